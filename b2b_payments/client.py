@@ -1,0 +1,150 @@
+"""`PaymentsClient`, the one way in."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from b2b_payments.auth import LegacyAuth, StoreAuth
+from b2b_payments.call import Caller
+from b2b_payments.credential import Credential
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.events import Events, Listener
+from b2b_payments.quota import Quota, QuotaGate, gate_for
+from b2b_payments.resources.channels import Channels
+from b2b_payments.resources.payments import Payments
+from b2b_payments.resources.writes import Writes
+from b2b_payments.retry import RetryPolicy
+from b2b_payments.tasks import Tasks
+from b2b_payments.transport import Transport
+from b2b_payments.walk.source import Learned
+from b2b_payments.walk.walk import Walker
+
+BASE_URL = "https://api-b2b.bigcommerce.com/api/v3/io"
+_DEFAULT_QUOTA = Quota()
+_DEFAULT_RETRY = RetryPolicy()
+
+
+class PaymentsClient:
+    """The client of one store.
+
+    ::
+
+        async with PaymentsClient(StoreAuth(store_hash="abc123", access_token="…")) as client:
+            async for payment in client.payments.list():
+                ...
+
+    `quota` is shared by all clients of one store in one event loop; None turns it off. `timeout` holds for one
+    attempt, body included, `deadline` for one whole call or walk, waits included, both in seconds. `session` is
+    an open aiohttp.ClientSession, left open on exit; without one the client opens its own. `on_event` is called
+    with each of the events in `b2b_payments.events`. `allow_http` permits a base URL that is not https.
+
+    Raises ConfigurationError for what cannot work, before anything is sent.
+    """
+
+    def __init__(
+        self,
+        auth: StoreAuth | LegacyAuth,
+        *,
+        base_url: str = BASE_URL,
+        quota: Quota | None = _DEFAULT_QUOTA,
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        timeout: float = 30.0,
+        deadline: float | None = None,
+        session: aiohttp.ClientSession | None = None,
+        on_event: Listener | None = None,
+        allow_http: bool = False,
+    ) -> None:
+        self._open = False
+        if not isinstance(auth, StoreAuth | LegacyAuth):
+            raise ConfigurationError(f"auth must be a StoreAuth or a LegacyAuth, not {type(auth).__name__}.")
+        self._auth = auth
+        self._quota = quota
+        self._gate: QuotaGate | None = None
+        self._tasks = Tasks()
+        self._transport = Transport(base_url, session=session, allow_http=allow_http)
+        self._caller = Caller(
+            transport=self._transport,
+            credential=Credential(auth),
+            gate=None,
+            retry=retry,
+            timeout=_seconds("timeout", timeout),
+            deadline=None if deadline is None else _seconds("deadline", deadline),
+            events=Events(on_event),
+            window=60.0 if quota is None else quota.per,
+        )
+        walker = Walker(self._caller, Learned(), self._tasks)
+        self.payments = Payments(walker, Writes(self._caller))
+        self.channels = Channels(self._caller)
+
+    @classmethod
+    def from_env(cls, **settings: Any) -> Self:
+        """Make a client from the environment; `settings` are the constructor's other parameters.
+
+        Reads B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or B2B_PAYMENTS_AUTH_TOKEN, and
+        B2B_PAYMENTS_BASE_URL. Raises ConfigurationError that names what is missing.
+        """
+        if base_url := os.environ.get("B2B_PAYMENTS_BASE_URL"):
+            settings.setdefault("base_url", base_url)
+        return cls(auth_from_env(os.environ), **settings)
+
+    async def __aenter__(self) -> Self:
+        if self._open:
+            raise ConfigurationError("The client is open already; use one `async with` at a time.")
+        if self._tasks.stopped:
+            raise ConfigurationError("The client was closed; make a new one.")
+        await self._transport.open()
+        await self._tasks.start()
+        if self._quota is not None:
+            self._caller.gate = gate_for((self._transport.base_url, self._auth.store), self._quota)
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and close the session, unless it was lent. May be called twice."""
+        self._open = False
+        try:
+            await self._tasks.stop()
+        finally:
+            await self._transport.aclose()
+
+    def __del__(self) -> None:
+        if self._open:
+            warnings.warn(f"{self!r} was not closed; use `async with`.", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f"PaymentsClient({self._auth!r}, base_url={self._transport.base_url!r})"
+
+
+def auth_from_env(environ: Mapping[str, str]) -> StoreAuth | LegacyAuth:
+    """Read the credential from environment variables. Raises ConfigurationError that says which to set."""
+    store_hash = environ.get("B2B_PAYMENTS_STORE_HASH")
+    access_token = environ.get("B2B_PAYMENTS_ACCESS_TOKEN")
+    auth_token = environ.get("B2B_PAYMENTS_AUTH_TOKEN")
+    if access_token and auth_token:
+        raise ConfigurationError("Set B2B_PAYMENTS_ACCESS_TOKEN or B2B_PAYMENTS_AUTH_TOKEN, not both.")
+    if auth_token:
+        return LegacyAuth(auth_token)
+    if store_hash and access_token:
+        return StoreAuth(store_hash, access_token)
+    missing = "B2B_PAYMENTS_ACCESS_TOKEN" if store_hash else "B2B_PAYMENTS_STORE_HASH"
+    if not store_hash and not access_token:
+        missing = "B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN"
+    raise ConfigurationError(f"No credential: set {missing} (or B2B_PAYMENTS_AUTH_TOKEN alone) in the environment.")
+
+
+def _seconds(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{name} must be seconds, more than 0, not {value!r}.")
+    return float(value)

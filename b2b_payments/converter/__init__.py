@@ -1,0 +1,25 @@
+"""The service's JSON data to models, and back."""
+
+from __future__ import annotations
+
+from b2b_payments.converter.structuring import (
+    offline_payment_body,
+    service_converter,
+    structure_channels,
+    structure_operations,
+    structure_payment,
+    structure_payments,
+    structure_transactions,
+    to_wire,
+)
+
+__all__ = [
+    "offline_payment_body",
+    "service_converter",
+    "structure_channels",
+    "structure_operations",
+    "structure_payment",
+    "structure_payments",
+    "structure_transactions",
+    "to_wire",
+]

@@ -1,0 +1,187 @@
+"""From a table of fields to two functions: one that reads the service's object, and one that gives it back.
+
+Both are written out as source and compiled once, as attrs and cattrs do it: no loop over fields and no call
+per field is left for the usual case. The whole way of one object is:
+
+1. Its keys, as a tuple, are looked up: rows of a store have few sets of keys, and each set tells once and for
+   all which fields are absent and which are unknown.
+2. Each value is tested inline for the usual spelling. Any other goes to `Field.read`, and is remembered in
+   `_sent` so that it can be given back as it came.
+3. The model is made without its public constructor, whose conversions are for callers. See `_draft_of`.
+4. Whatever goes wrong, every field is read again, slowly, to say of each what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
+
+import attrs
+
+from b2b_payments.converter.kinds import Field, are_ints
+from b2b_payments.converter.unreadable import Problem, UnreadableError, unreadable
+from b2b_payments.converter.values import is_plain_number, plain
+from b2b_payments.models.sent import ABSENT, Sent
+
+T = TypeVar("T")
+Reader = Callable[[object], T]
+Writer = Callable[[T], dict[str, Any]]
+Shape: TypeAlias = tuple[Mapping[str, object], tuple[str, ...]]
+"""Of a set of keys: the fields that are absent, as `_sent` has them, and the keys that are unknown."""
+
+_MOST_SHAPES: Final = 256
+_MOST_KEYS: Final = 100
+
+
+def compiled(model: type[T], fields: Sequence[Field]) -> tuple[Reader[T], Writer[T]]:
+    """Make the reader and the writer of a model."""
+    return _reader(model, fields), _writer(model, fields)
+
+
+def _reader(model: type[T], fields: Sequence[Field]) -> Reader[T]:
+    names: dict[str, Any] = {
+        "ABSENT": ABSENT, "UTC": UTC, "FAILURES": (UnreadableError, ArithmeticError, ValueError, OSError),
+        "are_ints": are_ints, "is_plain_number": is_plain_number, "model": model, "draft": _draft_of(model),
+        "odd": _odd, "explain": _explain, "fields": fields, "shapes": {},
+    }  # fmt: skip
+    names["learn"] = _learner(fields, names["shapes"])
+    body: list[str] = []
+    for index, field in enumerate(fields):
+        value, kind = f"v{index}", field.kind
+        names |= {f"field{index}": field, f"using{index}": kind.using}
+        body.append(f"{value} = get({field.wire!r}, {'ABSENT' if field.required else kind.absent})")
+        usual = kind.usual.format(v=value, f=f"using{index}")
+        odd = f"{value}, sent = odd(field{index}, {value}, sent)"
+        if kind.take:
+            taken = kind.take.format(v=value, f=f"using{index}")
+            body += [f"if {usual}:", f"    {value} = {taken}", "else:", f"    {odd}"]
+        elif usual != "True":
+            body += [f"if not ({usual}):", f"    {odd}"]
+    values = {field.attribute: f"v{index}" for index, field in enumerate(fields)}
+    values |= {"extra": "extra", "_sent": "sent"}
+    arguments = ", ".join(values[name] for name in _attributes(model))
+    source = f"""\
+def read_{model.__name__}(raw):
+    if raw.__class__ is not dict:
+        explain(fields, raw)
+    keys = tuple(raw)
+    sent, unknown = shapes.get(keys) or learn(keys)
+    get = raw.get
+    try:
+{_indented(body, 8)}
+    except FAILURES as error:
+        explain(fields, raw, error)
+    extra = {{name: raw[name] for name in unknown}} if unknown else {{}}
+    made = draft({arguments})
+    made.__class__ = model
+    return made
+"""
+    read: Reader[T] = _function(f"read_{model.__name__}", source, names)
+    return read
+
+
+def _writer(model: type[T], fields: Sequence[Field]) -> Writer[T]:
+    names: dict[str, Any] = {
+        "plain": plain,
+        "fields": {field.wire: field for field in fields},
+        "restore": _restore,
+    }
+    items: list[str] = []
+    for index, field in enumerate(fields):
+        names[f"writing{index}"] = field.kind.writing
+        given = field.kind.give.format(v=f"made.{field.attribute}", w=f"writing{index}")
+        items.append(f"{field.wire!r}: {given},")
+    source = f"""\
+def write_{model.__name__}(made):
+    wire = {{
+{_indented(items, 8)}
+    }}
+    if made._sent or made._sent is None:
+        restore(fields, made, made._sent, wire)
+    for name, value in made.extra.items():
+        wire.setdefault(name, plain(value))
+    return wire
+"""
+    write: Writer[T] = _function(f"write_{model.__name__}", source, names)
+    return write
+
+
+def _indented(lines: Sequence[str], by: int) -> str:
+    return "\n".join(" " * by + line for line in lines)
+
+
+def _function(name: str, source: str, names: dict[str, Any]) -> Any:
+    filename = f"<b2b_payments {name}>"
+    exec(compile(source, filename, "exec"), names)  # noqa: S102  the source is made of this package's tables alone
+    # So that a traceback, a debugger and a profiler show the lines.
+    linecache.cache[filename] = len(source), None, source.splitlines(keepends=True), filename
+    return names[name]
+
+
+def _attributes(model: type[Any]) -> list[str]:
+    return [attribute.name for attribute in attrs.fields(model)]
+
+
+def _draft_of(model: type[Any]) -> Callable[..., Any]:
+    """Make an unfrozen twin of a model, to be filled and then declared to be the model.
+
+    A frozen class sets each attribute through `object.__setattr__`: three times the cost, and with 25 fields
+    most of what a payment costs to make. Python allows `__class__` to be set between classes of the same
+    slots (CPython: without `__weakref__` among them, hence the models' `weakref_slot=False`).
+    """
+    return attrs.make_class(
+        f"{model.__name__}Draft", _attributes(model), slots=True, weakref_slot=False, eq=False, repr=False
+    )
+
+
+def _learner(
+    fields: Sequence[Field], shapes: dict[tuple[str, ...], Shape]
+) -> Callable[[tuple[str, ...]], Shape]:
+    known = {field.wire for field in fields}
+
+    def learn(keys: tuple[str, ...]) -> Shape:
+        """Tell of a set of keys which fields are absent and which are unknown; remember it, in bounds."""
+        absent = {field.wire: ABSENT for field in fields if field.wire not in keys}
+        shape = absent, tuple(key for key in keys if key not in known)
+        if len(shapes) >= _MOST_SHAPES:
+            shapes.clear()
+        if len(keys) <= _MOST_KEYS and len(str(keys)) <= 40 * _MOST_KEYS:
+            shapes[keys] = shape
+        return shape
+
+    return learn
+
+
+def _odd(field: Field, value: object, sent: Mapping[str, object]) -> tuple[Any, Mapping[str, object]]:
+    """Read a value of unusual spelling, and remember the spelling."""
+    made = field.read(value)
+    return made, sent if value is ABSENT else {**sent, field.wire: value}
+
+
+def _explain(fields: Sequence[Field], raw: object, error: Exception | None = None) -> NoReturn:
+    """Read field by field, and raise what is wrong with each."""
+    if not isinstance(raw, dict):
+        raise unreadable(raw, "an object")
+    problems: list[Problem] = []
+    for field in fields:
+        try:
+            field.read(raw.get(field.wire, ABSENT))
+        except UnreadableError as unread:
+            problems += unread.below(f".{field.wire}")
+    raise UnreadableError(problems or [("", "the documented form", "another")]) from error
+
+
+def _restore(fields: Mapping[str, Field], made: object, sent: Sent, wire: dict[str, Any]) -> None:
+    """Give fields back as they came, as far as their attributes still are what was read from that."""
+    if sent is None:
+        sent = {name: ABSENT for name, field in fields.items() if not field.required}
+    for name, was in sent.items():
+        field = fields[name]
+        if getattr(made, field.attribute) != field.read(was):
+            continue
+        if was is ABSENT:
+            del wire[name]
+        else:
+            wire[name] = plain(was)

@@ -1,0 +1,240 @@
+"""The kinds of field that the service's objects have.
+
+A kind says how a value is usually spelled, as the source of a test that the compiled readers hold inline,
+and which functions read and write it otherwise. `{v}` is the value, `{f}` the kind's `using`,
+`{w}` its `writing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from b2b_payments.converter import values
+from b2b_payments.converter.unreadable import MOST_PLACES, Problem, UnreadableError, unreadable
+from b2b_payments.models.enums import Operation, ProcessingStatus
+from b2b_payments.models.sent import ABSENT
+
+
+def _nothing() -> None:
+    return None
+
+
+@attrs.frozen(kw_only=True)
+class Kind:
+    """How one kind of field is read and written."""
+
+    usual: str  # the test for the usual spelling
+    take: str = ""  # from the usual spelling to the attribute; empty: it is the attribute
+    using: Callable[..., Any] = _nothing  # what `usual` and `take` call
+    give: str = "{v}"  # from the attribute to the usual spelling
+    writing: Callable[..., Any] = _nothing  # what `give` calls
+    read: Callable[[Any], Any]  # any tolerated spelling to the attribute
+    empty: Callable[[], Any] = _nothing  # the attribute where the field is absent or null
+    absent: str = "ABSENT"  # what stands for an absent field: where it can be, a usual spelling of empty
+    holds_text: bool = False  # "" is a value of its own, not another way to say nothing
+
+
+@attrs.frozen
+class Field:
+    """A field of one of the service's objects: our name, the service's, and its kind.
+
+    A required field may be neither absent nor null. A lenient one is empty where it cannot be read.
+    """
+
+    attribute: str
+    wire: str
+    kind: Kind
+    required: bool = False
+    lenient: bool = False
+
+    def read(self, value: object) -> Any:
+        """Read any tolerated spelling, or raise `UnreadableError`."""
+        kind = self.kind
+        if not self.required and (
+            value is ABSENT or value is None or (isinstance(value, str) and not value and not kind.holds_text)
+        ):
+            return kind.empty()
+        try:
+            return kind.read(value)
+        except UnreadableError:
+            if self.lenient:
+                return kind.empty()
+            raise
+
+
+def _read_as_it_is(value: object) -> object:
+    return value
+
+
+def _read_object(value: object) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise unreadable(value, "an object")
+
+
+def read_each(
+    read: Callable[[object], Any], value: object, expected: str = "a list of objects"
+) -> tuple[Any, ...]:
+    """Read a list, and on failure say of each item what is wrong with it, as far as an error tells."""
+    if not isinstance(value, list):
+        raise unreadable(value, expected)
+    try:
+        return tuple(map(read, value))
+    except UnreadableError:
+        problems: list[Problem] = []
+    for index, item in enumerate(value):
+        try:
+            read(item)
+        except UnreadableError as error:
+            problems += error.below(f"[{index}]")
+        if len(problems) >= MOST_PLACES:
+            break
+    raise UnreadableError(problems)
+
+
+_STATUSES = {int(status): status for status in ProcessingStatus}
+_OPERATIONS = {int(operation): operation for operation in Operation}
+_ONLY_INT = frozenset({int})
+_MOST_TUPLES = 256
+
+
+def _code(codes: dict[int, Any]) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        number = values.read_whole_number(value)
+        known: int = codes.get(number, number)
+        return known
+
+    return read
+
+
+def are_ints(items: list[object]) -> bool:
+    """Tell whether all items are numbers, and none of them a bool."""
+    return _ONLY_INT.issuperset(map(type, items))
+
+
+def _code_list(codes: dict[int, Any]) -> Kind:
+    """A list of codes; one that no enum knows stays a number. Rows share the tuples: few differ."""
+    read = _code(codes)
+    tuples: dict[tuple[int, ...], tuple[int, ...]] = {}
+
+    def take(numbers: list[int]) -> tuple[int, ...]:
+        key = tuple(numbers)
+        made = tuples.get(key)
+        if made is None:
+            made = tuple([codes.get(number, number) for number in numbers])
+            if len(tuples) < _MOST_TUPLES and len(made) <= len(codes):
+                tuples[key] = made
+        return made
+
+    return Kind(
+        usual="{v}.__class__ is list and are_ints({v})",
+        take="{f}({v})",
+        using=take,
+        give="list(map(int, {v}))",
+        read=lambda value: read_each(read, value, "a list of whole numbers"),
+        empty=tuple,
+    )
+
+
+TEXT = Kind(usual="{v}.__class__ is str", read=values.read_text, empty=str, absent="''", holds_text=True)
+OPTIONAL_TEXT = Kind(
+    usual="{v}.__class__ is str or {v} is None", read=values.read_text, absent="None", holds_text=True
+)
+NUMBER = Kind(usual="{v}.__class__ is int", read=values.read_whole_number)
+OPTIONAL_NUMBER = Kind(
+    usual="{v}.__class__ is int or {v} is None", read=values.read_whole_number, absent="None"
+)
+NUMBER_IN_TEXT = Kind(
+    usual="{v} is None or ({v}.__class__ is str and {f}({v}))",
+    take="None if {v} is None else int({v})",
+    using=values.is_plain_number,
+    give="None if {v} is None else str({v})",
+    read=values.read_whole_number,
+    absent="None",
+)
+FLAG = Kind(usual="{v} is None or {v} is True or {v} is False", read=values.read_flag, absent="None")
+AMOUNT_IN_TEXT = Kind(
+    # Digits that come back the same: no NaN, no exponent, nothing longer than an amount can be.
+    usual="{v}.__class__ is str and str(d := {f}({v})) == {v} and d.is_finite() "
+    "and 'E' not in {v} and len({v}) < 50",
+    take="d",
+    using=Decimal,
+    give="{w}({v})",
+    writing=values.spelled,
+    read=values.read_amount,
+)
+AMOUNT_AS_NUMBER = Kind(
+    usual="{v} is None or {v}.__class__ is int or {v}.__class__ is float",
+    take="None if {v} is None else {f}({v})",
+    using=values.read_amount,
+    give="None if {v} is None else {w}({v})",
+    writing=values.json_number,
+    read=values.read_amount,
+    absent="None",
+)
+MOMENT = Kind(
+    usual="{v}.__class__ is int",
+    take="{f}({v}, UTC)",
+    using=datetime.fromtimestamp,
+    give="{w}({v})",
+    writing=values.epoch_seconds,
+    read=values.read_moment,
+)
+MOMENT_IN_TEXT = Kind(
+    usual="{v} is None or ({v}.__class__ is str and is_plain_number({v}))",
+    take="None if {v} is None else {f}(int({v}), UTC)",
+    using=datetime.fromtimestamp,
+    give="None if {v} is None else str({w}({v}))",
+    writing=values.epoch_seconds,
+    read=values.read_moment,
+    absent="None",
+)
+STATUS = Kind(
+    usual="{v}.__class__ is int",
+    take="{f}({v}, {v})",
+    using=_STATUSES.get,
+    give="int({v})",
+    read=_code(_STATUSES),
+)
+STATUSES = _code_list(_STATUSES)
+OPERATIONS = _code_list(_OPERATIONS)
+OBJECT = Kind(usual="{v}.__class__ is dict", give="plain({v})", read=_read_object, empty=dict)
+ANYTHING = Kind(usual="True", give="plain({v})", read=_read_as_it_is, absent="None", holds_text=True)
+
+
+def one(read: Callable[[object], Any], write: Callable[[Any], Any]) -> Kind:
+    """An object of a table's, required."""
+    return Kind(
+        usual="{v}.__class__ is dict", take="{f}({v})", using=read, give="{w}({v})", writing=write, read=read
+    )
+
+
+def perhaps_one(read: Callable[[object], Any], write: Callable[[Any], Any]) -> Kind:
+    """An object of a table's, or None."""
+    return Kind(
+        usual="{v} is None or {v}.__class__ is dict",
+        take="None if {v} is None else {f}({v})",
+        using=read,
+        give="None if {v} is None else {w}({v})",
+        writing=write,
+        read=read,
+        absent="None",
+    )
+
+
+def many(read: Callable[[object], Any], write: Callable[[Any], Any]) -> Kind:
+    """A list of objects of a table's."""
+    return Kind(
+        usual="{v}.__class__ is list",
+        take="tuple(map({f}, {v}))",
+        using=read,
+        give="list(map({w}, {v}))",
+        writing=write,
+        read=lambda value: read_each(read, value),
+        empty=tuple,
+    )

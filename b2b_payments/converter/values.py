@@ -1,0 +1,117 @@
+"""Single values between JSON and Python: every tolerance that the service needs, in one place.
+
+The readers here take the unusual spellings too; the usual ones are recognised in `kinds`, at less cost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from b2b_payments.converter.unreadable import unreadable
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.models.money import is_amount
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+
+is_plain_number: Final = re.compile(r"0|-?[1-9][0-9]{0,17}").fullmatch
+"""Whether a string is a whole number that `str` would spell the same way."""
+
+
+def read_text(value: object) -> str:
+    """Read text; a number stands for its digits, since the service sends some ids so."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return str(value)
+    raise unreadable(value, "text")
+
+
+def read_whole_number(value: object) -> int:
+    """Read a whole number; digits in a string stand for it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise unreadable(value, "a whole number")
+
+
+def read_amount(value: object) -> Decimal:
+    """Read an amount from digits or from a number, exactly: a float counts for its shortest digits."""
+    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+        try:
+            number = Decimal(repr(value) if isinstance(value, float) else value)
+        except InvalidOperation:
+            raise unreadable(value, "an amount such as '30.0000'") from None
+        if is_amount(number):
+            return number
+    raise unreadable(value, "an amount such as '30.0000'")
+
+
+def read_flag(value: object) -> bool:
+    """Read a yes or no; 1 and 0 stand for them."""
+    if isinstance(value, bool):
+        return value
+    for flag, spellings in ((True, ("1", "true")), (False, ("0", "false"))):
+        if isinstance(value, int | str) and str(value).lower() in spellings:
+            return flag
+    raise unreadable(value, "true or false")
+
+
+def read_moment(value: object) -> datetime:
+    """Read epoch seconds, whole or with a fraction, as a number or as digits."""
+    expected = "epoch seconds of the years 1 to 9999"
+    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+        try:
+            seconds = Decimal(repr(value) if isinstance(value, float) else value)
+            return _EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
+        except (ArithmeticError, ValueError):
+            pass
+    raise unreadable(value, expected)
+
+
+def epoch_seconds(moment: datetime) -> int | float:
+    """Give epoch seconds as the service counts them: whole, unless a caller's moment has a fraction."""
+    since = moment - _EPOCH
+    whole = since.days * 86_400 + since.seconds
+    return whole + since.microseconds / 1_000_000 if since.microseconds else whole
+
+
+def spelled(amount: Decimal) -> str:
+    """Spell an amount with every digit it has, and no exponent."""
+    return format(amount, "f")
+
+
+def json_number(number: Decimal) -> int | float | str:
+    """Give a Decimal as a JSON number, or as its digits in a string where no float holds it exactly."""
+    if not number.is_finite():
+        return str(number)
+    if number.as_tuple().exponent == 0 and number.adjusted() < 100:
+        return int(number)
+    near = float(number)
+    # Compared by digits, not by binary value: the float 0.1 stands for the digits 0.1.
+    return near if Decimal(repr(near)) == number else str(number)
+
+
+def plain(value: Any) -> Any:
+    """Copy JSON data, so that it is not shared with a model, into the types that `json.dumps` takes."""
+    if value.__class__ in _SCALARS:
+        return value
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Decimal):
+        return json_number(value)
+    if isinstance(value, int | float | str):
+        return value
+    raise ConfigurationError(
+        f"{type(value).__name__} has no place in JSON: give text, numbers, bools, None, lists and dicts."
+    )

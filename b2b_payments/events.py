@@ -1,0 +1,104 @@
+"""What happens inside the client, as typed events to one callable, and as log records."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import attrs
+
+logger = logging.getLogger("b2b_payments")
+logger.addHandler(logging.NullHandler())
+
+
+@attrs.frozen
+class RequestStarted:
+    """An attempt is about to be sent. `call` names the endpoint; `path` is without query."""
+
+    call: str
+    method: str
+    path: str
+    attempt: int
+
+
+@attrs.frozen
+class RequestEnded:
+    """An attempt ended after `elapsed` seconds: with an HTTP `status`, or with the name of an `error`."""
+
+    call: str
+    method: str
+    path: str
+    attempt: int
+    elapsed: float
+    status: int | None
+    error: str | None
+
+
+@attrs.frozen
+class RetryScheduled:
+    """Attempt number `attempt` failed, and the next follows after `delay` seconds."""
+
+    call: str
+    attempt: int
+    delay: float
+    reason: str
+
+
+@attrs.frozen
+class QuotaWait:
+    """A call waits `seconds` (at the least) for its turn under the store's quota."""
+
+    seconds: float
+    reason: str
+
+
+@attrs.frozen
+class PageJoined:
+    """A walk joined a page: `rows` came, `new` of them for the first time; `total` is the service's count."""
+
+    offset: int
+    rows: int
+    new: int
+    total: int | None
+
+
+@attrs.frozen
+class GapRepaired:
+    """A page had left a gap, because rows in front of it went away; it was closed by reading at `offset`."""
+
+    offset: int
+
+
+Event = RequestStarted | RequestEnded | RetryScheduled | QuotaWait | PageJoined | GapRepaired
+Listener = Callable[[Event], None]
+
+_LEVELS: dict[type[Event], int] = {
+    RequestStarted: logging.DEBUG,
+    RequestEnded: logging.DEBUG,
+    RetryScheduled: logging.WARNING,
+    QuotaWait: logging.INFO,
+    PageJoined: logging.DEBUG,
+    GapRepaired: logging.INFO,
+}
+
+
+class Events:
+    """Hands events to the log and to the caller's listener, whose errors stay its own."""
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self._listener = listener
+
+    def emit(self, event: Event) -> None:
+        """Tell of an event. Never raises: a listener's error is logged once, and it is not asked again."""
+        level = _LEVELS[type(event)]
+        if logger.isEnabledFor(level):
+            name = type(event).__name__
+            fields = attrs.asdict(event)
+            words = " ".join(f"{key}={value}" for key, value in fields.items() if value is not None)
+            logger.log(level, "%s %s", name, words, extra={"event": name, **{f"b2b_{k}": v for k, v in fields.items()}})
+        if self._listener is not None:
+            try:
+                self._listener(event)
+            except Exception:
+                self._listener = None
+                logger.exception("The event listener raised; it gets no further events.")

@@ -1,0 +1,38 @@
+"""A storefront channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from b2b_payments.models.moment import in_utc
+from b2b_payments.models.sent import Sent
+
+
+@attrs.frozen(kw_only=True, weakref_slot=False)
+class Channel:
+    """A channel of a store with several storefronts.
+
+    `channel_id` is BigCommerce's id, the one that `channel_ids` takes; `id` is B2B Edition's own [doc].
+    `created_at` and `updated_at` are aware, in UTC. `site` is as sent.
+    """
+
+    id: int
+    channel_id: int
+    name: str = ""
+    type: str = ""
+    platform: str = ""
+    status: str = ""
+    site: Any = attrs.field(default=None, hash=False)
+    is_visible: bool | None = None
+    is_enabled: bool | None = None
+    b2b_enabled: bool | None = None
+    allow_global_logins: bool | None = None
+    icon_url: str | None = None
+    created_at: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(in_utc))
+    updated_at: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(in_utc))
+    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)

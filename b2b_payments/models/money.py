@@ -1,0 +1,60 @@
+"""Amounts of money: decimal, exact, with every zero that was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import attrs
+
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.models.sent import Sent
+
+MOST_DIGITS: Final = 100
+"""No amount has more digits than this before or after its point: a guard against ``"1E+999999999"``."""
+
+
+def is_amount(number: Decimal) -> bool:
+    """Tell whether a number can be an amount of money: finite, and of a sane length."""
+    if not number.is_finite():
+        return False
+    _, digits, exponent = number.as_tuple()
+    return isinstance(exponent, int) and -MOST_DIGITS <= exponent <= MOST_DIGITS - len(digits)
+
+
+def exact_amount(value: object) -> Decimal:
+    """Read a caller's amount: a Decimal, an int, or digits in a string.
+
+    Raises `ConfigurationError`, for a float above all: ``0.1`` is not a tenth.
+    """
+    if isinstance(value, float):
+        raise ConfigurationError(
+            f"amount {value!r} is a float, and no float holds money exactly: give Decimal({str(value)!r})."
+        )
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
+        raise ConfigurationError(
+            f"amount is {type(value).__name__}, not an amount: give a Decimal, an int or '20.00'."
+        )
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not is_amount(number):
+        raise ConfigurationError(
+            f"amount {str(value)[:40]!r} is not a finite number: give one such as '20.00'."
+        )
+    return number
+
+
+@attrs.frozen(weakref_slot=False)
+class Money:
+    """An amount in a currency: `currency` is the service's code, e.g. ``"USD"``.
+
+    The amount keeps its zeros: ``"30.0000"`` stays ``Decimal("30.0000")``, which equals ``Decimal("30")``.
+    """
+
+    currency: str
+    amount: Decimal = attrs.field(converter=exact_amount)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)

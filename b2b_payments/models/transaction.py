@@ -1,0 +1,44 @@
+"""What a gateway did for a payment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from b2b_payments.models.sent import Sent
+
+
+@attrs.frozen(weakref_slot=False)
+class Card:
+    """A card as far as the gateway shows it."""
+
+    type: str | None = None
+    last4: str | None = None
+    expiry_year: int | None = None
+    expiry_month: int | None = None
+    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
+
+
+@attrs.frozen(weakref_slot=False)
+class Transaction:
+    """One transaction of a payment.
+
+    Its shape varies by gateway [doc]: `type` is ``"OfflineTransaction"``, ``"CreditCardTransaction"``,
+    ``"UnknownTransaction"`` or another, any of the rest may be None, and `raw_transaction` is whatever the
+    gateway said: None, a string, a list or an object. A field of an unexpected shape is None here; `to_wire`
+    still gives it back.
+    """
+
+    type: str | None = None
+    memo: str | None = None
+    gateway: str | None = None
+    transaction_id: str | None = None
+    auth_code: str | None = None
+    event: str | None = None
+    card: Card | None = None
+    raw_transaction: Any = attrs.field(default=None, hash=False)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)

@@ -1,0 +1,164 @@
+"""Reading the service's answers: the envelope where it is one, the right error where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+
+from b2b_payments.errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    ResponseDecodeError,
+    ServerError,
+    ValidationError,
+)
+from b2b_payments.protocol.json import decode
+from b2b_payments.protocol.limits import read_limits
+from b2b_payments.protocol.request import Request
+
+_ERRORS: dict[int, type[APIError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: PayloadTooLargeError,
+    422: ValidationError,
+    429: RateLimitError,
+}
+
+
+@attrs.frozen
+class Answer:
+    """A whole HTTP answer. `headers` is case-insensitive; the body is unpacked and complete."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Envelope:
+    """A success: the service's `data` and `meta`, not yet looked into."""
+
+    data: Any
+    meta: Mapping[str, Any]
+
+
+def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
+    """Give the envelope of a success.
+
+    Raises the APIError that fits the status, or the body's own `code` where HTTP says 200 and the body does
+    not (the vendor's portal checks for it [seen]); ResponseDecodeError for an answer that is no envelope.
+    """
+    if not 200 <= answer.status < 300:
+        raise _error(request, answer, base_url, _decoded_or_none(answer.body))
+    if not answer.body:
+        raise ResponseDecodeError(f"{request.method} {request.path}: the answer is empty.", paths=["$"])
+    body = decode(answer.body)
+    if not isinstance(body, dict):
+        raise ResponseDecodeError(
+            f"{request.method} {request.path}: expected an object at $, found {kind_of(body)}.", paths=["$"]
+        )
+    code = _code(body)
+    if code is not None and not 200 <= code < 300:
+        raise _error(request, answer, base_url, body)
+    if "data" not in body:
+        raise ResponseDecodeError(f"{request.method} {request.path}: $.data is missing.", paths=["$.data"])
+    meta = body.get("meta")
+    return Envelope(body["data"], meta if isinstance(meta, dict) else {})
+
+
+def kind_of(value: object) -> str:
+    """Name the JSON kind of a value, for an error that must not show the value itself."""
+    if value is None:
+        return "null"
+    kinds = {bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "a number")
+
+
+def _decoded_or_none(body: bytes) -> Any:
+    try:
+        return decode(body)
+    except ResponseDecodeError:
+        return None
+
+
+def _code(body: Mapping[str, Any]) -> int | None:
+    code = body.get("code")
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 5:
+        return int(code)
+    return code if type(code) is int else None
+
+
+def _error(request: Request, answer: Answer, base_url: str, body: Any) -> APIError:
+    fields = body if isinstance(body, dict) else {}
+    code = _code(fields)
+    failed = code if code is not None and 200 <= answer.status < 300 else answer.status
+    cls = _ERRORS.get(failed) or (ServerError if failed >= 500 else APIError)
+    about: dict[str, Any] = {
+        "status": answer.status,
+        "code": code,
+        "errors": _field_errors(fields.get("data")) if failed == 422 else None,
+        "request_id": answer.headers.get("X-Request-Id") or answer.headers.get("Trace-Id"),
+        "method": request.method,
+        "url": base_url + request.path,
+    }
+    if cls is RateLimitError:
+        about["retry_after"] = read_limits(answer.headers, datetime.now(UTC)).pause
+    return cls(_message(answer, fields), **about)
+
+
+def _message(answer: Answer, body: Mapping[str, Any]) -> str:
+    """Find the useful text: `data.errMsg` before `meta.message`, which is a generic title [doc]."""
+    data, meta = body.get("data"), body.get("meta")
+    candidates = (
+        data.get("errMsg") if isinstance(data, dict) else None,
+        meta.get("message") if isinstance(meta, dict) else None,
+        body.get("message"),
+    )
+    for text in candidates:
+        if isinstance(text, str) and text.strip():
+            return " ".join(text.split())[:500]
+    if 300 <= answer.status < 400:
+        return "the answer is a redirect, and redirects are not followed; check base_url"
+    try:
+        title = HTTPStatus(answer.status).phrase
+    except ValueError:
+        title = "unknown status"
+    if answer.body.lstrip()[:1] == b"<":
+        return f"{title} (the answer is HTML: it came from a gateway, not from the service)"
+    return title if answer.body else f"{title} (the answer is empty)"
+
+
+def _field_errors(data: Any) -> dict[str, list[str]]:
+    if not isinstance(data, dict):
+        return {}
+    return {
+        str(field): [str(text) for text in texts] if isinstance(texts, list) else [str(texts)]
+        for field, texts in data.items()
+        if field != "errMsg"
+    }
+
+
+def read_payment_id(envelope: Envelope) -> int:
+    """Read the id of a payment just created. Raises ResponseDecodeError where there is none."""
+    data = envelope.data
+    value = data.get("paymentId") if isinstance(data, dict) else None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if type(value) is not int:
+        raise ResponseDecodeError(
+            f"Expected the new payment's id at $.data.paymentId, found {kind_of(value)}.", paths=["$.data.paymentId"]
+        )
+    return value

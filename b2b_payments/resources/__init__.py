@@ -1,0 +1,1 @@
+"""The service's resources, one typed method an endpoint."""

@@ -1,0 +1,188 @@
+"""Writes, each carried out at most once, and judged by the service's state where an answer was lost.
+
+There is no idempotency key [doc]. What certainly did not arrive was sent again already, and so was an
+ambiguous PUT or DELETE, which does no harm twice. What is left in doubt is judged here: by reading the
+payment, or by looking for it. Where that does not settle it, OutcomeUnknownError says what to look for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, NoReturn
+
+import anyio
+import attrs
+
+from b2b_payments.call import Caller, InDoubtError, outcome_of
+from b2b_payments.converter import structure_payment
+from b2b_payments.errors import B2BPaymentsError, NotFoundError, OutcomeUnknownError, ResponseDecodeError
+from b2b_payments.models import Operation, OrderBy, Payment, SearchBy
+from b2b_payments.protocol import request as requests
+from b2b_payments.protocol.answer import read_payment_id
+from b2b_payments.protocol.listing import ChannelEncoding, PaymentQuery, read_listing
+from b2b_payments.protocol.request import Request
+from b2b_payments.retry import Kind, Outcome
+
+_OPPOSITE = {
+    int(Operation.APPLY_TO_INVOICES): int(Operation.REVERT_FROM_INVOICES),
+    int(Operation.REVERT_FROM_INVOICES): int(Operation.APPLY_TO_INVOICES),
+}
+_ROWS_LOOKED_AT = 50
+_CLOCKS_APART = 900.0
+"""Seconds by which the service's clock may differ from ours: an older payment with the same externalId is another."""
+
+
+@attrs.frozen
+class Writes:
+    """The writes of one client."""
+
+    _caller: Caller
+
+    async def delete(self, payment_id: int) -> None:
+        """Delete a payment; gone after a lost answer is deleted."""
+        await self._settled(requests.delete_payment(payment_id), payment_id, lambda payment: payment is None)
+
+    async def update_processing_status(self, payment_id: int, status: int) -> None:
+        """Set a status; a payment that has it after a lost answer was updated."""
+        request = requests.update_processing_status(payment_id, status)
+        await self._settled(
+            request, payment_id, lambda payment: payment is not None and payment.processing_status == status
+        )
+
+    async def perform_operation(self, payment_id: int, code: int) -> None:
+        """Carry out an operation.
+
+        After a lost answer, applying and reverting are judged by what the payment allows then: no longer this,
+        but its opposite. Other operations leave nothing to judge by.
+        """
+        opposite = _OPPOSITE.get(int(code))
+
+        def done(payment: Payment | None) -> bool:
+            allowed = () if payment is None else payment.allowed_operations
+            return opposite in allowed and code not in allowed
+
+        await self._settled(requests.perform_operation(payment_id, code), payment_id, done)
+
+    async def update_offline(self, payment_id: int, body: Mapping[str, Any]) -> int:
+        """Replace an offline payment; one that shows all that was sent after a lost answer was replaced."""
+        request = requests.update_offline(payment_id, body)
+        await self._settled(request, payment_id, lambda payment: payment is not None and _shows(payment, body))
+        return payment_id
+
+    async def create_offline(self, body: Mapping[str, Any], external_id: str | None) -> int:
+        """Create a payment and give its id; after a lost answer it is looked for by its externalId."""
+        until = self._caller.until()
+        begun = time.time()
+        try:
+            reply = await self._caller.call(requests.create_offline(body), until=until)
+            return read_payment_id(reply.envelope)
+        except InDoubtError as doubt:
+            failure = doubt.failure
+        except ResponseDecodeError as error:
+            failure = error  # it succeeded, and the answer does not say which payment it is
+        look_for = {"externalId": external_id, "customerId": body["customerId"]}
+        if external_id is None:
+            _unknown(requests.create_offline(body), failure, {**look_for, "lineItems": body["lineItems"]})
+        found = await self._look_for(body, external_id, begun, until)
+        if found is None:
+            _unknown(requests.create_offline(body), failure, look_for)
+        return found
+
+    async def _settled(self, request: Request, payment_id: int, done: Callable[[Payment | None], bool]) -> None:
+        until = self._caller.until()
+        try:
+            await self._caller.call(request, until=until)
+        except InDoubtError as doubt:
+            failure = doubt.failure
+        else:
+            return
+        try:
+            payment = await self._read(payment_id, until)
+        except B2BPaymentsError:
+            _unknown(request, failure, {"id": payment_id})
+        if done(payment):
+            return
+        if outcome_of(failure) is Outcome.FINAL:
+            raise failure  # sent again, it was refused; and it had not been carried out before
+        _unknown(request, failure, {"id": payment_id})
+
+    async def _read(self, payment_id: int, until: float | None) -> Payment | None:
+        try:
+            reply = await self._caller.call(requests.get_payment(payment_id), until=until)
+        except NotFoundError:
+            return None
+        return structure_payment(reply.envelope.data)
+
+    async def _look_for(
+        self, body: Mapping[str, Any], external_id: str, begun: float, until: float | None
+    ) -> int | None:
+        """Look in the list, several times with growing delays: it may lag a write."""
+        query = PaymentQuery(search_by=SearchBy.EXTERNAL_ID, q=external_id, order_by=OrderBy.DESC)
+        pairs = query.pairs(offset=0, limit=_ROWS_LOOKED_AT, encoding=ChannelEncoding.REPEAT)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                reply = await self._caller.call(requests.list_payments(pairs), until=until)
+                rows = read_listing(reply.envelope, offset=0).rows
+            except B2BPaymentsError:
+                return None
+            for row in rows:
+                if _is_created(row, body, external_id, begun):
+                    return structure_payment(row).id
+            remaining = None if until is None else until - anyio.current_time()
+            delay = self._caller.retry.delay(
+                Kind.READ, Outcome.AMBIGUOUS, attempt, remaining=remaining, asked=None, random=self._caller.chance
+            )
+            if delay is None:
+                return None
+            await anyio.sleep(delay)
+
+
+def _is_created(row: Mapping[str, Any], body: Mapping[str, Any], external_id: str, begun: float) -> bool:
+    """Whether this row is the payment just sent, and no older one that bears the same externalId."""
+    if str(row.get("externalId")) != external_id:
+        return False
+    try:
+        payment = structure_payment(row)
+    except ResponseDecodeError:
+        return False
+    return (
+        payment.customer_id == str(body["customerId"])
+        and payment.created_at.timestamp() >= begun - _CLOCKS_APART
+        and payment.total.currency == body["currency"]
+        and payment.total.amount == _sum(body)
+    )
+
+
+def _sum(body: Mapping[str, Any]) -> Decimal:
+    return sum((Decimal(str(item["amount"])) for item in body["lineItems"]), Decimal(0))
+
+
+def _shows(payment: Payment, body: Mapping[str, Any]) -> bool:
+    """Whether a payment has everything that an update would have given it."""
+    sent = {item["invoiceId"]: Decimal(str(item["amount"])) for item in body["lineItems"]}
+    has = {item.invoice_id: item.amount.amount for item in payment.line_items if item.amount is not None}
+    plain = {
+        "currency": payment.total.currency,
+        "details": payment.details,
+        "customerId": payment.customer_id,
+        "externalId": payment.external_id,
+        "externalCustomerId": payment.external_customer_id,
+        "payerName": payment.payer_name,
+        "payerCustomerId": payment.payer_customer_id,
+        "processingStatus": payment.processing_status,
+        "fundingStatus": payment.funding_status,
+    }
+    return sent == has and all(body[name] == value for name, value in plain.items() if name in body)
+
+
+def _unknown(request: Request, failure: B2BPaymentsError, look_for: Mapping[str, Any]) -> NoReturn:
+    what = ", ".join(f"{name}={value}" for name, value in look_for.items() if value is not None)
+    raise OutcomeUnknownError(
+        f"{request.method} {request.path} was sent, and whether it was carried out is not known: {failure.message} "
+        f"Look for {what} before sending it again; lists may lag a write by about 20 minutes.",
+        look_for=look_for,
+    ) from None

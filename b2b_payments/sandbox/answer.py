@@ -1,0 +1,50 @@
+"""An answer of the service, in its envelope, before it is sent."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+import msgspec
+
+
+@attrs.frozen
+class Answer:
+    """An answer before it is sent: a status, a body, and headers of its own."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: dict[str, str] = attrs.field(factory=dict)
+
+    @classmethod
+    def success(cls, data: Any, pagination: dict[str, int] | None = None) -> Answer:
+        """Wrap data as the service does."""
+        meta: dict[str, Any] = {"message": "SUCCESS"}
+        if pagination is not None:
+            meta["pagination"] = pagination
+        return cls.json(200, {"code": 200, "data": data, "meta": meta})
+
+    @classmethod
+    def error(cls, status: int, text: str, title: str | None = None) -> Answer:
+        """Wrap an error: `text` is the useful one, the title generic."""
+        meta = {"message": title or HTTPStatus(status).phrase}
+        return cls.json(status, {"code": status, "data": {"errMsg": text}, "meta": meta})
+
+    @classmethod
+    def denied(cls, status: int, text: str) -> Answer:
+        """Wrap a 401 or 403 as short as the service sends it."""
+        return cls.json(status, {"code": status, "message": text})
+
+    @classmethod
+    def gateway(cls, status: int) -> Answer:
+        """Give the HTML page of a gateway before the service."""
+        title = f"{status} {HTTPStatus(status).phrase}"
+        page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\r\n"
+        return cls(status, page.encode(), "text/html")
+
+    @classmethod
+    def json(cls, status: int, payload: Any) -> Answer:
+        """Encode a body."""
+        return cls(status, msgspec.json.encode(payload))

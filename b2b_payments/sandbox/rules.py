@@ -1,0 +1,111 @@
+"""How the sandbox's service behaves, where the real one is documented in two ways, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Literal, get_args
+
+import attrs
+
+from b2b_payments.errors import ConfigurationError
+
+ChannelEncoding = Literal["repeat", "brackets", "brackets-comma", "comma"]
+RefusalHeader = Literal["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]
+
+
+def _words(value: Collection[str]) -> frozenset[str]:
+    return frozenset({value} if isinstance(value, str) else value)
+
+
+def _among(*known: object) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        given = value if isinstance(value, frozenset) else {value}
+        if not given <= set(known):
+            names = ", ".join(map(repr, known))
+            raise ConfigurationError(f"Rules({attribute.name}={value!r}) is unknown; known are {names}.")
+
+    return check
+
+
+def _at_least(least: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not callable(value) and not value >= least:
+            raise ConfigurationError(f"Rules({attribute.name}={value!r}) must be at least {least}.")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class Rules:
+    """The rules in force. The defaults are the documented service; `attrs.evolve` makes others from them.
+
+    Quota
+        `quota` switches it on. `requests` are let through in each `per` seconds of the loop's clock, over a
+        `window` that slides, or that is fixed and opened by its first request. `others_per_window` of them
+        are spent by another integration, spread evenly. `quota_headers` puts the documented headers on every
+        answer [doc]. `refusal_headers` are those a 429 carries [open]: "documented" (X-Requests-…),
+        "retry-after" in seconds, "retry-after-date", and "x-retry-after" and "rate-limit" (X-Rate-Limit-…)
+        of BigCommerce's core API. `refusal_wait` is what a 429 says to wait, in seconds, where no window
+        tells (one ordered as a fault, or for `concurrent`). `concurrent` is the most requests carried out at
+        once [doc].
+
+    Lists
+        `max_limit` rows a page; more are clamped or refused with 413 (`over_limit`) [doc, both]. `echo` says
+        which limit the answer states: the effective one, the one asked for, or none. `short_pages` is the
+        probability that a page holds fewer rows than it could, or a function from that number of rows to the
+        one given. `equals` is the order among rows of the same sort key: stable, or shuffled at each request.
+        `list_lag` is how many seconds lists lag a write [seen]. `total_count` counts the filtered rows, or
+        all of the store, or is absent [open]. `channel_encoding` names the ways to write `channelIds` that
+        are understood; others are ignored, and rows of every channel come back [open]. `sparse_lists` leaves
+        `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists
+        [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers or
+        strings [seen].
+
+    The rest
+        `multi_storefront` off answers GET /channels with `single_storefront_status`, and a few payments have
+        no channel. `missing_scope_status` answers every request of a valid token with 401, 403 or 404 [seen].
+        `latency` seconds go by before each answer. `drip_interval` seconds lie between two bytes of
+        `Fault.DRIP`. `redirect_to` is where `Fault.REDIRECT` points.
+
+    Raises `ConfigurationError` for a value that the sandbox does not know.
+    """
+
+    quota: bool = attrs.field(default=True, converter=bool)
+    requests: int = attrs.field(default=150, validator=_at_least(1))
+    per: float = attrs.field(default=60.0, validator=_at_least(1e-6))
+    window: Literal["sliding", "fixed"] = attrs.field(default="sliding", validator=_among("sliding", "fixed"))
+    others_per_window: int = attrs.field(default=0, validator=_at_least(0))
+    quota_headers: bool = True
+    refusal_headers: Collection[RefusalHeader] = attrs.field(
+        default=("documented",), converter=_words, validator=_among(*get_args(RefusalHeader))
+    )
+    refusal_wait: float = attrs.field(default=1.0, validator=_at_least(0))
+    concurrent: int | None = attrs.field(default=None, validator=_at_least(1))
+
+    max_limit: int = attrs.field(default=250, validator=_at_least(1))
+    over_limit: Literal["clamp", "refuse"] = attrs.field(default="clamp", validator=_among("clamp", "refuse"))
+    echo: Literal["effective", "asked"] | None = attrs.field(
+        default="effective", validator=_among("effective", "asked", None)
+    )
+    short_pages: float | Callable[[int], int] = attrs.field(default=0.0, validator=_at_least(0))
+    equals: Literal["stable", "shuffled"] = attrs.field(
+        default="stable", validator=_among("stable", "shuffled")
+    )
+    list_lag: float = attrs.field(default=0.0, validator=_at_least(0))
+    total_count: Literal["filtered", "store", "absent"] = attrs.field(
+        default="filtered", validator=_among("filtered", "store", "absent")
+    )
+    channel_encoding: Collection[ChannelEncoding] = attrs.field(
+        default=("repeat",), converter=_words, validator=_among(*get_args(ChannelEncoding))
+    )
+    sparse_lists: bool = False
+    ids_as: Literal["number", "string"] = attrs.field(default="number", validator=_among("number", "string"))
+
+    multi_storefront: bool = True
+    single_storefront_status: Literal[403, 422] = attrs.field(default=422, validator=_among(403, 422))
+    missing_scope_status: Literal[401, 403, 404] | None = attrs.field(
+        default=None, validator=_among(401, 403, 404, None)
+    )
+    latency: float = attrs.field(default=0.0, validator=_at_least(0))
+    drip_interval: float = attrs.field(default=0.01, validator=_at_least(0))
+    redirect_to: str = "https://elsewhere.invalid/"

@@ -1,0 +1,176 @@
+"""The endpoints: a request on the store gives an answer. It does no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from b2b_payments.sandbox.answer import Answer
+from b2b_payments.sandbox.data import OFFLINE, operations
+from b2b_payments.sandbox.listing import InvalidFieldsError, ListQuery, Pairs
+from b2b_payments.sandbox.offline import read_offline_payment, whole_number
+from b2b_payments.sandbox.store import Store
+
+ROOT: Final = "/api/v3/io"
+NO_JSON: Final = object()
+"""What stands for a body that is not JSON."""
+
+_APPLY, _REVERT = 0, 1
+
+
+@attrs.frozen
+class Call:
+    """What an endpoint gets: the store, the query's pairs, the body, the path's id (0 where it has none)."""
+
+    store: Store
+    query: Pairs
+    body: Any
+    id: int
+
+    def integer(self, name: str, least: int, most: int) -> int:
+        """Read a whole number from the body. Raises `InvalidFieldsError`."""
+        value = whole_number(self.body.get(name), least, most) if isinstance(self.body, dict) else None
+        if value is None:
+            raise InvalidFieldsError({name: [f"Must be an integer from {least} to {most}."]})
+        return value
+
+
+def answer(store: Store, method: str, path: str, query: Pairs, body: Any) -> Answer:
+    """Carry out a request and give the answer. `path` is decoded, `body` None, JSON or `NO_JSON`."""
+    for known_method, pattern, endpoint, wants_payment in _ENDPOINTS:
+        if method == known_method and (found := pattern.fullmatch(path)) is not None:
+            payment_id = int(found[1]) if pattern.groups else 0
+            if body is NO_JSON:
+                return Answer.error(400, "The body is not valid JSON.")
+            if wants_payment and payment_id not in store:
+                return Answer.error(404, "Payment not found")
+            try:
+                return endpoint(Call(store, query, body, payment_id))
+            except InvalidFieldsError as error:
+                return _invalid(error)
+    return Answer.gateway(404)
+
+
+def is_list(method: str, path: str) -> bool:
+    """Say whether a request asks for the list of payments."""
+    return method == "GET" and path == f"{ROOT}/ip/payments"
+
+
+def _invalid(error: InvalidFieldsError) -> Answer:
+    return Answer.json(422, {"code": 422, "data": error.errors, "meta": {"message": "Validation Error"}})
+
+
+def _list(call: Call) -> Answer:
+    store, rules = call.store, call.store.rules
+    query = ListQuery.parse(call.query, rules.channel_encoding)
+    if query.limit > rules.max_limit and rules.over_limit == "refuse":
+        return Answer.error(413, f"limit must not be more than {rules.max_limit}")
+    page = store.page(query)
+    pagination = {"totalCount": page.total, "offset": query.offset, "limit": page.limit}
+    if rules.total_count == "absent":
+        del pagination["totalCount"]
+    if rules.echo == "asked":
+        pagination["limit"] = page.asked
+    elif rules.echo is None:
+        del pagination["limit"]
+    return Answer.success([store.encoded(payment_id) for payment_id in page.ids], pagination)
+
+
+def _get(call: Call) -> Answer:
+    return Answer.success(call.store.wire(call.id))
+
+
+def _delete(call: Call) -> Answer:
+    call.store.delete(call.id)
+    return Answer.success({"id": call.store.spelled_id(call.id)})
+
+
+def _operations(call: Call) -> Answer:
+    row = call.store.wire(call.id)
+    return Answer.success({name: row[name] for name in ("allowedOperations", "allowedStatuses")})
+
+
+def _perform_operation(call: Call) -> Answer:
+    code = call.integer("operationCode", 0, 3)
+    row = call.store.wire(call.id)
+    if code not in map(int, row["allowedOperations"]):
+        # A 400 has been seen under this title.
+        return Answer.error(400, f"Operation {code} is not allowed for this payment", "Not Found Error")
+    applied: int = row["appliedStatus"]
+    if code in {_APPLY, _REVERT}:
+        applied = 1 if code == _APPLY else 0
+    allowed = operations(row["moduleName"], row["processingStatus"], applied)
+    call.store.update(call.id, appliedStatus=applied, allowedOperations=allowed)
+    return Answer.success({"id": call.store.spelled_id(call.id)})
+
+
+def _set_processing_status(call: Call) -> Answer:
+    status = call.integer("processingStatus", 0, 4)
+    row = call.store.wire(call.id)
+    if status not in map(int, row["allowedStatuses"]):
+        return Answer.error(
+            400, f"Processing status {status} is not allowed for this payment", "Not Found Error"
+        )
+    allowed = operations(row["moduleName"], status, row["appliedStatus"])
+    call.store.update(call.id, processingStatus=status, allowedOperations=allowed)
+    return Answer.success({"id": call.store.spelled_id(call.id)})
+
+
+def _transactions(call: Call) -> Answer:
+    return Answer.success(call.store.wire(call.id)["moduleData"].get("transactions", []))
+
+
+def _create_offline(call: Call) -> Answer:
+    store = call.store
+    fields = read_offline_payment(call.body, store.channels)
+    channel = call.body.get("channelId", store.channels[0])
+    fields |= {"channelId": str(channel), "channelName": store.channel_name(channel)}
+    return Answer.success({"paymentId": store.spelled_id(store.insert(**fields))})
+
+
+def _update_offline(call: Call) -> Answer:
+    store = call.store
+    row = store.wire(call.id)
+    if row["moduleName"] != OFFLINE:
+        return Answer.error(400, "Only offline payments can be updated", "Not Found Error")
+    fields = read_offline_payment(call.body, store.channels)
+    applied = row["appliedStatus"]
+    fields["lineItems"] = [{"paymentId": call.id, **line} for line in fields["lineItems"]]
+    fields["appliedStatus"] = applied
+    fields["allowedOperations"] = operations(OFFLINE, fields["processingStatus"], applied)
+    store.update(call.id, **fields)
+    return Answer.success({"paymentId": store.spelled_id(call.id)})
+
+
+def _channels(call: Call) -> Answer:
+    rules = call.store.rules
+    if rules.multi_storefront:
+        return Answer.success(call.store.channel_list())
+    text = "Multi storefront is not enabled"
+    if rules.single_storefront_status == 403:
+        return Answer.denied(403, text)
+    return Answer.error(422, text)
+
+
+def _endpoint(
+    method: str, path: str, endpoint: Callable[[Call], Answer]
+) -> tuple[str, re.Pattern[str], Callable[[Call], Answer], bool]:
+    pattern = re.compile(re.escape(ROOT + path).replace(r"\{id\}", r"([0-9]{1,18})"))
+    return method, pattern, endpoint, "{id}" in path
+
+
+_ENDPOINTS: Final = (
+    _endpoint("GET", "/ip/payments", _list),
+    _endpoint("GET", "/ip/payments/{id}", _get),
+    _endpoint("DELETE", "/ip/payments/{id}", _delete),
+    _endpoint("GET", "/ip/payments/{id}/operations", _operations),
+    _endpoint("POST", "/ip/payments/{id}/operations", _perform_operation),
+    _endpoint("PUT", "/ip/payments/{id}/processing-status", _set_processing_status),
+    _endpoint("GET", "/ip/payments/{id}/transactions", _transactions),
+    _endpoint("POST", "/ip/payments/offline", _create_offline),
+    _endpoint("PUT", "/ip/payments/offline/{id}", _update_offline),
+    _endpoint("GET", "/channels", _channels),
+)

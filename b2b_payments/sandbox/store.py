@@ -1,0 +1,232 @@
+"""The state of the sandbox's store: payments and channels. It does no I/O."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.sandbox.data import FIRST_CREATED, Rows, created_times
+from b2b_payments.sandbox.listing import Listing, ListQuery
+from b2b_payments.sandbox.rules import Rules
+from b2b_payments.sandbox.table import Row, Table
+
+_CACHED_ROWS = 20_000
+
+
+class Store:
+    """Payments that can be read, listed and changed, by the service or by a test.
+
+    `clock` is the store's own time in epoch seconds (UTC), that of createdAt and updatedAt. It begins
+    at the newest payment, and each write moves it on by one second; `advance` moves it further. `lag_time` is
+    the clock, in seconds, that `Rules.list_lag` is measured on.
+    """
+
+    def __init__(
+        self,
+        payments: int = 1000,
+        channels: Sequence[int] = (1, 2, 3),
+        seed: int = 7,
+        rules: Rules | None = None,
+        lag_time: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if payments < 0:
+            raise ConfigurationError(f"payments={payments} must be 0 or more.")
+        if not channels or len(set(channels)) != len(channels):
+            raise ConfigurationError(f"channels={channels!r} must be one channel id or more, each once.")
+        self._rules = rules or Rules()
+        self._rows = Rows(seed, channels)
+        self._now = self._listed = Table.of(
+            self._rows, created_times(seed, payments), single_storefront=not self._rules.multi_storefront
+        )
+        self._random = random.Random(f"store {seed}")
+        self._last_id = payments
+        self._lag_time = lag_time
+        # Changes that lists do not show yet, each with the moment from which on they do.
+        self._hidden: deque[tuple[float, Callable[[Table], None]]] = deque()
+        self._encoded: dict[int, msgspec.Raw] = {}
+        self.clock = self._now.newest or FIRST_CREATED
+
+    @property
+    def rules(self) -> Rules:
+        """The rules in force. `multi_storefront` counts for the payments only when the store is made."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: Rules) -> None:
+        self._rules = rules
+        self._encoded.clear()
+
+    @property
+    def payments(self) -> int:
+        """How many payments there are."""
+        return len(self._now)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The BigCommerce ids of the channels, those that `channelIds` takes."""
+        return self._rows.channels
+
+    def __len__(self) -> int:
+        return len(self._now)
+
+    def __contains__(self, payment_id: object) -> bool:
+        return payment_id in self._now
+
+    def ids(self) -> list[int]:
+        """Give the ids of all payments in the order of creation."""
+        return list(self._now.ids)
+
+    def pick(self, draw: random.Random) -> int | None:
+        """Give any payment's id, None in an empty store."""
+        return draw.choice(self._now.ids) if len(self._now) else None
+
+    def wire(self, payment_id: int) -> Row:
+        """Give the service's own JSON object of a payment, complete. Raises `KeyError` if there is none."""
+        return self._spelled(dict(self._now.row(payment_id)))
+
+    def all_wire(self) -> Iterator[Row]:
+        """Give every payment's JSON object in the order of creation."""
+        return (self.wire(payment_id) for payment_id in self.ids())
+
+    def created(self, payment_id: int) -> int:
+        """Give createdAt in epoch seconds. Raises `KeyError` if there is no such payment."""
+        return self._now.created(payment_id)
+
+    def channel(self, payment_id: int) -> int | None:
+        """Give a payment's channel id, None where it has none. Raises `KeyError` without such a payment."""
+        return self._now.key("channelId", payment_id) or None
+
+    def channel_name(self, channel_id: int) -> str:
+        """Give a channel's name. Raises `KeyError` for a channel that the store does not have."""
+        return self._rows.channel_name(channel_id)
+
+    def channel_list(self) -> list[Row]:
+        """Give the channels' JSON objects."""
+        return self._rows.channel_list()
+
+    def advance(self, seconds: int = 1) -> int:
+        """Move the store's clock on, and give its new time."""
+        self.clock += seconds
+        return self.clock
+
+    def insert(self, *, created_at: int | None = None, **fields: Any) -> int:
+        """Create a payment and give its id.
+
+        It is created now, behind all others, unless `created_at` (epoch seconds) says when. `fields` are in
+        the service's own words; what they leave out is drawn from the seed.
+        """
+        created = self.advance() if created_at is None else created_at
+        self.clock = max(self.clock, created)
+        self._last_id += 1
+        payment_id = self._last_id
+        row = None
+        if fields:
+            single = not self._rules.multi_storefront
+            drawn = self._rows.payment(payment_id, created, single_storefront=single)
+            row = drawn | {"updatedAt": created} | fields
+            row["lineItems"] = [line | {"paymentId": payment_id} for line in row["lineItems"]]
+        self._change(lambda table: table.insert(payment_id, created, row))
+        return payment_id
+
+    def update(self, payment_id: int, **fields: Any) -> None:
+        """Change fields of a payment, in the service's own words; `updatedAt` moves.
+
+        Raises `KeyError` if there is no such payment.
+        """
+        row = self._now.row(payment_id) | {"updatedAt": self.advance()} | fields
+        self._change(lambda table: table.replace(payment_id, row))
+
+    def delete(self, payment_id: int) -> None:
+        """Delete a payment. Raises `KeyError` if there is no such payment."""
+        if payment_id not in self._now:
+            raise KeyError(payment_id)
+        self._change(lambda table: table.delete(payment_id))
+
+    def spelled_id(self, payment_id: int) -> int | str:
+        """Spell an id as the rules say."""
+        return str(payment_id) if self._rules.ids_as == "string" else payment_id
+
+    def page(self, query: ListQuery) -> Listing:
+        """Give one page of what lists show, under the rules in force."""
+        self._catch_up()
+        rules = self._rules
+        limit = min(query.limit, rules.max_limit)
+        ids = self._listed.view(query.sort_by or "id", query.filters, lambda: query.select(self._listed))
+        total = len(self._listed) if rules.total_count == "store" else len(ids)
+        if callable(rules.short_pages):
+            limit = max(0, min(limit, rules.short_pages(limit)))
+        elif rules.short_pages and limit > 1 and self._random.random() < rules.short_pages:
+            limit = self._random.randrange(1, limit)
+        return Listing(ids=self._cut(ids, query, limit), total=total, asked=query.limit, limit=limit)
+
+    def encoded(self, payment_id: int) -> msgspec.Raw:
+        """Give a payment as lists show it, as JSON. Raises `KeyError` if lists do not show it."""
+        # Only rows from the seed are kept: they stay what they are.
+        drawn = not self._listed.is_changed(payment_id)
+        if drawn and (known := self._encoded.get(payment_id)) is not None:
+            return known
+        row = dict(self._listed.row(payment_id))
+        if self._rules.sparse_lists:
+            row = self._rows.sparse(row)
+        encoded = msgspec.Raw(msgspec.json.encode(self._spelled(row)))
+        if drawn:
+            if len(self._encoded) >= _CACHED_ROWS:
+                self._encoded.clear()
+            self._encoded[payment_id] = encoded
+        return encoded
+
+    def _cut(self, ids: Sequence[int], query: ListQuery, limit: int) -> list[int]:
+        low, high = query.offset, min(query.offset + limit, len(ids))
+        if low >= high:
+            return []
+        if not query.ascending:
+            low, high = len(ids) - high, len(ids) - low
+        if self._rules.equals == "shuffled" and query.sort_by is not None:
+            page = self._shuffled(ids, query.sort_by, low, high)
+        else:
+            page = list(ids[low:high])
+        return page if query.ascending else page[::-1]
+
+    def _shuffled(self, ids: Sequence[int], sort_by: str, low: int, high: int) -> list[int]:
+        # Runs of equals that the page cuts are shuffled whole: any of their rows may be on this side.
+        start, end = low, high
+        table = self._listed
+        column = None if sort_by == "createdAt" else table.column(sort_by)
+        key = table.created if column is None else column.__getitem__
+        while start > 0 and key(ids[start - 1]) == key(ids[low]):
+            start -= 1
+        while end < len(ids) and key(ids[end]) == key(ids[high - 1]):
+            end += 1
+        page = list(ids[start:end])
+        self._random.shuffle(page)
+        page.sort(key=key)
+        return page[low - start : high - start]
+
+    def _change(self, change: Callable[[Table], None]) -> None:
+        self._catch_up()
+        if self._rules.list_lag or self._hidden:
+            if self._listed is self._now:
+                self._listed = self._now.copy()
+            self._hidden.append((self._lag_time() + self._rules.list_lag, change))
+        change(self._now)
+
+    def _catch_up(self) -> None:
+        while self._hidden and self._hidden[0][0] <= self._lag_time():
+            self._hidden.popleft()[1](self._listed)
+        if not self._hidden:
+            self._listed = self._now
+
+    def _spelled(self, row: Row) -> Row:
+        if self._rules.ids_as == "string":
+            row["id"] = str(row["id"])
+            row["lineItems"] = [
+                line | {"paymentId": str(line["paymentId"]), "invoiceId": str(line["invoiceId"])}
+                for line in row["lineItems"]
+            ]
+        return row

@@ -1,0 +1,191 @@
+"""aiohttp, kept thin: one request out, one whole answer in, every failure one of ours."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+import aiohttp
+import anyio
+from yarl import URL
+
+from b2b_payments._version import __version__
+from b2b_payments.errors import B2BPaymentsError, ConfigurationError, RequestTimeoutError, ResponseDecodeError, TransportError
+from b2b_payments.protocol.answer import Answer
+from b2b_payments.protocol.request import Request
+
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of an unpacked body; a larger one is refused while it is being read."""
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+class _ConnectionDropped(B2BPaymentsError):
+    """A drop, on its way past aiohttp's own retry."""
+
+
+async def _one_try(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending GET, PUT and DELETE again by itself when a kept connection drops.
+
+    Such a request would go uncounted against the quota, and a DELETE that succeeded would come back 404.
+    aiohttp looks for its own exceptions only, so the drop passes under another name.
+    """
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _ConnectionDropped(type(error).__name__) from None
+
+
+class Transport:
+    """Sends requests to one base URL, on a session of its own or on one that it was lent."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        connections: int = 100,
+        allow_http: bool = False,
+        max_body: int = MAX_BODY,
+    ) -> None:
+        self.base_url = _checked_base_url(base_url, allow_http=allow_http)
+        self._connections = connections
+        self._max_body = max_body
+        self._lent = session
+        self._session: aiohttp.ClientSession | None = None
+        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (_one_try,)
+
+    async def open(self) -> None:
+        """Make the session ready. Raises ConfigurationError where the one lent is closed."""
+        if self._lent is not None:
+            if self._lent.closed:
+                raise ConfigurationError("The session given is closed; give an open aiohttp.ClientSession, or none.")
+            self._session = self._lent
+            # Middlewares given with a request take the place of the session's: hers go on inside ours.
+            self._middlewares = (_one_try, *getattr(self._lent, "_middlewares", ()))
+        else:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=_NO_TIMEOUT,
+            )
+
+    async def aclose(self) -> None:
+        """Close the session, unless it was lent."""
+        session, self._session = self._session, None
+        if session is not None and session is not self._lent:
+            await session.close()
+
+    async def send(self, request: Request, credential: Mapping[str, str], *, timeout: float) -> Answer:
+        """Send once, and give the whole answer whatever its status.
+
+        `timeout` is in seconds and holds for everything, body included. Raises TransportError (with `sent`
+        False where the service certainly never saw the request), RequestTimeoutError, and
+        ResponseDecodeError for a body that is too large or cannot be unpacked.
+        """
+        if self._session is None:
+            raise ConfigurationError("The client is closed.")
+        try:
+            with anyio.fail_after(timeout):
+                return await self._exchange(self._session, request, credential)
+        except TimeoutError:
+            failure: B2BPaymentsError = RequestTimeoutError(
+                f"{request.method} {request.path}: no complete answer within {timeout:g} s."
+            )
+        except (aiohttp.ClientError, _ConnectionDropped, OSError) as error:
+            failure = _failure(request, error, self.base_url)
+        # Raised out here, so that no aiohttp error, and with it no request header, is chained to ours.
+        raise failure
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, request: Request, credential: Mapping[str, str]
+    ) -> Answer:
+        async with session.request(
+            request.method,
+            URL(self.base_url + request.path).with_query(request.query) if request.query else self.base_url + request.path,
+            data=request.body,
+            headers=_headers(request, credential),
+            # A redirect would take the credential along to another host.
+            allow_redirects=False,
+            timeout=_NO_TIMEOUT,
+            middlewares=self._middlewares,
+        ) as response:
+            body = await self._read(request, response)
+            return Answer(response.status, response.headers, body)
+
+    async def _read(self, request: Request, response: aiohttp.ClientResponse) -> bytes:
+        length = response.content_length
+        if length is not None and length > self._max_body:
+            response.close()
+            raise self._too_large(request)
+        chunks: list[bytes] = []
+        size = 0
+        # Counted as unpacked: a small body may unpack to a very large one.
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self._max_body:
+                response.close()
+                raise self._too_large(request)
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _too_large(self, request: Request) -> ResponseDecodeError:
+        return ResponseDecodeError(
+            f"{request.method} {request.path}: the answer is larger than {self._max_body} bytes; reading stopped.",
+            paths=["$"],
+        )
+
+
+def _headers(request: Request, credential: Mapping[str, str]) -> dict[str, str]:
+    headers = {"Accept": "application/json", "User-Agent": f"b2b-payments/{__version__}", **credential}
+    if request.body is not None:
+        headers["Content-Type"] = "application/json"
+    return headers
+
+
+def _failure(request: Request, error: Exception, base_url: str) -> B2BPaymentsError:
+    """Turn whatever aiohttp raises into ours, without its text: that can hold headers."""
+    what = f"{request.method} {request.path}"
+    host = URL(base_url).host
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
+        return TransportError(f"{what}: no secure connection to {host}: {_os_reason(error)}.", sent=False)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return TransportError(f"{what}: the host {host} was not found; check base_url and the network.", sent=False)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return TransportError(f"{what}: no connection to {host}: {_os_reason(error)}.", sent=False)
+    if isinstance(error, aiohttp.InvalidURL):
+        return ConfigurationError(f"base_url {base_url!r} is not a URL that can be asked.")
+    if isinstance(error, aiohttp.ContentTypeError | aiohttp.http.HttpProcessingError) or (
+        isinstance(error, aiohttp.ClientPayloadError) and "encod" in str(error).lower()
+    ):
+        return ResponseDecodeError(f"{what}: the body cannot be unpacked ({type(error).__name__}).", paths=["$"])
+    name = str(error) if isinstance(error, _ConnectionDropped) else type(error).__name__
+    return TransportError(f"{what}: the connection to {host} broke before the whole answer came ({name}).")
+
+
+def _os_reason(error: Exception) -> str:
+    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    return getattr(cause, "strerror", None) or type(cause).__name__
+
+
+def _checked_base_url(text: str, *, allow_http: bool) -> str:
+    try:
+        url = URL(text)
+        port_is_valid = url.port is not None
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"base_url {text!r} is not a URL.") from None
+    if url.user is not None or url.password is not None:
+        raise ConfigurationError("base_url holds a user name or password; leave them out and give the credential as auth.")
+    if url.scheme not in {"http", "https"} or not url.host or not port_is_valid:
+        raise ConfigurationError(f"base_url {text!r} must be a whole URL such as https://host/api/v3/io.")
+    if url.query_string or url.fragment:
+        raise ConfigurationError(f"base_url {text!r} must end with its path: no query, no fragment.")
+    if url.scheme == "http" and url.host not in _LOOPBACK and not allow_http:
+        raise ConfigurationError(
+            f"base_url {text!r} is not https: the credential would go over the network for all to read. "
+            "Use https, or pass allow_http=True where the network is safe."
+        )
+    return str(url).rstrip("/")

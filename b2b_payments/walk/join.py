@@ -1,0 +1,204 @@
+"""The rule by which pages of a changing list are joined without losing or doubling a row.
+
+No I/O, no clock: pages are offered in the order of their offsets, and each offer says which of its rows
+are new and what to read next.
+
+Let K be the sort key (`createdAt`) of the last row taken. The invariant: every lasting payment created
+before K has been seen. A page joins on if it starts at offset 0, or if its *first* row was created before K:
+then whatever lies in front of the page was seen already, and after taking the page the invariant holds for
+the key of its last row. It says nothing about when the page was read, so pages may be fetched ahead, at
+once and in any order. Strictly before, since rows of one second may come in another order each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import Enum
+
+import attrs
+
+from b2b_payments.errors import PaginationError
+from b2b_payments.walk.page import KeyedPage, Key, Order
+from b2b_payments.walk.run import LongRun
+
+_KEPT_IDS = 4_096
+"""Ids remembered before older ones are let go (a run of equals is always remembered whole)."""
+_MOST_BARREN = 256
+"""Pages in a row that may bring nothing new. Real changes bring a few; a service that repeats itself, all."""
+
+
+class End(Enum):
+    """How a walk learned that it was through."""
+
+    TOTAL = "the last page reached the total that it stated"
+    EMPTY = "the total lies beyond what can be read; an empty answer, asked twice, was the end"
+
+
+@attrs.frozen
+class Step:
+    """What one offered page brought: `rows` are the places of its new rows; `joined` is False for a page
+    that leaves a gap, to be offered again once what was read at `read_at` has joined.
+
+    `read_at` is the offset to read before anything else, None to go on with what comes next in line;
+    `wide` asks for as many rows as the service gives in one page.
+    """
+
+    joined: bool
+    rows: Collection[int] = ()
+    duplicates: int = 0
+    read_at: int | None = None
+    wide: bool = False
+
+
+class Join:
+    """The state of one walk: what has been taken, and where to go on."""
+
+    def __init__(self, order: Order, *, start: int = 0) -> None:
+        self._order = order
+        self.key: Key | None = None
+        """K: the sort key of the last row taken."""
+        self.end: End | None = None
+        self.resume_at = start
+        """Where the next page has to start at the latest to join on, if nothing has moved."""
+        self.cursor = 0
+        """The offset right behind the last row taken."""
+        self._closed = False  # K's own second has been seen whole
+        self._seen: dict[int, Key] = {}
+        self._floor: Key | None = None  # rows before it were seen, and their ids let go
+        self._next_floor: Key | None = None
+        self._most_seen = _KEPT_IDS
+        self._steps_back = 0
+        self._barren = 0
+        self._empty_answers = 0
+        self._look_behind = False  # the next page is read right behind a page that led no further
+        self._run: LongRun | None = None
+
+    def checkpoint(self) -> dict[str, object]:
+        """Give the state as small plain JSON: enough to go on in another process."""
+        boundary = [payment_id for payment_id, key in self._seen.items() if self.key is not None and key >= self.key]
+        return {"key": None if self.key is None else str(self.key), "resume_at": self.resume_at, "ids": boundary}
+
+    def offer(self, page: KeyedPage) -> Step:
+        """Take what a page brings, and say what to read next.
+
+        Raises PaginationError where the service repeats itself without end.
+        """
+        if self._run is not None:
+            return self._in_run(self._run, page)
+        if not page.rows:
+            return self._empty(page)
+        if not self._joins(page):
+            return self._gap(page)
+        return self._joined(page)
+
+    def _joins(self, page: KeyedPage) -> bool:
+        if self.key is None or page.offset == 0 or self._order.field is None:
+            return True
+        first = page.keys[0]
+        return first < self.key or (self._closed and first == self.key)
+
+    def _joined(self, page: KeyedPage) -> Step:
+        last = page.keys[-1]
+        if self.key is None and page.offset > 0:
+            self._floor = page.keys[0]  # the walk was asked to begin here
+        rows, duplicates = self._take(page, upto=None)
+        if self.key is None or last > self.key:
+            self.key, self._closed = last, False
+        self._steps_back = 0
+        self._look_behind = False
+        self.cursor = page.end
+        # Rows at the end that are not before K: the next page has to start in front of them.
+        by_time = self._order.field is not None and not self._closed
+        tail = sum(key >= self.key for key in page.keys) if by_time else 0
+        self.resume_at = max(0, page.end - tail - 1)
+        if rows:
+            self._empty_answers = 0
+        self._forget()
+        if page.reaches_total:
+            self.end = End.TOTAL
+            return Step(True, rows, duplicates)
+        if self.resume_at > page.offset and not (self._empty_answers and not rows):
+            return Step(True, rows, duplicates)
+        # Reading on from where this page leads would give this page again.
+        if not page.wide:
+            return Step(True, rows, duplicates, read_at=self.resume_at, wide=True)
+        self._look_behind = True
+        return Step(True, rows, duplicates, read_at=page.end, wide=True)
+
+    def _gap(self, page: KeyedPage) -> Step:
+        if self._look_behind and self.key is not None:
+            # The page before was, but for its first row, one run of equals: no page can reach beyond it.
+            self._look_behind = False
+            self._run = LongRun(self.key, descending=self._order.descending)
+            return self._in_run(self._run, page)
+        return Step(False, read_at=self._step_back(page))
+
+    def _step_back(self, page: KeyedPage) -> int:
+        """Give the offset to try next: where the last page leads, then 2, 8, 32 … rows before it."""
+        if self._steps_back == 0 and page.offset > self.resume_at:
+            self._steps_back = 1
+            return self.resume_at
+        self._steps_back = 4 * self._steps_back if self._steps_back > 1 else 2
+        return max(0, min(self.resume_at, page.offset) - self._steps_back)
+
+    def _empty(self, page: KeyedPage) -> Step:
+        """Join nothing; count the empty answers that contradict their own total, right where rows should be."""
+        self._look_behind = False
+        if self.key is None and page.reaches_total:
+            self.end = End.TOTAL
+            return Step(True)
+        if page.offset > self.cursor:
+            return Step(False, read_at=self._step_back(page))
+        if not page.reaches_total:
+            self._empty_answers += 1
+            if self._empty_answers > 1:
+                self.end = End.EMPTY
+                return Step(True)
+        self._count_barren(0)
+        return Step(False, read_at=self.resume_at)
+
+    def _in_run(self, run: LongRun, page: KeyedPage) -> Step:
+        next_offset = run.observe(page)
+        rows, duplicates = self._take(page, upto=run.key)
+        if not run.complete:
+            return Step(True, rows, duplicates, read_at=next_offset, wide=True)
+        self._run = None
+        self._closed = True
+        self.cursor = run.resume_at
+        self.resume_at = max(0, run.resume_at - 1)
+        return Step(True, rows, duplicates, read_at=self.resume_at)
+
+    def _take(self, page: KeyedPage, *, upto: Key | None) -> tuple[list[int], int]:
+        """Pick the rows whose ids are new; rows before the floor were seen when their ids were still kept."""
+        seen, floor = self._seen, self._floor
+        rows: list[int] = []
+        duplicates = 0
+        for index, (payment_id, key) in enumerate(zip(page.ids, page.keys, strict=True)):
+            if upto is not None and key > upto:
+                continue
+            if payment_id in seen or (floor is not None and key < floor):
+                duplicates += 1
+            else:
+                seen[payment_id] = key
+                rows.append(index)
+        self._count_barren(len(rows))
+        return rows, duplicates
+
+    def _count_barren(self, rows: int) -> None:
+        self._barren = 0 if rows else self._barren + 1
+        if self._barren > _MOST_BARREN:
+            raise PaginationError(
+                f"{_MOST_BARREN} pages in a row brought nothing new: the service repeats itself, or a run of payments "
+                "created in one second changes faster than it can be read. Walk again from the checkpoint.",
+                checkpoint=self.checkpoint(),
+            )
+
+    def _forget(self) -> None:
+        """Let go the ids of rows that lie well behind, so that memory does not grow with the walk."""
+        if self._order.field is None or len(self._seen) <= self._most_seen:
+            return
+        floor, self._next_floor = self._next_floor, self.key
+        if floor is not None:
+            self._floor = floor
+            self._seen = {payment_id: key for payment_id, key in self._seen.items() if key >= floor}
+        self._most_seen = max(_KEPT_IDS, 2 * len(self._seen))

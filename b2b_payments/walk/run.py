@@ -1,0 +1,100 @@
+"""Reading a run of equal times that is longer than a page.
+
+Within such a run no page can start before the run and reach beyond it, so no page joins on by its first
+row, and the order among equals may be another at each request. What settles it is counting:
+
+- A page that shows where the run *ends* says how many rows are at or before it: at that moment, `upto`.
+- A later page that shows where the run *starts* says how many rows are before it: `before`.
+- Nothing is added within a second that is past, so rows at or before the run only ever get fewer. The run
+  thus held at most `upto - before` rows when its end was seen.
+- When that many different ids of the run were seen since then, all of it was seen.
+
+The run is read to and fro, so that each end is seen again and again, until one pair of ends settles it.
+In a descending list new rows come in front, so the rows are counted from the list's end instead.
+"""
+
+from __future__ import annotations
+
+from b2b_payments.walk.page import KeyedPage, Key
+
+_MOST_ENDS = 32
+"""Ends kept to be settled by a later start."""
+
+
+class LongRun:
+    """One run of rows with the sort key `key`, being read to and fro."""
+
+    def __init__(self, key: Key, *, descending: bool) -> None:
+        self.key = key
+        self._descending = descending
+        self._step = 0
+        self._seen_at: dict[int, int] = {}
+        self._ends: list[tuple[int, int]] = []
+        self._forward = True
+        self._length = 1  # rows in the longest page seen
+        self._last_end = -1
+        self.complete = False
+        self.resume_at = 0
+
+    @property
+    def size(self) -> int:
+        """How many different rows of the run were seen."""
+        return len(self._seen_at)
+
+    def observe(self, page: KeyedPage) -> int:
+        """Take in one page, and give the offset to read next (of no meaning once `complete`)."""
+        self._step += 1
+        for payment_id, key in zip(page.ids, page.keys, strict=True):
+            if key == self.key:
+                self._seen_at[payment_id] = self._step
+        self._length = max(self._length, len(page.rows))
+        start, end = self._start(page), self._end(page)
+        if end is None and self._forward and page.end == self._last_end:
+            end = page.end  # the list ends here, whatever its total says: reading on led no further
+        self._last_end = page.end if self._forward else -1
+        if end is not None:
+            self.resume_at = end
+        # In a descending list the roles change: counted from the list's end, the run's start is the later count.
+        upto, before = (start, end) if self._descending else (end, start)
+        if upto is not None and (count := self._count(page, upto)) is not None:
+            self._ends = [*self._ends[-_MOST_ENDS:], (self._step, count)]
+        if before is not None and (count := self._count(page, before)) is not None:
+            self.complete = any(self._settles(since, upto_count - count) for since, upto_count in self._ends)
+        return self._next(page, start, end)
+
+    def _settles(self, since: int, bound: int) -> bool:
+        return sum(step >= since for step in self._seen_at.values()) == bound
+
+    def _count(self, page: KeyedPage, position: int) -> int | None:
+        """How many rows are at or before this position, counted from the side where nothing is added."""
+        if not self._descending:
+            return position
+        return None if page.total is None else page.total - position
+
+    def _start(self, page: KeyedPage) -> int | None:
+        """Where the run starts, if this page shows it."""
+        first = next((index for index, key in enumerate(page.keys) if key >= self.key), None)
+        if first is None:
+            return page.end if page.reaches_total and page.rows else None
+        return page.offset + first if first > 0 or page.offset == 0 else None
+
+    def _end(self, page: KeyedPage) -> int | None:
+        """Where the run ends, if this page shows it."""
+        after = next((index for index, key in enumerate(page.keys) if key > self.key), None)
+        if after is None:
+            return page.end if page.reaches_total and page.rows else None
+        return page.offset + after if after > 0 or page.offset == 0 else None
+
+    def _next(self, page: KeyedPage, start: int | None, end: int | None) -> int:
+        behind = bool(page.keys) and page.keys[-1] < self.key
+        beyond = not page.keys or page.keys[0] > self.key
+        if behind:
+            self._forward = True
+        elif beyond:
+            self._forward = False
+        elif self._forward and end is not None:
+            self._forward = False
+        elif not self._forward and start is not None:
+            self._forward = True
+        # One row of overlap, so that a single deleted row in front leaves no hole.
+        return page.end - 1 if self._forward else max(0, page.offset - max(self._length - 1, 1))

@@ -1,0 +1,108 @@
+"""Several channels walked at once, merged into one stream: what `client.payments.stream()` gives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.tasks import Tasks
+from b2b_payments.walk.paged import Paged
+from b2b_payments.walk.reader import JoinedPage
+from b2b_payments.walk.report import WalkReport
+from b2b_payments.walk.walk import Walk
+
+_PAGES_HELD = 2
+"""Joined pages that a channel holds ready; each walk's pages ahead come on top."""
+
+_Item = JoinedPage | Exception
+
+
+class PaymentStream(Paged):
+    """The payments of several channels, each exactly once: as they come, or channel by channel.
+
+    One channel's error ends the stream, and with it the other channels' walks. `reports` has the account of
+    each channel, `report` their sum.
+    """
+
+    def __init__(self, tasks: Tasks, walks: Mapping[int | None, Walk], *, ordered: bool) -> None:
+        self._tasks = tasks
+        self._walks = walks
+        self._ordered = ordered
+
+    @property
+    def reports(self) -> dict[int | None, WalkReport]:
+        """The account of each channel's latest walk; the key is None where the whole store is one walk."""
+        return {channel_id: walk.report for channel_id, walk in self._walks.items()}
+
+    @property
+    def report(self) -> WalkReport:
+        """The account of all channels together."""
+        return WalkReport.total(self.reports.values())
+
+    async def joined(self) -> AsyncGenerator[JoinedPage, None]:
+        """Give the new rows page by page, as the service sent them."""
+        if not self._tasks.running:
+            raise ConfigurationError("The client is not open; stream inside `async with PaymentsClient(...)`.")
+        pumps = [_Pump(walk) for walk in self._walks.values()]
+        # Where rows do not say their channel, a service that ignores channelIds could give them twice.
+        unnamed: set[object] = set()
+        lanes = self._lanes(pumps)
+        try:
+            for lane in lanes:
+                async for item in lane:
+                    if isinstance(item, Exception):
+                        raise item
+                    yield _once(item, unnamed) if len(pumps) > 1 else item
+        finally:
+            for pump in pumps:
+                pump.scope.cancel()
+            for lane in lanes:
+                lane.close()
+
+    def _lanes(self, pumps: list[_Pump]) -> list[MemoryObjectReceiveStream[_Item]]:
+        """Start the walks: a lane for each of them, or one for all."""
+        if self._ordered:
+            pairs = [anyio.create_memory_object_stream[_Item](_PAGES_HELD) for _ in pumps]
+            for pump, (send, _) in zip(pumps, pairs, strict=True):
+                self._tasks.spawn(pump.run, send)
+            return [receive for _, receive in pairs]
+        send, receive = anyio.create_memory_object_stream[_Item](_PAGES_HELD * len(pumps))
+        with send:
+            for pump in pumps:
+                self._tasks.spawn(pump.run, send.clone())
+        return [receive]
+
+
+class _Pump:
+    """Moves one walk's pages into a lane; an error travels as a value, to be raised where it is awaited."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self.scope = anyio.CancelScope()
+
+    async def run(self, send: MemoryObjectSendStream[_Item]) -> None:
+        with send, self.scope:
+            try:
+                async with aclosing(self._walk.joined()) as pages:
+                    async for page in pages:
+                        await send.send(page)
+            except anyio.BrokenResourceError:
+                return  # nobody listens any more
+            except Exception as error:
+                await send.send(error)
+
+
+def _once(page: JoinedPage, unnamed: set[object]) -> JoinedPage:
+    """Leave out rows without a channel that another channel's walk gave already."""
+    fresh = []
+    for row in page.rows:
+        if row.get("channelId") in (None, ""):
+            if row["id"] in unnamed:
+                continue
+            unnamed.add(row["id"])
+        fresh.append(row)
+    return JoinedPage(fresh, page.offset, page.limit, page.total)

@@ -1,0 +1,120 @@
+"""A walk over the payments of a list: what `client.payments.list()` gives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import attrs
+
+from b2b_payments.call import Caller
+from b2b_payments.errors import ConfigurationError, PaginationError
+from b2b_payments.models import Payment
+from b2b_payments.protocol.listing import PaymentQuery
+from b2b_payments.tasks import Tasks
+from b2b_payments.walk.ahead import Ahead, Flights
+from b2b_payments.walk.join import Join
+from b2b_payments.walk.paged import Paged
+from b2b_payments.walk.reader import JoinedPage, Stride, joined_pages
+from b2b_payments.walk.report import WalkReport
+from b2b_payments.walk.source import MOST_ROWS, Learned, Source
+
+DEFAULT_CONCURRENCY = 8
+
+
+@attrs.frozen
+class Walker:
+    """What walks of one client share: how to call, what was learned, and who owns the tasks."""
+
+    caller: Caller
+    learned: Learned
+    tasks: Tasks
+
+
+class Walk(Paged):
+    """The payments of a list, each exactly once, fetched ahead and joined by the exact rule.
+
+    ::
+
+        async for payment in walk: ...
+        async for page in walk.pages(): ...
+        await walk.first(), await walk.count(), await walk.collect()
+
+    Every iteration is a walk of its own; `report` and `checkpoint()` speak of the latest. Leaving a loop early
+    cancels whatever is under way.
+
+    Iterating raises an APIError or TransportError when a page cannot be had, PaginationError when the pages
+    cannot be joined, ResponseDecodeError when one cannot be read; what was given until then stands.
+    """
+
+    def __init__(
+        self,
+        walker: Walker,
+        query: PaymentQuery,
+        *,
+        offset: int = 0,
+        page_size: int = MOST_ROWS,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        flights: Flights | None = None,
+    ) -> None:
+        self._walker = walker
+        self._query = query
+        self._offset = whole("offset", offset, least=0)
+        self._page_size = whole("page_size", page_size, least=1)
+        self._concurrency = whole("concurrency", concurrency, least=1)
+        self._flights = flights
+        self._join: Join | None = None
+        self.report = WalkReport()
+
+    def checkpoint(self) -> dict[str, object] | None:
+        """Give where the latest iteration stands, as small plain JSON; None before the first page."""
+        return None if self._join is None else self._join.checkpoint()
+
+    async def joined(self) -> AsyncGenerator[JoinedPage, None]:
+        """Give the new rows page by page, as the service sent them."""
+        walker = self._walker
+        if not walker.tasks.running:
+            raise ConfigurationError("The client is not open; walk inside `async with PaymentsClient(...) as client:`.")
+        report = self.report = WalkReport()
+        source = Source(walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report)
+        report.exact = source.order.exact
+        join = self._join = Join(source.order, start=self._offset)
+        flights = self._flights or Flights(walker.tasks, self._concurrency)
+        # Twice as many pages as are in flight: one late page does not stop the others.
+        ahead = Ahead(flights, source.read, 2 * self._concurrency)
+        try:
+            async with aclosing(
+                joined_pages(ahead, join, Stride(self._page_size), report, walker.caller.events)
+            ) as pages:
+                async for page in pages:
+                    yield page
+        finally:
+            ahead.drop()
+
+    async def first(self) -> Payment | None:
+        """Give the first payment, None where there is none. One request."""
+        one = Walk(self._walker, self._query, offset=self._offset, page_size=1, concurrency=1)
+        async with aclosing(one.pages()) as pages:
+            async for page in pages:
+                return page.items[0]
+        return None
+
+    async def count(self) -> int:
+        """Give how many payments the service says there are, in one request. It may change at once.
+
+        Raises PaginationError where the service does not say.
+        """
+        source = Source(
+            self._walker.caller, self._walker.learned, self._query, 1, self._walker.caller.until(), WalkReport()
+        )
+        page = await source.read(self._offset, False)
+        if page.total is None:
+            raise PaginationError("The service gives no total count for this list; walk it and count.")
+        return page.total
+
+
+def whole(name: str, value: object, *, least: int) -> int:
+    """Check a whole number that the caller gave; raises ConfigurationError."""
+    if type(value) is not int or value < least:
+        raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    return value

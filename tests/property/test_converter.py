@@ -1,0 +1,93 @@
+"""Whatever the service sends comes back as it came, or says where it is wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2b_payments.converter import structure_payment, structure_payments, structure_transactions, to_wire
+from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.models import Payment
+from tests.examples import LISTED_PAYMENT
+from tests.strategies import REQUIRED, json_values, payments, transactions
+
+
+@given(payments)
+def test_a_payment_comes_back_as_it_came(wire: dict[str, Any]) -> None:
+    """A payment's wire object is equal to what was read, spelling included, and no input is changed."""
+    before = copy.deepcopy(wire)
+    payment = structure_payment(wire)
+    assert json.loads(json.dumps(to_wire(payment))) == wire == before
+
+
+@given(transactions)
+def test_a_transaction_comes_back_as_it_came(wire: dict[str, Any]) -> None:
+    """A transaction of any shape is read, and its wire object is equal to what came."""
+    [transaction] = structure_transactions([wire])
+    assert to_wire(transaction) == wire
+
+
+@given(payments)
+def test_copies_are_equal_and_give_the_same_wire_object(wire: dict[str, Any]) -> None:
+    """A pickled or copied payment equals the first, hashes the same and gives the same wire object."""
+    payment = structure_payment(wire)
+    for other in (pickle.loads(pickle.dumps(payment)), copy.copy(payment), copy.deepcopy(payment)):  # noqa: S301
+        assert other == payment
+        assert hash(other) == hash(payment)
+        assert to_wire(other) == to_wire(payment)
+
+
+PLACES: list[tuple[str | int, ...]] = [
+    *((field,) for field in LISTED_PAYMENT),
+    ("total", "code"),
+    ("total", "value"),
+    ("lineItems", 0),
+    ("lineItems", 0, "invoiceId"),
+    ("lineItems", 0, "amount"),
+    ("lineItems", 0, "amount", "value"),
+]
+"""Every place of the example payment, from the top down."""
+
+junk = json_values | st.floats() | st.decimals() | st.integers() | st.text(alphabet="0123456789eE+-._ NaInf")
+
+
+def read_or_refuse(wire: dict[str, Any]) -> Payment | ResponseDecodeError:
+    """Give the payment, or the error that reading it raises."""
+    try:
+        [payment] = structure_payments([wire])
+    except ResponseDecodeError as error:
+        return error
+    return payment
+
+
+@given(st.sampled_from(PLACES), junk)
+def test_junk_anywhere_is_read_or_located(place: tuple[str | int, ...], value: object) -> None:
+    """Junk in any place gives a payment, or an error that names that place or one below, and nothing else."""
+    wire = copy.deepcopy(LISTED_PAYMENT)
+    holder: Any = wire
+    for step in place[:-1]:
+        holder = holder[step]
+    holder[place[-1]] = value
+    where = "$.data[0]" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    outcome = read_or_refuse(wire)
+    if isinstance(outcome, Payment):
+        json.dumps(to_wire(outcome))
+    else:
+        assert outcome.paths
+        assert all(path.startswith(where) for path in outcome.paths)
+        assert outcome.paths[0] in str(outcome)
+
+
+@given(json_values)
+def test_junk_for_a_row_is_located(value: object) -> None:
+    """What is no payment at all is refused, with the row's path or with the paths of required fields."""
+    with pytest.raises(ResponseDecodeError) as caught:
+        structure_payments([LISTED_PAYMENT, value])
+    required = {f"$.data[1].{field}" for field in REQUIRED}
+    assert caught.value.paths == ["$.data[1]"] or set(caught.value.paths) & required

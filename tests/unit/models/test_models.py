@@ -1,0 +1,118 @@
+"""The models themselves: frozen, comparable, and careful with what callers give."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.models import Channel, Money, OfflineLineItem, OfflinePayment, Payment, ProcessingStatus
+
+
+def offline(**fields: Any) -> OfflinePayment:
+    """Give an offline payment with some fields changed."""
+    given = {"customer_id": "113", "currency": "USD", "line_items": [OfflineLineItem(13, "20.00")], **fields}
+    return OfflinePayment(**given)
+
+
+def payment(**fields: Any) -> Payment:
+    """Give a payment with some fields changed."""
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    given: dict[str, Any] = {"created_at": moment, "updated_at": moment, "total": Money("USD", 1), **fields}
+    return Payment(id=1, customer_id="7", processing_status=3, applied_status=0, funding_status=0, **given)
+
+
+def test_models_are_frozen_and_hashable() -> None:
+    """A model cannot be changed, and equal models are one key of a set."""
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        payment().id = 2  # type: ignore[misc]
+    assert len({payment(), payment(details={}), payment(payer_name="x")}) == 2
+
+
+def test_a_moment_is_taken_to_utc() -> None:
+    """A caller's aware datetime is taken to UTC, and a naive one is refused."""
+    there = datetime(2026, 1, 2, 5, 4, 5, tzinfo=timezone(timedelta(hours=2)))
+    assert payment(created_at=there).created_at.tzinfo is UTC
+    assert payment(created_at=there) == payment()
+    assert Channel(id=1, channel_id=1, created_at=there).created_at == there
+    for wrong in (datetime(2026, 1, 2), 1618800393):  # noqa: DTZ001
+        with pytest.raises(ConfigurationError, match="not an aware datetime"):
+            payment(created_at=wrong)
+
+
+def test_lists_become_tuples() -> None:
+    """A payment built with lists holds tuples, so that it stays frozen."""
+    assert payment(allowed_statuses=[1]).allowed_statuses == (ProcessingStatus.AWAITING_PROCESSING,)
+
+
+@pytest.mark.parametrize("given", [Decimal("20.00"), "20.00"])
+def test_an_amount_keeps_its_digits(given: Decimal | str) -> None:
+    """An amount given as a Decimal or as text keeps its zeros."""
+    assert str(OfflineLineItem(1, given).amount) == "20.00"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (0.1, r"a float, .* give Decimal\('0.1'\)"),
+        (True, "amount is bool"),
+        (None, "amount is NoneType"),
+        ("twenty", "'twenty' is not a finite number"),
+        ("NaN", "not a finite number"),
+        (Decimal("Infinity"), "not a finite number"),
+        ("1E+200", "not a finite number"),
+        ("1E-200", "not a finite number"),
+    ],
+)
+def test_a_wrong_amount_is_refused(wrong: Any, sentence: str) -> None:
+    """What no amount can be is refused with a sentence that says what to give."""
+    with pytest.raises(ConfigurationError, match=sentence):
+        OfflineLineItem(13, wrong)
+
+
+def test_an_offline_payment_takes_numbers_for_ids() -> None:
+    """A company's id may be given as a number, a status as a number, a currency in small letters."""
+    made = offline(customer_id=113, processing_status=1, currency="eur", external_id=5, details={"memo": "m"})
+    assert (made.customer_id, made.currency, made.external_id) == ("113", "EUR", "5")
+    assert made.processing_status is ProcessingStatus.AWAITING_PROCESSING
+    assert made.line_items == (OfflineLineItem(13, Decimal(20)),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"customer_id": " "}, "customer_id is empty"),
+        ({"customer_id": None}, "customer_id is NoneType"),
+        ({"customer_id": True}, "customer_id is bool"),
+        ({"currency": "US"}, "currency 'US' is not a currency"),
+        ({"currency": None}, "currency None is not a currency"),
+        ({"line_items": []}, "line_items is empty"),
+        ({"line_items": None}, "line_items is empty"),
+        ({"line_items": [{"invoiceId": 1}]}, "line_items holds dict"),
+        ({"details": None}, "details is not a mapping"),
+        ({"details": {1: 2}}, "details is not a mapping"),
+        ({"payer_name": 1.5}, "payer_name is float"),
+        ({"processing_status": 0}, "processing_status 0 cannot be asked for"),
+        ({"processing_status": True}, "processing_status True"),
+        ({"processing_status": "3"}, "processing_status '3'"),
+        ({"channel_id": "1"}, "channel_id is str"),
+        ({"channel_id": True}, "channel_id is bool"),
+        ({"funding_status": 4}, "funding_status 4 is unknown"),
+        ({"funding_status": "2"}, "funding_status is str"),
+    ],
+)
+def test_a_wrong_field_is_named(fields: dict[str, Any], sentence: str) -> None:
+    """What cannot be sent is refused when it is given, with the field's name."""
+    with pytest.raises(ConfigurationError, match=sentence):
+        offline(**fields)
+
+
+def test_an_invoice_is_a_number() -> None:
+    """An invoice's id that is not a number is refused."""
+    for wrong in (True, "13", None):
+        with pytest.raises(ConfigurationError, match="invoice_id is"):
+            OfflineLineItem(wrong, 1)  # type: ignore[arg-type]

@@ -1,0 +1,67 @@
+"""The sandbox's count of the quota, and its headers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import pytest
+
+from b2b_payments.sandbox import Rules
+from b2b_payments.sandbox.quota import Counter, quota_headers, refusal_headers
+
+
+def test_sliding_window() -> None:
+    """In a sliding window a request counts for exactly the window's length."""
+    counter = Counter(Rules(requests=2, per=10.0), 0.0)
+    assert [counter.admit(at) for at in (0.0, 4.0, 5.0, 9.99, 10.0, 10.5, 14.0)] == [
+        True, True, False, False, True, False, True,
+    ]  # fmt: skip
+    assert counter.remaining(14.0) == 0
+    assert counter.resets_after(14.0) == pytest.approx(6.0)
+
+
+def test_fixed_window() -> None:
+    """A fixed window is opened by its first request, and ends whole."""
+    counter = Counter(Rules(requests=2, per=10.0, window="fixed"), 0.0)
+    assert counter.resets_after(3.0) == 10.0
+    assert [counter.admit(at) for at in (3.0, 12.0, 12.5, 13.0, 13.1, 13.2)] == [
+        True, True, False, True, True, False,
+    ]  # fmt: skip
+    assert counter.resets_after(14.0) == pytest.approx(9.0)
+    assert counter.remaining(24.0) == 2
+
+
+@pytest.mark.parametrize("window", ["sliding", "fixed"])
+def test_others_spend(window: str) -> None:
+    """Another integration takes its part of every window, evenly, also after a long silence."""
+    rules = Rules(requests=150, per=60.0, window=window, others_per_window=100)  # type: ignore[arg-type]  # a str
+    counter = Counter(rules, 0.0)
+    assert counter.remaining(59.9) == 50
+    for now in (120.0, 10_000.0):
+        assert 49 <= counter.remaining(now) <= 150
+    admitted = sum(counter.admit(20_000.0 + tenth / 10) for tenth in range(600))
+    assert 45 <= admitted <= 60
+
+
+def test_headers_have_units() -> None:
+    """The documented headers come with the units of the documentation."""
+    assert quota_headers(Rules(), 149, 0.397) == {
+        "X-Requests-Allocated": "150 times/60 s",
+        "X-Requests-Remaining": "149 times",
+        "X-Request-Window-Resets-After": "0.397 s",
+    }
+
+
+def test_refusal_headers() -> None:
+    """A refusal carries the headers that the rules name and no others."""
+    assert refusal_headers(Rules(refusal_headers=()), 1.2) == {}
+    assert refusal_headers(Rules(refusal_headers=("retry-after",)), 1.2) == {"Retry-After": "2"}
+    assert refusal_headers(Rules(refusal_headers=("x-retry-after", "rate-limit")), 1.2) == {
+        "X-Retry-After": "2",
+        "X-Rate-Limit-Time-Reset-Ms": "1200",
+        "X-Rate-Limit-Requests-Left": "0",
+    }
+    assert refusal_headers(Rules(), 1.2) == quota_headers(Rules(), 0, 1.2)
+    dated = refusal_headers(Rules(refusal_headers=("retry-after-date",)), 30.0)["Retry-After"]
+    assert 29 < (parsedate_to_datetime(dated) - datetime.now(UTC)).total_seconds() < 32

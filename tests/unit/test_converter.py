@@ -1,0 +1,386 @@
+"""The converter: every example of the vendor's, and every tolerance that the service needs."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+
+from b2b_payments.converter import (
+    offline_payment_body,
+    service_converter,
+    structure_channels,
+    structure_operations,
+    structure_payment,
+    structure_payments,
+    structure_transactions,
+    to_wire,
+)
+from b2b_payments.errors import ConfigurationError, ResponseDecodeError
+from b2b_payments.models import (
+    Card,
+    Channel,
+    Fee,
+    LineItem,
+    Money,
+    OfflineLineItem,
+    OfflinePayment,
+    Operation,
+    Payment,
+    PaymentOperations,
+    ProcessingStatus,
+    Transaction,
+)
+from tests import examples
+from tests.strategies import REQUIRED
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """Give the listed example with other fields."""
+    return copy.deepcopy({**examples.LISTED_PAYMENT, **fields})
+
+
+def without(*names: str) -> dict[str, Any]:
+    """Give the listed example without some fields."""
+    return {name: value for name, value in changed().items() if name not in names}
+
+
+def problem(read: Callable[[], object]) -> ResponseDecodeError:
+    """Give the error that reading raises."""
+    with pytest.raises(ResponseDecodeError) as caught:
+        read()
+    return caught.value
+
+
+@pytest.mark.parametrize("wire", [examples.LISTED_PAYMENT, examples.SHOWN_PAYMENT], ids=["listed", "shown"])
+def test_payment_examples_come_back_equal(wire: dict[str, Any]) -> None:
+    """The vendor's payments are read, and their wire objects are equal to what came."""
+    assert json.loads(json.dumps(to_wire(structure_payment(wire)))) == wire
+
+
+def test_other_examples_come_back_equal() -> None:
+    """The vendor's transactions, operations and channels are read and come back equal."""
+    assert [to_wire(one) for one in structure_transactions(examples.TRANSACTIONS)] == examples.TRANSACTIONS
+    assert to_wire(structure_operations(examples.OPERATIONS)) == examples.OPERATIONS
+    assert [to_wire(one) for one in structure_channels(examples.CHANNELS)] == examples.CHANNELS
+
+
+def test_a_payment_is_read_into_its_types() -> None:
+    """A payment's times are aware UTC, its money keeps its zeros, its codes are enums, the rest is extra."""
+    payment = structure_payment(examples.LISTED_PAYMENT)
+    assert type(payment) is Payment
+    assert payment.created_at == datetime(2021, 4, 19, 2, 46, 33, tzinfo=UTC)
+    assert payment.created_at.tzinfo is UTC
+    assert str(payment.total.amount) == "30.0000"
+    assert payment.processing_status is ProcessingStatus.COMPLETED
+    assert payment.allowed_operations == (Operation.REVERT_FROM_INVOICES,)
+    assert payment.allowed_statuses[0] is ProcessingStatus.AWAITING_PROCESSING
+    assert payment.channel_id == 1
+    assert payment.line_items == (LineItem(70, 2342, "03002", Money("USD", Decimal(30))),)
+    assert payment.extra == {"bcId": "32", "bcGroupName": "Wholesale", "customerBcId": "1417"}
+    assert payment.details is examples.LISTED_PAYMENT["details"]
+
+
+def test_the_other_shapes_are_read_into_their_types() -> None:
+    """Fees, transactions, cards and channels have the types that they promise."""
+    [fee] = structure_payment(examples.SHOWN_PAYMENT).fees
+    assert fee == Fee("surcharge", "Card surcharge", Decimal("1.5"))
+    [transaction] = structure_transactions(examples.TRANSACTIONS)
+    assert transaction.card == Card("Visa", "1111", 2050, 12)
+    [channel] = structure_channels(examples.CHANNELS)
+    assert (channel.id, channel.channel_id, channel.is_enabled) == (12, 1, True)
+    assert channel.created_at == datetime(2021, 4, 19, 2, 46, 33, tzinfo=UTC)
+    assert structure_operations(examples.OPERATIONS) == PaymentOperations((), (1, 2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("field", "sent", "attribute", "read"),
+    [
+        ("id", "70", "id", 70),
+        ("id", 70.0, "id", 70),
+        ("customerId", 95075, "customer_id", "95075"),
+        ("customerId", "", "customer_id", ""),
+        ("externalId", "", "external_id", ""),
+        ("externalId", 7, "external_id", "7"),
+        ("payerName", None, "payer_name", ""),
+        ("customerName", None, "customer_name", ""),
+        ("details", None, "details", {}),
+        ("details", "", "details", {}),
+        ("moduleData", None, "module_data", {}),
+        ("fees", None, "fees", ()),
+        ("lineItems", None, "line_items", ()),
+        ("processingStatus", "3", "processing_status", ProcessingStatus.COMPLETED),
+        ("processingStatus", 0, "processing_status", ProcessingStatus.INCOMPLETE),
+        ("processingStatus", 9, "processing_status", 9),
+        ("appliedStatus", "1", "applied_status", 1),
+        ("fundingStatus", 8, "funding_status", 8),
+        ("allowedOperations", [0, 3], "allowed_operations", (Operation.APPLY_TO_INVOICES, 3)),
+        ("allowedStatuses", ["1", 7], "allowed_statuses", (ProcessingStatus.AWAITING_PROCESSING, 7)),
+        ("allowedStatuses", list(range(300)), "allowed_statuses", tuple(range(300))),
+        ("channelId", 1, "channel_id", 1),
+        ("channelId", "01", "channel_id", 1),
+        ("channelId", "", "channel_id", None),
+        ("channelId", None, "channel_id", None),
+        ("channelName", None, "channel_name", None),
+        ("createdAt", "1618800393", "created_at", datetime(2021, 4, 19, 2, 46, 33, tzinfo=UTC)),
+        ("createdAt", "1618800393.5", "created_at", datetime(2021, 4, 19, 2, 46, 33, 500_000, tzinfo=UTC)),
+        ("createdAt", 1618800393.25, "created_at", datetime(2021, 4, 19, 2, 46, 33, 250_000, tzinfo=UTC)),
+        ("createdAt", -1, "created_at", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("total", {"code": None, "value": 30}, "total", Money("", 30)),
+        ("total", {"code": "USD", "value": 0.1}, "total", Money("USD", "0.1")),
+        ("total", {"code": "USD", "value": "1E+2", "x": 1}, "total", Money("USD", 100, {"x": 1})),
+    ],
+)
+def test_an_unusual_spelling_comes_back(field: str, sent: object, attribute: str, read: object) -> None:
+    """Every tolerated spelling gives the right value, and comes back as it was sent."""
+    wire = changed(**{field: sent})
+    payment = structure_payment(wire)
+    assert getattr(payment, attribute) == read
+    assert type(getattr(payment, attribute)) is type(read)
+    assert to_wire(payment) == wire
+
+
+@pytest.mark.parametrize("field", sorted(set(examples.LISTED_PAYMENT) - set(REQUIRED)))
+def test_an_optional_field_may_be_absent_or_null(field: str) -> None:
+    """A payment without an optional field, or with null for it, is read, and comes back so."""
+    for wire in (without(field), changed(**{field: None})):
+        assert to_wire(structure_payment(wire)) == wire
+
+
+@pytest.mark.parametrize("field", REQUIRED)
+def test_a_required_field_must_be_there(field: str) -> None:
+    """A payment without a required field, or with null or an object for it, is refused by its name."""
+    for wire in (without(field), changed(**{field: None}), changed(**{field: {"code": "USD"}})):
+        error = problem(lambda wire=wire: structure_payments([wire]))  # type: ignore[misc]
+        assert error.paths[0].startswith(f"$.data[0].{field}")
+        assert f"$.data[0].{field}" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("field", "sent", "path"),
+    [
+        ("id", True, "id"),
+        ("id", "seventy", "id"),
+        ("id", 1.5, "id"),
+        ("customerId", True, "customerId"),
+        ("createdAt", 10**30, "createdAt"),
+        ("createdAt", 10**12, "createdAt"),
+        ("createdAt", "-1e30", "createdAt"),
+        ("createdAt", float("nan"), "createdAt"),
+        ("createdAt", "soon", "createdAt"),
+        ("processingStatus", False, "processingStatus"),
+        ("allowedStatuses", [1, True], "allowedStatuses[1]"),
+        ("allowedStatuses", 3, "allowedStatuses"),
+        ("lineItems", {}, "lineItems"),
+        ("lineItems", [{}, 3], "lineItems[1]"),
+        ("lineItems", [{"amount": {"code": "USD", "value": "x"}}], "lineItems[0].amount.value"),
+        ("fees", [{"amount": float("inf")}], "fees[0].amount"),
+        ("details", [1], "details"),
+        ("total", [], "total"),
+        ("total", {"code": "USD", "value": "NaN"}, "total.value"),
+        ("total", {"code": "USD", "value": "Infinity"}, "total.value"),
+        ("total", {"code": "USD", "value": "1E+999999999"}, "total.value"),
+        ("total", {"code": "USD", "value": True}, "total.value"),
+        ("total", {"code": {}, "value": "1"}, "total.code"),
+        ("total", {"code": "USD"}, "total.value"),
+        ("channelId", "one", "channelId"),
+        ("payerName", ["x"], "payerName"),
+    ],
+)
+def test_what_cannot_be_read_is_located(field: str, sent: object, path: str) -> None:
+    """What is wrong is refused with its path, and without showing what it holds."""
+    error = problem(lambda: structure_payment(changed(**{field: sent})))
+    assert error.paths == [f"$.data.{path}"]
+    assert str(error).startswith(f"$.data.{path} cannot be read: expected ")
+    assert "seventy" not in str(error)
+
+
+def test_all_wrong_places_are_named_up_to_a_bound() -> None:
+    """One error names every wrong place of a page, and a page of junk does not make an endless one."""
+    error = problem(lambda: structure_payments([changed(id=None, total=None), changed(), changed(id="x")]))
+    assert error.paths == ["$.data[0].id", "$.data[0].total", "$.data[2].id"]
+    assert "2 more places" in str(error)
+    assert len(problem(lambda: structure_payments([{}] * 250)).paths) == 20
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        (None, "null"),
+        ({}, "an object"),
+        ("", "empty text"),
+        (3, "another number"),
+        (object(), "something else"),
+    ],
+)
+def test_a_list_must_be_a_list(rows: object, found: str) -> None:
+    """Anything but a list of rows is refused, with the path given and the kind found."""
+    error = problem(lambda: structure_payments(rows, "$.rows"))
+    assert error.paths == ["$.rows"]
+    assert str(error) == f"$.rows cannot be read: expected a list of objects, found {found}."
+
+
+@pytest.mark.parametrize("raw", [None, "", "text", [1, {"a": None}], {"a": [1.5]}])
+def test_a_raw_transaction_is_kept_as_it_is(raw: object) -> None:
+    """A gateway's raw transaction has any of five shapes, and each is kept."""
+    [transaction] = structure_transactions([{"type": "X", "rawTransaction": raw}])
+    assert transaction.raw_transaction == raw
+    assert to_wire(transaction) == {"type": "X", "rawTransaction": raw}
+
+
+@pytest.mark.parametrize("code", [None, "", "A1"])
+def test_an_auth_code_is_kept_as_it_is(code: str | None) -> None:
+    """An authorisation code may be null, empty or text, and each is kept."""
+    [transaction] = structure_transactions([{"authCode": code}])
+    assert transaction.auth_code == code
+    assert to_wire(transaction) == {"authCode": code}
+
+
+def test_an_odd_field_does_not_hide_a_transaction() -> None:
+    """A transaction's field of an unexpected shape is None, and comes back as it was sent."""
+    wire = {"type": "X", "memo": {"a": 1}, "card": "none", "event": ""}
+    [transaction] = structure_transactions([wire])
+    assert transaction == Transaction("X", event="")
+    assert to_wire(transaction) == wire
+    assert problem(lambda: structure_transactions(["X"])).paths == ["$.data[0]"]
+
+
+@pytest.mark.parametrize(("sent", "flag"), [(1, True), ("false", False), (0, False), (None, None)])
+def test_a_flag_has_several_spellings(sent: object, flag: bool | None) -> None:
+    """A channel's yes or no may come as 1, 0 or text, and comes back as it was sent."""
+    wire = {**examples.CHANNELS[0], "isVisible": sent, "createdAt": 1618800393, "updatedAt": ""}
+    [channel] = structure_channels([wire])
+    assert channel.is_visible is flag
+    assert channel.updated_at is None
+    assert to_wire(channel) == wire
+    assert problem(lambda: structure_channels([{**wire, "isVisible": "?"}])).paths == ["$.data[0].isVisible"]
+
+
+def test_an_evolved_payment_shows_the_change() -> None:
+    """A changed attribute shows in the wire object, also where nothing, null or another spelling was sent."""
+    wire = changed(payerName=None, fees=None, id="70", details=None)
+    del wire["channelId"]
+    payment = structure_payment(wire)
+    after = attrs.evolve(
+        payment, payer_name="x", channel_id=4, id=71, fees=[Fee("a", "b", "0.10")], external_id="e"
+    )
+    assert to_wire(after) == {
+        **wire,
+        "payerName": "x",
+        "channelId": "4",
+        "id": 71,
+        "fees": [{"type": "a", "description": "b", "amount": 0.1}],
+        "externalId": "e",
+    }
+    assert to_wire(payment) == wire
+
+
+def test_a_payment_built_by_a_caller_leaves_out_what_was_left_out() -> None:
+    """A payment made with keyword arguments gives what was given, and nothing for the rest."""
+    moment = datetime(2021, 4, 19, 2, 46, 33, 500_000, tzinfo=UTC)
+    payment = Payment(
+        id=1,
+        created_at=moment,
+        updated_at=moment.replace(microsecond=0),
+        customer_id="7",
+        total=Money("USD", "0.00000000", extra={"rate": Decimal("0.12345678901234567890")}),
+        processing_status=ProcessingStatus.INCOMPLETE,
+        applied_status=0,
+        funding_status=0,
+        details={"memo": ("a", ProcessingStatus.AWAITING_PROCESSING)},
+    )
+    assert to_wire(payment) == {
+        "id": 1,
+        "createdAt": 1618800393.5,
+        "updatedAt": 1618800393,
+        "customerId": "7",
+        "total": {"code": "USD", "value": "0.00000000", "rate": "0.12345678901234567890"},
+        "processingStatus": 0,
+        "appliedStatus": 0,
+        "fundingStatus": 0,
+        "details": {"memo": ["a", 1]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("sent", "given"),
+    [
+        (Decimal("0.12345678901234567890"), "0.12345678901234567890"),
+        (Decimal("1E+400"), "1E+400"),
+        (Decimal("1.50"), 1.5),
+        (Decimal(10**30), 10**30),
+        (Decimal("Infinity"), "Infinity"),
+    ],
+)
+def test_exact_numbers_come_back_without_loss(sent: Decimal, given: object) -> None:
+    """A number that no float holds comes back as its digits, any other as a number."""
+    wire = to_wire(structure_payment(changed(details={"rate": sent})))
+    assert wire["details"] == {"rate": given}
+    assert type(wire["details"]["rate"]) is type(given)
+
+
+def test_a_wire_object_shares_nothing_with_its_model() -> None:
+    """Changing the wire object changes no model."""
+    payment = structure_payment(changed())
+    wire = to_wire(payment)
+    wire["details"]["memo"] = "other"
+    wire["moduleData"]["transactions"].clear()
+    assert to_wire(payment) == changed()
+
+
+def test_what_is_no_json_is_refused() -> None:
+    """A model that holds what JSON cannot, and what is no model, are refused with a sentence."""
+    with pytest.raises(ConfigurationError, match="datetime has no place in JSON"):
+        to_wire(Money("USD", 1, extra={"at": datetime.now(UTC)}))
+    with pytest.raises(ConfigurationError, match="to_wire was given dict"):
+        to_wire({})
+
+
+def test_many_shapes_are_read_alike() -> None:
+    """Rows with ever new unknown fields, and with very many of them, come back as they came."""
+    rows = [changed(**{f"new{index}": index}) for index in range(300)]
+    rows.append(changed(**{f"new{index}": index for index in range(200)}))
+    assert [to_wire(payment) for payment in structure_payments(rows)] == rows
+
+
+def test_the_vendors_offline_payment_is_made() -> None:
+    """The body of an offline payment is the vendor's example, to the letter."""
+    payment = OfflinePayment(
+        customer_id="113",
+        currency="USD",
+        line_items=[OfflineLineItem(13, "20.00")],
+        details={"memo": "Test"},
+        payer_name="Store offline payment",
+        payer_customer_id="113",
+        processing_status=ProcessingStatus.COMPLETED,
+        funding_status=2,
+    )
+    body = offline_payment_body(payment)
+    assert body == examples.CREATE_OFFLINE_BODY == examples.UPDATE_OFFLINE_BODY
+    assert type(body["processingStatus"]) is int
+
+
+def test_an_offline_payment_sends_no_nulls() -> None:
+    """What was left out of an offline payment is not sent, except the details that the service requires."""
+    payment = OfflinePayment(113, "usd", [OfflineLineItem(13, Decimal("0E-8"))], channel_id=0, external_id="")
+    assert offline_payment_body(payment) == {
+        "customerId": "113",
+        "currency": "USD",
+        "lineItems": [{"invoiceId": 13, "amount": "0.00000000"}],
+        "details": {},
+        "externalId": "",
+        "channelId": 0,
+    }
+
+
+def test_cattrs_knows_the_models() -> None:
+    """The cattrs converter reads and gives back models within collections."""
+    assert service_converter.structure([examples.LISTED_PAYMENT], list[Payment])[0].id == 70
+    assert service_converter.unstructure([Money("USD", "1.0")]) == [{"code": "USD", "value": "1.0"}]
+    assert problem(lambda: service_converter.structure({}, Channel)).paths == ["$.id", "$.channelId"]

@@ -1,0 +1,577 @@
+"""The quota, rule by rule and against a simulated service, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import math
+import random
+from collections import deque
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.quota import (
+    Priority,
+    Quota,
+    QuotaGate,
+    QuotaReading,
+    TooLate,
+    Turn,
+    WaitReason,
+    gate_for,
+)
+from tests.virtual_time import run
+
+
+async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Turn:
+    """Take a turn that must come."""
+    turn = await gate.enter(priority)
+    assert isinstance(turn, Turn)
+    return turn
+
+
+async def spend(gate: QuotaGate, count: int, reading: QuotaReading | None = None) -> None:
+    """Take so many turns, each answered at once."""
+    for _ in range(count):
+        gate.learn(await granted(gate), reading or QuotaReading())
+
+
+async def in_flight(gate: QuotaGate) -> list[Turn]:
+    """Take every turn that can be had at this moment."""
+    turns: list[Turn] = []
+    while isinstance(turn := await gate.enter(Priority.PAGE, until=anyio.current_time()), Turn):
+        turns.append(turn)
+    return turns
+
+
+# The settings
+
+
+def test_the_default_is_the_documented_quota() -> None:
+    """Without arguments, a quota is 150 requests in 60 seconds, counted over half a second more."""
+    quota = Quota()
+    assert (quota.requests, quota.per, quota.limit, quota.span) == (150, 60.0, 150, 60.5)
+
+
+@pytest.mark.parametrize(
+    ("requests", "share", "limit"),
+    [(150, 0.8, 120), (100, 0.29, 29), (10, 0.7, 7), (10, 0.25, 2), (3, 0.1, 1)],
+)
+def test_a_share_is_rounded_down_to_at_least_one(requests: int, share: float, limit: int) -> None:
+    """A share gives whole requests, never none, and is not led astray by binary fractions."""
+    assert Quota(requests, share=share).limit == limit
+
+
+@pytest.mark.parametrize(("text", "quota"), [("150/60", Quota()), (" 5/0.5 ", Quota(5, 0.5))])
+def test_a_quota_is_read_from_text(text: str, quota: Quota) -> None:
+    """Requests, a slash and seconds make a quota."""
+    assert Quota.parse(text) == quota
+
+
+@pytest.mark.parametrize("text", ["", "150", "a/b", "1/-1", "0/60", "150/0", "150/60/2", "1e3/60", "150/nan"])
+def test_text_that_is_no_quota_is_refused(text: str) -> None:
+    """Anything else is a configuration error."""
+    with pytest.raises(ConfigurationError, match="Quota"):
+        Quota.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("requests", value) for value in (0, -1, 1.5, True, "150", None)],
+        *[("per", value) for value in (0, -1, math.inf, math.nan, True, "60")],
+        *[("share", value) for value in (0, 1.01, -1, math.nan, True, "1")],
+        *[("margin", value) for value in (-0.1, math.inf, math.nan, True, None)],
+    ],
+)
+def test_a_senseless_setting_is_named(name: str, value: Any) -> None:
+    """A setting that cannot work is refused with its name and value."""
+    with pytest.raises(ConfigurationError) as caught:
+        Quota(**{name: value})
+    assert f"{name}={value!r}" in str(caught.value)
+
+
+# Our own window
+
+
+def test_the_window_slides() -> None:
+    """With the window full, the next grant comes exactly one span after the oldest."""
+
+    async def main() -> list[float]:
+        gate = QuotaGate(Quota(3, 10, margin=0.5))
+        moments = []
+        for _ in range(4):
+            turn = await granted(gate)
+            gate.learn(turn, QuotaReading())
+            moments.append(turn.granted_at)
+            await anyio.sleep(1)
+        return moments
+
+    assert run(main()) == [0.0, 1.0, 2.0, 10.5]
+
+
+def test_a_turn_says_how_long_it_waited() -> None:
+    """The seconds between asking for a turn and getting it are in the turn."""
+
+    async def main() -> float:
+        gate = QuotaGate(Quota(1, 10, margin=0))
+        await spend(gate, 1)
+        await anyio.sleep(4)
+        return (await granted(gate)).waited
+
+    assert run(main()) == 6.0
+
+
+def test_a_call_goes_ahead_of_waiting_pages() -> None:
+    """A call that comes last gets the next turn, though pages wait."""
+
+    async def main() -> list[str]:
+        gate = QuotaGate(Quota(1, 10, margin=0))
+        await spend(gate, 1)
+        order = []
+
+        async def ask(name: str, priority: Priority) -> None:
+            gate.learn(await granted(gate, priority), QuotaReading())
+            order.append(name)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask("page", Priority.PAGE))
+            await asyncio.sleep(5)
+            group.create_task(ask("call", Priority.CALL))
+        return order
+
+    assert run(main()) == ["call", "page"]
+
+
+def test_a_place_in_the_line_counts_for_the_deadline() -> None:
+    """One who would get the third window's turn is told so at once, with the seconds it would take."""
+
+    async def main() -> object:
+        gate = QuotaGate(Quota(1, 10, margin=0))
+        await spend(gate, 1)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(spend(gate, 1))
+            await asyncio.sleep(0)
+            return await gate.enter(Priority.PAGE, until=29)
+
+    assert run(main()) == TooLate(30.0)
+
+
+def test_a_closing_gate_sends_those_away_who_cannot_wait() -> None:
+    """Whoever waits with a deadline before the gate opens again is told when it closes, not at the deadline."""
+
+    async def main() -> tuple[object, float]:
+        gate = QuotaGate(Quota(2, 10, margin=0), chance=lambda: 0.0)
+        await spend(gate, 1)
+        last = await granted(gate)
+        asked = asyncio.create_task(gate.enter(Priority.CALL, until=20))
+        await asyncio.sleep(1)
+        gate.close_for(100, last)
+        return await asked, anyio.current_time()
+
+    assert run(main()) == (TooLate(100.0), 1.0)
+
+
+def test_a_deadline_ends_a_wait_for_an_answer() -> None:
+    """Who waits for another request's answer stops waiting at the deadline."""
+
+    async def main() -> tuple[object, float]:
+        gate = QuotaGate(Quota())
+        await granted(gate)
+        return await gate.enter(Priority.CALL, until=2), anyio.current_time()
+
+    assert run(main()) == (TooLate(0.0), 2.0)
+
+
+def test_clock_wait_and_chance_are_given_in() -> None:
+    """A gate runs on any clock: here one that only moves when it waits."""
+    now = 0.0
+
+    async def wait(_event: anyio.Event, seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def main() -> Turn:
+        gate = QuotaGate(Quota(1, 60, margin=0), clock=lambda: now, wait=wait, chance=lambda: 0.5)
+        gate.close_for(100, await granted(gate))
+        return await granted(gate)
+
+    turn = asyncio.run(main())
+    assert (turn.granted_at, turn.waited) == (100.25, 100.25)
+
+
+# What the service says
+
+
+def test_the_first_request_goes_alone() -> None:
+    """Until one answer has come, one request is in flight; then as many as half of what remains."""
+
+    async def main() -> tuple[int, int]:
+        gate = QuotaGate(Quota())
+        first = await in_flight(gate)
+        gate.learn(first[0], QuotaReading(remaining=20))
+        return len(first), len(await in_flight(gate))
+
+    assert run(main()) == (1, 10)
+
+
+def test_a_silent_service_is_trusted_quickly() -> None:
+    """Where answers state nothing, the first lets four go, and the next ones sixteen and more."""
+
+    async def main() -> tuple[int, int]:
+        gate = QuotaGate(Quota())
+        await spend(gate, 1)
+        four = await in_flight(gate)
+        gate.learn(four[0], QuotaReading())
+        return len(four), len(four) - 1 + len(await in_flight(gate))
+
+    assert run(main()) == (4, 16)
+
+
+def test_a_request_without_answer_makes_room() -> None:
+    """A turn that is left, and one that is silent for three seconds, no longer count as in flight."""
+
+    async def main() -> tuple[float, float]:
+        gate = QuotaGate(Quota())
+        gate.leave(await granted(gate))
+        second = await granted(gate)
+        third = await granted(gate)
+        return second.waited, third.waited
+
+    assert run(main()) == (0.0, 3.0)
+
+
+def test_a_late_reading_only_lowers() -> None:
+    """A reading whose request was sent before the last was read counts if it is lower, and else not."""
+
+    async def main() -> list[int]:
+        gate = QuotaGate(Quota())
+        await spend(gate, 1, QuotaReading(remaining=100))
+        early, later, *rest = [await granted(gate) for _ in range(4)]
+        await anyio.sleep(0.1)
+        gate.learn(later, QuotaReading(remaining=40))
+        gate.learn(early, QuotaReading(remaining=90))
+        counts = [len(rest) + len(await in_flight(gate))]
+        gate.learn(rest[0], QuotaReading(remaining=20))
+        counts.append(len(await in_flight(gate)))
+        return counts
+
+    assert run(main()) == [20, 0]
+
+
+def test_an_old_reading_is_believed_less_and_less() -> None:
+    """What was said to remain shrinks by twice the quota's rate, as others may have spent it."""
+
+    async def main() -> list[int]:
+        counts = []
+        for idle in (0, 12.1, 60):
+            gate = QuotaGate(Quota())
+            await spend(gate, 1, QuotaReading(remaining=100))
+            await anyio.sleep(idle)
+            counts.append(len(await in_flight(gate)))
+        return counts
+
+    assert run(main()) == [50, 20, 1]
+
+
+@pytest.mark.parametrize(
+    ("remaining", "resets_after", "waited"),
+    [
+        (0, 7.0, 7.0),
+        (0, 1e9, 600.0),
+        (0, None, 0.0),
+        (0, -3.0, 0.0),
+        (0, math.nan, 0.0),
+        (-1, 7.0, 0.0),
+        (10**9, 7.0, 0.0),
+    ],
+)
+def test_nothing_remaining_closes_until_the_reset(
+    remaining: int, resets_after: float | None, waited: float
+) -> None:
+    """The gate closes for the stated time, ten minutes at most, and absurd values change nothing."""
+
+    async def main() -> float:
+        gate = QuotaGate(Quota(), chance=lambda: 0.0)
+        await spend(gate, 1, QuotaReading(remaining, resets_after))
+        return (await granted(gate)).waited
+
+    assert run(main()) == pytest.approx(waited)
+
+
+def test_our_own_spending_does_not_close_the_gate() -> None:
+    """Where our own grants explain that nothing remains, our window says when to go on, not the reset."""
+
+    async def main() -> float:
+        gate = QuotaGate(Quota(2, 10, margin=0), chance=lambda: 0.0)
+        await spend(gate, 1, QuotaReading(1, 10))
+        await spend(gate, 1, QuotaReading(0, 500))
+        return (await granted(gate)).waited
+
+    assert run(main()) == 10.0
+
+
+def test_a_refusal_closes_for_all_and_opens_to_one() -> None:
+    """After a refusal nobody goes before the time is over, then one, and the rest once it was answered."""
+
+    async def main() -> tuple[list[float], int]:
+        gate = QuotaGate(Quota(), chance=lambda: 0.0)
+        await spend(gate, 1, QuotaReading(remaining=140))
+        gate.close_for(5, await granted(gate))
+        tasks = [asyncio.create_task(granted(gate)) for _ in range(8)]
+        await asyncio.sleep(6)
+        first = [task.result() for task in tasks if task.done()]
+        gate.learn(first[0], QuotaReading(remaining=139))
+        await asyncio.gather(*tasks)
+        return [turn.granted_at for turn in first], len({task.result().granted_at for task in tasks})
+
+    assert run(main()) == ([5.0], 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "opens"), [(5, 5.5), (1, 1.1), (-1, 0.0), (math.nan, 0.0), (10**9, 600.5)]
+)
+def test_the_gate_opens_a_little_later_by_chance(seconds: float, opens: float) -> None:
+    """A closed gate opens up to a tenth or half a second later, never sooner, and after ten minutes at most."""
+
+    async def main() -> float:
+        gate = QuotaGate(Quota(), chance=lambda: 1.0)
+        gate.close_for(seconds, await granted(gate))
+        return (await granted(gate)).granted_at
+
+    assert run(main()) == pytest.approx(opens)
+
+
+def test_a_lower_allocation_is_adopted() -> None:
+    """A quota that the service states counts if it is the stricter, and our share of it is kept."""
+
+    async def main() -> tuple[int, int]:
+        strict, loose = QuotaGate(Quota(100, share=0.5)), QuotaGate(Quota(10))
+        await spend(strict, 1, QuotaReading(500, 1.0, allocated=(20, 60.0)))
+        await spend(loose, 1, QuotaReading(500, 1.0, allocated=(300, 60.0)))
+        return 1 + len(await in_flight(strict)), 1 + len(await in_flight(loose))
+
+    assert run(main()) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    "allocated", [(0, 60.0), (10**6, 60.0), (1, 0.0), (1, math.nan), (1, 1e9), (1, -60.0)]
+)
+def test_an_absurd_allocation_is_ignored(allocated: tuple[int, float]) -> None:
+    """No window of no length or of more than ten minutes is believed."""
+
+    async def main() -> int:
+        gate = QuotaGate(Quota(10))
+        await spend(gate, 1, QuotaReading(500, 1.0, allocated=allocated))
+        return 1 + len(await in_flight(gate))
+
+    assert run(main()) == 10
+
+
+# Waiting is visible
+
+
+def test_each_wait_is_told_with_its_reason() -> None:
+    """The hook hears once of each wait: its seconds at least, and why."""
+
+    async def main() -> list[tuple[float, WaitReason]]:
+        told: list[tuple[float, WaitReason]] = []
+        gate = QuotaGate(Quota(3, 60, margin=0), chance=lambda: 0.0)
+
+        async def ask() -> Turn:
+            turn = await gate.enter(Priority.CALL, on_wait=lambda *about: told.append(about))
+            assert isinstance(turn, Turn)
+            return turn
+
+        gate.leave(await ask())
+        await ask()
+        second = await ask()
+        gate.close_for(10, second)
+        gate.learn(await ask(), QuotaReading())
+        return told
+
+    assert run(main()) == [(3.0, WaitReason.IN_FLIGHT), (57.0, WaitReason.WINDOW)]
+
+
+def test_a_closed_gate_is_told_as_such() -> None:
+    """A wait for a closed gate has its own reason."""
+
+    async def main() -> list[tuple[float, WaitReason]]:
+        told: list[tuple[float, WaitReason]] = []
+        gate = QuotaGate(Quota(), chance=lambda: 0.0)
+        gate.close_for(10, await granted(gate))
+        await gate.enter(Priority.CALL, on_wait=lambda *about: told.append(about))
+        return told
+
+    assert run(main()) == [(10.0, WaitReason.CLOSED)]
+
+
+def test_a_hook_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The turn comes although the hook raises, and the error is in the log."""
+
+    def hook(_seconds: float, _reason: WaitReason) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> float:
+        gate = QuotaGate(Quota(1, 10, margin=0))
+        await spend(gate, 1)
+        turn = await gate.enter(Priority.CALL, on_wait=hook)
+        assert isinstance(turn, Turn)
+        return turn.waited
+
+    with caplog.at_level(logging.WARNING, logger="b2b_payments"):
+        assert run(main()) == 10.0
+    assert "ZeroDivisionError" in caplog.text
+
+
+# One gate a store
+
+
+def test_clients_of_one_store_share_a_gate() -> None:
+    """The same store has the same gate in one event loop, and another store another."""
+
+    async def main() -> tuple[bool, bool, QuotaGate]:
+        gate = gate_for("abc", Quota())
+        return gate_for("abc", Quota()) is gate, gate_for("xyz", Quota()) is gate, gate
+
+    same, other, gate = run(main())
+    assert (same, other) == (True, False)
+    assert run(main())[2] is not gate
+
+
+def test_the_stricter_quota_holds() -> None:
+    """Where two clients bring different quotas, both are kept."""
+
+    async def main() -> list[float]:
+        gate = gate_for("abc", Quota(4, 10, margin=0))
+        gate_for("abc", Quota(2, 1, margin=0))
+        turns = []
+        for _ in range(6):
+            turns.append(await granted(gate))
+            gate.learn(turns[-1], QuotaReading())
+        return [turn.granted_at for turn in turns]
+
+    assert run(main()) == [0.0, 0.0, 1.0, 1.0, 10.0, 10.0]
+
+
+def test_a_new_client_does_not_forget_what_the_last_one_spent() -> None:
+    """A gate outlives its clients until its window is empty, and no longer."""
+
+    async def main() -> tuple[float, float]:
+        await spend(gate_for("abc", Quota(1, 10, margin=0)), 1)
+        gc.collect()
+        waited = (await granted(gate_for("abc", Quota(1, 10, margin=0)))).waited
+        await asyncio.sleep(11)
+        gate_for("xyz", Quota())
+        gc.collect()
+        return waited, (await granted(gate_for("abc", Quota(5, 10, margin=0)))).waited
+
+    assert run(main()) == (10.0, 0.0)
+
+
+# Against a service that counts
+
+
+@attrs.define
+class Service:
+    """A quota of 150 in 60 seconds as a service counts it, by arrivals, with another integration that spends."""
+
+    slides: bool
+    refused: list[float] = attrs.field(factory=list)
+    seen: deque[float] = attrs.field(factory=deque)
+
+    def take(self) -> tuple[bool, QuotaReading]:
+        """Count an arrival, and say what remains."""
+        now = anyio.current_time()
+        start = now - 60 if self.slides else now // 60 * 60
+        while self.seen and (self.seen[0] <= start if self.slides else self.seen[0] < start):
+            self.seen.popleft()
+        admitted = len(self.seen) < 150
+        if admitted:
+            self.seen.append(now)
+        resets_after = (self.seen[0] if self.slides else start) + 60 - now
+        return admitted, QuotaReading(150 - len(self.seen), resets_after)
+
+    def most_refused(self) -> int:
+        """Give the most refusals of ours in any of the service's windows."""
+        if not self.slides:
+            windows = [at // 60 for at in self.refused]
+            return max((windows.count(window) for window in windows), default=0)
+        return max((sum(at <= other < at + 60 for other in self.refused) for at in self.refused), default=0)
+
+
+async def latency(chance: random.Random) -> None:
+    """Wait for one way of a request: about 40 ms, with a heavy tail."""
+    await anyio.sleep(min(3.0, chance.lognormvariate(math.log(0.04), 0.8)))
+
+
+async def fetch(service: Service, count: int, chance: random.Random) -> float:
+    """Send so many requests, sixteen at a time, until each is accepted; gives the seconds that it took."""
+    gate = QuotaGate(Quota(), chance=chance.random)
+    left = iter(range(count))
+    begun = anyio.current_time()
+
+    async def worker() -> None:
+        for _ in left:
+            admitted = False
+            while not admitted:
+                turn = await granted(gate)
+                await latency(chance)
+                admitted, reading = service.take()
+                if not admitted:
+                    service.refused.append(anyio.current_time())
+                await latency(chance)
+                if admitted:
+                    gate.learn(turn, reading)
+                else:
+                    gate.close_for(reading.pause or 0.0, turn)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(16):
+            group.start_soon(worker)
+    return anyio.current_time() - begun
+
+
+@pytest.mark.parametrize("slides", [False, True], ids=["fixed", "sliding"])
+def test_two_windows_are_filled_without_a_refusal(slides: bool) -> None:
+    """300 requests on a quota of 150 take at most 5 % more than the 60 s they must, and none is refused."""
+    for seed in range(10):
+        service = Service(slides)
+        assert run(fetch(service, 300, random.Random(seed))) <= 60 * 1.05
+        assert service.refused == []
+
+
+@pytest.mark.parametrize("slides", [False, True], ids=["fixed", "sliding"])
+@pytest.mark.parametrize("spending", ["evenly", "by chance", "at once"])
+@pytest.mark.parametrize("start", [0.0, 20.0, 43.0])
+def test_another_integration_costs_one_refusal_a_window_at_most(
+    slides: bool, spending: str, start: float
+) -> None:
+    """With two thirds of the quota spent by another, all requests succeed, at most one a window refused."""
+
+    async def others(service: Service, chance: random.Random) -> None:
+        while True:
+            for _ in range(100 if spending == "at once" else 1):
+                service.take()
+            pause = {"evenly": 0.6, "by chance": chance.expovariate(1 / 0.6), "at once": 60.0}[spending]
+            await anyio.sleep(pause)
+
+    async def main(service: Service, seed: int) -> float:
+        chance = random.Random(seed)
+        async with anyio.create_task_group() as group:
+            group.start_soon(others, service, chance)
+            await anyio.sleep(start + seed)
+            took = await fetch(service, 400, chance)
+            group.cancel_scope.cancel()
+        return took
+
+    for seed in range(4):
+        service = Service(slides)
+        assert run(main(service, seed)) <= 60 * 400 / 50 * 1.1
+        assert service.most_refused() <= 1

@@ -1,0 +1,130 @@
+"""The retry policy, case by case."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.retry import Kind, Outcome, RetryPolicy
+
+TEMPORARY = [Outcome.NOT_SENT, Outcome.REFUSED, Outcome.AMBIGUOUS, Outcome.FAILED]
+
+
+def delay(policy: RetryPolicy, attempt: int = 1, **about: Any) -> float | None:
+    case: dict[str, Any] = {
+        "kind": Kind.READ,
+        "outcome": Outcome.FAILED,
+        "remaining": None,
+        "asked": None,
+        "random": lambda: 0.0,
+    } | about
+    return policy.delay(case.pop("kind"), case.pop("outcome"), attempt, **case)
+
+
+@pytest.mark.parametrize("kind", [Kind.READ, Kind.REPEATABLE])
+@pytest.mark.parametrize("outcome", TEMPORARY)
+def test_what_may_be_repeated_is_tried_again(kind: Kind, outcome: Outcome) -> None:
+    """GET, PUT and DELETE are tried again after every failure that can pass."""
+    assert delay(RetryPolicy(), kind=kind, outcome=outcome) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("outcome", "again"),
+    [
+        (Outcome.NOT_SENT, True),
+        (Outcome.REFUSED, True),
+        (Outcome.AMBIGUOUS, False),
+        (Outcome.FAILED, False),
+        (Outcome.FINAL, False),
+    ],
+)
+def test_a_post_is_sent_again_only_if_it_changed_nothing(outcome: Outcome, again: bool) -> None:
+    """A POST is tried again only where it certainly was not carried out."""
+    assert (delay(RetryPolicy(), kind=Kind.ONCE, outcome=outcome) is not None) is again
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_final_answer_is_final(kind: Kind) -> None:
+    """No kind of request is tried again after a final answer."""
+    assert delay(RetryPolicy(), kind=kind, outcome=Outcome.FINAL) is None
+
+
+def test_attempts_counts_the_tries_in_all() -> None:
+    """With three attempts, there is a delay after the first and the second, and none after the third."""
+    policy = RetryPolicy(attempts=3)
+    assert [delay(policy, attempt) is not None for attempt in (1, 2, 3, 4)] == [True, True, False, False]
+
+
+def test_one_attempt_never_tries_again() -> None:
+    """`RetryPolicy(attempts=1)` stops after the first try."""
+    assert delay(RetryPolicy(attempts=1)) is None
+
+
+def test_delays_double_up_to_the_longest() -> None:
+    """Each delay is twice the one before, until `max_delay`."""
+    policy = RetryPolicy(attempts=99, base_delay=1.0, max_delay=6.0)
+    assert [delay(policy, attempt) for attempt in (1, 2, 3, 4, 98)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+
+
+def test_a_thousand_doublings_do_not_overflow() -> None:
+    """The delay stays at its cap however many attempts there were."""
+    assert delay(RetryPolicy(attempts=10_000), 9_999) == 30.0
+
+
+def test_chance_spreads_over_the_upper_half() -> None:
+    """The greatest chance gives all of the delay, the smallest half of it."""
+    policy = RetryPolicy(base_delay=8.0)
+    assert [delay(policy, random=lambda chance=chance: chance) for chance in (0.0, 0.5, 1.0)] == [
+        4.0,
+        6.0,
+        8.0,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "chance", "expected"),
+    [
+        (2.0, 0.0, 2.0),
+        (2.0, 1.0, 2.2),
+        (100.0, 1.0, 101.0),
+        (600.0, 0.0, 600.0),
+        (600.1, 0.0, None),
+        (math.inf, 0.0, None),
+        (0.1, 0.0, 0.25),
+        (-5.0, 0.0, 0.25),
+        (math.nan, 0.0, 0.25),
+    ],
+)
+def test_the_longer_of_ours_and_theirs_is_waited(asked: float, chance: float, expected: float | None) -> None:
+    """What the service asks is kept in full, a little more by chance, and up to ten minutes."""
+    assert delay(RetryPolicy(), asked=asked, random=lambda: chance) == expected
+
+
+@pytest.mark.parametrize(("remaining", "expected"), [(0.26, 0.25), (0.25, None), (0.0, None), (-1.0, None)])
+def test_a_wait_that_cannot_end_in_time_is_not_begun(remaining: float, expected: float | None) -> None:
+    """A delay must leave time before the deadline, or there is none."""
+    assert delay(RetryPolicy(), remaining=remaining) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"attempts": 0}, "attempts=0"),
+        ({"attempts": True}, "attempts=True"),
+        ({"attempts": 2.5}, "attempts=2.5"),
+        ({"base_delay": -1}, "base_delay=-1"),
+        ({"base_delay": "1"}, "base_delay='1'"),
+        ({"max_delay": math.inf}, "max_delay=inf"),
+        ({"max_delay": math.nan}, "max_delay=nan"),
+        ({"max_delay": True}, "max_delay=True"),
+        ({"base_delay": 9.0, "max_delay": 3.0}, "base_delay=9.0 is longer than max_delay=3.0"),
+    ],
+)
+def test_a_senseless_policy_is_refused(given: dict[str, Any], named: str) -> None:
+    """A setting that cannot work is named in the error."""
+    with pytest.raises(ConfigurationError) as caught:
+        RetryPolicy(**given)
+    assert named in str(caught.value)
