@@ -48,11 +48,12 @@ def secret(name: str, value: object) -> Secret:
     return Secret(value)
 
 
-def _token(name: str) -> Callable[[str | TokenProvider], Secret | TokenProvider]:
-    def convert(value: str | TokenProvider) -> Secret | TokenProvider:
-        return value if callable(value) else secret(name, value)
+def _access_token(value: str | TokenProvider) -> Secret | TokenProvider:
+    return value if callable(value) else secret("access_token", value)
 
-    return convert
+
+def _auth_token(value: str | TokenProvider) -> Secret | TokenProvider:
+    return value if callable(value) else secret("auth_token", value)
 
 
 def _store_hash(value: object) -> str:
@@ -69,12 +70,12 @@ def _store_hash(value: object) -> str:
 class StoreAuth:
     """The current way [doc]: a store-level API account's token and the store's hash.
 
-    `access_token` may be an async callable without arguments that gives the token: it is asked before the first
-    request, and again when the service answers 401.
+    `access_token` may be an async callable without arguments that gives the token: it is asked before the
+    first request, and again when the service answers 401.
     """
 
     store_hash: str = attrs.field(converter=_store_hash)
-    access_token: str | TokenProvider = attrs.field(converter=_token("access_token"), repr=False)
+    access_token: str | TokenProvider = attrs.field(converter=_access_token, repr=False)
 
     @property
     def store(self) -> Hashable:
@@ -98,7 +99,7 @@ class LegacyAuth:
     `auth_token` may be an async callable, as in StoreAuth.
     """
 
-    auth_token: str | TokenProvider = attrs.field(converter=_token("auth_token"), repr=False)
+    auth_token: str | TokenProvider = attrs.field(converter=_auth_token, repr=False)
 
     @property
     def store(self) -> Hashable:

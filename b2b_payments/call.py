@@ -1,9 +1,9 @@
-"""One call to the service: its turn under the quota, its attempts, its deadline. The only place that waits."""
+"""One call to the service: its turn under the quota, its attempts, its deadline. It alone waits."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -14,6 +14,7 @@ from b2b_payments.credential import Credential
 from b2b_payments.errors import (
     AuthenticationError,
     B2BPaymentsError,
+    ConfigurationError,
     RateLimitError,
     RequestTimeoutError,
     ResponseDecodeError,
@@ -66,30 +67,39 @@ class Caller:
     deadline: float | None
     events: Events
     window: float = 60.0
-    chance: Callable[[], float] = random.random
+    chance: Callable[[], float] = random.random  # noqa: S311 - it spreads, it hides nothing
 
     def until(self) -> float | None:
         """The moment at which a call or walk that begins now has to be over."""
         return None if self.deadline is None else anyio.current_time() + self.deadline
 
-    async def call(self, request: Request, *, priority: Priority = Priority.CALL, until: float | None = None) -> Reply:
+    async def call(
+        self, request: Request, *, priority: Priority = Priority.CALL, until: float | None = None
+    ) -> Reply:
         """Send a request until it succeeds or must not be sent again.
 
         Raises what the last attempt raised; InDoubtError for a write that may have been carried out.
         """
+        self.transport.require_open()
         until = self.until() if until is None else until
+        # Before the turn: a turn is the right to send now, and a provider may take its time.
+        await self.credential.ready(self._seconds(until))
         attempt, waited, doubt, renewed = 0, 0.0, False, False
         while True:
             attempt += 1
             turn = await self._turn(request, priority, until, doubt=doubt)
             waited += turn.waited if turn is not None else 0.0
+            headers = self.credential.headers()
             try:
-                envelope = await self._attempt(request, attempt, turn, until)
+                envelope = await self._attempt(request, headers, attempt, turn, until)
                 return Reply(envelope, attempt, waited, doubt)
             except B2BPaymentsError as error:
                 failure = error
             if isinstance(failure, AuthenticationError) and not renewed:
-                renewed = await self.credential.renew(self.timeout)
+                try:
+                    renewed = await self.credential.renew(headers, self._seconds(until))
+                except ConfigurationError as error:
+                    failure = error
                 if renewed:
                     continue
             outcome = outcome_of(failure)
@@ -104,14 +114,16 @@ class Caller:
             self.events.emit(RetryScheduled(request.call, attempt, delay, str(outcome.value)))
             await anyio.sleep(delay)
 
-    async def _turn(self, request: Request, priority: Priority, until: float | None, *, doubt: bool) -> Turn | None:
+    async def _turn(
+        self, request: Request, priority: Priority, until: float | None, *, doubt: bool
+    ) -> Turn | None:
         if self.gate is None:
             return None
         turn = await self.gate.enter(priority, until=until, on_wait=self._on_wait)
         if isinstance(turn, TooLate):
             message = (
-                f"{request.method} {request.path}: the deadline would pass while waiting {turn.seconds:.1f} s for the "
-                "store's quota; give it a longer deadline."
+                f"{request.method} {request.path}: the deadline would pass while waiting "
+                f"{turn.seconds:.1f} s for the store's quota; give it a longer deadline."
             )
             _fail(request, RequestTimeoutError(message, sent=False), doubt=doubt)
         return turn
@@ -119,17 +131,29 @@ class Caller:
     def _on_wait(self, seconds: float, reason: WaitReason) -> None:
         self.events.emit(QuotaWait(seconds, str(reason.value)))
 
-    async def _attempt(self, request: Request, attempt: int, turn: Turn | None, until: float | None) -> Envelope:
+    def _seconds(self, until: float | None) -> float:
+        """How long one step may take: the attempt's timeout, or what is left of the deadline."""
+        return self.timeout if until is None else min(self.timeout, until - anyio.current_time())
+
+    async def _attempt(
+        self,
+        request: Request,
+        headers: Mapping[str, str],
+        attempt: int,
+        turn: Turn | None,
+        until: float | None,
+    ) -> Envelope:
         begun = anyio.current_time()
-        timeout = self.timeout if until is None else min(self.timeout, until - begun)
+        timeout = self._seconds(until)
         if timeout <= 0:
             self._leave(turn)
-            raise RequestTimeoutError(f"{request.method} {request.path}: the deadline has passed.", sent=False)
+            raise RequestTimeoutError(
+                f"{request.method} {request.path}: the deadline has passed.", sent=False
+            )
         self.events.emit(RequestStarted(request.call, request.method, request.path, attempt))
         status: int | None = None
         failed: BaseException | None = None
         try:
-            headers = await self.credential.headers(timeout)
             answer = await self.transport.send(request, headers, timeout=timeout)
             status = answer.status
             self._account(turn, status, read_limits(answer.headers, datetime.now(UTC)), attempt)
@@ -147,7 +171,7 @@ class Caller:
             )
 
     def _pause(self, stated: float | None, attempt: int) -> float:
-        """How long to wait after a refusal; one that does not say is taken to mean a growing part of the window."""
+        """How long to wait after a refusal: what it says, or else a growing part of the window."""
         return self.window / 2 ** max(0, 5 - attempt) if stated is None else stated
 
     def _account(self, turn: Turn | None, status: int, reading: QuotaReading, attempt: int) -> None:
@@ -180,5 +204,3 @@ def _fail(request: Request, failure: B2BPaymentsError, *, doubt: bool) -> NoRetu
     if doubt and request.kind is not Kind.READ:
         raise InDoubtError(failure)
     raise failure
-
-

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,10 +41,11 @@ class PaymentsClient:
             async for payment in client.payments.list():
                 ...
 
-    `quota` is shared by all clients of one store in one event loop; None turns it off. `timeout` holds for one
-    attempt, body included, `deadline` for one whole call or walk, waits included, both in seconds. `session` is
-    an open aiohttp.ClientSession, left open on exit; without one the client opens its own. `on_event` is called
-    with each of the events in `b2b_payments.events`. `allow_http` permits a base URL that is not https.
+    `quota` is shared by all clients of one store in one event loop; None turns it off. `timeout` holds for
+    one attempt, body included, `deadline` for one whole call or walk, waits included, both in seconds.
+    `session` is an open aiohttp.ClientSession, left open on exit; without one the client opens its own.
+    `on_event` is called with each of the events in `b2b_payments.events`. `allow_http` permits a base URL
+    that is not https.
 
     Raises ConfigurationError for what cannot work, before anything is sent.
     """
@@ -64,6 +66,11 @@ class PaymentsClient:
         self._open = False
         if not isinstance(auth, StoreAuth | LegacyAuth):
             raise ConfigurationError(f"auth must be a StoreAuth or a LegacyAuth, not {type(auth).__name__}.")
+        _check("quota", quota, Quota | None, "a Quota, or None to turn it off")
+        _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
+        _check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
+        if inspect.iscoroutinefunction(on_event):
+            raise ConfigurationError("on_event is an async function; give a plain one, which does not wait.")
         self._auth = auth
         self._quota = quota
         self._gate: QuotaGate | None = None
@@ -100,7 +107,11 @@ class PaymentsClient:
         if self._tasks.stopped:
             raise ConfigurationError("The client was closed; make a new one.")
         await self._transport.open()
-        await self._tasks.start()
+        try:
+            await self._tasks.start()
+        except BaseException:
+            await self.aclose()
+            raise
         if self._quota is not None:
             self._caller.gate = gate_for((self._transport.base_url, self._auth.store), self._quota)
         self._open = True
@@ -121,7 +132,9 @@ class PaymentsClient:
 
     def __del__(self) -> None:
         if self._open:
-            warnings.warn(f"{self!r} was not closed; use `async with`.", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(
+                f"{self!r} was not closed; use `async with`.", ResourceWarning, source=self, stacklevel=2
+            )
 
     def __repr__(self) -> str:
         return f"PaymentsClient({self._auth!r}, base_url={self._transport.base_url!r})"
@@ -141,7 +154,14 @@ def auth_from_env(environ: Mapping[str, str]) -> StoreAuth | LegacyAuth:
     missing = "B2B_PAYMENTS_ACCESS_TOKEN" if store_hash else "B2B_PAYMENTS_STORE_HASH"
     if not store_hash and not access_token:
         missing = "B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN"
-    raise ConfigurationError(f"No credential: set {missing} (or B2B_PAYMENTS_AUTH_TOKEN alone) in the environment.")
+    raise ConfigurationError(
+        f"No credential: set {missing} (or B2B_PAYMENTS_AUTH_TOKEN alone) in the environment."
+    )
+
+
+def _check(name: str, value: object, kind: Any, expected: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{name} is {type(value).__name__}; give {expected}.")
 
 
 def _seconds(name: str, value: object) -> float:

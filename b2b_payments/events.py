@@ -95,7 +95,13 @@ class Events:
             name = type(event).__name__
             fields = attrs.asdict(event)
             words = " ".join(f"{key}={value}" for key, value in fields.items() if value is not None)
-            logger.log(level, "%s %s", name, words, extra={"event": name, **{f"b2b_{k}": v for k, v in fields.items()}})
+            logger.log(
+                level,
+                "%s %s",
+                name,
+                words,
+                extra={"event": name, **{f"b2b_{k}": v for k, v in fields.items()}},
+            )
         if self._listener is not None:
             try:
                 self._listener(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -49,7 +49,7 @@ class Tasks:
         """Whether tasks can be started."""
         return self._group is not None
 
-    def spawn(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, object]], *args: Any) -> None:
         """Start a task that lives no longer than the client; the function handles its own errors."""
         if self._group is None:
             raise RuntimeError("spawn() on a closed client")

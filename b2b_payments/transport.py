@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 
 import aiohttp
@@ -10,7 +9,14 @@ import anyio
 from yarl import URL
 
 from b2b_payments._version import __version__
-from b2b_payments.errors import B2BPaymentsError, ConfigurationError, RequestTimeoutError, ResponseDecodeError, TransportError
+from b2b_payments.auth import Secret
+from b2b_payments.errors import (
+    B2BPaymentsError,
+    ConfigurationError,
+    RequestTimeoutError,
+    ResponseDecodeError,
+    TransportError,
+)
 from b2b_payments.protocol.answer import Answer
 from b2b_payments.protocol.request import Request
 
@@ -18,14 +24,30 @@ MAX_BODY = 32 * 1024 * 1024
 """Bytes of an unpacked body; a larger one is refused while it is being read."""
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+# Not shown: what was given may be a credential in the wrong place.
+_NO_URL = "base_url is not a whole URL; expected one such as https://api-b2b.bigcommerce.com/api/v3/io."
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
-class _ConnectionDropped(B2BPaymentsError):
+class _DroppedError(Exception):
     """A drop, on its way past aiohttp's own retry."""
 
 
-async def _one_try(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+# All that aiohttp can raise, by its own list of names.
+_FOREIGN = (
+    aiohttp.ClientError,
+    aiohttp.EofStream,
+    aiohttp.WebSocketError,
+    aiohttp.WSMessageTypeError,
+    aiohttp.http.HttpProcessingError,
+    OSError,
+    _DroppedError,
+)
+
+
+async def _one_try(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
     """Keep aiohttp from sending GET, PUT and DELETE again by itself when a kept connection drops.
 
     Such a request would go uncounted against the quota, and a DELETE that succeeded would come back 404.
@@ -36,7 +58,7 @@ async def _one_try(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandle
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _ConnectionDropped(type(error).__name__) from None
+        raise _DroppedError(type(error).__name__) from None
 
 
 class Transport:
@@ -52,6 +74,10 @@ class Transport:
         max_body: int = MAX_BODY,
     ) -> None:
         self.base_url = _checked_base_url(base_url, allow_http=allow_http)
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise ConfigurationError(
+                f"session is {type(session).__name__}; give an open aiohttp.ClientSession, or none."
+            )
         self._connections = connections
         self._max_body = max_body
         self._lent = session
@@ -62,7 +88,9 @@ class Transport:
         """Make the session ready. Raises ConfigurationError where the one lent is closed."""
         if self._lent is not None:
             if self._lent.closed:
-                raise ConfigurationError("The session given is closed; give an open aiohttp.ClientSession, or none.")
+                raise ConfigurationError(
+                    "The session given is closed; give an open aiohttp.ClientSession, or none."
+                )
             self._session = self._lent
             # Middlewares given with a request take the place of the session's: hers go on inside ours.
             self._middlewares = (_one_try, *getattr(self._lent, "_middlewares", ()))
@@ -79,6 +107,18 @@ class Transport:
         if session is not None and session is not self._lent:
             await session.close()
 
+    def require_open(self) -> aiohttp.ClientSession:
+        """Give the session. Raises ConfigurationError where the client or its session is not open."""
+        if self._session is None:
+            raise ConfigurationError(
+                "The client is not open: use it inside `async with PaymentsClient(...) as client:`."
+            )
+        if self._session.closed:
+            raise ConfigurationError(
+                "The session given to the client was closed meanwhile; close it after the client."
+            )
+        return self._session
+
     async def send(self, request: Request, credential: Mapping[str, str], *, timeout: float) -> Answer:
         """Send once, and give the whole answer whatever its status.
 
@@ -86,16 +126,15 @@ class Transport:
         False where the service certainly never saw the request), RequestTimeoutError, and
         ResponseDecodeError for a body that is too large or cannot be unpacked.
         """
-        if self._session is None:
-            raise ConfigurationError("The client is closed.")
+        session = self.require_open()
         try:
             with anyio.fail_after(timeout):
-                return await self._exchange(self._session, request, credential)
+                return await self._exchange(session, request, credential)
         except TimeoutError:
             failure: B2BPaymentsError = RequestTimeoutError(
                 f"{request.method} {request.path}: no complete answer within {timeout:g} s."
             )
-        except (aiohttp.ClientError, _ConnectionDropped, OSError) as error:
+        except _FOREIGN as error:
             failure = _failure(request, error, self.base_url)
         # Raised out here, so that no aiohttp error, and with it no request header, is chained to ours.
         raise failure
@@ -103,18 +142,22 @@ class Transport:
     async def _exchange(
         self, session: aiohttp.ClientSession, request: Request, credential: Mapping[str, str]
     ) -> Answer:
+        url = URL(self.base_url + request.path)
         async with session.request(
             request.method,
-            URL(self.base_url + request.path).with_query(request.query) if request.query else self.base_url + request.path,
+            url.with_query(request.query) if request.query else url,
             data=request.body,
             headers=_headers(request, credential),
             # A redirect would take the credential along to another host.
             allow_redirects=False,
             timeout=_NO_TIMEOUT,
             middlewares=self._middlewares,
+            # A lent session may have other ideas of both.
+            raise_for_status=False,
+            auto_decompress=True,
         ) as response:
             body = await self._read(request, response)
-            return Answer(response.status, response.headers, body)
+            return Answer(response.status, response.headers, _without(credential, body))
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse) -> bytes:
         length = response.content_length
@@ -134,7 +177,8 @@ class Transport:
 
     def _too_large(self, request: Request) -> ResponseDecodeError:
         return ResponseDecodeError(
-            f"{request.method} {request.path}: the answer is larger than {self._max_body} bytes; reading stopped.",
+            f"{request.method} {request.path}: the answer is larger than {self._max_body} bytes; "
+            "reading stopped.",
             paths=["$"],
         )
 
@@ -146,23 +190,31 @@ def _headers(request: Request, credential: Mapping[str, str]) -> dict[str, str]:
     return headers
 
 
+def _without(credential: Mapping[str, str], body: bytes) -> bytes:
+    """Blot out our own credential where an answer repeats it: it would go into an error's text."""
+    for value in credential.values():
+        if isinstance(value, Secret):
+            body = body.replace(value.encode(), b"***")
+    return body
+
+
 def _failure(request: Request, error: Exception, base_url: str) -> B2BPaymentsError:
     """Turn whatever aiohttp raises into ours, without its text: that can hold headers."""
     what = f"{request.method} {request.path}"
     host = URL(base_url).host
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
+    if isinstance(error, aiohttp.ClientSSLError):
         return TransportError(f"{what}: no secure connection to {host}: {_os_reason(error)}.", sent=False)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return TransportError(f"{what}: the host {host} was not found; check base_url and the network.", sent=False)
+        return TransportError(
+            f"{what}: the host {host} was not found; check base_url and the network.", sent=False
+        )
     if isinstance(error, aiohttp.ClientConnectorError):
         return TransportError(f"{what}: no connection to {host}: {_os_reason(error)}.", sent=False)
-    if isinstance(error, aiohttp.InvalidURL):
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return ConfigurationError(f"base_url {base_url!r} is not a URL that can be asked.")
-    if isinstance(error, aiohttp.ContentTypeError | aiohttp.http.HttpProcessingError) or (
-        isinstance(error, aiohttp.ClientPayloadError) and "encod" in str(error).lower()
-    ):
-        return ResponseDecodeError(f"{what}: the body cannot be unpacked ({type(error).__name__}).", paths=["$"])
-    name = str(error) if isinstance(error, _ConnectionDropped) else type(error).__name__
+    if isinstance(error, aiohttp.ClientPayloadError) and "decode" in str(error):
+        return ResponseDecodeError(f"{what}: the answer cannot be unpacked.", paths=["$"])
+    name = str(error) if isinstance(error, _DroppedError) else type(error).__name__
     return TransportError(f"{what}: the connection to {host} broke before the whole answer came ({name}).")
 
 
@@ -176,16 +228,18 @@ def _checked_base_url(text: str, *, allow_http: bool) -> str:
         url = URL(text)
         port_is_valid = url.port is not None
     except (ValueError, TypeError):
-        raise ConfigurationError(f"base_url {text!r} is not a URL.") from None
+        raise ConfigurationError(_NO_URL) from None
     if url.user is not None or url.password is not None:
-        raise ConfigurationError("base_url holds a user name or password; leave them out and give the credential as auth.")
+        raise ConfigurationError(
+            "base_url holds a user name or password; leave them out and give the credential as auth."
+        )
     if url.scheme not in {"http", "https"} or not url.host or not port_is_valid:
-        raise ConfigurationError(f"base_url {text!r} must be a whole URL such as https://host/api/v3/io.")
+        raise ConfigurationError(_NO_URL)
     if url.query_string or url.fragment:
-        raise ConfigurationError(f"base_url {text!r} must end with its path: no query, no fragment.")
+        raise ConfigurationError("base_url must end with its path; leave out the query and the fragment.")
     if url.scheme == "http" and url.host not in _LOOPBACK and not allow_http:
         raise ConfigurationError(
-            f"base_url {text!r} is not https: the credential would go over the network for all to read. "
+            f"base_url is not https: the credential would go to {url.host} for all on the way to read. "
             "Use https, or pass allow_http=True where the network is safe."
         )
     return str(url).rstrip("/")

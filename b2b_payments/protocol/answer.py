@@ -159,6 +159,7 @@ def read_payment_id(envelope: Envelope) -> int:
         value = int(value)
     if type(value) is not int:
         raise ResponseDecodeError(
-            f"Expected the new payment's id at $.data.paymentId, found {kind_of(value)}.", paths=["$.data.paymentId"]
+            f"Expected the new payment's id at $.data.paymentId, found {kind_of(value)}.",
+            paths=["$.data.paymentId"],
         )
     return value

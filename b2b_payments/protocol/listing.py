@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import Enum
-from typing import Any
+from collections.abc import Iterable, Sequence
+from enum import Enum, StrEnum
+from typing import Any, TypeVar
 
 import attrs
 
@@ -12,6 +12,8 @@ from b2b_payments.errors import ConfigurationError, ResponseDecodeError
 from b2b_payments.models.enums import OrderBy, ProcessingStatus, SearchBy, SortBy
 from b2b_payments.protocol.answer import Envelope, kind_of
 from b2b_payments.protocol.request import Query
+
+_Word = TypeVar("_Word", bound=StrEnum)
 
 # Further than this no real list goes; a larger number is an answer gone wrong.
 _MOST_ROWS = 10**12
@@ -28,7 +30,11 @@ class ChannelEncoding(Enum):
     def pairs(self, channel_ids: Sequence[int]) -> list[tuple[str, str]]:
         """Write the ids in this way."""
         texts = [str(channel_id) for channel_id in channel_ids]
-        key = "channelIds[]" if self in {ChannelEncoding.BRACKETS, ChannelEncoding.BRACKETS_COMMA} else "channelIds"
+        key = (
+            "channelIds[]"
+            if self in {ChannelEncoding.BRACKETS, ChannelEncoding.BRACKETS_COMMA}
+            else "channelIds"
+        )
         if self in {ChannelEncoding.COMMA, ChannelEncoding.BRACKETS_COMMA}:
             texts = [",".join(texts)]
         return [(key, text) for text in texts]
@@ -37,15 +43,20 @@ class ChannelEncoding(Enum):
 def _channel_ids(value: Sequence[int] | None) -> tuple[int, ...] | None:
     if value is None:
         return None
-    if isinstance(value, (str, bytes)) or not all(type(one) is int and one > 0 for one in value):
+    given: object = value
+    channel_ids = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not isinstance(given, Iterable) or not all(type(one) is int and one > 0 for one in channel_ids):
         raise ConfigurationError(f"channel_ids must be a list of whole numbers such as [1, 2], not {value!r}.")
-    if not value:
+    if not channel_ids:
         raise ConfigurationError("channel_ids is empty; leave it out (None) for the whole store.")
-    return tuple(dict.fromkeys(value))
+    return tuple(dict.fromkeys(channel_ids))
 
 
 def _status(value: int | None) -> int | None:
-    if value is not None and (isinstance(value, bool) or value not in set(ProcessingStatus)):
+    given: object = value
+    if given is not None and (
+        type(given) not in {int, ProcessingStatus} or given not in set(ProcessingStatus)
+    ):
         known = ", ".join(f"{status.value} ({status.name})" for status in ProcessingStatus)
         raise ConfigurationError(f"processing_status {value!r} is none of the service's: {known}.")
     return value
@@ -57,17 +68,25 @@ def _invoice(value: int | None) -> int | None:
     return value
 
 
-def _word(kind: type[SortBy] | type[OrderBy] | type[SearchBy]) -> Any:
-    def convert(value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            return kind(value)
-        except ValueError:
-            known = ", ".join(kind)
-            raise ConfigurationError(f"{value!r} is none of the service's words here: {known}.") from None
+def _word(name: str, kind: type[_Word], value: str) -> _Word:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} {value!r} is none of the service's words: {', '.join(kind)}."
+        ) from None
 
-    return convert
+
+def _sort_by(value: str) -> SortBy:
+    return _word("sort_by", SortBy, value)
+
+
+def _order_by(value: str) -> OrderBy:
+    return _word("order_by", OrderBy, value)
+
+
+def _search_by(value: str | None) -> SearchBy | None:
+    return None if value is None else _word("search_by", SearchBy, value)
 
 
 @attrs.frozen(kw_only=True)
@@ -78,10 +97,10 @@ class PaymentQuery:
     processing_status: int | None = attrs.field(default=None, converter=_status)
     customer_name: str | None = None
     invoice_id: int | None = attrs.field(default=None, converter=_invoice)
-    search_by: SearchBy | None = attrs.field(default=None, converter=_word(SearchBy))
+    search_by: SearchBy | None = attrs.field(default=None, converter=_search_by)
     q: str | None = None
-    sort_by: SortBy = attrs.field(default=SortBy.CREATED_AT, converter=_word(SortBy))
-    order_by: OrderBy = attrs.field(default=OrderBy.ASC, converter=_word(OrderBy))
+    sort_by: SortBy = attrs.field(default=SortBy.CREATED_AT, converter=_sort_by)
+    order_by: OrderBy = attrs.field(default=OrderBy.ASC, converter=_order_by)
 
     def pairs(self, *, offset: int, limit: int, encoding: ChannelEncoding) -> Query:
         """Write the query of one page. What the caller left out is left out; a zero is a value."""

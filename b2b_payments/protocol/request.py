@@ -56,12 +56,14 @@ def get_operations(payment_id: int) -> Request:
 def perform_operation(payment_id: int, code: int) -> Request:
     """POST /ip/payments/{id}/operations."""
     checked = _one_of("operation", code, range(4))
-    return _with_body("payments.perform_operation", "POST", _payment(payment_id, "/operations"), operationCode=checked)
+    return _with_body(
+        "payments.perform_operation", "POST", _payment(payment_id, "/operations"), operationCode=checked
+    )
 
 
 def update_processing_status(payment_id: int, status: int) -> Request:
-    """PUT /ip/payments/{id}/processing-status."""
-    checked = _one_of("status", status, range(1, 5))
+    """PUT /ip/payments/{id}/processing-status. Documented are 1 to 4; the vendor's example sends 0 [doc]."""
+    checked = _one_of("status", status, range(5))
     path = _payment(payment_id, "/processing-status")
     return _with_body("payments.update_processing_status", "PUT", path, processingStatus=checked)
 

@@ -22,7 +22,8 @@ class Channels:
     async def list(self) -> list[Channel]:
         """Give all channels; none for a store without multi-storefront, where the service says just that.
 
-        `Channel.channel_id` is what `channel_ids` takes. Raises APIError, TransportError, ResponseDecodeError.
+        `Channel.channel_id` is what `channel_ids` takes. Raises APIError, TransportError and
+        ResponseDecodeError.
         """
         try:
             reply = await self._caller.call(requests.list_channels())

@@ -35,7 +35,7 @@ from b2b_payments.walk.walk import DEFAULT_CONCURRENCY, Walk, Walker, whole
 
 @attrs.frozen
 class Payments:
-    """The store's payments. Every method raises APIError, TransportError and ResponseDecodeError as they come."""
+    """The store's payments. Every method raises APIError, TransportError and ResponseDecodeError."""
 
     _walker: Walker
     _writes: Writes
@@ -123,7 +123,10 @@ class Payments:
         return structure_payment(reply.envelope.data)
 
     async def delete(self, payment_id: int) -> None:
-        """Delete a payment. Raises NotFoundError where there is none, OutcomeUnknownError where no answer came."""
+        """Delete a payment.
+
+        Raises NotFoundError where there is none, OutcomeUnknownError where no answer came.
+        """
         await self._writes.delete(payment_id)
 
     async def operations(self, payment_id: int) -> PaymentOperations:
@@ -136,7 +139,10 @@ class Payments:
         await self._writes.perform_operation(payment_id, operation)
 
     async def update_processing_status(self, payment_id: int, status: ProcessingStatus | int) -> None:
-        """Set the processing status, 1 to 4. Raises BadRequestError where the payment does not allow it."""
+        """Set the processing status: documented are 1 to 4, and the vendor's example sends 0 [doc].
+
+        Raises BadRequestError where the payment does not allow it.
+        """
         await self._writes.update_processing_status(payment_id, status)
 
     async def transactions(self, payment_id: int) -> builtins.list[Transaction]:

@@ -31,7 +31,7 @@ _OPPOSITE = {
 }
 _ROWS_LOOKED_AT = 50
 _CLOCKS_APART = 900.0
-"""Seconds by which the service's clock may differ from ours: an older payment with the same externalId is another."""
+"""Seconds by which the service's clock may differ from ours: an older payment is not the one just sent."""
 
 
 @attrs.frozen
@@ -54,8 +54,8 @@ class Writes:
     async def perform_operation(self, payment_id: int, code: int) -> None:
         """Carry out an operation.
 
-        After a lost answer, applying and reverting are judged by what the payment allows then: no longer this,
-        but its opposite. Other operations leave nothing to judge by.
+        After a lost answer, applying and reverting are judged by what the payment allows then: no longer
+        this, but its opposite. Other operations leave nothing to judge by.
         """
         opposite = _OPPOSITE.get(int(code))
 
@@ -68,7 +68,9 @@ class Writes:
     async def update_offline(self, payment_id: int, body: Mapping[str, Any]) -> int:
         """Replace an offline payment; one that shows all that was sent after a lost answer was replaced."""
         request = requests.update_offline(payment_id, body)
-        await self._settled(request, payment_id, lambda payment: payment is not None and _shows(payment, body))
+        await self._settled(
+            request, payment_id, lambda payment: payment is not None and _shows(payment, body)
+        )
         return payment_id
 
     async def create_offline(self, body: Mapping[str, Any], external_id: str | None) -> int:
@@ -90,7 +92,9 @@ class Writes:
             _unknown(requests.create_offline(body), failure, look_for)
         return found
 
-    async def _settled(self, request: Request, payment_id: int, done: Callable[[Payment | None], bool]) -> None:
+    async def _settled(
+        self, request: Request, payment_id: int, done: Callable[[Payment | None], bool]
+    ) -> None:
         until = self._caller.until()
         try:
             await self._caller.call(request, until=until)
@@ -134,7 +138,12 @@ class Writes:
                     return structure_payment(row).id
             remaining = None if until is None else until - anyio.current_time()
             delay = self._caller.retry.delay(
-                Kind.READ, Outcome.AMBIGUOUS, attempt, remaining=remaining, asked=None, random=self._caller.chance
+                Kind.READ,
+                Outcome.AMBIGUOUS,
+                attempt,
+                remaining=remaining,
+                asked=None,
+                random=self._caller.chance,
             )
             if delay is None:
                 return None
@@ -182,7 +191,8 @@ def _shows(payment: Payment, body: Mapping[str, Any]) -> bool:
 def _unknown(request: Request, failure: B2BPaymentsError, look_for: Mapping[str, Any]) -> NoReturn:
     what = ", ".join(f"{name}={value}" for name, value in look_for.items() if value is not None)
     raise OutcomeUnknownError(
-        f"{request.method} {request.path} was sent, and whether it was carried out is not known: {failure.message} "
+        f"{request.method} {request.path} was sent, and whether it was carried out is not known: "
+        f"{failure.message} "
         f"Look for {what} before sending it again; lists may lag a write by about 20 minutes.",
         look_for=look_for,
     ) from None

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import attrs
 
-from b2b_payments.auth import LegacyAuth, StoreAuth
 from b2b_payments.sandbox.answer import Answer
 from b2b_payments.sandbox.data import STORE_HASH
 from b2b_payments.sandbox.quota import Counter, quota_headers, refusal_headers
@@ -25,14 +24,14 @@ class Admission:
         self._counter = Counter(rules, now)
 
     @property
-    def auth(self) -> StoreAuth:
-        """The credential that is good now."""
-        return StoreAuth(store_hash=STORE_HASH, access_token=f"sandbox-access-token-{self.token_number}")
+    def access_token(self) -> str:
+        """The token for `X-Auth-Token` that is good now."""
+        return f"sandbox-access-token-{self.token_number}"
 
     @property
-    def legacy_auth(self) -> LegacyAuth:
-        """The credential of the older way that is good now."""
-        return LegacyAuth(auth_token=f"sandbox-auth-token-{self.token_number}")
+    def auth_token(self) -> str:
+        """The token for `authToken` that is good now."""
+        return f"sandbox-auth-token-{self.token_number}"
 
     def refusal(self, rules: Rules, headers: Mapping[str, str], now: float, in_service: int) -> Answer | None:
         """Give the answer to a request that may not come in, None for one that may."""
@@ -59,9 +58,9 @@ class Admission:
                 500, "authToken came together with X-Store-Hash: what that gives is undefined"
             )
         if legacy_token is not None:
-            known = legacy_token == self.legacy_auth.auth_token
+            known = legacy_token == self.auth_token
         else:
-            known = store_hash is not None and headers.get("X-Auth-Token") == self.auth.access_token
+            known = store_hash is not None and headers.get("X-Auth-Token") == self.access_token
         if not known:
             return Answer.denied(401, "Invalid or missing token")
         if store_hash not in {None, STORE_HASH}:

@@ -89,10 +89,7 @@ class Rows:
     def __init__(self, seed: int, channels: Sequence[int]) -> None:
         self.channels = tuple(channels)
         self._key = b"%d" % seed
-        self._names = {
-            channel["channelId"]: channel["name"]
-            for channel in (self._channel(n) for n in range(len(channels)))
-        }
+        self._names = {channel: _channel_name(number) for number, channel in enumerate(self.channels)}
 
     def _draw(self, payment_id: int) -> bytes:
         # 40 independent bytes; each field below reads its own.

@@ -17,6 +17,7 @@ from b2b_payments.auth import LegacyAuth, StoreAuth
 from b2b_payments.errors import ConfigurationError
 from b2b_payments.sandbox.admission import Admission
 from b2b_payments.sandbox.answer import Answer
+from b2b_payments.sandbox.data import STORE_HASH
 from b2b_payments.sandbox.delivery import deliver, reset
 from b2b_payments.sandbox.faults import Fault, Orders
 from b2b_payments.sandbox.rules import Rules
@@ -93,8 +94,15 @@ class Sandbox:
         """Drop every connection and refuse new ones, until `resume_listening`."""
         if self._listener is None or self._server is None:
             return
-        self._listener.close()
-        self._listener = None
+        listener, self._listener = self._listener, None
+        loop = asyncio.get_running_loop()
+        for listening in listener.sockets:
+            loop.remove_reader(listening)
+        # A connection just accepted needs two turns of the loop to be known; asyncio loses it if the
+        # listener closes before.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        listener.close()
         transports = [connection.transport for connection in self._server.connections]
         handlers = tuple(self._handlers)
         for task in handlers:
@@ -140,12 +148,17 @@ class Sandbox:
     @property
     def auth(self) -> StoreAuth:
         """The credential that is good now."""
-        return self._admission.auth
+        return StoreAuth(store_hash=STORE_HASH, access_token=self._admission.access_token)
 
     @property
     def legacy_auth(self) -> LegacyAuth:
         """The credential of the older way that is good now."""
-        return self._admission.legacy_auth
+        return LegacyAuth(auth_token=self._admission.auth_token)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The credential of `auth` as headers, for a request by other means than this library."""
+        return {"X-Auth-Token": self._admission.access_token, "X-Store-Hash": STORE_HASH}
 
     def rotate_token(self) -> StoreAuth:
         """Make both tokens invalid, and give the new credential."""
@@ -198,9 +211,10 @@ class Sandbox:
         self._port = self._listener.sockets[0].getsockname()[1]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if (task := asyncio.current_task()) is not None and task not in self._handlers:
-            self._handlers.add(task)
-            task.add_done_callback(self._handlers.discard)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # aiohttp runs each request in a task
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
         try:
             return await self._respond(request)
         except ConnectionError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -128,7 +129,9 @@ def _create_offline(call: Call) -> Answer:
     fields = read_offline_payment(call.body, store.channels)
     channel = call.body.get("channelId", store.channels[0])
     fields |= {"channelId": str(channel), "channelName": store.channel_name(channel)}
-    return Answer.success({"paymentId": store.spelled_id(store.insert(**fields))})
+    # Created now: a client may judge by the time whether a payment is the one that it sent.
+    created = max(store.clock + 1, int(time.time()))
+    return Answer.success({"paymentId": store.spelled_id(store.insert(created_at=created, **fields))})
 
 
 def _update_offline(call: Call) -> Answer:

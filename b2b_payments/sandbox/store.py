@@ -100,7 +100,10 @@ class Store:
 
     def channel(self, payment_id: int) -> int | None:
         """Give a payment's channel id, None where it has none. Raises `KeyError` without such a payment."""
-        return self._now.key("channelId", payment_id) or None
+        if payment_id not in self._now:
+            raise KeyError(payment_id)
+        channel: int = self._now.key("channelId", payment_id)
+        return channel or None
 
     def channel_name(self, channel_id: int) -> str:
         """Give a channel's name. Raises `KeyError` for a channel that the store does not have."""

@@ -109,10 +109,9 @@ class Table:
         self._renew(payment_id)
 
     def replace(self, payment_id: int, row: Row) -> None:
-        """Put another row in the place of one. Nothing happens if it is gone."""
-        if payment_id in self:
-            self._changed[payment_id] = row
-            self._renew(payment_id)
+        """Put another row in the place of the one that is there."""
+        self._changed[payment_id] = row
+        self._renew(payment_id)
 
     def delete(self, payment_id: int) -> None:
         """Take a payment out. Raises `KeyError` for one that is not there."""
@@ -149,8 +148,6 @@ class Table:
 
     def key(self, name: str, payment_id: int) -> Any:
         """Give one payment's value of `KEYS[name]`."""
-        if name == "createdAt":
-            return self.created(payment_id)
         if name == "channelId" and not self._single_storefront and payment_id not in self._changed:
             return self._rows.channel(payment_id)
         return KEYS[name](self.row(payment_id))

@@ -33,8 +33,10 @@ class Flights:
         self._send_off()
 
     def _send_off(self) -> None:
-        while self._waiting and self._active < self._limit and self._tasks.running:
+        while self._waiting and (self._active < self._limit or not self._tasks.running):
             fetch = self._waiting.popleft()
+            if not self._tasks.running:
+                fetch.cancel()  # the client was closed: whoever awaits this page is told so
             if not fetch.cancelled:
                 self._active += 1
                 self._tasks.spawn(self._fly, fetch)
@@ -64,7 +66,7 @@ class Fetch:
         try:
             with self._scope:
                 self._page = await self._read(self.offset, self._wide)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again where the page is awaited
             self._error = error
         finally:
             self._done.set()
@@ -134,5 +136,3 @@ class Ahead:
         for fetch in self._line:
             fetch.cancel()
         self._line.clear()
-
-

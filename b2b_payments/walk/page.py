@@ -45,7 +45,8 @@ class Order:
 class KeyedPage:
     """An answered page: where it starts, what is in it, and how many rows the service says there are.
 
-    `limit` is the number of rows asked for, `wide` whether that is the most that is ever asked for.
+    `limit` is the limit that the service says it used, or else the one asked for; `wide` says whether the
+    most rows were asked for that ever are.
     """
 
     offset: int
@@ -86,7 +87,10 @@ def keyed(listing: Listing, order: Order, *, limit: int, wide: bool) -> KeyedPag
     if not set(map(type, ids)) | set(map(type, keys)) <= {int}:
         ids = [_whole(row.get("id"), f"$.data[{index}].id") for index, row in enumerate(rows)]
         if order.field:
-            keys = [_number(row.get(order.field), f"$.data[{index}].{order.field}") for index, row in enumerate(rows)]
+            keys = [
+                _number(row.get(order.field), f"$.data[{index}].{order.field}")
+                for index, row in enumerate(rows)
+            ]
     if order.field and order.descending:
         keys = [-key for key in keys]
     if list(keys) != sorted(keys):

@@ -40,7 +40,7 @@ class Paged(ABC):
         async with aclosing(self.pages()) as pages:
             async for page in pages:
                 for payment in page.items:
-                    yield payment
+                    yield payment  # noqa: ASYNC119 - aclosing is no cancel scope
 
     def pages(self) -> AsyncGenerator[Page[Payment], None]:
         """Give the payments page by page: `Page(items, offset, limit, total_count)`."""
@@ -53,7 +53,8 @@ class Paged(ABC):
     async def _pages(self, read: Callable[[Sequence[Any]], list[Item]]) -> AsyncGenerator[Page[Item], None]:
         async with aclosing(self.joined()) as pages:
             async for page in pages:
-                yield Page(read(page.rows), page.offset, page.limit, page.total)
+                items = read(page.rows)
+                yield Page(items, page.offset, page.limit, page.total)  # noqa: ASYNC119
 
     async def collect(self) -> list[Payment]:
         """Give all payments as one list: as much memory as there are payments."""

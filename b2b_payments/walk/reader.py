@@ -83,7 +83,9 @@ async def joined_pages(
             held = page
         end = min(page.total or 0, page.total or 0 if readable_end is None else readable_end)
         settled = step.read_at is None and held is None
-        while not ahead.full and ((ahead.empty and settled) or (not ahead.empty and last_asked + stride.length < end)):
+        while not ahead.full and (
+            (ahead.empty and settled) or (not ahead.empty and last_asked + stride.length < end)
+        ):
             last_asked = join.resume_at if ahead.empty else last_asked + stride.rows
             ahead.ask(last_asked)
         if step.read_at is not None:

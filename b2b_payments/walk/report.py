@@ -12,10 +12,10 @@ class WalkReport:
     """The account of a walk, kept up to date while it runs.
 
     `pages` were joined, by `requests` (retries included); `rows` were delivered, `duplicates` dropped;
-    `gaps` were found and repaired; `total_first` and `total_last` are the service's own count in its first and
-    latest answer (None where it gave none). `complete` is True once the walk reached the end of a list whose
-    order allows completeness to be known (`exact`); `ending` says how the end was known. `waited` is seconds
-    spent waiting for the quota, over all requests.
+    `gaps` were found and repaired; `total_first` and `total_last` are the service's own count in its first
+    and latest answer (None where it gave none). `complete` is True once the walk reached the end of a list
+    whose order allows completeness to be known (`exact`); `ending` says how the end was known. `waited` is
+    seconds spent waiting for the quota, over all requests.
     """
 
     exact: bool = True
@@ -31,7 +31,11 @@ class WalkReport:
     waited: float = 0.0
 
     def __str__(self) -> str:
-        state = "complete" if self.complete else ("every row once, completeness not guaranteed" if self.ending else "not complete")
+        state = (
+            "complete"
+            if self.complete
+            else ("every row once, completeness not guaranteed" if self.ending else "not complete")
+        )
         return (
             f"{state}: {self.rows:,} payments in {self.pages:,} pages, {self.requests:,} requests, "
             f"{self.duplicates:,} duplicates dropped, {self.gaps:,} gaps repaired"

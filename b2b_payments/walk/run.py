@@ -15,7 +15,7 @@ In a descending list new rows come in front, so the rows are counted from the li
 
 from __future__ import annotations
 
-from b2b_payments.walk.page import KeyedPage, Key
+from b2b_payments.walk.page import Key, KeyedPage
 
 _MOST_ENDS = 32
 """Ends kept to be settled by a later start."""
@@ -27,7 +27,8 @@ class LongRun:
     def __init__(self, key: Key, *, descending: bool) -> None:
         self.key = key
         self._descending = descending
-        self._step = 0
+        self.reads = 0
+        """Pages taken in."""
         self._seen_at: dict[int, int] = {}
         self._ends: list[tuple[int, int]] = []
         self._forward = True
@@ -43,10 +44,10 @@ class LongRun:
 
     def observe(self, page: KeyedPage) -> int:
         """Take in one page, and give the offset to read next (of no meaning once `complete`)."""
-        self._step += 1
+        self.reads += 1
         for payment_id, key in zip(page.ids, page.keys, strict=True):
             if key == self.key:
-                self._seen_at[payment_id] = self._step
+                self._seen_at[payment_id] = self.reads
         self._length = max(self._length, len(page.rows))
         start, end = self._start(page), self._end(page)
         if end is None and self._forward and page.end == self._last_end:
@@ -54,10 +55,13 @@ class LongRun:
         self._last_end = page.end if self._forward else -1
         if end is not None:
             self.resume_at = end
-        # In a descending list the roles change: counted from the list's end, the run's start is the later count.
+        if start is not None and end is not None:
+            self.complete = True  # one page shows it whole
+            return end
+        # Counted from the list's end, as in a descending list, the start of the run is the larger count.
         upto, before = (start, end) if self._descending else (end, start)
         if upto is not None and (count := self._count(page, upto)) is not None:
-            self._ends = [*self._ends[-_MOST_ENDS:], (self._step, count)]
+            self._ends = [*self._ends[-_MOST_ENDS:], (self.reads, count)]
         if before is not None and (count := self._count(page, before)) is not None:
             self.complete = any(self._settles(since, upto_count - count) for since, upto_count in self._ends)
         return self._next(page, start, end)
@@ -90,9 +94,7 @@ class LongRun:
         beyond = not page.keys or page.keys[0] > self.key
         if behind:
             self._forward = True
-        elif beyond:
-            self._forward = False
-        elif self._forward and end is not None:
+        elif beyond or (self._forward and end is not None):
             self._forward = False
         elif not self._forward and start is not None:
             self._forward = True

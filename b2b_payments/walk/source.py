@@ -70,22 +70,24 @@ class Source:
                     raise
                 self.learned.most_rows = next(size for size in _SMALLER if size < limit)
                 continue
-            if listing.limit is not None and listing.limit < limit:
-                self.learned.most_rows = listing.limit
             if encoding is not None and _foreign(listing.rows, self.query.channel_ids or ()):
                 self.learned.ignored(encoding)
                 continue
-            return keyed(listing, self.order, limit=limit, wide=limit >= self.learned.limit(most))
+            return keyed(
+                listing, self.order, limit=listing.limit or limit, wide=limit >= self.learned.limit(most)
+            )
 
     async def _listing(self, offset: int, limit: int) -> tuple[Listing, ChannelEncoding | None]:
         encoding = self.learned.encoding
         asked = self.query.channel_ids is not None
         if encoding is None and asked:
             raise PaginationError(
-                "The service gives payments of other channels however channelIds is written. Walk the whole store "
-                "(channel_ids=None) and pick by payment.channel_id."
+                "The service gives payments of other channels however channelIds is written. Walk the whole "
+                "store (channel_ids=None) and pick by payment.channel_id."
             )
-        request = list_payments(self.query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT))
+        request = list_payments(
+            self.query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT)
+        )
         reply = await self.caller.call(request, priority=Priority.PAGE, until=self.until)
         self.report.requests += reply.attempts
         self.report.waited += reply.waited
@@ -95,4 +97,6 @@ class Source:
 def _foreign(rows: Sequence[dict[str, Any]], channel_ids: Sequence[int]) -> bool:
     """Whether a row says that it belongs to a channel that was not asked for."""
     asked = {str(channel_id) for channel_id in channel_ids}
-    return any((channel := row.get("channelId")) not in (None, "") and str(channel) not in asked for row in rows)
+    return any(
+        (channel := row.get("channelId")) not in (None, "") and str(channel) not in asked for row in rows
+    )

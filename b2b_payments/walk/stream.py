@@ -46,7 +46,9 @@ class PaymentStream(Paged):
     async def joined(self) -> AsyncGenerator[JoinedPage, None]:
         """Give the new rows page by page, as the service sent them."""
         if not self._tasks.running:
-            raise ConfigurationError("The client is not open; stream inside `async with PaymentsClient(...)`.")
+            raise ConfigurationError(
+                "The client is not open; stream inside `async with PaymentsClient(...)`."
+            )
         pumps = [_Pump(walk) for walk in self._walks.values()]
         # Where rows do not say their channel, a service that ignores channelIds could give them twice.
         unnamed: set[object] = set()
@@ -57,6 +59,8 @@ class PaymentStream(Paged):
                     if isinstance(item, Exception):
                         raise item
                     yield _once(item, unnamed) if len(pumps) > 1 else item
+            if not all(pump.finished for pump in pumps):
+                raise ConfigurationError("The client was closed while a stream was under way.")
         finally:
             for pump in pumps:
                 pump.scope.cancel()
@@ -83,6 +87,7 @@ class _Pump:
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
         self.scope = anyio.CancelScope()
+        self.finished = False
 
     async def run(self, send: MemoryObjectSendStream[_Item]) -> None:
         with send, self.scope:
@@ -90,9 +95,10 @@ class _Pump:
                 async with aclosing(self._walk.joined()) as pages:
                     async for page in pages:
                         await send.send(page)
+                self.finished = True
             except anyio.BrokenResourceError:
                 return  # nobody listens any more
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised again where the pages are awaited
                 await send.send(error)
 
 

@@ -40,8 +40,8 @@ class Walk(Paged):
         async for page in walk.pages(): ...
         await walk.first(), await walk.count(), await walk.collect()
 
-    Every iteration is a walk of its own; `report` and `checkpoint()` speak of the latest. Leaving a loop early
-    cancels whatever is under way.
+    Every iteration is a walk of its own; `report` and `checkpoint()` speak of the latest. Leaving a loop
+    early cancels whatever is under way.
 
     Iterating raises an APIError or TransportError when a page cannot be had, PaginationError when the pages
     cannot be joined, ResponseDecodeError when one cannot be read; what was given until then stands.
@@ -74,9 +74,13 @@ class Walk(Paged):
         """Give the new rows page by page, as the service sent them."""
         walker = self._walker
         if not walker.tasks.running:
-            raise ConfigurationError("The client is not open; walk inside `async with PaymentsClient(...) as client:`.")
+            raise ConfigurationError(
+                "The client is not open; walk inside `async with PaymentsClient(...) as client:`."
+            )
         report = self.report = WalkReport()
-        source = Source(walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report)
+        source = Source(
+            walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report
+        )
         report.exact = source.order.exact
         join = self._join = Join(source.order, start=self._offset)
         flights = self._flights or Flights(walker.tasks, self._concurrency)
@@ -87,7 +91,7 @@ class Walk(Paged):
                 joined_pages(ahead, join, Stride(self._page_size), report, walker.caller.events)
             ) as pages:
                 async for page in pages:
-                    yield page
+                    yield page  # noqa: ASYNC119 - aclosing is no cancel scope
         finally:
             ahead.drop()
 
@@ -105,7 +109,12 @@ class Walk(Paged):
         Raises PaginationError where the service does not say.
         """
         source = Source(
-            self._walker.caller, self._walker.learned, self._query, 1, self._walker.caller.until(), WalkReport()
+            self._walker.caller,
+            self._walker.learned,
+            self._query,
+            1,
+            self._walker.caller.until(),
+            WalkReport(),
         )
         page = await source.read(self._offset, False)
         if page.total is None:

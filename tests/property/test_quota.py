@@ -34,6 +34,7 @@ def most_in_a_window(grants: list[float], span: float) -> int:
 
 
 async def end(gate: QuotaGate, turn: Turn, how: str, reading: QuotaReading) -> None:
+    """Report the end of a turn's request, or keep silent."""
     if how == "learn":
         gate.learn(turn, reading)
     elif how == "refuse":
@@ -52,7 +53,7 @@ async def end(gate: QuotaGate, turn: Turn, how: str, reading: QuotaReading) -> N
 def test_no_window_holds_more_than_the_quota(
     quota: Quota, load: list[tuple[float, Priority, float, str, QuotaReading, bool]]
 ) -> None:
-    """Whatever comes, is answered, is cancelled or lies, no window of per + margin seconds exceeds the limit."""
+    """Whatever comes, is cancelled or lies, no window of per + margin seconds exceeds the limit."""
     grants: list[float] = []
 
     async def client(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
 import pytest
 
@@ -33,15 +34,21 @@ def test_fixed_window() -> None:
 
 
 @pytest.mark.parametrize("window", ["sliding", "fixed"])
-def test_others_spend(window: str) -> None:
+def test_others_spend(window: Literal["sliding", "fixed"]) -> None:
     """Another integration takes its part of every window, evenly, also after a long silence."""
-    rules = Rules(requests=150, per=60.0, window=window, others_per_window=100)  # type: ignore[arg-type]  # a str
-    counter = Counter(rules, 0.0)
-    assert counter.remaining(59.9) == 50
-    for now in (120.0, 10_000.0):
-        assert 49 <= counter.remaining(now) <= 150
-    admitted = sum(counter.admit(20_000.0 + tenth / 10) for tenth in range(600))
-    assert 45 <= admitted <= 60
+    counter = Counter(Rules(requests=150, per=60.0, others_per_window=100, window=window), 0.0)
+    assert [counter.remaining(at) for at in (0.0, 0.4, 29.9, 59.9)] == [150, 149, 100, 50]
+    for start in (1_000.0, 20_000.0):
+        assert all(counter.admit(start + 1.3 * number) for number in range(200))
+    assert 0 < sum(counter.admit(30_000.0) for _ in range(151)) < 150
+
+
+def test_others_are_refused_too() -> None:
+    """What we spend is not there for the other integration either."""
+    counter = Counter(Rules(requests=10, per=10.0, others_per_window=5), 0.0)
+    assert [counter.admit(0.5) for _ in range(11)] == [True] * 10 + [False]
+    assert counter.remaining(10.4) == 0
+    assert counter.remaining(10.5) == 10
 
 
 def test_headers_have_units() -> None:

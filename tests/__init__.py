@@ -1,0 +1,1 @@
+"""The tests: unit (no socket), socket (a real local server), property (hypothesis)."""

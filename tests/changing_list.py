@@ -1,0 +1,87 @@
+"""A list of payments that changes at every read, without a socket: for thousands of schedules in a second."""
+
+from __future__ import annotations
+
+import random
+
+import anyio
+import attrs
+
+from b2b_payments.protocol.listing import Listing
+from b2b_payments.walk.page import KeyedPage, Order, keyed
+
+WIDE = 250
+CREATED = Order("createdAt", False)
+
+
+@attrs.define
+class ChangingList:
+    """Rows by id, sorted by their time at each read; equals in shuffled order unless `stable`.
+
+    Each read makes `changes` changes on average before it is answered: deletes, more of them in front, and
+    new rows at the end. `most` is the service's page size, `short` the part of pages that give fewer rows
+    than they could, `total` how it counts. `lasting` are the ids that were there from the start on.
+    """
+
+    rows: dict[int, int]
+    draw: random.Random
+    order: Order = CREATED
+    page_size: int = 10
+    most: int = 10**9
+    changes: float = 0.0
+    short: float = 0.0
+    stable: bool = False
+    total: str = "true"
+    requests: int = 0
+    lasting: set[int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.lasting = set(self.rows)
+
+    @classmethod
+    def drawn(cls, draw: random.Random, count: int, *, runs: list[int]) -> ChangingList:
+        """Draw `count` rows, in runs of equal times of these lengths."""
+        rows: dict[int, int] = {}
+        moment = 1_600_000_000
+        while len(rows) < count:
+            moment += draw.randint(1, 3)
+            for _ in range(min(draw.choice(runs), count - len(rows))):
+                rows[len(rows) + 1] = moment
+        return cls(rows, draw)
+
+    def change(self) -> None:
+        """Make some changes."""
+        left = self.changes
+        while self.draw.random() < left:
+            left -= 1
+            if self.rows and self.draw.random() < 0.6:
+                ids = sorted(self.rows)
+                gone = ids[int(self.draw.random() ** 2 * len(ids))]
+                del self.rows[gone]
+                self.lasting.discard(gone)
+            else:
+                newest = max(self.rows.values(), default=1_600_000_000)
+                self.rows[10**6 + self.requests * 100 + len(self.rows)] = newest + 1
+
+    def listing(self, offset: int, limit: int) -> Listing:
+        """Answer one request."""
+        self.change()
+        self.requests += 1
+        sign = -1 if self.order.descending else 1
+        ids = sorted(self.rows, key=lambda i: (sign * self.rows[i], i if self.stable else self.draw.random()))
+        count = min(limit, self.most)
+        if self.draw.random() < self.short:
+            count = self.draw.randint(1, count)
+        total = {"true": len(ids), "too large": len(ids) + 1_000, "absent": None}[self.total]
+        part = [{"id": i, "createdAt": self.rows[i]} for i in ids[offset : offset + count]]
+        return Listing(part, offset, None, total)
+
+    async def read(self, offset: int, wide: bool) -> KeyedPage:
+        """Read a page as a walk's source does; answers overtake one another."""
+        for _ in range(self.draw.randint(0, 3)):
+            await anyio.lowlevel.checkpoint()
+        limit = max(self.page_size, WIDE) if wide else self.page_size
+        listing = self.listing(offset, limit)
+        for _ in range(self.draw.randint(0, 3)):
+            await anyio.lowlevel.checkpoint()
+        return keyed(listing, self.order, limit=limit, wide=wide or limit >= WIDE)

@@ -1,0 +1,339 @@
+"""Every endpoint of the sandbox, over a raw session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import attrs
+import pytest
+import pytest_asyncio
+
+from b2b_payments.sandbox import Rules, Sandbox
+from b2b_payments.sandbox.data import CARD, OFFLINE, ORDER
+
+NEW: dict[str, Any] = {
+    "lineItems": [{"invoiceId": 13, "amount": "20.00"}, {"invoiceId": 14, "amount": "0.5"}],
+    "currency": "USD",
+    "details": {"memo": "Test"},
+    "customerId": "95000",
+}
+
+
+@pytest_asyncio.fixture(name="sandbox")
+async def _sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(payments=300) as sandbox:
+        yield sandbox
+
+
+async def _call(sandbox: Sandbox, method: str, path: str, **about: Any) -> tuple[int, Any]:
+    async with (
+        aiohttp.ClientSession(headers=sandbox.headers) as session,
+        session.request(method, sandbox.base_url + path, **about) as response,
+    ):
+        assert response.headers["X-Request-Id"]
+        return response.status, await response.json(content_type=None)
+
+
+async def _data(sandbox: Sandbox, method: str, path: str, **about: Any) -> Any:
+    status, body = await _call(sandbox, method, path, **about)
+    assert (status, body["code"], body["meta"]["message"]) == (200, 200, "SUCCESS")
+    return body["data"]
+
+
+def _find(sandbox: Sandbox, **fields: Any) -> int:
+    """Give a payment with these fields."""
+    return next(
+        int(row["id"])
+        for row in sandbox.store.all_wire()
+        if all(row[name] == value for name, value in fields.items())
+    )
+
+
+async def test_list(sandbox: Sandbox) -> None:
+    """The list gives the rows asked for, and says where they stand."""
+    query = {"offset": "20", "limit": "30", "sortBy": "createdAt", "orderBy": "ASC"}
+    status, body = await _call(sandbox, "GET", "/ip/payments", params=query)
+    assert status == 200
+    assert body["meta"]["pagination"] == {"totalCount": 300, "offset": 20, "limit": 30}
+    assert body["data"] == list(sandbox.store.all_wire())[20:50]
+    assert sandbox.requests[-1].query == list(query.items())
+
+
+async def test_list_refuses_wrong_values(sandbox: Sandbox) -> None:
+    """A wrong parameter is answered with 422 and its name."""
+    status, body = await _call(sandbox, "GET", "/ip/payments", params={"sortBy": "id"})
+    assert (status, body["code"], list(body["data"])) == (422, 422, ["sortBy"])
+
+
+async def test_limits(sandbox: Sandbox) -> None:
+    """A limit over the maximum is clamped or refused, and echoed as the rules say."""
+    seen = []
+    for rules in (
+        Rules(max_limit=100),
+        Rules(max_limit=100, echo="asked"),
+        Rules(max_limit=100, echo=None, total_count="absent"),
+    ):
+        sandbox.rules = rules
+        _, body = await _call(sandbox, "GET", "/ip/payments?limit=101")
+        assert len(body["data"]) == 100
+        seen.append(body["meta"]["pagination"])
+    assert seen == [
+        {"totalCount": 300, "offset": 0, "limit": 100},
+        {"totalCount": 300, "offset": 0, "limit": 101},
+        {"offset": 0},
+    ]
+    sandbox.rules = Rules(max_limit=100, over_limit="refuse")
+    assert (await _call(sandbox, "GET", "/ip/payments?limit=101"))[0] == 413
+    assert (await _call(sandbox, "GET", "/ip/payments?limit=100"))[0] == 200
+
+
+async def test_channel_ids(sandbox: Sandbox) -> None:
+    """Only the encodings that the rules name are understood; others give rows of every channel."""
+    _, body = await _call(sandbox, "GET", "/ip/payments?limit=250&channelIds=1&channelIds=2")
+    assert {row["channelId"] for row in body["data"]} == {"1", "2"}
+    _, body = await _call(sandbox, "GET", "/ip/payments?limit=250&channelIds[]=1,2")
+    assert {row["channelId"] for row in body["data"]} == {"1", "2", "3"}
+    sandbox.rules = Rules(channel_encoding=("brackets-comma",))
+    _, body = await _call(sandbox, "GET", "/ip/payments?limit=250&channelIds%5B%5D=1%2C2")
+    assert {row["channelId"] for row in body["data"]} == {"1", "2"}
+
+
+async def test_get(sandbox: Sandbox) -> None:
+    """A payment is read by its id."""
+    assert await _data(sandbox, "GET", "/ip/payments/7") == sandbox.store.wire(7)
+
+
+async def test_ids_as_strings(sandbox: Sandbox) -> None:
+    """Ids come as strings in every answer where the rules say so."""
+    sandbox.rules = Rules(ids_as="string")
+    row = await _data(sandbox, "GET", "/ip/payments/7")
+    assert row["id"] == "7"
+    assert {type(line[name]) for line in row["lineItems"] for name in ("paymentId", "invoiceId")} == {str}
+    assert (await _data(sandbox, "GET", "/ip/payments?limit=1"))[0]["id"] == "300"
+    assert await _data(sandbox, "POST", "/ip/payments/offline", json=NEW) == {"paymentId": "301"}
+    assert await _data(sandbox, "PUT", "/ip/payments/offline/301", json=NEW) == {"paymentId": "301"}
+    assert await _data(sandbox, "DELETE", "/ip/payments/301") == {"id": "301"}
+
+
+async def test_delete(sandbox: Sandbox) -> None:
+    """A deleted payment is gone, and deleting it again is answered with 404."""
+    assert await _data(sandbox, "DELETE", "/ip/payments/7") == {"id": 7}
+    assert 7 not in sandbox.store
+    status, body = await _call(sandbox, "DELETE", "/ip/payments/7")
+    assert (status, body["code"], body["data"]["errMsg"]) == (404, 404, "Payment not found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/ip/payments/999"),
+        ("GET", "/ip/payments/999/operations"),
+        ("POST", "/ip/payments/999/operations"),
+        ("PUT", "/ip/payments/999/processing-status"),
+        ("GET", "/ip/payments/999/transactions"),
+        ("PUT", "/ip/payments/offline/999"),
+    ],
+)
+async def test_missing(sandbox: Sandbox, method: str, path: str) -> None:
+    """Whatever is done to a payment that is not there is answered with 404."""
+    status, body = await _call(sandbox, method, path, json={})
+    assert (status, body["code"]) == (404, 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nowhere"), ("PATCH", "/ip/payments/7"), ("GET", "/ip/payments/x")]
+)
+async def test_unknown_path(sandbox: Sandbox, method: str, path: str) -> None:
+    """An unknown path is answered by a gateway, in HTML."""
+    async with (
+        aiohttp.ClientSession(headers=sandbox.headers) as session,
+        session.request(method, sandbox.base_url + path) as response,
+    ):
+        assert (response.status, response.content_type) == (404, "text/html")
+        assert "X-Requests-Remaining" not in response.headers
+
+
+async def test_operations(sandbox: Sandbox) -> None:
+    """What a payment allows is what its own row says."""
+    row = sandbox.store.wire(7)
+    assert await _data(sandbox, "GET", "/ip/payments/7/operations") == {
+        "allowedOperations": row["allowedOperations"],
+        "allowedStatuses": row["allowedStatuses"],
+    }
+
+
+async def test_apply_and_revert(sandbox: Sandbox) -> None:
+    """Applying and reverting take turns, and what is allowed follows."""
+    payment = _find(sandbox, moduleName=ORDER, appliedStatus=0, allowedOperations=[0, 2])
+    path = f"/ip/payments/{payment}/operations"
+    states = []
+    for code in (0, 0, 1, 1, 2, 3):
+        status, _ = await _call(sandbox, "POST", path, json={"operationCode": code})
+        row = sandbox.store.wire(payment)
+        states.append((status, row["appliedStatus"], row["allowedOperations"]))
+    assert states == [
+        (200, 1, [1, 2]),
+        (400, 1, [1, 2]),
+        (200, 0, [0, 2]),
+        (400, 0, [0, 2]),
+        (200, 0, [0, 2]),
+        (400, 0, [0, 2]),
+    ]
+
+
+async def test_operation_says_why(sandbox: Sandbox) -> None:
+    """A refused operation comes with a useful text under a generic title."""
+    payment = _find(sandbox, processingStatus=0)
+    status, body = await _call(
+        sandbox, "POST", f"/ip/payments/{payment}/operations", json={"operationCode": 0}
+    )
+    assert status == body["code"] == 400
+    assert "not allowed" in body["data"]["errMsg"]
+    assert body["meta"]["message"] == "Not Found Error"
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"operationCode": 4}, {"operationCode": True}, [], {"operationCode": "x"}]
+)
+async def test_operation_code_is_checked(sandbox: Sandbox, body: object) -> None:
+    """An operation that no document knows is answered with 422."""
+    assert (await _call(sandbox, "POST", "/ip/payments/7/operations", json=body))[0] == 422
+
+
+async def test_processing_status(sandbox: Sandbox) -> None:
+    """A processing status is set where the payment allows it."""
+    payment = _find(sandbox, moduleName=OFFLINE, processingStatus=0)
+    path = f"/ip/payments/{payment}/processing-status"
+    assert await _data(sandbox, "PUT", path, json={"processingStatus": 4}) == {"id": payment}
+    row = sandbox.store.wire(payment)
+    assert (row["processingStatus"], row["updatedAt"], row["allowedOperations"]) == (
+        4,
+        sandbox.store.clock,
+        [0],
+    )
+    assert (await _call(sandbox, "PUT", path, json={"processingStatus": 0}))[0] == 400
+    assert (await _call(sandbox, "PUT", path, json={"processingStatus": 5}))[0] == 422
+    card = _find(sandbox, moduleName=CARD)
+    assert (
+        await _call(sandbox, "PUT", f"/ip/payments/{card}/processing-status", json={"processingStatus": 1})
+    )[0] == 400
+
+
+async def test_transactions(sandbox: Sandbox) -> None:
+    """The transactions are those of the payment's moduleData."""
+    card = _find(sandbox, moduleName=CARD)
+    found = await _data(sandbox, "GET", f"/ip/payments/{card}/transactions")
+    assert found == sandbox.store.wire(card)["moduleData"]["transactions"]
+    assert found[0]["type"] == "CreditCardTransaction"
+
+
+async def test_create_offline(sandbox: Sandbox) -> None:
+    """A created payment is the newest, with the documented defaults for what was left out."""
+    assert await _data(sandbox, "POST", "/ip/payments/offline", json=NEW) == {"paymentId": 301}
+    row = sandbox.store.wire(301)
+    assert sandbox.store.ids()[-1] == 301
+    assert row["total"] == {"code": "USD", "value": "20.5000"}
+    assert row["lineItems"][0] == {
+        "paymentId": 301,
+        "invoiceId": 13,
+        "invoiceNumber": "INV-000013",
+        "amount": {"code": "USD", "value": "20.0000"},
+    }
+    assert (row["processingStatus"], row["fundingStatus"], row["appliedStatus"]) == (3, 2, 0)
+    assert (row["payerName"], row["payerCustomerId"]) == ("Store offline payment", "95000")
+    assert (row["moduleName"], row["channelId"], row["customerName"]) == (OFFLINE, "1", "Hannah's Hardware")
+    assert (row["details"], row["externalId"]) == ({"memo": "Test"}, None)
+    assert sandbox.requests[-1].body == NEW
+
+
+async def test_create_offline_with_everything(sandbox: Sandbox) -> None:
+    """Every documented field of an offline payment is taken as it was sent."""
+    extra = {
+        "externalId": "ERP-1",
+        "externalCustomerId": "C1",
+        "payerName": "Zoë",
+        "payerCustomerId": "77",
+        "processingStatus": 1,
+        "channelId": 2,
+        "fundingStatus": "3",
+        "customerId": "no number",
+    }
+    await _data(sandbox, "POST", "/ip/payments/offline", json=NEW | extra)
+    row = sandbox.store.wire(301)
+    expected = extra | {"channelId": "2", "fundingStatus": 3, "customerName": ""}
+    assert {name: row[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lineItems", []),
+        ("lineItems", None),
+        ("lineItems", [{"invoiceId": "13", "amount": "1"}]),
+        ("lineItems", [{"invoiceId": 13, "amount": 20.0}]),
+        ("lineItems", [{"invoiceId": 13, "amount": "NaN"}]),
+        ("lineItems", [{"invoiceId": 13, "amount": "x"}]),
+        ("lineItems", [{"invoiceId": 13, "amount": "0.00001"}]),
+        ("lineItems", [13]),
+        ("currency", "usd"),
+        ("details", "memo"),
+        ("customerId", 113),
+        ("customerId", ""),
+        ("externalId", None),
+        ("processingStatus", 0),
+        ("fundingStatus", 4),
+        ("channelId", 9),
+        ("channelId", "1"),
+        ("lineItems", [{"invoiceId": 13, "amount": "-1"}]),
+    ],
+)
+async def test_create_offline_is_checked(sandbox: Sandbox, name: str, value: object) -> None:
+    """A wrong field is answered with 422 and its name, and nothing is created."""
+    status, body = await _call(sandbox, "POST", "/ip/payments/offline", json=NEW | {name: value})
+    assert (status, list(body["data"])) == (422, [name])
+    assert all(isinstance(text, str) for text in body["data"][name])
+    assert sandbox.store.payments == 300
+
+
+async def test_create_offline_needs(sandbox: Sandbox) -> None:
+    """Every required field that is missing is named; a body of another kind is refused."""
+    _, body = await _call(sandbox, "POST", "/ip/payments/offline", json={"unknown": 1})
+    assert set(body["data"]) == {"lineItems", "currency", "details", "customerId"}
+    assert (await _call(sandbox, "POST", "/ip/payments/offline", json=[]))[0] == 422
+    assert (await _call(sandbox, "POST", "/ip/payments/offline"))[0] == 422
+    assert (await _call(sandbox, "POST", "/ip/payments/offline", data=b"{no json"))[0] == 400
+    assert sandbox.requests[-1].body is None
+
+
+async def test_update_offline(sandbox: Sandbox) -> None:
+    """An update replaces the payment's own fields and keeps its place, its channel and its applied status."""
+    payment = _find(sandbox, moduleName=OFFLINE, appliedStatus=1)
+    before = sandbox.store.wire(payment)
+    path = f"/ip/payments/offline/{payment}"
+    assert await _data(sandbox, "PUT", path, json=NEW | {"fundingStatus": 0}) == {"paymentId": payment}
+    row = sandbox.store.wire(payment)
+    kept = ("id", "createdAt", "channelId", "appliedStatus", "bcId")
+    assert [row[name] for name in kept] == [before[name] for name in kept]
+    assert (row["fundingStatus"], row["total"]["value"], row["allowedOperations"]) == (0, "20.5000", [1])
+    assert row["lineItems"][0]["paymentId"] == payment
+    order = _find(sandbox, moduleName=ORDER)
+    assert (await _call(sandbox, "PUT", f"/ip/payments/offline/{order}", json=NEW))[0] == 400
+
+
+async def test_channels(sandbox: Sandbox) -> None:
+    """The channels carry both ids and their times as strings."""
+    channels = await _data(sandbox, "GET", "/channels")
+    assert [channel["channelId"] for channel in channels] == [1, 2, 3]
+    assert all(isinstance(channel[name], str) for channel in channels for name in ("createdAt", "updatedAt"))
+
+
+async def test_single_storefront(sandbox: Sandbox) -> None:
+    """A store without multi-storefront says so instead, with 422 or 403."""
+    sandbox.rules = Rules(multi_storefront=False)
+    status, body = await _call(sandbox, "GET", "/channels")
+    assert (status, body["data"]["errMsg"]) == (422, "Multi storefront is not enabled")
+    sandbox.rules = attrs.evolve(sandbox.rules, single_storefront_status=403)
+    status, body = await _call(sandbox, "GET", "/channels")
+    assert (status, body) == (403, {"code": 403, "message": "Multi storefront is not enabled"})

@@ -1,0 +1,57 @@
+"""The quota as the caller says it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.quota import (
+    Quota,
+)
+
+
+def test_the_default_is_the_documented_quota() -> None:
+    """Without arguments, a quota is 150 requests in 60 seconds, counted over half a second more."""
+    quota = Quota()
+    assert (quota.requests, quota.per, quota.limit, quota.span) == (150, 60.0, 150, 60.5)
+
+
+@pytest.mark.parametrize(
+    ("requests", "share", "limit"),
+    [(150, 0.8, 120), (100, 0.29, 29), (10, 0.7, 7), (10, 0.25, 2), (3, 0.1, 1)],
+)
+def test_a_share_is_rounded_down_to_at_least_one(requests: int, share: float, limit: int) -> None:
+    """A share gives whole requests, never none, and is not led astray by binary fractions."""
+    assert Quota(requests, share=share).limit == limit
+
+
+@pytest.mark.parametrize(("text", "quota"), [("150/60", Quota()), (" 5/0.5 ", Quota(5, 0.5))])
+def test_a_quota_is_read_from_text(text: str, quota: Quota) -> None:
+    """Requests, a slash and seconds make a quota."""
+    assert Quota.parse(text) == quota
+
+
+@pytest.mark.parametrize("text", ["", "150", "a/b", "1/-1", "0/60", "150/0", "150/60/2", "1e3/60", "150/nan"])
+def test_text_that_is_no_quota_is_refused(text: str) -> None:
+    """Anything else is a configuration error."""
+    with pytest.raises(ConfigurationError, match="Quota"):
+        Quota.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("requests", value) for value in (0, -1, 1.5, True, "150", None)],
+        *[("per", value) for value in (0, -1, math.inf, math.nan, True, "60")],
+        *[("share", value) for value in (0, 1.01, -1, math.nan, True, "1")],
+        *[("margin", value) for value in (-0.1, math.inf, math.nan, True, None)],
+    ],
+)
+def test_a_senseless_setting_is_named(name: str, value: Any) -> None:
+    """A setting that cannot work is refused with its name and value."""
+    with pytest.raises(ConfigurationError) as caught:
+        Quota(**{name: value})
+    assert f"{name}={value!r}" in str(caught.value)

@@ -1,0 +1,126 @@
+"""The gate against a service that counts, with another integration and heavy-tailed latency."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+
+import anyio
+import attrs
+import pytest
+
+from b2b_payments.quota import (
+    Priority,
+    Quota,
+    QuotaGate,
+    QuotaReading,
+    Turn,
+)
+from tests.virtual_time import run
+
+
+async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Turn:
+    """Take a turn that must come."""
+    turn = await gate.enter(priority)
+    assert isinstance(turn, Turn)
+    return turn
+
+
+@attrs.define
+class Service:
+    """A quota of 150 in 60 seconds as a service counts it, by arrivals, whoever sends them."""
+
+    slides: bool
+    refused: list[float] = attrs.field(factory=list)
+    seen: deque[float] = attrs.field(factory=deque)
+
+    def take(self) -> tuple[bool, QuotaReading]:
+        """Count an arrival, and say what remains."""
+        now = anyio.current_time()
+        start = now - 60 if self.slides else now // 60 * 60
+        while self.seen and (self.seen[0] <= start if self.slides else self.seen[0] < start):
+            self.seen.popleft()
+        admitted = len(self.seen) < 150
+        if admitted:
+            self.seen.append(now)
+        resets_after = (self.seen[0] if self.slides else start) + 60 - now
+        return admitted, QuotaReading(150 - len(self.seen), resets_after)
+
+    def most_refused(self) -> int:
+        """Give the most refusals of ours in any of the service's windows."""
+        if not self.slides:
+            windows = [at // 60 for at in self.refused]
+            return max((windows.count(window) for window in windows), default=0)
+        return max((sum(at <= other < at + 60 for other in self.refused) for at in self.refused), default=0)
+
+
+async def latency(chance: random.Random) -> None:
+    """Wait for one way of a request: about 40 ms, with a heavy tail."""
+    await anyio.sleep(min(3.0, chance.lognormvariate(math.log(0.04), 0.8)))
+
+
+async def fetch(service: Service, count: int, chance: random.Random) -> float:
+    """Send so many requests, sixteen at a time, until each is accepted; gives the seconds that it took."""
+    gate = QuotaGate(Quota(), chance=chance.random)
+    left = iter(range(count))
+    begun = anyio.current_time()
+
+    async def worker() -> None:
+        for _ in left:
+            admitted = False
+            while not admitted:
+                turn = await granted(gate)
+                await latency(chance)
+                admitted, reading = service.take()
+                if not admitted:
+                    service.refused.append(anyio.current_time())
+                await latency(chance)
+                if admitted:
+                    gate.learn(turn, reading)
+                else:
+                    gate.close_for(reading.pause or 0.0, turn)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(16):
+            group.start_soon(worker)
+    return anyio.current_time() - begun
+
+
+@pytest.mark.parametrize("slides", [False, True], ids=["fixed", "sliding"])
+def test_two_windows_are_filled_without_a_refusal(slides: bool) -> None:
+    """300 requests on a quota of 150 take at most 5 % more than the 60 s they must, and none is refused."""
+    for seed in range(10):
+        service = Service(slides)
+        assert run(fetch(service, 300, random.Random(seed))) <= 60 * 1.05
+        assert service.refused == []
+
+
+@pytest.mark.parametrize("slides", [False, True], ids=["fixed", "sliding"])
+@pytest.mark.parametrize("spending", ["evenly", "by chance", "at once"])
+@pytest.mark.parametrize("start", [0.0, 20.0, 43.0])
+def test_another_integration_costs_one_refusal_a_window_at_most(
+    slides: bool, spending: str, start: float
+) -> None:
+    """With two thirds of the quota spent by another, all requests succeed, at most one a window refused."""
+
+    async def others(service: Service, chance: random.Random) -> None:
+        while True:
+            for _ in range(100 if spending == "at once" else 1):
+                service.take()
+            pause = {"evenly": 0.6, "by chance": chance.expovariate(1 / 0.6), "at once": 60.0}[spending]
+            await anyio.sleep(pause)
+
+    async def main(service: Service, seed: int) -> float:
+        chance = random.Random(seed)
+        async with anyio.create_task_group() as group:
+            group.start_soon(others, service, chance)
+            await anyio.sleep(start + seed)
+            took = await fetch(service, 400, chance)
+            group.cancel_scope.cancel()
+        return took
+
+    for seed in range(4):
+        service = Service(slides)
+        assert run(main(service, seed)) <= 60 * 400 / 50 * 1.1
+        assert service.most_refused() <= 1

@@ -1,0 +1,154 @@
+"""The package's own shape: which module may import which, and what is exported."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import b2b_payments
+
+PACKAGE = Path(b2b_payments.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Low to high: a module imports from layers below its own, or from its own package.
+LAYERS = (
+    {"_version", "errors"},
+    {"auth", "events", "models", "quota", "retry", "tasks"},
+    {"converter", "credential", "protocol"},
+    {"transport"},
+    {"call"},
+    {"walk"},
+    {"resources"},
+    {"client"},
+    {"export"},
+    {"cli"},
+)
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+MAY_IMPORT = {"sandbox": {"auth", "errors", "models"}, "cli": {"sandbox"}}
+
+# The only modules that may know of these.
+HOMES = {
+    "aiohttp": {"client", "sandbox", "transport"},
+    "asyncio": {"cli", "sandbox", "tasks"},
+    "cattrs": {"converter"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "yarl": {"transport"},
+}
+
+SURFACE = """
+    PaymentsClient StoreAuth LegacyAuth Quota RetryPolicy Page Payment Money LineItem Fee Transaction Card
+    Channel OfflinePayment OfflineLineItem PaymentOperations ProcessingStatus Operation SortBy OrderBy SearchBy
+    to_wire B2BPaymentsError ConfigurationError TransportError RequestTimeoutError APIError BadRequestError
+    AuthenticationError PermissionDeniedError NotFoundError ConflictError PayloadTooLargeError ValidationError
+    RateLimitError ServerError ResponseDecodeError OutcomeUnknownError PaginationError
+""".split()
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(PACKAGE.parent))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Give the dotted names that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            assert node.module is not None
+            if node.module == "b2b_payments":
+                yield from (f"b2b_payments.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def home(path: Path) -> str:
+    """Give the top-level module that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_imports_point_one_way(path: Path) -> None:
+    """A module imports only from layers below its own; the sandbox only errors, credentials and models."""
+    here = home(path)
+    if here == "__init__":
+        return
+    assert here in RANK or here in MAY_IMPORT, f"{here} has no place among the layers"
+    for name in imports(path):
+        root, _, rest = name.partition(".")
+        if root != "b2b_payments":
+            continue
+        there = rest.partition(".")[0]
+        below = here in RANK and there in RANK and RANK[there] < RANK[here]
+        assert there == here or below or there in MAY_IMPORT.get(here, set()), f"{here} imports {there}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_each_foreign_library_has_its_home(path: Path) -> None:
+    """Libraries are named only where they belong: aiohttp in the transport, cattrs in the converter, …"""
+    for name in imports(path):
+        root = name.partition(".")[0]
+        assert home(path) in HOMES.get(root, {home(path)}), f"{root} is imported in {home(path)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_every_file_is_short_and_postpones_annotations(path: Path) -> None:
+    """No file is longer than 400 lines, and each that imports anything postpones its annotations."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    if path.name != "__init__.py" and "import " in text:
+        assert "from __future__ import annotations" in text
+
+
+def test_what_is_exported_is_exact() -> None:
+    """`__all__` is sorted and names every public object of the package, and nothing else."""
+    public = {
+        name
+        for name, value in vars(b2b_payments).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert b2b_payments.__all__ == sorted(public | {"__version__"})
+
+
+def test_the_fixed_surface_is_there() -> None:
+    """Every name that other programs rely on is exported at the top level."""
+    assert set(SURFACE) <= set(b2b_payments.__all__)
+
+
+def test_every_module_exports_what_it_says() -> None:
+    """Each `__all__` in the package is sorted, and every name in it can be had."""
+    for found in pkgutil.walk_packages([str(PACKAGE)], "b2b_payments."):
+        if found.name.rpartition(".")[2] == "__main__":
+            continue
+        module = importlib.import_module(found.name)
+        exported = getattr(module, "__all__", [])
+        assert list(exported) == sorted(exported), found.name
+        assert all(hasattr(module, name) for name in exported), found.name
+
+
+def test_every_error_is_exported() -> None:
+    """Whatever the library can raise is to be had at its top level."""
+    errors = vars(importlib.import_module("b2b_payments.errors")).values()
+    raised = {one.__name__ for one in errors if isinstance(one, type) and issubclass(one, Exception)}
+    assert raised <= set(b2b_payments.__all__)
+
+
+def test_importing_the_package_is_frugal() -> None:
+    """`import b2b_payments` loads no command line, no sandbox, no export and no sink's library."""
+    script = "import sys, b2b_payments; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    ).stdout.split()
+    assert "b2b_payments.client" in loaded
+    unwanted = ("click", "rich", "pyarrow", "duckdb", "sqlite3", "aiohttp.web", "opentelemetry")
+    ours = tuple(f"b2b_payments.{name}" for name in ("cli", "export", "sandbox"))
+    assert [name for name in loaded if name in unwanted or name.startswith(ours)] == []
