@@ -81,6 +81,16 @@ class Join:
         self._look_behind = False  # the next page is read right behind a page that led no further
         self._run: LongRun | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether the walk is through and can have missed nothing.
+
+        In a descending list new rows come in front, so that a row may stand where it stood although one
+        behind it slipped past: there an empty answer proves nothing.
+        """
+        proven = self.end is End.TOTAL or (self.end is End.EMPTY and not self._order.descending)
+        return proven and self._order.exact
+
     def checkpoint(self) -> dict[str, object]:
         """Give the state as small plain JSON: enough to go on in another process."""
         boundary = [

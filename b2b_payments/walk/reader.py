@@ -1,4 +1,4 @@
-"""Walking: pages fetched ahead, offered to the join in line, gaps read anew."""
+"""Reading a list to its end: pages asked ahead, joined in line, gaps read again."""
 
 from __future__ import annotations
 
@@ -57,52 +57,77 @@ class Stride:
         self._tails.append(page.end - resume_at)
 
 
-async def joined_pages(
-    ahead: Ahead, join: Join, stride: Stride, report: WalkReport, events: Events
-) -> AsyncGenerator[JoinedPage, None]:
-    """Give the new rows, page by page, in the order of the list; ends where the join knows the end."""
-    last_asked = 0
-    readable_end: int | None = None  # no row stands here or further on, whatever the total says
-    held: KeyedPage | None = None  # a page in line that left a gap, until the gap is closed
-    in_line = True
-    page = await ahead.now(join.resume_at, wide=False)
-    report.total_first = page.total
-    while True:
-        step = join.offer(page)
-        _account(report, events, page, step, in_line=in_line)
-        if step.rows:
-            yield JoinedPage([page.rows[index] for index in step.rows], page.offset, page.limit, page.total)
-        if join.end is not None:
-            report.complete, report.ending = report.exact, join.end.value
-            return
+class Reader:
+    """Reads one list to its end: asks ahead, offers pages to the join in line, reads again where they gap."""
+
+    def __init__(self, ahead: Ahead, join: Join, stride: Stride, report: WalkReport, events: Events) -> None:
+        self._ahead = ahead
+        self._join = join
+        self._stride = stride
+        self._report = report
+        self._events = events
+        self._last_asked = 0
+        self._readable_end: int | None = None  # no row stands here or further on, whatever the total says
+        self._held: KeyedPage | None = None  # a page in line that left a gap, until the gap is closed
+        self._in_line = True
+
+    async def pages(self) -> AsyncGenerator[JoinedPage, None]:
+        """Give the new rows, page by page, in the order of the list; ends where the join knows the end."""
+        page = await self._ahead.now(self._join.resume_at, wide=False)
+        self._report.total_first = page.total
+        while True:
+            step = self._offer(page)
+            if self._join.end is None:
+                # Before the rows are handed out: the next pages come while the caller works.
+                self._ask_ahead(page, settled=step.read_at is None and self._held is None)
+            if step.rows:
+                rows = [page.rows[index] for index in step.rows]
+                yield JoinedPage(rows, page.offset, page.limit, page.total)
+            if self._join.end is not None:
+                return
+            page = await self._next(step)
+
+    def _offer(self, page: KeyedPage) -> Step:
+        step, report = self._join.offer(page), self._report
+        report.total_last = page.total
+        report.duplicates += step.duplicates
+        if step.joined:
+            report.pages += 1
+            report.rows += len(step.rows)
+            self._events.emit(PageJoined(page.offset, len(page.rows), len(step.rows), page.total))
         if not page.rows:
-            readable_end = min(page.offset, page.offset if readable_end is None else readable_end)
-        elif in_line and step.joined:
-            stride.learn(page, join.resume_at, first=report.pages == 1)
-        elif in_line:
-            held = page
-        end = min(page.total or 0, page.total or 0 if readable_end is None else readable_end)
-        settled = step.read_at is None and held is None
-        while not ahead.full and (
-            (ahead.empty and settled) or (not ahead.empty and last_asked + stride.length < end)
-        ):
-            last_asked = join.resume_at if ahead.empty else last_asked + stride.rows
-            ahead.ask(last_asked)
+            self._readable_end = min(page.offset, self._readable_end or page.offset)
+        elif self._in_line and step.joined:
+            self._stride.learn(page, self._join.resume_at, first=report.pages == 1)
+        elif self._in_line:
+            self._held = page
+            report.gaps += 1
+            self._events.emit(GapRepaired(step.read_at or 0))
+        if self._join.end is not None:
+            report.complete, report.ending = self._join.complete, self._join.end.value
+        return step
+
+    def _ask_ahead(self, page: KeyedPage, *, settled: bool) -> None:
+        ahead, stride = self._ahead, self._stride
+        end = page.total or 0
+        if self._readable_end is not None:
+            end = min(end, self._readable_end)
+        if ahead.empty and settled:
+            self._ask(self._join.resume_at)
+        while not ahead.empty and not ahead.full and self._last_asked + stride.length < end:
+            # A wide page may have led further than what was asked ahead.
+            self._ask(max(self._last_asked + stride.rows, self._join.resume_at))
+
+    def _ask(self, offset: int) -> None:
+        self._last_asked = offset
+        self._ahead.ask(offset)
+
+    async def _next(self, step: Step) -> KeyedPage:
+        """Give the page to offer next: one to close a gap, the one that had left it, or the next in line."""
+        self._in_line = step.read_at is None
         if step.read_at is not None:
-            page, in_line = await ahead.now(step.read_at, wide=step.wide), False
-        elif held is not None:
-            page, held, in_line = held, None, True
-        else:
-            page, in_line = await ahead.next(), True
-
-
-def _account(report: WalkReport, events: Events, page: KeyedPage, step: Step, *, in_line: bool) -> None:
-    report.total_last = page.total
-    report.duplicates += step.duplicates
-    if step.joined:
-        report.pages += 1
-        report.rows += len(step.rows)
-        events.emit(PageJoined(page.offset, len(page.rows), len(step.rows), page.total))
-    elif page.rows and in_line:
-        report.gaps += 1
-        events.emit(GapRepaired(step.read_at or 0))
+            return await self._ahead.now(step.read_at, wide=step.wide)
+        if self._held is not None:
+            page, self._held = self._held, None
+            return page
+        return await self._ahead.next()

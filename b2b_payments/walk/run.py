@@ -50,9 +50,8 @@ class LongRun:
                 self._seen_at[payment_id] = self.reads
         self._length = max(self._length, len(page.rows))
         start, end = self._start(page), self._end(page)
-        if end is None and self._forward and page.end == self._last_end:
-            end = page.end  # the list ends here, whatever its total says: reading on led no further
-        self._last_end = page.end if self._forward else -1
+        if not page.rows and not self._descending:
+            end = page.offset  # no row stands here, so at most that many stand at or before the run
         if end is not None:
             self.resume_at = end
         if start is not None and end is not None:
@@ -98,5 +97,8 @@ class LongRun:
             self._forward = False
         elif not self._forward and start is not None:
             self._forward = True
-        # One row of overlap, so that a single deleted row in front leaves no hole.
-        return page.end - 1 if self._forward else max(0, page.offset - max(self._length - 1, 1))
+        if not self._forward:
+            return max(0, page.offset - max(self._length - 1, 1))
+        # One row of overlap, so that a single deleted row in front leaves no hole; none where that led no further.
+        led_further, self._last_end = page.end > self._last_end, page.end
+        return page.end - led_further

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import attrs
 
 from b2b_payments.call import Caller
+from b2b_payments.converter import structure_payments
 from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.models import Payment
 from b2b_payments.protocol.listing import PaymentQuery
 from b2b_payments.tasks import Tasks
 from b2b_payments.walk.ahead import Ahead, Flights
 from b2b_payments.walk.join import Join
+from b2b_payments.walk.page import KeyedPage
 from b2b_payments.walk.paged import Paged
-from b2b_payments.walk.reader import JoinedPage, Stride, joined_pages
+from b2b_payments.walk.reader import JoinedPage, Reader, Stride
 from b2b_payments.walk.report import WalkReport
 from b2b_payments.walk.source import MOST_ROWS, Learned, Source
 
@@ -86,40 +87,33 @@ class Walk(Paged):
         flights = self._flights or Flights(walker.tasks, self._concurrency)
         # Twice as many pages as are in flight: one late page does not stop the others.
         ahead = Ahead(flights, source.read, 2 * self._concurrency)
+        pages = Reader(ahead, join, Stride(self._page_size), report, walker.caller.events).pages()
         try:
-            async with aclosing(
-                joined_pages(ahead, join, Stride(self._page_size), report, walker.caller.events)
-            ) as pages:
-                async for page in pages:
-                    yield page  # noqa: ASYNC119 - aclosing is no cancel scope
+            async for page in pages:
+                yield page
         finally:
             ahead.drop()
+            await pages.aclose()
 
     async def first(self) -> Payment | None:
         """Give the first payment, None where there is none. One request."""
-        one = Walk(self._walker, self._query, offset=self._offset, page_size=1, concurrency=1)
-        async with aclosing(one.pages()) as pages:
-            async for page in pages:
-                return page.items[0]
-        return None
+        page = await self._one_row()
+        return structure_payments(page.rows)[0] if page.rows else None
 
     async def count(self) -> int:
         """Give how many payments the service says there are, in one request. It may change at once.
 
         Raises PaginationError where the service does not say.
         """
-        source = Source(
-            self._walker.caller,
-            self._walker.learned,
-            self._query,
-            1,
-            self._walker.caller.until(),
-            WalkReport(),
-        )
-        page = await source.read(self._offset, False)
+        page = await self._one_row()
         if page.total is None:
             raise PaginationError("The service gives no total count for this list; walk it and count.")
         return page.total
+
+    async def _one_row(self) -> KeyedPage:
+        caller = self._walker.caller
+        source = Source(caller, self._walker.learned, self._query, 1, caller.until(), WalkReport())
+        return await source.read(self._offset, False)
 
 
 def whole(name: str, value: object, *, least: int) -> int:

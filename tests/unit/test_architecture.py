@@ -44,16 +44,51 @@ HOMES = {
     "yarl": {"transport"},
 }
 
-SURFACE = """
-    PaymentsClient StoreAuth LegacyAuth Quota RetryPolicy Page Payment Money LineItem Fee Transaction Card
-    Channel OfflinePayment OfflineLineItem PaymentOperations ProcessingStatus Operation SortBy OrderBy SearchBy
-    to_wire B2BPaymentsError ConfigurationError TransportError RequestTimeoutError APIError BadRequestError
-    AuthenticationError PermissionDeniedError NotFoundError ConflictError PayloadTooLargeError ValidationError
-    RateLimitError ServerError ResponseDecodeError OutcomeUnknownError PaginationError
-""".split()
+SURFACE = {
+    "APIError",
+    "AuthenticationError",
+    "B2BPaymentsError",
+    "BadRequestError",
+    "Card",
+    "Channel",
+    "ConfigurationError",
+    "ConflictError",
+    "Fee",
+    "LegacyAuth",
+    "LineItem",
+    "Money",
+    "NotFoundError",
+    "OfflineLineItem",
+    "OfflinePayment",
+    "Operation",
+    "OrderBy",
+    "OutcomeUnknownError",
+    "Page",
+    "PaginationError",
+    "PayloadTooLargeError",
+    "Payment",
+    "PaymentOperations",
+    "PaymentsClient",
+    "PermissionDeniedError",
+    "ProcessingStatus",
+    "Quota",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "ResponseDecodeError",
+    "RetryPolicy",
+    "SearchBy",
+    "ServerError",
+    "SortBy",
+    "StoreAuth",
+    "Transaction",
+    "TransportError",
+    "ValidationError",
+    "to_wire",
+}
 
 
 def named(path: Path) -> str:
+    """Give a file's name for the test's own."""
     return str(path.relative_to(PACKAGE.parent))
 
 
@@ -121,7 +156,7 @@ def test_what_is_exported_is_exact() -> None:
 
 def test_the_fixed_surface_is_there() -> None:
     """Every name that other programs rely on is exported at the top level."""
-    assert set(SURFACE) <= set(b2b_payments.__all__)
+    assert set(b2b_payments.__all__) >= SURFACE
 
 
 def test_every_module_exports_what_it_says() -> None:
@@ -150,5 +185,5 @@ def test_importing_the_package_is_frugal() -> None:
     ).stdout.split()
     assert "b2b_payments.client" in loaded
     unwanted = ("click", "rich", "pyarrow", "duckdb", "sqlite3", "aiohttp.web", "opentelemetry")
-    ours = tuple(f"b2b_payments.{name}" for name in ("cli", "export", "sandbox"))
-    assert [name for name in loaded if name in unwanted or name.startswith(ours)] == []
+    ours = {f"b2b_payments.{name}" for name in ("cli", "export", "sandbox")}
+    assert not [name for name in loaded if name in unwanted or ".".join(name.split(".")[:2]) in ours]

@@ -45,7 +45,7 @@ EXAMPLES: list[errors.B2BPaymentsError] = [
 COPIES: list[Callable[[Any], Any]] = [
     copy.copy,
     copy.deepcopy,
-    *(lambda one, p=p: pickle.loads(pickle.dumps(one, p)) for p in range(pickle.HIGHEST_PROTOCOL + 1)),  # type: ignore[misc]  # noqa: S301
+    *(lambda one, p=p: pickle.loads(pickle.dumps(one, p)) for p in range(pickle.HIGHEST_PROTOCOL + 1)),  # noqa: S301
 ]
 
 

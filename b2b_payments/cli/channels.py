@@ -1,0 +1,27 @@
+"""`channels`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from b2b_payments.cli.command import Command
+from b2b_payments.cli.connection import Connection, connection_options
+from b2b_payments.cli.output import show
+
+if TYPE_CHECKING:
+    from b2b_payments.client import PaymentsClient
+
+
+@click.command(cls=Command)
+@connection_options
+def channels(connection: Connection) -> None:
+    """List the store's channels; `channelId` is what --channel takes."""
+
+    async def work(client: PaymentsClient) -> None:
+        from b2b_payments.converter import to_wire
+
+        await show(map(to_wire, await client.channels.list()))
+
+    connection.call(work)

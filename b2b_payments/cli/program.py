@@ -1,0 +1,68 @@
+"""The program and its commands.
+
+What a module of this package imports at its top is light, so that help is quick: what talks to the service is
+imported inside the command that does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from b2b_payments._version import __version__
+from b2b_payments.cli import channels, export, offline, payments, sandbox
+from b2b_payments.cli.running import INTERRUPTED, Failure, Stopped
+
+
+class Program(click.Group):
+    """A group of commands that says what failed in one sentence, and lists them in the order they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names of the commands."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except Stopped as stopped:
+            click.echo(str(stopped), err=True)
+            ctx.exit(stopped.exit_code)
+        except Failure as failure:
+            click.echo(f"Error: {failure}", err=True)
+            ctx.exit(failure.exit_code)
+        except KeyboardInterrupt:
+            # It came before there was anything to stop.
+            click.echo("Stopped by Ctrl-C.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def program() -> None:
+    """Invoice payments of a BigCommerce B2B Edition store.
+
+    The credential comes from the environment: B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or
+    B2B_PAYMENTS_AUTH_TOKEN alone; B2B_PAYMENTS_BASE_URL names another address of the service.
+
+    Results go to standard output as JSON, indented on a terminal, a line each in a pipe. Exit codes: 0 done,
+    1 failed, 2 wrong usage, 3 a write whose outcome is not known, 130 or 143 stopped.
+    """
+
+
+for command in (
+    export.export,
+    payments.list_,
+    payments.get,
+    payments.operations,
+    payments.perform,
+    payments.set_status,
+    payments.transactions,
+    payments.delete,
+    offline.create_offline,
+    offline.update_offline,
+    channels.channels,
+    sandbox.sandbox,
+):
+    program.add_command(command)

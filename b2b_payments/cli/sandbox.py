@@ -1,0 +1,59 @@
+"""`sandbox`."""
+
+from __future__ import annotations
+
+import errno
+
+import click
+
+from b2b_payments.cli.command import Command
+from b2b_payments.cli.running import Failure, Stopped, run
+
+
+@click.command(cls=Command)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Where to listen; 0 is any free port.",
+)
+@click.option("--payments", type=click.IntRange(min=0), default=10_000, show_default=True)
+@click.option("--channels", type=click.IntRange(1, 1000), default=3, show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same store.")
+def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
+    """Run the service with a made-up store on this machine.
+
+    It runs until Ctrl-C. Prints, for a shell, the variables that point the other commands there.
+    """
+
+    async def serve() -> None:
+        import anyio
+
+        from b2b_payments.sandbox import Sandbox
+
+        server = Sandbox(payments=payments, channels=range(1, channels + 1), seed=seed, port=port)
+        try:
+            await server.start()
+        except OSError as error:
+            raise Failure(_refusal(port, error)) from None
+        try:
+            click.echo(f"# {payments:,} payments at {server.base_url} until Ctrl-C")
+            click.echo(f"export B2B_PAYMENTS_BASE_URL={server.base_url}")
+            click.echo(f"export B2B_PAYMENTS_STORE_HASH={server.auth.store_hash}")
+            click.echo(f"export B2B_PAYMENTS_ACCESS_TOKEN={server.auth.access_token}")
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await server.stop()
+
+    try:
+        run(serve)
+    except Stopped:
+        click.echo("The sandbox has ended.", err=True)
+
+
+def _refusal(port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} is in use; give another one, or --port 0 for any free one."
+    return f"Port {port} cannot be used: {error.strerror}; give another one, or --port 0 for any free one."

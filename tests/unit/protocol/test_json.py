@@ -1,0 +1,51 @@
+"""JSON in: every number exact, every fault one error."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from b2b_payments import ResponseDecodeError
+from b2b_payments.protocol.json import decode
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"1.5", 1.5),
+        (b"0.1", 0.1),
+        (b"0.10000000000000000001", Decimal("0.10000000000000000001")),
+        (b"12345678901234567890.5", Decimal("12345678901234567890.5")),
+        (b"123456789012345678901234567890", 123456789012345678901234567890),
+        (b"-0", 0),
+    ],
+)
+def test_numbers_are_exact(text: bytes, expected: Any) -> None:
+    """A float where it is exact, a Decimal where it would not be, an int of any size."""
+    value = decode(text)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"{]", "is not JSON"),
+        (b"", "is not JSON"),
+        (b'{"a":', "is not JSON"),
+        (b'{"a":NaN}', "is not JSON"),
+        (b'"\xff"', "is not JSON"),
+        (b"\xef\xbb\xbf{}", "is not JSON"),
+        (b"1e999999999999999999999", "is not JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+    ],
+)
+def test_whatever_is_no_json_is_one_error(body: bytes, says: str) -> None:
+    """A body that cannot be read says so in a sentence, names the place and shows none of the content."""
+    with pytest.raises(ResponseDecodeError, match=says) as caught:
+        decode(body)
+    assert caught.value.paths == ["$"]
+    assert caught.value.__cause__ is None
+    assert str(caught.value).endswith(".")

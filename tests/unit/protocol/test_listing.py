@@ -1,0 +1,148 @@
+"""The list's query, and one page of its answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from b2b_payments import ConfigurationError, OrderBy, ProcessingStatus, ResponseDecodeError, SearchBy, SortBy
+from b2b_payments.protocol.answer import Envelope
+from b2b_payments.protocol.listing import ChannelEncoding, PaymentQuery, read_listing
+
+
+def pairs(encoding: ChannelEncoding = ChannelEncoding.REPEAT, **given: Any) -> list[tuple[str, str]]:
+    """Write a query's first page of 10."""
+    return list(PaymentQuery(**given).pairs(offset=0, limit=10, encoding=encoding))
+
+
+DEFAULT = [("offset", "0"), ("limit", "10"), ("orderBy", "ASC"), ("sortBy", "createdAt")]
+
+
+def test_what_was_left_out_is_left_out() -> None:
+    """Without filters, a query has the page and the order, and nothing else."""
+    assert pairs() == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"processing_status": ProcessingStatus.INCOMPLETE}, ("processingStatus", "0")),
+        ({"processing_status": 0}, ("processingStatus", "0")),
+        ({"processing_status": 4}, ("processingStatus", "4")),
+        ({"customer_name": "Zürich & Söhne"}, ("customerName", "Zürich & Söhne")),
+        ({"invoice_id": 13}, ("invoiceId", "13")),
+        ({"search_by": SearchBy.EXTERNAL_ID}, ("searchBy", "externalId")),
+        ({"search_by": "externalCustomerId"}, ("searchBy", "externalCustomerId")),
+        ({"q": ""}, ("q", "")),
+        ({"q": "a=b&c"}, ("q", "a=b&c")),
+    ],
+)
+def test_a_filter_is_one_pair(given: dict[str, Any], expected: tuple[str, str]) -> None:
+    """Each filter adds exactly its own pair; zero and the empty text are values."""
+    assert pairs(**given) == [*DEFAULT, expected]
+
+
+def test_the_order_is_named_as_documented() -> None:
+    """Sort key and direction go out in the service's own words, from enums or words."""
+    expected = [("orderBy", "DESC"), ("sortBy", "totalAmount")]
+    assert pairs(order_by=OrderBy.DESC, sort_by=SortBy.TOTAL_AMOUNT)[2:] == expected
+    assert pairs(order_by="DESC", sort_by="totalAmount")[2:] == expected
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        (ChannelEncoding.REPEAT, [("channelIds", "1"), ("channelIds", "2")]),
+        (ChannelEncoding.BRACKETS, [("channelIds[]", "1"), ("channelIds[]", "2")]),
+        (ChannelEncoding.COMMA, [("channelIds", "1,2")]),
+        (ChannelEncoding.BRACKETS_COMMA, [("channelIds[]", "1,2")]),
+    ],
+)
+def test_channels_are_written_in_each_way(encoding: ChannelEncoding, expected: list[tuple[str, str]]) -> None:
+    """Each encoding writes what its value shows; an id given twice goes out once."""
+    assert pairs(encoding, channel_ids=[1, 2, 1])[4:] == expected
+    assert "&".join(f"{key}={value}" for key, value in expected) == encoding.value
+
+
+@pytest.mark.parametrize("given", [[1, 2], (1, 2), {1, 2}, range(1, 3), iter([1, 2])])
+def test_channels_come_in_any_collection(given: Any) -> None:
+    """Channel ids may come as a list, a tuple, a set, a range or an iterator."""
+    assert PaymentQuery(channel_ids=given).channel_ids == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"channel_ids": 1}, "channel_ids must be a list of whole numbers"),
+        ({"channel_ids": "12"}, "channel_ids must be a list of whole numbers"),
+        ({"channel_ids": ["1"]}, "channel_ids must be a list of whole numbers"),
+        ({"channel_ids": [True]}, "channel_ids must be a list of whole numbers"),
+        ({"channel_ids": [0]}, "channel_ids must be a list of whole numbers"),
+        ({"channel_ids": []}, "channel_ids is empty; leave it out"),
+        ({"processing_status": 5}, "processing_status 5 is none of the service's: 0 .INCOMPLETE., 1"),
+        ({"processing_status": True}, "processing_status True"),
+        ({"processing_status": 3.0}, "processing_status 3.0"),
+        ({"processing_status": "3"}, "processing_status '3'"),
+        ({"processing_status": [3]}, r"processing_status \[3\]"),
+        ({"invoice_id": 0}, "invoice_id must be a whole number of at least 1, not 0"),
+        ({"invoice_id": "13"}, "invoice_id must be a whole number of at least 1, not '13'"),
+        ({"sort_by": "id"}, "sort_by 'id' is none of the service's words: moduleName, "),
+        ({"order_by": "asc"}, "order_by 'asc' is none of the service's words: ASC, DESC"),
+        ({"search_by": "payerName"}, "search_by 'payerName' is none of the service's words: id, "),
+    ],
+)
+def test_what_the_service_would_not_take_is_refused(given: dict[str, Any], says: str) -> None:
+    """A wrong filter is named together with what would be right, before anything is sent."""
+    with pytest.raises(ConfigurationError, match=says):
+        PaymentQuery(**given)
+
+
+def listing(data: Any, **pagination: Any) -> Any:
+    """Read a page that was asked for at offset 20."""
+    return read_listing(Envelope(data, {"pagination": pagination}), offset=20)
+
+
+def test_a_page_is_read_as_the_service_states_it() -> None:
+    """Rows, offset, limit and total are the answer's own."""
+    page = listing([{"id": 1}], offset=10, limit=5, totalCount=31)
+    assert (page.rows, page.offset, page.limit, page.total_count) == ([{"id": 1}], 10, 5, 31)
+
+
+def test_numbers_may_come_as_strings() -> None:
+    """Pagination numbers written as strings are numbers."""
+    page = listing([], offset="10", limit="5", totalCount="31")
+    assert (page.offset, page.limit, page.total_count) == (10, 5, 31)
+
+
+@pytest.mark.parametrize("absurd", [-1, 10**13, "9" * 5000, 1.5, True, None, [], "٣", "-1", {}])
+def test_absurd_numbers_are_not_believed(absurd: Any) -> None:
+    """An impossible number is as good as none: the page is then where it was asked for."""
+    page = listing([], offset=absurd, limit=absurd, totalCount=absurd)
+    assert (page.offset, page.limit, page.total_count) == (20, None, None)
+
+
+@pytest.mark.parametrize("meta", [{}, {"pagination": None}, {"pagination": [1]}, {"pagination": "no"}])
+def test_a_page_without_pagination_is_a_page(meta: dict[str, Any]) -> None:
+    """Without pagination a page still has its rows."""
+    page = read_listing(Envelope([{"id": 1}], meta), offset=20)
+    assert (len(page.rows), page.offset, page.limit, page.total_count) == (1, 20, None, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "path", "found"),
+    [
+        (None, "$.data", "null"),
+        ({}, "$.data", "an object"),
+        ("x", "$.data", "a string"),
+        (7, "$.data", "a number"),
+        (True, "$.data", "a boolean"),
+        ([{}, [1]], "$.data[1]", "a list"),
+        ([None], "$.data[0]", "null"),
+    ],
+)
+def test_what_is_no_list_of_objects_is_refused(data: Any, path: str, found: str) -> None:
+    """A page of another shape names the place and the kind found there."""
+    with pytest.raises(ResponseDecodeError, match=f"found {found}") as caught:
+        listing(data)
+    assert caught.value.paths == [path]

@@ -1,0 +1,112 @@
+"""The request that each endpoint wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from b2b_payments import ConfigurationError, Operation, ProcessingStatus
+from b2b_payments.protocol import request as requests
+from b2b_payments.protocol.json import encode
+from b2b_payments.protocol.request import Request
+from b2b_payments.retry import Kind
+from tests.examples import CREATE_OFFLINE_BODY
+
+PAYMENT = "/ip/payments/70"
+
+BUILT = [
+    (requests.list_payments((("offset", "0"),)), "GET", "/ip/payments", None),
+    (requests.get_payment(70), "GET", PAYMENT, None),
+    (requests.delete_payment(70), "DELETE", PAYMENT, None),
+    (requests.get_operations(70), "GET", f"{PAYMENT}/operations", None),
+    (requests.perform_operation(70, 0), "POST", f"{PAYMENT}/operations", {"operationCode": 0}),
+    (requests.perform_operation(70, 3), "POST", f"{PAYMENT}/operations", {"operationCode": 3}),
+    (
+        requests.update_processing_status(70, 0),
+        "PUT",
+        f"{PAYMENT}/processing-status",
+        {"processingStatus": 0},
+    ),
+    (
+        requests.update_processing_status(70, 4),
+        "PUT",
+        f"{PAYMENT}/processing-status",
+        {"processingStatus": 4},
+    ),
+    (requests.get_transactions(70), "GET", f"{PAYMENT}/transactions", None),
+    (requests.create_offline(CREATE_OFFLINE_BODY), "POST", "/ip/payments/offline", CREATE_OFFLINE_BODY),
+    (requests.update_offline(70, CREATE_OFFLINE_BODY), "PUT", "/ip/payments/offline/70", CREATE_OFFLINE_BODY),
+    (requests.list_channels(), "GET", "/channels", None),
+]
+
+
+@pytest.mark.parametrize(("request_", "method", "path", "body"), BUILT)
+def test_each_endpoint_has_its_request(request_: Request, method: str, path: str, body: Any) -> None:
+    """Method, path and body of each endpoint are the documented ones."""
+    assert (request_.method, request_.path) == (method, path)
+    assert (None if request_.body is None else msgspec.json.decode(request_.body)) == body
+
+
+def test_every_call_has_a_name_of_its_own() -> None:
+    """No two endpoints go by the same name in events and logs."""
+    named = {(one.call, one.method, one.path) for one, *_ in BUILT}
+    assert len({call for call, *_ in named}) == len(named) == 10
+
+
+def test_only_posts_must_not_be_repeated() -> None:
+    """Reading harms nothing, PUT and DELETE lead to the same state, and a POST counts each time."""
+    assert {one.method: one.kind for one, *_ in BUILT} == {
+        "GET": Kind.READ,
+        "PUT": Kind.REPEATABLE,
+        "DELETE": Kind.REPEATABLE,
+        "POST": Kind.ONCE,
+    }
+
+
+def test_enums_go_out_as_their_numbers() -> None:
+    """An enum and its number make the same request."""
+    assert requests.perform_operation(70, Operation.PULL_FROM_ORDER) == requests.perform_operation(70, 2)
+    by_name = requests.update_processing_status(70, ProcessingStatus.REFUNDED)
+    assert by_name == requests.update_processing_status(70, 4)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "70", "1/../2", 1.0, True, None, [70]])
+@pytest.mark.parametrize(
+    "build",
+    [
+        requests.get_payment,
+        requests.delete_payment,
+        requests.get_operations,
+        requests.get_transactions,
+        lambda payment_id: requests.perform_operation(payment_id, 0),
+        lambda payment_id: requests.update_processing_status(payment_id, 1),
+        lambda payment_id: requests.update_offline(payment_id, {}),
+    ],
+)
+def test_only_a_payment_id_goes_into_a_path(build: Callable[[Any], Request], wrong: Any) -> None:
+    """Anything but a positive whole number is refused before it is sent."""
+    with pytest.raises(ConfigurationError, match="payment id must be a whole number of at least 1"):
+        build(wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1, 5, True, "1", None, [1], 1.5])
+def test_only_known_codes_go_out(wrong: Any) -> None:
+    """An operation or a status outside the documented numbers is refused before it is sent."""
+    with pytest.raises(ConfigurationError, match=r"operation must be one of 0, 1, 2, 3, not"):
+        requests.perform_operation(70, wrong)
+    with pytest.raises(ConfigurationError, match=r"status must be one of 0, 1, 2, 3, 4, not"):
+        requests.update_processing_status(70, wrong)
+
+
+def test_money_is_written_exactly() -> None:
+    """A Decimal keeps all of its digits on the way out."""
+    assert encode({"amount": Decimal("20.1000000000000000001")}) == b'{"amount":20.1000000000000000001}'
+
+
+def test_a_request_does_not_show_its_body() -> None:
+    """Personal data in a body is not in the request's repr."""
+    assert "Test" not in repr(requests.create_offline(CREATE_OFFLINE_BODY))

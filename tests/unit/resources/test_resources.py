@@ -1,0 +1,161 @@
+"""Every endpoint against the vendor's own examples: the request as documented, the answer as typed objects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from aioresponses import aioresponses
+from yarl import URL
+
+from b2b_payments import (
+    LegacyAuth,
+    OfflineLineItem,
+    OfflinePayment,
+    Operation,
+    PaymentsClient,
+    ResponseDecodeError,
+    StoreAuth,
+    to_wire,
+)
+from tests import examples
+from tests.clients import NEVER
+
+BASE = "https://api-b2b.bigcommerce.com/api/v3/io"
+OFFLINE = OfflinePayment(
+    customer_id="113",
+    currency="USD",
+    line_items=[OfflineLineItem(13, Decimal("20.00"))],
+    details={"memo": "Test"},
+    payer_name="Store offline payment",
+    payer_customer_id="113",
+    processing_status=3,  # type: ignore[arg-type]
+    funding_status=2,
+)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[PaymentsClient]:
+    """Give a client of the default base URL."""
+    async with PaymentsClient(StoreAuth("abc123", "token-1"), retry=NEVER, quota=None) as one:
+        yield one
+
+
+def sent(played: aioresponses) -> tuple[str, str, Any]:
+    """Give method, path below the base URL, and decoded body of the one request."""
+    [((method, url), [call])] = played.requests.items()
+    body = call.kwargs["data"]
+    path = str(url.with_query(None)).removeprefix(BASE)
+    return method, path, None if body is None else msgspec.json.decode(body)
+
+
+async def test_list(played: aioresponses, client: PaymentsClient) -> None:
+    """The list's example becomes payments, which give the service's own objects back."""
+    query = "?limit=250&offset=0&orderBy=ASC&sortBy=createdAt"
+    played.get(f"{BASE}/ip/payments{query}", payload=examples.listed(examples.LISTED_PAYMENT))
+    [payment] = await client.payments.list().collect()
+    assert to_wire(payment) == examples.LISTED_PAYMENT
+    assert sent(played) == ("GET", "/ip/payments", None)
+
+
+async def test_get(played: aioresponses, client: PaymentsClient) -> None:
+    """The detail's example becomes a payment."""
+    played.get(f"{BASE}/ip/payments/20", payload=examples.answered(examples.SHOWN_PAYMENT))
+    assert to_wire(await client.payments.get(20)) == examples.SHOWN_PAYMENT
+
+
+async def test_delete(played: aioresponses, client: PaymentsClient) -> None:
+    """A delete has no body, and gives nothing back."""
+    played.delete(f"{BASE}/ip/payments/1", payload=examples.DELETED)
+    await client.payments.delete(1)
+    assert sent(played) == ("DELETE", "/ip/payments/1", None)
+
+
+async def test_operations(played: aioresponses, client: PaymentsClient) -> None:
+    """Allowed operations and statuses are numbers, though the example has strings."""
+    played.get(f"{BASE}/ip/payments/4/operations", payload=examples.answered(examples.OPERATIONS))
+    found = await client.payments.operations(4)
+    assert (list(found.allowed_operations), list(found.allowed_statuses)) == ([], [1, 2, 3, 4])
+
+
+async def test_perform_operation(played: aioresponses, client: PaymentsClient) -> None:
+    """Operation 0 goes out as 0."""
+    played.post(f"{BASE}/ip/payments/4/operations", payload=examples.PERFORMED)
+    await client.payments.perform_operation(4, Operation.APPLY_TO_INVOICES)
+    assert sent(played) == ("POST", "/ip/payments/4/operations", {"operationCode": 0})
+
+
+async def test_update_processing_status(played: aioresponses, client: PaymentsClient) -> None:
+    """The example's status 0 goes out as 0."""
+    played.put(f"{BASE}/ip/payments/2/processing-status", payload=examples.STATUS_UPDATED)
+    await client.payments.update_processing_status(2, 0)
+    assert sent(played) == ("PUT", "/ip/payments/2/processing-status", {"processingStatus": 0})
+
+
+async def test_transactions(played: aioresponses, client: PaymentsClient) -> None:
+    """The example's card transaction is typed."""
+    played.get(f"{BASE}/ip/payments/2/transactions", payload=examples.answered(examples.TRANSACTIONS))
+    [transaction] = await client.payments.transactions(2)
+    assert transaction.card is not None
+    assert (transaction.type, transaction.card.expiry_year) == ("CreditCardTransaction", 2050)
+
+
+async def test_create_offline(played: aioresponses, client: PaymentsClient) -> None:
+    """The example's body goes out, and the new payment's id comes back."""
+    played.post(f"{BASE}/ip/payments/offline", payload=examples.OFFLINE_RECORDED)
+    assert await client.payments.create_offline(OFFLINE) == 112
+    assert sent(played) == ("POST", "/ip/payments/offline", examples.CREATE_OFFLINE_BODY)
+
+
+async def test_update_offline(played: aioresponses, client: PaymentsClient) -> None:
+    """The example's body goes out to the payment, whose id comes back."""
+    played.put(f"{BASE}/ip/payments/offline/112", payload=examples.OFFLINE_RECORDED)
+    assert await client.payments.update_offline(112, OFFLINE) == 112
+    assert sent(played) == ("PUT", "/ip/payments/offline/112", examples.UPDATE_OFFLINE_BODY)
+
+
+async def test_channels(played: aioresponses, client: PaymentsClient) -> None:
+    """Channels have both of their ids."""
+    played.get(f"{BASE}/channels", payload=examples.answered(examples.CHANNELS))
+    [channel] = await client.channels.list()
+    assert (channel.id, channel.channel_id, channel.name) == (12, 1, "Main storefront")
+
+
+@pytest.mark.parametrize(
+    ("auth", "expected"),
+    [
+        (StoreAuth("abc123", "token-1"), {"X-Auth-Token": "token-1", "X-Store-Hash": "abc123"}),
+        (LegacyAuth("token-2"), {"authToken": "token-2"}),
+    ],
+)
+async def test_headers(played: aioresponses, auth: StoreAuth | LegacyAuth, expected: dict[str, str]) -> None:
+    """A request carries its own kind of credential and no other, asks for JSON, and says who it is."""
+    played.get(f"{BASE}/channels", payload=examples.answered([]))
+    async with PaymentsClient(auth, quota=None) as client:
+        await client.channels.list()
+    headers = dict(played.requests["GET", URL(f"{BASE}/channels")][0].kwargs["headers"])
+    assert headers.pop("User-Agent").startswith("b2b-payments/")
+    assert headers == {"Accept": "application/json", **expected}
+
+
+async def test_a_body_says_that_it_is_json(played: aioresponses, client: PaymentsClient) -> None:
+    """A request with a body names its type."""
+    played.post(f"{BASE}/ip/payments/4/operations", payload=examples.PERFORMED)
+    await client.payments.perform_operation(4, 1)
+    [[call]] = played.requests.values()
+    assert call.kwargs["headers"]["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("data", [None, [], "text", {"id": "?"}, 7])
+async def test_data_of_another_shape_is_refused(
+    played: aioresponses, client: PaymentsClient, data: Any
+) -> None:
+    """An envelope around something that is no payment is an error that says where."""
+    played.get(f"{BASE}/ip/payments/20", payload=examples.answered(data))
+    with pytest.raises(ResponseDecodeError) as caught:
+        await client.payments.get(20)
+    assert caught.value.paths
+    assert all(path.startswith("$.data") for path in caught.value.paths)
