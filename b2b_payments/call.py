@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Generic, NoReturn, TypeVar
 
 import anyio
 import attrs
 
 from b2b_payments.credential import Credential
 from b2b_payments.errors import (
+    APIError,
     AuthenticationError,
     B2BPaymentsError,
     ConfigurationError,
@@ -21,26 +23,37 @@ from b2b_payments.errors import (
     ServerError,
     TransportError,
 )
-from b2b_payments.events import Events, QuotaWait, RequestEnded, RequestStarted, RetryScheduled
-from b2b_payments.protocol.answer import Envelope, read_envelope
+from b2b_payments.events import (
+    CallEnded,
+    CallStarted,
+    Events,
+    QuotaWait,
+    QuotaWaitEnded,
+    RequestEnded,
+    RequestStarted,
+    RetryScheduled,
+)
+from b2b_payments.protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments.protocol.limits import read_limits
 from b2b_payments.protocol.request import Request
 from b2b_payments.quota import Priority, QuotaGate, QuotaReading, TooLate, Turn, WaitReason
 from b2b_payments.retry import Kind, Outcome, RetryPolicy
 from b2b_payments.transport import Transport
 
+T = TypeVar("T")
+Reader = Callable[[Request, Answer, str], T]
+"""Reads an answer, given the request and the base URL; raises for one that is no success."""
+
+_call_ids = itertools.count(1)
+
 
 @attrs.frozen
-class Reply:
-    """A success, the attempts it took, and the seconds it waited for the quota.
+class Reply(Generic[T]):
+    """What a success says, the attempts it took, and the seconds it waited for the quota."""
 
-    `doubted` is True where an earlier attempt may have been carried out as well.
-    """
-
-    envelope: Envelope
+    value: T
     attempts: int
     waited: float
-    doubted: bool = False
 
 
 class InDoubtError(B2BPaymentsError):
@@ -73,26 +86,51 @@ class Caller:
         """The moment at which a call or walk that begins now has to be over."""
         return None if self.deadline is None else anyio.current_time() + self.deadline
 
-    async def call(
-        self, request: Request, *, priority: Priority = Priority.CALL, until: float | None = None
-    ) -> Reply:
-        """Send a request until it succeeds or must not be sent again.
+    async def call(self, request: Request, *, until: float | None = None) -> Reply[Envelope]:
+        """Send a request that somebody waits for, and give its answer's envelope. Raises as `read` does."""
+        return await self.read(request, read_envelope, until=until)
 
-        Raises what the last attempt raised; InDoubtError for a write that may have been carried out.
+    async def read(
+        self,
+        request: Request,
+        reader: Reader[T],
+        *,
+        priority: Priority = Priority.CALL,
+        until: float | None = None,
+    ) -> Reply[T]:
+        """Send a request until it succeeds or must not be sent again; give what `reader` makes of the answer.
+
+        An answer that cannot be read is a failure like others: a GET is sent again. Raises what the last
+        attempt raised, and InDoubtError for a write that may have been carried out.
         """
         self.transport.require_open()
         until = self.until() if until is None else until
+        call_id, begun = next(_call_ids), anyio.current_time()
+        self.events.emit(CallStarted(request.call, call_id))
+        error: str | None = None
+        try:
+            return await self._carry_out(call_id, request, reader, priority, until)
+        except BaseException as failure:
+            error = _name_of(failure)
+            raise
+        finally:
+            elapsed = anyio.current_time() - begun
+            self.events.emit(CallEnded(request.call, elapsed, error, call_id))
+
+    async def _carry_out(
+        self, call_id: int, request: Request, reader: Reader[T], priority: Priority, until: float | None
+    ) -> Reply[T]:
         # Before the turn: a turn is the right to send now, and a provider may take its time.
         await self.credential.ready(self._seconds(until))
         attempt, waited, doubt, renewed = 0, 0.0, False, False
         while True:
             attempt += 1
-            turn = await self._turn(request, priority, until, doubt=doubt)
+            turn = await self._turn(call_id, request, priority, until, doubt=doubt)
             waited += turn.waited if turn is not None else 0.0
             headers = self.credential.headers()
             try:
-                envelope = await self._attempt(request, headers, attempt, turn, until)
-                return Reply(envelope, attempt, waited, doubt)
+                value = await self._attempt(call_id, request, reader, headers, attempt, turn, until)
+                return Reply(value, attempt, waited)
             except B2BPaymentsError as error:
                 failure = error
             if isinstance(failure, AuthenticationError) and not renewed:
@@ -111,15 +149,26 @@ class Caller:
             )
             if delay is None:
                 _fail(request, failure, doubt=doubt)
-            self.events.emit(RetryScheduled(request.call, attempt, delay, str(outcome.value)))
+            self.events.emit(RetryScheduled(request.call, attempt, delay, str(outcome.value), call_id))
             await anyio.sleep(delay)
 
     async def _turn(
-        self, request: Request, priority: Priority, until: float | None, *, doubt: bool
+        self, call_id: int, request: Request, priority: Priority, until: float | None, *, doubt: bool
     ) -> Turn | None:
         if self.gate is None:
             return None
-        turn = await self.gate.enter(priority, until=until, on_wait=self._on_wait)
+        began: float | None = None
+
+        def tell(seconds: float, reason: WaitReason) -> None:
+            nonlocal began
+            began = anyio.current_time() if began is None else began
+            self.events.emit(QuotaWait(seconds, str(reason.value), call_id))
+
+        try:
+            turn = await self.gate.enter(priority, until=until, on_wait=tell)
+        finally:
+            if began is not None:
+                self.events.emit(QuotaWaitEnded(anyio.current_time() - began, call_id))
         if isinstance(turn, TooLate):
             message = (
                 f"{request.method} {request.path}: the deadline would pass while waiting "
@@ -128,63 +177,63 @@ class Caller:
             _fail(request, RequestTimeoutError(message, sent=False), doubt=doubt)
         return turn
 
-    def _on_wait(self, seconds: float, reason: WaitReason) -> None:
-        self.events.emit(QuotaWait(seconds, str(reason.value)))
-
     def _seconds(self, until: float | None) -> float:
         """How long one step may take: the attempt's timeout, or what is left of the deadline."""
         return self.timeout if until is None else min(self.timeout, until - anyio.current_time())
 
     async def _attempt(
         self,
+        call_id: int,
         request: Request,
+        reader: Reader[T],
         headers: Mapping[str, str],
         attempt: int,
         turn: Turn | None,
         until: float | None,
-    ) -> Envelope:
+    ) -> T:
         begun = anyio.current_time()
         timeout = self._seconds(until)
         if timeout <= 0:
-            self._leave(turn)
+            self._account(turn, None, None, attempt)
             raise RequestTimeoutError(
                 f"{request.method} {request.path}: the deadline has passed.", sent=False
             )
-        self.events.emit(RequestStarted(request.call, request.method, request.path, attempt))
         status: int | None = None
+        reading: QuotaReading | None = None
         failed: BaseException | None = None
+        about = request.call, request.method, request.path, attempt
+        self.events.emit(RequestStarted(*about, call_id))
         try:
             answer = await self.transport.send(request, headers, timeout=timeout)
             status = answer.status
-            self._account(turn, status, read_limits(answer.headers, datetime.now(UTC)), attempt)
-            turn = None
-            return read_envelope(request, answer, self.transport.base_url)
-        except BaseException as error:
-            failed = error
+            reading = read_limits(answer.headers, datetime.now(UTC))
+            return reader(request, answer, self.transport.base_url)
+        except BaseException as failure:
+            failed = failure
             raise
         finally:
-            self._leave(turn)
+            self._account(turn, reading, failed, attempt)
             elapsed = anyio.current_time() - begun
-            name = None if failed is None else type(failed).__name__
-            self.events.emit(
-                RequestEnded(request.call, request.method, request.path, attempt, elapsed, status, name)
-            )
+            error = None if failed is None else _name_of(failed)
+            self.events.emit(RequestEnded(*about, elapsed, status, error, call_id))
 
     def _pause(self, stated: float | None, attempt: int) -> float:
         """How long to wait after a refusal: what it says, or else a growing part of the window."""
         return self.window / 2 ** max(0, 5 - attempt) if stated is None else stated
 
-    def _account(self, turn: Turn | None, status: int, reading: QuotaReading, attempt: int) -> None:
+    def _account(
+        self, turn: Turn | None, reading: QuotaReading | None, failed: BaseException | None, attempt: int
+    ) -> None:
+        """Tell the gate how this turn's request ended: without an answer, refused (429), or answered."""
         if self.gate is None or turn is None:
             return
-        if status == 429:
+        if reading is None:
+            self.gate.leave(turn)
+        elif isinstance(failed, RateLimitError):
+            # Whether the status says 429 or, under HTTP 200, the body.
             self.gate.close_for(self._pause(reading.pause, attempt), turn)
         else:
             self.gate.learn(turn, reading)
-
-    def _leave(self, turn: Turn | None) -> None:
-        if self.gate is not None and turn is not None:
-            self.gate.leave(turn)
 
 
 def outcome_of(failure: B2BPaymentsError) -> Outcome:
@@ -197,7 +246,13 @@ def outcome_of(failure: B2BPaymentsError) -> Outcome:
         return Outcome.REFUSED
     if isinstance(failure, ServerError):
         return Outcome.FAILED
+    if isinstance(failure, APIError) and failure.status < 300 and not 400 <= (failure.code or 0) < 500:
+        return Outcome.FAILED  # HTTP says success, and the body's code is none that refuses
     return Outcome.FINAL
+
+
+def _name_of(failure: BaseException) -> str:
+    return type(failure.failure if isinstance(failure, InDoubtError) else failure).__name__
 
 
 def _fail(request: Request, failure: B2BPaymentsError, *, doubt: bool) -> NoReturn:

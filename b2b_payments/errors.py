@@ -20,7 +20,7 @@ All of them pickle, and none carries a credential.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 
 class B2BPaymentsError(Exception):

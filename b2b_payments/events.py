@@ -1,4 +1,18 @@
-"""What happens inside the client, as typed events to one callable, and as log records."""
+"""What happens inside the client, as typed events to one callable, and as log records.
+
+::
+
+    CallStarted
+      QuotaWait … QuotaWaitEnded      only where the store's quota makes it wait
+      RequestStarted … RequestEnded   one attempt
+      RetryScheduled                  and from QuotaWait again
+    CallEnded
+    PageJoined, GapRepaired           a walk's, between calls
+
+Many calls may be under way at once: `call_id` tells which one an event belongs to, and no other call of this
+process has the same. All times are seconds. No event holds a query, a credential or anything of a body; a
+`path` may hold a payment's id.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +26,27 @@ logger.addHandler(logging.NullHandler())
 
 
 @attrs.frozen
+class CallStarted:
+    """A call begins. `call` names the endpoint, such as ``payments.get``."""
+
+    call: str
+    call_id: int = 0
+
+
+@attrs.frozen
+class CallEnded:
+    """A call ended after `elapsed` seconds, waits included: well, or with the name of an `error`.
+
+    The name is ``CancelledError`` where whoever awaited the call was cancelled.
+    """
+
+    call: str
+    elapsed: float
+    error: str | None
+    call_id: int = 0
+
+
+@attrs.frozen
 class RequestStarted:
     """An attempt is about to be sent. `call` names the endpoint; `path` is without query."""
 
@@ -19,6 +54,7 @@ class RequestStarted:
     method: str
     path: str
     attempt: int
+    call_id: int = 0
 
 
 @attrs.frozen
@@ -32,6 +68,7 @@ class RequestEnded:
     elapsed: float
     status: int | None
     error: str | None
+    call_id: int = 0
 
 
 @attrs.frozen
@@ -42,14 +79,27 @@ class RetryScheduled:
     attempt: int
     delay: float
     reason: str
+    call_id: int = 0
 
 
 @attrs.frozen
 class QuotaWait:
-    """A call waits `seconds` (at the least) for its turn under the store's quota."""
+    """A call waits `seconds` (at the least) for its turn under the store's quota.
+
+    `reason` is ``window``, ``closed`` or ``in flight``. It comes again where the gate closes meanwhile.
+    """
 
     seconds: float
     reason: str
+    call_id: int = 0
+
+
+@attrs.frozen
+class QuotaWaitEnded:
+    """A wait for the quota ended after `seconds`: with a turn, or with the call."""
+
+    seconds: float
+    call_id: int = 0
 
 
 @attrs.frozen
@@ -69,14 +119,27 @@ class GapRepaired:
     offset: int
 
 
-Event = RequestStarted | RequestEnded | RetryScheduled | QuotaWait | PageJoined | GapRepaired
+Event = (
+    CallStarted
+    | CallEnded
+    | RequestStarted
+    | RequestEnded
+    | RetryScheduled
+    | QuotaWait
+    | QuotaWaitEnded
+    | PageJoined
+    | GapRepaired
+)
 Listener = Callable[[Event], None]
 
 _LEVELS: dict[type[Event], int] = {
+    CallStarted: logging.DEBUG,
+    CallEnded: logging.DEBUG,
     RequestStarted: logging.DEBUG,
     RequestEnded: logging.DEBUG,
     RetryScheduled: logging.WARNING,
     QuotaWait: logging.INFO,
+    QuotaWaitEnded: logging.DEBUG,
     PageJoined: logging.DEBUG,
     GapRepaired: logging.INFO,
 }

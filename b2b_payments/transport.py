@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import ssl
 from collections.abc import Mapping
 
 import aiohttp
@@ -220,6 +223,10 @@ def _failure(request: Request, error: Exception, base_url: str) -> B2BPaymentsEr
 
 def _os_reason(error: Exception) -> str:
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    number: int = getattr(cause, "errno", None) or 0
+    # The system's own words where there are any; asyncio's only repeat the address.
+    if number in errno.errorcode and not isinstance(cause, ssl.SSLError):
+        return os.strerror(number)
     return getattr(cause, "strerror", None) or type(cause).__name__
 
 

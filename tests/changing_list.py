@@ -6,12 +6,14 @@ import random
 
 import anyio
 import attrs
+import msgspec
 
-from b2b_payments.protocol.listing import Listing
+from b2b_payments.protocol.json import encode
+from b2b_payments.protocol.listing import Head, Listing
 from b2b_payments.walk.page import KeyedPage, Order, keyed
 
 WIDE = 250
-CREATED = Order("createdAt", False)
+CREATED = Order("created_at", False)
 
 
 @attrs.define
@@ -74,7 +76,8 @@ class ChangingList:
             count = self.draw.randint(1, count)
         total = {"true": len(ids), "too large": len(ids) + 1_000, "absent": None}[self.total]
         part = [{"id": i, "createdAt": self.rows[i]} for i in ids[offset : offset + count]]
-        return Listing(part, offset, None, total)
+        heads = [Head(id=row["id"], created_at=row["createdAt"]) for row in part]
+        return Listing(heads, lambda: [msgspec.Raw(encode(row)) for row in part], offset, None, total)
 
     async def read(self, offset: int, wide: bool) -> KeyedPage:
         """Read a page as a walk's source does; answers overtake one another."""

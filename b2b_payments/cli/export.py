@@ -12,7 +12,7 @@ import click
 from b2b_payments.cli.command import Command
 from b2b_payments.cli.connection import Connection, connection_options
 from b2b_payments.cli.filters import filter_options
-from b2b_payments.cli.running import Failure, Stopped, run
+from b2b_payments.cli.running import CommandError, StoppedError, run
 
 if TYPE_CHECKING:
     from b2b_payments.client import PaymentsClient
@@ -83,7 +83,7 @@ def export(
 
     try:
         run(work)
-    except Stopped as stopped:
+    except StoppedError as stopped:
         if report is None:
             stopped.left = f": {_left_behind(output)}"
             raise
@@ -139,7 +139,7 @@ async def _source(client: PaymentsClient, walk: dict[str, Any]) -> Walk | Paymen
     known = {channel.channel_id: channel.name for channel in await client.channels.list()}
     if unknown := [str(channel_id) for channel_id in wanted if channel_id not in known]:
         listed = ", ".join(f"{channel_id} ({name})" for channel_id, name in known.items()) or "none"
-        raise Failure(f"The store has no channel {', '.join(unknown)}; it has {listed}.")
+        raise CommandError(f"The store has no channel {', '.join(unknown)}; it has {listed}.")
     # One request asks for one channel only: how several are written is not documented. Channel by channel, so
     # that two exports of a store that did not change are the same file.
     return client.payments.stream(**walk, ordered=True)

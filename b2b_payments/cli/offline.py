@@ -12,7 +12,7 @@ import click
 from b2b_payments.cli.command import Command, Handler, with_options
 from b2b_payments.cli.connection import Connection, connection_options
 from b2b_payments.cli.output import show
-from b2b_payments.cli.running import Failure
+from b2b_payments.cli.running import CommandError
 from b2b_payments.cli.values import AT_LEAST_ONE, detail, line_item, new_status
 
 if TYPE_CHECKING:
@@ -83,13 +83,12 @@ def _payment_options(function: Handler) -> Handler:
     @functools.wraps(function)
     def with_payment(
         *args: Any,
-        connection: Connection,
         source: BinaryIO | None,
         line_items: tuple[OfflineLineItem, ...],
         details: tuple[tuple[str, str], ...],
         **others: Any,
     ) -> None:
-        names = set(_NAMES.values()) & set(others)
+        names = others.keys() & _NAMES.values()
         fields = {name: value for name in names if (value := others.pop(name)) is not None}
         if line_items:
             fields["line_items"] = line_items
@@ -101,7 +100,7 @@ def _payment_options(function: Handler) -> Handler:
             raise click.UsageError("--json gives the whole payment: leave the other options out.")
         else:
             payment = _from_json(source)
-        function(*args, connection=connection, payment=payment, **others)
+        function(*args, payment=payment, **others)
 
     return with_options(with_payment, _OPTIONS)
 
@@ -164,7 +163,7 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
         return OfflinePayment(**{name: value for name, value in fields.items() if value is not None})
     # ValueError covers msgspec's own errors, bad UTF-8 and ConfigurationError.
     except (ValueError, RecursionError, ArithmeticError) as error:
-        raise Failure(f"--json: this is no offline payment: {error}") from None
+        raise CommandError(f"--json: this is no offline payment: {str(error).rstrip('.')}.") from None
 
 
 def _line(item: object) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from b2b_payments.cli.running import Failure
+from b2b_payments.cli.running import CommandError
 
 
 async def show(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -29,4 +29,4 @@ def _write(data: bytes) -> None:
     except BrokenPipeError:
         raise  # the reader has seen enough; click ends the program quietly
     except OSError as error:
-        raise Failure(f"Standard output could not be written: {error.strerror}.") from None
+        raise CommandError(f"Standard output could not be written: {error.strerror}.") from None

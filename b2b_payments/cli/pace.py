@@ -36,10 +36,10 @@ class Pace:
         if isinstance(event, RequestStarted):
             self._sent.append(now)
             self._requests += 1
+            if len(self._sent) == self._quota.limit:
+                self._held_back(now, self._sent[0] + self._quota.span)
         elif isinstance(event, QuotaWait) and event.reason != "in flight":
-            until = now + event.seconds
-            self._idle += max(0.0, until - max(now, self._idle_until))
-            self._idle_until = max(until, self._idle_until)
+            self._held_back(now, now + event.seconds)
 
     def advance(self, report: WalkReport) -> None:
         """Take in how far the walk is."""
@@ -63,25 +63,29 @@ class Pace:
         """Seconds until the end, None while the service has not said how many payments there are."""
         return None if self._ends is None else max(0.0, self._ends - self._clock())
 
+    def _held_back(self, now: float, until: float) -> None:
+        self._idle += max(0.0, until - max(now, self._idle_until))
+        self._idle_until = max(until, self._idle_until)
+
     def _estimate(self) -> float | None:
         if self.total is None or not self.rows:
             return None
         rows = max(0, self.total - self.rows)
-        pages = -(-rows * self.pages // self.rows)
-        ahead = max(0, self._requests - self.pages)
-        now = self._clock()
-        busy = now - self._began - (self._idle - self.waiting)
-        return max(rows * busy / self.rows, seconds_for(max(0, pages - ahead), self._quota, self._sent, now))
+        now, waiting = self._clock(), self.waiting
+        busy = max(0.0, now - self._began - (self._idle - waiting))
+        on_their_way = max(0, self._requests - self.pages)
+        requests = -(-rows * self.pages // self.rows) - on_their_way
+        if requests <= 0:
+            return rows * busy / self.rows
+        return max(rows * busy / self.rows, waiting, seconds_for(requests, self._quota, self._sent, now))
 
 
 def seconds_for(requests: int, quota: Quota, sent: Sequence[float], now: float) -> float:
     """Give the seconds until the quota lets the last of so many requests go.
 
-    `sent` are the moments of those sent lately, oldest first: each leaves the window, and makes room for
-    another, one span after it was sent; that one does so a span later.
+    There is at least one. `sent` are the moments of those sent lately, oldest first: each makes room for
+    another one span after it was sent, and that one for the next a span later.
     """
-    if not requests:
-        return 0.0
     held = [max(0.0, moment + quota.span - now) for moment in sent][-quota.limit :]
     free = [0.0] * (quota.limit - len(held)) + held
     rounds, place = divmod(requests - 1, quota.limit)

@@ -55,17 +55,23 @@ def list_(
 
     async def work(client: PaymentsClient) -> None:
         size = walk["page_size"] if limit is None else min(limit, walk["page_size"])
-        payments = client.payments.list(
-            **{**walk, "page_size": size, "sort_by": sort_by, "order_by": order, "offset": offset}
-        )
+        # No more pages ahead than are wanted.
+        ahead = walk["concurrency"] if limit is None else min(walk["concurrency"], -(-limit // size))
+        asked = walk | {"page_size": size, "concurrency": ahead}
+        payments = client.payments.list(**asked, sort_by=sort_by, order_by=order, offset=offset)
+        rows: list[dict[str, Any]] = []
         left = limit
         async with aclosing(payments.raw_pages()) as pages:
             async for page in pages:
                 rows = page.items[:left]
-                await show(rows)
                 left = None if left is None else left - len(rows)
                 if left == 0:
-                    return
+                    break
+                await show(rows)
+        if left == 0:
+            # Not before the walk has ended: what it asks for ahead is sent while something is awaited.
+            await show(rows)
+            return
         if not payments.report.complete:
             click.echo(f"Note: {payments.report}.", err=True)
 

@@ -12,13 +12,13 @@ import click
 
 from b2b_payments._version import __version__
 from b2b_payments.cli import channels, export, offline, payments, sandbox
-from b2b_payments.cli.running import INTERRUPTED, Failure, Stopped
+from b2b_payments.cli.running import INTERRUPTED, CommandError, StoppedError
 
 
 class Program(click.Group):
-    """A group of commands that says what failed in one sentence, and lists them in the order they were added."""
+    """A group of commands, in the order they were added, that says what failed in one sentence."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
         """Give the names of the commands."""
         return list(self.commands)
 
@@ -26,10 +26,10 @@ class Program(click.Group):
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
-        except Stopped as stopped:
+        except StoppedError as stopped:
             click.echo(str(stopped), err=True)
             ctx.exit(stopped.exit_code)
-        except Failure as failure:
+        except CommandError as failure:
             click.echo(f"Error: {failure}", err=True)
             ctx.exit(failure.exit_code)
         except KeyboardInterrupt:

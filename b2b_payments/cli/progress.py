@@ -69,7 +69,7 @@ class _Words(ProgressColumn):
         parts = [f"{task.completed:,.0f}{of} payments", f"{pace.pages:,} pages", f"{pace.rate:,.0f}/s"]
         if (left := pace.seconds_left) is not None:
             parts.append(f"{_duration(left)} left")
-        if pace.waiting >= 1:
+        if pace.waiting >= 1 and left != 0:
             parts.append(f"waiting {pace.waiting:.0f} s for the store's quota")
         if self.trouble is not None:
             parts.append(self.trouble)

@@ -13,7 +13,7 @@ OUTCOME_UNKNOWN = 3
 INTERRUPTED = 128 + signal.SIGINT
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """A sentence for standard error, and the exit code."""
 
     def __init__(self, sentence: str, exit_code: int = FAILED) -> None:
@@ -21,7 +21,7 @@ class Failure(Exception):
         self.exit_code = exit_code
 
 
-class Stopped(Failure):
+class StoppedError(CommandError):
     """SIGINT or SIGTERM ended the command. `left` says what that leaves; the exit code is a shell's."""
 
     def __init__(self, number: int) -> None:
@@ -36,7 +36,7 @@ class Stopped(Failure):
 def run(work: Callable[[], Awaitable[T]]) -> T:
     """Run in an event loop until done, or cancelled by SIGINT or SIGTERM.
 
-    Raises Failure with a sentence for every error of the library, Stopped for a signal.
+    Raises CommandError with a sentence for every error of the library, StoppedError for a signal.
     """
     import anyio
 
@@ -45,14 +45,14 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     try:
         return anyio.run(_until_signal, work)
     except OutcomeUnknownError as error:
-        raise Failure(str(error), OUTCOME_UNKNOWN) from None
+        raise CommandError(str(error), OUTCOME_UNKNOWN) from None
     except AuthenticationError as error:
-        raise Failure(
+        raise CommandError(
             "The service does not take the credential; check B2B_PAYMENTS_STORE_HASH and "
             f"B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN), and its scope: {error}"
         ) from None
     except B2BPaymentsError as error:
-        raise Failure(str(error)) from None
+        raise CommandError(str(error)) from None
 
 
 async def _until_signal(work: Callable[[], Awaitable[T]]) -> T:
@@ -72,4 +72,4 @@ async def _until_signal(work: Callable[[], Awaitable[T]]) -> T:
             # They stay in force to the end: a second Ctrl-C does not disturb the tidying up.
             loop.add_signal_handler(number, stop, number)
         return await work()
-    raise Stopped(came[0])
+    raise StoppedError(came[0])

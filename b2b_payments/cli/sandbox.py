@@ -7,7 +7,7 @@ import errno
 import click
 
 from b2b_payments.cli.command import Command
-from b2b_payments.cli.running import Failure, Stopped, run
+from b2b_payments.cli.running import CommandError, StoppedError, run
 
 
 @click.command(cls=Command)
@@ -36,7 +36,7 @@ def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
         try:
             await server.start()
         except OSError as error:
-            raise Failure(_refusal(port, error)) from None
+            raise CommandError(_refusal(port, error)) from None
         try:
             click.echo(f"# {payments:,} payments at {server.base_url} until Ctrl-C")
             click.echo(f"export B2B_PAYMENTS_BASE_URL={server.base_url}")
@@ -49,7 +49,7 @@ def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
 
     try:
         run(serve)
-    except Stopped:
+    except StoppedError:
         click.echo("The sandbox has ended.", err=True)
 
 

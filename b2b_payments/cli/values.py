@@ -53,7 +53,7 @@ def _code(enum: str, numbers: range) -> Callable[[str], int]:
 
         names = {code.name.lower().replace("_", "-"): int(code) for code in getattr(models, enum)}
         word = text.lower().replace("_", "-")
-        number = int(word) if word.isascii() and word.isdecimal() else names.get(word)
+        number = int(word) if word.isascii() and word.isdecimal() else names.get(word, -1)
         if number in numbers:
             return number
         known = ", ".join(f"{name} ({code})" for name, code in names.items() if code in numbers)

@@ -16,6 +16,7 @@ from b2b_payments.errors import ConfigurationError
 from b2b_payments.models.money import is_amount
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_DIGITS: Final = 12  # of epoch seconds: enough for the year 9999
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -71,8 +72,10 @@ def read_moment(value: object) -> datetime:
     if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
         try:
             seconds = Decimal(repr(value) if isinstance(value, float) else value)
-            return _EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
-        except (ArithmeticError, ValueError):
+            # A number such as 1E+999990 would take a minute to be written out.
+            if seconds.is_finite() and seconds.adjusted() <= _MOST_DIGITS:
+                return _EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
+        except ArithmeticError:
             pass
     raise unreadable(value, expected)
 

@@ -157,7 +157,7 @@ def read_payment_id(envelope: Envelope) -> int:
     value = data.get("paymentId") if isinstance(data, dict) else None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
-    if type(value) is not int:
+    if type(value) is not int or value < 1:
         raise ResponseDecodeError(
             f"Expected the new payment's id at $.data.paymentId, found {kind_of(value)}.",
             paths=["$.data.paymentId"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -9,30 +10,68 @@ import msgspec
 
 from b2b_payments.errors import ResponseDecodeError
 
+MOST_LEVELS = 100
+"""Lists and objects inside each other. Real answers have about six; deeper ones could be decoded, but then no
+longer be copied, pickled or written within Python's recursion limit."""
 
-def _exact_number(text: str) -> float | Decimal:
+_USUAL_LEVELS = 10
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_CONTAINERS: frozenset[type] = frozenset({dict, list})
+
+
+def exact_number(text: str) -> float | Decimal:
     """Give a float where it says exactly what was sent, else a Decimal: money is never rounded."""
     number = float(text)
     exact = Decimal(text)
     return number if Decimal(repr(number)) == exact else exact
 
 
-_decoder = msgspec.json.Decoder(float_hook=_exact_number)
+_decoder = msgspec.json.Decoder(float_hook=exact_number)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-def decode(body: bytes) -> Any:
+def decode(body: bytes | msgspec.Raw) -> Any:
     """Decode a body.
 
     Raises ResponseDecodeError for whatever is not JSON in UTF-8, or is nested too deeply to be read.
     """
     try:
-        return _decoder.decode(body)
+        value = _decoder.decode(body)
     except RecursionError:
-        raise ResponseDecodeError("The answer is nested too deeply to be read.", paths=["$"]) from None
+        raise _too_deep() from None
     # ValueError covers msgspec's errors and bad UTF-8; ArithmeticError, exponents that Decimal refuses.
     except (ValueError, ArithmeticError) as error:
         raise ResponseDecodeError(f"The answer is not JSON: {_reason(error)}.", paths=["$"]) from None
+    if _may_be_deep(body) and _is_deep(value):
+        raise _too_deep()
+    return value
+
+
+def _too_deep() -> ResponseDecodeError:
+    return ResponseDecodeError("The answer is nested too deeply to be read.", paths=["$"])
+
+
+def _may_be_deep(body: bytes | msgspec.Raw) -> bool:
+    """Judge by the brackets alone, at a tenth of the cost of decoding. Brackets in strings may mislead it."""
+    brackets = bytes(body)
+    for removed in range(_USUAL_LEVELS):
+        if brackets.count(b"[") + brackets.count(b"{") <= MOST_LEVELS - removed:
+            return False
+        brackets = brackets.translate(None, _NO_BRACKETS).replace(b"[]", b"").replace(b"{}", b"")
+    return True
+
+
+def _is_deep(value: Any) -> bool:
+    level = _containers([value])
+    for _ in range(MOST_LEVELS):
+        level = _containers(
+            item for outer in level for item in (outer.values() if outer.__class__ is dict else outer)
+        )
+    return bool(level)
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if value.__class__ in _CONTAINERS]
 
 
 def _reason(error: Exception) -> str:

@@ -43,7 +43,7 @@ class WaitReason(Enum):
 
 
 WaitHook = Callable[[float, WaitReason], object]
-"""Called when a wait begins, with its expected seconds at least, and the reason."""
+"""Called when a wait begins or turns out longer, with its expected seconds at least, and the reason."""
 
 
 @attrs.frozen(eq=False)
@@ -123,27 +123,29 @@ class QuotaGate:
         """Wait for a turn to send one request.
 
         Gives `TooLate` as soon as it is certain that the turn cannot come by the moment `until`: a wait
-        that cannot end in time is not begun. `on_wait` is called when a wait begins; should it raise, that
-        is logged and nothing else.
+        that cannot end in time is not begun. `on_wait` is called when a wait begins, and again when the gate
+        closes to the one who is next; should it raise, that is logged and nothing else.
         """
         waiter = _Waiter(until)
         line = self._lines[priority]
         line[waiter] = None
         came = now = self._clock()
-        told = False
+        told: float | None = None
         try:
             while True:
                 leads = self._head() is waiter
                 opens, reason = self._opens(now)
                 if leads and opens <= now and not _passed(until, now):
                     return self._grant(now, came)
-                if until is not None or not told:
+                closing = self._closed_until if reason is WaitReason.CLOSED else -math.inf
+                news = told is None or closing > told
+                if until is not None or news:
                     earliest = self._earliest(now, 0 if leads else self._ahead(waiter, priority))
                     if until is not None and (now >= until or earliest > until):
                         return TooLate(earliest - now)
-                    if not told and on_wait is not None:
+                    if news:
                         _tell(on_wait, max(earliest, opens) - now, reason)
-                    told = True
+                        told = closing
                 waiter.event = anyio.Event()
                 ends = opens if leads else math.inf
                 await self._wait(waiter.event, (ends if until is None else min(ends, until)) - now)
@@ -174,6 +176,7 @@ class QuotaGate:
         now = self._clock()
         opens = now + (believable(seconds) or 0.0)
         self._close(now, self._forecast.refuse(turn.granted_at, opens, now))
+        self._wake_head()
 
     def leave(self, turn: Turn) -> None:
         """This turn's request got no answer: it is no longer in flight. Its grant stays counted.
@@ -229,7 +232,9 @@ def _passed(until: float | None, moment: float) -> bool:
     return until is not None and moment > until
 
 
-def _tell(hook: WaitHook, seconds: float, reason: WaitReason) -> None:
+def _tell(hook: WaitHook | None, seconds: float, reason: WaitReason) -> None:
+    if hook is None:
+        return
     try:
         hook(seconds, reason)
     except Exception:

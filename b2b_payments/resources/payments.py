@@ -25,7 +25,7 @@ from b2b_payments.models import (
     Transaction,
 )
 from b2b_payments.protocol import request as requests
-from b2b_payments.protocol.listing import PaymentQuery
+from b2b_payments.protocol.query import PaymentQuery
 from b2b_payments.resources.writes import Writes
 from b2b_payments.walk.ahead import Flights
 from b2b_payments.walk.source import MOST_ROWS
@@ -120,7 +120,7 @@ class Payments:
     async def get(self, payment_id: int) -> Payment:
         """Give one payment. Raises NotFoundError where there is none."""
         reply = await self._walker.caller.call(requests.get_payment(payment_id))
-        return structure_payment(reply.envelope.data)
+        return structure_payment(reply.value.data)
 
     async def delete(self, payment_id: int) -> None:
         """Delete a payment.
@@ -132,7 +132,7 @@ class Payments:
     async def operations(self, payment_id: int) -> PaymentOperations:
         """Give the operations and processing statuses that the payment allows now."""
         reply = await self._walker.caller.call(requests.get_operations(payment_id))
-        return structure_operations(reply.envelope.data)
+        return structure_operations(reply.value.data)
 
     async def perform_operation(self, payment_id: int, operation: Operation | int) -> None:
         """Carry out an operation, once. Raises BadRequestError where the payment does not allow it."""
@@ -148,7 +148,7 @@ class Payments:
     async def transactions(self, payment_id: int) -> builtins.list[Transaction]:
         """Give the payment's transactions; their shape varies by gateway."""
         reply = await self._walker.caller.call(requests.get_transactions(payment_id))
-        return structure_transactions(reply.envelope.data)
+        return structure_transactions(reply.value.data)
 
     async def create_offline(self, payment: OfflinePayment) -> int:
         """Record an offline payment, once, and give its id.

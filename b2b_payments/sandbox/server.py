@@ -236,8 +236,9 @@ class Sandbox:
             if self._answer_with is not None and (response := self._answer_with(seen)) is not None:
                 seen.status = response.status
                 return response
-            await _pause(self._rules.latency)
             answered = self._carry_out(seen, body, refusal, fault)
+            # Counted from the arrival: what carrying it out took is a part of the latency, as in any service.
+            await _pause(seen.at + self._rules.latency - self._time())
         finally:
             self._in_service -= 1
         if fault in _RESETS:

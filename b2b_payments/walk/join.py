@@ -109,7 +109,7 @@ class Join:
         """
         if self._run is not None:
             return self._in_run(self._run, page)
-        if not page.rows:
+        if not page.ids:
             return self._empty(page)
         if not self._joins(page):
             return self._gap(page)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -15,30 +15,35 @@ from b2b_payments.protocol.listing import Listing
 
 Key = int | Decimal
 
-_TIME_KEYS = {SortBy.CREATED_AT: "createdAt", SortBy.UPDATED_AT: "updatedAt"}
+_MOST_DIGITS = 20  # of a time; beyond a million of them, not even its sign can be changed
+
+_TIMES: Mapping[SortBy, Literal["created_at", "updated_at"]] = {
+    SortBy.CREATED_AT: "created_at",
+    SortBy.UPDATED_AT: "updated_at",
+}
 
 
 @attrs.frozen
 class Order:
     """The order that a walk asked for.
 
-    `field` is the wire name of the time that rows are sorted by, or None for a sort key that the join rule
+    `field` is the time that rows are sorted by, or None for a sort key that the join rule
     does not know. Keys rise along the list in either direction: a descending list is read with its times
     negated.
     """
 
-    field: str | None
+    field: Literal["created_at", "updated_at"] | None
     descending: bool
 
     @classmethod
     def of(cls, sort_by: SortBy, order_by: OrderBy) -> Order:
         """Give the order that two of the list's parameters ask for."""
-        return cls(_TIME_KEYS.get(sort_by), order_by is OrderBy.DESC)
+        return cls(_TIMES.get(sort_by), order_by is OrderBy.DESC)
 
     @property
     def exact(self) -> bool:
         """Whether a walk in this order can miss nothing: only `createdAt` never moves."""
-        return self.field == "createdAt"
+        return self.field == "created_at"
 
 
 @attrs.define
@@ -50,7 +55,7 @@ class KeyedPage:
     """
 
     offset: int
-    rows: Sequence[dict[str, Any]] = attrs.field(repr=False)
+    listing: Listing = attrs.field(repr=False)
     ids: Sequence[int] = attrs.field(repr=False)
     keys: Sequence[Key] = attrs.field(repr=False)
     total: int | None
@@ -60,7 +65,7 @@ class KeyedPage:
     @property
     def end(self) -> int:
         """The offset right behind the last row."""
-        return self.offset + len(self.rows)
+        return self.offset + len(self.ids)
 
     @property
     def reaches_total(self) -> bool:
@@ -77,20 +82,21 @@ def keyed(listing: Listing, order: Order, *, limit: int, wide: bool) -> KeyedPag
     Raises ResponseDecodeError for a row without a usable id or time, and PaginationError where the service
     did not sort as it was asked to.
     """
-    rows = listing.rows
-    try:
-        ids: Sequence[Any] = [row["id"] for row in rows]
-        keys: Sequence[Any] = [row[order.field] for row in rows] if order.field else [0] * len(rows)
-    except KeyError:
-        ids = keys = [None]
+    heads, field = listing.heads, order.field
+    ids: Sequence[Any] = [head.id for head in heads]
+    if field is None:
+        keys: Sequence[Any] = [0] * len(heads)
+    else:
+        keys = (
+            [head.created_at for head in heads]
+            if field == "created_at"
+            else [head.updated_at for head in heads]
+        )
     # One look at the types is enough for nearly every page; ids may arrive as strings [seen].
     if not set(map(type, ids)) | set(map(type, keys)) <= {int}:
-        ids = [_whole(row.get("id"), f"$.data[{index}].id") for index, row in enumerate(rows)]
-        if order.field:
-            keys = [
-                _number(row.get(order.field), f"$.data[{index}].{order.field}")
-                for index, row in enumerate(rows)
-            ]
+        name = "createdAt" if field == "created_at" else "updatedAt"
+        ids = [_whole(value, f"$.data[{index}].id") for index, value in enumerate(ids)]
+        keys = [_number(value, f"$.data[{index}].{name}") for index, value in enumerate(keys)]
     if order.field and order.descending:
         keys = [-key for key in keys]
     if list(keys) != sorted(keys):
@@ -98,7 +104,7 @@ def keyed(listing: Listing, order: Order, *, limit: int, wide: bool) -> KeyedPag
             f"The service did not sort by {order.field}: a walk over its pages cannot be exact. "
             "Without a sort that holds, ask for the payments one by one."
         )
-    return KeyedPage(listing.offset, rows, ids, keys, listing.total_count, limit, wide)
+    return KeyedPage(listing.offset, listing, ids, keys, listing.total_count, limit, wide)
 
 
 def _whole(value: object, path: str) -> int:
@@ -117,6 +123,6 @@ def _number(value: object, path: str) -> Key:
             number = Decimal(str(value))
         except InvalidOperation:
             number = Decimal("NaN")
-        if number.is_finite():
+        if number.is_finite() and number.adjusted() < _MOST_DIGITS:
             return number
     raise ResponseDecodeError(f"Expected epoch seconds at {path}, found {kind_of(value)}.", paths=[path])

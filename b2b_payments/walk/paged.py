@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 import attrs
 
-from b2b_payments.converter import structure_payments
+from b2b_payments.converter import structure_payment
 from b2b_payments.models import Payment
+from b2b_payments.protocol.json import decode
 from b2b_payments.walk.reader import JoinedPage
 
 Item = TypeVar("Item")
@@ -37,26 +38,39 @@ class Paged(ABC):
         return self._payments()
 
     async def _payments(self) -> AsyncGenerator[Payment, None]:
-        async with aclosing(self.pages()) as pages:
+        pages = self.joined()
+        try:
             async for page in pages:
-                for payment in page.items:
-                    yield payment  # noqa: ASYNC119 - aclosing is no cancel scope
+                # One by one: a payment that the caller lets go is gone before the next one is made.
+                for payment in _read(page):
+                    yield payment
+        finally:
+            await pages.aclose()
 
-    def pages(self) -> AsyncGenerator[Page[Payment], None]:
+    async def pages(self) -> AsyncGenerator[Page[Payment], None]:
         """Give the payments page by page: `Page(items, offset, limit, total_count)`."""
-        return self._pages(structure_payments)
-
-    def raw_pages(self) -> AsyncGenerator[Page[dict[str, Any]], None]:
-        """Give the service's own JSON objects page by page: nothing is converted, so it is cheaper."""
-        return self._pages(list)
-
-    async def _pages(self, read: Callable[[Sequence[Any]], list[Item]]) -> AsyncGenerator[Page[Item], None]:
-        async with aclosing(self.joined()) as pages:
+        pages = self.joined()
+        try:
             async for page in pages:
-                items = read(page.rows)
-                yield Page(items, page.offset, page.limit, page.total)  # noqa: ASYNC119
+                yield Page(list(_read(page)), page.offset, page.limit, page.total)
+        finally:
+            await pages.aclose()
+
+    async def raw_pages(self) -> AsyncGenerator[Page[dict[str, Any]], None]:
+        """Give the service's own JSON objects page by page: nothing is converted, so it is cheaper."""
+        pages = self.joined()
+        try:
+            async for page in pages:
+                yield Page([decode(row) for row in page.rows], page.offset, page.limit, page.total)
+        finally:
+            await pages.aclose()
 
     async def collect(self) -> list[Payment]:
         """Give all payments as one list: as much memory as there are payments."""
         async with aclosing(self._payments()) as payments:
             return [payment async for payment in payments]
+
+
+def _read(page: JoinedPage) -> Iterator[Payment]:
+    for head, row in zip(page.heads, page.rows, strict=True):
+        yield structure_payment(decode(row), f"payment {head.id}: $")

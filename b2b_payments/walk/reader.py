@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 import attrs
+import msgspec
 
 from b2b_payments.events import Events, GapRepaired, PageJoined
+from b2b_payments.protocol.listing import Head
 from b2b_payments.walk.ahead import Ahead
 from b2b_payments.walk.join import Join, Step
 from b2b_payments.walk.page import KeyedPage
@@ -17,12 +18,19 @@ from b2b_payments.walk.report import WalkReport
 
 @attrs.frozen
 class JoinedPage:
-    """The new rows of one page, and the page's place."""
+    """The new rows of one page, each as the bytes that the service sent, and the page's place."""
 
-    rows: Sequence[dict[str, Any]]
+    rows: Sequence[msgspec.Raw]
+    heads: Sequence[Head]
     offset: int
     limit: int
     total: int | None
+
+
+def _picked(page: KeyedPage, places: Collection[int]) -> JoinedPage:
+    rows, heads = page.listing.rows(), page.listing.heads
+    new = [rows[place] for place in places], [heads[place] for place in places]
+    return JoinedPage(*new, page.offset, page.limit, page.total)
 
 
 class Stride:
@@ -53,7 +61,7 @@ class Stride:
         if not page.reaches_total:
             if first:
                 self._lengths.clear()
-            self._lengths.append(len(page.rows))
+            self._lengths.append(len(page.ids))
         self._tails.append(page.end - resume_at)
 
 
@@ -81,8 +89,7 @@ class Reader:
                 # Before the rows are handed out: the next pages come while the caller works.
                 self._ask_ahead(page, settled=step.read_at is None and self._held is None)
             if step.rows:
-                rows = [page.rows[index] for index in step.rows]
-                yield JoinedPage(rows, page.offset, page.limit, page.total)
+                yield _picked(page, step.rows)
             if self._join.end is not None:
                 return
             page = await self._next(step)
@@ -94,8 +101,8 @@ class Reader:
         if step.joined:
             report.pages += 1
             report.rows += len(step.rows)
-            self._events.emit(PageJoined(page.offset, len(page.rows), len(step.rows), page.total))
-        if not page.rows:
+            self._events.emit(PageJoined(page.offset, len(page.ids), len(step.rows), page.total))
+        if not page.ids:
             self._readable_end = min(page.offset, self._readable_end or page.offset)
         elif self._in_line and step.joined:
             self._stride.learn(page, self._join.resume_at, first=report.pages == 1)

@@ -48,9 +48,9 @@ class LongRun:
         for payment_id, key in zip(page.ids, page.keys, strict=True):
             if key == self.key:
                 self._seen_at[payment_id] = self.reads
-        self._length = max(self._length, len(page.rows))
+        self._length = max(self._length, len(page.ids))
         start, end = self._start(page), self._end(page)
-        if not page.rows and not self._descending:
+        if not page.ids and not self._descending:
             end = page.offset  # no row stands here, so at most that many stand at or before the run
         if end is not None:
             self.resume_at = end
@@ -78,14 +78,14 @@ class LongRun:
         """Where the run starts, if this page shows it."""
         first = next((index for index, key in enumerate(page.keys) if key >= self.key), None)
         if first is None:
-            return page.end if page.reaches_total and page.rows else None
+            return page.end if page.reaches_total and page.ids else None
         return page.offset + first if first > 0 or page.offset == 0 else None
 
     def _end(self, page: KeyedPage) -> int | None:
         """Where the run ends, if this page shows it."""
         after = next((index for index, key in enumerate(page.keys) if key > self.key), None)
         if after is None:
-            return page.end if page.reaches_total and page.rows else None
+            return page.end if page.reaches_total and page.ids else None
         return page.offset + after if after > 0 or page.offset == 0 else None
 
     def _next(self, page: KeyedPage, start: int | None, end: int | None) -> int:
@@ -99,6 +99,6 @@ class LongRun:
             self._forward = True
         if not self._forward:
             return max(0, page.offset - max(self._length - 1, 1))
-        # One row of overlap, so that a single deleted row in front leaves no hole; none where that led no further.
+        # One row of overlap, so that one row deleted in front leaves no hole; none where that led no further.
         led_further, self._last_end = page.end > self._last_end, page.end
         return page.end - led_further

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import attrs
 
 from b2b_payments.call import Caller
 from b2b_payments.errors import PaginationError, PayloadTooLargeError
-from b2b_payments.protocol.listing import ChannelEncoding, Listing, PaymentQuery, read_listing
+from b2b_payments.protocol.listing import Head, Listing, read_listing
+from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments.protocol.request import list_payments
 from b2b_payments.quota import Priority
 from b2b_payments.walk.page import KeyedPage, Order, keyed
@@ -70,7 +71,7 @@ class Source:
                     raise
                 self.learned.most_rows = next(size for size in _SMALLER if size < limit)
                 continue
-            if encoding is not None and _foreign(listing.rows, self.query.channel_ids or ()):
+            if encoding is not None and _foreign(listing.heads, self.query.channel_ids or ()):
                 self.learned.ignored(encoding)
                 continue
             return keyed(
@@ -88,15 +89,14 @@ class Source:
         request = list_payments(
             self.query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT)
         )
-        reply = await self.caller.call(request, priority=Priority.PAGE, until=self.until)
+        reader = partial(read_listing, offset=offset)
+        reply = await self.caller.read(request, reader, priority=Priority.PAGE, until=self.until)
         self.report.requests += reply.attempts
         self.report.waited += reply.waited
-        return read_listing(reply.envelope, offset=offset), encoding if asked else None
+        return reply.value, encoding if asked else None
 
 
-def _foreign(rows: Sequence[dict[str, Any]], channel_ids: Sequence[int]) -> bool:
+def _foreign(heads: Sequence[Head], channel_ids: Sequence[int]) -> bool:
     """Whether a row says that it belongs to a channel that was not asked for."""
     asked = {str(channel_id) for channel_id in channel_ids}
-    return any(
-        (channel := row.get("channelId")) not in (None, "") and str(channel) not in asked for row in rows
-    )
+    return any(head.channel_id not in (None, "") and str(head.channel_id) not in asked for head in heads)

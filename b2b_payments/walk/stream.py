@@ -105,10 +105,11 @@ class _Pump:
 def _once(page: JoinedPage, unnamed: set[object]) -> JoinedPage:
     """Leave out rows without a channel that another channel's walk gave already."""
     fresh = []
-    for row in page.rows:
-        if row.get("channelId") in (None, ""):
-            if row["id"] in unnamed:
+    for place, head in enumerate(page.heads):
+        if head.channel_id in (None, ""):
+            if head.id in unnamed:
                 continue
-            unnamed.add(row["id"])
-        fresh.append(row)
-    return JoinedPage(fresh, page.offset, page.limit, page.total)
+            unnamed.add(head.id)
+        fresh.append(place)
+    rows, heads = [page.rows[place] for place in fresh], [page.heads[place] for place in fresh]
+    return JoinedPage(rows, heads, page.offset, page.limit, page.total)

@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator
 import attrs
 
 from b2b_payments.call import Caller
-from b2b_payments.converter import structure_payments
+from b2b_payments.converter import structure_payment
 from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.models import Payment
-from b2b_payments.protocol.listing import PaymentQuery
+from b2b_payments.protocol.json import decode
+from b2b_payments.protocol.query import PaymentQuery
 from b2b_payments.tasks import Tasks
 from b2b_payments.walk.ahead import Ahead, Flights
 from b2b_payments.walk.join import Join
@@ -98,7 +99,7 @@ class Walk(Paged):
     async def first(self) -> Payment | None:
         """Give the first payment, None where there is none. One request."""
         page = await self._one_row()
-        return structure_payments(page.rows)[0] if page.rows else None
+        return structure_payment(decode(page.listing.rows()[0])) if page.ids else None
 
     async def count(self) -> int:
         """Give how many payments the service says there are, in one request. It may change at once.

@@ -29,7 +29,7 @@ async def walk(listed: ChangingList, *, concurrency: int) -> tuple[list[int], Wa
     ids: list[int] = []
     try:
         async for page in Reader(ahead, join, Stride(listed.page_size), report, Events()).pages():
-            ids += [row["id"] for row in page.rows]
+            ids += [head.id for head in page.heads]
     finally:
         ahead.drop()
         await tasks.stop()
@@ -52,7 +52,7 @@ def drawn(seed: int) -> tuple[ChangingList, int]:
     listed.total = draw.choice(["true"] * 6 + ["too large", "absent"])
     if listed.total != "true":
         listed.changes = min(listed.changes, 0.5)  # without a true total, the end needs a quiet moment
-    listed.order = Order("createdAt", draw.random() < 0.3)
+    listed.order = Order("created_at", draw.random() < 0.3)
     return listed, draw.choice([1, 2, 4, 8])
 
 
@@ -61,14 +61,15 @@ def drawn(seed: int) -> tuple[ChangingList, int]:
 def test_no_lasting_row_is_lost_and_none_comes_twice(seed: int) -> None:
     """Whatever changes and however the service pages: a walk that ends has every lasting row once."""
     listed, concurrency = drawn(seed)
+    unsettled: PaginationError | None = None
+    ids: list[int] = []
+    report = WalkReport()
     try:
         ids, report = run(walk(listed, concurrency=concurrency))
     except PaginationError as error:
         # What no walk can settle is said, with its checkpoint: a run longer than any page, newest first and
         # without a true total to count it by.
         unsettled = error
-    else:
-        unsettled = None
     if unsettled is not None:
         assert unsettled.checkpoint["key"] is not None
         assert listed.order.descending
@@ -96,9 +97,9 @@ def plain_offset_walk(listed: ChangingList) -> list[int]:
     """Page as most clients do: by offset, until a page is short."""
     ids: list[int] = []
     while True:
-        rows = listed.listing(len(ids), listed.page_size).rows
-        ids += [row["id"] for row in rows]
-        if len(rows) < listed.page_size:
+        heads = listed.listing(len(ids), listed.page_size).heads
+        ids += [head.id for head in heads]
+        if len(heads) < listed.page_size:
             return ids
 
 

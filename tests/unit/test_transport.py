@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from types import SimpleNamespace
 from typing import Any
@@ -76,7 +75,7 @@ async def failure_of(played: aioresponses, error: Exception) -> B2BPaymentsError
 
 @pytest.mark.parametrize("kind", public_exceptions(), ids=lambda kind: kind.__name__)
 async def test_every_foreign_error_becomes_ours(played: aioresponses, kind: type[Exception]) -> None:
-    """Each public exception of the installed aiohttp ends as one of ours: a sentence, unchained, no credential."""
+    """Each public exception of the installed aiohttp ends as ours: a sentence, unchained, no credential."""
     ours = await failure_of(played, example(kind))
     assert type(ours).__module__ == "b2b_payments.errors"
     assert ours.__cause__ is None
@@ -111,7 +110,7 @@ async def test_a_bare_error_may_have_come_after_sending(played: aioresponses, er
             "the host api.example was not found; check base_url and the network.",
         ),
         (
-            aiohttp.ClientConnectorSSLError(KEY, OSError(1, "handshake failure")),
+            aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "handshake failure")),
             "no secure connection to api.example: handshake failure.",
         ),
         (
@@ -132,7 +131,7 @@ async def test_what_never_connected_was_not_sent(played: aioresponses, error: Ex
     ("error", "kind"),
     [
         (aiohttp.ServerTimeoutError("slow"), RequestTimeoutError),
-        (asyncio.TimeoutError(), RequestTimeoutError),
+        (TimeoutError(), RequestTimeoutError),
         (aiohttp.InvalidURL("x"), ConfigurationError),
         (aiohttp.NonHttpUrlClientError("x"), ConfigurationError),
         (
@@ -201,7 +200,7 @@ def test_a_good_base_url_is_taken(given: str, kept: str) -> None:
     ],
 )
 def test_a_bad_base_url_is_refused_unshown(given: Any, says: str) -> None:
-    """A base URL that cannot work is refused in a sentence that does not repeat it: it may hold a credential."""
+    """A base URL that cannot work is refused, and not repeated: it may hold a credential."""
     with pytest.raises(ConfigurationError, match=says) as caught:
         Transport(given)
     assert SECRET not in f"{caught.value} {caught.value!r}"
@@ -216,7 +215,7 @@ def test_plain_http_can_be_allowed() -> None:
 def test_a_session_must_be_one() -> None:
     """Something else given as the session is named."""
     wrong: Any = "session"
-    with pytest.raises(ConfigurationError, match="session is str; give an open aiohttp.ClientSession"):
+    with pytest.raises(ConfigurationError, match=r"session is str; give an open aiohttp.ClientSession"):
         Transport(BASE, session=wrong)
 
 

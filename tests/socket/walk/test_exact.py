@@ -73,8 +73,8 @@ async def test_a_plain_offset_walk_loses_rows_on_the_same_schedules() -> None:
             ids: list[int] = []
             async with aiohttp.ClientSession(headers=sandbox.headers) as session:
                 while True:
-                    query = {"sortBy": "createdAt", "orderBy": "ASC", "offset": len(ids), "limit": 10}
-                    async with session.get(f"{sandbox.base_url}/ip/payments", params=query) as answer:
+                    query = f"sortBy=createdAt&orderBy=ASC&offset={len(ids)}&limit=10"
+                    async with session.get(f"{sandbox.base_url}/ip/payments?{query}") as answer:
                         rows = (await answer.json())["data"]
                     ids += [int(row["id"]) for row in rows]
                     if len(rows) < 10:

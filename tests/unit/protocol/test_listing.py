@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from b2b_payments import ConfigurationError, OrderBy, ProcessingStatus, ResponseDecodeError, SearchBy, SortBy
-from b2b_payments.protocol.answer import Envelope
-from b2b_payments.protocol.listing import ChannelEncoding, PaymentQuery, read_listing
+from b2b_payments.protocol.answer import Answer
+from b2b_payments.protocol.json import decode, encode
+from b2b_payments.protocol.listing import Listing, read_listing
+from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
+from b2b_payments.protocol.request import list_payments
 
 
 def pairs(encoding: ChannelEncoding = ChannelEncoding.REPEAT, **given: Any) -> list[tuple[str, str]]:
@@ -98,15 +101,25 @@ def test_what_the_service_would_not_take_is_refused(given: dict[str, Any], says:
         PaymentQuery(**given)
 
 
-def listing(data: Any, **pagination: Any) -> Any:
+def answered(body: Any) -> Listing:
+    """Read a whole body as the page at offset 20."""
+    return read_listing(list_payments(()), Answer(200, {}, encode(body)), "", offset=20)
+
+
+def listing(data: Any, **pagination: Any) -> Listing:
     """Read a page that was asked for at offset 20."""
-    return read_listing(Envelope(data, {"pagination": pagination}), offset=20)
+    return answered({"code": 200, "data": data, "meta": {"pagination": pagination}})
 
 
 def test_a_page_is_read_as_the_service_states_it() -> None:
     """Rows, offset, limit and total are the answer's own."""
     page = listing([{"id": 1}], offset=10, limit=5, totalCount=31)
-    assert (page.rows, page.offset, page.limit, page.total_count) == ([{"id": 1}], 10, 5, 31)
+    assert ([decode(row) for row in page.rows()], page.offset, page.limit, page.total_count) == (
+        [{"id": 1}],
+        10,
+        5,
+        31,
+    )
 
 
 def test_numbers_may_come_as_strings() -> None:
@@ -125,8 +138,8 @@ def test_absurd_numbers_are_not_believed(absurd: Any) -> None:
 @pytest.mark.parametrize("meta", [{}, {"pagination": None}, {"pagination": [1]}, {"pagination": "no"}])
 def test_a_page_without_pagination_is_a_page(meta: dict[str, Any]) -> None:
     """Without pagination a page still has its rows."""
-    page = read_listing(Envelope([{"id": 1}], meta), offset=20)
-    assert (len(page.rows), page.offset, page.limit, page.total_count) == (1, 20, None, None)
+    page = answered({"code": 200, "data": [{"id": 1}], "meta": meta})
+    assert (len(page.rows()), page.offset, page.limit, page.total_count) == (1, 20, None, None)
 
 
 @pytest.mark.parametrize(

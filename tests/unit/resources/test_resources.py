@@ -1,4 +1,4 @@
-"""Every endpoint against the vendor's own examples: the request as documented, the answer as typed objects."""
+"""Every endpoint on the vendor's own examples: the request as documented, the answer as typed objects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OFFLINE = OfflinePayment(
     details={"memo": "Test"},
     payer_name="Store offline payment",
     payer_customer_id="113",
-    processing_status=3,  # type: ignore[arg-type]
+    processing_status=3,
     funding_status=2,
 )
 

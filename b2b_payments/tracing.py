@@ -1,0 +1,126 @@
+"""Spans and a metric for OpenTelemetry, from the client's events: what `PaymentsClient(on_event=...)` takes.
+
+::
+
+    async with PaymentsClient(auth, on_event=OpenTelemetry()) as client: ...
+
+This needs the extra `otel`. Nothing here holds a query, a credential, a body or a payment's id.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from b2b_payments._version import __version__
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.events import (
+    CallEnded,
+    CallStarted,
+    Event,
+    QuotaWait,
+    QuotaWaitEnded,
+    RequestEnded,
+    RequestStarted,
+    RetryScheduled,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Span, TracerProvider
+
+_NUMBER = re.compile(r"/[0-9]+")
+# Seconds; the last ones are those of a window.
+_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0)
+# Whoever awaited the call went away: nothing failed.
+_LEFT = frozenset({"CancelledError", "GeneratorExit"})
+
+
+class OpenTelemetry:
+    """A listener that gives a span a call, a span an attempt below it, and a histogram of quota waits.
+
+    - A call's span bears the endpoint's name, ``payments.get``. Its parent is the span that is current where
+      the call was awaited, or where a walk's loop began. Its events ``retry`` and ``quota wait`` say why it
+      takes so long.
+    - An attempt's span is a client's, ``GET /ip/payments/{id}``, with `http.request.method`, `url.template`,
+      `http.response.status_code`, `b2b_payments.attempt` (from 1), and `http.request.resend_count` from the
+      second on.
+    - `error.type` is the name of the error that ended either; a cancelled one
+      has no error's status.
+    - `b2b_payments.quota.wait` is a histogram of the seconds of each wait for the store's quota.
+
+    One listener may serve several clients. The providers are the global ones unless others are given.
+    Raises ConfigurationError where the extra is missing.
+    """
+
+    def __init__(
+        self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
+        try:
+            from opentelemetry import metrics, trace  # noqa: PLC0415 - an extra, for those who want it
+        except ModuleNotFoundError:
+            raise ConfigurationError(
+                "OpenTelemetry() needs opentelemetry-api: pip install 'b2b-payments[otel]'."
+            ) from None
+        self._trace = trace
+        self._tracer = trace.get_tracer("b2b_payments", __version__, tracer_provider)
+        self._waits = metrics.get_meter("b2b_payments", __version__, meter_provider).create_histogram(
+            "b2b_payments.quota.wait",
+            unit="s",
+            description="Waits for the store's quota",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )
+        self._calls: dict[int, Span] = {}
+        self._attempts: dict[int, Span] = {}  # a call makes one attempt at a time
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
+        match event:
+            case CallStarted():
+                self._calls[event.call_id] = self._tracer.start_span(event.call)
+            case CallEnded():
+                self._end(self._calls.pop(event.call_id, None), event.error)
+            case RequestStarted():
+                self._begin(event)
+            case RequestEnded():
+                self._end(self._attempts.pop(event.call_id, None), event.error, event.status)
+            case RetryScheduled():
+                self._note(event.call_id, "retry", {"delay": event.delay, "reason": event.reason})
+            case QuotaWait():
+                self._note(event.call_id, "quota wait", {"at_least": event.seconds, "reason": event.reason})
+            case QuotaWaitEnded():
+                self._waits.record(event.seconds)
+            case _:
+                pass  # a page was joined, a gap repaired: of a walk, not of a call
+
+    def _begin(self, event: RequestStarted) -> None:
+        trace, template = self._trace, _NUMBER.sub("/{id}", event.path)
+        attributes: dict[str, str | int] = {
+            "http.request.method": event.method,
+            "url.template": template,
+            "b2b_payments.attempt": event.attempt,
+        }
+        if event.attempt > 1:
+            attributes["http.request.resend_count"] = event.attempt - 1
+        call = self._calls.get(event.call_id)
+        self._attempts[event.call_id] = self._tracer.start_span(
+            f"{event.method} {template}",
+            context=None if call is None else trace.set_span_in_context(call),
+            kind=trace.SpanKind.CLIENT,
+            attributes=attributes,
+        )
+
+    def _end(self, span: Span | None, error: str | None, status: int | None = None) -> None:
+        if span is None:
+            return
+        if status is not None:
+            span.set_attribute("http.response.status_code", status)
+        if error is not None:
+            span.set_attribute("error.type", error)
+            if error not in _LEFT:
+                span.set_status(self._trace.StatusCode.ERROR)
+        span.end()
+
+    def _note(self, call_id: int, name: str, attributes: dict[str, str | float]) -> None:
+        if (call := self._calls.get(call_id)) is not None:
+            call.add_event(name, attributes)

@@ -1,0 +1,63 @@
+"""The command line as tests run it: in this process where that tells as much, for real where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from b2b_payments.cli.program import program
+from b2b_payments.sandbox import Sandbox
+
+VARIABLES = (
+    "B2B_PAYMENTS_BASE_URL",
+    "B2B_PAYMENTS_STORE_HASH",
+    "B2B_PAYMENTS_ACCESS_TOKEN",
+    "B2B_PAYMENTS_AUTH_TOKEN",
+)
+
+
+def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
+    """Give the variables that lead to a sandbox, and None for those that are not to be set."""
+    variables: dict[str, str | None] = dict.fromkeys(VARIABLES)
+    if sandbox is not None:
+        values = (sandbox.base_url, sandbox.auth.store_hash, str(sandbox.auth.access_token))
+        variables |= dict(zip(VARIABLES, values, strict=False))
+    return variables
+
+
+def invoke(sandbox: Sandbox | None, *args: str, stdin: str = "", **variables: str | None) -> Result:
+    """Run a command in this process, whose standard streams are pipes then."""
+    return CliRunner().invoke(program, args, input=stdin, env=environment(sandbox) | variables)
+
+
+def sentence(result: Result, code: int) -> str:
+    """Give the sentence that a command failed with, having checked that it is one, and the exit code."""
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    *usage, last = result.stderr.splitlines()
+    assert not usage or usage[0].startswith("Usage: ")
+    assert last.startswith("Error: ")
+    assert last.endswith((".", ")"))
+    return last
+
+
+async def start(sandbox: Sandbox | None, *args: str, **pipes: Any) -> Process:
+    """Start a command for real."""
+    variables = os.environ | {"TERM": "xterm", "COLUMNS": "160"} | environment(sandbox)
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-m", "b2b_payments.cli", *args),
+        env={name: value for name, value in variables.items() if value is not None},
+        **{"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, **pipes},
+    )
+
+
+async def finished(process: Process) -> tuple[int | None, str, str]:
+    """Wait for its end; give the exit code and what it wrote to both outputs."""
+    out, err = await process.communicate()
+    return process.returncode, (out or b"").decode(), (err or b"").decode()

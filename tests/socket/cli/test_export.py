@@ -1,0 +1,225 @@
+"""`export`: the main job."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.socket.cli.program import finished, invoke, sentence, start
+
+
+def _lines(path: Path) -> list[object]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a sandbox for commands that run in a process of their own."""
+    async with Sandbox(payments=300) as sandbox:
+        yield sandbox
+
+
+async def test_readme_command(tmp_path: Path) -> None:
+    """`export --sandbox` needs nothing else, writes 10,000 payments, and is quiet but for the report."""
+    path = tmp_path / "payments.jsonl"
+    code, out, err = await finished(await start(None, "export", "--sandbox", "--output", str(path)))
+    assert (code, out) == (0, "")
+    assert err.startswith(f"{path}: complete: 10,000 payments in 41 pages, 41 requests, ")
+    assert len(err.splitlines()) == 1
+    assert _lines(path) == list(Sandbox(payments=10_000).store.all_wire())
+    assert [found.name for found in tmp_path.iterdir()] == ["payments.jsonl"]
+
+
+def test_every_payment(service: Sandbox, tmp_path: Path) -> None:
+    """A file that is there already is replaced by one with every payment of the store."""
+    path = tmp_path / "payments.jsonl"
+    path.write_text("last night's")
+    result = invoke(service, "export", "--output", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert _lines(path) == list(service.store.all_wire())
+
+
+def test_channels(service: Sandbox, tmp_path: Path) -> None:
+    """Channels are exported one after the other, each with one channel a request, the same file every time."""
+    rows = [row for row in service.store.all_wire() if row["channelId"] in {"1", "3"}]
+    files = []
+    for name in ("first.ndjson", "second.ndjson"):
+        result = invoke(
+            service, "export", "--output", str(tmp_path / name), "--channel", "3", "--channel", "1"
+        )
+        assert result.exit_code == 0
+        assert f"complete: {len(rows):,} payments" in result.stderr
+        files.append(_lines(tmp_path / name))
+    assert files[0] == files[1] == sorted(rows, key=lambda row: -int(row["channelId"]))
+    asked = [dict(seen.query) for seen in service.requests if seen.path.endswith("/payments")]
+    assert {one["channelIds"] for one in asked} == {"1", "3"}
+
+
+def test_filters(service: Sandbox, tmp_path: Path) -> None:
+    """A filter lets through what the service lets through."""
+    path = tmp_path / "payments.jsonl"
+    assert invoke(service, "export", "--output", str(path), "--status", "completed").exit_code == 0
+    assert _lines(path) == [row for row in service.store.all_wire() if row["processingStatus"] == 3]
+
+
+def test_standard_output(service: Sandbox) -> None:
+    """`--output -` prints the payments, and the report apart from them."""
+    result = invoke(service, "export", "--output", "-")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == list(service.store.all_wire())
+    assert result.stderr.startswith("Standard output: complete: 300 payments")
+
+
+def test_empty_store(tmp_path: Path) -> None:
+    """A store without payments is a complete, empty file."""
+    path = tmp_path / "payments.jsonl"
+    with_nothing = invoke(None, "export", "--sandbox", "--q", "nobody pays this", "--output", str(path))
+    assert with_nothing.exit_code == 0, with_nothing.output
+    assert path.read_bytes() == b""
+
+
+def test_unknown_channel(service: Sandbox, tmp_path: Path) -> None:
+    """A channel that the store does not have is told of with those that it has, and nothing is written."""
+    result = invoke(
+        service,
+        "export",
+        "--output",
+        str(tmp_path / "p.jsonl"),
+        "--channel",
+        "2",
+        "--channel",
+        "9",
+        "--channel",
+        "8",
+    )
+    text = sentence(result, 1)
+    assert "The store has no channel 9, 8; it has 1 (" in text
+    assert all(f"{number} ({service.store.channel_name(number)})" in text for number in (1, 2, 3))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_channel_of_a_single_storefront(service: Sandbox, tmp_path: Path) -> None:
+    """A store without several storefronts has no channel to ask for."""
+    service.rules = Rules(multi_storefront=False)
+    result = invoke(service, "export", "--output", str(tmp_path / "p.jsonl"), "--channel", "1")
+    assert "has no channel 1; it has none." in sentence(result, 1)
+
+
+def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
+    """A wrong token is one sentence, leaves nothing, and what was there stays."""
+    path = tmp_path / "payments.jsonl"
+    path.write_text("last night's")
+    result = invoke(service, "export", "--output", str(path), B2B_PAYMENTS_ACCESS_TOKEN="marked")
+    assert "does not take the credential" in sentence(result, 1)
+    assert [found.read_text() for found in tmp_path.iterdir()] == ["last night's"]
+
+
+def test_no_network(service: Sandbox, tmp_path: Path) -> None:
+    """A service that cannot be reached is one sentence that names the host."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    result = invoke(
+        service, "export", "--output", str(tmp_path / "p.jsonl"), "--base-url", f"http://127.0.0.1:{port}"
+    )
+    assert "no connection to 127.0.0.1" in sentence(result, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sandbox_leaves_the_environment_alone(service: Sandbox, tmp_path: Path) -> None:
+    """`--sandbox` asks its own service, whatever the environment says."""
+    result = invoke(service, "export", "--sandbox", "--output", str(tmp_path / "p.jsonl"))
+    assert result.exit_code == 0
+    assert service.request_count == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)]
+)
+async def test_stopped(
+    sandbox: Sandbox, tmp_path: Path, number: signal.Signals, name: str, code: int
+) -> None:
+    """Stopped half-way, an export says so, leaves what was there and nothing half-named, with a shell's code."""
+    path = tmp_path / "payments.jsonl"
+    path.write_text("last night's")
+    asked = asyncio.Event()
+    sandbox.order(Fault.HANG_BEFORE, share=1, path="offset=|payments$")
+    sandbox.answer_with(lambda _: asked.set())
+    process = await start(sandbox, "export", "--output", str(path))
+    await asked.wait()
+    assert len(list(tmp_path.iterdir())) == 2
+    process.send_signal(number)
+    assert await finished(process) == (
+        code,
+        "",
+        f"Stopped by {name}: {path} was not written, and nothing half-written is left.\n",
+    )
+    assert [found.read_text() for found in tmp_path.iterdir()] == ["last night's"]
+
+
+async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
+    """An export to standard output that is stopped says that what was printed is not complete."""
+    asked = asyncio.Event()
+    sandbox.order(Fault.HANG_BEFORE, share=1)
+    sandbox.answer_with(lambda _: asked.set())
+    process = await start(sandbox, "export", "--output", "-")
+    await asked.wait()
+    process.send_signal(signal.SIGINT)
+    assert await finished(process) == (130, "", "Stopped by Ctrl-C: what was printed is not complete.\n")
+
+
+@pytest.mark.parametrize("args", [("export", "--output", "-"), ("list", "--page-size", "10")])
+async def test_reader_who_has_seen_enough(sandbox: Sandbox, args: tuple[str, ...]) -> None:
+    """A pipe whose reader goes away ends the command quietly, and not as a success."""
+    read_end, write_end = os.pipe()
+    process = await start(sandbox, *args, stdout=write_end)
+    os.close(write_end)
+    os.close(read_end)
+    assert await finished(process) == (1, "", "")
+
+
+@pytest.mark.parametrize("args", [("export", "--output", "-"), ("list",)])
+async def test_no_room_for_the_output(sandbox: Sandbox, args: tuple[str, ...]) -> None:
+    """Output that finds no room is one sentence."""
+    with Path("/dev/full").open("wb") as full:
+        code, _, err = await finished(await start(sandbox, *args, stdout=full))
+    assert code == 1
+    assert err.splitlines()[0].endswith("could not be written: No space left on device.")
+    assert "Traceback" not in err
+
+
+async def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    """On a terminal there are payments, pages, rate, time left and the wait for the quota; then the report."""
+    async with Sandbox(payments=300, rules=Rules(requests=4, per=2.0)) as sandbox:
+        main_end, other_end = os.openpty()
+        process = await start(
+            sandbox,
+            *("export", "--output", str(tmp_path / "p.jsonl"), "--page-size", "60", "--quota", "4/2"),
+            stdout=other_end,
+            stderr=other_end,
+        )
+        os.close(other_end)
+        screen = await asyncio.to_thread(_read_terminal, main_end)
+        assert await process.wait() == 0
+    for words in (" of 300 payments", " pages", "/s", "0:00:0", " left", " s for the store's quota"):
+        assert words in screen
+    assert "p.jsonl: complete: 300 payments" in screen.splitlines()[-1]
+
+
+def _read_terminal(descriptor: int) -> str:
+    """Read all that is written to a terminal until its last writer closes it."""
+    screen = b""
+    try:
+        while chunk := os.read(descriptor, 4096):
+            screen += chunk
+    except OSError:
+        pass  # this is how a terminal ends on Linux
+    finally:
+        os.close(descriptor)
+    return screen.decode()

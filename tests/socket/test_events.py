@@ -1,0 +1,233 @@
+"""What a client tells of itself: events in order, log records with fields, and nothing private in either."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+from b2b_payments import B2BPaymentsError, PaymentsClient, Quota, ServerError
+from b2b_payments.events import (
+    CallEnded,
+    CallStarted,
+    Event,
+    GapRepaired,
+    PageJoined,
+    QuotaWait,
+    QuotaWaitEnded,
+    RequestEnded,
+    RequestStarted,
+    RetryScheduled,
+)
+from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
+from tests.clients import NEVER, client_of
+from tests.virtual_time import run
+
+PATH = "/ip/payments/1"
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a sandbox of 60 payments."""
+    async with Sandbox(60) as one:
+        yield one
+
+
+def plain(events: list[Event]) -> list[Event]:
+    """Take out of events what differs from run to run: measured seconds, and the call's number."""
+    for event in events:
+        seconds = getattr(event, "elapsed", getattr(event, "delay", 0.0))
+        assert 0 <= seconds < 5
+    names = ("elapsed", "delay", "call_id")
+    evolve: Any = attrs.evolve
+    return [evolve(event, **{name: 0 for name in names if hasattr(event, name)}) for event in events]
+
+
+async def test_a_call_starts_and_ends(sandbox: Sandbox) -> None:
+    """A call begins and ends, and so does its attempt inside, with a status."""
+    events: list[Event] = []
+    async with client_of(sandbox, on_event=events.append) as client:
+        await client.payments.get(1)
+    assert plain(events) == [
+        CallStarted("payments.get"),
+        RequestStarted("payments.get", "GET", PATH, 1),
+        RequestEnded("payments.get", "GET", PATH, 1, 0.0, 200, None),
+        CallEnded("payments.get", 0.0, None),
+    ]
+
+
+async def test_a_retry_stands_between_two_attempts(sandbox: Sandbox) -> None:
+    """A failed attempt ends with its status or error, and the retry is told before the next begins."""
+    events: list[Event] = []
+    sandbox.order(Fault.ERROR_500, times=1)
+    sandbox.order(Fault.RESET_BEFORE, times=1)
+    async with client_of(sandbox, on_event=events.append) as client:
+        await client.payments.get(1)
+    assert plain(events) == [
+        CallStarted("payments.get"),
+        RequestStarted("payments.get", "GET", PATH, 1),
+        RequestEnded("payments.get", "GET", PATH, 1, 0.0, 500, "ServerError"),
+        RetryScheduled("payments.get", 1, 0.0, "failed"),
+        RequestStarted("payments.get", "GET", PATH, 2),
+        RequestEnded("payments.get", "GET", PATH, 2, 0.0, None, "TransportError"),
+        RetryScheduled("payments.get", 2, 0.0, "ambiguous"),
+        RequestStarted("payments.get", "GET", PATH, 3),
+        RequestEnded("payments.get", "GET", PATH, 3, 0.0, 200, None),
+        CallEnded("payments.get", 0.0, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "payment_id", "error"), [("get", 999, "NotFoundError"), ("delete", 1, "TransportError")]
+)
+async def test_a_call_that_fails_says_how(sandbox: Sandbox, method: str, payment_id: int, error: str) -> None:
+    """A call that failed ends with the name of its last attempt's error."""
+    events: list[Event] = []
+    sandbox.order(Fault.RESET_BEFORE, share=1, methods=["DELETE"])
+    async with client_of(sandbox, on_event=events.append, retry=NEVER) as client:
+        with pytest.raises(B2BPaymentsError):
+            await getattr(client.payments, method)(payment_id)
+    ended = next(event for event in events if isinstance(event, CallEnded))
+    assert (ended.call, ended.error) == (f"payments.{method}", error)
+
+
+async def test_events_tell_their_calls_apart(sandbox: Sandbox) -> None:
+    """Of calls made at once, each has a number of its own, and its events come in their order."""
+    events: list[Event] = []
+    async with client_of(sandbox, on_event=events.append) as client, anyio.create_task_group() as group:
+        for payment_id in range(1, 9):
+            group.start_soon(client.payments.get, payment_id)
+    calls: dict[int, list[type[Event]]] = {}
+    for event in events:
+        assert not isinstance(event, PageJoined | GapRepaired)
+        calls.setdefault(event.call_id, []).append(type(event))
+    assert len(calls) == 8
+    assert all(kinds == [CallStarted, RequestStarted, RequestEnded, CallEnded] for kinds in calls.values())
+
+
+def test_a_wait_for_the_quota_is_told_before_the_request() -> None:
+    """A call that has to wait says for how long at the least and why, and when the wait is over."""
+    events: list[Event] = []
+
+    async def main() -> None:
+        async with Sandbox(3, rules=Rules(quota=False)) as sandbox:
+            quota = Quota(1, 20, margin=0)
+            async with client_of(sandbox, quota=quota, on_event=events.append) as client:
+                await client.payments.get(1)
+                await client.payments.get(1)
+
+    run(main())
+    attempt = [RequestStarted, RequestEnded, CallEnded]
+    kinds = [type(event) for event in events]
+    assert kinds == [CallStarted, *attempt, CallStarted, QuotaWait, QuotaWaitEnded, *attempt]
+    wait, ended = events[5:7]
+    assert isinstance(wait, QuotaWait)
+    assert isinstance(ended, QuotaWaitEnded)
+    assert wait.seconds == pytest.approx(20, abs=1)
+    assert wait.reason == "window"
+    assert ended.seconds == pytest.approx(20, abs=1)
+
+
+async def test_a_walk_tells_of_its_pages(sandbox: Sandbox) -> None:
+    """Each page joined is told, in order, and the new rows of all add up to the payments."""
+    events: list[Event] = []
+    async with client_of(sandbox, on_event=events.append) as client:
+        await client.payments.list(page_size=25).collect()
+    pages = [event for event in events if isinstance(event, PageJoined)]
+    assert pages[0] == PageJoined(offset=0, rows=25, new=25, total=60)
+    assert [page.offset for page in pages] == sorted(page.offset for page in pages)
+    assert sum(page.new for page in pages) == 60
+
+
+async def test_a_repaired_gap_is_told(sandbox: Sandbox) -> None:
+    """Rows deleted in front of a walk leave a gap, whose repair is told."""
+    events: list[Event] = []
+    lists = 0
+
+    def delete_in_front(store: Store, _: SeenRequest) -> None:
+        nonlocal lists
+        lists += 1
+        if lists == 2:
+            for payment_id in store.ids()[:15]:
+                store.delete(payment_id)
+
+    sandbox.before_list = delete_in_front
+    async with client_of(sandbox, on_event=events.append) as client:
+        await client.payments.list(page_size=25, concurrency=1).collect()
+    assert len([event for event in events if isinstance(event, GapRepaired)]) == 1
+
+
+async def test_a_listener_that_raises_breaks_nothing(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A listener's error is logged once, the call succeeds, and the listener is asked no more."""
+    heard: list[Event] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        raise ZeroDivisionError("the listener's own")
+
+    async with client_of(sandbox, on_event=listen) as client:
+        assert len(await client.payments.list().collect()) == 60
+        assert (await client.payments.get(1)).id == 1
+    assert len(heard) == 1
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == [
+        "The event listener raised; it gets no further events."
+    ]
+
+
+async def test_log_records_carry_the_events_fields(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each event is a log record under `b2b_payments`, with its name and fields as extras."""
+    caplog.set_level(logging.DEBUG, "b2b_payments")
+    events: list[Event] = []
+    sandbox.order(Fault.ERROR_503, times=1)
+    async with client_of(sandbox, on_event=events.append) as client:
+        await client.payments.list(page_size=25).collect()
+    records: list[Any] = [record for record in caplog.records if record.name == "b2b_payments"]
+    assert [record.event for record in records] == [type(event).__name__ for event in events]
+    for record, event in zip(records, events, strict=True):
+        for name, value in attrs.asdict(event).items():
+            assert getattr(record, f"b2b_{name}") == value
+        assert record.levelname == ("WARNING" if isinstance(event, RetryScheduled) else "DEBUG")
+
+
+async def test_nothing_private_is_told(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """No record and no event holds a query string, a filter's value, a body or a credential."""
+    caplog.set_level(logging.DEBUG)
+    events: list[Event] = []
+    sandbox.order(Fault.ERROR_500, share=0.5)
+    private = ["planted-name", "planted-search", str(sandbox.auth.access_token), "?", "customerName"]
+
+    async def use(client: PaymentsClient) -> None:
+        await client.payments.list(customer_name="planted-name", q="planted-search").collect()
+
+    async with client_of(sandbox, on_event=events.append) as client:
+        for _ in range(5):
+            await use(client)
+    sandbox.order(Fault.ERROR_500, share=1)
+    async with client_of(sandbox, on_event=events.append, retry=NEVER) as client:
+        with pytest.raises(ServerError) as caught:
+            await use(client)
+    told = [f"{record.getMessage()} {vars(record)}" for record in caplog.records if "b2b" in record.name]
+    told += [repr(event) for event in events] + [f"{caught.value} {vars(caught.value)}"]
+    assert len(told) > 20
+    assert not [(text, word) for text in told for word in private if word in text]
+
+
+async def test_a_silent_program_logs_nothing(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without logging set up, nothing is printed, not even for a retry."""
+    sandbox.order(Fault.ERROR_500, times=1)
+    logger = logging.getLogger("b2b_payments")
+    logger.propagate = False
+    try:
+        async with client_of(sandbox) as client:
+            await client.payments.get(1)
+    finally:
+        logger.propagate = True
+    assert capsys.readouterr() == ("", "")

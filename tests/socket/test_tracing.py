@@ -1,0 +1,111 @@
+"""Spans of real calls and walks on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from b2b_payments import PaymentsClient
+from b2b_payments.events import CallStarted, Event, RequestStarted
+from b2b_payments.sandbox import Fault, Sandbox
+from b2b_payments.tracing import OpenTelemetry
+from tests.clients import client_of
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    """Give what keeps the ended spans."""
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def provider(exporter: InMemorySpanExporter) -> TracerProvider:
+    """Give the SDK's source of tracers."""
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider
+
+
+def children(spans: tuple[ReadableSpan, ...], parent: ReadableSpan) -> list[ReadableSpan]:
+    """Give the spans right below one."""
+    context = parent.get_span_context()
+    assert context is not None
+    return [span for span in spans if span.parent is not None and span.parent.span_id == context.span_id]
+
+
+def named(spans: tuple[ReadableSpan, ...], name: str) -> list[ReadableSpan]:
+    """Give the spans of this name."""
+    return [span for span in spans if span.name == name]
+
+
+async def test_calls_at_once_have_their_own_spans(
+    exporter: InMemorySpanExporter, provider: TracerProvider
+) -> None:
+    """Twenty calls at once on a third of bad answers: each attempt is below its own call and its own task."""
+    tracer = provider.get_tracer("caller")
+
+    async def job(client: PaymentsClient, number: int) -> None:
+        with tracer.start_as_current_span(f"job {number}"):
+            await client.payments.get(number)
+
+    async with Sandbox(60) as sandbox:
+        sandbox.order(Fault.ERROR_503, share=1 / 3)
+        sandbox.order(Fault.RESET_BEFORE, share=1 / 3)
+        listener = OpenTelemetry(tracer_provider=provider)
+        async with client_of(sandbox, on_event=listener) as client:
+            results = await asyncio.gather(
+                *(job(client, number) for number in range(1, 21)), return_exceptions=True
+            )
+    spans = exporter.get_finished_spans()
+    for number, result in enumerate(results, start=1):
+        [one] = named(spans, f"job {number}")
+        [call] = children(spans, one)
+        assert call.name == "payments.get"
+        assert call.status.is_ok or result is not None
+        attempts = children(spans, call)
+        assert [(span.attributes or {})["b2b_payments.attempt"] for span in attempts] == list(
+            range(1, len(attempts) + 1)
+        )
+        assert len(call.events) == len(attempts) - 1
+    assert len(named(spans, "GET /ip/payments/{id}")) == sandbox.request_count
+
+
+async def test_a_walks_pages_belong_to_the_span_around_its_loop(
+    exporter: InMemorySpanExporter, provider: TracerProvider
+) -> None:
+    """Pages fetched ahead by background tasks have the span around the loop as their calls' parent."""
+    async with Sandbox(200) as sandbox:
+        listener = OpenTelemetry(tracer_provider=provider)
+        async with client_of(sandbox, on_event=listener) as client:
+            with provider.get_tracer("caller").start_as_current_span("walk"):
+                assert len(await client.payments.list(page_size=25, concurrency=4).collect()) == 200
+            with provider.get_tracer("caller").start_as_current_span("stream"):
+                stream = client.payments.stream(channel_ids=[1, 2, 3], page_size=25, concurrency=2)
+                assert len(await stream.collect()) == 200
+    spans = exporter.get_finished_spans()
+    [walk], [stream_span] = named(spans, "walk"), named(spans, "stream")
+    pages = children(spans, walk) + children(spans, stream_span)
+    assert Counter(span.name for span in pages) == {"payments.list": sandbox.request_count}
+    assert len(children(spans, walk)) > 8
+
+
+async def test_spans_of_a_walk_left_early_end(
+    exporter: InMemorySpanExporter, provider: TracerProvider
+) -> None:
+    """A loop that is left leaves no span open: whatever began has ended."""
+    trace, begun = OpenTelemetry(tracer_provider=provider), 0
+
+    def listen(event: Event) -> None:
+        nonlocal begun
+        begun += isinstance(event, CallStarted | RequestStarted)
+        trace(event)
+
+    async with Sandbox(200) as sandbox, client_of(sandbox, on_event=listen) as client:
+        async for _ in client.payments.list(page_size=10, concurrency=4):
+            break
+    assert len(exporter.get_finished_spans()) == begun > 4

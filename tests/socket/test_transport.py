@@ -1,0 +1,483 @@
+"""The transport over real sockets: timeouts, drops, redirects, sizes and sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import anyio
+import pytest
+
+from b2b_payments import (
+    APIError,
+    B2BPaymentsError,
+    ConfigurationError,
+    OutcomeUnknownError,
+    PaymentsClient,
+    RequestTimeoutError,
+    ResponseDecodeError,
+    StoreAuth,
+    TransportError,
+)
+from b2b_payments.protocol import request as requests
+from b2b_payments.protocol.answer import Answer
+from b2b_payments.protocol.request import Request
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from b2b_payments.transport import Transport
+from tests.clients import NEVER, client_of
+from tests.raw_server import EMPTY, Connection, Play, RawServer
+
+TOKEN = "planted-credential"
+AUTH = StoreAuth("abc123", TOKEN)
+HEADERS = AUTH.headers(TOKEN)
+
+READ = requests.get_payment(70)
+PUT = requests.update_processing_status(70, 1)
+DELETE = requests.delete_payment(70)
+POST = requests.perform_operation(70, 0)
+ALL_METHODS = pytest.mark.parametrize("request_", [READ, PUT, DELETE, POST], ids=lambda one: one.method)
+
+
+@asynccontextmanager
+async def opened(base_url: str, **settings: Any) -> AsyncIterator[Transport]:
+    """Give an open transport."""
+    transport = Transport(base_url, **settings)
+    await transport.open()
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+async def sent(transport: Transport, request: Request = READ, timeout: float = 5.0) -> Answer:
+    """Send a request with the planted credential."""
+    return await transport.send(request, HEADERS, timeout=timeout)
+
+
+async def failure_of(play: Play, request: Request = READ, timeout: float = 5.0) -> B2BPaymentsError:
+    """Give the error that a request ends with where the server does this."""
+    async with RawServer(play) as server, opened(server.base_url, max_body=1000) as transport:
+        with pytest.raises(B2BPaymentsError) as caught:
+            await sent(transport, request, timeout)
+        assert len(server.requests) == 1
+    return caught.value
+
+
+async def drip(connection: Connection) -> None:
+    """Send a byte now and then, for ever: no pause is longer than the timeout, the whole answer is."""
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(1000):
+        await connection.send(b" ")
+        await asyncio.sleep(0.01)
+
+
+async def hang(connection: Connection) -> None:
+    """Never answer."""
+    await connection.hang()
+
+
+async def hang_in_the_body(connection: Connection) -> None:
+    """Stop in the middle of the answer."""
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+    await connection.hang()
+
+
+@ALL_METHODS
+@pytest.mark.parametrize("play", [drip, hang, hang_in_the_body])
+async def test_the_timeout_holds_for_the_whole_answer(play: Play, request_: Request) -> None:
+    """A drip and a hang, before or in the body, end in time, and may have been carried out."""
+    begun = anyio.current_time()
+    error = await failure_of(play, request_, timeout=0.1)
+    assert anyio.current_time() - begun < 2.0
+    assert type(error) is RequestTimeoutError
+    assert error.sent
+    assert error.message == f"{request_.method} {request_.path}: no complete answer within 0.1 s."
+
+
+async def reset(connection: Connection) -> None:
+    """Reset instead of an answer."""
+    connection.reset()
+
+
+async def close(connection: Connection) -> None:
+    """Close instead of an answer."""
+    connection.close()
+
+
+async def reset_in_the_head(connection: Connection) -> None:
+    """Reset in the middle of the answer's head."""
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Le")
+    connection.reset()
+
+
+async def reset_in_the_body(connection: Connection) -> None:
+    """Reset in the middle of the answer's body."""
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")
+    connection.reset()
+
+
+async def truncate(connection: Connection) -> None:
+    """Close in order before the body is complete."""
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")
+    connection.close()
+
+
+async def truncate_a_chunk(connection: Connection) -> None:
+    """Close in order before the last chunk."""
+    await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[1,2,\r\n")
+    connection.close()
+
+
+async def speak_no_http(connection: Connection) -> None:
+    """Answer with something that is no HTTP."""
+    await connection.send(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+    connection.close()
+
+
+@ALL_METHODS
+@pytest.mark.parametrize(
+    "play", [reset, close, reset_in_the_head, reset_in_the_body, truncate, truncate_a_chunk, speak_no_http]
+)
+async def test_a_broken_answer_leaves_it_open(play: Play, request_: Request) -> None:
+    """A drop at any point is one sentence, leaves open what was done, and has nothing of aiohttp chained."""
+    error = await failure_of(play, request_)
+    assert type(error) is TransportError
+    assert error.sent
+    assert error.message.startswith(f"{request_.method} {request_.path}: the connection to 127.0.0.1 broke")
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    assert TOKEN not in f"{error} {error!r}"
+
+
+async def test_what_nobody_listens_to_was_not_sent() -> None:
+    """Connection refused: certainly not sent, and said so with the system's own reason."""
+    async with RawServer(hang) as server:
+        base_url = server.base_url
+    async with opened(base_url) as transport:
+        with pytest.raises(
+            TransportError, match=r"no connection to 127\.0\.0\.1: Connection refused\.$"
+        ) as caught:
+            await sent(transport, POST)
+    assert not caught.value.sent
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+async def answer_first_then_drop(connection: Connection) -> None:
+    """Answer the first request, keep the connection, and drop it at each further request."""
+    if connection.number == 1:
+        await connection.answer()
+    else:
+        connection.close()
+
+
+@ALL_METHODS
+async def test_a_dropped_connection_is_never_sent_to_again(request_: Request) -> None:
+    """Where a kept connection drops, exactly one request is seen: aiohttp's own re-send is off."""
+    async with RawServer(answer_first_then_drop) as server, opened(server.base_url) as transport:
+        await sent(transport)
+        with pytest.raises(TransportError):
+            await sent(transport, request_)
+        assert server.lines == ["GET /io/ip/payments/70", f"{request_.method} /io{request_.path}"]
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_aiohttp_alone_would_send_again(method: str) -> None:
+    """Without our middleware aiohttp sends once more: when this fails, the middleware can go."""
+    async with RawServer(answer_first_then_drop) as server, aiohttp.ClientSession() as session:
+        await (await session.get(server.base_url)).read()
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await session.request(method, server.base_url)
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temp", "308 Permanent"])
+async def test_no_redirect_takes_the_credential_along(status: str) -> None:
+    """A redirect to another server is an error, and the other server sees nothing."""
+    async with RawServer(lambda connection: connection.answer()) as other:
+
+        async def redirect(connection: Connection) -> None:
+            await connection.answer(b"", status, f"Location: {other.base_url}/ip/payments/70")
+
+        async with (
+            RawServer(redirect) as server,
+            PaymentsClient(AUTH, base_url=server.base_url, retry=NEVER) as client,
+        ):
+            with pytest.raises(APIError, match="redirects are not followed; check base_url") as caught:
+                await client.payments.get(70)
+        assert caught.value.status == int(status[:3])
+        assert len(server.requests) == 1
+        assert other.connections == 0
+
+
+async def test_the_sandboxs_redirect_is_not_followed() -> None:
+    """The sandbox's own redirect ends as an error too."""
+    async with RawServer(hang) as other, Sandbox(3, rules=Rules(redirect_to=other.base_url)) as sandbox:
+        sandbox.order(Fault.REDIRECT, times=1)
+        async with client_of(sandbox) as client:
+            with pytest.raises(APIError, match="302"):
+                await client.payments.get(1)
+        assert other.connections == 0
+
+
+class Oversize:
+    """Sends a body without end in some way, and notes how much the client took."""
+
+    def __init__(self, head: bytes, piece: bytes) -> None:
+        self._head = head
+        self._piece = piece
+        self.pieces = 0
+
+    async def __call__(self, connection: Connection) -> None:
+        """Send until the client has had enough."""
+        await connection.send(b"HTTP/1.1 200 OK\r\n" + self._head + b"\r\n\r\n")
+        while self.pieces < 100_000 and not connection._writer.is_closing():
+            await connection.send(self._piece)
+            self.pieces += 1
+
+
+CHUNK = b"400\r\n" + b"x" * 1024 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"Transfer-Encoding: chunked", CHUNK),
+        (b"Connection: close", b"x" * 1024),
+        (b"Content-Length: 5000000000", b"x" * 1024),
+    ],
+    ids=["chunked", "until it closes", "promised"],
+)
+async def test_a_body_that_is_too_large_is_refused_while_it_comes(head: bytes, piece: bytes) -> None:
+    """A body over the limit ends the request at once, however its length is given or not."""
+    play = Oversize(head, piece)
+    error = await failure_of(play)
+    assert type(error) is ResponseDecodeError
+    assert error.message == ("GET /ip/payments/70: the answer is larger than 1000 bytes; reading stopped.")
+    assert error.__context__ is None
+    assert play.pieces < 50_000
+
+
+def packed(size: int, wbits: int) -> bytes:
+    """Pack so many zeros."""
+    packer = zlib.compressobj(9, wbits=wbits)
+    return packer.compress(b"0" * size) + packer.flush()
+
+
+@pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("deflate", 15)])
+async def test_a_body_is_measured_unpacked(encoding: str, wbits: int) -> None:
+    """A small body that unpacks to a large one is refused."""
+    error = await failure_of(
+        lambda connection: connection.answer(
+            packed(900_000, wbits), "200 OK", f"Content-Encoding: {encoding}"
+        )
+    )
+    assert type(error) is ResponseDecodeError
+    assert "larger than 1000 bytes" in error.message
+
+
+async def test_the_sandboxs_oversized_bodies_are_refused() -> None:
+    """64 MiB, sent or unpacked, are refused by the limit of 32 MiB."""
+    async with Sandbox(3) as sandbox, client_of(sandbox, retry=NEVER) as client:
+        for fault in (Fault.HUGE, Fault.GZIP_BOMB):
+            sandbox.order(fault, times=1)
+            with pytest.raises(ResponseDecodeError, match="larger than 33554432 bytes"):
+                await client.payments.get(1)
+        assert (await client.payments.get(1)).id == 1
+
+
+async def test_a_body_of_just_the_limit_is_read() -> None:
+    """A packed body that unpacks to the limit exactly is given unpacked."""
+    body = gzip.compress(b"0" * 1000)
+    async with (
+        RawServer(lambda connection: connection.answer(body, "200 OK", "Content-Encoding: gzip")) as server,
+        opened(server.base_url, max_body=1000) as transport,
+    ):
+        assert (await sent(transport)).body == b"0" * 1000
+
+
+async def test_a_body_that_cannot_be_unpacked_is_refused() -> None:
+    """Bytes that are not what their encoding says are an answer that cannot be read."""
+    error = await failure_of(
+        lambda connection: connection.answer(b"not gzip at all", "200 OK", "Content-Encoding: gzip")
+    )
+    assert type(error) is ResponseDecodeError
+    assert error.message == "GET /ip/payments/70: the answer cannot be unpacked."
+
+
+async def test_a_session_of_its_own_is_closed() -> None:
+    """The session that the transport opened is closed with it."""
+    async with RawServer(lambda connection: connection.answer()) as server:
+        transport = Transport(server.base_url)
+        await transport.open()
+        session = transport.require_open()
+        await sent(transport)
+        await transport.aclose()
+        assert session.closed
+
+
+async def test_a_lent_session_is_left_open() -> None:
+    """The session that the client was lent is open afterwards, and works."""
+    async with Sandbox(3) as sandbox, aiohttp.ClientSession() as session:
+        async with client_of(sandbox, session=session) as client:
+            assert (await client.payments.get(1)).id == 1
+        assert not session.closed
+        async with session.get(sandbox.base_url) as response:
+            assert response.status == 401
+
+
+async def test_a_lent_sessions_middlewares_are_kept() -> None:
+    """What the caller's session does to each request is still done, once a request."""
+    seen: list[str] = []
+
+    async def note(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        seen.append(request.url.path)
+        request.headers["X-Noted"] = "yes"
+        return await handler(request)
+
+    async with Sandbox(3) as sandbox, aiohttp.ClientSession(middlewares=(note,)) as session:
+        async with client_of(sandbox, session=session) as client:
+            await client.payments.get(1)
+        assert seen == ["/api/v3/io/ip/payments/1"]
+        assert sandbox.requests[-1].headers["X-Noted"] == "yes"
+
+
+async def test_a_lent_sessions_habits_change_nothing() -> None:
+    """A session that raises for statuses, does not unpack and has a short timeout gives the same answers."""
+    habits: dict[str, Any] = {
+        "raise_for_status": True,
+        "auto_decompress": False,
+        "timeout": aiohttp.ClientTimeout(total=1e-6),
+    }
+    async with RawServer(
+        lambda connection: connection.answer(gzip.compress(EMPTY), "404 No", "Content-Encoding: gzip")
+    ) as server:
+        async with (
+            aiohttp.ClientSession(**habits) as session,
+            opened(server.base_url, session=session) as transport,
+        ):
+            answer = await sent(transport)
+        assert (answer.status, answer.body) == (404, EMPTY)
+
+
+async def test_a_closed_session_is_named() -> None:
+    """A lent session that is closed already, or meanwhile, is a clear error."""
+    async with Sandbox(3) as sandbox:
+        session = aiohttp.ClientSession()
+        async with client_of(sandbox, session=session) as client:
+            await session.close()
+            with pytest.raises(ConfigurationError, match="was closed meanwhile; close it after the client"):
+                await client.payments.get(1)
+        with pytest.raises(ConfigurationError, match=r"The session given is closed; give an open"):
+            async with client_of(sandbox, session=session):
+                pass
+        assert sandbox.request_count == 0
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+async def test_every_answer_gives_its_connection_back(status: int) -> None:
+    """A hundred answers of any status need one connection."""
+    async with (
+        RawServer(lambda connection: connection.answer(EMPTY, f"{status} Status")) as server,
+        opened(server.base_url, connections=1) as transport,
+    ):
+        for _ in range(100):
+            assert (await sent(transport)).status == status
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("play", [hang, hang_in_the_body, reset_in_the_body, Oversize(b"X: 1", b"x" * 9)])
+async def test_every_failure_gives_its_connection_back(play: Play) -> None:
+    """After a failure the only connection of the pool can be used again."""
+
+    async def fail_first(connection: Connection) -> None:
+        await (play(connection) if connection.number == 1 else connection.answer())
+
+    async with (
+        RawServer(fail_first) as server,
+        opened(server.base_url, connections=1, max_body=1000) as transport,
+    ):
+        with pytest.raises(B2BPaymentsError):
+            await sent(transport, timeout=0.1)
+        assert (await sent(transport)).status == 200
+
+
+async def test_a_cancelled_request_gives_its_connection_back() -> None:
+    """A request that is cancelled while it waits raises nothing of ours, and frees its connection."""
+    arrived = anyio.Event()
+
+    async def hang_first(connection: Connection) -> None:
+        if connection.number == 1:
+            arrived.set()
+            await connection.hang()
+        else:
+            await connection.answer()
+
+    async with RawServer(hang_first) as server, opened(server.base_url, connections=1) as transport:
+        task = asyncio.create_task(sent(transport))
+        task.add_done_callback(lambda _: arrived.set())
+        await arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await sent(transport)).status == 200
+
+
+async def test_the_query_survives_the_wire() -> None:
+    """Whatever a filter holds arrives as it was."""
+    odd = "a b+c&d=e%20f/#ü'\"\n[1]"
+    async with Sandbox(3) as sandbox, client_of(sandbox) as client:
+        await client.payments.list(q=odd, customer_name=odd).count()
+        query = dict(sandbox.requests[-1].query)
+        assert (query["q"], query["customerName"]) == (odd, odd)
+
+
+FAULTS: list[tuple[Fault, Callable[[PaymentsClient], Awaitable[object]]]] = [
+    (fault, call)
+    for fault in Fault
+    if fault not in {Fault.DUPLICATE_IDS, Fault.HUGE, Fault.GZIP_BOMB}
+    for call in (
+        lambda client: client.payments.get(1),
+        lambda client: client.payments.perform_operation(1, 0),
+    )
+]
+
+
+@pytest.mark.parametrize(("fault", "call"), FAULTS)
+async def test_no_fault_shows_the_credential(
+    fault: Fault, call: Callable[[PaymentsClient], Awaitable[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under every fault of the service, error, log and events hold no credential, and no error is chained."""
+    events: list[object] = []
+    caplog.set_level("DEBUG")
+    rules = Rules(drip_interval=1.0)
+    async with Sandbox(3, rules=rules) as sandbox:
+        sandbox.order(fault, share=1)
+        token = str(sandbox.auth.access_token)
+        async with client_of(sandbox, retry=NEVER, timeout=0.2, on_event=events.append) as client:
+            with pytest.raises(B2BPaymentsError) as caught:
+                await call(client)
+        assert not isinstance(caught.value, ConfigurationError)
+        assert caught.value.__cause__ is None
+        assert token not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
+        records = [f"{record.getMessage()} {vars(record)}" for record in caplog.records]
+        assert records
+        assert not [text for text in [*records, *map(repr, events)] if token in text]
+
+
+async def test_an_unknown_outcome_shows_no_credential() -> None:
+    """Where a write's outcome stays unknown, its error says what to look for, and holds no credential."""
+    async with Sandbox(3) as sandbox, client_of(sandbox, retry=NEVER) as client:
+        sandbox.order(Fault.RESET_BEFORE, share=1)
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await client.payments.perform_operation(1, 0)
+        assert caught.value.look_for == {"id": 1}
+        assert str(sandbox.auth.access_token) not in f"{caught.value} {vars(caught.value)}"

@@ -1,0 +1,361 @@
+"""Writes under faults: carried out at most once, and never reported falsely."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+
+from b2b_payments import (
+    BadRequestError,
+    ConfigurationError,
+    NotFoundError,
+    OfflineLineItem,
+    OfflinePayment,
+    Operation,
+    OutcomeUnknownError,
+    PaymentsClient,
+    RequestTimeoutError,
+    TransportError,
+)
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.clients import NEVER, client_of
+
+OFFLINE = OfflinePayment(
+    customer_id="95000",
+    currency="USD",
+    line_items=[OfflineLineItem(13, Decimal("20.00"))],
+    details={"memo": "Cash"},
+    external_id="INV-7",
+)
+LOST = [Fault.RESET_AFTER, Fault.RESET_DURING, Fault.TRUNCATED, Fault.ERROR_500_AFTER, Fault.HTML_502_AFTER]
+UNREADABLE = [
+    Fault.GARBAGE,
+    Fault.EMPTY,
+    Fault.WRONG_TYPE,
+    Fault.OK_WITH_CODE_500_AFTER,
+    Fault.NAN,
+    Fault.DEEP,
+]
+NOT_DONE = [Fault.REFUSE, Fault.RESET_BEFORE, Fault.ERROR_500, Fault.ERROR_503, Fault.OK_WITH_CODE_500]
+WRITES = ["POST", "PUT", "DELETE"]
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a sandbox of 60 payments whose clock is today's."""
+    async with Sandbox(60) as one:
+        today(one)
+        yield one
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
+    """Give a client of the sandbox."""
+    async with client_of(sandbox) as one:
+        yield one
+
+
+def today(sandbox: Sandbox) -> None:
+    """Set the sandbox's clock to the present: a new payment is created now."""
+    sandbox.store.clock = int(time.time())
+
+
+def offline_payment(sandbox: Sandbox, **fields: Any) -> int:
+    """Give the id of an offline payment with these fields."""
+    payment_id = next(
+        row["id"] for row in sandbox.store.all_wire() if row["moduleName"] == "payments_offline"
+    )
+    sandbox.store.update(payment_id, **fields)
+    return int(payment_id)
+
+
+def writes(sandbox: Sandbox) -> list[str]:
+    """Name the methods of the writes that arrived."""
+    return [seen.method for seen in sandbox.requests if seen.method != "GET"]
+
+
+@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE])
+async def test_a_create_whose_answer_was_lost_is_found(
+    sandbox: Sandbox, client: PaymentsClient, fault: Fault
+) -> None:
+    """A payment that was created, with its answer lost, is found by its externalId, and created once."""
+    sandbox.order(fault, times=1, methods=WRITES)
+    payment_id = await client.payments.create_offline(OFFLINE)
+    assert sandbox.store.wire(payment_id)["externalId"] == "INV-7"
+    assert sandbox.store.payments == 61
+    assert writes(sandbox) == ["POST"]
+
+
+async def test_a_lagging_list_is_asked_again() -> None:
+    """A payment that the list does not show yet is found when it does."""
+    async with Sandbox(60, rules=Rules(list_lag=0.002)) as sandbox, client_of(sandbox) as client:
+        today(sandbox)
+        sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
+        payment_id = await client.payments.create_offline(OFFLINE)
+        assert sandbox.store.wire(payment_id)["externalId"] == "INV-7"
+
+
+@pytest.mark.parametrize("fault", NOT_DONE)
+async def test_a_create_that_is_not_found_is_unknown(
+    sandbox: Sandbox, client: PaymentsClient, fault: Fault
+) -> None:
+    """Where looking finds nothing, the outcome is unknown, and the error says what to look for."""
+    sandbox.order(fault, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError, match="Look for externalId=INV-7, customerId=95000 ") as caught:
+        await client.payments.create_offline(OFFLINE)
+    assert caught.value.look_for == {"externalId": "INV-7", "customerId": "95000"}
+    assert caught.value.__cause__ is None
+    assert writes(sandbox) == ["POST"]
+
+
+async def test_a_create_without_an_external_id_cannot_be_looked_for(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """Without an externalId there is nothing to look for by, and the error has what was sent."""
+    sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError) as caught:
+        await client.payments.create_offline(attrs.evolve(OFFLINE, external_id=None))
+    assert caught.value.look_for["lineItems"] == [{"invoiceId": 13, "amount": "20.00"}]
+    assert sandbox.store.payments == 61
+    assert sandbox.request_count == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"customerId": "95075"},
+        {"externalId": "INV-77"},
+        {"total": {"code": "USD", "value": "20.0001"}},
+        {"total": {"code": "EUR", "value": "20.0000"}},
+        {"total": "twenty"},
+        {"createdAt": 1_700_000_000},
+    ],
+)
+async def test_another_payment_is_not_taken_for_ours(
+    sandbox: Sandbox, client: PaymentsClient, other: dict[str, Any]
+) -> None:
+    """A payment with our externalId, but of another customer, sum, currency or time, is not the one sent."""
+    ours = {"externalId": "INV-7", "customerId": "95000", "total": {"code": "USD", "value": "20.0000"}}
+    sandbox.store.insert(**(ours | other))
+    sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError):
+        await client.payments.create_offline(OFFLINE)
+
+
+async def test_looking_that_fails_leaves_it_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Where the service cannot be asked any more, a create's outcome is unknown."""
+    sandbox.order(Fault.RESET_AFTER, share=1)
+    with pytest.raises(OutcomeUnknownError):
+        await client.payments.create_offline(OFFLINE)
+    assert sandbox.store.payments == 61
+
+
+async def test_a_create_without_an_id_in_its_answer_is_found(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """A success that does not say which payment it is leads to looking, too."""
+
+    def forget(store: Any, _: Any) -> None:
+        sandbox.clear_faults()
+
+    sandbox.before_list = forget
+    sandbox.order(Fault.NAN, share=1, methods=WRITES)
+    payment_id = await client.payments.create_offline(OFFLINE)
+    assert sandbox.store.wire(payment_id)["externalId"] == "INV-7"
+
+
+Write = Callable[[PaymentsClient, int], Awaitable[object]]
+REPEATABLE: dict[str, tuple[Write, dict[str, Any]]] = {
+    "status": (
+        lambda client, payment_id: client.payments.update_processing_status(payment_id, 2),
+        {"processingStatus": 2},
+    ),
+    "update": (
+        lambda client, payment_id: client.payments.update_offline(payment_id, OFFLINE),
+        {"externalId": "INV-7", "details": {"memo": "Cash"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *NOT_DONE, Fault.RATE_LIMITED])
+@pytest.mark.parametrize(("write", "state"), REPEATABLE.values(), ids=REPEATABLE)
+async def test_a_put_is_repeated(
+    client: PaymentsClient, sandbox: Sandbox, write: Write, state: dict[str, Any], fault: Fault
+) -> None:
+    """A PUT whose answer was lost is sent again, and its state stands."""
+    sandbox.rules = attrs.evolve(sandbox.rules, refusal_wait=0.001)
+    payment_id = offline_payment(sandbox, processingStatus=1, allowedStatuses=["2"])
+    sandbox.order(fault, times=1, methods=WRITES)
+    await write(client, payment_id)
+    assert writes(sandbox) == ["PUT", "PUT"]
+    assert sandbox.store.wire(payment_id).items() >= state.items()
+
+
+@pytest.mark.parametrize("fault", LOST)
+@pytest.mark.parametrize(("write", "state"), REPEATABLE.values(), ids=REPEATABLE)
+async def test_a_put_that_cannot_be_repeated_is_judged_by_state(
+    sandbox: Sandbox, write: Write, state: dict[str, Any], fault: Fault
+) -> None:
+    """A PUT that may not be sent again succeeded if the payment shows it."""
+    payment_id = offline_payment(sandbox, processingStatus=1, allowedStatuses=["2"])
+    sandbox.order(fault, times=1, methods=WRITES)
+    async with client_of(sandbox, retry=NEVER) as client:
+        await write(client, payment_id)
+    assert writes(sandbox) == ["PUT"]
+    assert sandbox.store.wire(payment_id).items() >= state.items()
+
+
+@pytest.mark.parametrize("fault", NOT_DONE)
+@pytest.mark.parametrize("write", [write for write, _ in REPEATABLE.values()], ids=REPEATABLE)
+async def test_a_put_that_does_not_show_is_unknown(sandbox: Sandbox, write: Write, fault: Fault) -> None:
+    """A PUT that the payment does not show may still be carried out: its outcome is unknown."""
+    payment_id = offline_payment(sandbox, processingStatus=1, allowedStatuses=["2"])
+    sandbox.order(fault, times=1, methods=WRITES)
+    async with client_of(sandbox, retry=NEVER) as client:
+        with pytest.raises(OutcomeUnknownError, match=f"Look for id={payment_id} before") as caught:
+            await write(client, payment_id)
+    assert caught.value.look_for == {"id": payment_id}
+
+
+async def test_a_put_refused_at_last_was_never_carried_out(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A PUT that was lost once and then refused raises the refusal."""
+    payment_id = offline_payment(sandbox, processingStatus=1, allowedStatuses=["3"])
+    sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
+    with pytest.raises(BadRequestError, match="Processing status 2 is not allowed"):
+        await client.payments.update_processing_status(payment_id, 2)
+
+
+@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *NOT_DONE])
+async def test_a_delete_is_repeated(sandbox: Sandbox, client: PaymentsClient, fault: Fault) -> None:
+    """A DELETE whose answer was lost is sent again, and a 404 then means that it was carried out."""
+    sandbox.order(fault, times=1, methods=WRITES)
+    await client.payments.delete(7)
+    assert writes(sandbox) == ["DELETE", "DELETE"]
+    assert 7 not in sandbox.store
+
+
+async def test_a_delete_of_nothing_is_not_found(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A DELETE whose first answer is 404 says so."""
+    with pytest.raises(NotFoundError):
+        await client.payments.delete(999)
+    assert sandbox.request_count == 1
+
+
+async def test_a_delete_that_does_not_show_is_unknown(sandbox: Sandbox) -> None:
+    """A DELETE that may not be sent again, of a payment that is still there, is unknown."""
+    sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
+    async with client_of(sandbox, retry=NEVER) as client:
+        with pytest.raises(OutcomeUnknownError, match=r"DELETE /ip/payments/7 was sent, and whether"):
+            await client.payments.delete(7)
+
+
+async def test_a_write_that_cannot_be_judged_is_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Where the payment cannot be read either, the outcome is unknown."""
+    sandbox.order(Fault.RESET_BEFORE, share=1)
+    with pytest.raises(OutcomeUnknownError):
+        await client.payments.delete(7)
+
+
+@pytest.mark.parametrize("operation", [Operation.APPLY_TO_INVOICES, Operation.REVERT_FROM_INVOICES])
+@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE])
+async def test_an_operation_whose_answer_was_lost_is_judged(
+    sandbox: Sandbox, client: PaymentsClient, operation: Operation, fault: Fault
+) -> None:
+    """Applying and reverting are carried out once, and seen in what the payment allows then."""
+    payment_id = offline_payment(
+        sandbox, processingStatus=3, appliedStatus=operation.value, allowedOperations=[operation.value]
+    )
+    sandbox.order(fault, times=1, methods=WRITES)
+    await client.payments.perform_operation(payment_id, operation)
+    assert writes(sandbox) == ["POST"]
+    assert sandbox.store.wire(payment_id)["appliedStatus"] == 1 - operation.value
+
+
+@pytest.mark.parametrize("fault", NOT_DONE)
+async def test_an_operation_that_does_not_show_is_unknown(
+    sandbox: Sandbox, client: PaymentsClient, fault: Fault
+) -> None:
+    """An operation that the payment does not show may still be carried out: unknown, and sent once."""
+    payment_id = offline_payment(sandbox, processingStatus=3, appliedStatus=0, allowedOperations=[0])
+    sandbox.order(fault, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError):
+        await client.payments.perform_operation(payment_id, Operation.APPLY_TO_INVOICES)
+    assert writes(sandbox) == ["POST"]
+
+
+async def test_a_pull_leaves_nothing_to_judge_by(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """An operation that changes nothing visible is unknown when its answer is lost."""
+    payment_id = offline_payment(sandbox, processingStatus=3, appliedStatus=0, allowedOperations=[0, 2])
+    sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError):
+        await client.payments.perform_operation(payment_id, Operation.PULL_FROM_ORDER)
+
+
+@pytest.mark.parametrize("call", ["create", "operate"])
+async def test_a_post_that_was_refused_is_sent_again(
+    sandbox: Sandbox, client: PaymentsClient, call: str
+) -> None:
+    """A 429 certainly changed nothing: the POST goes out again, and counts once."""
+    sandbox.rules = attrs.evolve(sandbox.rules, refusal_wait=0.001)
+    sandbox.order(Fault.RATE_LIMITED, times=2, methods=WRITES)
+    if call == "create":
+        await client.payments.create_offline(OFFLINE)
+        assert sandbox.store.payments == 61
+    else:
+        payment_id = offline_payment(sandbox, processingStatus=3, appliedStatus=0, allowedOperations=[0])
+        await client.payments.perform_operation(payment_id, 0)
+        assert sandbox.store.wire(payment_id)["appliedStatus"] == 1
+    assert writes(sandbox) == ["POST"] * 3
+
+
+async def test_a_post_that_nobody_heard_is_sent_again(sandbox: Sandbox) -> None:
+    """Connection refused: the POST goes out again until the service listens, and else ends as not sent."""
+    await sandbox.pause_listening()
+    async with client_of(sandbox) as client:
+        with pytest.raises(TransportError) as caught:
+            await client.payments.create_offline(OFFLINE)
+        assert not caught.value.sent
+        await sandbox.resume_listening()
+        await client.payments.create_offline(OFFLINE)
+    assert sandbox.store.payments == 61
+
+
+async def test_a_deadline_ends_a_write(sandbox: Sandbox) -> None:
+    """A write that hangs until its deadline is unknown: no time is left to look."""
+    sandbox.order(Fault.HANG, times=1, methods=WRITES)
+    async with client_of(sandbox, deadline=0.05) as client:
+        with pytest.raises(OutcomeUnknownError):
+            await client.payments.delete(7)
+    assert sandbox.request_count == 1
+
+
+async def test_a_deadline_ends_a_read(sandbox: Sandbox) -> None:
+    """A read that hangs ends at its deadline, sooner than its timeout, and is not sent again."""
+    sandbox.order(Fault.HANG, share=1)
+    async with client_of(sandbox, deadline=0.05) as client:
+        with pytest.raises(RequestTimeoutError, match=r"no complete answer within 0\.0"):
+            await client.payments.get(7)
+    assert sandbox.request_count == 1
+
+
+@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *NOT_DONE, Fault.INVALID_UTF8])
+async def test_a_read_is_repeated(sandbox: Sandbox, client: PaymentsClient, fault: Fault) -> None:
+    """A read that failed in any way that may pass is sent again, four times at the most."""
+    sandbox.order(fault, times=4)
+    assert (await client.payments.get(7)).id == 7
+    assert sandbox.request_count == 5
+
+
+async def test_a_wrong_argument_is_no_write(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A write that cannot be right is refused before anything is sent."""
+    wrong: Any = "7"
+    with pytest.raises(ConfigurationError):
+        await client.payments.delete(wrong)
+    with pytest.raises(ConfigurationError):
+        await client.payments.perform_operation(7, 9)
+    assert sandbox.request_count == 0

@@ -1,0 +1,164 @@
+"""What a command says where it cannot begin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from b2b_payments.cli.__main__ import main
+from b2b_payments.cli.program import Program, program
+from tests.socket.cli.program import invoke, sentence
+
+_OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line", "13=20.00")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("export",), "Missing option '--output'"),
+        (("export", "--output", "payments.txt"), "'payments.txt' does not say its format: give --format"),
+        (("export", "--output", "payments"), "does not say its format"),
+        (("export", "--output", "payments.CSV"), "The format csv is not in this version yet"),
+        (
+            ("export", "--output", "p.jsonl", "--format", "duckdb"),
+            "The format duckdb is not in this version yet",
+        ),
+        (("export", "--output", "p.jsonl", "--format", "xml"), "'xml' is not one of 'jsonl', 'csv'"),
+        (("export", "--output", "p.jsonl", "--resume"), "--resume is not in this version yet"),
+        (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
+        (("export", "--output", "p.jsonl", "--output", "q.jsonl"), "--output is given 2 times; give it once"),
+        (("export", "--output", "p.jsonl", "--quota", "fast"), "write requests/seconds, such as 150/60"),
+        (("export", "--output", "p.jsonl", "--quota", "0/60"), "1 or more"),
+        (("export", "--output", "p.jsonl", "--page-size", "0"), "not in the range x>=1"),
+        (("export", "--output", "p.jsonl", "--channel", "one"), "'one' is not a valid integer"),
+        (("export", "--output", "p.jsonl", "--nonsense"), "'--nonsense'"),
+        (("list", "--status", "frozen"), "'frozen' is none of incomplete (0), awaiting-processing (1)"),
+        (("list", "--status", "5"), "'5' is none of incomplete (0)"),
+        (("list", "--search-by", "id"), "give --q too"),
+        (("get",), "Missing argument 'ID'"),
+        (("get", "0"), "not in the range x>=1"),
+        (("get", "1", "2"), "Got unexpected extra argument (2)"),
+        (("get", "1", "--base-url", "https://a", "--base-url", "https://b"), "--base-url is given 2 times"),
+        (("perform", "7", "fly"), "'fly' is none of apply-to-invoices (0)"),
+        (("set-status", "7", "incomplete"), "'incomplete' is none of awaiting-processing (1)"),
+        (("set-status", "7", "0"), "'0' is none of awaiting-processing (1)"),
+        (("delete", "7"), "There is no terminal to ask on: give --yes to delete payment 7."),
+        (("delete", "7", "--yes", "--yes"), "--yes is given 2 times"),
+        (
+            ("create-offline", "--currency", "USD"),
+            "Give --customer-id, --line, or the whole payment with --json.",
+        ),
+        (
+            ("create-offline", "--line", "13"),
+            "'13' is no invoice's id and amount: write both, as in 13=20.00.",
+        ),
+        (("create-offline", "--line", "13=much"), "amount 'much' is not a finite number"),
+        (("create-offline", "--detail", "memo"), "'memo' has no name: write name=text"),
+        ((*_OFFLINE, "--currency", "EUR"), "--currency is given 2 times"),
+        ((*_OFFLINE[:4], "dollars", *_OFFLINE[5:]), "currency 'dollars' is not a currency"),
+        ((*_OFFLINE, "--json", "-"), "--json gives the whole payment: leave the other options out."),
+        (("create-offline", "--json", "/nowhere/payment.json"), "No such file or directory"),
+        (("sandbox", "--port", "70000"), "not in the range 0<=x<=65535"),
+        (("fly",), "No such command 'fly'"),
+    ],
+)
+def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
+    """Nonsense is refused in one sentence that names it, with exit code 2, before anything is asked for."""
+    result = invoke(None, *args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert says in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("{", "Input data was truncated"),
+        ("[]", "Expected `object`, got `array`"),
+        ("{}", "customerId, currency, lineItems is missing"),
+        ('{"customerId": "1", "currency": "USD", "lineItems": null}', "lineItems is missing"),
+        (
+            '{"customerId": "1", "currency": "USD", "lineItems": [], "x": 1}',
+            "'x' is unknown; known are customerId",
+        ),
+        ('{"customerId": "1", "currency": "USD", "lineItems": 5}', "line_items is empty"),
+        ('{"customerId": "1", "currency": "USD", "lineItems": [5]}', 'such as {"invoiceId": 13'),
+        (
+            '{"customerId": "1", "currency": "USD", "lineItems": [{"invoiceId": 1, "amount": "1", "y": 1}]}',
+            "'y' is unknown; known are invoiceId, amount",
+        ),
+    ],
+)
+def test_wrong_json(body: str, says: str) -> None:
+    """A body that is no offline payment is refused in one sentence that says why."""
+    assert says in sentence(invoke(None, "create-offline", "--json", "-", stdin=body), 1)
+
+
+def test_no_credential() -> None:
+    """Where no credential is set, the sentence names the variables."""
+    text = sentence(invoke(None, "channels"), 1)
+    assert (
+        "set B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN alone)" in text
+    )
+
+
+def test_no_https() -> None:
+    """A credential is not sent in the open."""
+    result = invoke(None, "channels", "--base-url", "http://b2b.invalid/api", B2B_PAYMENTS_AUTH_TOKEN="token")
+    assert "is not https" in sentence(result, 1)
+
+
+@pytest.mark.parametrize("name", ["", "nowhere/payments.jsonl"])
+def test_unwritable_path(tmp_path: Path, name: str) -> None:
+    """A path that cannot be written to comes first: before the missing credential is noticed."""
+    result = invoke(None, "export", "--format", "jsonl", "--output", str(tmp_path / name))
+    assert "cannot be written" in sentence(result, 1)
+
+
+def test_help_lists_every_command() -> None:
+    """The program's help names all commands, the main one first."""
+    result = CliRunner().invoke(program, ["--help"])
+    assert result.exit_code == 0
+    listed = [line.split()[0] for line in result.stdout.partition("Commands:\n")[2].splitlines()]
+    assert listed[0] == "export"
+    assert sorted(listed) == sorted(
+        [
+            "export",
+            "list",
+            "get",
+            "operations",
+            "perform",
+            "set-status",
+            "transactions",
+            "delete",
+            "create-offline",
+            "update-offline",
+            "channels",
+            "sandbox",
+        ]
+    )
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """Without the extra, one sentence says how to install it."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == f"Error: {missing} is not installed: pip install 'b2b-payments[cli]'"
+
+
+def test_interrupted_before_the_start() -> None:
+    """Ctrl-C while a command is still being loaded ends in a sentence, too."""
+
+    @click.command()
+    def load() -> None:
+        raise KeyboardInterrupt
+
+    result = CliRunner().invoke(Program(commands={"load": load}), ["load"])
+    assert (result.exit_code, result.stderr) == (130, "Stopped by Ctrl-C.\n")

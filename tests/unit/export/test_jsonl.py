@@ -1,0 +1,73 @@
+"""JSON lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from b2b_payments.export import ExportError, JSONLSink
+from b2b_payments.protocol.json import decode
+
+_ROWS = [
+    {"id": 1, "customerName": "Zoë, “Ltd”\n\u2028", "fees": [{"amount": 0.1}], "externalId": None},
+    {"id": 2**70, "details": {}, "fees": [{"amount": Decimal("0.12345678901234567890")}]},
+]
+
+
+def test_one_object_a_line(tmp_path: Path) -> None:
+    """Each payment is one line of UTF-8, with every number's digits and every field as it came."""
+    path = tmp_path / "payments.jsonl"
+    sink = JSONLSink(path)
+    sink.open()
+    sink.write(_ROWS)
+    sink.commit(None)
+    sink.write([])
+    sink.close(complete=True)
+    lines = path.read_bytes().split(b"\n")
+    assert lines.pop() == b""
+    assert [decode(line) for line in lines] == _ROWS
+    assert b"0.12345678901234567890" in lines[1]
+    assert "Zoë".encode() in lines[0]
+
+
+def test_not_complete(tmp_path: Path) -> None:
+    """A sink closed before the end leaves nothing, and so does one that was never opened."""
+    sink = JSONLSink(tmp_path / "payments.jsonl")
+    sink.open()
+    sink.write(_ROWS)
+    sink.close(complete=False)
+    JSONLSink(tmp_path / "other.jsonl").close(complete=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_stream(*, complete: bool) -> None:
+    """A stream gets the lines as they come, and is left open."""
+    stream = io.BytesIO()
+    sink = JSONLSink(stream)
+    sink.open()
+    sink.write([{"id": 1}])
+    assert json.loads(stream.getvalue()) == {"id": 1}
+    sink.close(complete=complete)
+    assert not stream.closed
+
+
+def test_full_stream() -> None:
+    """A stream without room is an ExportError."""
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        sink = JSONLSink(full)
+        with pytest.raises(ExportError, match="The output could not be written: No space left on device"):
+            sink.write([{"id": 1}])
+
+
+def test_reader_gone() -> None:
+    """A reader who has seen enough is no error of the export: BrokenPipeError passes."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb", buffering=0) as pipe, pytest.raises(BrokenPipeError):
+        JSONLSink(pipe).write([{"id": 1}])

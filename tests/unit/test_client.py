@@ -1,0 +1,64 @@
+"""The client made from the environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from b2b_payments import ConfigurationError, LegacyAuth, PaymentsClient, StoreAuth
+
+NAMES = ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN", "BASE_URL")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Give an environment without any of the client's variables."""
+    for name in NAMES:
+        monkeypatch.delenv(f"B2B_PAYMENTS_{name}", raising=False)
+    return monkeypatch
+
+
+def client_from(environment: pytest.MonkeyPatch, **variables: str) -> PaymentsClient:
+    """Make a client from these variables."""
+    for name, value in variables.items():
+        environment.setenv(f"B2B_PAYMENTS_{name}", value)
+    return PaymentsClient.from_env()
+
+
+def test_the_current_credential_is_read(environment: pytest.MonkeyPatch) -> None:
+    """A store hash and an access token make a StoreAuth."""
+    client = client_from(environment, STORE_HASH="abc123", ACCESS_TOKEN="token-1")
+    assert client._auth == StoreAuth("abc123", "token-1")
+    assert repr(client).endswith("base_url='https://api-b2b.bigcommerce.com/api/v3/io')")
+
+
+def test_the_older_credential_is_read(environment: pytest.MonkeyPatch) -> None:
+    """An auth token makes a LegacyAuth, whatever the store hash."""
+    assert client_from(environment, AUTH_TOKEN="token-2")._auth == LegacyAuth("token-2")
+    assert client_from(environment, STORE_HASH="abc123")._auth == LegacyAuth("token-2")
+
+
+def test_the_base_url_is_read(environment: pytest.MonkeyPatch) -> None:
+    """The base URL comes from the environment, unless one is given."""
+    client = client_from(environment, AUTH_TOKEN="token-2", BASE_URL="https://one.example/io")
+    assert "https://one.example/io" in repr(client)
+    assert "two.example" in repr(PaymentsClient.from_env(base_url="https://two.example"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({}, "No credential: set B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN"),
+        ({"STORE_HASH": "abc123"}, "No credential: set B2B_PAYMENTS_ACCESS_TOKEN "),
+        ({"ACCESS_TOKEN": "planted-credential"}, "No credential: set B2B_PAYMENTS_STORE_HASH "),
+        ({"ACCESS_TOKEN": "planted-credential", "AUTH_TOKEN": "x"}, "not both"),
+        ({"AUTH_TOKEN": "planted-credential\n"}, "auth_token starts or ends with white space"),
+        ({"AUTH_TOKEN": "x", "BASE_URL": "planted-credential"}, "base_url is not a whole URL"),
+    ],
+)
+def test_what_is_missing_is_named(
+    environment: pytest.MonkeyPatch, variables: dict[str, str], says: str
+) -> None:
+    """What is missing or wrong in the environment is named, and not shown."""
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        client_from(environment, **variables)
+    assert "planted-credential" not in str(caught.value)
