@@ -100,7 +100,7 @@ class BadRequestError(APIError):
 
 
 class AuthenticationError(APIError):
-    """401: the credential is wrong, expired, or lacks the scope (a missing scope may also show as 403 or 404)."""
+    """401: the credential is wrong, expired, or lacks the scope (may also show as 403 or 404 [seen])."""
 
 
 class PermissionDeniedError(APIError):

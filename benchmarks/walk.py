@@ -1,7 +1,7 @@
-"""What the exact walk costs: requests beside the bare minimum, time beside the ideal, memory beside the length.
+"""What the exact walk costs: requests beside the minimum, time beside the ideal, memory beside the length.
 
-Run with ``uv run python -m benchmarks.walk``. The service is the sandbox, in a process of its own where time or
-memory is measured. Exit code 1 where a bar is missed.
+Run with ``uv run python -m benchmarks.walk``. The service is the sandbox, in a process of its own where time
+or memory is measured. Exit code 1 where a bar is missed.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def service(payments: int, rules: Rules) -> Iterator[tuple[str, StoreAuth]]:
         process.kill()
 
 
-async def seconds_for(base_url: str, auth: StoreAuth, *, concurrency: int, page_size: int) -> tuple[float, int]:
+async def seconds_for(
+    base_url: str, auth: StoreAuth, *, concurrency: int, page_size: int
+) -> tuple[float, int]:
     """Walk, and give the seconds and the pages it took."""
     async with PaymentsClient(auth, base_url=base_url, quota=None) as client:
         walk = client.payments.list(page_size=page_size, concurrency=concurrency)
@@ -91,7 +93,7 @@ async def seconds_for(base_url: str, auth: StoreAuth, *, concurrency: int, page_
 
 
 async def peak_of(base_url: str, auth: StoreAuth) -> int:
-    """Walk, and give the peak of Python's allocations in bytes, after a first walk has warmed everything up."""
+    """Walk, and give the peak of Python's allocations in bytes; a first page has warmed everything up."""
     async with PaymentsClient(auth, base_url=base_url, quota=None) as client:
         async for _ in client.payments.list(page_size=PAGE):
             break
@@ -134,7 +136,8 @@ def time_row() -> Row:
             seconds, requests = in_process(_timed, base_url, auth, concurrency, page_size)
             ratios.append(seconds / (rounds * latency))
     ratio = sorted(ratios[1:])[len(ratios[1:]) // 2]  # the first one has the sandbox render its rows
-    figure = f"{requests} pages in {ratio * rounds * latency:.3f} s: {ratio:.3f} × the ideal {rounds * latency:.1f} s"
+    ideal = rounds * latency
+    figure = f"{requests} pages in {ratio * ideal:.3f} s: {ratio:.3f} × the ideal {ideal:.1f} s"
     return Row(f"100 ms a page, {concurrency} in flight (median of 5)", figure, "≤ 1.25 ×", ratio <= 1.25)
 
 

@@ -23,6 +23,7 @@ texts = st.text(max_size=12)
 optional_texts = st.none() | texts
 moments = st.integers(min_value=-(10**9), max_value=10**11)
 floats = st.floats(allow_nan=False, allow_infinity=False)
+fee_floats = st.floats(min_value=-1e12, max_value=1e12).map(lambda amount: round(amount, 6))
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | numbers | floats | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -52,7 +53,7 @@ line_items = _objects(
         "amount": money | st.none(),
     },
 )
-fees = _objects({}, {"type": texts, "description": optional_texts, "amount": numbers | floats | amounts})
+fees = _objects({}, {"type": texts, "description": optional_texts, "amount": numbers | fee_floats | amounts})
 transactions = _objects(
     {"type": texts},
     {

@@ -66,10 +66,9 @@ def export(
     _check(output, format_, resume=resume)
     if sandbox and connection.base_url is not None:
         raise click.UsageError("--sandbox is a service of its own: leave --base-url out.")
-    report: WalkReport | None = None
+    done: list[WalkReport] = []
 
     async def work() -> None:
-        nonlocal report
         from b2b_payments.cli.progress import Progress
         from b2b_payments.export import JSONLSink, export
 
@@ -79,17 +78,17 @@ def export(
             progress = stack.enter_context(Progress(connection.quota))
             client = await _client(stack, connection, progress.listen, sandbox=sandbox)
             source = await _source(client, walk)
-            report = await export(source, sink, on_progress=progress.advance)
+            done.append(await export(source, sink, on_progress=progress.advance))
 
     try:
         run(work)
     except StoppedError as stopped:
-        if report is None:
+        if not done:
             stopped.left = f": {_left_behind(output)}"
             raise
-    if report is not None:
-        click.echo(f"{_name(output)}: {report} ({report.ending}).", err=True)
-        click.get_current_context().exit(0 if report.complete else 1)
+    (report,) = done
+    click.echo(f"{_name(output)}: {report} ({report.ending}).", err=True)
+    click.get_current_context().exit(0 if report.complete else 1)
 
 
 def _check(output: str, format_: str | None, *, resume: bool) -> None:

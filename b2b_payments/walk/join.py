@@ -256,4 +256,4 @@ class Join:
         if floor is not None:
             self._floor = floor
             self._seen = {payment_id: key for payment_id, key in self._seen.items() if key >= floor}
-        self._most_seen = max(_KEPT_IDS, 2 * len(self._seen))
+        self._most_seen = len(self._seen) + _KEPT_IDS

@@ -41,6 +41,11 @@ class Order:
         return cls(_TIMES.get(sort_by), order_by is OrderBy.DESC)
 
     @property
+    def wire_name(self) -> str:
+        """The time's name in the service's words."""
+        return "updatedAt" if self.field == "updated_at" else "createdAt"
+
+    @property
     def exact(self) -> bool:
         """Whether a walk in this order can miss nothing: only `createdAt` never moves."""
         return self.field == "created_at"
@@ -94,14 +99,13 @@ def keyed(listing: Listing, order: Order, *, limit: int, wide: bool) -> KeyedPag
         )
     # One look at the types is enough for nearly every page; ids may arrive as strings [seen].
     if not set(map(type, ids)) | set(map(type, keys)) <= {int}:
-        name = "createdAt" if field == "created_at" else "updatedAt"
         ids = [_whole(value, f"$.data[{index}].id") for index, value in enumerate(ids)]
-        keys = [_number(value, f"$.data[{index}].{name}") for index, value in enumerate(keys)]
+        keys = [_number(value, f"$.data[{index}].{order.wire_name}") for index, value in enumerate(keys)]
     if order.field and order.descending:
         keys = [-key for key in keys]
     if list(keys) != sorted(keys):
         raise PaginationError(
-            f"The service did not sort by {order.field}: a walk over its pages cannot be exact. "
+            f"The service did not sort by {order.wire_name}: a walk over its pages cannot be exact. "
             "Without a sort that holds, ask for the payments one by one."
         )
     return KeyedPage(listing.offset, listing, ids, keys, listing.total_count, limit, wide)

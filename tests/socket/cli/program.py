@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -19,6 +20,7 @@ VARIABLES = (
     "B2B_PAYMENTS_ACCESS_TOKEN",
     "B2B_PAYMENTS_AUTH_TOKEN",
 )
+_NONE: Mapping[str, str | None] = {}
 
 
 def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
@@ -30,9 +32,11 @@ def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
     return variables
 
 
-def invoke(sandbox: Sandbox | None, *args: str, stdin: str = "", **variables: str | None) -> Result:
-    """Run a command in this process, whose standard streams are pipes then."""
-    return CliRunner().invoke(program, args, input=stdin, env=environment(sandbox) | variables)
+def invoke(
+    sandbox: Sandbox | None, *args: str, stdin: str = "", variables: Mapping[str, str | None] = _NONE
+) -> Result:
+    """Run a command in this process, whose standard streams are pipes then; `variables` count the most."""
+    return CliRunner().invoke(program, args, input=stdin, env={**environment(sandbox), **variables})
 
 
 def sentence(result: Result, code: int) -> str:

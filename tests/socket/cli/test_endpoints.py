@@ -204,8 +204,8 @@ def test_outcome_unknown(service: Sandbox) -> None:
 
 
 def test_wrong_token(service: Sandbox) -> None:
-    """A credential that the service does not take is a sentence that says what to check, and not what it is."""
-    result = invoke(service, "get", "1", B2B_PAYMENTS_ACCESS_TOKEN="marked-token")
+    """A credential that the service does not take is a sentence that says what to check, not what it is."""
+    result = invoke(service, "get", "1", variables={"B2B_PAYMENTS_ACCESS_TOKEN": "marked-token"})
     text = sentence(result, 1)
     assert "check B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN" in text
     assert "marked-token" not in result.output
@@ -213,14 +213,22 @@ def test_wrong_token(service: Sandbox) -> None:
 
 def test_older_credential(service: Sandbox) -> None:
     """The older credential does alone."""
-    variables = dict.fromkeys(("B2B_PAYMENTS_STORE_HASH", "B2B_PAYMENTS_ACCESS_TOKEN"))
-    token = str(service.legacy_auth.auth_token)
-    assert invoke(service, "get", "1", **variables, B2B_PAYMENTS_AUTH_TOKEN=token).exit_code == 0
+    variables = {
+        "B2B_PAYMENTS_STORE_HASH": None,
+        "B2B_PAYMENTS_ACCESS_TOKEN": None,
+        "B2B_PAYMENTS_AUTH_TOKEN": str(service.legacy_auth.auth_token),
+    }
+    assert invoke(service, "get", "1", variables=variables).exit_code == 0
 
 
 def test_base_url(service: Sandbox) -> None:
     """--base-url is what counts where the environment says otherwise."""
     result = invoke(
-        service, "get", "1", "--base-url", service.base_url, B2B_PAYMENTS_BASE_URL="https://b2b.invalid"
+        service,
+        "get",
+        "1",
+        "--base-url",
+        service.base_url,
+        variables={"B2B_PAYMENTS_BASE_URL": "https://b2b.invalid"},
     )
     assert result.exit_code == 0

@@ -20,6 +20,10 @@ def _lines(path: Path) -> list[object]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
+def _names(folder: Path) -> list[str]:
+    return sorted(found.name for found in folder.iterdir())
+
+
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     """Give a sandbox for commands that run in a process of their own."""
@@ -35,7 +39,7 @@ async def test_readme_command(tmp_path: Path) -> None:
     assert err.startswith(f"{path}: complete: 10,000 payments in 41 pages, 41 requests, ")
     assert len(err.splitlines()) == 1
     assert _lines(path) == list(Sandbox(payments=10_000).store.all_wire())
-    assert [found.name for found in tmp_path.iterdir()] == ["payments.jsonl"]
+    assert _names(tmp_path) == ["payments.jsonl"]
 
 
 def test_every_payment(service: Sandbox, tmp_path: Path) -> None:
@@ -48,7 +52,7 @@ def test_every_payment(service: Sandbox, tmp_path: Path) -> None:
 
 
 def test_channels(service: Sandbox, tmp_path: Path) -> None:
-    """Channels are exported one after the other, each with one channel a request, the same file every time."""
+    """Channels come one after the other, one channel a request, and the same file every time."""
     rows = [row for row in service.store.all_wire() if row["channelId"] in {"1", "3"}]
     files = []
     for name in ("first.ndjson", "second.ndjson"):
@@ -116,7 +120,9 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
     """A wrong token is one sentence, leaves nothing, and what was there stays."""
     path = tmp_path / "payments.jsonl"
     path.write_text("last night's")
-    result = invoke(service, "export", "--output", str(path), B2B_PAYMENTS_ACCESS_TOKEN="marked")
+    result = invoke(
+        service, "export", "--output", str(path), variables={"B2B_PAYMENTS_ACCESS_TOKEN": "marked"}
+    )
     assert "does not take the credential" in sentence(result, 1)
     assert [found.read_text() for found in tmp_path.iterdir()] == ["last night's"]
 
@@ -145,7 +151,7 @@ def test_sandbox_leaves_the_environment_alone(service: Sandbox, tmp_path: Path) 
 async def test_stopped(
     sandbox: Sandbox, tmp_path: Path, number: signal.Signals, name: str, code: int
 ) -> None:
-    """Stopped half-way, an export says so, leaves what was there and nothing half-named, with a shell's code."""
+    """Stopped half-way, an export says so, and leaves what was there and nothing half-named."""
     path = tmp_path / "payments.jsonl"
     path.write_text("last night's")
     asked = asyncio.Event()
@@ -153,14 +159,27 @@ async def test_stopped(
     sandbox.answer_with(lambda _: asked.set())
     process = await start(sandbox, "export", "--output", str(path))
     await asked.wait()
-    assert len(list(tmp_path.iterdir())) == 2
+    partial, _ = _names(tmp_path)
+    assert partial.startswith(".payments.jsonl.")
     process.send_signal(number)
     assert await finished(process) == (
         code,
         "",
         f"Stopped by {name}: {path} was not written, and nothing half-written is left.\n",
     )
-    assert [found.read_text() for found in tmp_path.iterdir()] == ["last night's"]
+    assert _names(tmp_path) == ["payments.jsonl"]
+    assert path.read_text() == "last night's"
+
+
+def test_stopped_before_the_first_page(service: Sandbox, tmp_path: Path) -> None:
+    """Ctrl-C while the channels are being asked for ends in the same way."""
+    path = tmp_path / "payments.jsonl"
+    service.order(Fault.HANG_BEFORE, share=1)
+    service.answer_with(lambda _: os.kill(os.getpid(), signal.SIGINT))
+    result = invoke(service, "export", "--output", str(path), "--channel", "1")
+    assert result.exit_code == 130
+    assert result.stderr == f"Stopped by Ctrl-C: {path} was not written, and nothing half-written is left.\n"
+    assert _names(tmp_path) == []
 
 
 async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
@@ -187,16 +206,18 @@ async def test_reader_who_has_seen_enough(sandbox: Sandbox, args: tuple[str, ...
 @pytest.mark.parametrize("args", [("export", "--output", "-"), ("list",)])
 async def test_no_room_for_the_output(sandbox: Sandbox, args: tuple[str, ...]) -> None:
     """Output that finds no room is one sentence."""
-    with Path("/dev/full").open("wb") as full:
-        code, _, err = await finished(await start(sandbox, *args, stdout=full))
+    full = os.open("/dev/full", os.O_WRONLY)
+    code, _, err = await finished(await start(sandbox, *args, stdout=full))
+    os.close(full)
     assert code == 1
     assert err.splitlines()[0].endswith("could not be written: No space left on device.")
     assert "Traceback" not in err
 
 
 async def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    """On a terminal there are payments, pages, rate, time left and the wait for the quota; then the report."""
+    """A terminal shows payments, pages, rate, time left, a retry and the wait for the quota; then the report."""
     async with Sandbox(payments=300, rules=Rules(requests=4, per=2.0)) as sandbox:
+        sandbox.order(Fault.ERROR_503, times=1)
         main_end, other_end = os.openpty()
         process = await start(
             sandbox,
@@ -207,7 +228,15 @@ async def test_progress_on_a_terminal(tmp_path: Path) -> None:
         os.close(other_end)
         screen = await asyncio.to_thread(_read_terminal, main_end)
         assert await process.wait() == 0
-    for words in (" of 300 payments", " pages", "/s", "0:00:0", " left", " s for the store's quota"):
+    for words in (
+        " of 300 payments",
+        " pages",
+        "/s",
+        "0:00:0",
+        " left",
+        " s for the store's quota",
+        "attempt 1 failed",
+    ):
         assert words in screen
     assert "p.jsonl: complete: 300 payments" in screen.splitlines()[-1]
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from b2b_payments import PaymentsClient, StoreAuth
+from b2b_payments.cli.sandbox import _refusal
 from tests.socket.cli.program import finished, invoke, sentence, start
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_serves_until_stopped(number: signal.Signals) -> None:
-    """It prints the variables that lead to it, serves the store that was asked for, and ends well on a signal."""
+    """It prints the variables that lead to it, serves the store asked for, and ends well on a signal."""
     process = await start(None, "sandbox", "--payments", "30", "--channels", "2", "--seed", "5")
     lines = [(await _line(process)) for _ in range(4)]
     assert lines[0].startswith("# 30 payments at http://127.0.0.1:")
@@ -43,3 +44,11 @@ def test_port_in_use() -> None:
         port = str(taken.getsockname()[1])
         text = sentence(invoke(None, "sandbox", "--port", port, "--payments", "1"), 1)
     assert text == f"Error: Port {port} is in use; give another one, or --port 0 for any free one."
+
+
+def test_port_not_allowed() -> None:
+    """A port that may not be listened on is one sentence with the reason."""
+    text = _refusal(80, PermissionError(13, "Permission denied"))
+    assert (
+        text == "Port 80 cannot be used: Permission denied; give another one, or --port 0 for any free one."
+    )

@@ -18,6 +18,10 @@ from b2b_payments.export.export import _Worker
 from b2b_payments.sandbox import Sandbox
 
 
+def _names(folder: Path) -> list[str]:
+    return [found.name for found in folder.iterdir()]
+
+
 class _Diary:
     """A sink that writes down what it is asked to do, and fails where it is told to."""
 
@@ -92,7 +96,7 @@ async def test_every_payment(tmp_path: Path) -> None:
 
 
 async def test_order_of_steps() -> None:
-    """A sink is opened, given each page with a checkpoint of its own, and closed: never in the loop's thread."""
+    """A sink is opened, given each page and its checkpoint, and closed, never in the loop's thread."""
     sink = _Diary()
     async with (
         Sandbox(payments=40) as sandbox,
@@ -151,7 +155,7 @@ async def test_failing_walk(tmp_path: Path) -> None:
         async with PaymentsClient(wrong, base_url=sandbox.base_url) as client:
             with pytest.raises(AuthenticationError):
                 await export(client.payments.list(), JSONLSink(tmp_path / "payments.jsonl"))
-    assert list(tmp_path.iterdir()) == []
+    assert _names(tmp_path) == []
 
 
 async def test_cancelled_scope(tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ async def test_cancelled_scope(tmp_path: Path) -> None:
                 on_progress=lambda _: scope.cancel(),
             )
     assert scope.cancelled_caught
-    assert list(tmp_path.iterdir()) == []
+    assert _names(tmp_path) == []
 
 
 async def test_cancelled_task_waits_for_the_write() -> None:

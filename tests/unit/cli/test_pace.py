@@ -80,7 +80,7 @@ def test_by_quota() -> None:
 
 
 def test_waiting() -> None:
-    """A wait for the quota counts down, two at once count once, and none of it slows the rest of the forecast."""
+    """A wait for the quota counts down, two at once count once, and the forecast leaves it out."""
     clock = _Clock()
     pace = Pace(Quota(1000, 60), clock)
     clock.now += 1

@@ -109,7 +109,13 @@ def test_no_credential() -> None:
 
 def test_no_https() -> None:
     """A credential is not sent in the open."""
-    result = invoke(None, "channels", "--base-url", "http://b2b.invalid/api", B2B_PAYMENTS_AUTH_TOKEN="token")
+    result = invoke(
+        None,
+        "channels",
+        "--base-url",
+        "http://b2b.invalid/api",
+        variables={"B2B_PAYMENTS_AUTH_TOKEN": "token"},
+    )
     assert "is not https" in sentence(result, 1)
 
 

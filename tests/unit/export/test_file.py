@@ -52,7 +52,7 @@ def shared() -> Iterator[Path]:
 
 
 def test_appears_whole(tmp_path: Path) -> None:
-    """Until it is published the folder shows a hidden file only, and then the file with all that was written."""
+    """Until it is published there is a hidden file only, and then the file with all that was written."""
     file = NewFile(tmp_path / "payments.jsonl")
     assert list(tmp_path.iterdir()) == []
     file.open()

@@ -1,0 +1,166 @@
+"""One call: its turn under the quota, its retries and its deadline, on virtual time over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from b2b_payments import PaymentsClient, Quota, RateLimitError, RequestTimeoutError, RetryPolicy, ServerError
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.clients import NEVER, client_of
+from tests.virtual_time import run
+
+Body = Callable[[Sandbox, PaymentsClient], Awaitable[object]]
+
+
+def played(body: Body, rules: Rules | None = None, **settings: Any) -> tuple[float, Sandbox]:
+    """Run a body against a sandbox of 60 payments; gives the virtual seconds it took, and the sandbox."""
+
+    async def main() -> tuple[float, Sandbox]:
+        async with (
+            Sandbox(60, rules=rules or Rules(quota=False)) as sandbox,
+            client_of(sandbox, **settings) as client,
+        ):
+            begun = anyio.current_time()
+            await body(sandbox, client)
+            return anyio.current_time() - begun, sandbox
+
+    return run(main())
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
+    """A call whose turn cannot come in time ends at once, certainly not sent, and says why."""
+
+    async def body(_: Sandbox, client: PaymentsClient) -> None:
+        await client.payments.get(1)
+        with pytest.raises(
+            RequestTimeoutError, match=r"would pass while waiting .* longer deadline"
+        ) as caught:
+            await client.payments.get(1)
+        assert not caught.value.sent
+
+    took, sandbox = played(body, quota=Quota(1, 60), deadline=5.0)
+    assert took < 1
+    assert sandbox.request_count == 1
+
+
+def test_a_refusal_beyond_the_deadline_is_not_waited_for() -> None:
+    """A 429 that asks to wait longer than the deadline allows is raised at once."""
+
+    async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
+        sandbox.order(Fault.RATE_LIMITED, times=1)
+        with pytest.raises(RateLimitError) as caught:
+            await client.payments.get(1)
+        assert caught.value.retry_after == 30.0
+
+    took, sandbox = played(body, Rules(quota=False, refusal_wait=30.0), deadline=5.0)
+    assert took < 1
+    assert sandbox.request_count == 1
+
+
+@pytest.mark.parametrize("quota", [None, Quota()])
+@pytest.mark.parametrize(
+    "headers", ["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]
+)
+def test_a_refusal_is_waited_for_as_it_asks(quota: Quota | None, headers: Any) -> None:
+    """Whichever header says how long, that long is waited, and little longer."""
+
+    async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
+        sandbox.order(Fault.RATE_LIMITED, times=1)
+        await client.payments.get(1)
+
+    rules = Rules(quota=False, refusal_wait=30.0, refusal_headers=headers)
+    took, sandbox = played(body, rules, quota=quota)
+    # A date has whole seconds, and the sandbox rounds up.
+    assert 29 <= took < 33
+    assert sandbox.request_count == 2
+
+
+@pytest.mark.parametrize("quota", [None, Quota()])
+def test_a_refusal_that_says_nothing_waits_longer_each_time(quota: Quota | None) -> None:
+    """Without any header, the waits grow, so that the last attempt comes when any window has passed."""
+
+    async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
+        sandbox.order(Fault.RATE_LIMITED, times=4)
+        await client.payments.get(1)
+
+    rules = Rules(quota=False, refusal_headers=())
+    took, sandbox = played(body, rules, quota=quota, retry=RetryPolicy())
+    # Two windows at the most: the gate makes sure where its own first requests may still count.
+    assert 50 < took < 130
+    assert sandbox.request_count == 5
+
+
+def test_a_walk_ends_at_its_deadline() -> None:
+    """A walk's deadline counts from its start, the caller's own time included."""
+
+    async def body(_: Sandbox, client: PaymentsClient) -> None:
+        walk = client.payments.list(page_size=5, concurrency=1)
+
+        async def slowly() -> None:
+            async for _ in walk:
+                await anyio.sleep(1)
+
+        with pytest.raises(RequestTimeoutError, match="deadline"):
+            await slowly()
+        assert 5 <= walk.report.rows < 60
+        assert not walk.report.complete
+
+    took, _ = played(body, deadline=10.0)
+    assert 10 <= took < 40
+
+
+def test_attempts_are_counted_and_spread() -> None:
+    """A failing read is tried five times, and the last error is raised."""
+
+    async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
+        sandbox.order(Fault.ERROR_503, share=1)
+        with pytest.raises(ServerError, match="Temporarily unavailable"):
+            await client.payments.get(1)
+
+    took, sandbox = played(body, retry=RetryPolicy(base_delay=2.0))
+    # Between half and all of 2 + 4 + 8 + 16 seconds.
+    assert 15 <= took < 31
+    assert sandbox.request_count == 5
+
+
+def test_a_waiting_call_can_be_cancelled() -> None:
+    """A call that is cancelled while it waits for its turn sends nothing, and leaves the gate as it was."""
+
+    async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
+        await client.payments.get(1)
+        waiting = asyncio.create_task(client.payments.get(2))
+        await anyio.wait_all_tasks_blocked()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert sandbox.request_count == 1
+        assert (await client.payments.get(3)).id == 3
+
+    took, sandbox = played(body, quota=Quota(1, 20, margin=0))
+    assert 19 < took < 22
+    assert sandbox.request_count == 2
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_one_channels_error_ends_the_stream(ordered: bool) -> None:
+    """An error in one channel comes out of the stream as it is, and the client goes on working."""
+
+    async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
+        stream = client.payments.stream(channel_ids=[1, 2, 3], ordered=ordered)
+        sandbox.order(Fault.ERROR_500, times=1)
+        with pytest.raises(ServerError):
+            await stream.collect()
+        failed = stream.report
+        assert not failed.complete
+        assert len(await stream.collect()) == 60
+        ended = stream.report
+        assert ended.complete
+        assert ended.rows == sum(report.rows for report in stream.reports.values()) == 60
+        assert set(stream.reports) == {1, 2, 3}
+
+    played(body, retry=NEVER)

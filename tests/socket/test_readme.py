@@ -1,0 +1,41 @@
+"""What the README says runs, word for word but for the address of the store."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2b_payments.sandbox import Sandbox
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_two_commands_stand_in_blocks_of_their_own() -> None:
+    """Under "Run it" and "Test it" stands one command each."""
+    run = re.search(r"## Run it\n.*?```sh\n(.*?)\n```", README, flags=re.DOTALL)
+    test = re.search(r"## Test it\n.*?```sh\n(.*?)\n```", README, flags=re.DOTALL)
+    assert run is not None
+    assert test is not None
+    assert (
+        run[1] == "pip install uv && uv run --extra cli b2b-payments export --sandbox --output payments.jsonl"
+    )
+    assert test[1] == "pip install uv && uv run pytest"
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+async def test_an_example_runs(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each example runs, against a sandbox where it wants a store."""
+    async with Sandbox(payments=300, channels=(1, 2, 3), seed=7) as sandbox:
+        here = f'StoreAuth(store_hash="{sandbox.headers["X-Store-Hash"]}", '
+        here += f'access_token="{sandbox.headers["X-Auth-Token"]}"), base_url="{sandbox.base_url}"'
+        adapted = code.replace('StoreAuth(store_hash="abc123", access_token="token")', here)
+        names: dict[str, Any] = {}
+        exec(compile(adapted.replace("asyncio.run(main())", ""), "README.md", "exec"), names)  # noqa: S102
+        for name in ("main", "try_it"):
+            if name in names:
+                await names[name]()
+                assert capsys.readouterr().out
