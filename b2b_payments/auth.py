@@ -83,6 +83,11 @@ class StoreAuth:
         return self.store_hash
 
     @property
+    def name(self) -> str:
+        """The store's name for people and files: nothing secret."""
+        return self.store_hash
+
+    @property
     def token(self) -> str | TokenProvider:
         """The token, or what gives it."""
         return self.access_token
@@ -105,6 +110,11 @@ class LegacyAuth:
     def store(self) -> Hashable:
         """What tells this store's quota from another's: no hash is known, so the token itself does."""
         return self.auth_token
+
+    @property
+    def name(self) -> str:
+        """The store's name for people and files: the token alone does not tell it."""
+        return ""
 
     @property
     def token(self) -> str | TokenProvider:

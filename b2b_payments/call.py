@@ -10,6 +10,7 @@ from typing import Generic, NoReturn, TypeVar
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from b2b_payments.credential import Credential
 from b2b_payments.errors import (
@@ -192,6 +193,12 @@ class Caller:
         until: float | None,
     ) -> T:
         begun = anyio.current_time()
+        try:
+            # Its turn may have come to a call that was given up at the same moment: nothing is sent then.
+            await checkpoint_if_cancelled()
+        except BaseException:
+            self._account(turn, None, None, attempt)
+            raise
         timeout = self._seconds(until)
         if timeout <= 0:
             self._account(turn, None, None, attempt)

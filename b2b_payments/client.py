@@ -6,13 +6,13 @@ import inspect
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
-from b2b_payments.auth import LegacyAuth, StoreAuth
+from b2b_payments.auth import LegacyAuth, Secret, StoreAuth
 from b2b_payments.call import Caller
 from b2b_payments.credential import Credential
 from b2b_payments.errors import ConfigurationError
@@ -64,8 +64,12 @@ class PaymentsClient:
         allow_http: bool = False,
     ) -> None:
         self._open = False
+        # Hidden in a traceback's local variables, as a credential in the wrong place has to be.
+        base_url = Secret(base_url)
         if not isinstance(auth, StoreAuth | LegacyAuth):
-            raise ConfigurationError(f"auth must be a StoreAuth or a LegacyAuth, not {type(auth).__name__}.")
+            kind = type(auth).__name__
+            del auth
+            raise ConfigurationError(f"auth must be a StoreAuth or a LegacyAuth, not {kind}.")
         _check("quota", quota, Quota | None, "a Quota, or None to turn it off")
         _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
         _check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
@@ -86,7 +90,9 @@ class PaymentsClient:
             events=Events(on_event),
             window=60.0 if quota is None else quota.per,
         )
-        walker = Walker(self._caller, Learned(), self._tasks)
+        walker = Walker(
+            self._caller, Learned(), self._tasks, f"{self._transport.base_url} {auth.name}".strip()
+        )
         self.payments = Payments(walker, Writes(self._caller))
         self.channels = Channels(self._caller)
 
@@ -97,9 +103,9 @@ class PaymentsClient:
         Reads B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or B2B_PAYMENTS_AUTH_TOKEN, and
         B2B_PAYMENTS_BASE_URL. Raises ConfigurationError that names what is missing.
         """
-        if base_url := os.environ.get("B2B_PAYMENTS_BASE_URL"):
+        if base_url := _from_env("BASE_URL"):
             settings.setdefault("base_url", base_url)
-        return cls(auth_from_env(os.environ), **settings)
+        return cls(auth_from_env(), **settings)
 
     async def __aenter__(self) -> Self:
         if self._open:
@@ -140,23 +146,25 @@ class PaymentsClient:
         return f"PaymentsClient({self._auth!r}, base_url={self._transport.base_url!r})"
 
 
-def auth_from_env(environ: Mapping[str, str]) -> StoreAuth | LegacyAuth:
+def auth_from_env() -> StoreAuth | LegacyAuth:
     """Read the credential from environment variables. Raises ConfigurationError that says which to set."""
-    store_hash = environ.get("B2B_PAYMENTS_STORE_HASH")
-    access_token = environ.get("B2B_PAYMENTS_ACCESS_TOKEN")
-    auth_token = environ.get("B2B_PAYMENTS_AUTH_TOKEN")
+    store_hash, access_token, auth_token = map(_from_env, ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN"))
     if access_token and auth_token:
         raise ConfigurationError("Set B2B_PAYMENTS_ACCESS_TOKEN or B2B_PAYMENTS_AUTH_TOKEN, not both.")
     if auth_token:
         return LegacyAuth(auth_token)
     if store_hash and access_token:
-        return StoreAuth(store_hash, access_token)
+        return StoreAuth(str(store_hash), access_token)
     missing = "B2B_PAYMENTS_ACCESS_TOKEN" if store_hash else "B2B_PAYMENTS_STORE_HASH"
     if not store_hash and not access_token:
         missing = "B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN"
     raise ConfigurationError(
         f"No credential: set {missing} (or B2B_PAYMENTS_AUTH_TOKEN alone) in the environment."
     )
+
+
+def _from_env(name: str) -> Secret:
+    return Secret(os.environ.get(f"B2B_PAYMENTS_{name}", ""))
 
 
 def _check(name: str, value: object, kind: Any, expected: str) -> None:

@@ -50,8 +50,9 @@ class Credential:
         async with self._asking:
             # Another call may have renewed it while this one was under way.
             if self.headers() == refused and anyio.current_time() - self._renewed_at >= _SECONDS_BETWEEN:
-                self._renewed_at = anyio.current_time()
                 await self._ask(self._provider, timeout)
+                # Only now: a renewal that was cancelled leaves the next call free to ask.
+                self._renewed_at = anyio.current_time()
         self._raise_problem()
         return self.headers() != refused
 

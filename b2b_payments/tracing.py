@@ -45,8 +45,7 @@ class OpenTelemetry:
     - An attempt's span is a client's, ``GET /ip/payments/{id}``, with `http.request.method`, `url.template`,
       `http.response.status_code`, `b2b_payments.attempt` (from 1), and `http.request.resend_count` from the
       second on.
-    - `error.type` is the name of the error that ended either; a cancelled one
-      has no error's status.
+    - `error.type` is the name of the error that ended either; a cancelled one has no error's status.
     - `b2b_payments.quota.wait` is a histogram of the seconds of each wait for the store's quota.
 
     One listener may serve several clients. The providers are the global ones unless others are given.

@@ -231,22 +231,28 @@ def _os_reason(error: Exception) -> str:
 
 
 def _checked_base_url(text: str, *, allow_http: bool) -> str:
+    # Judged elsewhere: a traceback's local variables would show a credential given in the wrong place.
+    if (problem := _problem_of(text, allow_http=allow_http)) is not None:
+        raise ConfigurationError(problem)
+    return str(URL(text)).rstrip("/")
+
+
+def _problem_of(base_url: str, *, allow_http: bool) -> str | None:
+    """Say why a URL cannot be the base URL, None where it can."""
     try:
-        url = URL(text)
+        url = URL(base_url)
         port_is_valid = url.port is not None
     except (ValueError, TypeError):
-        raise ConfigurationError(_NO_URL) from None
+        return _NO_URL
     if url.user is not None or url.password is not None:
-        raise ConfigurationError(
-            "base_url holds a user name or password; leave them out and give the credential as auth."
-        )
+        return "base_url holds a user name or password; leave them out and give the credential as auth."
     if url.scheme not in {"http", "https"} or not url.host or not port_is_valid:
-        raise ConfigurationError(_NO_URL)
+        return _NO_URL
     if url.query_string or url.fragment:
-        raise ConfigurationError("base_url must end with its path; leave out the query and the fragment.")
+        return "base_url must end with its path; leave out the query and the fragment."
     if url.scheme == "http" and url.host not in _LOOPBACK and not allow_http:
-        raise ConfigurationError(
+        return (
             f"base_url is not https: the credential would go to {url.host} for all on the way to read. "
             "Use https, or pass allow_http=True where the network is safe."
         )
-    return str(url).rstrip("/")
+    return None

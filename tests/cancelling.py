@@ -37,10 +37,12 @@ class Way(Enum):
 class Trial(Generic[T]):
     """What became of a piece of work: its `result`, or None where it was cancelled.
 
-    `reached` says whether the step to cancel at was reached, `tasks` are all that the work ran in.
+    `reached` says whether the work had as many steps, `in_time` whether it was cancelled before its end (what
+    a task of it awaits may come later), `tasks` are all that it ran in.
     """
 
     reached: bool
+    in_time: bool
     cancelled: bool
     result: T | None
     tasks: frozenset[asyncio.Task[Any]]
@@ -52,26 +54,35 @@ class _Steps:
     def __init__(self, step: int, moment: Moment) -> None:
         self._left = step
         self._moment = moment
-        self.cancel: Callable[[], object] = lambda: None
+        self._cancel: Callable[[], object] = lambda: None
+        self._work: asyncio.Task[Any] | None = None
         self.reached = False
+        self.in_time = False
         self.tasks: set[asyncio.Task[Any]] = set()
+
+    def begin(self, work: asyncio.Task[Any], cancel: Callable[[], object]) -> None:
+        """Take in whose work it is, and how to cancel it."""
+        self._work, self._cancel = work, cancel
 
     def suspended(self, awaited: asyncio.Future[Any] | None) -> None:
         """Count a step, which ended by awaiting this (None: the loop's next turn)."""
+        if self._work is None or self._work.done():
+            return
         self._left -= 1
         if self._left != 0:
             return
         self.reached = True
         if self._moment is Moment.WAITS:
-            self.cancel()
+            self._now()
         elif awaited is None:
-            asyncio.get_running_loop().call_soon(self._woken)
+            asyncio.get_running_loop().call_soon(self._now)
         else:
             # Called back ahead of the task itself, which begins to wait only after this.
-            awaited.add_done_callback(self._woken)
+            awaited.add_done_callback(self._now)
 
-    def _woken(self, *_: object) -> None:
-        self.cancel()
+    def _now(self, *_: object) -> None:
+        self.in_time = self._work is not None and not self._work.done()
+        self._cancel()
 
 
 _counted: ContextVar[_Steps] = ContextVar("counted")
@@ -130,16 +141,14 @@ async def cancel_at(
     context = copy_context()
     context.run(_counted.set, steps)
 
-    async def until_deadline() -> T:
+    async def timed() -> T:
         with anyio.fail_after(math.inf) as scope:
-            steps.cancel = lambda: setattr(scope, "deadline", -math.inf)
+            steps.begin(task, lambda: setattr(scope, "deadline", -math.inf))
             return await work()
 
-    task = loop.create_task(work() if way is Way.TASK else until_deadline(), context=context)
-    if way is Way.TASK:
-        steps.cancel = task.cancel
+    task = loop.create_task(work() if way is Way.TASK else timed(), context=context)
+    steps.begin(task, task.cancel)
     await asyncio.wait({task})
-    tasks = frozenset(steps.tasks)
-    if task.cancelled() or type(task.exception()) is TimeoutError:
-        return Trial(steps.reached, True, None, tasks)
-    return Trial(steps.reached, False, task.result(), tasks)
+    cancelled = task.cancelled() or type(task.exception()) is TimeoutError
+    result = None if cancelled else task.result()
+    return Trial(steps.reached, steps.in_time, cancelled, result, frozenset(steps.tasks))

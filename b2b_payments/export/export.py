@@ -35,8 +35,7 @@ async def export(
         await worker.do(sink.open)
         async with aclosing(source.raw_pages()) as pages:
             async for page in pages:
-                checkpoint = source.checkpoint() if isinstance(source, Walk) else None
-                await worker.do(partial(_keep, sink, page.items, checkpoint))
+                await worker.do(partial(_keep, sink, page.items, page.checkpoint))
                 if on_progress is not None:
                     on_progress(source.report)
         complete = True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -28,6 +29,7 @@ from b2b_payments.protocol import request as requests
 from b2b_payments.protocol.query import PaymentQuery
 from b2b_payments.resources.writes import Writes
 from b2b_payments.walk.ahead import Flights
+from b2b_payments.walk.checkpoint import for_channel
 from b2b_payments.walk.source import MOST_ROWS
 from b2b_payments.walk.stream import PaymentStream
 from b2b_payments.walk.walk import DEFAULT_CONCURRENCY, Walk, Walker, whole
@@ -54,6 +56,7 @@ class Payments:
         offset: int = 0,
         page_size: int = MOST_ROWS,
         concurrency: int = DEFAULT_CONCURRENCY,
+        checkpoint: Mapping[str, Any] | None = None,
     ) -> Walk:
         """Give a walk over the payments that the filters let through.
 
@@ -61,7 +64,9 @@ class Payments:
         from its start to its end comes out exactly once, whatever is created, deleted or changed meanwhile.
         By another key nothing comes out twice, and `walk.report` says that completeness is not guaranteed.
         `page_size` is in rows, `concurrency` the most requests in flight. Nothing is sent before the first
-        payment is asked for. Raises ConfigurationError for what the service would not take.
+        payment is asked for. With a `checkpoint` (of a page, a walk or a PaginationError) it goes on from
+        there. Raises ConfigurationError for what the service would not take, and for a checkpoint of another
+        list.
         """
         query = PaymentQuery(
             channel_ids=channel_ids,
@@ -73,7 +78,14 @@ class Payments:
             sort_by=sort_by,
             order_by=order_by,
         )
-        return Walk(self._walker, query, offset=offset, page_size=page_size, concurrency=concurrency)
+        return Walk(
+            self._walker,
+            query,
+            offset=offset,
+            page_size=page_size,
+            concurrency=concurrency,
+            checkpoint=checkpoint,
+        )
 
     def stream(
         self,
@@ -87,6 +99,7 @@ class Payments:
         page_size: int = MOST_ROWS,
         concurrency: int = DEFAULT_CONCURRENCY,
         ordered: bool = False,
+        checkpoint: Mapping[str, Any] | None = None,
     ) -> PaymentStream:
         """Walk several channels at once and merge them: as they come, or channel by channel (`ordered`).
 
@@ -112,6 +125,7 @@ class Payments:
                 page_size=page_size,
                 concurrency=each,
                 flights=flights,
+                checkpoint=for_channel(checkpoint, channel_id),
             )
             for channel_id in channels
         }

@@ -63,6 +63,8 @@ class Fetch:
 
     async def run(self) -> None:
         """Read the page; an error is kept for the one who asked."""
+        if self.cancelled:
+            return  # a scope that is cancelled already would let the request out before its first wait
         try:
             with self._scope:
                 self._page = await self._read(self.offset, self._wide)

@@ -54,10 +54,24 @@ class Step:
     wide: bool = False
 
 
+@attrs.frozen
+class Place:
+    """Where a walk stands: all that another process needs to go on from there.
+
+    Every lasting row before `key` was given, and of that second those in `ids` (`closed`: all of them). The
+    next page has to start at `resume_at` or before.
+    """
+
+    key: Key
+    closed: bool
+    resume_at: int
+    ids: tuple[int, ...]
+
+
 class Join:
     """The state of one walk: what has been taken, and where to go on."""
 
-    def __init__(self, order: Order, *, start: int = 0) -> None:
+    def __init__(self, order: Order, *, start: int = 0, place: Place | None = None) -> None:
         self._order = order
         self.key: Key | None = None
         """K: the sort key of the last row taken."""
@@ -68,6 +82,7 @@ class Join:
         """The offset right behind the last row taken."""
         self._closed = False  # K's own second has been seen whole
         self._seen: dict[int, Key] = {}
+        self._boundary: list[int] = []  # the ids given of K's second
         self._floor: Key | None = None  # rows before it were seen, and their ids let go
         self._next_floor: Key | None = None
         self._most_seen = _KEPT_IDS
@@ -80,6 +95,11 @@ class Join:
         self._empty_start = False
         self._look_behind = False  # the next page is read right behind a page that led no further
         self._run: LongRun | None = None
+        if place is not None:
+            # Rows before the place were given, and so were those of its own second that it names.
+            self.key = self._floor = place.key
+            self._closed, self.resume_at, self._boundary = place.closed, place.resume_at, list(place.ids)
+            self._seen = dict.fromkeys(place.ids, place.key)
 
     @property
     def complete(self) -> bool:
@@ -91,16 +111,12 @@ class Join:
         proven = self.end is End.TOTAL or (self.end is End.EMPTY and not self._order.descending)
         return proven and self._order.exact
 
-    def checkpoint(self) -> dict[str, object]:
-        """Give the state as small plain JSON: enough to go on in another process."""
-        boundary = [
-            payment_id for payment_id, key in self._seen.items() if self.key is not None and key >= self.key
-        ]
-        return {
-            "key": None if self.key is None else str(self.key),
-            "resume_at": self.resume_at,
-            "ids": boundary,
-        }
+    @property
+    def place(self) -> Place | None:
+        """Where the walk stands, None before the first row."""
+        if self.key is None:
+            return None
+        return Place(self.key, self._closed, self.resume_at, tuple(self._boundary))
 
     def offer(self, page: KeyedPage) -> Step:
         """Take what a page brings, and say what to read next.
@@ -132,7 +148,8 @@ class Join:
             self.end = End.TOTAL if page.reaches_total else None
             return Step(True, rows, duplicates)
         if self.key is None or last > self.key:
-            self.key, self._closed = last, False
+            self.key, self._closed, self._boundary = last, False, []
+        self._note_boundary(page, rows)
         self._steps_back = 0
         self._look_behind = False
         self.cursor = page.end
@@ -209,11 +226,11 @@ class Join:
     def _in_run(self, run: LongRun, page: KeyedPage) -> Step:
         next_offset = run.observe(page)
         rows, duplicates = self._take(page, upto=run.key)
+        self._note_boundary(page, rows)
         if run.reads > _MOST_RUN_READS:
             raise PaginationError(
                 f"A run of at least {run.size} payments created in one second is longer than a page, and "
                 f"changed too often in {run.reads} requests to be read whole. Walk again when it is quiet.",
-                checkpoint=self.checkpoint(),
             )
         if not run.complete:
             return Step(True, rows, duplicates, read_at=next_offset, wide=True)
@@ -245,8 +262,13 @@ class Join:
         if self._barren > _MOST_BARREN:
             raise PaginationError(
                 f"{_MOST_BARREN} pages in a row brought nothing new: the service repeats itself.",
-                checkpoint=self.checkpoint(),
             )
+
+    def _note_boundary(self, page: KeyedPage, rows: list[int]) -> None:
+        for index in reversed(rows):
+            if page.keys[index] != self.key:
+                break
+            self._boundary.append(page.ids[index])
 
     def _forget(self) -> None:
         """Let go the ids of rows that lie well behind, so that memory does not grow with the walk."""

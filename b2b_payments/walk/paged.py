@@ -12,6 +12,7 @@ import attrs
 from b2b_payments.converter import structure_payment
 from b2b_payments.models import Payment
 from b2b_payments.protocol.json import decode
+from b2b_payments.walk.checkpoint import Checkpoint
 from b2b_payments.walk.reader import JoinedPage
 
 Item = TypeVar("Item")
@@ -19,12 +20,17 @@ Item = TypeVar("Item")
 
 @attrs.frozen
 class Page(Generic[Item]):
-    """The new payments of one page, its offset, the rows asked for, and the service's count of all rows."""
+    """The new payments of one page, its offset, the rows asked for, and the service's count of all rows.
+
+    `checkpoint` is where the walk stands once these payments are kept: small plain JSON, to be given back as
+    `checkpoint=` by whoever goes on, in this process or another.
+    """
 
     items: list[Item]
     offset: int
     limit: int
     total_count: int | None
+    checkpoint: Checkpoint = attrs.field(factory=dict, repr=False)
 
 
 class Paged(ABC):
@@ -52,7 +58,7 @@ class Paged(ABC):
         pages = self.joined()
         try:
             async for page in pages:
-                yield Page(list(_read(page)), page.offset, page.limit, page.total)
+                yield Page(list(_read(page)), page.offset, page.limit, page.total, page.checkpoint)
         finally:
             await pages.aclose()
 
@@ -61,7 +67,8 @@ class Paged(ABC):
         pages = self.joined()
         try:
             async for page in pages:
-                yield Page([decode(row) for row in page.rows], page.offset, page.limit, page.total)
+                rows = [decode(row) for row in page.rows]
+                yield Page(rows, page.offset, page.limit, page.total, page.checkpoint)
         finally:
             await pages.aclose()
 

@@ -11,6 +11,7 @@ import msgspec
 from b2b_payments.events import Events, GapRepaired, PageJoined
 from b2b_payments.protocol.listing import Head
 from b2b_payments.walk.ahead import Ahead
+from b2b_payments.walk.checkpoint import Checkpoint, Origin
 from b2b_payments.walk.join import Join, Step
 from b2b_payments.walk.page import KeyedPage
 from b2b_payments.walk.report import WalkReport
@@ -18,19 +19,17 @@ from b2b_payments.walk.report import WalkReport
 
 @attrs.frozen
 class JoinedPage:
-    """The new rows of one page, each as the bytes that the service sent, and the page's place."""
+    """The new rows of one page, each as the bytes that the service sent, and the page's place.
+
+    `checkpoint` is where the walk stands once these rows are kept.
+    """
 
     rows: Sequence[msgspec.Raw]
     heads: Sequence[Head]
+    checkpoint: Checkpoint
     offset: int
     limit: int
     total: int | None
-
-
-def _picked(page: KeyedPage, places: Collection[int]) -> JoinedPage:
-    rows, heads = page.listing.rows(), page.listing.heads
-    new = [rows[place] for place in places], [heads[place] for place in places]
-    return JoinedPage(*new, page.offset, page.limit, page.total)
 
 
 class Stride:
@@ -68,8 +67,17 @@ class Stride:
 class Reader:
     """Reads one list to its end: asks ahead, offers pages to the join in line, reads again where they gap."""
 
-    def __init__(self, ahead: Ahead, join: Join, stride: Stride, report: WalkReport, events: Events) -> None:
+    def __init__(
+        self,
+        ahead: Ahead,
+        join: Join,
+        stride: Stride,
+        report: WalkReport,
+        events: Events,
+        origin: Origin,
+    ) -> None:
         self._ahead = ahead
+        self._origin = origin
         self._join = join
         self._stride = stride
         self._report = report
@@ -89,10 +97,16 @@ class Reader:
                 # Before the rows are handed out: the next pages come while the caller works.
                 self._ask_ahead(page, settled=step.read_at is None and self._held is None)
             if step.rows:
-                yield _picked(page, step.rows)
+                yield self._picked(page, step.rows)
             if self._join.end is not None:
                 return
             page = await self._next(step)
+
+    def _picked(self, page: KeyedPage, places: Collection[int]) -> JoinedPage:
+        rows, heads = page.listing.rows(), page.listing.heads
+        new = [rows[place] for place in places], [heads[place] for place in places]
+        checkpoint = self._origin.pack(self._join.place)
+        return JoinedPage(*new, checkpoint, page.offset, page.limit, page.total)
 
     def _offer(self, page: KeyedPage) -> Step:
         step, report = self._join.offer(page), self._report

@@ -8,8 +8,9 @@ from contextlib import aclosing
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.tasks import Tasks
+from b2b_payments.walk.checkpoint import Checkpoint, of_channels, with_channel
 from b2b_payments.walk.paged import Paged
 from b2b_payments.walk.reader import JoinedPage
 from b2b_payments.walk.report import WalkReport
@@ -18,7 +19,7 @@ from b2b_payments.walk.walk import Walk
 _PAGES_HELD = 2
 """Joined pages that a channel holds ready; each walk's pages ahead come on top."""
 
-_Item = JoinedPage | Exception
+_Item = tuple[int | None, JoinedPage | Exception]
 
 
 class PaymentStream(Paged):
@@ -32,6 +33,16 @@ class PaymentStream(Paged):
         self._tasks = tasks
         self._walks = walks
         self._ordered = ordered
+        self._checkpoint = self._begin()
+
+    def checkpoint(self) -> Checkpoint:
+        """Give where the stream stands: in front of the page now given out. As in `Walk.checkpoint`."""
+        return self._checkpoint
+
+    def _begin(self) -> Checkpoint:
+        if list(self._walks) == [None]:
+            return self._walks[None].checkpoint()
+        return of_channels({channel_id: walk.checkpoint() for channel_id, walk in self._walks.items()})
 
     @property
     def reports(self) -> dict[int | None, WalkReport]:
@@ -49,16 +60,21 @@ class PaymentStream(Paged):
             raise ConfigurationError(
                 "The client is not open; stream inside `async with PaymentsClient(...)`."
             )
-        pumps = [_Pump(walk) for walk in self._walks.values()]
+        self._checkpoint = self._begin()
+        pumps = [_Pump(channel_id, walk) for channel_id, walk in self._walks.items()]
         # Where rows do not say their channel, a service that ignores channelIds could give them twice.
         unnamed: set[object] = set()
         lanes = self._lanes(pumps)
         try:
             for lane in lanes:
-                async for item in lane:
+                async for channel_id, item in lane:
+                    if isinstance(item, PaginationError):
+                        item.checkpoint = self._checkpoint
                     if isinstance(item, Exception):
                         raise item
-                    yield _once(item, unnamed) if len(pumps) > 1 else item
+                    behind = with_channel(self._checkpoint, channel_id, item.checkpoint)
+                    yield _once(item, unnamed, behind)
+                    self._checkpoint = behind
             if not all(pump.finished for pump in pumps):
                 raise ConfigurationError("The client was closed while a stream was under way.")
         finally:
@@ -84,7 +100,8 @@ class PaymentStream(Paged):
 class _Pump:
     """Moves one walk's pages into a lane; an error travels as a value, to be raised where it is awaited."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, channel_id: int | None, walk: Walk) -> None:
+        self._channel_id = channel_id
         self._walk = walk
         self.scope = anyio.CancelScope()
         self.finished = False
@@ -94,15 +111,15 @@ class _Pump:
             try:
                 async with aclosing(self._walk.joined()) as pages:
                     async for page in pages:
-                        await send.send(page)
+                        await send.send((self._channel_id, page))
                 self.finished = True
             except anyio.BrokenResourceError:
                 return  # nobody listens any more
             except Exception as error:  # noqa: BLE001 - raised again where the pages are awaited
-                await send.send(error)
+                await send.send((self._channel_id, error))
 
 
-def _once(page: JoinedPage, unnamed: set[object]) -> JoinedPage:
+def _once(page: JoinedPage, unnamed: set[object], checkpoint: Checkpoint) -> JoinedPage:
     """Leave out rows without a channel that another channel's walk gave already."""
     fresh = []
     for place, head in enumerate(page.heads):
@@ -112,4 +129,4 @@ def _once(page: JoinedPage, unnamed: set[object]) -> JoinedPage:
             unnamed.add(head.id)
         fresh.append(place)
     rows, heads = [page.rows[place] for place in fresh], [page.heads[place] for place in fresh]
-    return JoinedPage(rows, heads, page.offset, page.limit, page.total)
+    return JoinedPage(rows, heads, checkpoint, page.offset, page.limit, page.total)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 import attrs
 
@@ -14,6 +15,7 @@ from b2b_payments.protocol.json import decode
 from b2b_payments.protocol.query import PaymentQuery
 from b2b_payments.tasks import Tasks
 from b2b_payments.walk.ahead import Ahead, Flights
+from b2b_payments.walk.checkpoint import Checkpoint, Origin
 from b2b_payments.walk.join import Join
 from b2b_payments.walk.page import KeyedPage
 from b2b_payments.walk.paged import Paged
@@ -26,11 +28,12 @@ DEFAULT_CONCURRENCY = 8
 
 @attrs.frozen
 class Walker:
-    """What walks of one client share: how to call, what was learned, and who owns the tasks."""
+    """What walks of one client share: how to call, what was learned, who owns tasks, which store it is."""
 
     caller: Caller
     learned: Learned
     tasks: Tasks
+    store: str
 
 
 class Walk(Paged):
@@ -46,7 +49,8 @@ class Walk(Paged):
     early cancels whatever is under way.
 
     Iterating raises an APIError or TransportError when a page cannot be had, PaginationError when the pages
-    cannot be joined, ResponseDecodeError when one cannot be read; what was given until then stands.
+    cannot be joined, ResponseDecodeError when one cannot be read; what was given until then stands, and
+    `checkpoint()` is where to go on.
     """
 
     def __init__(
@@ -58,19 +62,26 @@ class Walk(Paged):
         page_size: int = MOST_ROWS,
         concurrency: int = DEFAULT_CONCURRENCY,
         flights: Flights | None = None,
+        checkpoint: Mapping[str, Any] | None = None,
     ) -> None:
         self._walker = walker
         self._query = query
+        self._origin = Origin.of(walker.store, query)
+        self._place = None if checkpoint is None else self._origin.unpack(checkpoint)
+        self._checkpoint = self._origin.pack(self._place)
         self._offset = whole("offset", offset, least=0)
         self._page_size = whole("page_size", page_size, least=1)
         self._concurrency = whole("concurrency", concurrency, least=1)
         self._flights = flights
-        self._join: Join | None = None
         self.report = WalkReport()
 
-    def checkpoint(self) -> dict[str, object] | None:
-        """Give where the latest iteration stands, as small plain JSON; None before the first page."""
-        return None if self._join is None else self._join.checkpoint()
+    def checkpoint(self) -> Checkpoint:
+        """Give where the latest iteration stands, as small plain JSON: in front of the page now given out.
+
+        A walk that is made with it gives that page's payments again, and then the rest. Whoever keeps pages
+        takes `Page.checkpoint`, which stands behind its page.
+        """
+        return self._checkpoint
 
     async def joined(self) -> AsyncGenerator[JoinedPage, None]:
         """Give the new rows page by page, as the service sent them."""
@@ -84,14 +95,20 @@ class Walk(Paged):
             walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report
         )
         report.exact = source.order.exact
-        join = self._join = Join(source.order, start=self._offset)
+        join = Join(source.order, start=self._offset, place=self._place)
+        self._checkpoint = self._origin.pack(self._place)
         flights = self._flights or Flights(walker.tasks, self._concurrency)
         # Twice as many pages as are in flight: one late page does not stop the others.
         ahead = Ahead(flights, source.read, 2 * self._concurrency)
-        pages = Reader(ahead, join, Stride(self._page_size), report, walker.caller.events).pages()
+        stride = Stride(self._page_size)
+        pages = Reader(ahead, join, stride, report, walker.caller.events, self._origin).pages()
         try:
             async for page in pages:
                 yield page
+                self._checkpoint = page.checkpoint
+        except PaginationError as error:
+            error.checkpoint = self._checkpoint
+            raise
         finally:
             ahead.drop()
             await pages.aclose()

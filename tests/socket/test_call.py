@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from b2b_payments import PaymentsClient, Quota, RateLimitError, RequestTimeoutError, RetryPolicy, ServerError
+from b2b_payments.events import Event, RequestStarted
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.clients import NEVER, client_of
 from tests.virtual_time import run
@@ -164,3 +165,25 @@ def test_one_channels_error_ends_the_stream(ordered: bool) -> None:
         assert set(stream.reports) == {1, 2, 3}
 
     played(body, retry=NEVER)
+
+
+@pytest.mark.parametrize("quota", [None, Quota()])
+def test_a_call_given_up_already_sends_nothing(quota: Quota | None) -> None:
+    """A call in a scope that is cancelled starts no request, though a connection stands ready."""
+    started: list[RequestStarted] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, RequestStarted):
+            started.append(event)
+
+    async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
+        await client.payments.get(1)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await client.payments.get(2)
+        assert scope.cancelled_caught
+        assert len(started) == 1
+        assert (await client.payments.get(3)).id == 3
+        assert sandbox.request_count == 2
+
+    played(body, quota=quota, on_event=note)

@@ -215,7 +215,7 @@ async def test_no_room_for_the_output(sandbox: Sandbox, args: tuple[str, ...]) -
 
 
 async def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    """A terminal shows payments, pages, rate, time left, a retry and the wait for the quota; then the report."""
+    """A terminal shows payments, pages, rate, time left, retries and waits for the quota; then the report."""
     async with Sandbox(payments=300, rules=Rules(requests=4, per=2.0)) as sandbox:
         sandbox.order(Fault.ERROR_503, times=1)
         main_end, other_end = os.openpty()

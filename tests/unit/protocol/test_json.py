@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from b2b_payments import ResponseDecodeError
-from b2b_payments.protocol.json import decode
+from b2b_payments.protocol.json import MOST_LEVELS, decode
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,19 @@ def test_whatever_is_no_json_is_one_error(body: bytes, says: str) -> None:
     assert caught.value.paths == ["$"]
     assert caught.value.__cause__ is None
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
+def test_nesting_is_bounded(opening: bytes, closing: bytes) -> None:
+    """As many levels as are allowed can be read, one more cannot."""
+    each = opening.count(b"[") + opening.count(b"{")
+    levels = MOST_LEVELS // each
+    assert decode(opening * levels + b"1" + closing * levels)
+    with pytest.raises(ResponseDecodeError, match="nested too deeply"):
+        decode(opening * (levels + 1) + b"1" + closing * (levels + 1))
+
+
+def test_brackets_in_strings_are_no_levels() -> None:
+    """A text full of brackets is a text."""
+    text = "[{" * 10 * MOST_LEVELS
+    assert decode(f'{{"memo":"{text}"}}'.encode()) == {"memo": text}

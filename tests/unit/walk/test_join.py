@@ -79,7 +79,7 @@ def test_memory_stays_the_same_over_a_long_walk() -> None:
 
 
 def test_a_service_that_repeats_itself_is_left() -> None:
-    """Pages that bring nothing new, for ever, end in an error that carries the checkpoint."""
+    """Pages that bring nothing new, for ever, end in an error."""
     join = Join(ASCENDING)
     join.offer(page(0, rows(1, 10), total=10**9))
 
@@ -87,9 +87,8 @@ def test_a_service_that_repeats_itself_is_left() -> None:
         for offset in range(8, 10**6, 8):
             join.offer(page(offset, rows(1, 10), total=10**9))
 
-    with pytest.raises(PaginationError, match="repeats itself") as caught:
+    with pytest.raises(PaginationError, match="repeats itself"):
         read_on()
-    assert caught.value.checkpoint["key"] == "10"
 
 
 def test_a_list_that_is_not_sorted_is_refused() -> None:

@@ -1,0 +1,110 @@
+"""Checkpoints: where a walk or a stream stands, as small plain JSON that another process can go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import attrs
+
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
+from b2b_payments.walk.join import Place
+
+Checkpoint = dict[str, Any]
+
+_VERSION = 1
+_TOO_OLD = "Give one that this version of the library made, or begin anew without it."
+
+
+@attrs.frozen
+class Origin:
+    """What a checkpoint is tied to: another store or other filters have other rows in other places."""
+
+    store: str
+    query: str
+
+    @classmethod
+    def of(cls, store: str, query: PaymentQuery) -> Origin:
+        """Give the origin of a walk over this query of this store."""
+        pairs = query.pairs(offset=0, limit=0, encoding=ChannelEncoding.COMMA)[2:]
+        return cls(store, "&".join(f"{name}={value}" for name, value in pairs))
+
+    def pack(self, place: Place | None) -> Checkpoint:
+        """Write a checkpoint: `place` is None before the first row."""
+        packed = None
+        if place is not None:
+            packed = {
+                "key": str(place.key),
+                "closed": place.closed,
+                "resume_at": place.resume_at,
+                "ids": list(place.ids),
+            }
+        return {"version": _VERSION, "store": self.store, "query": self.query, "place": packed}
+
+    def unpack(self, checkpoint: Any) -> Place | None:
+        """Read a checkpoint. Raises ConfigurationError for one of another version, store or query."""
+        if not isinstance(checkpoint, Mapping) or checkpoint.get("version") != _VERSION:
+            raise ConfigurationError(f"The checkpoint is not of version {_VERSION}. {_TOO_OLD}")
+        for name, mine in (("store", self.store), ("query", self.query)):
+            theirs = checkpoint.get(name)
+            if theirs != mine:
+                raise ConfigurationError(
+                    f"The checkpoint is of another {name} ({theirs!r}, not {mine!r}). Go on with the same "
+                    "store and the same filters, or begin anew without it."
+                )
+        place = checkpoint.get("place")
+        return None if place is None else _place(place)
+
+
+def of_channels(checkpoints: Mapping[int | None, Checkpoint]) -> Checkpoint:
+    """Write the checkpoint of a stream from those of its channels."""
+    return {
+        "version": _VERSION,
+        "channels": {str(channel_id): one for channel_id, one in checkpoints.items()},
+    }
+
+
+def with_channel(checkpoint: Checkpoint, channel_id: int | None, behind: Checkpoint) -> Checkpoint:
+    """Give a stream's checkpoint with one channel's walk moved on."""
+    if channel_id is None:
+        return behind
+    return {**checkpoint, "channels": {**checkpoint["channels"], str(channel_id): behind}}
+
+
+def for_channel(checkpoint: Any, channel_id: int | None) -> Any:
+    """Give one channel's part of a stream's checkpoint. Raises ConfigurationError where it has none."""
+    if checkpoint is None or channel_id is None:
+        return checkpoint
+    channels = checkpoint.get("channels") if isinstance(checkpoint, Mapping) else None
+    part = channels.get(str(channel_id)) if isinstance(channels, Mapping) else None
+    if not isinstance(part, Mapping):
+        raise ConfigurationError(
+            f"The checkpoint has no channel {channel_id}. Go on with the same channels, or begin anew."
+        )
+    return part
+
+
+def _place(packed: Any) -> Place:
+    damaged = ConfigurationError(f"The checkpoint is damaged. {_TOO_OLD}")
+    try:
+        key, closed, resume_at, ids = (
+            _key(packed["key"]),
+            packed["closed"],
+            packed["resume_at"],
+            packed["ids"],
+        )
+        whole = all(type(number) is int for number in (resume_at, *ids))
+    except (TypeError, KeyError, ArithmeticError):
+        raise damaged from None
+    if not whole or resume_at < 0 or type(closed) is not bool:
+        raise damaged
+    return Place(key, closed, resume_at, tuple(ids))
+
+
+def _key(text: str) -> int | Decimal:
+    key = Decimal(text)
+    if not key.is_finite():
+        raise InvalidOperation
+    return int(key) if key == key.to_integral_value() else key

@@ -1,0 +1,106 @@
+"""The fault suite: every fault of the service, on a third of all requests, against reads and writes.
+
+Run with ``uv run python -m benchmarks.faults``. Client and sandbox talk over real sockets, with the library's
+own quota, retries and timeout, on an event loop whose clock jumps over waits. Exit code 1 where a payment was
+lost, came twice, was made twice, or where a write was reported falsely.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import attrs
+
+from benchmarks.faults_account import Reads, Writes, creates, other_writes, reads
+from benchmarks.faults_service import TROUBLES, Trouble
+from tests.virtual_time import run
+
+_HEAD = """\
+| fault, on a third of all requests | reads: rows | lost | twice | requests | seconds \
+| creates: done | failed | unknown | made twice | false success | false failure \
+| other writes: done | failed | unknown | false |"""
+
+
+@attrs.frozen
+class Row:
+    """One fault's line of the table."""
+
+    fault: str
+    reads: Reads
+    creates: Writes
+    others: Writes
+
+    @property
+    def right(self) -> bool:
+        """Whether nothing was lost, doubled or reported falsely."""
+        return not (self.reads.lost or self.reads.doubled or self.creates.wrong or self.others.wrong)
+
+    def __str__(self) -> str:
+        read, made, other = self.reads, self.creates, self.others
+        cells = [
+            *(self.fault, read.rows, read.lost, read.doubled, read.requests, f"{read.seconds:.0f}"),
+            *(made.done, made.failed, made.unknown, made.twice, made.false_success, made.false_failure),
+            *(other.done, other.failed, other.unknown, other.wrong),
+        ]
+        texts = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
+        return f"| {' | '.join(texts)} |"
+
+
+@attrs.frozen
+class Size:
+    """How much is done under each fault: payments read, creates, and writes of each other kind."""
+
+    payments: int
+    creates: int
+    others: int
+
+
+FULL = Size(2_000, 1_000, 200)
+QUICK = Size(300, 60, 15)
+
+
+def measure(trouble: Trouble, size: Size) -> Row:
+    """Do everything under one fault."""
+    return Row(
+        trouble.name,
+        run(reads(trouble, size.payments)),
+        run(creates(trouble, size.creates)),
+        run(other_writes(trouble, size.others)),
+    )
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--fault", metavar="NAME", help="only the faults in whose name this is found")
+    parser.add_argument("--quick", action="store_true", help="fewer payments and writes")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to this file, too")
+    options = parser.parse_args()
+    chosen = [one for one in TROUBLES if (options.fault or "").lower() in one.name.lower()]
+    if not chosen:
+        parser.error(
+            f"no fault is called {options.fault!r}; there are: {', '.join(t.name for t in TROUBLES)}"
+        )
+    begun = time.perf_counter()
+    print(_HEAD)
+    print("|" + " --- |" * (_HEAD.count("|") - 1))
+    rows = []
+    for trouble in chosen:
+        rows.append(measure(trouble, QUICK if options.quick else FULL))
+        print(rows[-1], flush=True)
+    wrong = sum(not row.right for row in rows)
+    took = time.perf_counter() - begun
+    print(f"\n{len(rows)} faults in {took:.0f} s of real time; {wrong} with a wrong figure.")
+    if options.json is not None:
+        options.json.write_text(json.dumps([attrs.asdict(row) for row in rows], indent=2) + "\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

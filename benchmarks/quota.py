@@ -1,0 +1,154 @@
+"""The store's quota end to end: walks of 300 pages against 150 requests a minute.
+
+Run with ``uv run python -m benchmarks.quota``. Clients and sandbox talk over real sockets, on an event loop whose
+clock jumps over waits. Exit code 1 where a bar is missed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import anyio
+import attrs
+
+from b2b_payments import PaymentsClient, Quota
+from b2b_payments.events import Event, QuotaWait, RequestStarted
+from b2b_payments.sandbox import Rules, Sandbox
+from tests.virtual_time import run
+
+Window = Literal["sliding", "fixed"]
+
+WINDOWS: tuple[Window, ...] = ("sliding", "fixed")
+REQUESTS, PER = 150, 60.0
+PAGE = 20
+_DEFAULT = Quota()
+PAYMENTS = 5_300
+"""As many as 300 pages of 20 rows hold, the overlap of each taken into account."""
+OTHERS = 100
+"""Requests of another integration in each window: two thirds."""
+STARTS = (0.0, 20.0, 43.0, 90.0)
+"""Seconds after which the walk begins, with the other integration there from the start."""
+
+
+@attrs.frozen
+class Spent:
+    """What was sent, as the service saw it. Times are its seconds."""
+
+    rows: int
+    requests: int
+    refused: Sequence[float]
+    seconds: float
+
+    @property
+    def bound(self) -> float:
+        """The least seconds in which a service can let so many requests in, where nobody else spends."""
+        return (self.requests - 1) // REQUESTS * PER
+
+    @property
+    def most_refused(self) -> int:
+        """The most refusals within the length of one window."""
+        return max((sum(at <= other < at + PER for other in self.refused) for at in self.refused), default=0)
+
+
+def rules(window: Window, others: int = 0) -> Rules:
+    """Give the documented quota, with a latency of 50 ms."""
+    return Rules(requests=REQUESTS, per=PER, window=window, others_per_window=others, latency=0.05)
+
+
+async def walks(
+    window: Window, *, others: int = 0, start: float = 0.0, clients: int = 1, quota: Quota | None = _DEFAULT
+) -> Spent:
+    """Walk the store's 300 pages: with one client, or with several of one store that walk a part each.
+
+    Another integration spends from second 0 on, the walk begins at second `start`.
+    """
+    rows = 0
+
+    # Each walk ends with a page of its own.
+    payments = PAYMENTS // clients - PAGE * (clients - 1)
+    async with Sandbox(payments=payments, rules=rules(window, others)) as sandbox:
+
+        async def walk() -> None:
+            nonlocal rows
+            async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=quota) as client:
+                rows += len([payment async for payment in client.payments.list(page_size=PAGE)])
+
+        await anyio.sleep(start)
+        begun = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for _ in range(clients):
+                group.start_soon(walk)
+        seen = list(sandbox.requests)
+        refused = [request.at for request in seen if request.status == 429]
+        return Spent(rows, len(seen), refused, seen[-1].at - begun)
+
+
+async def pages_before_a_call(window: Window) -> int:
+    """Ask for one payment while a walk waits for the quota, and count the pages that get a turn before it."""
+    waits = anyio.Event()
+    sent: list[str] = []
+    async with Sandbox(payments=PAYMENTS, rules=rules(window)) as sandbox:
+
+        def listen(event: Event) -> None:
+            if isinstance(event, QuotaWait) and event.reason == "window":
+                waits.set()
+            if isinstance(event, RequestStarted):
+                sent.append(event.call)
+
+        async with (
+            PaymentsClient(sandbox.auth, base_url=sandbox.base_url, on_event=listen) as client,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(client.payments.list(page_size=PAGE).collect)
+            await waits.wait()
+            pages = len(sent)
+            await client.payments.get(1)
+            group.cancel_scope.cancel()
+        return sent.index("payments.get") - pages
+
+
+@attrs.frozen
+class Row:
+    """One measured figure and its bar."""
+
+    what: str
+    figure: str
+    bar: str
+    kept: bool
+
+
+def rows() -> Iterator[Row]:
+    """Measure everything, with either kind of window."""
+    for window in WINDOWS:
+        for clients, what in ((1, "a walk"), (2, "two clients of one store")):
+            spent = run(walks(window, clients=clients))
+            kept = not spent.refused and spent.seconds <= 1.05 * spent.bound
+            figure = f"{spent.requests} requests, {len(spent.refused)} refused, {spent.seconds:.1f} s"
+            yield Row(f"{what}, {window} window", figure, f"0 refused, ≤ 1.05 × {spent.bound:.0f} s", kept)
+        for start in STARTS:
+            spent = run(walks(window, others=OTHERS, start=start))
+            yield Row(
+                f"a walk, another spends {OTHERS} of {REQUESTS} since {start:.0f} s, {window} window",
+                f"{spent.rows:,} payments, {spent.requests} requests, {len(spent.refused)} refused, "
+                f"at most {spent.most_refused} in {PER:.0f} s, {spent.seconds:.0f} s",
+                f"{PAYMENTS:,} payments, at most 1 refused a window",
+                spent.rows == PAYMENTS and spent.most_refused <= 1,
+            )
+        ahead = run(pages_before_a_call(window))
+        yield Row(f"a call while a walk waits, {window} window", f"{ahead} pages before it", "0", ahead == 0)
+
+
+def main() -> int:
+    """Measure and print everything."""
+    print("| what | measured | bar | kept |\n| --- | --- | --- | --- |")
+    missed = 0
+    for row in rows():
+        missed += not row.kept
+        print(f"| {row.what} | {row.figure} | {row.bar} | {'yes' if row.kept else 'NO'} |", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

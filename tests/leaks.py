@@ -1,0 +1,102 @@
+"""Searching everything that the library emits for a planted credential."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import traceback
+import warnings
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Self
+
+import attrs
+
+from b2b_payments.events import Event
+
+
+class Emitted:
+    """Keeps what is logged, warned and told as long as it is entered, and whatever is put in by hand."""
+
+    def __init__(self) -> None:
+        self._texts: list[tuple[str, str]] = []
+        self._handler = _Keeper(self)
+        self._level = logging.root.level
+        self._warned = warnings.catch_warnings(record=True)
+        self._warnings: list[warnings.WarningMessage] = []
+
+    def __enter__(self) -> Self:
+        logging.root.addHandler(self._handler)
+        logging.root.setLevel(logging.NOTSET)
+        self._warnings = self._warned.__enter__() or []
+        warnings.simplefilter("always")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._warned.__exit__(kind, error, trace)
+        logging.root.removeHandler(self._handler)
+        logging.root.setLevel(self._level)
+        for one in self._warnings:
+            self.add("warning", f"{one.message} {one.message!r} {one.source!r}")
+
+    def add(self, where: str, text: str) -> None:
+        """Keep a text."""
+        self._texts.append((where, text))
+
+    def listen(self, event: Event) -> None:
+        """Keep an event."""
+        self.add("event", f"{event} {attrs.asdict(event)}")
+
+    def error(self, error: BaseException) -> None:
+        """Keep an error, its chain, and the local variables of this library's frames in their tracebacks."""
+        for one in _chain(error):
+            self.add("error", f"{one} {one!r} {one.args!r} {[str(arg) for arg in one.args]} {vars(one)!r}")
+            self.add("pickled error", pickle.dumps(one).decode("latin-1"))
+            frames = [at for at in traceback.walk_tb(one.__traceback__) if _is_ours(at[0])]
+            stack = traceback.StackSummary.extract(iter(frames), capture_locals=True)
+            self.add("traceback", "".join(stack.format()))
+
+    def found(self, *marks: str) -> list[tuple[str, str]]:
+        """Give where any of these credentials shows, and in what text."""
+        return [(where, text) for where, text in self._texts if any(mark in text for mark in marks)]
+
+    def count(self, where: str) -> int:
+        """Give how many texts of this kind were kept."""
+        return sum(kind == where for kind, _ in self._texts)
+
+
+class _Keeper(logging.Handler):
+    """Keeps log records whole."""
+
+    def __init__(self, emitted: Emitted) -> None:
+        super().__init__(logging.NOTSET)
+        self._emitted = emitted
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._emitted.add("log record", f"{record.getMessage()} {vars(record)!r}")
+        if record.exc_info and record.exc_info[1] is not None:
+            self._emitted.error(record.exc_info[1])
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if any(one is other for other in seen):
+            continue
+        seen.append(one)
+        yield one
+        inside = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        todo += [linked for linked in (one.__cause__, one.__context__, *inside) if linked is not None]
+
+
+def _is_ours(frame: FrameType) -> bool:
+    # The methods that attrs generates have no module of their own, but a file name that tells.
+    module = str(frame.f_globals.get("__name__", ""))
+    generated = frame.f_code.co_filename.startswith("<attrs generated") and "b2b_payments" in str(
+        frame.f_code.co_filename
+    )
+    return module.partition(".")[0] == "b2b_payments" or generated

@@ -1,0 +1,167 @@
+"""Hostile answers: whatever comes, the reader gives something usable or a documented error, and soon."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from b2b_payments import B2BPaymentsError, OrderBy, PaymentsClient, RetryPolicy, SortBy, StoreAuth, to_wire
+from b2b_payments.converter import (
+    structure_channels,
+    structure_operations,
+    structure_payment,
+    structure_payments,
+    structure_transactions,
+)
+from b2b_payments.protocol.answer import Answer, read_envelope, read_payment_id
+from b2b_payments.protocol.json import MOST_LEVELS, decode, encode
+from b2b_payments.protocol.limits import read_limits
+from b2b_payments.protocol.listing import read_listing
+from b2b_payments.protocol.request import Request
+from b2b_payments.walk.join import Join
+from b2b_payments.walk.page import Order, keyed
+from tests import examples, hostile
+from tests.strategies import payments
+from tests.virtual_time import run
+
+EXAMPLES, EACH = 200, 100
+"""20,000 bodies in all."""
+PATIENCE = 5.0
+"""Seconds for one body: a hundred times what any takes."""
+
+REQUEST = Request("payments.list", "GET", "/ip/payments")
+BASE = "https://service.example/io"
+ORDERS = [Order.of(sort, order) for sort in (SortBy.CREATED_AT, SortBy.TOTAL_AMOUNT) for order in OrderBy]
+
+
+def use(models: Any) -> None:
+    """Do with models what callers do."""
+    for model in models if isinstance(models, list) else [models]:
+        wire = to_wire(model)
+        json.dumps(wire)
+        encode(wire)
+        repr(model)
+        hash(model)
+        assert copy.deepcopy(model) == model
+        assert pickle.loads(pickle.dumps(model)) == model  # noqa: S301
+
+
+def as_list(answer: Answer) -> None:
+    """Read an answer as a page of a walk, join it again and again, and read its rows."""
+    listing = read_listing(REQUEST, answer, BASE, offset=10)
+    for order in ORDERS:
+        page = keyed(listing, order, limit=250, wide=False)
+        join = Join(order)
+        for _ in range(3):
+            join.offer(page)
+    use([structure_payment(decode(row)) for row in listing.rows()])
+
+
+def as_data(read: Callable[[Any], Any]) -> Callable[[Answer], None]:
+    """Read an answer's data with one of the converter's readers."""
+    return lambda answer: use(read(read_envelope(REQUEST, answer, BASE).data))
+
+
+READINGS: list[Callable[[Answer], object]] = [
+    as_list,
+    as_data(structure_payment),
+    as_data(structure_payments),
+    as_data(structure_transactions),
+    as_data(structure_channels),
+    as_data(structure_operations),
+    lambda answer: read_payment_id(read_envelope(REQUEST, answer, BASE)),
+    lambda answer: read_limits(answer.headers, datetime.now(UTC)).pause,
+]
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(payments, max_size=3), st.integers(0, 2**32))
+def test_20_000_hostile_bodies(rows: list[dict[str, Any]], seed: int) -> None:
+    """Each is read in every way, and gives models that can be used, or an error of ours that says something."""
+    draw = random.Random(seed)
+    corpus = (*hostile.BODIES, examples.listed(*rows), *map(examples.answered, rows))
+    for _ in range(EACH):
+        answer = hostile.answer(draw, corpus)
+        begun = time.perf_counter()
+        for read in READINGS:
+            try:
+                read(answer)
+            except B2BPaymentsError as error:
+                assert error.message
+                assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
+        assert time.perf_counter() - begun < PATIENCE, answer.body[:200]
+
+
+@pytest.mark.parametrize("nested", [b"[%b]", b'{"a":%b}', b'[[],%b,{"b":{}}]', b'["]]]}}}[[[",%b]'])
+def test_what_is_not_too_deep_can_be_used(nested: bytes) -> None:
+    """The deepest body that is read can be given back, copied and pickled; one level more is refused."""
+    body = b"1"
+    for _ in range(MOST_LEVELS - 1):
+        body = nested.replace(b"%b", body)
+    decode(b"[%b]" % body)
+    with pytest.raises(B2BPaymentsError, match="nested too deeply"):
+        decode(b"[[%b]]" % body)
+    row = examples.SHOWN_PAYMENT | {"details": {"x": decode(body)}}
+    use(structure_payment(row))
+
+
+@pytest.mark.parametrize("moment", [b"1E+999990", b'"1E+999990"', b"-1e99999", b'"1E-999990"', b"9" * 4_300])
+@pytest.mark.parametrize("order", ORDERS[:2], ids=["ascending", "descending"])
+def test_a_moment_beyond_all_time_is_an_error_at_once(moment: bytes, order: Order) -> None:
+    """A time with a million digits is not written out, neither by the walk nor by the converter."""
+    row = encode(examples.LISTED_PAYMENT).replace(b"1618800393", moment).replace(b"1618803026", moment)
+    answer = Answer(200, {}, b'{"code":200,"data":[%b]}' % row)
+    begun = time.perf_counter()
+    for read in (
+        lambda: keyed(read_listing(REQUEST, answer, BASE, offset=0), order, limit=250, wide=False),
+        lambda: structure_payments(read_envelope(REQUEST, answer, BASE).data),
+    ):
+        try:
+            read()
+        except B2BPaymentsError as error:
+            assert "createdAt" in error.message
+    assert time.perf_counter() - begun < PATIENCE
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    page_size=st.sampled_from([1, 2, 7, 50, 250]),
+    concurrency=st.sampled_from([1, 2, 8]),
+    sort_by=st.sampled_from([SortBy.CREATED_AT, SortBy.CREATED_AT, SortBy.UPDATED_AT, SortBy.TOTAL_AMOUNT]),
+    order_by=st.sampled_from(OrderBy),
+)
+def test_a_walk_through_lies_ends(
+    seed: int, page_size: int, concurrency: int, sort_by: SortBy, order_by: OrderBy
+) -> None:
+    """A service that repeats itself, promises a billion rows or names other offsets ends every walk, once."""
+    liar = hostile.Liar(random.Random(seed))
+
+    async def walk() -> list[int]:
+        auth, retry = StoreAuth("store", "token"), RetryPolicy(attempts=1)
+        async with PaymentsClient(
+            auth, base_url="https://service.example", quota=None, retry=retry
+        ) as client:
+            client._transport.send = liar.send  # type: ignore[method-assign]
+            ids: list[int] = []
+            try:
+                async for payment in client.payments.list(
+                    page_size=page_size, concurrency=concurrency, sort_by=sort_by, order_by=order_by
+                ):
+                    ids.append(payment.id)
+            except B2BPaymentsError as error:
+                assert error.message
+            return ids
+
+    ids = run(walk())
+    assert len(ids) == len(set(ids)) <= liar.ids

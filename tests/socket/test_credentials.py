@@ -1,0 +1,377 @@
+"""A planted credential is searched for in everything that the library emits, in every failure."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import anyio
+import attrs
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from b2b_payments import (
+    B2BPaymentsError,
+    ConfigurationError,
+    LegacyAuth,
+    OfflineLineItem,
+    OfflinePayment,
+    PaymentsClient,
+    Quota,
+    StoreAuth,
+    TransportError,
+)
+from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
+from tests.clients import NEVER, client_of
+from tests.leaks import Emitted
+from tests.raw_server import RawServer
+
+MARK = "marked-7f3a/credential+9c"
+"""With characters that JSON and URLs may write in another way."""
+
+RIGHT = "sandbox-access-token-0"
+STORE = "sbx7k2m9qd"
+OFFLINE = OfflinePayment(
+    customer_id="95075",
+    currency="USD",
+    line_items=[OfflineLineItem(13, Decimal("20.00"))],
+    details={},
+    external_id="MARKED-1",
+)
+SLOW = frozenset({Fault.HANG, Fault.HANG_BEFORE, Fault.DRIP})
+
+Work = Callable[[PaymentsClient], Awaitable[Any]]
+WORKS: dict[str, Work] = {
+    "get": lambda client: client.payments.get(1),
+    "list": lambda client: client.payments.list(page_size=10, concurrency=2).collect(),
+    "stream": lambda client: client.payments.stream(channel_ids=[1, 2], page_size=10).collect(),
+    "create": lambda client: client.payments.create_offline(OFFLINE),
+    "delete": lambda client: client.payments.delete(1),
+    "perform": lambda client: client.payments.perform_operation(1, 0),
+    "channels": lambda client: client.channels.list(),
+}
+EVERY_WORK = pytest.mark.parametrize("work", WORKS.values(), ids=WORKS.keys())
+
+
+@pytest.fixture
+def emitted() -> Iterator[Emitted]:
+    """Give what keeps all that the library emits."""
+    with Emitted() as one:
+        yield one
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a small sandbox without a quota."""
+    async with Sandbox(30, rules=Rules(quota=False)) as one:
+        yield one
+
+
+async def fail(emitted: Emitted, client: PaymentsClient, work: Work) -> B2BPaymentsError | None:
+    """Do the work, and keep how it fails and what the client shows of itself."""
+    failure: B2BPaymentsError | None = None
+    async with client:
+        try:
+            await work(client)
+        except B2BPaymentsError as error:
+            failure = error
+            emitted.error(error)
+        parts = client, client._auth, client._caller, client._transport, client._caller.credential
+        emitted.add("repr", " ".join(f"{part!r} {part}" for part in (*parts, client.payments, client.channels)))
+    return failure
+
+
+def assert_urls_are_clean(sandbox: Sandbox, *marks: str) -> None:
+    """Assert that no credential was in a URL or a body."""
+    urls = [f"{seen.path} {seen.query} {seen.body}" for seen in sandbox.requests]
+    assert urls
+    assert not [url for url in urls if any(mark in url for mark in marks)]
+
+
+@EVERY_WORK
+@pytest.mark.parametrize("fault", Fault)
+async def test_no_fault_brings_the_credential_out(
+    emitted: Emitted, sandbox: Sandbox, fault: Fault, work: Work
+) -> None:
+    """Whatever fault the service shows, what comes of it says nothing of the credential."""
+    if fault in {Fault.HUGE, Fault.GZIP_BOMB} and work is not WORKS["get"]:
+        pytest.skip("too large to be had seven times")
+    sandbox.order(fault, share=1.0)
+    timeout = 0.05 if fault in SLOW else 5.0
+    about: dict[str, Any] = {"retry": NEVER, "timeout": timeout, "on_event": emitted.listen, "quota": Quota()}
+    failure = await fail(emitted, client_of(sandbox, **about), work)
+    assert failure is not None or fault in {Fault.DUPLICATE_IDS, Fault.NAN, Fault.INVALID_UTF8}
+    assert not emitted.found(RIGHT)
+    assert emitted.count("log record") > 3
+    assert emitted.count("event") > 3
+    assert_urls_are_clean(sandbox, RIGHT)
+
+
+async def fails(_client: PaymentsClient) -> str:
+    raise RuntimeError(MARK)
+
+
+async def marked() -> str:
+    """Give the marked token."""
+    return MARK
+
+
+async def marked_with_a_line_break() -> str:
+    """Give the marked token as a file holds it."""
+    return f"{MARK}\n"
+
+
+async def marked_bytes() -> Any:
+    """Give no string."""
+    return MARK.encode()
+
+
+async def marked_error() -> str:
+    """Fail, with the credential in the error and in its chain."""
+    try:
+        raise KeyError(MARK)
+    except KeyError as error:
+        raise RuntimeError(f"no token: {MARK}") from error
+
+
+AUTHS = [
+    StoreAuth(STORE, MARK),
+    LegacyAuth(MARK),
+    StoreAuth(STORE, marked),
+    LegacyAuth(marked),
+    StoreAuth(STORE, marked_with_a_line_break),
+    StoreAuth(STORE, marked_bytes),
+    StoreAuth(STORE, marked_error),
+]
+
+
+@EVERY_WORK
+@pytest.mark.parametrize("auth", AUTHS, ids=lambda auth: f"{type(auth).__name__} {auth.token!r:.40}")
+async def test_a_refused_credential_is_not_shown(
+    emitted: Emitted, sandbox: Sandbox, auth: StoreAuth | LegacyAuth, work: Work
+) -> None:
+    """A credential that the service refuses, or a provider that fails, is told without showing it."""
+    client = client_of(sandbox, auth=auth, on_event=emitted.listen)
+    assert await fail(emitted, client, work) is not None
+    assert not emitted.found(MARK)
+
+
+def echoes() -> dict[str, Callable[[SeenRequest], web.Response]]:
+    """Give answers that repeat the credential wherever one can."""
+    slashed = MARK.replace("/", "\\/")
+    said = msgspec.json.encode({"code": 400, "data": {"errMsg": f"bad token {MARK}"}})
+    fields = msgspec.json.encode({"code": 422, "data": {MARK: [f"bad {MARK}"]}, "meta": {"message": MARK}})
+    return {
+        "message": lambda _: web.Response(status=400, body=said),
+        "message, written as PHP does": lambda _: web.Response(
+            status=400, body=said.replace(MARK.encode(), slashed.encode())
+        ),
+        "fields": lambda _: web.Response(status=422, body=fields),
+        "200": lambda _: web.Response(status=200, body=said),
+        "HTML": lambda _: web.Response(status=502, text=f"<p>{MARK}</p>", content_type="text/html"),
+        "not JSON": lambda _: web.Response(status=200, text=MARK),
+        "wrong shape": lambda _: web.Response(status=200, body=b'{"code":200,"data":"%b"}' % MARK.encode()),
+        "headers": lambda _: web.Response(
+            status=429,
+            reason=MARK,
+            headers=dict.fromkeys(("X-Request-Id", "Trace-Id", "Retry-After", "Location", "Set-Cookie"), MARK),
+        ),
+    }
+
+
+@pytest.mark.parametrize("answer", echoes().values(), ids=echoes().keys())
+async def test_an_echoed_credential_is_blotted_out(
+    emitted: Emitted, sandbox: Sandbox, answer: Callable[[SeenRequest], web.Response]
+) -> None:
+    """An answer that repeats the credential, in whatever place, does not carry it into an error."""
+    sandbox.answer_with(answer)
+    client = client_of(sandbox, auth=LegacyAuth(MARK), retry=NEVER, on_event=emitted.listen)
+    assert await fail(emitted, client, WORKS["get"]) is not None
+    assert not emitted.found(MARK)
+
+
+async def test_a_redirects_target_never_gets_it(emitted: Emitted, sandbox: Sandbox) -> None:
+    """A redirect to another server is an error, and that server hears nothing at all."""
+    async with RawServer(lambda connection: connection.answer()) as elsewhere:
+        sandbox.rules = attrs.evolve(sandbox.rules, redirect_to=f"{elsewhere.base_url}/ip/payments")
+        sandbox.order(Fault.REDIRECT, share=1.0)
+        for work in WORKS.values():
+            assert await fail(emitted, client_of(sandbox, retry=NEVER), work) is not None
+        assert (elsewhere.connections, elsewhere.requests) == (0, [])
+    assert not emitted.found(RIGHT)
+
+
+class NoSuchHost(AbstractResolver):
+    """Finds no host."""
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+        """Fail as a resolver does."""
+        raise OSError(None, f"DNS lookup of {host} failed")
+
+    async def close(self) -> None:
+        """Have nothing to close."""
+
+
+async def test_no_connection_shows_nothing(emitted: Emitted, sandbox: Sandbox) -> None:
+    """An unknown host, a port without TLS and a refused connection are told without the credential."""
+    connector = aiohttp.TCPConnector(resolver=NoSuchHost())
+    async with aiohttp.ClientSession(connector=connector) as session:
+        unknown = client_of(
+            sandbox, auth=LegacyAuth(MARK), base_url="https://no-such-host.invalid", session=session, retry=NEVER
+        )
+        assert isinstance(await fail(emitted, unknown, WORKS["get"]), TransportError)
+    auth = LegacyAuth(MARK)
+    tls = client_of(sandbox, auth=auth, base_url=sandbox.base_url.replace("http:", "https:"), retry=NEVER)
+    assert isinstance(await fail(emitted, tls, WORKS["get"]), TransportError)
+    await sandbox.pause_listening()
+    refused = client_of(sandbox, auth=auth, retry=NEVER)
+    assert isinstance(await fail(emitted, refused, WORKS["get"]), TransportError)
+    assert not emitted.found(MARK)
+
+
+@EVERY_WORK
+async def test_a_cancelled_call_shows_nothing(emitted: Emitted, sandbox: Sandbox, work: Work) -> None:
+    """Neither a cancellation nor a deadline has the credential in this library's frames."""
+    sandbox.order(Fault.HANG, share=1.0)
+    heard = asyncio.Event()
+
+    def listen(event: Any) -> None:
+        emitted.listen(event)
+        heard.set()
+
+    async with client_of(sandbox, on_event=listen, timeout=60.0) as client:
+        task = asyncio.ensure_future(work(client))
+        await heard.wait()
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError as error:
+            emitted.error(error)
+    with pytest.raises(TimeoutError) as caught, anyio.fail_after(0.05):
+        async with client_of(sandbox, timeout=60.0) as client:
+            await work(client)
+    emitted.error(caught.value)
+    late = client_of(sandbox, deadline=0.05, timeout=60.0)
+    assert await fail(emitted, late, work) is not None
+    assert emitted.count("traceback") >= 3
+    assert not emitted.found(RIGHT)
+
+
+@EVERY_WORK
+async def test_a_closed_client_shows_nothing(emitted: Emitted, sandbox: Sandbox, work: Work) -> None:
+    """A client used before or after its `async with` says so without the credential."""
+    client = PaymentsClient(LegacyAuth(MARK), base_url=sandbox.base_url)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError) as caught:
+            await work(client)
+        emitted.error(caught.value)
+        await client.aclose()
+    assert not emitted.found(MARK)
+
+
+MISUSES: dict[str, Callable[[PaymentsClient], Any]] = {
+    "id": lambda client: client.payments.get(0),
+    "page size": lambda client: client.payments.list(page_size=0),
+    "channels": lambda client: client.payments.stream(channel_ids=[]),
+    "sort key": lambda client: client.payments.list(sort_by="id"),
+    "status": lambda client: client.payments.update_processing_status(1, 9),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES.values(), ids=MISUSES.keys())
+async def test_wrong_arguments_show_nothing(
+    emitted: Emitted, sandbox: Sandbox, misuse: Callable[[PaymentsClient], Any]
+) -> None:
+    """An argument that cannot be is refused without the credential."""
+
+    async def work(client: PaymentsClient) -> None:
+        if asyncio.iscoroutine(made := misuse(client)):
+            await made
+
+    failure = await fail(emitted, client_of(sandbox, auth=LegacyAuth(MARK)), work)
+    assert isinstance(failure, ConfigurationError)
+    assert not emitted.found(MARK)
+
+
+def wrong_places(environ: pytest.MonkeyPatch) -> dict[str, Callable[[], object]]:
+    """Give ways to put a credential where it does not belong, or where it is refused."""
+    auth: Any = StoreAuth(STORE, "token-1")
+    text: Any = MARK
+
+    def from_env(**variables: str) -> PaymentsClient:
+        for name, value in variables.items():
+            environ.setenv(f"B2B_PAYMENTS_{name}", value)
+        return PaymentsClient.from_env()
+
+    return {
+        "user in base_url": lambda: PaymentsClient(auth, base_url=f"https://user:{MARK[:12]}@api.example/io"),
+        "port in base_url": lambda: PaymentsClient(auth, base_url=f"https://api.example:{MARK[:12]}"),
+        "query in base_url": lambda: PaymentsClient(auth, base_url=f"https://api.example/?token={MARK[:12]}"),
+        "base_url": lambda: PaymentsClient(auth, base_url=text),
+        "auth": lambda: PaymentsClient(text),
+        "user in the environment": lambda: from_env(
+            BASE_URL=f"https://{MARK[:12]}@api.example", AUTH_TOKEN=MARK
+        ),
+        "both in the environment": lambda: from_env(ACCESS_TOKEN=MARK, AUTH_TOKEN=MARK),
+        "no hash in the environment": lambda: from_env(ACCESS_TOKEN=MARK),
+        "line break in the environment": lambda: from_env(AUTH_TOKEN=f"{MARK}\n"),
+    }
+
+
+@pytest.mark.parametrize("place", list(wrong_places(pytest.MonkeyPatch())))
+def test_a_credential_in_the_wrong_place_is_not_shown(
+    emitted: Emitted, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A credential given as something else is refused without being shown."""
+    for name in ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN", "BASE_URL"):
+        monkeypatch.delenv(f"B2B_PAYMENTS_{name}", raising=False)
+    with pytest.raises(ConfigurationError) as caught:
+        wrong_places(monkeypatch)[place]()
+    emitted.error(caught.value)
+    assert emitted.count("traceback")
+    assert not emitted.found(MARK[:12])
+
+
+def test_a_client_that_is_not_closed_warns_without_it(emitted: Emitted, sandbox: Sandbox) -> None:
+    """The warning about a client that was never closed does not show the credential."""
+    client = PaymentsClient(LegacyAuth(MARK), base_url="https://api.example")
+    client._open = True
+    del client
+    assert [one for one in emitted._warnings if one.category is ResourceWarning]
+    assert not emitted.found(MARK)
+
+
+COMMANDS = [
+    ("get", "1"),
+    ("export", "--output", "-"),
+    ("channels", "--base-url", "http://127.0.0.1:1"),
+    ("get", "1", "--base-url", "https://user:secret@api.example"),
+    ("get", "nonsense"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+async def test_the_command_line_shows_nothing(sandbox: Sandbox, command: tuple[str, ...]) -> None:
+    """A command that fails writes the environment's credential to neither of its outputs."""
+    variables = {"B2B_PAYMENTS_AUTH_TOKEN": MARK, "B2B_PAYMENTS_BASE_URL": sandbox.base_url}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("B2B_PAYMENTS_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "dev", "-m", "b2b_payments.cli", *command),
+        env=kept | variables,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode not in {0, None}
+    assert b"Error: " in err
+    assert MARK.encode() not in out + err
+    assert b"user:secret" not in out + err

@@ -1,0 +1,86 @@
+"""A part of the fault suite: every fault on a third of all requests, on real sockets and virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from b2b_payments import retry
+from b2b_payments.retry import Kind
+from b2b_payments.sandbox import Fault
+from benchmarks.faults import QUICK, main, measure
+from benchmarks.faults_account import PAGE, Report, Writes, creates, other_writes, reads
+from benchmarks.faults_service import TROUBLES, Trouble
+from tests.virtual_time import run
+
+everywhere = pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
+BY_NAME = {trouble.name: trouble for trouble in TROUBLES}
+
+
+@everywhere
+def test_reads_are_exact(trouble: Trouble) -> None:
+    """Every payment of the store comes out once and as it is, and the fault did cost requests."""
+    read = run(reads(trouble, QUICK.payments))
+    assert (read.rows, read.lost, read.doubled) == (QUICK.payments, 0, 0)
+    assert read.requests > QUICK.payments / PAGE + 1
+
+
+@everywhere
+def test_creates_are_made_once_and_reported_truly(trouble: Trouble) -> None:
+    """What is reported as made is there once, and what is reported as failed is not there."""
+    made = run(creates(trouble, QUICK.creates))
+    assert (made.twice, made.false_success, made.false_failure) == (0, 0, 0)
+    assert made.done + made.failed + made.unknown == QUICK.creates
+    if trouble.fault is None or trouble.fault is Fault.RATE_LIMITED or trouble.fault.carried_out:
+        # Certainly not carried out and sent again, or carried out and found.
+        assert made.done > 0.95 * QUICK.creates
+
+
+@everywhere
+def test_other_writes_are_reported_as_the_store_shows_them(trouble: Trouble) -> None:
+    """Deletes, statuses, operations and updates: the report agrees with the payment's state."""
+    others = run(other_writes(trouble, QUICK.others))
+    assert (others.false_success, others.false_failure) == (0, 0)
+    assert others.done > 0.75 * 4 * QUICK.others
+
+
+def test_sending_a_create_again_after_a_lost_answer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that repeated a POST after a lost answer would make payments twice: the suite bites."""
+    again = retry._WORTH_ANOTHER | {Kind.ONCE: retry._WORTH_ANOTHER[Kind.READ]}
+    monkeypatch.setattr(retry, "_WORTH_ANOTHER", again)
+    assert run(creates(BY_NAME["reset instead of the answer"], QUICK.creates)).twice > 0
+
+
+def test_the_account_tells_truth_from_falsehood() -> None:
+    """Each pair of a report and a state is counted for what it is."""
+    writes = Writes()
+    for report, times in [
+        (Report.DONE, 1),
+        (Report.DONE, 0),
+        (Report.DONE, 2),
+        (Report.FAILED, 0),
+        (Report.FAILED, 1),
+        (Report.UNKNOWN, 1),
+        (Report.UNKNOWN, 2),
+    ]:
+        writes.judge(report, times)
+    assert writes == Writes(done=3, failed=2, unknown=2, twice=2, false_success=1, false_failure=1)
+    assert writes.wrong == 4
+
+
+def test_a_row_with_a_wrong_figure_is_not_right() -> None:
+    """The command's exit code follows from each row: one false report is enough."""
+    row = measure(BY_NAME["garbage"], QUICK)
+    assert row.right
+    row.creates.judge(Report.FAILED, 1)
+    assert not row.right
+
+
+def test_the_command_prints_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One command prints the figures of the faults asked for, and ends with 0 where all are right."""
+    monkeypatch.setattr("sys.argv", ["faults", "--quick", "--fault", "truncated"])
+    assert main() == 0
+    head, _, line, *_ = capsys.readouterr().out.splitlines()
+    assert head.count("|") == line.count("|")
+    assert line.startswith("| truncated body | 300 | 0 | 0 |")
