@@ -66,9 +66,10 @@ class PaymentsClient:
         self._open = False
         # Hidden in a traceback's local variables, as a credential in the wrong place has to be.
         base_url = Secret(base_url)
-        if not isinstance(auth, StoreAuth | LegacyAuth):
-            kind = type(auth).__name__
-            del auth
+        given: object = auth
+        if not isinstance(given, StoreAuth | LegacyAuth):
+            kind = type(given).__name__
+            del auth, given
             raise ConfigurationError(f"auth must be a StoreAuth or a LegacyAuth, not {kind}.")
         _check("quota", quota, Quota | None, "a Quota, or None to turn it off")
         _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import aiohttp
 import anyio
+from multidict import CIMultiDict
 from yarl import URL
 
 from b2b_payments._version import __version__
@@ -160,7 +161,9 @@ class Transport:
             auto_decompress=True,
         ) as response:
             body = await self._read(request, response)
-            return Answer(response.status, response.headers, _without(credential, body))
+            secrets = [value for value in credential.values() if isinstance(value, Secret)]
+            headers = _headers_without(secrets, response.headers)
+            return Answer(response.status, headers, _body_without(secrets, body))
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse) -> bytes:
         length = response.content_length
@@ -193,12 +196,25 @@ def _headers(request: Request, credential: Mapping[str, str]) -> dict[str, str]:
     return headers
 
 
-def _without(credential: Mapping[str, str], body: bytes) -> bytes:
+def _body_without(secrets: Iterable[Secret], body: bytes) -> bytes:
     """Blot out our own credential where an answer repeats it: it would go into an error's text."""
-    for value in credential.values():
-        if isinstance(value, Secret):
-            body = body.replace(value.encode(), b"***")
+    for secret in secrets:
+        # Some encoders of JSON write a slash with a backslash before it.
+        for written in {str(secret), secret.replace("/", "\\/")}:
+            body = body.replace(written.encode(), b"***")
     return body
+
+
+def _headers_without(secrets: Sequence[Secret], headers: Mapping[str, str]) -> Mapping[str, str]:
+    if not any(secret in value for value in headers.values() for secret in secrets):
+        return headers
+    blotted: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        shown = value
+        for secret in secrets:
+            shown = shown.replace(secret, "***")
+        blotted.add(name, shown)
+    return blotted
 
 
 def _failure(request: Request, error: Exception, base_url: str) -> B2BPaymentsError:

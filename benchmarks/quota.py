@@ -1,7 +1,7 @@
 """The store's quota end to end: walks of 300 pages against 150 requests a minute.
 
-Run with ``uv run python -m benchmarks.quota``. Clients and sandbox talk over real sockets, on an event loop whose
-clock jumps over waits. Exit code 1 where a bar is missed.
+Run with ``uv run python -m benchmarks.quota``. Clients and sandbox talk over real sockets, on an event loop
+whose clock jumps over waits. Exit code 1 where a bar is missed.
 """
 
 from __future__ import annotations

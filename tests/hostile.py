@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import msgspec
@@ -122,17 +122,7 @@ class Liar:
     Answers in a walk's stead of a socket; raises AssertionError when asked more than `most` times.
     """
 
-    draw: random.Random
-    ids: int = attrs.field(init=False)
-    habits: dict[str, str] = attrs.field(init=False)
-    asked: int = 0
-    most: int = 20_000
-
-    def __attrs_post_init__(self) -> None:
-        self.ids = self.draw.choice((1, 3, 30, 200))
-        self.habits = {name: self.draw.choice(habits) for name, habits in self._HABITS.items()}
-
-    _HABITS = {
+    HABITS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "rows": ("same", "by offset", "by offset", "random", "random", "empty", "now and then"),
         "times": ("equal", "by id", "by id", "later each time", "random", "falling", "text", "fraction"),
         "total": ("true", "none", "zero", "billion", "more", "less", "random", "negative", "grows"),
@@ -140,7 +130,17 @@ class Liar:
         "limit": ("asked", "none", "zero", "one", "billion"),
     }
 
-    async def send(self, request: Request, _credential: Mapping[str, str], *, timeout: float) -> Answer:
+    draw: random.Random
+    ids: int = attrs.field(init=False)
+    habits: dict[str, str] = attrs.field(init=False)
+    asked: int = 0
+    most: int = 10_000
+
+    def __attrs_post_init__(self) -> None:
+        self.ids = self.draw.choice((1, 3, 30, 200))
+        self.habits = {name: self.draw.choice(habits) for name, habits in self.HABITS.items()}
+
+    async def send(self, request: Request, credential: Mapping[str, str], *, timeout: float) -> Answer:  # noqa: ARG002
         """Answer a request for the list."""
         assert timeout > 0
         self.asked += 1
@@ -181,7 +181,7 @@ class Liar:
         return rows
 
     def _time(self, payment_id: int) -> int | float | str:
-        return {
+        times: dict[str, int | float | str] = {
             "equal": 1_700_000_000,
             "by id": 1_700_000_000 + payment_id,
             "later each time": 1_700_000_000 + self.asked,
@@ -189,7 +189,8 @@ class Liar:
             "falling": 1_700_000_000 - payment_id,
             "text": str(1_700_000_000 + payment_id),
             "fraction": 1_700_000_000 + payment_id / 8,
-        }[self.habits["times"]]
+        }
+        return times[self.habits["times"]]
 
     def _total(self, offset: int, rows: int) -> int | None:
         return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 import traceback
-import warnings
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Self
@@ -16,30 +15,23 @@ from b2b_payments.events import Event
 
 
 class Emitted:
-    """Keeps what is logged, warned and told as long as it is entered, and whatever is put in by hand."""
+    """Keeps what is logged as long as it is entered, and whatever is put in by hand."""
 
     def __init__(self) -> None:
         self._texts: list[tuple[str, str]] = []
         self._handler = _Keeper(self)
         self._level = logging.root.level
-        self._warned = warnings.catch_warnings(record=True)
-        self._warnings: list[warnings.WarningMessage] = []
 
     def __enter__(self) -> Self:
         logging.root.addHandler(self._handler)
         logging.root.setLevel(logging.NOTSET)
-        self._warnings = self._warned.__enter__() or []
-        warnings.simplefilter("always")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._warned.__exit__(kind, error, trace)
         logging.root.removeHandler(self._handler)
         logging.root.setLevel(self._level)
-        for one in self._warnings:
-            self.add("warning", f"{one.message} {one.message!r} {one.source!r}")
 
     def add(self, where: str, text: str) -> None:
         """Keep a text."""
@@ -54,9 +46,10 @@ class Emitted:
         for one in _chain(error):
             self.add("error", f"{one} {one!r} {one.args!r} {[str(arg) for arg in one.args]} {vars(one)!r}")
             self.add("pickled error", pickle.dumps(one).decode("latin-1"))
-            frames = [at for at in traceback.walk_tb(one.__traceback__) if _is_ours(at[0])]
-            stack = traceback.StackSummary.extract(iter(frames), capture_locals=True)
-            self.add("traceback", "".join(stack.format()))
+            for frame, line in traceback.walk_tb(one.__traceback__):
+                if _is_ours(frame):
+                    variables = {name: _shown(value) for name, value in frame.f_locals.items()}
+                    self.add("traceback", f"{frame.f_code.co_filename}:{line} {variables}")
 
     def found(self, *marks: str) -> list[tuple[str, str]]:
         """Give where any of these credentials shows, and in what text."""
@@ -93,10 +86,16 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         todo += [linked for linked in (one.__cause__, one.__context__, *inside) if linked is not None]
 
 
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except AttributeError:
+        return "an object that is being made"
+
+
 def _is_ours(frame: FrameType) -> bool:
     # The methods that attrs generates have no module of their own, but a file name that tells.
     module = str(frame.f_globals.get("__name__", ""))
-    generated = frame.f_code.co_filename.startswith("<attrs generated") and "b2b_payments" in str(
-        frame.f_code.co_filename
-    )
+    file = frame.f_code.co_filename
+    generated = file.startswith("<attrs generated") and " b2b_payments." in file
     return module.partition(".")[0] == "b2b_payments" or generated

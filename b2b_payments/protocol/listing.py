@@ -79,7 +79,7 @@ def _body(request: Request, answer: Answer, base_url: str) -> _Body:
     if 200 <= answer.status < 300:
         try:
             body = _heads.decode(answer.body)
-        except (ValueError, RecursionError):
+        except (ValueError, ArithmeticError, RecursionError):
             pass  # what is wrong with it is said below
         else:
             if body.code == 200:

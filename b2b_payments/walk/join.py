@@ -126,10 +126,13 @@ class Join:
         if self._run is not None:
             return self._in_run(self._run, page)
         if not page.ids:
-            return self._empty(page)
-        if not self._joins(page):
-            return self._gap(page)
-        return self._joined(page)
+            step = self._empty(page)
+        elif self._joins(page):
+            step = self._joined(page)
+        else:
+            step = self._gap(page)
+        self._count_barren(len(step.rows))
+        return step
 
     def _joins(self, page: KeyedPage) -> bool:
         if self.key is None or page.offset == 0 or self._order.field is None:
@@ -253,8 +256,6 @@ class Join:
             else:
                 seen[payment_id] = key
                 rows.append(index)
-        if self._run is None:
-            self._count_barren(len(rows))
         return rows, duplicates
 
     def _count_barren(self, rows: int) -> None:

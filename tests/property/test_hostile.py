@@ -8,6 +8,7 @@ import pickle
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,6 +73,15 @@ def as_data(read: Callable[[Any], Any]) -> Callable[[Answer], None]:
     return lambda answer: use(read(read_envelope(REQUEST, answer, BASE).data))
 
 
+def failure(read: Callable[[Answer], object], answer: Answer) -> B2BPaymentsError | None:
+    """Give the documented error that reading ends with, None where it succeeds."""
+    try:
+        read(answer)
+    except B2BPaymentsError as error:
+        return error
+    return None
+
+
 READINGS: list[Callable[[Answer], object]] = [
     as_list,
     as_data(structure_payment),
@@ -87,26 +97,23 @@ READINGS: list[Callable[[Answer], object]] = [
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(payments, max_size=3), st.integers(0, 2**32))
 def test_20_000_hostile_bodies(rows: list[dict[str, Any]], seed: int) -> None:
-    """Each is read in every way, and gives models that can be used, or an error of ours that says something."""
+    """Each is read in every way, and gives models that can be used, or an error of ours."""
     draw = random.Random(seed)
     corpus = (*hostile.BODIES, examples.listed(*rows), *map(examples.answered, rows))
     for _ in range(EACH):
         answer = hostile.answer(draw, corpus)
         begun = time.perf_counter()
         for read in READINGS:
-            try:
-                read(answer)
-            except B2BPaymentsError as error:
-                assert error.message
-                assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
+            error = failure(read, answer)
+            assert error is None or str(pickle.loads(pickle.dumps(error))) == str(error) != ""  # noqa: S301
         assert time.perf_counter() - begun < PATIENCE, answer.body[:200]
 
 
-@pytest.mark.parametrize("nested", [b"[%b]", b'{"a":%b}', b'[[],%b,{"b":{}}]', b'["]]]}}}[[[",%b]'])
+@pytest.mark.parametrize("nested", [b"[%b]", b'{"a":%b}', b'[[],%b,{"b":1}]', b'["]]]}}}[[[",%b]'])
 def test_what_is_not_too_deep_can_be_used(nested: bytes) -> None:
     """The deepest body that is read can be given back, copied and pickled; one level more is refused."""
-    body = b"1"
-    for _ in range(MOST_LEVELS - 1):
+    body = b"[]"
+    for _ in range(MOST_LEVELS - 2):
         body = nested.replace(b"%b", body)
     decode(b"[%b]" % body)
     with pytest.raises(B2BPaymentsError, match="nested too deeply"):
@@ -115,21 +122,19 @@ def test_what_is_not_too_deep_can_be_used(nested: bytes) -> None:
     use(structure_payment(row))
 
 
-@pytest.mark.parametrize("moment", [b"1E+999990", b'"1E+999990"', b"-1e99999", b'"1E-999990"', b"9" * 4_300])
+@pytest.mark.parametrize(
+    "moment", [b"1E+999990", b'"1E+999990"', b"-1e99999", b'"1E+9999999999"', b"9" * 4_300]
+)
 @pytest.mark.parametrize("order", ORDERS[:2], ids=["ascending", "descending"])
 def test_a_moment_beyond_all_time_is_an_error_at_once(moment: bytes, order: Order) -> None:
     """A time with a million digits is not written out, neither by the walk nor by the converter."""
     row = encode(examples.LISTED_PAYMENT).replace(b"1618800393", moment).replace(b"1618803026", moment)
     answer = Answer(200, {}, b'{"code":200,"data":[%b]}' % row)
     begun = time.perf_counter()
-    for read in (
-        lambda: keyed(read_listing(REQUEST, answer, BASE, offset=0), order, limit=250, wide=False),
-        lambda: structure_payments(read_envelope(REQUEST, answer, BASE).data),
-    ):
-        try:
-            read()
-        except B2BPaymentsError as error:
-            assert "createdAt" in error.message
+    with pytest.raises(B2BPaymentsError, match="createdAt"):
+        as_data(structure_payments)(answer)
+    with suppress(B2BPaymentsError):
+        keyed(read_listing(REQUEST, answer, BASE, offset=0), order, limit=250, wide=False)
     assert time.perf_counter() - begun < PATIENCE
 
 
@@ -153,14 +158,13 @@ def test_a_walk_through_lies_ends(
             auth, base_url="https://service.example", quota=None, retry=retry
         ) as client:
             client._transport.send = liar.send  # type: ignore[method-assign]
+            listed = client.payments.list(
+                page_size=page_size, concurrency=concurrency, sort_by=sort_by, order_by=order_by
+            )
             ids: list[int] = []
-            try:
-                async for payment in client.payments.list(
-                    page_size=page_size, concurrency=concurrency, sort_by=sort_by, order_by=order_by
-                ):
-                    ids.append(payment.id)
-            except B2BPaymentsError as error:
-                assert error.message
+            with suppress(B2BPaymentsError):
+                async for page in listed.pages():
+                    ids += [payment.id for payment in page.items]
             return ids
 
     ids = run(walk())

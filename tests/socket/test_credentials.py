@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
@@ -37,6 +38,7 @@ from tests.raw_server import RawServer
 MARK = "marked-7f3a/credential+9c"
 """With characters that JSON and URLs may write in another way."""
 
+PLAIN = "marked7f3a"
 RIGHT = "sandbox-access-token-0"
 STORE = "sbx7k2m9qd"
 OFFLINE = OfflinePayment(
@@ -46,6 +48,7 @@ OFFLINE = OfflinePayment(
     details={},
     external_id="MARKED-1",
 )
+LARGE = frozenset({Fault.HUGE, Fault.GZIP_BOMB})
 SLOW = frozenset({Fault.HANG, Fault.HANG_BEFORE, Fault.DRIP})
 
 Work = Callable[[PaymentsClient], Awaitable[Any]]
@@ -85,7 +88,9 @@ async def fail(emitted: Emitted, client: PaymentsClient, work: Work) -> B2BPayme
             failure = error
             emitted.error(error)
         parts = client, client._auth, client._caller, client._transport, client._caller.credential
-        emitted.add("repr", " ".join(f"{part!r} {part}" for part in (*parts, client.payments, client.channels)))
+        emitted.add(
+            "repr", " ".join(f"{part!r} {part}" for part in (*parts, client.payments, client.channels))
+        )
     return failure
 
 
@@ -96,27 +101,24 @@ def assert_urls_are_clean(sandbox: Sandbox, *marks: str) -> None:
     assert not [url for url in urls if any(mark in url for mark in marks)]
 
 
-@EVERY_WORK
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [(fault, name) for fault in Fault for name in WORKS if fault not in LARGE or name == "get"],
+    ids=str,
+)
 async def test_no_fault_brings_the_credential_out(
-    emitted: Emitted, sandbox: Sandbox, fault: Fault, work: Work
+    emitted: Emitted, sandbox: Sandbox, fault: Fault, name: str
 ) -> None:
     """Whatever fault the service shows, what comes of it says nothing of the credential."""
-    if fault in {Fault.HUGE, Fault.GZIP_BOMB} and work is not WORKS["get"]:
-        pytest.skip("too large to be had seven times")
     sandbox.order(fault, share=1.0)
     timeout = 0.05 if fault in SLOW else 5.0
-    about: dict[str, Any] = {"retry": NEVER, "timeout": timeout, "on_event": emitted.listen, "quota": Quota()}
-    failure = await fail(emitted, client_of(sandbox, **about), work)
+    about: dict[str, Any] = {"retry": NEVER, "timeout": timeout, "quota": Quota(10_000, 60)}
+    failure = await fail(emitted, client_of(sandbox, **about, on_event=emitted.listen), WORKS[name])
     assert failure is not None or fault in {Fault.DUPLICATE_IDS, Fault.NAN, Fault.INVALID_UTF8}
     assert not emitted.found(RIGHT)
     assert emitted.count("log record") > 3
     assert emitted.count("event") > 3
     assert_urls_are_clean(sandbox, RIGHT)
-
-
-async def fails(_client: PaymentsClient) -> str:
-    raise RuntimeError(MARK)
 
 
 async def marked() -> str:
@@ -135,11 +137,8 @@ async def marked_bytes() -> Any:
 
 
 async def marked_error() -> str:
-    """Fail, with the credential in the error and in its chain."""
-    try:
-        raise KeyError(MARK)
-    except KeyError as error:
-        raise RuntimeError(f"no token: {MARK}") from error
+    """Fail, with the credential in the error and in its cause."""
+    raise RuntimeError(f"no token: {MARK}") from KeyError(MARK)
 
 
 AUTHS = [
@@ -182,7 +181,9 @@ def echoes() -> dict[str, Callable[[SeenRequest], web.Response]]:
         "headers": lambda _: web.Response(
             status=429,
             reason=MARK,
-            headers=dict.fromkeys(("X-Request-Id", "Trace-Id", "Retry-After", "Location", "Set-Cookie"), MARK),
+            headers=dict.fromkeys(
+                ("X-Request-Id", "Trace-Id", "Retry-After", "Location", "Set-Cookie"), MARK
+            ),
         ),
     }
 
@@ -214,7 +215,7 @@ class NoSuchHost(AbstractResolver):
 
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
         """Fail as a resolver does."""
-        raise OSError(None, f"DNS lookup of {host} failed")
+        raise OSError(None, f"DNS lookup of {host}:{port} ({family}) failed")
 
     async def close(self) -> None:
         """Have nothing to close."""
@@ -225,7 +226,11 @@ async def test_no_connection_shows_nothing(emitted: Emitted, sandbox: Sandbox) -
     connector = aiohttp.TCPConnector(resolver=NoSuchHost())
     async with aiohttp.ClientSession(connector=connector) as session:
         unknown = client_of(
-            sandbox, auth=LegacyAuth(MARK), base_url="https://no-such-host.invalid", session=session, retry=NEVER
+            sandbox,
+            auth=LegacyAuth(MARK),
+            base_url="https://no-such-host.invalid",
+            session=session,
+            retry=NEVER,
         )
         assert isinstance(await fail(emitted, unknown, WORKS["get"]), TransportError)
     auth = LegacyAuth(MARK)
@@ -312,14 +317,12 @@ def wrong_places(environ: pytest.MonkeyPatch) -> dict[str, Callable[[], object]]
         return PaymentsClient.from_env()
 
     return {
-        "user in base_url": lambda: PaymentsClient(auth, base_url=f"https://user:{MARK[:12]}@api.example/io"),
-        "port in base_url": lambda: PaymentsClient(auth, base_url=f"https://api.example:{MARK[:12]}"),
-        "query in base_url": lambda: PaymentsClient(auth, base_url=f"https://api.example/?token={MARK[:12]}"),
+        "user in base_url": lambda: PaymentsClient(auth, base_url=f"https://user:{PLAIN}@api.example/io"),
+        "port in base_url": lambda: PaymentsClient(auth, base_url=f"https://api.example:{PLAIN}"),
+        "query in base_url": lambda: PaymentsClient(auth, base_url=f"https://api.example/?token={PLAIN}"),
         "base_url": lambda: PaymentsClient(auth, base_url=text),
         "auth": lambda: PaymentsClient(text),
-        "user in the environment": lambda: from_env(
-            BASE_URL=f"https://{MARK[:12]}@api.example", AUTH_TOKEN=MARK
-        ),
+        "user in the environment": lambda: from_env(BASE_URL=f"https://{PLAIN}@api.example", AUTH_TOKEN=MARK),
         "both in the environment": lambda: from_env(ACCESS_TOKEN=MARK, AUTH_TOKEN=MARK),
         "no hash in the environment": lambda: from_env(ACCESS_TOKEN=MARK),
         "line break in the environment": lambda: from_env(AUTH_TOKEN=f"{MARK}\n"),
@@ -337,22 +340,49 @@ def test_a_credential_in_the_wrong_place_is_not_shown(
         wrong_places(monkeypatch)[place]()
     emitted.error(caught.value)
     assert emitted.count("traceback")
-    assert not emitted.found(MARK[:12])
+    assert not emitted.found(MARK, PLAIN)
 
 
-def test_a_client_that_is_not_closed_warns_without_it(emitted: Emitted, sandbox: Sandbox) -> None:
+REFUSED: dict[str, Callable[[], object]] = {
+    "access_token": lambda: StoreAuth(STORE, f"{MARK}\n"),
+    "auth_token": lambda: LegacyAuth(f"{MARK}\n"),
+    "bytes": lambda: LegacyAuth(MARK.encode()),  # type: ignore[arg-type]
+    "store_hash": lambda: StoreAuth(MARK, "token-1"),
+    "beside a wrong hash": lambda: StoreAuth("not a hash", MARK),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="auth.py has what it refuses in its frames' local variables")
+@pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED.keys())
+def test_a_credential_that_cannot_be_is_not_in_a_traceback(
+    emitted: Emitted, make: Callable[[], object]
+) -> None:
+    """A credential refused when it is given is not among the local variables of the error's traceback."""
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    emitted.error(caught.value)
+    assert not emitted.found(MARK)
+
+
+def test_a_client_that_is_not_closed_warns_without_it(emitted: Emitted) -> None:
     """The warning about a client that was never closed does not show the credential."""
-    client = PaymentsClient(LegacyAuth(MARK), base_url="https://api.example")
-    client._open = True
-    del client
-    assert [one for one in emitted._warnings if one.category is ResourceWarning]
+
+    def forget() -> None:
+        client = PaymentsClient(LegacyAuth(MARK), base_url="https://api.example")
+        client._open = True
+        del client
+        gc.collect()
+
+    with pytest.warns(ResourceWarning) as warned:
+        forget()
+    for one in warned:
+        emitted.add("warning", f"{one.message} {one.message!r} {one.source!r}")
     assert not emitted.found(MARK)
 
 
 COMMANDS = [
     ("get", "1"),
     ("export", "--output", "-"),
-    ("channels", "--base-url", "http://127.0.0.1:1"),
     ("get", "1", "--base-url", "https://user:secret@api.example"),
     ("get", "nonsense"),
 ]

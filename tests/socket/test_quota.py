@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import anyio
+import msgspec
 import pytest
+from aiohttp import web
 
+from b2b_payments import PaymentsClient, RateLimitError
+from b2b_payments.sandbox import Sandbox
 from benchmarks.quota import OTHERS, PAYMENTS, REQUESTS, STARTS, WINDOWS, Window, pages_before_a_call, walks
+from tests.clients import NEVER
 from tests.virtual_time import run
 
 either_window = pytest.mark.parametrize("window", WINDOWS)
@@ -12,7 +18,7 @@ either_window = pytest.mark.parametrize("window", WINDOWS)
 
 @either_window
 def test_300_pages_are_read_in_two_windows_without_a_refusal(window: Window) -> None:
-    """A walk of 300 pages on 150 requests a minute takes at most 5 % more than it must, and is never refused."""
+    """A walk of 300 pages on 150 requests a minute takes at most 5 % more than it must, unrefused."""
     spent = run(walks(window))
     assert (spent.rows, spent.refused) == (PAYMENTS, [])
     assert 2 * REQUESTS - 5 < spent.requests <= 2 * REQUESTS
@@ -49,3 +55,24 @@ def test_a_call_goes_ahead_of_pages(window: Window) -> None:
 def test_without_a_quota_the_same_walk_is_refused(window: Window) -> None:
     """A client that keeps no quota runs into refusals: the service counts."""
     assert run(walks(window, quota=None)).most_refused > 1
+
+
+def test_a_refusal_in_the_body_closes_the_gate() -> None:
+    """HTTP 200 with code 429 is a refusal like any other: the next call waits as long as it says."""
+
+    async def main() -> float:
+        body = msgspec.json.encode({"code": 429, "data": {"errMsg": "Too many"}, "meta": {}})
+        headers = {"X-Request-Window-Resets-After": "5 s"}
+        async with Sandbox(payments=1) as sandbox:
+            sandbox.answer_with(
+                lambda _: web.Response(body=body, headers=headers) if sandbox.request_count == 1 else None
+            )
+            async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url, retry=NEVER) as client:
+                with pytest.raises(RateLimitError) as caught:
+                    await client.payments.get(1)
+                assert caught.value.retry_after == 5
+                refused = anyio.current_time()
+                await client.payments.get(1)
+                return sandbox.requests[-1].at - refused
+
+    assert 5 <= run(main()) <= 5.5

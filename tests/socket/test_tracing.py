@@ -10,11 +10,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from b2b_payments import PaymentsClient
-from b2b_payments.events import CallStarted, Event, RequestStarted
-from b2b_payments.sandbox import Fault, Sandbox
+from b2b_payments import PaymentsClient, Quota
+from b2b_payments.events import CallStarted, Event, QuotaWait, QuotaWaitEnded, RequestStarted
+from b2b_payments.sandbox import Fault, Rules, Sandbox
 from b2b_payments.tracing import OpenTelemetry
 from tests.clients import client_of
+from tests.virtual_time import run
 
 
 @pytest.fixture
@@ -109,3 +110,23 @@ async def test_spans_of_a_walk_left_early_end(
         async for _ in client.payments.list(page_size=10, concurrency=4):
             break
     assert len(exporter.get_finished_spans()) == begun > 4
+
+
+def test_a_wait_during_which_the_gate_closes_is_told_again() -> None:
+    """A call that waits for another's answer tells anew when that one is refused, and how long it has to wait."""
+    events: list[Event] = []
+
+    async def main() -> None:
+        async with Sandbox(3, rules=Rules(quota=False, refusal_wait=20)) as sandbox:
+            sandbox.order(Fault.RATE_LIMITED, times=1)
+            async with client_of(sandbox, quota=Quota(), on_event=events.append) as client:
+                await asyncio.gather(client.payments.get(1), client.payments.get(2))
+
+    run(main())
+    second = [event for event in events if isinstance(event, QuotaWait | QuotaWaitEnded)]
+    waits = [event for event in second if event.call_id == second[0].call_id]
+    reasons = [event.reason for event in waits if isinstance(event, QuotaWait)]
+    assert reasons[:2] == ["in flight", "closed"]
+    closed, ended = waits[1], waits[-1]
+    assert 20 <= closed.seconds <= ended.seconds <= 25
+    assert isinstance(ended, QuotaWaitEnded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,8 +16,6 @@ import pytest
 from b2b_payments import (
     APIError,
     B2BPaymentsError,
-    ConfigurationError,
-    OutcomeUnknownError,
     PaymentsClient,
     RequestTimeoutError,
     ResponseDecodeError,
@@ -311,77 +309,6 @@ async def test_a_body_that_cannot_be_unpacked_is_refused() -> None:
     assert error.message == "GET /ip/payments/70: the answer cannot be unpacked."
 
 
-async def test_a_session_of_its_own_is_closed() -> None:
-    """The session that the transport opened is closed with it."""
-    async with RawServer(lambda connection: connection.answer()) as server:
-        transport = Transport(server.base_url)
-        await transport.open()
-        session = transport.require_open()
-        await sent(transport)
-        await transport.aclose()
-        assert session.closed
-
-
-async def test_a_lent_session_is_left_open() -> None:
-    """The session that the client was lent is open afterwards, and works."""
-    async with Sandbox(3) as sandbox, aiohttp.ClientSession() as session:
-        async with client_of(sandbox, session=session) as client:
-            assert (await client.payments.get(1)).id == 1
-        assert not session.closed
-        async with session.get(sandbox.base_url) as response:
-            assert response.status == 401
-
-
-async def test_a_lent_sessions_middlewares_are_kept() -> None:
-    """What the caller's session does to each request is still done, once a request."""
-    seen: list[str] = []
-
-    async def note(
-        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        seen.append(request.url.path)
-        request.headers["X-Noted"] = "yes"
-        return await handler(request)
-
-    async with Sandbox(3) as sandbox, aiohttp.ClientSession(middlewares=(note,)) as session:
-        async with client_of(sandbox, session=session) as client:
-            await client.payments.get(1)
-        assert seen == ["/api/v3/io/ip/payments/1"]
-        assert sandbox.requests[-1].headers["X-Noted"] == "yes"
-
-
-async def test_a_lent_sessions_habits_change_nothing() -> None:
-    """A session that raises for statuses, does not unpack and has a short timeout gives the same answers."""
-    habits: dict[str, Any] = {
-        "raise_for_status": True,
-        "auto_decompress": False,
-        "timeout": aiohttp.ClientTimeout(total=1e-6),
-    }
-    async with RawServer(
-        lambda connection: connection.answer(gzip.compress(EMPTY), "404 No", "Content-Encoding: gzip")
-    ) as server:
-        async with (
-            aiohttp.ClientSession(**habits) as session,
-            opened(server.base_url, session=session) as transport,
-        ):
-            answer = await sent(transport)
-        assert (answer.status, answer.body) == (404, EMPTY)
-
-
-async def test_a_closed_session_is_named() -> None:
-    """A lent session that is closed already, or meanwhile, is a clear error."""
-    async with Sandbox(3) as sandbox:
-        session = aiohttp.ClientSession()
-        async with client_of(sandbox, session=session) as client:
-            await session.close()
-            with pytest.raises(ConfigurationError, match="was closed meanwhile; close it after the client"):
-                await client.payments.get(1)
-        with pytest.raises(ConfigurationError, match=r"The session given is closed; give an open"):
-            async with client_of(sandbox, session=session):
-                pass
-        assert sandbox.request_count == 0
-
-
 @pytest.mark.parametrize("status", [200, 404, 500])
 async def test_every_answer_gives_its_connection_back(status: int) -> None:
     """A hundred answers of any status need one connection."""
@@ -438,46 +365,3 @@ async def test_the_query_survives_the_wire() -> None:
         await client.payments.list(q=odd, customer_name=odd).count()
         query = dict(sandbox.requests[-1].query)
         assert (query["q"], query["customerName"]) == (odd, odd)
-
-
-FAULTS: list[tuple[Fault, Callable[[PaymentsClient], Awaitable[object]]]] = [
-    (fault, call)
-    for fault in Fault
-    if fault not in {Fault.DUPLICATE_IDS, Fault.HUGE, Fault.GZIP_BOMB}
-    for call in (
-        lambda client: client.payments.get(1),
-        lambda client: client.payments.perform_operation(1, 0),
-    )
-]
-
-
-@pytest.mark.parametrize(("fault", "call"), FAULTS)
-async def test_no_fault_shows_the_credential(
-    fault: Fault, call: Callable[[PaymentsClient], Awaitable[object]], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Under every fault of the service, error, log and events hold no credential, and no error is chained."""
-    events: list[object] = []
-    caplog.set_level("DEBUG")
-    rules = Rules(drip_interval=1.0)
-    async with Sandbox(3, rules=rules) as sandbox:
-        sandbox.order(fault, share=1)
-        token = str(sandbox.auth.access_token)
-        async with client_of(sandbox, retry=NEVER, timeout=0.2, on_event=events.append) as client:
-            with pytest.raises(B2BPaymentsError) as caught:
-                await call(client)
-        assert not isinstance(caught.value, ConfigurationError)
-        assert caught.value.__cause__ is None
-        assert token not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
-        records = [f"{record.getMessage()} {vars(record)}" for record in caplog.records]
-        assert records
-        assert not [text for text in [*records, *map(repr, events)] if token in text]
-
-
-async def test_an_unknown_outcome_shows_no_credential() -> None:
-    """Where a write's outcome stays unknown, its error says what to look for, and holds no credential."""
-    async with Sandbox(3) as sandbox, client_of(sandbox, retry=NEVER) as client:
-        sandbox.order(Fault.RESET_BEFORE, share=1)
-        with pytest.raises(OutcomeUnknownError) as caught:
-            await client.payments.perform_operation(1, 0)
-        assert caught.value.look_for == {"id": 1}
-        assert str(sandbox.auth.access_token) not in f"{caught.value} {vars(caught.value)}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+from aiohttp import web
 
 from b2b_payments import (
     BadRequestError,
@@ -21,8 +22,9 @@ from b2b_payments import (
     PaymentsClient,
     RequestTimeoutError,
     TransportError,
+    ValidationError,
 )
-from b2b_payments.sandbox import Fault, Rules, Sandbox
+from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.clients import NEVER, client_of
 
 OFFLINE = OfflinePayment(
@@ -359,3 +361,42 @@ async def test_a_wrong_argument_is_no_write(sandbox: Sandbox, client: PaymentsCl
     with pytest.raises(ConfigurationError):
         await client.payments.perform_operation(7, 9)
     assert sandbox.request_count == 0
+
+
+async def test_an_update_refused_for_its_state_is_unknown_where_it_does_not_show(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """A 400 may come because the first attempt changed the payment, though in words of the service's own."""
+    payment_id = offline_payment(sandbox)
+
+    def refuse_the_second(seen: SeenRequest) -> web.Response | None:
+        if seen.method == "PUT" and len(writes(sandbox)) > 1:
+            # Carried out before, and now another module's, which cannot be updated.
+            sandbox.store.update(payment_id, moduleName="payments_other", details={"memo": "CASH"})
+        return None
+
+    sandbox.answer_with(refuse_the_second)
+    sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError, match="Only offline payments can be updated"):
+        await client.payments.update_offline(payment_id, OFFLINE)
+
+
+async def test_an_update_refused_for_its_content_was_never_carried_out(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """A 422 judges what was sent, whenever it was sent: the first attempt was refused, too."""
+    payment_id = offline_payment(sandbox)
+    sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
+    with pytest.raises(ValidationError):
+        await client.payments.update_offline(payment_id, attrs.evolve(OFFLINE, channel_id=99))
+
+
+async def test_lines_of_one_invoice_are_told_apart(sandbox: Sandbox) -> None:
+    """An update of two lines for one invoice is not taken for done where the payment shows one of them."""
+    line = OfflineLineItem(13, Decimal("20.00"))
+    payment_id = offline_payment(sandbox)
+    async with client_of(sandbox, retry=NEVER) as client:
+        await client.payments.update_offline(payment_id, OFFLINE)
+        sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
+        with pytest.raises(OutcomeUnknownError):
+            await client.payments.update_offline(payment_id, attrs.evolve(OFFLINE, line_items=[line, line]))

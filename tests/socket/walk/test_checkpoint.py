@@ -85,25 +85,27 @@ async def test_a_running_walk_says_where_it_stands() -> None:
 
 async def test_a_checkpoint_of_another_list_is_refused() -> None:
     """Another filter, store, version or shape is refused before anything is sent."""
-    async with Sandbox(payments=50, channels=(1, 2), seed=5, rules=RULES) as sandbox:
-        async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client:
-            first, *_ = [page async for page in client.payments.list(page_size=20).pages()]
-            checkpoint = first.checkpoint
-            sent = sandbox.request_count
-            for changed, says in (
-                ({"store": "https://elsewhere other"}, "of another store"),
-                ({"version": 99}, "not of version 1"),
-                ({"place": {"key": "x"}}, "damaged"),
-                ({"place": {**checkpoint["place"], "resume_at": -1}}, "damaged"),
-                ({"place": {**checkpoint["place"], "key": "NaN"}}, "damaged"),
-            ):
-                with pytest.raises(ConfigurationError, match=says):
-                    client.payments.list(checkpoint={**checkpoint, **changed})
-            with pytest.raises(ConfigurationError, match="of another query"):
-                client.payments.list(checkpoint=checkpoint, processing_status=3)
-            with pytest.raises(ConfigurationError, match="has no channel 1"):
-                client.payments.stream(channel_ids=[1, 2], checkpoint=checkpoint)
-            assert sandbox.request_count == sent
+    async with (
+        Sandbox(payments=50, channels=(1, 2), seed=5, rules=RULES) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client,
+    ):
+        first, *_ = [page async for page in client.payments.list(page_size=20).pages()]
+        checkpoint = first.checkpoint
+        sent = sandbox.request_count
+        for changed, says in (
+            ({"store": "https://elsewhere other"}, "of another store"),
+            ({"version": 99}, "not of version 1"),
+            ({"place": {"key": "x"}}, "damaged"),
+            ({"place": {**checkpoint["place"], "resume_at": -1}}, "damaged"),
+            ({"place": {**checkpoint["place"], "key": "NaN"}}, "damaged"),
+        ):
+            with pytest.raises(ConfigurationError, match=says):
+                client.payments.list(checkpoint={**checkpoint, **changed})
+        with pytest.raises(ConfigurationError, match="of another query"):
+            client.payments.list(checkpoint=checkpoint, processing_status=3)
+        with pytest.raises(ConfigurationError, match="has no channel 1"):
+            client.payments.stream(channel_ids=[1, 2], checkpoint=checkpoint)
+        assert sandbox.request_count == sent
 
 
 def unsorted(_seen: SeenRequest) -> web.Response:

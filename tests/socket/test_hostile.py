@@ -1,0 +1,184 @@
+"""Hostile answers over the socket: a documented error within the limits, and a client that still works."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from b2b_payments import (
+    APIError,
+    B2BPaymentsError,
+    PaginationError,
+    RequestTimeoutError,
+    ResponseDecodeError,
+)
+from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
+from b2b_payments.sandbox.spoil import instead
+from b2b_payments.transport import MAX_BODY
+from tests.clients import NEVER, client_of
+
+ENDINGS: dict[Fault, tuple[type[B2BPaymentsError], str]] = {
+    Fault.HUGE: (ResponseDecodeError, "larger than 33554432 bytes"),
+    Fault.GZIP_BOMB: (ResponseDecodeError, "larger than 33554432 bytes"),
+    Fault.DRIP: (RequestTimeoutError, r"no complete answer within 0\.2 s"),
+    Fault.WRONG_TYPE: (ResponseDecodeError, "not JSON"),
+    Fault.GARBAGE: (ResponseDecodeError, "not JSON"),
+    Fault.EMPTY: (ResponseDecodeError, "is empty"),
+    Fault.DEEP: (ResponseDecodeError, "nested too deeply"),
+    Fault.NAN: (ResponseDecodeError, "not JSON"),
+    Fault.INVALID_UTF8: (ResponseDecodeError, "not JSON"),
+    Fault.REDIRECT: (APIError, "redirects are not followed"),
+}
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a sandbox that drips slowly."""
+    async with Sandbox(60, rules=Rules(quota=False, drip_interval=0.01)) as one:
+        yield one
+
+
+@pytest.mark.parametrize("fault", ENDINGS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("read", ["get", "list", "stream", "channels"])
+async def test_each_hostile_answer_is_a_documented_error(sandbox: Sandbox, fault: Fault, read: str) -> None:
+    """Whatever is read, the error says what was wrong with the answer, and the next call succeeds."""
+    kind, says = ENDINGS[fault]
+    if fault is Fault.NAN and read == "channels":
+        pytest.skip("an answer with channels has no payment's id")
+    timeout = 0.2 if fault is Fault.DRIP else 30.0
+    async with client_of(sandbox, retry=NEVER, timeout=timeout) as client:
+        sandbox.order(fault, share=1)
+        reads: dict[str, Callable[[], Any]] = {
+            "get": lambda: client.payments.get(1),
+            "list": lambda: client.payments.list().collect(),
+            "stream": lambda: client.payments.stream(channel_ids=[1, 2]).collect(),
+            "channels": client.channels.list,
+        }
+        with pytest.raises(kind, match=says):
+            await reads[read]()
+        sandbox.clear_faults()
+        assert (await client.payments.get(1)).id == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.GZIP_BOMB, Fault.HUGE], ids=lambda fault: fault.name)
+async def test_a_huge_body_is_not_held(sandbox: Sandbox, fault: Fault) -> None:
+    """Of a body of more than 64 MiB, however it is packed, not much more than the limit is ever in memory."""
+    instead(fault, sandbox.rules)  # packs the bomb, once
+    async with client_of(sandbox, retry=NEVER) as client:
+        await client.payments.get(1)
+        sandbox.order(fault, times=1)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ResponseDecodeError):
+                await client.payments.get(1)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < MAX_BODY + 8 * 2**20
+
+
+async def test_duplicate_ids_come_out_once(sandbox: Sandbox) -> None:
+    """A list with each row twice gives each payment once; its pages exceed its total, which ends the walk."""
+    sandbox.order(Fault.DUPLICATE_IDS, share=1)
+    ids: list[int] = []
+    async with client_of(sandbox) as client:
+        with pytest.raises(PaginationError, match="brought nothing new"):
+            async for one in client.payments.list(page_size=10).pages():
+                ids += [payment.id for payment in one.items]
+    assert ids == sandbox.store.ids()
+
+
+def page(rows: list[dict[str, Any]], **pagination: Any) -> web.Response:
+    """Give an answer of the list."""
+    body = {"code": 200, "data": rows, "meta": {"message": "SUCCESS", "pagination": pagination}}
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+
+@pytest.mark.parametrize("echo", ["asked", "another place", "none"])
+@pytest.mark.parametrize("total", [10**9, 10**30, 0, -1, None])
+async def test_a_page_that_is_repeated_for_ever_ends_the_walk(
+    sandbox: Sandbox, echo: str, total: int | None
+) -> None:
+    """The same page at every offset, whatever total is promised: each payment once, and soon an end."""
+    rows = list(sandbox.store.all_wire())[:10]
+
+    def repeat(seen: SeenRequest) -> web.Response:
+        offset = int(dict(seen.query)["offset"])
+        said = {"asked": {"offset": offset}, "another place": {"offset": 500 + offset}, "none": {}}[echo]
+        return page(rows, totalCount=total, **said)
+
+    sandbox.answer_with(repeat)
+    ids: list[int] = []
+    async with client_of(sandbox) as client:
+        walk = client.payments.list(page_size=10)
+        try:
+            async for one in walk.pages():
+                ids += [payment.id for payment in one.items]
+        except PaginationError as error:
+            ending = error.message
+        else:
+            ending = walk.report.ending or ""
+    assert ids == [row["id"] for row in rows]
+    assert ending
+    assert sandbox.request_count < 1_000
+
+
+async def test_a_billion_rows_promised_and_none_given(sandbox: Sandbox) -> None:
+    """A list that says a billion and gives nothing ends at once, with an account that says why."""
+    sandbox.answer_with(lambda seen: page([], totalCount=10**9, offset=int(dict(seen.query)["offset"])))
+    async with client_of(sandbox) as client:
+        walk = client.payments.list()
+        assert await walk.collect() == []
+    assert walk.report.ending
+    assert "beyond what can be read" in walk.report.ending
+    assert sandbox.request_count < 10
+
+
+@pytest.mark.parametrize("moment", ['"1E+999990"', "1e999990", "-1e-999999", '"NaN"', "9" * 4_000])
+async def test_an_absurd_moment_is_an_error_at_once(sandbox: Sandbox, moment: str) -> None:
+    """A time that no calendar has is refused in a moment, though its digits would fill a megabyte."""
+    row = sandbox.store.wire(1)
+    body = msgspec.json.encode({"code": 200, "data": row | {"createdAt": "when"}, "meta": {}})
+    hostile = body.replace(b'"when"', moment.encode())
+    sandbox.answer_with(lambda _: web.Response(body=hostile, content_type="application/json"))
+    begun = time.perf_counter()
+    async with client_of(sandbox, retry=NEVER) as client:
+        if moment == "-1e-999999":
+            assert (await client.payments.get(1)).created_at.timestamp() == 0
+        else:
+            with pytest.raises(ResponseDecodeError, match="createdAt"):
+                await client.payments.get(1)
+    assert time.perf_counter() - begun < 2
+
+
+@pytest.mark.parametrize("code", [100, 0, 302, 1_000, -1])
+async def test_a_code_that_does_not_refuse_is_not_taken_for_a_refusal(sandbox: Sandbox, code: int) -> None:
+    """HTTP 200 with a code of no known meaning leaves a write in doubt: it is judged, not given up."""
+    body = msgspec.json.encode({"code": code, "data": {"id": 1}, "meta": {}})
+
+    def lie(seen: SeenRequest) -> web.Response | None:
+        if seen.method != "DELETE" or sandbox.request_count > 1:
+            return None
+        sandbox.store.delete(1)
+        return web.Response(body=body, content_type="application/json")
+
+    sandbox.answer_with(lie)
+    async with client_of(sandbox) as client:
+        await client.payments.delete(1)
+    assert [seen.method for seen in sandbox.requests][:2] == ["DELETE", "DELETE"]
+
+
+async def test_a_404_for_want_of_a_scope_is_no_deletion(sandbox: Sandbox) -> None:
+    """Where the credential may see nothing at all, a 404 after a lost answer leaves a delete unknown."""
+    sandbox.rules = Rules(quota=False, missing_scope_status=404)
+    sandbox.order(Fault.RESET_BEFORE, times=1)
+    async with client_of(sandbox) as client:
+        with pytest.raises(B2BPaymentsError, match="whether it was carried out is not known"):
+            await client.payments.delete(1)
+    assert 1 in sandbox.store

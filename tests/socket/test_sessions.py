@@ -1,0 +1,89 @@
+"""The session that a client sends with: its own, or one that it was lent."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import aiohttp
+import pytest
+
+from b2b_payments import ConfigurationError
+from b2b_payments.protocol.request import get_payment
+from b2b_payments.sandbox import Sandbox
+from b2b_payments.transport import Transport
+from tests.clients import client_of
+from tests.raw_server import EMPTY, RawServer
+
+READ = get_payment(70)
+
+
+async def test_a_session_of_its_own_is_closed() -> None:
+    """The session that the transport opened is closed with it."""
+    async with RawServer(lambda connection: connection.answer()) as server:
+        transport = Transport(server.base_url)
+        await transport.open()
+        session = transport.require_open()
+        await transport.send(READ, {}, timeout=5.0)
+        await transport.aclose()
+        assert session.closed
+
+
+async def test_a_lent_session_is_left_open() -> None:
+    """The session that the client was lent is open afterwards, and works."""
+    async with Sandbox(3) as sandbox, aiohttp.ClientSession() as session:
+        async with client_of(sandbox, session=session) as client:
+            assert (await client.payments.get(1)).id == 1
+        assert not session.closed
+        async with session.get(sandbox.base_url) as response:
+            assert response.status == 401
+
+
+async def test_a_lent_sessions_middlewares_are_kept() -> None:
+    """What the caller's session does to each request is still done, once a request."""
+    seen: list[str] = []
+
+    async def note(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        seen.append(request.url.path)
+        request.headers["X-Noted"] = "yes"
+        return await handler(request)
+
+    async with Sandbox(3) as sandbox, aiohttp.ClientSession(middlewares=(note,)) as session:
+        async with client_of(sandbox, session=session) as client:
+            await client.payments.get(1)
+        assert seen == ["/api/v3/io/ip/payments/1"]
+        assert sandbox.requests[-1].headers["X-Noted"] == "yes"
+
+
+async def test_a_lent_sessions_habits_change_nothing() -> None:
+    """A session that raises for statuses, does not unpack and has a short timeout gives the same answers."""
+    habits: dict[str, Any] = {
+        "raise_for_status": True,
+        "auto_decompress": False,
+        "timeout": aiohttp.ClientTimeout(total=1e-6),
+    }
+    packed = gzip.compress(EMPTY)
+    async with (
+        RawServer(lambda connection: connection.answer(packed, "404 No", "Content-Encoding: gzip")) as server,
+        aiohttp.ClientSession(**habits) as session,
+    ):
+        transport = Transport(server.base_url, session=session)
+        await transport.open()
+        answer = await transport.send(READ, {}, timeout=5.0)
+    assert (answer.status, answer.body) == (404, EMPTY)
+
+
+async def test_a_closed_session_is_named() -> None:
+    """A lent session that is closed already, or meanwhile, is a clear error."""
+    async with Sandbox(3) as sandbox:
+        session = aiohttp.ClientSession()
+        async with client_of(sandbox, session=session) as client:
+            await session.close()
+            with pytest.raises(ConfigurationError, match="was closed meanwhile; close it after the client"):
+                await client.payments.get(1)
+        with pytest.raises(ConfigurationError, match=r"The session given is closed; give an open"):
+            async with client_of(sandbox, session=session):
+                pass
+        assert sandbox.request_count == 0
