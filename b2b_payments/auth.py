@@ -13,7 +13,7 @@ from b2b_payments.errors import ConfigurationError
 TokenProvider = Callable[[], Awaitable[str]]
 """Gives a token, new or renewed. It is awaited, and bounded by the client's timeout."""
 
-_STORE_HASH = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_STORE_HASH = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
 
 class Secret(str):
@@ -34,39 +34,40 @@ class Secret(str):
 
 def secret(name: str, value: object) -> Secret:
     """Check a credential, without ever showing it. Raises ConfigurationError."""
-    problem = None
-    if not isinstance(value, str):
-        problem = f"is {type(value).__name__}, not a string"
-    elif not value:
-        problem = "is empty"
-    elif value != value.strip():
-        problem = "starts or ends with white space (a line break from a file, perhaps); strip it"
-    elif not (value.isascii() and value.isprintable()) or " " in value:
-        problem = "holds a space, a control character or a character outside ASCII; copy it again"
-    if problem is not None:
-        raise ConfigurationError(f"{name} {problem}.")
+    problem = _problem_with_token(name, value)
+    if problem is not None or not isinstance(value, str):
+        del value
+        raise ConfigurationError(problem or "")
     return Secret(value)
 
 
-def _access_token(value: str | TokenProvider) -> Secret | TokenProvider:
-    return value if callable(value) else secret("access_token", value)
+def _problem_with_token(name: str, value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"{name} is {type(value).__name__}, not a string."
+    if not value:
+        return f"{name} is empty."
+    if value != value.strip():
+        return f"{name} starts or ends with white space (a line break from a file, perhaps); strip it."
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        return f"{name} holds a space, a control character or a character outside ASCII; copy it again."
+    return None
 
 
-def _auth_token(value: str | TokenProvider) -> Secret | TokenProvider:
-    return value if callable(value) else secret("auth_token", value)
+def _problem_with_hash(value: object) -> str | None:
+    if isinstance(value, str) and _STORE_HASH.fullmatch(value):
+        return None
+    # The value is not shown: a token given in the wrong place would be. Tokens are longer than hashes.
+    return (
+        "store_hash is not a store hash: expected letters and digits, such as 'abc123' "
+        "(the part after 'store-' in the store's address)."
+    )
 
 
-def _store_hash(value: object) -> str:
-    if not isinstance(value, str) or not _STORE_HASH.fullmatch(value):
-        # The value is not shown: a token given in the wrong place would be.
-        raise ConfigurationError(
-            "store_hash is not a store hash: expected letters and digits, such as 'abc123' "
-            "(the part after 'store-' in the store's address)."
-        )
-    return value
+def _kept(token: str | TokenProvider) -> Secret | TokenProvider:
+    return Secret(token) if isinstance(token, str) else token
 
 
-@attrs.frozen
+@attrs.frozen(init=False)
 class StoreAuth:
     """The current way [doc]: a store-level API account's token and the store's hash.
 
@@ -74,8 +75,18 @@ class StoreAuth:
     first request, and again when the service answers 401.
     """
 
-    store_hash: str = attrs.field(converter=_store_hash)
-    access_token: str | TokenProvider = attrs.field(converter=_access_token, repr=False)
+    store_hash: str
+    access_token: str | TokenProvider = attrs.field(repr=False)
+
+    def __init__(self, store_hash: str, access_token: str | TokenProvider) -> None:
+        problem = _problem_with_hash(store_hash)
+        if problem is None and not callable(access_token):
+            problem = _problem_with_token("access_token", access_token)
+        if problem is not None:
+            # A traceback's local variables would show what was given, perhaps in the wrong place.
+            del store_hash, access_token
+            raise ConfigurationError(problem)
+        self.__attrs_init__(store_hash, _kept(access_token))
 
     @property
     def store(self) -> Hashable:
@@ -97,14 +108,21 @@ class StoreAuth:
         return {"X-Auth-Token": token, "X-Store-Hash": self.store_hash}
 
 
-@attrs.frozen
+@attrs.frozen(init=False)
 class LegacyAuth:
     """The older way [doc]: `authToken` alone. Deprecated by the vendor on 2025-09-30, and still working.
 
     `auth_token` may be an async callable, as in StoreAuth.
     """
 
-    auth_token: str | TokenProvider = attrs.field(converter=_auth_token, repr=False)
+    auth_token: str | TokenProvider = attrs.field(repr=False)
+
+    def __init__(self, auth_token: str | TokenProvider) -> None:
+        problem = None if callable(auth_token) else _problem_with_token("auth_token", auth_token)
+        if problem is not None:
+            del auth_token
+            raise ConfigurationError(problem)
+        self.__attrs_init__(_kept(auth_token))
 
     @property
     def store(self) -> Hashable:

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Generic, NoReturn, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import anyio
 import attrs
@@ -48,13 +48,17 @@ Reader = Callable[[Request, Answer, str], T]
 _call_ids = itertools.count(1)
 
 
-@attrs.frozen
-class Reply(Generic[T]):
-    """What a success says, the attempts it took, and the seconds it waited for the quota."""
+class Tally(Protocol):
+    """Whoever keeps account: attempts made, and seconds spent waiting for the quota."""
 
-    value: T
-    attempts: int
+    requests: int
     waited: float
+
+
+@attrs.define
+class _NoTally:
+    requests: int = 0
+    waited: float = 0.0
 
 
 class InDoubtError(B2BPaymentsError):
@@ -87,7 +91,7 @@ class Caller:
         """The moment at which a call or walk that begins now has to be over."""
         return None if self.deadline is None else anyio.current_time() + self.deadline
 
-    async def call(self, request: Request, *, until: float | None = None) -> Reply[Envelope]:
+    async def call(self, request: Request, *, until: float | None = None) -> Envelope:
         """Send a request that somebody waits for, and give its answer's envelope. Raises as `read` does."""
         return await self.read(request, read_envelope, until=until)
 
@@ -98,11 +102,12 @@ class Caller:
         *,
         priority: Priority = Priority.CALL,
         until: float | None = None,
-    ) -> Reply[T]:
+        tally: Tally | None = None,
+    ) -> T:
         """Send a request until it succeeds or must not be sent again; give what `reader` makes of the answer.
 
         An answer that cannot be read is a failure like others: a GET is sent again. Raises what the last
-        attempt raised, and InDoubtError for a write that may have been carried out.
+        attempt raised, and InDoubtError for a write that may have been carried out. `tally` keeps account.
         """
         self.transport.require_open()
         until = self.until() if until is None else until
@@ -110,7 +115,7 @@ class Caller:
         self.events.emit(CallStarted(request.call, call_id))
         error: str | None = None
         try:
-            return await self._carry_out(call_id, request, reader, priority, until)
+            return await self._carry_out(call_id, request, reader, priority, until, tally or _NoTally())
         except BaseException as failure:
             error = _name_of(failure)
             raise
@@ -119,19 +124,25 @@ class Caller:
             self.events.emit(CallEnded(request.call, elapsed, error, call_id))
 
     async def _carry_out(
-        self, call_id: int, request: Request, reader: Reader[T], priority: Priority, until: float | None
-    ) -> Reply[T]:
+        self,
+        call_id: int,
+        request: Request,
+        reader: Reader[T],
+        priority: Priority,
+        until: float | None,
+        tally: Tally,
+    ) -> T:
         # Before the turn: a turn is the right to send now, and a provider may take its time.
         await self.credential.ready(self._seconds(until))
-        attempt, waited, doubt, renewed = 0, 0.0, False, False
+        attempt, doubt, renewed = 0, False, False
         while True:
             attempt += 1
             turn = await self._turn(call_id, request, priority, until, doubt=doubt)
-            waited += turn.waited if turn is not None else 0.0
+            tally.requests += 1
+            tally.waited += turn.waited if turn is not None else 0.0
             headers = self.credential.headers()
             try:
-                value = await self._attempt(call_id, request, reader, headers, attempt, turn, until)
-                return Reply(value, attempt, waited)
+                return await self._attempt(call_id, request, reader, headers, attempt, turn, until)
             except B2BPaymentsError as error:
                 failure = error
             if isinstance(failure, AuthenticationError) and not renewed:

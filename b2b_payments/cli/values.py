@@ -64,7 +64,7 @@ def _code(enum: str, numbers: range) -> Callable[[str], int]:
 
 status = _code("ProcessingStatus", range(5))
 """A processing status to look for, by name or number."""
-new_status = _code("ProcessingStatus", range(1, 5))
-"""A processing status to set, by name or number."""
+new_status = status
+"""A processing status to set; documented are 1 to 4, and the vendor's example sets 0."""
 operation = _code("Operation", range(4))
 """An operation, by name or number; 3 has no name, and the service takes it."""

@@ -1,10 +1,9 @@
-"""A file that is there when it is complete, and not before."""
+"""Places to write to: checked, locked, and their errors as sentences."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,72 +18,49 @@ class ExportError(B2BPaymentsError):
     """What was exported could not be written: the disk is full, or the place went away."""
 
 
-class NewFile:
-    """A file written beside its target under a hidden name, and moved into place once complete.
+class Lock:
+    """Keeps two exports from writing to the same place at once, in this process or another.
 
-    A file that stands there already is replaced in one step: whoever reads it sees the old one or the new
-    one, never a part. The new one takes over its permissions. A symbolic link is followed, and stays a link.
-    A process that is killed outright can leave a hidden `.NAME.….partial` behind, which is safe to delete.
-
-    Raises ConfigurationError for a path that cannot be written to, before anything is.
+    It is the kernel's lock on a hidden file `.NAME.lock`, and ends with the process, however that ends.
     """
 
-    def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
-        self._target = _writable(self.path)
-        self._begun: tuple[Path, BinaryIO] | None = None
+    def __init__(self, target: Path) -> None:
+        self._path = target.with_name(f".{target.name}.lock")
+        self._held: int | None = None
+        self._target = target
 
-    def open(self) -> None:
-        """Begin the file under its hidden name. Raises ExportError."""
-        partial = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.partial")
-        with writing(self.path):
-            file = partial.open("xb")
-        self._begun = partial, file
-        # At once, not at the end: what others may not read they may not read while it grows either.
-        with suppress(OSError):
-            os.fchmod(file.fileno(), stat.S_IMODE(self._target.stat().st_mode))
+    def acquire(self) -> None:
+        """Take it. Raises ExportError where another export has it."""
+        while self._held is None:
+            with writing(self._target):
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Whoever had it may have removed the file in between: then this is the lock of nothing.
+                if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
+                    self._held = descriptor
+                    return
+            except BlockingIOError:
+                os.close(descriptor)
+                raise ExportError(
+                    f"Another export is writing {self._target}; wait until it has ended."
+                ) from None
+            except FileNotFoundError:
+                pass
+            os.close(descriptor)
 
-    def write(self, data: bytes) -> None:
-        """Write behind what was written. Raises ExportError."""
-        _, file = self._opened()
-        with writing(self.path):
-            file.write(data)
+    @property
+    def held(self) -> bool:
+        """Whether this is who has it."""
+        return self._held is not None
 
-    def publish(self) -> None:
-        """Make the file durable, and let it appear under its name.
-
-        Raises ExportError, and then leaves nothing behind.
-        """
-        partial, file = self._opened()
-        try:
-            with writing(self.path):
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
-                partial.replace(self._target)
-        except ExportError:
-            self.discard()
-            raise
-        self._begun = None
-        # Not every file system lets a folder be synchronised; the file is whole either way.
-        with suppress(OSError):
-            _sync_folder(self._target.parent)
-
-    def discard(self) -> None:
-        """Remove what was written. Nothing happens where there is nothing."""
-        if self._begun is None:
-            return
-        (partial, file), self._begun = self._begun, None
-        # Closing writes what is still held back, which on a full disk fails once more.
-        with suppress(OSError):
-            file.close()
-        with suppress(OSError):
-            partial.unlink()
-
-    def _opened(self) -> tuple[Path, BinaryIO]:
-        if self._begun is None:
-            raise ConfigurationError(f"{self.path} is not open: call open() first.")
-        return self._begun
+    def release(self) -> None:
+        """Give it back. Nothing happens where it is not held."""
+        if self._held is not None:
+            descriptor, self._held = self._held, None
+            with suppress(OSError):
+                self._path.unlink()
+            os.close(descriptor)
 
 
 class LentStream:
@@ -93,20 +69,11 @@ class LentStream:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
-    def open(self) -> None:
-        """Nothing is to be made ready."""
-
     def write(self, data: bytes) -> None:
         """Write and pass on at once. Raises ExportError, BrokenPipeError where nobody reads any more."""
         with writing("The output"):
             self._stream.write(data)
             self._stream.flush()
-
-    def publish(self) -> None:
-        """Everything was passed on."""
-
-    def discard(self) -> None:
-        """What was passed on cannot be taken back."""
 
 
 @contextmanager
@@ -120,7 +87,7 @@ def writing(what: object) -> Iterator[None]:
         raise ExportError(f"{what} could not be written: {_reason(error)}.") from None
 
 
-def _writable(path: Path) -> Path:
+def writable(path: Path) -> Path:
     """Check that a file can be put there, and give the place with links resolved."""
     try:
         target = Path(os.path.realpath(path))
@@ -151,9 +118,11 @@ def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where its file system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

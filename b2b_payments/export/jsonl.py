@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
-from b2b_payments.export.file import LentStream, NewFile, PathLike
+from b2b_payments.export.file import LentStream, PathLike
+from b2b_payments.export.partial import PartialFiles
 from b2b_payments.export.sink import Checkpoint
 from b2b_payments.protocol.json import encode
 
@@ -14,28 +15,48 @@ from b2b_payments.protocol.json import encode
 class JSONLSink:
     """Writes payments as JSON lines in UTF-8, numbers exact, to a file or to a binary stream.
 
-    The file appears once it is complete. A stream gets the lines as they come, and is left open.
+    The file appears once it is complete. A stream gets the lines as they come, is left open, and cannot be
+    gone on with.
 
     Raises ConfigurationError for a path that cannot be written to; its methods raise ExportError.
     """
 
     def __init__(self, output: PathLike | BinaryIO) -> None:
-        self._place = NewFile(output) if isinstance(output, str | os.PathLike) else LentStream(output)
+        self._files: PartialFiles | None = None
+        if isinstance(output, str | os.PathLike):
+            self._place: PartialFiles | LentStream = PartialFiles(output, format_="jsonl")
+            self._files = self._place
+        else:
+            self._place = LentStream(output)
+
+    @property
+    def kept(self) -> bool:
+        """Whether an export that was closed as not complete can be resumed."""
+        return self._files is not None and self._files.kept
 
     def open(self) -> None:
         """Begin the file."""
-        self._place.open()
+        if self._files is not None:
+            self._files.open()
+
+    def resume(self) -> Checkpoint | None:
+        """Go on behind the last line that was committed."""
+        return None if self._files is None else self._files.resume()
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
         """Write a line for each payment."""
         self._place.write(b"".join([encode(row) + b"\n" for row in batch]))
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
-        """Keep nothing: the file appears whole or not at all."""
+        """Keep the lines written so far, with the checkpoint."""
+        if self._files is not None:
+            self._files.commit(checkpoint)
 
     def close(self, *, complete: bool) -> None:
-        """Let the file appear where it is complete, remove it where it is not."""
-        if complete:
-            self._place.publish()
-        else:
-            self._place.discard()
+        """Let the file appear where it is complete."""
+        if self._files is not None:
+            try:
+                if complete:
+                    self._files.publish()
+            finally:
+                self._files.close()

@@ -5,29 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-Checkpoint = Mapping[str, object]
-"""Where a walk stands, as small plain JSON."""
+Checkpoint = Mapping[str, Any]
+"""Where an export stands, as small plain JSON: the walk's own checkpoint, and an account of what was kept."""
 
 
 class Sink(Protocol):
     """A place for payments: a file, a database, a bucket.
 
-    The methods are called one at a time, in a worker thread, so they may block. They come in this order:
-    `open`, before anything is sent; for each page `write` and then `commit`; and at last `close`, which is
-    always called, once, even where `open` failed.
+    The methods are called one at a time, in a worker thread, so they may block; the walk waits while they do.
+    They come in this order: `open` or `resume`, before the walk begins; for each batch `write` and then
+    `commit`; and at last `close`, which is always called, once, even where `open` failed.
     """
 
     def open(self) -> None:
-        """Make ready. Raises where nothing could be written."""
+        """Make ready to begin anew. Raises where nothing could be written."""
+
+    def resume(self) -> Checkpoint | None:
+        """Make ready to go on, and give the last checkpoint that was committed.
+
+        What was written after it is dropped. None where nothing was committed: then this is as `open`.
+        """
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
-        """Take the new payments of one page, as the service's own JSON objects."""
+        """Take the payments of some pages, as the service's own JSON objects."""
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
-        """Take note that the walk stands at `checkpoint` once everything written so far is kept.
+        """Keep everything written so far, together with the checkpoint: both or neither.
 
-        None where the walk has no single place to go on from.
+        None where there is nothing to go on from.
         """
 
     def close(self, *, complete: bool) -> None:
-        """Finish where the export is `complete`; otherwise leave nothing behind that looks finished."""
+        """Finish where the export is `complete`; otherwise leave nothing behind that looks finished.
+
+        What was committed with a checkpoint may stay, for `resume`.
+        """
+
+
+class PlacedSink(Sink, Protocol):
+    """A sink with a place in the file system."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether an export that was closed as not complete can be resumed."""

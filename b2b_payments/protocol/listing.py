@@ -64,12 +64,10 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
     body = _body(request, answer, base_url)
     pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
     said = pagination if isinstance(pagination, dict) else {}
-    echoed = _count(said.get("offset"))
     return Listing(
         heads=body.data,
         rows=partial(_cut, answer.body),
-        # A service that answers for another place than the one asked for is taken at its word.
-        offset=offset if echoed is None else echoed,
+        offset=offset,
         limit=_count(said.get("limit")) or None,
         total_count=_count(said.get("totalCount")),
     )

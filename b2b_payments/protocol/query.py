@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum, StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -87,18 +87,38 @@ def _search_by(value: str | None) -> SearchBy | None:
     return None if value is None else _word("search_by", SearchBy, value)
 
 
+def _customer_name(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"customer_name must be a string, not {value!r}.")
+    return value
+
+
+def _keywords(value: Any) -> str | None:
+    if type(value) is int:
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"q must be a string of keywords, or an id, not {value!r}.")
+    return value
+
+
 @attrs.frozen(kw_only=True)
 class PaymentQuery:
     """Which payments, in which order: the list's parameters but for the page. Names as in the service."""
 
     channel_ids: tuple[int, ...] | None = attrs.field(default=None, converter=_channel_ids)
     processing_status: int | None = attrs.field(default=None, converter=_status)
-    customer_name: str | None = None
+    customer_name: str | None = attrs.field(default=None, converter=_customer_name)
     invoice_id: int | None = attrs.field(default=None, converter=_invoice)
     search_by: SearchBy | None = attrs.field(default=None, converter=_search_by)
-    q: str | None = None
+    q: str | None = attrs.field(default=None, converter=_keywords)
     sort_by: SortBy = attrs.field(default=SortBy.CREATED_AT, converter=_sort_by)
     order_by: OrderBy = attrs.field(default=OrderBy.ASC, converter=_order_by)
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a payment may enter or leave the list without being created or deleted."""
+        filters = (self.processing_status, self.customer_name, self.invoice_id, self.q)
+        return any(value is not None for value in filters)
 
     def pairs(self, *, offset: int, limit: int, encoding: ChannelEncoding) -> Query:
         """Write the query of one page. What the caller left out is left out; a zero is a value."""

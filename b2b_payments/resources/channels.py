@@ -32,7 +32,7 @@ class Channels:
             if error.status in {403, 422} and _says_single_storefront(error):
                 return []
             raise
-        return structure_channels(reply.value.data)
+        return structure_channels(reply.data)
 
 
 def _says_single_storefront(error: APIError) -> bool:

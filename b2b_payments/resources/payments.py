@@ -28,7 +28,6 @@ from b2b_payments.models import (
 from b2b_payments.protocol import request as requests
 from b2b_payments.protocol.query import PaymentQuery
 from b2b_payments.resources.writes import Writes
-from b2b_payments.walk.ahead import Flights
 from b2b_payments.walk.checkpoint import for_channel
 from b2b_payments.walk.source import MOST_ROWS
 from b2b_payments.walk.stream import PaymentStream
@@ -114,7 +113,7 @@ class Payments:
             search_by=search_by,
             q=q,
         )
-        flights = Flights(self._walker.tasks, whole("concurrency", concurrency, least=1))
+        whole("concurrency", concurrency, least=1)
         channels = query.channel_ids or (None,)
         # Pages held ready are shared out, so that many channels take no more memory than one.
         each = max(1, -(-concurrency // len(channels)))
@@ -124,17 +123,16 @@ class Payments:
                 query if channel_id is None else attrs.evolve(query, channel_ids=(channel_id,)),
                 page_size=page_size,
                 concurrency=each,
-                flights=flights,
                 checkpoint=for_channel(checkpoint, channel_id),
             )
             for channel_id in channels
         }
-        return PaymentStream(self._walker.tasks, walks, ordered=ordered)
+        return PaymentStream(self._walker.tasks, walks, concurrency=concurrency, ordered=ordered)
 
     async def get(self, payment_id: int) -> Payment:
         """Give one payment. Raises NotFoundError where there is none."""
         reply = await self._walker.caller.call(requests.get_payment(payment_id))
-        return structure_payment(reply.value.data)
+        return structure_payment(reply.data)
 
     async def delete(self, payment_id: int) -> None:
         """Delete a payment.
@@ -146,7 +144,7 @@ class Payments:
     async def operations(self, payment_id: int) -> PaymentOperations:
         """Give the operations and processing statuses that the payment allows now."""
         reply = await self._walker.caller.call(requests.get_operations(payment_id))
-        return structure_operations(reply.value.data)
+        return structure_operations(reply.data)
 
     async def perform_operation(self, payment_id: int, operation: Operation | int) -> None:
         """Carry out an operation, once. Raises BadRequestError where the payment does not allow it."""
@@ -162,7 +160,7 @@ class Payments:
     async def transactions(self, payment_id: int) -> builtins.list[Transaction]:
         """Give the payment's transactions; their shape varies by gateway."""
         reply = await self._walker.caller.call(requests.get_transactions(payment_id))
-        return structure_transactions(reply.value.data)
+        return structure_transactions(reply.data)
 
     async def create_offline(self, payment: OfflinePayment) -> int:
         """Record an offline payment, once, and give its id.

@@ -90,7 +90,7 @@ class Writes:
         begun = time.time()
         try:
             reply = await self._caller.call(requests.create_offline(body), until=until)
-            return read_payment_id(reply.value)
+            return read_payment_id(reply)
         except InDoubtError as doubt:
             failure = doubt.failure
         except ResponseDecodeError as error:
@@ -140,7 +140,7 @@ class Writes:
             # A missing scope may show as 404, too [seen]: to whom the list is shown, the payment is gone.
             await self._caller.call(requests.list_payments(_ONE_ROW), until=until)
             return None
-        return structure_payment(reply.value.data)
+        return structure_payment(reply.data)
 
     async def _look_for(
         self, body: Mapping[str, Any], external_id: str, begun: float, until: float | None
@@ -154,7 +154,7 @@ class Writes:
             try:
                 reader = partial(read_listing, offset=0)
                 reply = await self._caller.read(requests.list_payments(pairs), reader, until=until)
-                rows = [decode(row) for row in reply.value.rows()]
+                rows = [decode(row) for row in reply.rows()]
             except B2BPaymentsError:
                 return None
             for row in rows:

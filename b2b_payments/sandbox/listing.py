@@ -139,6 +139,8 @@ def _channel_ids(
     pairs: Pairs, understood: Collection[str], errors: dict[str, list[str]]
 ) -> frozenset[int] | None:
     plain = [value for name, value in pairs if name == "channelIds"]
+    if "repeat-last" in understood and plain and "," not in plain[-1]:
+        plain, understood = plain[-1:], {*understood, "repeat"}
     bracketed = [value for name, value in pairs if name == "channelIds[]"]
     for values, repeated, joined in ((plain, "repeat", "comma"), (bracketed, "brackets", "brackets-comma")):
         if not values or values == [""]:

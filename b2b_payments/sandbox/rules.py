@@ -9,7 +9,7 @@ import attrs
 
 from b2b_payments.errors import ConfigurationError
 
-ChannelEncoding = Literal["repeat", "brackets", "brackets-comma", "comma"]
+ChannelEncoding = Literal["repeat", "repeat-last", "brackets", "brackets-comma", "comma"]
 RefusalHeader = Literal["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]
 
 
@@ -56,7 +56,8 @@ class Rules:
         one given. `equals` is the order among rows of the same sort key: stable, or shuffled at each request.
         `list_lag` is how many seconds lists lag a write [seen]. `total_count` counts the filtered rows, or
         all of the store, or is absent [open]. `channel_encoding` names the ways to write `channelIds` that
-        are understood; others are ignored, and rows of every channel come back [open]. `sparse_lists` leaves
+        are understood; others are ignored, and rows of every channel come back [open]. "repeat-last" takes
+        the last of a repeated key alone, as many servers do. `sparse_lists` leaves
         `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists
         [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers or
         strings [seen].

@@ -21,8 +21,9 @@ class Flights:
     def __init__(self, tasks: Tasks, limit: int) -> None:
         self._tasks = tasks
         self._limit = limit
-        self._active = 0
+        self._active: set[Fetch] = set()
         self._waiting: deque[Fetch] = deque()
+        self._grounded = False
 
     def start(self, fetch: Fetch, *, urgent: bool) -> None:
         """Send a fetch off as soon as the bound allows."""
@@ -32,20 +33,28 @@ class Flights:
             self._waiting.append(fetch)
         self._send_off()
 
+    def drop(self) -> None:
+        """Cancel whatever is under way, for all walks at once. No request starts afterwards."""
+        self._grounded = True
+        for fetch in self._active:
+            fetch.cancel()
+        self._send_off()
+
     def _send_off(self) -> None:
-        while self._waiting and (self._active < self._limit or not self._tasks.running):
+        over = self._grounded or not self._tasks.running
+        while self._waiting and (over or len(self._active) < self._limit):
             fetch = self._waiting.popleft()
-            if not self._tasks.running:
-                fetch.cancel()  # the client was closed: whoever awaits this page is told so
+            if over:
+                fetch.cancel()  # where the client was closed, whoever awaits this page is told so
             if not fetch.cancelled:
-                self._active += 1
+                self._active.add(fetch)
                 self._tasks.spawn(self._fly, fetch)
 
     async def _fly(self, fetch: Fetch) -> None:
         try:
             await fetch.run()
         finally:
-            self._active -= 1
+            self._active.remove(fetch)
             self._send_off()
 
 

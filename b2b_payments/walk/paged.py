@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import attrs
 
@@ -39,6 +39,12 @@ class Paged(ABC):
     @abstractmethod
     def joined(self) -> AsyncGenerator[JoinedPage, None]:
         """Give the new rows page by page, as the service sent them."""
+
+    def __await__(self) -> NoReturn:
+        raise TypeError("A walk is not awaited: use `async for payment in walk`, or `await walk.collect()`.")
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("A walk is asynchronous: use `async for payment in walk`, or `await walk.collect()`.")
 
     def __aiter__(self) -> AsyncIterator[Payment]:
         return self._payments()

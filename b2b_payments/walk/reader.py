@@ -125,7 +125,8 @@ class Reader:
             report.gaps += 1
             self._events.emit(GapRepaired(step.read_at or 0))
         if self._join.end is not None:
-            report.complete, report.ending = self._join.complete, self._join.end.value
+            report.complete = self._join.complete
+            report.ending = "; but ".join(filter(None, (self._join.end.value, self._join.doubt)))
         return step
 
     def _ask_ahead(self, page: KeyedPage, *, settled: bool) -> None:

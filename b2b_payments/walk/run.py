@@ -5,8 +5,9 @@ row, and the order among equals may be another at each request. What settles it 
 
 - A page that shows where the run *ends* says how many rows are at or before it: at that moment, `upto`.
 - A later page that shows where the run *starts* says how many rows are before it: `before`.
-- Nothing is added within a second that is past, so rows at or before the run only ever get fewer. The run
-  thus held at most `upto - before` rows when its end was seen.
+- Nothing is created within a second that is past, so rows at or before the run only ever get fewer (but for
+  those that enter a filter, and then the walk says so). The run thus held at most `upto - before` rows when
+  its end was seen.
 - When that many different ids of the run were seen since then, all of it was seen.
 
 The run is read to and fro, so that each end is seen again and again, until one pair of ends settles it.
@@ -34,7 +35,10 @@ class LongRun:
         self._forward = True
         self._length = 1  # rows in the longest page seen
         self._last_end = -1
+        self._empty_at = -1
         self.complete = False
+        self.counted = False
+        """Whether it took counting; a page that shows the whole run needs none."""
         self.resume_at = 0
 
     @property
@@ -50,7 +54,10 @@ class LongRun:
                 self._seen_at[payment_id] = self.reads
         self._length = max(self._length, len(page.ids))
         start, end = self._start(page), self._end(page)
-        if not page.ids and not self._descending:
+        if not page.ids and not self._descending and not page.reaches_total:
+            if self._empty_at != page.offset:
+                self._empty_at = page.offset
+                return page.offset  # a contradiction of its own total is asked twice
             end = page.offset  # no row stands here, so at most that many stand at or before the run
         if end is not None:
             self.resume_at = end
@@ -63,6 +70,7 @@ class LongRun:
             self._ends = [*self._ends[-_MOST_ENDS:], (self.reads, count)]
         if before is not None and (count := self._count(page, before)) is not None:
             self.complete = any(self._settles(since, upto_count - count) for since, upto_count in self._ends)
+            self.counted = self.complete
         return self._next(page, start, end)
 
     def _settles(self, since: int, bound: int) -> bool:

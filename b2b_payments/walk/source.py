@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import attrs
@@ -25,23 +24,36 @@ class Learned:
     """What one client has found out about its service, and goes on with."""
 
     def __init__(self) -> None:
-        self.most_rows: int | None = None
-        """The page size that the service really gives, where it is less than was asked for."""
+        self._most_rows: int | None = None  # the largest page that was not refused as too large
         self._encodings = list(ChannelEncoding)
+        self._for_several: set[ChannelEncoding] = set()
 
     @property
     def encoding(self) -> ChannelEncoding | None:
-        """The way to write `channelIds` that is not known to be ignored; None where all are."""
+        """The way to write `channelIds` that is not known to be misread; None where all are."""
         return self._encodings[0] if self._encodings else None
 
-    def ignored(self, encoding: ChannelEncoding) -> None:
-        """Note that the service gave rows of other channels when asked in this way."""
+    def misread(self, encoding: ChannelEncoding) -> None:
+        """Note that the service, asked in this way, gave rows of other channels, or not those of all."""
         if encoding in self._encodings:
             self._encodings.remove(encoding)
 
+    def reads_several(self, encoding: ChannelEncoding) -> bool:
+        """Whether rows of more than one of several channels came when asked in this way."""
+        return encoding in self._for_several
+
+    def gave_several(self, encoding: ChannelEncoding) -> None:
+        """Note that rows of more than one channel came when asked in this way."""
+        self._for_several.add(encoding)
+
     def limit(self, wanted: int) -> int:
         """Give the number of rows to ask for."""
-        return wanted if self.most_rows is None else min(wanted, self.most_rows)
+        return wanted if self._most_rows is None else min(wanted, self._most_rows)
+
+    def too_large(self, limit: int) -> None:
+        """Note that the service refused to give so many rows."""
+        smaller = next(size for size in _SMALLER if size < limit)
+        self._most_rows = self.limit(smaller)
 
 
 @attrs.define
@@ -64,39 +76,62 @@ class Source:
         most = max(self.page_size, MOST_ROWS)
         while True:
             limit = self.learned.limit(most if wide else self.page_size)
+            encoding = self.learned.encoding
             try:
-                listing, encoding = await self._listing(offset, limit)
+                listing = await self._listing(self.query, encoding, offset, limit)
             except PayloadTooLargeError:
                 if limit == 1:
                     raise
-                self.learned.most_rows = next(size for size in _SMALLER if size < limit)
+                self.learned.too_large(limit)
                 continue
-            if encoding is not None and _foreign(listing.heads, self.query.channel_ids or ()):
-                self.learned.ignored(encoding)
-                continue
-            return keyed(
+            page = keyed(
                 listing, self.order, limit=listing.limit or limit, wide=limit >= self.learned.limit(most)
             )
+            if encoding is None or self.query.channel_ids is None:
+                return page
+            if await self._is_misread(encoding, page, self.query.channel_ids):
+                self.learned.misread(encoding)
+                continue
+            return page
 
-    async def _listing(self, offset: int, limit: int) -> tuple[Listing, ChannelEncoding | None]:
-        encoding = self.learned.encoding
-        asked = self.query.channel_ids is not None
-        if encoding is None and asked:
+    async def _is_misread(
+        self, encoding: ChannelEncoding, page: KeyedPage, channel_ids: tuple[int, ...]
+    ) -> bool:
+        """Whether rows of another channel came, or of several channels only one's where others' belong."""
+        asked = {str(channel_id) for channel_id in channel_ids}
+        given = {str(head.channel_id) for head in page.listing.heads if _says_channel(head)}
+        if not given <= asked:
+            return True
+        if len(given) > 1:
+            self.learned.gave_several(encoding)
+        if len(asked) == 1 or self.learned.reads_several(encoding) or page.offset > 0:
+            return False
+        # One channel's rows alone, or none: the others' first rows have to lie behind them.
+        for channel_id in asked - given:
+            query = attrs.evolve(self.query, channel_ids=(int(channel_id),))
+            listing = await self._listing(query, encoding, 0, 1)
+            alone = keyed(listing, self.order, limit=1, wide=False)
+            belongs = not page.ids or page.reaches_total or (alone.ids and alone.keys[0] < page.keys[-1])
+            if alone.ids and belongs and all(str(head.channel_id) == channel_id for head in listing.heads):
+                return True
+        return False
+
+    async def _listing(
+        self, query: PaymentQuery, encoding: ChannelEncoding | None, offset: int, limit: int
+    ) -> Listing:
+        if encoding is None and query.channel_ids is not None:
             raise PaginationError(
-                "The service gives payments of other channels however channelIds is written. Walk the whole "
-                "store (channel_ids=None) and pick by payment.channel_id."
+                "The service misreads channelIds however it is written: it gives payments of other channels, "
+                "or not those of all. Walk the whole store (channel_ids=None) and pick by payment.channel_id."
             )
         request = list_payments(
-            self.query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT)
+            query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT)
         )
         reader = partial(read_listing, offset=offset)
-        reply = await self.caller.read(request, reader, priority=Priority.PAGE, until=self.until)
-        self.report.requests += reply.attempts
-        self.report.waited += reply.waited
-        return reply.value, encoding if asked else None
+        return await self.caller.read(
+            request, reader, priority=Priority.PAGE, until=self.until, tally=self.report
+        )
 
 
-def _foreign(heads: Sequence[Head], channel_ids: Sequence[int]) -> bool:
-    """Whether a row says that it belongs to a channel that was not asked for."""
-    asked = {str(channel_id) for channel_id in channel_ids}
-    return any(head.channel_id not in (None, "") and str(head.channel_id) not in asked for head in heads)
+def _says_channel(head: Head) -> bool:
+    return head.channel_id not in (None, "")

@@ -10,6 +10,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.tasks import Tasks
+from b2b_payments.walk.ahead import Flights
 from b2b_payments.walk.checkpoint import Checkpoint, of_channels, with_channel
 from b2b_payments.walk.paged import Paged
 from b2b_payments.walk.reader import JoinedPage
@@ -26,14 +27,19 @@ class PaymentStream(Paged):
     """The payments of several channels, each exactly once: as they come, or channel by channel.
 
     One channel's error ends the stream, and with it the other channels' walks. `reports` has the account of
-    each channel, `report` their sum.
+    each channel, `report` their sum. Rows that do not name their channel are remembered by their ids, so that
+    none comes twice: where a service leaves the channel out, memory grows with the stream.
     """
 
-    def __init__(self, tasks: Tasks, walks: Mapping[int | None, Walk], *, ordered: bool) -> None:
+    def __init__(
+        self, tasks: Tasks, walks: Mapping[int | None, Walk], *, concurrency: int, ordered: bool
+    ) -> None:
         self._tasks = tasks
         self._walks = walks
+        self._concurrency = concurrency
         self._ordered = ordered
         self._checkpoint = self._begin()
+        self._doubled = 0  # rows that came from two channels' walks
 
     def checkpoint(self) -> Checkpoint:
         """Give where the stream stands: in front of the page now given out. As in `Walk.checkpoint`."""
@@ -52,7 +58,10 @@ class PaymentStream(Paged):
     @property
     def report(self) -> WalkReport:
         """The account of all channels together."""
-        return WalkReport.total(self.reports.values())
+        total = WalkReport.total(self.reports.values())
+        total.rows -= self._doubled
+        total.duplicates += self._doubled
+        return total
 
     async def joined(self) -> AsyncGenerator[JoinedPage, None]:
         """Give the new rows page by page, as the service sent them."""
@@ -61,7 +70,8 @@ class PaymentStream(Paged):
                 "The client is not open; stream inside `async with PaymentsClient(...)`."
             )
         self._checkpoint = self._begin()
-        pumps = [_Pump(channel_id, walk) for channel_id, walk in self._walks.items()]
+        flights = Flights(self._tasks, self._concurrency)
+        pumps = [_Pump(channel_id, walk, flights) for channel_id, walk in self._walks.items()]
         # Where rows do not say their channel, a service that ignores channelIds could give them twice.
         unnamed: set[object] = set()
         lanes = self._lanes(pumps)
@@ -73,11 +83,15 @@ class PaymentStream(Paged):
                     if isinstance(item, Exception):
                         raise item
                     behind = with_channel(self._checkpoint, channel_id, item.checkpoint)
-                    yield _once(item, unnamed, behind)
+                    once = _once(item, unnamed, behind)
+                    self._doubled += len(item.rows) - len(once.rows)
+                    yield once
                     self._checkpoint = behind
             if not all(pump.finished for pump in pumps):
                 raise ConfigurationError("The client was closed while a stream was under way.")
         finally:
+            # At once: a pump hears of its end only at its next step, and a page could be asked for till then.
+            flights.drop()
             for pump in pumps:
                 pump.scope.cancel()
             for lane in lanes:
@@ -100,16 +114,17 @@ class PaymentStream(Paged):
 class _Pump:
     """Moves one walk's pages into a lane; an error travels as a value, to be raised where it is awaited."""
 
-    def __init__(self, channel_id: int | None, walk: Walk) -> None:
+    def __init__(self, channel_id: int | None, walk: Walk, flights: Flights) -> None:
         self._channel_id = channel_id
         self._walk = walk
+        self._flights = flights
         self.scope = anyio.CancelScope()
         self.finished = False
 
     async def run(self, send: MemoryObjectSendStream[_Item]) -> None:
         with send, self.scope:
             try:
-                async with aclosing(self._walk.joined()) as pages:
+                async with aclosing(self._walk.joined_by(self._flights)) as pages:
                     async for page in pages:
                         await send.send((self._channel_id, page))
                 self.finished = True

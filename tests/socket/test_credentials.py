@@ -352,7 +352,6 @@ REFUSED: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="auth.py has what it refuses in its frames' local variables")
 @pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED.keys())
 def test_a_credential_that_cannot_be_is_not_in_a_traceback(
     emitted: Emitted, make: Callable[[], object]

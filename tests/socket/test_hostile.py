@@ -44,13 +44,18 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield one
 
 
-@pytest.mark.parametrize("fault", ENDINGS, ids=lambda fault: fault.name)
-@pytest.mark.parametrize("read", ["get", "list", "stream", "channels"])
+@pytest.mark.parametrize(
+    ("read", "fault"),
+    [
+        (read, fault)
+        for read in ("get", "list", "stream", "channels")
+        for fault in ENDINGS
+        if (read, fault) != ("channels", Fault.NAN)  # no payment's id is in it to be spoiled
+    ],
+)
 async def test_each_hostile_answer_is_a_documented_error(sandbox: Sandbox, fault: Fault, read: str) -> None:
     """Whatever is read, the error says what was wrong with the answer, and the next call succeeds."""
     kind, says = ENDINGS[fault]
-    if fault is Fault.NAN and read == "channels":
-        pytest.skip("an answer with channels has no payment's id")
     timeout = 0.2 if fault is Fault.DRIP else 30.0
     async with client_of(sandbox, retry=NEVER, timeout=timeout) as client:
         sandbox.order(fault, share=1)
@@ -88,9 +93,11 @@ async def test_duplicate_ids_come_out_once(sandbox: Sandbox) -> None:
     sandbox.order(Fault.DUPLICATE_IDS, share=1)
     ids: list[int] = []
     async with client_of(sandbox) as client:
+        pages = client.payments.list(page_size=10).pages()
+        while len(ids) < 60:
+            ids += [payment.id for payment in (await anext(pages)).items]
         with pytest.raises(PaginationError, match="brought nothing new"):
-            async for one in client.payments.list(page_size=10).pages():
-                ids += [payment.id for payment in one.items]
+            await anext(pages)
     assert ids == sandbox.store.ids()
 
 

@@ -25,6 +25,8 @@ from tests.clients import client_of
 from tests.examples import CREATE_OFFLINE_BODY
 
 ALWAYS = [("offset", "0"), ("limit", "1"), ("orderBy", "ASC"), ("sortBy", "createdAt")]
+# One row of a channel would say little about whether the service reads channelIds.
+WHOLE_PAGE = ("limit", "250")
 
 
 @pytest.fixture
@@ -63,8 +65,12 @@ def last(sandbox: Sandbox) -> SeenRequest:
             ({"processing_status": status}, [*ALWAYS, ("processingStatus", str(status.value))])
             for status in ProcessingStatus
         ),
-        ({"channel_ids": [2]}, [*ALWAYS, ("channelIds", "2")]),
-        ({"channel_ids": [3, 1]}, [*ALWAYS, ("channelIds", "3"), ("channelIds", "1")]),
+        ({"channel_ids": [2]}, [ALWAYS[0], WHOLE_PAGE, *ALWAYS[2:], ("channelIds", "2")]),
+        (
+            {"channel_ids": [3, 1]},
+            [ALWAYS[0], WHOLE_PAGE, *ALWAYS[2:], ("channelIds", "3"), ("channelIds", "1")],
+        ),
+        ({"q": 7}, [*ALWAYS, ("q", "7")]),
         ({}, ALWAYS),
     ],
 )
@@ -127,10 +133,69 @@ async def test_a_service_that_ignores_channels_is_found_out() -> None:
     """Where no encoding is understood, the walk ends in an error and gives no foreign row."""
     async with Sandbox(60, rules=Rules(channel_encoding=())) as sandbox, client_of(sandbox) as client:
         walk = client.payments.list(channel_ids=[1])
-        with pytest.raises(PaginationError, match="however channelIds is written"):
+        with pytest.raises(PaginationError, match="misreads channelIds however it is written"):
             await walk.collect()
         assert walk.report.rows == 0
         assert sandbox.request_count == len(ChannelEncoding)
+
+
+async def test_a_service_that_takes_one_of_several_channels_is_found_out() -> None:
+    """Where a repeated key's last value alone counts, the client finds another way; no channel is lost."""
+    rules = Rules(channel_encoding=("repeat-last", "comma"))
+    async with Sandbox(100, rules=rules) as sandbox, client_of(sandbox) as client:
+        wanted = {row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {"1", "2"}}
+        walk = client.payments.list(channel_ids=[1, 2])
+        assert {payment.id async for payment in walk} == wanted
+        assert walk.report.complete
+        assert last(sandbox).query[4:] == [("channelIds", "1,2")]
+
+
+async def test_a_service_that_takes_one_channel_however_asked_is_found_out() -> None:
+    """Where no way to write several channels gives all of them, the walk ends in an error, not in a part."""
+    async with (
+        Sandbox(100, rules=Rules(channel_encoding=("repeat-last",))) as sandbox,
+        client_of(sandbox) as client,
+    ):
+        with pytest.raises(PaginationError, match="not those of all"):
+            await client.payments.list(channel_ids=[1, 2]).collect()
+
+
+async def test_channels_of_which_only_one_has_payments_are_no_misreading() -> None:
+    """Asked for a channel with payments and one without, the walk gives what there is."""
+    async with Sandbox(40, channels=(1, 2, 3)) as sandbox, client_of(sandbox) as client:
+        for payment_id in sandbox.store.ids():
+            if sandbox.store.channel(payment_id) == 2:
+                sandbox.store.delete(payment_id)
+        wanted = [payment_id for payment_id in sandbox.store.ids() if sandbox.store.channel(payment_id) == 1]
+        walk = client.payments.list(channel_ids=[1, 2])
+        assert sorted([payment.id async for payment in walk]) == sorted(wanted)
+        assert walk.report.complete
+
+
+async def test_a_count_is_not_that_of_another_channel() -> None:
+    """Where channelIds is ignored, counting a channel ends in an error, as walking it does."""
+    async with Sandbox(100, rules=Rules(channel_encoding=())) as sandbox, client_of(sandbox) as client:
+        with pytest.raises(PaginationError, match="misreads channelIds"):
+            await client.payments.list(channel_ids=[1]).count()
+
+
+async def test_the_report_counts_every_request() -> None:
+    """Refused page sizes are requests too."""
+    rules = Rules(quota=False, max_limit=100, over_limit="refuse")
+    async with Sandbox(300, rules=rules) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list()
+        assert len(await walk.collect()) == 300
+        assert walk.report.requests == sandbox.request_count
+
+
+async def test_a_walk_is_neither_awaited_nor_iterated_at_once() -> None:
+    """`await walk` and `for payment in walk` say what to write instead."""
+    async with Sandbox(5) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list()
+        with pytest.raises(TypeError, match="async for payment in walk"):
+            await walk
+        with pytest.raises(TypeError, match="async for payment in walk"):
+            list(walk)
 
 
 def offline(**more: Any) -> OfflinePayment:

@@ -113,7 +113,7 @@ async def test_spans_of_a_walk_left_early_end(
 
 
 def test_a_wait_during_which_the_gate_closes_is_told_again() -> None:
-    """A call that waits for another's answer tells anew when that one is refused, and how long it has to wait."""
+    """A call that awaits another's answer tells anew when that one is refused, and how long it then waits."""
     events: list[Event] = []
 
     async def main() -> None:

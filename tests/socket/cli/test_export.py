@@ -39,7 +39,7 @@ async def test_readme_command(tmp_path: Path) -> None:
     assert err.startswith(f"{path}: complete: 10,000 payments in 41 pages, 41 requests, ")
     assert len(err.splitlines()) == 1
     assert _lines(path) == list(Sandbox(payments=10_000).store.all_wire())
-    assert _names(tmp_path) == ["payments.jsonl"]
+    assert _names(tmp_path) == ["payments.jsonl", "payments.jsonl.manifest.json"]
 
 
 def test_every_payment(service: Sandbox, tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ async def test_stopped(
     sandbox.answer_with(lambda _: asked.set())
     process = await start(sandbox, "export", "--output", str(path))
     await asked.wait()
-    partial, _ = _names(tmp_path)
-    assert partial.startswith(".payments.jsonl.")
+    *hidden, _ = _names(tmp_path)
+    assert hidden == [".payments.jsonl.lock", ".payments.jsonl.partial"]
     process.send_signal(number)
     assert await finished(process) == (
         code,

@@ -6,16 +6,27 @@ import asyncio
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from b2b_payments import AuthenticationError, PaymentsClient, StoreAuth
-from b2b_payments.export import Checkpoint, JSONLSink, export
+from b2b_payments import (
+    AuthenticationError,
+    ConfigurationError,
+    PaymentsClient,
+    StoreAuth,
+    Walk,
+    WalkReport,
+)
+from b2b_payments.export import Checkpoint, JSONLSink, export, resume
 from b2b_payments.export.export import _Worker
 from b2b_payments.sandbox import Sandbox
+
+# The function of this name hides the module.
+exporting = import_module("b2b_payments.export.export")
 
 
 def _names(folder: Path) -> list[str]:
@@ -40,6 +51,10 @@ class _Diary:
 
     def open(self) -> None:
         self._note("open")
+
+    def resume(self) -> Checkpoint | None:
+        self._note("resume")
+        return self.checkpoints[-1] if self.checkpoints else None
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
         self.rows += batch
@@ -95,33 +110,90 @@ async def test_every_payment(tmp_path: Path) -> None:
     assert seen[-1] == 700
 
 
-async def test_order_of_steps() -> None:
-    """A sink is opened, given each page and its checkpoint, and closed, never in the loop's thread."""
+async def test_order_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink is opened, given batches with checkpoints, and closed, never in the loop's thread."""
+    monkeypatch.setattr(exporting, "BATCH_ROWS", 30)
+    sink = _Diary()
+    async with (
+        Sandbox(payments=100) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
+    ):
+        report = await export(client.payments.list(page_size=20), sink, query={"q": "x"})
+    batches = sink.steps.count("write")
+    assert 3 <= batches < report.pages
+    assert sink.steps[: 2 * batches + 1] == ["open", *["write", "commit"] * batches]
+    assert sink.steps[-1] == "close True"
+    assert threading.get_ident() not in sink.threads
+    assert [row["id"] for row in sink.rows] == list(range(1, 101))
+    last = sink.checkpoints[-1]
+    assert last is not None
+    assert [checkpoint and checkpoint["finished"] for checkpoint in sink.checkpoints[:-1]] == [False] * (
+        len(sink.checkpoints) - 1
+    )
+    assert (last["finished"], last["account"]["rows"]) == (True, 100)
+    assert last["account"]["requests"] == report.requests
+    assert last["account"]["query"] == {"q": "x"}
+    assert json.loads(json.dumps(last)) == last
+
+
+async def test_resume_goes_on_behind_the_last_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after any batch, an export goes on with the rest, and its account is of the whole."""
+    monkeypatch.setattr(exporting, "BATCH_ROWS", 30)
+    sink = _Diary()
+    async with Sandbox(payments=100) as sandbox:
+        for _ in range(3):
+            async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client:
+
+                def begin(checkpoint: Checkpoint | None, client: PaymentsClient = client) -> Walk:
+                    return client.payments.list(page_size=20, checkpoint=checkpoint)
+
+                with anyio.CancelScope() as scope:
+                    kept = len(sink.checkpoints)
+
+                    def stop(_: WalkReport, scope: anyio.CancelScope = scope, kept: int = kept) -> None:
+                        if len(sink.checkpoints) > kept:
+                            scope.cancel()
+
+                    await resume(begin, sink, on_progress=stop)
+    assert [row["id"] for row in sink.rows] == list(range(1, 101))
+    last = sink.checkpoints[-1]
+    assert last is not None
+    assert (last["finished"], last["account"]["rows"], last["account"]["complete"]) == (True, 100, True)
+
+
+async def test_resume_of_what_is_finished() -> None:
+    """What was killed when only its file had to be put in place asks the service for nothing more."""
     sink = _Diary()
     async with (
         Sandbox(payments=40) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
     ):
-        report = await export(client.payments.list(page_size=20), sink)
-    assert sink.steps == ["open", *["write", "commit"] * report.pages, "close True"]
-    assert threading.get_ident() not in sink.threads
-    assert [row["id"] for row in sink.rows] == list(range(1, 41))
-    assert len({json.dumps(checkpoint) for checkpoint in sink.checkpoints}) == report.pages
+        await export(client.payments.list(), sink)
+        before = sandbox.request_count
+        report = await resume(lambda checkpoint: client.payments.list(checkpoint=checkpoint), sink)
+        assert sandbox.request_count == before
+    assert report.complete
+    assert report.rows == 0
+    assert sink.steps[-2:] == ["resume", "close True"]
 
 
-async def test_stream_has_a_checkpoint() -> None:
-    """Several channels at once have a checkpoint that says where each of them stands."""
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"version": 9}, "not of version 1"), ({}, "asked for {'q': 'x'}, not {'q': 'y'}: go on with the same")],
+)
+async def test_resume_of_something_else(change: dict[str, object], says: str) -> None:
+    """Another query, and another version's checkpoint, are refused before anything is asked for."""
     sink = _Diary()
     async with (
-        Sandbox(payments=60) as sandbox,
+        Sandbox(payments=40) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
     ):
-        report = await export(client.payments.stream(channel_ids=[1, 2]), sink)
-    assert [sorted(dict(checkpoint or {})) for checkpoint in sink.checkpoints] == [
-        ["channels", "version"]
-    ] * report.pages
-    assert {row["channelId"] for row in sink.rows} == {"1", "2"}
-    assert report.complete
+        await export(client.payments.list(), sink, query={"q": "x"})
+        sink.checkpoints.append({**(sink.checkpoints[-1] or {}), **change})
+        with pytest.raises(ConfigurationError) as caught:
+            await resume(lambda _: client.payments.list(), sink, query={"q": "y"})
+    assert says in str(caught.value)
+    assert sink.steps[-1] == "close False"
 
 
 async def test_nothing_sent_before_open() -> None:

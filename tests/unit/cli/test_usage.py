@@ -22,13 +22,10 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("export",), "Missing option '--output'"),
         (("export", "--output", "payments.txt"), "'payments.txt' does not say its format: give --format"),
         (("export", "--output", "payments"), "does not say its format"),
-        (("export", "--output", "payments.CSV"), "The format csv is not in this version yet"),
-        (
-            ("export", "--output", "p.jsonl", "--format", "duckdb"),
-            "The format duckdb is not in this version yet",
-        ),
+        (("export", "--output", "-", "--format", "duckdb"), "Standard output takes jsonl only, not duckdb"),
         (("export", "--output", "p.jsonl", "--format", "xml"), "'xml' is not one of 'jsonl', 'csv'"),
-        (("export", "--output", "p.jsonl", "--resume"), "--resume is not in this version yet"),
+        (("export", "--output", "-", "--resume"), "give --resume a file"),
+        (("verify",), "Missing argument 'FILE'"),
         (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
         (("export", "--output", "p.jsonl", "--output", "q.jsonl"), "--output is given 2 times; give it once"),
         (("export", "--output", "p.jsonl", "--quota", "fast"), "write requests/seconds, such as 150/60"),
@@ -44,8 +41,8 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("get", "1", "2"), "Got unexpected extra argument (2)"),
         (("get", "1", "--base-url", "https://a", "--base-url", "https://b"), "--base-url is given 2 times"),
         (("perform", "7", "fly"), "'fly' is none of apply-to-invoices (0)"),
-        (("set-status", "7", "incomplete"), "'incomplete' is none of awaiting-processing (1)"),
-        (("set-status", "7", "0"), "'0' is none of awaiting-processing (1)"),
+        (("set-status", "7", "frozen"), "'frozen' is none of incomplete (0), awaiting-processing (1)"),
+        (("set-status", "7", "5"), "'5' is none of incomplete (0)"),
         (("delete", "7"), "There is no terminal to ask on: give --yes to delete payment 7."),
         (("delete", "7", "--yes", "--yes"), "--yes is given 2 times"),
         (
@@ -146,6 +143,7 @@ def test_help_lists_every_command() -> None:
             "update-offline",
             "channels",
             "sandbox",
+            "verify",
         ]
     )
 

@@ -91,6 +91,8 @@ def test_channels_come_in_any_collection(given: Any) -> None:
         ({"invoice_id": 0}, "invoice_id must be a whole number of at least 1, not 0"),
         ({"invoice_id": "13"}, "invoice_id must be a whole number of at least 1, not '13'"),
         ({"sort_by": "id"}, "sort_by 'id' is none of the service's words: moduleName, "),
+        ({"customer_name": ["x"]}, r"customer_name must be a string, not \['x'\]"),
+        ({"q": ["x"]}, r"q must be a string of keywords, or an id, not \['x'\]"),
         ({"order_by": "asc"}, "order_by 'asc' is none of the service's words: ASC, DESC"),
         ({"search_by": "payerName"}, "search_by 'payerName' is none of the service's words: id, "),
     ],
@@ -112,11 +114,11 @@ def listing(data: Any, **pagination: Any) -> Listing:
 
 
 def test_a_page_is_read_as_the_service_states_it() -> None:
-    """Rows, offset, limit and total are the answer's own."""
+    """Rows, limit and total are the answer's own; the page is where it was asked for."""
     page = listing([{"id": 1}], offset=10, limit=5, totalCount=31)
     assert ([decode(row) for row in page.rows()], page.offset, page.limit, page.total_count) == (
         [{"id": 1}],
-        10,
+        20,
         5,
         31,
     )
@@ -125,7 +127,7 @@ def test_a_page_is_read_as_the_service_states_it() -> None:
 def test_numbers_may_come_as_strings() -> None:
     """Pagination numbers written as strings are numbers."""
     page = listing([], offset="10", limit="5", totalCount="31")
-    assert (page.offset, page.limit, page.total_count) == (10, 5, 31)
+    assert (page.offset, page.limit, page.total_count) == (20, 5, 31)
 
 
 @pytest.mark.parametrize("absurd", [-1, 10**13, "9" * 5000, 1.5, True, None, [], "٣", "-1", {}])

@@ -78,6 +78,33 @@ def test_memory_stays_the_same_over_a_long_walk() -> None:
     assert not again.rows
 
 
+def test_a_row_that_moves_to_the_end_does_not_come_twice() -> None:
+    """Sorted by updatedAt, a payment updated meanwhile comes again at the end; its id is still known."""
+    order = Order.of(SortBy.UPDATED_AT, OrderBy.ASC)
+    join = Join(order)
+    for start in range(1, 30_000, 246):
+        join.offer(page(start - 1, rows(start, start + 249), total=10**6, order=order))
+    assert join.key is not None
+    moved: list[tuple[object, object]] = [(1, 29_999), (5, 40_000), (40_001, 40_001)]
+    step = join.offer(page(29_000, moved, total=10**6, order=order))
+    assert list(step.rows) == [2]
+
+
+def test_a_run_counted_under_a_filter_is_not_called_complete() -> None:
+    """Payments may enter a filter with an old time, which counting cannot see: the walk says so."""
+    for filtered in (False, True):
+        join = Join(ASCENDING, filtered=filtered)
+        join.offer(page(0, [(1, 1), (2, 2), (3, 2)], total=6))
+        join.offer(page(3, [(4, 2), (5, 2), (6, 3)], total=6))
+        join.offer(page(2, [(3, 2), (4, 2), (5, 2)], total=6))
+        join.offer(page(0, [(1, 1), (2, 2), (3, 2)], total=6))
+        step = join.offer(page(4, [(5, 2), (6, 3)], total=6))
+        assert step.joined
+        assert join.end is End.TOTAL
+        assert join.complete is not filtered
+        assert (join.doubt is None) is not filtered
+
+
 def test_a_service_that_repeats_itself_is_left() -> None:
     """Pages that bring nothing new, for ever, end in an error."""
     join = Join(ASCENDING)

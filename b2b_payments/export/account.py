@@ -1,0 +1,158 @@
+"""The account of an export: what was asked, what came, and what it adds up to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Context, Decimal
+from typing import Any, NamedTuple
+
+import attrs
+
+from b2b_payments.converter import structure_payment
+from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.walk.report import WalkReport
+
+_EXACT = Context(prec=400)
+_USUAL_AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
+UNREADABLE = "unreadable"
+
+
+class Entry(NamedTuple):
+    """What an account takes of one payment. Without a readable total, `amount` is None."""
+
+    status: str
+    currency: str
+    amount: Decimal | None
+
+
+def entry_of(raw: Mapping[str, Any]) -> Entry:
+    """Read the service's own object as tolerantly as payments are read; what is none still counts."""
+    status, total = raw.get("processingStatus"), raw.get("total")
+    if status.__class__ is int and total.__class__ is dict:
+        currency, value = total.get("code"), total.get("value")
+        if currency.__class__ is str and value.__class__ is str and _USUAL_AMOUNT.fullmatch(value):
+            return Entry(str(status), currency, Decimal(value))
+    try:
+        payment = structure_payment(raw)
+    except ResponseDecodeError:
+        return Entry(UNREADABLE, "", None)
+    return Entry(str(int(payment.processing_status)), payment.total.currency, payment.total.amount)
+
+
+@attrs.define
+class Tally:
+    """How many payments, and the sum of their totals in each currency, to the last digit."""
+
+    rows: int = 0
+    totals: dict[str, Decimal] = attrs.field(factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Count one payment."""
+        self.rows += 1
+        if entry.amount is not None:
+            before = self.totals.get(entry.currency)
+            self.totals[entry.currency] = entry.amount if before is None else _EXACT.add(before, entry.amount)
+
+    def pack(self) -> dict[str, Any]:
+        """Give it as plain JSON, amounts as digits."""
+        return {
+            "rows": self.rows,
+            "totals": {currency: f"{total:f}" for currency, total in sorted(self.totals.items())},
+        }
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Any]) -> Tally:
+        """Read what `pack` gave. Raises KeyError, TypeError, ArithmeticError for anything else."""
+        totals = {currency: Decimal(total) for currency, total in packed["totals"].items()}
+        return cls(packed["rows"], totals)
+
+
+@attrs.define
+class Sums:
+    """The tally of all payments, and of those of each processing status."""
+
+    whole: Tally = attrs.field(factory=Tally)
+    statuses: dict[str, Tally] = attrs.field(factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Count one payment."""
+        self.whole.add(entry)
+        self.statuses.setdefault(entry.status, Tally()).add(entry)
+
+    def pack(self) -> dict[str, Any]:
+        """Give them as plain JSON."""
+        statuses = {status: tally.pack() for status, tally in sorted(self.statuses.items())}
+        return {**self.whole.pack(), "statuses": statuses}
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Any]) -> Sums:
+        """Read what `pack` gave."""
+        statuses = {status: Tally.unpack(tally) for status, tally in packed["statuses"].items()}
+        return cls(Tally.unpack(packed), statuses)
+
+
+@attrs.define
+class Account:
+    """The account of one export, over all the times it was resumed.
+
+    `begun` and `ended` are UTC. `query` is what was asked for, `requests` and `gaps` what the walks report;
+    those of a process that was killed are counted up to its last commit. `complete` as in `WalkReport`.
+    """
+
+    query: Mapping[str, Any]
+    begun: str
+    ended: str | None = None
+    sums: Sums = attrs.field(factory=Sums)
+    requests: int = 0
+    gaps: int = 0
+    complete: bool = False
+
+    @classmethod
+    def begin(cls, query: Mapping[str, Any]) -> Account:
+        """Begin an account now."""
+        return cls(query, _now())
+
+    def add(self, batch: Iterable[Mapping[str, Any]]) -> None:
+        """Count payments."""
+        for raw in batch:
+            self.sums.add(entry_of(raw))
+
+    def following(self, report: WalkReport, before: Account) -> None:
+        """Take over what a walk spent, on top of what was spent before it."""
+        self.requests = before.requests + report.requests
+        self.gaps = before.gaps + report.gaps
+
+    def end(self, *, complete: bool) -> None:
+        """End it now."""
+        self.ended, self.complete = _now(), complete
+
+    def pack(self) -> dict[str, Any]:
+        """Give it as plain JSON."""
+        return {
+            "query": dict(self.query),
+            "begun": self.begun,
+            "ended": self.ended,
+            "complete": self.complete,
+            **self.sums.pack(),
+            "requests": self.requests,
+            "gaps_repaired": self.gaps,
+        }
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Any]) -> Account:
+        """Read what `pack` gave. Raises KeyError, TypeError, AttributeError, ArithmeticError for else."""
+        return cls(
+            packed["query"],
+            packed["begun"],
+            packed["ended"],
+            Sums.unpack(packed),
+            packed["requests"],
+            packed["gaps_repaired"],
+            packed["complete"],
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

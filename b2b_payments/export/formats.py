@@ -1,0 +1,32 @@
+"""The formats by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.export.file import PathLike
+from b2b_payments.export.sink import PlacedSink
+
+_SINKS: Final = {
+    "jsonl": ("jsonl", "JSONLSink"),
+    "csv": ("csv", "CSVSink"),
+    "parquet": ("parquet", "ParquetSink"),
+    "sqlite": ("sqlite", "SQLiteSink"),
+    "duckdb": ("duckdb", "DuckDBSink"),
+}
+"""Each in a module of its own, which is loaded when it is wanted: what it needs may not be installed."""
+
+
+def sink_for(format_: str, path: PathLike) -> PlacedSink:
+    """Give a sink of a format, ``jsonl``, ``csv``, ``parquet``, ``sqlite`` or ``duckdb``.
+
+    Raises ConfigurationError for another format, a missing extra, or a path that cannot be written to.
+    """
+    if format_ not in _SINKS:
+        raise ConfigurationError(f"{format_!r} is no format: give {', '.join(_SINKS)}.")
+    module, name = _SINKS[format_]
+    make: Any = getattr(import_module(f"b2b_payments.export.{module}"), name)
+    sink: PlacedSink = make(path)
+    return sink

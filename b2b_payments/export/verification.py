@@ -1,0 +1,137 @@
+"""Checking an export against its manifest."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.export import parquet
+from b2b_payments.export.account import Entry, Sums, entry_of
+from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS
+from b2b_payments.export.database import Database
+from b2b_payments.export.duckdb import DuckDBDatabase
+from b2b_payments.export.file import ExportError, PathLike
+from b2b_payments.export.manifest import Manifest, read_manifest, sha256_of
+from b2b_payments.export.sqlite import SQLiteDatabase
+from b2b_payments.protocol.json import decode
+
+_COLUMNS = ("id", "processing_status", "currency", "total")
+_DATABASES: Mapping[str, type[SQLiteDatabase | DuckDBDatabase]] = {
+    "sqlite": SQLiteDatabase,
+    "duckdb": DuckDBDatabase,
+}
+Read = tuple[object, Entry]
+"""A payment's id, and what the account takes of it."""
+
+
+class VerificationError(ExportError):
+    """An export is not what its manifest says."""
+
+
+def verify(path: PathLike) -> Manifest:
+    """Check an export against its manifest, and give that: the hashes, the payments, and what they add up to.
+
+    Raises VerificationError with what differs first, ExportError where something cannot be read, and
+    ConfigurationError where the format's extra is missing.
+    """
+    target = Path(path).resolve()
+    if not target.is_file():
+        raise ExportError(f"{path} is not there, or is not a file.")
+    manifest = read_manifest(target)
+    if manifest.format in _DATABASES:
+        _verify_database(target, manifest)
+    else:
+        _verify_files(target, manifest)
+    return manifest
+
+
+def _verify_files(target: Path, manifest: Manifest) -> None:
+    read = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}.get(manifest.format)
+    if read is None:
+        raise ExportError(f"The manifest of {target} names a format that this version does not know.")
+    for name, said in manifest.sha256.items():
+        try:
+            found = sha256_of(target.with_name(name))
+        except OSError as error:
+            raise VerificationError(f"{name} could not be read: {error.strerror}.") from None
+        _compare(f"the SHA-256 of {name}", found, said)
+    if target.name not in manifest.sha256:
+        raise VerificationError(f"The manifest of {target.name} speaks of other files.")
+    try:
+        _compare_content(read(target), manifest)
+    except (OSError, ValueError, LookupError, InvalidOperation, ResponseDecodeError) as error:
+        raise VerificationError(f"{target.name} cannot be read as {manifest.format}: {error}") from None
+
+
+def _verify_database(target: Path, manifest: Manifest) -> None:
+    kind = _DATABASES[manifest.format]
+    try:
+        with closing(kind(target, read_only=True)) as database:
+            for table in (PAYMENTS, LINE_ITEMS):
+                found = database.sha256(table)
+                _compare(f"the SHA-256 of the rows of {table.name}", found, manifest.sha256.get(table.name))
+            _compare_content(_database(database), manifest)
+    except ExportError:
+        raise
+    except Exception as error:
+        if not isinstance(error, kind.failures()):
+            raise
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise VerificationError(f"{target.name} cannot be read as {manifest.format}: {reason}.") from None
+
+
+def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
+    sums, ids = Sums(), set()
+    for payment_id, entry in payments:
+        if payment_id in ids:
+            raise VerificationError(f"Payment {payment_id} is there twice.")
+        ids.add(payment_id)
+        sums.add(entry)
+    said = manifest.account.sums
+    _compare("the number of payments", sums.whole.rows, said.whole.rows)
+    _compare("the totals", sums.whole.totals, said.whole.totals)
+    _compare("the totals of each processing status", sums.statuses, said.statuses)
+
+
+def _compare(what: str, found: object, said: object) -> None:
+    if found != said:
+        raise VerificationError(f"It is not what was exported: {what} is {found}, and was {said}.")
+
+
+def _jsonl(path: Path) -> Iterator[Read]:
+    with path.open("rb") as file:
+        for line in file:
+            raw = decode(line)
+            yield str(raw["id"]), entry_of(raw)
+
+
+def _csv(path: Path) -> Iterator[Read]:
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                yield _read(row)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _parquet(path: Path) -> Iterator[Read]:
+    for rows in parquet.batches(path, _COLUMNS):
+        for row in rows:
+            yield _read(row)
+
+
+def _database(database: Database) -> Iterator[Read]:
+    for row in database.rows(PAYMENTS, _COLUMNS):
+        yield _read(dict(zip(_COLUMNS, row, strict=True)))
+
+
+def _read(row: Mapping[str, Any]) -> Read:
+    status, total = str(row["processing_status"]), Decimal(row["total"])
+    return row["id"], Entry(status, row["currency"], total)

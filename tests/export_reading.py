@@ -1,0 +1,69 @@
+"""Exports read back by other people's libraries: what the tests compare with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from pyarrow import parquet
+
+FORMATS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+Rows = list[dict[str, Any]]
+
+
+def ids_in(path: Path, format_: str) -> list[int]:
+    """Give the ids in a file, in its own order, or by id in a database."""
+    if format_ == "jsonl":
+        return [int(json.loads(line)["id"]) for line in path.read_bytes().splitlines()]
+    payments, _ = tables_in(path, format_)
+    return [int(row["id"]) for row in payments]
+
+
+def tables_in(path: Path, format_: str) -> tuple[Rows, Rows]:
+    """Give payments and line items as the format's own library reads them."""
+    if format_ == "csv":
+        return _csv(path), _csv(path.with_name(f"{path.stem}.line_items.csv"))
+    if format_ == "parquet":
+        payments: Rows = parquet.read_table(path).to_pylist()
+        items = [
+            {"payment_id": row["id"], "position": place, **item}
+            for row in payments
+            for place, item in enumerate(row.pop("line_items"))
+        ]
+        return payments, items
+    queries = ("SELECT * FROM payments ORDER BY id", "SELECT * FROM line_items ORDER BY payment_id, position")
+    connected: Any = (
+        sqlite3.connect(path) if format_ == "sqlite" else duckdb.connect(str(path), read_only=True)
+    )
+    with closing(connected) as connection:
+        first, second = (_selected(connection, query) for query in queries)
+        return first, second
+
+
+def exact(rows: Rows) -> Rows:
+    """Give rows with their money as Decimals, whatever the format has it as."""
+    money = {"total", "amount"}
+    return [
+        {
+            name: Decimal(cell) if name in money and cell not in {None, ""} else cell
+            for name, cell in row.items()
+        }
+        for row in rows
+    ]
+
+
+def _csv(path: Path) -> Rows:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _selected(connection: Any, query: str) -> Rows:
+    result = connection.execute(query)
+    names = [about[0] for about in result.description]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

@@ -1,0 +1,102 @@
+"""`export` to every format, `--resume`, and `verify`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from b2b_payments.sandbox import Drift, Rules, Sandbox
+from tests.export_reading import FORMATS, ids_in
+from tests.socket.cli.program import finished, invoke, sentence, start
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "ndjson", "csv", "parquet", "sqlite", "sqlite3", "db", "duckdb"])
+def test_the_ending_says_the_format(service: Sandbox, tmp_path: Path, ending: str) -> None:
+    """Each ending gives a file of its format, with every payment and a manifest that holds."""
+    path = tmp_path / f"payments.{ending}"
+    result = invoke(service, "export", "--output", str(path), "--status", "completed")
+    assert result.exit_code == 0, result.output
+    wanted = [row["id"] for row in service.store.all_wire() if row["processingStatus"] == 3]
+    format_ = {"ndjson": "jsonl", "sqlite3": "sqlite", "db": "sqlite"}.get(ending, ending)
+    assert ids_in(path, format_) == wanted
+    manifest = json.loads(path.with_name(f"{path.name}.manifest.json").read_bytes())
+    assert (manifest["format"], manifest["rows"], manifest["complete"]) == (format_, len(wanted), True)
+    assert manifest["query"] == {"processing_status": 3}
+    verified = invoke(None, "verify", str(path))
+    assert verified.exit_code == 0, verified.output
+    assert f"as it was exported, complete: {len(wanted)} payments, " in verified.stdout
+
+
+def test_format_beats_ending(service: Sandbox, tmp_path: Path) -> None:
+    """`--format` says what is written, whatever the file is called."""
+    path = tmp_path / "payments.dat"
+    assert invoke(service, "export", "--output", str(path), "--format", "sqlite").exit_code == 0
+    assert len(ids_in(path, "sqlite")) == 300
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_what_was_changed_is_found(service: Sandbox, tmp_path: Path, format_: str) -> None:
+    """A file that another one has replaced fails verification in one sentence, with exit code 1."""
+    first, second = tmp_path / f"first.{format_}", tmp_path / f"second.{format_}"
+    for path, status in ((first, "completed"), (second, "refunded")):
+        assert invoke(service, "export", "--output", str(path), "--status", status).exit_code == 0
+    second.replace(first)
+    assert "is not what was exported: the SHA-256 of " in sentence(invoke(None, "verify", str(first)), 1)
+
+
+def test_nothing_to_verify(tmp_path: Path) -> None:
+    """A file that is not there, or has no manifest, is told of in one sentence."""
+    path = tmp_path / "payments.csv"
+    assert "is not there" in sentence(invoke(None, "verify", str(path)), 1)
+    path.touch()
+    assert "has no manifest" in sentence(invoke(None, "verify", str(path)), 1)
+
+
+def test_resume_without_anything_kept(service: Sandbox, tmp_path: Path) -> None:
+    """`--resume` where nothing was interrupted begins anew: one command serves every night."""
+    path = tmp_path / "payments.csv"
+    result = invoke(service, "export", "--output", str(path), "--resume")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.endswith("With what was there already: 300 payments.\n")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+async def test_killed_again_and_again(tmp_path: Path, format_: str) -> None:
+    """Killed outright five times while payments change, and resumed, an export has each payment once."""
+    draw = random.Random(format_)
+    path = tmp_path / f"payments.{format_}"
+    async with Sandbox(payments=9_000, rules=Rules(quota=False, equals="shuffled")) as sandbox:
+        before = set(sandbox.store.ids())
+        drift = sandbox.before_list = Drift(11, rate=0.5)
+        for _ in range(5):
+            seen = asyncio.Event()
+            left = draw.randint(10, 40)
+
+            def count(_: object, seen: asyncio.Event = seen, lasts: list[int] = [left]) -> None:  # noqa: B006
+                lasts[0] -= 1
+                if lasts[0] <= 0:
+                    seen.set()
+
+            sandbox.answer_with(count)
+            process = await start(sandbox, "export", "--output", str(path), "--resume")
+            ended = asyncio.create_task(process.wait())
+            waiting = asyncio.create_task(seen.wait())
+            await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if process.returncode is None:
+                process.kill()
+            await finished(process)
+            await ended
+        code, _, err = await finished(await start(sandbox, "export", "--output", str(path), "--resume"))
+        assert code == 0, err
+    ids = ids_in(path, format_)
+    assert len(ids) == len(set(ids))
+    assert drift.lasting(before) <= set(ids)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    verified = invoke(None, "verify", str(path))
+    assert verified.exit_code == 0, verified.output

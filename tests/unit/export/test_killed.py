@@ -1,0 +1,85 @@
+"""A kill at any step of a sink's work on files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Forks a child for each step of the interpreter's that touches the file system, and ends it there, as a kill
+# would; then finishes in another child, and compares with what a child that nobody ended has made.
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from b2b_payments.export import sink_for, verify
+from b2b_payments.export.account import Account
+from b2b_payments.sandbox import Sandbox
+
+format_, folder = sys.argv[1], Path(sys.argv[2])
+rows = list(Sandbox(payments=40).store.all_wire())
+left = 0
+
+def hook(event, args):
+    global left
+    if left and event in ("open", "os.rename", "os.remove", "os.truncate"):
+        left -= 1
+        if not left:
+            os._exit(9)
+
+sys.addaudithook(hook)
+
+def export(path, resume):
+    sink = sink_for(format_, path)
+    earlier = sink.resume() if resume else sink.open()
+    account = Account.begin({}) if earlier is None else Account.unpack(earlier["account"])
+    while account.sums.whole.rows < len(rows):
+        batch = rows[account.sums.whole.rows :][:10]
+        sink.write(batch)
+        account.add(batch)
+        sink.commit({"account": account.pack()})
+    sink.close(complete=True)
+
+def child(steps, path, resume):
+    global left
+    pid = os.fork()
+    if not pid:
+        left = steps
+        export(path, resume)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def content(place):
+    return {path.name: path.read_bytes() for path in place.iterdir() if not path.name.endswith(".json")}
+
+whole = folder / "whole"
+whole.mkdir()
+assert child(0, whole / f"p.{format_}", False) == 0
+steps, code = 0, 9
+while code == 9:
+    steps += 1
+    place = folder / str(steps)
+    place.mkdir()
+    path = place / f"p.{format_}"
+    # An older export stands there, so that there is something to be replaced.
+    path.write_text("last night's")
+    code = child(steps, path, False)
+    if code == 9:
+        assert child(steps + 1, path, True) in (0, 9)
+        assert child(0, path, True) == 0, steps
+    verify(path)
+    assert content(place) == content(whole), (steps, sorted(content(place)))
+assert code == 0
+print(steps)
+"""
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
+def test_a_kill_at_any_step(tmp_path: Path, format_: str) -> None:
+    """Killed at whatever step, and once more on resuming, the finished files are those of a quiet run."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, format_, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20

@@ -1,0 +1,244 @@
+"""Columns, and the formats that have them."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from b2b_payments import ConfigurationError, ResponseDecodeError
+from b2b_payments.export import ExportError, sink_for, verify
+from b2b_payments.export.account import Account
+from b2b_payments.sandbox import Sandbox
+from tests.export_reading import exact, tables_in
+
+ROWS: list[dict[str, Any]] = list(Sandbox(payments=60).store.all_wire())
+TABLES = ("csv", "parquet", "sqlite", "duckdb")
+DATABASES = ("sqlite", "duckdb")
+
+
+def written(
+    path: Path, format_: str, *batches: list[dict[str, Any]], complete: bool = True, resume: bool = False
+) -> None:
+    """Export batches, each committed."""
+    sink = sink_for(format_, path)
+    try:
+        earlier = None
+        if resume:
+            earlier = sink.resume()
+        else:
+            sink.open()
+        account = Account.begin({}) if earlier is None else Account.unpack(earlier["account"])
+        for batch in batches:
+            sink.write(batch)
+            account.add(batch)
+            sink.commit({"account": account.pack()})
+    except BaseException:
+        sink.close(complete=False)
+        raise
+    sink.close(complete=complete)
+
+
+@contextmanager
+def connected(path: Path, format_: str) -> Iterator[Any]:
+    """Connect to a database."""
+    connection: Any = sqlite3.connect(path) if format_ == "sqlite" else duckdb.connect(str(path))
+    with closing(connection):
+        yield connection
+        if format_ == "sqlite":
+            connection.commit()
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """Give a payment with other fields."""
+    return {**ROWS[0], **fields}
+
+
+@pytest.mark.parametrize("format_", TABLES)
+def test_hostile_text(tmp_path: Path, format_: str) -> None:
+    """Quotes, commas, newlines, other scripts and a zero byte stay what they are, beside null and empty."""
+    texts = [
+        '"',
+        ",",
+        "a\nb\r\nc",
+        "株式会社",
+        "\u2028",
+        "\x00",
+        "'; DROP TABLE payments; --",
+        "",
+        "=1+1",
+        " x ",
+    ]
+    rows = [changed(id=place, customerName=text) for place, text in enumerate(texts, 1)]
+    written(tmp_path / "p", format_, rows)
+    payments, _ = tables_in(tmp_path / "p", format_)
+    assert [row["customer_name"] for row in payments] == texts
+
+
+@pytest.mark.parametrize("format_", TABLES)
+@pytest.mark.parametrize("value", ["0.000000000001", "-99999999999999999999999999.999999999999", "30.0000"])
+def test_every_digit(tmp_path: Path, format_: str, value: str) -> None:
+    """Amounts of up to 26 digits before the point and 12 behind it are held to the last."""
+    written(tmp_path / "p", format_, [changed(total={"code": "USD", "value": value})])
+    payments, _ = tables_in(tmp_path / "p", format_)
+    assert exact(payments)[0]["total"] == Decimal(value)
+
+
+@pytest.mark.parametrize("format_", ["parquet", "duckdb"])
+@pytest.mark.parametrize("value", ["0.0000000000001", "100000000000000000000000000"])
+def test_too_many_digits(tmp_path: Path, format_: str, value: str) -> None:
+    """An amount that does not fit is a sentence with the payment and the remedy, and is not rounded."""
+    with pytest.raises(ExportError, match=r"total .* of payment 1 does not fit .* export to jsonl or csv"):
+        written(tmp_path / "p", format_, [changed(total={"code": "USD", "value": value})])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format_", ["csv", "sqlite"])
+def test_digits_without_end(tmp_path: Path, format_: str) -> None:
+    """What holds money as text holds any amount as it came."""
+    value = "1234567890" * 4 + "." + "0123456789" * 4
+    written(tmp_path / "p", format_, [changed(total={"code": "USD", "value": value})])
+    assert tables_in(tmp_path / "p", format_)[0][0]["total"] == value
+
+
+@pytest.mark.parametrize("format_", ["parquet", *DATABASES])
+def test_too_large_an_id(tmp_path: Path, format_: str) -> None:
+    """A number beyond 64 bits is a sentence, too."""
+    with pytest.raises(ExportError, match=r"id 9223372036854775808 of payment .* does not fit into 64 bits"):
+        written(tmp_path / "p", format_, [changed(id=2**63)])
+
+
+@pytest.mark.parametrize("format_", TABLES)
+def test_unreadable_payment(tmp_path: Path, format_: str) -> None:
+    """A payment that cannot be read is told of by its id and place, and nothing appears."""
+    with pytest.raises(ResponseDecodeError, match=r"payment 1: \$\.total"):
+        written(tmp_path / "p", format_, [changed(total=5)])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format_", TABLES)
+def test_what_has_no_column(tmp_path: Path, format_: str) -> None:
+    """Unknown fields are in `extra`, at whatever level they came; another payment's id in an item, too."""
+    item = {"paymentId": 7, "invoiceId": 1, "amount": {"code": "USD", "value": "1", "z": 1}, "y": [2]}
+    row = changed(total={"code": "USD", "value": "1", "symbol": "$"}, lineItems=[item])
+    written(
+        tmp_path / "p",
+        format_,
+        [{name: row[name] for name in row if not name.startswith(("bc", "customerBc"))}],
+    )
+    payments, items = tables_in(tmp_path / "p", format_)
+    assert payments[0]["extra"] == '{"total":{"symbol":"$"}}'
+    assert items[0]["extra"] == '{"y":[2],"paymentId":7,"amount":{"z":1}}'
+
+
+def test_parquet_file(tmp_path: Path) -> None:
+    """One row group a batch, zstd, decimals and UTC times; a file without payments has the same schema."""
+    written(tmp_path / "p.parquet", "parquet", ROWS[:20], [], ROWS[20:50])
+    with parquet.ParquetFile(tmp_path / "p.parquet") as file:
+        groups = [file.metadata.row_group(place) for place in range(file.num_row_groups)]
+        assert [group.num_rows for group in groups] == [20, 30]
+        assert {
+            group.column(place).compression for group in groups for place in range(group.num_columns)
+        } == {"ZSTD"}
+        schema = file.schema_arrow
+    assert schema.field("total").type == pyarrow.decimal128(38, 12)
+    assert schema.field("created_at").type == pyarrow.timestamp("us", "UTC")
+    assert pyarrow.types.is_list(schema.field("line_items").type)
+    written(tmp_path / "none.parquet", "parquet")
+    assert parquet.read_table(tmp_path / "none.parquet").schema == schema
+
+
+@pytest.mark.parametrize("format_", DATABASES)
+def test_a_database_keeps_what_is_not_ours(tmp_path: Path, format_: str) -> None:
+    """Other tables, indexes and views stay; of `payments`, what went away meanwhile goes."""
+    path = tmp_path / "p"
+    written(path, format_, ROWS[:40])
+    with connected(path, format_) as db:
+        db.execute("CREATE TABLE notes (text VARCHAR)")
+        db.execute("INSERT INTO notes VALUES ('mine')")
+        db.execute("CREATE INDEX by_customer ON payments (customer_name)")
+        db.execute("CREATE VIEW many AS SELECT count(*) AS n FROM payments")
+    written(path, format_, ROWS[10:30], ROWS[30:60])
+    with connected(path, format_) as db:
+        assert db.execute("SELECT text FROM notes").fetchall() == [("mine",)]
+        assert db.execute("SELECT n FROM many").fetchall() == [(50,)]
+        indexes = (
+            "sqlite_master WHERE type = 'index' AND name"
+            if format_ == "sqlite"
+            else "duckdb_indexes() WHERE index_name"
+        )
+        assert db.execute(f"SELECT count(*) FROM {indexes} = 'by_customer'").fetchall() == [(1,)]  # noqa: S608
+    assert verify(path).account.sums.whole.rows == 50
+
+
+@pytest.mark.parametrize("format_", DATABASES)
+def test_a_payment_again(tmp_path: Path, format_: str) -> None:
+    """A payment that comes again, in one batch or later, takes its own place, line items included."""
+    path = tmp_path / "p"
+    long = next(row for row in ROWS if len(row["lineItems"]) > 1)
+    short = {**long, "customerName": "last", "lineItems": long["lineItems"][:1]}
+    written(path, format_, [long], [long, short])
+    payments, items = tables_in(path, format_)
+    assert [row["customer_name"] for row in payments] == ["last"]
+    assert len(items) == 1
+
+
+@pytest.mark.parametrize("format_", DATABASES)
+def test_another_table_of_that_name(tmp_path: Path, format_: str) -> None:
+    """A table `payments` that is not an export's is left alone."""
+    path = tmp_path / "p"
+    with connected(path, format_) as db:
+        db.execute("CREATE TABLE payments (id BIGINT, note VARCHAR)")
+    with pytest.raises(ConfigurationError, match=r"has a table payments with other columns .* left alone"):
+        written(path, format_, ROWS)
+    with connected(path, format_) as db:
+        assert db.execute("SELECT * FROM payments").fetchall() == []
+
+
+@pytest.mark.parametrize("format_", DATABASES)
+def test_no_database(tmp_path: Path, format_: str) -> None:
+    """A file that is no database is one sentence, and stays as it is."""
+    path = tmp_path / "p"
+    path.write_text("These are the notes of last night. " * 50)
+    with pytest.raises(ExportError, match="could not be written: "):
+        written(path, format_, ROWS)
+    assert path.read_text().startswith("These are")
+
+
+@pytest.mark.parametrize("format_", ["jsonl", *TABLES])
+def test_going_on(tmp_path: Path, format_: str) -> None:
+    """Interrupted after a commit, a sink goes on behind it; what it held before stays until the end."""
+    path = tmp_path / f"p.{format_}"
+    written(path, format_, ROWS[:5])
+    written(path, format_, ROWS[:20], ROWS[20:40], complete=False)
+    if format_ in TABLES:
+        assert len(tables_in(path, format_)[0]) == 5
+    written(path, format_, ROWS[40:], resume=True)
+    assert verify(path).account.sums.whole.rows == 60
+    names = {found.name for found in tmp_path.iterdir()}
+    assert names - {"p.csv.line_items", "p.line_items.csv"} == {path.name, f"{path.name}.manifest.json"}
+
+
+@pytest.mark.parametrize(("format_", "library"), [("parquet", "pyarrow"), ("duckdb", "duckdb")])
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format_: str, library: str) -> None:
+    """Without the extra, one sentence says how to install it."""
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(
+        ConfigurationError, match=rf"needs {library}: pip install 'b2b-payments\[{format_}\]'"
+    ):
+        sink_for(format_, tmp_path / "p")
+
+
+def test_unknown_format(tmp_path: Path) -> None:
+    """A format that does not exist is told of with those that do."""
+    with pytest.raises(ConfigurationError, match="'xml' is no format: give jsonl, csv, parquet"):
+        sink_for("xml", tmp_path / "p")
