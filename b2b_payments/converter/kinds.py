@@ -100,6 +100,7 @@ def read_each(
 _STATUSES = {int(status): status for status in ProcessingStatus}
 _OPERATIONS = {int(operation): operation for operation in Operation}
 _ONLY_INT = frozenset({int})
+_ONLY_TEXT = frozenset({str})
 _MOST_TUPLES = 256
 
 
@@ -131,12 +132,26 @@ def _code_list(codes: dict[int, Any]) -> Kind:
                 tuples[key] = made
         return made
 
+    texts: dict[tuple[str, ...], tuple[int, ...]] = {}
+
+    def read_list(value: object) -> tuple[int, ...]:
+        # Digits in strings are nearly as usual as numbers [seen]. Keyed by strings alone: 1 equals True.
+        if not isinstance(value, list) or not _ONLY_TEXT.issuperset(map(type, value)):
+            return read_each(read, value, "a list of whole numbers")
+        key = tuple(value)
+        made = texts.get(key)
+        if made is None:
+            made = read_each(read, value, "a list of whole numbers")
+            if len(texts) < _MOST_TUPLES and len(made) <= len(codes):
+                texts[key] = made
+        return made
+
     return Kind(
         usual="{v}.__class__ is list and are_ints({v})",
         take="{f}({v})",
         using=take,
         give="list(map(int, {v}))",
-        read=lambda value: read_each(read, value, "a list of whole numbers"),
+        read=read_list,
         empty=tuple,
     )
 

@@ -121,6 +121,8 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]
     from pyarrow import parquet  # noqa: PLC0415 - an extra, for those who want it
 
     with parquet.ParquetFile(path) as file:
+        if not file.num_row_groups:
+            return  # older releases of pyarrow ask such a file for its last group
         for batch in file.iter_batches(columns=list(columns)):
             yield batch.to_pylist()
 

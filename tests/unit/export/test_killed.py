@@ -1,4 +1,4 @@
-"""A kill at any step of a sink's work on files."""
+"""A kill at any step of a sink's work."""
 
 from __future__ import annotations
 
@@ -8,27 +8,39 @@ from pathlib import Path
 
 import pytest
 
-# Forks a child for each step of the interpreter's that touches the file system, and ends it there, as a kill
+# Forks a child for each step that touches the file system or the database, and ends it there, as a kill
 # would; then finishes in another child, and compares with what a child that nobody ended has made.
 SCRIPT = """
 import os, sys
 from pathlib import Path
 from b2b_payments.export import sink_for, verify
 from b2b_payments.export.account import Account
+from b2b_payments.export.database import Database
 from b2b_payments.sandbox import Sandbox
 
-format_, folder = sys.argv[1], Path(sys.argv[2])
+format_, stride, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+# Loaded once, not in each child.
+sink_for(format_, folder / "p")
 rows = list(Sandbox(payments=40).store.all_wire())
 left = 0
 
-def hook(event, args):
+def step():
     global left
-    if left and event in ("open", "os.rename", "os.remove", "os.truncate"):
+    if left:
         left -= 1
         if not left:
             os._exit(9)
 
+def hook(event, args):
+    if event in ("open", "os.rename", "os.remove", "os.truncate"):
+        step()
+
+def execute(self, *args, real=Database.execute):
+    step()
+    return real(self, *args)
+
 sys.addaudithook(hook)
+Database.execute = execute
 
 def export(path, resume):
     sink = sink_for(format_, path)
@@ -40,6 +52,7 @@ def export(path, resume):
         account.add(batch)
         sink.commit({"account": account.pack()})
     sink.close(complete=True)
+    assert verify(path).account.sums.whole.rows == len(rows)
 
 def child(steps, path, resume):
     global left
@@ -51,35 +64,42 @@ def child(steps, path, resume):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 def content(place):
-    return {path.name: path.read_bytes() for path in place.iterdir() if not path.name.endswith(".json")}
+    names = {path.name: path for path in place.iterdir() if not path.name.endswith(".json")}
+    return {name: file and path.read_bytes() for name, path in names.items()}
 
+file = format_ in ("jsonl", "csv", "parquet")
 whole = folder / "whole"
 whole.mkdir()
 assert child(0, whole / f"p.{format_}", False) == 0
 steps, code = 0, 9
 while code == 9:
-    steps += 1
+    steps += stride
     place = folder / str(steps)
     place.mkdir()
     path = place / f"p.{format_}"
     # An older export stands there, so that there is something to be replaced.
-    path.write_text("last night's")
+    if file:
+        path.write_text("last night's")
     code = child(steps, path, False)
     if code == 9:
         assert child(steps + 1, path, True) in (0, 9)
         assert child(0, path, True) == 0, steps
-    verify(path)
     assert content(place) == content(whole), (steps, sorted(content(place)))
 assert code == 0
 print(steps)
 """
 
 
-@pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
-def test_a_kill_at_any_step(tmp_path: Path, format_: str) -> None:
-    """Killed at whatever step, and once more on resuming, the finished files are those of a quiet run."""
+@pytest.mark.parametrize(
+    ("format_", "stride"), [("jsonl", 1), ("csv", 1), ("parquet", 3), ("sqlite", 3), ("duckdb", 7)]
+)
+def test_a_kill_at_any_step(tmp_path: Path, format_: str, stride: int) -> None:
+    """Killed at a step, and once more on resuming, what is finished is as after a quiet run."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, format_, str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", SCRIPT, format_, str(stride), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20

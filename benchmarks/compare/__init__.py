@@ -1,1 +1,0 @@
-"""The library beside its rivals: the same work, in the same run, each in a process of its own."""

@@ -1,1 +1,0 @@
-"""The contenders, a file each: how a good engineer reads every payment with that library."""
