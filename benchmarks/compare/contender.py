@@ -1,0 +1,73 @@
+"""What a contender has to offer, and who they are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import attrs
+
+Visit = Callable[[Any], object]
+"""Called with each payment."""
+
+
+@attrs.frozen
+class Where:
+    """The service to read: its URL, the credential's headers, rows a page, and requests in flight.
+
+    `quota` is requests and seconds, for those who keep one. `generated` is the generated client's folder.
+    """
+
+    base_url: str
+    headers: Mapping[str, str]
+    page_size: int = 250
+    in_flight: int = 1
+    quota: tuple[int, float] | None = None
+    generated: str = ""
+
+
+class Contender(Protocol):
+    """A module of `rivals`."""
+
+    def read(self, where: Where, visit: Visit) -> None:
+        """Call `visit` with every payment, as this library gives it."""
+
+    def payment_id(self, payment: Any) -> int:
+        """Give a payment's id."""
+
+    def line(self, payment: Any) -> bytes:
+        """Give a payment as a line of JSON."""
+
+
+@attrs.frozen
+class Entry:
+    """A contender's line in the tables: its module, its name, what it imports, whether it reads ahead."""
+
+    key: str
+    name: str
+    imports: str
+    ahead: bool = True
+
+
+TYPED = Entry("ours", "b2b_payments, typed", "from b2b_payments import PaymentsClient")
+RAW = Entry("ours_raw", "b2b_payments, raw pages", "from b2b_payments import PaymentsClient")
+FLOOR = Entry("floor", "floor: aiohttp + msgspec, dicts", "import aiohttp, msgspec")
+PYDANTIC = Entry("httpx_pydantic", "httpx + pydantic v2", "import httpx, pydantic")
+REQUESTS = Entry("requests_json", "requests, dicts", "import requests", ahead=False)
+DLT = Entry(
+    "dlt_client",
+    "dlt RESTClient, dicts",
+    "from dlt.sources.helpers.rest_client import RESTClient",
+    ahead=False,
+)
+GENERATED = Entry("generated", "openapi-python-client", "import httpx, attrs, dateutil.parser")
+
+ALL = (FLOOR, TYPED, RAW, PYDANTIC, GENERATED, REQUESTS, DLT)
+
+
+def load(key: str) -> Contender:
+    """Import a contender's module. Raises ImportError where its library is not installed."""
+    module: Any = importlib.import_module(f"benchmarks.compare.rivals.{key}")
+    contender: Contender = module
+    return contender

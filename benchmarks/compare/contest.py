@@ -1,0 +1,103 @@
+"""One contender at one piece of work, in this process; the figures go to standard output as JSON.
+
+Started by `job`: ``python -m benchmarks.compare.contest KEY WORK WHERE``.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare.contender import Contender, Where, load
+
+_STATUS = Path("/proc/self/status")
+
+Figures = dict[str, Any]
+
+
+class _EnoughError(Exception):
+    """Raised by a visit, to end a walk after its first payment."""
+
+
+def walk(contender: Contender, where: Where) -> Figures:
+    """Read everything and keep nothing: CPU and wall seconds, and the process's peak.
+
+    A first payment was read before, so that no import is counted; not under a quota, which that would spend.
+    """
+    if where.quota is None:
+        first(contender, where)
+    # Counts in C: what is the same for all should cost next to nothing.
+    visit = deque[object](maxlen=0).append
+    wall, cpu = time.perf_counter(), time.process_time()
+    contender.read(where, visit)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return {"cpu": cpu, "wall": wall, "peak": _peak()}
+
+
+def ids(contender: Contender, where: Where) -> Figures:
+    """Read everything and keep the ids."""
+    came: list[int] = []
+    contender.read(where, lambda payment: came.append(contender.payment_id(payment)))
+    return {"ids": came}
+
+
+def first(contender: Contender, where: Where) -> Figures:
+    """Read the first payment and stop."""
+
+    def enough(_: object) -> None:
+        raise _EnoughError
+
+    try:
+        contender.read(where, enough)
+    except _EnoughError:
+        return {}
+    raise AssertionError("no payment came")
+
+
+def lines(contender: Contender, where: Where) -> Figures:
+    """Write a line of JSON for each payment: the library's own export is in `exports`."""
+    path = Path(where.generated, "lines.jsonl")
+    wall, cpu = time.perf_counter(), time.process_time()
+    with path.open("wb") as file:
+        contender.read(where, lambda payment: file.write(contender.line(payment)))
+    figures = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+    path.unlink()
+    return figures
+
+
+def _peak() -> int:
+    # ru_maxrss counts what the process was before it became this program: the parent's memory.
+    if _STATUS.exists():
+        text = _STATUS.read_text(encoding="utf-8")
+        return int(text.partition("VmHWM:")[2].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+WORK: dict[str, Callable[[Contender, Where], Figures]] = {
+    "walk": walk,
+    "ids": ids,
+    "first": first,
+    "lines": lines,
+}
+
+
+def main() -> None:
+    """Do what the command line says."""
+    key, work, where = sys.argv[1:]
+    if key.startswith("export_"):
+        from benchmarks.compare import exports  # noqa: PLC0415  # only exports load sinks
+
+        figures = exports.export(key.removeprefix("export_"), Where(**json.loads(where)))
+    else:
+        figures = WORK[work](load(key), Where(**json.loads(where)))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

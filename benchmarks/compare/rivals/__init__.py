@@ -1,0 +1,1 @@
+"""The contenders, a file each: how a good engineer reads every payment with that library."""

@@ -1,0 +1,43 @@
+"""This library: every payment an object, one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from b2b_payments import Payment, PaymentsClient, Quota, StoreAuth, to_wire
+from benchmarks.compare.contender import Visit, Where
+
+
+def client_of(where: Where) -> PaymentsClient:
+    """Give a client of the service, with the quota that it is told to keep."""
+    auth = StoreAuth(where.headers["X-Store-Hash"], where.headers["X-Auth-Token"])
+    quota = None
+    if where.quota is not None:
+        requests, per = where.quota
+        # The default margin is half a second of a minute: scaled as the window is.
+        quota = Quota(requests, per, margin=per / 120)
+    return PaymentsClient(auth, base_url=where.base_url, quota=quota)
+
+
+def read(where: Where, visit: Visit) -> None:
+    """Call `visit` with every payment, a `Payment`."""
+    asyncio.run(_read(where, visit))
+
+
+async def _read(where: Where, visit: Visit) -> None:
+    async with client_of(where) as client:
+        async for payment in client.payments.list(page_size=where.page_size, concurrency=where.in_flight):
+            visit(payment)
+
+
+def payment_id(payment: Payment) -> int:
+    """Give a payment's id."""
+    return payment.id
+
+
+def line(payment: Any) -> bytes:
+    """Give a payment as a line of JSON."""
+    return msgspec.json.encode(to_wire(payment)) + b"\n"

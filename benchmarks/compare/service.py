@@ -1,0 +1,84 @@
+"""The service: a sandbox in a process of its own, that can be told to change while it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+from b2b_payments.sandbox import Rules, Sandbox, SeenRequest, Store
+
+Order = Literal["stop", "fresh", "seen", "ids"]
+
+
+class Service:
+    """The other end of the pipe to a sandbox."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self.base_url: str
+        self.headers: Mapping[str, str]
+        self.base_url, self.headers = pipe.recv()
+
+    def fresh(self) -> None:
+        """Forget the requests seen, and begin with a new quota window."""
+        self._ask("fresh")
+
+    def seen(self) -> tuple[int, int, float]:
+        """Give the requests since `fresh`, how many were refused, and the seconds from first to last."""
+        requests, refused, seconds = self._ask("seen")
+        return requests, refused, seconds
+
+    def ids(self) -> list[int]:
+        """Give the ids of the payments there now."""
+        ids: list[int] = self._ask("ids")
+        return ids
+
+    def _ask(self, order: Order) -> Any:
+        self._pipe.send(order)
+        return self._pipe.recv()
+
+
+@contextmanager
+def service(payments: int, rules: Rules, *, deleting: bool = False) -> Iterator[Service]:
+    """Give a sandbox; `deleting` takes the oldest payment out before each list but a walk's first."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, payments, rules, deleting))
+    process.start()
+    try:
+        yield Service(here)
+    finally:
+        here.send("stop")
+        process.join(10)
+        process.kill()
+
+
+def _serve(pipe: Connection, payments: int, rules: Rules, deleting: bool) -> None:
+    asyncio.run(_served(pipe, payments, rules, deleting))
+
+
+async def _served(pipe: Connection, payments: int, rules: Rules, deleting: bool) -> None:
+    loop = asyncio.get_running_loop()
+    async with Sandbox(payments=payments, channels=(1, 2, 3), seed=7, rules=rules) as sandbox:
+        if deleting:
+            sandbox.before_list = _delete_in_front
+        pipe.send((sandbox.base_url, sandbox.headers))
+        while (order := await loop.run_in_executor(None, pipe.recv)) != "stop":
+            if order == "fresh":
+                sandbox.requests.clear()
+                pipe.send(None)
+            elif order == "seen":
+                seen = list(sandbox.requests)
+                refused = sum(request.status == 429 for request in seen)
+                pipe.send((len(seen), refused, seen[-1].at - seen[0].at if seen else 0.0))
+            else:
+                pipe.send(sandbox.store.ids())
+
+
+def _delete_in_front(store: Store, seen: SeenRequest) -> None:
+    if int(dict(seen.query).get("offset", 0)) > 0 and len(store):
+        store.delete(store.ids()[0])

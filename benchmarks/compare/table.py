@@ -1,0 +1,53 @@
+"""Tables of figures, and the bars beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+
+@attrs.frozen
+class Bar:
+    """A promise, what was measured, and whether it is kept. A figure of None was not measured."""
+
+    promise: str
+    figure: float | None
+    most: float
+    unit: str = "×"
+
+    @property
+    def kept(self) -> bool | None:
+        """Whether the figure is within the bar; None where there is none."""
+        return None if self.figure is None else self.figure <= self.most
+
+    def __str__(self) -> str:
+        verdict = {True: "kept", False: "MISSED", None: "not measured"}[self.kept]
+        figure = "–" if self.figure is None else f"{self.figure:.2f} {self.unit}"
+        return f"| {self.promise} | ≤ {self.most:g} {self.unit} | {figure} | {verdict} |"
+
+
+@attrs.define
+class Table:
+    """One piece of work: a title, a row for each contender, bars, and what did not run."""
+
+    title: str
+    head: Sequence[str]
+    rows: list[list[str]] = attrs.field(factory=list)
+    bars: list[Bar] = attrs.field(factory=list)
+    failures: dict[str, str] = attrs.field(factory=dict)
+    chart: dict[str, float] = attrs.field(factory=dict)
+    chart_unit: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"\n### {self.title}\n", f"| {' | '.join(self.head)} |", "| --- " * len(self.head) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in self.rows]
+        lines += [f"\nNot measured: {name}: {why}." for name, why in self.failures.items()]
+        return "\n".join(lines)
+
+
+def bars_text(bars: Sequence[Bar]) -> str:
+    """Give the table of all bars."""
+    return "\n".join(
+        ["\n### Bars\n", "| promise | bar | measured | |", "| --- | --- | --- | --- |", *map(str, bars)]
+    )
