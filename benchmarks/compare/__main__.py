@@ -48,7 +48,7 @@ def measured(size: speed.Size, generated: str) -> Iterator[Table]:
     """Measure everything, table by table."""
     yield speed.cpu(size, generated)
     yield from speed.latency(size, generated)
-    yield speed.quota(size, generated)
+    yield from speed.quota(size, generated)
     yield exactness.lost(generated)
     yield speed.exports(size, generated)
     yield start.imports(size)
