@@ -113,7 +113,8 @@ def _quota(size: Size, seconds: float, generated: str) -> Table:
 
         found, failed = rounds(ALL, spend, 1)
     table = Table(
-        f"A quota of {_REQUESTS} requests in {_PER:g} s, {1000 * seconds:.0f} ms latency, {page} payments a page",
+        f"A quota of {_REQUESTS} requests in {_PER:g} s, {1000 * seconds:.0f} ms latency, "
+        f"{page} payments a page",
         ("reader", "requests", "refused (429)", "seconds", "× bound of its requests"),
         failures=named(failed),
     )
