@@ -6,7 +6,6 @@ import random
 
 import anyio
 import attrs
-import msgspec
 
 from b2b_payments.protocol.json import encode
 from b2b_payments.protocol.listing import Head, Listing
@@ -77,7 +76,7 @@ class ChangingList:
         total = {"true": len(ids), "too large": len(ids) + 1_000, "absent": None}[self.total]
         part = [{"id": i, "createdAt": self.rows[i]} for i in ids[offset : offset + count]]
         heads = [Head(id=row["id"], created_at=row["createdAt"]) for row in part]
-        return Listing(heads, lambda: [msgspec.Raw(encode(row)) for row in part], offset, None, total)
+        return Listing(heads, encode({"data": part}), offset, None, total)
 
     async def read(self, offset: int, wide: bool) -> KeyedPage:
         """Read a page as a walk's source does; answers overtake one another."""

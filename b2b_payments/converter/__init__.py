@@ -9,6 +9,7 @@ from b2b_payments.converter.structuring import (
     structure_operations,
     structure_payment,
     structure_payments,
+    structure_rows,
     structure_transactions,
     to_wire,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "structure_operations",
     "structure_payment",
     "structure_payments",
+    "structure_rows",
     "structure_transactions",
     "to_wire",
 ]

@@ -7,7 +7,7 @@ per field is left for the usual case. The whole way of one object is:
    all which fields are absent and which are unknown.
 2. Each value is tested inline for the usual spelling. Any other goes to `Field.read`, and is remembered in
    `_sent` so that it can be given back as it came.
-3. The model is made without its public constructor, whose conversions are for callers. See `_draft_of`.
+3. The model is made without its public constructor, whose conversions are for callers. See `draft_of`.
 4. Whatever goes wrong, every field is read again, slowly, to say of each what is wrong with it.
 """
 
@@ -20,48 +20,41 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
-from b2b_payments.converter.kinds import Field, are_ints
+from b2b_payments.converter.kinds import Field, Reader, Table, Writer, are_ints
 from b2b_payments.converter.unreadable import Problem, UnreadableError, unreadable
 from b2b_payments.converter.values import is_plain_number, plain
 from b2b_payments.models.sent import ABSENT, Sent
 
 T = TypeVar("T")
-Reader = Callable[[object], T]
-Writer = Callable[[T], dict[str, Any]]
 Shape: TypeAlias = tuple[Mapping[str, object], tuple[str, ...]]
 """Of a set of keys: the fields that are absent, as `_sent` has them, and the keys that are unknown."""
+
+FAILURES: Final = (UnreadableError, ArithmeticError, ValueError, OSError)
+"""What reading a value may raise."""
 
 _MOST_SHAPES: Final = 256
 _MOST_KEYS: Final = 100
 
 
-def compiled(model: type[T], fields: Sequence[Field]) -> tuple[Reader[T], Writer[T]]:
+def compiled(model: type[T], fields: Sequence[Field]) -> Table[T]:
     """Make the reader and the writer of a model."""
-    return _reader(model, fields), _writer(model, fields)
+    return Table(model, tuple(fields), _reader(model, fields), _writer(model, fields))
 
 
 def _reader(model: type[T], fields: Sequence[Field]) -> Reader[T]:
-    names: dict[str, Any] = {
-        "ABSENT": ABSENT, "UTC": UTC, "FAILURES": (UnreadableError, ArithmeticError, ValueError, OSError),
-        "are_ints": are_ints, "is_plain_number": is_plain_number, "model": model, "draft": _draft_of(model),
-        "odd": _odd, "explain": _explain, "fields": fields, "shapes": {},
-    }  # fmt: skip
-    names["learn"] = _learner(fields, names["shapes"])
+    shapes: dict[tuple[str, ...], Shape] = {}
+    names = names_of(model) | {"explain": _explain, "fields": fields, "shapes": shapes}
+    names["learn"] = _learner(fields, shapes)
     body: list[str] = []
     for index, field in enumerate(fields):
-        value, kind = f"v{index}", field.kind
-        names |= {f"field{index}": field, f"using{index}": kind.using}
-        body.append(f"{value} = get({field.wire!r}, {'ABSENT' if field.required else kind.absent})")
-        usual = kind.usual.format(v=value, f=f"using{index}")
-        odd = f"{value}, sent = odd(field{index}, {value}, sent)"
-        if kind.take:
-            taken = kind.take.format(v=value, f=f"using{index}")
-            body += [f"if {usual}:", f"    {value} = {taken}", "else:", f"    {odd}"]
-        elif usual != "True":
-            body += [f"if not ({usual}):", f"    {odd}"]
-    values = {field.attribute: f"v{index}" for index, field in enumerate(fields)}
-    values |= {"extra": "extra", "_sent": "sent"}
-    arguments = ", ".join(values[name] for name in _attributes(model))
+        names |= {
+            f"field{index}": field,
+            f"using{index}": field.kind.using,
+            f"object{index}": list if field.kind.is_list else dict,
+        }
+        absent = "ABSENT" if field.required else field.kind.absent
+        body.append(f"v{index} = get({field.wire!r}, {absent})")
+        body += conversion(index, field)
     source = f"""\
 def read_{model.__name__}(raw):
     if raw.__class__ is not dict:
@@ -70,16 +63,42 @@ def read_{model.__name__}(raw):
     sent, unknown = shapes.get(keys) or learn(keys)
     get = raw.get
     try:
-{_indented(body, 8)}
+{indented(body, 8)}
     except FAILURES as error:
         explain(fields, raw, error)
     extra = {{name: raw[name] for name in unknown}} if unknown else {{}}
-    made = draft({arguments})
+    made = draft({arguments(model, fields)})
     made.__class__ = model
     return made
 """
-    read: Reader[T] = _function(f"read_{model.__name__}", source, names)
+    read: Reader[T] = function(f"read_{model.__name__}", source, names)
     return read
+
+
+def names_of(model: type[Any]) -> dict[str, Any]:
+    """Give what the source of every reader of a model calls by name."""
+    return {
+        "ABSENT": ABSENT, "UTC": UTC, "FAILURES": FAILURES, "are_ints": are_ints, "odd": odd,
+        "is_plain_number": is_plain_number, "model": model, "draft": draft_of(model),
+    }  # fmt: skip
+
+
+def conversion(index: int, field: Field, *, absent: Sequence[str] = ()) -> list[str]:
+    """Write the lines that make an attribute of the value in ``v{index}``.
+
+    `absent` are those for a value that stands for an absent field, where such a value may be there.
+    """
+    value, kind = f"v{index}", field.kind
+    parts = {"v": value, "f": f"using{index}", "o": f"object{index}"}
+    usual, taken = kind.usual.format(**parts), kind.take.format(**parts)
+    cases = [(usual, [f"{value} = {taken}" if taken else "pass"])]
+    if absent:
+        # Last, since it is rare; unless anything at all is usual.
+        cases.insert(0 if usual == "True" else 1, (f"{value} is ABSENT", list(absent)))
+    lines: list[str] = []
+    for test, then in cases:
+        lines += [f"{'elif' if lines else 'if'} {test}:", *[f"    {line}" for line in then]]
+    return [*lines, "else:", f"    {value}, sent = odd(field{index}, {value}, sent)"]
 
 
 def _writer(model: type[T], fields: Sequence[Field]) -> Writer[T]:
@@ -96,7 +115,7 @@ def _writer(model: type[T], fields: Sequence[Field]) -> Writer[T]:
     source = f"""\
 def write_{model.__name__}(made):
     wire = {{
-{_indented(items, 8)}
+{indented(items, 8)}
     }}
     if made._sent or made._sent is None:
         restore(fields, made, made._sent, wire)
@@ -104,15 +123,24 @@ def write_{model.__name__}(made):
         wire.setdefault(name, plain(value))
     return wire
 """
-    write: Writer[T] = _function(f"write_{model.__name__}", source, names)
+    write: Writer[T] = function(f"write_{model.__name__}", source, names)
     return write
 
 
-def _indented(lines: Sequence[str], by: int) -> str:
+def arguments(model: type[Any], fields: Sequence[Field]) -> str:
+    """Write the arguments that a model is made of."""
+    values = {field.attribute: f"v{index}" for index, field in enumerate(fields)}
+    values |= {"extra": "extra", "_sent": "sent"}
+    return ", ".join(values[name] for name in attributes_of(model))
+
+
+def indented(lines: Sequence[str], by: int) -> str:
+    """Write lines of source, moved to the right."""
     return "\n".join(" " * by + line for line in lines)
 
 
-def _function(name: str, source: str, names: dict[str, Any]) -> Any:
+def function(name: str, source: str, names: dict[str, Any]) -> Any:
+    """Compile a function."""
     filename = f"<b2b_payments {name}>"
     exec(compile(source, filename, "exec"), names)  # noqa: S102  the source is made of this package's tables alone
     # So that a traceback, a debugger and a profiler show the lines.
@@ -120,11 +148,12 @@ def _function(name: str, source: str, names: dict[str, Any]) -> Any:
     return names[name]
 
 
-def _attributes(model: type[Any]) -> list[str]:
+def attributes_of(model: type[Any]) -> list[str]:
+    """Give the names of a model's attributes, in the order of its constructor."""
     return [attribute.name for attribute in attrs.fields(model)]
 
 
-def _draft_of(model: type[Any]) -> Callable[..., Any]:
+def draft_of(model: type[Any]) -> Callable[..., Any]:
     """Make an unfrozen twin of a model, to be filled and then declared to be the model.
 
     A frozen class sets each attribute through `object.__setattr__`: three times the cost, and with 25 fields
@@ -132,7 +161,7 @@ def _draft_of(model: type[Any]) -> Callable[..., Any]:
     slots (CPython: without `__weakref__` among them, hence the models' `weakref_slot=False`).
     """
     return attrs.make_class(
-        f"{model.__name__}Draft", _attributes(model), slots=True, weakref_slot=False, eq=False, repr=False
+        f"{model.__name__}Draft", attributes_of(model), slots=True, weakref_slot=False, eq=False, repr=False
     )
 
 
@@ -154,7 +183,7 @@ def _learner(
     return learn
 
 
-def _odd(field: Field, value: object, sent: Mapping[str, object]) -> tuple[Any, Mapping[str, object]]:
+def odd(field: Field, value: object, sent: Mapping[str, object]) -> tuple[Any, Mapping[str, object]]:
     """Read a value of unusual spelling, and remember the spelling."""
     made = field.read(value)
     return made, sent if value is ABSENT else {**sent, field.wire: value}

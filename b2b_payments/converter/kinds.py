@@ -2,7 +2,8 @@
 
 A kind says how a value is usually spelled, as the source of a test that the compiled readers hold inline,
 and which functions read and write it otherwise. `{v}` is the value, `{f}` the kind's `using`,
-`{w}` its `writing`.
+`{w}` its `writing`, and `{o}` the class of a JSON object or list: dict and list, unless a row reader has
+others in their place.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -18,6 +19,10 @@ from b2b_payments.converter import values
 from b2b_payments.converter.unreadable import MOST_PLACES, Problem, UnreadableError, unreadable
 from b2b_payments.models.enums import Operation, ProcessingStatus
 from b2b_payments.models.sent import ABSENT
+
+T = TypeVar("T")
+Reader = Callable[[object], T]
+Writer = Callable[[T], dict[str, Any]]
 
 
 def _nothing() -> None:
@@ -37,6 +42,10 @@ class Kind:
     empty: Callable[[], Any] = _nothing  # the attribute where the field is absent or null
     absent: str = "ABSENT"  # what stands for an absent field: where it can be, a usual spelling of empty
     holds_text: bool = False  # "" is a value of its own, not another way to say nothing
+    table: Table[Any] | None = None  # of the object, or of the objects in the list
+    is_list: bool = False  # of such objects
+    codes: bool = False  # a list of codes: few are ever seen, so that row readers look them up whole
+    nested: bool = False  # lists in objects: row readers leave it as bytes until the model is made
 
 
 @attrs.frozen
@@ -65,6 +74,16 @@ class Field:
             if self.lenient:
                 return kind.empty()
             raise
+
+
+@attrs.frozen
+class Table(Generic[T]):
+    """One of the service's objects: the model, its fields, and what reads and writes it."""
+
+    model: type[T]
+    fields: tuple[Field, ...]
+    read: Reader[T]
+    write: Writer[T]
 
 
 def _read_as_it_is(value: object) -> object:
@@ -153,6 +172,7 @@ def _code_list(codes: dict[int, Any]) -> Kind:
         give="list(map(int, {v}))",
         read=read_list,
         empty=tuple,
+        codes=True,
     )
 
 
@@ -219,37 +239,47 @@ STATUS = Kind(
 STATUSES = _code_list(_STATUSES)
 OPERATIONS = _code_list(_OPERATIONS)
 OBJECT = Kind(usual="{v}.__class__ is dict", give="plain({v})", read=_read_object, empty=dict)
+NESTED_OBJECT = attrs.evolve(OBJECT, nested=True)
 ANYTHING = Kind(usual="True", give="plain({v})", read=_read_as_it_is, absent="None", holds_text=True)
 
 
-def one(read: Callable[[object], Any], write: Callable[[Any], Any]) -> Kind:
+def one(table: Table[Any]) -> Kind:
     """An object of a table's, required."""
     return Kind(
-        usual="{v}.__class__ is dict", take="{f}({v})", using=read, give="{w}({v})", writing=write, read=read
+        usual="{v}.__class__ is {o}",
+        take="{f}({v})",
+        using=table.read,
+        give="{w}({v})",
+        writing=table.write,
+        read=table.read,
+        table=table,
     )
 
 
-def perhaps_one(read: Callable[[object], Any], write: Callable[[Any], Any]) -> Kind:
+def perhaps_one(table: Table[Any]) -> Kind:
     """An object of a table's, or None."""
     return Kind(
-        usual="{v} is None or {v}.__class__ is dict",
+        usual="{v} is None or {v}.__class__ is {o}",
         take="None if {v} is None else {f}({v})",
-        using=read,
+        using=table.read,
         give="None if {v} is None else {w}({v})",
-        writing=write,
-        read=read,
+        writing=table.write,
+        read=table.read,
         absent="None",
+        table=table,
     )
 
 
-def many(read: Callable[[object], Any], write: Callable[[Any], Any]) -> Kind:
+def many(table: Table[Any]) -> Kind:
     """A list of objects of a table's."""
     return Kind(
-        usual="{v}.__class__ is list",
+        usual="{v}.__class__ is {o}",
         take="tuple(map({f}, {v}))",
-        using=read,
+        using=table.read,
         give="list(map({w}, {v}))",
-        writing=write,
-        read=lambda value: read_each(read, value),
+        writing=table.write,
+        read=lambda value: read_each(table.read, value),
         empty=tuple,
+        table=table,
+        is_list=True,
     )

@@ -7,58 +7,70 @@ all places that are wrong, and without what they hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import attrs
+import msgspec
 from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from b2b_payments.converter import tables
-from b2b_payments.converter.kinds import read_each
+from b2b_payments.converter.kinds import Table, read_each
+from b2b_payments.converter.rows import RowReader
 from b2b_payments.converter.unreadable import UnreadableError, decode_error
 from b2b_payments.converter.values import plain, spelled
 from b2b_payments.errors import ConfigurationError
 from b2b_payments.models import (
-    Card,
     Channel,
-    Fee,
-    LineItem,
-    Money,
     OfflineLineItem,
     OfflinePayment,
     Payment,
     PaymentOperations,
     Transaction,
 )
+from b2b_payments.protocol.json import decode_part
+from b2b_payments.protocol.listing import Listing
 
 T = TypeVar("T")
 
 
 def structure_payment(raw: object, path: str = "$.data") -> Payment:
     """Read one payment. Raises `ResponseDecodeError`."""
-    return _one(tables.read_payment, raw, path)
+    return _one(tables.PAYMENT.read, raw, path)
 
 
 def structure_payments(rows: object, path: str = "$.data") -> list[Payment]:
     """Read a page's payments. Raises `ResponseDecodeError`."""
-    return _list(tables.read_payment, rows, path)
+    return _list(tables.PAYMENT.read, rows, path)
+
+
+def structure_rows(listing: Listing, places: Sequence[int]) -> Generator[Payment, None, None]:
+    """Read the payments at these places of a page, one by one. Raises `ResponseDecodeError`."""
+    cut: list[msgspec.Raw] = []
+
+    def otherwise(place: int) -> Payment:
+        if not cut:
+            cut.extend(listing.rows())
+        return structure_payment(decode_part(cut[place]), f"payment {listing.heads[place].id}: $")
+
+    return _rows.read(listing.body, places, otherwise)
 
 
 def structure_transactions(rows: object, path: str = "$.data") -> list[Transaction]:
     """Read a payment's transactions. Raises `ResponseDecodeError`."""
-    return _list(tables.read_transaction, rows, path)
+    return _list(tables.TRANSACTION.read, rows, path)
 
 
 def structure_channels(rows: object, path: str = "$.data") -> list[Channel]:
     """Read the store's channels. Raises `ResponseDecodeError`."""
-    return _list(tables.read_channel, rows, path)
+    return _list(tables.CHANNEL.read, rows, path)
 
 
 def structure_operations(raw: object, path: str = "$.data") -> PaymentOperations:
     """Read what a payment allows. Raises `ResponseDecodeError`."""
-    return _one(tables.read_operations, raw, path)
+    return _one(tables.OPERATIONS.read, raw, path)
 
 
 def to_wire(model: Any) -> dict[str, Any]:
@@ -71,12 +83,12 @@ def to_wire(model: Any) -> dict[str, Any]:
     Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
     """
     try:
-        _, write = _MODELS[type(model)]
+        table = _MODELS[type(model)]
     except KeyError:
         raise ConfigurationError(
             f"to_wire was given {type(model).__name__}: give a payment or another model of this library."
         ) from None
-    return write(model)
+    return table.write(model)
 
 
 def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
@@ -102,23 +114,26 @@ def _list(read: Callable[[object], T], rows: object, path: str) -> list[T]:
         raise decode_error(error, path) from None
 
 
-_MODELS: Final[dict[type[Any], tuple[Callable[[object], Any], Callable[[Any], dict[str, Any]]]]] = {
-    Card: (tables.read_card, tables.write_card),
-    Channel: (tables.read_channel, tables.write_channel),
-    Fee: (tables.read_fee, tables.write_fee),
-    LineItem: (tables.read_line_item, tables.write_line_item),
-    Money: (tables.read_money, tables.write_money),
-    Payment: (tables.read_payment, tables.write_payment),
-    PaymentOperations: (tables.read_operations, tables.write_operations),
-    Transaction: (tables.read_transaction, tables.write_transaction),
+_MODELS: Final[dict[type[Any], Table[Any]]] = {
+    table.model: table
+    for table in (
+        tables.CARD,
+        tables.CHANNEL,
+        tables.FEE,
+        tables.LINE_ITEM,
+        tables.MONEY,
+        tables.PAYMENT,
+        tables.OPERATIONS,
+        tables.TRANSACTION,
+    )
 }
 
 
 def _make_converter() -> Converter:
     converter = Converter(detailed_validation=False)
-    for model, (read, write) in _MODELS.items():
-        converter.register_structure_hook(model, _hook(read))
-        converter.register_unstructure_hook(model, write)
+    for model, table in _MODELS.items():
+        converter.register_structure_hook(model, _hook(table.read))
+        converter.register_unstructure_hook(model, table.write)
     converter.register_unstructure_hook(Decimal, spelled)
     for request in (OfflineLineItem, OfflinePayment):
         names: dict[str, Any] = {
@@ -145,6 +160,8 @@ def _camel_case(name: str) -> str:
 def _each_unstructured(converter: Converter) -> Callable[[Iterable[object]], list[Any]]:
     return lambda items: [converter.unstructure(item) for item in items]
 
+
+_rows: Final = RowReader(tables.PAYMENT)
 
 service_converter: Final = _make_converter()
 """The cattrs converter that knows all of the models, alone and in collections."""

@@ -10,7 +10,7 @@ from b2b_payments.converter.compiler import compiled
 from b2b_payments.converter.kinds import Field, many, one, perhaps_one
 from b2b_payments.models import Card, Channel, Fee, LineItem, Money, Payment, PaymentOperations, Transaction
 
-read_money, write_money = compiled(
+MONEY = compiled(
     Money,
     [
         Field("currency", "code", kinds.TEXT),
@@ -18,17 +18,17 @@ read_money, write_money = compiled(
     ],
 )
 
-read_line_item, write_line_item = compiled(
+LINE_ITEM = compiled(
     LineItem,
     [
         Field("payment_id", "paymentId", kinds.OPTIONAL_NUMBER),
         Field("invoice_id", "invoiceId", kinds.OPTIONAL_NUMBER),
         Field("invoice_number", "invoiceNumber", kinds.TEXT),
-        Field("amount", "amount", perhaps_one(read_money, write_money)),
+        Field("amount", "amount", perhaps_one(MONEY)),
     ],
 )
 
-read_fee, write_fee = compiled(
+FEE = compiled(
     Fee,
     [
         Field("type", "type", kinds.TEXT),
@@ -37,7 +37,7 @@ read_fee, write_fee = compiled(
     ],
 )
 
-read_operations, write_operations = compiled(
+OPERATIONS = compiled(
     PaymentOperations,
     [
         Field("allowed_operations", "allowedOperations", kinds.OPERATIONS),
@@ -45,7 +45,7 @@ read_operations, write_operations = compiled(
     ],
 )
 
-read_payment, write_payment = compiled(
+PAYMENT = compiled(
     Payment,
     [
         Field("id", "id", kinds.NUMBER, required=True),
@@ -59,13 +59,13 @@ read_payment, write_payment = compiled(
         Field("payer_customer_id", "payerCustomerId", kinds.TEXT),
         Field("details", "details", kinds.OBJECT),
         Field("module_name", "moduleName", kinds.TEXT),
-        Field("fees", "fees", many(read_fee, write_fee)),
-        Field("module_data", "moduleData", kinds.OBJECT),
+        Field("fees", "fees", many(FEE)),
+        Field("module_data", "moduleData", kinds.NESTED_OBJECT),
         Field("processing_status", "processingStatus", kinds.STATUS, required=True),
         Field("applied_status", "appliedStatus", kinds.NUMBER, required=True),
         Field("funding_status", "fundingStatus", kinds.NUMBER, required=True),
-        Field("total", "total", one(read_money, write_money), required=True),
-        Field("line_items", "lineItems", many(read_line_item, write_line_item)),
+        Field("total", "total", one(MONEY), required=True),
+        Field("line_items", "lineItems", many(LINE_ITEM)),
         Field("customer_name", "customerName", kinds.TEXT),
         Field("allowed_operations", "allowedOperations", kinds.OPERATIONS),
         Field("allowed_statuses", "allowedStatuses", kinds.STATUSES),
@@ -75,7 +75,7 @@ read_payment, write_payment = compiled(
 )
 
 # What a gateway says varies [doc]: an odd field must not hide the rest of a transaction.
-read_card, write_card = compiled(
+CARD = compiled(
     Card,
     [
         Field("type", "type", kinds.OPTIONAL_TEXT, lenient=True),
@@ -85,7 +85,7 @@ read_card, write_card = compiled(
     ],
 )
 
-read_transaction, write_transaction = compiled(
+TRANSACTION = compiled(
     Transaction,
     [
         Field("type", "type", kinds.OPTIONAL_TEXT, lenient=True),
@@ -94,12 +94,12 @@ read_transaction, write_transaction = compiled(
         Field("transaction_id", "transactionId", kinds.OPTIONAL_TEXT, lenient=True),
         Field("auth_code", "authCode", kinds.OPTIONAL_TEXT, lenient=True),
         Field("event", "event", kinds.OPTIONAL_TEXT, lenient=True),
-        Field("card", "card", perhaps_one(read_card, write_card), lenient=True),
+        Field("card", "card", perhaps_one(CARD), lenient=True),
         Field("raw_transaction", "rawTransaction", kinds.ANYTHING),
     ],
 )
 
-read_channel, write_channel = compiled(
+CHANNEL = compiled(
     Channel,
     [
         Field("id", "id", kinds.NUMBER, required=True),

@@ -88,7 +88,7 @@ async def _run(
             source = begin(progress.walk)
             async with aclosing(source.joined()) as pages:
                 async for page in pages:
-                    progress.hold(page.rows, page.checkpoint)
+                    progress.hold(page.raw(), page.checkpoint)
                     if progress.full:
                         await worker.do(partial(progress.keep, source.report))
                     if on_progress is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,9 @@ def exact_number(text: str) -> float | Decimal:
     return number if Decimal(repr(number)) == exact else exact
 
 
-_decoder = msgspec.json.Decoder(float_hook=exact_number)
+decode_numbers: Final = msgspec.json.Decoder(float_hook=exact_number).decode
+"""Decode JSON of any depth that Python bears, numbers exact; raises whatever msgspec raises."""
+
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -35,16 +37,35 @@ def decode(body: bytes | msgspec.Raw) -> Any:
 
     Raises ResponseDecodeError for whatever is not JSON in UTF-8, or is nested too deeply to be read.
     """
+    value = decode_part(body)
+    if _may_be_deep(body) and _is_deep(value):
+        raise _too_deep()
+    return value
+
+
+def decode_part(body: bytes | msgspec.Raw) -> Any:
+    """Decode a part of a body whose depth was checked as a whole. Raises as `decode`, but for that."""
     try:
-        value = _decoder.decode(body)
+        return decode_numbers(body)
     except RecursionError:
         raise _too_deep() from None
     # ValueError covers msgspec's errors and bad UTF-8; ArithmeticError, exponents that Decimal refuses.
     except (ValueError, ArithmeticError) as error:
         raise ResponseDecodeError(f"The answer is not JSON: {_reason(error)}.", paths=["$"]) from None
-    if _may_be_deep(body) and _is_deep(value):
+
+
+def check_depth(body: bytes) -> None:
+    """Raise ResponseDecodeError for what is nested too deeply. What is not JSON at all passes."""
+    if not _may_be_deep(body):
+        return
+    try:
+        too_deep = _is_deep(decode_numbers(body))
+    except RecursionError:
+        too_deep = True
+    except (ValueError, ArithmeticError):
+        return
+    if too_deep:
         raise _too_deep()
-    return value
 
 
 def _too_deep() -> ResponseDecodeError:
@@ -53,12 +74,12 @@ def _too_deep() -> ResponseDecodeError:
 
 def _may_be_deep(body: bytes | msgspec.Raw) -> bool:
     """Judge by the brackets alone, at a tenth of the cost of decoding. Brackets in strings may mislead it."""
-    brackets = bytes(body)
+    brackets = bytes(body).translate(None, _NO_BRACKETS)
     for removed in range(_USUAL_LEVELS):
         # Each round has removed two levels at the most.
         if brackets.count(b"[") + brackets.count(b"{") <= MOST_LEVELS - 2 * removed:
             return False
-        brackets = brackets.translate(None, _NO_BRACKETS).replace(b"[]", b"").replace(b"{}", b"")
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
     return True
 
 

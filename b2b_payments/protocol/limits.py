@@ -81,6 +81,8 @@ def _seconds(number: str, unit: str) -> float:
 
 def _until(text: str, now: datetime) -> float | None:
     """Seconds until an HTTP date; one that has passed means now."""
+    if not text:
+        return None
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -11,7 +10,7 @@ import msgspec
 
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.protocol.answer import Answer, kind_of, read_envelope
-from b2b_payments.protocol.json import exact_number
+from b2b_payments.protocol.json import check_depth, decode_part, exact_number
 from b2b_payments.protocol.request import Request
 
 # Further than this no real list goes; a larger number is an answer gone wrong.
@@ -46,17 +45,26 @@ class Listing:
     """One answered page: what a walk has to know of its rows, and how to have the rows themselves.
 
     Pages wait to be joined, many at a time: as bytes they take little memory and none of the garbage
-    collector's time. `rows()` gives each row as the bytes that the service sent, to be decoded one by one.
+    collector's time. So the rows in `body` are decoded when they are wanted, as whatever they are wanted as.
 
     `limit` is the limit that the service says it used (None where it does not say), `total_count` the number
     of rows that it says there are in all (None where it does not say, or says something impossible).
     """
 
     heads: Sequence[Head] = attrs.field(repr=False)
-    rows: Callable[[], Sequence[msgspec.Raw]] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
     offset: int
     limit: int | None
     total_count: int | None
+
+    def rows(self) -> Sequence[msgspec.Raw]:
+        """Give each row as the bytes that the service sent."""
+        return _rows.decode(self.body).data
+
+    def objects(self) -> Sequence[dict[str, Any]]:
+        """Give each row as the service's own JSON object. Raises ResponseDecodeError."""
+        objects: Sequence[dict[str, Any]] = decode_part(self.body)["data"]
+        return objects
 
 
 def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int) -> Listing:
@@ -66,7 +74,7 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
     said = pagination if isinstance(pagination, dict) else {}
     return Listing(
         heads=body.data,
-        rows=partial(_cut, answer.body),
+        body=answer.body,
         offset=offset,
         limit=_count(said.get("limit")) or None,
         total_count=_count(said.get("totalCount")),
@@ -75,6 +83,7 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
 
 def _body(request: Request, answer: Answer, base_url: str) -> _Body:
     if 200 <= answer.status < 300:
+        check_depth(answer.body)
         try:
             body = _heads.decode(answer.body)
         except (ValueError, ArithmeticError, RecursionError):
@@ -90,10 +99,6 @@ def _body(request: Request, answer: Answer, base_url: str) -> _Body:
             where = f"$.data[{index}]"
             raise ResponseDecodeError(f"Expected an object at {where}, found {kind_of(row)}.", paths=[where])
     return _heads.decode(answer.body)
-
-
-def _cut(body: bytes) -> Sequence[msgspec.Raw]:
-    return _rows.decode(body).data
 
 
 def _count(value: object) -> int | None:

@@ -29,7 +29,6 @@ from b2b_payments.errors import (
 from b2b_payments.models import Operation, OrderBy, Payment, SearchBy
 from b2b_payments.protocol import request as requests
 from b2b_payments.protocol.answer import read_payment_id
-from b2b_payments.protocol.json import decode
 from b2b_payments.protocol.listing import read_listing
 from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments.protocol.request import Request
@@ -154,7 +153,7 @@ class Writes:
             try:
                 reader = partial(read_listing, offset=0)
                 reply = await self._caller.read(requests.list_payments(pairs), reader, until=until)
-                rows = [decode(row) for row in reply.rows()]
+                rows = reply.objects()
             except B2BPaymentsError:
                 return None
             for row in rows:

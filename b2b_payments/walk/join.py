@@ -12,7 +12,8 @@ once and in any order. Strictly before, since rows of one second may come in ano
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from bisect import bisect_left
+from collections.abc import Sequence
 from enum import Enum
 
 import attrs
@@ -48,7 +49,7 @@ class Step:
     """
 
     joined: bool
-    rows: Collection[int] = ()
+    rows: Sequence[int] = ()
     duplicates: int = 0
     read_at: int | None = None
     wide: bool = False
@@ -172,7 +173,7 @@ class Join:
         self.cursor = page.end
         # Rows at the end that are not before K: the next page has to start in front of them.
         by_time = self._order.field is not None and not self._closed
-        tail = sum(key >= self.key for key in page.keys) if by_time else 0
+        tail = len(page.keys) - bisect_left(page.keys, self.key) if by_time else 0
         self.resume_at = max(0, page.end - tail - 1)
         self._forget()
         after_empty = self._confirm(page)

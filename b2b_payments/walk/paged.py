@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, Generic, NoReturn, TypeVar
 
 import attrs
 
-from b2b_payments.converter import structure_payment
 from b2b_payments.models import Payment
-from b2b_payments.protocol.json import decode
 from b2b_payments.walk.checkpoint import Checkpoint
 from b2b_payments.walk.reader import JoinedPage
 
@@ -54,7 +52,7 @@ class Paged(ABC):
         try:
             async for page in pages:
                 # One by one: a payment that the caller lets go is gone before the next one is made.
-                for payment in _read(page):
+                for payment in page.payments():
                     yield payment
         finally:
             await pages.aclose()
@@ -64,7 +62,7 @@ class Paged(ABC):
         pages = self.joined()
         try:
             async for page in pages:
-                yield Page(list(_read(page)), page.offset, page.limit, page.total, page.checkpoint)
+                yield _page(list(page.payments()), page)
         finally:
             await pages.aclose()
 
@@ -73,8 +71,7 @@ class Paged(ABC):
         pages = self.joined()
         try:
             async for page in pages:
-                rows = [decode(row) for row in page.rows]
-                yield Page(rows, page.offset, page.limit, page.total, page.checkpoint)
+                yield _page(page.objects(), page)
         finally:
             await pages.aclose()
 
@@ -84,6 +81,5 @@ class Paged(ABC):
             return [payment async for payment in payments]
 
 
-def _read(page: JoinedPage) -> Iterator[Payment]:
-    for head, row in zip(page.heads, page.rows, strict=True):
-        yield structure_payment(decode(row), f"payment {head.id}: $")
+def _page(items: list[Item], page: JoinedPage) -> Page[Item]:
+    return Page(items, page.listing.offset, page.limit, page.listing.total_count, page.checkpoint)

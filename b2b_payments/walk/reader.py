@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any
 
 import attrs
 import msgspec
 
+from b2b_payments.converter import structure_rows
 from b2b_payments.events import Events, GapRepaired, PageJoined
-from b2b_payments.protocol.listing import Head
+from b2b_payments.models import Payment
+from b2b_payments.protocol.listing import Listing
 from b2b_payments.walk.ahead import Ahead
 from b2b_payments.walk.checkpoint import Checkpoint, Origin
 from b2b_payments.walk.join import Join, Step
@@ -19,17 +22,29 @@ from b2b_payments.walk.report import WalkReport
 
 @attrs.frozen
 class JoinedPage:
-    """The new rows of one page, each as the bytes that the service sent, and the page's place.
+    """One page of a walk: its listing, and the places of the new rows in it.
 
     `checkpoint` is where the walk stands once these rows are kept.
     """
 
-    rows: Sequence[msgspec.Raw]
-    heads: Sequence[Head]
-    checkpoint: Checkpoint
-    offset: int
+    listing: Listing = attrs.field(repr=False)
+    places: Sequence[int] = attrs.field(repr=False)
+    checkpoint: Checkpoint = attrs.field(repr=False)
     limit: int
-    total: int | None
+
+    def raw(self) -> Sequence[msgspec.Raw]:
+        """Give the new rows, each as the bytes that the service sent."""
+        rows = self.listing.rows()
+        return [rows[place] for place in self.places]
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Give the new rows as the service's own JSON objects. Raises ResponseDecodeError."""
+        rows = self.listing.objects()
+        return [rows[place] for place in self.places]
+
+    def payments(self) -> Iterator[Payment]:
+        """Give the new rows as payments, one by one. Raises ResponseDecodeError."""
+        return structure_rows(self.listing, self.places)
 
 
 class Stride:
@@ -97,16 +112,10 @@ class Reader:
                 # Before the rows are handed out: the next pages come while the caller works.
                 self._ask_ahead(page, settled=step.read_at is None and self._held is None)
             if step.rows:
-                yield self._picked(page, step.rows)
+                yield JoinedPage(page.listing, step.rows, self._origin.pack(self._join.place), page.limit)
             if self._join.end is not None:
                 return
             page = await self._next(step)
-
-    def _picked(self, page: KeyedPage, places: Collection[int]) -> JoinedPage:
-        rows, heads = page.listing.rows(), page.listing.heads
-        new = [rows[place] for place in places], [heads[place] for place in places]
-        checkpoint = self._origin.pack(self._join.place)
-        return JoinedPage(*new, checkpoint, page.offset, page.limit, page.total)
 
     def _offer(self, page: KeyedPage) -> Step:
         step, report = self._join.offer(page), self._report

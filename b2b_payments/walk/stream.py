@@ -84,7 +84,7 @@ class PaymentStream(Paged):
                         raise item
                     behind = with_channel(self._checkpoint, channel_id, item.checkpoint)
                     once = _once(item, unnamed, behind)
-                    self._doubled += len(item.rows) - len(once.rows)
+                    self._doubled += len(item.places) - len(once.places)
                     yield once
                     self._checkpoint = behind
             if not all(pump.finished for pump in pumps):
@@ -136,12 +136,12 @@ class _Pump:
 
 def _once(page: JoinedPage, unnamed: set[object], checkpoint: Checkpoint) -> JoinedPage:
     """Leave out rows without a channel that another channel's walk gave already."""
-    fresh = []
-    for place, head in enumerate(page.heads):
+    heads, fresh = page.listing.heads, list[int]()
+    for place in page.places:
+        head = heads[place]
         if head.channel_id in (None, ""):
             if head.id in unnamed:
                 continue
             unnamed.add(head.id)
         fresh.append(place)
-    rows, heads = [page.rows[place] for place in fresh], [page.heads[place] for place in fresh]
-    return JoinedPage(rows, heads, checkpoint, page.offset, page.limit, page.total)
+    return JoinedPage(page.listing, fresh, checkpoint, page.limit)

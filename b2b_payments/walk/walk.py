@@ -8,10 +8,9 @@ from typing import Any
 import attrs
 
 from b2b_payments.call import Caller
-from b2b_payments.converter import structure_payment
+from b2b_payments.converter import structure_rows
 from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.models import Payment, SortBy
-from b2b_payments.protocol.json import decode
 from b2b_payments.protocol.query import PaymentQuery
 from b2b_payments.tasks import Tasks
 from b2b_payments.walk.ahead import Ahead, Flights
@@ -119,7 +118,7 @@ class Walk(Paged):
     async def first(self) -> Payment | None:
         """Give the first payment, None where there is none. One request."""
         page = await self._one_row()
-        return structure_payment(decode(page.listing.rows()[0])) if page.ids else None
+        return next(structure_rows(page.listing, [0])) if page.ids else None
 
     async def count(self) -> int:
         """Give how many payments the service says there are, in one request. It may change at once.

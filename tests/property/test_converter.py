@@ -11,9 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2b_payments.converter import structure_payment, structure_payments, structure_transactions, to_wire
+from b2b_payments.converter import (
+    structure_payment,
+    structure_payments,
+    structure_rows,
+    structure_transactions,
+    to_wire,
+)
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.models import Payment
+from b2b_payments.protocol.json import decode
+from b2b_payments.protocol.listing import Head, Listing
 from tests.examples import LISTED_PAYMENT
 from tests.strategies import REQUIRED, json_values, payments, transactions
 
@@ -24,6 +32,16 @@ def test_a_payment_comes_back_as_it_came(wire: dict[str, Any]) -> None:
     before = copy.deepcopy(wire)
     payment = structure_payment(wire)
     assert json.loads(json.dumps(to_wire(payment))) == wire == before
+
+
+@given(st.lists(payments, min_size=1, max_size=4))
+def test_a_page_is_read_as_its_rows_are(rows: list[dict[str, Any]]) -> None:
+    """Payments read from a page's bytes are those read from its objects, one by one, spelling included."""
+    body = json.dumps({"code": 200, "data": rows}).encode()
+    listing = Listing([Head(id=row["id"]) for row in rows], body, 0, None, None)
+    read = list(structure_rows(listing, range(len(rows))))
+    assert read == [structure_payment(row) for row in decode(body)["data"]]
+    assert [to_wire(payment) for payment in read] == rows
 
 
 @given(transactions)

@@ -35,7 +35,7 @@ async def walk(listed: ChangingList, *, concurrency: int) -> tuple[list[int], Wa
     ids: list[int] = []
     try:
         async for page in Reader(ahead, join, Stride(listed.page_size), report, Events(), ORIGIN).pages():
-            ids += [head.id for head in page.heads]
+            ids += [page.listing.heads[place].id for place in page.places]
     finally:
         ahead.drop()
         await tasks.stop()
@@ -110,7 +110,7 @@ async def pages_of(
     checkpoint: Any = None
     try:
         async for page in pages:
-            ids += [head.id for head in page.heads]
+            ids += [page.listing.heads[place].id for place in page.places]
             checkpoint = page.checkpoint
             most -= 1
             if most == 0:

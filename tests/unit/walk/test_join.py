@@ -25,7 +25,7 @@ def page(
 ) -> KeyedPage:
     """Give a page of `(id, createdAt)` rows."""
     heads = [Head(id=row_id, created_at=created, updated_at=created) for row_id, created in rows]
-    return keyed(Listing(heads, list, offset, None, total), order, limit=250, wide=wide)
+    return keyed(Listing(heads, b"", offset, None, total), order, limit=250, wide=wide)
 
 
 def rows(first: int, last: int) -> list[tuple[object, object]]:

@@ -1,0 +1,181 @@
+"""Payments straight from a page's bytes: the same as by way of dicts, whatever stands in the page."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from b2b_payments.converter import rows as converter_rows
+from b2b_payments.converter import structure_payment, structure_rows, tables, to_wire
+from b2b_payments.converter.rows import RowReader
+from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.models import Payment
+from b2b_payments.protocol.json import decode
+from b2b_payments.protocol.listing import Head, Listing
+from tests.examples import LISTED_PAYMENT
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """Give the listed example with other fields."""
+    return copy.deepcopy({**LISTED_PAYMENT, **fields})
+
+
+def without(*names: str) -> dict[str, Any]:
+    """Give the listed example without some fields."""
+    return {name: value for name, value in changed().items() if name not in names}
+
+
+def listing(body: bytes) -> Listing:
+    """Give a page with this body."""
+    heads = [Head(id=row.get("id")) for row in json.loads(body.decode(errors="replace"))["data"]]
+    return Listing(heads, body, 0, None, None)
+
+
+def page(rows: Sequence[object]) -> Listing:
+    """Give a page of rows."""
+    return listing(json.dumps({"code": 200, "data": rows}).encode())
+
+
+def read(rows: Sequence[object]) -> list[Payment]:
+    """Read a page of rows."""
+    return list(structure_rows(page(rows), range(len(rows))))
+
+
+def fits(reader: RowReader[Payment], rows: Sequence[object]) -> list[bool]:
+    """Tell of each row whether the fast way reads it."""
+    unfit: list[int] = []
+
+    def otherwise(place: int) -> Payment:
+        unfit.append(place)
+        return structure_payment(LISTED_PAYMENT)
+
+    made = list(reader.read(page(rows).body, range(len(rows)), otherwise))
+    assert len(made) == len(rows)
+    return [place not in unfit for place in range(len(rows))]
+
+
+USUAL = [
+    changed(),
+    changed(channelId="7", channelName="North"),
+    changed(allowedStatuses=["1", "2"], allowedOperations=[]),
+    changed(allowedStatuses="", allowedOperations=None),
+    changed(id="70", createdAt="1700000000", processingStatus="3"),
+    changed(processingStatus=77, allowedStatuses=[77]),
+    changed(externalId=None, externalCustomerId="", payerName=None),
+    changed(bcId=5, customerBcId=None, bcGroupName=""),
+    changed(details={"deep": [{"er": [1.5, 0.1, None]}]}, moduleData={"transactions": [{"a": {"b": []}}]}),
+    changed(details=None, moduleData="", fees=None, lineItems=None),
+    changed(total={"code": "USD", "value": "30", "tax": [1]}),
+    changed(total={"code": "USD", "value": 30.25}),
+    changed(lineItems=[{}, {"invoiceId": 1, "amount": None}, {"paymentId": "7", "x y": {"z": 1}}]),
+    changed(fees=[{"type": "a", "amount": 1.25, "note": None}, {"amount": "2.5"}]),
+    {name: value for name, value in changed().items() if name not in {"details", "fees", "moduleData"}},
+    {
+        name: value
+        for name, value in changed().items()
+        if name not in {"channelId", "externalId", "storeHash"}
+    },
+    changed(**{"class": 1, "foo-bar": [1], "f0": 2, "extra0": 3, "id2": 4, "ключ": 5}),
+]
+
+
+def test_pages_are_read_as_dicts_are() -> None:
+    """Every tolerated spelling, alone and all in one page, gives the same payment as by way of a dict."""
+    expected = [structure_payment(row) for row in USUAL]
+    assert read(USUAL) == expected
+    for row, payment in zip(USUAL, expected, strict=True):
+        [alone] = read([row])
+        assert alone == payment
+        assert to_wire(alone) == to_wire(payment) == row
+        assert alone.extra == payment.extra
+
+
+def test_the_usual_rows_take_the_fast_way() -> None:
+    """No row of a known spelling needs the slow way, unknown names at any level included."""
+    assert all(fits(RowReader(tables.PAYMENT), USUAL))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        changed(lineItems={"0": {}}),
+        changed(lineItems=[7]),
+        changed(lineItems=[[{}]]),
+        changed(total="30 USD"),
+        changed(total=[]),
+        changed(createdAt="yesterday"),
+        without("total"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_where_it_stands(row: dict[str, Any]) -> None:
+    """Rows before a broken one are given; the error names its payment and says what a dict's reader says."""
+    with pytest.raises(ResponseDecodeError) as slow:
+        structure_payment(row, "payment 70: $")
+    payments = structure_rows(page([changed(id=1), changed(id=2), row | {"id": 70}]), [0, 1, 2])
+    assert [next(payments).id, next(payments).id] == [1, 2]
+    with pytest.raises(ResponseDecodeError) as fast:
+        next(payments)
+    assert (str(fast.value), fast.value.paths) == (str(slow.value), slow.value.paths)
+
+
+def test_numbers_are_exact() -> None:
+    """A number that no float holds, and one of more than 64 bits, come as exactly as they were sent."""
+    body = json.dumps({"code": 200, "data": [changed(details={}, bcId=0)]})
+    body = body.replace('"details": {}', '"details": {"a": 0.1000000000000000000001, "b": 0.25}')
+    body = body.replace('"bcId": 0', '"bcId": 123456789012345678901234567890')
+    [payment] = structure_rows(listing(body.encode()), [0])
+    assert payment.details == {"a": Decimal("0.1000000000000000000001"), "b": 0.25}
+    assert payment.extra["bcId"] == 123456789012345678901234567890
+    assert payment == structure_payment(decode(body.encode())["data"][0])
+
+
+def test_bytes_that_are_no_text_fail_where_they_stand() -> None:
+    """A row that is not UTF-8 fails alone: the one before it was given."""
+    body = page([changed(id=1), changed(id=2, payerName="~")]).body.replace(b"~", b"\xff")
+    payments = structure_rows(listing(body), [0, 1])
+    assert next(payments).id == 1
+    with pytest.raises(ResponseDecodeError, match="UTF-8"):
+        next(payments)
+
+
+def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that makes up names without end is read right, and costs no more memory than the bound."""
+    monkeypatch.setattr(converter_rows, "_MOST_NAMES", 23)  # the example has three itself
+    reader = RowReader(tables.PAYMENT)
+    known = [changed(**{f"few{number}": number for number in range(20)})]
+    assert fits(reader, known) == [True]
+    for number in range(50):
+        row = changed(**{f"new{number}": number})
+        assert fits(reader, [row]) == [False]
+        [payment] = read([row])
+        assert payment.extra[f"new{number}"] == number
+    assert fits(reader, known) == [True]
+    assert sum(map(len, reader._unknown.values())) == 23
+
+
+@pytest.mark.parametrize("name", ['quo"te', "back\\slash", "line\nbreak", "", "x" * 101])
+def test_a_name_that_no_field_can_have_is_kept(name: str) -> None:
+    """Names that JSON has to escape, or that are very long, go the slow way and are kept all the same."""
+    [payment] = read([changed(**{name: [1]})])
+    assert payment.extra[name] == [1]
+    assert to_wire(payment) == changed(**{name: [1]})
+
+
+def test_threads_learn_at_once() -> None:
+    """Loops in several threads that meet other unknown names at the same time each read their rows right."""
+    reader = RowReader(tables.PAYMENT)
+
+    def work(worker: int) -> bool:
+        rows = [changed(**{f"w{worker}n{number}": number}) for number in range(10)]
+        expected = [structure_payment(row) for row in rows]
+        read = [[*reader.read(page([row]).body, [0], lambda _: expected[0])][0] for row in rows[1:]]
+        return read == expected[1:]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
