@@ -14,7 +14,8 @@ from b2b_payments.walk.report import WalkReport
 class Pace:
     """Watches an export: told of the client's events and of the walk's report after each page.
 
-    `clock` gives seconds. All of what it says is as of the latest event or report.
+    `clock` gives seconds. All of what it says is as of the latest event or report. `rows` and `requests` are
+    this run's; `before` are the payments that an interrupted one had kept.
     """
 
     def __init__(self, quota: Quota, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,10 +23,11 @@ class Pace:
         self._clock = clock
         self._began = clock()
         self._sent: deque[float] = deque(maxlen=quota.limit)
-        self._requests = 0
+        self.requests = 0
         self._idle = 0.0  # seconds in which nothing could be sent
         self._idle_until = self._began
         self._ends: float | None = None
+        self.before = 0
         self.rows = 0
         self.pages = 0
         self.total: int | None = None
@@ -35,7 +37,7 @@ class Pace:
         now = self._clock()
         if isinstance(event, RequestStarted):
             self._sent.append(now)
-            self._requests += 1
+            self.requests += 1
             if len(self._sent) == self._quota.limit:
                 self._held_back(now, self._sent[0] + self._quota.span)
         elif isinstance(event, QuotaWait) and event.reason != "in flight":
@@ -48,10 +50,14 @@ class Pace:
         self._ends = None if left is None else self._clock() + left
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return self._clock() - self._began
+
+    @property
     def rate(self) -> float:
         """Payments per second, over all."""
-        elapsed = self._clock() - self._began
-        return self.rows / elapsed if elapsed > 0 else 0.0
+        return self.rows / self.elapsed if self.elapsed > 0 else 0.0
 
     @property
     def waiting(self) -> float:
@@ -70,10 +76,10 @@ class Pace:
     def _estimate(self) -> float | None:
         if self.total is None or not self.rows:
             return None
-        rows = max(0, self.total - self.rows)
+        rows = max(0, self.total - self.before - self.rows)
         now, waiting = self._clock(), self.waiting
         busy = max(0.0, now - self._began - (self._idle - waiting))
-        on_their_way = max(0, self._requests - self.pages)
+        on_their_way = max(0, self.requests - self.pages)
         requests = -(-rows * self.pages // self.rows) - on_their_way
         if requests <= 0:
             return rows * busy / self.rows

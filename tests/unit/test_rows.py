@@ -174,7 +174,7 @@ def test_threads_learn_at_once() -> None:
     def work(worker: int) -> bool:
         rows = [changed(**{f"w{worker}n{number}": number}) for number in range(10)]
         expected = [structure_payment(row) for row in rows]
-        read = [[*reader.read(page([row]).body, [0], lambda _: expected[0])][0] for row in rows[1:]]
+        read = [next(reader.read(page([row]).body, [0], lambda _: expected[0])) for row in rows[1:]]
         return read == expected[1:]
 
     with ThreadPoolExecutor(8) as pool:

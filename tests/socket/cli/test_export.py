@@ -226,7 +226,7 @@ async def test_progress_on_a_terminal(tmp_path: Path) -> None:
             stderr=other_end,
         )
         os.close(other_end)
-        screen = await asyncio.to_thread(_read_terminal, main_end)
+        screen = await asyncio.to_thread(read_terminal, main_end)
         assert await process.wait() == 0
     for words in (
         " of 300 payments",
@@ -241,7 +241,7 @@ async def test_progress_on_a_terminal(tmp_path: Path) -> None:
     assert "p.jsonl: complete: 300 payments" in screen.splitlines()[-1]
 
 
-def _read_terminal(descriptor: int) -> str:
+def read_terminal(descriptor: int) -> str:
     """Read all that is written to a terminal until its last writer closes it."""
     screen = b""
     try:

@@ -95,3 +95,15 @@ def test_waiting() -> None:
     assert pace.waiting == 0
     pace.advance(WalkReport(rows=500, pages=2, total_last=1000))
     assert pace.seconds_left == pytest.approx(2)
+
+
+def test_resumed() -> None:
+    """What an interrupted export had kept is not to come any more, and did not come quickly."""
+    clock = _Clock()
+    pace = Pace(Quota(), clock)
+    pace.before = 1000
+    clock.now += 2
+    pace.listen(_STARTED)
+    pace.advance(WalkReport(rows=500, pages=2, total_last=2000))
+    assert pace.rate == 250
+    assert pace.seconds_left == pytest.approx(2)

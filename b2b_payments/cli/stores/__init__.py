@@ -1,0 +1,1 @@
+"""`export --stores`: many stores at once, each into its own file."""

@@ -1,0 +1,226 @@
+"""`export --stores`: many stores at once, each into its own file."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from b2b_payments import PaymentsClient
+from b2b_payments.cli.walks import source_of
+from b2b_payments.sandbox import Rules, Sandbox
+from tests.export_reading import ids_in
+from tests.socket.cli.fleet import FAST, Fleet, export, here, hidden, lines, rows, serving, write
+from tests.socket.cli.program import invoke, sentence, start
+from tests.socket.cli.test_export import read_terminal
+
+pytestmark = pytest.mark.usefixtures("tokens")
+
+
+def test_every_store(served: Fleet, tmp_path: Path) -> None:
+    """Each store's file equals its list and verifies, whatever its credential, and a table says so."""
+    path = write(tmp_path, served, east='auth_token_env = "OLD_TOKEN"', south="channels = [3, 1]")
+    out = tmp_path / "out"
+    code, said = here(path, out, "--format", "jsonl")
+    assert code == 0, said
+    south = [row for row in served["south"].store.all_wire() if row["channelId"] in {"1", "3"}]
+    assert lines(out / "north.jsonl") == list(served["north"].store.all_wire())
+    assert lines(out / "east.jsonl") == list(served["east"].store.all_wire())
+    assert lines(out / "south.jsonl") == sorted(south, key=lambda row: -int(row["channelId"]))
+    assert rows(said) == {
+        "north": ["complete", "300", str(served["north"].request_count), f"{out}/north.jsonl"],
+        "east": ["complete", "700", str(served["east"].request_count), f"{out}/east.jsonl"],
+        "south": ["complete", f"{len(south)}", str(served["south"].request_count), f"{out}/south.jsonl"],
+    }
+    assert said.splitlines()[-1] == "3 of 3 stores complete."
+    assert hidden(out) == []
+    for name in served:
+        assert invoke(None, "verify", str(out / f"{name}.jsonl")).exit_code == 0
+    manifest = json.loads((out / "south.jsonl.manifest.json").read_bytes())
+    assert manifest["query"] == {"channel_ids": [3, 1]}
+
+
+def test_pattern_and_filter(served: Fleet, tmp_path: Path) -> None:
+    """A pattern says each store's file and format, and a filter holds for all."""
+    pattern = str(tmp_path / "{name}/completed.parquet")
+    code, said = here(write(tmp_path, served), pattern, "--status", "completed")
+    assert code == 0, said
+    for name, sandbox in served.items():
+        wanted = [row["id"] for row in sandbox.store.all_wire() if row["processingStatus"] == 3]
+        assert ids_in(tmp_path / name / "completed.parquet", "parquet") == wanted
+
+
+async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    """A refused store, one that fails half-way and one with an unknown channel do not stop a slow one."""
+    async with (
+        Sandbox(payments=3_000, rules=Rules(quota=False, latency=0.05)) as slow,
+        Sandbox(payments=300) as refused,
+        Sandbox(payments=5_000, seed=5, rules=FAST) as broken,
+        Sandbox(payments=300) as channels,
+    ):
+        broken.answer_with(lambda _: web.json_response({}, status=400) if broken.request_count > 15 else None)
+        fleet = {"slow": slow, "refused": refused, "broken": broken, "channels": channels}
+        path = write(
+            tmp_path,
+            fleet,
+            refused='store_hash = "abc123"\naccess_token_env = "BAD_TOKEN"',
+            channels="channels = [77]",
+        )
+        out = tmp_path / "out"
+        code, said = await export(path, out, "--format", "jsonl", "--concurrency", "1")
+        assert code == 1
+        table = rows(said)
+        assert {name: row[0] for name, row in table.items()} == {
+            "slow": "complete",
+            "refused": "failed",
+            "broken": "failed",
+            "channels": "failed",
+        }
+        assert lines(out / "slow.jsonl") == list(slow.store.all_wire())
+        assert "check the store's hash, and the token in BAD_TOKEN" in table["refused"][3]
+        assert "marked" not in said
+        assert "The store has no channel 77; it has 1 (" in table["channels"][3]
+        assert " 400 " in table["broken"][3]
+        assert table["refused"][1:3] == ["0", "1"]
+        # Fifteen pages came, and two batches of them are kept.
+        kept = int(table["broken"][1].replace(",", ""))
+        assert 2_000 <= kept < 15 * 250
+        assert hidden(out) == [".broken.jsonl.checkpoint", ".broken.jsonl.partial"]
+        assert said.splitlines()[-1] == (
+            "Error: 1 of 4 stores complete. To go on with what is missing, give the same command --resume "
+            "--only refused --only broken --only channels."
+        )
+        broken.answer_with(None)
+        before = broken.request_count
+        again = ("--format", "jsonl", "--resume", "--only", "broken")
+        code, said = await export(path, out, *again)
+        assert code == 0, said
+        assert rows(said)["broken"][:2] == ["complete", "5,000"]
+        assert broken.request_count - before < 15
+        assert lines(out / "broken.jsonl") == list(broken.store.all_wire())
+        assert hidden(out) == []
+
+
+def test_at_once(served: Fleet, tmp_path: Path) -> None:
+    """All stores are walked at once; with `--at-once 1` one after the other, in the file's order."""
+    path = write(tmp_path, served)
+    out = str(tmp_path / "{name}.jsonl")
+    for sandbox in served.values():
+        sandbox.rules = Rules(quota=False, latency=0.3)
+    assert (here(path, out))[0] == 0
+    spans = [_span(sandbox) for sandbox in served.values()]
+    assert max(first for first, _ in spans) < min(last for _, last in spans)
+    for sandbox in served.values():
+        sandbox.requests.clear()
+        sandbox.rules = FAST
+    assert (here(path, out, "--at-once", "1"))[0] == 0
+    spans = [_span(sandbox) for sandbox in served.values()]
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(spans))
+
+
+def _span(sandbox: Sandbox) -> tuple[float, float]:
+    moments = [seen.at for seen in sandbox.requests]
+    return moments[0], moments[-1]
+
+
+def test_each_has_its_own_quota(tmp_path: Path) -> None:
+    """A store with a small quota keeps it, and holds no other one up."""
+    rules = Rules(requests=4, per=1.0, quota_headers=False)
+    small, large = Sandbox(payments=130, rules=rules), Sandbox(payments=300)
+    with serving({"small": small, "large": large}) as fleet:
+        path = write(tmp_path, fleet, small='quota = "4/1"')
+        code, said = here(path, tmp_path / "{name}.jsonl", "--page-size", "30")
+        assert code == 0, said
+        assert 429 not in {seen.status for seen in small.requests}
+        seconds = {line.split()[0]: float(line.split()[4]) for line in said.splitlines()[1:3]}
+        assert seconds["large"] < 1.4 < seconds["small"]
+
+
+def test_file_that_cannot_be_written(service: Sandbox, tmp_path: Path) -> None:
+    """One file that cannot be written is told of before anything is sent."""
+    (tmp_path / "one.csv").mkdir()
+    arguments = ("--stores", write(tmp_path, {"one": service}), "--output", str(tmp_path / "{name}.csv"))
+    assert "it is a folder; name a file in it." in sentence(invoke(None, "export", *arguments), 1)
+    assert service.request_count == 0
+    assert hidden(tmp_path) == []
+
+
+def test_completeness_that_is_not_known(service: Sandbox, tmp_path: Path) -> None:
+    """A store whose list cannot be known to be complete is said to be that, and the exit code is 1."""
+    moment = service.store.advance()
+    for _ in range(60):
+        service.store.insert(created_at=moment, processingStatus=3)
+    service.rules = Rules(quota=False, equals="shuffled", max_limit=20)
+    arguments = ("--stores", write(tmp_path, {"one": service}), "--output", str(tmp_path / "{name}.jsonl"))
+    result = invoke(None, "export", *arguments, "--status", "completed", "--page-size", "20")
+    assert result.exit_code == 1
+    state, payments, _, remark = rows(result.stderr)["one"]
+    assert state == "not complete"
+    assert int(payments) == len(lines(tmp_path / "one.jsonl")) > 60
+    assert remark.startswith(f"{tmp_path}/one.jsonl: the last page reached the total that it stated; but ")
+    assert result.stderr.splitlines()[-1] == (
+        "Error: 0 of 1 store complete. To go on with what is missing, give the same command --resume."
+    )
+
+
+def test_error_of_the_program(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody foresaw in one store is raised only when the others have ended."""
+    calls = []
+
+    async def broken_once(client: PaymentsClient, walk: dict[str, Any]) -> object:
+        calls.append(walk)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        return await source_of(client, walk)
+
+    monkeypatch.setattr("b2b_payments.cli.stores.exports.source_of", broken_once)
+    path = write(tmp_path, {"one": service, "two": service}, two='auth_token_env = "OLD_TOKEN"')
+    result = invoke(
+        None, "export", "--stores", path, "--output", str(tmp_path / "{name}.jsonl"), "--at-once", "1"
+    )
+    assert isinstance(result.exception, ZeroDivisionError)
+    table = rows(result.stderr)
+    assert table["one"][0] == "failed"
+    assert table["one"][3] == "ZeroDivisionError, see below."
+    assert table["two"][0] == "complete"
+
+
+async def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    """A terminal shows a line for all stores and one for each that is under way; then the table."""
+    slow = Rules(requests=4, per=1.0, quota_headers=False)
+    async with Sandbox(payments=130, rules=slow) as north, Sandbox(payments=90, rules=slow) as south:
+        path = write(tmp_path, {"north": north, "south": south})
+        screen = await _on_a_terminal(
+            *("--stores", path, "--output", str(tmp_path / "{name}.jsonl"), "--page-size", "30"),
+            *("--quota", "4/1"),
+        )
+    for words in ("all stores", "0 of 2 stores · ", "1 of 2 stores · ", "north", "south", " of 130 payments"):
+        assert words in screen
+    assert " pages" in screen
+    assert "2 of 2 stores complete." in screen.splitlines()[-1]
+
+
+async def test_a_line_a_channel(tmp_path: Path) -> None:
+    """With several channels, a terminal shows a line for each that is under way, and one for all."""
+    async with Sandbox(payments=600, rules=Rules(quota=False, latency=0.1)) as sandbox:
+        path = str(tmp_path / "p.jsonl")
+        channels = ("--channel", "1", "--channel", "2", "--page-size", "20")
+        screen = await _on_a_terminal("--output", path, *channels, sandbox=sandbox)
+    for words in ("all ", "channel 1", "channel 2", " payments · "):
+        assert words in screen
+    assert "channel 3" not in screen
+
+
+async def _on_a_terminal(*args: str, sandbox: Sandbox | None = None) -> str:
+    main_end, other_end = os.openpty()
+    process = await start(sandbox, "export", *args, stdout=other_end, stderr=other_end)
+    os.close(other_end)
+    screen = await asyncio.to_thread(read_terminal, main_end)
+    assert await process.wait() == 0, screen
+    return screen

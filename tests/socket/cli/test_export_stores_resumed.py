@@ -1,0 +1,221 @@
+"""`export --stores`, stopped, killed and resumed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from b2b_payments.cli.connection import Connection
+from b2b_payments.cli.stores.file import read_stores
+from b2b_payments.cli.stores.places import places_of
+from b2b_payments.cli.stores.run import Run
+from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox
+from tests.export_reading import ids_in
+from tests.socket.cli.fleet import FAST, Fleet, after, export, hidden, rows, write
+from tests.socket.cli.program import finished, invoke, sentence, start
+
+pytestmark = pytest.mark.usefixtures("tokens")
+
+
+@pytest.mark.parametrize(("number", "format_"), [(signal.SIGINT, "jsonl"), (signal.SIGKILL, "sqlite")])
+async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, format_: str) -> None:
+    """Stopped or killed in the middle, `--resume` finishes the rest, and leaves alone what was finished."""
+    async with (
+        Sandbox(payments=300, rules=FAST) as done,
+        Sandbox(payments=6_000, seed=6, rules=Rules(quota=False, latency=0.02)) as half,
+        Sandbox(payments=300, seed=8, rules=FAST) as waiting,
+    ):
+        stop = asyncio.Event()
+        path = write(tmp_path, {"done": done, "half": half, "waiting": waiting})
+        out = tmp_path / "out"
+        arguments = ("--format", format_, "--at-once", "1", "--concurrency", "1")
+        half.answer_with(after(18, stop.set))
+        process = await start(None, "export", "--stores", path, "--output", str(out), *arguments)
+        await stop.wait()
+        process.send_signal(number)
+        code, _, said = await finished(process)
+        assert ids_in(out / f"done.{format_}", format_) == list(done.store.ids())
+        assert not (out / f"half.{format_}.manifest.json").exists()
+        assert ".stores.toml.run" in hidden(out)
+        if number != signal.SIGKILL:
+            assert code == 128 + number
+            table = rows(said)
+            assert [row[0] for row in table.values()] == ["complete", "stopped", "not begun"]
+            assert 2_000 <= int(table["half"][1].replace(",", "")) < 18 * 250
+            assert said.splitlines()[-1].endswith(
+                ": 1 of 3 stores complete. What came so far is kept: give the same command --resume to go on."
+            )
+        half.answer_with(None)
+        asked, before = done.request_count, half.request_count
+        code, said = await export(path, out, *arguments, "--resume")
+        assert code == 0, said
+        assert done.request_count == asked
+        assert half.request_count - before < 20
+        table = rows(said)
+        assert table["done"] == ["complete already", "300", "0", f"{out}/done.{format_}"]
+        assert table["half"][:2] == ["complete", "6,000"]
+        for name, sandbox in (("done", done), ("half", half), ("waiting", waiting)):
+            assert ids_in(out / f"{name}.{format_}", format_) == list(sandbox.store.ids())
+        assert hidden(out) == []
+
+
+async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
+    """Killed outright at random instants while payments change, every file ends with each payment once."""
+    draw = random.Random(3)
+    drifts = {}
+    before = {name: set(sandbox.store.ids()) for name, sandbox in fleet.items()}
+    for place, (name, sandbox) in enumerate(fleet.items()):
+        drifts[name] = sandbox.before_list = Drift(place, rate=0.5)
+    path = write(tmp_path, fleet)
+    out = tmp_path / "out"
+    arguments = ("--format", "jsonl", "--page-size", "10", "--resume")
+    for _ in range(3):
+        kill = asyncio.Event()
+        for sandbox in fleet.values():
+            sandbox.answer_with(after(draw.randint(5, 60), kill.set))
+        process = await start(None, "export", "--stores", path, "--output", str(out), *arguments)
+        ended = asyncio.create_task(process.wait())
+        waiting = asyncio.create_task(kill.wait())
+        await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if process.returncode is None:
+            process.kill()
+        await finished(process)
+        await ended
+    for sandbox in fleet.values():
+        sandbox.answer_with(None)
+    code, said = await export(path, out, *arguments)
+    assert code == 0, said
+    for name in fleet:
+        ids = ids_in(out / f"{name}.jsonl", "jsonl")
+        assert len(ids) == len(set(ids))
+        assert drifts[name].lasting(before[name]) <= set(ids)
+        assert invoke(None, "verify", str(out / f"{name}.jsonl")).exit_code == 0
+    assert hidden(out) == []
+
+
+async def test_stopped_with_nothing_to_keep(fleet: Fleet, tmp_path: Path) -> None:
+    """Stopped before anything came, it says that nothing is left, and nothing is."""
+    asked = asyncio.Event()
+    for sandbox in fleet.values():
+        sandbox.order(Fault.HANG_BEFORE, share=1)
+        sandbox.answer_with(lambda _: asked.set())
+    process = await start(
+        None, "export", "--stores", write(tmp_path, fleet), "--output", str(tmp_path / "out/{name}.csv")
+    )
+    await asked.wait()
+    process.send_signal(signal.SIGINT)
+    code, _, said = await finished(process)
+    assert code == 130
+    assert said.splitlines()[-1] == (
+        "Stopped by Ctrl-C: 0 of 3 stores complete. Nothing half-written is left."
+    )
+    assert os.listdir(tmp_path / "out") == []
+
+
+async def test_two_runs_at_once(fleet: Fleet, tmp_path: Path) -> None:
+    """A second run of the same stores into the same folder is refused before it sends anything."""
+    path = write(tmp_path, fleet)
+    asked = asyncio.Event()
+    come: set[str] = set()
+
+    def ask(name: str) -> None:
+        come.add(name)
+        if come == set(fleet):
+            asked.set()
+
+    for name, sandbox in fleet.items():
+        sandbox.order(Fault.HANG_BEFORE, share=1)
+        sandbox.answer_with(after(1, partial(ask, name)))
+    first = await start(None, "export", "--stores", path, "--output", str(tmp_path / "{name}.csv"))
+    await asked.wait()
+    counts = [sandbox.request_count for sandbox in fleet.values()]
+    code, said = await export(path, tmp_path / "{name}.csv")
+    assert code == 1
+    assert said.startswith("Error: Another export is writing ")
+    assert [sandbox.request_count for sandbox in fleet.values()] == counts
+    first.kill()
+    await finished(first)
+
+
+@pytest.fixture
+def interrupted(service: Sandbox, tmp_path: Path) -> Iterator[tuple[Sandbox, Path]]:
+    """Give a store whose run was interrupted after its file was finished, and its folder."""
+    path = write(tmp_path, {"only": service})
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out/only.csv"
+    stores = read_stores(path, Connection(None, None))
+    # A file from before the run does not count.
+    assert invoke(service, "export", "--output", str(file), "--q", "a").exit_code == 0
+    with Run(path, places_of(str(tmp_path / "out"), "csv"), stores, resume=False) as run:
+        assert run.finished(stores[0], {"q": "a"}) is None
+        assert invoke(service, "export", "--output", str(file)).exit_code == 0
+        assert run.finished(stores[0], {}) == 300
+    service.requests.clear()
+    yield service, tmp_path
+    assert hidden(tmp_path / "out") == []
+
+
+def _resumed(folder: Path, *args: str) -> str:
+    result = invoke(
+        None,
+        *("export", "--stores", str(folder / "stores.toml"), "--output", str(folder / "out")),
+        *("--format", "csv", "--resume", *args),
+    )
+    assert result.exit_code == 0, result.output
+    return result.stderr
+
+
+def test_finished_is_left_alone(interrupted: tuple[Sandbox, Path]) -> None:
+    """What an interrupted run had finished is told of as such, and nothing is asked for."""
+    service, folder = interrupted
+    assert rows(_resumed(folder))["only"] == ["complete already", "300", "0", f"{folder}/out/only.csv"]
+    assert not service.requests
+    # And with that the run is over.
+    assert rows(_resumed(folder))["only"][0] == "complete"
+
+
+def test_finished_with_another_question(interrupted: tuple[Sandbox, Path]) -> None:
+    """Asked for something else, a finished store is exported again."""
+    service, folder = interrupted
+    assert rows(_resumed(folder, "--status", "completed"))["only"][0] == "complete"
+    assert service.requests
+
+
+@pytest.mark.parametrize("change", ["store", "file", "note", "alone"])
+def test_finished_is_of_that_store_and_file(interrupted: tuple[Sandbox, Path], change: str) -> None:
+    """A store that is another one now, has no file or note any more, or is asked for alone, is exported."""
+    service, folder = interrupted
+    if change == "store":
+        text = f'[[stores]]\nname = "only"\nbase_url = "{service.base_url}"\nauth_token_env = "OLD_TOKEN"\n'
+        (folder / "stores.toml").write_text(text)
+    elif change == "file":
+        (folder / "out/only.csv").unlink()
+    elif change == "note":
+        (folder / "out/.stores.toml.run").unlink()
+    said = _resumed(folder, *(("--only", "only") if change == "alone" else ()))
+    assert rows(said)["only"][0] == "complete"
+    assert service.requests
+    if change == "alone":
+        (folder / "out/.stores.toml.run").unlink()
+
+
+@pytest.mark.parametrize("note", ["", "[]", '{"version": 9}', "\xff"])
+def test_damaged_note(service: Sandbox, tmp_path: Path, note: str) -> None:
+    """A note that cannot be read is told of with the remedy, which works."""
+    path = write(tmp_path, {"one": service})
+    (tmp_path / ".stores.toml.run").write_text(note, encoding="latin-1")
+    arguments = ("export", "--stores", path, "--output", str(tmp_path / "{name}.csv"))
+    said = sentence(invoke(None, *arguments, "--resume"), 1)
+    assert said.endswith(
+        "the note of the run that was interrupted, cannot be read: begin anew, without --resume."
+    )
+    assert service.request_count == 0
+    assert invoke(None, *arguments).exit_code == 0

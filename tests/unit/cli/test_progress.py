@@ -1,0 +1,138 @@
+"""What the lines of a progress display say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from b2b_payments import Quota, WalkReport
+from b2b_payments.cli.kept import KeptSink
+from b2b_payments.cli.progress import Line, Progress, StoresProgress
+from b2b_payments.cli.screen import Row, Screen
+from b2b_payments.events import PageJoined, QuotaWait, RetryScheduled
+from b2b_payments.export import Checkpoint, PlacedSink
+
+
+def _words(row: Row) -> list[str]:
+    return row.words.split(" · ")
+
+
+def test_a_line() -> None:
+    """A line says payments, pages, rate, time left, and what is being waited for."""
+    line = Line("north", Quota())
+    assert _words(line.row()) == ["0 payments", "0/s", "0 pages"]
+    line.advance(WalkReport(rows=1_500, pages=6, total_last=3_000))
+    line.listen(RetryScheduled("payments.list", 1, 2.0, "503"))
+    line.listen(QuotaWait(70.0, "closed"))
+    row = line.row()
+    assert (row.label, row.done, row.total) == ("north", 1_500, 3_000)
+    payments, rate, left, waiting, trouble, pages = _words(row)
+    assert (payments, pages) == ("1,500 of 3,000 payments", "6 pages")
+    assert rate.endswith("/s")
+    assert left.endswith(" left")
+    assert waiting == "waiting 70 s for the store's quota"
+    assert trouble == "attempt 1 failed (503), the next in 2.0 s"
+    line.listen(PageJoined(0, 250, 250, 3_000))
+    assert trouble not in _words(line.row())
+
+
+def test_a_line_of_a_resumed_export() -> None:
+    """What an interrupted export had kept counts as done."""
+    line = Line("north", Quota())
+    line.resumed(2_000)
+    line.advance(WalkReport(rows=500, pages=2, total_last=3_000))
+    assert line.row().done == 2_500
+    assert _words(line.row())[0] == "2,500 of 3,000 payments"
+
+
+def test_lines_of_stores() -> None:
+    """The first line counts all stores; then comes one for each under way, none for those that have ended."""
+    progress = StoresProgress(4)
+    progress.end("finished before")
+    north, south = progress.begin("north", None), progress.begin("south", None)
+    north.advance(WalkReport(rows=1_000, pages=4, total_last=5_000))
+    whole, *rest = progress._rows()
+    assert (whole.label, whole.done, whole.total) == ("all stores", 1, 4)
+    assert _words(whole)[:2] == ["1 of 4 stores", "1,000 payments"]
+    # One has not begun: how long it takes is not known.
+    assert len(_words(whole)) == 3
+    assert [row.label for row in rest] == ["north", "south"]
+    south.resumed(50)
+    progress.end("south")
+    progress.begin("west", None).advance(WalkReport(rows=10, pages=1, total_last=10))
+    whole, *rest = progress._rows()
+    assert _words(whole)[:2] == ["2 of 4 stores", "1,060 payments"]
+    assert _words(whole)[3].endswith(" left")
+    assert [row.label for row in rest] == ["north", "west"]
+
+
+def test_a_dozen_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many lines the first and a dozen are shown, cut to one line each; without a terminal none is."""
+    rows = [Row(f"store {place} {'x' * 40}", place, 100, "word " * 80) for place in range(50)]
+    screen = Screen(lambda: rows)
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(screen._table())
+    lines = shown.get().splitlines()
+    assert len(lines) == 13
+    assert all(line.startswith(f"store {place} xxx") for place, line in enumerate(lines))
+    assert all("… " in line and "word word" in line and line.endswith("…") for line in lines)
+    with console.capture() as shown:
+        console.print(Screen(lambda: rows[:1])._table())
+    assert shown.get().count("word") == 80
+    with screen, Progress(None):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+class _Sink:
+    kept = True
+
+    def __init__(self, checkpoint: Checkpoint | None) -> None:
+        self.calls: list[Any] = []
+        self._checkpoint = checkpoint
+
+    def open(self) -> None:
+        self.calls.append("open")
+
+    def resume(self) -> Checkpoint | None:
+        self.calls.append("resume")
+        return self._checkpoint
+
+    def write(self, batch: Any) -> None:
+        self.calls.append(batch)
+
+    def commit(self, checkpoint: Checkpoint | None) -> None:
+        self.calls.append(checkpoint)
+
+    def close(self, *, complete: bool) -> None:
+        self.calls.append(complete)
+
+
+def test_kept_rows() -> None:
+    """What was committed is counted, that of an interrupted export included; all else goes through."""
+    inner = _Sink({"account": {"rows": 7}})
+    checked: PlacedSink = inner
+    heard: list[int] = []
+    sink = KeptSink(checked, heard.append)
+    sink.open()
+    assert sink.rows == 0
+    sink.resume()
+    assert (sink.rows, heard, sink.kept) == (7, [7], True)
+    sink.write([{"id": 1}])
+    assert sink.rows == 7
+    later = {"account": {"rows": 8}}
+    sink.commit(later)
+    sink.close(complete=True)
+    assert sink.rows == 8
+    assert inner.calls == ["open", "resume", [{"id": 1}], later, True]
+
+
+@pytest.mark.parametrize("checkpoint", [None, {}, {"account": 5}, {"account": {"rows": "many"}}])
+def test_kept_rows_of_another_version(checkpoint: Checkpoint | None) -> None:
+    """A checkpoint that says nothing of rows counts for none."""
+    sink = KeptSink(_Sink(checkpoint))
+    sink.resume()
+    assert sink.rows == 0

@@ -1,0 +1,261 @@
+"""The file of stores: what it may hold, and what is said of each mistake."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from b2b_payments import LegacyAuth, Quota, StoreAuth
+from b2b_payments.cli.connection import Connection
+from b2b_payments.cli.running import CommandError
+from b2b_payments.cli.stores.file import read_stores
+from b2b_payments.cli.stores.places import Places, places_of
+from b2b_payments.client import BASE_URL
+from tests.socket.cli.program import invoke, sentence
+
+NOTHING = Connection(None, None)
+NORTH = '[[stores]]\nname = "north"\nstore_hash = "abc123"\naccess_token_env = "NORTH_TOKEN"\n'
+SOUTH = '[[stores]]\nname = "south"\nauth_token_env = "SOUTH_TOKEN"\n'
+
+
+@pytest.fixture(autouse=True)
+def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set two tokens, and no address."""
+    for name in [name for name in os.environ if name.startswith("B2B_PAYMENTS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NORTH_TOKEN", "marked1")
+    monkeypatch.setenv("SOUTH_TOKEN", "marked2")
+
+
+def write(folder: Path, text: str) -> str:
+    """Write a file of stores."""
+    path = folder / "stores.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_stores(tmp_path: Path) -> None:
+    """Each table is a store, in the file's order; what it leaves out is the command's, or the default."""
+    text = NORTH + 'quota = "60/30"\nchannels = [2, 1]\nbase_url = "https://b2b.test/api"\n' + SOUTH
+    first, second = read_stores(write(tmp_path, "\ufeff# ours\n" + text), NOTHING)
+    assert (first.name, first.auth, first.base_url) == (
+        "north",
+        StoreAuth("abc123", "marked1"),
+        "https://b2b.test/api",
+    )
+    assert (first.quota, first.channels) == (Quota(60, 30), (2, 1))
+    assert (second.name, second.auth, second.base_url) == ("south", LegacyAuth("marked2"), BASE_URL)
+    assert (second.quota, second.channels) == (Quota(), None)
+
+
+def test_what_holds_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--base-url`, the variable for it, and `--quota` hold for the stores that do not say themselves."""
+    path = write(tmp_path, NORTH + 'base_url = "https://own.test"\nquota = "1/1"\n' + SOUTH)
+    given = Connection("https://given.test", Quota(2, 2))
+    assert [(one.base_url, one.quota) for one in read_stores(path, given)] == [
+        ("https://own.test", Quota(1, 1)),
+        ("https://given.test", Quota(2, 2)),
+    ]
+    monkeypatch.setenv("B2B_PAYMENTS_BASE_URL", "https://env.test")
+    assert read_stores(path, NOTHING)[1].base_url == "https://env.test"
+
+
+def test_no_credential_is_shown(tmp_path: Path) -> None:
+    """Neither the store's repr nor what is noted of it holds a token."""
+    stores = read_stores(write(tmp_path, NORTH + SOUTH), NOTHING)
+    assert "marked" not in repr(stores) + "".join(store.identity for store in stores)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "names no store: write a line [[stores]], and under it"),
+        ("stores = []", "names no store"),
+        ("[[stores]\n", "is not TOML: "),
+        ("x = " + "[" * 5000, "is not TOML that can be read: it is nested too deep."),
+        ("[stores.north]\n", "write each store under a line [[stores]]"),
+        ("stores = [1]", "write each store under a line [[stores]]"),
+        ("[[shops]]\n", "'shops' is unknown: write each store under a line [[stores]]"),
+        ('access_token = "marked"\n' + NORTH, "access_token is a credential"),
+        (NORTH + 'hash = "x"', "store 'north': 'hash' is unknown; known are name, store_hash"),
+        (
+            NORTH + 'access_token = "marked"',
+            "store 'north': access_token is a credential, and a credential is never",
+        ),
+        (NORTH + 'X-Auth-Token = "marked"', "X-Auth-Token is a credential"),
+        ("[[stores]]\n", "store number 1: name is missing: give one for its file"),
+        (NORTH + "[[stores]]\nname = 5", "store number 2: name is no text: write it in quotes"),
+        (NORTH.replace("north", ""), "store number 1: name is empty"),
+        (NORTH.replace("abc123", ""), "store 'north': store_hash is empty"),
+        (NORTH.replace('"abc123"', "123"), "store 'north': store_hash is no text: write it in quotes"),
+        (NORTH.replace("abc123", "abc/123"), "store 'north': store_hash is not a store hash: expected"),
+        (NORTH.replace("store_hash", "#"), "store 'north': store_hash is missing: give it, as in"),
+        (NORTH.replace("access_token_env", "#"), "store 'north': access_token_env is missing: name the"),
+        (NORTH.replace("NORTH_TOKEN", "NO_TOKEN"), "the environment variable NO_TOKEN is not set: set it"),
+        (
+            NORTH.replace("NORTH_TOKEN", "EMPTY_TOKEN"),
+            "the environment variable EMPTY_TOKEN is empty: set it",
+        ),
+        (
+            NORTH.replace("NORTH_TOKEN", "LINE_TOKEN"),
+            "store 'north': access_token starts or ends with white space",
+        ),
+        (NORTH.replace("NORTH_TOKEN", "marked-1"), "access_token_env is no name of an environment variable"),
+        (NORTH.replace("NORTH_TOKEN", "markedx"), "variable that access_token_env names is not set: set it"),
+        (NORTH + 'auth_token_env = "SOUTH_TOKEN"', "give access_token_env or auth_token_env, not both"),
+        (SOUTH + 'store_hash = "abc123"', "beside auth_token_env leave it out"),
+        (
+            NORTH + 'quota = "fast"',
+            "store 'north': quota: Quota 'fast' cannot be read: write requests/seconds",
+        ),
+        (NORTH + "quota = 150", "quota is no text: write it in quotes"),
+        (NORTH + 'base_url = "http://shop.test"', "store 'north': base_url is not https"),
+        (NORTH + 'base_url = "https://marked@shop.test"', "base_url holds a user name or password"),
+        (NORTH + "channels = 1", "channels is no list of channels' ids: write it as in channels = [1, 2]"),
+        (NORTH + "channels = []", "channels is no list"),
+        (NORTH + "channels = [true]", "channels is no list"),
+        (NORTH + 'channels = ["1"]', "channels is no list"),
+        (
+            NORTH + SOUTH.replace("south", "North"),
+            "two stores are called 'north' and 'North', which is one file",
+        ),
+        (
+            NORTH + NORTH.replace("north", "other"),
+            "'north' and 'other' have the same store_hash: name each store",
+        ),
+        (
+            SOUTH + SOUTH.replace("south", "other"),
+            "'south' and 'other' have the same token: name each store once",
+        ),
+    ],
+)
+def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str) -> None:
+    """Each mistake is one sentence that names file and remedy; it shows no token, and nothing is made."""
+    monkeypatch.setenv("EMPTY_TOKEN", "")
+    monkeypatch.setenv("LINE_TOKEN", "marked\n")
+    path = write(tmp_path, text)
+    result = invoke(None, "export", "--stores", path, "--output", str(tmp_path / "out"), "--format", "csv")
+    said = sentence(result, 1)
+    assert says in said
+    assert path in said
+    assert "marked" not in said
+    assert [found.name for found in tmp_path.iterdir()] == ["stores.toml"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "..", ".hidden", "con", "Lpt1.x", "a\\b", "a\nb", " a", "a.", "-a", "a*", "x" * 41]
+)
+def test_names_that_are_no_files(tmp_path: Path, name: str) -> None:
+    """A name that would be no file, a hidden one, or one elsewhere, is refused."""
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
+    with pytest.raises(CommandError, match="store number 1: name is no name for a file"):
+        read_stores(write(tmp_path, NORTH.replace("north", escaped)), NOTHING)
+
+
+@pytest.mark.parametrize("name", ["n", "Zürich", "shop-1.example.com", "the north", "商店", "con1", "x" * 40])
+def test_names_that_are_files(tmp_path: Path, name: str) -> None:
+    """Letters of any script, digits and a little more are a name."""
+    (store,) = read_stores(write(tmp_path, NORTH.replace("north", name)), NOTHING)
+    assert store.name == name
+
+
+def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """A file that is not there, or is not UTF-8, is told of in one sentence."""
+    with pytest.raises(CommandError, match=r"nowhere\.toml could not be read: No such file or directory"):
+        read_stores(str(tmp_path / "nowhere.toml"), NOTHING)
+    path = tmp_path / "stores.toml"
+    path.write_bytes(b"# caf\xe9")
+    with pytest.raises(CommandError, match=r"stores\.toml is not UTF-8: save it as that"):
+        read_stores(str(path), NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--output", "-"), "Standard output takes one store"),
+        (
+            ("--output", "out"),
+            "'out' does not say the format: give --format, or a pattern such as 'out/{name}.jsonl'",
+        ),
+        (("--output", "out.csv"), "'out.csv' is one file, and each store has its own"),
+        (("--output", "a/out.csv", "--format", "csv"), "a pattern such as 'a/{name}.csv'"),
+        (("--output", "{store}.csv"), "'{store}.csv' has a brace, and {name} is all that is replaced"),
+        (("--output", "{name}{x}.csv"), "has another brace"),
+        (("--output", "{name}.txt"), "'{name}.txt' does not say its format: give --format"),
+        (("--output", "{name}.csv", "--sandbox"), "--sandbox is a made-up store: leave --stores out"),
+        (("--output", "{name}.csv", "--channel", "1"), "leave --channel out, and write channels = [1, 2]"),
+        (
+            ("--output", "{name}.csv", "--invoice", "1"),
+            "An invoice's id is of one store: leave --invoice out",
+        ),
+        (("--output", "{name}.csv", "--at-once", "0"), "not in the range x>=1"),
+        (("--output", "{name}.csv", "--stores", "x.toml"), "--stores is given 2 times"),
+    ],
+)
+def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
+    """What makes no sense for many stores is refused in one sentence, before the file is read."""
+    result = invoke(None, "export", "--stores", "stores.toml", *args)
+    assert result.exit_code == 2
+    assert says in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("args", [("--only", "north"), ("--at-once", "3")])
+def test_without_stores(args: tuple[str, ...]) -> None:
+    """What is about many stores is refused for one."""
+    result = invoke(None, "export", "--output", "p.jsonl", *args)
+    assert result.exit_code == 2
+    assert f"{args[0]} is about many stores: give --stores too" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "format_", "pattern", "folder"),
+    [
+        ("out", "csv", "out/{name}.csv", "out"),
+        ("out/", "jsonl", "out/{name}.jsonl", "out"),
+        ("out.csv/", "jsonl", "out.csv/{name}.jsonl", "out.csv"),
+        ("{name}.db", None, "{name}.db", "."),
+        ("/data/{name}/all.duckdb", None, "/data/{name}/all.duckdb", "/data"),
+        ("a/x-{name}.json", "jsonl", "a/x-{name}.json", "a"),
+    ],
+)
+def test_places(output: str, format_: str | None, pattern: str, folder: str) -> None:
+    """A folder takes a file for each store; a pattern says itself where they go."""
+    places = places_of(output, format_)
+    assert (places.pattern, str(places.folder)) == (pattern, folder)
+
+
+def test_two_stores_and_one_file(tmp_path: Path) -> None:
+    """Two stores of which one would write what the other one does are refused."""
+    text = NORTH.replace("north", "a") + SOUTH.replace("south", "a.line_items")
+    path = write(tmp_path, text)
+    stores = read_stores(path, NOTHING)
+    with pytest.raises(
+        CommandError, match=r"'a' and 'a\.line_items' would both write out/a\.line_items\.csv"
+    ):
+        places_of("out", "csv").refuse_one_file(path, stores)
+    places_of("out", "jsonl").refuse_one_file(path, stores)
+
+
+def test_folders(tmp_path: Path) -> None:
+    """The folder of the files is made, and a store's own in it; what they should be in has to be there."""
+    path = write(tmp_path, NORTH)
+    stores = read_stores(path, NOTHING)
+    Places(str(tmp_path / "out/{name}/all.csv"), "csv").make_folders(stores)
+    assert (tmp_path / "out/north").is_dir()
+    with pytest.raises(CommandError, match=r"a/b cannot be made: .*/a is not there\."):
+        Places(str(tmp_path / "a/b/{name}.csv"), "csv").make_folders(stores)
+    with pytest.raises(CommandError, match=r"stores.toml cannot be made: File exists\."):
+        Places(str(tmp_path / "stores.toml/{name}.csv"), "csv").make_folders(stores)
+
+
+def test_unknown_only(tmp_path: Path) -> None:
+    """`--only` with a name that is not there is told of with those that are."""
+    result = invoke(
+        None,
+        *("export", "--stores", write(tmp_path, NORTH + SOUTH), "--output", str(tmp_path / "{name}.csv")),
+        *("--only", "west", "--only", "north"),
+    )
+    assert "has no store west; it has north, south." in sentence(result, 1)
