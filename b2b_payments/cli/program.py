@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from b2b_payments._version import __version__
-from b2b_payments.cli import channels, export, offline, payments, sandbox, verify
+from b2b_payments.cli import channels, export, offline, payments, sandbox, sync, verify
 from b2b_payments.cli.running import INTERRUPTED, CommandError, StoppedError
 
 
@@ -53,6 +53,7 @@ def program() -> None:
 
 for command in (
     export.export,
+    sync.sync,
     verify.verify,
     payments.list_,
     payments.get,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from decimal import Context, Decimal
+from decimal import Context, Decimal, localcontext
 from typing import Any, NamedTuple
 
 import attrs
@@ -32,13 +32,20 @@ def entry_of(raw: Mapping[str, Any]) -> Entry:
     status, total = raw.get("processingStatus"), raw.get("total")
     if status.__class__ is int and total.__class__ is dict:
         currency, value = total.get("code"), total.get("value")
-        if currency.__class__ is str and value.__class__ is str and _USUAL_AMOUNT.fullmatch(value):
-            return Entry(str(status), currency, Decimal(value))
+        if currency.__class__ is str and value.__class__ is str:
+            entry = usual_entry(status, currency, value)
+            if entry is not None:
+                return entry
     try:
         payment = structure_payment(raw)
     except ResponseDecodeError:
         return Entry(UNREADABLE, "", None)
     return Entry(str(int(payment.processing_status)), payment.total.currency, payment.total.amount)
+
+
+def usual_entry(status: int, currency: str, value: str) -> Entry | None:
+    """Give the entry of a payment whose total is spelled in the usual way; None where it is not."""
+    return Entry(str(status), currency, Decimal(value)) if _USUAL_AMOUNT.fullmatch(value) else None
 
 
 @attrs.define
@@ -48,12 +55,12 @@ class Tally:
     rows: int = 0
     totals: dict[str, Decimal] = attrs.field(factory=dict)
 
-    def add(self, entry: Entry) -> None:
-        """Count one payment."""
-        self.rows += 1
-        if entry.amount is not None:
-            before = self.totals.get(entry.currency)
-            self.totals[entry.currency] = entry.amount if before is None else _EXACT.add(before, entry.amount)
+    def add(self, rows: int, totals: Mapping[str, Decimal]) -> None:
+        """Count payments."""
+        self.rows += rows
+        for currency, total in totals.items():
+            before = self.totals.get(currency)
+            self.totals[currency] = total if before is None else _EXACT.add(before, total)
 
     def pack(self) -> dict[str, Any]:
         """Give it as plain JSON, amounts as digits."""
@@ -76,10 +83,21 @@ class Sums:
     whole: Tally = attrs.field(factory=Tally)
     statuses: dict[str, Tally] = attrs.field(factory=dict)
 
-    def add(self, entry: Entry) -> None:
-        """Count one payment."""
-        self.whole.add(entry)
-        self.statuses.setdefault(entry.status, Tally()).add(entry)
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Count payments."""
+        found: dict[str, dict[str, list[Decimal | None]]] = {}
+        for status, currency, amount in entries:
+            found.setdefault(status, {}).setdefault(currency, []).append(amount)
+        with localcontext(_EXACT):
+            for status, currencies in found.items():
+                rows = sum(map(len, currencies.values()))
+                totals: dict[str, Decimal] = {}
+                for currency, amounts in currencies.items():
+                    known = [amount for amount in amounts if amount is not None]
+                    if known:
+                        totals[currency] = sum(known[1:], known[0])
+                self.whole.add(rows, totals)
+                self.statuses.setdefault(status, Tally()).add(rows, totals)
 
     def pack(self) -> dict[str, Any]:
         """Give them as plain JSON."""
@@ -116,8 +134,7 @@ class Account:
 
     def add(self, batch: Iterable[Mapping[str, Any]]) -> None:
         """Count payments."""
-        for raw in batch:
-            self.sums.add(entry_of(raw))
+        self.sums.add(map(entry_of, batch))
 
     def following(self, report: WalkReport, before: Account) -> None:
         """Take over what a walk spent, on top of what was spent before it."""

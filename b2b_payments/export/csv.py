@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
-from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, Kind, Table, moment_text, rows_of
+from b2b_payments.export.batch import Cells, batch_of
+from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, Kind, Table, moment_text
 from b2b_payments.export.file import PathLike
 from b2b_payments.export.partial import PartialFiles
 from b2b_payments.export.sink import Checkpoint
 
 COMPANION = ".line_items.csv"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CSVSink:
@@ -45,9 +48,9 @@ class CSVSink:
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
         """Write a line for each payment, and one for each line item."""
-        payments, line_items = rows_of(batch)
-        self._files.write(_lines(PAYMENTS, payments))
-        self._files.write(_lines(LINE_ITEMS, [item for items in line_items for item in items]), file=1)
+        columns = batch_of(batch)
+        self._files.write(_lines(PAYMENTS, columns.payments))
+        self._files.write(_lines(LINE_ITEMS, columns.line_items), file=1)
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
         """Keep the lines written so far, with the checkpoint."""
@@ -66,22 +69,28 @@ class CSVSink:
             self._files.write((",".join(table.names) + "\n").encode(), file=file)
 
 
-def _lines(table: Table, rows: Iterable[tuple[Any, ...]]) -> bytes:
-    spell = [_SPELL[column.kind] for column in table.columns]
-    return "".join(
-        ",".join(["" if cell is None else write(cell) for write, cell in zip(spell, row, strict=True)]) + "\n"
-        for row in rows
-    ).encode()
+def _lines(table: Table, columns: Sequence[Cells]) -> bytes:
+    spelled = [_spelled(column.kind, cells) for column, cells in zip(table.columns, columns, strict=True)]
+    return "".join([",".join(row) + "\n" for row in zip(*spelled, strict=True)]).encode()
+
+
+def _spelled(kind: Kind, cells: Cells) -> list[str]:
+    spell = _SPELL[kind]
+    return ["" if cell is None else spell(cell) for cell in cells]
 
 
 def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
+def _moment(microseconds: int) -> str:
+    return moment_text(_EPOCH + timedelta(microseconds=microseconds))
+
+
 _SPELL: dict[Kind, Callable[[Any], str]] = {
     Kind.INTEGER: str,
-    Kind.MONEY: "{:f}".format,
-    Kind.MOMENT: moment_text,
+    Kind.MONEY: str,
+    Kind.MOMENT: _moment,
     Kind.TEXT: _quoted,
     Kind.JSON: _quoted,
 }

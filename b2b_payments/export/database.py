@@ -1,32 +1,17 @@
-"""Databases: tables `payments` and `line_items`, replaced in one transaction when an export is complete.
-
-Until then the rows are in tables of their own, ``payments_incoming`` and ``line_items_incoming``, and each
-commit puts rows and checkpoint (table ``b2b_payments_export``) down in one transaction. Other tables are left
-alone.
-"""
+"""One database, opened: what SQLite and DuckDB do each in their own way."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from itertools import chain
-from pathlib import Path
+from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
 
-from b2b_payments.errors import ConfigurationError
-from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table, rows_of
-from b2b_payments.export.file import ExportError, Lock, PathLike, sync_folder, writable, writing
-from b2b_payments.export.manifest import manifest_of, manifest_path
-from b2b_payments.export.sink import Checkpoint
+from b2b_payments.export.columns import Column, Kind, Row, Table
 
-_TABLES = (PAYMENTS, LINE_ITEMS)
-_STATE = "b2b_payments_export"
-_VERSION = 1
 _ROWS_AT_ONCE = 2_000
 
 
@@ -58,12 +43,20 @@ class Database(ABC):
         """Put rows into the table of that name, in place of those with the same key."""
 
     @abstractmethod
-    def remove_items(self, name: str, payment_ids: Sequence[int]) -> None:
-        """Remove the line items of payments from the table of that name."""
-
-    @abstractmethod
     def readable(self, column: Column) -> str:
         """Give the expression that reads a column exactly, as an integer or a text."""
+
+    @abstractmethod
+    def as_read(self, column: Column, cell: Any) -> Any:
+        """Give a cell as `readable` will give it back, once it was written."""
+
+    @abstractmethod
+    def moment(self, cell: Any) -> datetime:
+        """Give the moment that a cell of this kind stands for, as `readable` gives it."""
+
+    @abstractmethod
+    def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
+        """Give the condition that a column is one of these numbers, and its parameters."""
 
     @abstractmethod
     def belongings(self, name: str) -> list[str]:
@@ -93,188 +86,22 @@ class Database(ABC):
         while rows := result.fetchmany(_ROWS_AT_ONCE):
             yield from rows
 
+    def found(self, table: Table, payment_ids: Sequence[int]) -> list[Row]:
+        """Read the rows of these payments, as integers and texts, in the order of the key."""
+        condition, parameters = self.among(table.key[0], payment_ids)
+        columns = ", ".join(map(self.readable, table.columns))
+        statement = f"SELECT {columns} FROM {table.name} WHERE {condition} ORDER BY {', '.join(table.key)}"  # noqa: S608
+        rows: list[Row] = self.execute(statement, parameters).fetchall()
+        return rows
+
+    def remove(self, table: Table, payment_ids: Sequence[int], name: str | None = None) -> None:
+        """Remove the rows of these payments."""
+        condition, parameters = self.among(table.key[0], payment_ids)
+        self.execute(f"DELETE FROM {name or table.name} WHERE {condition}", parameters)  # noqa: S608
+
     def sha256(self, table: Table) -> str:
         """Hash a table's rows in the order of its key, each as a line of JSON."""
         found = hashlib.sha256()
         for row in self.rows(table, table.names, sort=True):
             found.update(msgspec.json.encode(row) + b"\n")
         return found.hexdigest()
-
-
-class DatabaseSink(ABC):
-    """Writes payments into a database's tables `payments` and `line_items`.
-
-    The tables hold what they held until the export is complete, and then exactly the payments of the export.
-    Their indexes are kept.
-
-    Raises ConfigurationError for a path that cannot be written to; its methods raise that for tables of these
-    names with other columns, ExportError, and ResponseDecodeError for a payment that cannot be read.
-    """
-
-    def __init__(self, path: PathLike, failures: type[Exception]) -> None:
-        self.path = Path(path)
-        self._target = writable(self.path)
-        self._failures = failures
-        self._lock = Lock(self._target)
-        self._database: Database | None = None
-        self._new = False
-        self._checkpoint: Checkpoint | None = None
-        self.kept = False
-
-    @abstractmethod
-    def connect(self, path: Path) -> Database:
-        """Open the database to write to it."""
-
-    def open(self) -> None:
-        """Begin anew; what an interrupted export left is removed."""
-        self._lock.acquire()
-        with self._writing() as database:
-            self._begin(database)
-
-    def resume(self) -> Checkpoint | None:
-        """Go on behind the last commit; begin anew and give None where there was none."""
-        self._lock.acquire()
-        with self._writing() as database:
-            self._checkpoint = self._committed(database)
-            if self._checkpoint is None:
-                self._begin(database)
-            else:
-                self._check(database)
-                database.execute("BEGIN")
-        return self._checkpoint
-
-    def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
-        """Put the payments down. The same payment again takes its own place."""
-        payments, items = rows_of(batch)
-        with self._writing() as database:
-            rows = PAYMENTS.fitted(payments, decimal=database.decimal)
-            database.remove_items(_incoming(LINE_ITEMS), [row[0] for row in rows])
-            database.upsert(PAYMENTS, _incoming(PAYMENTS), rows)
-            # Of a payment that comes twice in a batch, the last one counts, with its items.
-            last = {row[0]: its for row, its in zip(rows, items, strict=True)}
-            flat = LINE_ITEMS.fitted(list(chain.from_iterable(last.values())), decimal=database.decimal)
-            database.upsert(LINE_ITEMS, _incoming(LINE_ITEMS), flat)
-
-    def commit(self, checkpoint: Checkpoint | None) -> None:
-        """Keep everything written so far, and the checkpoint, in one transaction."""
-        if checkpoint is None:
-            return
-        with self._writing() as database:
-            packed = msgspec.json.encode({"version": _VERSION, "checkpoint": checkpoint}).decode()
-            database.execute(f"DELETE FROM {_STATE}")  # noqa: S608
-            database.execute(f"INSERT INTO {_STATE} VALUES (?)", [packed])  # noqa: S608
-            database.execute("COMMIT")
-            self._checkpoint = checkpoint
-            database.execute("BEGIN")
-
-    def close(self, *, complete: bool) -> None:
-        """Let the rows take their place where they are complete."""
-        try:
-            if complete:
-                self._publish()
-        finally:
-            self._let_go()
-
-    @contextmanager
-    def _writing(self) -> Iterator[Database]:
-        with writing(self.path):
-            if self._database is None:
-                if not self._lock.held:
-                    raise ConfigurationError(f"{self.path} is not open: call open() first.")
-                self._new = not self._target.exists()
-            try:
-                self._database = self._database or self.connect(self._target)
-                yield self._database
-            except self._failures as error:
-                raise ExportError(f"{self.path} could not be written: {_reason(error)}.") from None
-
-    def _begin(self, database: Database) -> None:
-        self._check(database)
-        database.execute("BEGIN")
-        self._drop(database)
-        database.execute(f"CREATE TABLE {_STATE} (checkpoint {database.types[Kind.TEXT]})")
-        for table in _TABLES:
-            database.create(table, _incoming(table))
-        database.execute("COMMIT")
-        database.execute("BEGIN")
-
-    def _check(self, database: Database) -> None:
-        there = database.tables()
-        for table in _TABLES:
-            if table.name in there and database.columns(table.name) != table.names:
-                raise ConfigurationError(
-                    f"{self.path} has a table {table.name} with other columns than an export's: "
-                    "it is left alone. Give another file."
-                )
-
-    def _committed(self, database: Database) -> Checkpoint | None:
-        if _STATE not in database.tables():
-            return None
-        rows = database.execute(f"SELECT checkpoint FROM {_STATE}").fetchall()  # noqa: S608
-        if not rows:
-            return None
-        state: Any = msgspec.json.decode(rows[0][0])
-        if state.get("version") != _VERSION:
-            raise ExportError(f"What was kept in {self.path} is of another version; begin anew.")
-        checkpoint: Checkpoint = state["checkpoint"]
-        return checkpoint
-
-    def _drop(self, database: Database) -> None:
-        for name in (_STATE, *map(_incoming, _TABLES)):
-            database.execute(f"DROP TABLE IF EXISTS {name}")
-
-    def _publish(self) -> None:
-        with self._writing() as database:
-            # They are gone where a process was killed between the last two transactions.
-            if _incoming(PAYMENTS) in database.tables():
-                for table in _TABLES:
-                    belongings = database.belongings(table.name)
-                    database.execute(f"DROP TABLE IF EXISTS {table.name}")
-                    database.execute(f"ALTER TABLE {_incoming(table)} RENAME TO {table.name}")
-                    for statement in belongings:
-                        database.execute(statement)
-            database.execute("COMMIT")
-            self._new = False
-            self._write_manifest(database)
-            database.execute(f"DROP TABLE IF EXISTS {_STATE}")
-            self._checkpoint = None
-
-    def _write_manifest(self, database: Database) -> None:
-        place = manifest_path(self._target)
-        hashes = {table.name: database.sha256(table) for table in _TABLES}
-        text = manifest_of(self._checkpoint, database.format, hashes)
-        if text is None:
-            place.unlink(missing_ok=True)
-            return
-        hidden = place.with_name(f".{place.name}.new")
-        with hidden.open("wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(place)
-        sync_folder(place.parent)
-
-    def _let_go(self) -> None:
-        self.kept = self._checkpoint is not None
-        database, self._database = self._database, None
-        if database is not None:
-            with suppress(self._failures):
-                database.execute("ROLLBACK")
-            if not self.kept and not self._new:
-                with suppress(self._failures):
-                    self._drop(database)
-            with suppress(self._failures):
-                database.close()
-        if self._lock.held and self._new and not self.kept:
-            for ending in ("", ".wal", "-journal"):
-                with suppress(OSError):
-                    self._target.with_name(self._target.name + ending).unlink(missing_ok=True)
-        self._lock.release()
-
-
-def _incoming(table: Table) -> str:
-    return f"{table.name}_incoming"
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

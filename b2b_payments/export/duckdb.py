@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from b2b_payments.errors import ConfigurationError
 from b2b_payments.export.columns import DIGITS, SCALE, Column, Kind, Row, Table
-from b2b_payments.export.database import Database, DatabaseSink
-from b2b_payments.export.file import PathLike
+from b2b_payments.export.database import Database
+from b2b_payments.export.database_sink import DatabaseSink
+from b2b_payments.export.file import ExportError, PathLike
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_SQLITE = b"SQLite format 3\0"
 
 
 class DuckDBDatabase(Database):
@@ -29,6 +35,9 @@ class DuckDBDatabase(Database):
     decimal = True
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        # DuckDB would fetch an extension over the network to read it.
+        if path.is_file() and _begin_of(path) == _SQLITE:
+            raise ExportError(f"{path} is a SQLite database, not one of DuckDB: give it another ending.")
         super().__init__(duckdb_or_sentence().connect(str(path), read_only=read_only))
 
     @classmethod
@@ -46,18 +55,27 @@ class DuckDBDatabase(Database):
             appender.append_rows(list(last.values()))
             appender.flush()
 
-    def remove_items(self, name: str, payment_ids: Sequence[int]) -> None:
-        """Remove the line items of payments."""
-        self.execute(
-            f"DELETE FROM {name} WHERE payment_id IN (SELECT unnest(?))",  # noqa: S608
-            [list(payment_ids)],
-        )
-
     def readable(self, column: Column) -> str:
         """Give decimals as text and times as microseconds since 1970."""
         if column.kind is Kind.MONEY:
             return f"CAST({column.name} AS VARCHAR)"
         return f"epoch_us({column.name})" if column.kind is Kind.MOMENT else column.name
+
+    def as_read(self, column: Column, cell: Any) -> Any:
+        """Give a cell as it is read. A decimal knows no zero below zero."""
+        if cell is None or column.kind not in {Kind.MONEY, Kind.MOMENT}:
+            return cell
+        if column.kind is Kind.MONEY:
+            return f"{cell or abs(cell):f}"
+        return (cell - _EPOCH) // _MICROSECOND
+
+    def moment(self, cell: Any) -> datetime:
+        """Read microseconds."""
+        return _EPOCH + timedelta(microseconds=cell)
+
+    def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
+        """Give the condition and its parameter, a list."""
+        return f"{column} IN (SELECT unnest(?))", [list(numbers)]
 
     def belongings(self, name: str) -> list[str]:
         """Give the statements that make a table's indexes."""
@@ -84,6 +102,11 @@ class DuckDBSink(DatabaseSink):
     def connect(self, path: Path) -> Database:
         """Open the database."""
         return DuckDBDatabase(path)
+
+
+def _begin_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE))
 
 
 def duckdb_or_sentence() -> Any:

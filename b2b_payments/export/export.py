@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
-import msgspec
-from anyio import to_thread
 
 from b2b_payments.errors import ConfigurationError
 from b2b_payments.export.account import Account
+from b2b_payments.export.pages import PageBatch
 from b2b_payments.export.sink import Checkpoint, Sink
-from b2b_payments.protocol.json import decode
+from b2b_payments.export.worker import Worker
+from b2b_payments.walk.reader import JoinedPage
 from b2b_payments.walk.report import WalkReport
 from b2b_payments.walk.stream import PaymentStream
 from b2b_payments.walk.walk import Walk
 
 Listener = Callable[[WalkReport], object]
 Source = Walk | PaymentStream
-T = TypeVar("T")
 
 BATCH_ROWS = 2_000
 """Payments that are written and committed at once: what a kill can cost, and a row group of Parquet."""
@@ -77,7 +75,7 @@ async def _run(
     *,
     anew: bool,
 ) -> WalkReport:
-    worker = _Worker(sink)
+    worker = Worker(sink)
     complete = False
     try:
         earlier = await worker.do(sink.open if anew else sink.resume)
@@ -88,7 +86,7 @@ async def _run(
             source = begin(progress.walk)
             async with aclosing(source.joined()) as pages:
                 async for page in pages:
-                    progress.hold(page.raw(), page.checkpoint)
+                    progress.hold(page)
                     if progress.full:
                         await worker.do(partial(progress.keep, source.report))
                     if on_progress is not None:
@@ -108,7 +106,7 @@ class _Progress:
     def __init__(self, sink: Sink, account: Account, walk: Checkpoint | None, *, finished: bool) -> None:
         self._sink = sink
         self._before = account
-        self._held: list[msgspec.Raw] = []
+        self._held: list[JoinedPage] = []
         self.account = Account.unpack(account.pack())
         self.walk = walk
         self.finished = finished
@@ -133,19 +131,19 @@ class _Progress:
 
     @property
     def full(self) -> bool:
-        return len(self._held) >= BATCH_ROWS
+        return sum(len(page.places) for page in self._held) >= BATCH_ROWS
 
-    def hold(self, rows: Sequence[msgspec.Raw], checkpoint: Checkpoint) -> None:
-        self._held += rows
-        self.walk = checkpoint
+    def hold(self, page: JoinedPage) -> None:
+        self._held.append(page)
+        self.walk = page.checkpoint
 
     def keep(self, report: WalkReport, *, last: bool = False) -> None:
         """Write what is held, and commit it with the walk's checkpoint and the account."""
-        batch = [decode(row) for row in self._held]
+        batch = PageBatch(self._held)
         self._held = []
         if batch:
             self._sink.write(batch)
-        self.account.add(batch)
+        self.account.sums.add(batch.entries())
         self.account.following(report, self._before)
         if last:
             self.account.end(complete=report.complete)
@@ -157,31 +155,3 @@ class _Progress:
                 "account": self.account.pack(),
             }
         )
-
-
-class _Worker:
-    """Uses a sink in worker threads, one step at a time, and not at all once it is closed.
-
-    asyncio's own cancellation (`asyncio.timeout`, `Task.cancel`) goes on without waiting for a thread, so
-    that a write may still be running, or not even have begun, when the sink is to be closed.
-    """
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._lock = threading.Lock()
-        self._closed = False
-
-    async def do(self, step: Callable[[], T]) -> T | None:
-        return await to_thread.run_sync(self._do, step)
-
-    async def close(self, *, complete: bool) -> None:
-        await to_thread.run_sync(self._close, complete)
-
-    def _do(self, step: Callable[[], T]) -> T | None:
-        with self._lock:
-            return None if self._closed else step()
-
-    def _close(self, complete: bool) -> None:
-        with self._lock:
-            self._closed = True
-            self._sink.close(complete=complete)

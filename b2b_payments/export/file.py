@@ -43,7 +43,7 @@ class Lock:
             except BlockingIOError:
                 os.close(descriptor)
                 raise ExportError(
-                    f"Another export is writing {self._target}; wait until it has ended."
+                    f"Another export or sync is writing {self._target}; wait until it has ended."
                 ) from None
             except FileNotFoundError:
                 pass

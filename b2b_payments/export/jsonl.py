@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from b2b_payments.export.file import LentStream, PathLike
+from b2b_payments.export.pages import PageBatch
 from b2b_payments.export.partial import PartialFiles
 from b2b_payments.export.sink import Checkpoint
 from b2b_payments.protocol.json import encode
@@ -45,7 +46,8 @@ class JSONLSink:
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
         """Write a line for each payment."""
-        self._place.write(b"".join([encode(row) + b"\n" for row in batch]))
+        lines = batch.lines() if isinstance(batch, PageBatch) else _lines(batch)
+        self._place.write(lines)
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
         """Keep the lines written so far, with the checkpoint."""
@@ -60,3 +62,7 @@ class JSONLSink:
                     self._files.publish()
             finally:
                 self._files.close()
+
+
+def _lines(batch: Sequence[Mapping[str, Any]]) -> bytes:
+    return b"".join([encode(payment) + b"\n" for payment in batch])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, chain
+from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b2b_payments.errors import ConfigurationError
-from b2b_payments.export.columns import DIGITS, LINE_ITEMS, PAYMENTS, SCALE, Kind, Row, Table, rows_of
-from b2b_payments.export.file import PathLike, writing
+from b2b_payments.export.batch import Cells, batch_of
+from b2b_payments.export.columns import DIGITS, LINE_ITEMS, PAYMENTS, SCALE, Kind, Table
+from b2b_payments.export.file import ExportError, PathLike, writing
 from b2b_payments.export.partial import PartialFiles
 from b2b_payments.export.sink import Checkpoint
 
@@ -54,7 +56,7 @@ class ParquetSink:
         if not batch:
             return
         arrow, spool = self._arrow, io.BytesIO()
-        options = arrow.ipc.IpcWriteOptions(compression="zstd")
+        options = arrow.ipc.IpcWriteOptions(compression="lz4")
         with arrow.ipc.new_stream(spool, self._schema, options=options) as stream:
             stream.write_batch(self._record_batch(batch))
         self._files.write(spool.getvalue())
@@ -69,7 +71,12 @@ class ParquetSink:
             if complete and not self._files.published:
                 self._files.flush()
                 with writing(self._files.path):
-                    self._join()
+                    try:
+                        self._join()
+                    except self._arrow.ArrowInvalid:
+                        raise ExportError(
+                            f"What was kept of {self._files.path} is damaged: begin anew."
+                        ) from None
                 self._files.publish(whole=True)
         finally:
             self._files.close()
@@ -78,7 +85,7 @@ class ParquetSink:
         """Make the file of the batches, one at a time."""
         from pyarrow import parquet  # noqa: PLC0415 - an extra, for those who want it
 
-        with parquet.ParquetWriter(self._files.whole, self._schema, compression="zstd") as writer:
+        with parquet.ParquetWriter(self._files.begin_whole(), self._schema, compression="zstd") as writer:
             for batch in self._spooled():
                 writer.write_batch(batch)
 
@@ -87,14 +94,13 @@ class ParquetSink:
             while file.tell() < file.size():
                 yield from self._arrow.ipc.open_stream(file)
 
-    def _record_batch(self, batch: Sequence[Mapping[str, Any]]) -> pyarrow.RecordBatch:
-        arrow = self._arrow
-        payments, items = rows_of(batch)
-        columns = _arrays(PAYMENTS, PAYMENTS.fitted(payments, decimal=True))
-        flat = _arrays(LINE_ITEMS, LINE_ITEMS.fitted(list(chain.from_iterable(items)), decimal=True))
+    def _record_batch(self, payments: Sequence[Mapping[str, Any]]) -> pyarrow.RecordBatch:
+        arrow, batch = self._arrow, batch_of(payments)
+        columns = _arrays(PAYMENTS, batch.payments)
+        flat = _arrays(LINE_ITEMS, batch.line_items)
         nested = self._schema.field("line_items").type
         structs = arrow.StructArray.from_arrays(flat[_ITEM_COLUMNS], fields=list(nested.value_type))
-        offsets = arrow.array([0, *accumulate(map(len, items))], arrow.int32())
+        offsets = arrow.array([0, *accumulate(batch.counts)], arrow.int32())
         lists = arrow.ListArray.from_arrays(offsets, structs, type=nested)
         return arrow.record_batch([*columns, lists], schema=self._schema)
 
@@ -143,9 +149,28 @@ def _types() -> dict[Kind, pyarrow.DataType]:
     }
 
 
-def _arrays(table: Table, rows: Sequence[Row]) -> list[pyarrow.Array]:
+def _arrays(table: Table, columns: Sequence[Cells]) -> list[pyarrow.Array]:
     types, arrow = _types(), pyarrow_or_sentence()
-    columns: list[Any] = list(zip(*rows, strict=True)) or [()] * len(table.columns)
-    return [
-        arrow.array(cells, types[column.kind]) for column, cells in zip(table.columns, columns, strict=True)
+    try:
+        return [
+            # Arrow reads digits as exactly as Decimal does, and never rounds.
+            arrow.array(cells, types[Kind.TEXT]).cast(types[Kind.MONEY])
+            if column.kind is Kind.MONEY
+            else arrow.array(cells, types[column.kind])
+            for column, cells in zip(table.columns, columns, strict=True)
+        ]
+    except (OverflowError, arrow.ArrowInvalid):
+        return [
+            arrow.array(cells, types[column.kind])
+            for column, cells in zip(table.columns, _fitted(table, columns), strict=True)
+        ]
+
+
+def _fitted(table: Table, columns: Sequence[Cells]) -> list[Any]:
+    """Give the columns with amounts as Decimals that fit. Raises ExportError with what does not."""
+    money = [column.kind is Kind.MONEY for column in table.columns]
+    cells = [
+        [None if cell is None else Decimal(cell) for cell in column] if is_money else column
+        for column, is_money in zip(columns, money, strict=True)
     ]
+    return list(zip(*table.fitted(list(zip(*cells, strict=True)), decimal=True), strict=True))

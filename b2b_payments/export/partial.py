@@ -110,6 +110,11 @@ class PartialFiles:
             for file in self._files:
                 file.flush()
 
+    def begin_whole(self) -> Path:
+        """Begin a hidden file that is made of the first one at the end, to be published in its place."""
+        _opened(self.whole, "wb", self._mode()).close()
+        return self.whole
+
     def publish(self, *, whole: bool = False) -> None:
         """Let the files appear, and their manifest; if `whole`, what is at `self.whole` is the first."""
         if self.published:
@@ -120,6 +125,9 @@ class PartialFiles:
             self._sync()
             self._close_files()
             places = [self.whole, *self._hidden[1:]] if whole else self._hidden
+            if whole:
+                with self.whole.open("rb") as file:
+                    os.fsync(file.fileno())
             moves = list(zip(places, self._targets, strict=True))
             hashes = {target.name: sha256_of(place) for place, target in moves}
             text = manifest_of(self._checkpoint, self._format, hashes)

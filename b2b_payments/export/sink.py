@@ -27,7 +27,7 @@ class Sink(Protocol):
         """
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
-        """Take the payments of some pages, as the service's own JSON objects."""
+        """Take the payments of some pages, as the service's own JSON objects; they are not to be changed."""
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
         """Keep everything written so far, together with the checkpoint: both or neither.

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from b2b_payments.export.columns import Column, Kind, Row, Table, moment_text
-from b2b_payments.export.database import Database, DatabaseSink
+from b2b_payments.export.database import Database
+from b2b_payments.export.database_sink import DatabaseSink
 from b2b_payments.export.file import PathLike
+from b2b_payments.protocol.json import encode
 
 
 class SQLiteDatabase(Database):
@@ -53,16 +56,22 @@ class SQLiteDatabase(Database):
             [tuple(map(_stored, row)) for row in rows],
         )
 
-    def remove_items(self, name: str, payment_ids: Sequence[int]) -> None:
-        """Remove the line items of payments."""
-        self._connection.executemany(
-            f"DELETE FROM {name} WHERE payment_id = ?",  # noqa: S608
-            [(payment_id,) for payment_id in payment_ids],
-        )
-
     def readable(self, column: Column) -> str:
         """Give the column: what it holds is exact as it is."""
         return column.name
+
+    def as_read(self, column: Column, cell: Any) -> Any:  # noqa: ARG002 - text is text
+        """Give what is stored: that is what is read."""
+        return _stored(cell)
+
+    def moment(self, cell: Any) -> datetime:
+        """Read a moment's text."""
+        return datetime.fromisoformat(cell)
+
+    def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
+        """Give the condition and its parameter, a list as JSON: parameters of their own are limited."""
+        condition = f"{column} IN (SELECT value FROM json_each(?))"  # noqa: S608
+        return condition, [encode(list(numbers)).decode()]
 
     def belongings(self, name: str) -> list[str]:
         """Give the statements that make a table's indexes and triggers."""

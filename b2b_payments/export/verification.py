@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS
 from b2b_payments.export.database import Database
 from b2b_payments.export.duckdb import DuckDBDatabase
 from b2b_payments.export.file import ExportError, PathLike
+from b2b_payments.export.ids import Ids
 from b2b_payments.export.manifest import Manifest, read_manifest, sha256_of
 from b2b_payments.export.sqlite import SQLiteDatabase
 from b2b_payments.protocol.json import decode
 
 _COLUMNS = ("id", "processing_status", "currency", "total")
+_AT_ONCE = 2_000
 _DATABASES: Mapping[str, type[SQLiteDatabase | DuckDBDatabase]] = {
     "sqlite": SQLiteDatabase,
     "duckdb": DuckDBDatabase,
@@ -87,12 +90,13 @@ def _verify_database(target: Path, manifest: Manifest) -> None:
 
 
 def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
-    sums, ids = Sums(), set()
-    for payment_id, entry in payments:
-        if payment_id in ids:
-            raise VerificationError(f"Payment {payment_id} is there twice.")
-        ids.add(payment_id)
-        sums.add(entry)
+    sums, ids = Sums(), Ids()
+    while some := list(islice(payments, _AT_ONCE)):
+        for payment_id, _ in some:
+            ids.add(payment_id)
+        sums.add(entry for _, entry in some)
+    if (twice := ids.twice()) is not None:
+        raise VerificationError(f"Payment {twice} is there twice.")
     said = manifest.account.sums
     _compare("the number of payments", sums.whole.rows, said.whole.rows)
     _compare("the totals", sums.whole.totals, said.whole.totals)

@@ -54,9 +54,11 @@ class Rules:
         which limit the answer states: the effective one, the one asked for, or none. `short_pages` is the
         probability that a page holds fewer rows than it could, or a function from that number of rows to the
         one given. `equals` is the order among rows of the same sort key: stable, or shuffled at each request.
-        `list_lag` is how many seconds lists lag a write [seen]. `total_count` counts the filtered rows, or
-        all of the store, or is absent [open]. `channel_encoding` names the ways to write `channelIds` that
-        are understood; others are ignored, and rows of every channel come back [open]. "repeat-last" takes
+        `list_lag` is how many seconds lists lag a write [seen], or a function that gives them for each write:
+        then lists may show writes out of order, though never those of one payment. `total_count` counts
+        the filtered rows, or all of the store, or is absent [open]. `channel_encoding` names the ways to
+        write `channelIds` that are understood; others are ignored, and rows of every channel come back
+        [open]. "repeat-last" takes
         the last of a repeated key alone, as many servers do. `sparse_lists` leaves
         `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists
         [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers or
@@ -92,7 +94,7 @@ class Rules:
     equals: Literal["stable", "shuffled"] = attrs.field(
         default="stable", validator=_among("stable", "shuffled")
     )
-    list_lag: float = attrs.field(default=0.0, validator=_at_least(0))
+    list_lag: float | Callable[[], float] = attrs.field(default=0.0, validator=_at_least(0))
     total_count: Literal["filtered", "store", "absent"] = attrs.field(
         default="filtered", validator=_among("filtered", "store", "absent")
     )

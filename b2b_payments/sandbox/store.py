@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 import msgspec
@@ -48,7 +48,9 @@ class Store:
         self._last_id = payments
         self._lag_time = lag_time
         # Changes that lists do not show yet, each with the moment from which on they do.
-        self._hidden: deque[tuple[float, Callable[[Table], None]]] = deque()
+        self._hidden: list[tuple[float, int, Callable[[Table], None]]] = []
+        self._shown_at: dict[int | None, float] = {}  # the last of those moments, of each payment and of all
+        self._changes = 0
         self._encoded: dict[int, msgspec.Raw] = {}
         self.clock = self._now.newest or FIRST_CREATED
 
@@ -134,7 +136,7 @@ class Store:
             drawn = self._rows.payment(payment_id, created, single_storefront=single)
             row = drawn | {"updatedAt": created} | fields
             row["lineItems"] = [line | {"paymentId": payment_id} for line in row["lineItems"]]
-        self._change(lambda table: table.insert(payment_id, created, row))
+        self._change(payment_id, lambda table: table.insert(payment_id, created, row))
         return payment_id
 
     def update(self, payment_id: int, **fields: Any) -> None:
@@ -143,13 +145,13 @@ class Store:
         Raises `KeyError` if there is no such payment.
         """
         row = self._now.row(payment_id) | {"updatedAt": self.advance()} | fields
-        self._change(lambda table: table.replace(payment_id, row))
+        self._change(payment_id, lambda table: table.replace(payment_id, row))
 
     def delete(self, payment_id: int) -> None:
         """Delete a payment. Raises `KeyError` if there is no such payment."""
         if payment_id not in self._now:
             raise KeyError(payment_id)
-        self._change(lambda table: table.delete(payment_id))
+        self._change(payment_id, lambda table: table.delete(payment_id))
 
     def spelled_id(self, payment_id: int) -> int | str:
         """Spell an id as the rules say."""
@@ -211,19 +213,26 @@ class Store:
         page.sort(key=key)
         return page[low - start : high - start]
 
-    def _change(self, change: Callable[[Table], None]) -> None:
+    def _change(self, payment_id: int, change: Callable[[Table], None]) -> None:
         self._catch_up()
-        if self._rules.list_lag or self._hidden:
+        lag = self._rules.list_lag
+        if lag or self._hidden:
             if self._listed is self._now:
                 self._listed = self._now.copy()
-            self._hidden.append((self._lag_time() + self._rules.list_lag, change))
+            # Of all writes, or of those of one payment, none overtakes another.
+            name, seconds = (payment_id, lag()) if callable(lag) else (None, lag)
+            shown_at = max(self._lag_time() + seconds, self._shown_at.get(name, 0.0))
+            self._shown_at[name] = self._shown_at[payment_id] = shown_at
+            self._changes += 1
+            heappush(self._hidden, (shown_at, self._changes, change))
         change(self._now)
 
     def _catch_up(self) -> None:
         while self._hidden and self._hidden[0][0] <= self._lag_time():
-            self._hidden.popleft()[1](self._listed)
+            heappop(self._hidden)[2](self._listed)
         if not self._hidden:
             self._listed = self._now
+            self._shown_at.clear()
 
     def _spelled(self, row: Row) -> Row:
         if self._rules.ids_as == "string":

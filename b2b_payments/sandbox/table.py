@@ -99,8 +99,12 @@ class Table:
         return payment_id in self._changed
 
     def insert(self, payment_id: int, created: int, row: Row | None) -> None:
-        """Put a payment behind those of the same creation time; `row` is None for the one the seed gives."""
-        at = bisect_right(self._times, created)
+        """Put a payment among those of the same creation time by its id.
+
+        `row` is None for the one the seed gives.
+        """
+        low = bisect_left(self._times, created)
+        at = bisect_left(self._ids, payment_id, low, bisect_right(self._times, created, low))
         self._times.insert(at, created)
         self._ids.insert(at, payment_id)
         self._added[payment_id] = created
@@ -158,7 +162,11 @@ class Table:
         self._views.clear()
 
     def _drawn(self, payment_id: int, created: int) -> Row:
-        return self._rows.payment(payment_id, created, single_storefront=self._single_storefront)
+        row = self._rows.payment(payment_id, created, single_storefront=self._single_storefront)
+        # No row was updated later than the store's own time, which begins at the newest of the drawn ones.
+        newest = self._drawn_times[-1] if self._drawn_times else created
+        row["updatedAt"] = min(row["updatedAt"], max(created, newest))
+        return row
 
     def _position(self, payment_id: int) -> int:
         if (at := self._find(payment_id)) is None:
@@ -171,7 +179,7 @@ class Table:
             if not 0 < payment_id <= len(self._drawn_times):
                 return None
             created = self._drawn_times[payment_id - 1]
-        # Within one second ids ascend, since an insert lands behind its equals.
+        # Within one second ids ascend.
         low = bisect_left(self._times, created)
         at = bisect_left(self._ids, payment_id, low, bisect_right(self._times, created, low))
         return at if at < len(self._ids) and self._ids[at] == payment_id else None

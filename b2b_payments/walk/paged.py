@@ -10,6 +10,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import attrs
 
 from b2b_payments.models import Payment
+from b2b_payments.protocol.json import decode_part
 from b2b_payments.walk.checkpoint import Checkpoint
 from b2b_payments.walk.reader import JoinedPage
 
@@ -63,6 +64,16 @@ class Paged(ABC):
         try:
             async for page in pages:
                 yield _page(list(page.payments()), page)
+        finally:
+            await pages.aclose()
+
+    async def raw(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Give the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
+        pages = self.joined()
+        try:
+            async for page in pages:
+                for row in page.raw():
+                    yield decode_part(row)
         finally:
             await pages.aclose()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from b2b_payments import Payment
-from b2b_payments.converter import structure_payment
+from b2b_payments import Fee, Payment
+from b2b_payments.converter import service_converter, structure_payment
+from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.export import sink_for, verify
 from b2b_payments.export.account import Account
+from b2b_payments.export.batch import batch_of
+from b2b_payments.export.columns import rows_of
+from b2b_payments.protocol.json import decode
+from tests.examples import LISTED_PAYMENT, SHOWN_PAYMENT
 from tests.export_reading import exact, tables_in
 from tests.strategies import payments
 
@@ -47,6 +55,11 @@ def cell_of(value: object, format_: str) -> object:
     return ("" if value is None else str(value)) if format_ == "csv" else value
 
 
+def fee(sent: dict[str, Any]) -> Fee:
+    """Read a fee."""
+    return service_converter.structure(sent, Fee)
+
+
 def compare(payment: Payment, row: dict[str, Any], format_: str) -> None:
     """Compare a payment's columns with what was read."""
     for name in ("id", *PLAIN, *NULLABLE):
@@ -60,7 +73,7 @@ def compare(payment: Payment, row: dict[str, Any], format_: str) -> None:
     assert json.loads(row["module_data"]) == payment.module_data
     assert json.loads(row["allowed_statuses"]) == [int(code) for code in payment.allowed_statuses]
     assert json.loads(row["allowed_operations"]) == [int(code) for code in payment.allowed_operations]
-    assert len(json.loads(row["fees"])) == len(payment.fees)
+    assert tuple(map(fee, decode(row["fees"].encode()))) == payment.fees
     extra = {**payment.extra, **({"total": payment.total.extra} if payment.total.extra else {})}
     assert json.loads(row["extra"]) == extra
 
@@ -91,3 +104,60 @@ def test_every_column_comes_back(format_: str, rows: list[dict[str, Any]]) -> No
         assert row["invoice_number"] == item.invoice_number
         assert row["amount"] == ("" if amount is None and format_ == "csv" else amount)
         assert row["currency"] == cell_of(None if item.amount is None else item.amount.currency, format_)
+
+
+def example() -> dict[str, Any]:
+    """Give a payment of the usual spelling, with two line items and a fee."""
+    shown = copy.deepcopy(SHOWN_PAYMENT)
+    return copy.deepcopy(LISTED_PAYMENT) | {
+        "fees": shown["fees"],
+        "lineItems": [{**line, "paymentId": 70} for line in 2 * shown["lineItems"]],
+    }
+
+
+# What a field may hold that it should not, beside what the service is known to send.
+spoilt_values: st.SearchStrategy[Any] = st.sampled_from([
+    None, True, False, 0, -1, 1.0, 0.5, 10**25, "", "1", "+1", "01", "x", "\u0661", [], [1], [True], ["1", 2],
+    [None], [[]], {}, [{}], [{"amount": True}], [{"amount": 1e-300}], [{"amount": 10**120}],
+    [{"amount": None, "type": 1}], [{"description": None}], {"code": "USD", "value": "1E+3"},
+    {"code": "USD", "value": 1}, {"code": None, "value": "1"}, {"value": "1.50"}, {"code": "USD"},
+    {"code": "USD", "value": "1\n2"}, {"code": "USD", "value": "007"}, {"code": "USD", "value": "-0.00"},
+    [{"paymentId": 1}], [{"paymentId": True}], [{"paymentId": "7"}], [{"amount": {"code": "USD"}}],
+    [{"invoiceId": "1"}], [{"invoiceNumber": None}, 5], [{"note": 1}, {}], 253_402_300_800, -1.5,
+    "1700000000",
+])  # fmt: skip
+spoilt_fields = st.tuples(st.integers(0, 3), st.sampled_from([*example(), "unknown"]), spoilt_values)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=st.lists(payments, max_size=4), spoilt=st.lists(spoilt_fields))
+def test_columns_are_what_the_models_say(
+    rows: list[dict[str, Any]], spoilt: list[tuple[int, str, Any]]
+) -> None:
+    """Columns read straight from JSON hold what the models hold, whatever comes, or fail as they do."""
+    rows = [example(), *rows]
+    for place, name, value in spoilt:
+        rows[place % len(rows)][name] = value
+    failure: ResponseDecodeError | None = None
+    try:
+        wanted, items = rows_of(rows)
+    except ResponseDecodeError as error:
+        failure = error
+    if failure is not None:
+        with pytest.raises(ResponseDecodeError, match=re.escape(str(failure))):
+            batch_of(rows)
+        return
+    batch = batch_of(rows)
+    assert batch.counts == list(map(len, items))
+    flat = [row for its in items for row in its]
+    for found, expected in ((batch.payments, wanted), (batch.line_items, flat)):
+        cells = [[plain(cell) for cell in row] for row in expected]
+        # By what they print: 1, 1.0 and True are equal, and are not the same.
+        assert repr([list(row) for row in zip(*found, strict=True)]) == repr(cells)
+
+
+def plain(cell: object) -> object:
+    """Give a cell of a model's row as the columns have it."""
+    if isinstance(cell, datetime):
+        return (cell - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return f"{cell:f}" if isinstance(cell, Decimal) else cell

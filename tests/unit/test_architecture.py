@@ -22,13 +22,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"_version", "errors"},
     {"auth", "events", "models", "quota", "retry", "tasks"},
-    {"converter", "credential", "protocol", "tracing"},
-    {"transport"},
+    {"credential", "protocol", "tracing"},
+    {"converter", "transport"},
     {"call"},
     {"walk"},
     {"resources"},
     {"client"},
     {"export"},
+    {"sync"},
     {"cli"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -40,7 +41,9 @@ HOMES = {
     "asyncio": {"cli", "sandbox", "tasks"},
     "cattrs": {"converter"},
     "click": {"cli"},
+    "duckdb": {"export"},
     "opentelemetry": {"tracing"},
+    "pyarrow": {"export"},
     "rich": {"cli"},
     "yarl": {"transport"},
 }

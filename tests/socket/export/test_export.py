@@ -22,7 +22,7 @@ from b2b_payments import (
     WalkReport,
 )
 from b2b_payments.export import Checkpoint, JSONLSink, export, resume
-from b2b_payments.export.export import _Worker
+from b2b_payments.export.worker import Worker
 from b2b_payments.sandbox import Sandbox
 
 # The function of this name hides the module.
@@ -266,7 +266,7 @@ async def test_cancelled_task_waits_for_the_write() -> None:
 async def test_nothing_after_close() -> None:
     """A step that comes to its thread only after the sink was closed is left out."""
     sink = _Diary()
-    worker = _Worker(sink)
+    worker = Worker(sink)
     await worker.close(complete=False)
     await worker.do(sink.open)
     assert sink.steps == ["close False"]

@@ -144,6 +144,7 @@ def test_help_lists_every_command() -> None:
             "channels",
             "sandbox",
             "verify",
+            "sync",
         ]
     )
 

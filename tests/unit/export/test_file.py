@@ -194,7 +194,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     first, second = _new_file(tmp_path / "payments.jsonl"), _new_file(tmp_path / "payments.jsonl")
     first.open()
     first.write(b"one\n")
-    with pytest.raises(ExportError, match=r"Another export is writing .*; wait until it has ended"):
+    with pytest.raises(ExportError, match=r"Another export or sync is writing .*; wait until it has ended"):
         second.open()
     second.close()
     first.publish()

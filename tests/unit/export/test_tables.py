@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -155,6 +156,36 @@ def test_parquet_file(tmp_path: Path) -> None:
     assert pyarrow.types.is_list(schema.field("line_items").type)
     written(tmp_path / "none.parquet", "parquet")
     assert parquet.read_table(tmp_path / "none.parquet").schema == schema
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
+def test_permissions_stay(tmp_path: Path, format_: str) -> None:
+    """A file that others may not read is replaced by one that they may not read either, with its manifest."""
+    path = tmp_path / f"p.{format_}"
+    path.touch(mode=0o600)
+    written(path, format_, ROWS)
+    assert {stat.S_IMODE(found.stat().st_mode) for found in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("format_", ["parquet"])
+@pytest.mark.parametrize("damage", [b"\x00" * 400, b"\xff" * 400])
+def test_damaged_batches(tmp_path: Path, format_: str, damage: bytes) -> None:
+    """Batches that have changed on the disk are told of in a sentence, and nothing appears."""
+    path = tmp_path / "p.parquet"
+    written(path, format_, ROWS, complete=False)
+    with (tmp_path / ".p.parquet.partial").open("r+b") as file:
+        file.write(damage)
+    with pytest.raises(ExportError, match=r"p\.parquet (is damaged: begin anew|could not be written: )"):
+        written(path, format_, resume=True)
+    assert not path.exists()
+
+
+def test_zeros_beyond_the_column(tmp_path: Path) -> None:
+    """Digits that are zero are no reason to refuse an amount, however many they are."""
+    values = ["30." + "0" * 39, "0." + "0" * 30, "-0.50" + "0" * 38]
+    rows = [changed(id=place, total={"code": "USD", "value": value}) for place, value in enumerate(values, 1)]
+    written(tmp_path / "p", "parquet", rows)
+    assert [row["total"] for row in tables_in(tmp_path / "p", "parquet")[0]] == list(map(Decimal, values))
 
 
 @pytest.mark.parametrize("format_", DATABASES)

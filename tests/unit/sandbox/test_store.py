@@ -222,6 +222,28 @@ def test_shuffled_leaves_ids_alone() -> None:
     assert store.page(ListQuery(limit=20)).ids == list(range(20, 0, -1))
 
 
+def test_list_lag_of_each_write() -> None:
+    """With a lag of its own for each write, lists show writes out of order, but not those of one payment."""
+    lags = iter([10.0, 1.0, 30.0, 2.0])
+    watch = SimpleNamespace(now=0.0)
+    store = Store(2, rules=Rules(list_lag=lambda: next(lags)), lag_time=lambda: float(watch.now))
+    late = store.insert(payerName="first")
+    soon = store.insert(created_at=store.clock)
+    store.update(1, payerName="first")
+    store.update(late, payerName="second")
+    shown = []
+    for watch.now in (0, 2, 10, 30):
+        ids = store.page(ListQuery(limit=10, sort_by="createdAt", ascending=True)).ids
+        names = [msgspec.json.decode(store.encoded(one))["payerName"] for one in ids if one in {1, late}]
+        shown.append((ids, names[1:], names[0] == "first"))
+    assert shown == [
+        ([1, 2], [], False),
+        ([1, 2, soon], [], False),
+        ([1, 2, late, soon], ["second"], False),
+        ([1, 2, late, soon], ["second"], True),
+    ]
+
+
 def test_list_lag() -> None:
     """Lists show a write after the lag and not before; reading by id shows it at once."""
     watch = SimpleNamespace(now=0.0)

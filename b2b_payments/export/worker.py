@@ -1,0 +1,48 @@
+"""Work that blocks, off the event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from anyio import to_thread
+
+T = TypeVar("T")
+
+
+class Closing(Protocol):
+    """What is used in worker threads: a sink, or the copy that is kept in step."""
+
+    def close(self, *, complete: bool) -> None:
+        """Finish, or give up."""
+
+
+class Worker:
+    """Uses something in worker threads, one step at a time, and not at all once it is closed.
+
+    asyncio's own cancellation (`asyncio.timeout`, `Task.cancel`) goes on without waiting for a thread, so
+    that a step may still be running, or not even have begun, when what it uses is to be closed.
+    """
+
+    def __init__(self, used: Closing) -> None:
+        self._used = used
+        self._lock = threading.Lock()
+        self._closed = False
+
+    async def do(self, step: Callable[[], T]) -> T | None:
+        """Take a step, and give its result; None where it came too late and was left out."""
+        return await to_thread.run_sync(self._do, step)
+
+    async def close(self, *, complete: bool) -> None:
+        """Close what is used, after the step that is under way."""
+        await to_thread.run_sync(self._close, complete)
+
+    def _do(self, step: Callable[[], T]) -> T | None:
+        with self._lock:
+            return None if self._closed else step()
+
+    def _close(self, complete: bool) -> None:
+        with self._lock:
+            self._closed = True
+            self._used.close(complete=complete)

@@ -1,0 +1,9 @@
+"""Keeping a copy of a store's payments in step: all of them once, and then what changed."""
+
+from __future__ import annotations
+
+from b2b_payments.sync.report import SyncReport
+from b2b_payments.sync.store import DuckDBStore, SQLiteStore, Store, store_for
+from b2b_payments.sync.sync import sync
+
+__all__ = ["DuckDBStore", "SQLiteStore", "Store", "SyncReport", "store_for", "sync"]

@@ -1,0 +1,196 @@
+"""The two ways to read a store into its copy: what changed, and the whole.
+
+**What changed** is read by `updatedAt`, newest first, down to the watermark less an overlap. Nothing is lost:
+
+- The watermark W is the latest `updatedAt` in the first answer of a reading, so it is not later than the
+  moment S of that answer. All times are the service's own. A write that the list did not show at S was made
+  after S - lag, and so after W - lag. The next reading goes beyond W - overlap, so it finds that write where
+  the overlap is as wide as the list's lag.
+- A payment that the list shows unchanged from S to the reading's end comes, if its time is later than that of
+  the last row taken. For a page joins on only if its *first* row is later than that row: what stands in front
+  of such a page came already, and what is in it comes now. A payment that is updated meanwhile goes to
+  the front, and moves others back into pages still to come. One that is deleted moves others forward;
+  then the next page does not join, and is read again from further forward. A payment that the list shows
+  updated only after S was written after S - lag: see above.
+- W is put down with the last rows, in one transaction. A reading that was interrupted is done again.
+
+**The whole** is read by `createdAt`, which loses no payment that lasts. Each batch is put down in one
+transaction with the ids seen and with the walk's checkpoint, so that a reading that was interrupted goes on.
+Only where it is complete are the payments removed that it did not see. W is of an answer from before it
+began, and is put down in that last transaction.
+
+Either way an older version never takes the place of a newer one, as long as the list may lag behind that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from b2b_payments.converter import structure_payment
+from b2b_payments.errors import ConfigurationError, PaginationError
+from b2b_payments.export.worker import Worker
+from b2b_payments.models import OrderBy, Payment, SortBy
+from b2b_payments.resources.payments import Payments
+from b2b_payments.sync.copy import Copy
+from b2b_payments.sync.report import SyncReport
+from b2b_payments.sync.state import Reading, State
+from b2b_payments.walk.join import End
+from b2b_payments.walk.paged import Page
+from b2b_payments.walk.report import WalkReport
+from b2b_payments.walk.walk import Walk
+
+Listener = Callable[[WalkReport], object]
+Row = dict[str, Any]
+"""A payment as the service sent it."""
+
+BATCH_ROWS = 2_000
+"""Payments that are put down at once, and what a kill can cost."""
+
+
+@attrs.define
+class Readings:
+    """Reads a store into its copy; `state` is what the copy says of itself, `report` the account.
+
+    Both ways raise what walks raise, and as `Copy` does.
+    """
+
+    payments: Payments
+    copy: Copy
+    worker: Worker
+    path: Path
+    overlap: timedelta
+    on_progress: Listener | None
+    state: State
+    report: SyncReport = attrs.field(factory=SyncReport)
+
+    async def changes(self, since: datetime) -> bool:
+        """Read what changed; tell whether all of it came.
+
+        It did not where a list that changes cannot be joined by `updatedAt`, or does not say where it ends.
+        """
+        # One request at a time: what was asked ahead is for nothing once the watermark is reached.
+        walk = self.payments.list(sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, concurrency=1)
+        newest: datetime | None = None
+        held: list[Row] = []
+        through = False
+        try:
+            async with aclosing(walk.raw_pages()) as pages:
+                async for page in pages:
+                    if newest is None:
+                        newest = self._first_of(page).updated_at
+                    held += page.items
+                    self._advance(walk)
+                    # Before anything is awaited, so that the next page is not sent for.
+                    through = _payment(page.items[-1]).updated_at < since - self.overlap
+                    if through:
+                        break
+                    if len(held) >= BATCH_ROWS:
+                        await self._keep(held, newest)
+                        held = []
+        except PaginationError:
+            return False
+        finally:
+            self.report.requests += walk.report.requests
+        if not through and walk.report.ending != End.TOTAL.value:
+            return False
+        self.state = attrs.evolve(self.state, watermark=newest or since)
+        await self._keep(held, self.state.watermark, self.state)
+        self._complete()
+        return True
+
+    async def whole(self) -> bool:
+        """Read every payment, from where a reading was interrupted; tell whether all of them came."""
+        self.report.complete, self.report.swept = False, True
+        reading = self.state.reading
+        try:
+            walk = self.payments.list(checkpoint=None if reading is None else reading.walk)
+        except ConfigurationError:
+            # Another version of this library made the checkpoint: that reading is of no use any more.
+            reading, walk = None, self.payments.list()
+        if reading is None:
+            reading = Reading(await self._newest())
+            self.state = attrs.evolve(self.state, reading=reading)
+            await self.worker.do(partial(self.copy.begin_reading, self.state))
+        held: list[Row] = []
+        begun = False
+        try:
+            async with aclosing(walk.raw_pages()) as pages:
+                async for page in pages:
+                    if not begun:
+                        begun = bool(self._first_of(page))
+                    held += page.items
+                    self.state = attrs.evolve(self.state, reading=attrs.evolve(reading, walk=page.checkpoint))
+                    self._advance(walk)
+                    if len(held) >= BATCH_ROWS:
+                        await self._keep(held, reading.watermark, self.state, seen=True)
+                        held = []
+        finally:
+            self.report.requests += walk.report.requests
+        await self._keep(held, reading.watermark, self.state, seen=True)
+        complete = walk.report.complete
+        # One that is not known to be complete proves nothing: the next sync begins it anew.
+        watermark = reading.watermark if complete else self.state.watermark
+        self.state = attrs.evolve(self.state, watermark=watermark, reading=None)
+        end = partial(self.copy.end_reading, self.state, complete=complete)
+        self.report.deleted += await self.worker.do(end) or 0
+        if complete:
+            self._complete()
+        return complete
+
+    async def _newest(self) -> datetime | None:
+        """Give the latest `updatedAt` that the list shows, None for a store without payments."""
+        walk = self.payments.list(
+            sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, page_size=1, concurrency=1
+        )
+        try:
+            async with aclosing(walk.raw_pages()) as pages:
+                async for page in pages:
+                    return self._first_of(page).updated_at
+            return None
+        finally:
+            self.report.requests += walk.report.requests
+
+    async def _keep(
+        self,
+        rows: Sequence[Row],
+        watermark: datetime | None,
+        state: State | None = None,
+        *,
+        seen: bool = False,
+    ) -> None:
+        settled = None if watermark is None else watermark - self.overlap
+        changes = await self.worker.do(partial(self.copy.keep, rows, settled, state, seen=seen))
+        if changes is not None:
+            self.report.add(changes)
+
+    def _first_of(self, page: Page[Row]) -> Payment:
+        """Give the first payment of a walk; raise ConfigurationError where it is not of the copy's store."""
+        payment = _payment(page.items[0])
+        known = self.state.store_hash
+        if known is None:
+            self.state = attrs.evolve(self.state, store_hash=payment.store_hash)
+        elif known != payment.store_hash:
+            raise ConfigurationError(
+                f"{self.path} is a copy of the store {known!r}, and the payments that came are those of "
+                f"{payment.store_hash!r}: give another file."
+            )
+        return payment
+
+    def _advance(self, walk: Walk) -> None:
+        if self.on_progress is not None:
+            self.on_progress(walk.report)
+
+    def _complete(self) -> None:
+        self.report.complete = True
+        self.report.watermark = self.state.watermark
+
+
+def _payment(row: Row) -> Payment:
+    return structure_payment(row, f"payment {row.get('id')}: $")

@@ -1,0 +1,90 @@
+"""Bringing a copy in step with its store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import anyio
+
+from b2b_payments.client import PaymentsClient
+from b2b_payments.errors import ConfigurationError
+from b2b_payments.export.worker import Worker
+from b2b_payments.sync.copy import Copy
+from b2b_payments.sync.readings import Listener, Readings
+from b2b_payments.sync.report import SyncReport
+from b2b_payments.sync.state import State
+from b2b_payments.sync.store import Store
+
+OVERLAP = 1800.0
+"""Seconds by which readings overlap. Lists lag a write by up to about 20 minutes [seen]."""
+_MOST_OVERLAP = 366 * 86_400.0
+
+
+async def sync(
+    client: PaymentsClient,
+    store: Store,
+    *,
+    sweep: bool = False,
+    overlap: float = OVERLAP,
+    on_progress: Listener | None = None,
+) -> SyncReport:
+    """Bring the copy in step with the client's store: all of it the first time, then what changed since.
+
+    The copy is of the whole store, never of a part. Each payment in it is as the service had it at some
+    moment, line items included. After a sync, each that was last written more than `overlap` before is as
+    the service has it. What was deleted, only a `sweep` finds, which reads the whole store again: after it,
+    what was deleted more than `overlap` before it began is gone.
+
+    `overlap` is in seconds; it has to be as wide as the list's lag. `on_progress` is called with the walk's
+    report after each page. A first copy or a sweep that was interrupted goes on with the next sync,
+    whether or not that is to sweep, and what changed meanwhile follows. Of any other sync that was
+    interrupted, the payments that came are kept, and the next one reads them again.
+
+    Raises what walks raise; ExportError where the database cannot be written, or somebody else is writing to
+    it; ConfigurationError for one that no sync made, or that is a copy of another store; ResponseDecodeError
+    for a payment that cannot be read.
+    """
+    given: object = overlap
+    if type(given) not in {int, float} or not 0 <= overlap <= _MOST_OVERLAP:
+        raise ConfigurationError(f"overlap must be seconds, from 0 to those of a year, not {overlap!r}.")
+    copy = Copy(store)
+    worker = Worker(copy)
+    complete = False
+    try:
+        name = str(client.payments.list().checkpoint()["store"])
+        state = await worker.do(copy.open)
+        if state is not None and state.store != name:
+            raise ConfigurationError(
+                f"{store.path} is a copy of another store ({state.store!r}, not {name!r}): give another file."
+            )
+        readings = Readings(
+            client.payments,
+            copy,
+            worker,
+            store.path,
+            timedelta(seconds=overlap),
+            on_progress,
+            state or State(name),
+        )
+        await _read(readings, sweep=sweep)
+        complete = True
+    finally:
+        with anyio.CancelScope(shield=True):
+            await worker.close(complete=complete)
+    return readings.report
+
+
+async def _read(readings: Readings, *, sweep: bool) -> None:
+    state, report = readings.state, readings.report
+    report.watermark = state.watermark
+    report.resumed = state.reading is not None
+    if report.resumed:
+        # It knows of what was there when it came by, perhaps days ago: what changed since then follows.
+        if not await readings.whole():
+            return
+    elif sweep or state.watermark is None:
+        await readings.whole()
+        return
+    since = readings.state.watermark
+    if since is not None and not await readings.changes(since):
+        await readings.whole()

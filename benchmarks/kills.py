@@ -1,0 +1,88 @@
+"""Exports under fire: processes killed outright at random instants, while the payments change.
+
+Run with ``uv run python -m benchmarks.kills``. A real `b2b-payments export` reads a sandbox in a process of
+its own, is killed (SIGKILL), and the next one goes on with ``--resume``, to be killed in turn, five to ten
+times an export. The instants are random, each within twice the fair share of what is left to do; the last two
+of an export are aimed at its end, where files take their place. A kill before a process's first request does
+not count. Each finished export has to pass `verify`, and to hold every lasting payment
+(there from the export's start to its end) once, none twice, and no row that the service never had. Exit code
+1 where one does not, or where too few kills landed where they count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from benchmarks.kills_export import Account, killed
+from benchmarks.kills_service import Size
+from benchmarks.kills_state import Stage
+
+FORMATS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+MIDWAY = 0.4
+"""The share of kills that must have landed after a commit and before the end, or the rest proves little."""
+
+
+def missed(account: Account) -> list[str]:
+    """Say what is wrong: with the exports, or with where the kills landed."""
+    wrong = [*account.failed]
+    if account.lost or account.twice or account.untrue:
+        wrong.append(f"{account.lost} lost, {account.twice} twice, {account.untrue} untrue")
+    if account.stages[Stage.MIDWAY] < MIDWAY * account.kills:
+        wrong.append(f"fewer than {MIDWAY:.0%} of the kills landed after a commit")
+    if not account.stages[Stage.PUBLISHING]:
+        wrong.append("no kill landed while the files were being published")
+    return [f"{account.format}: {what}" for what in wrong]
+
+
+def table(accounts: Sequence[Account]) -> str:
+    """Give the figures of all formats; a row is untrue where the service never had it."""
+    head = ("format", "kills", *Stage, "exports", "lasting rows checked", "lost", "twice", "untrue")
+    lines = [f"| {' | '.join((*head, 'verify failed'))} |", "| --- " * (len(head) + 1) + "|"]
+    for one in accounts:
+        figures = (one.kills, *(one.stages[stage] for stage in Stage), one.exports, one.lasting)
+        wrong = (one.lost, one.twice, one.untrue, len(one.failed))
+        lines.append(f"| {one.format} | {' | '.join(f'{figure:,}' for figure in (*figures, *wrong))} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Kill, and print what became of it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=200, help="for each format [200]")
+    parser.add_argument(
+        "--format", action="append", choices=FORMATS, help="one of them [all]; may be repeated"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the kills and the changes [1]")
+    parser.add_argument("--at-once", type=int, default=2, help="formats at once [2]")
+    options = parser.parse_args()
+    begun = time.perf_counter()
+
+    def say(line: str) -> None:
+        print(f"{time.perf_counter() - begun:6.0f} s  {line}", file=sys.stderr, flush=True)
+
+    folder = Path(tempfile.mkdtemp(prefix="kills-"))
+    with ThreadPoolExecutor(options.at_once) as pool:
+        fire = partial(killed, kills=options.kills, seed=options.seed, folder=folder, size=Size(), say=say)
+        accounts = list(pool.map(fire, options.format or FORMATS))
+    print(table(accounts))
+    print(f"\nPython {sys.version.split()[0]}, seed {options.seed}; {time.perf_counter() - begun:.0f} s.")
+    wrong = [what for account in accounts for what in missed(account)]
+    if wrong:
+        print("\n".join(["", *wrong, f"The exports are kept in {folder}."]))
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""A week of nightly syncs: what is wrong in the copy, and requests beside a full export each night.
+
+Run with ``uv run --extra duckdb python -m benchmarks.sync``. The service is the sandbox over real sockets,
+on an event loop whose clock jumps over waits; its lists lag each write by 20 minutes, and payments are
+created, updated and deleted all day and during the syncs. Six nights sync, the seventh sweeps.
+Exit code 1 where a bar is missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from b2b_payments import PaymentsClient
+from b2b_payments.export import JSONLSink, export
+from b2b_payments.sandbox import Rules, Sandbox
+from b2b_payments.sync import store_for, sync
+from benchmarks.walk import Row
+from tests.synced import ENDINGS, LAG, LivingStore, Wrong, held_in, uneven_lag
+from tests.virtual_time import run
+
+PAYMENTS = 20_000
+CHANGES = 400
+"""A day's changes, a tenth of which are of many payments at once."""
+DAY = 86_400.0
+SEEDS = range(3)
+
+
+@attrs.frozen
+class Week:
+    """What a week came to: requests of each night's sync, of a full export each night, and what was wrong."""
+
+    first: int
+    nights: tuple[int, ...]
+    exports: int
+    wrong: Wrong
+    quiet: Wrong
+    """After the lists have caught up and one more sweep: every payment is compared."""
+    differing: int
+    """Payments that differ between copy and service in any way then."""
+    changed: int
+
+
+async def week(ending: str, seed: int, payments: int, changes: int) -> Week:
+    """Live through a week."""
+    loop, draw = asyncio.get_running_loop(), random.Random(seed)
+    rules = Rules(quota=False, list_lag=uneven_lag(seed), latency=0.2, equals="shuffled")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"copy.{ending}"
+        async with Sandbox(payments=payments, seed=seed, rules=rules) as sandbox:
+            living = LivingStore(sandbox, seed, during=0.5)
+            async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client:
+
+                async def synced(*, sweep: bool = False) -> tuple[int, Wrong]:
+                    begun, before = loop.time(), sandbox.request_count
+                    report = await sync(client, store_for(path), sweep=sweep)
+                    assert report.complete
+                    spent = sandbox.request_count - before
+                    assert spent == report.requests
+                    return spent, living.wrong(path, begun=begun, swept=report.swept)
+
+                first, wrong = await synced()
+                nights, exports = [], 0
+                for night in range(7):
+                    moments = sorted(draw.uniform(loop.time(), loop.time() + DAY) for _ in range(changes))
+                    for moment in moments:
+                        await asyncio.sleep(moment - loop.time())
+                        living.change()
+                    # Not all of it long ago: some of the day's changes are not listed yet.
+                    spent, more = await synced(sweep=night == 6)
+                    nights.append(spent)
+                    wrong += more
+                    report = await export(
+                        client.payments.list(), JSONLSink(Path(folder) / f"night{night}.jsonl")
+                    )
+                    exports += report.requests
+                living.during = 0
+                await asyncio.sleep(2 * LAG)
+                _, quiet = await synced(sweep=True)
+                differing = len(held_in(path).items() ^ living.now_versions.items())
+    return Week(
+        first, tuple(nights), exports, wrong, quiet, differing, len(living.written) + len(living.deleted)
+    )
+
+
+def rows(ending: str) -> Iterator[Row]:
+    """Measure some weeks of copies in one kind of database."""
+    weeks = [run(week(ending, seed, PAYMENTS, CHANGES)) for seed in SEEDS]
+    what = f"{len(weeks)} weeks into {ending}"
+    changed = sum(one.changed for one in weeks)
+    wrong = sum((one.wrong + one.quiet for one in weeks), Wrong())
+    differing = sum(one.differing for one in weeks)
+    yield _none(f"{what}, {changed:,} payments changed: held as the service never had them", wrong.never)
+    yield _none(
+        f"{what}: not as the service has them, though written {LAG / 60:.0f} minutes before", wrong.stale
+    )
+    yield _none(f"{what}: left after a sweep, though deleted {LAG / 60:.0f} minutes before", wrong.left)
+    yield _none(f"{what}: different in any way once all was quiet and swept", differing)
+    spent, exports = sum(sum(one.nights) for one in weeks), sum(one.exports for one in weeks)
+    nights = [night for one in weeks for night in one.nights[:-1]]
+    sweeps = [one.nights[-1] for one in weeks]
+    figure = (
+        f"{spent / len(weeks):.0f} requests a week ({min(nights)} to {max(nights)} a night, up to "
+        f"{max(sweeps)} for the sweep): {spent / exports:.3f} × seven exports' {exports / len(weeks):.0f}"
+    )
+    yield Row(f"{what}: six nightly syncs and a sweep", figure, "≤ 0.25 ×", spent <= exports / 4)
+
+
+def _none(what: str, count: int) -> Row:
+    return Row(what, f"{count:,} payments", "0", count == 0)
+
+
+def main() -> int:
+    """Measure and print everything."""
+    measured = [row for ending in ENDINGS for row in rows(ending)]
+    print("| what | measured | bar | kept |\n| --- | --- | --- | --- |")
+    for row in measured:
+        print(f"| {row.what} | {row.figure} | {row.bar} | {'yes' if row.kept else 'NO'} |")
+    return 0 if all(row.kept for row in measured) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

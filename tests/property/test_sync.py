@@ -1,0 +1,147 @@
+"""Copies of stores that change at every request, are interrupted, and show writes out of order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from b2b_payments.errors import TransportError
+from b2b_payments.events import Events
+from b2b_payments.protocol.answer import Answer
+from b2b_payments.protocol.request import Request
+from b2b_payments.resources.payments import Payments
+from b2b_payments.sandbox import Rules, Sandbox, SeenRequest
+from b2b_payments.sandbox.service import ROOT, answer
+from b2b_payments.sync import readings, store_for, sync
+from b2b_payments.tasks import Tasks
+from b2b_payments.walk.source import Learned
+from b2b_payments.walk.walk import Walker
+from tests.synced import LAG, LivingStore, Wrong, held_in, uneven_lag
+from tests.virtual_time import run
+
+BASE = f"http://127.0.0.1{ROOT}"
+
+
+@attrs.define
+class Direct:
+    """Carries requests to a sandbox that does not listen, one by one; fails where it is told to."""
+
+    sandbox: Sandbox
+    draw: random.Random
+    fails: float = 0.0
+    requests: int = 0
+    events: Events = attrs.field(factory=Events)
+
+    def until(self) -> None:
+        """Know no deadline."""
+
+    async def read(self, request: Request, reader: Any, *, tally: Any, **_: Any) -> Any:
+        """Answer a request; answers overtake one another."""
+        for _step in range(self.draw.randint(0, 3)):
+            await anyio.lowlevel.checkpoint()
+        self.requests += 1
+        tally.requests += 1
+        if self.draw.random() < self.fails:
+            raise TransportError("no connection")
+        query = [(name, str(value)) for name, value in request.query]
+        assert self.sandbox.before_list is not None
+        self.sandbox.before_list(
+            self.sandbox.store, SeenRequest(request.method, ROOT + request.path, query, {}, 0.0)
+        )
+        answered = answer(self.sandbox.store, request.method, ROOT + request.path, query, None)
+        for _step in range(self.draw.randint(0, 3)):
+            await anyio.lowlevel.checkpoint()
+        return reader(request, Answer(answered.status, {}, answered.body), BASE)
+
+
+def drawn(draw: random.Random) -> tuple[Sandbox, float]:
+    """Draw a store and its habits, and the seconds that its lists lag at the most."""
+    lag = draw.choice([0.0, LAG, LAG])
+    rules = Rules(
+        quota=False,
+        equals=draw.choice(["stable", "shuffled"]),
+        max_limit=draw.choice([10, 10, 30, 250]),
+        list_lag=uneven_lag(draw.randrange(1000)) if lag else 0.0,
+        total_count=draw.choice(["filtered", "filtered", "filtered", "absent"]),
+        short_pages=draw.choice([0, 0, 0.2]),
+        ids_as=draw.choice(["number", "string"]),
+    )
+    return Sandbox(payments=draw.choice([0, 1, 20, 60, 120]), seed=draw.randrange(1000), rules=rules), lag
+
+
+async def life(seed: int, path: Path) -> tuple[Wrong, int, bool]:
+    """Sync a living store some times; give what was wrong, the syncs that failed, and the end's equality."""
+    draw = random.Random(seed)
+    sandbox, _ = drawn(draw)
+    tasks = Tasks()
+    await tasks.start()
+    direct = Direct(sandbox, draw)
+    caller: Any = direct
+    client: Any = SimpleNamespace(payments=Payments(Walker(caller, Learned(), tasks, "a store"), caller))
+    # A list that grows faster than it is read has no end; and one without a total ends in a quiet moment.
+    during = draw.choice([0, 0.2, 0.2 if sandbox.rules.total_count == "absent" else 0.6])
+    living = LivingStore(sandbox, seed, during=during, many=draw.choice([3, 15]))
+    wrong, failed, swept_from = Wrong(), 0, None
+    loop = asyncio.get_running_loop()
+    try:
+        for _ in range(draw.randint(2, 7)):
+            begun, before = loop.time(), direct.requests
+            direct.fails = draw.choice([0, 0, 0.05, 0.3])
+            try:
+                report = await sync(client, store_for(path), sweep=draw.random() < 0.3)
+            except TransportError:
+                failed += 1
+                swept_from = begun if swept_from is None else swept_from
+            else:
+                assert direct.requests - before == report.requests
+                assert report.complete
+                if report.swept and report.resumed:
+                    # It may have been begun by the first of the syncs that failed.
+                    begun_sweep = begun if swept_from is None else swept_from
+                    wrong += living.wrong(path, begun=begun_sweep, swept=True)
+                wrong += living.wrong(path, begun=begun, swept=report.swept and not report.resumed)
+                swept_from = None
+            for _step in range(draw.randint(0, 6)):
+                await asyncio.sleep(draw.choice([1, 60, 600]))
+                living.change(draw.randint(1, 3))
+        living.during, direct.fails = 0, 0
+        await asyncio.sleep(2 * LAG)
+        await sync(client, store_for(path))
+        report = await sync(client, store_for(path), sweep=True)
+        assert not report.resumed
+        equal = held_in(path) == living.now_versions
+    finally:
+        await tasks.stop()
+    return wrong, failed, equal
+
+
+@pytest.mark.parametrize(("ending", "examples"), [("sqlite", 10), ("duckdb", 2)])
+def test_a_copy_is_never_wrong(ending: str, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever changes, fails and lags: what was not written lately is right, and nothing is made up."""
+    monkeypatch.setattr(readings, "BATCH_ROWS", 25)
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(seed=st.integers(0, 2**32))
+    def check(seed: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            wrong, _, equal = run(life(seed, Path(folder) / f"copy.{ending}"))
+        assert wrong == Wrong()
+        assert equal
+
+    check()
+
+
+def test_the_schedules_bite() -> None:
+    """Among such lives there are syncs that fail, and go on."""
+    with tempfile.TemporaryDirectory() as folder:
+        assert sum(run(life(seed, Path(folder) / f"{seed}.sqlite"))[1] for seed in (0, 1, 2, 3)) > 0

@@ -1,0 +1,144 @@
+"""`sync`: a database kept in step."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from b2b_payments.export import sink_for
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.socket.cli.program import finished, invoke, sentence, start
+from tests.synced import ENDINGS, held_in, versions_of
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_first_changes_sweep(service: Sandbox, tmp_path: Path, ending: str) -> None:
+    """The last line says what was done, and the exit code that the copy is in step."""
+    path = tmp_path / f"copy.{ending}"
+    first = invoke(service, "sync", "--to", str(path))
+    assert (first.exit_code, first.stdout) == (0, "")
+    requests = service.request_count
+    assert first.stderr == (
+        f"{path}: in step: 300 inserted, 0 updated, 0 deleted, 0 unchanged, {requests} requests.\n"
+    )
+    service.store.advance(86_400)
+    service.store.update(5, payerName="new")
+    service.store.delete(7)
+    new = service.store.insert()
+    second = invoke(service, "sync", "--to", str(path), "--overlap", "45")
+    assert second.stderr.startswith(f"{path}: in step: 1 inserted, 1 updated, deleted ones not looked for, ")
+    assert second.stderr.endswith(" unchanged, 1 request.\n")
+    third = invoke(service, "sync", "--to", str(path), "--sweep", "--quota", "100/10")
+    assert "0 inserted, 0 updated, 1 deleted, 300 unchanged" in third.stderr
+    assert held_in(path) == versions_of(service.store)
+    assert new in held_in(path)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        ((), 2, "Missing option '--to'"),
+        (("--to", "copy.csv"), 1, "copy.csv does not say its database: give it one of the endings .duckdb"),
+        (("--to", "nowhere/copy.db"), 1, "nowhere is not a folder"),
+        (("--to", "copy.db", "--overlap", "-1"), 2, "-1"),
+        (("--to", "copy.db", "--overlap", "soon"), 2, "'soon' is not a valid float"),
+        (("--to", "copy.db", "--to", "other.db"), 2, "--to is given 2 times"),
+    ],
+)
+def test_usage(
+    service: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: tuple[str, ...],
+    code: int,
+    says: str,
+) -> None:
+    """What cannot begin is one sentence, costs no request and leaves nothing."""
+    monkeypatch.chdir(tmp_path)
+    assert says in sentence(invoke(service, "sync", *args), code)
+    assert service.request_count == 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_credential(tmp_path: Path) -> None:
+    """Without a credential one sentence says which variables to set."""
+    result = invoke(None, "sync", "--to", str(tmp_path / "copy.db"))
+    assert "No credential: set B2B_PAYMENTS_STORE_HASH" in sentence(result, 1)
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
+    """A wrong token is one sentence, and leaves nothing."""
+    variables = {"B2B_PAYMENTS_ACCESS_TOKEN": "marked"}
+    result = invoke(service, "sync", "--to", str(tmp_path / "copy.db"), variables=variables)
+    text = sentence(result, 1)
+    assert "does not take the credential" in text
+    assert "marked" not in text
+    assert os.listdir(tmp_path) == []
+
+
+def test_another_store(service: Sandbox, tmp_path: Path) -> None:
+    """A copy of another store is one sentence, and stays."""
+    path = tmp_path / "copy.sqlite"
+    assert invoke(service, "sync", "--to", str(path)).exit_code == 0
+    result = invoke(service, "sync", "--to", str(path), variables={"B2B_PAYMENTS_STORE_HASH": "other"})
+    assert "is a copy of another store" in sentence(result, 1)
+    assert held_in(path) == versions_of(service.store)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
+    """Neither does an export replace a copy, nor a sync go on with an export."""
+    path = tmp_path / f"copy.{ending}"
+    sink = sink_for(ending, path)
+    sink.open()
+    sink.close(complete=True)
+    assert "that no sync made" in sentence(invoke(service, "sync", "--to", str(path)), 1)
+    path.unlink()
+    assert invoke(service, "sync", "--to", str(path)).exit_code == 0
+    for more in ((), ("--resume",)):
+        result = invoke(service, "export", "--output", str(path), *more)
+        assert "is kept in step by a sync" in sentence(result, 1)
+    assert held_in(path) == versions_of(service.store)
+
+
+async def test_stopped(tmp_path: Path) -> None:
+    """Ctrl-C says what is left; the next sync goes on."""
+    path = tmp_path / "copy.sqlite"
+    async with Sandbox(payments=10_000, rules=Rules(quota=False)) as sandbox:
+        asked = asyncio.Event()
+
+        def hang(_: object) -> None:
+            # The one after it hangs.
+            if sandbox.request_count == last:
+                sandbox.order(Fault.HANG_BEFORE, share=1)
+            if sandbox.request_count == last + 1:
+                asked.set()
+
+        sandbox.answer_with(hang)
+        # Nothing has come yet; and, as pages are asked for 16 ahead at the most, a batch has been put down.
+        for last, left in (
+            (0, f"{path} was not written"),
+            (33, f"what came so far is kept in {path}, and the next sync goes on"),
+        ):
+            asked.clear()
+            if not last:
+                sandbox.order(Fault.HANG_BEFORE, share=1)
+            process = await start(sandbox, "sync", "--to", str(path))
+            await asked.wait()
+            process.send_signal(signal.SIGINT)
+            assert await finished(process) == (130, "", f"Stopped by Ctrl-C: {left}.\n")
+            assert os.listdir(tmp_path) == ([path.name] if last else [])
+            sandbox.clear_faults()
+        held = len(held_in(path))
+        assert held >= 2_000
+        before = sandbox.request_count
+        code, _, err = await finished(await start(sandbox, "sync", "--to", str(path)))
+        assert code == 0, err
+        assert sandbox.request_count - before < 45 - held // 250
+        assert held_in(path) == versions_of(sandbox.store)

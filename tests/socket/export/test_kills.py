@@ -1,0 +1,122 @@
+"""The benchmark that kills exports: it finds what is wrong, and a few of its kills."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2b_payments.export import sink_for
+from b2b_payments.sandbox import Store
+from benchmarks.kills_check import Check, Found
+from benchmarks.kills_export import killed
+from benchmarks.kills_service import CHANNELS, SEED, Size
+from benchmarks.kills_state import Left, Stage, left_by
+from tests.export_reading import FORMATS
+
+PAYMENTS = 30
+ROWS: list[dict[str, Any]] = list(Store(PAYMENTS, CHANNELS, SEED).all_wire())
+IDS = {row["id"] for row in ROWS}
+
+
+def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: bool = True) -> None:
+    """Export rows, and commit them."""
+    sink = sink_for(format_, path)
+    sink.open()
+    sink.write(rows)
+    sink.commit({"finished": False, "account": {"rows": len(rows)} | account()})
+    sink.close(complete=complete)
+
+
+def account() -> dict[str, Any]:
+    """Give what a manifest says of an export, as far as it matters here."""
+    return {"query": {}, "complete": True}
+
+
+def without_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave a payment out."""
+    return rows[1:]
+
+
+def with_a_stranger(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add a payment that never was."""
+    return [*rows, {**rows[0], "id": 999}]
+
+
+def with_another_total(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give a payment another total."""
+    return [{**rows[0], "total": {**rows[0]["total"], "value": "0.0001"}}, *rows[1:]]
+
+
+def without_an_item(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take a line item away."""
+    return [{**rows[0], "lineItems": rows[0]["lineItems"][1:]}, *rows[1:]]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(
+    ("change", "lost", "untrue"),
+    [
+        (list, 0, 0),
+        (without_first, 1, 0),
+        (with_a_stranger, 0, 1),
+        (with_another_total, 0, 1),
+        (without_an_item, 0, 1),
+    ],
+)
+def test_what_is_wrong_is_found(
+    tmp_path: Path,
+    format_: str,
+    change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+    lost: int,
+    untrue: int,
+) -> None:
+    """A payment that is missing, was never there, or was never so is counted, in every format."""
+    path, rows = tmp_path / f"payments.{format_}", change(ROWS)
+    exported(path, format_, rows)
+    found = Check(PAYMENTS, format_).found(path, IDS, ({}, set()))
+    assert found == Found(rows=len(rows), lasting=PAYMENTS, lost=lost, twice=0, untrue=untrue)
+
+
+def test_twice(tmp_path: Path) -> None:
+    """A payment that is there twice is counted."""
+    path = tmp_path / "payments.jsonl"
+    exported(path, "jsonl", [*ROWS, ROWS[3]])
+    found = Check(PAYMENTS, "jsonl").found(path, IDS, ({}, set()))
+    assert (found.lost, found.twice, found.untrue) == (0, 1, 0)
+
+
+def test_versions(tmp_path: Path) -> None:
+    """A changed payment may come in any of its versions; a deleted one may be missing."""
+    path = tmp_path / "payments.csv"
+    newer = {**ROWS[0], "payerName": "Another"}
+    exported(path, "csv", [newer, *ROWS[2:]])
+    check = Check(PAYMENTS, "csv")
+    found = check.found(path, IDS, ({ROWS[0]["id"]: [ROWS[0], newer]}, {ROWS[1]["id"]}))
+    assert found == Found(rows=PAYMENTS - 1, lasting=PAYMENTS - 1, lost=0, twice=0, untrue=0)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_stages(tmp_path: Path, format_: str) -> None:
+    """What is left tells how far an export had come, and what it had committed."""
+    path = tmp_path / f"payments.{format_}"
+    assert left_by(path, format_) == Left(Stage.BEFORE)
+    exported(path, format_, ROWS, complete=False)
+    assert left_by(path, format_) == Left(Stage.MIDWAY, PAYMENTS)
+    exported(path, format_, ROWS)
+    assert left_by(path, format_) == Left(Stage.AFTER)
+    assert json.loads((tmp_path / f"{path.name}.manifest.json").read_bytes())["rows"] == PAYMENTS
+
+
+def test_a_few_kills(tmp_path: Path) -> None:
+    """Processes killed at random instants leave something to go on from, and nothing is wrong at the end."""
+    said: list[str] = []
+    outcome = killed("parquet", 2, 5, tmp_path, Size(4_500, 0.02), said.append)
+    assert outcome.kills == 2
+    assert outcome.exports
+    assert outcome.lasting > 4_000
+    assert outcome.clean, outcome
+    assert said[-1].startswith("parquet: 2 of 2 kills")

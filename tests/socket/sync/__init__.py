@@ -1,0 +1,1 @@
+"""Tests of keeping a copy in step with a sandbox."""

@@ -1,0 +1,327 @@
+"""Keeping a copy in step with a sandbox, over a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from aiohttp import web
+
+from b2b_payments import ConfigurationError, PaymentsClient, TransportError, WalkReport
+from b2b_payments.export import ExportError
+from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox, SeenRequest, Store
+from b2b_payments.sync import SQLiteStore, SyncReport, readings, store_for, sync
+from b2b_payments.sync.copy import Copy
+from b2b_payments.sync.state import Reading, State
+from tests.clients import NEVER, client_of
+from tests.synced import ENDINGS, held_in, versions_of
+
+RULES = Rules(quota=False, max_limit=20, equals="shuffled")
+
+
+@pytest.fixture(params=ENDINGS)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Give the place of a copy in each of the databases."""
+    return tmp_path / f"copy.{request.param}"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> SQLiteStore:
+    """Give a place for a copy."""
+    return SQLiteStore(tmp_path / "copy.sqlite")
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a store of 200 payments, 20 a page."""
+    async with Sandbox(payments=200, rules=RULES) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
+    """Give its client."""
+    async with client_of(sandbox, retry=NEVER) as client:
+        yield client
+
+
+def counts(report: SyncReport) -> tuple[int, int, int, int]:
+    """Give inserted, updated, deleted and unchanged."""
+    return report.inserted, report.updated, report.deleted, report.unchanged
+
+
+def hours_pass(store: Store) -> None:
+    """Let what changes now be later than every overlap."""
+    store.advance(7_200)
+
+
+async def test_first_changes_sweep(path: Path, sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A first sync copies all, the next one what changed, and a sweep finds what was deleted."""
+    store, copy = sandbox.store, store_for(path)
+    first = await sync(client, copy)
+    assert held_in(path) == versions_of(store)
+    assert counts(first) == (200, 0, 0, 0)
+    assert (first.complete, first.swept, first.resumed) == (True, True, False)
+    assert first.requests == sandbox.request_count
+    assert first.watermark is not None
+
+    hours_pass(store)
+    for payment_id in (5, 60, 61, 150):
+        store.update(payment_id, payerName=f"O'Brien\n“{payment_id}”", lineItems=[])
+    for _ in range(3):
+        store.insert()
+    store.delete(7)
+    before = sandbox.request_count
+    second = await sync(client, copy)
+    assert (second.inserted, second.updated, second.deleted, second.swept) == (3, 4, 0, False)
+    assert sandbox.request_count - before == second.requests == 1
+    assert second.watermark is not None
+    assert second.watermark.timestamp() == store.clock
+    assert {7} == held_in(path).keys() - versions_of(store).keys()
+
+    third = await sync(client, copy, sweep=True)
+    assert counts(third) == (0, 0, 1, 202)
+    assert held_in(path) == versions_of(store)
+    assert (
+        str(third) == f"in step: 0 inserted, 0 updated, 1 deleted, 202 unchanged, {third.requests} requests"
+    )
+    assert "deleted ones not looked for" in str(second)
+
+
+async def test_empty_store(path: Path) -> None:
+    """A store without payments is in step at once, is found out when it gets some, and when it loses them."""
+    async with Sandbox(payments=0, rules=RULES) as sandbox, client_of(sandbox) as client:
+        report = await sync(client, store_for(path))
+        assert counts(report) == (0, 0, 0, 0)
+        assert report.complete
+        assert report.watermark is None
+        ids = [sandbox.store.insert() for _ in range(3)]
+        assert counts(await sync(client, store_for(path))) == (3, 0, 0, 0)
+        for payment_id in ids:
+            sandbox.store.delete(payment_id)
+        assert (await sync(client, store_for(path))).complete
+        assert counts(await sync(client, store_for(path), sweep=True)) == (0, 0, 3, 0)
+        assert held_in(path) == {}
+
+
+async def test_changes_over_many_pages(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Changes of many pages come whole, while deletes and updates go on in front of the reader."""
+    await sync(client, copy)
+    hours_pass(sandbox.store)
+    for payment_id in range(1, 160):
+        sandbox.store.update(payment_id, payerName="new")
+    before = versions_of(sandbox.store)
+    drift = sandbox.before_list = Drift(5, rate=1.0, insert=1, delete=3, update=2)
+    report = await sync(client, copy)
+    sandbox.before_list = None
+    assert report.complete
+    assert not report.swept
+    lasting = before.keys() - drift.deleted - drift.updated
+    assert len(lasting) > 150
+    held = held_in(copy.path)
+    assert {one: held[one] for one in lasting} == {one: before[one] for one in lasting}
+    await sync(client, copy)
+    held = held_in(copy.path)
+    assert all(held[one] == version for one, version in versions_of(sandbox.store).items())
+
+
+async def test_a_run_longer_than_a_page(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Many payments that were updated in one second come whole, in whatever order they are listed."""
+    await sync(client, copy)
+    hours_pass(sandbox.store)
+    for payment_id in range(20, 130):
+        sandbox.store.update(payment_id, payerName="import", updatedAt=sandbox.store.clock)
+    report = await sync(client, copy)
+    assert (report.updated, report.swept, report.complete) == (110, False, True)
+    assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+async def test_a_list_that_is_not_sorted(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Where the service does not sort by updatedAt, the whole store is read, and the report says so."""
+    await sync(client, copy)
+    sandbox.store.update(3, payerName="new")
+
+    def unsorted(seen: SeenRequest) -> web.Response | None:
+        if dict(seen.query).get("sortBy") != "updatedAt":
+            return None
+        rows = [*sandbox.store.all_wire()][::7][: int(dict(seen.query)["limit"])]
+        meta = {"message": "SUCCESS", "pagination": {"totalCount": 200, "offset": 0, "limit": 20}}
+        return web.json_response({"code": 200, "data": rows, "meta": meta})
+
+    sandbox.answer_with(unsorted)
+    report = await sync(client, copy)
+    assert report.swept
+    assert report.complete
+    assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+async def test_without_a_total(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A service that does not count costs a whole reading only where the list's end had to be found."""
+    sandbox.rules = attrs.evolve(RULES, total_count="absent")
+    await sync(client, copy)
+    hours_pass(sandbox.store)
+    sandbox.store.update(3, payerName="new")
+    assert not (await sync(client, copy)).swept
+    report = await sync(client, copy, overlap=365 * 86_400 * 1.0)
+    assert report.complete
+    assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+async def test_going_on(
+    monkeypatch: pytest.MonkeyPatch,
+    sandbox: Sandbox,
+    client: PaymentsClient,
+    copy: SQLiteStore,
+    *,
+    sweep: bool,
+) -> None:
+    """A reading of the whole that failed goes on with the next sync, and what changed meanwhile follows."""
+    monkeypatch.setattr(readings, "BATCH_ROWS", 40)
+    store = sandbox.store
+    if sweep:
+        await sync(client, copy)
+        store.delete(9)
+    sandbox.order(Fault.ERROR_503, share=1, path="offset=1[0-9][0-9]")
+    calls = 0
+
+    def fail(seen: SeenRequest) -> web.Response | None:
+        nonlocal calls
+        calls += 1
+        return web.Response(status=503) if int(dict(seen.query)["offset"]) > 110 else None
+
+    sandbox.answer_with(fail)
+    with pytest.raises(Exception, match="503"):
+        await sync(client, copy, sweep=sweep)
+    sandbox.answer_with(None)
+    sandbox.clear_faults()
+    held = held_in(copy.path)
+    assert len(held) == 200 if sweep else 80 <= len(held) < 140
+    hours_pass(store)
+    store.update(1, payerName="meanwhile")
+    new = store.insert()
+    before = sandbox.request_count
+    report = await sync(client, copy)
+    assert (report.resumed, report.swept, report.complete) == (True, True, True)
+    assert report.deleted == (1 if sweep else 0)
+    assert report.requests == sandbox.request_count - before < 11
+    assert held_in(copy.path) == versions_of(store)
+    assert new in held_in(copy.path)
+
+
+async def test_a_failure_leaves_nothing_new(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A first sync that got no answer leaves no file."""
+    sandbox.order(Fault.REFUSE, share=1)
+    async with client_of(sandbox, retry=NEVER) as client:
+        with pytest.raises(TransportError):
+            await sync(client, store_for(tmp_path / "copy.duckdb"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("ways", ["scope", "task"])
+async def test_cancelled(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore, ways: str
+) -> None:
+    """Cancelled at any page of a first copy, changes or a sweep, the next syncs bring the copy in step."""
+    monkeypatch.setattr(readings, "BATCH_ROWS", 40)
+    for round_, sweep in enumerate([False, False, True]):
+        for pages in range(1, 12, 2):
+            hours_pass(sandbox.store)
+            for payment_id in range(1, 100, 3):
+                sandbox.store.update(payment_id, payerName=f"{round_} {pages}")
+            sandbox.store.delete(sandbox.store.ids()[-1])
+            await _cancelled_at(client, copy, pages, ways, sweep=sweep)
+        await sync(client, copy)
+        report = await sync(client, copy, sweep=True)
+        assert not report.resumed
+        assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+async def _cancelled_at(
+    client: PaymentsClient, copy: SQLiteStore, pages: int, way: str, *, sweep: bool
+) -> None:
+    left = pages
+
+    def count(_: WalkReport) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            scope.cancel() if way == "scope" else task.cancel()
+
+    work = sync(client, copy, sweep=sweep, on_progress=count)
+    if way == "scope":
+        with anyio.CancelScope() as scope:
+            await work
+    else:
+        task = asyncio.create_task(work)
+        await asyncio.wait([task])
+
+
+async def test_two_at_once(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A second sync of one database is refused, and asks the service for nothing."""
+    holding = Copy(copy)
+    holding.open()
+    with pytest.raises(ExportError, match="wait until it has ended"):
+        await sync(client, copy)
+    holding.close(complete=True)
+    assert sandbox.request_count == 0
+
+
+async def test_another_store(
+    tmp_path: Path, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """A copy of another store is refused before anything is sent, and stays."""
+    await sync(client, copy)
+    async with Sandbox(payments=5) as other, client_of(other) as another:
+        with pytest.raises(ConfigurationError, match=r"is a copy of another store .*: give another file"):
+            await sync(another, copy)
+        assert other.request_count == 0
+    assert len(held_in(copy.path)) == 200
+
+
+async def test_another_store_behind_an_older_credential(sandbox: Sandbox, copy: SQLiteStore) -> None:
+    """An older credential does not name its store; the payments do, and those of another are refused."""
+    async with client_of(sandbox, auth=sandbox.legacy_auth) as client:
+        await sync(client, copy)
+        rows = [row | {"storeHash": "another"} for row in sandbox.store.all_wire()][::-1]
+        rows.sort(key=lambda row: -row["updatedAt"])
+
+        def answer(seen: SeenRequest) -> web.Response:
+            meta: dict[str, Any] = {"message": "", "pagination": {"totalCount": 200}}
+            body = {"code": 200, "data": rows[:20], "meta": meta}
+            return web.Response(text=json.dumps(body), content_type="application/json")
+
+        sandbox.answer_with(answer)
+        for sweep in (False, True):
+            with pytest.raises(ConfigurationError, match="the payments that came are those of 'another'"):
+                await sync(client, copy, sweep=sweep)
+    assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+@pytest.mark.parametrize("overlap", [-1, float("nan"), float("inf"), "30", True, 10**12])
+async def test_overlap(client: PaymentsClient, copy: SQLiteStore, overlap: Any) -> None:
+    """An overlap that is no number of seconds is refused."""
+    with pytest.raises(ConfigurationError, match="overlap must be seconds"):
+        await sync(client, copy, overlap=overlap)
+
+
+async def test_a_reading_of_another_version(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """A reading whose checkpoint this version does not know begins anew."""
+    holding = Copy(copy)
+    holding.open()
+    name = client.payments.list().checkpoint()["store"]
+    holding.begin_reading(State(name, reading=Reading(None, {"version": 99})))
+    holding.keep([sandbox.store.wire(3) | {"id": 7_777}], None, seen=True)
+    holding.close(complete=True)
+    report = await sync(client, copy)
+    assert report.deleted == 1
+    assert held_in(copy.path) == versions_of(sandbox.store)

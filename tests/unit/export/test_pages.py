@@ -1,0 +1,95 @@
+"""Payments on their way into a sink."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.export.account import UNREADABLE, Sums, entry_of
+from b2b_payments.export.pages import PageBatch
+from b2b_payments.protocol.listing import Head, Listing
+from b2b_payments.walk.reader import JoinedPage
+from tests.examples import LISTED_PAYMENT
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """Give the listed example with other fields."""
+    return {**LISTED_PAYMENT, **fields}
+
+
+def page(body: bytes, places: list[int]) -> JoinedPage:
+    """Give a joined page of this body."""
+    return JoinedPage(Listing([Head()] * len(places), body, 0, None, None), places, {}, 250)
+
+
+def batch_of(*bodies: str) -> PageBatch:
+    """Give a batch of pages, one row each, as they are spelled."""
+    return PageBatch([page(f'{{"code":200,"data":[{body}]}}'.encode(), [0]) for body in bodies])
+
+
+def test_a_batch_is_a_sequence_of_the_new_rows() -> None:
+    """A batch gives the rows that were new in their pages, in order, by number, slice and iteration."""
+    body = json.dumps({"data": [{"id": 1}, {"id": 2}, {"id": 3}]}).encode()
+    batch = PageBatch([page(body, [0, 2]), page(body, [1])])
+    assert len(batch) == 3
+    assert list(batch) == [{"id": 1}, {"id": 3}, {"id": 2}]
+    assert batch[1] == {"id": 3}
+    assert batch[1:] == [{"id": 3}, {"id": 2}]
+
+
+def test_lines_are_what_the_service_wrote() -> None:
+    """A line has the service's own bytes: numbers, escapes and the order of names as they were spelled."""
+    first, second = '{"id":1,"a":1.50,"b":"\\u00fc"}', '{"b":"ü","id":2}'
+    assert batch_of(first, second).lines() == f"{first}\n{second}\n".encode()
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", "\r"])
+def test_a_row_over_several_lines_becomes_one(space: str) -> None:
+    """Where the service breaks lines within an object, the payment is written anew, on one line."""
+    batch = batch_of(f'{{"id":1,{space}"amount":0.10}}', '{"id":2}')
+    assert batch.lines() == b'{"id":1,"amount":0.1}\n{"id":2}\n'
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """A payment that is not UTF-8 is an error, and no line of it is given."""
+    batch = PageBatch([page(b'{"data":[{"id":1},{"id":2,"payerName":"\xff"}]}', [0, 1])])
+    with pytest.raises(ResponseDecodeError, match="UTF-8"):
+        batch.lines()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        changed(),
+        changed(total={"code": "USD", "value": "1E+2"}),
+        changed(total={"code": "USD", "value": 30.25}),
+        changed(total={"code": None, "value": "1"}),
+        changed(processingStatus="3"),
+        changed(processingStatus=None),
+        changed(total=None),
+        changed(total=[]),
+    ],
+)
+def test_entries_are_those_of_the_objects(odd: dict[str, Any]) -> None:
+    """What the account takes of a page's bytes is what it takes of its objects, however they are spelled."""
+    batch = batch_of(json.dumps(changed()), json.dumps(odd))
+    expected = [entry_of(changed()), entry_of(odd)]
+    assert batch.entries() == expected
+    assert (list(batch), batch.entries())[1] == expected
+
+
+def test_sums_are_exact() -> None:
+    """Totals are added up to the last digit, a currency at a time, unreadable payments counted apart."""
+    sums, values = Sums(), ("1" + "0" * 39, "0." + "0" * 38 + "1", "-0.3")
+    for value in values:
+        sums.add([entry_of(changed(total={"code": "USD", "value": value}))] * 2)
+    sums.add([entry_of(changed(total={"code": "EUR", "value": "2"})), entry_of({})])
+    assert sums.whole.rows == 8
+    assert sums.whole.totals["EUR"] == 2
+    assert Fraction(sums.whole.totals["USD"]) == 2 * sum(map(Fraction, values))
+    assert sums.statuses[UNREADABLE].rows == 1
+    assert sums.statuses[UNREADABLE].totals == {}

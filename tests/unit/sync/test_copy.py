@@ -1,0 +1,283 @@
+"""The copy: what a batch does to it, and what it refuses."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from b2b_payments import ConfigurationError, ResponseDecodeError
+from b2b_payments.export import ExportError, sink_for
+from b2b_payments.sandbox import Sandbox
+from b2b_payments.sync import store_for
+from b2b_payments.sync.copy import Copy
+from b2b_payments.sync.report import Changes
+from b2b_payments.sync.state import Reading, State
+from tests.export_reading import tables_in
+from tests.synced import ENDINGS, held_in, version_of
+
+ROWS: list[dict[str, Any]] = list(Sandbox(payments=30).store.all_wire())
+SETTLED = datetime(2020, 1, 1, tzinfo=UTC)
+STATE = State("a store", reading=Reading(SETTLED))
+
+
+@pytest.fixture(params=ENDINGS)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Give the place of a copy in each of the databases."""
+    return tmp_path / f"copy.{request.param}"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Copy]:
+    """Give a copy with its tables, and close it."""
+    copy = Copy(store_for(path))
+    try:
+        if copy.open() is None:
+            copy.begin_reading(STATE)
+        yield copy
+    finally:
+        copy.close(complete=True)
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[Any]:
+    """Connect to a database."""
+    connection: Any = sqlite3.connect(path) if path.suffix == ".sqlite" else duckdb.connect(str(path))
+    with closing(connection):
+        yield connection
+        if path.suffix == ".sqlite":
+            connection.commit()
+
+
+def changed(row: dict[str, Any], seconds: int = 0, **fields: Any) -> dict[str, Any]:
+    """Give a payment that was updated so many seconds later, with other fields."""
+    return {**row, "updatedAt": row["updatedAt"] + seconds, **fields}
+
+
+def test_counts(path: Path) -> None:
+    """Payments count as inserted, updated or unchanged by what their rows and line items really hold."""
+    with opened(path) as copy:
+        assert copy.keep(ROWS, SETTLED) == Changes(inserted=30)
+        assert copy.keep(ROWS, SETTLED) == Changes(unchanged=30)
+        fewer = changed(ROWS[1], lineItems=ROWS[1]["lineItems"][:-1])
+        later, same_time = changed(ROWS[0], 1), changed(ROWS[2], customerName="other")
+        assert copy.keep([later, fewer, same_time, ROWS[3]], SETTLED) == Changes(updated=3, unchanged=1)
+        assert copy.keep([], SETTLED) == Changes()
+    wanted = {row["id"]: version_of(row) for row in [*ROWS, later, fewer, same_time]}
+    assert held_in(path) == wanted
+
+
+def test_hostile_text(path: Path) -> None:
+    """Quotes, newlines, other scripts and a zero byte stay what they are, and count as unchanged."""
+    texts = ['"', "'; DROP TABLE payments; --", "a\nb\r\nc", "株式会社\u2028", "\x00", "", " x ", "\\"]
+    rows = [changed(ROWS[0], id=place, customerName=text) for place, text in enumerate(texts, 1)]
+    with opened(path) as copy:
+        assert copy.keep(rows, SETTLED) == Changes(inserted=len(rows))
+        assert copy.keep(rows, SETTLED) == Changes(unchanged=len(rows))
+    payments, _ = tables_in(path, path.suffix[1:])
+    assert [row["customer_name"] for row in payments] == texts
+
+
+@pytest.mark.parametrize("value", ["0", "-0.0000", "0.000000000001", "-12345678901234567890.5"])
+def test_amounts_compare(path: Path, value: str) -> None:
+    """An amount that came before is the same amount, however the database writes it."""
+    row = changed(ROWS[0], total={"code": "USD", "value": value})
+    with opened(path) as copy:
+        copy.keep([row], SETTLED)
+        assert copy.keep([row], SETTLED) == Changes(unchanged=1)
+
+
+@pytest.mark.parametrize("fraction", [0, 0.5])
+def test_an_older_version(path: Path, fraction: float) -> None:
+    """An older version leaves a newer one as it is while lists may lag behind that, and then replaces it."""
+    newer = changed(ROWS[0], 60, payerName="newer")
+    newer["updatedAt"] += fraction
+    moment = datetime.fromtimestamp(newer["updatedAt"], UTC)
+    with opened(path) as copy:
+        copy.keep([newer], SETTLED)
+        assert copy.keep([ROWS[0]], moment - timedelta(seconds=0.25)) == Changes(unchanged=1)
+        assert copy.keep([ROWS[0]], None) == Changes(unchanged=1)
+        assert copy.keep([ROWS[0]], moment) == Changes(updated=1)
+    assert held_in(path) == {1: version_of(ROWS[0])}
+
+
+def test_what_was_not_seen_goes(path: Path) -> None:
+    """At a complete reading's end the payments that it did not see go, with their line items; else none."""
+    with opened(path) as copy:
+        copy.keep(ROWS, SETTLED)
+        copy.keep(ROWS[:10], SETTLED, STATE, seen=True)
+        assert copy.end_reading(State("a store"), complete=False) == 0
+        copy.begin_reading(STATE)
+        copy.keep(ROWS[:20], SETTLED, STATE, seen=True)
+        assert copy.end_reading(State("a store"), complete=True) == 10
+    assert held_in(path) == {row["id"]: version_of(row) for row in ROWS[:20]}
+
+
+def test_what_it_says_of_itself(path: Path) -> None:
+    """The state that was put down last is given when the copy is opened again, the checkpoint included."""
+    state = State("a store", "hash", SETTLED, Reading(SETTLED + timedelta(seconds=0.5), {"at": [1, "x"]}))
+    with opened(path) as copy:
+        copy.keep(ROWS[:1], SETTLED, state)
+    copy = Copy(store_for(path))
+    assert copy.open() == state
+    copy.close(complete=True)
+
+
+def test_an_unreadable_payment(path: Path) -> None:
+    """A payment that cannot be read is told of by its id, and nothing of its batch is put down."""
+    with opened(path) as copy, pytest.raises(ResponseDecodeError, match=r"payment 2: \$\.total"):
+        copy.keep([ROWS[0], changed(ROWS[1], total=5)], SETTLED, State("another"))
+    assert held_in(path) == {}
+
+
+def test_indexes_and_other_tables_stay(path: Path) -> None:
+    """An analyst's own tables and indexes stay while payments are updated and removed."""
+    with opened(path) as copy:
+        copy.keep(ROWS, SETTLED)
+    with connected(path) as db:
+        db.execute("CREATE TABLE notes (text VARCHAR)")
+        db.execute("INSERT INTO notes VALUES ('mine')")
+        db.execute("CREATE INDEX by_payer ON payments (payer_name)")
+    with opened(path) as copy:
+        rows = [changed(row, 5, payerName="new") for row in ROWS]
+        assert copy.keep(rows, SETTLED, STATE) == Changes(updated=30)
+        copy.begin_reading(STATE)
+        copy.keep(rows[:29], SETTLED, STATE, seen=True)
+        assert copy.end_reading(STATE, complete=True) == 1
+    with connected(path) as db:
+        assert db.execute("SELECT text FROM notes").fetchall() == [("mine",)]
+        assert db.execute("SELECT count(*) FROM payments WHERE payer_name = 'new'").fetchall() == [(29,)]
+
+
+def test_nothing_came(path: Path) -> None:
+    """A new database into which nothing came is removed, with its lock."""
+    copy = Copy(store_for(path))
+    assert copy.open() is None
+    copy.close(complete=False)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_one_at_a_time(path: Path) -> None:
+    """A second sync of a database, or an export into it, is refused while the first one runs."""
+    with opened(path):
+        second = Copy(store_for(path))
+        with pytest.raises(ExportError, match="wait until it has ended"):
+            second.open()
+        second.close(complete=False)
+        with pytest.raises(ExportError, match="wait until it has ended"):
+            sink_for(path.suffix[1:], path).open()
+    assert held_in(path) == {}
+
+
+def exported(path: Path, rows: list[dict[str, Any]], *, complete: bool) -> None:
+    """Export into a database."""
+    sink = sink_for(path.suffix[1:], path)
+    try:
+        sink.open()
+        sink.write(rows)
+        sink.commit({"at": 1})
+    except BaseException:
+        complete = False
+        raise
+    finally:
+        sink.close(complete=complete)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_an_export_is_no_copy(path: Path, *, complete: bool) -> None:
+    """What an export made, or has not finished, is left alone."""
+    exported(path, ROWS, complete=complete)
+    copy = Copy(store_for(path))
+    with pytest.raises(ConfigurationError, match=r"has a table \w+ that no sync made.*Give another file"):
+        copy.open()
+    copy.close(complete=False)
+    exported(path, ROWS[:3], complete=True)
+    assert len(held_in(path)) == 3
+
+
+@pytest.mark.parametrize("how", ["open", "resume"])
+def test_a_copy_is_no_export(path: Path, how: str) -> None:
+    """An export into a copy is refused, and leaves it as it is, a reading that is under way included."""
+    with opened(path) as copy:
+        copy.keep(ROWS[:5], SETTLED, STATE, seen=True)
+    sink = sink_for(path.suffix[1:], path)
+    with pytest.raises(ConfigurationError, match="is kept in step by a sync, and no export replaces"):
+        getattr(sink, how)()
+    sink.close(complete=False)
+    with opened(path) as copy:
+        copy.end_reading(State("a store"), complete=True)
+    assert len(held_in(path)) == 5
+
+
+@pytest.mark.parametrize("kept", ['{"version":9,"checkpoint":{}}', "[]", "{"])
+def test_another_versions_export_is_left_alone(path: Path, kept: str) -> None:
+    """A checkpoint that this version cannot read is refused, and is still there afterwards, with its rows."""
+    exported(path, ROWS, complete=False)
+    with connected(path) as db:
+        db.execute("UPDATE b2b_payments_export SET checkpoint = ?", [kept])
+    for _ in range(2):
+        sink = sink_for(path.suffix[1:], path)
+        with pytest.raises(ExportError, match=r"What was kept in .* is (of another version|damaged)"):
+            sink.resume()
+        sink.close(complete=False)
+    with connected(path) as db:
+        assert db.execute("SELECT checkpoint FROM b2b_payments_export").fetchall() == [(kept,)]
+        assert db.execute("SELECT count(*) FROM payments_incoming").fetchall() == [(30,)]
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [("{", "is damaged"), ("[]", "is damaged"), ('{"version":9}', "by another version of this library")],
+)
+def test_another_versions_copy_is_left_alone(path: Path, state: str, says: str) -> None:
+    """A state that this version cannot read is refused in one sentence, and stays."""
+    with opened(path):
+        pass
+    with connected(path) as db:
+        db.execute("UPDATE b2b_payments_sync SET state = ?", [state])
+    copy = Copy(store_for(path))
+    with pytest.raises(ExportError, match=says):
+        copy.open()
+    copy.close(complete=False)
+    with connected(path) as db:
+        assert db.execute("SELECT state FROM b2b_payments_sync").fetchall() == [(state,)]
+
+
+def test_a_table_that_was_changed(path: Path) -> None:
+    """A copy whose tables somebody changed is refused."""
+    with opened(path):
+        pass
+    with connected(path) as db:
+        db.execute("ALTER TABLE payments ADD COLUMN note VARCHAR")
+    copy = Copy(store_for(path))
+    with pytest.raises(ConfigurationError, match=r"table payments of .* is not as a sync made it"):
+        copy.open()
+    copy.close(complete=False)
+
+
+def test_no_database(path: Path) -> None:
+    """A file that is no database is one sentence, and stays as it is."""
+    path.write_text("These are the notes of last night. " * 50)
+    copy = Copy(store_for(path))
+    with pytest.raises(ExportError, match="could not be written: "):
+        copy.open()
+    copy.close(complete=False)
+    assert path.read_text().startswith("These are")
+
+
+def test_sqlite_under_another_name(tmp_path: Path) -> None:
+    """A SQLite database that is called one of DuckDB's is told of, and nothing is fetched to read it."""
+    path = tmp_path / "copy.duckdb"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE notes (text VARCHAR)")
+        db.commit()
+    copy = Copy(store_for(path))
+    with pytest.raises(ExportError, match=r"copy\.duckdb is a SQLite database, not one of DuckDB"):
+        copy.open()
+    copy.close(complete=False)

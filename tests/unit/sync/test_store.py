@@ -1,0 +1,49 @@
+"""Which database a path names."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from b2b_payments import ConfigurationError
+from b2b_payments.sync import DuckDBStore, SQLiteStore, Store, store_for
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.duckdb", DuckDBStore),
+        ("a.DuckDB", DuckDBStore),
+        ("a.db", SQLiteStore),
+        ("a.sqlite", SQLiteStore),
+        ("a.sqlite3", SQLiteStore),
+    ],
+)
+def test_endings(tmp_path: Path, name: str, kind: type[Store]) -> None:
+    """The ending says which database it is."""
+    store = store_for(tmp_path / name)
+    assert type(store) is kind
+    assert repr(store) == f"{kind.__name__}({str(tmp_path / name)!r})"
+
+
+@pytest.mark.parametrize("name", ["a", "a.csv", "a.jsonl", ".db"])
+def test_another_ending(tmp_path: Path, name: str) -> None:
+    """Any other ending is told of with those that are known."""
+    with pytest.raises(ConfigurationError, match=r"does not say its database: .* \.duckdb, \.sqlite"):
+        store_for(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["nowhere/a.db", "nowhere/a.duckdb"])
+def test_unwritable_path(tmp_path: Path, name: str) -> None:
+    """A path that cannot be written to is told of at once."""
+    with pytest.raises(ConfigurationError, match=r"cannot be written: .*nowhere is not a folder"):
+        store_for(tmp_path / name)
+
+
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the extra, one sentence says how to install it."""
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'b2b-payments\[duckdb\]'"):
+        store_for(tmp_path / "a.duckdb")
