@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from b2b_payments.converter.structuring import (
     offline_payment_body,
-    service_converter,
     structure_channels,
     structure_operations,
     structure_payment,
@@ -16,7 +15,6 @@ from b2b_payments.converter.structuring import (
 
 __all__ = [
     "offline_payment_body",
-    "service_converter",
     "structure_channels",
     "structure_operations",
     "structure_payment",

@@ -38,7 +38,7 @@ _MOST_KEYS: Final = 100
 
 def compiled(model: type[T], fields: Sequence[Field]) -> Table[T]:
     """Make the reader and the writer of a model."""
-    return Table(model, tuple(fields), _reader(model, fields), _writer(model, fields))
+    return Table(model, tuple(fields), _reader, _writer)
 
 
 def _reader(model: type[T], fields: Sequence[Field]) -> Reader[T]:
@@ -49,7 +49,7 @@ def _reader(model: type[T], fields: Sequence[Field]) -> Reader[T]:
     for index, field in enumerate(fields):
         names |= {
             f"field{index}": field,
-            f"using{index}": field.kind.using,
+            f"using{index}": field.kind.using if field.kind.table is None else field.kind.table.read,
             f"object{index}": list if field.kind.is_list else dict,
         }
         absent = "ABSENT" if field.required else field.kind.absent
@@ -109,7 +109,7 @@ def _writer(model: type[T], fields: Sequence[Field]) -> Writer[T]:
     }
     items: list[str] = []
     for index, field in enumerate(fields):
-        names[f"writing{index}"] = field.kind.writing
+        names[f"writing{index}"] = field.kind.writing if field.kind.table is None else field.kind.table.write
         given = field.kind.give.format(v=f"made.{field.attribute}", w=f"writing{index}")
         items.append(f"{field.wire!r}: {given},")
     source = f"""\

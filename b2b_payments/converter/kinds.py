@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -42,7 +43,9 @@ class Kind:
     empty: Callable[[], Any] = _nothing  # the attribute where the field is absent or null
     absent: str = "ABSENT"  # what stands for an absent field: where it can be, a usual spelling of empty
     holds_text: bool = False  # "" is a value of its own, not another way to say nothing
-    table: Table[Any] | None = None  # of the object, or of the objects in the list
+    table: Table[Any] | None = (
+        None  # of the object, or of the objects in the list; called in place of the two
+    )
     is_list: bool = False  # of such objects
     codes: bool = False  # a list of codes: few are ever seen, so that row readers look them up whole
     nested: bool = False  # lists in objects: row readers leave it as bytes until the model is made
@@ -76,14 +79,33 @@ class Field:
             raise
 
 
-@attrs.frozen
 class Table(Generic[T]):
-    """One of the service's objects: the model, its fields, and what reads and writes it."""
+    """One of the service's objects: the model, its fields, and what reads and writes it.
 
-    model: type[T]
-    fields: tuple[Field, ...]
-    read: Reader[T]
-    write: Writer[T]
+    Reader and writer are made when they are first asked for: most programs need few of them.
+    """
+
+    def __init__(
+        self,
+        model: type[T],
+        fields: tuple[Field, ...],
+        reader: Callable[[type[T], tuple[Field, ...]], Reader[T]],
+        writer: Callable[[type[T], tuple[Field, ...]], Writer[T]],
+    ) -> None:
+        self.model = model
+        self.fields = fields
+        self._reader = reader
+        self._writer = writer
+
+    @cached_property
+    def read(self) -> Reader[T]:
+        """Read one of the objects, or raise `UnreadableError`."""
+        return self._reader(self.model, self.fields)
+
+    @cached_property
+    def write(self) -> Writer[T]:
+        """Give the object back."""
+        return self._writer(self.model, self.fields)
 
 
 def _read_as_it_is(value: object) -> object:
@@ -243,15 +265,20 @@ NESTED_OBJECT = attrs.evolve(OBJECT, nested=True)
 ANYTHING = Kind(usual="True", give="plain({v})", read=_read_as_it_is, absent="None", holds_text=True)
 
 
+def _by(table: Table[T]) -> Reader[T]:
+    def read(value: object) -> T:
+        return table.read(value)
+
+    return read
+
+
 def one(table: Table[Any]) -> Kind:
     """An object of a table's, required."""
     return Kind(
         usual="{v}.__class__ is {o}",
         take="{f}({v})",
-        using=table.read,
         give="{w}({v})",
-        writing=table.write,
-        read=table.read,
+        read=_by(table),
         table=table,
     )
 
@@ -261,10 +288,8 @@ def perhaps_one(table: Table[Any]) -> Kind:
     return Kind(
         usual="{v} is None or {v}.__class__ is {o}",
         take="None if {v} is None else {f}({v})",
-        using=table.read,
         give="None if {v} is None else {w}({v})",
-        writing=table.write,
-        read=table.read,
+        read=_by(table),
         absent="None",
         table=table,
     )
@@ -275,9 +300,7 @@ def many(table: Table[Any]) -> Kind:
     return Kind(
         usual="{v}.__class__ is {o}",
         take="tuple(map({f}, {v}))",
-        using=table.read,
         give="list(map({w}, {v}))",
-        writing=table.write,
         read=lambda value: read_each(table.read, value),
         empty=tuple,
         table=table,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.tasks import Tasks
@@ -16,6 +16,10 @@ from b2b_payments.walk.paged import Paged
 from b2b_payments.walk.reader import JoinedPage
 from b2b_payments.walk.report import WalkReport
 from b2b_payments.walk.walk import Walk
+
+if TYPE_CHECKING:
+    # It takes a while to load, and a walk over one list needs none of it.
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 _PAGES_HELD = 2
 """Joined pages that a channel holds ready; each walk's pages ahead come on top."""

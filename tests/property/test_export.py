@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from b2b_payments import Fee, Payment
-from b2b_payments.converter import service_converter, structure_payment
+from b2b_payments.converter import structure_payment
+from b2b_payments.converter.service import service_converter
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.export import sink_for, verify
 from b2b_payments.export.account import Account

@@ -14,7 +14,6 @@ import pytest
 
 from b2b_payments.converter import (
     offline_payment_body,
-    service_converter,
     structure_channels,
     structure_operations,
     structure_payment,
@@ -22,6 +21,7 @@ from b2b_payments.converter import (
     structure_transactions,
     to_wire,
 )
+from b2b_payments.converter.service import service_converter
 from b2b_payments.errors import ConfigurationError, ResponseDecodeError
 from b2b_payments.models import (
     Card,
