@@ -60,7 +60,7 @@ def cpu(size: Size, generated: str) -> Table:
     table.bars = [
         Bar("typed streaming, CPU beside the floor's", ratio(found, TYPED, FLOOR), 1.9),
         Bar("typed streaming, CPU beside httpx + pydantic's", ratio(found, TYPED, PYDANTIC), 0.45),
-        Bar("raw pages, CPU beside the floor's", ratio(found, RAW, FLOOR), 1.25),
+        Bar("raw streaming, CPU beside the floor's", ratio(found, RAW, FLOOR), 1.25),
     ]
     return table
 

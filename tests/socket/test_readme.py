@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from b2b_payments.cli.connection import Connection
+from b2b_payments.cli.stores.file import read_stores
 from b2b_payments.sandbox import Sandbox
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -45,7 +47,17 @@ async def test_an_example_runs(
         adapted = code.replace('StoreAuth(store_hash="abc123", access_token="token")', here)
         names: dict[str, Any] = {}
         exec(compile(adapted.replace("asyncio.run(main())", ""), "README.md", "exec"), names)  # noqa: S102
-        for name in ("main", "try_it", "nightly"):
+        for name in ("main", "try_it", "nightly", "every_night"):
             if name in names:
                 await names[name]()
                 assert capsys.readouterr().out
+
+
+def test_the_file_of_stores_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of a file of stores is one."""
+    (example,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    path = tmp_path / "stores.toml"
+    path.write_text(example, encoding="utf-8")
+    monkeypatch.setenv("NORTH_TOKEN", "token")
+    [store] = read_stores(str(path), Connection(None, None))
+    assert (store.name, store.variable) == ("north", "NORTH_TOKEN")

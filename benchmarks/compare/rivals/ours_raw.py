@@ -1,4 +1,4 @@
-"""This library without objects: the walk's pages as the service's own dicts."""
+"""This library without objects: the service's own dicts, one by one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,5 @@ def read(where: Where, visit: Visit) -> None:
 async def _read(where: Where, visit: Visit) -> None:
     async with client_of(where) as client:
         walk = client.payments.list(page_size=where.page_size, concurrency=where.in_flight)
-        async for page in walk.raw_pages():
-            for row in page.items:
-                visit(row)
+        async for row in walk.raw():
+            visit(row)
