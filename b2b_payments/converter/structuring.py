@@ -8,6 +8,7 @@ all places that are wrong, and without what they hold.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,27 +18,39 @@ from b2b_payments.converter.kinds import Table, read_each
 from b2b_payments.converter.rows import RowReader
 from b2b_payments.converter.unreadable import UnreadableError, decode_error
 from b2b_payments.errors import ConfigurationError
-from b2b_payments.models import (
-    Channel,
-    OfflinePayment,
-    Payment,
-    PaymentOperations,
-    Transaction,
-)
+from b2b_payments.models import OfflinePayment, Payment
 from b2b_payments.protocol.json import decode_part
 from b2b_payments.protocol.listing import Listing
 
 T = TypeVar("T")
 
 
-def structure_payment(raw: object, path: str = "$.data") -> Payment:
-    """Read one payment. Raises `ResponseDecodeError`."""
-    return structure(tables.PAYMENT, raw, path)
+def structure(table: Table[T], raw: object, path: str = "$.data") -> T:
+    """Read one of a table's objects. Raises `ResponseDecodeError`."""
+    try:
+        return table.read(raw)
+    except UnreadableError as error:
+        failure = decode_error(error, path)
+    del raw  # a traceback's local variables would show what was sent
+    raise failure
 
 
-def structure_payments(rows: object, path: str = "$.data") -> list[Payment]:
-    """Read a page's payments. Raises `ResponseDecodeError`."""
-    return _list(tables.PAYMENT, rows, path)
+def structure_list(table: Table[T], rows: object, path: str = "$.data") -> list[T]:
+    """Read a list of a table's objects. Raises `ResponseDecodeError`."""
+    try:
+        return list(read_each(table.read, rows))
+    except UnreadableError as error:
+        failure = decode_error(error, path)
+    del rows
+    raise failure
+
+
+# Without a frame of their own, whose local variables a traceback would show.
+structure_payment = partial(structure, tables.PAYMENT)
+structure_payments = partial(structure_list, tables.PAYMENT)
+structure_transactions = partial(structure_list, tables.TRANSACTION)
+structure_channels = partial(structure_list, tables.CHANNEL)
+structure_operations = partial(structure, tables.OPERATIONS)
 
 
 def structure_rows(listing: Listing, places: Sequence[int]) -> Generator[Payment, None, None]:
@@ -50,21 +63,6 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Generator[Payment
         return structure_payment(decode_part(cut[place]), f"payment {listing.heads[place].id}: $")
 
     return _rows.read(listing.body, places, otherwise)
-
-
-def structure_transactions(rows: object, path: str = "$.data") -> list[Transaction]:
-    """Read a payment's transactions. Raises `ResponseDecodeError`."""
-    return _list(tables.TRANSACTION, rows, path)
-
-
-def structure_channels(rows: object, path: str = "$.data") -> list[Channel]:
-    """Read the store's channels. Raises `ResponseDecodeError`."""
-    return _list(tables.CHANNEL, rows, path)
-
-
-def structure_operations(raw: object, path: str = "$.data") -> PaymentOperations:
-    """Read what a payment allows. Raises `ResponseDecodeError`."""
-    return structure(tables.OPERATIONS, raw, path)
 
 
 def to_wire(model: Any) -> dict[str, Any]:
@@ -95,21 +93,6 @@ def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
 
     body: dict[str, Any] = service_converter.unstructure(payment)
     return body
-
-
-def structure(table: Table[T], raw: object, path: str) -> T:
-    """Read one of a table's objects. Raises `ResponseDecodeError`."""
-    try:
-        return table.read(raw)
-    except UnreadableError as error:
-        raise decode_error(error, path) from None
-
-
-def _list(table: Table[T], rows: object, path: str) -> list[T]:
-    try:
-        return list(read_each(table.read, rows))
-    except UnreadableError as error:
-        raise decode_error(error, path) from None
 
 
 MODELS: Final[dict[type[Any], Table[Any]]] = {

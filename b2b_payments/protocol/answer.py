@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
 import attrs
 
+from b2b_payments.auth import Secret
 from b2b_payments.errors import (
     APIError,
     AuthenticationError,
@@ -40,18 +41,31 @@ _ERRORS: dict[int, type[APIError]] = {
 
 @attrs.frozen
 class Answer:
-    """A whole HTTP answer. `headers` is case-insensitive; the body is unpacked and complete."""
+    """A whole HTTP answer. `headers` is case-insensitive; the body is unpacked and complete.
+
+    `secrets` are our own credentials, which an error's text must not repeat.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = attrs.field(repr=False)
+    secrets: Sequence[Secret] = attrs.field(default=(), repr=False)
+
+    def told(self) -> bytes:
+        """Give the body for an error's text, our own credential blotted out where it is repeated."""
+        body = self.body
+        for secret in self.secrets:
+            # Some encoders of JSON write a slash with a backslash before it.
+            for written in {str(secret), secret.replace("/", "\\/")}:
+                body = body.replace(written.encode(), b"***")
+        return body
 
 
 @attrs.frozen
 class Envelope:
     """A success: the service's `data` and `meta`, not yet looked into."""
 
-    data: Any
+    data: Any = attrs.field(repr=False)
     meta: Mapping[str, Any]
 
 
@@ -62,7 +76,8 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     not (the vendor's portal checks for it [seen]); ResponseDecodeError for an answer that is no envelope.
     """
     if not 200 <= answer.status < 300:
-        raise _error(request, answer, base_url, _decoded_or_none(answer.body))
+        told = _decoded_or_none(answer.told())
+        raise _error(request, answer, base_url, told, _code(told) if isinstance(told, dict) else None)
     if not answer.body:
         raise ResponseDecodeError(f"{request.method} {request.path}: the answer is empty.", paths=["$"])
     body = decode(answer.body)
@@ -72,7 +87,9 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
         )
     code = _code(body)
     if code is not None and not 200 <= code < 300:
-        raise _error(request, answer, base_url, body)
+        # Only here: what a success says is data, and goes through as it is.
+        body = _decoded_or_none(answer.told())
+        raise _error(request, answer, base_url, body, code)
     if "data" not in body:
         raise ResponseDecodeError(f"{request.method} {request.path}: $.data is missing.", paths=["$.data"])
     meta = body.get("meta")
@@ -101,9 +118,8 @@ def _code(body: Mapping[str, Any]) -> int | None:
     return code if type(code) is int else None
 
 
-def _error(request: Request, answer: Answer, base_url: str, body: Any) -> APIError:
+def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int | None) -> APIError:
     fields = body if isinstance(body, dict) else {}
-    code = _code(fields)
     failed = code if code is not None and 200 <= answer.status < 300 else answer.status
     cls = _ERRORS.get(failed) or (ServerError if failed >= 500 else APIError)
     about: dict[str, Any] = {

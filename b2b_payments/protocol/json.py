@@ -37,9 +37,13 @@ def decode(body: bytes | msgspec.Raw) -> Any:
 
     Raises ResponseDecodeError for whatever is not JSON in UTF-8, or is nested too deeply to be read.
     """
-    value = decode_part(body)
-    if _may_be_deep(body) and _is_deep(value):
-        raise _too_deep()
+    try:
+        value = decode_part(body)
+        if _may_be_deep(body) and _is_deep(value):
+            raise _too_deep()
+    except ResponseDecodeError:
+        del body  # a traceback's local variables would show what was sent
+        raise
     return value
 
 
@@ -48,10 +52,12 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
     try:
         return decode_numbers(body)
     except RecursionError:
-        raise _too_deep() from None
+        failure = _too_deep()
     # ValueError covers msgspec's errors and bad UTF-8; ArithmeticError, exponents that Decimal refuses.
     except (ValueError, ArithmeticError) as error:
-        raise ResponseDecodeError(f"The answer is not JSON: {_reason(error)}.", paths=["$"]) from None
+        failure = ResponseDecodeError(f"The answer is not JSON: {_reason(error)}.", paths=["$"])
+    del body
+    raise failure
 
 
 def check_depth(body: bytes) -> None:

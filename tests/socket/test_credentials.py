@@ -32,6 +32,7 @@ from b2b_payments import (
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.clients import NEVER, client_of
+from tests.examples import SHOWN_PAYMENT
 from tests.leaks import Emitted
 from tests.raw_server import RawServer
 
@@ -404,3 +405,13 @@ async def test_the_command_line_shows_nothing(sandbox: Sandbox, command: tuple[s
     assert b"Error: " in err
     assert MARK.encode() not in out + err
     assert b"user:secret" not in out + err
+
+
+async def test_a_payment_that_says_the_token_comes_as_it_is(sandbox: Sandbox) -> None:
+    """What a success says is data: a token's text within a name or a memo is not touched."""
+    payment = {**SHOWN_PAYMENT, "payerName": "Contest GmbH", "details": {"memo": "test order"}}
+    body = msgspec.json.encode({"code": 200, "data": payment})
+    sandbox.answer_with(lambda _: web.Response(body=body))
+    async with client_of(sandbox, auth=LegacyAuth("test")) as client:
+        read = await client.payments.get(1)
+    assert (read.payer_name, read.details["memo"]) == ("Contest GmbH", "test order")

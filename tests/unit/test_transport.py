@@ -220,10 +220,10 @@ def test_a_session_must_be_one() -> None:
 
 
 async def test_a_credential_that_an_answer_repeats_is_blotted_out(played: aioresponses) -> None:
-    """A gateway that echoes our headers does not get the credential into a body that we pass on."""
+    """A gateway that echoes our headers does not get the credential into what an error says of its answer."""
     played.get(f"{BASE}/ip/payments/70", status=401, body=f'{{"message":"bad token {SECRET} for abc123"}}')
     transport = Transport(BASE)
     await transport.open()
     answer = await transport.send(get_payment(70), HEADERS, timeout=5.0)
     await transport.aclose()
-    assert answer.body == b'{"message":"bad token *** for abc123"}'
+    assert answer.told() == b'{"message":"bad token *** for abc123"}'
