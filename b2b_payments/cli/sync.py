@@ -9,7 +9,7 @@ import click
 
 from b2b_payments.cli.command import Command
 from b2b_payments.cli.connection import Connection, connection_options
-from b2b_payments.cli.running import StoppedError, run
+from b2b_payments.cli.running import CommandError, StoppedError, run
 
 if TYPE_CHECKING:
     from b2b_payments.sync import SyncReport
@@ -68,13 +68,13 @@ def sync(connection: Connection, to: str, sweep: bool, overlap: float) -> None:
         run(work)
     except StoppedError as stopped:
         if not done:
-            kept = Path(to).exists()
-            stopped.left = (
-                f": what came so far is kept in {to}, and the next sync goes on"
-                if kept
-                else f": {to} was not written"
-            )
+            kept = f"the next sync goes on with what {to} holds"
+            stopped.left = f": {kept if Path(to).exists() else f'{to} was not written'}"
             raise
+    except CommandError as failure:
+        if Path(to).exists():
+            raise CommandError(f"{failure} {to} stays as it is, and the next sync goes on.") from None
+        raise
     (report,) = done
     click.echo(f"{to}: {report}.", err=True)
     click.get_current_context().exit(0 if report.complete else 1)

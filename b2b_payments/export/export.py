@@ -25,6 +25,9 @@ Source = Walk | PaymentStream
 BATCH_ROWS = 2_000
 """Payments that are written and committed at once: what a kill can cost, and a row group of Parquet."""
 
+_MOST_HELD = 32 * 2**20
+"""Bytes of pages that wait to be written: many pages may bring few new rows each."""
+
 _VERSION = 1
 _NOTHING_ASKED: Mapping[str, Any] = {}
 
@@ -131,10 +134,13 @@ class _Progress:
 
     @property
     def full(self) -> bool:
-        return sum(len(page.places) for page in self._held) >= BATCH_ROWS
+        held = self._held
+        rows, size = sum(len(page.places) for page in held), sum(len(page.listing.body) for page in held)
+        return rows >= BATCH_ROWS or size >= _MOST_HELD
 
     def hold(self, page: JoinedPage) -> None:
-        self._held.append(page)
+        if page.places:
+            self._held.append(page)
         self.walk = page.checkpoint
 
     def keep(self, report: WalkReport, *, last: bool = False) -> None:

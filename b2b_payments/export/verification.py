@@ -74,6 +74,11 @@ def _verify_files(target: Path, manifest: Manifest) -> None:
 
 def _verify_database(target: Path, manifest: Manifest) -> None:
     kind = _DATABASES[manifest.format]
+    if target.with_name(f"{target.name}-journal").exists():
+        raise ExportError(
+            f"{target} is being written to, or was when a process ended: wait, or go on with what was "
+            "interrupted, and verify it then."
+        )
     try:
         with closing(kind(target, read_only=True)) as database:
             for table in (PAYMENTS, LINE_ITEMS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Final
@@ -17,6 +18,10 @@ longer be copied, pickled or written within Python's recursion limit."""
 _USUAL_LEVELS = 10
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _CONTAINERS: frozenset[type] = frozenset({dict, list})
+
+
+# A pair of surrogates, half of one, or whatever else is escaped.
+_ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..|\\.", re.DOTALL)
 
 
 def exact_number(text: str) -> float | Decimal:
@@ -48,9 +53,12 @@ def decode(body: bytes | msgspec.Raw) -> Any:
 
 
 def decode_part(body: bytes | msgspec.Raw) -> Any:
-    """Decode a part of a body whose depth was checked as a whole. Raises as `decode`, but for that."""
+    """Decode a part of a body whose depth was checked as a whole. Raises as `decode`, but for that.
+
+    Half of a surrogate pair, which JSON can spell and no text can hold, becomes U+FFFD.
+    """
     try:
-        return decode_numbers(body)
+        return _decode_text(body)
     except RecursionError:
         failure = _too_deep()
     # ValueError covers msgspec's errors and bad UTF-8; ArithmeticError, exponents that Decimal refuses.
@@ -58,6 +66,25 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
         failure = ResponseDecodeError(f"The answer is not JSON: {_reason(error)}.", paths=["$"])
     del body
     raise failure
+
+
+def _decode_text(body: bytes | msgspec.Raw) -> Any:
+    try:
+        return decode_numbers(body)
+    except msgspec.DecodeError:
+        whole = mended(bytes(body))
+        if whole == bytes(body):
+            raise
+        return decode_numbers(whole)
+
+
+def mended(body: bytes) -> bytes:
+    """Put U+FFFD in place of each half of a surrogate pair, which msgspec does not decode."""
+    return _ESCAPE.sub(_whole, body)
+
+
+def _whole(escape: re.Match[bytes]) -> bytes:
+    return b"\\ufffd" if len(escape[0]) == 6 else escape[0]
 
 
 def check_depth(body: bytes) -> None:

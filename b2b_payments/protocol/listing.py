@@ -10,7 +10,7 @@ import msgspec
 
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.protocol.answer import Answer, kind_of, read_envelope
-from b2b_payments.protocol.json import check_depth, decode_part, exact_number
+from b2b_payments.protocol.json import check_depth, decode_part, exact_number, mended
 from b2b_payments.protocol.request import Request
 
 # Further than this no real list goes; a larger number is an answer gone wrong.
@@ -69,19 +69,19 @@ class Listing:
 
 def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int) -> Listing:
     """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects."""
-    body = _body(request, answer, base_url)
+    body, source = _body(request, answer, base_url)
     pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
     said = pagination if isinstance(pagination, dict) else {}
     return Listing(
         heads=body.data,
-        body=answer.body,
+        body=source,
         offset=offset,
         limit=_count(said.get("limit")) or None,
         total_count=_count(said.get("totalCount")),
     )
 
 
-def _body(request: Request, answer: Answer, base_url: str) -> _Body:
+def _body(request: Request, answer: Answer, base_url: str) -> tuple[_Body, bytes]:
     if 200 <= answer.status < 300:
         check_depth(answer.body)
         try:
@@ -90,7 +90,7 @@ def _body(request: Request, answer: Answer, base_url: str) -> _Body:
             pass  # what is wrong with it is said below
         else:
             if body.code == 200:
-                return body
+                return body, answer.body
     data = read_envelope(request, answer, base_url).data
     if not isinstance(data, list):
         raise ResponseDecodeError(f"Expected a list at $.data, found {kind_of(data)}.", paths=["$.data"])
@@ -98,7 +98,8 @@ def _body(request: Request, answer: Answer, base_url: str) -> _Body:
         if type(row) is not dict:
             where = f"$.data[{index}]"
             raise ResponseDecodeError(f"Expected an object at {where}, found {kind_of(row)}.", paths=[where])
-    return _heads.decode(answer.body)
+    source = mended(answer.body)
+    return _heads.decode(source), source
 
 
 def _count(value: object) -> int | None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table, rows_of
 from b2b_payments.export.database import Database
 from b2b_payments.export.database_sink import EXPORTED, SYNCED
@@ -117,19 +117,27 @@ class Copy:
         return changes
 
     def end_reading(self, state: State, *, complete: bool) -> int:
-        """Remove the payments that were not seen, if the reading was complete; give how many those were."""
+        """Remove the payments that were not seen, if the reading was complete; give how many those were.
+
+        Raises PaginationError where none was seen, and the copy holds some: an answer gone wrong is likelier
+        than a store that is empty all at once. The reading stays under way then.
+        """
         unseen = f"NOT IN (SELECT id FROM {_SEEN.name})"  # noqa: S608
         with self._file.transaction() as database:
             deleted = 0
             if complete:
-                found = database.execute(f"SELECT count(*) FROM {PAYMENTS.name} WHERE id {unseen}")  # noqa: S608
-                ((deleted,),) = found.fetchall()
+                deleted = _count(database, f"{PAYMENTS.name} WHERE id {unseen}")
+                if deleted and not _count(database, _SEEN.name):
+                    raise PaginationError(
+                        f"The list of payments came empty, and {self._path} holds {deleted:,}: nothing was "
+                        "removed. Sync again; should the store really be empty, sync into another file."
+                    )
             if deleted:
                 for table in _TABLES:
                     database.execute(f"DELETE FROM {table.name} WHERE {table.key[0]} {unseen}")  # noqa: S608
             database.execute(f"DROP TABLE {_SEEN.name}")
             _put(database, state)
-        return int(deleted)
+        return deleted
 
     def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
         """Let go. A new database into which nothing came is removed."""
@@ -157,6 +165,11 @@ class Copy:
                     f"The table {table.name} of {self._path} is not as a sync made it: it is left alone. "
                     "Sync into another file."
                 )
+
+
+def _count(database: Database, rows: str) -> int:
+    ((count,),) = database.execute(f"SELECT count(*) FROM {rows}").fetchall()  # noqa: S608
+    return int(count)
 
 
 def _put(database: Database, state: State) -> None:

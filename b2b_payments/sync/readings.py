@@ -2,8 +2,10 @@
 
 **What changed** is read by `updatedAt`, newest first, down to the watermark less an overlap. Nothing is lost:
 
-- The watermark W is the latest `updatedAt` in the first answer of a reading, so it is not later than the
-  moment S of that answer. All times are the service's own. A write that the list did not show at S was made
+- The watermark W is the latest `updatedAt` in the first answer of a reading, and so not later than the moment
+  S of that answer. All times are the service's own; but a time that lies in the future by our clock counts as
+  now, since a single such payment would hide every later change. (A smaller W is always safe: it reads more.)
+  A write that the list did not show at S was made
   after S - lag, and so after W - lag. The next reading goes beyond W - overlap, so it finds that write where
   the overlap is as wide as the list's lag.
 - A payment that the list shows unchanged from S to the reading's end comes, if its time is later than that of
@@ -26,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,7 +86,7 @@ class Readings:
             async with aclosing(walk.raw_pages()) as pages:
                 async for page in pages:
                     if newest is None:
-                        newest = self._first_of(page).updated_at
+                        newest = _no_later_than_now(self._first_of(page).updated_at)
                     held += page.items
                     self._advance(walk)
                     # Before anything is awaited, so that the next page is not sent for.
@@ -152,7 +154,7 @@ class Readings:
         try:
             async with aclosing(walk.raw_pages()) as pages:
                 async for page in pages:
-                    return self._first_of(page).updated_at
+                    return _no_later_than_now(self._first_of(page).updated_at)
             return None
         finally:
             self.report.requests += walk.report.requests
@@ -190,6 +192,10 @@ class Readings:
     def _complete(self) -> None:
         self.report.complete = True
         self.report.watermark = self.state.watermark
+
+
+def _no_later_than_now(moment: datetime) -> datetime:
+    return min(moment, datetime.now(UTC))
 
 
 def _payment(row: Row) -> Payment:

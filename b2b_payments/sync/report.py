@@ -45,8 +45,9 @@ class SyncReport:
     def __str__(self) -> str:
         state = "in step" if self.complete else "not in step yet"
         deleted = f"{self.deleted:,} deleted" if self.swept else "deleted ones not looked for"
+        resumed = ", with the reading that an earlier sync had begun" if self.resumed else ""
         return (
-            f"{state}: {self.inserted:,} inserted, {self.updated:,} updated, {deleted}, "
+            f"{state}{resumed}: {self.inserted:,} inserted, {self.updated:,} updated, {deleted}, "
             f"{self.unchanged:,} unchanged, {self.requests:,} request{'s' * (self.requests != 1)}"
         )
 

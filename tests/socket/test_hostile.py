@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,10 +20,12 @@ from b2b_payments import (
     RequestTimeoutError,
     ResponseDecodeError,
 )
+from b2b_payments.export import JSONLSink, export, verify
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from b2b_payments.sandbox.spoil import instead
 from b2b_payments.transport import MAX_BODY
 from tests.clients import NEVER, client_of
+from tests.examples import LISTED_PAYMENT
 
 ENDINGS: dict[Fault, tuple[type[B2BPaymentsError], str]] = {
     Fault.HUGE: (ResponseDecodeError, "larger than 33554432 bytes"),
@@ -189,3 +193,18 @@ async def test_a_404_for_want_of_a_scope_is_no_deletion(sandbox: Sandbox) -> Non
         with pytest.raises(B2BPaymentsError, match="whether it was carried out is not known"):
             await client.payments.delete(1)
     assert 1 in sandbox.store
+
+
+async def test_half_of_a_surrogate_pair_stops_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A name that a service cut within an emoji is read with U+FFFD; typed, raw and exported."""
+    pagination = {"totalCount": 1, "offset": 0, "limit": 250}
+    row = {**LISTED_PAYMENT, "payerName": "~"}
+    body = json.dumps({"code": 200, "data": [row], "meta": {"pagination": pagination}})
+    sandbox.answer_with(lambda _: web.Response(body=body.replace("~", r"a\ud83d").encode()))
+    async with client_of(sandbox, retry=NEVER) as client:
+        assert [payment.payer_name async for payment in client.payments.list()] == ["a\ufffd"]
+        assert [row["payerName"] async for row in client.payments.list().raw()] == ["a\ufffd"]
+        path = tmp_path / "payments.jsonl"
+        await export(client.payments.list(), JSONLSink(path))
+    assert json.loads(path.read_text(encoding="utf-8"))["payerName"] == "a\ufffd"
+    assert verify(path).account.sums.whole.rows == 1

@@ -64,7 +64,10 @@ class Run:
             return None
         if now["manifest"] in {None, noted["manifest"]} or not target.is_file():
             return None
-        account = read_manifest(Path(os.path.realpath(target))).account
+        try:
+            account = read_manifest(Path(os.path.realpath(target))).account
+        except ExportError:
+            return None  # damaged since: this store is exported again
         return account.sums.whole.rows if account.complete and account.query == query else None
 
     def end(self) -> None:
@@ -81,12 +84,14 @@ class Run:
             raise ExportError(f"{self._place} could not be read: {error.strerror}.") from None
         except ValueError:
             note = None
-        if not isinstance(note, dict) or note.get("version") != _VERSION:
+        stores: Any = note.get("stores") if isinstance(note, dict) else None
+        whole = isinstance(stores, dict) and all(isinstance(one, dict) for one in stores.values())
+        if not whole or note.get("version") != _VERSION:
             raise CommandError(
                 f"{self._place}, the note of the run that was interrupted, cannot be read: begin anew, "
                 "without --resume."
             )
-        self._noted = note["stores"]
+        self._noted = stores
         return True
 
     def _begin(self) -> None:

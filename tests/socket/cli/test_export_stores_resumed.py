@@ -189,9 +189,9 @@ def test_finished_with_another_question(interrupted: tuple[Sandbox, Path]) -> No
     assert service.requests
 
 
-@pytest.mark.parametrize("change", ["store", "file", "note", "alone"])
+@pytest.mark.parametrize("change", ["store", "file", "note", "manifest", "alone"])
 def test_finished_is_of_that_store_and_file(interrupted: tuple[Sandbox, Path], change: str) -> None:
-    """A store that is another one now, has no file or note any more, or is asked for alone, is exported."""
+    """A store that is another now, lacks file, note or sound manifest, or is asked for alone, is exported."""
     service, folder = interrupted
     if change == "store":
         text = f'[[stores]]\nname = "only"\nbase_url = "{service.base_url}"\nauth_token_env = "OLD_TOKEN"\n'
@@ -200,6 +200,8 @@ def test_finished_is_of_that_store_and_file(interrupted: tuple[Sandbox, Path], c
         (folder / "out/only.csv").unlink()
     elif change == "note":
         (folder / "out/.stores.toml.run").unlink()
+    elif change == "manifest":
+        (folder / "out/only.csv.manifest.json").write_text('{"x":')
     said = _resumed(folder, *(("--only", "only") if change == "alone" else ()))
     assert rows(said)["only"][0] == "complete"
     assert service.requests
@@ -207,7 +209,10 @@ def test_finished_is_of_that_store_and_file(interrupted: tuple[Sandbox, Path], c
         (folder / "out/.stores.toml.run").unlink()
 
 
-@pytest.mark.parametrize("note", ["", "[]", '{"version": 9}', "\xff"])
+@pytest.mark.parametrize(
+    "note",
+    ["", "[]", '{"version": 9}', '{"version": 1}', '{"version": 1, "stores": {"one": 5}}', "\xff"],
+)
 def test_damaged_note(service: Sandbox, tmp_path: Path, note: str) -> None:
     """A note that cannot be read is told of with the remedy, which works."""
     path = write(tmp_path, {"one": service})

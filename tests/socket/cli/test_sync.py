@@ -124,7 +124,7 @@ async def test_stopped(tmp_path: Path) -> None:
         # Nothing has come yet; and, as pages are asked for 16 ahead at the most, a batch has been put down.
         for last, left in (
             (0, f"{path} was not written"),
-            (33, f"what came so far is kept in {path}, and the next sync goes on"),
+            (33, f"the next sync goes on with what {path} holds"),
         ):
             asked.clear()
             if not last:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import attrs
 import pytest
 from aiohttp import web
 
-from b2b_payments import ConfigurationError, PaymentsClient, TransportError, WalkReport
+from b2b_payments import ConfigurationError, PaginationError, PaymentsClient, TransportError, WalkReport
 from b2b_payments.export import ExportError
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox, SeenRequest, Store
 from b2b_payments.sync import SQLiteStore, SyncReport, readings, store_for, sync
@@ -96,7 +98,7 @@ async def test_first_changes_sweep(path: Path, sandbox: Sandbox, client: Payment
 
 
 async def test_empty_store(path: Path) -> None:
-    """A store without payments is in step at once, is found out when it gets some, and when it loses them."""
+    """A store without payments is in step at once, and is found out when it gets some, or loses them."""
     async with Sandbox(payments=0, rules=RULES) as sandbox, client_of(sandbox) as client:
         report = await sync(client, store_for(path))
         assert counts(report) == (0, 0, 0, 0)
@@ -104,11 +106,11 @@ async def test_empty_store(path: Path) -> None:
         assert report.watermark is None
         ids = [sandbox.store.insert() for _ in range(3)]
         assert counts(await sync(client, store_for(path))) == (3, 0, 0, 0)
-        for payment_id in ids:
+        for payment_id in ids[1:]:
             sandbox.store.delete(payment_id)
         assert (await sync(client, store_for(path))).complete
-        assert counts(await sync(client, store_for(path), sweep=True)) == (0, 0, 3, 0)
-        assert held_in(path) == {}
+        assert counts(await sync(client, store_for(path), sweep=True)) == (0, 0, 2, 1)
+        assert held_in(path) == versions_of(sandbox.store)
 
 
 async def test_changes_over_many_pages(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
@@ -325,3 +327,36 @@ async def test_a_reading_of_another_version(
     report = await sync(client, copy)
     assert report.deleted == 1
     assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+async def test_an_empty_answer_removes_nothing(
+    copy: SQLiteStore, sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """Where the list comes empty all at once, a sweep says so and removes nothing; the next one goes on."""
+    await sync(client, copy)
+    pagination = {"totalCount": 0, "offset": 0, "limit": 250}
+    empty = {"code": 200, "data": [], "meta": {"message": "SUCCESS", "pagination": pagination}}
+    sandbox.answer_with(lambda _: web.json_response(empty))
+    with pytest.raises(PaginationError, match=r"came empty, and .* holds 200: nothing was removed"):
+        await sync(client, copy, sweep=True)
+    assert held_in(copy.path) == versions_of(sandbox.store)
+    sandbox.answer_with(None)
+    sandbox.store.delete(7)
+    report = await sync(client, copy, sweep=True)
+    assert (report.complete, report.resumed) == (True, True)
+    assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+async def test_a_time_in_the_future_hides_nothing(
+    copy: SQLiteStore, sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """A payment that claims to be updated years from now does not keep later changes from coming."""
+    store = sandbox.store
+    store.update(5, updatedAt=4_102_444_800)
+    report = await sync(client, copy)
+    assert report.watermark is not None
+    assert report.watermark <= datetime.now(UTC)
+    for payment_id in (60, 61, 150):
+        store.update(payment_id, payerName="Changed", updatedAt=int(time.time()) + 3_600)
+    assert (await sync(client, copy)).updated == 3
+    assert held_in(copy.path) == versions_of(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from fractions import Fraction
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.export import JSONLSink
 from b2b_payments.export.account import UNREADABLE, Sums, entry_of
+from b2b_payments.export.export import _Progress
 from b2b_payments.export.pages import PageBatch
 from b2b_payments.protocol.listing import Head, Listing
 from b2b_payments.walk.reader import JoinedPage
@@ -93,3 +96,14 @@ def test_sums_are_exact() -> None:
     assert Fraction(sums.whole.totals["USD"]) == 2 * sum(map(Fraction, values))
     assert sums.statuses[UNREADABLE].rows == 1
     assert sums.statuses[UNREADABLE].totals == {}
+
+
+def test_pages_without_new_rows_are_not_kept() -> None:
+    """What waits to be written has a bound in bytes too, and a page that brought nothing new takes none."""
+    progress = _Progress.begin(JSONLSink(io.BytesIO()), {})
+    for _ in range(100):
+        progress.hold(page(b" " * 2**20, []))
+    assert not progress.full
+    for _ in range(32):
+        progress.hold(page(b" " * 2**20, [0]))
+    assert progress.full

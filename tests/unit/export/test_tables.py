@@ -273,3 +273,15 @@ def test_unknown_format(tmp_path: Path) -> None:
     """A format that does not exist is told of with those that do."""
     with pytest.raises(ConfigurationError, match="'xml' is no format: give jsonl, csv, parquet"):
         sink_for("xml", tmp_path / "p")
+
+
+def test_a_database_in_the_middle_of_a_write_is_not_judged(tmp_path: Path) -> None:
+    """Where a process ended amid a transaction, verifying says what to do, not that the database is broken."""
+    path = tmp_path / "payments.sqlite"
+    written(path, "sqlite", ROWS)
+    journal = path.with_name(f"{path.name}-journal")
+    journal.write_bytes(b"\0" * 512)
+    with pytest.raises(ExportError, match=r"or was when a process ended: wait, or go on"):
+        verify(path)
+    journal.unlink()
+    assert verify(path).account.sums.whole.rows == len(ROWS)

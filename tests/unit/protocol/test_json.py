@@ -65,3 +65,17 @@ def test_brackets_in_strings_are_no_levels() -> None:
     """A text full of brackets is a text."""
     text = "[{" * 10 * MOST_LEVELS
     assert decode(f'{{"memo":"{text}"}}'.encode()) == {"memo": text}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (rb'"\ud83d"', "\ufffd"),
+        (rb'"\uDE00x"', "\ufffdx"),
+        (rb'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"),
+        (rb'"\ud83d\u00fc\\ud83d"', "\ufffdü\\ud83d"),
+    ],
+)
+def test_half_of_a_pair_is_replaced(body: bytes, expected: str) -> None:
+    """Half of a surrogate pair, which no text can hold, is read as U+FFFD; whole pairs stay what they are."""
+    assert decode(body) == expected
