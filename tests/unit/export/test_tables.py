@@ -276,7 +276,7 @@ def test_unknown_format(tmp_path: Path) -> None:
 
 
 def test_a_database_in_the_middle_of_a_write_is_not_judged(tmp_path: Path) -> None:
-    """Where a process ended amid a transaction, verifying says what to do, not that the database is broken."""
+    """Where a process ended amid a transaction, verifying says what to do, not that it is broken."""
     path = tmp_path / "payments.sqlite"
     written(path, "sqlite", ROWS)
     journal = path.with_name(f"{path.name}-journal")
