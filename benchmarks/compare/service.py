@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from b2b_payments.sandbox import Rules, Sandbox, SeenRequest, Store
 
-Order = Literal["stop", "fresh", "seen", "ids"]
+Order = Literal["stop", "seen", "ids"]
 
 
 class Service:
@@ -23,12 +23,8 @@ class Service:
         self.headers: Mapping[str, str]
         self.base_url, self.headers = pipe.recv()
 
-    def fresh(self) -> None:
-        """Forget the requests seen, and begin with a new quota window."""
-        self._ask("fresh")
-
     def seen(self) -> tuple[int, int, float]:
-        """Give the requests since `fresh`, how many were refused, and the seconds from first to last."""
+        """Give the requests so far, how many were refused, and the seconds from first to last."""
         requests, refused, seconds = self._ask("seen")
         return requests, refused, seconds
 
@@ -68,10 +64,7 @@ async def _served(pipe: Connection, payments: int, rules: Rules, deleting: bool)
             sandbox.before_list = _delete_in_front
         pipe.send((sandbox.base_url, sandbox.headers))
         while (order := await loop.run_in_executor(None, pipe.recv)) != "stop":
-            if order == "fresh":
-                sandbox.requests.clear()
-                pipe.send(None)
-            elif order == "seen":
+            if order == "seen":
                 seen = list(sandbox.requests)
                 refused = sum(request.status == 429 for request in seen)
                 pipe.send((len(seen), refused, seen[-1].at - seen[0].at if seen else 0.0))

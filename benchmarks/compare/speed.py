@@ -101,17 +101,17 @@ def _quota(size: Size, seconds: float, generated: str) -> Table:
     rules = Rules(requests=_REQUESTS, per=_PER, latency=seconds)
     page = 20
     # Our last window is full: a walk that ends early in one hides how far its requests are spread.
-    with service(int(size.quota_requests * _ROWS_KEPT), rules) as here:
-        # Only those who keep a quota look at it.
-        where = Where(here.base_url, here.headers, page, 16, (_REQUESTS, _PER), generated)
+    payments = int(size.quota_requests * _ROWS_KEPT)
 
-        def spend(entry: Entry) -> tuple[int, int, float]:
-            # A window of its own: what the reader before has spent has to leave it.
-            here.fresh()
+    def spend(entry: Entry) -> tuple[int, int, float]:
+        # A service for each: what the reader before has spent would be in its window.
+        with service(payments, rules) as here:
+            # Only those who keep a quota look at it.
+            where = Where(here.base_url, here.headers, page, 16, (_REQUESTS, _PER), generated)
             contest(entry.key, "walk", where)
             return here.seen()
 
-        found, failed = rounds(ALL, spend, 1)
+    found, failed = rounds(ALL, spend, 1)
     table = Table(
         f"A quota of {_REQUESTS} requests in {_PER:g} s, {1000 * seconds:.0f} ms latency, "
         f"{page} payments a page",
