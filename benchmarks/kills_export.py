@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 
+from b2b_payments.export.export import BATCH_ROWS
 from b2b_payments.export.manifest import manifest_path
 from benchmarks.compare.job import ROOT
 from benchmarks.kills_check import Check
@@ -81,9 +82,9 @@ def killed(format_: str, kills: int, seed: int, folder: Path, size: Size, say: S
             path = folder / f"{format_}-{account.exports}" / f"payments.{format_}"
             path.parent.mkdir()
             before = service.ids()
-            killing = _Killing(path, format_, service, pace, draw, aim=aim)
+            killing = _Killing(path, format_, service, pace, draw, payments=size.payments, aim=aim)
             most = min(draw.randint(*_KILLS_AN_EXPORT), kills - account.kills)
-            stages = killing.until_complete(most, size.payments)
+            stages = killing.until_complete(most)
             account.stages.update(stages)
             account.exports += 1
             # Where publishing is too quick to be met, the next export is met on its way.
@@ -150,7 +151,15 @@ class _Killing:
     """One export: its processes are killed at random instants, and then it is left to complete."""
 
     def __init__(
-        self, path: Path, format_: str, service: Service, pace: Pace, draw: random.Random, *, aim: bool
+        self,
+        path: Path,
+        format_: str,
+        service: Service,
+        pace: Pace,
+        draw: random.Random,
+        *,
+        payments: int,
+        aim: bool,
     ) -> None:
         self._path = path
         self._format = format_
@@ -158,8 +167,9 @@ class _Killing:
         self._pace = pace
         self._draw = draw
         self._aim = aim  # the last kills at publishing
+        self._payments = payments
 
-    def until_complete(self, most: int, payments: int) -> Counter[Stage]:
+    def until_complete(self, most: int) -> Counter[Stage]:
         """Kill so many processes at most; give how far the export had come at each kill."""
         stages: Counter[Stage] = Counter()
         left = Left(Stage.BEFORE)
@@ -168,7 +178,7 @@ class _Killing:
             self._service.expect()
             process = _export(self._path, self._service)
             if killing:
-                self._kill(process, left, 1 - left.rows / payments, most - stages.total())
+                self._kill(process, left, 1 - left.rows / self._payments, most - stages.total())
             _, error = process.communicate(timeout=_LONGEST)
             if process.returncode == 0:
                 return stages
@@ -189,7 +199,9 @@ class _Killing:
             return started + pace.starting if left.stage is Stage.PUBLISHING else service.first
 
         since: Callable[[], float] = first
-        spread = min(1.0, 2 / kills) * share * (pace.whole - pace.publishing) + pace.publishing
+        # Wide enough for a commit to be likely, or one kill after another would come before the first.
+        part = max(min(1.0, 2 / kills) * share, min(1.0, 2 * BATCH_ROWS / self._payments))
+        spread = part * (pace.whole - pace.publishing) + pace.publishing
         if left.stage is Stage.PUBLISHING:
             spread = 2 * pace.publishing
         elif kills <= _LAST_KILLS and self._aim:
