@@ -198,6 +198,24 @@ def _code_list(codes: dict[int, Any]) -> Kind:
     )
 
 
+def _plain_numbers() -> Callable[[str], int | None]:
+    """Give what reads digits that `str` would spell the same way. Rows share them: few are ever seen."""
+    known: dict[str, int] = {}
+
+    def read(text: str) -> int | None:
+        if values.is_plain_number(text) is None:
+            return None
+        if len(known) < _MOST_TUPLES:
+            known[text] = int(text)
+        return int(text)
+
+    def number(text: str) -> int | None:
+        found = known.get(text)
+        return read(text) if found is None else found
+
+    return number
+
+
 TEXT = Kind(usual="{v}.__class__ is str", read=values.read_text, empty=str, absent="''", holds_text=True)
 OPTIONAL_TEXT = Kind(
     usual="{v}.__class__ is str or {v} is None", read=values.read_text, absent="None", holds_text=True
@@ -207,9 +225,9 @@ OPTIONAL_NUMBER = Kind(
     usual="{v}.__class__ is int or {v} is None", read=values.read_whole_number, absent="None"
 )
 NUMBER_IN_TEXT = Kind(
-    usual="{v} is None or ({v}.__class__ is str and {f}({v}))",
-    take="None if {v} is None else int({v})",
-    using=values.is_plain_number,
+    usual="{v} is None or ({v}.__class__ is str and (d := {f}({v})) is not None)",
+    take="None if {v} is None else d",
+    using=_plain_numbers(),
     give="None if {v} is None else str({v})",
     read=values.read_whole_number,
     absent="None",
