@@ -56,13 +56,10 @@ class Line:
         return Row(self.label, done, pace.total, " · ".join(parts))
 
 
-class Progress:
-    """Shows how an export goes, as long as it is entered; silent where there is no terminal."""
+class _Shown:
+    """What is on a screen as long as it is entered."""
 
-    def __init__(self, quota: Quota | None) -> None:
-        self._line = Line("all", quota)
-        self._channels: PaymentStream | None = None
-        self._screen = Screen(self._rows)
+    _screen: Screen
 
     def __enter__(self) -> Self:
         self._screen.__enter__()
@@ -72,6 +69,15 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._screen.__exit__(kind, error, traceback)
+
+
+class Progress(_Shown):
+    """Shows how an export goes, as long as it is entered; silent where there is no terminal."""
+
+    def __init__(self, quota: Quota | None) -> None:
+        self._line = Line("all", quota)
+        self._channels: PaymentStream | None = None
+        self._screen = Screen(self._rows)
 
     def listen(self, event: Event) -> None:
         """Take in what the client does."""
@@ -97,7 +103,7 @@ class Progress:
             yield from _of_channels(self._channels.reports, elapsed, since=self._line.pace.before > 0)
 
 
-class StoresProgress:
+class StoresProgress(_Shown):
     """Shows how the exports of many stores go: a line for all, and one for each that is under way."""
 
     def __init__(self, stores: int) -> None:
@@ -108,15 +114,6 @@ class StoresProgress:
         self._rows_ended = 0  # those of this run, and those that were there already
         self._before_ended = 0
         self._screen = Screen(self._rows)
-
-    def __enter__(self) -> Self:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._screen.__exit__(kind, error, traceback)
 
     def begin(self, name: str, quota: Quota | None) -> Line:
         """Give a store its line."""

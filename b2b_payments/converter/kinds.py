@@ -43,9 +43,7 @@ class Kind:
     empty: Callable[[], Any] = _nothing  # the attribute where the field is absent or null
     absent: str = "ABSENT"  # what stands for an absent field: where it can be, a usual spelling of empty
     holds_text: bool = False  # "" is a value of its own, not another way to say nothing
-    table: Table[Any] | None = (
-        None  # of the object, or of the objects in the list; called in place of the two
-    )
+    table: Table[Any] | None = None  # of the object, or of those in the list: it reads and writes them
     is_list: bool = False  # of such objects
     codes: bool = False  # a list of codes: few are ever seen, so that row readers look them up whole
     nested: bool = False  # lists in objects: row readers leave it as bytes until the model is made
@@ -203,17 +201,14 @@ def _plain_numbers() -> Callable[[str], int | None]:
     known: dict[str, int] = {}
 
     def read(text: str) -> int | None:
-        if values.is_plain_number(text) is None:
-            return None
-        if len(known) < _MOST_TUPLES:
-            known[text] = int(text)
-        return int(text)
+        number = known.get(text)
+        if number is None and values.is_plain_number(text):
+            number = int(text)
+            if len(known) < _MOST_TUPLES:
+                known[text] = number
+        return number
 
-    def number(text: str) -> int | None:
-        found = known.get(text)
-        return read(text) if found is None else found
-
-    return number
+    return read
 
 
 TEXT = Kind(usual="{v}.__class__ is str", read=values.read_text, empty=str, absent="''", holds_text=True)

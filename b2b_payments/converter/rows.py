@@ -18,7 +18,7 @@ import msgspec
 from b2b_payments.converter.compiler import FAILURES, arguments, conversion, function, indented, names_of
 from b2b_payments.converter.kinds import Field, Table, are_ints
 from b2b_payments.models.sent import ABSENT
-from b2b_payments.protocol.json import decode_numbers, decode_part, exact_number
+from b2b_payments.protocol.json import decode_numbers, exact_number
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ Unknown = dict[type[Any], tuple[str, ...]]
 
 
 class _Compiled(NamedTuple):
+    unknown: Unknown  # of which it was made
     decoder: msgspec.json.Decoder[Any]
     read: Callable[[Struct], Any]
 
@@ -71,7 +72,9 @@ class RowReader(Generic[T]):
             try:
                 return compiled, compiled.decoder.decode(body).data
             except (ValueError, ArithmeticError, RecursionError):
-                if not self._learn(body):
+                if compiled.unknown is not self._unknown:
+                    self._compiled = None  # another thread has learned meanwhile
+                elif not self._learn(body):
                     return None, ()
 
     def _learn(self, body: bytes) -> bool:
@@ -95,9 +98,10 @@ class RowReader(Generic[T]):
         return True
 
     def _compile(self) -> _Compiled:
-        row, read = _row_of(self._table, self._unknown)
+        unknown = self._unknown
+        row, read = _row_of(self._table, unknown)
         page = msgspec.defstruct("Page", [("data", list[row])])  # type: ignore[valid-type]
-        return _Compiled(msgspec.json.Decoder(page, float_hook=exact_number), read)
+        return _Compiled(unknown, msgspec.json.Decoder(page, float_hook=exact_number), read)
 
 
 def _collect(table: Table[Any], objects: object, found: dict[type[Any], list[str]]) -> None:
@@ -180,7 +184,7 @@ def _conversion(index: int, field: Field) -> list[str]:
 def _learner(field: Field, known: dict[bytes, _Known]) -> Callable[[msgspec.Raw], _Known]:
     def learn(raw: msgspec.Raw) -> _Known:
         """Read a list of codes, and remember it by its bytes, in bounds."""
-        value, spelling = decode_part(raw), bytes(raw)
+        value, spelling = decode_numbers(raw), bytes(raw)
         usual = isinstance(value, list) and are_ints(value)
         found = field.read(value), {} if usual else {field.wire: value}
         if len(known) < _MOST_LISTS and len(spelling) <= _LONGEST_NAME:

@@ -179,3 +179,14 @@ def test_threads_learn_at_once() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+def test_a_reader_of_yesterday_is_made_anew() -> None:
+    """Where another thread put back a reader made before names were learned, the next page mends that."""
+    reader = RowReader(tables.PAYMENT)
+    assert fits(reader, [changed()]) == [True]
+    stale = reader._compiled
+    assert fits(reader, [changed(new=1)]) == [True]
+    reader._compiled = stale
+    assert fits(reader, [changed(new=2)]) == [True]
+    assert reader._compiled is not stale
