@@ -167,7 +167,8 @@ class LivingStore:
         self._note(payment_id)
 
     def _delete(self) -> None:
-        if (payment_id := self.store.pick(self._draw)) is not None:
+        # Never the last one: that a list came empty is not believed.
+        if len(self.store) > 1 and (payment_id := self.store.pick(self._draw)) is not None:
             self.store.delete(payment_id)
             self.deleted[payment_id] = self._now()
             del self.now_versions[payment_id]
