@@ -24,7 +24,7 @@ from b2b_payments.errors import (
     ValidationError,
 )
 from b2b_payments.protocol.json import decode
-from b2b_payments.protocol.limits import read_limits
+from b2b_payments.protocol.limits import read_date, read_limits
 from b2b_payments.protocol.request import Request
 
 _ERRORS: dict[int, type[APIError]] = {
@@ -50,6 +50,11 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes = attrs.field(repr=False)
     secrets: Sequence[Secret] = attrs.field(default=(), repr=False)
+
+    @property
+    def date(self) -> datetime | None:
+        """The moment of this answer by the service's clock, in UTC; None without a readable `Date`."""
+        return read_date(self.headers.get("Date", ""))
 
     def told(self) -> bytes:
         """Give the body for an error's text, our own credential blotted out where it is repeated."""

@@ -56,6 +56,15 @@ def read_limits(headers: Mapping[str, str], now: datetime) -> QuotaReading:
     )
 
 
+def read_date(text: str) -> datetime | None:
+    """Read an HTTP date, in UTC; None for what is none."""
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
 def _known(*values: _T | None) -> Iterable[_T]:
     return (value for value in values if value is not None)
 
@@ -81,12 +90,5 @@ def _seconds(number: str, unit: str) -> float:
 
 def _until(text: str, now: datetime) -> float | None:
     """Seconds until an HTTP date; one that has passed means now."""
-    if not text:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    moment = read_date(text)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())

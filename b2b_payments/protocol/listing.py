@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -48,7 +49,8 @@ class Listing:
     collector's time. So the rows in `body` are decoded when they are wanted, as whatever they are wanted as.
 
     `limit` is the limit that the service says it used (None where it does not say), `total_count` the number
-    of rows that it says there are in all (None where it does not say, or says something impossible).
+    of rows that it says there are in all (None where it does not say, or says something impossible), `date`
+    the moment of the answer by the service's clock (None where there is no readable `Date`).
     """
 
     heads: Sequence[Head] = attrs.field(repr=False)
@@ -56,6 +58,7 @@ class Listing:
     offset: int
     limit: int | None
     total_count: int | None
+    date: datetime | None = None
 
     def rows(self) -> Sequence[msgspec.Raw]:
         """Give each row as the bytes that the service sent."""
@@ -78,6 +81,7 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
         offset=offset,
         limit=_count(said.get("limit")) or None,
         total_count=_count(said.get("totalCount")),
+        date=answer.date,
     )
 
 

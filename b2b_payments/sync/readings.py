@@ -3,8 +3,9 @@
 **What changed** is read by `updatedAt`, newest first, down to the watermark less an overlap. Nothing is lost:
 
 - The watermark W is the latest `updatedAt` in the first answer of a reading, and so not later than the moment
-  S of that answer. All times are the service's own; but a time that lies in the future by our clock counts as
-  now, since a single such payment would hide every later change. (A smaller W is always safe: it reads more.)
+  S of that answer. All times are the service's own; but a time later than the answer's `Date` (our clock,
+  where it has none) counts as that, since a single such payment would hide every later change. (A smaller W
+  is always safe: it reads more.)
   A write that the list did not show at S was made
   after S - lag, and so after W - lag. The next reading goes beyond W - overlap, so it finds that write where
   the overlap is as wide as the list's lag.
@@ -14,6 +15,8 @@
   the front, and moves others back into pages still to come. One that is deleted moves others forward;
   then the next page does not join, and is read again from further forward. A payment that the list shows
   updated only after S was written after S - lag: see above.
+- Only a row older than W - overlap shows that all of it came. A list that ends before one did is not
+  believed, whatever total it states: the whole is read then.
 - W is put down with the last rows, in one transaction. A reading that was interrupted is done again.
 
 **The whole** is read by `createdAt`, which loses no payment that lasts. Each batch is put down in one
@@ -43,8 +46,6 @@ from b2b_payments.resources.payments import Payments
 from b2b_payments.sync.copy import Copy
 from b2b_payments.sync.report import SyncReport
 from b2b_payments.sync.state import Reading, State
-from b2b_payments.walk.join import End
-from b2b_payments.walk.paged import Page
 from b2b_payments.walk.report import WalkReport
 from b2b_payments.walk.walk import Walk
 
@@ -75,7 +76,8 @@ class Readings:
     async def changes(self, since: datetime) -> bool:
         """Read what changed; tell whether all of it came.
 
-        It did not where a list that changes cannot be joined by `updatedAt`, or does not say where it ends.
+        It did not where a list that changes cannot be joined by `updatedAt`, or ended before a row that is
+        older than the last reading.
         """
         # One request at a time: what was asked ahead is for nothing once the watermark is reached.
         walk = self.payments.list(sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, concurrency=1)
@@ -83,14 +85,15 @@ class Readings:
         held: list[Row] = []
         through = False
         try:
-            async with aclosing(walk.raw_pages()) as pages:
+            async with aclosing(walk.joined()) as pages:
                 async for page in pages:
+                    rows = page.objects()
                     if newest is None:
-                        newest = _no_later_than_now(self._first_of(page).updated_at)
-                    held += page.items
+                        newest = _no_later(self._first_of(rows).updated_at, page.listing.date)
+                    held += rows
                     self._advance(walk)
                     # Before anything is awaited, so that the next page is not sent for.
-                    through = _payment(page.items[-1]).updated_at < since - self.overlap
+                    through = _payment(rows[-1]).updated_at < since - self.overlap
                     if through:
                         break
                     if len(held) >= BATCH_ROWS:
@@ -100,9 +103,9 @@ class Readings:
             return False
         finally:
             self.report.requests += walk.report.requests
-        if not through and walk.report.ending != End.TOTAL.value:
+        if not through:
             return False
-        self.state = attrs.evolve(self.state, watermark=newest or since)
+        self.state = attrs.evolve(self.state, watermark=newest)
         await self._keep(held, self.state.watermark, self.state)
         self._complete()
         return True
@@ -123,11 +126,12 @@ class Readings:
         held: list[Row] = []
         begun = False
         try:
-            async with aclosing(walk.raw_pages()) as pages:
+            async with aclosing(walk.joined()) as pages:
                 async for page in pages:
+                    rows = page.objects()
                     if not begun:
-                        begun = bool(self._first_of(page))
-                    held += page.items
+                        begun = bool(self._first_of(rows))
+                    held += rows
                     self.state = attrs.evolve(self.state, reading=attrs.evolve(reading, walk=page.checkpoint))
                     self._advance(walk)
                     if len(held) >= BATCH_ROWS:
@@ -152,9 +156,9 @@ class Readings:
             sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, page_size=1, concurrency=1
         )
         try:
-            async with aclosing(walk.raw_pages()) as pages:
+            async with aclosing(walk.joined()) as pages:
                 async for page in pages:
-                    return _no_later_than_now(self._first_of(page).updated_at)
+                    return _no_later(self._first_of(page.objects()).updated_at, page.listing.date)
             return None
         finally:
             self.report.requests += walk.report.requests
@@ -172,9 +176,9 @@ class Readings:
         if changes is not None:
             self.report.add(changes)
 
-    def _first_of(self, page: Page[Row]) -> Payment:
+    def _first_of(self, rows: Sequence[Row]) -> Payment:
         """Give the first payment of a walk; raise ConfigurationError where it is not of the copy's store."""
-        payment = _payment(page.items[0])
+        payment = _payment(rows[0])
         known = self.state.store_hash
         if known is None:
             self.state = attrs.evolve(self.state, store_hash=payment.store_hash)
@@ -194,8 +198,9 @@ class Readings:
         self.report.watermark = self.state.watermark
 
 
-def _no_later_than_now(moment: datetime) -> datetime:
-    return min(moment, datetime.now(UTC))
+def _no_later(moment: datetime, answered: datetime | None) -> datetime:
+    """Give the moment, or that of the answer that showed it, where it claims to be later."""
+    return min(moment, answered or datetime.now(UTC))
 
 
 def _payment(row: Row) -> Payment:

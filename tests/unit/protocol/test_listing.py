@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -122,6 +123,27 @@ def test_a_page_is_read_as_the_service_states_it() -> None:
         5,
         31,
     )
+
+
+@pytest.mark.parametrize(
+    ("date", "moment"),
+    [
+        ("Sun, 22 Nov 2026 12:00:00 GMT", datetime(2026, 11, 22, 12, tzinfo=UTC)),
+        ("Sun, 22 Nov 2026 12:00:00 -0000", datetime(2026, 11, 22, 12, tzinfo=UTC)),
+        ("Sun, 22 Nov 2026 12:00:00 +0100", datetime(2026, 11, 22, 11, tzinfo=UTC)),
+        ("Sat, 01 Jan 0001 00:00:00 +0200", datetime(2000, 12, 31, 22, tzinfo=UTC)),
+        ("yesterday", None),
+        ("", None),
+        ("Sun, 22 Nov 99999 12:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -0100", None),
+    ],
+)
+def test_a_page_has_the_date_of_its_answer(date: str, moment: datetime | None) -> None:
+    """The moment of the answer is what its header says, in UTC; an unreadable one is none."""
+    body = encode({"code": 200, "data": [], "meta": {}})
+    page = read_listing(list_payments(()), Answer(200, {"Date": date}, body), "", offset=0)
+    assert page.date == moment
+    assert listing([]).date is None
 
 
 def test_numbers_may_come_as_strings() -> None:
