@@ -19,7 +19,7 @@ _ALLOCATED = re.compile(rf"{_COUNT.pattern}\s*/\s*{_SECONDS}", re.IGNORECASE)
 
 
 def read_limits(headers: Mapping[str, str], now: datetime) -> QuotaReading:
-    """Read the quota's headers; `now` is the moment of the answer, with a time zone.
+    """Read the quota's headers; `now` is the moment of an answer without a `Date`, with a time zone.
 
     Understands `X-Requests-Allocated: 150 times/60 s`, `X-Requests-Remaining: 149 times` and
     `X-Request-Window-Resets-After: 0.397 s` [doc], the core API's `X-Rate-Limit-Requests-Left`,
@@ -48,7 +48,7 @@ def read_limits(headers: Mapping[str, str], now: datetime) -> QuotaReading:
             _known(
                 _duration(value("x-retry-after")),
                 _duration(value("retry-after")),
-                _until(value("retry-after"), now),
+                _until(value("retry-after"), read_date(value("date")) or now),
             ),
             default=None,
         ),

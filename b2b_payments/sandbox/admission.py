@@ -33,14 +33,19 @@ class Admission:
         """The token for `authToken` that is good now."""
         return f"sandbox-auth-token-{self.token_number}"
 
-    def refusal(self, rules: Rules, headers: Mapping[str, str], now: float, in_service: int) -> Answer | None:
-        """Give the answer to a request that may not come in, None for one that may."""
+    def refusal(
+        self, rules: Rules, headers: Mapping[str, str], now: float, in_service: int, date: int
+    ) -> Answer | None:
+        """Give the answer to a request that may not come in, None for one that may.
+
+        `date` is that of the answer, in epoch seconds.
+        """
         if (denial := self._denial(rules, headers)) is not None:
             return denial
         if rules.quota and not self._counter.admit(now):
-            return too_many(rules, self._counter.resets_after(now))
+            return too_many(rules, self._counter.resets_after(now), date)
         if rules.concurrent is not None and in_service >= rules.concurrent:
-            return too_many(rules, rules.refusal_wait)
+            return too_many(rules, rules.refusal_wait, date)
         return None
 
     def headers(self, rules: Rules, answered: Answer, now: float) -> dict[str, str]:
@@ -72,7 +77,7 @@ class Admission:
         return None
 
 
-def too_many(rules: Rules, wait: float) -> Answer:
-    """Give a 429 that says to wait so many seconds, in the headers that the rules name."""
+def too_many(rules: Rules, wait: float, date: int) -> Answer:
+    """Give a 429 that says to wait so many seconds from `date` on, in the headers that the rules name."""
     refused = Answer.error(429, "Too many requests. Try again later.")
-    return attrs.evolve(refused, headers=refusal_headers(rules, wait))
+    return attrs.evolve(refused, headers=refusal_headers(rules, wait, date))

@@ -7,13 +7,26 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from b2b_payments.sandbox.answer import Answer
 from b2b_payments.sandbox.faults import Fault
 from b2b_payments.sandbox.spoil import HUGE_CHUNK, HUGE_CHUNKS
 
 _LINGER_0 = struct.pack("ii", 1, 0)
+
+
+class _Stream(web.StreamResponse):
+    async def _prepare_headers(self) -> None:
+        dated = hdrs.DATE in self.headers
+        await super()._prepare_headers()
+        if not dated:
+            # aiohttp has put this machine's time there.
+            del self.headers[hdrs.DATE]
+
+
+class _Whole(_Stream, web.Response):
+    pass
 
 
 def reset(request: web.BaseRequest) -> web.Response:
@@ -39,8 +52,8 @@ async def deliver(
     headers = {"Content-Type": answer.content_type, **headers, **answer.headers}
     reason = HTTPStatus(answer.status).phrase
     if fault not in {Fault.RESET_DURING, Fault.TRUNCATED, Fault.DRIP, Fault.HUGE}:
-        return web.Response(status=answer.status, reason=reason, body=answer.body, headers=headers)
-    response = web.StreamResponse(status=answer.status, reason=reason, headers=headers)
+        return _Whole(status=answer.status, reason=reason, body=answer.body, headers=headers)
+    response = _Stream(status=answer.status, reason=reason, headers=headers)
     response.force_close()
     if fault is not Fault.HUGE:
         response.content_length = len(answer.body)

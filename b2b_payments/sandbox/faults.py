@@ -10,6 +10,7 @@ from enum import Enum
 import attrs
 
 from b2b_payments.errors import ConfigurationError
+from b2b_payments.sandbox.service import is_list
 
 
 class Fault(Enum):
@@ -18,6 +19,7 @@ class Fault(Enum):
     # Not carried out.
     REFUSE = "the connection is reset before anything of the request's body is read"
     RESET_BEFORE = "the request is read, nothing is done, the connection is reset"
+    HTML_404 = "a gateway answers 404 in HTML, whether or not the payment exists"
     HTML_502 = "a gateway answers 502 in HTML"
     RATE_LIMITED = "429, with the headers that the rules name"
     ERROR_500 = "500"
@@ -47,6 +49,9 @@ class Fault(Enum):
     NAN = "carried out, and an id or a count of the answer is NaN"
     DUPLICATE_IDS = "carried out, and each row of a list comes twice"
 
+    # Carried out, with an answer that is easily believed.
+    EMPTY_LIST = "the list of payments is empty, with a total of 0; only lists meet it"
+
     @property
     def carried_out(self) -> bool:
         """Whether the service does what the request asks before the fault shows."""
@@ -57,6 +62,7 @@ _NOT_CARRIED_OUT = frozenset(
     {
         Fault.REFUSE,
         Fault.RESET_BEFORE,
+        Fault.HTML_404,
         Fault.HTML_502,
         Fault.RATE_LIMITED,
         Fault.ERROR_500,
@@ -81,6 +87,7 @@ class _Order:
             self.times != 0
             and (self.methods is None or method in self.methods)
             and (self.path is None or self.path.search(path) is not None)
+            and (self.fault is not Fault.EMPTY_LIST or is_list(method, path))
         )
 
 

@@ -92,9 +92,8 @@ class ListQuery:
             plain = attrs.evolve(plain, search_by=None)
         return None if plain == ListQuery() else plain
 
-    def select(self, table: Table) -> Iterable[int]:
-        """Give the ids of the matching payments, in the order of creation."""
-        ids: Iterable[int] = table.ids
+    def select(self, table: Table, ids: Iterable[int]) -> Iterable[int]:
+        """Give those of these payments that match, in the order in which they are given."""
         if (channels := self.channel_ids) is not None:
             channel = table.column("channelId")
             ids = [one for one in ids if channel[one] in channels]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from email.utils import formatdate
 
 from b2b_payments.sandbox.rules import Rules
 
@@ -71,17 +70,17 @@ def quota_headers(rules: Rules, remaining: int, resets_after: float) -> dict[str
     }
 
 
-def refusal_headers(rules: Rules, wait: float) -> dict[str, str]:
-    """Give the headers of a 429 under these rules; `wait` is in seconds, rounded up where it must be."""
+def refusal_headers(rules: Rules, wait: float, date: int) -> dict[str, str]:
+    """Give the headers of a 429 under these rules; `wait` is in seconds, rounded up where it must be.
+
+    `date` is that of the answer, in epoch seconds.
+    """
     seconds = math.ceil(wait)
     headers = quota_headers(rules, 0, wait) if "documented" in rules.refusal_headers else {}
     if "retry-after" in rules.refusal_headers:
         headers["Retry-After"] = str(seconds)
     elif "retry-after-date" in rules.refusal_headers:
-        # HTTP knows whole seconds only, so one more makes up for the part of this second that has gone by.
-        headers["Retry-After"] = format_datetime(
-            datetime.now(UTC) + timedelta(seconds=seconds + 1), usegmt=True
-        )
+        headers["Retry-After"] = formatdate(date + seconds, usegmt=True)
     if "x-retry-after" in rules.refusal_headers:
         headers["X-Retry-After"] = str(seconds)
     if "rate-limit" in rules.refusal_headers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, get_args
 
 import attrs
@@ -11,10 +11,19 @@ from b2b_payments.errors import ConfigurationError
 
 ChannelEncoding = Literal["repeat", "repeat-last", "brackets", "brackets-comma", "comma"]
 RefusalHeader = Literal["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]
+ListParameter = Literal[
+    "offset", "limit", "sortBy", "orderBy", "searchBy", "q", "customerName", "invoiceId", "processingStatus",
+    "channelIds",
+]  # fmt: skip
+Hides = Callable[[Mapping[str, Any]], bool]
 
 
 def _words(value: Collection[str]) -> frozenset[str]:
     return frozenset({value} if isinstance(value, str) else value)
+
+
+def _ids_or_predicate(value: Collection[int] | Hides) -> frozenset[int] | Hides:
+    return value if callable(value) else frozenset(value)
 
 
 def _among(*known: object) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
@@ -54,21 +63,34 @@ class Rules:
         which limit the answer states: the effective one, the one asked for, or none. `short_pages` is the
         probability that a page holds fewer rows than it could, or a function from that number of rows to the
         one given. `equals` is the order among rows of the same sort key: stable, or shuffled at each request.
+        `ignores` names query parameters that the list ignores [open]; without `orderBy` its order is
+        `ignored_order`, without `sortBy` it is that of the ids.
         `list_lag` is how many seconds lists lag a write [seen], or a function that gives them for each write:
-        then lists may show writes out of order, though never those of one payment. `total_count` counts
-        the filtered rows, or all of the store, or is absent [open]. `channel_encoding` names the ways to
-        write `channelIds` that are understood; others are ignored, and rows of every channel come back
-        [open]. "repeat-last" takes
-        the last of a repeated key alone, as many servers do. `sparse_lists` leaves
+        then lists may show writes out of order, though never those of one payment. `channel_encoding` names
+        the ways to write `channelIds` that are understood; others are ignored, and rows of every channel come
+        back [open]. "repeat-last" takes the last of a repeated key alone, as many servers do. `sparse_lists`
+        leaves
         `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists
         [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers or
         strings [seen].
+
+    Lists that contradict the store
+        `total_count` counts the filtered rows, or all of the store, or is absent [open]; or it is the number
+        of the page's own rows ("page"), or another number near the true one at each answer ("wandering").
+        It is never above `total_cap`. `paging_window` is the position from which on no rows come, in either
+        direction, whatever the total says: usual behind search engines. `hidden` are rows that the token's
+        scope does not show, as ids or as a predicate that takes the service's own object: they are in no list
+        and no count, and every request for one of them is answered 404, as for a payment that does not exist.
+        `shown` is how many rows, the oldest, all lists are made of: they agree with one another in both
+        directions, and with their totals, though the others can be read by id. See also `Fault.EMPTY_LIST`,
+        and `Store.restore` for a service that was restored from a backup.
 
     The rest
         `multi_storefront` off answers GET /channels with `single_storefront_status`, and a few payments have
         no channel. `missing_scope_status` answers every request of a valid token with 401, 403 or 404 [seen].
         `latency` seconds go by before each answer. `drip_interval` seconds lie between two bytes of
-        `Fault.DRIP`. `redirect_to` is where `Fault.REDIRECT` points.
+        `Fault.DRIP`. `redirect_to` is where `Fault.REDIRECT` points. `date_header` puts HTTP's `Date` on
+        every answer: the store's own clock, in which createdAt and updatedAt are written.
 
     Raises `ConfigurationError` for a value that the sandbox does not know.
     """
@@ -95,9 +117,17 @@ class Rules:
         default="stable", validator=_among("stable", "shuffled")
     )
     list_lag: float | Callable[[], float] = attrs.field(default=0.0, validator=_at_least(0))
-    total_count: Literal["filtered", "store", "absent"] = attrs.field(
-        default="filtered", validator=_among("filtered", "store", "absent")
+    ignores: Collection[ListParameter] = attrs.field(
+        default=(), converter=_words, validator=_among(*get_args(ListParameter))
     )
+    ignored_order: Literal["ASC", "DESC"] = attrs.field(default="ASC", validator=_among("ASC", "DESC"))
+    total_count: Literal["filtered", "store", "absent", "page", "wandering"] = attrs.field(
+        default="filtered", validator=_among("filtered", "store", "absent", "page", "wandering")
+    )
+    total_cap: int | None = attrs.field(default=None, validator=_at_least(0))
+    paging_window: int | None = attrs.field(default=None, validator=_at_least(0))
+    hidden: Collection[int] | Hides = attrs.field(default=(), converter=_ids_or_predicate)
+    shown: int | None = attrs.field(default=None, validator=_at_least(0))
     channel_encoding: Collection[ChannelEncoding] = attrs.field(
         default=("repeat",), converter=_words, validator=_among(*get_args(ChannelEncoding))
     )
@@ -112,3 +142,4 @@ class Rules:
     latency: float = attrs.field(default=0.0, validator=_at_least(0))
     drip_interval: float = attrs.field(default=0.01, validator=_at_least(0))
     redirect_to: str = "https://elsewhere.invalid/"
+    date_header: bool = True

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from email.utils import formatdate
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +48,7 @@ class Sandbox:
 
     `payments` and `channels` (BigCommerce ids) say what the store holds, `seed` what it looks like, `rules`
     how the service behaves, `port` where it listens (0: any free one). The same seed gives the same store.
+    The answers' `Date` is the store's clock, which goes on as the store is changed (see `Rules.date_header`).
 
     `before_list(store, seen)` is called before each list of payments is answered: tests change the store
     there.
@@ -228,13 +232,14 @@ class Sandbox:
         if fault is Fault.REFUSE:
             return reset(request)
         # Before anything is awaited: the quota counts requests where they arrive.
-        refusal = self._admission.refusal(self._rules, seen.headers, seen.at, self._in_service)
+        refusal = self._admission.refusal(self._rules, seen.headers, seen.at, self._in_service, self._date())
         self._in_service += 1
         try:
             body = _decoded(await request.read())
             seen.body = None if body is NO_JSON else body
             if self._answer_with is not None and (response := self._answer_with(seen)) is not None:
                 seen.status = response.status
+                response.headers.update(self._dated())
                 return response
             answered = self._carry_out(seen, body, refusal, fault)
             # Counted from the arrival: what carrying it out took is a part of the latency, as in any service.
@@ -247,7 +252,8 @@ class Sandbox:
             await _pause(None)
         if fault is not Fault.RESET_DURING:
             seen.status = answered.status
-        headers = {"X-Request-Id": request_id} | self._admission.headers(self._rules, answered, self._time())
+        headers = {"X-Request-Id": request_id} | self._dated()
+        headers |= self._admission.headers(self._rules, answered, self._time())
         return await deliver(request, answered, headers, fault, partial(_pause, self._rules.drip_interval))
 
     def _see(self, request: web.BaseRequest) -> SeenRequest:
@@ -263,9 +269,16 @@ class Sandbox:
             if self.before_list is not None and is_list(seen.method, seen.path):
                 self.before_list(self.store, seen)
             answered = answer(self.store, seen.method, seen.path, seen.query, body)
-        if fault is not None and (other := instead(fault, self._rules)) is not None:
+        if fault is not None and (other := instead(fault, self._rules, self._date())) is not None:
             return other
         return Answer.gateway(504) if answered is None else spoil(answered, fault)
+
+    def _date(self) -> int:
+        """Give the moment of an answer, in epoch seconds: without the header, a client's own clock counts."""
+        return self.store.clock if self._rules.date_header else math.ceil(time.time())
+
+    def _dated(self) -> dict[str, str]:
+        return {"Date": formatdate(self._date(), usegmt=True)} if self._rules.date_header else {}
 
     @staticmethod
     def _time() -> float:

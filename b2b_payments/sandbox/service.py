@@ -46,7 +46,7 @@ def answer(store: Store, method: str, path: str, query: Pairs, body: Any) -> Ans
             payment_id = int(found[1]) if pattern.groups else 0
             if body is NO_JSON:
                 return Answer.error(400, "The body is not valid JSON.")
-            if wants_payment and payment_id not in store:
+            if wants_payment and (payment_id not in store or store.is_hidden(payment_id)):
                 return Answer.error(404, "Payment not found")
             try:
                 return endpoint(Call(store, query, body, payment_id))
@@ -66,7 +66,10 @@ def _invalid(error: InvalidFieldsError) -> Answer:
 
 def _list(call: Call) -> Answer:
     store, rules = call.store, call.store.rules
-    query = ListQuery.parse(call.query, rules.channel_encoding)
+    heeded = [(name, value) for name, value in call.query if name.removesuffix("[]") not in rules.ignores]
+    query = ListQuery.parse(heeded, rules.channel_encoding)
+    if "orderBy" in rules.ignores:
+        query = attrs.evolve(query, ascending=rules.ignored_order == "ASC")
     if query.limit > rules.max_limit and rules.over_limit == "refuse":
         return Answer.error(413, f"limit must not be more than {rules.max_limit}")
     page = store.page(query)

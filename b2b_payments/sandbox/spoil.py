@@ -22,6 +22,7 @@ HUGE_CHUNKS: Final = 65
 _ERROR_500 = Answer.error(500, "Something went wrong")
 _DEEP = b"[" * 100_000 + b"]" * 100_000
 _FIXED: Final = {
+    Fault.HTML_404: Answer.gateway(404),
     Fault.HTML_502: Answer.gateway(502),
     Fault.HTML_502_AFTER: Answer.gateway(502),
     Fault.ERROR_500: _ERROR_500,
@@ -38,11 +39,14 @@ _FIXED: Final = {
 _ID_OR_COUNT = re.compile(rb'"(id|paymentId|totalCount)":[^,}]+')
 
 
-def instead(fault: Fault, rules: Rules) -> Answer | None:
-    """Give the answer that a fault puts in the place of the service's, None if it only changes that one."""
+def instead(fault: Fault, rules: Rules, date: int) -> Answer | None:
+    """Give the answer that a fault puts in the place of the service's, None if it only changes that one.
+
+    `date` is that of the answer, in epoch seconds.
+    """
     match fault:
         case Fault.RATE_LIMITED:
-            return too_many(rules, rules.refusal_wait)
+            return too_many(rules, rules.refusal_wait, date)
         case Fault.REDIRECT:
             return Answer(302, b"", headers={"Location": rules.redirect_to})
         case Fault.GZIP_BOMB:
@@ -60,6 +64,8 @@ def spoil(answer: Answer, fault: Fault | None) -> Answer:
             return attrs.evolve(answer, body=_ID_OR_COUNT.sub(rb'"\1":NaN', answer.body))
         case Fault.DUPLICATE_IDS:
             return _doubled(answer)
+        case Fault.EMPTY_LIST:
+            return _emptied(answer)
         case _:
             return answer
 
@@ -68,6 +74,15 @@ def _doubled(answer: Answer) -> Answer:
     payload = msgspec.json.decode(answer.body)
     if isinstance(payload.get("data"), list):
         payload["data"] = [row for row in payload["data"] for _ in range(2)]
+    return Answer.json(answer.status, payload)
+
+
+def _emptied(answer: Answer) -> Answer:
+    payload = msgspec.json.decode(answer.body)
+    if isinstance(payload.get("data"), list):
+        payload["data"] = []
+        if "totalCount" in (pagination := payload["meta"]["pagination"]):
+            pagination["totalCount"] = 0
     return Answer.json(answer.status, payload)
 
 

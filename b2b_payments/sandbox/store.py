@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+import attrs
 import msgspec
 
 from b2b_payments.errors import ConfigurationError
@@ -17,6 +18,14 @@ from b2b_payments.sandbox.rules import Rules
 from b2b_payments.sandbox.table import Row, Table
 
 _CACHED_ROWS = 20_000
+
+
+@attrs.frozen(eq=False)
+class Snapshot:
+    """What a store held at a moment: made by `Store.snapshot`, for `Store.restore`."""
+
+    table: Table
+    last_id: int
 
 
 class Store:
@@ -153,6 +162,27 @@ class Store:
             raise KeyError(payment_id)
         self._change(payment_id, lambda table: table.delete(payment_id))
 
+    def snapshot(self) -> Snapshot:
+        """Give what the store holds now, as a backup does."""
+        return Snapshot(self._now.copy(), self._last_id)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Hold again what the snapshot has, and nothing else, as a service restored from a backup does.
+
+        Reading by id and lists, without any lag, give the older versions, and payments deleted since then are
+        back. Payments created since are gone; their ids will be given again, as a database's sequence does.
+        The clock goes on.
+        """
+        self._now = self._listed = snapshot.table.copy()
+        self._last_id = snapshot.last_id
+        self._hidden.clear()
+        self._shown_at.clear()
+        self._encoded.clear()
+
+    def is_hidden(self, payment_id: int) -> bool:
+        """Say whether the rules hide a payment. Raises `KeyError` if there is no such payment."""
+        return self._hides(self._now, payment_id)
+
     def spelled_id(self, payment_id: int) -> int | str:
         """Spell an id as the rules say."""
         return str(payment_id) if self._rules.ids_as == "string" else payment_id
@@ -162,13 +192,25 @@ class Store:
         self._catch_up()
         rules = self._rules
         limit = min(query.limit, rules.max_limit)
-        ids = self._listed.view(query.sort_by or "id", query.filters, lambda: query.select(self._listed))
-        total = len(self._listed) if rules.total_count == "store" else len(ids)
+        ids = self._view(query)
         if callable(rules.short_pages):
             limit = max(0, min(limit, rules.short_pages(limit)))
         elif rules.short_pages and limit > 1 and self._random.random() < rules.short_pages:
             limit = self._random.randrange(1, limit)
-        return Listing(ids=self._cut(ids, query, limit), total=total, asked=query.limit, limit=limit)
+        page = self._cut(ids, query, limit)
+        match rules.total_count:
+            case "page":
+                total = len(page)
+            case "store":
+                total = len(self._view(ListQuery()))
+            case "wandering":
+                near = max(2, len(ids) // 8)
+                total = max(0, len(ids) + self._random.randint(-near, near))
+            case _:
+                total = len(ids)
+        if rules.total_cap is not None:
+            total = min(total, rules.total_cap)
+        return Listing(ids=page, total=total, asked=query.limit, limit=limit)
 
     def encoded(self, payment_id: int) -> msgspec.Raw:
         """Give a payment as lists show it, as JSON. Raises `KeyError` if lists do not show it."""
@@ -186,8 +228,29 @@ class Store:
             self._encoded[payment_id] = encoded
         return encoded
 
+    def _view(self, query: ListQuery) -> Sequence[int]:
+        """Give the ids that a query's pages are cut from."""
+        rules, listed = self._rules, self._listed
+        matches: object = query.filters
+        if rules.hidden or rules.shown is not None:
+            matches = query.filters, rules.hidden, rules.shown
+        return listed.view(query.sort_by or "id", matches, lambda: query.select(listed, self._reachable()))
+
+    def _reachable(self) -> Sequence[int]:
+        """Give the ids that lists can show at all."""
+        ids = self._listed.ids
+        if self._rules.hidden:
+            ids = [one for one in ids if not self._hides(self._listed, one)]
+        return ids[: self._rules.shown]
+
+    def _hides(self, table: Table, payment_id: int) -> bool:
+        hidden = self._rules.hidden
+        return hidden(table.row(payment_id)) if callable(hidden) else payment_id in hidden
+
     def _cut(self, ids: Sequence[int], query: ListQuery, limit: int) -> list[int]:
         low, high = query.offset, min(query.offset + limit, len(ids))
+        if self._rules.paging_window is not None:
+            high = min(high, self._rules.paging_window)
         if low >= high:
             return []
         if not query.ascending:

@@ -73,6 +73,7 @@ async def test_truncated() -> None:
 @pytest.mark.parametrize(
     ("fault", "status", "kind", "start"),
     [
+        (Fault.HTML_404, 404, "text/html", b"<html>"),
         (Fault.HTML_502, 502, "text/html", b"<html>"),
         (Fault.HTML_502_AFTER, 502, "text/html", b"<html>"),
         (Fault.RATE_LIMITED, 429, "application/json", b'{"code":429'),
@@ -140,6 +141,24 @@ async def test_duplicate_ids() -> None:
         sandbox.order(Fault.DUPLICATE_IDS, times=2)
         assert [row["id"] for row in json.loads(await _list(sandbox))["data"]] == [2, 2, 1, 1]
         assert json.loads((await _delete(sandbox))[2])["data"] == {"id": 1}
+
+
+async def test_empty_lists() -> None:
+    """So many lists in a row say that there is nothing, in an envelope like any other; nothing else does."""
+    async with Sandbox(payments=3) as sandbox:
+        sandbox.order(Fault.EMPTY_LIST, times=2)
+        assert (await _delete(sandbox))[0] == 200
+        for total in (0, 0, 2):
+            body = json.loads(await _list(sandbox))
+            assert len(body["data"]) == total
+            assert body["meta"] == {
+                "message": "SUCCESS",
+                "pagination": {"totalCount": total, "offset": 0, "limit": 10},
+            }
+        sandbox.rules = Rules(total_count="absent", echo=None)
+        sandbox.order(Fault.EMPTY_LIST, times=1)
+        body = json.loads(await _list(sandbox))
+        assert (body["data"], body["meta"]["pagination"]) == ([], {"offset": 0})
 
 
 async def test_share_of_requests() -> None:

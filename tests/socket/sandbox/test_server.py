@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from email.utils import formatdate, parsedate_to_datetime
 from typing import Literal
 
 import aiohttp
@@ -213,6 +214,54 @@ async def test_concurrent_limit() -> None:
     async with Sandbox(payments=1, rules=Rules(concurrent=1, latency=0.05)) as sandbox:
         statuses = await asyncio.gather(*(_status(sandbox) for _ in range(3)))
         assert sorted(statuses) == [200, 429, 429]
+
+
+async def _date(sandbox: Sandbox, path: str = "/ip/payments/1") -> str | None:
+    async with (
+        aiohttp.ClientSession(headers=sandbox.headers) as session,
+        session.get(sandbox.base_url + path) as response,
+    ):
+        return response.headers.get("Date")
+
+
+@pytest.mark.parametrize("fault", [None, Fault.HTML_502, Fault.RATE_LIMITED, Fault.DRIP])
+async def test_date_is_the_stores(fault: Fault | None) -> None:
+    """Every answer's Date is the clock that createdAt is written in; the rules can leave it out."""
+    async with Sandbox(payments=9, rules=Rules(drip_interval=0)) as sandbox:
+        if fault is not None:
+            sandbox.order(fault, share=1)
+        sandbox.store.insert()
+        created = sandbox.store.wire(10)["createdAt"]
+        assert await _date(sandbox) == formatdate(created, usegmt=True)
+        sandbox.store.advance(90)
+        assert await _date(sandbox) == formatdate(created + 90, usegmt=True)
+        sandbox.rules = Rules(drip_interval=0, date_header=False)
+        assert await _date(sandbox) is None
+
+
+@pytest.mark.parametrize("dated", [True, False])
+async def test_a_wait_until_a_date(*, dated: bool) -> None:
+    """A date to wait for counts from the answer's own; without one, from this machine's time."""
+    rules = Rules(refusal_wait=30.0, refusal_headers=("retry-after-date",), date_header=dated)
+    async with (
+        Sandbox(payments=1, rules=rules) as sandbox,
+        aiohttp.ClientSession(headers=sandbox.headers) as session,
+    ):
+        sandbox.order(Fault.RATE_LIMITED, times=1)
+        began = time.time()
+        async with session.get(f"{sandbox.base_url}/ip/payments/1") as response:
+            until = parsedate_to_datetime(response.headers["Retry-After"]).timestamp()
+        if dated:
+            assert until == sandbox.store.clock + 30
+        else:
+            assert began + 30 <= until < time.time() + 32
+
+
+async def test_date_of_a_played_answer() -> None:
+    """What a callable answers in the service's place bears the store's time too."""
+    async with Sandbox(payments=1) as sandbox:
+        sandbox.answer_with(lambda _: web.Response(status=418))
+        assert await _date(sandbox) == formatdate(sandbox.store.clock, usegmt=True)
 
 
 async def test_before_list() -> None:

@@ -69,6 +69,13 @@ def test_the_core_api_counts_in_milliseconds() -> None:
     assert reading == QuotaReading(remaining=0, resets_after=1.5)
 
 
+def test_a_date_to_wait_for_counts_from_the_answers_own() -> None:
+    """Of two clocks that differ, the service's counts; an answer whose Date cannot be read has none."""
+    headers = {"Retry-After": "Sun, 22 Nov 2026 12:00:30 GMT", "Date": "Sun, 22 Nov 2026 12:00:10 GMT"}
+    assert read_limits(headers, NOW.replace(year=2020)).wait == 20.0
+    assert read_limits(headers | {"Date": "soon"}, NOW).wait == 30.0
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

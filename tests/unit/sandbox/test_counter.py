@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate
 from typing import Literal
 
 import pytest
@@ -62,13 +61,14 @@ def test_headers_have_units() -> None:
 
 def test_refusal_headers() -> None:
     """A refusal carries the headers that the rules name and no others."""
-    assert refusal_headers(Rules(refusal_headers=()), 1.2) == {}
-    assert refusal_headers(Rules(refusal_headers=("retry-after",)), 1.2) == {"Retry-After": "2"}
-    assert refusal_headers(Rules(refusal_headers=("x-retry-after", "rate-limit")), 1.2) == {
+    assert refusal_headers(Rules(refusal_headers=()), 1.2, 0) == {}
+    assert refusal_headers(Rules(refusal_headers=("retry-after",)), 1.2, 0) == {"Retry-After": "2"}
+    assert refusal_headers(Rules(refusal_headers=("x-retry-after", "rate-limit")), 1.2, 0) == {
         "X-Retry-After": "2",
         "X-Rate-Limit-Time-Reset-Ms": "1200",
         "X-Rate-Limit-Requests-Left": "0",
     }
-    assert refusal_headers(Rules(), 1.2) == quota_headers(Rules(), 0, 1.2)
-    dated = refusal_headers(Rules(refusal_headers=("retry-after-date",)), 30.0)["Retry-After"]
-    assert 29 < (parsedate_to_datetime(dated) - datetime.now(UTC)).total_seconds() < 32
+    assert refusal_headers(Rules(), 1.2, 0) == quota_headers(Rules(), 0, 1.2)
+    assert refusal_headers(Rules(refusal_headers=("retry-after-date",)), 29.5, 1_700_000_000) == {
+        "Retry-After": formatdate(1_700_000_030, usegmt=True)
+    }

@@ -7,6 +7,7 @@ import pytest
 from b2b_payments.errors import ConfigurationError
 from b2b_payments.sandbox import Drift, Fault, Store
 from b2b_payments.sandbox.faults import Orders
+from b2b_payments.sandbox.service import ROOT
 
 
 def test_share() -> None:
@@ -39,6 +40,16 @@ def test_methods_and_path() -> None:
     assert orders.draw("DELETE", "/ip/payments/7/operations") is None
     assert orders.draw("GET", "/ip/payments/7") is None
     assert orders.draw("POST", "/ip/payments/offline") is Fault.NAN
+
+
+def test_an_empty_list_is_a_lists() -> None:
+    """Only a request for the list of payments meets an empty list, or counts as one that met it."""
+    orders = Orders(seed=1)
+    orders.add(Fault.EMPTY_LIST, times=2)
+    payments = f"{ROOT}/ip/payments"
+    assert orders.draw("GET", f"{payments}/7") is orders.draw("POST", payments) is None
+    met = [orders.draw("GET", payments) for _ in range(3)]
+    assert met == [Fault.EMPTY_LIST, Fault.EMPTY_LIST, None]
 
 
 @pytest.mark.parametrize("wrong", [{"share": 1.1}, {"share": -1}, {"times": 0}])
