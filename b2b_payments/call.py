@@ -88,7 +88,11 @@ class Caller:
     chance: Callable[[], float] = random.random  # noqa: S311 - it spreads, it hides nothing
 
     def until(self) -> float | None:
-        """The moment at which a call or walk that begins now has to be over."""
+        """The moment at which a call or walk that begins now has to be over.
+
+        Raises ConfigurationError where the client cannot be used: not open, or not from here.
+        """
+        self.transport.require_open()
         return None if self.deadline is None else anyio.current_time() + self.deadline
 
     async def call(self, request: Request, *, until: float | None = None) -> Envelope:
@@ -109,8 +113,8 @@ class Caller:
         An answer that cannot be read is a failure like others: a GET is sent again. Raises what the last
         attempt raised, and InDoubtError for a write that may have been carried out. `tally` keeps account.
         """
-        self.transport.require_open()
-        until = self.until() if until is None else until
+        latest = self.until()
+        until = latest if until is None else until
         call_id, begun = next(_call_ids), anyio.current_time()
         self.events.emit(CallStarted(request.call, call_id))
         error: str | None = None

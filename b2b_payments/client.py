@@ -47,6 +47,9 @@ class PaymentsClient:
     `on_event` is called with each of the events in `b2b_payments.events`. `allow_http` permits a base URL
     that is not https.
 
+    A client belongs to the event loop and the process in which it is opened: in another loop or thread, or in
+    a forked child, every use is refused.
+
     Raises ConfigurationError for what cannot work, before anything is sent.
     """
 
@@ -113,6 +116,7 @@ class PaymentsClient:
             raise ConfigurationError("The client is open already; use one `async with` at a time.")
         if self._tasks.stopped:
             raise ConfigurationError("The client was closed; make a new one.")
+        self._tasks.require_home()
         await self._transport.open()
         try:
             await self._tasks.start()
@@ -130,7 +134,11 @@ class PaymentsClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel what is under way and close the session, unless it was lent. May be called twice."""
+        """Cancel what is under way and close the session, unless it was lent. May be called twice.
+
+        Raises ConfigurationError in another event loop, thread or process than the one it was opened in.
+        """
+        self._tasks.require_home()
         self._open = False
         try:
             await self._tasks.stop()

@@ -23,6 +23,7 @@ from b2b_payments.errors import (
 )
 from b2b_payments.protocol.answer import Answer
 from b2b_payments.protocol.request import Request
+from b2b_payments.tasks import NOT_OPEN, Home
 
 MAX_BODY = 32 * 1024 * 1024
 """Bytes of an unpacked body; a larger one is refused while it is being read."""
@@ -86,14 +87,23 @@ class Transport:
         self._max_body = max_body
         self._lent = session
         self._session: aiohttp.ClientSession | None = None
+        self._home: Home | None = None
         self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (_one_try,)
 
     async def open(self) -> None:
-        """Make the session ready. Raises ConfigurationError where the one lent is closed."""
+        """Make the session ready.
+
+        Raises ConfigurationError where the one lent is closed, or belongs to another event loop.
+        """
+        self._home = Home.here()
         if self._lent is not None:
             if self._lent.closed:
                 raise ConfigurationError(
                     "The session given is closed; give an open aiohttp.ClientSession, or none."
+                )
+            if getattr(self._lent, "_loop", self._home.loop) is not self._home.loop:
+                raise ConfigurationError(
+                    "The session given belongs to another event loop; make it in the one that uses it."
                 )
             self._session = self._lent
             # Middlewares given with a request take the place of the session's: hers go on inside ours.
@@ -112,11 +122,14 @@ class Transport:
             await session.close()
 
     def require_open(self) -> aiohttp.ClientSession:
-        """Give the session. Raises ConfigurationError where the client or its session is not open."""
-        if self._session is None:
-            raise ConfigurationError(
-                "The client is not open: use it inside `async with PaymentsClient(...) as client:`."
-            )
+        """Give the session.
+
+        Raises ConfigurationError where the client or its session is not open, and in another event loop,
+        thread or process than the one that it was opened in.
+        """
+        if self._session is None or self._home is None:
+            raise ConfigurationError(NOT_OPEN)
+        self._home.require()
         if self._session.closed:
             raise ConfigurationError(
                 "The session given to the client was closed meanwhile; close it after the client."

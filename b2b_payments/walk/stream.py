@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -69,10 +70,7 @@ class PaymentStream(Paged):
 
     async def joined(self) -> AsyncGenerator[JoinedPage, None]:
         """Give the new rows page by page, as the service sent them."""
-        if not self._tasks.running:
-            raise ConfigurationError(
-                "The client is not open; stream inside `async with PaymentsClient(...)`."
-            )
+        self._tasks.require_running()
         self._checkpoint = self._begin()
         flights = Flights(self._tasks, self._concurrency)
         pumps = [_Pump(channel_id, walk, flights) for channel_id, walk in self._walks.items()]
@@ -91,15 +89,11 @@ class PaymentStream(Paged):
                     self._doubled += len(item.places) - len(once.places)
                     yield once
                     self._checkpoint = behind
+                    self._tasks.require_home()
             if not all(pump.finished for pump in pumps):
                 raise ConfigurationError("The client was closed while a stream was under way.")
         finally:
-            # At once: a pump hears of its end only at its next step, and a page could be asked for till then.
-            flights.drop()
-            for pump in pumps:
-                pump.scope.cancel()
-            for lane in lanes:
-                lane.close()
+            self._tasks.at_home(partial(_drop, flights, pumps, lanes))
 
     def _lanes(self, pumps: list[_Pump]) -> list[MemoryObjectReceiveStream[_Item]]:
         """Start the walks: a lane for each of them, or one for all."""
@@ -113,6 +107,15 @@ class PaymentStream(Paged):
             for pump in pumps:
                 self._tasks.spawn(pump.run, send.clone())
         return [receive]
+
+
+def _drop(flights: Flights, pumps: list[_Pump], lanes: list[MemoryObjectReceiveStream[_Item]]) -> None:
+    # First of all: a pump hears of its end only at its next step, and a page could be asked for till then.
+    flights.drop()
+    for pump in pumps:
+        pump.scope.cancel()
+    for lane in lanes:
+        lane.close()
 
 
 class _Pump:

@@ -89,10 +89,7 @@ class Walk(Paged):
     async def joined_by(self, flights: Flights) -> AsyncGenerator[JoinedPage, None]:
         """Do the same within a bound on requests in flight that several walks share."""
         walker = self._walker
-        if not walker.tasks.running:
-            raise ConfigurationError(
-                "The client is not open; walk inside `async with PaymentsClient(...) as client:`."
-            )
+        walker.tasks.require_running()
         report = self.report = WalkReport()
         source = Source(
             walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report
@@ -108,11 +105,12 @@ class Walk(Paged):
             async for page in pages:
                 yield page
                 self._checkpoint = page.checkpoint
+                walker.tasks.require_home()
         except PaginationError as error:
             error.checkpoint = self._checkpoint
             raise
         finally:
-            ahead.drop()
+            walker.tasks.at_home(ahead.drop)
             await pages.aclose()
 
     async def first(self) -> Payment | None:
