@@ -22,6 +22,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_LONGEST_FIELDS = 2_000
+"""Characters that an error's text gives to its fields."""
+
 
 class B2BPaymentsError(Exception):
     """The root of all errors of this library."""
@@ -65,8 +68,8 @@ class APIError(B2BPaymentsError):
     """The service answered with an error.
 
     `status` is the HTTP status, `code` the one in the body (None where it has none), `errors` what the
-    service says field by field, `request_id` its `X-Request-Id` or `Trace-Id`, `url` the address without
-    its query.
+    service says field by field (a nested field by its path, ``line_items[1].invoice_id``), `request_id` its
+    `X-Request-Id` or `Trace-Id`, `url` the address without its query.
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class APIError(B2BPaymentsError):
     def __str__(self) -> str:
         where = f"{self.method} {self.url}: " if self.method else ""
         fields = "".join(f"; {field}: {', '.join(texts)}" for field, texts in self.errors.items())
+        if len(fields) > _LONGEST_FIELDS:
+            fields = f"{fields[:_LONGEST_FIELDS]}… (the rest is in `errors`)"
         request = f" (request id {self.request_id})" if self.request_id else ""
         return f"{where}{self.status} {self.message}{fields}{request}"
 

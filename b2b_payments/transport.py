@@ -164,7 +164,7 @@ class Transport:
             request.method,
             url.with_query(request.query) if request.query else url,
             data=request.body,
-            headers=_headers(request, credential),
+            headers=_headers(credential),
             # A redirect would take the credential along to another host.
             allow_redirects=False,
             timeout=_NO_TIMEOUT,
@@ -202,11 +202,14 @@ class Transport:
         )
 
 
-def _headers(request: Request, credential: Mapping[str, str]) -> dict[str, str]:
-    headers = {"Accept": "application/json", "User-Agent": f"b2b-payments/{__version__}", **credential}
-    if request.body is not None:
-        headers["Content-Type"] = "application/json"
-    return headers
+def _headers(credential: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "Accept": "application/json",
+        # Without a body too: a request that does not say it may be answered 415 [doc].
+        "Content-Type": "application/json",
+        "User-Agent": f"b2b-payments/{__version__}",
+        **credential,
+    }
 
 
 def _headers_without(secrets: Sequence[Secret], headers: Mapping[str, str]) -> Mapping[str, str]:

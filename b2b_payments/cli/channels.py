@@ -1,4 +1,4 @@
-"""`channels`."""
+"""`channels` and `channel`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from b2b_payments.cli.command import Command
 from b2b_payments.cli.connection import Connection, connection_options
 from b2b_payments.cli.output import show
+from b2b_payments.cli.values import AT_LEAST_ONE
 
 if TYPE_CHECKING:
     from b2b_payments.client import PaymentsClient
@@ -23,5 +24,19 @@ def channels(connection: Connection) -> None:
         from b2b_payments.converter import to_wire
 
         await show(map(to_wire, await client.channels.list()))
+
+    connection.call(work)
+
+
+@click.command(cls=Command)
+@click.argument("channel_id", metavar="ID", type=AT_LEAST_ONE)
+@connection_options
+def channel(connection: Connection, channel_id: int) -> None:
+    """Print one channel; ID is its `channelId`."""
+
+    async def work(client: PaymentsClient) -> None:
+        from b2b_payments.converter import to_wire
+
+        await show([to_wire(await client.channels.get(channel_id))])
 
     connection.call(work)

@@ -65,6 +65,7 @@ for command in (
     offline.create_offline,
     offline.update_offline,
     channels.channels,
+    channels.channel,
     sandbox.sandbox,
 ):
     program.add_command(command)

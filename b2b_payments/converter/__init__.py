@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from b2b_payments.converter.structuring import (
     offline_payment_body,
+    structure_channel,
     structure_channels,
     structure_operations,
     structure_payment,
@@ -15,6 +16,7 @@ from b2b_payments.converter.structuring import (
 
 __all__ = [
     "offline_payment_body",
+    "structure_channel",
     "structure_channels",
     "structure_operations",
     "structure_payment",

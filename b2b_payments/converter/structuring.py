@@ -49,6 +49,7 @@ def structure_list(table: Table[T], rows: object, path: str = "$.data") -> list[
 structure_payment = partial(structure, tables.PAYMENT)
 structure_payments = partial(structure_list, tables.PAYMENT)
 structure_transactions = partial(structure_list, tables.TRANSACTION)
+structure_channel = partial(structure, tables.CHANNEL)
 structure_channels = partial(structure_list, tables.CHANNEL)
 structure_operations = partial(structure, tables.OPERATIONS)
 

@@ -23,6 +23,7 @@ from b2b_payments.errors import (
     ServerError,
     ValidationError,
 )
+from b2b_payments.protocol.field_errors import read_field_errors
 from b2b_payments.protocol.json import decode
 from b2b_payments.protocol.limits import read_date, read_limits
 from b2b_payments.protocol.request import Request
@@ -39,16 +40,25 @@ _ERRORS: dict[int, type[APIError]] = {
 }
 
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def _without_mark(body: bytes) -> bytes:
+    return body.removeprefix(_BYTE_ORDER_MARK)
+
+
 @attrs.frozen
 class Answer:
     """A whole HTTP answer. `headers` is case-insensitive; the body is unpacked and complete.
+
+    A byte-order mark at its start, which some servers and proxies write, is left out.
 
     `secrets` are our own credentials, which an error's text must not repeat.
     """
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False, converter=_without_mark)
     secrets: Sequence[Secret] = attrs.field(default=(), repr=False)
 
     @property
@@ -130,7 +140,7 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
     about: dict[str, Any] = {
         "status": answer.status,
         "code": code,
-        "errors": _field_errors(fields.get("data")) if failed == 422 else None,
+        "errors": read_field_errors(fields.get("data")) if failed in {400, 422} else None,
         "request_id": answer.headers.get("X-Request-Id") or answer.headers.get("Trace-Id"),
         "method": request.method,
         "url": base_url + request.path,
@@ -144,7 +154,7 @@ def _message(answer: Answer, body: Mapping[str, Any]) -> str:
     """Find the useful text: `data.errMsg` before `meta.message`, which is a generic title [doc]."""
     data, meta = body.get("data"), body.get("meta")
     candidates = (
-        data.get("errMsg") if isinstance(data, dict) else None,
+        _joined(data.get("errMsg") if isinstance(data, dict) else data),
         meta.get("message") if isinstance(meta, dict) else None,
         body.get("message"),
     )
@@ -162,14 +172,8 @@ def _message(answer: Answer, body: Mapping[str, Any]) -> str:
     return title if answer.body else f"{title} (the answer is empty)"
 
 
-def _field_errors(data: Any) -> dict[str, list[str]]:
-    if not isinstance(data, dict):
-        return {}
-    return {
-        str(field): [str(text) for text in texts] if isinstance(texts, list) else [str(texts)]
-        for field, texts in data.items()
-        if field != "errMsg"
-    }
+def _joined(texts: Any) -> str:
+    return " ".join(text for text in (texts if isinstance(texts, list) else [texts]) if isinstance(text, str))
 
 
 def read_payment_id(envelope: Envelope) -> int:

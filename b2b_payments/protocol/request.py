@@ -89,6 +89,11 @@ def list_channels() -> Request:
     return Request("channels.list", "GET", "/channels")
 
 
+def get_channel(channel_id: int) -> Request:
+    """GET /channels/{channelId}, by BigCommerce's id."""
+    return Request("channels.get", "GET", f"/channels/{_id('channel id', channel_id)}")
+
+
 def _with_body(call: str, method: str, path: str, **body: Any) -> Request:
     return Request(call, method, path, body=encode(body))
 

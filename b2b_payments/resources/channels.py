@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 
 from b2b_payments.call import Caller
-from b2b_payments.converter import structure_channels
-from b2b_payments.errors import APIError
+from b2b_payments.converter import structure_channel, structure_channels
+from b2b_payments.errors import APIError, ResponseDecodeError
 from b2b_payments.models import Channel
 from b2b_payments.protocol import request as requests
+from b2b_payments.protocol.answer import Answer, read_envelope
+from b2b_payments.protocol.request import Request
 
 _SINGLE_STOREFRONT = "multi storefront is not enabled"
 
@@ -33,6 +37,25 @@ class Channels:
                 return []
             raise
         return structure_channels(reply.data)
+
+    async def get(self, channel_id: int) -> Channel:
+        """Give one channel, by BigCommerce's id (`Channel.channel_id`).
+
+        Raises NotFoundError where there is none, PermissionDeniedError for a store without
+        multi-storefront [doc] (ValidationError [seen]), APIError, TransportError and ResponseDecodeError.
+        """
+        request = requests.get_channel(channel_id)
+        return await self._caller.read(request, partial(_read_channel, channel_id))
+
+
+def _read_channel(channel_id: int, request: Request, answer: Answer, base_url: str) -> Channel:
+    channel = structure_channel(read_envelope(request, answer, base_url).data)
+    if channel.channel_id != channel_id:
+        raise ResponseDecodeError(
+            f"{request.method} {request.path}: the answer is about channel {channel.channel_id}.",
+            paths=["$.data.channelId"],
+        )
+    return channel
 
 
 def _says_single_storefront(error: APIError) -> bool:

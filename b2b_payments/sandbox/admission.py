@@ -44,6 +44,8 @@ class Admission:
             return denial
         if rules.quota and not self._counter.admit(now):
             return too_many(rules, self._counter.resets_after(now), date)
+        if rules.content_type_required and headers.get("Content-Type") != "application/json":
+            return Answer.error(415, "The Content-Type must be application/json")
         if rules.concurrent is not None and in_service >= rules.concurrent:
             return too_many(rules, rules.refusal_wait, date)
         return None

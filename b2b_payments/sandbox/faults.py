@@ -48,6 +48,7 @@ class Fault(Enum):
     INVALID_UTF8 = "carried out, and a string of the answer is not UTF-8"
     NAN = "carried out, and an id or a count of the answer is NaN"
     DUPLICATE_IDS = "carried out, and each row of a list comes twice"
+    BYTE_ORDER_MARK = "carried out, and the body begins with a byte-order mark"
 
     # Carried out, with an answer that is easily believed.
     EMPTY_LIST = "the list of payments is empty, with a total of 0; only lists meet it"

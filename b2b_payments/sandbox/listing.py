@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -20,9 +20,9 @@ Pairs = Sequence[tuple[str, str]]
 
 
 class InvalidFieldsError(Exception):
-    """The request has wrong fields: `errors` holds the messages by field."""
+    """The request has wrong fields: `errors` holds the messages by field, or for a list item by item."""
 
-    def __init__(self, errors: dict[str, list[str]]) -> None:
+    def __init__(self, errors: Mapping[str, Any]) -> None:
         super().__init__(errors)
         self.errors = errors
 

@@ -15,19 +15,22 @@ _TEXTS: Final = ("customerId", "externalId", "externalCustomerId", "payerName", 
 _LARGEST: Final = Decimal(10**12)
 
 
-def read_offline_payment(body: Any, channels: Collection[int]) -> Row:
+def read_offline_payment(body: Any, channels: Collection[int], *, line_by_line: bool = False) -> Row:
     """Give the fields of a payment from the body of a create or an update, documented defaults filled in.
 
-    Raises `InvalidFieldsError` with the service's messages by field.
+    Raises `InvalidFieldsError` with the service's messages by field; those of line items for each of them
+    if `line_by_line`.
     """
     if not isinstance(body, dict):
         raise InvalidFieldsError({"body": ["Must be an object."]})
-    errors: dict[str, list[str]] = {
+    errors: dict[str, Any] = {
         name: ["Missing data for required field."] for name in _REQUIRED if name not in body
     }
     for name, value in body.items():
         if (problem := _problem(name, value, channels)) is not None:
             errors[name] = [problem]
+    if line_by_line and "lineItems" in errors and isinstance(lines := body.get("lineItems"), list) and lines:
+        errors["lineItems"] = list(map(_problems_of, lines))
     if errors:
         raise InvalidFieldsError(errors)
     return _fields(body)
@@ -66,12 +69,18 @@ def _problem(name: str, value: Any, channels: Collection[int]) -> str | None:
 
 
 def _is_line(line: Any) -> bool:
-    return (
-        isinstance(line, dict)
-        and type(line.get("invoiceId")) is int
-        and line["invoiceId"] > 0
-        and _amount(line.get("amount")) is not None
-    )
+    return not _problems_of(line)
+
+
+def _problems_of(line: Any) -> dict[str, list[str]] | list[str]:
+    if not isinstance(line, dict):
+        return ["Must be an object."]
+    problems = {}
+    if type(line.get("invoiceId")) is not int or line["invoiceId"] < 1:
+        problems["invoiceId"] = ["Must be an integer of at least 1."]
+    if _amount(line.get("amount")) is None:
+        problems["amount"] = ["Must be a decimal as string."]
+    return problems
 
 
 def _amount(text: Any) -> int | None:

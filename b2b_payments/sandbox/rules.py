@@ -86,8 +86,12 @@ class Rules:
         and `Store.restore` for a service that was restored from a backup.
 
     The rest
-        `multi_storefront` off answers GET /channels with `single_storefront_status`, and a few payments have
-        no channel. `missing_scope_status` answers every request of a valid token with 401, 403 or 404 [seen].
+        `multi_storefront` off answers GET /channels and GET /channels/{channelId} with
+        `single_storefront_status`, and a few payments have no channel. `missing_scope_status` answers every
+        request of a valid token with 401, 403 or 404 [seen]. `content_type_required` answers 415 to a request
+        that does not say `Content-Type: application/json` [doc]. `field_errors` says how wrong fields are
+        told, with `field_errors_status`: by the names of the request, or in snake_case, with line items one
+        by one, `{"line_items": [{}, {"invoice_id": ["…"]}]}` [doc, seen].
         `latency` seconds go by before each answer. `drip_interval` seconds lie between two bytes of
         `Fault.DRIP`. `redirect_to` is where `Fault.REDIRECT` points. `date_header` puts HTTP's `Date` on
         every answer: the store's own clock, in which createdAt and updatedAt are written.
@@ -139,6 +143,9 @@ class Rules:
     missing_scope_status: Literal[401, 403, 404] | None = attrs.field(
         default=None, validator=_among(401, 403, 404, None)
     )
+    content_type_required: bool = False
+    field_errors: Literal["flat", "nested"] = attrs.field(default="flat", validator=_among("flat", "nested"))
+    field_errors_status: Literal[422, 400] = attrs.field(default=422, validator=_among(422, 400))
     latency: float = attrs.field(default=0.0, validator=_at_least(0))
     drip_interval: float = attrs.field(default=0.01, validator=_at_least(0))
     redirect_to: str = "https://elsewhere.invalid/"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -13,13 +13,16 @@ from b2b_payments.sandbox.answer import Answer
 from b2b_payments.sandbox.data import OFFLINE, operations
 from b2b_payments.sandbox.listing import InvalidFieldsError, ListQuery, Pairs
 from b2b_payments.sandbox.offline import read_offline_payment, whole_number
+from b2b_payments.sandbox.rules import Rules
 from b2b_payments.sandbox.store import Store
+from b2b_payments.sandbox.table import Row
 
 ROOT: Final = "/api/v3/io"
 NO_JSON: Final = object()
 """What stands for a body that is not JSON."""
 
 _APPLY, _REVERT = 0, 1
+_UPPER = re.compile("[A-Z]")
 
 
 @attrs.frozen
@@ -38,20 +41,25 @@ class Call:
             raise InvalidFieldsError({name: [f"Must be an integer from {least} to {most}."]})
         return value
 
+    def offline_payment(self) -> Row:
+        """Read the fields of an offline payment from the body. Raises `InvalidFieldsError`."""
+        nested = self.store.rules.field_errors == "nested"
+        return read_offline_payment(self.body, self.store.channels, line_by_line=nested)
+
 
 def answer(store: Store, method: str, path: str, query: Pairs, body: Any) -> Answer:
     """Carry out a request and give the answer. `path` is decoded, `body` None, JSON or `NO_JSON`."""
     for known_method, pattern, endpoint, wants_payment in _ENDPOINTS:
         if method == known_method and (found := pattern.fullmatch(path)) is not None:
-            payment_id = int(found[1]) if pattern.groups else 0
+            path_id = int(found[1]) if pattern.groups else 0
             if body is NO_JSON:
                 return Answer.error(400, "The body is not valid JSON.")
-            if wants_payment and (payment_id not in store or store.is_hidden(payment_id)):
+            if wants_payment and (path_id not in store or store.is_hidden(path_id)):
                 return Answer.error(404, "Payment not found")
             try:
-                return endpoint(Call(store, query, body, payment_id))
+                return endpoint(Call(store, query, body, path_id))
             except InvalidFieldsError as error:
-                return _invalid(error)
+                return _invalid(error, store.rules)
     return Answer.gateway(404)
 
 
@@ -60,8 +68,16 @@ def is_list(method: str, path: str) -> bool:
     return method == "GET" and path == f"{ROOT}/ip/payments"
 
 
-def _invalid(error: InvalidFieldsError) -> Answer:
-    return Answer.json(422, {"code": 422, "data": error.errors, "meta": {"message": "Validation Error"}})
+def _invalid(error: InvalidFieldsError, rules: Rules) -> Answer:
+    errors = _in_snake_case(error.errors) if rules.field_errors == "nested" else error.errors
+    status = rules.field_errors_status
+    return Answer.json(status, {"code": status, "data": errors, "meta": {"message": "Validation Error"}})
+
+
+def _in_snake_case(errors: Any) -> Any:
+    if isinstance(errors, Mapping):
+        return {_UPPER.sub(r"_\g<0>", name).lower(): _in_snake_case(texts) for name, texts in errors.items()}
+    return list(map(_in_snake_case, errors)) if isinstance(errors, list) else errors
 
 
 def _list(call: Call) -> Answer:
@@ -129,7 +145,7 @@ def _transactions(call: Call) -> Answer:
 
 def _create_offline(call: Call) -> Answer:
     store = call.store
-    fields = read_offline_payment(call.body, store.channels)
+    fields = call.offline_payment()
     channel = call.body.get("channelId", store.channels[0])
     fields |= {"channelId": str(channel), "channelName": store.channel_name(channel)}
     # Created now: a client may judge by the time whether a payment is the one that it sent.
@@ -142,7 +158,7 @@ def _update_offline(call: Call) -> Answer:
     row = store.wire(call.id)
     if row["moduleName"] != OFFLINE:
         return Answer.error(400, "Only offline payments can be updated", "Not Found Error")
-    fields = read_offline_payment(call.body, store.channels)
+    fields = call.offline_payment()
     applied = row["appliedStatus"]
     fields["lineItems"] = [{"paymentId": call.id, **line} for line in fields["lineItems"]]
     fields["appliedStatus"] = applied
@@ -152,9 +168,21 @@ def _update_offline(call: Call) -> Answer:
 
 
 def _channels(call: Call) -> Answer:
-    rules = call.store.rules
+    return _single_storefront(call.store.rules) or Answer.success(call.store.channel_list())
+
+
+def _channel(call: Call) -> Answer:
+    if (refusal := _single_storefront(call.store.rules)) is not None:
+        return refusal
+    for channel in call.store.channel_list():
+        if channel["channelId"] == call.id:
+            return Answer.success(channel)
+    return Answer.error(404, "Channel not found")
+
+
+def _single_storefront(rules: Rules) -> Answer | None:
     if rules.multi_storefront:
-        return Answer.success(call.store.channel_list())
+        return None
     text = "Multi storefront is not enabled"
     if rules.single_storefront_status == 403:
         return Answer.denied(403, text)
@@ -165,7 +193,7 @@ def _endpoint(
     method: str, path: str, endpoint: Callable[[Call], Answer]
 ) -> tuple[str, re.Pattern[str], Callable[[Call], Answer], bool]:
     pattern = re.compile(re.escape(ROOT + path).replace(r"\{id\}", r"([0-9]{1,18})"))
-    return method, pattern, endpoint, "{id}" in path
+    return method, pattern, endpoint, "/ip/payments/" in path and "{id}" in path
 
 
 _ENDPOINTS: Final = (
@@ -179,4 +207,5 @@ _ENDPOINTS: Final = (
     _endpoint("POST", "/ip/payments/offline", _create_offline),
     _endpoint("PUT", "/ip/payments/offline/{id}", _update_offline),
     _endpoint("GET", "/channels", _channels),
+    _endpoint("GET", "/channels/{id}", _channel),
 )

@@ -62,6 +62,8 @@ def spoil(answer: Answer, fault: Fault | None) -> Answer:
             return attrs.evolve(answer, body=answer.body.replace(b'"message":"', b'"message":"\xff\xc0'))
         case Fault.NAN:
             return attrs.evolve(answer, body=_ID_OR_COUNT.sub(rb'"\1":NaN', answer.body))
+        case Fault.BYTE_ORDER_MARK:
+            return attrs.evolve(answer, body=b"\xef\xbb\xbf" + answer.body)
         case Fault.DUPLICATE_IDS:
             return _doubled(answer)
         case Fault.EMPTY_LIST:

@@ -174,6 +174,17 @@ async def test_channels(sandbox: Sandbox, client: PaymentsClient) -> None:
     assert [channel.channel_id for channel in await client.channels.list()] == [1, 2, 3]
 
 
+async def test_one_channel(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A channel is had by BigCommerce's id; another is not found, and a single storefront has none."""
+    channel = await client.channels.get(2)
+    assert channel == (await client.channels.list())[1]
+    with pytest.raises(NotFoundError, match="Channel not found"):
+        await client.channels.get(channel.id)
+    sandbox.rules = Rules(multi_storefront=False, single_storefront_status=403)
+    with pytest.raises(PermissionDeniedError, match="Multi storefront is not enabled"):
+        await client.channels.get(2)
+
+
 @pytest.mark.parametrize("status", [403, 422])
 async def test_a_store_with_one_storefront_has_no_channels(status: Any) -> None:
     """Where the service says just that, there are no channels, and no error."""
@@ -206,6 +217,7 @@ OTHERS: dict[str, Callable[[PaymentsClient], Awaitable[object]]] = {
     "stream": lambda client: client.payments.stream(channel_ids=[1, 2]).collect(),
     "create_offline": lambda client: client.payments.create_offline(OFFLINE),
     "channels": lambda client: client.channels.list(),
+    "channel": lambda client: client.channels.get(2),
 }
 
 

@@ -174,6 +174,12 @@ def test_update_offline(service: Sandbox) -> None:
     assert service.store.wire(payment_id)["total"]["value"] == "20.5000"
 
 
+def test_channel(service: Sandbox) -> None:
+    """`channel` prints the service's own object, or says that there is none."""
+    assert _rows(service, "channel", "2") == [service.store.channel_list()[1]]
+    assert "404 Channel not found" in sentence(invoke(service, "channel", "77"), 1)
+
+
 def test_channels(service: Sandbox) -> None:
     """`channels` prints the service's own objects."""
     assert _rows(service, "channels") == service.store.channel_list()

@@ -329,6 +329,38 @@ async def test_channels(sandbox: Sandbox) -> None:
     assert all(isinstance(channel[name], str) for channel in channels for name in ("createdAt", "updatedAt"))
 
 
+async def test_channel(sandbox: Sandbox) -> None:
+    """One channel is had by BigCommerce's id, not by B2B Edition's own; another is not there."""
+    for channel in sandbox.store.channel_list():
+        assert await _data(sandbox, "GET", f"/channels/{channel['channelId']}") == channel
+        assert (await _call(sandbox, "GET", f"/channels/{channel['id']}"))[0] == 404
+    sandbox.rules = Rules(multi_storefront=False, single_storefront_status=403)
+    assert (await _call(sandbox, "GET", "/channels/1"))[0] == 403
+
+
+async def test_content_type(sandbox: Sandbox) -> None:
+    """Where the rules want it, a request that does not say that it is JSON is answered 415."""
+    sandbox.rules = Rules(content_type_required=True)
+    assert (await _call(sandbox, "GET", "/channels"))[0] == 415
+    assert (await _call(sandbox, "POST", "/ip/payments/offline", json=NEW))[0] == 200
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_nested_field_errors(sandbox: Sandbox, status: Any) -> None:
+    """Where the rules want it, wrong fields are named in snake_case, and those of line items one by one."""
+    sandbox.rules = Rules(field_errors="nested", field_errors_status=status)
+    lines = [{"invoiceId": 13, "amount": "1"}, {"invoiceId": 0, "amount": "x"}, 7]
+    wrong = NEW | {"lineItems": lines, "customerId": ""}
+    answered, body = await _call(sandbox, "POST", "/ip/payments/offline", json=wrong)
+    assert (answered, body["code"]) == (status, status)
+    assert set(body["data"]) == {"line_items", "customer_id"}
+    good, bad, no_line = body["data"]["line_items"]
+    assert (good, set(bad)) == ({}, {"invoice_id", "amount"})
+    assert no_line == ["Must be an object."]
+    _, body = await _call(sandbox, "POST", "/ip/payments/offline", json=NEW | {"lineItems": []})
+    assert isinstance(body["data"]["line_items"][0], str)
+
+
 async def test_single_storefront(sandbox: Sandbox) -> None:
     """A store without multi-storefront says so instead, with 422 or 403."""
     sandbox.rules = Rules(multi_storefront=False)

@@ -142,6 +142,7 @@ def test_help_lists_every_command() -> None:
             "create-offline",
             "update-offline",
             "channels",
+            "channel",
             "sandbox",
             "verify",
             "sync",

@@ -102,6 +102,9 @@ def test_a_code_that_is_no_number_says_nothing(code: Any) -> None:
         ({"data": {"errMsg": "Payment not found"}, "meta": {"message": "Bad Title"}}, "Payment not found"),
         ({"data": {"errMsg": " "}, "meta": {"message": "Title"}}, "Title"),
         ({"data": {"errMsg": 7}, "meta": {"message": "Title"}}, "Title"),
+        ({"data": {"errMsg": ["Bad.", "Worse."]}, "meta": {"message": "Title"}}, "Bad. Worse."),
+        ({"data": "Bad.", "meta": {"message": "Title"}}, "Bad."),
+        ({"data": ["Bad.", {"currency": "?"}], "meta": {"message": "Title"}}, "Bad."),
         ({"data": [], "meta": {"message": "Title"}}, "Title"),
         ({"code": 404, "message": "No scope"}, "No scope"),
         ({"data": {"errMsg": "two\n  lines"}}, "two lines"),
@@ -142,7 +145,17 @@ def test_validation_names_the_fields() -> None:
     assert error.errors == {"currency": ["Bad.", "3"], "lineItems": ["Missing."]}
     assert error.message == "Both"
     assert error_of({"code": 422, "data": ["Bad."]}, 422).errors == {}
-    assert error_of({"code": 400, "data": {"currency": ["Bad."]}}, 400).errors == {}
+    assert error_of({"code": 400, "data": {"currency": ["Bad."]}}, 400).errors == {"currency": ["Bad."]}
+    assert error_of({"code": 404, "data": {"currency": ["Bad."]}}, 404).errors == {}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_nested_fields_are_paths(status: int) -> None:
+    """Whatever is nested is named by its path, and never shown as Python writes it."""
+    data = {"line_items": [{}, {"invoice_id": ["Missing.", "Wrong."]}], "details": {"memo": True}}
+    error = error_of({"code": status, "data": data}, status)
+    assert error.errors == {"line_items[1].invoice_id": ["Missing.", "Wrong."], "details.memo": ["true"]}
+    assert str(error).endswith("; line_items[1].invoice_id: Missing., Wrong.; details.memo: true")
 
 
 def test_the_request_id_is_kept() -> None:
@@ -201,6 +214,12 @@ def test_an_answer_without_the_new_id_is_refused(data: Any) -> None:
     with pytest.raises(ResponseDecodeError) as caught:
         read_payment_id(Envelope(data, {}))
     assert caught.value.paths == ["$.data.paymentId"]
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    """A mark at the start of a body, of a success or an error, is as good as not there."""
+    assert read(b'\xef\xbb\xbf{"code":200,"data":[1]}') == Envelope([1], {})
+    assert error_of(b'\xef\xbb\xbf{"code":404,"data":{"errMsg":"No"}}', 404).message == "No"
 
 
 def test_an_answer_does_not_show_its_body() -> None:

@@ -41,6 +41,7 @@ BUILT = [
     (requests.create_offline(CREATE_OFFLINE_BODY), "POST", "/ip/payments/offline", CREATE_OFFLINE_BODY),
     (requests.update_offline(70, CREATE_OFFLINE_BODY), "PUT", "/ip/payments/offline/70", CREATE_OFFLINE_BODY),
     (requests.list_channels(), "GET", "/channels", None),
+    (requests.get_channel(2), "GET", "/channels/2", None),
 ]
 
 
@@ -54,7 +55,7 @@ def test_each_endpoint_has_its_request(request_: Request, method: str, path: str
 def test_every_call_has_a_name_of_its_own() -> None:
     """No two endpoints go by the same name in events and logs."""
     named = {(one.call, one.method, one.path) for one, *_ in BUILT}
-    assert len({call for call, *_ in named}) == len(named) == 10
+    assert len({call for call, *_ in named}) == len(named) == 11
 
 
 def test_only_posts_must_not_be_repeated() -> None:

@@ -124,6 +124,26 @@ async def test_channels(played: aioresponses, client: PaymentsClient) -> None:
     assert (channel.id, channel.channel_id, channel.name) == (12, 1, "Main storefront")
 
 
+async def test_channel(played: aioresponses, client: PaymentsClient) -> None:
+    """One channel is asked for by BigCommerce's id."""
+    played.get(f"{BASE}/channels/1", payload=examples.answered(examples.CHANNELS[0]))
+    channel = await client.channels.get(1)
+    assert (channel.id, channel.channel_id, channel.name) == (12, 1, "Main storefront")
+    assert sent(played) == ("GET", "/channels/1", None)
+
+
+async def test_a_channel_that_was_not_asked_for_is_refused(
+    played: aioresponses, client: PaymentsClient
+) -> None:
+    """An answer about another channel is no answer, though B2B Edition's own id is the number asked for."""
+    played.get(f"{BASE}/channels/12", payload=examples.answered(examples.CHANNELS[0]))
+    with pytest.raises(
+        ResponseDecodeError, match="GET /channels/12: the answer is about channel 1"
+    ) as caught:
+        await client.channels.get(12)
+    assert caught.value.paths == ["$.data.channelId"]
+
+
 @pytest.mark.parametrize(
     ("auth", "expected"),
     [
@@ -132,21 +152,13 @@ async def test_channels(played: aioresponses, client: PaymentsClient) -> None:
     ],
 )
 async def test_headers(played: aioresponses, auth: StoreAuth | LegacyAuth, expected: dict[str, str]) -> None:
-    """A request carries its own kind of credential and no other, asks for JSON, and says who it is."""
+    """Every request carries its own kind of credential and no other, says JSON both ways, and who it is."""
     played.get(f"{BASE}/channels", payload=examples.answered([]))
     async with PaymentsClient(auth, quota=None) as client:
         await client.channels.list()
     headers = dict(played.requests["GET", URL(f"{BASE}/channels")][0].kwargs["headers"])
     assert headers.pop("User-Agent").startswith("b2b-payments/")
-    assert headers == {"Accept": "application/json", **expected}
-
-
-async def test_a_body_says_that_it_is_json(played: aioresponses, client: PaymentsClient) -> None:
-    """A request with a body names its type."""
-    played.post(f"{BASE}/ip/payments/4/operations", payload=examples.PERFORMED)
-    await client.payments.perform_operation(4, 1)
-    [[call]] = played.requests.values()
-    assert call.kwargs["headers"]["Content-Type"] == "application/json"
+    assert headers == {"Accept": "application/json", "Content-Type": "application/json", **expected}
 
 
 @pytest.mark.parametrize("data", [None, [], "text", {"id": "?"}, 7])

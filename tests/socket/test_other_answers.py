@@ -1,0 +1,89 @@
+"""What the service may answer beside what the sandbox answers by default, as other documents have it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from b2b_payments import (
+    APIError,
+    BadRequestError,
+    OfflineLineItem,
+    OfflinePayment,
+    PaymentsClient,
+    ValidationError,
+)
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.clients import client_of
+
+OFFLINE = OfflinePayment(
+    customer_id="95000",
+    currency="EUR",
+    line_items=[OfflineLineItem(13, Decimal("20.00"))],
+    external_id="INV-7",
+)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a sandbox of 60 payments."""
+    async with Sandbox(60) as one:
+        yield one
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
+    """Give a client of the sandbox."""
+    async with client_of(sandbox) as one:
+        yield one
+
+
+async def everything(client: PaymentsClient) -> None:
+    """Call each endpoint once, each of them a success."""
+    assert len(await client.payments.list(page_size=25).collect()) == 60
+    payment_id = await client.payments.create_offline(OFFLINE)
+    assert (await client.payments.get(payment_id)).external_id == "INV-7"
+    assert 0 in (await client.payments.operations(payment_id)).allowed_operations
+    await client.payments.perform_operation(payment_id, 0)
+    await client.payments.update_processing_status(payment_id, 1)
+    assert await client.payments.update_offline(payment_id, OFFLINE) == payment_id
+    assert len(await client.payments.transactions(payment_id)) == 1
+    await client.payments.delete(payment_id)
+    channels = await client.channels.list()
+    assert await client.channels.get(1) == channels[0]
+
+
+async def test_every_request_says_that_it_is_json(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A service that wants `Content-Type: application/json` on every request, GET too, has it."""
+    sandbox.rules = Rules(content_type_required=True)
+    await everything(client)
+    assert {seen.status for seen in sandbox.requests} == {200}
+
+
+async def test_a_byte_order_mark_is_skipped(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Answers that begin with a byte-order mark are read like others, each at the first try."""
+    sandbox.order(Fault.BYTE_ORDER_MARK, share=1)
+    await everything(client)
+    assert sandbox.request_count == 3 + 10
+    assert await client.payments.list().count() == 60
+    assert (await anext(aiter(client.payments.list().raw())))["id"] == 1
+    with pytest.raises(APIError, match="404 Payment not found"):
+        await client.payments.get(999)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(422, ValidationError), (400, BadRequestError)])
+async def test_nested_field_errors_are_paths(
+    sandbox: Sandbox, client: PaymentsClient, status: Any, kind: type[APIError]
+) -> None:
+    """A wrong line item is named by its path, in the error and in its text."""
+    sandbox.rules = Rules(field_errors="nested", field_errors_status=status)
+    wrong = OfflinePayment(
+        "1", "EUR", [OfflineLineItem(13, Decimal(1)), OfflineLineItem(14, Decimal("0.00001"))]
+    )
+    with pytest.raises(kind) as caught:
+        await client.payments.create_offline(wrong)
+    assert caught.value.errors == {"line_items[1].amount": ["Must be a decimal as string."]}
+    assert "line_items[1].amount: Must be a decimal as string." in str(caught.value)
