@@ -53,6 +53,12 @@ class Fault(Enum):
     # Carried out, with an answer that is easily believed.
     EMPTY_LIST = "the list of payments is empty, with a total of 0; only lists meet it"
 
+    # Carried out, with answers mixed up on the way: see "Answers mixed up" in `Rules`.
+    STRAY = "carried out, and behind its answer comes that of the request before, on the same connection"
+    DOUBLED = "carried out, and its answer comes twice on its connection"
+    LATE = "carried out, and a gateway answers 504; the answer itself follows on the same connection"
+    SWAPPED = "carried out, and it gets the answer of another request that is under way, which gets its own"
+
     @property
     def carried_out(self) -> bool:
         """Whether the service does what the request asks before the fault shows."""

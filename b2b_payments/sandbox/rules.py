@@ -85,6 +85,15 @@ class Rules:
         directions, and with their totals, though the others can be read by id. See also `Fault.EMPTY_LIST`,
         and `Store.restore` for a service that was restored from a backup.
 
+    Answers mixed up
+        What follows an answer on its connection unasked (`Fault.STRAY`, `DOUBLED`, `LATE`) comes
+        `stray_after` seconds later; None holds it back until the next request on that connection, where it
+        comes in front of the answer. `Fault.SWAPPED` exchanges an answer with the next one that is given
+        within `swap_within` seconds, and none if there is none. `echo_offset` is the offset that a list's
+        answer states: the one "asked" for, "zero" always, the one asked for but at most the number of rows
+        ("clamped"), or none. `written_ids` are those in the answers to writes, except of a create: "right",
+        "absent", or always "wrong".
+
     The rest
         `multi_storefront` off answers GET /channels and GET /channels/{channelId} with
         `single_storefront_status`, and a few payments have no channel. `missing_scope_status` answers every
@@ -137,6 +146,15 @@ class Rules:
     )
     sparse_lists: bool = False
     ids_as: Literal["number", "string"] = attrs.field(default="number", validator=_among("number", "string"))
+
+    stray_after: float | None = attrs.field(default=0.0, validator=_at_least(0))
+    swap_within: float = attrs.field(default=0.05, validator=_at_least(0))
+    echo_offset: Literal["asked", "zero", "clamped"] | None = attrs.field(
+        default="asked", validator=_among("asked", "zero", "clamped", None)
+    )
+    written_ids: Literal["right", "absent", "wrong"] = attrs.field(
+        default="right", validator=_among("right", "absent", "wrong")
+    )
 
     multi_storefront: bool = True
     single_storefront_status: Literal[403, 422] = attrs.field(default=422, validator=_among(403, 422))

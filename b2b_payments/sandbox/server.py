@@ -23,6 +23,7 @@ from b2b_payments.sandbox.answer import Answer
 from b2b_payments.sandbox.data import STORE_HASH
 from b2b_payments.sandbox.delivery import deliver, reset
 from b2b_payments.sandbox.faults import Fault, Orders
+from b2b_payments.sandbox.mixing import Mixer
 from b2b_payments.sandbox.rules import Rules
 from b2b_payments.sandbox.seen import SeenRequest
 from b2b_payments.sandbox.service import NO_JSON, ROOT, answer, is_list
@@ -72,6 +73,7 @@ class Sandbox:
         self.before_list: BeforeList | None = None
         self._answer_with: AnswerWith | None = None
         self._orders = Orders(seed)
+        self._mixer = Mixer()
         self._admission = Admission(self._rules, 0.0)
         self._port = port
         self._server: web.Server | None = None
@@ -244,17 +246,26 @@ class Sandbox:
             answered = self._carry_out(seen, body, refusal, fault)
             # Counted from the arrival: what carrying it out took is a part of the latency, as in any service.
             await _pause(seen.at + self._rules.latency - self._time())
+            answered = await self._mixer.exchanged(answered, fault, self._rules.swap_within)
         finally:
             self._in_service -= 1
         if fault in _RESETS:
             return reset(request)
         if fault in _HANGS:
             await _pause(None)
+        unasked = self._mixer.unasked(answered, fault)
+        if fault is Fault.LATE:
+            answered = Answer.gateway(504)
         if fault is not Fault.RESET_DURING:
             seen.status = answered.status
         headers = {"X-Request-Id": request_id} | self._dated()
         headers |= self._admission.headers(self._rules, answered, self._time())
-        return await deliver(request, answered, headers, fault, partial(_pause, self._rules.drip_interval))
+        self._mixer.let_go(request)
+        pause = partial(_pause, self._rules.drip_interval)
+        delivered = await deliver(request, answered, headers, fault, pause)
+        if unasked is not None:
+            await self._mixer.follow(request, delivered, unasked, self._rules.stray_after)
+        return delivered
 
     def _see(self, request: web.BaseRequest) -> SeenRequest:
         query = parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True)

@@ -96,6 +96,12 @@ def _list(call: Call) -> Answer:
         pagination["limit"] = page.asked
     elif rules.echo is None:
         del pagination["limit"]
+    if rules.echo_offset == "zero":
+        pagination["offset"] = 0
+    elif rules.echo_offset == "clamped":
+        pagination["offset"] = min(query.offset, page.total)
+    elif rules.echo_offset is None:
+        del pagination["offset"]
     return Answer.success([store.encoded(payment_id) for payment_id in page.ids], pagination)
 
 
@@ -105,7 +111,7 @@ def _get(call: Call) -> Answer:
 
 def _delete(call: Call) -> Answer:
     call.store.delete(call.id)
-    return Answer.success({"id": call.store.spelled_id(call.id)})
+    return _written(call, "id")
 
 
 def _operations(call: Call) -> Answer:
@@ -124,7 +130,7 @@ def _perform_operation(call: Call) -> Answer:
         applied = 1 if code == _APPLY else 0
     allowed = operations(row["moduleName"], row["processingStatus"], applied)
     call.store.update(call.id, appliedStatus=applied, allowedOperations=allowed)
-    return Answer.success({"id": call.store.spelled_id(call.id)})
+    return _written(call, "id")
 
 
 def _set_processing_status(call: Call) -> Answer:
@@ -136,7 +142,15 @@ def _set_processing_status(call: Call) -> Answer:
         )
     allowed = operations(row["moduleName"], status, row["appliedStatus"])
     call.store.update(call.id, processingStatus=status, allowedOperations=allowed)
-    return Answer.success({"id": call.store.spelled_id(call.id)})
+    return _written(call, "id")
+
+
+def _written(call: Call, name: str) -> Answer:
+    """Answer a write to a payment that exists."""
+    store = call.store
+    ids = {"right": call.id, "wrong": call.id + 1}
+    written = ids.get(store.rules.written_ids)
+    return Answer.success({} if written is None else {name: store.spelled_id(written)})
 
 
 def _transactions(call: Call) -> Answer:
@@ -164,7 +178,7 @@ def _update_offline(call: Call) -> Answer:
     fields["appliedStatus"] = applied
     fields["allowedOperations"] = operations(OFFLINE, fields["processingStatus"], applied)
     store.update(call.id, **fields)
-    return Answer.success({"paymentId": store.spelled_id(call.id)})
+    return _written(call, "paymentId")
 
 
 def _channels(call: Call) -> Answer:

@@ -1,0 +1,153 @@
+"""A proxy that mixes answers up, to order: what comes on which connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+
+
+class _Line:
+    """One connection to a sandbox."""
+
+    def __init__(self, sandbox: Sandbox, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._sandbox = sandbox
+        self._reader = reader
+        self._writer = writer
+
+    def ask(self, payment_id: int, method: str = "GET") -> None:
+        """Send a request for a payment."""
+        headers = "".join(f"{name}: {value}\r\n" for name, value in self._sandbox.headers.items())
+        path = f"/api/v3/io/ip/payments/{payment_id}"
+        self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+
+    async def answer(self) -> tuple[int, Any]:
+        """Give the next answer that comes: its status, and the id in it (or its whole body)."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().partition("content-length: ")[2].partition("\r")[0])
+        body = await self._reader.readexactly(length)
+        status = int(head.split(" ")[1])
+        return status, json.loads(body)["data"].get("id") if body[:1] == b"{" else body
+
+    async def is_quiet(self) -> bool:
+        """Whether nothing more comes."""
+        try:
+            await asyncio.wait_for(self._reader.read(1), 0.02)
+        except TimeoutError:
+            return True
+        return False
+
+
+@asynccontextmanager
+async def line_to(sandbox: Sandbox) -> AsyncIterator[_Line]:
+    """Give a connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+    try:
+        yield _Line(sandbox, reader, writer)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("after", [0, 0.01])
+async def test_a_stray_answer_follows(after: float) -> None:
+    """Behind the answer comes that of the request before, at once or later."""
+    async with (
+        Sandbox(3, rules=Rules(stray_after=after)) as sandbox,
+        line_to(sandbox) as line,
+        line_to(sandbox) as other,
+    ):
+        other.ask(1)
+        assert await other.answer() == (200, 1)
+        sandbox.order(Fault.STRAY, times=1)
+        line.ask(2)
+        assert [await line.answer(), await line.answer()] == [(200, 2), (200, 1)]
+        assert await line.is_quiet()
+
+
+async def test_a_stray_answer_is_held_back() -> None:
+    """What comes unasked may wait for the next request on its connection, and then comes first."""
+    async with Sandbox(3, rules=Rules(stray_after=None)) as sandbox, line_to(sandbox) as line:
+        line.ask(1)
+        assert await line.answer() == (200, 1)
+        sandbox.order(Fault.STRAY, times=1)
+        line.ask(2)
+        assert await line.answer() == (200, 2)
+        line.ask(3)
+        assert [await line.answer(), await line.answer()] == [(200, 1), (200, 3)]
+
+
+async def test_a_doubled_answer_comes_twice() -> None:
+    """The same answer comes twice on one connection."""
+    async with Sandbox(3) as sandbox, line_to(sandbox) as line:
+        sandbox.order(Fault.DOUBLED, times=1)
+        line.ask(2)
+        assert [await line.answer(), await line.answer()] == [(200, 2), (200, 2)]
+
+
+async def test_a_late_answer_comes_behind_a_gateways() -> None:
+    """A gateway gives up, the request is carried out, and its answer comes unasked."""
+    async with Sandbox(3) as sandbox, line_to(sandbox) as line:
+        sandbox.order(Fault.LATE, times=1)
+        line.ask(2, "DELETE")
+        status, page = await line.answer()
+        assert (status, page[:6]) == (504, b"<html>")
+        assert await line.answer() == (200, 2)
+        assert 2 not in sandbox.store
+
+
+async def test_answers_under_way_are_swapped() -> None:
+    """Two requests that are under way at once get one another's answers."""
+    async with (
+        Sandbox(3, rules=Rules(swap_within=5)) as sandbox,
+        line_to(sandbox) as line,
+        line_to(sandbox) as other,
+    ):
+        sandbox.order(Fault.SWAPPED, times=1)
+        line.ask(1)
+        other.ask(2)
+        assert [await line.answer(), await other.answer()] == [(200, 2), (200, 1)]
+
+
+async def test_an_answer_without_another_under_way_is_its_own() -> None:
+    """A swap that finds no other answer in time changes nothing."""
+    async with Sandbox(3, rules=Rules(swap_within=0.01)) as sandbox, line_to(sandbox) as line:
+        sandbox.order(Fault.SWAPPED, times=1)
+        line.ask(1)
+        assert await line.answer() == (200, 1)
+        line.ask(2)
+        assert await line.answer() == (200, 2)
+
+
+async def _data(sandbox: Sandbox, method: str, path: str, **options: Any) -> Any:
+    async with (
+        aiohttp.ClientSession(headers=sandbox.headers) as session,
+        session.request(method, f"{sandbox.base_url}/ip/payments{path}", **options) as response,
+    ):
+        return await response.json()
+
+
+@pytest.mark.parametrize(
+    ("echo", "offset"),
+    [("asked", {"offset": 9}), ("zero", {"offset": 0}), ("clamped", {"offset": 3}), (None, {})],
+)
+async def test_the_offset_is_echoed_as_the_rules_say(echo: Any, offset: dict[str, int]) -> None:
+    """A list's answer states the offset asked for, another, or none."""
+    async with Sandbox(3, rules=Rules(echo_offset=echo)) as sandbox:
+        pagination = (await _data(sandbox, "GET", "?offset=9"))["meta"]["pagination"]
+        assert pagination == {"totalCount": 3, "limit": 10} | offset
+
+
+@pytest.mark.parametrize(("written", "data"), [("right", {"id": 2}), ("wrong", {"id": 3}), ("absent", {})])
+async def test_a_write_says_the_id_that_the_rules_say(written: Any, data: dict[str, int]) -> None:
+    """The answer to a write names its payment, another, or none."""
+    async with Sandbox(3, rules=Rules(written_ids=written)) as sandbox:
+        assert (await _data(sandbox, "DELETE", "/2"))["data"] == data
+        assert 2 not in sandbox.store
