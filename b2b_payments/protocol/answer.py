@@ -27,6 +27,7 @@ from b2b_payments.protocol.field_errors import read_field_errors
 from b2b_payments.protocol.json import decode
 from b2b_payments.protocol.limits import read_date, read_limits
 from b2b_payments.protocol.request import Request
+from b2b_payments.retry import Kind
 
 _ERRORS: dict[int, type[APIError]] = {
     400: BadRequestError,
@@ -78,7 +79,7 @@ class Answer:
 
 @attrs.frozen
 class Envelope:
-    """A success: the service's `data` and `meta`, not yet looked into."""
+    """A success: the service's `data` and `meta`, not yet looked into; None and empty where it sent none."""
 
     data: Any = attrs.field(repr=False)
     meta: Mapping[str, Any]
@@ -87,13 +88,20 @@ class Envelope:
 def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     """Give the envelope of a success.
 
+    A write may be answered without data: 204 has no body, and other statuses of success than 200 need none,
+    since they speak of a write themselves [doc]. A 200 says so in its envelope, with `code` at the least: an
+    empty one may be a gateway's.
+
     Raises the APIError that fits the status, or the body's own `code` where HTTP says 200 and the body does
     not (the vendor's portal checks for it [seen]); ResponseDecodeError for an answer that is no envelope.
     """
     if not 200 <= answer.status < 300:
         told = _decoded_or_none(answer.told())
         raise _error(request, answer, base_url, told, _code(told) if isinstance(told, dict) else None)
+    is_write = request.kind is not Kind.READ
     if not answer.body:
+        if is_write and answer.status != 200:
+            return Envelope(None, {})
         raise ResponseDecodeError(f"{request.method} {request.path}: the answer is empty.", paths=["$"])
     body = decode(answer.body)
     if not isinstance(body, dict):
@@ -105,10 +113,10 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
         # Only here: what a success says is data, and goes through as it is.
         body = _decoded_or_none(answer.told())
         raise _error(request, answer, base_url, body, code)
-    if "data" not in body:
+    if "data" not in body and not (is_write and (code is not None or answer.status != 200)):
         raise ResponseDecodeError(f"{request.method} {request.path}: $.data is missing.", paths=["$.data"])
     meta = body.get("meta")
-    return Envelope(body["data"], meta if isinstance(meta, dict) else {})
+    return Envelope(body.get("data"), meta if isinstance(meta, dict) else {})
 
 
 def kind_of(value: object) -> str:

@@ -37,6 +37,8 @@ class _Rows(msgspec.Struct):
     data: list[msgspec.Raw]
 
 
+_SUCCESSES = range(200, 300)
+
 _heads = msgspec.json.Decoder(_Body, float_hook=exact_number)
 _rows = msgspec.json.Decoder(_Rows)
 
@@ -93,7 +95,7 @@ def _body(request: Request, answer: Answer, base_url: str) -> tuple[_Body, bytes
         except (ValueError, ArithmeticError, RecursionError):
             pass  # what is wrong with it is said below
         else:
-            if body.code == 200:
+            if body.code in _SUCCESSES:
                 return body, answer.body
     data = read_envelope(request, answer, base_url).data
     if not isinstance(data, list):

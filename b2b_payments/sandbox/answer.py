@@ -19,12 +19,14 @@ class Answer:
     headers: dict[str, str] = attrs.field(factory=dict)
 
     @classmethod
-    def success(cls, data: Any, pagination: dict[str, int] | None = None) -> Answer:
+    def success(
+        cls, data: Any, pagination: dict[str, int] | None = None, *, status: int = 200, code: int = 200
+    ) -> Answer:
         """Wrap data as the service does."""
         meta: dict[str, Any] = {"message": "SUCCESS"}
         if pagination is not None:
             meta["pagination"] = pagination
-        return cls.json(200, {"code": 200, "data": data, "meta": meta})
+        return cls.json(status, {"code": code, "data": data, "meta": meta})
 
     @classmethod
     def error(cls, status: int, text: str, title: str | None = None) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from http import HTTPStatus
 from typing import Any, Literal, get_args
 
 import attrs
@@ -11,11 +12,13 @@ from b2b_payments.errors import ConfigurationError
 
 ChannelEncoding = Literal["repeat", "repeat-last", "brackets", "brackets-comma", "comma"]
 RefusalHeader = Literal["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 ListParameter = Literal[
     "offset", "limit", "sortBy", "orderBy", "searchBy", "q", "customerName", "invoiceId", "processingStatus",
     "channelIds",
 ]  # fmt: skip
 Hides = Callable[[Mapping[str, Any]], bool]
+_SUCCESSES = {int(status) for status in HTTPStatus if 200 <= status < 300}
 
 
 def _words(value: Collection[str]) -> frozenset[str]:
@@ -44,6 +47,15 @@ def _at_least(least: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     return check
 
 
+def _successes(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    statuses = value.values() if isinstance(value, Mapping) else [value]
+    methods = set(value) if isinstance(value, Mapping) else set()
+    if not all(status in _SUCCESSES for status in statuses) or not methods <= set(get_args(Method)):
+        raise ConfigurationError(
+            f"Rules({attribute.name}={value!r}): give HTTP statuses of 200 to 299, one for all or by method."
+        )
+
+
 @attrs.frozen(kw_only=True)
 class Rules:
     """The rules in force. The defaults are the documented service; `attrs.evolve` makes others from them.
@@ -68,11 +80,11 @@ class Rules:
         `list_lag` is how many seconds lists lag a write [seen], or a function that gives them for each write:
         then lists may show writes out of order, though never those of one payment. `channel_encoding` names
         the ways to write `channelIds` that are understood; others are ignored, and rows of every channel come
-        back [open]. "repeat-last" takes the last of a repeated key alone, as many servers do. `sparse_lists`
-        leaves
-        `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists
-        [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers or
-        strings [seen].
+        back, or they are refused with the status in `other_channel_encodings`: 422 names the field, 400 does
+        not [open]. "repeat-last" takes the last of a repeated key alone, as many servers do. `sparse_lists`
+        leaves `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in
+        lists [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers
+        or strings [seen].
 
     Lists that contradict the store
         `total_count` counts the filtered rows, or all of the store, or is absent [open]; or it is the number
@@ -95,6 +107,9 @@ class Rules:
         "absent", or always "wrong".
 
     The rest
+        `success_status` is the HTTP status of a success, one for all or by method: 201 for POST, 202, or 204,
+        which has no body [doc]. `without_body` are further methods whose success has none. `success_code` is
+        the `code` in its body; None is the HTTP status again.
         `multi_storefront` off answers GET /channels and GET /channels/{channelId} with
         `single_storefront_status`, and a few payments have no channel. `missing_scope_status` answers every
         request of a valid token with 401, 403 or 404 [seen]. `content_type_required` answers 415 to a request
@@ -144,6 +159,9 @@ class Rules:
     channel_encoding: Collection[ChannelEncoding] = attrs.field(
         default=("repeat",), converter=_words, validator=_among(*get_args(ChannelEncoding))
     )
+    other_channel_encodings: Literal["ignore", 400, 422] = attrs.field(
+        default="ignore", validator=_among("ignore", 400, 422)
+    )
     sparse_lists: bool = False
     ids_as: Literal["number", "string"] = attrs.field(default="number", validator=_among("number", "string"))
 
@@ -156,6 +174,11 @@ class Rules:
         default="right", validator=_among("right", "absent", "wrong")
     )
 
+    success_status: int | Mapping[Method, int] = attrs.field(default=200, validator=_successes)
+    success_code: int | None = None
+    without_body: Collection[Method] = attrs.field(
+        default=(), converter=_words, validator=_among(*get_args(Method))
+    )
     multi_storefront: bool = True
     single_storefront_status: Literal[403, 422] = attrs.field(default=422, validator=_among(403, 422))
     missing_scope_status: Literal[401, 403, 404] | None = attrs.field(

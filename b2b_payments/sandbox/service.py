@@ -27,9 +27,10 @@ _UPPER = re.compile("[A-Z]")
 
 @attrs.frozen
 class Call:
-    """What an endpoint gets: the store, the query's pairs, the body, the path's id (0 where it has none)."""
+    """What an endpoint gets: store, method, query, body, and the path's id (0 where it has none)."""
 
     store: Store
+    method: Any
     query: Pairs
     body: Any
     id: int
@@ -40,6 +41,16 @@ class Call:
         if value is None:
             raise InvalidFieldsError({name: [f"Must be an integer from {least} to {most}."]})
         return value
+
+    def success(self, data: Any, pagination: dict[str, int] | None = None) -> Answer:
+        """Give a success as the rules want it for this method."""
+        rules = self.store.rules
+        wanted = rules.success_status
+        status = wanted.get(self.method, 200) if isinstance(wanted, Mapping) else wanted
+        if status == 204 or self.method in rules.without_body:
+            return Answer(status, b"")
+        code = status if rules.success_code is None else rules.success_code
+        return Answer.success(data, pagination, status=status, code=code)
 
     def offline_payment(self) -> Row:
         """Read the fields of an offline payment from the body. Raises `InvalidFieldsError`."""
@@ -57,7 +68,7 @@ def answer(store: Store, method: str, path: str, query: Pairs, body: Any) -> Ans
             if wants_payment and (path_id not in store or store.is_hidden(path_id)):
                 return Answer.error(404, "Payment not found")
             try:
-                return endpoint(Call(store, query, body, path_id))
+                return endpoint(Call(store, method, query, body, path_id))
             except InvalidFieldsError as error:
                 return _invalid(error, store.rules)
     return Answer.gateway(404)
@@ -86,6 +97,11 @@ def _list(call: Call) -> Answer:
     query = ListQuery.parse(heeded, rules.channel_encoding)
     if "orderBy" in rules.ignores:
         query = attrs.evolve(query, ascending=rules.ignored_order == "ASC")
+    if query.channel_ids is None and any(name.startswith("channelIds") and value for name, value in heeded):
+        if rules.other_channel_encodings == 422:
+            raise InvalidFieldsError({"channelIds": ["Not a valid list."]})
+        if rules.other_channel_encodings == 400:
+            return Answer.error(400, "A parameter is not valid.", "Parameter Error")
     if query.limit > rules.max_limit and rules.over_limit == "refuse":
         return Answer.error(413, f"limit must not be more than {rules.max_limit}")
     page = store.page(query)
@@ -102,11 +118,11 @@ def _list(call: Call) -> Answer:
         pagination["offset"] = min(query.offset, page.total)
     elif rules.echo_offset is None:
         del pagination["offset"]
-    return Answer.success([store.encoded(payment_id) for payment_id in page.ids], pagination)
+    return call.success([store.encoded(payment_id) for payment_id in page.ids], pagination)
 
 
 def _get(call: Call) -> Answer:
-    return Answer.success(call.store.wire(call.id))
+    return call.success(call.store.wire(call.id))
 
 
 def _delete(call: Call) -> Answer:
@@ -116,7 +132,7 @@ def _delete(call: Call) -> Answer:
 
 def _operations(call: Call) -> Answer:
     row = call.store.wire(call.id)
-    return Answer.success({name: row[name] for name in ("allowedOperations", "allowedStatuses")})
+    return call.success({name: row[name] for name in ("allowedOperations", "allowedStatuses")})
 
 
 def _perform_operation(call: Call) -> Answer:
@@ -150,11 +166,11 @@ def _written(call: Call, name: str) -> Answer:
     store = call.store
     ids = {"right": call.id, "wrong": call.id + 1}
     written = ids.get(store.rules.written_ids)
-    return Answer.success({} if written is None else {name: store.spelled_id(written)})
+    return call.success({} if written is None else {name: store.spelled_id(written)})
 
 
 def _transactions(call: Call) -> Answer:
-    return Answer.success(call.store.wire(call.id)["moduleData"].get("transactions", []))
+    return call.success(call.store.wire(call.id)["moduleData"].get("transactions", []))
 
 
 def _create_offline(call: Call) -> Answer:
@@ -164,7 +180,7 @@ def _create_offline(call: Call) -> Answer:
     fields |= {"channelId": str(channel), "channelName": store.channel_name(channel)}
     # Created now: a client may judge by the time whether a payment is the one that it sent.
     created = max(store.clock + 1, int(time.time()))
-    return Answer.success({"paymentId": store.spelled_id(store.insert(created_at=created, **fields))})
+    return call.success({"paymentId": store.spelled_id(store.insert(created_at=created, **fields))})
 
 
 def _update_offline(call: Call) -> Answer:
@@ -182,7 +198,7 @@ def _update_offline(call: Call) -> Answer:
 
 
 def _channels(call: Call) -> Answer:
-    return _single_storefront(call.store.rules) or Answer.success(call.store.channel_list())
+    return _single_storefront(call.store.rules) or call.success(call.store.channel_list())
 
 
 def _channel(call: Call) -> Answer:
@@ -190,7 +206,7 @@ def _channel(call: Call) -> Answer:
         return refusal
     for channel in call.store.channel_list():
         if channel["channelId"] == call.id:
-            return Answer.success(channel)
+            return call.success(channel)
     return Answer.error(404, "Channel not found")
 
 

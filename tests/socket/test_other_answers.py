@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+import attrs
 import pytest
 
 from b2b_payments import (
@@ -13,7 +14,9 @@ from b2b_payments import (
     BadRequestError,
     OfflineLineItem,
     OfflinePayment,
+    OutcomeUnknownError,
     PaymentsClient,
+    ResponseDecodeError,
     ValidationError,
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox
@@ -54,6 +57,64 @@ async def everything(client: PaymentsClient) -> None:
     await client.payments.delete(payment_id)
     channels = await client.channels.list()
     assert await client.channels.get(1) == channels[0]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        *(Rules(success_status=status) for status in (201, 202, 203)),
+        *(Rules(success_status=status, success_code=200) for status in (201, 202)),
+        Rules(success_code=201),
+        Rules(success_status={"POST": 201, "PUT": 202, "DELETE": 204}),
+        *(
+            Rules(success_status={"PUT": s, "DELETE": s}, without_body=("PUT", "DELETE"))
+            for s in (201, 202, 204)
+        ),
+    ],
+)
+async def test_every_success_is_one(sandbox: Sandbox, client: PaymentsClient, rules: Rules) -> None:
+    """Whatever 2xx the service answers, with a body or without, each call is done at the first try."""
+    sandbox.rules = rules
+    await everything(client)
+    assert sandbox.request_count == 3 + 10
+
+
+@pytest.mark.parametrize("status", [201, 202, 204])
+async def test_an_operation_that_is_answered_without_a_body_is_done(
+    sandbox: Sandbox, client: PaymentsClient, status: int
+) -> None:
+    """An operation that leaves nothing to judge it by is believed by its status, and sent once."""
+    payment_id = await client.payments.create_offline(OFFLINE)
+    sandbox.store.update(payment_id, allowedOperations=[2])
+    sandbox.rules = Rules(success_status={"POST": status}, without_body=("POST",))
+    await client.payments.perform_operation(payment_id, 2)
+    assert sandbox.request_count == 2
+
+
+@pytest.mark.parametrize("status", [201, 202, 204])
+async def test_a_create_that_is_answered_without_an_id_is_looked_for(
+    sandbox: Sandbox, client: PaymentsClient, status: int
+) -> None:
+    """A success that does not say which payment it made is looked for by its externalId, and sent once."""
+    sandbox.rules = Rules(success_status={"POST": status}, without_body=("POST",))
+    payment_id = await client.payments.create_offline(OFFLINE)
+    assert sandbox.store.wire(payment_id)["externalId"] == "INV-7"
+    assert [seen.method for seen in sandbox.requests] == ["POST", "GET"]
+    with pytest.raises(OutcomeUnknownError, match="lists may lag"):
+        await client.payments.create_offline(attrs.evolve(OFFLINE, external_id=None))
+
+
+@pytest.mark.parametrize(
+    "rules", [Rules(success_status=204), Rules(success_status=202, without_body=("GET",))]
+)
+async def test_a_read_needs_data(sandbox: Sandbox, client: PaymentsClient, rules: Rules) -> None:
+    """A read that is answered without a body has no data: it is asked again, and then an error."""
+    sandbox.rules = rules
+    with pytest.raises(ResponseDecodeError, match="the answer is empty"):
+        await client.payments.get(1)
+    with pytest.raises(ResponseDecodeError, match="the answer is empty"):
+        await client.payments.list().collect()
+    assert sandbox.request_count == 10
 
 
 async def test_every_request_says_that_it_is_json(sandbox: Sandbox, client: PaymentsClient) -> None:

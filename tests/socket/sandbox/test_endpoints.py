@@ -100,6 +100,43 @@ async def test_channel_ids(sandbox: Sandbox) -> None:
     assert {row["channelId"] for row in body["data"]} == {"1", "2"}
 
 
+@pytest.mark.parametrize(
+    ("status", "data"),
+    [(422, {"channelIds": ["Not a valid list."]}), (400, {"errMsg": "A parameter is not valid."})],
+)
+async def test_refused_channel_ids(sandbox: Sandbox, status: Any, data: dict[str, Any]) -> None:
+    """What is not understood of `channelIds` is refused where the rules say so, and what is, is read."""
+    sandbox.rules = Rules(channel_encoding="comma", other_channel_encodings=status)
+    for query in ("channelIds=1&channelIds=2", "channelIds[]=1"):
+        answered, body = await _call(sandbox, "GET", f"/ip/payments?{query}")
+        assert (answered, body["data"]) == (status, data)
+    for query in ("channelIds=1,2", "channelIds=1", "channelIds=", ""):
+        assert (await _call(sandbox, "GET", f"/ip/payments?{query}"))[0] == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_other_successes(sandbox: Sandbox, method: Any) -> None:
+    """A success has the status, the code and the body that the rules say, for one method or for all."""
+    sandbox.rules = Rules(success_status={method: 202})
+    status, body = await _call(sandbox, method, "/ip/payments/1")
+    assert (status, body["code"], body["data"]["id"]) == (202, 202, 1)
+    sandbox.rules = Rules(success_status=201, success_code=200)
+    status, body = await _call(sandbox, method, "/ip/payments/2")
+    assert (status, body["code"], body["data"]["id"]) == (201, 200, 2)
+    for payment_id, rules, expected in (
+        (3, Rules(success_status=204), 204),
+        (4, Rules(without_body=(method,)), 200),
+    ):
+        sandbox.rules = rules
+        url = f"{sandbox.base_url}/ip/payments/{payment_id}"
+        async with (
+            aiohttp.ClientSession(headers=sandbox.headers) as session,
+            session.request(method, url) as response,
+        ):
+            assert (response.status, await response.read()) == (expected, b"")
+    assert ({1, 2, 3, 4} <= set(sandbox.store.ids())) is (method == "GET")
+
+
 async def test_get(sandbox: Sandbox) -> None:
     """A payment is read by its id."""
     assert await _data(sandbox, "GET", "/ip/payments/7") == sandbox.store.wire(7)

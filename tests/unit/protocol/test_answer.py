@@ -22,7 +22,14 @@ from b2b_payments import (
     ValidationError,
 )
 from b2b_payments.protocol.answer import Answer, Envelope, read_envelope, read_payment_id
-from b2b_payments.protocol.request import get_payment
+from b2b_payments.protocol.request import (
+    Request,
+    create_offline,
+    delete_payment,
+    get_payment,
+    perform_operation,
+    update_processing_status,
+)
 
 BASE = "https://api.example/api/v3/io"
 
@@ -47,6 +54,40 @@ def test_a_success_gives_data_and_meta(status: int, code: dict[str, Any]) -> Non
     """A 2xx with a 2xx code in the body, or none, is a success; `meta.errors` may come with it."""
     meta = {"message": "SUCCESS", "errors": "one of many was left out"}
     assert read({**code, "data": [1], "meta": meta}, status) == Envelope([1], meta)
+
+
+WRITES = [
+    delete_payment(70),
+    update_processing_status(70, 1),
+    perform_operation(70, 0),
+    create_offline({}),
+]
+
+
+@pytest.mark.parametrize("request_", WRITES, ids=lambda one: one.method)
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((status, b"") for status in (201, 202, 203, 204, 205, 299)),
+        (201, b"{}"),
+        (202, b'{"message":"Accepted"}'),
+        (200, b'{"code":200,"meta":{}}'),
+        (200, b'{"code":"204"}'),
+    ],
+)
+def test_a_write_needs_no_data(request_: Request, status: int, body: bytes) -> None:
+    """A write is done where its status, or the code in a 200's envelope, says so; its data is None then."""
+    assert read_envelope(request_, Answer(status, {}, body), BASE) == Envelope(None, {})
+    with pytest.raises(ResponseDecodeError):
+        read(body, status)
+
+
+@pytest.mark.parametrize("request_", WRITES, ids=lambda one: one.method)
+@pytest.mark.parametrize("body", [b"", b"{}", b"null", b"<html></html>", b'{"message":"OK"}'])
+def test_an_empty_200_is_no_word_of_the_service(request_: Request, body: bytes) -> None:
+    """A 200 without the service's envelope may be a gateway's, and says nothing of a write."""
+    with pytest.raises(ResponseDecodeError):
+        read_envelope(request_, Answer(200, {}, body), BASE)
 
 
 @pytest.mark.parametrize("meta", [{}, {"meta": None}, {"meta": []}])

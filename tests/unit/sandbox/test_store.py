@@ -326,6 +326,11 @@ def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         {"list_lag": -1},
         {"echo": "none"},
         {"over_limit": "ignore"},
+        {"success_status": 300},
+        {"success_status": {"POST": 404}},
+        {"success_status": {"PATCH": 200}},
+        {"without_body": ("PATCH",)},
+        {"other_channel_encodings": 404},
     ],
 )
 def test_unknown_rules(wrong: dict[str, object]) -> None:
