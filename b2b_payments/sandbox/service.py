@@ -11,7 +11,7 @@ import attrs
 
 from b2b_payments.sandbox.answer import Answer
 from b2b_payments.sandbox.data import OFFLINE, operations
-from b2b_payments.sandbox.listing import InvalidFieldsError, ListQuery, Pairs
+from b2b_payments.sandbox.listing import InvalidFieldsError, Listing, ListQuery, Pairs
 from b2b_payments.sandbox.offline import read_offline_payment, whole_number
 from b2b_payments.sandbox.rules import Rules
 from b2b_payments.sandbox.store import Store
@@ -105,7 +105,12 @@ def _list(call: Call) -> Answer:
     if query.limit > rules.max_limit and rules.over_limit == "refuse":
         return Answer.error(413, f"limit must not be more than {rules.max_limit}")
     page = store.page(query)
-    pagination = {"totalCount": page.total, "offset": query.offset, "limit": page.limit}
+    rows = [store.encoded(payment_id) for payment_id in page.ids]
+    return call.success(rows, _pagination(rules, query.offset, page))
+
+
+def _pagination(rules: Rules, offset: int, page: Listing) -> dict[str, int]:
+    pagination = {"totalCount": page.total, "offset": offset, "limit": page.limit}
     if rules.total_count == "absent":
         del pagination["totalCount"]
     if rules.echo == "asked":
@@ -115,10 +120,10 @@ def _list(call: Call) -> Answer:
     if rules.echo_offset == "zero":
         pagination["offset"] = 0
     elif rules.echo_offset == "clamped":
-        pagination["offset"] = min(query.offset, page.total)
+        pagination["offset"] = min(offset, page.total)
     elif rules.echo_offset is None:
         del pagination["offset"]
-    return call.success([store.encoded(payment_id) for payment_id in page.ids], pagination)
+    return pagination
 
 
 def _get(call: Call) -> Answer:
