@@ -24,6 +24,16 @@ from typing import Any
 
 _LONGEST_FIELDS = 2_000
 """Characters that an error's text gives to its fields."""
+_LONGEST_SHOWN = 80
+
+
+def shown(value: object) -> str:
+    """Give the `repr` of what a caller gave, for an error: cut where it is long, and never raising."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - an int of thousands of digits, or an object of the caller's
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 class B2BPaymentsError(Exception):

@@ -18,6 +18,7 @@ import attrs
 
 from b2b_payments.converter import values
 from b2b_payments.converter.unreadable import MOST_PLACES, Problem, UnreadableError, unreadable
+from b2b_payments.models.decimals import MOST_WHOLE
 from b2b_payments.models.enums import Operation, ProcessingStatus
 from b2b_payments.models.sent import ABSENT
 
@@ -215,10 +216,9 @@ TEXT = Kind(usual="{v}.__class__ is str", read=values.read_text, empty=str, abse
 OPTIONAL_TEXT = Kind(
     usual="{v}.__class__ is str or {v} is None", read=values.read_text, absent="None", holds_text=True
 )
-NUMBER = Kind(usual="{v}.__class__ is int", read=values.read_whole_number)
-OPTIONAL_NUMBER = Kind(
-    usual="{v}.__class__ is int or {v} is None", read=values.read_whole_number, absent="None"
-)
+_WHOLE = f"{{v}}.__class__ is int and {-MOST_WHOLE} < {{v}} < {MOST_WHOLE}"
+NUMBER = Kind(usual=_WHOLE, read=values.read_whole_number)
+OPTIONAL_NUMBER = Kind(usual=f"{{v}} is None or {_WHOLE}", read=values.read_whole_number, absent="None")
 NUMBER_IN_TEXT = Kind(
     usual="{v} is None or ({v}.__class__ is str and (d := {f}({v})) is not None)",
     take="None if {v} is None else d",
@@ -231,7 +231,7 @@ FLAG = Kind(usual="{v} is None or {v} is True or {v} is False", read=values.read
 AMOUNT_IN_TEXT = Kind(
     # Digits that come back the same: no NaN, no exponent, nothing longer than an amount can be.
     usual="{v}.__class__ is str and str(d := {f}({v})) == {v} and d.is_finite() "
-    "and 'E' not in {v} and len({v}) < 50",
+    "and 'E' not in {v} and 'e' not in {v} and len({v}) < 50",
     take="d",
     using=Decimal,
     give="{w}({v})",
@@ -265,7 +265,7 @@ MOMENT_IN_TEXT = Kind(
     absent="None",
 )
 STATUS = Kind(
-    usual="{v}.__class__ is int",
+    usual=_WHOLE,
     take="{f}({v}, {v})",
     using=_STATUSES.get,
     give="int({v})",

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 from b2b_payments.converter.unreadable import unreadable
 from b2b_payments.errors import ConfigurationError
+from b2b_payments.models.decimals import EXACT, decimal_of, decimal_text, is_whole
 from b2b_payments.models.money import is_amount
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,30 +30,29 @@ def read_text(value: object) -> str:
     """Read text; a number stands for its digits, since the service sends some ids so."""
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+    if isinstance(value, Decimal):
+        return decimal_text(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise unreadable(value, "text")
 
 
 def read_whole_number(value: object) -> int:
     """Read a whole number; digits in a string stand for it."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    # A float stands for its digits: 1e23 as a float is another number.
+    number = int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() else value
+    if is_whole(number):
+        return number
     raise unreadable(value, "a whole number")
 
 
 def read_amount(value: object) -> Decimal:
     """Read an amount from digits or from a number, exactly: a float counts for its shortest digits."""
     if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
-        try:
-            number = Decimal(repr(value) if isinstance(value, float) else value)
-        except InvalidOperation:
-            raise unreadable(value, "an amount such as '30.0000'") from None
-        if is_amount(number):
+        number = _number(value)
+        if number is not None and is_amount(number):
             return number
     raise unreadable(value, "an amount such as '30.0000'")
 
@@ -70,14 +71,19 @@ def read_moment(value: object) -> datetime:
     """Read epoch seconds, whole or with a fraction, as a number or as digits."""
     expected = "epoch seconds of the years 1 to 9999"
     if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
-        try:
-            seconds = Decimal(repr(value) if isinstance(value, float) else value)
-            # A number such as 1E+999990 would take a minute to be written out.
-            if seconds.is_finite() and seconds.adjusted() <= _MOST_DIGITS:
-                return _EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
-        except ArithmeticError:
-            pass
+        seconds = _number(value)
+        # A number such as 1E+999990 would take a minute to be written out.
+        if seconds is not None and seconds.is_finite() and seconds.adjusted() <= _MOST_DIGITS:
+            with suppress(ArithmeticError):
+                return _EPOCH + timedelta(microseconds=int(EXACT.scaleb(seconds, 6)))
     raise unreadable(value, expected)
+
+
+def _number(value: float | str | Decimal) -> Decimal | None:
+    """Give a number with its digits, a float with its shortest ones; None for text that is none."""
+    if isinstance(value, str):
+        return decimal_of(value)
+    return Decimal(repr(value) if isinstance(value, float) else value)
 
 
 def epoch_seconds(moment: datetime) -> int | float:
@@ -95,12 +101,12 @@ def spelled(amount: Decimal) -> str:
 def json_number(number: Decimal) -> int | float | str:
     """Give a Decimal as a JSON number, or as its digits in a string where no float holds it exactly."""
     if not number.is_finite():
-        return str(number)
+        return decimal_text(number)
     if number.as_tuple().exponent == 0 and number.adjusted() < 100:
         return int(number)
     near = float(number)
     # Compared by digits, not by binary value: the float 0.1 stands for the digits 0.1.
-    return near if Decimal(repr(near)) == number else str(number)
+    return near if Decimal(repr(near)) == number else decimal_text(number)
 
 
 def plain(value: Any) -> Any:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from decimal import Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 from typing import Any, NamedTuple
 
 import attrs
 
 from b2b_payments.converter import structure_payment
 from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.models.decimals import EXACT
 from b2b_payments.walk.report import WalkReport
 
-_EXACT = Context(prec=400)
 _USUAL_AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
 UNREADABLE = "unreadable"
 
@@ -60,7 +60,7 @@ class Tally:
         self.rows += rows
         for currency, total in totals.items():
             before = self.totals.get(currency)
-            self.totals[currency] = total if before is None else _EXACT.add(before, total)
+            self.totals[currency] = total if before is None else EXACT.add(before, total)
 
     def pack(self) -> dict[str, Any]:
         """Give it as plain JSON, amounts as digits."""
@@ -88,7 +88,7 @@ class Sums:
         found: dict[str, dict[str, list[Decimal | None]]] = {}
         for status, currency, amount in entries:
             found.setdefault(status, {}).setdefault(currency, []).append(amount)
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             for status, currencies in found.items():
                 rows = sum(map(len, currencies.values()))
                 totals: dict[str, Decimal] = {}

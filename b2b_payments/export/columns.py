@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal, Inexact, InvalidOperation
 from enum import Enum, auto
 from typing import Any
 
@@ -18,6 +18,7 @@ import attrs
 from b2b_payments.converter import structure_payment
 from b2b_payments.export.file import ExportError
 from b2b_payments.models import LineItem, Money, Payment
+from b2b_payments.models.decimals import EXACT
 from b2b_payments.protocol.json import encode
 
 Row = tuple[Any, ...]
@@ -26,9 +27,7 @@ DIGITS = 38
 SCALE = 12
 """Digits of a decimal column, and those of them behind its point. The service sends 4 there, at times 8."""
 
-_LEAST = Decimal(1).scaleb(-SCALE)
-# Room for whatever an amount may be: nothing is rounded on the way, and what would be is an error.
-_FITTING = Context(prec=250, traps=[Inexact, InvalidOperation])
+_LEAST = Decimal(f"1E-{SCALE}")
 _WHOLE = range(-(2**63), 2**63)
 
 
@@ -206,7 +205,7 @@ def _fit(amount: Decimal | None, row: Row, column: Column) -> Decimal | None:
     if amount is None:
         return None
     try:
-        fitting = amount.quantize(_LEAST, context=_FITTING)
+        fitting = amount.quantize(_LEAST, context=EXACT)
     except (Inexact, InvalidOperation):
         fitting = None
     if fitting is None or fitting.adjusted() >= DIGITS - SCALE:

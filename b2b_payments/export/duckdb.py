@@ -66,7 +66,7 @@ class DuckDBDatabase(Database):
         if cell is None or column.kind not in {Kind.MONEY, Kind.MOMENT}:
             return cell
         if column.kind is Kind.MONEY:
-            return f"{cell or abs(cell):f}"
+            return f"{cell or cell.copy_abs():f}"
         return (cell - _EPOCH) // _MICROSECOND
 
     def moment(self, cell: Any) -> datetime:

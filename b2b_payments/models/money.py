@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 import attrs
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, shown
+from b2b_payments.models.decimals import decimal_of
 from b2b_payments.models.sent import Sent
 
 MOST_DIGITS: Final = 100
@@ -29,21 +30,17 @@ def exact_amount(value: object) -> Decimal:
     Raises `ConfigurationError`, for a float above all: ``0.1`` is not a tenth.
     """
     if isinstance(value, float):
+        digits = repr(float(value))
         raise ConfigurationError(
-            f"amount {value!r} is a float, and no float holds money exactly: give Decimal({str(value)!r})."
+            f"amount {digits} is a float, and no float holds money exactly: give Decimal({digits!r})."
         )
     if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
         raise ConfigurationError(
             f"amount is {type(value).__name__}, not an amount: give a Decimal, an int or '20.00'."
         )
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not is_amount(number):
-        raise ConfigurationError(
-            f"amount {str(value)[:40]!r} is not a finite number: give one such as '20.00'."
-        )
+    number = decimal_of(value) if isinstance(value, str) else Decimal(value)
+    if number is None or not is_amount(number):
+        raise ConfigurationError(f"amount {shown(value)} is not a finite number: give one such as '20.00'.")
     return number
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Decimal, getcontext, localcontext
 from typing import Any, Final
 
 import msgspec
 
 from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.models.decimals import EXACT
 
 MOST_LEVELS = 100
 """Lists and objects inside each other. Real answers have about six; deeper ones could be decoded, but then no
@@ -25,10 +26,17 @@ _ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..|\
 
 
 def exact_number(text: str) -> float | Decimal:
-    """Give a float where it says exactly what was sent, else a Decimal: money is never rounded."""
+    """Give a float where it says exactly what was sent, else a Decimal: money is never rounded.
+
+    Raises OverflowError for an exponent that no number needs.
+    """
     number = float(text)
     exact = Decimal(text)
-    return number if Decimal(repr(number)) == exact else exact
+    if Decimal(repr(number)) == exact:
+        return number
+    if exact.is_nan():
+        raise OverflowError  # an exponent out of range, in a context that lets it pass
+    return exact
 
 
 decode_numbers: Final = msgspec.json.Decoder(float_hook=exact_number).decode
@@ -138,4 +146,7 @@ def _reason(error: Exception) -> str:
 
 def encode(value: Any) -> bytes:
     """Encode plain JSON values, Decimals as numbers, to UTF-8."""
-    return _encoder.encode(value)
+    if getcontext().capitals:
+        return _encoder.encode(value)
+    with localcontext(EXACT):  # else an exponent's `E` would be small
+        return _encoder.encode(value)

@@ -27,6 +27,7 @@ from b2b_payments.errors import (
     ValidationError,
 )
 from b2b_payments.models import Operation, OrderBy, Payment, SearchBy
+from b2b_payments.models.decimals import EXACT
 from b2b_payments.protocol import request as requests
 from b2b_payments.protocol.answer import read_payment_id
 from b2b_payments.protocol.listing import read_listing
@@ -190,7 +191,10 @@ def _is_created(row: Mapping[str, Any], body: Mapping[str, Any], external_id: st
 
 
 def _sum(body: Mapping[str, Any]) -> Decimal:
-    return sum((Decimal(str(item["amount"])) for item in body["lineItems"]), Decimal(0))
+    total = Decimal(0)
+    for item in body["lineItems"]:
+        total = EXACT.add(total, Decimal(str(item["amount"])))
+    return total
 
 
 def _shows(payment: Payment, body: Mapping[str, Any]) -> bool:

@@ -9,8 +9,10 @@ from typing import Any
 import attrs
 
 from b2b_payments.errors import ConfigurationError
+from b2b_payments.models.decimals import decimal_of, decimal_text
 from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments.walk.join import Place
+from b2b_payments.walk.page import MOST_DIGITS
 
 Checkpoint = dict[str, Any]
 
@@ -36,7 +38,7 @@ class Origin:
         packed = None
         if place is not None:
             packed = {
-                "key": str(place.key),
+                "key": decimal_text(place.key) if isinstance(place.key, Decimal) else str(place.key),
                 "closed": place.closed,
                 "resume_at": place.resume_at,
                 "ids": list(place.ids),
@@ -104,7 +106,7 @@ def _place(packed: Any) -> Place:
 
 
 def _key(text: str) -> int | Decimal:
-    key = Decimal(text)
-    if not key.is_finite():
+    key = decimal_of(text)
+    if key is None or key.adjusted() > MOST_DIGITS:
         raise InvalidOperation
     return int(key) if key == key.to_integral_value() else key

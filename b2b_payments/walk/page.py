@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal
 
 import attrs
 
 from b2b_payments.errors import PaginationError, ResponseDecodeError
+from b2b_payments.models.decimals import decimal_of, is_whole
 from b2b_payments.models.enums import OrderBy, SortBy
 from b2b_payments.protocol.answer import kind_of
 from b2b_payments.protocol.listing import Listing
 
 Key = int | Decimal
 
-_MOST_DIGITS = 20  # of a time; beyond a million of them, not even its sign can be changed
+MOST_DIGITS = 20  # of a time; beyond a million of them, not even its sign can be changed
 
 _TIMES: Mapping[SortBy, Literal["created_at", "updated_at"]] = {
     SortBy.CREATED_AT: "created_at",
@@ -97,12 +98,12 @@ def keyed(listing: Listing, order: Order, *, limit: int, wide: bool) -> KeyedPag
             if field == "created_at"
             else [head.updated_at for head in heads]
         )
-    # One look at the types is enough for nearly every page; ids may arrive as strings [seen].
-    if not set(map(type, ids)) | set(map(type, keys)) <= {int}:
+    # One look at all of them is enough for nearly every page; ids may arrive as strings [seen].
+    if not _are_whole([*ids, *keys]):
         ids = [_whole(value, f"$.data[{index}].id") for index, value in enumerate(ids)]
         keys = [_number(value, f"$.data[{index}].{order.wire_name}") for index, value in enumerate(keys)]
     if order.field and order.descending:
-        keys = [-key for key in keys]
+        keys = [key.copy_negate() if isinstance(key, Decimal) else -key for key in keys]
     if list(keys) != sorted(keys):
         raise PaginationError(
             f"The service did not sort by {order.wire_name}: a walk over its pages cannot be exact. "
@@ -111,22 +112,24 @@ def keyed(listing: Listing, order: Order, *, limit: int, wide: bool) -> KeyedPag
     return KeyedPage(listing.offset, listing, ids, keys, listing.total_count, limit, wide)
 
 
+def _are_whole(numbers: Sequence[Any]) -> bool:
+    kinds = set(map(type, numbers))
+    return not kinds or (kinds == {int} and is_whole(min(numbers)) and is_whole(max(numbers)))
+
+
 def _whole(value: object, path: str) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        return int(value)
-    if type(value) is int:
+        value = int(value)
+    if is_whole(value):
         return value
     raise ResponseDecodeError(f"Expected a whole number at {path}, found {kind_of(value)}.", paths=[path])
 
 
 def _number(value: object, path: str) -> Key:
-    if type(value) is int:
+    if is_whole(value):
         return value
     if isinstance(value, (float, str, Decimal)):
-        try:
-            number = Decimal(str(value))
-        except InvalidOperation:
-            number = Decimal("NaN")
-        if number.is_finite() and number.adjusted() < _MOST_DIGITS:
+        number = value if isinstance(value, Decimal) else decimal_of(str(value))
+        if number is not None and number.is_finite() and number.adjusted() < MOST_DIGITS:
             return number
     raise ResponseDecodeError(f"Expected epoch seconds at {path}, found {kind_of(value)}.", paths=[path])
