@@ -15,7 +15,7 @@ import aiohttp
 from b2b_payments.auth import LegacyAuth, Secret, StoreAuth
 from b2b_payments.call import Caller
 from b2b_payments.credential import Credential
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, shown
 from b2b_payments.events import Events, Listener
 from b2b_payments.quota import Quota, QuotaGate, gate_for
 from b2b_payments.resources.channels import Channels
@@ -183,5 +183,5 @@ def _check(name: str, value: object, kind: Any, expected: str) -> None:
 
 def _seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigurationError(f"{name} must be seconds, more than 0, not {value!r}.")
+        raise ConfigurationError(f"{name} must be seconds, more than 0, not {shown(value)}.")
     return float(value)

@@ -22,7 +22,7 @@ from typing import Any
 
 import attrs
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, shown
 
 LONGEST_ASKED = 600.0
 """Seconds: a service that asks to wait longer than this is not waited for."""
@@ -62,13 +62,13 @@ def _is_seconds(value: Any) -> bool:
 def _attempts(_policy: RetryPolicy, _field: attrs.Attribute[int], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(
-            f"RetryPolicy attempts={value!r}: give the tries in all, 1 or more (1 never tries again)."
+            f"RetryPolicy attempts={shown(value)}: give the tries in all, 1 or more (1 never tries again)."
         )
 
 
 def _seconds(_policy: RetryPolicy, field: attrs.Attribute[float], value: object) -> None:
     if not _is_seconds(value):
-        raise ConfigurationError(f"RetryPolicy {field.name}={value!r}: give seconds, 0 or more.")
+        raise ConfigurationError(f"RetryPolicy {field.name}={shown(value)}: give seconds, 0 or more.")
 
 
 @attrs.frozen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -12,8 +13,9 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from b2b_payments.converter.kinds import Table
 from b2b_payments.converter.structuring import MODELS, structure, to_wire
-from b2b_payments.converter.values import plain, spelled
+from b2b_payments.converter.values import spelled
 from b2b_payments.models import OfflineLineItem, OfflinePayment
+from b2b_payments.models.plain_data import checked_data
 
 T = TypeVar("T")
 
@@ -30,7 +32,7 @@ def _make_converter() -> Converter:
         }
         if request is OfflinePayment:
             # The service wants `details` even where there are none [doc].
-            names["details"] = override(omit_if_default=False, unstruct_hook=plain)
+            names["details"] = override(omit_if_default=False, unstruct_hook=partial(checked_data, "details"))
             names["line_items"] = override(rename="lineItems", unstruct_hook=_each_unstructured(converter))
         unstructure = make_dict_unstructure_fn(request, converter, _cattrs_omit_if_default=True, **names)
         converter.register_unstructure_hook(request, unstructure)

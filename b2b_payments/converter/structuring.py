@@ -89,6 +89,8 @@ def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
 
     Raises `ConfigurationError` where `details` holds what has no place in JSON.
     """
+    if not isinstance(payment, OfflinePayment):
+        raise ConfigurationError(f"payment is {type(payment).__name__}: give an OfflinePayment.")
     # Takes a while to load, and most programs only read.
     from b2b_payments.converter.service import service_converter  # noqa: PLC0415
 

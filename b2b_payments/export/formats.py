@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Final
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, shown
 from b2b_payments.export.file import PathLike
 from b2b_payments.export.sink import PlacedSink
 
@@ -25,7 +25,7 @@ def sink_for(format_: str, path: PathLike) -> PlacedSink:
     Raises ConfigurationError for another format, a missing extra, or a path that cannot be written to.
     """
     if format_ not in _SINKS:
-        raise ConfigurationError(f"{format_!r} is no format: give {', '.join(_SINKS)}.")
+        raise ConfigurationError(f"{shown(format_)} is no format: give {', '.join(_SINKS)}.")
     module, name = _SINKS[format_]
     make: Any = getattr(import_module(f"b2b_payments.export.{module}"), name)
     sink: PlacedSink = make(path)

@@ -9,16 +9,19 @@ from typing import Any, cast
 
 import attrs
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, shown
+from b2b_payments.models.decimals import is_whole
 from b2b_payments.models.enums import ProcessingStatus
 from b2b_payments.models.money import exact_amount
+from b2b_payments.models.plain_data import checked_data, checked_text
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 
 
 def _digits(value: str | int) -> str:
     """Take an id that a caller has as a number; `_is_text` judges the rest."""
-    return str(int(value)) if isinstance(value, int) and not isinstance(value, bool) else cast("str", value)
+    number = isinstance(value, int) and not isinstance(value, bool) and is_whole(int(value))
+    return str(int(value)) if number else cast("str", value)
 
 
 def _optional_digits(value: str | int | None) -> str | None:
@@ -26,26 +29,32 @@ def _optional_digits(value: str | int | None) -> str | None:
 
 
 def _is_text(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not isinstance(value, str):
+    if value is None:
+        return
+    if not isinstance(value, str):
         raise ConfigurationError(
             f"{field.name} is {type(value).__name__}, not text: give a string or an int."
         )
+    checked_text(field.name, value)
 
 
 def _is_customer(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         found = "empty" if isinstance(value, str) else type(value).__name__
         raise ConfigurationError(f"{field.name} is {found}: give the id of the B2B company that pays.")
+    checked_text(field.name, value)
 
 
 def _is_number(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | None):
-        raise ConfigurationError(f"{field.name} is {type(value).__name__}, not a number: give an int.")
+    if value is not None:
+        _is_invoice(_, field, value)
 
 
 def _is_invoice(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigurationError(f"{field.name} is {type(value).__name__}, not a number: give an int.")
+    if not is_whole(int(value)):
+        raise ConfigurationError(f"{field.name} has too many digits: give one of the service's ids.")
 
 
 def _is_funding_status(_: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -59,8 +68,8 @@ def _processing_status(value: Any) -> ProcessingStatus | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4:
         raise ConfigurationError(
-            f"processing_status {value!r} cannot be asked for: give ProcessingStatus.AWAITING_PROCESSING, "
-            "PROCESSING, COMPLETED or REFUNDED (1 to 4), or leave it out."
+            f"processing_status {shown(value)} cannot be asked for: give ProcessingStatus."
+            "AWAITING_PROCESSING, PROCESSING, COMPLETED or REFUNDED (1 to 4), or leave it out."
         )
     return ProcessingStatus(value)
 
@@ -68,7 +77,7 @@ def _processing_status(value: Any) -> ProcessingStatus | None:
 def _currency(value: Any) -> str:
     if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
         raise ConfigurationError(
-            f"currency {value!r} is not a currency: give its three letters, such as 'USD'."
+            f"currency {shown(value)} is not a currency: give its three letters, such as 'USD'."
         )
     return value.upper()
 
@@ -78,7 +87,8 @@ def _details(value: Any) -> Mapping[str, Any]:
         raise ConfigurationError(
             "details is not a mapping of names: give a dict such as {'memo': 'Paid in cash'}."
         )
-    return dict(value)
+    copied: Mapping[str, Any] = checked_data("details", value)
+    return copied
 
 
 def _line_items(value: Any) -> tuple[OfflineLineItem, ...]:

@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 import attrs
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, shown
+from b2b_payments.models.decimals import is_whole
 from b2b_payments.models.enums import OrderBy, ProcessingStatus, SearchBy, SortBy
-from b2b_payments.protocol.request import Query
+from b2b_payments.models.plain_data import checked_text
+from b2b_payments.protocol.request import Query, whole
 
 _Word = TypeVar("_Word", bound=StrEnum)
 
@@ -41,9 +43,9 @@ def _channel_ids(value: Sequence[int] | None) -> tuple[int, ...] | None:
         return None
     given: object = value
     channel_ids = tuple(given) if isinstance(given, Iterable) else (given,)
-    if not isinstance(given, Iterable) or not all(type(one) is int and one > 0 for one in channel_ids):
+    if not isinstance(given, Iterable) or not all(is_whole(one) and one > 0 for one in channel_ids):
         raise ConfigurationError(
-            f"channel_ids must be a list of whole numbers such as [1, 2], not {value!r}."
+            f"channel_ids must be a list of whole numbers such as [1, 2], not {shown(value)}."
         )
     if not channel_ids:
         raise ConfigurationError("channel_ids is empty; leave it out (None) for the whole store.")
@@ -56,14 +58,12 @@ def _status(value: int | None) -> int | None:
         type(given) not in {int, ProcessingStatus} or given not in set(ProcessingStatus)
     ):
         known = ", ".join(f"{status.value} ({status.name})" for status in ProcessingStatus)
-        raise ConfigurationError(f"processing_status {value!r} is none of the service's: {known}.")
+        raise ConfigurationError(f"processing_status {shown(value)} is none of the service's: {known}.")
     return value
 
 
 def _invoice(value: int | None) -> int | None:
-    if value is not None and (type(value) is not int or value < 1):
-        raise ConfigurationError(f"invoice_id must be a whole number of at least 1, not {value!r}.")
-    return value
+    return None if value is None else whole("invoice_id", value, least=1)
 
 
 def _word(name: str, kind: type[_Word], value: str) -> _Word:
@@ -71,7 +71,7 @@ def _word(name: str, kind: type[_Word], value: str) -> _Word:
         return kind(value)
     except ValueError:
         raise ConfigurationError(
-            f"{name} {value!r} is none of the service's words: {', '.join(kind)}."
+            f"{name} {shown(value)} is none of the service's words: {', '.join(kind)}."
         ) from None
 
 
@@ -89,16 +89,25 @@ def _search_by(value: str | None) -> SearchBy | None:
 
 def _customer_name(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise ConfigurationError(f"customer_name must be a string, not {value!r}.")
-    return value
+        raise ConfigurationError(f"customer_name must be a string, not {shown(value)}.")
+    return _filter_text("customer_name", value)
 
 
 def _keywords(value: Any) -> str | None:
-    if type(value) is int:
+    if is_whole(value):
         return str(value)
     if value is not None and not isinstance(value, str):
-        raise ConfigurationError(f"q must be a string of keywords, or an id, not {value!r}.")
-    return value
+        raise ConfigurationError(f"q must be a string of keywords, or an id, not {shown(value)}.")
+    return _filter_text("q", value)
+
+
+def _filter_text(name: str, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not value.strip():
+        # Sent, it would be no filter: everybody's payments would come.
+        raise ConfigurationError(f"{name} is empty; leave it out (None) for the payments of all.")
+    return checked_text(name, value)
 
 
 @attrs.frozen(kw_only=True)

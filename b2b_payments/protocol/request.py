@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, shown
+from b2b_payments.models.decimals import is_whole
 from b2b_payments.protocol.json import encode
 from b2b_payments.retry import Kind
 
@@ -103,13 +104,19 @@ def _payment(payment_id: int, rest: str = "") -> str:
 
 
 def _id(name: str, value: object) -> int:
-    # A bool is an int to Python, and a str would be written into the path as it stands.
-    if type(value) is not int or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    # A str would be written into the path as it stands.
+    return whole(name, value, least=1)
+
+
+def whole(name: str, value: object, *, least: int) -> int:
+    """Check a whole number that the caller gave. Raises ConfigurationError."""
+    # A bool is an int to Python.
+    if not is_whole(value) or value < least:
+        raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {shown(value)}.")
     return value
 
 
 def _one_of(name: str, value: int, allowed: Sequence[int]) -> int:
     if isinstance(value, bool) or value not in allowed:
-        raise ConfigurationError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}.")
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(str, allowed))}, not {shown(value)}.")
     return int(value)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import attrs
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, shown
 
 LONGEST_READING = 600.0
 """Seconds: a reset or a window that the service states beyond this is not believed."""
@@ -18,24 +18,28 @@ _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 
 def _requests(_quota: Quota, _field: attrs.Attribute[int], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"Quota requests={value!r}: give a whole number of requests, 1 or more.")
+        raise ConfigurationError(
+            f"Quota requests={shown(value)}: give a whole number of requests, 1 or more."
+        )
 
 
 def _per(_quota: Quota, _field: attrs.Attribute[float], value: Any) -> None:
     if not _is_number(value) or not 0 < value < math.inf:
-        raise ConfigurationError(f"Quota per={value!r}: give the window's length in seconds, more than 0.")
+        raise ConfigurationError(
+            f"Quota per={shown(value)}: give the window's length in seconds, more than 0."
+        )
 
 
 def _share(_quota: Quota, _field: attrs.Attribute[float], value: Any) -> None:
     if not _is_number(value) or not 0 < value <= 1:
         raise ConfigurationError(
-            f"Quota share={value!r}: give the part that this process may use, more than 0 and at most 1."
+            f"Quota share={shown(value)}: give the part that this process may use, more than 0 and at most 1."
         )
 
 
 def _margin(_quota: Quota, _field: attrs.Attribute[float], value: Any) -> None:
     if not _is_number(value) or not 0 <= value < math.inf:
-        raise ConfigurationError(f"Quota margin={value!r}: give seconds, 0 or more.")
+        raise ConfigurationError(f"Quota margin={shown(value)}: give seconds, 0 or more.")
 
 
 def _is_number(value: Any) -> bool:
@@ -75,7 +79,7 @@ class Quota:
         match = _WRITTEN.fullmatch(text.strip())
         if match is None:
             raise ConfigurationError(
-                f"Quota {text!r} cannot be read: write requests/seconds, such as 150/60."
+                f"Quota {shown(text)} cannot be read: write requests/seconds, such as 150/60."
             )
         return cls(int(match[1]), float(match[2]))
 

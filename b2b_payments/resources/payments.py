@@ -27,11 +27,12 @@ from b2b_payments.models import (
 )
 from b2b_payments.protocol import request as requests
 from b2b_payments.protocol.query import PaymentQuery
+from b2b_payments.protocol.request import whole
 from b2b_payments.resources.writes import Writes
 from b2b_payments.walk.checkpoint import for_channel
 from b2b_payments.walk.source import MOST_ROWS
 from b2b_payments.walk.stream import PaymentStream
-from b2b_payments.walk.walk import DEFAULT_CONCURRENCY, Walk, Walker, whole
+from b2b_payments.walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
 
 
 @attrs.frozen

@@ -96,7 +96,7 @@ class Writes:
         except ResponseDecodeError as error:
             failure = error  # it succeeded, and the answer does not say which payment it is
         look_for = {"externalId": external_id, "customerId": body["customerId"]}
-        if external_id is None:
+        if not external_id or not external_id.strip():
             _unknown(requests.create_offline(body), failure, {**look_for, "lineItems": body["lineItems"]})
         found = await self._look_for(body, external_id, begun, until)
         if found is None:

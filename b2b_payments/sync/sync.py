@@ -7,7 +7,7 @@ from datetime import timedelta
 import anyio
 
 from b2b_payments.client import PaymentsClient
-from b2b_payments.errors import ConfigurationError
+from b2b_payments.errors import ConfigurationError, shown
 from b2b_payments.export.worker import Worker
 from b2b_payments.sync.copy import Copy
 from b2b_payments.sync.readings import Listener, Readings
@@ -46,7 +46,7 @@ async def sync(
     """
     given: object = overlap
     if type(given) not in {int, float} or not 0 <= overlap <= _MOST_OVERLAP:
-        raise ConfigurationError(f"overlap must be seconds, from 0 to those of a year, not {overlap!r}.")
+        raise ConfigurationError(f"overlap must be seconds, from 0 to those of a year, not {shown(overlap)}.")
     copy = Copy(store)
     worker = Worker(copy)
     complete = False

@@ -12,6 +12,7 @@ from b2b_payments.converter import structure_rows
 from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.models import Payment, SortBy
 from b2b_payments.protocol.query import PaymentQuery
+from b2b_payments.protocol.request import whole
 from b2b_payments.tasks import Tasks
 from b2b_payments.walk.ahead import Ahead, Flights
 from b2b_payments.walk.checkpoint import Checkpoint, Origin
@@ -135,10 +136,3 @@ class Walk(Paged):
         limit = 1 if self._query.channel_ids is None else self._page_size
         source = Source(caller, self._walker.learned, self._query, limit, caller.until(), WalkReport())
         return await source.read(self._offset, False)
-
-
-def whole(name: str, value: object, *, least: int) -> int:
-    """Check a whole number that the caller gave; raises ConfigurationError."""
-    if type(value) is not int or value < least:
-        raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {value!r}.")
-    return value

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
+from b2b_payments.converter import offline_payment_body
 from b2b_payments.errors import ConfigurationError
 from b2b_payments.models import Channel, Money, OfflineLineItem, OfflinePayment, Payment, ProcessingStatus
 
@@ -109,6 +110,70 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], sentence: str) -> None:
     """What cannot be sent is refused when it is given, with the field's name."""
     with pytest.raises(ConfigurationError, match=sentence):
         offline(**fields)
+
+
+HALF = "Zo\udceb"
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"customer_id": HALF}, "customer_id cannot be sent: its character 3 is half of a surrogate pair"),
+        ({"currency": "US\ud800"}, "is not a currency"),
+        ({"external_id": HALF}, "external_id cannot be sent"),
+        ({"external_customer_id": HALF}, "external_customer_id cannot be sent"),
+        ({"payer_name": HALF}, "payer_name cannot be sent"),
+        ({"payer_customer_id": HALF}, "payer_customer_id cannot be sent"),
+        ({"details": {"memo": HALF}}, r"details\.memo cannot be sent"),
+        ({"details": {HALF: 1}}, r"a name in details cannot be sent"),
+        ({"details": {"a": [{"b c": {HALF: 1}}]}}, r"a name in details\.a\[0\]\['b c'\] cannot be sent"),
+        ({"details": {"a": [1, (HALF,)]}}, r"details\.a\[1\]\[0\] cannot be sent"),
+        ({"details": {"a": float("nan")}}, r"details\.a is not a finite number"),
+        ({"details": {"a": [float("-inf")]}}, r"details\.a\[0\] is not a finite number"),
+        ({"details": {"a": Decimal("sNaN")}}, r"details\.a is not a finite number"),
+        ({"details": {"a": Decimal("Infinity")}}, r"details\.a is not a finite number"),
+        ({"details": {"a": 10**5000}}, r"details\.a is a number of too many digits"),
+        ({"details": {"a": {1, 2}}}, r"details\.a is set, which JSON does not know"),
+        ({"details": {"a": b"x"}}, r"details\.a is bytes, which JSON does not know"),
+        ({"details": {"a": datetime.now(UTC)}}, r"details\.a is datetime, which JSON does not know"),
+        ({"details": {"a": {1: 2}}}, r"details\.a has a name that is int, not text"),
+        ({"external_id": 10**5000}, "external_id is int, not text"),
+        ({"channel_id": 10**5000}, "channel_id has too many digits"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_by_its_place(fields: dict[str, Any], sentence: str) -> None:
+    """Text that no encoding holds, and what JSON does not know, is refused with the path to it."""
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
+        offline(**fields)
+    assert HALF not in str(caught.value)
+    assert caught.value.__context__ is None or not isinstance(caught.value.__context__, UnicodeError)
+
+
+def test_details_without_end_are_refused() -> None:
+    """Details that hold themselves, or are nested beyond all measure, are refused."""
+    endless: dict[str, Any] = {}
+    endless["self"] = endless
+    with pytest.raises(ConfigurationError, match="is nested too deeply: 100 levels are the most"):
+        offline(details=endless)
+
+
+def test_details_are_a_copy() -> None:
+    """What a program changes in its dict afterwards is not in the payment, and ours is checked again."""
+    given: dict[str, Any] = {
+        "memo": ["Cash"],
+        "rate": Decimal("0.10"),
+        "many": Decimal("1.00000000000000000001"),
+    }
+    made = offline(details=given)
+    given["memo"].append(float("nan"))
+    assert offline_payment_body(made)["details"] == {
+        "memo": ["Cash"], "rate": 0.1, "many": Decimal("1.00000000000000000001")
+    }  # fmt: skip
+    made.details["memo"].append(object())
+    with pytest.raises(ConfigurationError, match=r"details\.memo\[1\] is object"):
+        offline_payment_body(made)
+    with pytest.raises(ConfigurationError, match="payment is dict: give an OfflinePayment"):
+        offline_payment_body({"customerId": "1"})  # type: ignore[arg-type]
 
 
 def test_an_invoice_is_a_number() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -38,13 +39,22 @@ def test_what_was_left_out_is_left_out() -> None:
         ({"invoice_id": 13}, ("invoiceId", "13")),
         ({"search_by": SearchBy.EXTERNAL_ID}, ("searchBy", "externalId")),
         ({"search_by": "externalCustomerId"}, ("searchBy", "externalCustomerId")),
-        ({"q": ""}, ("q", "")),
+        ({"q": " 7 "}, ("q", " 7 ")),
         ({"q": "a=b&c"}, ("q", "a=b&c")),
     ],
 )
 def test_a_filter_is_one_pair(given: dict[str, Any], expected: tuple[str, str]) -> None:
-    """Each filter adds exactly its own pair; zero and the empty text are values."""
+    """Each filter adds exactly its own pair, as it was given; zero is a value."""
     assert pairs(**given) == [*DEFAULT, expected]
+
+
+def test_a_member_of_an_enum_is_its_value() -> None:
+    """A name that a program keeps as an enum's member goes out as the text that it is."""
+
+    class Name(str, Enum):  # noqa: UP042 - unlike StrEnum, its `str` is not its value
+        ACME = "Acme & Co"
+
+    assert pairs(customer_name=Name.ACME)[-1] == ("customerName", "Acme & Co")
 
 
 def test_the_order_is_named_as_documented() -> None:
@@ -93,6 +103,11 @@ def test_channels_come_in_any_collection(given: Any) -> None:
         ({"invoice_id": "13"}, "invoice_id must be a whole number of at least 1, not '13'"),
         ({"sort_by": "id"}, "sort_by 'id' is none of the service's words: moduleName, "),
         ({"customer_name": ["x"]}, r"customer_name must be a string, not \['x'\]"),
+        ({"customer_name": ""}, "customer_name is empty; leave it out"),
+        ({"q": " "}, "q is empty; leave it out"),
+        ({"q": 10**5000}, "q must be a string of keywords, or an id, not <int>"),
+        ({"invoice_id": 10**5000}, "invoice_id must be a whole number of at least 1, not <int>"),
+        ({"channel_ids": [10**5000]}, "channel_ids must be a list of whole numbers"),
         ({"q": ["x"]}, r"q must be a string of keywords, or an id, not \['x'\]"),
         ({"order_by": "asc"}, "order_by 'asc' is none of the service's words: ASC, DESC"),
         ({"search_by": "payerName"}, "search_by 'payerName' is none of the service's words: id, "),
