@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from b2b_payments.client import PaymentsClient
     from b2b_payments.converter import to_wire
     from b2b_payments.errors import (
+        AnswerMismatchError,
         APIError,
         AuthenticationError,
         B2BPaymentsError,
@@ -59,6 +60,7 @@ else:
         "b2b_payments.converter": ["to_wire"],
         "b2b_payments.errors": [
             "APIError",
+            "AnswerMismatchError",
             "AuthenticationError",
             "B2BPaymentsError",
             "BadRequestError",
@@ -114,6 +116,7 @@ else:
 
 __all__ = [
     "APIError",
+    "AnswerMismatchError",
     "AuthenticationError",
     "B2BPaymentsError",
     "BadRequestError",

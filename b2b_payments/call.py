@@ -34,8 +34,10 @@ from b2b_payments.events import (
     RequestStarted,
     RetryScheduled,
 )
+from b2b_payments.mixups import Doubts
 from b2b_payments.protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments.protocol.limits import read_limits
+from b2b_payments.protocol.listing import Listing
 from b2b_payments.protocol.request import Request
 from b2b_payments.quota import Priority, QuotaGate, QuotaReading, TooLate, Turn, WaitReason
 from b2b_payments.retry import Kind, Outcome, RetryPolicy
@@ -138,6 +140,7 @@ class Caller:
     ) -> T:
         # Before the turn: a turn is the right to send now, and a provider may take its time.
         await self.credential.ready(self._seconds(until))
+        doubts = Doubts(self.transport.mixups, request)
         attempt, doubt, renewed = 0, False, False
         while True:
             attempt += 1
@@ -146,7 +149,7 @@ class Caller:
             tally.waited += turn.waited if turn is not None else 0.0
             headers = self.credential.headers()
             try:
-                return await self._attempt(call_id, request, reader, headers, attempt, turn, until)
+                return await self._attempt(call_id, doubts, reader, headers, attempt, turn, until)
             except B2BPaymentsError as error:
                 failure = error
             if isinstance(failure, AuthenticationError) and not renewed:
@@ -157,13 +160,16 @@ class Caller:
                 if renewed:
                     continue
             outcome = outcome_of(failure)
-            doubt = doubt or outcome in {Outcome.AMBIGUOUS, Outcome.FAILED}
+            if doubts.again(failure, outcome, may_retry=attempt < self.retry.attempts):
+                self.events.emit(RetryScheduled(request.call, attempt, 0.0, "mixed up", call_id))
+                continue
+            doubt = doubt or outcome in {Outcome.AMBIGUOUS, Outcome.FAILED} or doubts.leaves_open(failure)
             remaining = None if until is None else until - anyio.current_time()
             asked = self._pause(failure.retry_after, attempt) if isinstance(failure, RateLimitError) else None
             delay = self.retry.delay(
                 request.kind, outcome, attempt, remaining=remaining, asked=asked, random=self.chance
             )
-            if delay is None:
+            if delay is None or doubts.ends_with(failure):
                 _fail(request, failure, doubt=doubt)
             self.events.emit(RetryScheduled(request.call, attempt, delay, str(outcome.value), call_id))
             await anyio.sleep(delay)
@@ -200,14 +206,14 @@ class Caller:
     async def _attempt(
         self,
         call_id: int,
-        request: Request,
+        doubts: Doubts,
         reader: Reader[T],
         headers: Mapping[str, str],
         attempt: int,
         turn: Turn | None,
         until: float | None,
     ) -> T:
-        begun = anyio.current_time()
+        begun, request = anyio.current_time(), doubts.request
         try:
             # Its turn may have come to a call that was given up at the same moment: nothing is sent then.
             await checkpoint_if_cancelled()
@@ -229,7 +235,8 @@ class Caller:
             answer = await self.transport.send(request, headers, timeout=timeout)
             status = answer.status
             reading = read_limits(answer.headers, datetime.now(UTC))
-            return reader(request, answer, self.transport.base_url)
+            doubts.reused = answer.reused
+            return self._read(request, reader, answer)
         except BaseException as failure:
             failed = failure
             raise
@@ -238,6 +245,16 @@ class Caller:
             elapsed = anyio.current_time() - begun
             error = None if failed is None else _name_of(failed)
             self.events.emit(RequestEnded(*about, elapsed, status, error, call_id))
+
+    def _read(self, request: Request, reader: Reader[T], answer: Answer) -> T:
+        try:
+            reply = reader(request, answer, self.transport.base_url)
+        except ResponseDecodeError:
+            answer.hang_up()
+            raise
+        if isinstance(reply, Listing) and reply.echoes:
+            self.transport.mixups.says_right(request.call)
+        return reply
 
     def _pause(self, stated: float | None, attempt: int) -> float:
         """How long to wait after a refusal: what it says, or else a growing part of the window."""

@@ -47,6 +47,10 @@ class PaymentsClient:
     `on_event` is called with each of the events in `b2b_payments.events`. `allow_http` permits a base URL
     that is not https.
 
+    `proxy` is the address of an http or https proxy, with its user name and password where it wants them; it
+    holds on a lent session, too. `trust_env` takes the proxy of the environment instead: HTTPS_PROXY, but not
+    for the hosts in NO_PROXY.
+
     A client belongs to the event loop and the process in which it is opened: in another loop or thread, or in
     a forked child, every use is refused.
 
@@ -65,10 +69,13 @@ class PaymentsClient:
         session: aiohttp.ClientSession | None = None,
         on_event: Listener | None = None,
         allow_http: bool = False,
+        proxy: str | None = None,
+        trust_env: bool = False,
     ) -> None:
         self._open = False
         # Hidden in a traceback's local variables, as a credential in the wrong place has to be.
         base_url = Secret(base_url)
+        proxy = Secret(proxy) if isinstance(proxy, str) else proxy
         given: object = auth
         if not isinstance(given, StoreAuth | LegacyAuth):
             kind = type(given).__name__
@@ -77,13 +84,16 @@ class PaymentsClient:
         _check("quota", quota, Quota | None, "a Quota, or None to turn it off")
         _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
         _check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
+        _check("trust_env", trust_env, bool, "True to go through the environment's proxy, or False")
         if inspect.iscoroutinefunction(on_event):
             raise ConfigurationError("on_event is an async function; give a plain one, which does not wait.")
         self._auth = auth
         self._quota = quota
         self._gate: QuotaGate | None = None
         self._tasks = Tasks()
-        self._transport = Transport(base_url, session=session, allow_http=allow_http)
+        self._transport = Transport(
+            base_url, session=session, allow_http=allow_http, proxy=proxy, trust_env=trust_env
+        )
         self._caller = Caller(
             transport=self._transport,
             credential=Credential(auth),

@@ -11,6 +11,7 @@
     │   ├── NotFoundError 404         ├── ConflictError 409         ├── PayloadTooLargeError 413
     │   ├── ValidationError 422       ├── RateLimitError 429        └── ServerError 5xx
     ├── ResponseDecodeError           the service answered, and the answer cannot be read
+    │   └── AnswerMismatchError       … since it belongs to another request
     ├── OutcomeUnknownError           a write was sent, and whether it happened could not be found out
     └── PaginationError               a walk cannot be completed
 
@@ -159,6 +160,13 @@ class ResponseDecodeError(B2BPaymentsError):
     def __init__(self, message: str, *, paths: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.paths = list(paths)
+
+
+class AnswerMismatchError(ResponseDecodeError):
+    """The answer names another payment or page than was asked for: it belongs to another request.
+
+    Answers get mixed up by proxies, and where an answer comes late or twice on a kept connection.
+    """
 
 
 class OutcomeUnknownError(B2BPaymentsError):

@@ -31,7 +31,7 @@ class Connection:
     def settings(self) -> dict[str, Any]:
         """The parameters for a client."""
         given = {"base_url": self.base_url, "quota": self.quota}
-        return {name: value for name, value in given.items() if value is not None}
+        return {"trust_env": True} | {name: value for name, value in given.items() if value is not None}
 
     def call(self, work: Callable[[PaymentsClient], Awaitable[None]]) -> None:
         """Do the work with a client whose credential comes from the environment."""

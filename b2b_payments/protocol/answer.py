@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +23,7 @@ from b2b_payments.errors import (
     ServerError,
     ValidationError,
 )
+from b2b_payments.protocol.belonging import check_envelope
 from b2b_payments.protocol.field_errors import read_field_errors
 from b2b_payments.protocol.json import decode
 from b2b_payments.protocol.limits import read_date, read_limits
@@ -44,6 +45,10 @@ _ERRORS: dict[int, type[APIError]] = {
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
+def _nothing() -> None:
+    """Close no connection: an answer that did not come over one."""
+
+
 def _without_mark(body: bytes) -> bytes:
     return body.removeprefix(_BYTE_ORDER_MARK)
 
@@ -54,13 +59,16 @@ class Answer:
 
     A byte-order mark at its start, which some servers and proxies write, is left out.
 
-    `secrets` are our own credentials, which an error's text must not repeat.
+    `secrets` are our own credentials, which an error's text must not repeat. `reused` says that it came on a
+    kept connection, and `hang_up` closes the connection: what else comes there cannot be believed.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = attrs.field(repr=False, converter=_without_mark)
     secrets: Sequence[Secret] = attrs.field(default=(), repr=False)
+    reused: bool = False
+    hang_up: Callable[[], None] = attrs.field(default=_nothing, repr=False, eq=False)
 
     @property
     def date(self) -> datetime | None:
@@ -93,7 +101,8 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     empty one may be a gateway's.
 
     Raises the APIError that fits the status, or the body's own `code` where HTTP says 200 and the body does
-    not (the vendor's portal checks for it [seen]); ResponseDecodeError for an answer that is no envelope.
+    not (the vendor's portal checks for it [seen]); ResponseDecodeError for an answer that is no envelope, and
+    AnswerMismatchError for one that belongs to another request.
     """
     if not 200 <= answer.status < 300:
         told = _decoded_or_none(answer.told())
@@ -116,7 +125,9 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     if "data" not in body and not (is_write and (code is not None or answer.status != 200)):
         raise ResponseDecodeError(f"{request.method} {request.path}: $.data is missing.", paths=["$.data"])
     meta = body.get("meta")
-    return Envelope(body.get("data"), meta if isinstance(meta, dict) else {})
+    envelope = Envelope(body.get("data"), meta if isinstance(meta, dict) else {})
+    check_envelope(request, envelope.data, envelope.meta)
+    return envelope
 
 
 def kind_of(value: object) -> str:

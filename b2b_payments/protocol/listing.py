@@ -11,6 +11,7 @@ import msgspec
 
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.protocol.answer import Answer, kind_of, read_envelope
+from b2b_payments.protocol.belonging import check_offset
 from b2b_payments.protocol.json import check_depth, decode_part, exact_number, mended
 from b2b_payments.protocol.request import Request
 
@@ -52,7 +53,8 @@ class Listing:
 
     `limit` is the limit that the service says it used (None where it does not say), `total_count` the number
     of rows that it says there are in all (None where it does not say, or says something impossible), `date`
-    the moment of the answer by the service's clock (None where there is no readable `Date`).
+    the moment of the answer by the service's clock (None where there is no readable `Date`). `echoes` says
+    that the answer names the offset that was asked for, and that is not 0, which a service may always say.
     """
 
     heads: Sequence[Head] = attrs.field(repr=False)
@@ -61,6 +63,7 @@ class Listing:
     limit: int | None
     total_count: int | None
     date: datetime | None = None
+    echoes: bool = False
 
     def rows(self) -> Sequence[msgspec.Raw]:
         """Give each row as the bytes that the service sent."""
@@ -73,10 +76,15 @@ class Listing:
 
 
 def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int) -> Listing:
-    """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects."""
+    """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects.
+
+    Raises AnswerMismatchError where the answer names another offset.
+    """
     body, source = _body(request, answer, base_url)
     pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
     said = pagination if isinstance(pagination, dict) else {}
+    named = _count(said.get("offset"))
+    check_offset(request, named, offset)
     return Listing(
         heads=body.data,
         body=source,
@@ -84,6 +92,7 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
         limit=_count(said.get("limit")) or None,
         total_count=_count(said.get("totalCount")),
         date=answer.date,
+        echoes=named == offset > 0,
     )
 
 

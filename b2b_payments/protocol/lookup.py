@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from b2b_payments.errors import NotFoundError, ResponseDecodeError
+from b2b_payments.errors import AnswerMismatchError, NotFoundError, ResponseDecodeError
 from b2b_payments.protocol.answer import Answer, kind_of, read_envelope
 from b2b_payments.protocol.json import decode
 from b2b_payments.protocol.request import Request
@@ -17,7 +17,7 @@ def read_lookup(request: Request, answer: Answer, base_url: str, *, payment_id: 
     Only the service's own envelope says that: a JSON object with `code` 404 and `meta` [doc]. A gateway's
     404, in HTML or its own JSON or empty, says nothing of the payment: it raises NotFoundError. A missing
     scope can look exactly like a missing payment [seen]: look up one that is known, too.
-    Raises as `read_envelope` does, and ResponseDecodeError for another payment than the one asked for.
+    Raises as `read_envelope` does, and AnswerMismatchError for another payment than the one asked for.
     """
     try:
         data = read_envelope(request, answer, base_url).data
@@ -28,7 +28,7 @@ def read_lookup(request: Request, answer: Answer, base_url: str, *, payment_id: 
     if not isinstance(data, dict):
         raise ResponseDecodeError(f"Expected an object at $.data, found {kind_of(data)}.", paths=["$.data"])
     if str(data.get("id")) != str(payment_id):
-        raise ResponseDecodeError(
+        raise AnswerMismatchError(
             f"{request.method} {request.path}: the answer is not of this payment.", paths=["$.data.id"]
         )
     return data

@@ -20,6 +20,7 @@ import attrs
 from b2b_payments.call import Caller, InDoubtError, outcome_of
 from b2b_payments.converter import structure_payment
 from b2b_payments.errors import (
+    AnswerMismatchError,
     B2BPaymentsError,
     NotFoundError,
     OutcomeUnknownError,
@@ -43,13 +44,39 @@ _ONE_ROW = PaymentQuery().pairs(offset=0, limit=1, encoding=ChannelEncoding.REPE
 _ROWS_LOOKED_AT = 50
 _CLOCKS_APART = 900.0
 """Seconds by which the service's clock may differ from ours: an older payment is not the one just sent."""
+_KNOWN_AT_MOST = 10_000
+"""Payments whose ids are kept; more than an hour's, at the service's quota."""
+
+
+@attrs.frozen
+class _Sent:
+    """An offline payment that was sent, and when by our clock."""
+
+    body: Mapping[str, Any]
+    external_id: str | None
+    begun: float
+
+    def is_shown_by(self, row: Any) -> bool:
+        """Whether this row is the payment just sent, and no older one that bears the same externalId."""
+        try:
+            payment = structure_payment(row)
+        except ResponseDecodeError:
+            return False
+        return (
+            (not self.external_id or str(row.get("externalId")) == self.external_id)
+            and payment.customer_id == str(self.body["customerId"])
+            and payment.created_at.timestamp() >= self.begun - _CLOCKS_APART
+            and payment.total.currency == self.body["currency"]
+            and payment.total.amount == _sum(self.body)
+        )
 
 
 @attrs.frozen
 class Writes:
-    """The writes of one client."""
+    """The writes of one client. `_known` are payments that a create's answer cannot name, the latest last."""
 
     _caller: Caller
+    _known: dict[int, None] = attrs.field(factory=dict, init=False, repr=False, eq=False)
 
     async def delete(self, payment_id: int) -> None:
         """Delete a payment; gone after a lost answer is deleted."""
@@ -79,29 +106,60 @@ class Writes:
     async def update_offline(self, payment_id: int, body: Mapping[str, Any]) -> int:
         """Replace an offline payment; one that shows all that was sent after a lost answer was replaced."""
         request = requests.update_offline(payment_id, body)
+        self._know(payment_id)
         await self._settled(
             request, payment_id, lambda payment: payment is not None and _shows(payment, body), plain=False
         )
         return payment_id
 
     async def create_offline(self, body: Mapping[str, Any], external_id: str | None) -> int:
-        """Create a payment and give its id; after a lost answer it is looked for by its externalId."""
+        """Create a payment and give its id; after a lost answer it is looked for by its externalId.
+
+        The answer is believed if it names a payment that is new to this client; where answers were mixed up
+        lately, that payment has to be the one that was sent.
+        """
         until = self._caller.until()
-        begun = time.time()
+        sent = _Sent(body, external_id, time.time())
+        request = requests.create_offline(body)
         try:
-            reply = await self._caller.call(requests.create_offline(body), until=until)
-            return read_payment_id(reply)
+            payment_id = read_payment_id(await self._caller.call(request, until=until))
+            if await self._is_new(payment_id, sent, until):
+                return self._know(payment_id)
+            failure: B2BPaymentsError = AnswerMismatchError(
+                f"{request.method} {request.path}: the answer names another payment than the one created.",
+                paths=["$.data.paymentId"],
+            )
         except InDoubtError as doubt:
             failure = doubt.failure
         except ResponseDecodeError as error:
             failure = error  # it succeeded, and the answer does not say which payment it is
         look_for = {"externalId": external_id, "customerId": body["customerId"]}
         if not external_id or not external_id.strip():
-            _unknown(requests.create_offline(body), failure, {**look_for, "lineItems": body["lineItems"]})
-        found = await self._look_for(body, external_id, begun, until)
+            _unknown(request, failure, {**look_for, "lineItems": body["lineItems"]})
+        found = await self._look_for(sent, external_id, until)
         if found is None:
-            _unknown(requests.create_offline(body), failure, look_for)
-        return found
+            _unknown(request, failure, look_for)
+        return self._know(found)
+
+    async def _is_new(self, payment_id: int, sent: _Sent, until: float | None) -> bool:
+        """Whether a create's answer names the payment that it created, as far as that can be seen."""
+        mixups = self._caller.transport.mixups
+        if payment_id in self._known:
+            mixups.noticed()
+            return False
+        if not mixups.lately:
+            return True
+        try:
+            reply = await self._caller.call(requests.get_payment(payment_id), until=until)
+        except B2BPaymentsError:
+            return False
+        return sent.is_shown_by(reply.data)
+
+    def _know(self, payment_id: int) -> int:
+        self._known[payment_id] = None
+        if len(self._known) > _KNOWN_AT_MOST:
+            del self._known[next(iter(self._known))]
+        return payment_id
 
     async def _settled(
         self,
@@ -126,10 +184,13 @@ class Writes:
             payment = await self._read(payment_id, until)
         except B2BPaymentsError:
             _unknown(request, failure, {"id": payment_id})
-        if done(payment):
+        refused = outcome_of(failure) is Outcome.FINAL
+        # A refusal that may be another's: an operation that shows may have been carried out before.
+        tells = request.kind is not Kind.ONCE or not refused
+        if done(payment) and tells:
             return
         certain = plain or payment is None or isinstance(failure, ValidationError)
-        if outcome_of(failure) is Outcome.FINAL and certain:
+        if refused and certain and not done(payment):
             raise failure  # sent again, it was refused; and it had not been carried out before
         _unknown(request, failure, {"id": payment_id})
 
@@ -142,9 +203,7 @@ class Writes:
             return None
         return structure_payment(reply.data)
 
-    async def _look_for(
-        self, body: Mapping[str, Any], external_id: str, begun: float, until: float | None
-    ) -> int | None:
+    async def _look_for(self, sent: _Sent, external_id: str, until: float | None) -> int | None:
         """Look in the list, several times with growing delays: it may lag a write."""
         query = PaymentQuery(search_by=SearchBy.EXTERNAL_ID, q=external_id, order_by=OrderBy.DESC)
         pairs = query.pairs(offset=0, limit=_ROWS_LOOKED_AT, encoding=ChannelEncoding.REPEAT)
@@ -158,8 +217,8 @@ class Writes:
             except B2BPaymentsError:
                 return None
             for row in rows:
-                if _is_created(row, body, external_id, begun):
-                    return structure_payment(row).id
+                if sent.is_shown_by(row) and (payment_id := structure_payment(row).id) not in self._known:
+                    return payment_id
             remaining = None if until is None else until - anyio.current_time()
             delay = self._caller.retry.delay(
                 Kind.READ,
@@ -172,22 +231,6 @@ class Writes:
             if delay is None:
                 return None
             await anyio.sleep(delay)
-
-
-def _is_created(row: Mapping[str, Any], body: Mapping[str, Any], external_id: str, begun: float) -> bool:
-    """Whether this row is the payment just sent, and no older one that bears the same externalId."""
-    if str(row.get("externalId")) != external_id:
-        return False
-    try:
-        payment = structure_payment(row)
-    except ResponseDecodeError:
-        return False
-    return (
-        payment.customer_id == str(body["customerId"])
-        and payment.created_at.timestamp() >= begun - _CLOCKS_APART
-        and payment.total.currency == body["currency"]
-        and payment.total.amount == _sum(body)
-    )
 
 
 def _sum(body: Mapping[str, Any]) -> Decimal:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import attrs
+
 from b2b_payments.call import Caller, Tally
 from b2b_payments.protocol.lookup import read_lookup
 from b2b_payments.protocol.request import get_payment
@@ -20,7 +22,8 @@ async def look_up(
     `read_lookup` does: NotFoundError for a 404 that is not the service's own.
     """
     return await caller.read(
-        get_payment(payment_id),
+        # A 404 does not say whose it is: this one came on no kept connection.
+        attrs.evolve(get_payment(payment_id), reuse=False),
         partial(read_lookup, payment_id=payment_id),
         priority=Priority.PAGE,
         until=until,

@@ -410,7 +410,7 @@ async def test_the_command_line_shows_nothing(sandbox: Sandbox, command: tuple[s
 
 async def test_a_payment_that_says_the_token_comes_as_it_is(sandbox: Sandbox) -> None:
     """What a success says is data: a token's text within a name or a memo is not touched."""
-    payment = {**SHOWN_PAYMENT, "payerName": "Contest GmbH", "details": {"memo": "test order"}}
+    payment = {**SHOWN_PAYMENT, "id": 1, "payerName": "Contest GmbH", "details": {"memo": "test order"}}
     body = msgspec.json.encode({"code": 200, "data": payment})
     sandbox.answer_with(lambda _: web.Response(body=body))
     async with client_of(sandbox, auth=LegacyAuth("test")) as client:

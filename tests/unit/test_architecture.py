@@ -23,6 +23,7 @@ LAYERS = (
     {"_version", "errors"},
     {"auth", "events", "models", "quota", "retry", "tasks"},
     {"credential", "protocol", "tracing"},
+    {"mixups"},
     {"converter", "transport"},
     {"call"},
     {"walk"},

@@ -38,6 +38,7 @@ EXAMPLES: list[errors.B2BPaymentsError] = [
     *(kind("Refused.", **ABOUT_ANSWER) for kind in ANSWERS),
     errors.RateLimitError("Wait.", retry_after=1.5, **ABOUT_ANSWER),
     errors.ResponseDecodeError("Not JSON.", paths=["$.data[3].total.value"]),
+    errors.AnswerMismatchError("Another's.", paths=["$.data.id"]),
     errors.OutcomeUnknownError("Look for it.", look_for={"externalId": "INV-7"}),
     errors.PaginationError("It repeats itself.", checkpoint={"key": "1618800393", "ids": [70]}),
 ]

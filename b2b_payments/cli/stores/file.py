@@ -65,7 +65,9 @@ class Store:
 
     def client(self, on_event: Listener | None = None) -> PaymentsClient:
         """Make a client. Raises ConfigurationError for what cannot work."""
-        return PaymentsClient(self.auth, base_url=self.base_url, quota=self.quota, on_event=on_event)
+        return PaymentsClient(
+            self.auth, base_url=self.base_url, quota=self.quota, on_event=on_event, trust_env=True
+        )
 
 
 def read_stores(path: str, connection: Connection) -> list[Store]:

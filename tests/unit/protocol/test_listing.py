@@ -131,7 +131,7 @@ def listing(data: Any, **pagination: Any) -> Listing:
 
 def test_a_page_is_read_as_the_service_states_it() -> None:
     """Rows, limit and total are the answer's own; the page is where it was asked for."""
-    page = listing([{"id": 1}], offset=10, limit=5, totalCount=31)
+    page = listing([{"id": 1}], offset=20, limit=5, totalCount=31)
     assert ([decode(row) for row in page.rows()], page.offset, page.limit, page.total_count) == (
         [{"id": 1}],
         20,
@@ -163,7 +163,7 @@ def test_a_page_has_the_date_of_its_answer(date: str, moment: datetime | None) -
 
 def test_numbers_may_come_as_strings() -> None:
     """Pagination numbers written as strings are numbers."""
-    page = listing([], offset="10", limit="5", totalCount="31")
+    page = listing([], offset="20", limit="5", totalCount="31")
     assert (page.offset, page.limit, page.total_count) == (20, 5, 31)
 
 

@@ -2,72 +2,53 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import ssl
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 import aiohttp
 import anyio
+import attrs
 from multidict import CIMultiDict
 from yarl import URL
 
 from b2b_payments._version import __version__
 from b2b_payments.auth import Secret
-from b2b_payments.errors import (
-    B2BPaymentsError,
-    ConfigurationError,
-    RequestTimeoutError,
-    ResponseDecodeError,
-    TransportError,
-)
+from b2b_payments.errors import ConfigurationError, ResponseDecodeError
+from b2b_payments.mixups import MixUps
 from b2b_payments.protocol.answer import Answer
 from b2b_payments.protocol.request import Request
 from b2b_payments.tasks import NOT_OPEN, Home
+from b2b_payments.transport.addresses import (
+    checked_base_url,
+    checked_proxy,
+    host_of,
+    proxy_from_environment,
+)
+from b2b_payments.transport.connections import Exchange, one_try
+from b2b_payments.transport.failures import (
+    FOREIGN,
+    LONGEST_HEADER,
+    MOST_HEADERS,
+    ProxyRefusedError,
+    Way,
+    failure,
+    timed_out,
+    unpacked_otherwise,
+)
 
 MAX_BODY = 32 * 1024 * 1024
 """Bytes of an unpacked body; a larger one is refused while it is being read."""
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-# Not shown: what was given may be a credential in the wrong place.
-_NO_URL = "base_url is not a whole URL; expected one such as https://api-b2b.bigcommerce.com/api/v3/io."
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
-
-
-class _DroppedError(Exception):
-    """A drop, on its way past aiohttp's own retry."""
-
-
-# All that aiohttp can raise, by its own list of names.
-_FOREIGN = (
-    aiohttp.ClientError,
-    aiohttp.EofStream,
-    aiohttp.WebSocketError,
-    aiohttp.WSMessageTypeError,
-    aiohttp.http.HttpProcessingError,
-    OSError,
-    _DroppedError,
-)
-
-
-async def _one_try(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending GET, PUT and DELETE again by itself when a kept connection drops.
-
-    Such a request would go uncounted against the quota, and a DELETE that succeeded would come back 404.
-    aiohttp looks for its own exceptions only, so the drop passes under another name.
-    """
-    try:
-        return await handler(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _DroppedError(type(error).__name__) from None
+# What aiohttp unpacks or refuses. It asks for those alone for which it finds the libraries.
+_READABLE = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 
 class Transport:
-    """Sends requests to one base URL, on a session of its own or on one that it was lent."""
+    """Sends requests to one base URL, on a session of its own or on one that it was lent.
+
+    `proxy` is the address of a proxy to go through; without one, `trust_env` takes that of the environment.
+    """
 
     def __init__(
         self,
@@ -77,8 +58,11 @@ class Transport:
         connections: int = 100,
         allow_http: bool = False,
         max_body: int = MAX_BODY,
+        proxy: str | None = None,
+        trust_env: bool = False,
     ) -> None:
-        self.base_url = _checked_base_url(base_url, allow_http=allow_http)
+        self.base_url = checked_base_url(base_url, allow_http=allow_http)
+        self.mixups = MixUps()
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise ConfigurationError(
                 f"session is {type(session).__name__}; give an open aiohttp.ClientSession, or none."
@@ -88,14 +72,23 @@ class Transport:
         self._lent = session
         self._session: aiohttp.ClientSession | None = None
         self._home: Home | None = None
-        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (_one_try,)
+        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = ()
+        self._trust_env = trust_env
+        self._proxy = None if proxy is None else checked_proxy(proxy)
+        self._way = Way(self.base_url, URL(self.base_url).host or "")
 
     async def open(self) -> None:
         """Make the session ready.
 
-        Raises ConfigurationError where the one lent is closed, or belongs to another event loop.
+        Raises ConfigurationError where the one lent is closed, or belongs to another event loop, and where
+        the environment's proxy cannot be used.
         """
         self._home = Home.here()
+        if self._proxy is None and self._trust_env:
+            # Not by aiohttp's own trust_env: it would look into .netrc, too, and send what it finds there.
+            self._proxy = proxy_from_environment(self.base_url)
+        if self._proxy is not None:
+            self._way = attrs.evolve(self._way, proxy=host_of(self._proxy))
         if self._lent is not None:
             if self._lent.closed:
                 raise ConfigurationError(
@@ -107,7 +100,7 @@ class Transport:
                 )
             self._session = self._lent
             # Middlewares given with a request take the place of the session's: hers go on inside ours.
-            self._middlewares = (_one_try, *getattr(self._lent, "_middlewares", ()))
+            self._middlewares = getattr(self._lent, "_middlewares", ())
         else:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections),
@@ -139,25 +132,31 @@ class Transport:
     async def send(self, request: Request, credential: Mapping[str, str], *, timeout: float) -> Answer:
         """Send once, and give the whole answer whatever its status.
 
-        `timeout` is in seconds and holds for everything, body included. Raises TransportError (with `sent`
-        False where the service certainly never saw the request), RequestTimeoutError, and
-        ResponseDecodeError for a body that is too large or cannot be unpacked.
+        `timeout` is in seconds and holds for everything, waiting for a connection and the body included.
+        Raises TransportError and RequestTimeoutError (with `sent` False where the service certainly never saw
+        the request), and ResponseDecodeError for a body that is too large or cannot be unpacked.
         """
         session = self.require_open()
+        exchange = Exchange(request.reuse, self.mixups)
         try:
             with anyio.fail_after(timeout):
-                return await self._exchange(session, request, credential)
+                return await self._exchange(session, request, credential, exchange)
         except TimeoutError:
-            failure: B2BPaymentsError = RequestTimeoutError(
-                f"{request.method} {request.path}: no complete answer within {timeout:g} s."
-            )
-        except _FOREIGN as error:
-            failure = _failure(request, error, self.base_url)
+            error: Exception | None = None
+        except FOREIGN as foreign:
+            error = foreign
+        what, sent = f"{request.method} {request.path}", exchange.sent is not False
         # Raised out here, so that no aiohttp error, and with it no request header, is chained to ours.
-        raise failure
+        if error is None:
+            raise timed_out(what, self._way, timeout, sent=sent)
+        raise failure(what, error, self._way, sent=sent)
 
     async def _exchange(
-        self, session: aiohttp.ClientSession, request: Request, credential: Mapping[str, str]
+        self,
+        session: aiohttp.ClientSession,
+        request: Request,
+        credential: Mapping[str, str],
+        exchange: Exchange,
     ) -> Answer:
         url = URL(self.base_url + request.path)
         async with session.request(
@@ -165,18 +164,28 @@ class Transport:
             url.with_query(request.query) if request.query else url,
             data=request.body,
             headers=_headers(credential),
+            proxy=self._proxy,
             # A redirect would take the credential along to another host.
             allow_redirects=False,
             timeout=_NO_TIMEOUT,
-            middlewares=self._middlewares,
-            # A lent session may have other ideas of both.
+            middlewares=(one_try, *self._middlewares, exchange.choose),
+            # A lent session may have other ideas of these.
             raise_for_status=False,
             auto_decompress=True,
+            max_line_size=LONGEST_HEADER,
+            max_field_size=LONGEST_HEADER,
+            max_headers=MOST_HEADERS,
         ) as response:
+            if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                raise ProxyRefusedError(response.status)
+            if response.headers.get("Content-Encoding", "").strip().lower() not in _READABLE:
+                raise unpacked_otherwise(f"{request.method} {request.path}")
             body = await self._read(request, response)
             secrets = [value for value in credential.values() if isinstance(value, Secret)]
             headers = _headers_without(secrets, response.headers)
-            return Answer(response.status, headers, body, secrets)
+            return Answer(
+                response.status, headers, body, secrets, reused=exchange.reused, hang_up=exchange.hang_up
+            )
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse) -> bytes:
         length = response.content_length
@@ -222,60 +231,3 @@ def _headers_without(secrets: Sequence[Secret], headers: Mapping[str, str]) -> M
             shown = shown.replace(secret, "***")
         blotted.add(name, shown)
     return blotted
-
-
-def _failure(request: Request, error: Exception, base_url: str) -> B2BPaymentsError:
-    """Turn whatever aiohttp raises into ours, without its text: that can hold headers."""
-    what = f"{request.method} {request.path}"
-    host = URL(base_url).host
-    if isinstance(error, aiohttp.ClientSSLError):
-        return TransportError(f"{what}: no secure connection to {host}: {_os_reason(error)}.", sent=False)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return TransportError(
-            f"{what}: the host {host} was not found; check base_url and the network.", sent=False
-        )
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return TransportError(f"{what}: no connection to {host}: {_os_reason(error)}.", sent=False)
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return ConfigurationError(f"base_url {base_url!r} is not a URL that can be asked.")
-    if isinstance(error, aiohttp.ClientPayloadError) and "decode" in str(error):
-        return ResponseDecodeError(f"{what}: the answer cannot be unpacked.", paths=["$"])
-    name = str(error) if isinstance(error, _DroppedError) else type(error).__name__
-    return TransportError(f"{what}: the connection to {host} broke before the whole answer came ({name}).")
-
-
-def _os_reason(error: Exception) -> str:
-    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-    number: int = getattr(cause, "errno", None) or 0
-    # The system's own words where there are any; asyncio's only repeat the address.
-    if number in errno.errorcode and not isinstance(cause, ssl.SSLError):
-        return os.strerror(number)
-    return getattr(cause, "strerror", None) or type(cause).__name__
-
-
-def _checked_base_url(text: str, *, allow_http: bool) -> str:
-    # Judged elsewhere: a traceback's local variables would show a credential given in the wrong place.
-    if (problem := _problem_of(text, allow_http=allow_http)) is not None:
-        raise ConfigurationError(problem)
-    return str(URL(text)).rstrip("/")
-
-
-def _problem_of(base_url: str, *, allow_http: bool) -> str | None:
-    """Say why a URL cannot be the base URL, None where it can."""
-    try:
-        url = URL(base_url)
-        port_is_valid = url.port is not None
-    except (ValueError, TypeError):
-        return _NO_URL
-    if url.user is not None or url.password is not None:
-        return "base_url holds a user name or password; leave them out and give the credential as auth."
-    if url.scheme not in {"http", "https"} or not url.host or not port_is_valid:
-        return _NO_URL
-    if url.query_string or url.fragment:
-        return "base_url must end with its path; leave out the query and the fragment."
-    if url.scheme == "http" and url.host not in _LOOPBACK and not allow_http:
-        return (
-            f"base_url is not https: the credential would go to {url.host} for all on the way to read. "
-            "Use https, or pass allow_http=True where the network is safe."
-        )
-    return None

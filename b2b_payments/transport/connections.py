@@ -1,0 +1,118 @@
+"""Which connection a request goes out on: one on which nothing waits that nobody asked for.
+
+aiohttp hands out a kept connection whatever has come on it meanwhile, and takes that for the next answer. So
+each request looks at its connection at the last moment, and takes another where something is there. Bytes
+may still come in between, or a proxy may mix answers up behind any connection: so a kept connection is only
+for requests whose answers say what they are about, and what they say is checked.
+
+This works through aiohttp's middlewares, request by request, so that it holds on a session that was lent,
+too. There, connections that only the lender's own requests have used count as new.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakSet
+
+import aiohttp
+import attrs
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from anyio.lowlevel import checkpoint
+
+from b2b_payments.mixups import MixUps
+
+_used: WeakSet[ResponseHandler] = WeakSet()
+"""The connections on which any client of this process has sent something."""
+
+
+class DroppedError(Exception):
+    """A drop, on its way past aiohttp's own retry."""
+
+
+class SpeaksFirstError(Exception):
+    """Bytes came on a new connection before anything was asked."""
+
+
+class _AnotherConnection(Exception):  # noqa: N818 - no error: it is how a connection is turned down
+    pass
+
+
+async def one_try(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending GET, PUT and DELETE again by itself when a kept connection drops.
+
+    Such a request would go uncounted against the quota, and a DELETE that succeeded would come back 404.
+    aiohttp looks for its own exceptions only, so the drop passes under another name.
+    """
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise DroppedError(type(error).__name__) from None
+
+
+@attrs.define(eq=False)
+class Exchange:
+    """One request on its way.
+
+    `reuse` says whether it may go out on a kept connection, `reused` whether it did. `sent` is False as long
+    as nothing of it has left: it waits for a free connection, or for a new one. It is None where that is not
+    known.
+    """
+
+    reuse: bool
+    mixups: MixUps
+    sent: bool | None = None
+    reused: bool = False
+    _connection: ResponseHandler | None = None
+
+    async def choose(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send a request on a connection that it may take: the innermost of the middlewares."""
+        send = request.send
+        self.sent = self.sent or False
+
+        async def send_if_it_may(connection: Connection) -> aiohttp.ClientResponse:
+            await self._look_at(connection)
+            self.sent = True
+            return await send(connection)
+
+        # The one place where aiohttp shows a request its connection before anything is written.
+        request.send = send_if_it_may  # type: ignore[method-assign, assignment]
+        try:
+            while True:
+                try:
+                    return await handler(request)
+                except _AnotherConnection:
+                    continue  # aiohttp has closed that one
+        finally:
+            del request.send
+
+    async def _look_at(self, connection: Connection) -> None:
+        """Raise where the request must not go out on this connection."""
+        protocol = connection.protocol
+        assert protocol is not None  # noqa: S101 - aiohttp has just taken it out of the pool
+        self.reused = protocol in _used
+        if self.reused:
+            if not self.reuse or self.mixups.lately:
+                raise _AnotherConnection
+            # What has arrived by now is read in the event loop's next turn, which ends with the second one.
+            await checkpoint()
+            await checkpoint()
+            if not protocol.is_connected():
+                raise _AnotherConnection
+            if protocol.should_close:
+                self.mixups.noticed()
+                raise _AnotherConnection
+        elif protocol.should_close:
+            raise SpeaksFirstError
+        _used.add(protocol)
+        self._connection = protocol
+
+    def hang_up(self) -> None:
+        """Close the connection that the request went out on, whatever has become of it since."""
+        if self._connection is not None:
+            self._connection.close()
