@@ -50,6 +50,7 @@ CALLS: dict[str, Use] = {
 }
 CHANNELS: dict[str, Use] = {
     "list": lambda client: client.channels.list(),
+    "get": lambda client: client.channels.get(1),
 }
 WALKS: dict[str, Use] = {
     "first": lambda client: client.payments.list().first(),
