@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from b2b_payments.printable import printable
+
 _LONGEST_FIELDS = 2_000
 """Characters that an error's text gives to its fields."""
 _LONGEST_SHOWN = 80
@@ -38,11 +40,19 @@ def shown(value: object) -> str:
 
 
 class B2BPaymentsError(Exception):
-    """The root of all errors of this library."""
+    """The root of all errors of this library.
+
+    `message` may hold what the service sent, as it came; in the error's text, control characters are escapes.
+    """
+
+    message = ""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def __str__(self) -> str:
+        return printable(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Subclasses take keyword-only arguments, which Exception's own way to pickle would lose.
@@ -83,6 +93,11 @@ class APIError(B2BPaymentsError):
     `X-Request-Id` or `Trace-Id`, `url` the address without its query.
     """
 
+    status = 0
+    errors: Mapping[str, Sequence[str]] = {}
+    request_id: str | None = None
+    method = ""
+
     def __init__(
         self,
         message: str,
@@ -108,7 +123,7 @@ class APIError(B2BPaymentsError):
         if len(fields) > _LONGEST_FIELDS:
             fields = f"{fields[:_LONGEST_FIELDS]}… (the rest is in `errors`)"
         request = f" (request id {self.request_id})" if self.request_id else ""
-        return f"{where}{self.status} {self.message}{fields}{request}"
+        return printable(f"{where}{self.status} {self.message}{fields}{request}")
 
 
 class BadRequestError(APIError):

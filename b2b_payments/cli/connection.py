@@ -13,6 +13,7 @@ import click
 from b2b_payments.cli import values
 from b2b_payments.cli.command import Handler, with_options
 from b2b_payments.cli.running import run
+from b2b_payments.cli.streams import require_output
 
 if TYPE_CHECKING:
     from b2b_payments.client import PaymentsClient
@@ -34,7 +35,11 @@ class Connection:
         return {"trust_env": True} | {name: value for name, value in given.items() if value is not None}
 
     def call(self, work: Callable[[PaymentsClient], Awaitable[None]]) -> None:
-        """Do the work with a client whose credential comes from the environment."""
+        """Do the work with a client whose credential comes from the environment, and print the result.
+
+        Raises OutputError where there is no standard output, before anything is sent.
+        """
+        require_output()
 
         async def call() -> None:
             from b2b_payments.client import PaymentsClient

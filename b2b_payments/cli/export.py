@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from b2b_payments.cli.filters import filter_options
 from b2b_payments.cli.kept import KeptSink
 from b2b_payments.cli.outputs import FORMATS, STDOUT, format_of
 from b2b_payments.cli.running import CommandError, StoppedError, run
+from b2b_payments.cli.streams import output as standard_output
 from b2b_payments.cli.values import AT_LEAST_ONE
 from b2b_payments.cli.walks import query_of, source_of
 
@@ -101,7 +101,7 @@ def _export_one(
 
         # First of all: nothing is sent for a file that cannot be written.
         to_stdout = output == STDOUT
-        sink = export.JSONLSink(sys.stdout.buffer) if to_stdout else export.sink_for(format_, output)
+        sink = export.JSONLSink(standard_output()) if to_stdout else export.sink_for(format_, output)
         async with AsyncExitStack() as stack:
             progress = stack.enter_context(Progress(connection.quota))
             kept = KeptSink(sink, progress.resumed)

@@ -13,7 +13,7 @@ from b2b_payments.cli.command import Command, Handler, with_options
 from b2b_payments.cli.connection import Connection, connection_options
 from b2b_payments.cli.output import show
 from b2b_payments.cli.running import CommandError
-from b2b_payments.cli.values import AT_LEAST_ONE, detail, line_item, new_status
+from b2b_payments.cli.values import AT_LEAST_ONE, WholeNumber, detail, line_item, new_status, whole
 
 if TYPE_CHECKING:
     from b2b_payments.client import PaymentsClient
@@ -73,7 +73,7 @@ _OPTIONS = (
         help="Processing status, by name or number. [completed]",
     ),
     click.option("--channel", "channel_id", metavar="ID", type=AT_LEAST_ONE),
-    click.option("--funding-status", metavar="N", type=click.IntRange(0, 3)),
+    click.option("--funding-status", metavar="N", type=WholeNumber(0, 3)),
 )
 
 
@@ -115,7 +115,8 @@ def create_offline(connection: Connection, payment: OfflinePayment) -> None:
     """
 
     async def work(client: PaymentsClient) -> None:
-        await show([{"paymentId": await client.payments.create_offline(payment)}])
+        new = await client.payments.create_offline(payment)
+        await show([{"paymentId": new}], done=f"Payment {new} was recorded")
 
     connection.call(work)
 
@@ -128,7 +129,8 @@ def update_offline(connection: Connection, payment_id: int, payment: OfflinePaym
     """Replace an offline payment by what the options or --json say, and print its id."""
 
     async def work(client: PaymentsClient) -> None:
-        await show([{"paymentId": await client.payments.update_offline(payment_id, payment)}])
+        changed = await client.payments.update_offline(payment_id, payment)
+        await show([{"paymentId": changed}], done=f"Payment {changed} was replaced")
 
     connection.call(work)
 
@@ -153,8 +155,11 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
     from b2b_payments.models import OfflineLineItem, OfflinePayment
 
     try:
+        given = source.read()
+        if not given.strip():
+            raise ConfigurationError("it is empty")
         # Amounts may come as numbers: every digit of them counts.
-        body = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode(source.read())
+        body = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode(given)
         fields: dict[str, Any] = {_name(key, _NAMES): _value(key, value) for key, value in body.items()}
         if missing := [key for key in ("customerId", "currency", "lineItems") if body.get(key) is None]:
             raise ConfigurationError(f"{', '.join(missing)} is missing.")
@@ -189,4 +194,5 @@ def _value(key: str, value: object) -> object:
 
 def _number(value: object) -> object:
     """Take digits in a string as the number that they are: the vendor's own example writes some so [doc]."""
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+    number = whole(value) if isinstance(value, str) else None
+    return value if number is None else number

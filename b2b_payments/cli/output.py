@@ -1,4 +1,4 @@
-"""Standard output: JSON objects, indented on a terminal, a line each in a pipe."""
+"""Results: JSON objects on standard output, indented on a terminal, a line each in a pipe."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from b2b_payments.cli.running import CommandError
+from b2b_payments.cli.streams import OutputError, output, output_error
 
 
-async def show(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print objects. A reader who takes a while holds up no request."""
+async def show(rows: Iterable[Mapping[str, Any]], *, done: str = "") -> None:
+    """Print objects. A reader who takes a while holds up no request.
+
+    `done` says of a write that it was carried out, for a result that cannot be printed. Raises OutputError,
+    and BrokenPipeError where nobody reads any more.
+    """
     import msgspec
     from anyio import to_thread
 
@@ -19,14 +23,15 @@ async def show(rows: Iterable[Mapping[str, Any]]) -> None:
     lines = list(map(encode, rows))
     if sys.stdout.isatty():
         lines = [msgspec.json.format(line, indent=2) for line in lines]
-    await to_thread.run_sync(_write, b"".join(line + b"\n" for line in lines))
+    try:
+        await to_thread.run_sync(_write, b"".join(line + b"\n" for line in lines))
+    except OSError as error:
+        if done:
+            raise OutputError(f"{done}, but standard output failed: {error.strerror}.") from None
+        raise output_error(error) from None
 
 
 def _write(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise  # the reader has seen enough; click ends the program quietly
-    except OSError as error:
-        raise CommandError(f"Standard output could not be written: {error.strerror}.") from None
+    stream = output()
+    stream.write(data)
+    stream.flush()

@@ -12,7 +12,7 @@ from b2b_payments.cli.command import Command
 from b2b_payments.cli.connection import Connection, connection_options
 from b2b_payments.cli.filters import filter_options
 from b2b_payments.cli.output import show
-from b2b_payments.cli.values import AT_LEAST_ONE, new_status
+from b2b_payments.cli.values import AT_LEAST_ONE, WholeNumber, new_status
 from b2b_payments.cli.values import operation as operation_code
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ payment_id = click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
 @click.option(
     "--order", type=click.Choice(["ASC", "DESC"], case_sensitive=False), default="ASC", show_default=True
 )
-@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Payments to skip.")
+@click.option("--offset", metavar="N", type=WholeNumber(min=0), default=0, help="Payments to skip.")
 @connection_options
 def list_(
     connection: Connection, walk: dict[str, Any], limit: int | None, sort_by: str, order: str, offset: int
@@ -110,7 +110,7 @@ def delete(connection: Connection, payment_id: int, yes: bool) -> None:
 
     async def work(client: PaymentsClient) -> None:
         await client.payments.delete(payment_id)
-        await show([{"id": payment_id}])
+        await show([{"id": payment_id}], done=f"Payment {payment_id} was deleted")
 
     connection.call(work)
 
@@ -141,7 +141,7 @@ def perform(connection: Connection, payment_id: int, operation: int) -> None:
 
     async def work(client: PaymentsClient) -> None:
         await client.payments.perform_operation(payment_id, operation)
-        await show([{"id": payment_id}])
+        await show([{"id": payment_id}], done=f"Payment {payment_id}: the operation was carried out")
 
     connection.call(work)
 
@@ -158,7 +158,7 @@ def set_status(connection: Connection, payment_id: int, status: int) -> None:
 
     async def work(client: PaymentsClient) -> None:
         await client.payments.update_processing_status(payment_id, status)
-        await show([{"id": payment_id}])
+        await show([{"id": payment_id}], done=f"Payment {payment_id} has status {status}")
 
     connection.call(work)
 

@@ -13,6 +13,7 @@ import click
 from b2b_payments._version import __version__
 from b2b_payments.cli import channels, export, offline, payments, sandbox, sync, verify
 from b2b_payments.cli.running import INTERRUPTED, CommandError, StoppedError
+from b2b_payments.cli.streams import standard_streams
 
 
 class Program(click.Group):
@@ -21,6 +22,11 @@ class Program(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
         """Give the names of the commands."""
         return list(self.commands)
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run with standard streams that are fit for it."""
+        with standard_streams():
+            return super().main(*args, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""

@@ -8,24 +8,30 @@ import click
 
 from b2b_payments.cli.command import Command
 from b2b_payments.cli.running import CommandError, StoppedError, run
+from b2b_payments.cli.streams import require_output
+from b2b_payments.cli.values import WholeNumber
 
 
 @click.command(cls=Command)
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     default=0,
     show_default=True,
     help="Where to listen; 0 is any free port.",
 )
-@click.option("--payments", type=click.IntRange(min=0), default=10_000, show_default=True)
-@click.option("--channels", type=click.IntRange(1, 1000), default=3, show_default=True)
-@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same store.")
+@click.option("--payments", type=WholeNumber(min=0), default=10_000, show_default=True)
+@click.option("--channels", type=WholeNumber(1, 1000), default=3, show_default=True)
+@click.option(
+    "--seed", type=WholeNumber(), default=7, show_default=True, help="The same seed gives the same store."
+)
 def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
     """Run the service with a made-up store on this machine.
 
     It runs until Ctrl-C. Prints, for a shell, the variables that point the other commands there.
     """
+
+    require_output()  # nobody would know its address
 
     async def serve() -> None:
         import anyio

@@ -13,6 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from b2b_payments.cli.streams import bare
+from b2b_payments.printable import printable
+
 _WIDE, _NARROW = 40, 12
 _LABEL = 24
 _SHOWN = 12
@@ -38,7 +41,7 @@ class Screen:
         self._live: Live | None = None
         if sys.stderr.isatty():
             self._live = Live(
-                console=Console(stderr=True),
+                console=Console(file=bare(sys.stderr)),
                 transient=True,
                 refresh_per_second=10,
                 get_renderable=self._table,
@@ -66,6 +69,6 @@ class Screen:
         for row in rows[: 1 + _SHOWN]:
             bar = ProgressBar(total=row.total, completed=row.done, width=_NARROW if several else _WIDE)
             # One line may go on in the next; many are cut, and their ends alone.
-            words = Text(row.words, no_wrap=several, overflow="ellipsis" if several else "fold")
-            table.add_row(*([Text(row.label)] if several else []), bar, words)
+            words = Text(printable(row.words), no_wrap=several, overflow="ellipsis" if several else "fold")
+            table.add_row(*([Text(printable(row.label))] if several else []), bar, words)
         return table

@@ -10,6 +10,7 @@ import click
 from b2b_payments.cli.command import Command
 from b2b_payments.cli.connection import Connection, connection_options
 from b2b_payments.cli.running import CommandError, StoppedError, run
+from b2b_payments.cli.values import Number
 
 if TYPE_CHECKING:
     from b2b_payments.sync import SyncReport
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--overlap",
     metavar="MINUTES",
-    type=click.FloatRange(min=0, max=527_040),
+    type=Number(min=0, max=527_040),
     default=30,
     show_default=True,
     help="How far to read back beyond the last sync: at least as long as the service's lists lag.",

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from b2b_payments.errors import shown
 
 if TYPE_CHECKING:
     from b2b_payments.models import OfflineLineItem
     from b2b_payments.quota import Quota
 
-AT_LEAST_ONE = click.IntRange(min=1)
+_DIGITS = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+
+
+def whole(text: str) -> int | None:
+    """Read a whole number in plain digits. `int` also takes ``1_000``, spaces, and other scripts' digits."""
+    return int(text) if _DIGITS.fullmatch(text) else None
+
+
+class WholeNumber(click.IntRange):
+    """A whole number in plain digits."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number."""
+        if isinstance(value, str) and whole(value) is None:
+            self.fail(f"{shown(value)} is not a valid integer.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in plain digits, with a point perhaps."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number."""
+        if isinstance(value, str) and not _NUMBER.fullmatch(value):
+            self.fail(f"{shown(value)} is not a valid float.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+AT_LEAST_ONE = WholeNumber(min=1)
 
 
 def quota(text: str) -> Quota:
@@ -31,10 +63,11 @@ def line_item(text: str) -> OfflineLineItem:
     from b2b_payments.models import OfflineLineItem
 
     invoice, _, amount = text.partition("=")
-    if not (amount and invoice.isascii() and invoice.isdecimal()):
-        raise click.BadParameter(f"{text!r} is no invoice's id and amount: write both, as in 13=20.00.")
+    number = whole(invoice)
+    if number is None or not amount:
+        raise click.BadParameter(f"{shown(text)} is no invoice's id and amount: write both, as in 13=20.00.")
     try:
-        return OfflineLineItem(int(invoice), amount)
+        return OfflineLineItem(number, amount)
     except ConfigurationError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -43,7 +76,7 @@ def detail(text: str) -> tuple[str, str]:
     """Read a name and its text, as in memo=Cash."""
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise click.BadParameter(f"{text!r} has no name: write name=text, as in memo=Cash.")
+        raise click.BadParameter(f"{shown(text)} has no name: write name=text, as in memo=Cash.")
     return name, value
 
 
@@ -53,11 +86,12 @@ def _code(enum: str, numbers: range) -> Callable[[str], int]:
 
         names = {code.name.lower().replace("_", "-"): int(code) for code in getattr(models, enum)}
         word = text.lower().replace("_", "-")
-        number = int(word) if word.isascii() and word.isdecimal() else names.get(word, -1)
+        number = whole(word)
+        number = names.get(word, -1) if number is None else number
         if number in numbers:
             return number
         known = ", ".join(f"{name} ({code})" for name, code in names.items() if code in numbers)
-        raise click.BadParameter(f"{text!r} is none of {known}.")
+        raise click.BadParameter(f"{shown(text)} is none of {known}.")
 
     return read
 

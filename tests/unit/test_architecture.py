@@ -20,7 +20,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Low to high: a module imports from layers below its own, or from its own package.
 LAYERS = (
-    {"_version", "errors"},
+    {"_version", "printable"},
+    {"errors"},
     {"auth", "events", "models", "quota", "retry", "tasks"},
     {"credential", "protocol", "tracing"},
     {"mixups"},

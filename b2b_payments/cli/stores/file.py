@@ -90,7 +90,7 @@ def _entries(path: str) -> list[Any]:
         raise CommandError(f"{path} could not be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise CommandError(f"{path} is not UTF-8: save it as that.") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
         raise CommandError(f"{path} is not TOML: {error}.") from None
     except RecursionError:
         raise CommandError(f"{path} is not TOML that can be read: it is nested too deep.") from None

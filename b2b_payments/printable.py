@@ -1,0 +1,63 @@
+"""Text for a terminal: what would steer it, or hide or reorder the text around it, is made visible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unicodedata import category
+
+_MOST_REMEMBERED = 10_000
+
+
+def printable(text: str) -> str:
+    """Give text with control and format characters as escapes, such as ``\\x1b`` and ``\\u202e``.
+
+    Control characters of both sets, DEL, marks of direction, line and paragraph separators and halves of
+    surrogate pairs are among them.
+    """
+    return text if text.isprintable() else text.translate(_LINE)
+
+
+def printable_lines(text: str) -> str:
+    """Do the same to text of several lines: line breaks and tabs stay."""
+    return text if text.isprintable() else text.translate(_LINES)
+
+
+def printable_json(lines: bytes) -> bytes:
+    """Give JSON in UTF-8 with the same characters as JSON's own escapes: it says the same."""
+    if lines.isascii() and b"\x7f" not in lines and b"\r" not in lines:
+        return lines  # JSON has escaped the others already
+    return lines.decode(errors="replace").translate(_JSON).encode()
+
+
+class _Escapes(dict[int, str]):
+    """What stands for each character, by its code; found out when it is first met."""
+
+    def __init__(self, escape: Callable[[int], str], kept: dict[int, str]) -> None:
+        super().__init__(kept)
+        self._escape = escape
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        # Python counts all spaces but one as not printable.
+        harmless = char.isprintable() or category(char) == "Zs"
+        shown = char if harmless else self._escape(code)
+        if len(self) < _MOST_REMEMBERED:
+            self[code] = shown
+        return shown
+
+
+def _escape(code: int) -> str:
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _json_escape(code: int) -> str:
+    units = chr(code).encode("utf-16-be")
+    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+
+
+_LINE = _Escapes(_escape, {})
+_LINES = _Escapes(_escape, {ord("\n"): "\n", ord("\t"): "\t"})
+# Those stand between values: inside of text, JSON has escaped them.
+_JSON = _Escapes(_json_escape, {ord("\n"): "\n", ord("\t"): " ", ord("\r"): " "})

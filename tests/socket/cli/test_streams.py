@@ -1,0 +1,169 @@
+"""Standard streams that are closed, full, or a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from b2b_payments.cli.program import program
+from b2b_payments.sandbox import Sandbox
+from tests.socket.cli.program import environment, finished, invoke
+from tests.socket.cli.test_export import read_terminal
+
+STEERING = "\x1b]52;c;cm0gLXJm\x07 \x9b2J \x7f \u202eesrever \u2028"
+CLOSED = "Error: Standard output is closed, and the result would go there; send it to a file.\n"
+FULL = "Error: Standard output could not be written: No space left on device.\n"
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a sandbox for commands that run in a process of their own."""
+    async with Sandbox(payments=30) as sandbox:
+        yield sandbox
+
+
+class Streams:
+    """Runs commands in this process, with standard streams as a test wants them."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, service: Sandbox) -> None:
+        self._patch = patch
+        for name, value in environment(service).items():
+            if value is None:
+                patch.delenv(name, raising=False)
+            else:
+                patch.setenv(name, value)
+
+    def run(self, *args: str, **streams: Any) -> tuple[int, str]:
+        """Run a command; give the exit code and what it wrote to standard error, where that is not given."""
+        errors = io.TextIOWrapper(io.BytesIO(), "utf-8")
+        with self._patch.context() as patch:
+            for name, stream in {"stderr": errors, **streams}.items():
+                patch.setattr(sys, name, stream)
+            with pytest.raises(SystemExit) as ended:
+                program.main(args, prog_name="b2b-payments")
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, errors.buffer.getvalue().decode()
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch, service: Sandbox) -> Streams:
+    """Give what runs commands against the sandbox."""
+    return Streams(monkeypatch, service)
+
+
+async def _in_shell(sandbox: Sandbox, arguments: str, redirections: str) -> tuple[int | None, str, str]:
+    """Run a command with redirections that only a shell can write; give exit code, output and errors."""
+    variables = os.environ | {name: value for name, value in environment(sandbox).items() if value}
+    command = f"{shlex.quote(sys.executable)} -W error -m b2b_payments.cli {arguments} {redirections}"
+    process = await asyncio.create_subprocess_shell(
+        command,
+        env=variables,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    return await finished(process)
+
+
+async def test_streams_of_a_shell(sandbox: Sandbox, tmp_path: Path) -> None:
+    """With streams that a shell has closed or filled, commands work or say in a sentence why they cannot."""
+    path = tmp_path / "payments.jsonl"
+    closed, exported, full, head = await asyncio.gather(
+        _in_shell(sandbox, "delete 4 --yes", ">&-"),
+        _in_shell(sandbox, f"export --output {shlex.quote(str(path))}", ">&- 2>&- <&-"),
+        _in_shell(sandbox, "delete 3 --yes", ">/dev/full"),
+        _in_shell(sandbox, "list", "| head -n 1"),
+    )
+    assert closed == (1, "", CLOSED)
+    assert 4 in sandbox.store
+    assert exported == (0, "", "")
+    assert {29, 30} <= {json.loads(line)["id"] for line in path.read_bytes().splitlines()}
+    said = "Error: Payment 3 was deleted, but standard output failed: No space left on device.\n"
+    assert full == (1, "", said)
+    assert 3 not in sandbox.store
+    assert (json.loads(head[1])["id"], head[2]) == (1, "")
+
+
+def test_closed_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> None:
+    """What prints a result says that output is closed before it sends anything; all else works."""
+    for args in (("get", "1"), ("list",), ("channels",), ("export", "--output", "-"), ("sandbox",)):
+        assert streams.run(*args, stdout=None) == (1, CLOSED)
+        assert streams.run(*args, stdout=None, stderr=None, stdin=None) == (1, "")
+    assert service.request_count == 0
+    path = str(tmp_path / "payments.jsonl")
+    nothing: dict[str, Any] = {"stdin": None, "stdout": None, "stderr": None}
+    for args in (("export", "--output", path), ("verify", path), ("--help",), ("--version",)):
+        assert streams.run(*args, **nothing) == (0, "")
+    empty = "Error: --json: this is no offline payment: it is empty.\n"
+    assert streams.run("create-offline", "--json", "-", stdin=None) == (1, empty)
+    code, said = streams.run("delete", "7", stdin=None)
+    assert code == 2
+    assert said.endswith("Error: There is no terminal to ask on: give --yes to delete payment 7.\n")
+
+
+def test_full_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> None:
+    """Where output finds no room, a command says so; where errors find none, nothing hangs on it."""
+    path = str(tmp_path / "payments.jsonl")
+    for args in (("--help",), ("--version",), ("get", "1"), ("sandbox",)):
+        with open("/dev/full", "w") as full:
+            assert streams.run(*args, stdout=full) == (1, FULL)
+    with open("/dev/full", "w") as full:
+        assert streams.run("export", "--output", path, stderr=full) == (0, "")
+        assert streams.run("get", "999", stderr=full) == (1, "")
+    with open("/dev/full", "w") as full:
+        code, said = streams.run("create-offline", *OFFLINE, stdout=full)
+    new = max(row["id"] for row in service.store.all_wire())
+    assert code == 1
+    assert said.startswith(f"Error: Payment {new} was recorded, but standard output failed: No space left")
+
+
+OFFLINE = ("--customer-id", "113", "--currency", "USD", "--line", "13=20.00")
+
+
+def _refuse(_: object) -> web.Response:
+    body = {"code": 422, "data": {"errMsg": STEERING, STEERING: [STEERING]}, "meta": {"message": STEERING}}
+    return web.json_response(body, status=422)
+
+
+def test_what_the_service_says_steers_no_terminal(service: Sandbox, tmp_path: Path) -> None:
+    """Error texts, fields, file names and arguments come with their control characters visible."""
+    service.answer_with(_refuse)
+    for args in (("get", "1"), ("list",), ("channels",), ("delete", "1", "--yes"), ("operations", "1")):
+        result = invoke(service, *args)
+        assert result.exit_code == 1
+        assert result.stderr.removesuffix("\n").isprintable()
+        assert result.stderr.count(r"\x1b]52;c;cm0gLXJm\x07 \x9b2J") == 3
+    service.answer_with(None)
+    path = tmp_path / "no\x1b]2J\u202e.jsonl"
+    result = invoke(service, "export", "--output", str(path))
+    assert result.stderr.startswith(rf"{tmp_path}/no\x1b]2J\u202e.jsonl: complete")
+    assert path.exists()
+    for args in (("verify", f"{path}.no"), ("no\x1b]2J",), ("get", "--no\x1b]2J"), ("get", "\x1b]2J")):
+        result = invoke(service, *args)
+        assert result.exit_code in {1, 2}
+        assert "\x1b" not in result.output
+        assert r"\x1b]2J" in result.output
+
+
+def test_json_steers_no_terminal(streams: Streams, service: Sandbox) -> None:
+    """On a terminal JSON has such characters as its own escapes; in a pipe it is as it was sent."""
+    service.store.update(1, payerName=STEERING)
+    for args in (("get", "1"), ("list", "--limit", "1"), ("export", "--output", "-", "--invoice", "1")):
+        main_end, other_end = os.openpty()
+        with open(other_end, "w") as terminal:
+            code, _ = streams.run(*args, stdout=terminal)
+        screen = read_terminal(main_end)
+        assert code == 0
+        assert screen.replace("\r\n", "").isprintable()
+        assert args[0] == "export" or json.loads(screen) == service.store.wire(1)
+    assert STEERING[17:] in invoke(service, "export", "--output", "-").stdout

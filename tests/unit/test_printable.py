@@ -1,0 +1,69 @@
+"""Text for a terminal."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from unicodedata import category
+
+import pytest
+
+from b2b_payments import APIError, B2BPaymentsError, NotFoundError, OutcomeUnknownError
+from b2b_payments.printable import printable, printable_json, printable_lines
+
+# Without the codes that are not assigned, and those of private use.
+EVERY = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if category(char) not in {"Cn", "Co"})
+STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def test_nothing_that_steers_a_terminal_is_left() -> None:
+    """Of all characters, those that control, format or separate lines are escapes; the others stay."""
+    shown = printable(EVERY)
+    assert not [char for char in shown if category(char) in STEERING]
+    kept = "".join(char for char in EVERY if category(char)[0] in "LMNPSZ" and category(char) not in STEERING)
+    assert printable(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zürich & Söhne, 東京, e\u0301, 1\xa0000 \U0001f600", None),
+        ("\x1b]52;c;cm0gLXJm\x07", r"\x1b]52;c;cm0gLXJm\x07"),
+        ("\x9b2J\x7f\x00", r"\x9b2J\x7f\x00"),
+        ("a\u202eb\u2066c\u200b\ufeff", r"a\u202eb\u2066c\u200b\ufeff"),
+        ("a\nb\rc\td\u2028e\u2029", r"a\x0ab\x0dc\x09d\u2028e\u2029"),
+        ("\ud800\U000e0041", r"\ud800\U000e0041"),
+    ],
+)
+def test_control_characters_are_escapes(text: str, shown: str | None) -> None:
+    """Escape sequences, marks of direction and line breaks come as what they are; other text as it was."""
+    assert printable(text) == (text if shown is None else shown)
+    assert printable_lines("a\nb\tc\r") == "a\nb\tc\\x0d"
+
+
+def test_json_says_the_same() -> None:
+    """JSON on a terminal has such characters as its own escapes, and is equal to what was sent."""
+    text = "".join(char for char in EVERY if category(char) != "Cs")
+    sent = json.dumps({text: [text]}, ensure_ascii=False).encode()
+    shown = printable_json(sent)
+    assert json.loads(shown) == {text: [text]}
+    assert not [char for char in shown.decode() if category(char) in STEERING]
+    assert printable_json(b'{"a":\t1,\r\n"b":2}') == b'{"a": 1, \n"b":2}'
+    assert json.loads(printable_json(b'"half of it: \xc3"')) == "half of it: \ufffd"
+
+
+def test_an_errors_text_is_printable() -> None:
+    """In an error's text the service's words are printable; its attributes keep them as they came."""
+    said = "gone\x1b[2J\u202e"
+    errors = [
+        NotFoundError(said, status=404, errors={said: [said]}, request_id=said, method="GET", url="u"),
+        OutcomeUnknownError(said, look_for={"externalId": said}),
+        B2BPaymentsError(said),
+    ]
+    for error in [*errors, *pickle.loads(pickle.dumps(errors))]:  # noqa: S301 - our own
+        assert str(error).isprintable()
+        assert r"gone\x1b[2J\u202e" in str(error)
+        assert error.message == said
+        if isinstance(error, APIError):
+            assert error.errors == {said: [said]}
