@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 import anyio
 import attrs
 
 from b2b_payments.protocol.json import encode
 from b2b_payments.protocol.listing import Head, Listing
-from b2b_payments.walk.page import KeyedPage, Order, keyed
+from b2b_payments.walk.page import KeyedPage, Order, PageRequest, keyed
 
 WIDE = 250
 CREATED = Order("created_at", False)
@@ -64,11 +65,11 @@ class ChangingList:
                 newest = max(self.rows.values(), default=1_600_000_000)
                 self.rows[10**6 + self.requests * 100 + len(self.rows)] = newest + 1
 
-    def listing(self, offset: int, limit: int) -> Listing:
+    def listing(self, offset: int, limit: int, *, from_other_end: bool = False) -> Listing:
         """Answer one request."""
         self.change()
         self.requests += 1
-        sign = -1 if self.order.descending else 1
+        sign = -1 if self.order.descending is not from_other_end else 1
         ids = sorted(self.rows, key=lambda i: (sign * self.rows[i], i if self.stable else self.draw.random()))
         count = min(limit, self.most)
         if self.draw.random() < self.short:
@@ -76,14 +77,22 @@ class ChangingList:
         total = {"true": len(ids), "too large": len(ids) + 1_000, "absent": None}[self.total]
         part = [{"id": i, "createdAt": self.rows[i]} for i in ids[offset : offset + count]]
         heads = [Head(id=row["id"], created_at=row["createdAt"]) for row in part]
-        return Listing(heads, encode({"data": part}), offset, None, total)
+        # The second after the newest payment's: none is created in a second that is over.
+        now = datetime.fromtimestamp(max(self.rows.values(), default=1_600_000_000) + 1, UTC)
+        return Listing(heads, encode({"data": part}), offset, None, total, now)
 
-    async def read(self, offset: int, wide: bool) -> KeyedPage:
+    async def read(self, request: PageRequest) -> KeyedPage:
         """Read a page as a walk's source does; answers overtake one another."""
         for _ in range(self.draw.randint(0, 3)):
             await anyio.lowlevel.checkpoint()
-        limit = max(self.page_size, WIDE) if wide else self.page_size
-        listing = self.listing(offset, limit)
+        limit = max(self.page_size, WIDE) if request.wide else self.page_size
+        listing = self.listing(request.offset, limit, from_other_end=request.from_other_end)
         for _ in range(self.draw.randint(0, 3)):
             await anyio.lowlevel.checkpoint()
-        return keyed(listing, self.order, limit=limit, wide=wide or limit >= WIDE)
+        order = self.order.opposite if request.from_other_end else self.order
+        wide = request.wide or limit >= WIDE
+        return keyed(listing, order, limit=limit, wide=wide, from_other_end=request.from_other_end)
+
+    async def is_there(self, payment_id: int) -> bool | None:
+        """Look a payment up by its id."""
+        return payment_id in self.rows

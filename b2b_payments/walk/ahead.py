@@ -9,10 +9,9 @@ import anyio
 
 from b2b_payments.errors import ConfigurationError
 from b2b_payments.tasks import Tasks
-from b2b_payments.walk.page import KeyedPage
+from b2b_payments.walk.page import KeyedPage, PageRequest
 
-Read = Callable[[int, bool], Awaitable[KeyedPage]]
-"""Reads the page at an offset; the flag asks for as many rows as the service gives."""
+Read = Callable[[PageRequest], Awaitable[KeyedPage]]
 
 
 class Flights:
@@ -61,10 +60,9 @@ class Flights:
 class Fetch:
     """One page on its way."""
 
-    def __init__(self, read: Read, offset: int, *, wide: bool = False) -> None:
-        self.offset = offset
+    def __init__(self, read: Read, request: PageRequest) -> None:
+        self.request = request
         self._read = read
-        self._wide = wide
         self._scope = anyio.CancelScope()
         self._done = anyio.Event()
         self._page: KeyedPage | None = None
@@ -76,7 +74,7 @@ class Fetch:
             return  # a scope that is cancelled already would let the request out before its first wait
         try:
             with self._scope:
-                self._page = await self._read(self.offset, self._wide)
+                self._page = await self._read(self.request)
         except Exception as error:  # noqa: BLE001 - raised again where the page is awaited
             self._error = error
         finally:
@@ -122,9 +120,9 @@ class Ahead:
         """Whether as many pages are in line as may be held."""
         return len(self._line) >= self._window
 
-    def ask(self, offset: int) -> None:
+    def ask(self, request: PageRequest) -> None:
         """Put one more page in line."""
-        fetch = Fetch(self._read, offset)
+        fetch = Fetch(self._read, request)
         self._line.append(fetch)
         self._flights.start(fetch, urgent=False)
 
@@ -134,9 +132,9 @@ class Ahead:
         self._line.popleft()
         return page
 
-    async def now(self, offset: int, *, wide: bool) -> KeyedPage:
+    async def now(self, request: PageRequest) -> KeyedPage:
         """Read one page out of line, before all others."""
-        self._urgent = Fetch(self._read, offset, wide=wide)
+        self._urgent = Fetch(self._read, request)
         self._flights.start(self._urgent, urgent=True)
         return await self._urgent.page()
 

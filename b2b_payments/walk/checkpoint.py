@@ -16,7 +16,8 @@ from b2b_payments.walk.page import MOST_DIGITS
 
 Checkpoint = dict[str, Any]
 
-_VERSION = 1
+_VERSION = 2
+_READABLE = {1, _VERSION}  # the first version knew of one end of the list only
 _TOO_OLD = "Give one that this version of the library made, or begin anew without it."
 
 
@@ -33,21 +34,19 @@ class Origin:
         pairs = query.pairs(offset=0, limit=0, encoding=ChannelEncoding.COMMA)[2:]
         return cls(store, "&".join(f"{name}={value}" for name, value in pairs))
 
-    def pack(self, place: Place | None) -> Checkpoint:
-        """Write a checkpoint: `place` is None before the first row."""
-        packed = None
-        if place is not None:
-            packed = {
-                "key": decimal_text(place.key) if isinstance(place.key, Decimal) else str(place.key),
-                "closed": place.closed,
-                "resume_at": place.resume_at,
-                "ids": list(place.ids),
-            }
-        return {"version": _VERSION, "store": self.store, "query": self.query, "place": packed}
+    def pack(self, place: Place | None, other: Place | None = None) -> Checkpoint:
+        """Write a checkpoint: where the walk stands at either end of the list, None before the first row."""
+        return {
+            "version": _VERSION,
+            "store": self.store,
+            "query": self.query,
+            "place": _packed(place),
+            "other_end": _packed(other),
+        }
 
-    def unpack(self, checkpoint: Any) -> Place | None:
+    def unpack(self, checkpoint: Any) -> tuple[Place | None, Place | None]:
         """Read a checkpoint. Raises ConfigurationError for one of another version, store or query."""
-        if not isinstance(checkpoint, Mapping) or checkpoint.get("version") != _VERSION:
+        if not isinstance(checkpoint, Mapping) or checkpoint.get("version") not in _READABLE:
             raise ConfigurationError(f"The checkpoint is not of version {_VERSION}. {_TOO_OLD}")
         for name, mine in (("store", self.store), ("query", self.query)):
             theirs = checkpoint.get(name)
@@ -56,8 +55,19 @@ class Origin:
                     f"The checkpoint is of another {name} ({theirs!r}, not {mine!r}). Go on with the same "
                     "store and the same filters, or begin anew without it."
                 )
-        place = checkpoint.get("place")
-        return None if place is None else _place(place)
+        place, other = checkpoint.get("place"), checkpoint.get("other_end")
+        return None if place is None else _place(place), None if other is None else _place(other)
+
+
+def _packed(place: Place | None) -> Checkpoint | None:
+    if place is None:
+        return None
+    return {
+        "key": decimal_text(place.key) if isinstance(place.key, Decimal) else str(place.key),
+        "closed": place.closed,
+        "resume_at": place.resume_at,
+        "ids": list(place.ids),
+    }
 
 
 def of_channels(checkpoints: Mapping[int | None, Checkpoint]) -> Checkpoint:

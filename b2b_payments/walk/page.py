@@ -8,13 +8,19 @@ from typing import Any, Literal
 
 import attrs
 
-from b2b_payments.errors import PaginationError, ResponseDecodeError
+from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.models.decimals import decimal_of, is_whole
 from b2b_payments.models.enums import OrderBy, SortBy
 from b2b_payments.protocol.answer import kind_of
 from b2b_payments.protocol.listing import Listing
 
 Key = int | Decimal
+
+
+def negated(key: Key) -> Key:
+    """Give the key in the opposite order, exactly, whatever the caller's decimal context."""
+    return -key if key.__class__ is int else key.copy_negate()  # type: ignore[union-attr]
+
 
 MOST_DIGITS = 20  # of a time; beyond a million of them, not even its sign can be changed
 
@@ -51,13 +57,32 @@ class Order:
         """Whether a walk in this order can miss nothing: only `createdAt` never moves."""
         return self.field == "created_at"
 
+    @property
+    def opposite(self) -> Order:
+        """The same time, from the list's other end."""
+        return attrs.evolve(self, descending=not self.descending)
+
+
+@attrs.frozen
+class PageRequest:
+    """Which page to read: from which offset, with the most rows that the service gives where `wide`.
+
+    `from_other_end` asks for the walk's opposite order.
+    """
+
+    offset: int
+    wide: bool = False
+    from_other_end: bool = False
+
 
 @attrs.define
 class KeyedPage:
     """An answered page: where it starts, what is in it, and how many rows the service says there are.
 
     `limit` is the limit that the service says it used, or else the one asked for; `wide` says whether the
-    most rows were asked for that ever are.
+    most rows were asked for that ever are. `from_other_end` says that the walk's opposite order was asked
+    for, and `is_sorted` whether the rows came in the order asked for. No second before `now` (epoch seconds
+    by the service's clock, None where it does not say) gets new rows any more.
     """
 
     offset: int
@@ -67,6 +92,9 @@ class KeyedPage:
     total: int | None
     limit: int
     wide: bool
+    from_other_end: bool = False
+    is_sorted: bool = True
+    now: int | None = None
 
     @property
     def end(self) -> int:
@@ -81,13 +109,16 @@ class KeyedPage:
         """
         return self.total is not None and self.end == max(self.total, self.offset)
 
+    @property
+    def contradicts_its_total(self) -> bool:
+        """Whether this very answer shows that its total is wrong."""
+        return self.total is not None and (self.end > self.total if self.ids else self.offset < self.total)
 
-def keyed(listing: Listing, order: Order, *, limit: int, wide: bool) -> KeyedPage:
-    """Read ids and sort keys from the rows.
 
-    Raises ResponseDecodeError for a row without a usable id or time, and PaginationError where the service
-    did not sort as it was asked to.
-    """
+def keyed(
+    listing: Listing, order: Order, *, limit: int, wide: bool, from_other_end: bool = False
+) -> KeyedPage:
+    """Read ids and sort keys from the rows. Raises ResponseDecodeError for a row without a usable one."""
     heads, field = listing.heads, order.field
     ids: Sequence[Any] = [head.id for head in heads]
     if field is None:
@@ -103,13 +134,19 @@ def keyed(listing: Listing, order: Order, *, limit: int, wide: bool) -> KeyedPag
         ids = [_whole(value, f"$.data[{index}].id") for index, value in enumerate(ids)]
         keys = [_number(value, f"$.data[{index}].{order.wire_name}") for index, value in enumerate(keys)]
     if order.field and order.descending:
-        keys = [key.copy_negate() if isinstance(key, Decimal) else -key for key in keys]
-    if list(keys) != sorted(keys):
-        raise PaginationError(
-            f"The service did not sort by {order.wire_name}: a walk over its pages cannot be exact. "
-            "Without a sort that holds, ask for the payments one by one."
-        )
-    return KeyedPage(listing.offset, listing, ids, keys, listing.total_count, limit, wide)
+        keys = [negated(key) for key in keys]
+    return KeyedPage(
+        listing.offset,
+        listing,
+        ids,
+        keys,
+        listing.total_count,
+        limit,
+        wide,
+        from_other_end,
+        list(keys) == sorted(keys),
+        None if listing.date is None else int(listing.date.timestamp()),
+    )
 
 
 def _are_whole(numbers: Sequence[Any]) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
+import anyio
 import attrs
 import msgspec
 
@@ -15,9 +16,13 @@ from b2b_payments.models import Payment
 from b2b_payments.protocol.listing import Listing
 from b2b_payments.walk.ahead import Ahead
 from b2b_payments.walk.checkpoint import Checkpoint, Origin
-from b2b_payments.walk.join import Join, Step
-from b2b_payments.walk.page import KeyedPage
+from b2b_payments.walk.ends import OTHER_END, Ends
+from b2b_payments.walk.join import Step
+from b2b_payments.walk.page import KeyedPage, PageRequest
 from b2b_payments.walk.report import WalkReport
+
+LookUp = Callable[[int], Awaitable[bool | None]]
+"""Tells whether a payment is there; None where that cannot be told."""
 
 
 @attrs.frozen
@@ -85,80 +90,111 @@ class Reader:
     def __init__(
         self,
         ahead: Ahead,
-        join: Join,
+        ends: Ends,
         stride: Stride,
         report: WalkReport,
         events: Events,
         origin: Origin,
+        look_up: LookUp,
     ) -> None:
         self._ahead = ahead
-        self._origin = origin
-        self._join = join
+        self._ends = ends
         self._stride = stride
         self._report = report
         self._events = events
+        self._origin = origin
+        self._look_up = look_up
         self._last_asked = 0
+        self._other_end_asked = False
         self._readable_end: int | None = None  # no row stands here or further on, whatever the total says
         self._held: KeyedPage | None = None  # a page in line that left a gap, until the gap is closed
         self._in_line = True
 
     async def pages(self) -> AsyncGenerator[JoinedPage, None]:
-        """Give the new rows, page by page, in the order of the list; ends where the join knows the end."""
-        page = await self._ahead.now(self._join.resume_at, wide=False)
-        self._report.total_first = page.total
-        while True:
-            step = self._offer(page)
-            if self._join.end is None:
-                # Before the rows are handed out: the next pages come while the caller works.
-                self._ask_ahead(page, settled=step.read_at is None and self._held is None)
-            if step.rows:
-                yield JoinedPage(page.listing, step.rows, self._origin.pack(self._join.place), page.limit)
-            if self._join.end is not None:
-                return
+        """Give the new rows, page by page, in the order of the list; ends once the ends have a verdict."""
+        ends = self._ends
+        step = Step(True, read=PageRequest(ends.resume_at))
+        while ends.verdict is None:
             page = await self._next(step)
+            more = self._held is not None or not self._ahead.empty
+            step = ends.offer(page, more=more)
+            if step.look_up:
+                step = ends.looked_up(page, await self._found(step.look_up))
+            self._account(page, step)
+            if ends.verdict is None:
+                # Before the rows are handed out: the next pages come while the caller works.
+                self._ask_ahead(page, settled=step.read is None and self._held is None)
+            if step.rows:
+                yield JoinedPage(page.listing, step.rows, self._origin.pack(*ends.places), page.limit)
 
-    def _offer(self, page: KeyedPage) -> Step:
-        step, report = self._join.offer(page), self._report
+    def _account(self, page: KeyedPage, step: Step) -> None:
+        report, verdict = self._report, self._ends.verdict
+        if report.total_first is None and not report.pages:
+            report.total_first = page.total
         report.total_last = page.total
         report.duplicates += step.duplicates
+        report.from_other_end += page.from_other_end
+        report.reread += not self._in_line and not page.from_other_end
         if step.joined:
             report.pages += 1
             report.rows += len(step.rows)
             self._events.emit(PageJoined(page.offset, len(page.ids), len(step.rows), page.total))
-        if not page.ids:
+        if page.from_other_end:
+            pass
+        elif not page.ids:
             self._readable_end = min(page.offset, self._readable_end or page.offset)
         elif self._in_line and step.joined:
-            self._stride.learn(page, self._join.resume_at, first=report.pages == 1)
-        elif self._in_line:
+            if self._readable_end is not None and page.end > self._readable_end:
+                self._readable_end = None
+            self._stride.learn(page, self._ends.resume_at, first=report.pages == 1)
+        elif self._in_line and step.read is not None:
             self._held = page
             report.gaps += 1
-            self._events.emit(GapRepaired(step.read_at or 0))
-        if self._join.end is not None:
-            report.complete = self._join.complete
-            report.ending = "; but ".join(filter(None, (self._join.end.value, self._join.doubt)))
-        return step
+            self._events.emit(GapRepaired(step.read.offset))
+        if verdict is not None:
+            report.complete, report.ending = verdict.complete, verdict.reason
 
     def _ask_ahead(self, page: KeyedPage, *, settled: bool) -> None:
+        """Ask for pages up to the total, the last of them from the list's other end."""
         ahead, stride = self._ahead, self._stride
         end = page.total or 0
         if self._readable_end is not None:
             end = min(end, self._readable_end)
-        if ahead.empty and settled:
-            self._ask(self._join.resume_at)
-        while not ahead.empty and not ahead.full and self._last_asked + stride.length < end:
-            # A wide page may have led further than what was asked ahead.
-            self._ask(max(self._last_asked + stride.rows, self._join.resume_at))
-
-    def _ask(self, offset: int) -> None:
-        self._last_asked = offset
-        self._ahead.ask(offset)
+        while not ahead.full and (settled or not ahead.empty):
+            if self._ends.wants_other_end and self._other_end_asked:
+                return
+            asked = self._last_asked + stride.length if not ahead.empty else self._ends.cursor
+            overlap = stride.length - stride.rows
+            proves_the_rest = self._ends.wants_other_end and asked >= end - stride.length + overlap
+            if proves_the_rest and page.total is not None:
+                self._other_end_asked = True
+                ahead.ask(OTHER_END)
+            elif ahead.empty or asked < end:
+                # A wide page may have led further than what was asked ahead.
+                offset = self._last_asked + stride.rows if not ahead.empty else 0
+                self._last_asked = max(offset, self._ends.resume_at)
+                ahead.ask(PageRequest(self._last_asked))
+            else:
+                return
 
     async def _next(self, step: Step) -> KeyedPage:
         """Give the page to offer next: one to close a gap, the one that had left it, or the next in line."""
-        self._in_line = step.read_at is None
-        if step.read_at is not None:
-            return await self._ahead.now(step.read_at, wide=step.wide)
+        wanted = step.read
+        if wanted == OTHER_END and self._other_end_asked and not self._ahead.empty:
+            wanted = None  # it is in line already
+        self._in_line = wanted is None
+        if wanted is not None:
+            self._other_end_asked = self._other_end_asked or wanted.from_other_end
+            await anyio.sleep(step.wait)
+            return await self._ahead.now(wanted)
         if self._held is not None:
             page, self._held = self._held, None
             return page
         return await self._ahead.next()
+
+    async def _found(self, payment_ids: Sequence[int]) -> dict[int, bool | None]:
+        found: dict[int, bool | None] = {}
+        for payment_id in payment_ids:
+            self._report.looked_up += 1
+            found[payment_id] = await self._look_up(payment_id)
+        return found

@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 import attrs
 
+_ADDED_UP = (
+    "pages", "requests", "rows", "duplicates", "gaps", "from_other_end", "reread", "looked_up", "waited",
+)  # fmt: skip
+
 
 @attrs.define
 class WalkReport:
@@ -13,9 +17,11 @@ class WalkReport:
 
     `pages` were joined, by `requests` (retries included); `rows` were delivered, `duplicates` dropped;
     `gaps` were found and repaired; `total_first` and `total_last` are the service's own count in its first
-    and latest answer (None where it gave none). `complete` is True once the walk reached the end of a list
-    whose order allows completeness to be known (`exact`); `ending` says how the end was known. `waited` is
-    seconds spent waiting for the quota, over all requests.
+    and latest answer (None where it gave none). `complete` is True only where the end is proven, in an order
+    that allows it (`exact`); `ending` says by what, or why not, and what the service claimed (None while the
+    walk runs). Of the requests, `from_other_end` read pages in the opposite order, the first of which proves
+    an end; `reread` closed gaps, or tried again where the list seemed to be over; `looked_up` asked for a
+    payment by its id. `waited` is seconds spent waiting for the quota, over all requests.
     """
 
     exact: bool = True
@@ -24,6 +30,9 @@ class WalkReport:
     rows: int = 0
     duplicates: int = 0
     gaps: int = 0
+    from_other_end: int = 0
+    reread: int = 0
+    looked_up: int = 0
     total_first: int | None = None
     total_last: int | None = None
     complete: bool = False
@@ -47,7 +56,7 @@ class WalkReport:
         parts = list(reports)
         whole = cls(exact=all(part.exact for part in parts))
         for part in parts:
-            for name in ("pages", "requests", "rows", "duplicates", "gaps", "waited"):
+            for name in _ADDED_UP:
                 setattr(whole, name, getattr(whole, name) + getattr(part, name))
         whole.total_first = _sum(part.total_first for part in parts)
         whole.total_last = _sum(part.total_last for part in parts)

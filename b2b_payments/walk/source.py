@@ -7,12 +7,15 @@ from functools import partial
 import attrs
 
 from b2b_payments.call import Caller
-from b2b_payments.errors import PaginationError, PayloadTooLargeError
+from b2b_payments.errors import NotFoundError, PaginationError, PayloadTooLargeError
+from b2b_payments.models import OrderBy
 from b2b_payments.protocol.listing import Head, Listing, read_listing
 from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments.protocol.request import list_payments
 from b2b_payments.quota import Priority
-from b2b_payments.walk.page import KeyedPage, Order, keyed
+from b2b_payments.walk.ends import Totals
+from b2b_payments.walk.lookup import look_up
+from b2b_payments.walk.page import KeyedPage, Order, PageRequest, keyed
 from b2b_payments.walk.report import WalkReport
 
 MOST_ROWS = 250
@@ -27,6 +30,7 @@ class Learned:
         self._most_rows: int | None = None  # the largest page that was not refused as too large
         self._encodings = list(ChannelEncoding)
         self._for_several: set[ChannelEncoding] = set()
+        self.totals = Totals()
 
     @property
     def encoding(self) -> ChannelEncoding | None:
@@ -71,34 +75,49 @@ class Source:
     def __attrs_post_init__(self) -> None:
         self.order = Order.of(self.query.sort_by, self.query.order_by)
 
-    async def read(self, offset: int, wide: bool) -> KeyedPage:
+    async def read(self, request: PageRequest) -> KeyedPage:
         """Read one page, with another page size or channel encoding where the service wants that."""
+        query, order, wide = self.query, self.order, request.wide
+        if request.from_other_end:
+            order = order.opposite
+            query = attrs.evolve(query, order_by=OrderBy.DESC if order.descending else OrderBy.ASC)
         most = max(self.page_size, MOST_ROWS)
         while True:
             limit = self.learned.limit(most if wide else self.page_size)
             encoding = self.learned.encoding
             try:
-                listing = await self._listing(self.query, encoding, offset, limit)
+                listing = await self._listing(query, encoding, request.offset, limit)
             except PayloadTooLargeError:
                 if limit == 1:
                     raise
                 self.learned.too_large(limit)
                 continue
             page = keyed(
-                listing, self.order, limit=listing.limit or limit, wide=limit >= self.learned.limit(most)
+                listing,
+                order,
+                limit=listing.limit or limit,
+                wide=limit >= self.learned.limit(most),
+                from_other_end=request.from_other_end,
             )
-            if encoding is None or self.query.channel_ids is None:
+            if encoding is None or query.channel_ids is None:
                 return page
-            if await self._is_misread(encoding, page, self.query.channel_ids):
+            if await self._is_misread(encoding, page, query, order):
                 self.learned.misread(encoding)
                 continue
             return page
 
+    async def is_there(self, payment_id: int) -> bool | None:
+        """Whether a payment is there, by the service's own word; None where a gateway answered."""
+        try:
+            return await look_up(self.caller, payment_id, until=self.until, tally=self.report) is not None
+        except NotFoundError:
+            return None
+
     async def _is_misread(
-        self, encoding: ChannelEncoding, page: KeyedPage, channel_ids: tuple[int, ...]
+        self, encoding: ChannelEncoding, page: KeyedPage, query: PaymentQuery, order: Order
     ) -> bool:
         """Whether rows of another channel came, or of several channels only one's where others' belong."""
-        asked = {str(channel_id) for channel_id in channel_ids}
+        asked = {str(channel_id) for channel_id in query.channel_ids or ()}
         given = {str(head.channel_id) for head in page.listing.heads if _says_channel(head)}
         if not given <= asked:
             return True
@@ -108,9 +127,9 @@ class Source:
             return False
         # One channel's rows alone, or none: the others' first rows have to lie behind them.
         for channel_id in asked - given:
-            query = attrs.evolve(self.query, channel_ids=(int(channel_id),))
-            listing = await self._listing(query, encoding, 0, 1)
-            alone = keyed(listing, self.order, limit=1, wide=False)
+            one = attrs.evolve(query, channel_ids=(int(channel_id),))
+            listing = await self._listing(one, encoding, 0, 1)
+            alone = keyed(listing, order, limit=1, wide=False)
             belongs = not page.ids or page.reaches_total or (alone.ids and alone.keys[0] < page.keys[-1])
             if alone.ids and belongs and all(str(head.channel_id) == channel_id for head in listing.heads):
                 return True

@@ -16,8 +16,8 @@ from b2b_payments.protocol.request import whole
 from b2b_payments.tasks import Tasks
 from b2b_payments.walk.ahead import Ahead, Flights
 from b2b_payments.walk.checkpoint import Checkpoint, Origin
-from b2b_payments.walk.join import Join
-from b2b_payments.walk.page import KeyedPage
+from b2b_payments.walk.ends import Ends
+from b2b_payments.walk.page import KeyedPage, PageRequest
 from b2b_payments.walk.paged import Paged
 from b2b_payments.walk.reader import JoinedPage, Reader, Stride
 from b2b_payments.walk.report import WalkReport
@@ -45,8 +45,9 @@ class Walk(Paged):
         async for page in walk.pages(): ...
         await walk.first(), await walk.count(), await walk.collect()
 
-    Every iteration is a walk of its own; `report` and `checkpoint()` speak of the latest. Leaving a loop
-    early cancels whatever is under way.
+    Every iteration is a walk of its own; `report` and `checkpoint()` speak of the latest. Only a walk whose
+    `report.complete` is True is known to have given everything. Leaving a loop early cancels whatever is
+    under way.
 
     Iterating raises an APIError or TransportError when a page cannot be had, PaginationError when the pages
     cannot be joined, ResponseDecodeError when one cannot be read; what was given until then stands, and
@@ -68,8 +69,8 @@ class Walk(Paged):
         self._origin = Origin.of(walker.store, query)
         if checkpoint is not None and query.sort_by is not SortBy.CREATED_AT:
             raise ConfigurationError("A walk goes on from a checkpoint only by createdAt; leave out sort_by.")
-        self._place = None if checkpoint is None else self._origin.unpack(checkpoint)
-        self._checkpoint = self._origin.pack(self._place)
+        self._places = (None, None) if checkpoint is None else self._origin.unpack(checkpoint)
+        self._checkpoint = self._origin.pack(*self._places)
         self._offset = whole("offset", offset, least=0)
         self._page_size = whole("page_size", page_size, least=1)
         self._concurrency = whole("concurrency", concurrency, least=1)
@@ -96,12 +97,21 @@ class Walk(Paged):
             walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report
         )
         report.exact = source.order.exact
-        join = Join(source.order, start=self._offset, place=self._place, filtered=self._query.filtered)
-        self._checkpoint = self._origin.pack(self._place)
+        place, other = self._places
+        ends = Ends(
+            source.order,
+            walker.learned.totals,
+            start=self._offset,
+            place=place,
+            other=other,
+            filtered=self._query.filtered,
+        )
+        self._checkpoint = self._origin.pack(place, other)
         # Twice as many pages as are in flight: one late page does not stop the others.
         ahead = Ahead(flights, source.read, 2 * self._concurrency)
         stride = Stride(self._page_size)
-        pages = Reader(ahead, join, stride, report, walker.caller.events, self._origin).pages()
+        events = walker.caller.events
+        pages = Reader(ahead, ends, stride, report, events, self._origin, source.is_there).pages()
         try:
             async for page in pages:
                 yield page
@@ -135,4 +145,4 @@ class Walk(Paged):
         # A page of one channel says more about whether the service reads channelIds than one row does.
         limit = 1 if self._query.channel_ids is None else self._page_size
         source = Source(caller, self._walker.learned, self._query, limit, caller.until(), WalkReport())
-        return await source.read(self._offset, False)
+        return await source.read(PageRequest(self._offset))

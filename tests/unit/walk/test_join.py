@@ -2,77 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from b2b_payments.errors import PaginationError, ResponseDecodeError
+from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.models import OrderBy, SortBy
-from b2b_payments.protocol.listing import Head, Listing
-from b2b_payments.walk.join import End, Join
-from b2b_payments.walk.page import KeyedPage, Order, keyed
+from b2b_payments.walk.given import Given
+from b2b_payments.walk.join import Join
+from b2b_payments.walk.page import Order
+from tests.walked import page, rows
 
 ASCENDING = Order("created_at", False)
 
 
-def page(
-    offset: int,
-    rows: Sequence[tuple[object, object]],
-    *,
-    total: int | None,
-    wide: bool = True,
-    order: Order = ASCENDING,
-) -> KeyedPage:
-    """Give a page of `(id, createdAt)` rows."""
-    heads = [Head(id=row_id, created_at=created, updated_at=created) for row_id, created in rows]
-    return keyed(Listing(heads, b"", offset, None, total), order, limit=250, wide=wide)
-
-
-def rows(first: int, last: int) -> list[tuple[object, object]]:
-    """Give rows whose time is their id."""
-    return [(number, number) for number in range(first, last + 1)]
+def joining(order: Order = ASCENDING, *, start: int = 0) -> Join:
+    """Give a join that nothing was offered to."""
+    return Join(order, Given(forgets=order.exact), start=start)
 
 
 def test_pages_that_overlap_join_and_the_overlap_is_dropped() -> None:
     """A page that begins before the last row joins; its rows that came before are duplicates."""
-    join = Join(ASCENDING)
+    join = joining()
     first = join.offer(page(0, rows(1, 10), total=18))
     second = join.offer(page(8, rows(9, 18), total=18))
     assert (len(first.rows), list(second.rows), second.duplicates) == (10, list(range(2, 10)), 2)
-    assert join.end is End.TOTAL
-    assert join.complete
+    assert join.key == 18
 
 
 def test_a_page_that_begins_at_the_last_row_does_not_join() -> None:
     """Strictly before: equals may come in another order each time, so the last row itself is no proof."""
-    join = Join(ASCENDING)
+    join = joining()
     join.offer(page(0, rows(1, 10), total=30))
     step = join.offer(page(9, rows(10, 19), total=30))
     assert not step.joined
-    assert step.read_at == 8
+    assert step.read is not None
+    assert step.read.offset == 8
 
 
 def test_a_gap_is_looked_for_further_and_further_back() -> None:
     """A page that leaves a gap is followed by reads where the last one led, then 2, 8, 32 rows before it."""
-    join = Join(ASCENDING)
+    join = joining()
     join.offer(page(0, rows(1, 100), total=300))
     asked = []
     offset = 99
     for _ in range(4):
         step = join.offer(page(offset, rows(150, 200), total=300))
-        assert step.read_at is not None
-        offset = step.read_at
+        assert step.read is not None
+        offset = step.read.offset
         asked.append(offset)
     assert asked == [98, 96, 88, 56]
 
 
 def test_memory_stays_the_same_over_a_long_walk() -> None:
     """Ids that lie well behind are let go, and a row from there is not given again."""
-    join = Join(ASCENDING)
+    given = Given(forgets=True)
+    join = Join(ASCENDING, given)
     most = 0
     for start in range(1, 400_000, 246):
         join.offer(page(start - 1, rows(start, start + 249), total=10**6))
-        most = max(most, len(join._seen))
+        most = max(most, len(given))
     assert most < 10_000
     again = join.offer(page(0, rows(1, 250), total=10**6))
     assert not again.rows
@@ -81,7 +68,7 @@ def test_memory_stays_the_same_over_a_long_walk() -> None:
 def test_a_row_that_moves_to_the_end_does_not_come_twice() -> None:
     """Sorted by updatedAt, a payment updated meanwhile comes again at the end; its id is still known."""
     order = Order.of(SortBy.UPDATED_AT, OrderBy.ASC)
-    join = Join(order)
+    join = joining(order)
     for start in range(1, 30_000, 246):
         join.offer(page(start - 1, rows(start, start + 249), total=10**6, order=order))
     assert join.key is not None
@@ -90,38 +77,13 @@ def test_a_row_that_moves_to_the_end_does_not_come_twice() -> None:
     assert list(step.rows) == [2]
 
 
-def test_a_run_counted_under_a_filter_is_not_called_complete() -> None:
-    """Payments may enter a filter with an old time, which counting cannot see: the walk says so."""
-    for filtered in (False, True):
-        join = Join(ASCENDING, filtered=filtered)
-        join.offer(page(0, [(1, 1), (2, 2), (3, 2)], total=6))
-        join.offer(page(3, [(4, 2), (5, 2), (6, 3)], total=6))
-        join.offer(page(2, [(3, 2), (4, 2), (5, 2)], total=6))
-        join.offer(page(0, [(1, 1), (2, 2), (3, 2)], total=6))
-        step = join.offer(page(4, [(5, 2), (6, 3)], total=6))
-        assert step.joined
-        assert join.end is End.TOTAL
-        assert join.complete is not filtered
-        assert (join.doubt is None) is not filtered
-
-
 def test_a_service_that_repeats_itself_is_left() -> None:
-    """Pages that bring nothing new, for ever, end in an error."""
-    join = Join(ASCENDING)
+    """Pages that bring nothing new, for ever, lead no further."""
+    join = joining()
     join.offer(page(0, rows(1, 10), total=10**9))
-
-    def read_on() -> None:
-        for offset in range(8, 10**6, 8):
-            join.offer(page(offset, rows(1, 10), total=10**9))
-
-    with pytest.raises(PaginationError, match="repeats itself"):
-        read_on()
-
-
-def test_a_list_that_is_not_sorted_is_refused() -> None:
-    """Where the service ignores the sort, no walk over pages is exact, and none is begun."""
-    with pytest.raises(PaginationError, match="did not sort by createdAt"):
-        page(0, [(1, 5), (2, 3)], total=2)
+    steps = [join.offer(page(offset, rows(1, 10), total=10**9)) for offset in range(8, 8 * 70, 8)]
+    assert not steps[20].stuck
+    assert steps[-1].stuck
 
 
 @pytest.mark.parametrize("bad", [None, "x", 1.5, [], {}, True, "1" * 30])
@@ -147,48 +109,17 @@ def test_ids_and_times_may_be_strings() -> None:
     assert [float(key) for key in answered.keys] == [10.0, 10.5]
 
 
-def test_an_order_by_another_key_claims_nothing() -> None:
-    """Sorted by another key a walk ends, and is not complete."""
-    order = Order.of(SortBy.TOTAL_AMOUNT, OrderBy.ASC)
-    join = Join(order)
-    join.offer(page(0, [(3, 1), (1, 2)], total=2, order=order))
-    assert join.end is End.TOTAL
-    assert not join.complete
-
-
-def test_an_empty_answer_twice_behind_the_last_row_is_the_end() -> None:
-    """A total that lies beyond what can be read does not keep a walk from its end."""
-    join = Join(ASCENDING)
-    join.offer(page(0, rows(1, 10), total=50))
-    step = join.offer(page(10, [], total=50))
-    assert step.read_at == 8
-    step = join.offer(page(8, rows(9, 10), total=50))
-    assert step.read_at == 10
-    join.offer(page(10, [], total=50))
-    assert join.end is End.EMPTY
-    assert join.complete
-
-
-def test_an_empty_list_is_complete_at_once() -> None:
-    """No payments: one answer says so, or two that contradict their own total."""
-    honest, odd = Join(ASCENDING), Join(ASCENDING)
-    honest.offer(page(0, [], total=0))
-    assert honest.end is End.TOTAL
-    assert odd.offer(page(0, [], total=7)).read_at == 0
-    odd.offer(page(0, [], total=7))
-    assert odd.end is End.EMPTY
-
-
 def test_a_page_too_small_to_lead_further_is_read_wider() -> None:
     """Where a page's rows are one run of equals but for the first, more rows are asked for at once."""
-    join = Join(ASCENDING)
+    join = joining()
     step = join.offer(page(0, [(1, 1), (2, 2), (3, 2)], total=9, wide=False))
-    assert (step.read_at, step.wide) == (0, True)
+    assert step.read is not None
+    assert (step.read.offset, step.read.wide) == (0, True)
 
 
 def test_a_walk_may_begin_behind_the_start() -> None:
     """From an offset on, rows older than the first one given are left out for good."""
-    join = Join(ASCENDING, start=100)
+    join = joining(start=100)
     join.offer(page(100, rows(101, 110), total=300))
     step = join.offer(page(90, rows(91, 115), total=300))
     assert [index + 91 for index in step.rows] == list(range(111, 116))

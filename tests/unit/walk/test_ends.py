@@ -1,0 +1,269 @@
+"""The proof of a walk's end, page by page."""
+
+from __future__ import annotations
+
+import pytest
+
+from b2b_payments.errors import PaginationError
+from b2b_payments.models import OrderBy, SortBy
+from b2b_payments.walk.ends import OTHER_END, Ends, Totals, Verdict
+from b2b_payments.walk.page import Order, PageRequest
+from tests.walked import ASCENDING, Rows, page, rows
+
+
+def walking(order: Order = ASCENDING, *, start: int = 0, filtered: bool = False) -> Ends:
+    """Give a walk that nothing was offered to."""
+    return Ends(order, Totals(), start=start, filtered=filtered)
+
+
+def verdict(ends: Ends) -> Verdict:
+    """Give the verdict of a walk that is over."""
+    assert ends.verdict is not None
+    return ends.verdict
+
+
+def back(first: int, last: int) -> Rows:
+    """Give rows whose time is their id, newest first."""
+    return rows(first, last)[::-1]
+
+
+def test_an_end_that_only_the_total_states_is_looked_at_from_the_other_end() -> None:
+    """A page that reaches its total is no proof; the page in the opposite order is asked for."""
+    ends = walking()
+    step = ends.offer(page(0, rows(1, 10), total=10))
+    assert ends.verdict is None
+    assert step.read == OTHER_END
+
+
+def test_the_walk_is_complete_where_the_other_end_reaches_a_row_older_than_the_last_taken() -> None:
+    """The two meet: its new rows are given in the walk's own order, and nothing is missing."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 10), total=12))
+    step = ends.offer(page(0, back(6, 12), total=12, from_other_end=True))
+    assert [back(6, 12)[place][0] for place in step.rows] == [11, 12]
+    assert verdict(ends).complete
+
+
+def test_the_two_ends_do_not_meet_in_one_and_the_same_second() -> None:
+    """A page that reaches back to the last second taken, and no further, may lack rows of that second."""
+    ends = walking()
+    ends.offer(page(0, [(1, 1), (2, 2), (3, 3)], total=3))
+    step = ends.offer(page(0, [(5, 4), (4, 3)], total=3, from_other_end=True))
+    assert ends.verdict is None
+    assert step.read == PageRequest(1, wide=True)
+
+
+def test_a_total_that_is_the_pages_own_length_is_read_beyond() -> None:
+    """Where the other end does not reach back, the walk goes on, and ends where the two meet."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 10), total=10))
+    step = ends.offer(page(0, back(21, 30), total=10, from_other_end=True))
+    assert step.read == PageRequest(8, wide=True)
+    ends.offer(page(8, rows(9, 18), total=10))
+    assert ends.verdict is None
+    ends.offer(page(16, rows(17, 26), total=10))
+    assert verdict(ends).complete
+    assert "total was 10" in verdict(ends).reason
+
+
+def test_a_paging_window_is_read_from_both_sides() -> None:
+    """Behind a window the list is read on from its other end, until the two meet."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 10), total=30))
+    ends.offer(page(8, rows(9, 18), total=30))
+    assert ends.offer(page(18, [], total=30)).read == OTHER_END
+    assert ends.offer(page(0, back(25, 30), total=30, from_other_end=True)).read == PageRequest(16, wide=True)
+    ends.offer(page(16, rows(17, 18), total=30))
+    step = ends.offer(page(18, [], total=30))
+    assert step.read == PageRequest(4, wide=False, from_other_end=True) or step.read is not None
+    assert step.read.from_other_end
+    ends.offer(page(4, back(16, 26), total=30, from_other_end=True))
+    assert verdict(ends).complete
+
+
+def test_what_neither_end_shows_is_not_complete() -> None:
+    """Where both directions end before they meet, the walk says so, and what the service claimed."""
+    ends = walking()
+    step = ends.offer(page(0, rows(1, 10), total=30))
+    shown = {False: rows(1, 10), True: back(21, 30)}
+    for _ in range(40):
+        if ends.verdict is not None:
+            break
+        request = step.read or PageRequest(8)
+        part = shown[request.from_other_end][request.offset :]
+        step = ends.offer(page(request.offset, part, total=30, from_other_end=request.from_other_end))
+    assert not verdict(ends).complete
+    assert "before the two meet; the service's total was 30" in verdict(ends).reason
+
+
+def test_a_service_that_ignores_the_order_proves_nothing() -> None:
+    """The opposite page came in the walk's own order: the end is not proven, and nothing is raised."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 10), total=10))
+    ends.offer(page(0, rows(1, 10), total=10, from_other_end=True))
+    assert not verdict(ends).complete
+    assert "ignores orderBy" in verdict(ends).reason
+
+
+def test_a_walk_over_an_unsorted_list_is_refused() -> None:
+    """Where the service ignores the sort, no walk over pages is exact, and none goes on."""
+    with pytest.raises(PaginationError, match="did not sort by createdAt"):
+        walking().offer(page(0, [(1, 5), (2, 3)], total=2))
+
+
+def test_rows_that_vanish_are_looked_up() -> None:
+    """The last rows taken are gone, says the list: they are asked for by id, and one that it shows."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 10), total=10))
+    shrunk = page(0, back(1, 3), total=3, from_other_end=True)
+    step = ends.offer(shrunk)
+    assert list(step.look_up) == [10, 1]
+    ends.looked_up(shrunk, {10: False, 1: True})
+    assert verdict(ends).complete
+
+
+def test_rows_that_vanish_and_are_still_there_have_the_list_read_again() -> None:
+    """A list that hides payments is read again a few times, with growing waits, and then not believed."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 10), total=10))
+    empty = page(0, [], total=0, from_other_end=True)
+    waits = []
+    while ends.verdict is None:
+        step = ends.offer(empty)
+        assert list(step.look_up) == [10]
+        step = ends.looked_up(empty, {10: True})
+        waits.append(step.wait)
+    assert waits == [0.5, 1.0, 2.0, 4.0, 0.0]
+    assert not verdict(ends).complete
+    assert "still there" in verdict(ends).reason
+
+
+@pytest.mark.parametrize("found", [{10: False, 1: False}, {10: False, 1: None}, {10: None, 1: True}])
+def test_a_404_is_believed_only_beside_a_payment_that_answers(found: dict[int, bool | None]) -> None:
+    """A missing scope and a gateway say 404 too: then the walk does not call itself complete."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 10), total=10))
+    shrunk = page(0, back(1, 3), total=3, from_other_end=True)
+    ends.offer(shrunk)
+    ends.looked_up(shrunk, found)
+    assert not verdict(ends).complete
+
+
+def test_an_empty_list_is_empty_from_both_ends() -> None:
+    """No payments: both directions say so; a total that says otherwise is a contradiction."""
+    for total, complete in ((0, True), (None, True), (7, False)):
+        ends = walking()
+        step = ends.offer(page(0, [], total=total))
+        assert step.read == OTHER_END
+        while ends.verdict is None:
+            request = step.read or PageRequest(0)
+            step = ends.offer(page(0, [], total=total, from_other_end=request.from_other_end))
+        assert verdict(ends).complete is complete
+
+
+def test_one_payment_is_complete_where_both_ends_show_it() -> None:
+    """A list of a single payment shows no order: two requests that agree are what there is."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 1), total=1))
+    ends.offer(page(0, rows(1, 1), total=1, from_other_end=True))
+    assert verdict(ends).complete
+
+
+@pytest.mark.parametrize("behind", [[], [(4, 1)]])
+def test_a_list_of_one_second_is_looked_behind(behind: Rows) -> None:
+    """Several payments of one second: both ends agree, and the place behind them has to be empty."""
+    same: Rows = [(1, 1), (2, 1), (3, 1)]
+    ends = walking()
+    ends.offer(page(0, same, total=3))
+    step = ends.offer(page(0, same[::-1], total=3, from_other_end=True))
+    assert step.read == PageRequest(3, wide=True)
+    ends.offer(page(3, behind, total=3))
+    assert (ends.verdict is not None and ends.verdict.complete) is not bool(behind)
+
+
+def test_a_last_second_longer_than_a_page_is_counted_from_the_other_end() -> None:
+    """The place of the first older row says how many there are; that many ids settle it."""
+    ends = walking()
+    last: Rows = [(number, 2) for number in range(2, 8)]
+    ends.offer(page(0, [(1, 1), *last[:3]], total=7))
+    ends.offer(page(1, last[:4], total=7))
+    step = ends.offer(page(4, last[3:], total=7))
+    listed = {True: [*last[::-1], (1, 1)], False: [(1, 1), *last]}
+    reads = 0
+    while ends.verdict is None:
+        assert reads < 40
+        reads += 1
+        request = step.read or OTHER_END
+        part = listed[request.from_other_end][request.offset : request.offset + 4]
+        step = ends.offer(page(request.offset, part, total=7, from_other_end=request.from_other_end))
+    assert verdict(ends).complete
+
+
+def test_a_second_that_is_not_over_is_not_counted() -> None:
+    """Rows may still come into the service's own second: what fills more than a page of it is not settled."""
+    ends = walking()
+    last: Rows = [(number, 2) for number in range(2, 8)]
+    listed = {True: [*last[::-1], (1, 1)], False: [(1, 1), *last]}
+    step = ends.offer(page(0, listed[False][:4], total=7, now=None))
+    for _ in range(200):
+        if ends.verdict is not None:
+            break
+        request = step.read or PageRequest(ends.resume_at)
+        part = listed[request.from_other_end][request.offset : request.offset + 4]
+        step = ends.offer(
+            page(request.offset, part, total=7, from_other_end=request.from_other_end, now=None)
+        )
+    assert not verdict(ends).complete
+
+
+def test_a_single_page_is_believed_where_totals_proved_right_and_longer_pages_are_known() -> None:
+    """After a proven walk, a page shorter than the longest, with a total that agrees, needs no proof."""
+    totals = Totals()
+    first = Ends(ASCENDING, totals)
+    first.offer(page(0, rows(1, 10), total=12))
+    first.offer(page(0, back(6, 12), total=12, from_other_end=True))
+    for length, skips in ((9, True), (10, False)):
+        second = Ends(ASCENDING, totals)
+        second.offer(page(0, rows(1, length), total=length))
+        assert (second.verdict is not None) is skips
+    lied = Ends(ASCENDING, totals)
+    lied.offer(page(0, rows(1, 10), total=5))
+    third = Ends(ASCENDING, totals)
+    third.offer(page(0, rows(1, 9), total=9))
+    assert third.verdict is None
+
+
+def test_a_run_counted_under_a_filter_is_not_called_complete() -> None:
+    """Payments may enter a filter with an old time, which counting cannot see: the walk says so."""
+    listed: Rows = [(1, 1), *((number, 2) for number in range(2, 8)), (8, 3), (9, 4)]
+    for filtered in (False, True):
+        ends = walking(filtered=filtered)
+        step = ends.offer(page(0, listed[:4], total=9))
+        while ends.verdict is None:
+            request = step.read or PageRequest(ends.resume_at)
+            ordered = listed[::-1] if request.from_other_end else listed
+            part = ordered[request.offset : request.offset + 4]
+            step = ends.offer(page(request.offset, part, total=9, from_other_end=request.from_other_end))
+        assert verdict(ends).complete is not filtered
+        assert ("counted" in verdict(ends).reason) is filtered
+
+
+def test_another_sort_key_claims_nothing_and_reads_no_other_end() -> None:
+    """Sorted by another key a walk ends with its total, and is not complete."""
+    order = Order.of(SortBy.TOTAL_AMOUNT, OrderBy.ASC)
+    ends = walking(order)
+    ends.offer(page(0, [(3, 1), (1, 2)], total=2, order=order))
+    assert not verdict(ends).complete
+
+
+def test_a_walk_that_has_met_goes_on_behind_the_newest_row() -> None:
+    """The place of a walk that is over is at its newest row; going on gives what came since, once."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 10), total=12))
+    ends.offer(page(0, back(6, 12), total=12, from_other_end=True))
+    place, other = ends.places
+    assert place is not None
+    assert (place.key, place.ids, other) == (12, (12,), None)
+    again = Ends(ASCENDING, Totals(), place=place)
+    step = again.offer(page(8, rows(9, 14), total=14))
+    assert [rows(9, 14)[number][0] for number in step.rows] == [13, 14]
