@@ -209,9 +209,8 @@ class Ends:
         if step.stuck or not step.joined:
             return step.stuck
         if page.total is not None:
-            return step.read is None and page.reaches_total
-        is_short = step.read is None and len(page.ids) < page.limit
-        return self._order.exact and (is_short or not step.rows)
+            return page.reaches_total
+        return self._order.exact and (not step.rows or len(page.ids) < page.limit)
 
     def _turn_to_far(self, page: KeyedPage, step: Step) -> Step:
         """Go on from the other end, where this one leads no further."""
