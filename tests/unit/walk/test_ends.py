@@ -156,8 +156,8 @@ def test_an_empty_list_is_empty_from_both_ends() -> None:
         step = ends.offer(page(0, [], total=total))
         assert step.read == OTHER_END
         while ends.verdict is None:
-            request = step.read or PageRequest(0)
-            step = ends.offer(page(0, [], total=total, from_other_end=request.from_other_end))
+            far = step.read is not None and step.read.from_other_end
+            step = ends.offer(page(0, [], total=total, from_other_end=far))
         assert verdict(ends).complete is complete
 
 
