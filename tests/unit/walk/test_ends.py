@@ -153,11 +153,11 @@ def test_an_empty_list_is_empty_from_both_ends() -> None:
     """No payments: both directions say so; a total that says otherwise is a contradiction."""
     for total, complete in ((0, True), (None, True), (7, False)):
         ends = walking()
-        step = ends.offer(page(0, [], total=total))
-        assert step.read == OTHER_END
+        read = ends.offer(page(0, [], total=total)).read
+        assert read == OTHER_END
         while ends.verdict is None:
-            far = step.read is not None and step.read.from_other_end
-            step = ends.offer(page(0, [], total=total, from_other_end=far))
+            far = read is not None and read.from_other_end
+            read = ends.offer(page(0, [], total=total, from_other_end=far)).read
         assert verdict(ends).complete is complete
 
 
