@@ -104,12 +104,16 @@ class QuotaWaitEnded:
 
 @attrs.frozen
 class PageJoined:
-    """A walk joined a page: `rows` came, `new` of them for the first time; `total` is the service's count."""
+    """A walk joined a page: `rows` came, `new` of them for the first time; `total` is the service's count.
+
+    `offset` counts from the list's other end where `from_other_end`: there the walk's end is proven.
+    """
 
     offset: int
     rows: int
     new: int
     total: int | None
+    from_other_end: bool = False
 
 
 @attrs.frozen

@@ -141,10 +141,12 @@ class Liar:
         self.habits = {name: self.draw.choice(habits) for name, habits in self.HABITS.items()}
 
     async def send(self, request: Request, credential: Mapping[str, str], *, timeout: float) -> Answer:  # noqa: ARG002
-        """Answer a request for the list."""
+        """Answer a request for the list, or for one payment: whether that is there is drawn."""
         assert timeout > 0
         self.asked += 1
         assert self.asked <= self.most, self.habits
+        if not request.query:
+            return self._lookup(int(request.path.rsplit("/", 1)[1]))
         query = dict(request.query)
         offset, limit = int(query["offset"]), int(query["limit"])
         rows = self._rows(offset, min(limit, 250), descending=query["orderBy"] == "DESC")
@@ -157,6 +159,12 @@ class Liar:
         }
         payload = {"code": 200, "data": rows, "meta": {"pagination": pagination}}
         return Answer(200, {}, msgspec.json.encode(payload))
+
+    def _lookup(self, payment_id: int) -> Answer:
+        if self.draw.random() < 0.5:
+            return Answer(404, {}, b'{"code": 404, "data": {}, "meta": {"message": "Not Found Error"}}')
+        row = {**examples.LISTED_PAYMENT, "id": payment_id}
+        return Answer(200, {}, msgspec.json.encode({"code": 200, "data": row, "meta": {}}))
 
     def _rows(self, offset: int, limit: int, *, descending: bool) -> list[dict[str, Any]]:
         match self.habits["rows"]:

@@ -138,7 +138,8 @@ class Reader:
         if step.joined:
             report.pages += 1
             report.rows += len(step.rows)
-            self._events.emit(PageJoined(page.offset, len(page.ids), len(step.rows), page.total))
+            told = page.offset, len(page.ids), len(step.rows), page.total, page.from_other_end
+            self._events.emit(PageJoined(*told))
         if page.from_other_end:
             pass
         elif not page.ids:

@@ -54,8 +54,9 @@ def sent(played: aioresponses) -> tuple[str, str, Any]:
 
 async def test_list(played: aioresponses, client: PaymentsClient) -> None:
     """The list's example becomes payments, which give the service's own objects back."""
-    query = "?limit=250&offset=0&orderBy=ASC&sortBy=createdAt"
-    played.get(f"{BASE}/ip/payments{query}", payload=examples.listed(examples.LISTED_PAYMENT))
+    for order in ("ASC", "DESC"):
+        query = f"?limit=250&offset=0&orderBy={order}&sortBy=createdAt"
+        played.get(f"{BASE}/ip/payments{query}", payload=examples.listed(examples.LISTED_PAYMENT))
     [payment] = await client.payments.list().collect()
     assert to_wire(payment) == examples.LISTED_PAYMENT
     assert sent(played) == ("GET", "/ip/payments", None)
