@@ -121,7 +121,7 @@ class Reader:
             if step.look_up:
                 step = ends.looked_up(page, await self._found(step.look_up))
             self._account(page, step)
-            if ends.verdict is None:
+            if ends.verdict is None and not step.stuck:
                 # Before the rows are handed out: the next pages come while the caller works.
                 self._ask_ahead(page, settled=step.read is None and self._held is None)
             if step.rows:
