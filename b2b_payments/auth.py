@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -30,6 +31,41 @@ class Secret(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Secret, (str.__str__(self),)
+
+
+_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+
+
+def redacted(text: str, secrets: Sequence[Secret]) -> str:
+    """Give text with our own credentials blotted out.
+
+    A gateway that repeats a request may spell it in its own way: any of the characters as an escape of JSON
+    (also of JSON within text), as a percent-encoding of a URL's, or as a reference of HTML's.
+    """
+    for one in secrets:
+        text = text.replace(one, "***")
+        if any(mark in text for mark in "\\%&"):
+            text = _spellings(one).sub("***", text)
+    return text
+
+
+@lru_cache(maxsize=16)
+def _spellings(token: str) -> re.Pattern[str]:
+    return re.compile("".join(map(_spellings_of, token)))
+
+
+def _spellings_of(char: str) -> str:
+    code, digits = ord(char), f"(?i:{ord(char):02x})"
+    ways = [
+        rf"\\*{re.escape(char)}",
+        rf"\\+(?:u00|x){digits}",
+        f"%(?:25)*{digits}",
+        f"&(?:amp;)*#[xX]0*{digits};",
+        f"&(?:amp;)*#0*{code};",
+    ]
+    if char in _NAMES:
+        ways.append(f"&(?:amp;)*{_NAMES[char]};")
+    return f"(?:{'|'.join(ways)})"
 
 
 def secret(name: str, value: object) -> Secret:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from b2b_payments.auth import Secret
+from b2b_payments.auth import Secret, redacted
 from b2b_payments.errors import (
     APIError,
     AuthenticationError,
@@ -42,6 +42,11 @@ _ERRORS: dict[int, type[APIError]] = {
 }
 
 
+_LONGEST_REFUSAL = 2**20
+"""Bytes of an error's body that is read: what it says in a larger one is no sentence."""
+_LONGEST_SEARCHED = 50_000
+_LONGEST_MESSAGE = 500
+_LONGEST_ID = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -75,14 +80,11 @@ class Answer:
         """The moment of this answer by the service's clock, in UTC; None without a readable `Date`."""
         return read_date(self.headers.get("Date", ""))
 
-    def told(self) -> bytes:
-        """Give the body for an error's text, our own credential blotted out where it is repeated."""
-        body = self.body
-        for secret in self.secrets:
-            # Some encoders of JSON write a slash with a backslash before it.
-            for written in {str(secret), secret.replace("/", "\\/")}:
-                body = body.replace(written.encode(), b"***")
-        return body
+    def redacted(self, text: str, most: int) -> str:
+        """Give decoded text for an error: in one line, without our own credentials, at most so long."""
+        # Searched with room for what spellings add, and not without end.
+        line = " ".join(text[:_LONGEST_SEARCHED].split())
+        return redacted(line, self.secrets)[:most]
 
 
 @attrs.frozen
@@ -105,8 +107,7 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     AnswerMismatchError for one that belongs to another request.
     """
     if not 200 <= answer.status < 300:
-        told = _decoded_or_none(answer.told())
-        raise _error(request, answer, base_url, told, _code(told) if isinstance(told, dict) else None)
+        raise _refusal(request, answer, base_url)
     is_write = request.kind is not Kind.READ
     if not answer.body:
         if is_write and answer.status != 200:
@@ -119,9 +120,9 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
         )
     code = _code(body)
     if code is not None and not 200 <= code < 300:
-        # Only here: what a success says is data, and goes through as it is.
-        body = _decoded_or_none(answer.told())
-        raise _error(request, answer, base_url, body, code)
+        failure = _error(request, answer, base_url, body, code)
+        del body  # a traceback's local variables would show what was sent
+        raise failure
     if "data" not in body and not (is_write and (code is not None or answer.status != 200)):
         raise ResponseDecodeError(f"{request.method} {request.path}: $.data is missing.", paths=["$.data"])
     meta = body.get("meta")
@@ -138,7 +139,14 @@ def kind_of(value: object) -> str:
     return kinds.get(type(value), "a number")
 
 
+def _refusal(request: Request, answer: Answer, base_url: str) -> APIError:
+    body = _decoded_or_none(answer.body)
+    return _error(request, answer, base_url, body, _code(body) if isinstance(body, dict) else None)
+
+
 def _decoded_or_none(body: bytes) -> Any:
+    if len(body) > _LONGEST_REFUSAL:
+        return None
     try:
         return decode(body)
     except ResponseDecodeError:
@@ -159,8 +167,8 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
     about: dict[str, Any] = {
         "status": answer.status,
         "code": code,
-        "errors": read_field_errors(fields.get("data")) if failed in {400, 422} else None,
-        "request_id": answer.headers.get("X-Request-Id") or answer.headers.get("Trace-Id"),
+        "errors": read_field_errors(fields.get("data"), answer.redacted) if failed in {400, 422} else None,
+        "request_id": _request_id(answer),
         "method": request.method,
         "url": base_url + request.path,
     }
@@ -179,7 +187,7 @@ def _message(answer: Answer, body: Mapping[str, Any]) -> str:
     )
     for text in candidates:
         if isinstance(text, str) and text.strip():
-            return " ".join(text.split())[:500]
+            return answer.redacted(text, _LONGEST_MESSAGE)
     if 300 <= answer.status < 400:
         return "the answer is a redirect, and redirects are not followed; check base_url"
     try:
@@ -189,6 +197,11 @@ def _message(answer: Answer, body: Mapping[str, Any]) -> str:
     if answer.body.lstrip()[:1] == b"<":
         return f"{title} (the answer is HTML: it came from a gateway, not from the service)"
     return title if answer.body else f"{title} (the answer is empty)"
+
+
+def _request_id(answer: Answer) -> str | None:
+    said = answer.headers.get("X-Request-Id") or answer.headers.get("Trace-Id")
+    return answer.redacted(said, _LONGEST_ID) if said else None
 
 
 def _joined(texts: Any) -> str:

@@ -106,6 +106,7 @@ def check_depth(body: bytes) -> None:
     except (ValueError, ArithmeticError):
         return
     if too_deep:
+        del body
         raise _too_deep()
 
 

@@ -106,15 +106,22 @@ def _body(request: Request, answer: Answer, base_url: str) -> tuple[_Body, bytes
         else:
             if body.code in _SUCCESSES:
                 return body, answer.body
-    data = read_envelope(request, answer, base_url).data
+            del body  # it is an error's, and a traceback's local variables would show what was sent
+    if (failure := _problem_with(read_envelope(request, answer, base_url).data)) is not None:
+        raise failure
+    source = mended(answer.body)
+    return _heads.decode(source), source
+
+
+def _problem_with(data: Any) -> ResponseDecodeError | None:
+    """Give what to raise where data is no list of objects: not from here, where data would be in sight."""
     if not isinstance(data, list):
-        raise ResponseDecodeError(f"Expected a list at $.data, found {kind_of(data)}.", paths=["$.data"])
+        return ResponseDecodeError(f"Expected a list at $.data, found {kind_of(data)}.", paths=["$.data"])
     for index, row in enumerate(data):
         if type(row) is not dict:
             where = f"$.data[{index}]"
-            raise ResponseDecodeError(f"Expected an object at {where}, found {kind_of(row)}.", paths=[where])
-    source = mended(answer.body)
-    return _heads.decode(source), source
+            return ResponseDecodeError(f"Expected an object at {where}, found {kind_of(row)}.", paths=[where])
+    return None
 
 
 def _count(value: object) -> int | None:

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from b2b_payments._version import __version__
-from b2b_payments.auth import Secret
+from b2b_payments.auth import Secret, redacted
 from b2b_payments.errors import ConfigurationError, ResponseDecodeError
 from b2b_payments.mixups import MixUps
 from b2b_payments.protocol.answer import Answer
@@ -222,12 +222,5 @@ def _headers(credential: Mapping[str, str]) -> dict[str, str]:
 
 
 def _headers_without(secrets: Sequence[Secret], headers: Mapping[str, str]) -> Mapping[str, str]:
-    if not any(secret in value for value in headers.values() for secret in secrets):
-        return headers
-    blotted: CIMultiDict[str] = CIMultiDict()
-    for name, value in headers.items():
-        shown = value
-        for secret in secrets:
-            shown = shown.replace(secret, "***")
-        blotted.add(name, shown)
-    return blotted
+    shown = [(name, redacted(value, secrets)) for name, value in headers.items()]
+    return headers if shown == list(headers.items()) else CIMultiDict(shown)

@@ -168,12 +168,23 @@ async def test_a_refused_credential_is_not_shown(
 def echoes() -> dict[str, Callable[[SeenRequest], web.Response]]:
     """Give answers that repeat the credential wherever one can."""
     slashed = MARK.replace("/", "\\/")
+    escaped = "".join(f"\\u{ord(char):04X}" for char in MARK)
     said = msgspec.json.encode({"code": 400, "data": {"errMsg": f"bad token {MARK}"}})
     fields = msgspec.json.encode({"code": 422, "data": {MARK: [f"bad {MARK}"]}, "meta": {"message": MARK}})
     return {
         "message": lambda _: web.Response(status=400, body=said),
         "message, written as PHP does": lambda _: web.Response(
             status=400, body=said.replace(MARK.encode(), slashed.encode())
+        ),
+        "message, every character escaped": lambda _: web.Response(
+            status=400, body=said.replace(MARK.encode(), escaped.encode())
+        ),
+        "of a list, with rows": lambda _: web.Response(
+            body=b'{"code": 401, "data": [], "meta": {"message": "%b"}}' % escaped.encode()
+        ),
+        "200, escaped": lambda _: web.Response(body=said.replace(MARK.encode(), escaped.encode())),
+        "nested too deeply": lambda _: web.Response(
+            body=b'{"data": %b"%b"%b}' % (b"[" * 999, MARK.encode(), b"]" * 999)
         ),
         "fields": lambda _: web.Response(status=422, body=fields),
         "200": lambda _: web.Response(status=200, body=said),
@@ -196,8 +207,9 @@ async def test_an_echoed_credential_is_blotted_out(
 ) -> None:
     """An answer that repeats the credential, in whatever place, does not carry it into an error."""
     sandbox.answer_with(answer)
-    client = client_of(sandbox, auth=LegacyAuth(MARK), retry=NEVER, on_event=emitted.listen)
-    assert await fail(emitted, client, WORKS["get"]) is not None
+    for name in ("get", "list", "channels"):
+        client = client_of(sandbox, auth=LegacyAuth(MARK), retry=NEVER, on_event=emitted.listen)
+        assert await fail(emitted, client, WORKS[name]) is not None
     assert not emitted.found(MARK)
 
 

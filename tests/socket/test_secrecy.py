@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import html
+import json
+import logging
+import pickle
+import re
 from collections.abc import Awaitable, Callable
+from urllib.parse import quote, unquote
 
 import pytest
+from aiohttp import web
 
-from b2b_payments import B2BPaymentsError, ConfigurationError, OutcomeUnknownError, PaymentsClient
+from b2b_payments import (
+    APIError,
+    B2BPaymentsError,
+    ConfigurationError,
+    OutcomeUnknownError,
+    PaymentsClient,
+    StoreAuth,
+)
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.clients import NEVER, client_of
 
@@ -56,3 +70,81 @@ async def test_an_unknown_outcome_shows_no_credential() -> None:
             await client.payments.perform_operation(1, 0)
         assert caught.value.look_for == {"id": 1}
         assert str(sandbox.auth.access_token) not in f"{caught.value} {vars(caught.value)}"
+
+
+TOKEN = 'aZ9+/=<&>"~-_.tok'
+
+
+def _escaped(token: str) -> str:
+    return "".join(f"\\u{ord(char):04X}" if index % 2 else char for index, char in enumerate(token))
+
+
+# As text of JSON, each as a gateway could repeat it; the quotes of JSON itself are added below.
+SPELLINGS = {
+    "as it is": json.dumps(TOKEN)[1:-1],
+    "escaped": "".join(f"\\u{ord(char):04x}" for char in TOKEN),
+    "escaped in part": _escaped(json.dumps(TOKEN)[1:-1].replace('\\"', '"')).replace('"', '\\"'),
+    "slashes": json.dumps(TOKEN)[1:-1].replace("/", "\\/"),
+    "JSON in text": json.dumps(json.dumps({"X-Auth-Token": TOKEN}))[1:-1],
+    "escaped JSON in text": json.dumps("".join(f"\\u{ord(char):04X}" for char in TOKEN))[1:-1],
+    "in a URL": quote(TOKEN, safe=""),
+    "in a URL's small letters": quote(TOKEN, safe="").lower().replace("az9", "aZ9"),
+    "in a URL in a URL": quote(quote(TOKEN, safe=""), safe=""),
+    "in HTML": html.escape(TOKEN),
+    "in HTML by numbers": "".join(f"&#{ord(char)};" for char in TOKEN),
+    "in HTML by other numbers": "".join(f"&#x{ord(char):X};" for char in TOKEN),
+}
+
+
+def _plain(text: str) -> str:
+    """Give text as whoever looks for a token would read it: letters and digits only, escapes undone."""
+    for _ in range(3):
+        text = html.unescape(text)
+        text = re.sub(r"\\+u00([0-9a-fA-F]{2})", lambda match: chr(int(match[1], 16)), text)
+        text = unquote(text).replace("\\", "")
+    return text
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+@pytest.mark.parametrize("status", [200, 401, 422])
+async def test_no_spelling_of_the_credential_is_told(
+    spelling: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However an answer spells our token, it is in no error, no pickle of one, no log record and no event."""
+    caplog.set_level(logging.DEBUG)
+    said = f"bad {spelling} \\u001b[2J\\u202e here"
+    body = (
+        f'{{"code": 422, "data": {{"errMsg": "{said}", "{said}": ["{said}"], "a": {{"{said}": "{said}"}}}},'
+        f'"meta": {{"message": "{said}"}}}}'
+    )
+    assert TOKEN in _plain(body)
+    events: list[object] = []
+
+    def refuse(_: object) -> web.Response:
+        return web.Response(
+            text=body, status=status, content_type="application/json", headers={"X-Request-Id": TOKEN}
+        )
+
+    async with Sandbox(3) as sandbox:
+        sandbox.answer_with(refuse)
+        auth = StoreAuth(sandbox.auth.store_hash, TOKEN)
+        async with client_of(sandbox, auth=auth, retry=NEVER, on_event=events.append) as client:
+            errors = []
+            for call in (client.payments.get(1), client.payments.list().collect()):
+                with pytest.raises(APIError) as caught:
+                    await call
+                errors.append(caught.value)
+    for error in errors:
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        for one in (error, again):
+            shown = f"{one} {one!r} {vars(one)} {one.args}"
+            assert TOKEN not in _plain(shown)
+            assert "aZ9" not in _plain(shown)
+            assert "***" in str(one)
+            assert one.request_id == "***"
+        assert b"aZ9" not in pickle.dumps(error)
+    ours = [record for record in caplog.records if record.name.startswith("b2b_payments")]
+    records = [f"{record.getMessage()} {vars(record)}" for record in ours]
+    assert records
+    assert all(record.getMessage().isprintable() for record in ours)
+    assert not [text for text in [*records, *map(repr, events)] if "aZ9" in _plain(text)]

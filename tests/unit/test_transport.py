@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from b2b_payments import (
+    AuthenticationError,
     B2BPaymentsError,
     ConfigurationError,
     RequestTimeoutError,
@@ -20,6 +21,7 @@ from b2b_payments import (
     TransportError,
 )
 from b2b_payments.auth import StoreAuth
+from b2b_payments.protocol.answer import read_envelope
 from b2b_payments.protocol.request import get_payment
 from b2b_payments.transport import Transport
 
@@ -223,4 +225,5 @@ async def test_a_credential_that_an_answer_repeats_is_blotted_out(played: aiores
     await transport.open()
     answer = await transport.send(get_payment(70), HEADERS, timeout=5.0)
     await transport.aclose()
-    assert answer.told() == b'{"message":"bad token *** for abc123"}'
+    with pytest.raises(AuthenticationError, match=r"401 bad token \*\*\* for abc123"):
+        read_envelope(get_payment(70), answer, BASE)
