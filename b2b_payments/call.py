@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -21,7 +22,6 @@ from b2b_payments.errors import (
     RateLimitError,
     RequestTimeoutError,
     ResponseDecodeError,
-    ServerError,
     TransportError,
 )
 from b2b_payments.events import (
@@ -35,12 +35,13 @@ from b2b_payments.events import (
     RetryScheduled,
 )
 from b2b_payments.mixups import Doubts
+from b2b_payments.outage import Recovery
 from b2b_payments.protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments.protocol.limits import read_limits
 from b2b_payments.protocol.listing import Listing
 from b2b_payments.protocol.request import Request
 from b2b_payments.quota import Priority, QuotaGate, QuotaReading, TooLate, Turn, WaitReason
-from b2b_payments.retry import Kind, Outcome, RetryPolicy
+from b2b_payments.retry import Failures, Kind, Outcome, RetryPolicy
 from b2b_payments.transport import Transport
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class Caller:
     events: Events
     window: float = 60.0
     chance: Callable[[], float] = random.random  # noqa: S311 - it spreads, it hides nothing
+    _recovery: Recovery = attrs.field(factory=Recovery, init=False)
 
     def until(self) -> float | None:
         """The moment at which a call or walk that begins now has to be over.
@@ -126,6 +128,7 @@ class Caller:
             error = _name_of(failure)
             raise
         finally:
+            self._recovery.leave(call_id)
             elapsed = anyio.current_time() - begun
             self.events.emit(CallEnded(request.call, elapsed, error, call_id))
 
@@ -142,6 +145,7 @@ class Caller:
         await self.credential.ready(self._seconds(until))
         doubts = Doubts(self.transport.mixups, request)
         attempt, doubt, renewed = 0, False, False
+        failures = Failures() if priority is Priority.PAGE else None
         while True:
             attempt += 1
             turn = await self._turn(call_id, request, priority, until, doubt=doubt)
@@ -149,7 +153,7 @@ class Caller:
             tally.waited += turn.waited if turn is not None else 0.0
             headers = self.credential.headers()
             try:
-                return await self._attempt(call_id, doubts, reader, headers, attempt, turn, until)
+                return await self._attempt(call_id, doubts, reader, priority, headers, attempt, turn, until)
             except B2BPaymentsError as error:
                 failure = error
             if isinstance(failure, AuthenticationError) and not renewed:
@@ -160,19 +164,70 @@ class Caller:
                 if renewed:
                     continue
             outcome = outcome_of(failure)
-            if doubts.again(failure, outcome, may_retry=attempt < self.retry.attempts):
+            may_retry = attempt < self.retry.attempts or (failures is not None and self.retry.attempts > 1)
+            if doubts.again(failure, outcome, may_retry=may_retry):
                 self.events.emit(RetryScheduled(request.call, attempt, 0.0, "mixed up", call_id))
                 continue
-            doubt = doubt or outcome in {Outcome.AMBIGUOUS, Outcome.FAILED} or doubts.leaves_open(failure)
-            remaining = None if until is None else until - anyio.current_time()
-            asked = self._pause(failure.retry_after, attempt) if isinstance(failure, RateLimitError) else None
-            delay = self.retry.delay(
-                request.kind, outcome, attempt, remaining=remaining, asked=asked, random=self.chance
-            )
-            if delay is None or doubts.ends_with(failure):
+            doubt = doubt or outcome.leaves_doubt or doubts.leaves_open(failure)
+            if doubts.ends_with(failure) or not await self._wait(
+                call_id, request, failure, attempt, failures, until
+            ):
                 _fail(request, failure, doubt=doubt)
-            self.events.emit(RetryScheduled(request.call, attempt, delay, str(outcome.value), call_id))
-            await anyio.sleep(delay)
+
+    async def _wait(
+        self,
+        call_id: int,
+        request: Request,
+        failure: B2BPaymentsError,
+        attempt: int,
+        failures: Failures | None,
+        until: float | None,
+    ) -> bool:
+        """Wait before the next attempt; False where there is none. `failures` are those of a page."""
+        outcome, now = outcome_of(failure), anyio.current_time()
+        alike, failing_for = (attempt, None) if failures is None else failures.note(outcome, now)
+        asked: float | None = None
+        if isinstance(failure, RateLimitError):
+            asked = self._pause(failure.retry_after, alike)
+        elif isinstance(failure, APIError) and failures is not None:
+            asked = failure.retry_after
+        delay = self.retry.delay(
+            request.kind,
+            outcome,
+            alike,
+            remaining=None if until is None else until - now,
+            asked=asked,
+            random=self.chance,
+            failing_for=failing_for,
+        )
+        if delay is None:
+            return False
+        self.events.emit(RetryScheduled(request.call, attempt, delay, str(outcome.value), call_id))
+        if failing_for is not None and outcome.is_outage and self.retry.outage:
+            return await self._wait_in_line(call_id, now, failing_for, delay, until)
+        if failures is not None:
+            failures.waited(delay)
+        await anyio.sleep(delay)
+        return True
+
+    async def _wait_in_line(
+        self, call_id: int, failed_at: float, failing_for: float, delay: float, until: float | None
+    ) -> bool:
+        """Wait in line, and for `delay` seconds; False where deadline or patience ends before."""
+        due = failed_at + delay
+        with anyio.CancelScope(deadline=math.inf if until is None else until):
+            if await self._recovery.wait(call_id, failed_at):
+                now = anyio.current_time()
+                if (
+                    not self._recovery.is_back(failed_at)
+                    and failing_for + now - failed_at >= self.retry.outage
+                ):
+                    return False  # whoever tried has given up
+                # Those who waited together do not come back together.
+                due = max(due, now + self.chance() * self.retry.base_delay)
+            await anyio.sleep_until(due)
+            return True
+        return False
 
     async def _turn(
         self, call_id: int, request: Request, priority: Priority, until: float | None, *, doubt: bool
@@ -208,6 +263,7 @@ class Caller:
         call_id: int,
         doubts: Doubts,
         reader: Reader[T],
+        priority: Priority,
         headers: Mapping[str, str],
         attempt: int,
         turn: Turn | None,
@@ -242,6 +298,8 @@ class Caller:
             raise
         finally:
             self._account(turn, reading, failed, attempt)
+            if priority is Priority.PAGE and _is_answer(status, failed):
+                self._recovery.answered(begun)
             elapsed = anyio.current_time() - begun
             error = None if failed is None else _name_of(failed)
             self.events.emit(RequestEnded(*about, elapsed, status, error, call_id))
@@ -278,16 +336,30 @@ class Caller:
 def outcome_of(failure: B2BPaymentsError) -> Outcome:
     """Say what became of an attempt that failed in this way."""
     if isinstance(failure, TransportError):
-        return Outcome.AMBIGUOUS if failure.sent else Outcome.NOT_SENT
+        if failure.sent:
+            return Outcome.AMBIGUOUS
+        return Outcome.UNREACHABLE if failure.lasting else Outcome.NOT_SENT
     if isinstance(failure, ResponseDecodeError):
-        return Outcome.AMBIGUOUS
-    if isinstance(failure, RateLimitError):
-        return Outcome.REFUSED
-    if isinstance(failure, ServerError):
-        return Outcome.FAILED
-    if isinstance(failure, APIError) and failure.status < 300 and not 400 <= (failure.code or 0) < 500:
-        return Outcome.FAILED  # HTTP says success, and the body's code is none that refuses
-    return Outcome.FINAL
+        return Outcome.UNREADABLE
+    if not isinstance(failure, APIError):
+        return Outcome.FINAL
+    # Where HTTP says success and the body does not, it is the body's code that tells, if it refuses.
+    status, least = (failure.status, 300) if failure.status >= 300 else (failure.code or 0, 400)
+    return _OUTCOMES.get(status, Outcome.FINAL if least <= status < 500 else Outcome.FAILED)
+
+
+_OUTCOMES = {
+    408: Outcome.AMBIGUOUS,
+    421: Outcome.NOT_SENT,
+    425: Outcome.NOT_SENT,
+    429: Outcome.REFUSED,
+}
+
+
+def _is_answer(status: int | None, failed: BaseException | None) -> bool:
+    """Whether the service, and no outage, answered an attempt."""
+    down = isinstance(failed, B2BPaymentsError) and outcome_of(failed).is_outage
+    return status is not None and not down
 
 
 def _name_of(failure: BaseException) -> str:

@@ -73,12 +73,14 @@ class ConfigurationError(B2BPaymentsError, ValueError):
 class TransportError(B2BPaymentsError):
     """No complete answer came: connection refused, reset, or closed early.
 
-    `sent` is False only where it is certain that the request never reached the service.
+    `sent` is False only where it is certain that the request never reached the service, and `lasting` is True
+    where that has to be set right first: a host that does not exist, a certificate that is not trusted.
     """
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, lasting: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.lasting = lasting
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
@@ -90,7 +92,8 @@ class APIError(B2BPaymentsError):
 
     `status` is the HTTP status, `code` the one in the body (None where it has none), `errors` what the
     service says field by field (a nested field by its path, ``line_items[1].invoice_id``), `request_id` its
-    `X-Request-Id` or `Trace-Id`, `url` the address without its query.
+    `X-Request-Id` or `Trace-Id`, `url` the address without its query, `retry_after` the number of seconds
+    that the service asks to wait (None where it does not say).
     """
 
     status = 0
@@ -108,6 +111,7 @@ class APIError(B2BPaymentsError):
         request_id: str | None = None,
         method: str = "",
         url: str = "",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -116,6 +120,7 @@ class APIError(B2BPaymentsError):
         self.request_id = request_id
         self.method = method
         self.url = url
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         where = f"{self.method} {self.url}: " if self.method else ""
@@ -157,12 +162,8 @@ class ValidationError(APIError):
 class RateLimitError(APIError):
     """429: the store's quota is used up, by this or another integration.
 
-    `retry_after` is the number of seconds that the service asks to wait, None where it does not say.
+    More than an hour (`retry_after`) is not waited for.
     """
-
-    def __init__(self, message: str, *, retry_after: float | None = None, **about: Any) -> None:
-        super().__init__(message, **about)
-        self.retry_after = retry_after
 
 
 class ServerError(APIError):

@@ -73,7 +73,10 @@ class RequestEnded:
 
 @attrs.frozen
 class RetryScheduled:
-    """Attempt number `attempt` failed, and the next follows after `delay` seconds."""
+    """Attempt number `attempt` failed, and the next follows after `delay` seconds.
+
+    A page waits longer in an outage, where another one tries first.
+    """
 
     call: str
     attempt: int

@@ -7,8 +7,8 @@ from typing import Any
 from b2b_payments import PaymentsClient, RetryPolicy
 from b2b_payments.sandbox import Sandbox
 
-QUICK = RetryPolicy(attempts=5, base_delay=0.001, max_delay=0.002)
-"""Waits that no test notices."""
+QUICK = RetryPolicy(attempts=5, base_delay=0.001, max_delay=0.002, outage=0)
+"""Waits that no test notices, and five attempts for pages too."""
 
 NEVER = RetryPolicy(attempts=1)
 

@@ -19,19 +19,28 @@ if TYPE_CHECKING:
     from b2b_payments.client import PaymentsClient
     from b2b_payments.events import Event
     from b2b_payments.quota import Quota
+    from b2b_payments.retry import RetryPolicy
 
 
 @dataclass(frozen=True)
 class Connection:
-    """The address and the quota that a command was given, None for what it was not."""
+    """The address, the quota and the patience that a command was given, None for what it was not."""
 
     base_url: str | None
     quota: Quota | None
+    outage: float | None = None
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """How long a command puts up with a service that is down."""
+        from b2b_payments.retry import RetryPolicy
+
+        return RetryPolicy() if self.outage is None else RetryPolicy(outage=self.outage)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The parameters for a client."""
-        given = {"base_url": self.base_url, "quota": self.quota}
+        given = {"base_url": self.base_url, "quota": self.quota, "retry": self.retry}
         return {"trust_env": True} | {name: value for name, value in given.items() if value is not None}
 
     def call(self, work: Callable[[PaymentsClient], Awaitable[None]]) -> None:
@@ -59,6 +68,12 @@ _OPTIONS = (
         type=values.quota,
         help="Requests that the store allows in so many seconds. [150/60]",
     ),
+    click.option(
+        "--outage",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0, max=86_400),
+        help="How long pages are tried again while the service is down. [300]",
+    ),
 )
 
 
@@ -66,8 +81,10 @@ def connection_options(function: Handler) -> Handler:
     """Give a command the options of a connection, as one argument `connection`."""
 
     @functools.wraps(function)
-    def connected(*args: Any, base_url: str | None, quota: Quota | None, **others: Any) -> None:
-        function(*args, connection=Connection(base_url, quota), **others)
+    def connected(
+        *args: Any, base_url: str | None, quota: Quota | None, outage: float | None, **others: Any
+    ) -> None:
+        function(*args, connection=Connection(base_url, quota, outage), **others)
 
     return with_options(connected, _OPTIONS)
 

@@ -28,7 +28,7 @@ from b2b_payments.protocol.field_errors import read_field_errors
 from b2b_payments.protocol.json import decode
 from b2b_payments.protocol.limits import read_date, read_limits
 from b2b_payments.protocol.request import Request
-from b2b_payments.retry import Kind
+from b2b_payments.retry import LONGEST_ASKED, Kind
 
 _ERRORS: dict[int, type[APIError]] = {
     400: BadRequestError,
@@ -172,9 +172,14 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
         "method": request.method,
         "url": base_url + request.path,
     }
-    if cls is RateLimitError:
-        about["retry_after"] = read_limits(answer.headers, datetime.now(UTC)).pause
-    return cls(_message(answer, fields), **about)
+    limits = read_limits(answer.headers, datetime.now(UTC))
+    asked = limits.pause if cls is RateLimitError else limits.wait
+    message = _message(answer, fields)
+    if asked is not None:
+        message = f"{message.removesuffix('.')}; the service asks to wait {asked:,.0f} s"
+        if asked > LONGEST_ASKED:
+            message += f", and no more than {LONGEST_ASKED:,.0f} s are waited for"
+    return cls(message, retry_after=asked, **about)
 
 
 def _message(answer: Answer, body: Mapping[str, Any]) -> str:

@@ -10,8 +10,8 @@ import attrs
 
 from b2b_payments.errors import ConfigurationError, shown
 
-LONGEST_READING = 600.0
-"""Seconds: a reset or a window that the service states beyond this is not believed."""
+LONGEST_READING = 3600.0
+"""Seconds: a wait, a reset or a window that the service states beyond this is not kept to."""
 
 _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 
@@ -110,7 +110,5 @@ class QuotaReading:
 
 
 def believable(seconds: float | None) -> float | None:
-    """Give seconds that a service can mean: None for a negative number or NaN, and 10 minutes at most."""
-    if seconds is None or not seconds >= 0:
-        return None
-    return min(seconds, LONGEST_READING)
+    """Give seconds that a service can mean; None for a negative number, NaN, or more than an hour."""
+    return seconds if seconds is not None and 0 <= seconds <= LONGEST_READING else None

@@ -157,7 +157,7 @@ class QuotaGate:
     def learn(self, turn: Turn, reading: QuotaReading) -> None:
         """Take in what the answer to this turn's request says. Not for a refusal: see `close_for`.
 
-        Only believable values count: nothing negative, resets and windows of 10 minutes at most. Readings
+        Only believable values count: nothing negative, resets and windows of an hour at most. Readings
         may come out of order: one whose request was sent before the last was read can only lower it.
         """
         self._in_flight.pop(turn, None)
@@ -169,8 +169,8 @@ class QuotaGate:
     def close_for(self, seconds: float, turn: Turn) -> None:
         """Close the gate to everyone: the service refused this turn's request (429).
 
-        It opens after that many seconds (10 minutes at most) and a little more by chance, to one request;
-        the others follow when it was answered.
+        It opens after that many seconds and a little more by chance, to one request; the others follow when
+        it was answered. More than an hour does not close it: others are to hear of that themselves.
         """
         self._in_flight.pop(turn, None)
         now = self._clock()

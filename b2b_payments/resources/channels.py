@@ -8,7 +8,7 @@ import attrs
 
 from b2b_payments.call import Caller
 from b2b_payments.converter import structure_channel, structure_channels
-from b2b_payments.errors import APIError, ResponseDecodeError
+from b2b_payments.errors import AnswerMismatchError, APIError
 from b2b_payments.models import Channel
 from b2b_payments.protocol import request as requests
 from b2b_payments.protocol.answer import Answer, read_envelope
@@ -51,7 +51,7 @@ class Channels:
 def _read_channel(channel_id: int, request: Request, answer: Answer, base_url: str) -> Channel:
     channel = structure_channel(read_envelope(request, answer, base_url).data)
     if channel.channel_id != channel_id:
-        raise ResponseDecodeError(
+        raise AnswerMismatchError(
             f"{request.method} {request.path}: the answer is about channel {channel.channel_id}.",
             paths=["$.data.channelId"],
         )

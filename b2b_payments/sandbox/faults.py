@@ -23,7 +23,10 @@ class Fault(Enum):
     HTML_502 = "a gateway answers 502 in HTML"
     RATE_LIMITED = "429, with the headers that the rules name"
     ERROR_500 = "500"
-    ERROR_503 = "503"
+    ERROR_503 = "503, which says how long to wait where the rules do"
+    ERROR_408 = "408"
+    ERROR_421 = "421"
+    ERROR_425 = "425"
     OK_WITH_CODE_500 = "HTTP 200 with code 500 in the body"
     HANG_BEFORE = "no answer, for ever"
     REDIRECT = "302 to the rules' redirect_to"
@@ -33,6 +36,7 @@ class Fault(Enum):
     RESET_DURING = "carried out, and the connection is reset in the middle of the answer"
     TRUNCATED = "carried out, and the connection is closed in the middle of the answer"
     HTML_502_AFTER = "carried out, and a gateway answers 502 in HTML"
+    ERROR_408_AFTER = "carried out, and 408"
     ERROR_500_AFTER = "carried out, and 500"
     OK_WITH_CODE_500_AFTER = "carried out, and HTTP 200 with code 500 in the body"
     HANG = "carried out, and no answer, for ever"
@@ -74,6 +78,9 @@ _NOT_CARRIED_OUT = frozenset(
         Fault.RATE_LIMITED,
         Fault.ERROR_500,
         Fault.ERROR_503,
+        Fault.ERROR_408,
+        Fault.ERROR_421,
+        Fault.ERROR_425,
         Fault.OK_WITH_CODE_500,
         Fault.HANG_BEFORE,
         Fault.REDIRECT,

@@ -116,6 +116,7 @@ class Rules:
         that does not say `Content-Type: application/json` [doc]. `field_errors` says how wrong fields are
         told, with `field_errors_status`: by the names of the request, or in snake_case, with line items one
         by one, `{"line_items": [{}, {"invoice_id": ["…"]}]}` [doc, seen].
+        `unavailable_wait` is what a 503 says to wait, in seconds (`Retry-After`).
         `latency` seconds go by before each answer. `drip_interval` seconds lie between two bytes of
         `Fault.DRIP`. `redirect_to` is where `Fault.REDIRECT` points. `date_header` puts HTTP's `Date` on
         every answer: the store's own clock, in which createdAt and updatedAt are written.
@@ -187,6 +188,7 @@ class Rules:
     content_type_required: bool = False
     field_errors: Literal["flat", "nested"] = attrs.field(default="flat", validator=_among("flat", "nested"))
     field_errors_status: Literal[422, 400] = attrs.field(default=422, validator=_among(422, 400))
+    unavailable_wait: float | None = attrs.field(default=None, validator=_at_least(0))
     latency: float = attrs.field(default=0.0, validator=_at_least(0))
     drip_interval: float = attrs.field(default=0.01, validator=_at_least(0))
     redirect_to: str = "https://elsewhere.invalid/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from functools import cache
@@ -27,7 +28,10 @@ _FIXED: Final = {
     Fault.HTML_502_AFTER: Answer.gateway(502),
     Fault.ERROR_500: _ERROR_500,
     Fault.ERROR_500_AFTER: _ERROR_500,
-    Fault.ERROR_503: Answer.error(503, "Temporarily unavailable"),
+    Fault.ERROR_408: Answer.error(408, "Request timeout"),
+    Fault.ERROR_408_AFTER: Answer.error(408, "Request timeout"),
+    Fault.ERROR_421: Answer.error(421, "Misdirected request"),
+    Fault.ERROR_425: Answer.error(425, "Too early"),
     Fault.OK_WITH_CODE_500: attrs.evolve(_ERROR_500, status=200),
     Fault.OK_WITH_CODE_500_AFTER: attrs.evolve(_ERROR_500, status=200),
     Fault.GARBAGE: Answer(200, b"\x00\x01{]not json\x7f"),
@@ -47,6 +51,10 @@ def instead(fault: Fault, rules: Rules, date: int) -> Answer | None:
     match fault:
         case Fault.RATE_LIMITED:
             return too_many(rules, rules.refusal_wait, date)
+        case Fault.ERROR_503:
+            wait = rules.unavailable_wait
+            headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
+            return attrs.evolve(Answer.error(503, "Temporarily unavailable"), headers=headers)
         case Fault.REDIRECT:
             return Answer(302, b"", headers={"Location": rules.redirect_to})
         case Fault.GZIP_BOMB:

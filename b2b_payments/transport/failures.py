@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -110,7 +111,7 @@ def failure(what: str, error: Exception, way: Way, *, sent: bool) -> B2BPayments
         return ConfigurationError(f"base_url {way.base_url!r} is not a URL that can be asked.")
     chain = list(_chain(error))
     if (found := _first(chain, _NOT_SENT)) is not None:
-        return TransportError(_sentence(what, *found, way), sent=False)
+        return TransportError(_sentence(what, *found, way), sent=False, lasting=_lasts(found[0]))
     matter, sentence = _first(chain, _SENT) or (error, _BROKE)
     message = _sentence(what, matter, sentence, way)
     if isinstance(matter, http_exceptions.ContentEncodingError):
@@ -162,8 +163,23 @@ def _refusal(status: int, way: Way) -> str:
     return f"{proxy} refuses to connect to {way.host} ({status}); see its rules, or leave it out"
 
 
+def _lasts(error: BaseException) -> bool:
+    """Whether it is not the service that is down, but the address, the certificate or the proxy wrong."""
+    cause = _cause(error)
+    return (
+        isinstance(error, aiohttp.ServerFingerprintMismatch | SpeaksFirstError)
+        or isinstance(cause, ssl.SSLCertVerificationError)
+        or (isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME)
+        or getattr(error, "status", 0) == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    )
+
+
+def _cause(error: BaseException) -> BaseException:
+    return getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+
+
 def _os_reason(error: BaseException) -> str:
-    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    cause = _cause(error)
     number: int = getattr(cause, "errno", None) or 0
     # The system's own words where there are any; asyncio's only repeat the address.
     if number in errno.errorcode and not isinstance(cause, ssl.SSLError):

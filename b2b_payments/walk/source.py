@@ -70,6 +70,7 @@ class Source:
     page_size: int
     until: float | None
     report: WalkReport
+    priority: Priority = Priority.PAGE
     order: Order = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -148,7 +149,7 @@ class Source:
         )
         reader = partial(read_listing, offset=offset)
         return await self.caller.read(
-            request, reader, priority=Priority.PAGE, until=self.until, tally=self.report
+            request, reader, priority=self.priority, until=self.until, tally=self.report
         )
 
 

@@ -13,6 +13,7 @@ from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.models import Payment, SortBy
 from b2b_payments.protocol.query import PaymentQuery
 from b2b_payments.protocol.request import whole
+from b2b_payments.quota import Priority
 from b2b_payments.tasks import Tasks
 from b2b_payments.walk.ahead import Ahead, Flights
 from b2b_payments.walk.checkpoint import Checkpoint, Origin
@@ -144,5 +145,13 @@ class Walk(Paged):
         caller = self._walker.caller
         # A page of one channel says more about whether the service reads channelIds than one row does.
         limit = 1 if self._query.channel_ids is None else self._page_size
-        source = Source(caller, self._walker.learned, self._query, limit, caller.until(), WalkReport())
+        source = Source(
+            caller,
+            self._walker.learned,
+            self._query,
+            limit,
+            caller.until(),
+            WalkReport(),
+            Priority.CALL,  # somebody waits for it
+        )
         return await source.read(PageRequest(self._offset))

@@ -22,7 +22,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"_version", "printable"},
     {"errors"},
-    {"auth", "events", "models", "quota", "retry", "tasks"},
+    {"auth", "events", "models", "outage", "quota", "retry", "tasks"},
     {"credential", "protocol", "tracing"},
     {"mixups"},
     {"converter", "transport"},

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from b2b_payments.errors import ConfigurationError
-from b2b_payments.retry import Kind, Outcome, RetryPolicy
+from b2b_payments.retry import LONGEST_ASKED, Failures, Kind, Outcome, RetryPolicy
 
-TEMPORARY = [Outcome.NOT_SENT, Outcome.REFUSED, Outcome.AMBIGUOUS, Outcome.FAILED]
+OUTAGES = [Outcome.NOT_SENT, Outcome.AMBIGUOUS, Outcome.FAILED]
+TEMPORARY = [*OUTAGES, Outcome.UNREACHABLE, Outcome.REFUSED, Outcome.UNREADABLE]
 
 
 def delay(policy: RetryPolicy, attempt: int = 1, **about: Any) -> float | None:
@@ -36,9 +37,11 @@ def test_what_may_be_repeated_is_tried_again(kind: Kind, outcome: Outcome) -> No
     ("outcome", "again"),
     [
         (Outcome.NOT_SENT, True),
+        (Outcome.UNREACHABLE, True),
         (Outcome.REFUSED, True),
         (Outcome.AMBIGUOUS, False),
         (Outcome.FAILED, False),
+        (Outcome.UNREADABLE, False),
         (Outcome.FINAL, False),
     ],
 )
@@ -62,6 +65,56 @@ def test_attempts_counts_the_tries_in_all() -> None:
 def test_one_attempt_never_tries_again() -> None:
     """`RetryPolicy(attempts=1)` stops after the first try."""
     assert delay(RetryPolicy(attempts=1)) is None
+
+
+def test_a_call_waits_for_seconds_only() -> None:
+    """By default the waits of a call that somebody waits for add up to less than 15 seconds."""
+    policy = RetryPolicy()
+    waits = [delay(policy, attempt, random=lambda: 1.0) or 0.0 for attempt in range(1, policy.attempts + 1)]
+    assert sum(waits) == 7.5
+
+
+@pytest.mark.parametrize("outcome", OUTAGES)
+def test_a_page_outlives_an_outage(outcome: Outcome) -> None:
+    """A page goes on however often it failed, until the outage has lasted too long; it is tried once then."""
+    policy = RetryPolicy(outage=300.0)
+    assert delay(policy, 99, outcome=outcome, failing_for=0.0) == 30.0
+    assert delay(policy, 99, outcome=outcome, failing_for=290.0) == 10.0
+    assert delay(policy, 99, outcome=outcome, failing_for=300.0) is None
+    assert delay(policy, 4, outcome=outcome, failing_for=9_999.0) == 2.0
+
+
+def test_a_refused_page_waits_for_its_turn() -> None:
+    """A page that is refused waits as long as the service asks, again and again, for an hour."""
+    refused: dict[str, Any] = {"outcome": Outcome.REFUSED, "asked": 45.0}
+    assert delay(RetryPolicy(), 99, **refused, failing_for=3_599.0) == 45.0
+    assert delay(RetryPolicy(), 99, **refused, failing_for=LONGEST_ASKED) is None
+    assert delay(RetryPolicy(), 5, **refused) is None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNREADABLE, Outcome.UNREACHABLE, Outcome.FINAL])
+def test_a_page_does_not_outlive_what_does_not_pass(outcome: Outcome) -> None:
+    """What cannot be read, or not be reached at all, is tried no more often for a page than for a call."""
+    assert delay(RetryPolicy(), 5, outcome=outcome, failing_for=0.0) is None
+
+
+@pytest.mark.parametrize("outcome", TEMPORARY)
+@pytest.mark.parametrize("policy", [RetryPolicy(attempts=1), RetryPolicy(outage=0)])
+def test_a_policy_may_treat_pages_like_calls(policy: RetryPolicy, outcome: Outcome) -> None:
+    """With one attempt, or no patience for an outage, a page has the attempts of a call."""
+    assert delay(policy, policy.attempts, outcome=outcome, failing_for=0.0) is None
+    assert delay(policy, policy.attempts, outcome=outcome) is None
+
+
+def test_failures_are_counted_apart() -> None:
+    """Each sort of failure has its own count and clock; waiting for the quota is no outage."""
+    failures = Failures()
+    assert failures.note(Outcome.FAILED, 10.0) == (1, 0.0)
+    assert failures.note(Outcome.NOT_SENT, 15.0) == (2, 5.0)
+    assert failures.note(Outcome.REFUSED, 20.0) == (1, 0.0)
+    failures.waited(60.0)
+    assert failures.note(Outcome.AMBIGUOUS, 90.0) == (3, 20.0)
+    assert failures.note(Outcome.UNREADABLE, 95.0) == (1, 0.0)
 
 
 def test_delays_double_up_to_the_longest() -> None:
@@ -91,8 +144,8 @@ def test_chance_spreads_over_the_upper_half() -> None:
         (2.0, 0.0, 2.0),
         (2.0, 1.0, 2.2),
         (100.0, 1.0, 101.0),
-        (600.0, 0.0, 600.0),
-        (600.1, 0.0, None),
+        (3600.0, 0.0, 3600.0),
+        (3600.1, 0.0, None),
         (math.inf, 0.0, None),
         (0.1, 0.0, 0.25),
         (-5.0, 0.0, 0.25),
@@ -100,7 +153,7 @@ def test_chance_spreads_over_the_upper_half() -> None:
     ],
 )
 def test_the_longer_of_ours_and_theirs_is_waited(asked: float, chance: float, expected: float | None) -> None:
-    """What the service asks is kept in full, a little more by chance, and up to ten minutes."""
+    """What the service asks is kept in full, a little more by chance, and up to an hour."""
     assert delay(RetryPolicy(), asked=asked, random=lambda: chance) == expected
 
 
@@ -121,6 +174,9 @@ def test_a_wait_that_cannot_end_in_time_is_not_begun(remaining: float, expected:
         ({"max_delay": math.inf}, "max_delay=inf"),
         ({"max_delay": math.nan}, "max_delay=nan"),
         ({"max_delay": True}, "max_delay=True"),
+        ({"outage": -1}, "outage=-1"),
+        ({"outage": math.inf}, "outage=inf"),
+        ({"outage": None}, "outage=None"),
         ({"base_delay": 9.0, "max_delay": 3.0}, "base_delay=9.0 is longer than max_delay=3.0"),
     ],
 )

@@ -31,6 +31,7 @@ from b2b_payments.cli.running import CommandError
 from b2b_payments.client import BASE_URL, PaymentsClient
 from b2b_payments.errors import ConfigurationError
 from b2b_payments.quota import Quota
+from b2b_payments.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from b2b_payments.events import Listener
@@ -57,6 +58,7 @@ class Store:
     base_url: str = attrs.field(repr=False)
     quota: Quota
     channels: tuple[int, ...] | None
+    retry: RetryPolicy
 
     @property
     def identity(self) -> str:
@@ -66,7 +68,12 @@ class Store:
     def client(self, on_event: Listener | None = None) -> PaymentsClient:
         """Make a client. Raises ConfigurationError for what cannot work."""
         return PaymentsClient(
-            self.auth, base_url=self.base_url, quota=self.quota, on_event=on_event, trust_env=True
+            self.auth,
+            base_url=self.base_url,
+            quota=self.quota,
+            retry=self.retry,
+            on_event=on_event,
+            trust_env=True,
         )
 
 
@@ -134,7 +141,13 @@ class _Entry:
         auth, variable = self._auth()
         base_url = self._text("base_url") or connection.base_url or os.environ.get("B2B_PAYMENTS_BASE_URL")
         store = Store(
-            name, auth, variable, Secret(base_url or BASE_URL), self._quota(connection), self._channels()
+            name,
+            auth,
+            variable,
+            Secret(base_url or BASE_URL),
+            self._quota(connection),
+            self._channels(),
+            connection.retry,
         )
         try:
             store.client()

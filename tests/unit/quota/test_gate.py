@@ -232,7 +232,8 @@ def test_an_old_reading_is_believed_less_and_less() -> None:
     ("remaining", "resets_after", "waited"),
     [
         (0, 7.0, 7.0),
-        (0, 1e9, 600.0),
+        (0, 3600.0, 3600.0),
+        (0, 3600.1, 0.0),
         (0, None, 0.0),
         (0, -3.0, 0.0),
         (0, math.nan, 0.0),
@@ -243,7 +244,7 @@ def test_an_old_reading_is_believed_less_and_less() -> None:
 def test_nothing_remaining_closes_until_the_reset(
     remaining: int, resets_after: float | None, waited: float
 ) -> None:
-    """The gate closes for the stated time, ten minutes at most, and absurd values change nothing."""
+    """The gate closes for the stated time; more than an hour, and absurd values, change nothing."""
 
     async def main() -> float:
         gate = QuotaGate(Quota(), chance=lambda: 0.0)
@@ -283,10 +284,10 @@ def test_a_refusal_closes_for_all_and_opens_to_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "opens"), [(5, 5.5), (1, 1.1), (-1, 0.0), (math.nan, 0.0), (10**9, 600.5)]
+    ("seconds", "opens"), [(5, 5.5), (1, 1.1), (-1, 0.0), (math.nan, 0.0), (3600, 3600.5), (3601, 0.0)]
 )
 def test_the_gate_opens_a_little_later_by_chance(seconds: float, opens: float) -> None:
-    """A closed gate opens a tenth later at most, never sooner, and ten minutes count at most."""
+    """A closed gate opens a tenth later at most, never sooner, and more than an hour does not close it."""
 
     async def main() -> float:
         gate = QuotaGate(Quota(), chance=lambda: 1.0)

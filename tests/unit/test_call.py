@@ -1,0 +1,54 @@
+"""What became of an attempt, by how it failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from b2b_payments import APIError, B2BPaymentsError, ConfigurationError, ResponseDecodeError, TransportError
+from b2b_payments.call import outcome_of
+from b2b_payments.protocol.answer import Answer, read_envelope
+from b2b_payments.protocol.request import get_payment
+from b2b_payments.retry import Outcome
+
+
+def answered(status: int, code: int | None = None) -> APIError:
+    """Give the error for an answer."""
+    body = b"" if code is None else b'{"code":%d}' % code
+    with pytest.raises(APIError) as caught:
+        read_envelope(get_payment(1), Answer(status, {}, body), "https://api.example")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"),
+    [
+        (TransportError("", sent=False), Outcome.NOT_SENT),
+        (TransportError("", sent=False, lasting=True), Outcome.UNREACHABLE),
+        (TransportError("", sent=True), Outcome.AMBIGUOUS),
+        (ResponseDecodeError(""), Outcome.UNREADABLE),
+        (ConfigurationError(""), Outcome.FINAL),
+        *((answered(status), Outcome.FINAL) for status in (301, 400, 401, 403, 404, 405, 409, 413, 415, 422)),
+        (answered(408), Outcome.AMBIGUOUS),
+        (answered(421), Outcome.NOT_SENT),
+        (answered(425), Outcome.NOT_SENT),
+        (answered(429), Outcome.REFUSED),
+        *((answered(status), Outcome.FAILED) for status in (500, 502, 503, 504, 507, 599)),
+        (answered(404, code=500), Outcome.FINAL),
+        (answered(200, code=404), Outcome.FINAL),
+        (answered(200, code=408), Outcome.AMBIGUOUS),
+        (answered(200, code=429), Outcome.REFUSED),
+        *((answered(200, code=code), Outcome.FAILED) for code in (0, 1, 302, 500)),
+    ],
+    ids=lambda one: str(one) if isinstance(one, B2BPaymentsError) else one.name,
+)
+def test_the_outcome_follows_from_the_failure(failure: Any, outcome: Outcome) -> None:
+    """The HTTP status tells, or the body's code where HTTP says success; what refuses is final."""
+    assert outcome_of(failure) is outcome
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_an_outage_is_never_a_final_answer(outcome: Outcome) -> None:
+    """What a service that is down shows, and what leaves doubt, is worth another attempt."""
+    assert not (outcome is Outcome.FINAL and (outcome.is_outage or outcome.leaves_doubt))
