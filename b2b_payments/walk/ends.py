@@ -116,6 +116,11 @@ class Ends:
             self._near.insists = True
 
     @property
+    def over(self) -> bool:
+        """Whether the walk is over, complete or not."""
+        return self.verdict is not None
+
+    @property
     def resume_at(self) -> int:
         """Where the next page has to start at the latest to join on."""
         return self._near.resume_at

@@ -108,28 +108,33 @@ class Reader:
         self._other_end_asked = False
         self._readable_end: int | None = None  # no row stands here or further on, whatever the total says
         self._held: KeyedPage | None = None  # a page in line that left a gap, until the gap is closed
+        self._first_page: KeyedPage | None = None
         self._in_line = True
 
     async def pages(self) -> AsyncGenerator[JoinedPage, None]:
         """Give the new rows, page by page, in the order of the list; ends once the ends have a verdict."""
         ends = self._ends
-        step = Step(True, read=PageRequest(ends.resume_at))
-        while ends.verdict is None:
+        self._ask_near(ends.resume_at)
+        step = Step(True)
+        while True:
             page = await self._next(step)
+            self._first_page = self._first_page or page
             more = self._held is not None or not self._ahead.empty
             step = ends.offer(page, more=more)
             if step.look_up:
                 step = ends.looked_up(page, await self._found(step.look_up))
             self._account(page, step)
-            if ends.verdict is None and not step.stuck:
+            if not (step.stuck or ends.over):
                 # Before the rows are handed out: the next pages come while the caller works.
                 self._ask_ahead(page, settled=step.read is None and self._held is None)
             if step.rows:
                 yield JoinedPage(page.listing, step.rows, self._origin.pack(*ends.places), page.limit)
+            if ends.over:
+                return
 
     def _account(self, page: KeyedPage, step: Step) -> None:
         report, verdict = self._report, self._ends.verdict
-        if report.total_first is None and not report.pages:
+        if page is self._first_page:
             report.total_first = page.total
         report.total_last = page.total
         report.duplicates += step.duplicates
@@ -173,10 +178,13 @@ class Reader:
             elif ahead.empty or asked < end:
                 # A wide page may have led further than what was asked ahead.
                 offset = self._last_asked + stride.rows if not ahead.empty else 0
-                self._last_asked = max(offset, self._ends.resume_at)
-                ahead.ask(PageRequest(self._last_asked))
+                self._ask_near(max(offset, self._ends.resume_at))
             else:
                 return
+
+    def _ask_near(self, offset: int) -> None:
+        self._last_asked = offset
+        self._ahead.ask(PageRequest(offset))
 
     async def _next(self, step: Step) -> KeyedPage:
         """Give the page to offer next: one to close a gap, the one that had left it, or the next in line."""
