@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from b2b_payments.sandbox import Sandbox, SeenRequest, Store
+from b2b_payments.sandbox.store import Snapshot
 from tests.export_reading import tables_in
 
 Version = tuple[object, ...]
@@ -107,6 +108,14 @@ class Wrong:
         return Wrong(self.stale + other.stale, self.never + other.never, self.left + other.left)
 
 
+@attrs.frozen
+class Backup:
+    """What a store held at a moment."""
+
+    snapshot: Snapshot
+    versions: Mapping[int, Version]
+
+
 class LivingStore:
     """A sandbox's store in which changes go on, at the loop's time, and are remembered.
 
@@ -133,7 +142,7 @@ class LivingStore:
             kind = self._draw.choices(("insert", "update", "delete"), (4, 5, 2))[0]
             for _ in range(self._draw.randint(2, self._many) if self._draw.random() < 0.1 else 1):
                 # All within this second: each write moves the store's own clock on by one.
-                self.store.clock = self._begun + int(self._now()) - 1
+                self._tell_time()
                 getattr(self, f"_{kind}")()
 
     def wrong(self, copy: Path, *, begun: float, swept: bool) -> Wrong:
@@ -150,7 +159,20 @@ class LivingStore:
             left=sum(one in held for one, at in self.deleted.items() if at < settled) if swept else 0,
         )
 
+    def back_up(self) -> Backup:
+        """Make a backup of the store."""
+        return Backup(self.store.snapshot(), dict(self.now_versions))
+
+    def restore(self, backup: Backup) -> None:
+        """Restore the store from a backup: no list shows when payments went back to older versions."""
+        self.store.restore(backup.snapshot)
+        self.now_versions = dict(backup.versions)
+
+    def _tell_time(self) -> None:
+        self.store.clock = self._begun + int(self._now()) - 1
+
     def _before_list(self, _store: Store, _seen: SeenRequest) -> None:
+        self._tell_time()
         left = self.during
         while self._draw.random() < left:
             left -= 1

@@ -33,14 +33,34 @@ if TYPE_CHECKING:
     show_default=True,
     help="How far to read back beyond the last sync: at least as long as the service's lists lag.",
 )
+@click.option(
+    "--most-lookups",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="How many payments that the list contradicts are looked up by id in one sync.",
+)
+@click.option(
+    "--allow-mass-deletion",
+    is_flag=True,
+    help="Delete payments from the copy even where more than a fifth of it is missing.",
+)
 @connection_options
-def sync(connection: Connection, to: str, sweep: bool, overlap: float) -> None:
+def sync(
+    connection: Connection,
+    to: str,
+    sweep: bool,
+    overlap: float,
+    most_lookups: int,
+    allow_mass_deletion: bool,
+) -> None:
     """Keep a database in step with the store.
 
     The first time every payment is copied, afterwards what changed since. The tables payments and line_items
     have an export's columns; read them between two syncs. Always the whole store is copied, without
-    filters. Interrupted, it goes on with the next sync. A report follows on standard error; exit code 0
-    says that the copy is in step.
+    filters. A payment is deleted only when the service itself says that it does not exist. Interrupted, it
+    goes on with the next sync. A report follows on standard error; exit code 0 says that the copy is in step.
     """
     done: list[SyncReport] = []
 
@@ -61,7 +81,13 @@ def sync(connection: Connection, to: str, sweep: bool, overlap: float) -> None:
         with Progress(connection.quota) as progress:
             async with PaymentsClient.from_env(**connection.settings, on_event=progress.listen) as client:
                 report = await sync.sync(
-                    client, store, sweep=sweep, overlap=60 * overlap, on_progress=advance
+                    client,
+                    store,
+                    sweep=sweep,
+                    overlap=60 * overlap,
+                    most_lookups=most_lookups,
+                    allow_mass_deletion=allow_mass_deletion,
+                    on_progress=advance,
                 )
         done.append(report)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from b2b_payments.call import Tally
 from b2b_payments.converter import (
     offline_payment_body,
     structure_operations,
@@ -30,6 +31,7 @@ from b2b_payments.protocol.query import PaymentQuery
 from b2b_payments.protocol.request import whole
 from b2b_payments.resources.writes import Writes
 from b2b_payments.walk.checkpoint import for_channel
+from b2b_payments.walk.lookup import look_up
 from b2b_payments.walk.source import MOST_ROWS
 from b2b_payments.walk.stream import PaymentStream
 from b2b_payments.walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
@@ -134,6 +136,15 @@ class Payments:
         """Give one payment. Raises NotFoundError where there is none."""
         reply = await self._walker.caller.call(requests.get_payment(payment_id))
         return structure_payment(reply.data)
+
+    async def look_up(self, payment_id: int, *, tally: Tally | None = None) -> dict[str, Any] | None:
+        """Give one payment as the service sent it, None where the service itself says that there is none.
+
+        For those who compare what they have with the service: it gives way to calls that somebody waits for,
+        as pages do. Raises NotFoundError for a 404 that is not the service's own, a gateway's. `tally` counts
+        the requests.
+        """
+        return await look_up(self._walker.caller, payment_id, tally=tally)
 
     async def delete(self, payment_id: int) -> None:
         """Delete a payment.

@@ -1,8 +1,9 @@
 """The copy itself: what is in it, and each change to it in one transaction with what is said of it.
 
-Beside `payments` and `line_items` there are two tables: ``b2b_payments_sync`` holds the state, a row of JSON,
-and ``b2b_payments_sync_seen``, while the whole store is being read, the ids that came. Other tables are
-left alone.
+Beside `payments` and `line_items` there are three tables: ``b2b_payments_sync`` holds the state, a row of
+JSON; ``b2b_payments_sync_seen``, while the whole store is being read, the ids that came; and
+``b2b_payments_sync_candidates`` the payments that the list contradicts, until they are settled. Other tables
+are left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from b2b_payments.errors import ConfigurationError, PaginationError
+import attrs
+
+from b2b_payments.errors import ConfigurationError
 from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table, rows_of
 from b2b_payments.export.database import Database
 from b2b_payments.export.database_sink import EXPORTED, SYNCED
@@ -22,11 +25,28 @@ from b2b_payments.sync.state import State
 from b2b_payments.sync.store import Store
 
 _SEEN = Table(f"{SYNCED}_seen", (Column("id", Kind.INTEGER),), ("id",))
+# Missing: whether the list did not show it at all, rather than in an older version.
+_CANDIDATES = Table(
+    f"{SYNCED}_candidates", (Column("id", Kind.INTEGER), Column("missing", Kind.INTEGER)), ("id",)
+)
 _TABLES = (PAYMENTS, LINE_ITEMS)
 _UPDATED = PAYMENTS.names.index("updated_at")
 
 Held = tuple[Row, list[Row]]
 """A payment and its line items, as the database gives them."""
+
+
+@attrs.frozen
+class Candidates:
+    """The payments that the list contradicts: `total` in all, of which it did not show those `missing`.
+
+    `chosen` are some of them, by id, and whether they are missing. The copy holds `held` payments in all.
+    """
+
+    total: int
+    missing: int
+    chosen: Mapping[int, bool]
+    held: int
 
 
 class Copy:
@@ -50,7 +70,10 @@ class Copy:
             there = database.tables()
             if SYNCED in there:
                 self._check_tables(database, there)
-                return self._state(database)
+                state = self._state(database)
+                if _CANDIDATES.name not in there:
+                    database.create(_CANDIDATES, _CANDIDATES.name)
+                return state
             for name in (EXPORTED, *(table.name for table in _TABLES)):
                 if name in there:
                     raise ConfigurationError(
@@ -64,7 +87,7 @@ class Copy:
         with self._file.transaction() as database:
             if SYNCED not in database.tables():
                 database.execute(f"CREATE TABLE {SYNCED} (state {database.types[Kind.TEXT]})")
-                for table in _TABLES:
+                for table in (*_TABLES, _CANDIDATES):
                     database.create(table, table.name)
             database.execute(f"DROP TABLE IF EXISTS {_SEEN.name}")
             database.create(_SEEN, _SEEN.name)
@@ -74,70 +97,78 @@ class Copy:
     def keep(
         self,
         batch: Sequence[Mapping[str, Any]],
-        settled: datetime | None,
+        lagging: tuple[datetime, datetime],
         state: State | None = None,
         *,
         seen: bool = False,
     ) -> Changes:
-        """Put payments in their places, with their line items, and the state: all in one transaction.
+        """Put payments that a list showed in their places, and the state: all in one transaction.
 
-        A payment that the copy holds in a newer version stays as it is: the list may lag, and show an older
-        one. But of what was written by `settled` the list shows the latest version, whatever its time.
+        A payment that the copy holds in a newer version stays as it is. It becomes a candidate, unless that
+        version was written between the two moments of `lagging`: then the list may just not show it yet. One
+        that the list shows as the copy holds it, or newer, is no candidate any more.
         If `seen`, note that they came. Raises ResponseDecodeError for a payment that cannot be read.
         """
-        payments, items = rows_of(batch)
         with self._file.transaction() as database:
-            rows = {row[0]: row for row in PAYMENTS.fitted(payments, decimal=database.decimal)}
-            flat = LINE_ITEMS.fitted(list(chain.from_iterable(items)), decimal=database.decimal)
-            lines: dict[int, list[Row]] = {payment_id: [] for payment_id in rows}
-            for line in flat:
-                lines[line[0]].append(line)
-            held = _held(database, list(rows))
-            changes, written = Changes(), []
-            for payment_id, row in rows.items():
-                came = _as_read(database, row, lines[payment_id])
+            came = _Rows.read(database, batch)
+            held = _held(database, list(came.payments))
+            inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
+            for payment_id, row in came.payments.items():
                 if payment_id not in held:
-                    changes.inserted += 1
-                elif came == held[payment_id] or _is_older(database, row, held[payment_id], settled):
-                    changes.unchanged += 1
+                    inserted.append(payment_id)
+                elif came.as_read(database, payment_id) == held[payment_id]:
                     continue
+                elif row[_UPDATED] < (written := database.moment(held[payment_id][0][_UPDATED])):
+                    (unclear if lagging[0] < written <= lagging[1] else older).append(payment_id)
                 else:
-                    changes.updated += 1
-                written.append(payment_id)
-            if written:
-                if changes.updated:
-                    database.remove(LINE_ITEMS, written)
-                database.upsert(PAYMENTS, PAYMENTS.name, [rows[one] for one in written])
-                its = list(chain.from_iterable(lines[one] for one in written))
-                database.upsert(LINE_ITEMS, LINE_ITEMS.name, its)
+                    updated.append(payment_id)
+            came.write(database, inserted, updated)
+            as_held_or_newer = came.payments.keys() - {*older, *unclear}
+            database.remove(_CANDIDATES, list(as_held_or_newer))
+            database.upsert(_CANDIDATES, _CANDIDATES.name, [(one, 0) for one in older])
             if seen:
-                database.upsert(_SEEN, _SEEN.name, [(payment_id,) for payment_id in rows])
+                database.upsert(_SEEN, _SEEN.name, [(payment_id,) for payment_id in came.payments])
             if state is not None:
                 _put(database, state)
-        return changes
+        changed = len(inserted) + len(updated)
+        return Changes(len(inserted), len(updated), len(came.payments) - changed)
 
-    def end_reading(self, state: State, *, complete: bool) -> int:
-        """Remove the payments that were not seen, if the reading was complete; give how many those were.
-
-        Raises PaginationError where none was seen, and the copy holds some: an answer gone wrong is likelier
-        than a store that is empty all at once. The reading stays under way then.
-        """
-        unseen = f"NOT IN (SELECT id FROM {_SEEN.name})"  # noqa: S608
+    def end_reading(self, state: State, *, complete: bool) -> None:
+        """Make the payments that were not seen candidates, if the reading was complete."""
         with self._file.transaction() as database:
-            deleted = 0
             if complete:
-                deleted = _count(database, f"{PAYMENTS.name} WHERE id {unseen}")
-                if deleted and not _count(database, _SEEN.name):
-                    raise PaginationError(
-                        f"The list of payments came empty, and {self._path} holds {deleted:,}: nothing was "
-                        "removed. Sync again; should the store really be empty, sync into another file."
-                    )
-            if deleted:
-                for table in _TABLES:
-                    database.execute(f"DELETE FROM {table.name} WHERE {table.key[0]} {unseen}")  # noqa: S608
+                database.execute(
+                    f"INSERT OR REPLACE INTO {_CANDIDATES.name} SELECT id, 1 FROM {PAYMENTS.name} "  # noqa: S608
+                    f"WHERE id NOT IN (SELECT id FROM {_SEEN.name})"
+                )
             database.execute(f"DROP TABLE {_SEEN.name}")
             _put(database, state)
-        return deleted
+
+    def candidates(self, most: int) -> Candidates:
+        """Count the candidates, and choose so many of them at the most, at random."""
+        with self._file.writing() as database:
+            statement = f"SELECT id, missing FROM {_CANDIDATES.name} ORDER BY random() LIMIT ?"  # noqa: S608
+            chosen = {one: bool(missing) for one, missing in database.execute(statement, [most]).fetchall()}
+            return Candidates(
+                _count(database, _CANDIDATES.name),
+                _count(database, f"{_CANDIDATES.name} WHERE missing = 1"),
+                chosen,
+                _count(database, PAYMENTS.name),
+            )
+
+    def settle(self, there: Sequence[Mapping[str, Any]], gone: Sequence[int]) -> None:
+        """Put down what GET by id gave of candidates, and remove those that are gone: in one transaction.
+
+        Raises ResponseDecodeError for a payment that cannot be read.
+        """
+        with self._file.transaction() as database:
+            came = _Rows.read(database, there)
+            held = _held(database, list(came.payments))
+            ids = [one for one in came.payments if came.as_read(database, one) != held.get(one)]
+            came.write(database, [], ids)
+            for table in _TABLES:
+                database.remove(table, gone)
+            database.remove(_CANDIDATES, [*came.payments, *gone])
 
     def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
         """Let go. A new database into which nothing came is removed."""
@@ -184,15 +215,37 @@ def _held(database: Database, payment_ids: Sequence[int]) -> dict[int, Held]:
     return held
 
 
-def _as_read(database: Database, row: Row, lines: Sequence[Row]) -> Held:
-    def read(table: Table, row: Row) -> Row:
-        return tuple(map(database.as_read, table.columns, row))
+@attrs.frozen
+class _Rows:
+    """Payments as rows of the copy, by id, and their line items."""
 
-    return read(PAYMENTS, row), [read(LINE_ITEMS, line) for line in lines]
+    payments: Mapping[int, Row]
+    lines: Mapping[int, Sequence[Row]]
+
+    @classmethod
+    def read(cls, database: Database, batch: Sequence[Mapping[str, Any]]) -> _Rows:
+        """Read payments as the service sent them."""
+        payments, items = rows_of(batch)
+        rows = {row[0]: row for row in PAYMENTS.fitted(payments, decimal=database.decimal)}
+        lines: dict[int, list[Row]] = {payment_id: [] for payment_id in rows}
+        for line in LINE_ITEMS.fitted(list(chain.from_iterable(items)), decimal=database.decimal):
+            lines[line[0]].append(line)
+        return cls(rows, lines)
+
+    def as_read(self, database: Database, payment_id: int) -> Held:
+        """Give a payment as the database will give it, once it was written."""
+        lines = [_as_read(database, LINE_ITEMS, line) for line in self.lines[payment_id]]
+        return _as_read(database, PAYMENTS, self.payments[payment_id]), lines
+
+    def write(self, database: Database, inserted: Sequence[int], updated: Sequence[int]) -> None:
+        """Write these payments."""
+        if updated:
+            database.remove(LINE_ITEMS, updated)
+        if written := [*inserted, *updated]:
+            database.upsert(PAYMENTS, PAYMENTS.name, [self.payments[one] for one in written])
+            its = list(chain.from_iterable(self.lines[one] for one in written))
+            database.upsert(LINE_ITEMS, LINE_ITEMS.name, its)
 
 
-def _is_older(database: Database, row: Row, held: Held, settled: datetime | None) -> bool:
-    """Whether a list that lags may show this version where there was the one that is held."""
-    before = database.moment(held[0][_UPDATED])
-    came: datetime = row[_UPDATED]
-    return came < before and (settled is None or before > settled)
+def _as_read(database: Database, table: Table, row: Row) -> Row:
+    return tuple(map(database.as_read, table.columns, row))

@@ -21,10 +21,11 @@
 
 **The whole** is read by `createdAt`, which loses no payment that lasts. Each batch is put down in one
 transaction with the ids seen and with the walk's checkpoint, so that a reading that was interrupted goes on.
-Only where it is complete are the payments removed that it did not see. W is of an answer from before it
+Where it is complete, the payments that it did not see become candidates. W is of an answer from before it
 began, and is put down in that last transaction.
 
-Either way an older version never takes the place of a newer one, as long as the list may lag behind that one.
+Either way an older version never takes the place of a newer one, and no payment leaves the copy: where the
+list contradicts it, `settle.py` asks by id.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ from b2b_payments.converter import structure_payment
 from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.export.worker import Worker
 from b2b_payments.models import OrderBy, Payment, SortBy
+from b2b_payments.protocol.json import decode_part
 from b2b_payments.resources.payments import Payments
 from b2b_payments.sync.copy import Copy
 from b2b_payments.sync.report import SyncReport
 from b2b_payments.sync.state import Reading, State
+from b2b_payments.walk.reader import JoinedPage
 from b2b_payments.walk.report import WalkReport
 from b2b_payments.walk.walk import Walk
 
@@ -55,6 +58,8 @@ Row = dict[str, Any]
 
 BATCH_ROWS = 2_000
 """Payments that are put down at once, and what a kill can cost."""
+
+_SHOWN = 5
 
 
 @attrs.define
@@ -72,6 +77,8 @@ class Readings:
     on_progress: Listener | None
     state: State
     report: SyncReport = attrs.field(factory=SyncReport)
+    _answered: datetime | None = None
+    _shown: Sequence[Row] = ()
 
     async def changes(self, since: datetime) -> bool:
         """Read what changed; tell whether all of it came.
@@ -82,31 +89,36 @@ class Readings:
         # One request at a time: what was asked ahead is for nothing once the watermark is reached.
         walk = self.payments.list(sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, concurrency=1)
         newest: datetime | None = None
+        reached: datetime | None = None
         held: list[Row] = []
         through = False
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
-                    rows = page.objects()
-                    if newest is None:
-                        newest = _no_later(self._first_of(rows).updated_at, page.listing.date)
+                    rows = self._rows_of(page)
                     held += rows
                     self._advance(walk)
-                    # Before anything is awaited, so that the next page is not sent for.
-                    through = _payment(rows[-1]).updated_at < since - self.overlap
+                    first = _payment(decode_part(page.listing.rows()[0])).updated_at
+                    last = _payment(rows[-1]).updated_at
+                    newest = newest or _no_later(first, page.listing.date)
+                    # A page that does not lead on from the one before shows no end.
+                    if reached is None or first >= reached:
+                        reached = last
+                        # Before anything is awaited, so that the next page is not sent for.
+                        through = last < since - self.overlap
                     if through:
                         break
                     if len(held) >= BATCH_ROWS:
-                        await self._keep(held, newest)
+                        await self._keep(held)
                         held = []
         except PaginationError:
             return False
         finally:
-            self.report.requests += walk.report.requests
+            self._count(walk)
         if not through:
             return False
         self.state = attrs.evolve(self.state, watermark=newest)
-        await self._keep(held, self.state.watermark, self.state)
+        await self._keep(held, self.state)
         self._complete()
         return True
 
@@ -124,31 +136,32 @@ class Readings:
             self.state = attrs.evolve(self.state, reading=reading)
             await self.worker.do(partial(self.copy.begin_reading, self.state))
         held: list[Row] = []
-        begun = False
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
-                    rows = page.objects()
-                    if not begun:
-                        begun = bool(self._first_of(rows))
-                    held += rows
+                    held += self._rows_of(page)
                     self.state = attrs.evolve(self.state, reading=attrs.evolve(reading, walk=page.checkpoint))
                     self._advance(walk)
                     if len(held) >= BATCH_ROWS:
-                        await self._keep(held, reading.watermark, self.state, seen=True)
+                        await self._keep(held, self.state, seen=True)
                         held = []
         finally:
-            self.report.requests += walk.report.requests
-        await self._keep(held, reading.watermark, self.state, seen=True)
+            self._count(walk)
+        await self._keep(held, self.state, seen=True)
         complete = walk.report.complete
         # One that is not known to be complete proves nothing: the next sync begins it anew.
         watermark = reading.watermark if complete else self.state.watermark
         self.state = attrs.evolve(self.state, watermark=watermark, reading=None)
-        end = partial(self.copy.end_reading, self.state, complete=complete)
-        self.report.deleted += await self.worker.do(end) or 0
+        await self.worker.do(partial(self.copy.end_reading, self.state, complete=complete))
         if complete:
             self._complete()
         return complete
+
+    @property
+    def shown(self) -> list[int]:
+        """The ids of some payments that the list showed in this run, of its latest page."""
+        step = max(1, len(self._shown) // _SHOWN)
+        return [_payment(row).id for row in self._shown[::step][:_SHOWN]]
 
     async def _newest(self) -> datetime | None:
         """Give the latest `updatedAt` that the list shows, None for a store without payments."""
@@ -158,26 +171,22 @@ class Readings:
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
-                    return _no_later(self._first_of(page.objects()).updated_at, page.listing.date)
+                    newest = _payment(self._rows_of(page)[0]).updated_at
+                    return _no_later(newest, page.listing.date)
             return None
         finally:
-            self.report.requests += walk.report.requests
+            self._count(walk)
 
-    async def _keep(
-        self,
-        rows: Sequence[Row],
-        watermark: datetime | None,
-        state: State | None = None,
-        *,
-        seen: bool = False,
-    ) -> None:
-        settled = None if watermark is None else watermark - self.overlap
-        changes = await self.worker.do(partial(self.copy.keep, rows, settled, state, seen=seen))
+    async def _keep(self, rows: Sequence[Row], state: State | None = None, *, seen: bool = False) -> None:
+        now = self._answered or datetime.now(UTC)
+        lagging = now - self.overlap, now
+        changes = await self.worker.do(partial(self.copy.keep, rows, lagging, state, seen=seen))
         if changes is not None:
             self.report.add(changes)
 
-    def _first_of(self, rows: Sequence[Row]) -> Payment:
-        """Give the first payment of a walk; raise ConfigurationError where it is not of the copy's store."""
+    def _rows_of(self, page: JoinedPage) -> list[Row]:
+        """Give a page's new rows; raise ConfigurationError where they are not of the copy's store."""
+        rows = page.objects()
         payment = _payment(rows[0])
         known = self.state.store_hash
         if known is None:
@@ -187,7 +196,13 @@ class Readings:
                 f"{self.path} is a copy of the store {known!r}, and the payments that came are those of "
                 f"{payment.store_hash!r}: give another file."
             )
-        return payment
+        self._shown = rows
+        self._answered = self._answered or page.listing.date
+        return rows
+
+    def _count(self, walk: Walk) -> None:
+        self.report.requests += walk.report.requests
+        self.report.waited += walk.report.waited
 
     def _advance(self, walk: Walk) -> None:
         if self.on_progress is not None:

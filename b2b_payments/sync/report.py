@@ -22,14 +22,18 @@ class SyncReport:
 
     `inserted`, `updated`, `deleted` and `unchanged` are payments: of those that came, how many were new, how
     many were put in place of another version, and how many the copy held as they came, or newer;
-    `deleted` ones did not come any more. Payments that did not change and did not come count nowhere.
-    `swept` says that the whole store was read, so that what was deleted before that reading began is gone
-    from the copy. `resumed` says that this reading had been begun by an earlier sync. `requests` are those
-    of this sync, retries included.
+    `deleted` ones are gone, as the service itself said. Payments that did not change and did not come count
+    nowhere. `swept` says that the whole store was read, to find what was deleted before that reading began.
+    `resumed` says that this reading had been begun by an earlier sync. `requests` are those of this sync,
+    retries included, and `waited` the seconds that they waited for the quota.
 
-    `complete` is True once the copy has every change that the list showed when the sync began; until then
-    the next sync does the rest. `watermark` is how far that goes in the service's own time, in UTC, and None
-    for a store without payments.
+    Payments that the list contradicts are looked up by id: so many were `looked_up`, of which `put_right`
+    are still there, and are in the copy now as the service has them. `candidates` are left for a later sync,
+    and `caveat` is the reason.
+
+    `complete` is True once the copy has every change that the list showed when the sync began, and no
+    candidate is left; until then the next sync does the rest. `watermark` is how far that goes in the
+    service's own time, in UTC, and None for a store without payments.
     """
 
     inserted: int = 0
@@ -41,14 +45,27 @@ class SyncReport:
     swept: bool = False
     resumed: bool = False
     watermark: datetime | None = None
+    looked_up: int = 0
+    put_right: int = 0
+    candidates: int = 0
+    caveat: str | None = None
+    waited: float = 0.0
 
     def __str__(self) -> str:
         state = "in step" if self.complete else "not in step yet"
-        deleted = f"{self.deleted:,} deleted" if self.swept else "deleted ones not looked for"
+        checked = self.swept or self.looked_up
+        deleted = f"{self.deleted:,} deleted" if checked else "deletions not checked"
         resumed = ", with the reading that an earlier sync had begun" if self.resumed else ""
+        looked_up = ""
+        if self.looked_up:
+            looked_up = f", {self.looked_up:,} looked up by id ({self.put_right:,} still there)"
+        left = ""
+        if self.candidates:
+            left = f"; the list contradicts {self.candidates:,} more: {self.caveat}"
         return (
             f"{state}{resumed}: {self.inserted:,} inserted, {self.updated:,} updated, {deleted}, "
-            f"{self.unchanged:,} unchanged, {self.requests:,} request{'s' * (self.requests != 1)}"
+            f"{self.unchanged:,} unchanged{looked_up}, "
+            f"{self.requests:,} request{'s' * (self.requests != 1)}{left}"
         )
 
     def add(self, changes: Changes) -> None:

@@ -12,8 +12,10 @@ from b2b_payments.export.worker import Worker
 from b2b_payments.sync.copy import Copy
 from b2b_payments.sync.readings import Listener, Readings
 from b2b_payments.sync.report import SyncReport
+from b2b_payments.sync.settle import MOST_LOOKUPS, Settling
 from b2b_payments.sync.state import State
 from b2b_payments.sync.store import Store
+from b2b_payments.walk.walk import whole
 
 OVERLAP = 1800.0
 """Seconds by which readings overlap. Lists lag a write by up to about 20 minutes [seen]."""
@@ -26,14 +28,23 @@ async def sync(
     *,
     sweep: bool = False,
     overlap: float = OVERLAP,
+    most_lookups: int = MOST_LOOKUPS,
+    allow_mass_deletion: bool = False,
     on_progress: Listener | None = None,
 ) -> SyncReport:
     """Bring the copy in step with the client's store: all of it the first time, then what changed since.
 
     The copy is of the whole store, never of a part. Each payment in it is as the service had it at some
     moment, line items included. After a sync, each that was last written more than `overlap` before is as
-    the service has it. What was deleted, only a `sweep` finds, which reads the whole store again: after it,
-    what was deleted more than `overlap` before it began is gone.
+    the service has it. What was deleted, or went back to an older version when the service was restored from
+    a backup, only a `sweep` finds, which reads the whole store again: after one that is complete, the copy
+    is equal to what the service had more than `overlap` before it began.
+
+    Nothing is deleted because a list does not show it. Each payment that the list contradicts is looked up by
+    id, and deleted if the service itself says that it does not exist (`settle.py` has the argument). At most
+    `most_lookups` are in one sync; the rest stay in the copy for the next ones, and until none is left the
+    report counts them and is not complete. Where more than a fifth of the copy is missing, and more than ten
+    payments, nothing is deleted without `allow_mass_deletion`.
 
     `overlap` is in seconds; it has to be as wide as the list's lag. `on_progress` is called with the walk's
     report after each page. A first copy or a sweep that was interrupted goes on with the next sync,
@@ -47,6 +58,7 @@ async def sync(
     given: object = overlap
     if type(given) not in {int, float} or not 0 <= overlap <= _MOST_OVERLAP:
         raise ConfigurationError(f"overlap must be seconds, from 0 to those of a year, not {shown(overlap)}.")
+    whole("most_lookups", most_lookups, least=1)
     copy = Copy(store)
     worker = Worker(copy)
     complete = False
@@ -67,11 +79,17 @@ async def sync(
             state or State(name),
         )
         await _read(readings, sweep=sweep)
+        report = readings.report
+        settling = Settling(
+            client.payments, copy, worker, report, readings.shown, allow_mass_deletion=allow_mass_deletion
+        )
+        await settling.settle(most_lookups)
+        report.complete = report.complete and not report.candidates
         complete = True
     finally:
         with anyio.CancelScope(shield=True):
             await worker.close(complete=complete)
-    return readings.report
+    return report
 
 
 async def _read(readings: Readings, *, sweep: bool) -> None:

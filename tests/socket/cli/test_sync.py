@@ -30,13 +30,33 @@ def test_first_changes_sweep(service: Sandbox, tmp_path: Path, ending: str) -> N
     service.store.delete(7)
     new = service.store.insert()
     second = invoke(service, "sync", "--to", str(path), "--overlap", "45")
-    assert second.stderr.startswith(f"{path}: in step: 1 inserted, 1 updated, deleted ones not looked for, ")
+    assert second.stderr.startswith(f"{path}: in step: 1 inserted, 1 updated, deletions not checked, ")
     assert second.stderr.endswith(" unchanged, 1 request.\n")
     third = invoke(service, "sync", "--to", str(path), "--sweep", "--quota", "100/10")
     assert "0 inserted, 0 updated, 1 deleted, 300 unchanged" in third.stderr
     assert held_in(path) == versions_of(service.store)
     assert new in held_in(path)
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_list_that_shows_less(service: Sandbox, tmp_path: Path) -> None:
+    """Exit code 1 and the remedy while the list contradicts the copy, and 0 once all of it was settled."""
+    path = tmp_path / "copy.sqlite"
+    command = "sync", "--to", str(path), "--quota", "10000/1"
+    service.rules = Rules(quota=False)
+    invoke(service, *command)
+    for payment_id in range(1, 101):
+        service.store.delete(payment_id)
+    for given in ("--sweep",), ():
+        result = invoke(service, *command, *given)
+        assert result.exit_code == 1
+        assert "not in step yet: 0 inserted, 0 updated, 0 deleted" in result.stderr
+        assert "sweep again, with mass deletion allowed (--allow-mass-deletion)" in result.stderr
+    options = "--allow-mass-deletion", "--most-lookups", "60"
+    first, second = (invoke(service, *command, *options) for _ in range(2))
+    assert (first.exit_code, second.exit_code) == (1, 0)
+    assert "the list contradicts 40 more: sync again to look up the rest" in first.stderr
+    assert held_in(path) == versions_of(service.store)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +66,7 @@ def test_first_changes_sweep(service: Sandbox, tmp_path: Path, ending: str) -> N
         (("--to", "copy.csv"), 1, "copy.csv does not say its database: give it one of the endings .duckdb"),
         (("--to", "nowhere/copy.db"), 1, "nowhere is not a folder"),
         (("--to", "copy.db", "--overlap", "-1"), 2, "-1"),
+        (("--to", "copy.db", "--most-lookups", "0"), 2, "0 is not in the range"),
         (("--to", "copy.db", "--overlap", "soon"), 2, "'soon' is not a valid float"),
         (("--to", "copy.db", "--to", "other.db"), 2, "--to is given 2 times"),
     ],

@@ -16,7 +16,7 @@ from b2b_payments import ConfigurationError, ResponseDecodeError
 from b2b_payments.export import ExportError, sink_for
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import store_for
-from b2b_payments.sync.copy import Copy
+from b2b_payments.sync.copy import Candidates, Copy
 from b2b_payments.sync.report import Changes
 from b2b_payments.sync.state import Reading, State
 from tests.export_reading import tables_in
@@ -24,6 +24,8 @@ from tests.synced import ENDINGS, held_in, version_of
 
 ROWS: list[dict[str, Any]] = list(Sandbox(payments=30).store.all_wire())
 SETTLED = datetime(2020, 1, 1, tzinfo=UTC)
+LAGGING = SETTLED, SETTLED
+"""Nothing may lag."""
 STATE = State("a store", reading=Reading(SETTLED))
 
 
@@ -63,12 +65,12 @@ def changed(row: dict[str, Any], seconds: int = 0, **fields: Any) -> dict[str, A
 def test_counts(path: Path) -> None:
     """Payments count as inserted, updated or unchanged by what their rows and line items really hold."""
     with opened(path) as copy:
-        assert copy.keep(ROWS, SETTLED) == Changes(inserted=30)
-        assert copy.keep(ROWS, SETTLED) == Changes(unchanged=30)
+        assert copy.keep(ROWS, LAGGING) == Changes(inserted=30)
+        assert copy.keep(ROWS, LAGGING) == Changes(unchanged=30)
         fewer = changed(ROWS[1], lineItems=ROWS[1]["lineItems"][:-1])
         later, same_time = changed(ROWS[0], 1), changed(ROWS[2], customerName="other")
-        assert copy.keep([later, fewer, same_time, ROWS[3]], SETTLED) == Changes(updated=3, unchanged=1)
-        assert copy.keep([], SETTLED) == Changes()
+        assert copy.keep([later, fewer, same_time, ROWS[3]], LAGGING) == Changes(updated=3, unchanged=1)
+        assert copy.keep([], LAGGING) == Changes()
     wanted = {row["id"]: version_of(row) for row in [*ROWS, later, fewer, same_time]}
     assert held_in(path) == wanted
 
@@ -78,8 +80,8 @@ def test_hostile_text(path: Path) -> None:
     texts = ['"', "'; DROP TABLE payments; --", "a\nb\r\nc", "株式会社\u2028", "\x00", "", " x ", "\\"]
     rows = [changed(ROWS[0], id=place, customerName=text) for place, text in enumerate(texts, 1)]
     with opened(path) as copy:
-        assert copy.keep(rows, SETTLED) == Changes(inserted=len(rows))
-        assert copy.keep(rows, SETTLED) == Changes(unchanged=len(rows))
+        assert copy.keep(rows, LAGGING) == Changes(inserted=len(rows))
+        assert copy.keep(rows, LAGGING) == Changes(unchanged=len(rows))
     payments, _ = tables_in(path, path.suffix[1:])
     assert [row["customer_name"] for row in payments] == texts
 
@@ -89,41 +91,76 @@ def test_amounts_compare(path: Path, value: str) -> None:
     """An amount that came before is the same amount, however the database writes it."""
     row = changed(ROWS[0], total={"code": "USD", "value": value})
     with opened(path) as copy:
-        copy.keep([row], SETTLED)
-        assert copy.keep([row], SETTLED) == Changes(unchanged=1)
+        copy.keep([row], LAGGING)
+        assert copy.keep([row], LAGGING) == Changes(unchanged=1)
 
 
 @pytest.mark.parametrize("fraction", [0, 0.5])
 def test_an_older_version(path: Path, fraction: float) -> None:
-    """An older version leaves a newer one as it is while lists may lag behind that, and then replaces it."""
+    """An older version leaves a newer one as it is, and contradicts it where lists do not lag so far."""
     newer = changed(ROWS[0], 60, payerName="newer")
     newer["updatedAt"] += fraction
     moment = datetime.fromtimestamp(newer["updatedAt"], UTC)
     with opened(path) as copy:
-        copy.keep([newer], SETTLED)
-        assert copy.keep([ROWS[0]], moment - timedelta(seconds=0.25)) == Changes(unchanged=1)
-        assert copy.keep([ROWS[0]], None) == Changes(unchanged=1)
-        assert copy.keep([ROWS[0]], moment) == Changes(updated=1)
-    assert held_in(path) == {1: version_of(ROWS[0])}
+        copy.keep([newer], LAGGING)
+        a_little = timedelta(seconds=0.25)
+        assert copy.keep([ROWS[0]], (moment - a_little, moment)) == Changes(unchanged=1)
+        assert copy.candidates(9).total == 0
+        for lagging in (moment, moment + a_little), (moment - 2 * a_little, moment - a_little):
+            assert copy.keep([ROWS[0]], lagging) == Changes(unchanged=1)
+            assert copy.candidates(9) == Candidates(1, 0, {1: False}, 1)
+            assert copy.keep([newer], LAGGING) == Changes(unchanged=1)
+            assert copy.candidates(9).total == 0
+    assert held_in(path)[1][2] == "newer"
 
 
-def test_what_was_not_seen_goes(path: Path) -> None:
-    """At a complete reading's end the payments that it did not see go, with their line items; else none."""
+def test_what_was_not_seen_is_missing(path: Path) -> None:
+    """What a complete reading did not see is a candidate, until a list shows it; nothing leaves the copy."""
     with opened(path) as copy:
-        copy.keep(ROWS, SETTLED)
-        copy.keep(ROWS[:10], SETTLED, STATE, seen=True)
-        assert copy.end_reading(State("a store"), complete=False) == 0
+        copy.keep(ROWS, LAGGING)
+        copy.keep(ROWS[:10], LAGGING, STATE, seen=True)
+        copy.end_reading(State("a store"), complete=False)
+        assert copy.candidates(50) == Candidates(0, 0, {}, 30)
         copy.begin_reading(STATE)
-        copy.keep(ROWS[:20], SETTLED, STATE, seen=True)
-        assert copy.end_reading(State("a store"), complete=True) == 10
-    assert held_in(path) == {row["id"]: version_of(row) for row in ROWS[:20]}
+        copy.keep(ROWS[:20], LAGGING, STATE, seen=True)
+        copy.end_reading(State("a store"), complete=True)
+        assert copy.candidates(50) == Candidates(10, 10, {row["id"]: True for row in ROWS[20:]}, 30)
+    with opened(path) as copy:
+        some = copy.candidates(4)
+        assert (some.total, len(some.chosen)) == (10, 4)
+        copy.keep([ROWS[20], changed(ROWS[21], 1)], LAGGING)
+        assert copy.candidates(50).chosen == {row["id"]: True for row in ROWS[22:]}
+    assert len(held_in(path)) == 30
+
+
+def test_settling(path: Path) -> None:
+    """What is there is put down as it came, older or not; what is gone leaves with its line items."""
+    kept = changed(ROWS[2], -60, payerName="older", lineItems=[])
+    with opened(path) as copy:
+        copy.keep(ROWS, LAGGING)
+        copy.end_reading(STATE, complete=True)
+        assert copy.candidates(50).missing == 30
+        copy.settle([ROWS[1], kept], [row["id"] for row in ROWS[3:]])
+        assert copy.candidates(50) == Candidates(1, 1, {1: True}, 3)
+        copy.settle([], [])
+    assert held_in(path) == {1: version_of(ROWS[0]), 2: version_of(ROWS[1]), 3: version_of(kept)}
+
+
+def test_a_copy_of_an_earlier_version(path: Path) -> None:
+    """A copy without the table of candidates gets it when it is opened."""
+    with opened(path) as copy:
+        copy.keep(ROWS, LAGGING)
+    with connected(path) as db:
+        db.execute("DROP TABLE b2b_payments_sync_candidates")
+    with opened(path) as copy:
+        assert copy.candidates(50) == Candidates(0, 0, {}, 30)
 
 
 def test_what_it_says_of_itself(path: Path) -> None:
     """The state that was put down last is given when the copy is opened again, the checkpoint included."""
     state = State("a store", "hash", SETTLED, Reading(SETTLED + timedelta(seconds=0.5), {"at": [1, "x"]}))
     with opened(path) as copy:
-        copy.keep(ROWS[:1], SETTLED, state)
+        copy.keep(ROWS[:1], LAGGING, state)
     copy = Copy(store_for(path))
     assert copy.open() == state
     copy.close(complete=True)
@@ -132,24 +169,22 @@ def test_what_it_says_of_itself(path: Path) -> None:
 def test_an_unreadable_payment(path: Path) -> None:
     """A payment that cannot be read is told of by its id, and nothing of its batch is put down."""
     with opened(path) as copy, pytest.raises(ResponseDecodeError, match=r"payment 2: \$\.total"):
-        copy.keep([ROWS[0], changed(ROWS[1], total=5)], SETTLED, State("another"))
+        copy.keep([ROWS[0], changed(ROWS[1], total=5)], LAGGING, State("another"))
     assert held_in(path) == {}
 
 
 def test_indexes_and_other_tables_stay(path: Path) -> None:
     """An analyst's own tables and indexes stay while payments are updated and removed."""
     with opened(path) as copy:
-        copy.keep(ROWS, SETTLED)
+        copy.keep(ROWS, LAGGING)
     with connected(path) as db:
         db.execute("CREATE TABLE notes (text VARCHAR)")
         db.execute("INSERT INTO notes VALUES ('mine')")
         db.execute("CREATE INDEX by_payer ON payments (payer_name)")
     with opened(path) as copy:
         rows = [changed(row, 5, payerName="new") for row in ROWS]
-        assert copy.keep(rows, SETTLED, STATE) == Changes(updated=30)
-        copy.begin_reading(STATE)
-        copy.keep(rows[:29], SETTLED, STATE, seen=True)
-        assert copy.end_reading(STATE, complete=True) == 1
+        assert copy.keep(rows, LAGGING, STATE) == Changes(updated=30)
+        copy.settle([], [rows[29]["id"]])
     with connected(path) as db:
         assert db.execute("SELECT text FROM notes").fetchall() == [("mine",)]
         assert db.execute("SELECT count(*) FROM payments WHERE payer_name = 'new'").fetchall() == [(29,)]
@@ -205,7 +240,7 @@ def test_an_export_is_no_copy(path: Path, *, complete: bool) -> None:
 def test_a_copy_is_no_export(path: Path, how: str) -> None:
     """An export into a copy is refused, and leaves it as it is, a reading that is under way included."""
     with opened(path) as copy:
-        copy.keep(ROWS[:5], SETTLED, STATE, seen=True)
+        copy.keep(ROWS[:5], LAGGING, STATE, seen=True)
     sink = sink_for(path.suffix[1:], path)
     with pytest.raises(ConfigurationError, match="is kept in step by a sync, and no export replaces"):
         getattr(sink, how)()

@@ -1,0 +1,289 @@
+"""What the list contradicts: nothing leaves a copy on hearsay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+from aiohttp import web
+
+from b2b_payments import ConfigurationError, PaymentsClient, ServerError
+from b2b_payments.events import Event, RequestEnded, RequestStarted
+from b2b_payments.sandbox import Fault, Sandbox, SeenRequest, Store
+from b2b_payments.sync import SQLiteStore, settle, sync
+from tests.clients import client_of
+from tests.socket.sync.conftest import RULES
+from tests.synced import held_in, hours_pass, versions_of
+
+BY_ID = r"/payments/\d+$"
+OWN_404 = {"code": 404, "data": {"errMsg": "Payment not found"}, "meta": {"message": "Not Found"}}
+
+
+def by_id(seen: SeenRequest) -> bool:
+    """Say whether a request asks for one payment."""
+    return seen.path.rpartition("/")[2].isdigit()
+
+
+def delete(store: Store, *payment_ids: int) -> None:
+    """Delete payments, long ago."""
+    for payment_id in payment_ids:
+        store.delete(payment_id)
+    hours_pass(store)
+
+
+async def test_a_list_that_shows_a_part(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """What a self-consistent list does not show, but GET by id does, stays, and is put right."""
+    store = sandbox.store
+    await sync(client, copy)
+    hours_pass(store)
+    store.update(150, payerName="changed", lineItems=[])
+    sandbox.rules = attrs.evolve(RULES, shown=10)
+    before = sandbox.request_count
+    report = await sync(client, copy, sweep=True, most_lookups=120)
+    assert (report.looked_up, report.put_right, report.deleted, report.candidates) == (120, 120, 0, 70)
+    assert not report.complete
+    assert str(report).endswith("; the list contradicts 70 more: sync again to look up the rest")
+    report = await sync(client, copy)
+    assert (report.looked_up, report.put_right, report.candidates) == (70, 70, 0)
+    assert report.complete
+    assert held_in(copy.path) == versions_of(store)
+    assert sandbox.request_count - before < 10 + 190
+
+
+async def test_an_empty_list(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Where the list comes empty all at once nothing is believed; once it is back, the copy is in step."""
+    store = sandbox.store
+    await sync(client, copy)
+    sandbox.order(Fault.EMPTY_LIST, share=1)
+    report = await sync(client, copy, sweep=True)
+    assert (report.complete, report.candidates, report.looked_up) == (False, 200, 0)
+    assert "the list shows no payment" in str(report)
+    assert held_in(copy.path) == versions_of(store)
+    sandbox.clear_faults()
+    report = await sync(client, copy)
+    assert (report.complete, report.candidates, report.looked_up, report.unchanged) == (True, 0, 0, 200)
+
+
+@pytest.mark.parametrize("way", ["scope", "gateway", "empty"])
+async def test_a_404_that_says_nothing(
+    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore, way: str
+) -> None:
+    """Where GET by id answers 404 for what the list shows, its 404s are not believed until it does not."""
+    await sync(client, copy)
+    delete(sandbox.store, 3, 4, 5)
+
+    def not_found(seen: SeenRequest) -> web.Response | None:
+        if not by_id(seen):
+            return None
+        return web.json_response(OWN_404, status=404) if way == "scope" else web.Response(status=404)
+
+    if way == "gateway":
+        sandbox.order(Fault.HTML_404, share=1, path=BY_ID)
+    else:
+        sandbox.answer_with(not_found)
+    report = await sync(client, copy, sweep=True)
+    assert (report.complete, report.candidates, report.looked_up, report.deleted) == (False, 3, 0, 0)
+    assert report.caveat is not None
+    assert "404 even for a payment that its list shows" in report.caveat
+    assert len(held_in(copy.path)) == 200
+    sandbox.answer_with(None)
+    sandbox.clear_faults()
+    report = await sync(client, copy)
+    assert (report.complete, report.swept, report.deleted, report.candidates) == (True, False, 3, 0)
+    assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+async def test_a_gateway_s_404_for_some(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A candidate that is answered 404 by a gateway stays, and the others go."""
+    await sync(client, copy)
+    delete(sandbox.store, 3, 4, 5)
+    sandbox.order(Fault.HTML_404, share=1, path="/payments/4$")
+    report = await sync(client, copy, sweep=True)
+    assert (report.complete, report.looked_up, report.deleted, report.candidates) == (False, 3, 2, 1)
+    assert report.caveat == "1 were answered 404 by something else than the service: sync again"
+    assert held_in(copy.path).keys() - versions_of(sandbox.store).keys() == {4}
+
+
+async def test_a_scope_lost_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """Where the scope is lost while candidates are looked up, no later 404 is believed."""
+    monkeypatch.setattr(settle, "_BATCH", 10)
+    store, asked = sandbox.store, 0
+    await sync(client, copy)
+    sandbox.rules = attrs.evolve(RULES, shown=170)
+
+    def lost(seen: SeenRequest) -> web.Response | None:
+        nonlocal asked
+        asked += by_id(seen)
+        return web.json_response(OWN_404, status=404) if by_id(seen) and asked > 15 else None
+
+    sandbox.answer_with(lost)
+    report = await sync(client, copy, sweep=True)
+    assert (report.deleted, report.complete, report.looked_up) == (0, False, 20)
+    assert report.put_right + report.candidates == 30
+    assert held_in(copy.path) == versions_of(store)
+
+
+async def test_a_control_that_was_deleted(
+    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """A payment that the list showed, and that was deleted since, makes no other one unbelievable."""
+    store = sandbox.store
+    await sync(client, copy)
+    delete(store, 3)
+
+    def meanwhile(seen: SeenRequest) -> None:
+        for payment_id in [one for one in (181, 185, 189, 193) if by_id(seen) and one in store]:
+            store.delete(payment_id)
+
+    sandbox.answer_with(meanwhile)
+    report = await sync(client, copy, sweep=True)
+    assert (report.deleted, report.complete) == (1, True)
+
+
+async def test_a_backup(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """After one sweep the copy equals a service that was restored from a backup."""
+    store = sandbox.store
+    backup = store.snapshot()
+    for payment_id in range(30, 80):
+        store.update(payment_id, payerName="after the backup")
+    for _ in range(30):
+        store.insert()
+    store.delete(120)
+    await sync(client, copy)
+    hours_pass(store)
+    store.restore(backup)
+    report = await sync(client, copy, sweep=True)
+    assert (report.inserted, report.deleted, report.looked_up, report.put_right) == (1, 30, 80, 50)
+    assert report.complete
+    assert held_in(copy.path) == versions_of(store)
+    # What is written after it comes as usual, though before the watermark that there was.
+    store.update(7, payerName="new")
+    assert (await sync(client, copy)).complete
+    assert held_in(copy.path) == versions_of(store)
+
+
+async def test_a_time_that_was_put_right(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A payment whose time lay in the future, and no longer does, is put right at once."""
+    store = sandbox.store
+    store.update(5, updatedAt=4_102_444_800)
+    await sync(client, copy)
+    store.update(5, updatedAt=store.clock)
+    report = await sync(client, copy)
+    assert (report.looked_up, report.put_right, report.complete) == (1, 1, True)
+    assert held_in(copy.path) == versions_of(store)
+
+
+async def test_no_more_than_so_many(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """The candidates beyond the bound are settled by the next syncs; only then is the copy in step."""
+    store = sandbox.store
+    await sync(client, copy)
+    delete(store, *range(20, 50))
+    left = 30
+    for settled in (12, 12, 6):
+        before = sandbox.request_count
+        report = await sync(client, copy, sweep=left == 30, most_lookups=12)
+        assert report.requests == sandbox.request_count - before
+        left -= settled
+        assert (report.looked_up, report.deleted, report.candidates) == (settled, settled, left)
+        assert report.complete == (left == 0)
+    assert held_in(copy.path) == versions_of(store)
+
+
+async def test_mass_deletion(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """More than a fifth of a copy is deleted only where that is allowed; until then nothing of it is."""
+    store = sandbox.store
+    await sync(client, copy)
+    delete(store, *range(100, 141))
+    for sweep in (True, False):
+        report = await sync(client, copy, sweep=sweep)
+        assert (report.complete, report.deleted, report.candidates) == (False, 0, 41)
+        assert "41 of 200 payments are missing, too many to delete unasked" in str(report)
+        assert "--allow-mass-deletion" in str(report)
+    assert len(held_in(copy.path)) == 200
+    report = await sync(client, copy, allow_mass_deletion=True)
+    assert (report.complete, report.deleted) == (True, 41)
+    assert held_in(copy.path) == versions_of(store)
+
+
+async def test_mass_deletion_is_not_asked_for_in_full(
+    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """Where too many are missing and GET by id knows none of a batch, no further one is looked up."""
+    await sync(client, copy)
+    sandbox.rules = attrs.evolve(RULES, hidden=range(1, 181))
+    report = await sync(client, copy, sweep=True)
+    assert (report.looked_up, report.deleted, report.candidates) == (50, 0, 180)
+
+
+async def test_a_small_copy(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A handful of payments is no mass, however small the copy is."""
+    store = sandbox.store
+    delete(store, *range(13, 201))
+    await sync(client, copy)
+    delete(store, *range(1, 11))
+    assert (await sync(client, copy, sweep=True)).deleted == 10
+    assert held_in(copy.path) == versions_of(store)
+
+
+async def test_the_part_is_counted_with_what_get_by_id_knows(
+    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """Payments that only the list does not show are not missing: the few others go in the same sync."""
+    store = sandbox.store
+    await sync(client, copy)
+    delete(store, *range(1, 21))
+    sandbox.rules = attrs.evolve(RULES, shown=20)
+    reports = [await sync(client, copy, sweep=True), await sync(client, copy)]
+    assert sum(report.deleted for report in reports) == 20
+    assert [report.complete for report in reports][-1]
+    assert held_in(copy.path) == versions_of(store)
+
+
+async def test_a_failure(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """A failure while candidates are looked up ends the sync; what was settled stays so, the next goes on."""
+    monkeypatch.setattr(settle, "_BATCH", 10)
+    store, asked = sandbox.store, 0
+    await sync(client, copy)
+    delete(store, *range(20, 50))
+
+    def fail(seen: SeenRequest) -> web.Response | None:
+        nonlocal asked
+        asked += by_id(seen)
+        return web.Response(status=503) if asked == 18 else None
+
+    sandbox.answer_with(fail)
+    with pytest.raises(ServerError, match="503"):
+        await sync(client, copy, sweep=True)
+    assert len(held_in(copy.path)) == 190
+    report = await sync(client, copy)
+    assert (report.swept, report.deleted, report.complete) == (False, 20, True)
+    assert held_in(copy.path) == versions_of(store)
+
+
+async def test_lookups_are_background_work(sandbox: Sandbox, copy: SQLiteStore) -> None:
+    """No more than eight payments are looked up at once."""
+    flying = most = 0
+
+    def count(event: Event) -> None:
+        nonlocal flying, most
+        if isinstance(event, RequestStarted | RequestEnded) and event.call == "payments.get":
+            flying += 1 if isinstance(event, RequestStarted) else -1
+            most = max(most, flying)
+
+    async with client_of(sandbox, on_event=count) as client:
+        await sync(client, copy)
+        sandbox.rules = attrs.evolve(RULES, shown=100, latency=0.01)
+        assert (await sync(client, copy, sweep=True)).looked_up == 100
+    assert most == 8
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5, True, "9"])
+async def test_most_lookups(client: PaymentsClient, copy: SQLiteStore, most: Any) -> None:
+    """A bound that is no whole number of lookups is refused."""
+    with pytest.raises(ConfigurationError, match="most_lookups must be a whole number of at least 1"):
+        await sync(client, copy, most_lookups=most)
