@@ -43,7 +43,6 @@ from b2b_payments.converter import structure_payment
 from b2b_payments.errors import ConfigurationError, PaginationError
 from b2b_payments.export.worker import Worker
 from b2b_payments.models import OrderBy, Payment, SortBy
-from b2b_payments.protocol.json import decode_part
 from b2b_payments.resources.payments import Payments
 from b2b_payments.sync.copy import Copy
 from b2b_payments.sync.report import SyncReport
@@ -89,7 +88,6 @@ class Readings:
         # One request at a time: what was asked ahead is for nothing once the watermark is reached.
         walk = self.payments.list(sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, concurrency=1)
         newest: datetime | None = None
-        reached: datetime | None = None
         held: list[Row] = []
         through = False
         try:
@@ -98,14 +96,9 @@ class Readings:
                     rows = self._rows_of(page)
                     held += rows
                     self._advance(walk)
-                    first = _payment(decode_part(page.listing.rows()[0])).updated_at
-                    last = _payment(rows[-1]).updated_at
-                    newest = newest or _no_later(first, page.listing.date)
-                    # A page that does not lead on from the one before shows no end.
-                    if reached is None or first >= reached:
-                        reached = last
-                        # Before anything is awaited, so that the next page is not sent for.
-                        through = last < since - self.overlap
+                    newest = newest or _no_later(_payment(rows[0]).updated_at, page.listing.date)
+                    # Before anything is awaited, so that the next page is not sent for.
+                    through = _payment(rows[-1]).updated_at < since - self.overlap
                     if through:
                         break
                     if len(held) >= BATCH_ROWS:

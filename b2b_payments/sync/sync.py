@@ -9,13 +9,13 @@ import anyio
 from b2b_payments.client import PaymentsClient
 from b2b_payments.errors import ConfigurationError, shown
 from b2b_payments.export.worker import Worker
+from b2b_payments.protocol.request import whole
 from b2b_payments.sync.copy import Copy
 from b2b_payments.sync.readings import Listener, Readings
 from b2b_payments.sync.report import SyncReport
 from b2b_payments.sync.settle import MOST_LOOKUPS, Settling
 from b2b_payments.sync.state import State
 from b2b_payments.sync.store import Store
-from b2b_payments.walk.walk import whole
 
 OVERLAP = 1800.0
 """Seconds by which readings overlap. Lists lag a write by up to about 20 minutes [seen]."""
