@@ -8,6 +8,7 @@
       RetryScheduled                  and from QuotaWait again
     CallEnded
     PageJoined, GapRepaired           a walk's, between calls
+    WalkNotProven                     … and at its end
 
 Many calls may be under way at once: `call_id` tells which one an event belongs to, and no other call of this
 process has the same. All times are seconds. No event holds a query, a credential or anything of a body; a
@@ -120,6 +121,14 @@ class PageJoined:
 
 
 @attrs.frozen
+class WalkNotProven:
+    """A walk by `createdAt` is over after `rows` payments, and that these are all is not proven: `reason`."""
+
+    rows: int
+    reason: str
+
+
+@attrs.frozen
 class GapRepaired:
     """A page had left a gap, because rows in front of it went away; it was closed by reading at `offset`."""
 
@@ -136,6 +145,7 @@ Event = (
     | QuotaWaitEnded
     | PageJoined
     | GapRepaired
+    | WalkNotProven
 )
 Listener = Callable[[Event], None]
 
@@ -149,6 +159,7 @@ _LEVELS: dict[type[Event], int] = {
     QuotaWaitEnded: logging.DEBUG,
     PageJoined: logging.DEBUG,
     GapRepaired: logging.INFO,
+    WalkNotProven: logging.WARNING,
 }
 
 

@@ -73,7 +73,7 @@ def list_(
             await show(rows)
             return
         if not payments.report.complete:
-            click.echo(f"Note: {payments.report}.", err=True)
+            click.echo(f"Note: {payments.report} ({payments.report.ending}).", err=True)
 
     connection.call(work)
 

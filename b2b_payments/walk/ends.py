@@ -206,7 +206,9 @@ class Ends:
         elif self._near.key is None and self._start > 0:
             self._end_unproven(f"nothing came at offset {self._start}")
         elif self._totals.vouch_for(page):
-            self._end(complete=True, reason="one page holds them all, by a total that proved right before")
+            self._end(
+                complete=True, reason="one page holds them all, and the service's totals have proved right"
+            )
         return attrs.evolve(step, read=OTHER_END)
 
     def _seems_over(self, page: KeyedPage, step: Step) -> bool:
@@ -220,13 +222,13 @@ class Ends:
     def _turn_to_far(self, page: KeyedPage, step: Step) -> Step:
         """Go on from the other end, where this one leads no further."""
         if self._is_flat and page.offset == len(self._near_list):
-            self._end(complete=True, reason="both ends of the list show them, and nothing stands behind")
+            self._end(complete=True, reason="both directions show the same payments, and nothing behind them")
         return attrs.evolve(step, read=self._pending or self._both_stuck())
 
     def _both_stuck(self) -> PageRequest:
         """Try again where rows came since neither end led any further; end the walk otherwise."""
         if self._rows == self._rows_when_stuck or next(self._rounds, None) is None:
-            self._end_unproven("read from both ends, the list stops before the two meet")
+            self._end_unproven("the pages read from both ends of the list stop before they meet")
         self._rows_when_stuck = self._rows
         self._pending = self._far.retry()
         return self._near.retry()
@@ -281,7 +283,7 @@ class Ends:
         """End where both directions show the same payments, on a page that is not as long as pages can be."""
         same = self._near_list == self._far_list
         if same and self._start == 0 and self._totals.cuts_nothing_from(len(self._near_list)):
-            self._end(complete=True, reason="both ends of the list show the same payments")
+            self._end(complete=True, reason="both directions show the same payments")
 
     def _is_met(self) -> bool:
         """Whether every lasting payment is before K, or beyond what the other end has reached."""
@@ -296,15 +298,13 @@ class Ends:
     def _end_proven(self) -> None:
         if self._fresh and self._stated:
             self._totals.prove(self._stated[1], self._rows)
-        end = "oldest" if self._order.descending else "newest"
-        reason = f"read from the {end} payment too, the list meets the last one taken"
         if self._filtered and (self._near.counted or self._far.counted):
             # A payment may have entered the filter with that time.
             self._end_unproven(
                 "a run of equals was counted, under a filter that payments may enter meanwhile"
             )
         else:
-            self._end(complete=True, reason=reason)
+            self._end(complete=True, reason="the pages read from both ends of the list meet")
 
     def _end_unproven(self, reason: str) -> None:
         self._end(complete=False, reason=reason)
@@ -317,4 +317,4 @@ class Ends:
             return ""
         low, high = self._stated
         stated = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-        return f"; the service's total was {stated}"
+        return f"; the service stated a total of {stated}"

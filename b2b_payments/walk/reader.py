@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from b2b_payments.converter import structure_rows
-from b2b_payments.events import Events, GapRepaired, PageJoined
+from b2b_payments.events import Events, GapRepaired, PageJoined, WalkNotProven
 from b2b_payments.models import Payment
 from b2b_payments.protocol.listing import Listing
 from b2b_payments.walk.ahead import Ahead
@@ -159,6 +159,8 @@ class Reader:
             self._events.emit(GapRepaired(step.read.offset))
         if verdict is not None:
             report.complete, report.ending = verdict.complete, verdict.reason
+            if report.exact and not verdict.complete:
+                self._events.emit(WalkNotProven(report.rows, verdict.reason))
 
     def _ask_ahead(self, page: KeyedPage, *, settled: bool) -> None:
         """Ask for pages up to the total, the last of them from the list's other end."""

@@ -40,11 +40,9 @@ class WalkReport:
     waited: float = 0.0
 
     def __str__(self) -> str:
-        state = (
-            "complete"
-            if self.complete
-            else ("every row once, completeness not guaranteed" if self.ending else "not complete")
-        )
+        state = "complete" if self.complete else "not complete"
+        if self.ending and not self.complete:
+            state = "not proven complete" if self.exact else "every row once, completeness not guaranteed"
         return (
             f"{state}: {self.rows:,} payments in {self.pages:,} pages, {self.requests:,} requests, "
             f"{self.duplicates:,} duplicates dropped, {self.gaps:,} gaps repaired"

@@ -63,7 +63,7 @@ def test_a_total_that_is_the_pages_own_length_is_read_beyond() -> None:
     assert ends.verdict is None
     ends.offer(page(16, rows(17, 26), total=10))
     assert verdict(ends).complete
-    assert "total was 10" in verdict(ends).reason
+    assert "a total of 10" in verdict(ends).reason
 
 
 def test_a_paging_window_is_read_from_both_sides() -> None:
@@ -93,7 +93,7 @@ def test_what_neither_end_shows_is_not_complete() -> None:
         part = shown[request.from_other_end][request.offset :]
         step = ends.offer(page(request.offset, part, total=30, from_other_end=request.from_other_end))
     assert not verdict(ends).complete
-    assert "before the two meet; the service's total was 30" in verdict(ends).reason
+    assert "before they meet; the service stated a total of 30" in verdict(ends).reason
 
 
 def test_a_service_that_ignores_the_order_proves_nothing() -> None:
