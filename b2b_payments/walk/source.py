@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import attrs
 
 from b2b_payments.call import Caller
-from b2b_payments.errors import NotFoundError, PaginationError, PayloadTooLargeError
+from b2b_payments.errors import (
+    APIError,
+    BadRequestError,
+    NotFoundError,
+    PaginationError,
+    PayloadTooLargeError,
+    ValidationError,
+)
 from b2b_payments.models import OrderBy
 from b2b_payments.protocol.listing import Head, Listing, read_listing
 from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
@@ -30,17 +38,26 @@ class Learned:
         self._most_rows: int | None = None  # the largest page that was not refused as too large
         self._encodings = list(ChannelEncoding)
         self._for_several: set[ChannelEncoding] = set()
+        self._accepted: set[tuple[ChannelEncoding, bool]] = set()
         self.totals = Totals()
 
     @property
-    def encoding(self) -> ChannelEncoding | None:
-        """The way to write `channelIds` that is not known to be misread; None where all are."""
-        return self._encodings[0] if self._encodings else None
+    def encodings(self) -> Sequence[ChannelEncoding]:
+        """The ways to write `channelIds` that are not known to be of no use, the first to be tried first."""
+        return self._encodings
 
-    def misread(self, encoding: ChannelEncoding) -> None:
-        """Note that the service, asked in this way, gave rows of other channels, or not those of all."""
+    def of_no_use(self, encoding: ChannelEncoding) -> None:
+        """Note that the service, asked in this way, refused, gave rows of other channels, or not all."""
         if encoding in self._encodings:
             self._encodings.remove(encoding)
+
+    def takes(self, encoding: ChannelEncoding, *, several: bool) -> bool:
+        """Whether the service once answered when asked for one channel, or for several, in this way."""
+        return (encoding, several) in self._accepted
+
+    def took(self, encoding: ChannelEncoding, *, several: bool) -> None:
+        """Note that the service answered when asked in this way."""
+        self._accepted.add((encoding, several))
 
     def reads_several(self, encoding: ChannelEncoding) -> bool:
         """Whether rows of more than one of several channels came when asked in this way."""
@@ -58,6 +75,58 @@ class Learned:
         """Note that the service refused to give so many rows."""
         smaller = next(size for size in _SMALLER if size < limit)
         self._most_rows = self.limit(smaller)
+
+
+class _Spellings:
+    """The ways to write `channelIds` for one page: the next is tried where the service refuses one.
+
+    A refusal need not be about `channelIds`. Only where the same page is answered in another spelling is it
+    known to be, and remembered.
+    """
+
+    def __init__(self, learned: Learned, channel_ids: Sequence[int] | None) -> None:
+        self._learned = learned
+        self._needed = channel_ids is not None
+        self._several = channel_ids is not None and len(channel_ids) > 1
+        self._refusals: dict[ChannelEncoding, APIError] = {}
+        self._answered = False
+
+    def next(self) -> ChannelEncoding | None:
+        """Give the spelling to try; None where no channel was asked for.
+
+        Raises the first refusal where each was refused, and PaginationError where none is of use.
+        """
+        if not self._needed:
+            return None
+        for encoding in self._learned.encodings:
+            if encoding not in self._refusals:
+                return encoding
+        for refusal in self._refusals.values():
+            raise refusal
+        raise PaginationError(
+            "The service misreads channelIds however it is written: it refuses it, gives payments of other "
+            "channels, or not those of all. Walk the whole store (channel_ids=None) and pick by "
+            "payment.channel_id."
+        )
+
+    def refused(self, encoding: ChannelEncoding, error: APIError) -> bool:
+        """Take in a refusal; tell whether it may be one of this spelling."""
+        named = error.errors and not any("channel" in path.lower() for path in error.errors)
+        if named or self._learned.takes(encoding, several=self._several):
+            return False
+        if self._answered:
+            self._learned.of_no_use(encoding)
+        else:
+            self._refusals[encoding] = error
+        return True
+
+    def answered(self, encoding: ChannelEncoding) -> None:
+        """Take in that the page was answered: so the refusals before were of their spellings."""
+        self._answered = True
+        self._learned.took(encoding, several=self._several)
+        for refused in self._refusals:
+            self._learned.of_no_use(refused)
+        self._refusals.clear()
 
 
 @attrs.define
@@ -83,15 +152,20 @@ class Source:
             order = order.opposite
             query = attrs.evolve(query, order_by=OrderBy.DESC if order.descending else OrderBy.ASC)
         most = max(self.page_size, MOST_ROWS)
+        spellings = _Spellings(self.learned, query.channel_ids)
         while True:
             limit = self.learned.limit(most if wide else self.page_size)
-            encoding = self.learned.encoding
+            encoding = spellings.next()
             try:
                 listing = await self._listing(query, encoding, request.offset, limit)
             except PayloadTooLargeError:
                 if limit == 1:
                     raise
                 self.learned.too_large(limit)
+                continue
+            except (BadRequestError, ValidationError) as error:
+                if encoding is None or not spellings.refused(encoding, error):
+                    raise
                 continue
             page = keyed(
                 listing,
@@ -100,12 +174,12 @@ class Source:
                 wide=limit >= self.learned.limit(most),
                 from_other_end=request.from_other_end,
             )
-            if encoding is None or query.channel_ids is None:
+            if encoding is None:
                 return page
-            if await self._is_misread(encoding, page, query, order):
-                self.learned.misread(encoding)
-                continue
-            return page
+            spellings.answered(encoding)
+            if not await self._is_misread(encoding, page, query, order):
+                return page
+            self.learned.of_no_use(encoding)
 
     async def is_there(self, payment_id: int) -> bool | None:
         """Whether a payment is there, by the service's own word; None where a gateway answered."""
@@ -129,9 +203,16 @@ class Source:
         # One channel's rows alone, or none: the others' first rows have to lie behind them.
         for channel_id in asked - given:
             one = attrs.evolve(query, channel_ids=(int(channel_id),))
-            listing = await self._listing(one, encoding, 0, 1)
+            try:
+                listing = await self._listing(one, encoding, 0, 1)
+            except (BadRequestError, ValidationError):
+                continue  # what is refused shows nothing
             alone = keyed(listing, order, limit=1, wide=False)
-            belongs = not page.ids or page.reaches_total or (alone.ids and alone.keys[0] < page.keys[-1])
+            belongs = (
+                not page.ids
+                or page.reaches_total
+                or (page.is_sorted and alone.ids and alone.keys[0] < page.keys[-1])
+            )
             if alone.ids and belongs and all(str(head.channel_id) == channel_id for head in listing.heads):
                 return True
         return False
@@ -139,11 +220,6 @@ class Source:
     async def _listing(
         self, query: PaymentQuery, encoding: ChannelEncoding | None, offset: int, limit: int
     ) -> Listing:
-        if encoding is None and query.channel_ids is not None:
-            raise PaginationError(
-                "The service misreads channelIds however it is written: it gives payments of other channels, "
-                "or not those of all. Walk the whole store (channel_ids=None) and pick by payment.channel_id."
-            )
         request = list_payments(
             query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT)
         )

@@ -126,12 +126,18 @@ class Walk(Paged):
             await pages.aclose()
 
     async def first(self) -> Payment | None:
-        """Give the first payment, None where there is none. One request."""
+        """Give the first payment in the order asked for, None where there is none. One request.
+
+        It is the first as the service lists them: should it ignore the order, by that order. `channel_ids`
+        may take a few requests more, until the service's way to write them is known.
+        """
         page = await self._one_row()
         return next(structure_rows(page.listing, [0])) if page.ids else None
 
     async def count(self) -> int:
         """Give how many payments the service says there are, in one request. It may change at once.
+
+        As with `first()`, the order does not matter, and `channel_ids` may take a few requests more.
 
         Whether the service counts under every filter is not documented [open]: what it counts for
         `channel_ids` may be more than a walk gives. Raises PaginationError where the service does not say.
