@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from b2b_payments.models.description import DIGITS, LENIENT
 from b2b_payments.models.moment import in_utc
 from b2b_payments.models.sent import Sent
 
@@ -22,9 +23,9 @@ class Channel:
 
     id: int
     channel_id: int
-    name: str = ""
+    name: str = attrs.field(default="", metadata={"also": ("channelName",)})
     type: str = ""
-    platform: str = ""
+    platform: str = attrs.field(default="", metadata=LENIENT)
     status: str = ""
     site: Any = attrs.field(default=None, hash=False)
     is_visible: bool | None = None
@@ -32,7 +33,11 @@ class Channel:
     b2b_enabled: bool | None = None
     allow_global_logins: bool | None = None
     icon_url: str | None = None
-    created_at: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(in_utc))
-    updated_at: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(in_utc))
+    created_at: datetime | None = attrs.field(
+        default=None, converter=attrs.converters.optional(in_utc), metadata=DIGITS
+    )
+    updated_at: datetime | None = attrs.field(
+        default=None, converter=attrs.converters.optional(in_utc), metadata=DIGITS
+    )
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)

@@ -10,6 +10,7 @@ import attrs
 
 from b2b_payments.errors import ConfigurationError, shown
 from b2b_payments.models.decimals import decimal_of
+from b2b_payments.models.description import DIGITS
 from b2b_payments.models.sent import Sent
 
 MOST_DIGITS: Final = 100
@@ -51,7 +52,7 @@ class Money:
     The amount keeps its zeros: ``"30.0000"`` stays ``Decimal("30.0000")``, which equals ``Decimal("30")``.
     """
 
-    currency: str
-    amount: Decimal = attrs.field(converter=exact_amount)
+    currency: str = attrs.field(metadata={"wire": "code", "optional": True})
+    amount: Decimal = attrs.field(converter=exact_amount, metadata={"wire": "value"} | DIGITS)
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)

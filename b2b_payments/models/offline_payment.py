@@ -11,6 +11,7 @@ import attrs
 
 from b2b_payments.errors import ConfigurationError, shown
 from b2b_payments.models.decimals import is_whole
+from b2b_payments.models.description import DIGITS
 from b2b_payments.models.enums import ProcessingStatus
 from b2b_payments.models.money import exact_amount
 from b2b_payments.models.plain_data import checked_data, checked_text
@@ -114,7 +115,7 @@ class OfflineLineItem:
     """
 
     invoice_id: int = attrs.field(validator=_is_invoice)
-    amount: Decimal = attrs.field(converter=exact_amount)
+    amount: Decimal = attrs.field(converter=exact_amount, metadata=DIGITS)
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from b2b_payments.models.description import DIGITS
 from b2b_payments.models.enums import Operation, ProcessingStatus
 from b2b_payments.models.moment import in_utc
 from b2b_payments.models.money import Money, exact_amount
@@ -100,7 +101,7 @@ class Payment:
     customer_name: str = ""
     allowed_operations: tuple[Operation | int, ...] = attrs.field(default=(), converter=_operations)
     allowed_statuses: tuple[ProcessingStatus | int, ...] = attrs.field(default=(), converter=_statuses)
-    channel_id: int | None = None
+    channel_id: int | None = attrs.field(default=None, metadata=DIGITS)
     channel_name: str | None = None
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)

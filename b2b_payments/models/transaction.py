@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from b2b_payments.models.description import LENIENT
 from b2b_payments.models.sent import Sent
 
 
@@ -14,10 +15,10 @@ from b2b_payments.models.sent import Sent
 class Card:
     """A card as far as the gateway shows it."""
 
-    type: str | None = None
-    last4: str | None = None
-    expiry_year: int | None = None
-    expiry_month: int | None = None
+    type: str | None = attrs.field(default=None, metadata=LENIENT)
+    last4: str | None = attrs.field(default=None, metadata=LENIENT)
+    expiry_year: int | None = attrs.field(default=None, metadata=LENIENT)
+    expiry_month: int | None = attrs.field(default=None, metadata=LENIENT)
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
 
@@ -32,13 +33,13 @@ class Transaction:
     still gives it back.
     """
 
-    type: str | None = None
-    memo: str | None = None
-    gateway: str | None = None
-    transaction_id: str | None = None
-    auth_code: str | None = None
-    event: str | None = None
-    card: Card | None = None
+    type: str | None = attrs.field(default=None, metadata=LENIENT)
+    memo: str | None = attrs.field(default=None, metadata=LENIENT)
+    gateway: str | None = attrs.field(default=None, metadata=LENIENT)
+    transaction_id: str | None = attrs.field(default=None, metadata=LENIENT)
+    auth_code: str | None = attrs.field(default=None, metadata=LENIENT)
+    event: str | None = attrs.field(default=None, metadata=LENIENT)
+    card: Card | None = attrs.field(default=None, metadata=LENIENT)
     raw_transaction: Any = attrs.field(default=None, hash=False)
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
