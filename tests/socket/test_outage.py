@@ -15,6 +15,7 @@ from b2b_payments import (
     B2BPaymentsError,
     NotFoundError,
     PaymentsClient,
+    Quota,
     RequestTimeoutError,
     RetryPolicy,
     ServerError,
@@ -139,6 +140,14 @@ def test_a_walk_may_begin_in_it(trouble: str) -> None:
     outage = played(trouble, walked, begins_at=0)
     assert LASTS - 1 <= outage.took < LASTS + 62
     assert 4 <= outage.failed <= 9
+
+
+@each_kind
+def test_a_walk_that_keeps_a_quota_outlives_it(trouble: str) -> None:
+    """The quota's gate neither adds to the requests of an outage nor keeps the walk from going on."""
+    outage = played(trouble, walked, quota=Quota())
+    assert LASTS - 1 <= outage.took < LASTS + 62
+    assert 4 <= outage.failed <= IN_FLIGHT + 9
 
 
 @pytest.mark.parametrize("trouble", [REFUSED, "500"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,28 @@ async def test_a_bare_error_may_have_come_after_sending(played: aioresponses, er
     ours = await failure_of(played, error)
     assert type(ours) is TransportError
     assert ours.sent
+
+
+@pytest.mark.parametrize(
+    ("error", "lasting"),
+    [
+        (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "unknown")), True),
+        (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_AGAIN, "no network")), False),
+        (aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError("expired")), True),
+        (aiohttp.ServerFingerprintMismatch(b"1", b"2", "api.example", 443), True),
+        (aiohttp.ClientHttpProxyError(INFO, (), status=407), True),
+        (aiohttp.ClientHttpProxyError(INFO, (), status=502), False),
+        (aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "handshake failure")), False),
+        (aiohttp.ClientConnectorError(KEY, REFUSED), False),
+    ],
+)
+async def test_what_has_to_be_set_right_is_no_outage(
+    played: aioresponses, error: Exception, lasting: bool
+) -> None:
+    """An unknown host, or a wrong certificate or proxy, will not pass; a network that is down may."""
+    ours = await failure_of(played, error)
+    assert isinstance(ours, TransportError)
+    assert (ours.sent, ours.lasting) == (False, lasting)
 
 
 @pytest.mark.parametrize(
