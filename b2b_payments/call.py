@@ -155,7 +155,8 @@ class Caller:
             try:
                 return await self._attempt(call_id, doubts, reader, priority, headers, attempt, turn, until)
             except B2BPaymentsError as error:
-                failure = error
+                # The frames that it came through hold the whole answer: let go of, they are freed at once.
+                failure = error.with_traceback(None)
             if isinstance(failure, AuthenticationError) and not renewed:
                 try:
                     renewed = await self.credential.renew(headers, self._seconds(until))
@@ -163,6 +164,8 @@ class Caller:
                     failure = error
                 if renewed:
                     continue
+            if priority is Priority.PAGE and isinstance(failure, ResponseDecodeError) and failure.too_large:
+                raise failure  # it would be as large again: a walk asks for fewer rows instead
             outcome = outcome_of(failure)
             may_retry = attempt < self.retry.attempts or (failures is not None and self.retry.attempts > 1)
             if doubts.again(failure, outcome, may_retry=may_retry):

@@ -171,11 +171,18 @@ class ServerError(APIError):
 
 
 class ResponseDecodeError(B2BPaymentsError):
-    """The answer is not what the service documents. `paths` says where, e.g. ``$.data[3].total.value``."""
+    """The answer is not what the service documents. `paths` says where, e.g. ``$.data[3].total.value``.
 
-    def __init__(self, message: str, *, paths: Sequence[str] = ()) -> None:
+    `too_large` says that it holds more than any real answer does, and was not read for that.
+    """
+
+    paths: Sequence[str] = ()
+    too_large = False
+
+    def __init__(self, message: str, *, paths: Sequence[str] = (), too_large: bool = False) -> None:
         super().__init__(message)
         self.paths = list(paths)
+        self.too_large = too_large
 
 
 class AnswerMismatchError(ResponseDecodeError):

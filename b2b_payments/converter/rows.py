@@ -11,6 +11,7 @@ tolerance, and says what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -110,7 +111,8 @@ def _collect(table: Table[Any], objects: object, found: dict[type[Any], list[str
     for item in objects if isinstance(objects, list) else [objects]:
         if not isinstance(item, dict):
             continue
-        names += [name for name in item if name not in known and name not in names and _can_be_field(name)]
+        new = (name for name in item if name not in known and name not in names and _can_be_field(name))
+        names += list(islice(new, _MOST_NAMES))
         for name, value in item.items():
             below = known[name].kind.table if name in known else None
             if below is not None:

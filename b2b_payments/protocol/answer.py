@@ -42,7 +42,7 @@ _ERRORS: dict[int, type[APIError]] = {
 }
 
 
-_LONGEST_REFUSAL = 2**20
+_LONGEST_REFUSAL = 2**18
 """Bytes of an error's body that is read: what it says in a larger one is no sentence."""
 _LONGEST_SEARCHED = 50_000
 _LONGEST_MESSAGE = 500

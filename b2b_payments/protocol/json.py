@@ -12,9 +12,19 @@ import msgspec
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.models.decimals import EXACT
 
+MOST_BYTES = 8 * 2**20
+MOST_OBJECTS = 40_000
+MOST_VALUES = 150_000
+"""Of one answer. Reading more would keep the event loop from everything else for more than a tenth of a
+second, and take more memory than the rest of a walk. A page of 250 real rows has about 200 KB, 1,000 objects
+and 6,000 values; the largest that are read have some thousands of rows."""
+
 MOST_LEVELS = 100
 """Lists and objects inside each other. Real answers have about six; deeper ones could be decoded, but then no
 longer be copied, pickled or written within Python's recursion limit."""
+
+_SHORT = 16
+"""Characters of a number, its point included, that a float always gives back: it holds any 15 digits."""
 
 _USUAL_LEVELS = 10
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -31,6 +41,8 @@ def exact_number(text: str) -> float | Decimal:
     Raises OverflowError for an exponent that no number needs.
     """
     number = float(text)
+    if len(text) <= _SHORT and "e" not in text and "E" not in text:
+        return number
     exact = Decimal(text)
     if Decimal(repr(number)) == exact:
         return number
@@ -48,11 +60,12 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 def decode(body: bytes | msgspec.Raw) -> Any:
     """Decode a body.
 
-    Raises ResponseDecodeError for whatever is not JSON in UTF-8, or is nested too deeply to be read.
+    Raises ResponseDecodeError for whatever is not JSON in UTF-8, too large, or nested too deeply to be read.
     """
     try:
+        brackets = _brackets_of(body)
         value = decode_part(body)
-        if _may_be_deep(body) and _is_deep(value):
+        if _may_be_deep(brackets) and _is_deep(value):
             raise _too_deep()
     except ResponseDecodeError:
         del body  # a traceback's local variables would show what was sent
@@ -95,9 +108,14 @@ def _whole(escape: re.Match[bytes]) -> bytes:
     return b"\\ufffd" if len(escape[0]) == 6 else escape[0]
 
 
-def check_depth(body: bytes) -> None:
-    """Raise ResponseDecodeError for what is nested too deeply. What is not JSON at all passes."""
-    if not _may_be_deep(body):
+def check_measure(body: bytes) -> None:
+    """Raise ResponseDecodeError for what is too large or nested too deeply. What is no JSON at all passes."""
+    try:
+        brackets = _brackets_of(body)
+    except ResponseDecodeError:
+        del body
+        raise
+    if not _may_be_deep(brackets):
         return
     try:
         too_deep = _is_deep(decode_numbers(body))
@@ -114,9 +132,31 @@ def _too_deep() -> ResponseDecodeError:
     return ResponseDecodeError("The answer is nested too deeply to be read.", paths=["$"])
 
 
-def _may_be_deep(body: bytes | msgspec.Raw) -> bool:
-    """Judge by the brackets alone, at a tenth of the cost of decoding. Brackets in strings may mislead it."""
-    brackets = bytes(body).translate(None, _NO_BRACKETS)
+def too_large(what: str) -> ResponseDecodeError:
+    """Make the error for an answer that holds more than is read."""
+    return ResponseDecodeError(
+        f"The answer has {what}, more than any of the service's: it is not read.", paths=["$"], too_large=True
+    )
+
+
+def _brackets_of(body: bytes | msgspec.Raw) -> bytes:
+    """Give the brackets alone, at a tenth of the cost of decoding. Raises ResponseDecodeError.
+
+    Brackets and commas in strings count too; text that has so many of them is refused with the rest.
+    """
+    if len(body) > MOST_BYTES:
+        raise too_large(f"{len(body):,} bytes")
+    plain = bytes(body)
+    brackets = plain.translate(None, _NO_BRACKETS)
+    if brackets.count(b"{") > MOST_OBJECTS:
+        raise too_large(f"more than {MOST_OBJECTS:,} objects")
+    if max(plain.count(b","), len(brackets) // 2) > MOST_VALUES:
+        raise too_large(f"more than {MOST_VALUES:,} values")
+    return brackets
+
+
+def _may_be_deep(brackets: bytes) -> bool:
+    """Judge by the brackets alone; those in strings may mislead it."""
     for removed in range(_USUAL_LEVELS):
         # Each round has removed two levels at the most; what is left has no more levels than brackets.
         if len(brackets) <= MOST_LEVELS - 2 * removed:

@@ -12,8 +12,11 @@ import msgspec
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.protocol.answer import Answer, kind_of, read_envelope
 from b2b_payments.protocol.belonging import check_offset
-from b2b_payments.protocol.json import check_depth, decode_part, exact_number, mended
+from b2b_payments.protocol.json import check_measure, decode_part, exact_number, mended, too_large
 from b2b_payments.protocol.request import Request
+
+MOST_ROWS_A_PAGE = 10_000
+"""A service may give more rows than were asked for; more than this, none does."""
 
 # Further than this no real list goes; a larger number is an answer gone wrong.
 _MOST_ROWS = 10**12
@@ -76,11 +79,13 @@ class Listing:
 
 
 def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int) -> Listing:
-    """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects.
+    """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects, or endless.
 
     Raises AnswerMismatchError where the answer names another offset.
     """
     body, source = _body(request, answer, base_url)
+    if len(body.data) > MOST_ROWS_A_PAGE:
+        raise too_large(f"{len(body.data):,} rows")
     pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
     said = pagination if isinstance(pagination, dict) else {}
     named = _count(said.get("offset"))
@@ -98,7 +103,7 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
 
 def _body(request: Request, answer: Answer, base_url: str) -> tuple[_Body, bytes]:
     if 200 <= answer.status < 300:
-        check_depth(answer.body)
+        check_measure(answer.body)
         try:
             body = _heads.decode(answer.body)
         except (ValueError, ArithmeticError, RecursionError):

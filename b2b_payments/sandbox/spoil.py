@@ -59,6 +59,8 @@ def instead(fault: Fault, rules: Rules, date: int) -> Answer | None:
             return Answer(302, b"", headers={"Location": rules.redirect_to})
         case Fault.GZIP_BOMB:
             return Answer(200, _gzip_bomb(), headers={"Content-Encoding": "gzip"})
+        case Fault.FLOOD:
+            return Answer(200, b'{"code":200,"data":[%b],"meta":{}}' % b",".join([b"{}"] * 1_000_000))
         case _:
             return _FIXED.get(fault)
 

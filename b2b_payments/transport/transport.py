@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -192,22 +193,21 @@ class Transport:
         if length is not None and length > self._max_body:
             response.close()
             raise self._too_large(request)
-        chunks: list[bytes] = []
-        size = 0
+        body = io.BytesIO()  # grows in place, and gives what it holds without a copy
         # Counted as unpacked: a small body may unpack to a very large one.
         async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._max_body:
+            if body.tell() + len(chunk) > self._max_body:
                 response.close()
                 raise self._too_large(request)
-            chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            body.write(chunk)
+        return body.getvalue()
 
     def _too_large(self, request: Request) -> ResponseDecodeError:
         return ResponseDecodeError(
             f"{request.method} {request.path}: the answer is larger than {self._max_body} bytes; "
             "reading stopped.",
             paths=["$"],
+            too_large=True,
         )
 
 

@@ -14,6 +14,7 @@ from b2b_payments.errors import (
     NotFoundError,
     PaginationError,
     PayloadTooLargeError,
+    ResponseDecodeError,
     ValidationError,
 )
 from b2b_payments.models import OrderBy
@@ -72,7 +73,7 @@ class Learned:
         return wanted if self._most_rows is None else min(wanted, self._most_rows)
 
     def too_large(self, limit: int) -> None:
-        """Note that the service refused to give so many rows."""
+        """Note that so many rows were refused, by the service or, as more than is read, by us."""
         smaller = next(size for size in _SMALLER if size < limit)
         self._most_rows = self.limit(smaller)
 
@@ -158,8 +159,8 @@ class Source:
             encoding = spellings.next()
             try:
                 listing = await self._listing(query, encoding, request.offset, limit)
-            except PayloadTooLargeError:
-                if limit == 1:
+            except (PayloadTooLargeError, ResponseDecodeError) as error:
+                if limit == 1 or not (isinstance(error, PayloadTooLargeError) or error.too_large):
                     raise
                 self.learned.too_large(limit)
                 continue

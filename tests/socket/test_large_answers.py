@@ -1,0 +1,255 @@
+"""Answers that hold far too much: refused before they cost memory or time, or read in smaller pages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from b2b_payments import PaymentsClient, ResponseDecodeError, StoreAuth
+from b2b_payments.protocol.json import MOST_BYTES, MOST_OBJECTS, MOST_VALUES
+from b2b_payments.protocol.listing import MOST_ROWS_A_PAGE
+from b2b_payments.sandbox import Fault, Sandbox
+from tests.clients import NEVER, client_of
+from tests.examples import LISTED_PAYMENT
+
+MIB = 2**20
+Use = Callable[[PaymentsClient], Awaitable[object]]
+Rows = Sequence[bytes]
+
+
+class Server:
+    """A service in a thread, which sends ready bytes as they are: it takes no memory of its own."""
+
+    def __init__(self, answer: Callable[[str, dict[str, str]], bytes]) -> None:
+        self._answer = answer
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.base_url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/io"
+        self.limits: list[int] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while head := connection.recv(65_536).decode():
+                    target = urlsplit(head.split(" ", 2)[1])
+                    query = {name: values[-1] for name, values in parse_qs(target.query).items()}
+                    self.limits.append(int(query.get("limit", 0)))
+                    body = self._answer(target.path, query)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+                    connection.sendall(body)
+            except OSError:
+                return  # the client has seen enough
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listening.close()
+
+
+@contextmanager
+def serving(answer: Callable[[str, dict[str, str]], bytes]) -> Iterator[tuple[Server, PaymentsClient]]:
+    """Give a server and a client of it."""
+    server = Server(answer)
+    try:
+        yield (
+            server,
+            PaymentsClient(StoreAuth("abc123", "token"), base_url=server.base_url, quota=None, retry=NEVER),
+        )
+    finally:
+        server.close()
+
+
+def row(number: int, **fields: Any) -> bytes:
+    """Give a row, some of its fields changed."""
+    moment = 1_700_000_000 + number
+    changed = {"id": number, "createdAt": moment, "updatedAt": moment, "lineItems": [], **fields}
+    return json.dumps(LISTED_PAYMENT | changed).encode()
+
+
+def page_of(rows: Sequence[bytes], total: int | None = None) -> bytes:
+    """Give a page of these rows."""
+    counted = json.dumps({"pagination": {"totalCount": len(rows) if total is None else total}}).encode()
+    return b'{"code":200,"data":[%b],"meta":%b}' % (b",".join(rows), counted)
+
+
+def tiny(number: int) -> bytes:
+    """Give a row of as few bytes as a walk can do with."""
+    return b'{"id":%d,"createdAt":%d}' % (number, number)
+
+
+def row_with(field: str, value: bytes) -> bytes:
+    """Give a row with a value that is written already."""
+    return row(1, **{field: None}).replace(
+        b'"%b": null' % field.encode(), b'"%b": %b' % (field.encode(), value)
+    )
+
+
+PAGES: dict[str, Callable[[], bytes]] = {
+    "a million tiny rows": lambda: page_of([tiny(number) for number in range(1, 1_000_001)]),
+    "a million empty rows": lambda: page_of([b"{}"] * 1_000_000),
+    "rows without end": lambda: page_of([tiny(number) for number in range(1, 38_001)]),
+    "a row of 32 MiB": lambda: page_of([row_with("customerName", b'"%b"' % (b"x" * 31 * MIB))]),
+    "a million line items": lambda: page_of(
+        [row_with("lineItems", b"[%b{}]" % (b'{"paymentId":1},' * 1_000_000))]
+    ),
+    "a million fields": lambda: page_of(
+        [row_with("z", b'1,%b"last":1' % b"".join([b'"f%d":1,' % place for place in range(1_000_000)]))]
+    ),
+    "a million lists": lambda: page_of([row_with("moduleData", b'{"a":[%b[]]}' % (b"[]," * 1_000_000))]),
+    "lists in lists": lambda: b'{"code":200,"data":%b%b}' % (b"[" * MIB, b"]" * MIB),
+    "brackets in a text": lambda: page_of([row_with("customerName", b'"%b"' % (b"[" * 7 * MIB))]),
+}
+USES: dict[str, Use] = {
+    "a walk": lambda client: client.payments.list(page_size=2).collect(),
+    "a walk of raw pages": lambda client: _all(client.payments.list(page_size=2).raw_pages()),
+    "a payment": lambda client: client.payments.get(1),
+}
+
+
+async def _all(pages: Any) -> list[Any]:
+    return [page async for page in pages]
+
+
+async def _longest_block(work: Awaitable[object]) -> float:
+    """Give the most seconds that this thread worked between two turns of the event loop."""
+    longest, over = 0.0, False
+
+    async def watch() -> None:
+        nonlocal longest
+        while not over:
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - before)
+
+    watching = asyncio.create_task(watch())
+    try:
+        await work
+    finally:
+        over = True
+        await watching
+    return longest
+
+
+async def _refused(client: PaymentsClient, use: Use) -> None:
+    with pytest.raises(ResponseDecodeError) as caught:
+        await use(client)
+    text = str(caught.value)
+    assert caught.value.too_large or "nested too deeply" in text or "is to another request" in text
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+async def test_what_holds_too_much_is_refused(page: Callable[[], bytes]) -> None:
+    """A million of anything is refused within 48 MiB; the loop is blocked for a tenth of a second at most."""
+    body = page()
+    with serving(lambda *_: body) as (_, client):
+        async with client:
+            for use in USES.values():
+                assert await _longest_block(_refused(client, use)) < 0.1
+            tracemalloc.start()
+            try:
+                for use in USES.values():
+                    await _refused(client, use)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    assert peak < 48 * MIB
+
+
+LARGEST: dict[str, Callable[[], bytes]] = {
+    "rows": lambda: page_of([row(number) for number in range(1, 4_001)]),
+    "text": lambda: page_of([row(1, customerName="\n" * (MOST_BYTES // 2 - 2_000))]),
+    "line items": lambda: page_of([row(1, lineItems=[{}] * (MOST_OBJECTS - 20))]),
+    "values": lambda: page_of([row(1, moduleData={"a": [1.5] * (MOST_VALUES - 50)})]),
+    "lists": lambda: page_of([row(1, moduleData={"a": [[]] * (MOST_VALUES - 50)})]),
+    "brackets in a text": lambda: page_of([row(1, customerName="[" * (2 * MOST_VALUES - 500))]),
+}
+
+
+@pytest.mark.parametrize("page", LARGEST.values(), ids=LARGEST)
+async def test_the_largest_that_is_read(page: Callable[[], bytes]) -> None:
+    """The largest that is read takes 64 MiB at most, and blocks the loop for a fifth of a second at most."""
+    body = page()
+    count = json.loads(body)["meta"]["pagination"]["totalCount"]
+
+    async def walk(client: PaymentsClient) -> None:
+        seen = 0
+        async for payment in client.payments.list():
+            seen += 1
+            assert payment.id == seen
+        assert seen == count
+
+    backwards = page_of([row(number) for number in range(count, 0, -1)]) if count > 1 else body
+
+    with serving(lambda _, query: body if query["orderBy"] == "ASC" else backwards) as (_, client):
+        async with client:
+            assert await _longest_block(walk(client)) < 0.2
+            tracemalloc.start()
+            try:
+                await walk(client)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    assert peak < 64 * MIB
+
+
+def _list_of(rows: Rows, *, most: int = 250) -> Callable[[str, dict[str, str]], bytes]:
+    """Give the answers of a list of these rows, in either order, with so many at the most in a page."""
+
+    def answer(_: str, query: dict[str, str]) -> bytes:
+        ordered = rows[::-1] if query["orderBy"] == "DESC" else rows
+        limit = most if most > 250 else min(most, int(query["limit"]))
+        return page_of(ordered[int(query["offset"]) :][:limit], len(rows))
+
+    return answer
+
+
+async def test_pages_of_fat_rows_are_read_in_smaller_ones() -> None:
+    """Where 250 rows are more than is read, fewer are asked for, and nothing is missing."""
+    rows = [row(number, details={"memo": "x" * 60_000}) for number in range(1, 301)]
+    with serving(_list_of(rows)) as (server, client):
+        async with client:
+            walk = client.payments.list()
+            assert [payment.id async for payment in walk] == list(range(1, 301))
+            assert walk.report.complete
+    assert server.limits[:4] == [250, 249, 200, 100]
+    assert set(server.limits[4:]) == {100}
+
+
+async def test_pages_of_thousands_of_rows_are_read() -> None:
+    """A service that gives 3,000 rows where 250 were asked for is read like any other."""
+    rows = [row(number) for number in range(1, 6_501)]
+    with serving(_list_of(rows, most=3_000)) as (_, client):
+        async with client:
+            walk = client.payments.list()
+            assert [payment.id async for payment in walk] == list(range(1, 6_501))
+            assert walk.report.complete
+
+
+async def test_a_flood_in_a_walk_is_survived() -> None:
+    """A page that comes as a million rows once is asked for again, with fewer rows; a call is made again."""
+    async with Sandbox(600) as sandbox, client_of(sandbox) as client:
+        sandbox.order(Fault.FLOOD, times=1)
+        assert len(await client.payments.list().collect()) == 600
+        sandbox.order(Fault.FLOOD, times=1)
+        assert (await client.payments.get(1)).id == 1
+        sandbox.order(Fault.FLOOD, share=1)
+        with pytest.raises(ResponseDecodeError, match=r"more than 40,000 objects"):
+            await client.payments.list().collect()
+    assert MOST_ROWS_A_PAGE == 10_000
