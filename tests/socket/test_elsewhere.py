@@ -49,6 +49,7 @@ CALLS: dict[str, Use] = {
     "update_offline": lambda client: client.payments.update_offline(1, NEW),
 }
 CHANNELS: dict[str, Use] = {
+    "get": lambda client: client.channels.get(1),
     "list": lambda client: client.channels.list(),
     "get": lambda client: client.channels.get(1),
 }
