@@ -40,6 +40,7 @@ async def _all(pages: AsyncIterator[Any]) -> list[Any]:
 
 CALLS: dict[str, Use] = {
     "get": lambda client: client.payments.get(1),
+    "look_up": lambda client: client.payments.look_up(1),
     "delete": lambda client: client.payments.delete(1),
     "operations": lambda client: client.payments.operations(1),
     "perform_operation": lambda client: client.payments.perform_operation(1, 0),
