@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from b2b_payments.errors import ConfigurationError
+from b2b_payments.half_made import shows_half_made
 
 TokenProvider = Callable[[], Awaitable[str]]
 """Gives a token, new or renewed. It is awaited, and bounded by the client's timeout."""
@@ -103,6 +104,7 @@ def _kept(token: str | TokenProvider) -> Secret | TokenProvider:
     return Secret(token) if isinstance(token, str) else token
 
 
+@shows_half_made
 @attrs.frozen(init=False)
 class StoreAuth:
     """The current way [doc]: a store-level API account's token and the store's hash.
@@ -144,6 +146,7 @@ class StoreAuth:
         return {"X-Auth-Token": token, "X-Store-Hash": self.store_hash}
 
 
+@shows_half_made
 @attrs.frozen(init=False)
 class LegacyAuth:
     """The older way [doc]: `authToken` alone. Deprecated by the vendor on 2025-09-30, and still working.

@@ -17,6 +17,7 @@ from b2b_payments.call import Caller
 from b2b_payments.credential import Credential
 from b2b_payments.errors import ConfigurationError, shown
 from b2b_payments.events import Events, Listener
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.quota import Quota, QuotaGate, gate_for
 from b2b_payments.resources.channels import Channels
 from b2b_payments.resources.payments import Payments
@@ -32,6 +33,7 @@ _DEFAULT_QUOTA = Quota()
 _DEFAULT_RETRY = RetryPolicy()
 
 
+@shows_half_made
 class PaymentsClient:
     """The client of one store.
 
@@ -57,6 +59,8 @@ class PaymentsClient:
     Raises ConfigurationError for what cannot work, before anything is sent.
     """
 
+    _open = False  # also of one whose constructor raised
+
     def __init__(
         self,
         auth: StoreAuth | LegacyAuth,
@@ -72,7 +76,6 @@ class PaymentsClient:
         proxy: str | None = None,
         trust_env: bool = False,
     ) -> None:
-        self._open = False
         # Hidden in a traceback's local variables, as a credential in the wrong place has to be.
         base_url = Secret(base_url)
         proxy = Secret(proxy) if isinstance(proxy, str) else proxy

@@ -22,10 +22,13 @@ from collections.abc import Callable
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
+
 logger = logging.getLogger("b2b_payments")
 logger.addHandler(logging.NullHandler())
 
 
+@shows_half_made
 @attrs.frozen
 class CallStarted:
     """A call begins. `call` names the endpoint, such as ``payments.get``."""
@@ -34,6 +37,7 @@ class CallStarted:
     call_id: int = 0
 
 
+@shows_half_made
 @attrs.frozen
 class CallEnded:
     """A call ended after `elapsed` seconds, waits included: well, or with the name of an `error`.
@@ -47,6 +51,7 @@ class CallEnded:
     call_id: int = 0
 
 
+@shows_half_made
 @attrs.frozen
 class RequestStarted:
     """An attempt is about to be sent. `call` names the endpoint; `path` is without query."""
@@ -58,6 +63,7 @@ class RequestStarted:
     call_id: int = 0
 
 
+@shows_half_made
 @attrs.frozen
 class RequestEnded:
     """An attempt ended after `elapsed` seconds: with an HTTP `status`, or with the name of an `error`."""
@@ -72,6 +78,7 @@ class RequestEnded:
     call_id: int = 0
 
 
+@shows_half_made
 @attrs.frozen
 class RetryScheduled:
     """Attempt number `attempt` failed, and the next follows after `delay` seconds.
@@ -86,6 +93,7 @@ class RetryScheduled:
     call_id: int = 0
 
 
+@shows_half_made
 @attrs.frozen
 class QuotaWait:
     """A call waits `seconds` (at the least) for its turn under the store's quota.
@@ -98,6 +106,7 @@ class QuotaWait:
     call_id: int = 0
 
 
+@shows_half_made
 @attrs.frozen
 class QuotaWaitEnded:
     """A wait for the quota ended after `seconds`: with a turn, or with the call."""
@@ -106,6 +115,7 @@ class QuotaWaitEnded:
     call_id: int = 0
 
 
+@shows_half_made
 @attrs.frozen
 class PageJoined:
     """A walk joined a page: `rows` came, `new` of them for the first time; `total` is the service's count.
@@ -120,6 +130,7 @@ class PageJoined:
     from_other_end: bool = False
 
 
+@shows_half_made
 @attrs.frozen
 class WalkNotProven:
     """A walk by `createdAt` is over after `rows` payments, and that these are all is not proven: `reason`."""
@@ -128,6 +139,7 @@ class WalkNotProven:
     reason: str
 
 
+@shows_half_made
 @attrs.frozen
 class GapRepaired:
     """A page had left a gap, because rows in front of it went away; it was closed by reading at `offset`."""

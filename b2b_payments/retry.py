@@ -30,6 +30,7 @@ from typing import Any
 import attrs
 
 from b2b_payments.errors import ConfigurationError, shown
+from b2b_payments.half_made import shows_half_made
 
 LONGEST_ASKED = 3600.0
 """Seconds: a service that asks to wait longer than this is not waited for. So long a page is refused, too."""
@@ -90,6 +91,7 @@ def _seconds(_policy: RetryPolicy, field: attrs.Attribute[float], value: object)
         raise ConfigurationError(f"RetryPolicy {field.name}={shown(value)}: give seconds, 0 or more.")
 
 
+@shows_half_made
 @attrs.frozen
 class RetryPolicy:
     """How often, how soon and for how long a failed attempt is made again.

@@ -12,6 +12,7 @@ import attrs
 
 from b2b_payments.converter import structure_payment
 from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.decimals import EXACT
 from b2b_payments.walk.report import WalkReport
 
@@ -48,6 +49,7 @@ def usual_entry(status: int, currency: str, value: str) -> Entry | None:
     return Entry(str(status), currency, Decimal(value)) if _USUAL_AMOUNT.fullmatch(value) else None
 
 
+@shows_half_made
 @attrs.define
 class Tally:
     """How many payments, and the sum of their totals in each currency, to the last digit."""
@@ -76,6 +78,7 @@ class Tally:
         return cls(packed["rows"], totals)
 
 
+@shows_half_made
 @attrs.define
 class Sums:
     """The tally of all payments, and of those of each processing status."""
@@ -111,6 +114,7 @@ class Sums:
         return cls(Tally.unpack(packed), statuses)
 
 
+@shows_half_made
 @attrs.define
 class Account:
     """The account of one export, over all the times it was resumed.

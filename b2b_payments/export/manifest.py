@@ -14,11 +14,13 @@ from b2b_payments._version import __version__
 from b2b_payments.export.account import Account
 from b2b_payments.export.file import ExportError
 from b2b_payments.export.sink import Checkpoint
+from b2b_payments.half_made import shows_half_made
 
 _VERSION = 1
 _CHUNK = 1 << 20
 
 
+@shows_half_made
 @attrs.frozen
 class Manifest:
     """A manifest that was read: the export's account, its format, and its hashes.

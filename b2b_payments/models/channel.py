@@ -8,11 +8,13 @@ from typing import Any
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.description import DIGITS, LENIENT
 from b2b_payments.models.moment import in_utc
 from b2b_payments.models.sent import Sent
 
 
+@shows_half_made
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Channel:
     """A channel of a store with several storefronts.

@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 
 from b2b_payments.errors import ConfigurationError, shown
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.decimals import decimal_of
 from b2b_payments.models.description import DIGITS
 from b2b_payments.models.sent import Sent
@@ -45,6 +46,7 @@ def exact_amount(value: object) -> Decimal:
     return number
 
 
+@shows_half_made
 @attrs.frozen(weakref_slot=False)
 class Money:
     """An amount in a currency: `currency` is the service's code, e.g. ``"USD"``.

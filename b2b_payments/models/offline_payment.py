@@ -10,6 +10,7 @@ from typing import Any, cast
 import attrs
 
 from b2b_payments.errors import ConfigurationError, shown
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.decimals import is_whole
 from b2b_payments.models.description import DIGITS
 from b2b_payments.models.enums import ProcessingStatus
@@ -106,6 +107,7 @@ def _line_items(value: Any) -> tuple[OfflineLineItem, ...]:
     return items
 
 
+@shows_half_made
 @attrs.frozen
 class OfflineLineItem:
     """The part of an offline payment that goes to one invoice.
@@ -118,6 +120,7 @@ class OfflineLineItem:
     amount: Decimal = attrs.field(converter=exact_amount, metadata=DIGITS)
 
 
+@shows_half_made
 @attrs.frozen
 class OfflinePayment:
     """An offline payment to record, or its new state. None means left out: the service then uses its default.

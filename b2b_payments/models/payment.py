@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.description import DIGITS
 from b2b_payments.models.enums import Operation, ProcessingStatus
 from b2b_payments.models.moment import in_utc
@@ -32,6 +33,7 @@ def _line_items(items: Iterable[LineItem]) -> tuple[LineItem, ...]:
     return tuple(items)
 
 
+@shows_half_made
 @attrs.frozen(weakref_slot=False)
 class LineItem:
     """The part of a payment that goes to one invoice. In lists, `amount` may be left out [doc]."""
@@ -44,6 +46,7 @@ class LineItem:
     _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
 
 
+@shows_half_made
 @attrs.frozen(weakref_slot=False)
 class Fee:
     """A fee on a payment. The service names no currency beside `amount` [doc]."""
@@ -55,6 +58,7 @@ class Fee:
     _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
 
 
+@shows_half_made
 @attrs.frozen(weakref_slot=False)
 class PaymentOperations:
     """What a payment allows now. A code that no enum knows is a plain number."""
@@ -65,6 +69,7 @@ class PaymentOperations:
     _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
 
 
+@shows_half_made
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Payment:
     """A payment.

@@ -7,10 +7,12 @@ from typing import Any
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.description import LENIENT
 from b2b_payments.models.sent import Sent
 
 
+@shows_half_made
 @attrs.frozen(weakref_slot=False)
 class Card:
     """A card as far as the gateway shows it."""
@@ -23,6 +25,7 @@ class Card:
     _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
 
 
+@shows_half_made
 @attrs.frozen(weakref_slot=False)
 class Transaction:
     """One transaction of a payment.

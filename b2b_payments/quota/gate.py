@@ -14,6 +14,7 @@ import anyio
 import attrs
 from anyio.lowlevel import RunVar
 
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.quota.allowance import Quota, QuotaReading, believable
 from b2b_payments.quota.forecast import Forecast
 from b2b_payments.quota.grants import Grants
@@ -46,6 +47,7 @@ WaitHook = Callable[[float, WaitReason], object]
 """Called when a wait begins or turns out longer, with its expected seconds at least, and the reason."""
 
 
+@shows_half_made
 @attrs.frozen(eq=False)
 class Turn:
     """The right to send one request, now. `granted_at` is a moment, `waited` seconds."""
@@ -54,6 +56,7 @@ class Turn:
     waited: float
 
 
+@shows_half_made
 @attrs.frozen
 class TooLate:
     """No turn: the wait would end after the deadline. `seconds` is how long it would take at least."""

@@ -9,6 +9,7 @@ import attrs
 from b2b_payments.call import Caller
 from b2b_payments.converter import structure_channel, structure_channels
 from b2b_payments.errors import AnswerMismatchError, APIError
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.models import Channel
 from b2b_payments.protocol import request as requests
 from b2b_payments.protocol.answer import Answer, read_envelope
@@ -17,6 +18,7 @@ from b2b_payments.protocol.request import Request
 _SINGLE_STOREFRONT = "multi storefront is not enabled"
 
 
+@shows_half_made
 @attrs.frozen
 class Channels:
     """The store's channels."""

@@ -15,6 +15,7 @@ from b2b_payments.converter import (
     structure_payment,
     structure_transactions,
 )
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.models import (
     OfflinePayment,
     Operation,
@@ -37,6 +38,7 @@ from b2b_payments.walk.stream import PaymentStream
 from b2b_payments.walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
 
 
+@shows_half_made
 @attrs.frozen
 class Payments:
     """The store's payments. Every method raises APIError, TransportError and ResponseDecodeError."""

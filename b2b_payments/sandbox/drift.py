@@ -6,10 +6,12 @@ import random
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.sandbox.seen import SeenRequest
 from b2b_payments.sandbox.store import Store
 
 
+@shows_half_made
 @attrs.define(eq=False)
 class Drift:
     """Changes the store before each list request; to be set as `Sandbox.before_list`.

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.sandbox.table import Table
 
 SORT_KEYS: Final = (
@@ -27,6 +28,7 @@ class InvalidFieldsError(Exception):
         self.errors = errors
 
 
+@shows_half_made
 @attrs.frozen(kw_only=True)
 class ListQuery:
     """What a request asks of the list. `sort_by` None is the service's own order, id."""
@@ -120,6 +122,7 @@ class ListQuery:
         return [one for one in ids if any(self.q in str(column[one]) for column in columns)]
 
 
+@shows_half_made
 @attrs.frozen(kw_only=True)
 class Listing:
     """One page of the list. `asked` is the limit of the request, `limit` the one the page was cut with."""

@@ -7,7 +7,10 @@ from typing import Any
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
 
+
+@shows_half_made
 @attrs.define(eq=False)
 class SeenRequest:
     """A request as it arrived. `at` is the loop's time of its arrival, in seconds.

@@ -6,7 +6,10 @@ from datetime import datetime
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
 
+
+@shows_half_made
 @attrs.define
 class Changes:
     """What a batch did to the copy, in payments."""
@@ -16,6 +19,7 @@ class Changes:
     unchanged: int = 0
 
 
+@shows_half_made
 @attrs.define
 class SyncReport:
     """The account of one sync.

@@ -11,8 +11,10 @@ from b2b_payments.export.database_file import DatabaseFile
 from b2b_payments.export.duckdb import DuckDBDatabase
 from b2b_payments.export.file import PathLike, writable
 from b2b_payments.export.sqlite import SQLiteDatabase
+from b2b_payments.half_made import shows_half_made
 
 
+@shows_half_made
 class Store(ABC):
     """A database that holds the copy of one store, in tables `payments` and `line_items`.
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
 from b2b_payments.models import Payment
 from b2b_payments.protocol.json import decode_part
 from b2b_payments.walk.checkpoint import Checkpoint
@@ -17,6 +18,7 @@ from b2b_payments.walk.reader import JoinedPage
 Item = TypeVar("Item")
 
 
+@shows_half_made
 @attrs.frozen
 class Page(Generic[Item]):
     """The new payments of one page, its offset, the rows asked for, and the service's count of all rows.

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 
 import attrs
 
+from b2b_payments.half_made import shows_half_made
+
 _ADDED_UP = (
     "pages", "requests", "rows", "duplicates", "gaps", "from_other_end", "reread", "looked_up", "waited",
 )  # fmt: skip
 
 
+@shows_half_made
 @attrs.define
 class WalkReport:
     """The account of a walk, kept up to date while it runs.

@@ -52,7 +52,6 @@ CALLS: dict[str, Use] = {
 CHANNELS: dict[str, Use] = {
     "get": lambda client: client.channels.get(1),
     "list": lambda client: client.channels.list(),
-    "get": lambda client: client.channels.get(1),
 }
 WALKS: dict[str, Use] = {
     "first": lambda client: client.payments.list().first(),
