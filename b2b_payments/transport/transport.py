@@ -222,5 +222,7 @@ def _headers(credential: Mapping[str, str]) -> dict[str, str]:
 
 
 def _headers_without(secrets: Sequence[Secret], headers: Mapping[str, str]) -> Mapping[str, str]:
-    shown = [(name, redacted(value, secrets)) for name, value in headers.items()]
-    return headers if shown == list(headers.items()) else CIMultiDict(shown)
+    together = "\n".join(headers.values())
+    if redacted(together, secrets) == together:
+        return headers
+    return CIMultiDict([(name, redacted(value, secrets)) for name, value in headers.items()])
