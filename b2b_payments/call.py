@@ -219,12 +219,11 @@ class Caller:
         """Wait in line, and for `delay` seconds; False where deadline or patience ends before."""
         due = failed_at + delay
         with anyio.CancelScope(deadline=math.inf if until is None else until):
-            if await self._recovery.wait(call_id, failed_at):
+            since = self._recovery.sent
+            if await self._recovery.wait(call_id, since):
                 now = anyio.current_time()
-                if (
-                    not self._recovery.is_back(failed_at)
-                    and failing_for + now - failed_at >= self.retry.outage
-                ):
+                is_over = failing_for + now - failed_at + delay >= self.retry.outage
+                if is_over and not self._recovery.is_back(since):
                     return False  # whoever tried has given up
                 # Those who waited together do not come back together.
                 due = max(due, now + self.chance() * self.retry.base_delay)
@@ -272,7 +271,7 @@ class Caller:
         turn: Turn | None,
         until: float | None,
     ) -> T:
-        begun, request = anyio.current_time(), doubts.request
+        begun, request, number = anyio.current_time(), doubts.request, self._recovery.send()
         try:
             # Its turn may have come to a call that was given up at the same moment: nothing is sent then.
             await checkpoint_if_cancelled()
@@ -302,7 +301,7 @@ class Caller:
         finally:
             self._account(turn, reading, failed, attempt)
             if priority is Priority.PAGE and _is_answer(status, failed):
-                self._recovery.answered(begun)
+                self._recovery.answered(number)
             elapsed = anyio.current_time() - begun
             error = None if failed is None else _name_of(failed)
             self.events.emit(RequestEnded(*about, elapsed, status, error, call_id))

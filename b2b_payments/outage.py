@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
-import math
-
 import anyio
+
+_OUTAGE = 3
+"""Failures in a row, of all pages together, that are no accident any more."""
 
 
 class Recovery:
-    """Whether the service is back: the first page that fails tries on, and the others wait for what it finds.
+    """Whether the service is back: one page that failed tries on, and the others wait for what it finds.
 
-    All moments are the running event loop's.
+    Only the answer to a page that was sent after a failure shows that the service is back since, so the pages
+    are numbered as they are sent.
     """
 
     def __init__(self) -> None:
+        self.sent = 0
+        """The number of the page that was sent last."""
+        self._answered = 0  # the highest number of one that was answered
+        self._failures = 0  # in a row
         self._trying: int | None = None
-        self._sent_at = -math.inf  # when the latest page was sent that was answered
         self._waiting: list[anyio.Event] = []
 
-    async def wait(self, call_id: int, failed_at: float) -> bool:
-        """Wait until it is this call's turn to try, or the service is back; tell whether it had to wait."""
+    def send(self) -> int:
+        """Number a page that is about to be sent."""
+        self.sent += 1
+        return self.sent
+
+    def answered(self, number: int) -> None:
+        """Take in that the service answered a page."""
+        self._answered = max(self._answered, number)
+        self._failures = 0
+        self._wake()
+
+    def is_back(self, since: int) -> bool:
+        """Whether a page was answered that was sent after the one of this number."""
+        return self._answered > since
+
+    async def wait(self, call_id: int, since: int) -> bool:
+        """Take in a failure, and wait in an outage: for this call's turn to try, or for the service.
+
+        Tells whether it had to wait.
+        """
+        self._failures += 1
+        if self._failures < _OUTAGE:
+            return False
         waited = False
-        while not self.is_back(failed_at) and self._trying not in {None, call_id}:
+        while not self.is_back(since) and self._trying not in {None, call_id}:
             event = anyio.Event()
             self._waiting.append(event)
             await event.wait()
             waited = True
-        if not self.is_back(failed_at):
+        if not self.is_back(since):
             self._trying = call_id
         return waited
-
-    def is_back(self, failed_at: float) -> bool:
-        """Whether a page was answered that was sent after that moment."""
-        return self._sent_at > failed_at
-
-    def answered(self, sent_at: float) -> None:
-        """Take in that the service answered a page that was sent at this moment."""
-        self._sent_at = max(self._sent_at, sent_at)
-        self._wake()
 
     def leave(self, call_id: int) -> None:
         """Take in that this call is over; if it was the one that tried, another does."""
