@@ -33,8 +33,9 @@ PAYMENTS = 500
 RULES = Rules(quota=False, max_limit=25)
 LASTS = 120.0
 IN_FLIGHT = 8
-MOST = IN_FLIGHT + 2 + 10
-"""Failed attempts: those in flight when it began, two who hoped for an accident, and then one by one."""
+MOST = IN_FLIGHT + 16
+"""Failed attempts: those in flight when it began, a few that hope for an accident, then one by one. Each page
+by itself would make about ten."""
 
 REFUSED = "connect refused"
 TROUBLES: dict[str, Fault | None] = {
