@@ -38,7 +38,6 @@ from b2b_payments.mixups import Doubts
 from b2b_payments.outage import Recovery
 from b2b_payments.protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments.protocol.limits import read_limits
-from b2b_payments.protocol.listing import Listing
 from b2b_payments.protocol.request import Request
 from b2b_payments.quota import Priority, QuotaGate, QuotaReading, TooLate, Turn, WaitReason
 from b2b_payments.retry import Failures, Kind, Outcome, RetryPolicy
@@ -309,11 +308,10 @@ class Caller:
     def _read(self, request: Request, reader: Reader[T], answer: Answer) -> T:
         try:
             reply = reader(request, answer, self.transport.base_url)
+            self.transport.mixups.check(request, reply)
         except ResponseDecodeError:
             answer.hang_up()
             raise
-        if isinstance(reply, Listing) and reply.echoes:
-            self.transport.mixups.says_right(request.call)
         return reply
 
     def _pause(self, stated: float | None, attempt: int) -> float:

@@ -188,8 +188,13 @@ class ResponseDecodeError(B2BPaymentsError):
 class AnswerMismatchError(ResponseDecodeError):
     """The answer names another payment or page than was asked for: it belongs to another request.
 
-    Answers get mixed up by proxies, and where an answer comes late or twice on a kept connection.
+    Answers get mixed up by proxies, and where an answer comes late or twice on a kept connection. `said` is
+    what the answer names, where it may be that the service always names that.
     """
+
+    def __init__(self, message: str, *, paths: Sequence[str] = (), said: str | None = None) -> None:
+        super().__init__(message, paths=paths)
+        self.said = said
 
 
 class OutcomeUnknownError(B2BPaymentsError):

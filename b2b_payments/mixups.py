@@ -7,8 +7,10 @@ import math
 import anyio
 import attrs
 
-from b2b_payments.errors import AnswerMismatchError, APIError, B2BPaymentsError, NotFoundError
-from b2b_payments.protocol.belonging import may_mean_nothing
+from b2b_payments.errors import AnswerMismatchError, APIError, AuthenticationError, B2BPaymentsError
+from b2b_payments.protocol.answer import Envelope
+from b2b_payments.protocol.belonging import check_proof
+from b2b_payments.protocol.listing import Listing
 from b2b_payments.protocol.request import Request
 from b2b_payments.retry import Kind, Outcome
 
@@ -22,52 +24,66 @@ class MixUps:
     """Remembers when answers were last mixed up on the way, and which evidence of it means nothing.
 
     An answer says what it is about in a few places: a payment's id, a page's offset. A service that always
-    says the same there, whatever is asked, is left alone once that is known.
+    says the same there, whatever is asked, is left alone once that is known. What was right before is
+    evidence for good.
     """
 
     def __init__(self) -> None:
-        self._until = -math.inf
+        self.until = -math.inf
         self._meaningless: set[str] = set()
         self._meaningful: set[str] = set()
 
     @property
     def lately(self) -> bool:
         """Whether answers were mixed up in the last minutes: then one that nothing proves is doubted."""
-        return anyio.current_time() < self._until
+        return anyio.current_time() < self.until
 
     def noticed(self) -> None:
         """Note that an answer came to a request that was not its own, or to none."""
-        self._until = anyio.current_time() + _LATELY
+        self.until = anyio.current_time() + _LATELY
 
-    def says_right(self, call: str) -> None:
-        """Note that an answer to this call named what was asked, where it might have named another."""
-        self._meaningful.add(call)
+    def check(self, request: Request, reply: object) -> None:
+        """Look at what was read of an answer in the light of those before.
 
-    def says_always_the_same(self, call: str) -> None:
-        """Note that answers to this call name something else however often they are asked for."""
-        if call not in self._meaningful:
-            self._meaningless.add(call)
-        self._until = -math.inf
+        Raises AnswerMismatchError where a write's answer does not say what it is about while answers are
+        mixed up.
+        """
+        if isinstance(reply, Listing):
+            if reply.echoes:
+                self._meaningful.add(request.call)
+        elif isinstance(reply, Envelope):
+            self._meaningful.add(request.call)
+            if request.kind is not Kind.READ and self.lately:
+                check_proof(request, reply.data)
+
+    def may_mean_nothing(self, call: str) -> bool:
+        """Whether it may be that answers to this call always name something else."""
+        return call not in self._meaningful
 
     def means_nothing(self, call: str) -> bool:
         """Whether what answers to this call say of themselves is known to mean nothing."""
         return call in self._meaningless
+
+    def leave_alone(self, call: str) -> None:
+        """Note that answers to this call name something else however often they are asked for."""
+        self._meaningless.add(call)
 
 
 @attrs.define
 class Doubts:
     """What one call makes of answers that may be another's. `request` is what it sends next.
 
-    A read is sent again at once, on a new connection: up to twice where the answer names something else, and
-    once where it is a 404 that a kept connection may have held for another. A write is left in doubt: what
-    its answer does not prove, the payment shows.
+    A read is sent again at once, on a new connection, up to twice: where the answer names something else, and
+    where it is a refusal that may be another's. A write is left in doubt: what its answer does not prove, the
+    payment shows.
     """
 
     mixups: MixUps
     request: Request
     reused: bool = False
-    _mismatches: list[str] = attrs.field(factory=list)
-    _looked_again: bool = False
+    _said: list[str | None] = attrs.field(factory=list)
+    _refusals: list[str] = attrs.field(factory=list)
+    _before: float = -math.inf
 
     def __attrs_post_init__(self) -> None:
         if self.mixups.means_nothing(self.request.call):
@@ -75,30 +91,44 @@ class Doubts:
 
     def again(self, failure: B2BPaymentsError, outcome: Outcome, *, may_retry: bool) -> bool:
         """Whether `request` is to be sent again at once. `may_retry` is what the retry policy says."""
-        is_read = self.request.kind is Kind.READ
-        if isinstance(failure, AnswerMismatchError):
-            self._mismatches.append(failure.message)
-            return self._known_to_mean_nothing() or (self._mixed_up(may_retry=may_retry) and is_read)
-        if not (is_read and may_retry) or outcome is not Outcome.FINAL or self._looked_again:
-            return False
-        suspect = self.mixups.lately or (self.reused and isinstance(failure, NotFoundError))
-        self._looked_again = suspect and isinstance(failure, APIError)
-        self.request = attrs.evolve(self.request, reuse=False)
-        return self._looked_again
+        if isinstance(failure, AnswerMismatchError) and self.request.checked:
+            self._said.append(failure.said)
+            return self._is_habit() or self._mixed_up(may_retry=may_retry)
+        return (
+            self.request.kind is Kind.READ
+            and outcome is Outcome.FINAL
+            and self._is_doubted(failure, may_retry=may_retry)
+        )
 
-    def _known_to_mean_nothing(self) -> bool:
-        may_be = may_mean_nothing(self.request)
-        if may_be and len(self._mismatches) >= _TIMES_ASKED and len(set(self._mismatches)) == 1:
-            self.mixups.says_always_the_same(self.request.call)
-            self.request = attrs.evolve(self.request, checked=False)
-        elif self.mixups.means_nothing(self.request.call):
-            self.request = attrs.evolve(self.request, checked=False)
+    def _is_doubted(self, failure: B2BPaymentsError, *, may_retry: bool) -> bool:
+        """Whether a refusal, which names nothing, may be another's. It is believed where it comes again."""
+        # A 401 is the credential's matter, which is looked after elsewhere.
+        on_kept = may_retry and self.reused and not isinstance(failure, AuthenticationError)
+        if not isinstance(failure, APIError) or not (on_kept or self.mixups.lately):
+            return False
+        self._refusals.append(failure.message)
+        self.request = attrs.evolve(self.request, reuse=False)
+        return len(self._refusals) < _TIMES_ASKED and self._refusals[-2:-1] != [failure.message]
+
+    def _is_habit(self) -> bool:
+        """Whether the service is known to say this whatever it is asked: then its answer is read as it is."""
+        call = self.request.call
+        if self._may_be_habit() and len(self._said) >= _TIMES_ASKED and len(set(self._said)) == 1:
+            self.mixups.leave_alone(call)
+            self.mixups.until = self._before
+        self.request = attrs.evolve(self.request, checked=not self.mixups.means_nothing(call))
         return not self.request.checked
 
     def _mixed_up(self, *, may_retry: bool) -> bool:
+        if len(self._said) == 1:
+            self._before = self.mixups.until
         self.mixups.noticed()
         # Asked again in any case where the answers are to be compared.
-        return len(self._mismatches) < _TIMES_ASKED and (may_retry or may_mean_nothing(self.request))
+        wanted = self.request.kind is Kind.READ and (may_retry or self._may_be_habit())
+        return wanted and len(self._said) < _TIMES_ASKED
+
+    def _may_be_habit(self) -> bool:
+        return self._said[-1] is not None and self.mixups.may_mean_nothing(self.request.call)
 
     def leaves_open(self, failure: B2BPaymentsError) -> bool:
         """Whether a write may have been carried out, whatever this answer says."""
@@ -108,4 +138,4 @@ class Doubts:
         """Whether a write is not to be sent again, since only the payment shows what became of it."""
         if self.request.kind is Kind.ONCE:
             return self.leaves_open(failure)
-        return self.request.kind is Kind.REPEATABLE and len(self._mismatches) > 1
+        return self.request.kind is Kind.REPEATABLE and len(self._said) > 1

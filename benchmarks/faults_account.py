@@ -95,8 +95,8 @@ async def creates(trouble: Trouble, count: int) -> Writes:
     async with troubled(trouble, 100, RetryPolicy()) as (sandbox, client):
 
         async def create(number: int) -> None:
-            payment = _offline_payment(f"fault-{number}")
-            reports[f"fault-{number}"] = await _reported(client.payments.create_offline(payment))
+            payment = offline_payment(f"fault-{number}")
+            reports[f"fault-{number}"] = await reported(client.payments.create_offline(payment))
 
         await _all(create, range(count))
         made: defaultdict[str, list[object]] = defaultdict(list)
@@ -118,7 +118,7 @@ async def other_writes(trouble: Trouble, each: int) -> Writes:
         changes = list(_changes(sandbox, client, each))
 
         async def write(number: int) -> None:
-            reports[number], _ = await _reported(changes[number].send())
+            reports[number], _ = await reported(changes[number].send())
 
         await _all(write, range(len(changes)))
         writes = Writes()
@@ -178,14 +178,15 @@ def _operation(sandbox: Sandbox, client: PaymentsClient, payment_id: int) -> _Ch
 def _update(sandbox: Sandbox, client: PaymentsClient, payment_id: int) -> _Change | None:
     if sandbox.store.wire(payment_id)["moduleName"] != "payments_offline":
         return None
-    payment = _offline_payment(f"update-{payment_id}")
+    payment = offline_payment(f"update-{payment_id}")
     return _Change(
         lambda: client.payments.update_offline(payment_id, payment),
         lambda: bool(sandbox.store.wire(payment_id).get("externalId") == payment.external_id),
     )
 
 
-def _offline_payment(external_id: str) -> OfflinePayment:
+def offline_payment(external_id: str) -> OfflinePayment:
+    """Give a new payment that bears this externalId."""
     return OfflinePayment(
         customer_id="95075",
         currency="USD",
@@ -195,7 +196,8 @@ def _offline_payment(external_id: str) -> OfflinePayment:
     )
 
 
-async def _reported(write: Awaitable[object]) -> tuple[Report, object]:
+async def reported(write: Awaitable[object]) -> tuple[Report, object]:
+    """Await a write, and give what is reported of it, and what it gave."""
     try:
         return Report.DONE, await write
     except OutcomeUnknownError:

@@ -7,43 +7,74 @@ answer at all. What it does not say is no contradiction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from b2b_payments.errors import AnswerMismatchError
 from b2b_payments.protocol.request import Request
 from b2b_payments.retry import Kind
 
+_ONE_THING = frozenset(
+    {
+        "payments.create_offline",
+        "payments.delete",
+        "payments.get",
+        "payments.operations",
+        "payments.perform_operation",
+        "payments.update_offline",
+        "payments.update_processing_status",
+    }
+)
+_SEVERAL = frozenset({"channels.list", "payments.transactions"})
+_NO_PAGES = _ONE_THING | _SEVERAL | {"channels.get"}
 _OPERATIONS = ("allowedOperations", "allowedStatuses")
-
-
-def may_mean_nothing(request: Request) -> bool:
-    """Whether a service may always say something else about such a request, and still answer it rightly."""
-    return request.kind is Kind.READ and request.call not in {"payments.get", "channels.get"}
 
 
 def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None:
     """Raise AnswerMismatchError where an answer other than a list's belongs to another request."""
     if not request.checked:
         return
-    if request.call != "payments.list" and isinstance(meta.get("pagination"), dict):
-        raise _mismatch(request, "$.meta.pagination", "is of a list")
-    if request.kind is not Kind.READ and isinstance(data, list):
+    pagination = meta.get("pagination")
+    if request.call in _NO_PAGES and isinstance(pagination, dict):
+        said = [_number(pagination.get(name)) for name in ("offset", "totalCount")]
+        raise _mismatch(request, "$.meta.pagination", "is of a list's page", said=said)
+    # Some services write an object without fields as an empty list.
+    if request.call in _ONE_THING and isinstance(data, list) and (data or request.call == "payments.get"):
         raise _mismatch(request, "$.data", "is a list")
+    if request.call in _SEVERAL and isinstance(data, dict):
+        raise _mismatch(request, "$.data", "is no list")
     if not isinstance(data, dict):
         return
     if request.payment_id is not None:
         for name in ("id",) if request.call == "payments.get" else ("id", "paymentId"):
-            if (said := _number(data.get(name))) not in (None, request.payment_id):
-                raise _mismatch(request, f"$.data.{name}", f"is {said}, not {request.payment_id}")
+            if (named := _number(data.get(name))) not in (None, request.payment_id):
+                what = f"is {named}, not {request.payment_id}"
+                raise _mismatch(request, f"$.data.{name}", what, said=named)
     if (missing := _missing(request, data)) is not None:
         raise _mismatch(request, f"$.data.{missing}", "is missing, and other things are there")
 
 
-def check_offset(request: Request, said: int | None, asked: int) -> None:
-    """Raise AnswerMismatchError where a page says that it is another than the one asked for."""
-    if request.checked and said is not None and said != asked:
-        raise _mismatch(request, "$.meta.pagination.offset", f"is {said}, not {asked}")
+def check_page(
+    request: Request, asked: int, said: int | None, total: int | None, ids: Sequence[object]
+) -> None:
+    """Raise AnswerMismatchError where a list's answer is another page, or lists something else.
+
+    `said` is the offset that it names, None where it names none; `ids` are those of its rows, or the first.
+    """
+    if not request.checked:
+        return
+    is_end = not ids and said == total and 0 < (total or 0) < asked
+    if said is not None and said != asked and not is_end:
+        raise _mismatch(request, "$.meta.pagination.offset", f"is {said}, not {asked}", said=said)
+    if ids and ids[0] is None:
+        raise _mismatch(request, "$.data[0].id", "is missing, and other things are there")
+
+
+def check_proof(request: Request, data: Any) -> None:
+    """Raise AnswerMismatchError where a write's answer does not say what it is about: it proves nothing."""
+    said = (data.get("id"), data.get("paymentId")) if isinstance(data, dict) else ()
+    if request.payment_id is not None and request.payment_id not in map(_number, said):
+        raise _mismatch(request, "$.data.id", "is missing, and answers were mixed up lately", "may be")
 
 
 def _number(said: object) -> int | None:
@@ -60,15 +91,21 @@ def _missing(request: Request, data: Mapping[str, Any]) -> str | None:
     if request.call == "payments.create_offline":
         return "paymentId" if data and "paymentId" not in data else None
     if request.call == "payments.get":
-        return "id" if "id" not in data and (ids or operations) else None
+        return None if "id" in data else "id"
     if request.call == "payments.operations":
-        return _OPERATIONS[0] if ids and not operations else None
+        return None if operations else _OPERATIONS[0]
     if request.kind is not Kind.READ:
         return "id" if operations and not ids else None
     return None
 
 
-def _mismatch(request: Request, path: str, what: str) -> AnswerMismatchError:
+def _mismatch(
+    request: Request, path: str, what: str, be: str = "is", *, said: object = None
+) -> AnswerMismatchError:
+    # A payment is told by its id whatever a service is used to say, and a write is judged by its payment.
+    may_be_habit = said is not None and request.kind is Kind.READ and request.call != "payments.get"
     return AnswerMismatchError(
-        f"{request.method} {request.path}: the answer is to another request: {path} {what}.", paths=[path]
+        f"{request.method} {request.path}: the answer {be} to another request: {path} {what}.",
+        paths=[path],
+        said=f"{path}: {said}" if may_be_habit else None,
     )

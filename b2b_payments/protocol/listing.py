@@ -11,7 +11,7 @@ import msgspec
 
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.protocol.answer import Answer, kind_of, read_envelope
-from b2b_payments.protocol.belonging import check_offset
+from b2b_payments.protocol.belonging import check_page
 from b2b_payments.protocol.json import check_measure, decode_part, exact_number, mended, too_large
 from b2b_payments.protocol.request import Request
 
@@ -89,13 +89,14 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
     pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
     said = pagination if isinstance(pagination, dict) else {}
     named = _count(said.get("offset"))
-    check_offset(request, named, offset)
+    total = _count(said.get("totalCount"))
+    check_page(request, offset, named, total, [head.id for head in body.data[:1]])
     return Listing(
         heads=body.data,
         body=source,
         offset=offset,
         limit=_count(said.get("limit")) or None,
-        total_count=_count(said.get("totalCount")),
+        total_count=total,
         date=answer.date,
         echoes=named == offset > 0,
     )

@@ -3,55 +3,75 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
 from b2b_payments.sandbox.answer import Answer
 from b2b_payments.sandbox.faults import Fault
+from b2b_payments.sandbox.seen import SeenRequest
 
-_NOTHING = Answer.error(404, "Payment not found")
+MayMix = Callable[[SeenRequest, SeenRequest], bool]
+
+
+class Answered(NamedTuple):
+    """A request, and the service's own answer to it."""
+
+    seen: SeenRequest
+    answer: Answer
 
 
 class Mixer:
-    """Holds the answers that are on the way, and gives them to others."""
+    """Holds the answers that are on the way, and gives them to others.
+
+    `may_mix` says whether a request may get the answer to another; without it any may. `mixed` counts those
+    that went astray.
+    """
 
     def __init__(self) -> None:
-        self._before = _NOTHING
-        self._waiting: tuple[Answer, asyncio.Future[Answer]] | None = None
-        self._held: WeakKeyDictionary[asyncio.BaseTransport, bytes] = WeakKeyDictionary()
+        self.may_mix: MayMix | None = None
+        self.mixed = 0
+        self._before: Answered | None = None
+        self._waiting: tuple[Answered, asyncio.Future[Answer]] | None = None
+        self._held: WeakKeyDictionary[asyncio.BaseTransport, list[Answered]] = WeakKeyDictionary()
 
-    async def exchanged(self, answer: Answer, fault: Fault | None, within: float) -> Answer:
-        """Give what the request gets: its own answer, or another's that is on the way at the same time."""
-        if self._waiting is not None:
+    async def exchanged(self, own: Answered, fault: Fault | None, within: float) -> Answer:
+        """Give what a request gets: its own answer, or another's that is on the way at the same time."""
+        if self._waiting is not None and self._may(own.seen, self._waiting[0].seen):
             (others, turn), self._waiting = self._waiting, None
-            turn.set_result(answer)
-            return others
-        if fault is not Fault.SWAPPED:
-            return answer
+            turn.set_result(own.answer)
+            self.mixed += 2
+            return others.answer
+        if fault is not Fault.SWAPPED or self._waiting is not None:
+            return own.answer
         turn = asyncio.get_running_loop().create_future()
-        waiting = self._waiting = answer, turn
+        waiting = self._waiting = own, turn
         try:
             return await asyncio.wait_for(turn, within)
         except TimeoutError:
-            return answer
+            return own.answer
         finally:
             if self._waiting is waiting:
                 self._waiting = None
 
-    def unasked(self, answer: Answer, fault: Fault | None) -> Answer | None:
+    def unasked(self, own: Answered, fault: Fault | None) -> Answered | None:
         """Give what comes on the connection besides the answer; None where nothing does."""
-        before, self._before = self._before, answer
-        return {Fault.STRAY: before, Fault.DOUBLED: answer, Fault.LATE: answer}.get(fault) if fault else None
+        before, self._before = self._before or own, own
+        return {Fault.STRAY: before, Fault.DOUBLED: own, Fault.LATE: own}.get(fault) if fault else None
 
-    def let_go(self, request: web.BaseRequest) -> None:
+    def let_go(self, request: web.BaseRequest, seen: SeenRequest) -> None:
         """Send what was held back on this connection, in front of the answer to this request."""
-        if self._held and request.transport is not None:
-            request.transport.write(self._held.pop(request.transport, b""))
+        if not self._held or request.transport is None:
+            return
+        for unasked in self._held.pop(request.transport, ()):
+            if self._may(seen, unasked.seen):
+                self._send(request.transport, unasked.answer)
 
     async def follow(
-        self, request: web.BaseRequest, response: web.StreamResponse, unasked: Answer, after: float | None
+        self, request: web.BaseRequest, response: web.StreamResponse, unasked: Answered, after: float | None
     ) -> None:
         """Send a response whole, and behind it an answer that nobody asked for."""
         await response.prepare(request)
@@ -60,21 +80,21 @@ class Mixer:
         if connection is None:
             return
         if after is None:
-            self._held[connection] = self._held.get(connection, b"") + _written(unasked)
+            self._held.setdefault(connection, []).append(unasked)
         elif after == 0:
-            connection.write(_written(unasked))
+            self._send(connection, unasked.answer)
         else:
-            asyncio.get_running_loop().call_later(after, _write, connection, _written(unasked))
+            asyncio.get_running_loop().call_later(after, self._send, connection, unasked.answer)
 
+    def _may(self, asked: SeenRequest, other: SeenRequest) -> bool:
+        return self.may_mix is None or self.may_mix(asked, other)
 
-def _write(connection: asyncio.WriteTransport, data: bytes) -> None:
-    if not connection.is_closing():
-        connection.write(data)
-
-
-def _written(answer: Answer) -> bytes:
-    head = (
-        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
-        f"Content-Type: {answer.content_type}\r\nContent-Length: {len(answer.body)}\r\n\r\n"
-    )
-    return head.encode() + answer.body
+    def _send(self, connection: asyncio.WriteTransport, answer: Answer) -> None:
+        if connection.is_closing():
+            return
+        self.mixed += 1
+        head = (
+            f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
+            f"Content-Type: {answer.content_type}\r\nContent-Length: {len(answer.body)}\r\n\r\n"
+        )
+        connection.write(head.encode() + answer.body)

@@ -17,7 +17,8 @@ class SeenRequest:
 
     `path` is decoded and whole (`/api/v3/io/ip/payments`), `query` the decoded pairs in their order,
     `headers` a mapping that ignores case, `body` the decoded JSON, or None where there is none or it is not
-    JSON. `status` is the one answered, None while unanswered or when the connection was dropped instead.
+    JSON. `status` is the one answered, None while unanswered or when the connection was dropped instead;
+    `own_status` is that of the service's own answer, whatever became of it.
     """
 
     method: str
@@ -28,3 +29,4 @@ class SeenRequest:
     at: float
     body: Any = None
     status: int | None = None
+    own_status: int | None = None

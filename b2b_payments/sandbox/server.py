@@ -23,7 +23,7 @@ from b2b_payments.sandbox.answer import Answer
 from b2b_payments.sandbox.data import STORE_HASH
 from b2b_payments.sandbox.delivery import deliver, reset
 from b2b_payments.sandbox.faults import Fault, Orders
-from b2b_payments.sandbox.mixing import Mixer
+from b2b_payments.sandbox.mixing import Answered, MayMix, Mixer
 from b2b_payments.sandbox.rules import Rules
 from b2b_payments.sandbox.seen import SeenRequest
 from b2b_payments.sandbox.service import NO_JSON, ROOT, answer, is_list
@@ -52,7 +52,8 @@ class Sandbox:
     The answers' `Date` is the store's clock, which goes on as the store is changed (see `Rules.date_header`).
 
     `before_list(store, seen)` is called before each list of payments is answered: tests change the store
-    there.
+    there. `may_mix(asked, other)` says whether a request may get the answer to another, where a fault mixes
+    answers up; `mixed_up` counts those that went astray.
     `requests` holds the last 100,000 requests, `request_count` counts all of them.
 
     Raises `ConfigurationError` for arguments that cannot be, and `OSError` when the port is taken.
@@ -204,6 +205,20 @@ class Sandbox:
         """Take all faults out of force."""
         self._orders.clear()
 
+    @property
+    def may_mix(self) -> MayMix | None:
+        """Which requests may get which answers; None where any may."""
+        return self._mixer.may_mix
+
+    @may_mix.setter
+    def may_mix(self, may_mix: MayMix | None) -> None:
+        self._mixer.may_mix = may_mix
+
+    @property
+    def mixed_up(self) -> int:
+        """How many answers went to another request, or to none."""
+        return self._mixer.mixed
+
     def answer_with(self, answers: AnswerWith | None) -> None:
         """Let a callable answer in the service's place wherever it gives a response. None ends that.
 
@@ -246,21 +261,23 @@ class Sandbox:
             answered = self._carry_out(seen, body, refusal, fault)
             # Counted from the arrival: what carrying it out took is a part of the latency, as in any service.
             await _pause(seen.at + self._rules.latency - self._time())
-            answered = await self._mixer.exchanged(answered, fault, self._rules.swap_within)
+            seen.own_status = answered.status
+            own = Answered(seen, answered)
+            answered = await self._mixer.exchanged(own, fault, self._rules.swap_within)
         finally:
             self._in_service -= 1
         if fault in _RESETS:
             return reset(request)
         if fault in _HANGS:
             await _pause(None)
-        unasked = self._mixer.unasked(answered, fault)
+        unasked = self._mixer.unasked(own, fault)
         if fault is Fault.LATE:
             answered = Answer.gateway(504)
         if fault is not Fault.RESET_DURING:
             seen.status = answered.status
         headers = {"X-Request-Id": request_id} | self._dated()
         headers |= self._admission.headers(self._rules, answered, self._time())
-        self._mixer.let_go(request)
+        self._mixer.let_go(request, seen)
         pause = partial(_pause, self._rules.drip_interval)
         delivered = await deliver(request, answered, headers, fault, pause)
         if unasked is not None:

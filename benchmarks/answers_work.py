@@ -1,0 +1,225 @@
+"""The answers suite's work and its account: reads and writes at once, held against what the store has."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from b2b_payments import APIError, B2BPaymentsError, NotFoundError, PaymentsClient
+from b2b_payments.sandbox import Sandbox
+from benchmarks.faults_account import Report, Writes, offline_payment, reported
+
+T = TypeVar("T")
+
+PAYMENTS = 60
+_LASTING = 20
+"""Payments that are only read, each with operations and transactions like no other's."""
+_AT_ONCE = 6
+_PAGE = 7
+
+
+@attrs.define
+class Reads:
+    """Reads by what came of them: what was asked for, something else, or an error."""
+
+    right: int = 0
+    wrong: int = 0
+    failed: int = 0
+
+    def judge(self, *, right: bool) -> None:
+        """Count a read that gave something."""
+        self.right += right
+        self.wrong += not right
+
+
+@attrs.define
+class Account:
+    """What came of one schedule's work, or of many."""
+
+    reads: Reads = attrs.field(factory=Reads)
+    writes: Writes = attrs.field(factory=Writes)
+    requests: int = 0
+    mixed_up: int = 0
+
+    @property
+    def wrong(self) -> int:
+        """Results that belong to another request, and writes that were carried out twice or told wrong."""
+        return self.reads.wrong + self.writes.wrong
+
+    def add(self, other: Account) -> None:
+        """Add another account to this one."""
+        for mine, others in ((self.reads, other.reads), (self.writes, other.writes)):
+            for field in attrs.fields(type(mine)):
+                setattr(mine, field.name, getattr(mine, field.name) + getattr(others, field.name))
+        self.requests += other.requests
+        self.mixed_up += other.mixed_up
+
+
+Action = Callable[[], Awaitable[None]]
+
+
+async def work(sandbox: Sandbox, client: PaymentsClient, seed: int) -> Account:
+    """Do a schedule's work, several things at a time, and judge all of it."""
+    plan = _Plan(sandbox, client, random.Random(f"work {seed}"))
+    actions = list(plan.actions())
+    plan.draw.shuffle(actions)
+    left = iter(actions)
+
+    async def some() -> None:
+        for action in left:
+            await action()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(_AT_ONCE):
+            group.start_soon(some)
+    plan.settle()
+    plan.account.requests, plan.account.mixed_up = sandbox.request_count, sandbox.mixed_up
+    return plan.account
+
+
+class _Plan:
+    """What is done to which payments: no two writes to one, and none to those that are read."""
+
+    def __init__(self, sandbox: Sandbox, client: PaymentsClient, draw: random.Random) -> None:
+        self.draw = draw
+        self.account = Account()
+        self._store = sandbox.store
+        self._payments = client.payments
+        self._walking = anyio.Lock()
+        self._judgements: list[Callable[[], None]] = []
+        ids = sandbox.store.ids()
+        draw.shuffle(ids)
+        self._lasting, self._others = ids[:_LASTING], ids[_LASTING:]
+        for one in self._lasting:
+            own = {"transactions": [{"type": "OfflineTransaction", "memo": f"memo {one}"}]}
+            sandbox.store.update(one, allowedOperations=[1000 + one], moduleData=own)
+
+    def actions(self) -> Iterator[Action]:
+        """Give everything that is to be done, in no order."""
+        yield from (partial(self._get, one) for one in self.draw.sample(self._lasting, 10))
+        for one in self.draw.sample(self._lasting, 4):
+            yield partial(self._operations, one)
+            yield partial(self._transactions, one)
+        yield from (self._missing, self._walk, self._walk)
+        yield from (partial(self._create, f"answers-{number}") for number in range(8))
+        yield partial(self._create, "refused", refused=True)
+        others = iter(self._others)
+        for _ in range(4):
+            yield self._status(next(others), 2, allowed=True)
+            yield self._status(next(others), 2, allowed=False)
+            yield self._operation(next(others), allowed=True)
+            yield self._operation(next(others), allowed=False)
+            yield self._update(next(others))
+            yield self._delete(next(others))
+
+    def settle(self) -> None:
+        """Judge the writes, once all is done."""
+        for judge in self._judgements:
+            judge()
+
+    async def _read(self, reading: Awaitable[T], is_right: Callable[[T], bool]) -> None:
+        try:
+            came = await reading
+        except B2BPaymentsError as error:
+            self._failed(error)
+        else:
+            self.account.reads.judge(right=is_right(came))
+
+    def _failed(self, error: B2BPaymentsError) -> None:
+        # Nothing that is read here is refused: that is another's answer.
+        refused = isinstance(error, APIError) and error.status < 500
+        self.account.reads.wrong += refused
+        self.account.reads.failed += not refused
+
+    async def _get(self, one: int) -> None:
+        await self._read(
+            self._payments.get(one), lambda it: (it.id, it.allowed_operations) == (one, (1000 + one,))
+        )
+
+    async def _operations(self, one: int) -> None:
+        await self._read(self._payments.operations(one), lambda it: it.allowed_operations == (1000 + one,))
+
+    async def _transactions(self, one: int) -> None:
+        await self._read(
+            self._payments.transactions(one), lambda it: [row.memo for row in it] == [f"memo {one}"]
+        )
+
+    async def _missing(self) -> None:
+        try:
+            await self._payments.get(10**6)
+        except NotFoundError:
+            self.account.reads.right += 1
+        except B2BPaymentsError:
+            self.account.reads.failed += 1
+        else:
+            self.account.reads.wrong += 1
+
+    async def _walk(self) -> None:
+        # One at a time: two that ask for the same page get the same answer.
+        async with self._walking:
+            walk = self._payments.list(page_size=_PAGE, concurrency=3)
+            rows = []
+            try:
+                async for page in walk.raw_pages():
+                    rows += page.items
+            except B2BPaymentsError as error:
+                self._failed(error)
+                return
+        by_id = {int(row["id"]): row for row in rows}
+        there = all(by_id.get(one) == self._store.wire(one) for one in self._lasting)
+        self.account.reads.judge(right=len(by_id) == len(rows) and (there or not walk.report.complete))
+
+    async def _create(self, external_id: str, *, refused: bool = False) -> None:
+        payment = offline_payment(external_id)
+        if refused:
+            payment = attrs.evolve(payment, channel_id=99)
+        report, came = await reported(self._payments.create_offline(payment))
+
+        def judge() -> None:
+            made = [int(row["id"]) for row in self._store.all_wire() if row.get("externalId") == external_id]
+            told_wrong = report is Report.DONE and came not in made
+            self.account.writes.judge(report, 0 if told_wrong else len(made))
+
+        self._judgements.append(judge)
+
+    def _change(self, send: Callable[[], Awaitable[object]], shows: Callable[[], bool]) -> Action:
+        async def change() -> None:
+            report, _ = await reported(send())
+            self._judgements.append(lambda: self.account.writes.judge(report, int(shows())))
+
+        return change
+
+    def _status(self, one: int, status: int, *, allowed: bool) -> Action:
+        self._store.update(one, processingStatus=1, allowedStatuses=[str(status)] if allowed else ["4"])
+        return self._change(
+            lambda: self._payments.update_processing_status(one, status),
+            lambda: bool(self._store.wire(one)["processingStatus"] == status),
+        )
+
+    def _operation(self, one: int, *, allowed: bool) -> Action:
+        self._store.update(
+            one,
+            moduleName="payments_offline",
+            processingStatus=3,
+            appliedStatus=0,
+            allowedOperations=[0] if allowed else [2],
+        )
+        return self._change(
+            lambda: self._payments.perform_operation(one, 0),
+            lambda: bool(self._store.wire(one)["appliedStatus"] == 1),
+        )
+
+    def _update(self, one: int) -> Action:
+        self._store.update(one, moduleName="payments_offline")
+        return self._change(
+            lambda: self._payments.update_offline(one, offline_payment(f"update-{one}")),
+            lambda: bool(self._store.wire(one).get("externalId") == f"update-{one}"),
+        )
+
+    def _delete(self, one: int) -> Action:
+        return self._change(lambda: self._payments.delete(one), lambda: one not in self._store)

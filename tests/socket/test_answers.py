@@ -1,0 +1,94 @@
+"""A part of the answers suite: random schedules of stray, swapped, doubled and late answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from b2b_payments import mixups
+from b2b_payments.protocol import answer, listing
+from b2b_payments.transport.connections import Exchange
+from benchmarks.answers import MIX_UPS, MixUp, main, schedule
+from benchmarks.answers_work import Account
+from benchmarks.faults_account import Report
+from tests.virtual_time import run
+
+SCHEDULES = 40
+BY_NAME = {mix_up.name: mix_up for mix_up in MIX_UPS}
+
+
+def account_of(mix_up: MixUp, seeds: range) -> Account:
+    """Give the account of so many schedules."""
+    total = Account()
+    for seed in seeds:
+        total.add(run(schedule(mix_up, seed)))
+    return total
+
+
+@pytest.mark.parametrize("mix_up", MIX_UPS, ids=lambda mix_up: mix_up.name)
+def test_no_result_belongs_to_another_request(mix_up: MixUp) -> None:
+    """Whatever answers go astray, each result is of what was asked for, and no write is told wrong."""
+    account = account_of(mix_up, range(SCHEDULES // len(MIX_UPS)))
+    assert account.wrong == 0
+    assert account.mixed_up > 0
+    assert account.reads.right > 20 * account.reads.failed
+    assert account.writes.done > 3 * account.writes.unknown
+
+
+def let_contents_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take out the check of what answers say."""
+    for module, name in ((answer, "check_envelope"), (listing, "check_page"), (mixups, "check_proof")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+
+
+def let_connections_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take out the look at the connection: any kept one will do."""
+
+    async def take_any(*_: object) -> None:
+        return
+
+    monkeypatch.setattr(Exchange, "_look_at", take_any)
+
+
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("a stray answer on an idle connection", [let_contents_pass, let_connections_pass]),
+        ("a stray answer in front of the next", [let_contents_pass]),
+        ("an answer twice, in front of the next", [let_contents_pass, let_connections_pass]),
+        ("answers swapped", [let_contents_pass]),
+        ("all of these", [let_connections_pass]),
+    ],
+)
+def test_the_suite_bites(
+    monkeypatch: pytest.MonkeyPatch, name: str, without: list[Callable[[pytest.MonkeyPatch], None]]
+) -> None:
+    """With a check taken out, results belong to other requests, or writes are told wrong."""
+    for take_out in without:
+        take_out(monkeypatch)
+    for seed in range(40):
+        if run(schedule(BY_NAME[name], seed)).wrong:
+            return
+    pytest.fail("nothing was wrong")
+
+
+def test_a_wrong_figure_is_counted() -> None:
+    """A read of something else and a write told wrong each count, and add up."""
+    account, other = Account(), Account()
+    account.reads.judge(right=False)
+    other.reads.judge(right=True)
+    other.writes.judge(Report.FAILED, 1)
+    account.add(other)
+    assert (account.wrong, account.reads.right, account.writes.failed) == (2, 1, 1)
+
+
+def test_the_command_prints_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One command prints a line for each way to mix up, and ends with 0 where nothing is wrong."""
+    monkeypatch.setattr("sys.argv", ["answers", "--schedules", "2"])
+    assert main() == 0
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    assert {line.count("|") for line in lines[: len(MIX_UPS)]} == {head.count("|")}
+    assert lines[-1].endswith(" 0 wrong.")
