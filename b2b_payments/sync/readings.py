@@ -15,8 +15,9 @@
   the front, and moves others back into pages still to come. One that is deleted moves others forward;
   then the next page does not join, and is read again from further forward. A payment that the list shows
   updated only after S was written after S - lag: see above.
-- Only a row older than W - overlap shows that all of it came. A list that ends before one did is not
-  believed, whatever total it states: the whole is read then.
+- Only a row older than W - overlap, and than the first one, shows that all of it came, since that also shows
+  that the order was honoured. A list that ends before such a row is not believed, whatever total it states:
+  the whole is read then.
 - W is put down with the last rows, in one transaction. A reading that was interrupted is done again.
 
 **The whole** is read by `createdAt`, which loses no payment that lasts. Each batch is put down in one
@@ -82,11 +83,12 @@ class Readings:
     async def changes(self, since: datetime) -> bool:
         """Read what changed; tell whether all of it came.
 
-        It did not where a list that changes cannot be joined by `updatedAt`, or ended before a row that is
-        older than the last reading.
+        It did not where a list that changes cannot be joined by `updatedAt`, or showed no row that is older
+        than the last reading.
         """
         # One request at a time: what was asked ahead is for nothing once the watermark is reached.
         walk = self.payments.list(sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, concurrency=1)
+        watermark: datetime | None = None
         newest: datetime | None = None
         held: list[Row] = []
         through = False
@@ -96,9 +98,12 @@ class Readings:
                     rows = self._rows_of(page)
                     held += rows
                     self._advance(walk)
-                    newest = newest or _no_later(_payment(rows[0]).updated_at, page.listing.date)
+                    oldest = _payment(rows[-1]).updated_at
+                    if newest is None:
+                        newest = _payment(rows[0]).updated_at
+                        watermark = _no_later(newest, page.listing.date)
                     # Before anything is awaited, so that the next page is not sent for.
-                    through = _payment(rows[-1]).updated_at < since - self.overlap
+                    through = oldest < newest and oldest < since - self.overlap
                     if through:
                         break
                     if len(held) >= BATCH_ROWS:
@@ -110,7 +115,7 @@ class Readings:
             self._count(walk)
         if not through:
             return False
-        self.state = attrs.evolve(self.state, watermark=newest)
+        self.state = attrs.evolve(self.state, watermark=watermark)
         await self._keep(held, self.state)
         self._complete()
         return True
@@ -148,6 +153,8 @@ class Readings:
         await self.worker.do(partial(self.copy.end_reading, self.state, complete=complete))
         if complete:
             self._complete()
+        else:
+            self.report.caveat = f"the store was not read whole: {walk.report.ending}"
         return complete
 
     @property

@@ -32,12 +32,11 @@ class SyncReport:
     retries included, and `waited` the seconds that they waited for the quota.
 
     Payments that the list contradicts are looked up by id: so many were `looked_up`, of which `put_right`
-    are still there, and are in the copy now as the service has them. `candidates` are left for a later sync,
-    and `caveat` is the reason.
+    are still there, and are in the copy now as the service has them. `candidates` are left for a later sync.
 
     `complete` is True once the copy has every change that the list showed when the sync began, and no
-    candidate is left; until then the next sync does the rest. `watermark` is how far that goes in the
-    service's own time, in UTC, and None for a store without payments.
+    candidate is left; until then the next sync does the rest, and `caveat` says why. `watermark` is how far
+    that goes in the service's own time, in UTC, and None for a store without payments.
     """
 
     inserted: int = 0
@@ -63,13 +62,11 @@ class SyncReport:
         looked_up = ""
         if self.looked_up:
             looked_up = f", {self.looked_up:,} looked up by id ({self.put_right:,} still there)"
-        left = ""
-        if self.candidates:
-            left = f"; the list contradicts {self.candidates:,} more: {self.caveat}"
+        caveat = f"; {self.caveat}" if self.caveat else ""
         return (
             f"{state}{resumed}: {self.inserted:,} inserted, {self.updated:,} updated, {deleted}, "
             f"{self.unchanged:,} unchanged{looked_up}, "
-            f"{self.requests:,} request{'s' * (self.requests != 1)}{left}"
+            f"{self.requests:,} request{'s' * (self.requests != 1)}{caveat}"
         )
 
     def add(self, changes: Changes) -> None:

@@ -76,14 +76,15 @@ class Settling:
     allow_mass_deletion: bool
 
     async def settle(self, most_lookups: int) -> None:
-        """Look up so many candidates at the most; say in the report how many are left, and why."""
+        """Look up so many candidates at the most; say in the report which are left, and why."""
         candidates = await self.worker.do(partial(self.copy.candidates, most_lookups))
         if candidates is None or not candidates.total:
             return
         self.report.candidates = candidates.total
         reason = await self._settle(candidates)
         if self.report.candidates:
-            self.report.caveat = reason
+            left = f"the list contradicts {self.report.candidates:,} more: {reason}"
+            self.report.caveat = left if self.report.caveat is None else f"{self.report.caveat}; {left}"
 
     async def _settle(self, candidates: Candidates) -> str:
         """Look up those chosen; give the reason why any are left."""

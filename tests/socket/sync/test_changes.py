@@ -95,6 +95,21 @@ async def test_a_list_of_changes_that_ends_early(
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
+async def test_an_order_that_is_ignored(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Where a first page of equals comes from the wrong end, no change is missed: the whole is read."""
+    store = sandbox.store
+    for payment_id in range(1, 31):
+        store.update(payment_id, payerName="import", updatedAt=store.created(1))
+    await sync(client, copy)
+    hours_pass(store)
+    store.update(100, payerName="new")
+    sandbox.rules = attrs.evolve(RULES, ignores={"orderBy"}, max_limit=20)
+    report = await sync(client, copy)
+    # Its end cannot be proven, since that takes the other order.
+    assert (report.swept, report.complete, report.updated) == (True, False, 1)
+    assert held_in(copy.path) == versions_of(store)
+
+
 async def test_without_a_total(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
     """A service that does not count costs a whole reading only where the list's end had to be found."""
     sandbox.rules = attrs.evolve(RULES, total_count="absent")

@@ -101,7 +101,9 @@ async def test_a_gateway_s_404_for_some(sandbox: Sandbox, client: PaymentsClient
     sandbox.order(Fault.HTML_404, share=1, path="/payments/4$")
     report = await sync(client, copy, sweep=True)
     assert (report.complete, report.looked_up, report.deleted, report.candidates) == (False, 3, 2, 1)
-    assert report.caveat == "1 were answered 404 by something else than the service: sync again"
+    assert report.caveat == (
+        "the list contradicts 1 more: 1 were answered 404 by something else than the service: sync again"
+    )
     assert held_in(copy.path).keys() - versions_of(sandbox.store).keys() == {4}
 
 
@@ -189,6 +191,23 @@ async def test_no_more_than_so_many(sandbox: Sandbox, client: PaymentsClient, co
         left -= settled
         assert (report.looked_up, report.deleted, report.candidates) == (settled, settled, left)
         assert report.complete == (left == 0)
+    assert held_in(copy.path) == versions_of(store)
+
+
+async def test_a_reading_that_is_not_complete(
+    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """It makes nothing missing, and keeps nothing from being settled that was missing before."""
+    store = sandbox.store
+    await sync(client, copy)
+    delete(store, *range(20, 50))
+    assert (await sync(client, copy, sweep=True, most_lookups=12)).candidates == 18
+    sandbox.rules = attrs.evolve(RULES, paging_window=40)
+    for deleted in (12, 6):
+        report = await sync(client, copy, sweep=True, most_lookups=12)
+        assert (report.complete, report.looked_up, report.deleted) == (False, deleted, deleted)
+        assert "the store was not read whole: " in str(report)
+    assert report.candidates == 0
     assert held_in(copy.path) == versions_of(store)
 
 
