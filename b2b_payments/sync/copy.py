@@ -133,6 +133,21 @@ class Copy:
         changed = len(inserted) + len(updated)
         return Changes(len(inserted), len(updated), len(came.payments) - changed)
 
+    def latest_seen(self, until: datetime) -> datetime | None:
+        """Give when the latest of the payments seen was updated, of those updated by `until`.
+
+        Of candidates the copy does not hold what was seen: they do not count.
+        """
+        updated = PAYMENTS.columns[_UPDATED]
+        with self._file.writing() as database:
+            cell = database.readable(updated)
+            ((latest,),) = database.execute(
+                f"SELECT max({cell}) FROM {PAYMENTS.name} WHERE {cell} <= ? "  # noqa: S608
+                f"AND id IN (SELECT id FROM {_SEEN.name}) AND id NOT IN (SELECT id FROM {_CANDIDATES.name})",
+                [database.as_read(updated, until)],
+            ).fetchall()
+            return None if latest is None else database.moment(latest)
+
     def end_reading(self, state: State, *, complete: bool) -> None:
         """Make the payments that were not seen candidates, if the reading was complete."""
         with self._file.transaction() as database:

@@ -16,14 +16,15 @@
   then the next page does not join, and is read again from further forward. A payment that the list shows
   updated only after S was written after S - lag: see above.
 - Only a row older than W - overlap, and than the first one, shows that all of it came, since that also shows
-  that the order was honoured. A list that ends before such a row is not believed, whatever total it states:
-  the whole is read then.
+  that the order was honoured. A list that ends before such a row is not believed, whatever total it states;
+  nor is one whose first row is older than W, as after a backup was restored. The whole is read then.
 - W is put down with the last rows, in one transaction. A reading that was interrupted is done again.
 
 **The whole** is read by `createdAt`, which loses no payment that lasts. Each batch is put down in one
 transaction with the ids seen and with the walk's checkpoint, so that a reading that was interrupted goes on.
 Where it is complete, the payments that it did not see become candidates. W is of an answer from before it
-began, and is put down in that last transaction.
+began, at S, and is put down in that last transaction. A payment that was written between W and S - overlap
+shows that the answer was not sorted by `updatedAt`: then there is no W, and the next sync reads the whole.
 
 Either way an older version never takes the place of a newer one, and no payment leaves the copy: where the
 list contradicts it, `settle.py` asks by id.
@@ -83,8 +84,8 @@ class Readings:
     async def changes(self, since: datetime) -> bool:
         """Read what changed; tell whether all of it came.
 
-        It did not where a list that changes cannot be joined by `updatedAt`, or showed no row that is older
-        than the last reading.
+        It did not where a list that changes cannot be joined by `updatedAt`, shows no row that is older than
+        the last reading, or none that is as new.
         """
         # One request at a time: what was asked ahead is for nothing once the watermark is reached.
         walk = self.payments.list(sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, concurrency=1)
@@ -102,6 +103,8 @@ class Readings:
                     if newest is None:
                         newest = _payment(rows[0]).updated_at
                         watermark = _no_later(newest, page.listing.date)
+                        if newest < since:
+                            break
                     # Before anything is awaited, so that the next page is not sent for.
                     through = oldest < newest and oldest < since - self.overlap
                     if through:
@@ -130,7 +133,8 @@ class Readings:
             # Another version of this library made the checkpoint: that reading is of no use any more.
             reading, walk = None, self.payments.list()
         if reading is None:
-            reading = Reading(await self._newest())
+            watermark = await self._newest()
+            reading = Reading(watermark, begun=self._answered)
             self.state = attrs.evolve(self.state, reading=reading)
             await self.worker.do(partial(self.copy.begin_reading, self.state))
         held: list[Row] = []
@@ -148,7 +152,7 @@ class Readings:
         await self._keep(held, self.state, seen=True)
         complete = walk.report.complete
         # One that is not known to be complete proves nothing: the next sync begins it anew.
-        watermark = reading.watermark if complete else self.state.watermark
+        watermark = await self._checked(reading) if complete else self.state.watermark
         self.state = attrs.evolve(self.state, watermark=watermark, reading=None)
         await self.worker.do(partial(self.copy.end_reading, self.state, complete=complete))
         if complete:
@@ -176,6 +180,13 @@ class Readings:
             return None
         finally:
             self._count(walk)
+
+    async def _checked(self, reading: Reading) -> datetime | None:
+        """Give the watermark of a reading that came whole, None where what it saw contradicts that."""
+        if reading.watermark is None or reading.begun is None:
+            return reading.watermark
+        latest = await self.worker.do(partial(self.copy.latest_seen, reading.begun - self.overlap))
+        return None if latest is not None and latest > reading.watermark else reading.watermark
 
     async def _keep(self, rows: Sequence[Row], state: State | None = None, *, seen: bool = False) -> None:
         now = self._answered or datetime.now(UTC)

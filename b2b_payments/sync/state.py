@@ -17,11 +17,13 @@ _VERSION = 1
 class Reading:
     """A reading of the whole store that is under way.
 
-    `watermark` is the latest `updatedAt` that the list showed before it began, `walk` where it stands.
+    `watermark` is the latest `updatedAt` that the list showed before it began, `walk` where it stands, and
+    `begun` the moment of that first answer, where it is known.
     """
 
     watermark: datetime | None
     walk: Checkpoint | None = None
+    begun: datetime | None = None
 
 
 @attrs.frozen
@@ -52,7 +54,8 @@ class State:
             return None
         reading = packed["reading"]
         if reading is not None:
-            reading = Reading(_moment(reading["watermark"]), reading["walk"])
+            begun = _moment(reading.get("begun"))
+            reading = Reading(_moment(reading["watermark"]), reading["walk"], begun)
         return cls(packed["store"], packed["store_hash"], _moment(packed["watermark"]), reading)
 
 

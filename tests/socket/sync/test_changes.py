@@ -110,6 +110,44 @@ async def test_an_order_that_is_ignored(sandbox: Sandbox, client: PaymentsClient
     assert held_in(copy.path) == versions_of(store)
 
 
+async def test_a_sort_that_is_ignored(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Where the list is not sorted by updatedAt, each sync reads the whole, and misses no change."""
+    store = sandbox.store
+    for payment_id in range(1, 201):  # by id, the newest ones look as if they were sorted by updatedAt
+        store.update(payment_id, updatedAt=store.created(payment_id))
+    hours_pass(store)
+    store.update(50, payerName="new")
+    hours_pass(store)
+    sandbox.rules = attrs.evolve(RULES, ignores={"sortBy"}, equals="stable")
+    assert (await sync(client, copy)).watermark is None
+    hours_pass(store)
+    store.update(60, payerName="new")
+    report = await sync(client, copy)
+    assert (report.swept, report.complete, report.updated, report.watermark) == (True, True, 1, None)
+    assert held_in(copy.path) == versions_of(store)
+    sandbox.rules = RULES
+    assert (await sync(client, copy)).swept
+    assert not (await sync(client, copy)).swept
+
+
+async def test_a_list_that_is_older_than_before(
+    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """Where the list shows nothing as new as before, the whole is read without being asked for."""
+    store = sandbox.store
+    backup = store.snapshot()
+    hours_pass(store)
+    for payment_id in range(30, 60):
+        store.update(payment_id, payerName="after the backup")
+    await sync(client, copy)
+    hours_pass(store)
+    store.restore(backup)
+    report = await sync(client, copy)
+    assert (report.swept, report.complete, report.put_right) == (True, True, 30)
+    assert held_in(copy.path) == versions_of(store)
+    assert (await sync(client, copy)).requests == 1
+
+
 async def test_without_a_total(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
     """A service that does not count costs a whole reading only where the list's end had to be found."""
     sandbox.rules = attrs.evolve(RULES, total_count="absent")
