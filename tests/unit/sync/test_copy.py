@@ -133,6 +133,20 @@ def test_what_was_not_seen_is_missing(path: Path) -> None:
     assert len(held_in(path)) == 30
 
 
+def test_the_latest_seen(path: Path) -> None:
+    """The latest update counts up to a moment, of payments that came, and not of candidates."""
+    last = sorted(ROWS, key=lambda row: row["updatedAt"])[-4:]
+    moments = [datetime.fromtimestamp(row["updatedAt"], UTC) for row in last]
+    with opened(path) as copy:
+        copy.keep(ROWS, LAGGING)
+        copy.begin_reading(STATE)
+        assert copy.latest_seen(moments[-1]) is None
+        copy.keep([changed(last[1], -60), last[0], last[2]], LAGGING, seen=True)
+        assert copy.latest_seen(moments[3]) == moments[2]
+        assert copy.latest_seen(moments[2]) == moments[2]
+        assert copy.latest_seen(moments[2] - timedelta(microseconds=1)) == moments[0]
+
+
 def test_settling(path: Path) -> None:
     """What is there is put down as it came, older or not; what is gone leaves with its line items."""
     kept = changed(ROWS[2], -60, payerName="older", lineItems=[])
@@ -158,7 +172,9 @@ def test_a_copy_of_an_earlier_version(path: Path) -> None:
 
 def test_what_it_says_of_itself(path: Path) -> None:
     """The state that was put down last is given when the copy is opened again, the checkpoint included."""
-    state = State("a store", "hash", SETTLED, Reading(SETTLED + timedelta(seconds=0.5), {"at": [1, "x"]}))
+    state = State(
+        "a store", "hash", SETTLED, Reading(SETTLED + timedelta(seconds=0.5), {"at": [1, "x"]}, SETTLED)
+    )
     with opened(path) as copy:
         copy.keep(ROWS[:1], LAGGING, state)
     copy = Copy(store_for(path))
