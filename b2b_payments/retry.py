@@ -146,7 +146,9 @@ class RetryPolicy:
         if attempt >= self.attempts and (patience is None or patience <= 0):
             return None
         chance = random()
-        ceiling = min(self.max_delay, self.base_delay * 2.0 ** min(attempt - 1, _MOST_DOUBLINGS))
+        # While it is refused, the service says how long to wait, and our own delays need not go on growing.
+        growth = attempt if outcome.is_outage else min(attempt, self.attempts)
+        ceiling = min(self.max_delay, self.base_delay * 2.0 ** min(growth - 1, _MOST_DOUBLINGS))
         delay = ceiling * (1 + chance) / 2
         if attempt >= self.attempts and patience is not None:
             delay = min(delay, patience)

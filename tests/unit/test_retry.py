@@ -89,6 +89,7 @@ def test_a_refused_page_waits_for_its_turn() -> None:
     refused: dict[str, Any] = {"outcome": Outcome.REFUSED, "asked": 45.0}
     assert delay(RetryPolicy(), 99, **refused, failing_for=3_599.0) == 45.0
     assert delay(RetryPolicy(), 99, **refused, failing_for=LONGEST_ASKED) is None
+    assert delay(RetryPolicy(), 99, outcome=Outcome.REFUSED, asked=0.1, failing_for=60.0) == 4.0
     assert delay(RetryPolicy(), 5, **refused) is None
 
 
