@@ -204,7 +204,8 @@ class Caller:
         )
         if delay is None:
             return False
-        self.events.emit(RetryScheduled(request.call, attempt, delay, str(outcome.value), call_id))
+        stated = failure.retry_after if asked is not None and isinstance(failure, APIError) else None
+        self.events.emit(RetryScheduled(request.call, attempt, delay, str(outcome.value), call_id, stated))
         if failing_for is not None and outcome.is_outage and self.retry.outage:
             return await self._wait_in_line(call_id, now, failing_for, delay, until)
         if failures is not None:

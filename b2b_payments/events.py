@@ -83,7 +83,8 @@ class RequestEnded:
 class RetryScheduled:
     """Attempt number `attempt` failed, and the next follows after `delay` seconds.
 
-    A page waits longer in an outage, where another one tries first.
+    A page waits longer in an outage, where another one tries first. `asked` is how many seconds the service
+    asks to wait, None where it does not.
     """
 
     call: str
@@ -91,6 +92,7 @@ class RetryScheduled:
     delay: float
     reason: str
     call_id: int = 0
+    asked: float | None = None
 
 
 @shows_half_made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from b2b_payments.cli.streams import require_output
 
 if TYPE_CHECKING:
     from b2b_payments.client import PaymentsClient
-    from b2b_payments.events import Event
     from b2b_payments.quota import Quota
     from b2b_payments.retry import RetryPolicy
 
@@ -51,11 +49,12 @@ class Connection:
         require_output()
 
         async def call() -> None:
+            from b2b_payments.cli.waits import waits_told
             from b2b_payments.client import PaymentsClient
 
-            on_event = _tell if sys.stderr.isatty() else None
-            async with PaymentsClient.from_env(**self.settings, on_event=on_event) as client:
-                await work(client)
+            with waits_told() as listen:
+                async with PaymentsClient.from_env(**self.settings, on_event=listen) as client:
+                    await work(client)
 
         run(call)
 
@@ -71,7 +70,7 @@ _OPTIONS = (
     click.option(
         "--outage",
         metavar="SECONDS",
-        type=click.FloatRange(min=0, max=86_400),
+        type=values.Number(min=0, max=86_400),
         help="How long pages are tried again while the service is down. [300]",
     ),
 )
@@ -87,20 +86,3 @@ def connection_options(function: Handler) -> Handler:
         function(*args, connection=Connection(base_url, quota, outage), **others)
 
     return with_options(connected, _OPTIONS)
-
-
-def patience(event: Event) -> str | None:
-    """Say in words what the client is waiting for; None where it is not."""
-    from b2b_payments.events import QuotaWait, RetryScheduled
-
-    if isinstance(event, RetryScheduled):
-        return f"attempt {event.attempt} failed ({event.reason}), the next in {event.delay:.1f} s"
-    # A wait for an answer under way is a matter of milliseconds.
-    if isinstance(event, QuotaWait) and event.reason != "in flight":
-        return f"waiting {event.seconds:.0f} s for the store's quota"
-    return None
-
-
-def _tell(event: Event) -> None:
-    if (words := patience(event)) is not None:
-        click.echo(f"{words[0].upper()}{words[1:]}.", err=True)

@@ -18,13 +18,15 @@ async def show(rows: Iterable[Mapping[str, Any]], *, done: str = "") -> None:
     import msgspec
     from anyio import to_thread
 
+    from b2b_payments.cli.waits import Notice
     from b2b_payments.protocol.json import encode
 
     lines = list(map(encode, rows))
     if sys.stdout.isatty():
         lines = [msgspec.json.format(line, indent=2) for line in lines]
     try:
-        await to_thread.run_sync(_write, b"".join(line + b"\n" for line in lines))
+        with Notice.hidden():
+            await to_thread.run_sync(_write, b"".join(line + b"\n" for line in lines))
     except OSError as error:
         if done:
             raise OutputError(f"{done}, but standard output failed: {error.strerror}.") from None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from b2b_payments.cli.connection import patience
 from b2b_payments.cli.pace import Pace
 from b2b_payments.cli.screen import Row, Screen
-from b2b_payments.events import Event, PageJoined, RetryScheduled
+from b2b_payments.cli.waits import PlainLines, Waits
+from b2b_payments.events import Event, QuotaWait
 from b2b_payments.quota import Quota
 from b2b_payments.walk.report import WalkReport
 from b2b_payments.walk.stream import PaymentStream
@@ -20,18 +21,19 @@ from b2b_payments.walk.walk import Walk
 class Line:
     """One export: told of its client's events and of its walk's report after each page."""
 
-    def __init__(self, label: str, quota: Quota | None) -> None:
+    def __init__(self, label: str, quota: Quota | None, plain: PlainLines | None = None) -> None:
         self.label = label
         self.pace = Pace(quota or Quota())
-        self._trouble: str | None = None
+        self._waits = Waits()
+        self._plain = plain
 
     def listen(self, event: Event) -> None:
         """Take in what the client does."""
         self.pace.listen(event)
-        if isinstance(event, RetryScheduled):
-            self._trouble = patience(event)
-        elif isinstance(event, PageJoined):
-            self._trouble = None
+        if not isinstance(event, QuotaWait):  # the pace knows more of these
+            self._waits.listen(event)
+        if self._plain is not None:
+            self._plain.listen(event)
 
     def advance(self, report: WalkReport) -> None:
         """Take in how far the walk is."""
@@ -50,10 +52,15 @@ class Line:
             parts.append(f"{_duration(left)} left")
         if pace.waiting >= 1 and left != 0:
             parts.append(f"waiting {pace.waiting:.0f} s for the store's quota")
-        if self._trouble is not None:
-            parts.append(self._trouble)
+        if (words := self._waits.words) is not None:
+            parts.append(words)
         parts.append(f"{pace.pages:,} pages")
         return Row(self.label, done, pace.total, " · ".join(parts))
+
+
+def _plain_lines(label: str = "") -> PlainLines | None:
+    """Give what tells of waits where no screen does."""
+    return None if sys.stderr.isatty() else PlainLines(label)
 
 
 class _Shown:
@@ -75,7 +82,7 @@ class Progress(_Shown):
     """Shows how an export goes, as long as it is entered; silent where there is no terminal."""
 
     def __init__(self, quota: Quota | None) -> None:
-        self._line = Line("all", quota)
+        self._line = Line("all", quota, _plain_lines())
         self._channels: PaymentStream | None = None
         self._screen = Screen(self._rows)
 
@@ -117,7 +124,7 @@ class StoresProgress(_Shown):
 
     def begin(self, name: str, quota: Quota | None) -> Line:
         """Give a store its line."""
-        line = self._running[name] = Line(name, quota)
+        line = self._running[name] = Line(name, quota, _plain_lines(name))
         return line
 
     def end(self, name: str) -> None:

@@ -6,17 +6,19 @@ import asyncio
 import io
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from aiohttp import web
 
 from b2b_payments.cli.program import program
-from b2b_payments.sandbox import Sandbox
+from b2b_payments.sandbox import Fault, Sandbox
 from tests.socket.cli.program import environment, finished, invoke
 from tests.socket.cli.test_export import read_terminal
 
@@ -37,6 +39,7 @@ class Streams:
 
     def __init__(self, patch: pytest.MonkeyPatch, service: Sandbox) -> None:
         self._patch = patch
+        patch.setenv("COLUMNS", "200")
         for name, value in environment(service).items():
             if value is None:
                 patch.delenv(name, raising=False)
@@ -167,3 +170,28 @@ def test_json_steers_no_terminal(streams: Streams, service: Sandbox) -> None:
         assert screen.replace("\r\n", "").isprintable()
         assert args[0] == "export" or json.loads(screen) == service.store.wire(1)
     assert STEERING[17:] in invoke(service, "export", "--output", "-").stdout
+
+
+def test_a_wait_that_the_service_asks_for_is_visible(
+    streams: Streams, service: Sandbox, tmp_path: Path
+) -> None:
+    """A wait that the service asks for is told of: in a plain line, or counted down on a terminal."""
+    export = ("export", "--output", str(tmp_path / "payments.jsonl"))
+    service.rules = attrs.evolve(service.rules, refusal_headers=("retry-after",), refusal_wait=1.0)
+    for args in (("get", "1"), export):
+        service.order(Fault.RATE_LIMITED, times=1)
+        with open(os.devnull, "w") as nowhere:
+            code, said = streams.run(*args, stdout=nowhere)
+        assert code == 0
+        assert said.startswith("The service asks to wait 1 s, 1.")
+    service.rules = attrs.evolve(service.rules, refusal_headers=("rate-limit",), refusal_wait=0.6)
+    for args in (("list", "--limit", "1"), export):
+        service.order(Fault.RATE_LIMITED, times=1)
+        main_end, other_end = os.openpty()
+        with open(other_end, "w") as terminal, open(os.devnull, "w") as nowhere:
+            code, _ = streams.run(*args, stdout=nowhere, stderr=terminal)
+        screen = read_terminal(main_end)
+        assert code == 0
+        counted = re.findall(r"he service asks to wait 1 s, (\d\.\d) s left", screen)
+        assert len(set(counted)) > 2
+        assert counted == sorted(counted, reverse=True)

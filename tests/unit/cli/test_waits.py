@@ -1,0 +1,100 @@
+"""What is said while a command waits."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from b2b_payments.cli.waits import PlainLines, Waits, wait_of
+from b2b_payments.events import (
+    CallEnded,
+    Event,
+    PageJoined,
+    QuotaWait,
+    QuotaWaitEnded,
+    RequestStarted,
+    RetryScheduled,
+)
+from tests.virtual_time import run
+
+ASKED = RetryScheduled("payments.list", 1, 55.4, "refused", 7, asked=55.0)
+FAILED = RetryScheduled("payments.list", 2, 30.0, "failed", 8)
+STARTED = RequestStarted("payments.list", "GET", "/ip/payments", 2, 7)
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (
+            RetryScheduled("payments.get", 2, 1.26, "ambiguous"),
+            "attempt 2 failed (ambiguous), the next in 1.3 s",
+        ),
+        (RetryScheduled("payments.get", 2, 0.0, "mixed up"), None),
+        (ASKED, "the service asks to wait 55 s, 55 s left"),
+        (QuotaWait(12.4, "closed"), "waiting 12 s for the store's quota"),
+        (QuotaWait(3.0, "window"), "waiting 3.0 s for the store's quota"),
+        (QuotaWait(3.0, "in flight"), None),
+        (PageJoined(0, 250, 250, 1000), None),
+    ],
+)
+def test_a_waits_words(event: Event, words: str | None) -> None:
+    """A wait says why and how long; one for an answer under way, and an attempt at once, are none."""
+    wait = wait_of(event, 100.0)
+    assert (None if wait is None else wait.words(100.0)) == words
+
+
+def test_the_longest_wait_counts_down() -> None:
+    """Of several waits the one that ends last is told of, with the seconds that are left; then none is."""
+    now = [0.0]
+    waits = Waits(lambda: now[0])
+
+    def words() -> str | None:
+        return waits.words
+
+    assert words() is None
+    waits.listen(ASKED)
+    waits.listen(FAILED)
+    assert words() == "the service asks to wait 55 s, 55 s left"
+    now[0] = 46.0
+    assert words() == "the service asks to wait 55 s, 9.4 s left"
+    waits.listen(STARTED)
+    assert words() == "attempt 2 failed (failed), the next in 0.0 s"  # it is about to be made
+    waits.listen(FAILED)
+    assert words() == "attempt 2 failed (failed), the next in 30 s"
+    waits.listen(CallEnded("payments.list", 1.0, None, 8))
+    assert words() is None
+    waits.listen(QuotaWait(20.0, "closed", 9))
+    assert words() == "waiting 20 s for the store's quota"
+    waits.listen(QuotaWaitEnded(1.0, 9))
+    assert words() is None
+
+
+def test_a_page_that_came_ends_other_waits_than_those_asked_for() -> None:
+    """Where pages come again, an attempt still to be made is no news; a wait that was asked for is."""
+    waits = Waits()
+    waits.listen(FAILED)
+    waits.listen(ASKED)
+    waits.listen(PageJoined(0, 250, 250, 1000))
+    assert [wait.asked for wait in waits._waits.values()] == [True]
+
+
+def test_plain_lines_tell_of_a_wait_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal, a wait is told of when it begins and every 15 seconds; others at once are not."""
+
+    async def wait() -> None:
+        lines = PlainLines("north", clock=anyio.current_time)
+        lines.listen(ASKED)
+        lines.listen(RetryScheduled("payments.list", 1, 55.4, "refused", 8, asked=55.0))  # refused with it
+        lines.listen(QuotaWait(55.4, "closed", 9))  # and this one waits for the same gate
+        await anyio.sleep(55.3)
+        for call_id in (7, 8, 9):
+            lines.listen(RequestStarted("payments.list", "GET", "/ip/payments", 2, call_id))
+        await anyio.sleep(60)
+        lines.listen(RetryScheduled("payments.get", 1, 0.5, "failed"))
+        lines.listen(RetryScheduled("payments.get", 1, 0.5, "refused", asked=0.5))
+        lines.listen(QuotaWait(50.0, "window"))
+        lines.listen(CallEnded("payments.get", 1.0, None))
+
+    run(wait())
+    lines = [f"north: The service asks to wait 55 s, {left} s left." for left in (55, 40, 25, 10)]
+    assert capsys.readouterr().err.splitlines() == lines
