@@ -93,16 +93,11 @@ async def test_a_huge_body_is_not_held(sandbox: Sandbox, fault: Fault) -> None:
 
 
 async def test_duplicate_ids_come_out_once(sandbox: Sandbox) -> None:
-    """A list with each row twice gives each payment once; its pages exceed its total, which ends the walk."""
+    """A list with each row twice, whose pages exceed their total, gives each payment once, and ends."""
     sandbox.order(Fault.DUPLICATE_IDS, share=1)
-    ids: list[int] = []
     async with client_of(sandbox) as client:
-        pages = client.payments.list(page_size=10).pages()
-        while len(ids) < 60:
-            ids += [payment.id for payment in (await anext(pages)).items]
-        with pytest.raises(PaginationError, match="brought nothing new"):
-            await anext(pages)
-    assert ids == sandbox.store.ids()
+        payments = await client.payments.list(page_size=10).collect()
+    assert [payment.id for payment in payments] == sandbox.store.ids()
 
 
 def page(rows: list[dict[str, Any]], **pagination: Any) -> web.Response:
@@ -147,7 +142,7 @@ async def test_a_billion_rows_promised_and_none_given(sandbox: Sandbox) -> None:
         walk = client.payments.list()
         assert await walk.collect() == []
     assert walk.report.ending
-    assert "beyond what can be read" in walk.report.ending
+    assert "a total of 1,000,000,000" in walk.report.ending
     assert sandbox.request_count < 10
 
 
