@@ -167,7 +167,7 @@ def _code_list(codes: dict[int, Any]) -> Kind:
         key = tuple(numbers)
         made = tuples.get(key)
         if made is None:
-            made = tuple([codes.get(number, number) for number in numbers])
+            made = read_each(read, numbers, "a list of whole numbers")
             if len(tuples) < _MOST_TUPLES and len(made) <= len(codes):
                 tuples[key] = made
         return made

@@ -84,7 +84,7 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
         failure = _too_deep()
     # ValueError covers msgspec's errors and bad UTF-8; ArithmeticError, exponents that Decimal refuses.
     except (ValueError, ArithmeticError) as error:
-        failure = ResponseDecodeError(f"The answer is not JSON: {_reason(error)}.", paths=["$"])
+        failure = _failure(error)
     del body
     raise failure
 
@@ -178,11 +178,17 @@ def _containers(values: Iterable[Any]) -> list[Any]:
     return [value for value in values if value.__class__ in _CONTAINERS]
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it holds bytes that are not UTF-8"
-    # msgspec names the place and the kind of fault, never the content.
-    return str(error) if isinstance(error, msgspec.DecodeError) else "a number in it is out of range"
+def _failure(error: Exception) -> ResponseDecodeError:
+    reason, path = "it holds bytes that are not UTF-8", "$"
+    if isinstance(error, msgspec.DecodeError):
+        # msgspec names the place and the kind of fault, never the content.
+        reason, _, place = str(error).partition(" - at `")
+        path = place.rstrip("`") or "$"
+    if not isinstance(error, UnicodeDecodeError | msgspec.DecodeError) or "out of range" in reason:
+        return ResponseDecodeError(
+            f"The answer cannot be read: a number at {path} is out of range.", paths=[path]
+        )
+    return ResponseDecodeError(f"The answer is not JSON: {reason}.", paths=[path])
 
 
 def encode(value: Any) -> bytes:
