@@ -7,6 +7,8 @@ from pathlib import Path
 
 import attrs
 
+from b2b_payments.printable import printable
+
 COMPLETE = "complete"
 ALREADY = "complete already"
 NOT_COMPLETE = "not complete"
@@ -41,7 +43,9 @@ def table(standings: Sequence[Standing]) -> str:
     rows = [("store", "state", "payments", "requests", "seconds", "file or error")]
     for one in standings:
         figures = (f"{one.rows:,}", f"{one.requests:,}", f"{one.seconds:,.1f}")
-        rows.append((one.name, one.state, *figures, " ".join(one.remark.split()) or str(one.path)))
+        # Made visible here: an escape is wider than what it stands for.
+        remark = printable(" ".join(one.remark.split()) or str(one.path))
+        rows.append((one.name, one.state, *figures, remark))
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
