@@ -1,0 +1,164 @@
+"""Whose an answer is, as far as it says: every kind of answer held against every kind of request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from b2b_payments import AnswerMismatchError, ResponseDecodeError
+from b2b_payments.protocol import request as requests
+from b2b_payments.protocol.answer import Answer, read_envelope
+from b2b_payments.protocol.belonging import check_proof
+from b2b_payments.protocol.json import encode
+from b2b_payments.protocol.listing import read_listing
+from b2b_payments.protocol.request import Request
+from tests.examples import CHANNELS, LISTED_PAYMENT, OPERATIONS, TRANSACTIONS
+
+PAGE = {"pagination": {"totalCount": 9, "offset": 0, "limit": 250}}
+ASKED = {
+    "get": requests.get_payment(70),
+    "delete": requests.delete_payment(70),
+    "operations": requests.get_operations(70),
+    "perform": requests.perform_operation(70, 0),
+    "status": requests.update_processing_status(70, 2),
+    "transactions": requests.get_transactions(70),
+    "create": requests.create_offline({}),
+    "update": requests.update_offline(70, {}),
+    "channels": requests.list_channels(),
+    "list": requests.list_payments(()),
+}
+OWN: dict[str, tuple[Any, dict[str, Any]]] = {
+    "get": (LISTED_PAYMENT, {}),
+    "delete": ({"id": 70}, {}),
+    "operations": (OPERATIONS, {}),
+    "perform": ({"id": "70"}, {}),
+    "status": ({"id": 70}, {}),
+    "transactions": (TRANSACTIONS, {}),
+    "create": ({"paymentId": 112}, {}),
+    "update": ({"paymentId": "70"}, {}),
+    "channels": (CHANNELS, {}),
+    "list": ([LISTED_PAYMENT], PAGE),
+}
+# Of another payment, where the request is about one.
+OTHERS = OWN | {
+    "get": ({**LISTED_PAYMENT, "id": 71}, {}),
+    "delete": ({"id": "71"}, {}),
+    "perform": ({"id": 71}, {}),
+    "status": ({"id": 71}, {}),
+    "update": ({"paymentId": 71}, {}),
+    "list": ([LISTED_PAYMENT], {"pagination": {"totalCount": 999, "offset": 250, "limit": 250}}),
+}
+# Between these nothing tells: their answers do not say what they are about.
+ALIKE = {
+    ("create", "update"),
+    ("operations", "operations"),
+    ("transactions", "transactions"),
+    ("transactions", "channels"),
+    ("channels", "transactions"),
+    ("channels", "channels"),
+    ("create", "create"),
+    ("list", "channels"),
+}
+
+
+def read(request: Request, data: Any, meta: dict[str, Any]) -> object:
+    """Read an answer with this in it."""
+    answer = Answer(200, {}, encode({"code": 200, "data": data, "meta": meta}))
+    if request.call == "payments.list":
+        return read_listing(request, answer, "", offset=0)
+    return read_envelope(request, answer, "")
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_requests_own_answer_is_taken(name: str) -> None:
+    """The documented answer to each request belongs to it; ids may come as strings."""
+    read(ASKED[name], *OWN[name])
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("name", ASKED)
+def test_anothers_answer_is_refused(name: str, other: str) -> None:
+    """The answer to another request is refused wherever anything in it tells that it is."""
+    if (name, other) in ALIKE:
+        read(ASKED[name], *OTHERS[other])
+        return
+    with pytest.raises(ResponseDecodeError) as caught:
+        read(ASKED[name], *OTHERS[other])
+    assert caught.value.paths[0].startswith("$.")
+    if name != "list" or isinstance(OTHERS[other][0], list):
+        assert type(caught.value) is AnswerMismatchError
+        about = f"{ASKED[name].method} {ASKED[name].path}: the answer is to another request: $"
+        assert caught.value.message.startswith(about)
+
+
+@pytest.mark.parametrize("data", [{}, None, [], {"message": "done"}, {"id": None}, {"id": "a-b"}])
+@pytest.mark.parametrize("name", ["delete", "perform", "status", "update"])
+def test_what_a_write_does_not_say_is_no_contradiction(name: str, data: Any) -> None:
+    """An answer to a write without an id, or with one that is no number, is taken."""
+    read(ASKED[name], data, {})
+
+
+@pytest.mark.parametrize("offset", [None, "", -1, "?", 1.5, True, {}])
+def test_an_offset_that_is_none_is_no_contradiction(offset: Any) -> None:
+    """A page that names no offset, or nothing that could be one, is taken."""
+    pagination = {"offset": offset, "totalCount": 9}
+    read(ASKED["list"], [LISTED_PAYMENT], {"pagination": pagination})
+    read(ASKED["list"], [LISTED_PAYMENT], {})
+
+
+def test_a_page_behind_the_end_may_name_the_end() -> None:
+    """A service that names the number of its rows for a page behind them contradicts nothing."""
+
+    def page(rows: list[Any], **pagination: int) -> object:
+        body = encode({"code": 200, "data": rows, "meta": {"pagination": pagination}})
+        return read_listing(ASKED["list"], Answer(200, {}, body), "", offset=500)
+
+    page([], offset=120, totalCount=120)
+    for rows, pagination in (
+        ([], {"offset": 0, "totalCount": 0}),
+        ([], {"offset": 100, "totalCount": 120}),
+        ([LISTED_PAYMENT], {"offset": 120, "totalCount": 120}),
+    ):
+        with pytest.raises(AnswerMismatchError, match=r"pagination\.offset is \d+, not 500"):
+            page(rows, **pagination)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_evidence_that_means_nothing_is_left_alone(name: str) -> None:
+    """An unchecked request takes whatever comes."""
+    request = attrs.evolve(ASKED[name], checked=False)
+    other = "list" if name == "list" else "get"
+    read(request, *OTHERS[other])
+
+
+def test_what_may_be_a_services_habit_says_so() -> None:
+    """Only what a service could always say of a read is compared; a payment's own id and a write are not."""
+    habits: dict[str, str | None] = {}
+    for name in ("list", "transactions", "operations", "get", "status"):
+        other = {"list": "list", "transactions": "list", "operations": "status"}.get(name, "get")
+        with pytest.raises(AnswerMismatchError) as caught:
+            read(ASKED[name], *OTHERS[other])
+        habits[name] = caught.value.said
+    assert habits == {
+        "list": "$.meta.pagination.offset: 250",
+        "transactions": "$.meta.pagination: [250, 999]",
+        "operations": "$.data.id: 71",
+        "get": None,
+        "status": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "proves"),
+    [({"id": 70}, True), ({"paymentId": "70"}, True), ({"id": 71}, False), ({}, False), (None, False)],
+)
+def test_a_writes_answer_proves_itself_by_its_payment(data: Any, *, proves: bool) -> None:
+    """Where answers get mixed up, a write's answer has to name its payment, if there was one before."""
+    check_proof(ASKED["create"], data)
+    if proves:
+        check_proof(ASKED["delete"], data)
+        return
+    with pytest.raises(AnswerMismatchError, match="may be to another request"):
+        check_proof(ASKED["delete"], data)

@@ -1,0 +1,236 @@
+"""What is made of answers that may be another's: pure decisions, on virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from b2b_payments import (
+    AnswerMismatchError,
+    AuthenticationError,
+    B2BPaymentsError,
+    BadRequestError,
+    NotFoundError,
+    RateLimitError,
+    TransportError,
+)
+from b2b_payments.call import outcome_of
+from b2b_payments.mixups import Doubts, MixUps
+from b2b_payments.protocol.answer import Envelope
+from b2b_payments.protocol.listing import Listing
+from b2b_payments.protocol.request import (
+    create_offline,
+    delete_payment,
+    get_payment,
+    get_transactions,
+    list_payments,
+    perform_operation,
+)
+from tests.virtual_time import run
+
+LIST = list_payments(())
+GET = get_payment(70)
+DELETE = delete_payment(70)
+POST = perform_operation(70, 0)
+ABOUT: dict[str, Any] = {"method": "GET", "url": "https://service.example"}
+
+
+def elsewhere(said: str | None = "0") -> AnswerMismatchError:
+    """Give the error of an answer that names something else."""
+    return AnswerMismatchError("It is to another request.", said=said)
+
+
+def gone(message: str = "gone") -> NotFoundError:
+    """Give a 404."""
+    return NotFoundError(message, status=404, **ABOUT)
+
+
+def again(doubts: Doubts, failure: B2BPaymentsError, *, may_retry: bool = True) -> bool:
+    """Ask whether the request goes out again at once."""
+    return doubts.again(failure, outcome_of(failure), may_retry=may_retry)
+
+
+def played(play: Callable[[MixUps], None]) -> None:
+    """Run a play in an event loop, whose clock counts."""
+
+    async def main() -> None:
+        play(MixUps())
+
+    run(main())
+
+
+def test_a_mix_up_is_remembered_for_minutes() -> None:
+    """What was noticed is lately, and later it is not."""
+
+    async def main() -> None:
+        mixups = MixUps()
+        mixups.noticed()
+        lately = []
+        for seconds in (0, 290, 20):
+            await anyio.sleep(seconds)
+            lately.append(mixups.lately)
+        assert lately == [True, True, False]
+
+    run(main())
+
+
+def test_a_read_is_sent_again_at_once_up_to_twice() -> None:
+    """What names something else is asked for three times in all, whatever it then names."""
+
+    def play(mixups: MixUps) -> None:
+        doubts = Doubts(mixups, GET)
+        assert [again(doubts, elsewhere(None)) for _ in range(3)] == [True, True, False]
+        assert mixups.lately
+        assert not again(Doubts(mixups, GET), elsewhere(None), may_retry=False)
+
+    played(play)
+
+
+def test_what_is_always_said_is_left_alone() -> None:
+    """The same thrice is the service's habit: it is read as it is, by all, and nothing is suspected."""
+
+    def play(mixups: MixUps) -> None:
+        doubts, other = Doubts(mixups, LIST), Doubts(mixups, LIST)
+        assert again(other, elsewhere())
+        assert [again(doubts, elsewhere(), may_retry=False) for _ in range(3)] == [True, True, True]
+        assert not doubts.request.checked
+        assert again(other, elsewhere())
+        assert not other.request.checked
+        assert not Doubts(mixups, LIST).request.checked
+        assert Doubts(mixups, get_transactions(70)).request.checked
+
+    played(play)
+
+
+def test_a_habit_takes_back_no_other_suspicion() -> None:
+    """What was noticed before a habit was learned stays noticed."""
+
+    def play(mixups: MixUps) -> None:
+        doubts = Doubts(mixups, LIST)
+        for _ in range(3):
+            assert again(doubts, elsewhere())
+        assert not mixups.lately
+        mixups.noticed()
+        doubts = Doubts(mixups, get_transactions(70))
+        for _ in range(3):
+            assert again(doubts, elsewhere())
+        assert mixups.lately
+
+    played(play)
+
+
+@pytest.mark.parametrize("said", [["0", "250", "0"], [None, None, None]])
+def test_what_differs_is_no_habit(said: list[str | None]) -> None:
+    """Different claims, or none that could be a habit, are never left alone."""
+
+    def play(mixups: MixUps) -> None:
+        doubts = Doubts(mixups, LIST)
+        assert not [again(doubts, elsewhere(one)) for one in said][-1]
+        assert doubts.request.checked
+        assert mixups.lately
+
+    played(play)
+
+
+def test_what_was_right_before_is_evidence_for_good() -> None:
+    """A service that has named the offset asked for, other than 0, is never said to name the same always."""
+
+    def page(*, echoes: bool) -> Listing:
+        return Listing(heads=[], body=b"", offset=0, limit=None, total_count=None, echoes=echoes)
+
+    def play(mixups: MixUps) -> None:
+        mixups.check(LIST, page(echoes=False))
+        mixups.check(GET, "anything else")
+        assert mixups.may_mean_nothing(LIST.call)
+        mixups.check(LIST, page(echoes=True))
+        doubts = Doubts(mixups, LIST)
+        assert [again(doubts, elsewhere()) for _ in range(3)] == [True, True, False]
+        assert doubts.request.checked
+
+    played(play)
+
+
+def test_a_refusal_on_a_kept_connection_is_looked_at_again() -> None:
+    """A refusal names nothing: after one on a kept connection, the read goes out once more on a new one."""
+
+    def play(mixups: MixUps) -> None:
+        doubts = Doubts(mixups, GET, reused=True)
+        assert again(doubts, gone())
+        assert not doubts.request.reuse
+        doubts.reused = False
+        assert not again(doubts, gone("another text"))
+        assert not again(Doubts(mixups, GET, reused=True), gone(), may_retry=False)
+        assert not again(Doubts(mixups, GET), gone())
+        unauthorised = AuthenticationError("no", status=401, **ABOUT)
+        assert not again(Doubts(mixups, GET, reused=True), unauthorised)
+
+    played(play)
+
+
+def test_a_refusal_is_believed_where_it_comes_again() -> None:
+    """While answers get mixed up, a read's refusal counts once it has come twice alike, or three times."""
+
+    def play(mixups: MixUps) -> None:
+        mixups.noticed()
+        doubts = Doubts(mixups, GET)
+        assert [again(doubts, gone(one), may_retry=False) for one in ("a", "a")] == [True, False]
+        doubts = Doubts(mixups, GET)
+        assert [again(doubts, gone(one)) for one in ("a", "b", "c")] == [True, True, False]
+        assert not again(Doubts(mixups, GET), TransportError("broken"))
+
+    played(play)
+
+
+def test_a_write_is_left_to_its_payment() -> None:
+    """A write is never sent again at once; a PUT or DELETE by the policy, but not after a second mismatch."""
+
+    def play(mixups: MixUps) -> None:
+        doubts = Doubts(mixups, DELETE)
+        assert not again(doubts, elsewhere(None))
+        assert not doubts.ends_with(elsewhere(None))
+        assert not again(doubts, elsewhere(None))
+        assert doubts.ends_with(elsewhere(None))
+
+    played(play)
+
+
+def test_a_writes_refusal_proves_nothing_while_answers_get_mixed_up() -> None:
+    """A refusal leaves a write open then, and a POST is not sent again even after a 429."""
+    refusals: list[B2BPaymentsError] = [
+        BadRequestError("no", status=400, **ABOUT),
+        RateLimitError("wait", status=429, **ABOUT),
+    ]
+
+    def play(mixups: MixUps) -> None:
+        for refusal in refusals:
+            assert not Doubts(mixups, POST).leaves_open(refusal)
+            assert not Doubts(mixups, POST).ends_with(refusal)
+        mixups.noticed()
+        for refusal in refusals:
+            for request in (POST, DELETE, create_offline({})):
+                assert Doubts(mixups, request).leaves_open(refusal)
+            assert Doubts(mixups, POST).ends_with(refusal)
+            assert not Doubts(mixups, DELETE).ends_with(refusal)
+            assert not Doubts(mixups, GET).leaves_open(refusal)
+        unsent = TransportError("no connection", sent=False)
+        assert not Doubts(mixups, POST).leaves_open(unsent)
+        assert not Doubts(mixups, POST).ends_with(unsent)
+
+    played(play)
+
+
+def test_a_bare_success_proves_nothing_while_answers_get_mixed_up() -> None:
+    """A write's answer without an id is taken, and no longer once answers were mixed up."""
+
+    def play(mixups: MixUps) -> None:
+        mixups.check(DELETE, Envelope({}, {}))
+        mixups.noticed()
+        mixups.check(DELETE, Envelope({"id": 70}, {}))
+        mixups.check(GET, Envelope({}, {}))
+        with pytest.raises(AnswerMismatchError):
+            mixups.check(DELETE, Envelope({}, {}))
+
+    played(play)
