@@ -99,8 +99,8 @@ def timed_out(what: str, way: Way, timeout: float, *, sent: bool) -> RequestTime
     if sent:
         return RequestTimeoutError(f"{what}: no complete answer within {timeout:g} s.")
     return RequestTimeoutError(
-        f"{what}: not sent, since no connection to {way.end} was free within {timeout:g} s; "
-        "make fewer calls at once, or give them a longer timeout.",
+        f"{what}: not sent, since no connection to {way.end} was free, or could be made, within "
+        f"{timeout:g} s; make fewer calls at once, or give them a longer timeout.",
         sent=False,
     )
 

@@ -1,0 +1,428 @@
+"""Answers that reach another request than their own: what the caller gets, and what is told of a write."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import attrs
+import pytest
+from aiohttp import web
+
+from b2b_payments import (
+    AnswerMismatchError,
+    BadRequestError,
+    NotFoundError,
+    OfflineLineItem,
+    OfflinePayment,
+    Operation,
+    OutcomeUnknownError,
+    PaymentsClient,
+    ResponseDecodeError,
+    ValidationError,
+)
+from b2b_payments.events import Event, RetryScheduled
+from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
+from tests import examples
+from tests.clients import NEVER, client_of
+from tests.raw_server import Connection, RawServer
+
+NEW = OfflinePayment(
+    customer_id="95000",
+    currency="USD",
+    line_items=[OfflineLineItem(13, Decimal("20.00"))],
+    external_id="INV-7",
+)
+WRITES = ["POST", "PUT", "DELETE"]
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a sandbox of 30 payments whose clock is today's."""
+    async with Sandbox(30, rules=Rules(quota=False)) as one:
+        one.store.clock = int(time.time())
+        yield one
+
+
+@pytest.fixture(params=[False, True], ids=["own", "lent"])
+async def client(request: pytest.FixtureRequest, sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
+    """Give a client of the sandbox, with a session of its own or a lent one."""
+    async with (
+        aiohttp.ClientSession() as session,
+        client_of(sandbox, session=session if request.param else None) as one,
+    ):
+        yield one
+
+
+def answered(data: Any, status: int = 200) -> web.Response:
+    """Give an answer around this data."""
+    return web.json_response({"code": status, "data": data, "meta": {"message": "…"}}, status=status)
+
+
+def once(sandbox: Sandbox, response: Callable[[], web.Response], *, method: str) -> None:
+    """Answer the next request of this method with something else, and carry nothing out."""
+
+    def answer(seen: SeenRequest) -> web.Response | None:
+        if seen.method != method:
+            return None
+        sandbox.answer_with(None)
+        return response()
+
+    sandbox.answer_with(answer)
+
+
+def methods(sandbox: Sandbox) -> list[str]:
+    """Name the methods of the requests that came."""
+    return [seen.method for seen in sandbox.requests]
+
+
+@pytest.mark.parametrize("fault", [Fault.STRAY, Fault.DOUBLED])
+@pytest.mark.parametrize("after", [0.0, None])
+async def test_get_gives_the_payment_that_was_asked_for(
+    sandbox: Sandbox, client: PaymentsClient, fault: Fault, after: float | None
+) -> None:
+    """Whatever comes unasked, behind an answer or in front of the next, each get gives its own payment."""
+    sandbox.rules = attrs.evolve(sandbox.rules, stray_after=after)
+    sandbox.order(fault, share=1)
+    for payment_id in range(1, 16):
+        assert (await client.payments.get(payment_id)).id == payment_id
+    assert sandbox.mixed_up > 0
+
+
+async def test_a_stray_refusal_is_no_404(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A 404 that another request got, in front of the answer on a kept connection, is looked at again."""
+    sandbox.rules = attrs.evolve(sandbox.rules, stray_after=None)
+    await client.payments.get(1)
+    with pytest.raises(NotFoundError):
+        await client.payments.get(999)
+    sandbox.order(Fault.STRAY, times=1)
+    await client.payments.get(2)
+    assert (await client.payments.get(3)).id == 3
+
+
+async def test_a_404_on_a_kept_connection_costs_one_request_more(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """A payment that does not exist is believed once the 404 has come on a connection of its own."""
+    await client.payments.get(1)
+    with pytest.raises(NotFoundError):
+        await client.payments.get(999)
+    assert sandbox.request_count == 3
+    await client.payments.get(2)
+    assert not client._transport.mixups.lately
+
+
+async def test_another_payment_is_never_given(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A service that answers with another payment however often it is asked ends in an error that says so."""
+    sandbox.answer_with(lambda _: answered(sandbox.store.wire(6)))
+    with pytest.raises(AnswerMismatchError, match=r"\$\.data\.id is 6, not 5") as caught:
+        await client.payments.get(5)
+    assert isinstance(caught.value, ResponseDecodeError)
+    assert caught.value.paths == ["$.data.id"]
+    assert sandbox.request_count == 5
+
+
+async def test_attempts_1_asks_once(sandbox: Sandbox) -> None:
+    """A policy without a second attempt raises the first mismatch of a get."""
+    async with client_of(sandbox, retry=NEVER) as client:
+        once(sandbox, lambda: answered(sandbox.store.wire(6)), method="GET")
+        with pytest.raises(AnswerMismatchError):
+            await client.payments.get(5)
+        assert sandbox.request_count == 1
+
+
+async def test_a_mix_up_can_be_watched(sandbox: Sandbox) -> None:
+    """Each time that a read is sent again for a mix-up, an event says so."""
+    events: list[Event] = []
+    async with client_of(sandbox, on_event=events.append) as client:
+        once(sandbox, lambda: answered(sandbox.store.wire(6)), method="GET")
+        await client.payments.get(5)
+    retries = [event for event in events if isinstance(event, RetryScheduled)]
+    assert [(event.attempt, event.delay, event.reason) for event in retries] == [(1, 0.0, "mixed up")]
+
+
+@pytest.mark.parametrize("after", [0.0, None])
+@pytest.mark.parametrize("fault", [Fault.STRAY, Fault.DOUBLED, Fault.SWAPPED])
+async def test_a_walk_gets_its_own_pages(
+    sandbox: Sandbox, client: PaymentsClient, fault: Fault, after: float | None
+) -> None:
+    """A walk whose pages get mixed up gives every payment once."""
+    sandbox.rules = attrs.evolve(sandbox.rules, stray_after=after)
+    sandbox.order(fault, share=0.3)
+    walk = client.payments.list(page_size=4, concurrency=3)
+    assert [payment.id async for payment in walk] == sandbox.store.ids()
+    assert walk.report.complete
+    assert sandbox.mixed_up > 0
+
+
+@pytest.mark.parametrize("retry", [NEVER, None], ids=["attempts=1", "attempts=5"])
+async def test_an_offset_that_is_always_zero_is_left_alone(sandbox: Sandbox, retry: Any) -> None:
+    """A service that says offset 0 for every page is asked a few times more, once, and then believed."""
+    sandbox.rules = attrs.evolve(sandbox.rules, echo_offset="zero")
+    settings = {} if retry is None else {"retry": retry}
+    async with client_of(sandbox, **settings) as client:
+        requests = []
+        for _ in range(3):
+            before = sandbox.request_count
+            walk = client.payments.list(page_size=4, concurrency=1)
+            assert [payment.id async for payment in walk] == sandbox.store.ids()
+            assert walk.report.complete
+            requests.append(sandbox.request_count - before)
+        assert requests[0] == requests[1] + 3
+        assert requests[1] == requests[2]
+        assert not client._transport.mixups.lately
+
+
+@pytest.mark.parametrize("echo", ["asked", "clamped", None])
+async def test_an_offset_that_contradicts_nothing_costs_nothing(sandbox: Sandbox, echo: Any) -> None:
+    """An echoed offset, none, or one that stops at the number of rows, leads to no further request."""
+    async with client_of(sandbox) as client:
+        await client.payments.list(page_size=4).collect()
+        honest = sandbox.request_count
+        sandbox.rules = attrs.evolve(sandbox.rules, echo_offset=echo)
+        await client.payments.list(page_size=4).collect()
+        assert sandbox.request_count == 2 * honest
+
+
+Write = Callable[[PaymentsClient], Awaitable[object]]
+CHANGES: dict[str, tuple[Write, str, dict[str, Any], dict[str, Any]]] = {
+    "status": (
+        lambda client: client.payments.update_processing_status(7, 2),
+        "PUT",
+        {"processingStatus": 1, "allowedStatuses": ["2"]},
+        {"processingStatus": 2},
+    ),
+    "operation": (
+        lambda client: client.payments.perform_operation(7, Operation.APPLY_TO_INVOICES),
+        "POST",
+        {
+            "moduleName": "payments_offline",
+            "processingStatus": 3,
+            "appliedStatus": 0,
+            "allowedOperations": [0],
+        },
+        {"appliedStatus": 1},
+    ),
+    "update": (
+        lambda client: client.payments.update_offline(7, NEW),
+        "PUT",
+        {"moduleName": "payments_offline"},
+        {"externalId": "INV-7"},
+    ),
+}
+changes = pytest.mark.parametrize(("write", "method", "before", "after"), CHANGES.values(), ids=CHANGES)
+ANOTHERS: dict[str, Any] = {
+    "another's id": {"id": 8},
+    "another's paymentId": {"paymentId": "8"},
+    "operations": {"allowedOperations": [], "allowedStatuses": []},
+    "a list": [{"type": "OfflineTransaction"}],
+}
+
+
+@changes
+@pytest.mark.parametrize("data", ANOTHERS.values(), ids=ANOTHERS)
+async def test_a_write_that_was_refused_is_never_told_done(
+    sandbox: Sandbox,
+    client: PaymentsClient,
+    write: Write,
+    method: str,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    data: Any,
+) -> None:
+    """Where the service refuses each time, and another's success comes instead once, that is no success."""
+    refused = {"processingStatus": 1, "allowedStatuses": [], "allowedOperations": [], "moduleName": "other"}
+    sandbox.store.update(7, **before | refused)
+    once(sandbox, lambda: answered(data), method=method)
+    # A POST is not sent again, and an update need not show: whether it was carried out is then not known.
+    with pytest.raises((OutcomeUnknownError, BadRequestError)):
+        await write(client)
+    row = sandbox.store.wire(7)
+    assert not [name for name, value in after.items() if row.get(name) == value]
+
+
+@changes
+@pytest.mark.parametrize("written", ["right", "absent", "wrong"])
+async def test_a_write_is_told_by_its_payment_where_the_answer_names_another(
+    sandbox: Sandbox,
+    client: PaymentsClient,
+    write: Write,
+    method: str,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    written: Any,
+) -> None:
+    """A service whose answers always name another payment costs more requests, and no write is told wrong."""
+    sandbox.rules = attrs.evolve(sandbox.rules, written_ids=written)
+    sandbox.store.update(7, **before)
+    await write(client)
+    assert sandbox.store.wire(7).items() >= after.items()
+    sent = [method] if written != "wrong" else [method, *([] if method == "POST" else [method]), "GET"]
+    assert methods(sandbox) == sent
+
+
+async def test_a_delete_is_told_by_its_payment(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A delete whose answer names another payment is done where the payment is gone."""
+    sandbox.rules = attrs.evolve(sandbox.rules, written_ids="wrong")
+    await client.payments.delete(7)
+    assert 7 not in sandbox.store
+    assert methods(sandbox)[:2] == ["DELETE", "DELETE"]
+
+
+@pytest.mark.parametrize("data", [{"id": 8}, {"id": 8, "total": {}}, [], {}, None, {"paymentId": None}])
+async def test_a_create_that_was_refused_is_never_told_done(
+    sandbox: Sandbox, client: PaymentsClient, data: Any
+) -> None:
+    """Another's success in a create's place leads to looking for the payment, and it is not there."""
+    once(sandbox, lambda: answered(data), method="POST")
+    with pytest.raises(OutcomeUnknownError, match="Look for externalId=INV-7"):
+        await client.payments.create_offline(NEW)
+    assert sandbox.store.payments == 30
+
+
+async def test_a_create_gives_no_id_twice(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """The answer of an earlier create, come again, is none: the new payment is looked for, and found."""
+    first = await client.payments.create_offline(NEW)
+
+    def doubled(seen: SeenRequest) -> web.Response | None:
+        return answered({"paymentId": first}) if seen.method == "POST" else None
+
+    second = await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-8"))
+    sandbox.answer_with(doubled)
+    with pytest.raises(OutcomeUnknownError, match="names another payment than the one created"):
+        await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-9"))
+    assert first != second
+    assert client._transport.mixups.lately
+
+
+async def test_a_create_cannot_be_an_update(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """The answer to an update of this client in a create's place names a payment that was there before."""
+    sandbox.store.update(7, moduleName="payments_offline")
+    await client.payments.update_offline(7, NEW)
+    once(sandbox, lambda: answered({"paymentId": 7}), method="POST")
+    with pytest.raises(OutcomeUnknownError):
+        await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-8"))
+
+
+async def test_looking_for_a_create_finds_no_earlier_one(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A payment that this client created before is not taken for one whose answer was lost."""
+    await client.payments.create_offline(NEW)
+    sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError):
+        await client.payments.create_offline(NEW)
+    assert sandbox.store.payments == 31
+
+
+async def test_after_a_mix_up_a_create_is_read_back(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """While answers get mixed up, a create costs one request more, and another's id is found out."""
+    await client.payments.create_offline(NEW)
+    assert methods(sandbox) == ["POST"]
+    client._transport.mixups.noticed()
+    payment_id = await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-8"))
+    assert sandbox.store.wire(payment_id)["externalId"] == "INV-8"
+    assert methods(sandbox)[1:] == ["POST", "GET"]
+    once(sandbox, lambda: answered({"paymentId": 3}), method="POST")
+    with pytest.raises(OutcomeUnknownError):
+        await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-9"))
+    once(sandbox, lambda: answered({"paymentId": 3}), method="POST")
+    with pytest.raises(OutcomeUnknownError, match="Look for customerId=95000, lineItems="):
+        await client.payments.create_offline(attrs.evolve(NEW, external_id=None))
+
+
+async def test_creates_swapped_after_a_mix_up_get_their_own_ids(sandbox: Sandbox) -> None:
+    """Two creates that get one another's answers find their own payments, once something was noticed."""
+    sandbox.rules = attrs.evolve(sandbox.rules, swap_within=5.0)
+    async with client_of(sandbox) as client:
+        client._transport.mixups.noticed()
+        sandbox.order(Fault.SWAPPED, times=1, methods=WRITES)
+        names = ["INV-1", "INV-2"]
+        ids = await gathered(client, names)
+    assert sandbox.mixed_up == 2
+    assert [sandbox.store.wire(one)["externalId"] for one in ids] == names
+
+
+async def gathered(client: PaymentsClient, names: list[str]) -> list[int]:
+    """Create these payments at once."""
+    creates = [client.payments.create_offline(attrs.evolve(NEW, external_id=name)) for name in names]
+    return await asyncio.gather(*creates)
+
+
+async def test_after_a_mix_up_a_writes_refusal_is_checked(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """While answers get mixed up, a refusal is told only where the payment shows that it may be true."""
+    client._transport.mixups.noticed()
+    sandbox.store.update(7, processingStatus=1, allowedStatuses=["2"])
+
+    def refused(seen: SeenRequest) -> web.Response | None:
+        if seen.method != "PUT":
+            return None
+        sandbox.store.update(7, processingStatus=2)
+        return answered({"errMsg": "not allowed"}, 400)
+
+    sandbox.answer_with(refused)
+    await client.payments.update_processing_status(7, 2)
+    sandbox.answer_with(None)
+    sandbox.store.update(7, processingStatus=1, allowedStatuses=["4"])
+    with pytest.raises(BadRequestError):
+        await client.payments.update_processing_status(7, 2)
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 429])
+async def test_after_a_mix_up_a_create_that_was_refused_is_looked_for(
+    sandbox: Sandbox, client: PaymentsClient, status: int
+) -> None:
+    """While answers get mixed up, a refused create is looked for, and not sent again."""
+    client._transport.mixups.noticed()
+
+    def refused(seen: SeenRequest) -> web.Response | None:
+        if seen.method != "POST":
+            return None
+        made.append(sandbox.store.insert(customerId="95000", externalId="INV-7", total=total))
+        return answered({"errMsg": "no"}, status)
+
+    made: list[int] = []
+    total = {"code": "USD", "value": "20.0000"}
+    sandbox.answer_with(refused)
+    assert await client.payments.create_offline(NEW) == made[0]
+    assert len(made) == 1
+
+
+async def test_after_a_mix_up_an_operations_refusal_is_not_believed(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """An operation that was refused, of a payment that shows it, may have been carried out: not known."""
+    client._transport.mixups.noticed()
+    sandbox.store.update(
+        7, moduleName="payments_offline", processingStatus=3, appliedStatus=1, allowedOperations=[1]
+    )
+    with pytest.raises(OutcomeUnknownError):
+        await client.payments.perform_operation(7, Operation.APPLY_TO_INVOICES)
+
+
+async def test_before_any_mix_up_a_refusal_is_a_refusal(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Where nothing was noticed, a refused create is told at once, with one request."""
+    with pytest.raises(ValidationError):
+        await client.payments.create_offline(attrs.evolve(NEW, channel_id=99))
+    assert methods(sandbox) == ["POST"]
+
+
+async def test_a_stray_success_on_a_kept_connection_is_no_writes(sandbox: Sandbox) -> None:
+    """The next answer on a kept connection is a create's: a create that the service refuses is refused."""
+
+    async def play(connection: Connection) -> None:
+        if connection.number == 1:
+            await connection.answer(json.dumps(examples.answered(examples.LISTED_PAYMENT)).encode())
+            await connection.answer(b'{"code":200,"data":{"paymentId":66}}')
+        else:
+            await connection.answer(b'{"code":422,"data":{"currency":["no"]}}', "422 No")
+
+    async with RawServer(play) as server:
+        auth = sandbox.auth
+        async with PaymentsClient(auth, base_url=server.base_url, quota=None, retry=NEVER) as client:
+            assert (await client.payments.get(70)).id == 70
+            with pytest.raises(ValidationError):
+                await client.payments.create_offline(NEW)
