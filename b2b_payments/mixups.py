@@ -49,7 +49,7 @@ class MixUps:
         mixed up.
         """
         if isinstance(reply, Listing):
-            if reply.echoes:
+            if reply.echoes and request.call not in self._meaningful:
                 self._meaningful.add(request.call)
         elif isinstance(reply, Envelope):
             self._meaningful.add(request.call)

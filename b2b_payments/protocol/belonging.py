@@ -55,18 +55,18 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
 
 
 def check_page(
-    request: Request, asked: int, said: int | None, total: int | None, ids: Sequence[object]
+    request: Request, asked: int, said: int | None, total: int | None, rows: Sequence[Any]
 ) -> None:
     """Raise AnswerMismatchError where a list's answer is another page, or lists something else.
 
-    `said` is the offset that it names, None where it names none; `ids` are those of its rows, or the first.
+    `said` is the offset that it names, None where it names none.
     """
     if not request.checked:
         return
-    is_end = not ids and said == total and 0 < (total or 0) < asked
+    is_end = not rows and said == total and 0 < (total or 0) < asked
     if said is not None and said != asked and not is_end:
         raise _mismatch(request, "$.meta.pagination.offset", f"is {said}, not {asked}", said=said)
-    if ids and ids[0] is None:
+    if rows and rows[0].id is None:
         raise _mismatch(request, "$.data[0].id", "is missing, and other things are there")
 
 

@@ -90,7 +90,7 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
     said = pagination if isinstance(pagination, dict) else {}
     named = _count(said.get("offset"))
     total = _count(said.get("totalCount"))
-    check_page(request, offset, named, total, [head.id for head in body.data[:1]])
+    check_page(request, offset, named, total, body.data)
     return Listing(
         heads=body.data,
         body=source,

@@ -11,6 +11,7 @@ too. There, connections that only the lender's own requests have used count as n
 
 from __future__ import annotations
 
+import select
 from weakref import WeakSet
 
 import aiohttp
@@ -23,6 +24,16 @@ from b2b_payments.mixups import MixUps
 
 _used: WeakSet[ResponseHandler] = WeakSet()
 """The connections on which any client of this process has sent something."""
+
+
+def _is_readable(protocol: ResponseHandler) -> bool:
+    """Whether something has come that the event loop has not read yet; True where that cannot be seen."""
+    endpoint = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
+    if endpoint is None or not hasattr(select, "poll"):
+        return True
+    poller = select.poll()
+    poller.register(endpoint, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 class DroppedError(Exception):
@@ -99,9 +110,10 @@ class Exchange:
         if self.reused:
             if not self.reuse or self.mixups.lately:
                 raise _AnotherConnection
-            # What has arrived by now is read in the event loop's next turn, which ends with the second one.
-            await checkpoint()
-            await checkpoint()
+            if protocol.is_connected() and _is_readable(protocol):
+                # An answer, the end, or something of TLS's own: read by the event loop in its next turn.
+                await checkpoint()
+                await checkpoint()
             if not protocol.is_connected():
                 raise _AnotherConnection
             if protocol.should_close:

@@ -42,7 +42,7 @@ MAX_BODY = 32 * 1024 * 1024
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 # What aiohttp unpacks or refuses. It asks for those alone for which it finds the libraries.
-_READABLE = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+_READABLE = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
 
 
 class Transport:
@@ -179,7 +179,8 @@ class Transport:
         ) as response:
             if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
                 raise ProxyRefusedError(response.status)
-            if response.headers.get("Content-Encoding", "").strip().lower() not in _READABLE:
+            encoding = response.headers.get("Content-Encoding")
+            if encoding and encoding.strip().lower() not in _READABLE:
                 raise unpacked_otherwise(f"{request.method} {request.path}")
             body = await self._read(request, response)
             secrets = [value for value in credential.values() if isinstance(value, Secret)]
