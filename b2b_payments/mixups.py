@@ -102,9 +102,11 @@ class Doubts:
 
     def _is_doubted(self, failure: B2BPaymentsError, *, may_retry: bool) -> bool:
         """Whether a refusal, which names nothing, may be another's. It is believed where it comes again."""
-        # A 401 is the credential's matter, which is looked after elsewhere.
-        on_kept = may_retry and self.reused and not isinstance(failure, AuthenticationError)
-        if not isinstance(failure, APIError) or not (on_kept or self.mixups.lately):
+        # A 401 is the credential's matter, which is looked after elsewhere. A page that is refused ends its
+        # walk, or leads to another way to ask for it: nothing false is given out for that.
+        on_kept = may_retry and self.reused and self.request.call == "payments.get"
+        suspect = self.mixups.lately or (on_kept and not isinstance(failure, AuthenticationError))
+        if not suspect or not isinstance(failure, APIError):
             return False
         self._refusals.append(failure.message)
         self.request = attrs.evolve(self.request, reuse=False)

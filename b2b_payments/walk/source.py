@@ -40,6 +40,7 @@ class Learned:
         self._encodings = list(ChannelEncoding)
         self._for_several: set[ChannelEncoding] = set()
         self._accepted: set[tuple[ChannelEncoding, bool]] = set()
+        self._fitting: set[ChannelEncoding] = set()
         self.totals = Totals()
 
     @property
@@ -59,6 +60,14 @@ class Learned:
     def took(self, encoding: ChannelEncoding, *, several: bool) -> None:
         """Note that the service answered when asked in this way."""
         self._accepted.add((encoding, several))
+
+    def fits(self, encoding: ChannelEncoding) -> bool:
+        """Whether a page with rows of the channels asked for, and no others, came when asked in this way."""
+        return encoding in self._fitting
+
+    def fitted(self, encoding: ChannelEncoding) -> None:
+        """Note that rows of the channels asked for, and no others, came when asked in this way."""
+        self._fitting.add(encoding)
 
     def reads_several(self, encoding: ChannelEncoding) -> bool:
         """Whether rows of more than one of several channels came when asked in this way."""
@@ -154,6 +163,7 @@ class Source:
             query = attrs.evolve(query, order_by=OrderBy.DESC if order.descending else OrderBy.ASC)
         most = max(self.page_size, MOST_ROWS)
         spellings = _Spellings(self.learned, query.channel_ids)
+        misread = False
         while True:
             limit = self.learned.limit(most if wide else self.page_size)
             encoding = spellings.next()
@@ -180,6 +190,11 @@ class Source:
             spellings.answered(encoding)
             if not await self._is_misread(encoding, page, query, order):
                 return page
+            if self.learned.fits(encoding) and not misread:
+                # It was understood before: this is another request's answer, if it does not come again.
+                misread = True
+                self.caller.transport.mixups.noticed()
+                continue
             self.learned.of_no_use(encoding)
 
     async def is_there(self, payment_id: int) -> bool | None:
@@ -197,6 +212,8 @@ class Source:
         given = {str(head.channel_id) for head in page.listing.heads if _says_channel(head)}
         if not given <= asked:
             return True
+        if given:
+            self.learned.fitted(encoding)
         if len(given) > 1:
             self.learned.gave_several(encoding)
         if len(asked) == 1 or self.learned.reads_several(encoding) or page.offset > 0:

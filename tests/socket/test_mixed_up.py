@@ -189,6 +189,20 @@ async def test_an_offset_that_contradicts_nothing_costs_nothing(sandbox: Sandbox
         assert sandbox.request_count == 2 * honest
 
 
+async def test_a_page_of_another_channel_is_asked_for_again(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A page of another channel's walk unlearns no spelling of `channelIds` that was understood before."""
+    mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
+    others = [row for row in sandbox.store.all_wire() if row["channelId"] == "2"]
+    assert await client.payments.list(channel_ids=[1]).count() == len(mine)
+    once(sandbox, lambda: answered(others), method="GET")
+    walk = client.payments.list(channel_ids=[1])
+    assert [payment.id async for payment in walk] == mine
+    assert client._transport.mixups.lately
+    assert {name for seen in sandbox.requests for name, _ in seen.query if "channel" in name} == {
+        "channelIds"
+    }
+
+
 Write = Callable[[PaymentsClient], Awaitable[object]]
 CHANGES: dict[str, tuple[Write, str, dict[str, Any], dict[str, Any]]] = {
     "status": (
