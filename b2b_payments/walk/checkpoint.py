@@ -12,7 +12,7 @@ from b2b_payments.errors import ConfigurationError
 from b2b_payments.models.decimals import decimal_of, decimal_text
 from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments.walk.join import Place
-from b2b_payments.walk.page import MOST_DIGITS
+from b2b_payments.walk.page import MOST_DIGITS, Key
 
 Checkpoint = dict[str, Any]
 
@@ -63,11 +63,17 @@ def _packed(place: Place | None) -> Checkpoint | None:
     if place is None:
         return None
     return {
-        "key": decimal_text(place.key) if isinstance(place.key, Decimal) else str(place.key),
+        "key": _text(place.key),
         "closed": place.closed,
         "resume_at": place.resume_at,
         "ids": list(place.ids),
+        "first": None if place.first is None else _text(place.first),
+        "first_ids": list(place.first_ids),
     }
+
+
+def _text(key: Key) -> str:
+    return decimal_text(key) if isinstance(key, Decimal) else str(key)
 
 
 def of_channels(checkpoints: Mapping[int | None, Checkpoint]) -> Checkpoint:
@@ -107,15 +113,18 @@ def _place(packed: Any) -> Place:
             packed["resume_at"],
             packed["ids"],
         )
-        whole = all(type(number) is int for number in (resume_at, *ids))
-    except (TypeError, KeyError, ArithmeticError):
+        # The first version knew of neither.
+        first, first_ids = packed.get("first"), packed.get("first_ids", ())
+        first = None if first is None else _key(first)
+        whole = all(type(number) is int for number in (resume_at, *ids, *first_ids))
+    except (AttributeError, TypeError, KeyError, ArithmeticError):
         raise damaged from None
     if not whole or resume_at < 0 or type(closed) is not bool:
         raise damaged
-    return Place(key, closed, resume_at, tuple(ids))
+    return Place(key, closed, resume_at, tuple(ids), first, tuple(first_ids))
 
 
-def _key(text: str) -> int | Decimal:
+def _key(text: str) -> Key:
     key = decimal_of(text)
     if key is None or key.adjusted() > MOST_DIGITS:
         raise InvalidOperation

@@ -10,8 +10,8 @@ others, so it takes the place of the walk's last page.
 - The page proves something only if it came in the order asked for. That shows where two of its rows differ.
 - Where the two ends do not meet, the walk is tried again where it seemed to be over, and then read on from
   the other end, until they meet or neither leads any further. Then the walk is not complete.
-- A page that shows nothing of the last second taken says that those payments are gone. That is believed where
-  they answer 404 when looked up by id, and a payment that the page shows does not.
+- A page at offset 0 that shows nothing of the last second taken, from either end, says that those payments
+  are gone. That is believed where they answer 404 when looked up by id, and one that the page shows does not.
 - A list of a single second shows no order. It is whole where both ends show the same payments and nothing
   stands behind them.
 - A list that comes empty from both ends is empty.
@@ -30,8 +30,15 @@ from b2b_payments.walk.page import KeyedPage, Order, PageRequest, negated
 
 OTHER_END = PageRequest(0, wide=True, from_other_end=True)
 
+_MOST_IN_VAIN = 64
+_IN_VAIN_EACH = 64
+_IN_VAIN_EACH_NEW = 8
+"""Pages that may bring nothing new: so many, and more for each page that the list fills or that did."""
+_MOST_REPEATS = 3
+_MOST_REPEATS_OF_FEW = 24
+"""Times in a row that a page, or a page of one row or two, may hold what stood further forward."""
 _LOOKED_UP = 3
-"""Payments looked up by id where the list says that they are gone."""
+"""Payments looked up by id where the list says that they are gone, and as many of those that it shows."""
 _MOST_ROUNDS = 4
 """Times that both ends are tried again where neither leads any further, and new rows came."""
 _WAITS = (0.5, 1.0, 2.0, 4.0)
@@ -60,11 +67,12 @@ class Totals:
         page that is not as long as pages can be.
         """
         trusted = self._proven and not self._wrong
-        return trusted and page.offset == 0 and page.reaches_total and self.cuts_nothing_from(len(page.ids))
+        return trusted and page.offset == 0 and page.reaches_total and self.is_uncut(page)
 
-    def cuts_nothing_from(self, rows: int) -> bool:
-        """Whether longer pages than this are known, or pages cannot be shorter."""
-        return 0 < rows < self._longest or rows == 1
+    def is_uncut(self, page: KeyedPage) -> bool:
+        """Whether longer pages than this are known and were asked for, or pages cannot be shorter."""
+        rows = len(page.ids)
+        return 0 < rows < min(self._longest, page.limit) or rows == 1
 
 
 @attrs.frozen
@@ -101,8 +109,8 @@ class Ends:
         self._fresh = place is None and start == 0
         self._far = Join(order.opposite, self._given, place=other, mirrored=True)
         self._front: Sequence[int] = ()  # the ids at the very front of the other end
-        self._near_list: set[int] = set()  # the ids of the latest page at offset 0, in either direction
-        self._far_list: set[int] = set()
+        self._near_list: KeyedPage | None = None  # the latest page at offset 0, in either direction
+        self._far_list: KeyedPage | None = None
         self._far_was_read = other is not None
         self._pending = None if other is None else self._far.next_page  # where to read on from there
         self._waits = iter(_WAITS)
@@ -111,9 +119,16 @@ class Ends:
         self._rows_when_stuck = -1
         self._rounds = iter(range(_MOST_ROUNDS))
         self._stated: list[int] = []  # the smallest and the largest total
+        self._foretold = False  # a total was more than the page's own end
+        self._in_vain, self._not_in_vain = 0, 0  # pages that brought nothing new, and those that did
+        self._furthest = self._near.resume_at  # the end of the pages that brought something new
+        self._longest = 1  # the rows of the longest page
+        self._last_page: KeyedPage | None = None
+        self._repeats = 0
         self.verdict: Verdict | None = None
-        if self._far_was_read:
+        if other is not None:
             self._near.insists = True
+            self._front = other.first_ids
 
     @property
     def over(self) -> bool:
@@ -139,13 +154,13 @@ class Ends:
     def places(self) -> tuple[Place | None, Place | None]:
         """Where the walk stands at either end."""
         near, far = self._near.place, self._far.place
+        if far is not None:
+            far = attrs.evolve(far, first_ids=tuple(self._front))
         if near is not None and far is not None and self._is_met():
             # All is given: whoever goes on wants what came behind the newest row.
-            top = negated(self._far.first_key or far.key)
-            if top > near.key:
-                ids = {*self._front, *self._given.ids_at(top)}
-                near = Place(top, False, near.resume_at, tuple(ids))
-            return near, None
+            top = near.key if far.first is None else max(near.key, negated(far.first))
+            ids = {*self._given.ids_at(top), *(near.ids if top == near.key else self._front)}
+            return attrs.evolve(near, key=top, closed=near.closed and top == near.key, ids=tuple(ids)), None
         return near, far
 
     def offer(self, page: KeyedPage, *, more: bool = False) -> Step:
@@ -156,26 +171,37 @@ class Ends:
         self._totals.note(page)
         if page.total is not None:
             self._stated = [min([*self._stated, page.total]), max([*self._stated, page.total])]
-        if page.from_other_end:
-            return self._offer_far(page)
+            self._foretold = self._foretold or page.total > page.end
+        if not page.is_sorted and page.from_other_end:
+            self._far_was_read = True
+            self._end_unproven("the service ignores orderBy, so that the list's other end cannot be read")
+            return Step(False)
         if not page.is_sorted:
             raise PaginationError(
                 f"The service did not sort by {self._order.wire_name}: a walk over its pages cannot be exact."
                 " Without a sort that holds, ask for the payments one by one."
             )
-        return self._offer_near(page, more=more)
+        if self._repeats_itself(page):
+            self._end_unproven("the service gives the same page whatever the offset")
+            return Step(False)
+        missing = self._missing(page)
+        if missing:
+            shown = page.ids[-1 :: -max(1, len(page.ids) // (_LOOKED_UP - 1))]
+            return Step(False, look_up=[*missing, *shown[:_LOOKED_UP]])
+        return self._take(page, more=more)
 
-    def looked_up(self, page: KeyedPage, found: Mapping[int, bool | None]) -> Step:
+    def looked_up(self, page: KeyedPage, found: Mapping[int, bool | None], *, more: bool = False) -> Step:
         """Take in which of the payments to be looked up for this page are there; None is not known."""
         missing = [there for payment_id, there in found.items() if payment_id not in page.ids]
         shown = [there for payment_id, there in found.items() if payment_id in page.ids]
         if any(missing):
             wait = next(self._waits, None)
             if wait is not None:
-                return Step(False, read=OTHER_END, wait=wait)
+                again = PageRequest(0, wide=True, from_other_end=page.from_other_end)
+                return Step(False, read=again, wait=wait)
             self._end_unproven("the list no longer shows payments that are still there")
             return Step(False)
-        step = self._take_far(page)
+        step = self._take(page, more=more)
         if None in missing or True not in shown:
             self._end_unproven(
                 "the list no longer shows payments that it showed before, and looking them up by id does not "
@@ -183,15 +209,58 @@ class Ends:
             )
         return step
 
+    def _missing(self, page: KeyedPage) -> Sequence[int]:
+        """Give some of the payments taken last, from either end, where this page says that all are gone."""
+        missing: list[int] = []
+        if page.offset > 0 or not self._order.exact:
+            return missing
+        far = None if self._far.key is None else negated(self._far.key)
+        for taken in {self._near.key, far} if page.from_other_end else {self._near.key}:
+            if taken is None:
+                continue
+            last = negated(taken) if page.from_other_end else taken
+            if not page.ids or page.keys[0] > last:
+                missing += self._given.ids_at(taken)[-_LOOKED_UP:]
+        return missing
+
+    def _repeats_itself(self, page: KeyedPage) -> bool:
+        """Whether page after page further on holds what a page held before them."""
+        last = self._last_page
+        if not page.ids:
+            return False
+        elsewhere = (
+            last is not None
+            and 2 * (page.offset - last.offset) >= len(page.ids)
+            and page.from_other_end == last.from_other_end
+            and set(page.ids) == set(last.ids)
+        )
+        if not elsewhere:
+            self._last_page, self._repeats = page, 0
+        self._repeats += elsewhere
+        return self._repeats >= (_MOST_REPEATS if len(page.ids) > 2 else _MOST_REPEATS_OF_FEW)
+
+    def _take(self, page: KeyedPage, *, more: bool) -> Step:
+        step = self._take_far(page) if page.from_other_end else self._offer_near(page, more=more)
+        self._in_vain += not step.rows
+        self._not_in_vain += bool(step.rows)
+        self._furthest = max(self._furthest, page.end if step.rows else 0)
+        self._longest = max(self._longest, len(page.ids))
+        most = _MOST_IN_VAIN + _IN_VAIN_EACH_NEW * self._not_in_vain
+        most += _IN_VAIN_EACH * self._furthest // self._longest
+        if self._in_vain > most and self.verdict is None:
+            self._end_unproven("the service repeats itself, and nothing new comes")
+        return step
+
     def _offer_near(self, page: KeyedPage, *, more: bool) -> Step:
         step = self._near.offer(page)
         self._rows += len(step.rows)
         if page.offset == 0:
-            self._near_list = set(page.ids)
+            self._near_list = page
         elif page.ids:
             self._is_flat = False
         # What seems to be the end is none where pages that were asked for already may lead further.
-        over = self._seems_over(page, step) and not (more and self._near.key is not None)
+        waits = more and self._near.key is not None and not step.clears_line
+        over = self._seems_over(page, step) and not waits
         if self._far_was_read:
             if self._is_met():
                 self._end_proven()
@@ -221,7 +290,7 @@ class Ends:
 
     def _turn_to_far(self, page: KeyedPage, step: Step) -> Step:
         """Go on from the other end, where this one leads no further."""
-        if self._is_flat and page.offset == len(self._near_list):
+        if self._is_flat and self._near_list is not None and page.offset == self._near_list.end:
             self._end(complete=True, reason="both directions show the same payments, and nothing behind them")
         return attrs.evolve(step, read=self._pending or self._both_stuck())
 
@@ -233,23 +302,6 @@ class Ends:
         self._pending = self._far.retry()
         return self._near.retry()
 
-    def _offer_far(self, page: KeyedPage) -> Step:
-        if not page.is_sorted:
-            self._far_was_read = True
-            self._end_unproven("the service ignores orderBy, so that the list's other end cannot be read")
-            return Step(False)
-        missing = self._missing(page)
-        if missing:
-            return Step(False, look_up=[*missing, *page.ids[-1:]])
-        return self._take_far(page)
-
-    def _missing(self, page: KeyedPage) -> Sequence[int]:
-        """Give some of the payments taken last, where this page says that all of them are gone."""
-        key = self._near.key
-        if self._far.key is not None or key is None or (page.ids and negated(page.keys[0]) >= key):
-            return ()
-        return self._given.ids_at(key)[-_LOOKED_UP:]
-
     def _take_far(self, page: KeyedPage) -> Step:
         step = self._far.offer(page)
         self._rows += len(step.rows)
@@ -257,7 +309,7 @@ class Ends:
         step = attrs.evolve(step, rows=step.rows[::-1])
         first, self._far_was_read = not self._far_was_read, True
         if page.offset == 0:
-            self._far_list = set(page.ids)
+            self._far_list = page
         if first:
             fronts = zip(page.ids, page.keys, strict=True)
             self._front = [payment_id for payment_id, key in fronts if key == page.keys[0]]
@@ -274,16 +326,23 @@ class Ends:
         """Give the page to read where the walk seemed to be over, and was not shown to be."""
         request = self._near.retry()
         same_second = self._near.key == self._near.first_key and self._far.key == self._far.first_key
-        same_list = bool(self._near_list) and self._near_list == self._far_list
-        self._is_flat = self._start == 0 and same_second and same_list
+        self._is_flat = same_second and self._is_same_list()
         self._compare()
         return self._near.look_behind() if self._is_flat else request
 
     def _compare(self) -> None:
         """End where both directions show the same payments, on a page that is not as long as pages can be."""
-        same = self._near_list == self._far_list
-        if same and self._start == 0 and self._totals.cuts_nothing_from(len(self._near_list)):
+        page = self._near_list
+        if page is not None and self._is_same_list() and self._totals.is_uncut(page):
             self._end(complete=True, reason="both directions show the same payments")
+
+    def _is_same_list(self) -> bool:
+        """Whether both directions show the same payments, and neither's total says that there are more."""
+        near, far = self._near_list, self._far_list
+        if near is None or far is None or not near.ids or self._start > 0:
+            return False
+        most = max(near.total or 0, far.total or 0)
+        return set(near.ids) == set(far.ids) and most <= len(near.ids)
 
     def _is_met(self) -> bool:
         """Whether every lasting payment is before K, or beyond what the other end has reached."""
@@ -296,7 +355,7 @@ class Ends:
         return reached < near.key or (reached == near.key and (near.closed or far.closed))
 
     def _end_proven(self) -> None:
-        if self._fresh and self._stated:
+        if self._fresh and self._foretold:
             self._totals.prove(self._stated[1], self._rows)
         if self._filtered and (self._near.counted or self._far.counted):
             # A payment may have entered the filter with that time.

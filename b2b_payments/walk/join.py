@@ -33,8 +33,9 @@ class Step:
     that leaves a gap, to be offered again once what was asked for by `read` has joined.
 
     `read` is the page to read before anything else, after `wait` seconds; None to go on with what comes next
-    in line. `stuck` says that nothing further can be read from this end, now. `look_up` names payments to
-    be looked up by id, one by one, before anything is read.
+    in line. `stuck` says that nothing further can be read from this end, now, and `clears_line` that pages
+    asked for ahead will not lead further either. `look_up` names payments to be looked up by id, one by one,
+    before anything is read.
     """
 
     joined: bool
@@ -43,6 +44,7 @@ class Step:
     read: PageRequest | None = None
     wait: float = 0.0
     stuck: bool = False
+    clears_line: bool = False
     look_up: Sequence[int] = ()
 
 
@@ -51,13 +53,16 @@ class Place:
     """Where a join stands: all that another process needs to go on from there.
 
     Every lasting row before `key` was given, and of that second those in `ids` (`closed`: all of them). The
-    next page has to start at `resume_at` or before.
+    next page has to start at `resume_at` or before. `first` is the key of the first row taken, `first_ids`
+    are those that the first page gave of it.
     """
 
     key: Key
     closed: bool
     resume_at: int
     ids: tuple[int, ...]
+    first: Key | None = None
+    first_ids: tuple[int, ...] = ()
 
 
 class Join:
@@ -100,7 +105,7 @@ class Join:
         self._look_behind = False  # the next page is read right behind a page that led no further
         self._run: LongRun | None = None
         if place is not None:
-            self.key = self.first_key = place.key
+            self.key, self.first_key = place.key, place.key if place.first is None else place.first
             self.closed, self.resume_at, self._boundary = place.closed, place.resume_at, list(place.ids)
             given.restore(place.key, place.ids, mirrored=mirrored)
 
@@ -109,7 +114,7 @@ class Join:
         """Where the join stands, None before the first row."""
         if self.key is None:
             return None
-        return Place(self.key, self.closed, self.resume_at, tuple(self._boundary))
+        return Place(self.key, self.closed, self.resume_at, tuple(self._boundary), self.first_key)
 
     @property
     def next_page(self) -> PageRequest:
@@ -179,7 +184,8 @@ class Join:
             # The page before was, but for its first row, one run of equals: no page can reach beyond it.
             newest_first = self._order.descending
             if newest_first and self.first_key != self.key:
-                return Step(False, stuck=True)  # only from the other end can it be counted
+                # Only from the other end can it be counted.
+                return Step(False, stuck=True, clears_line=True)
             self._run = LongRun(self.key, newest_first=newest_first)
             return self._in_run(self._run, page)
         return Step(False, stuck=True) if self._stalls(()) else self._step_back(page)
@@ -204,7 +210,9 @@ class Join:
         """Join nothing: nothing stands here now, says this answer."""
         behind, self._look_behind = self._look_behind, False
         over = page.offset == 0 or self.key is None or behind or not self.insists
-        return Step(False, stuck=True) if over or self._stalls(()) else self._step_back(page)
+        if over or self._stalls(()):
+            return Step(False, stuck=True, clears_line=behind)
+        return self._step_back(page)
 
     def _in_run(self, run: LongRun, page: KeyedPage) -> Step:
         next_offset = run.observe(page)
@@ -212,7 +220,7 @@ class Join:
         self._note_boundary(page, rows)
         if run.stuck:
             self._run = None
-            return Step(True, rows, duplicates, stuck=True)
+            return Step(True, rows, duplicates, stuck=True, clears_line=True)
         if not run.complete:
             return Step(True, rows, duplicates, read=self._page(next_offset))
         self._run = None

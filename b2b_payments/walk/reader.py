@@ -122,8 +122,11 @@ class Reader:
             more = self._held is not None or not self._ahead.empty
             step = ends.offer(page, more=more)
             if step.look_up:
-                step = ends.looked_up(page, await self._found(step.look_up))
+                step = ends.looked_up(page, await self._found(step.look_up), more=more)
             self._account(page, step)
+            if step.clears_line:
+                self._ahead.drop()
+                self._held, self._other_end_asked = None, False
             if not (step.stuck or ends.over):
                 # Before the rows are handed out: the next pages come while the caller works.
                 self._ask_ahead(page, settled=step.read is None and self._held is None)

@@ -29,7 +29,7 @@ _MOST_BOUNDS = 32
 _MOST_READS = 1_000
 """Requests for one run. In an order that changes at each request, 2,000 rows take about 250."""
 
-_MOST_TURNS = 4
+_MOST_TURNS = 2
 """Turns at the run's far end without a count that holds."""
 
 

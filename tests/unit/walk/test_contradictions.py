@@ -1,0 +1,187 @@
+"""The proof of a walk's end, where the service contradicts what it showed before."""
+
+from __future__ import annotations
+
+import pytest
+
+from b2b_payments.models import OrderBy, SortBy
+from b2b_payments.walk.checkpoint import Origin
+from b2b_payments.walk.ends import Ends, Totals, Verdict
+from b2b_payments.walk.page import Order, PageRequest
+from tests.walked import ASCENDING, Rows, page, rows
+
+DESCENDING = Order.of(SortBy.CREATED_AT, OrderBy.DESC)
+
+
+def back(first: int, last: int) -> Rows:
+    """Give rows whose time is their id, newest first."""
+    return rows(first, last)[::-1]
+
+
+def read_from(listed: Rows, ends: Ends, *, total: int | None, limit: int, most: int = 400) -> list[int]:
+    """Read a list that stays as it is until there is a verdict; give the ids as they came."""
+    ids: list[int] = []
+    step = None
+    for _ in range(most):
+        request = (step.read if step is not None else None) or PageRequest(ends.resume_at)
+        ordered = listed[::-1] if request.from_other_end else listed
+        part = ordered[request.offset : request.offset + limit]
+        step = ends.offer(
+            page(request.offset, part, total=total, from_other_end=request.from_other_end, limit=limit)
+        )
+        ids += [int(str(part[place][0])) for place in step.rows]
+        if ends.verdict is not None:
+            break
+    return ids
+
+
+def verdict(ends: Ends) -> Verdict:
+    """Give the verdict of a walk that is over."""
+    assert ends.verdict is not None
+    return ends.verdict
+
+
+def test_payments_that_the_other_end_no_longer_shows_are_looked_up() -> None:
+    """Read again from its front, the other end has lost what it showed: nothing is skipped for that."""
+    ends = Ends(ASCENDING, Totals())
+    ends.offer(page(0, rows(1, 10), total=10))
+    ends.offer(page(0, back(91, 100), total=10, from_other_end=True))
+    shrunk = page(0, back(1, 10), total=10, from_other_end=True)
+    step = ends.offer(shrunk)
+    assert step.look_up[0] == 91
+    assert not step.joined
+    step = ends.looked_up(shrunk, dict.fromkeys(step.look_up, True))
+    assert step.read == PageRequest(0, wide=True, from_other_end=True)
+    assert step.wait > 0
+
+
+def test_payments_that_the_front_no_longer_shows_are_looked_up() -> None:
+    """A walk newest first that finds the newest gone, back at offset 0, asks for those it was given."""
+    ends = Ends(DESCENDING, Totals())
+    ends.offer(page(0, back(91, 100), total=100, order=DESCENDING))
+    shrunk = page(0, back(1, 10), total=10, order=DESCENDING)
+    step = ends.offer(shrunk)
+    assert step.look_up[0] == 91
+    step = ends.looked_up(shrunk, dict.fromkeys(step.look_up, True))
+    assert step.read == PageRequest(0, wide=True)
+
+
+def test_payments_of_the_front_that_are_gone_are_believed_to_be() -> None:
+    """Where GET by id agrees that they are gone, the page is taken, and the walk goes on behind it."""
+    ends = Ends(DESCENDING, Totals())
+    ends.offer(page(0, back(91, 100), total=100, order=DESCENDING))
+    shrunk = page(0, back(81, 90), total=90, order=DESCENDING)
+    step = ends.looked_up(shrunk, {91: False, 81: True})
+    assert len(step.rows) == 10
+    assert ends.verdict is None
+
+
+@pytest.mark.parametrize("total", [10, None])
+def test_an_offset_that_is_ignored_ends_the_walk_soon(total: int | None) -> None:
+    """The same page at every offset: after a few of them the walk is over, and not complete."""
+    ends = Ends(ASCENDING, Totals())
+    for offset in range(0, 100, 10):
+        if ends.verdict is not None:
+            break
+        ends.offer(page(offset, rows(1, 10), total=total, limit=10))
+    assert not verdict(ends).complete
+    assert "same page" in verdict(ends).reason
+
+
+def test_pages_that_bring_nothing_end_the_walk() -> None:
+    """However its pages differ, a service that gives nothing new is asked so many times, and no more."""
+    ends = Ends(ASCENDING, Totals())
+    asked = 0
+    while ends.verdict is None:
+        asked += 1
+        assert asked < 300
+        first = 1 + asked % 7
+        ends.offer(page(0, rows(first, first + 9), total=500, limit=10))
+    assert not verdict(ends).complete
+    assert "nothing new" in verdict(ends).reason
+
+
+def test_a_total_that_is_each_pages_own_proves_nothing() -> None:
+    """Only a total that said more than its own page is known to count the list."""
+    totals = Totals()
+    first = Ends(ASCENDING, totals)
+    first.offer(page(0, rows(1, 10), total=10))
+    first.offer(page(0, back(1, 20), total=20, from_other_end=True))
+    assert verdict(first).complete
+    second = Ends(ASCENDING, totals)
+    second.offer(page(0, rows(1, 9), total=9))
+    assert second.verdict is None
+
+
+def test_a_page_as_long_as_was_asked_for_is_not_the_whole_list_by_its_total() -> None:
+    """A page that the limit may have cut says nothing of what is behind it, however short it is."""
+    totals = Totals()
+    first = Ends(ASCENDING, totals)
+    first.offer(page(0, rows(1, 10), total=12))
+    first.offer(page(0, back(6, 12), total=12, from_other_end=True))
+    for limit, skips in ((8, False), (9, True)):
+        second = Ends(ASCENDING, totals)
+        second.offer(page(0, rows(1, 8), total=8, limit=limit))
+        assert (second.verdict is not None) is skips
+
+
+def test_directions_that_agree_against_their_total_prove_nothing() -> None:
+    """Both show the same few payments of one second, and say that there are more: that is not complete."""
+    totals = Totals()
+    totals.note(page(0, rows(1, 50), total=50))
+    same: Rows = [(1, 1), (2, 1), (3, 1)]
+    for total, complete in ((3, True), (9, False)):
+        ends = Ends(ASCENDING, totals)
+        read_from(same, ends, total=total, limit=50)
+        assert verdict(ends).complete is complete
+
+
+def test_a_last_second_that_ends_the_list_is_left_at_once() -> None:
+    """A run of equals up to the list's end is read once from there; no page asked ahead begins it again."""
+    listed: Rows = [*rows(1, 5), *((number, 6) for number in range(6, 26))]
+    ends = Ends(ASCENDING, Totals())
+    step = ends.offer(page(0, listed[:5], total=25, limit=5))
+    step = ends.offer(page(3, listed[3:8], total=25, limit=5), more=True)
+    reads = 0
+    while not step.clears_line:
+        reads += 1
+        assert reads < 20
+        request = step.read or PageRequest(ends.resume_at)
+        part = listed[request.offset : request.offset + 5]
+        step = ends.offer(page(request.offset, part, total=25, limit=5), more=True)
+    assert step.read is not None
+    assert step.read.from_other_end
+
+
+def test_a_walk_gone_on_with_knows_what_the_other_end_showed_first() -> None:
+    """Interrupted between its two ends, a walk that has met goes on behind the newest payment of all."""
+    origin = Origin("a store", "")
+    ends = Ends(ASCENDING, Totals())
+    ends.offer(page(0, rows(1, 10), total=10, limit=10))
+    ends.offer(page(0, back(31, 40), total=10, from_other_end=True, limit=10))
+    for near, far in (((8, 9, 18), (8, 23, 32)), ((16, 17, 26), None)):
+        place, other = origin.unpack(origin.pack(*ends.places))
+        assert other is not None
+        ends = Ends(ASCENDING, Totals(), place=place, other=other)
+        ends.offer(page(near[0], rows(*near[1:]), total=10, limit=10))
+        if far is not None:
+            ends.offer(page(far[0], back(*far[1:]), total=10, from_other_end=True, limit=10))
+    assert verdict(ends).complete
+    place, other = ends.places
+    assert place is not None
+    assert (place.key, place.ids, other) == (40, (40,), None)
+
+
+def test_a_newer_payment_of_the_same_second_is_remembered() -> None:
+    """What came from the other end, in the second that a walk went on from, does not come again."""
+    ends = Ends(ASCENDING, Totals())
+    ends.offer(page(0, rows(1, 5), total=5))
+    ends.offer(page(0, [(6, 6), *back(1, 5)], total=6, from_other_end=True))
+    place, _ = ends.places
+    again = Ends(ASCENDING, Totals(), place=place)
+    again.offer(page(3, rows(4, 5), total=7))
+    step = again.offer(page(0, [(7, 6), (6, 6), *back(1, 5)], total=7, from_other_end=True))
+    assert step.rows == [0]
+    place, _ = again.places
+    assert place is not None
+    assert (place.key, set(place.ids)) == (6, {6, 7})
