@@ -108,8 +108,9 @@ class Walk(Paged):
             filtered=self._query.filtered,
         )
         self._checkpoint = self._origin.pack(place, other)
-        # Twice as many pages as are in flight: one late page does not stop the others.
-        ahead = Ahead(flights, source.read, 2 * self._concurrency)
+        # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,
+        # none is sent for before the page in front of it was taken.
+        ahead = Ahead(flights, source.read, 2 * self._concurrency - 1)
         stride = Stride(self._page_size)
         events = walker.caller.events
         pages = Reader(ahead, ends, stride, report, events, self._origin, source.is_there).pages()
