@@ -30,7 +30,7 @@ async def walk(listed: ChangingList, *, concurrency: int) -> tuple[list[int], Wa
     tasks = Tasks()
     await tasks.start()
     report, ends = WalkReport(), Ends(listed.order, Totals())
-    ahead = Ahead(Flights(tasks, concurrency), listed.read, 2 * concurrency)
+    ahead = Ahead(Flights(tasks, concurrency), listed.read, 2 * concurrency - 1)
     ids: list[int] = []
     try:
         reader = Reader(ahead, ends, Stride(listed.page_size), report, Events(), ORIGIN, listed.is_there)
@@ -94,7 +94,7 @@ async def pages_of(
     """Walk so many pages; give the ids, the last page's checkpoint, and whether the walk went through."""
     tasks = Tasks()
     await tasks.start()
-    ahead = Ahead(Flights(tasks, concurrency), listed.read, 2 * concurrency)
+    ahead = Ahead(Flights(tasks, concurrency), listed.read, 2 * concurrency - 1)
     stride = Stride(listed.page_size)
     pages = Reader(ahead, ends, stride, WalkReport(), Events(), ORIGIN, listed.is_there).pages()
     ids: list[int] = []
