@@ -27,52 +27,17 @@ from b2b_payments.errors import PaginationError
 from b2b_payments.walk.given import Given
 from b2b_payments.walk.join import Join, Place, Step
 from b2b_payments.walk.page import KeyedPage, Order, PageRequest, negated
+from b2b_payments.walk.progress import Progress
+from b2b_payments.walk.totals import Totals
 
 OTHER_END = PageRequest(0, wide=True, from_other_end=True)
 
-_MOST_IN_VAIN = 64
-_IN_VAIN_EACH = 64
-_IN_VAIN_EACH_NEW = 8
-"""Pages that may bring nothing new: so many, and more for each page that the list fills or that did."""
-_MOST_REPEATS = 3
-_MOST_REPEATS_OF_FEW = 24
-"""Times in a row that a page, or a page of one row or two, may hold what stood further forward."""
 _LOOKED_UP = 3
 """Payments looked up by id where the list says that they are gone, and as many of those that it shows."""
 _MOST_ROUNDS = 4
 """Times that both ends are tried again where neither leads any further, and new rows came."""
 _WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before a list that hides payments is read again."""
-
-
-class Totals:
-    """What one client has learned of the totals that its service states, and of how long its pages are."""
-
-    def __init__(self) -> None:
-        self._proven = False
-        self._wrong = False
-        self._longest = 1  # no service cuts its pages after a single row
-
-    def note(self, page: KeyedPage) -> None:
-        """Take in what a page shows."""
-        self._longest = max(self._longest, len(page.ids))
-        self._wrong = self._wrong or page.contradicts_its_total
-
-    def prove(self, total: int | None, rows: int) -> None:
-        """Note what was stated about a list of so many rows, which was read to its proven end."""
-        self._proven = self._proven or total == rows
-
-    def vouch_for(self, page: KeyedPage) -> bool:
-        """Whether this page is the whole list: by a total, where totals proved right and never wrong, on a
-        page that is not as long as pages can be.
-        """
-        trusted = self._proven and not self._wrong
-        return trusted and page.offset == 0 and page.reaches_total and self.is_uncut(page)
-
-    def is_uncut(self, page: KeyedPage) -> bool:
-        """Whether longer pages than this are known and were asked for, or pages cannot be shorter."""
-        rows = len(page.ids)
-        return 0 < rows < min(self._longest, page.limit) or rows == 1
 
 
 @attrs.frozen
@@ -120,11 +85,7 @@ class Ends:
         self._rounds = iter(range(_MOST_ROUNDS))
         self._stated: list[int] = []  # the smallest and the largest total
         self._foretold = False  # a total was more than the page's own end
-        self._in_vain, self._not_in_vain = 0, 0  # pages that brought nothing new, and those that did
-        self._furthest = self._near.resume_at  # the end of the pages that brought something new
-        self._longest = 1  # the rows of the longest page
-        self._last_page: KeyedPage | None = None
-        self._repeats = 0
+        self._progress = Progress(self._near.resume_at)
         self.verdict: Verdict | None = None
         if other is not None:
             self._near.insists = True
@@ -181,7 +142,7 @@ class Ends:
                 f"The service did not sort by {self._order.wire_name}: a walk over its pages cannot be exact."
                 " Without a sort that holds, ask for the payments one by one."
             )
-        if self._repeats_itself(page):
+        if self._progress.repeats(page):
             self._end_unproven("the service gives the same page whatever the offset")
             return Step(False)
         missing = self._missing(page)
@@ -223,31 +184,9 @@ class Ends:
                 missing += self._given.ids_at(taken)[-_LOOKED_UP:]
         return missing
 
-    def _repeats_itself(self, page: KeyedPage) -> bool:
-        """Whether page after page further on holds what a page held before them."""
-        last = self._last_page
-        if not page.ids:
-            return False
-        elsewhere = (
-            last is not None
-            and 2 * (page.offset - last.offset) >= len(page.ids)
-            and page.from_other_end == last.from_other_end
-            and set(page.ids) == set(last.ids)
-        )
-        if not elsewhere:
-            self._last_page, self._repeats = page, 0
-        self._repeats += elsewhere
-        return self._repeats >= (_MOST_REPEATS if len(page.ids) > 2 else _MOST_REPEATS_OF_FEW)
-
     def _take(self, page: KeyedPage, *, more: bool) -> Step:
         step = self._take_far(page) if page.from_other_end else self._offer_near(page, more=more)
-        self._in_vain += not step.rows
-        self._not_in_vain += bool(step.rows)
-        self._furthest = max(self._furthest, page.end if step.rows else 0)
-        self._longest = max(self._longest, len(page.ids))
-        most = _MOST_IN_VAIN + _IN_VAIN_EACH_NEW * self._not_in_vain
-        most += _IN_VAIN_EACH * self._furthest // self._longest
-        if self._in_vain > most and self.verdict is None:
+        if self._progress.is_over_after(page, new=len(step.rows)) and self.verdict is None:
             self._end_unproven("the service repeats itself, and nothing new comes")
         return step
 

@@ -22,10 +22,10 @@ from b2b_payments.protocol.listing import Head, Listing, read_listing
 from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments.protocol.request import list_payments
 from b2b_payments.quota import Priority
-from b2b_payments.walk.ends import Totals
 from b2b_payments.walk.lookup import look_up
 from b2b_payments.walk.page import KeyedPage, Order, PageRequest, keyed
 from b2b_payments.walk.report import WalkReport
+from b2b_payments.walk.totals import Totals
 
 MOST_ROWS = 250
 """Rows of a page that the vendor's shared model allows at most; some answers give fewer [open]."""

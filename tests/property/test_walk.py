@@ -14,10 +14,11 @@ from b2b_payments.events import Events
 from b2b_payments.tasks import Tasks
 from b2b_payments.walk.ahead import Ahead, Flights
 from b2b_payments.walk.checkpoint import Origin
-from b2b_payments.walk.ends import Ends, Totals
+from b2b_payments.walk.ends import Ends
 from b2b_payments.walk.page import Order
 from b2b_payments.walk.reader import Reader, Stride
 from b2b_payments.walk.report import WalkReport
+from b2b_payments.walk.totals import Totals
 from tests.changing_list import ChangingList
 from tests.virtual_time import run
 

@@ -6,8 +6,9 @@ import pytest
 
 from b2b_payments.errors import PaginationError
 from b2b_payments.models import OrderBy, SortBy
-from b2b_payments.walk.ends import OTHER_END, Ends, Totals, Verdict
+from b2b_payments.walk.ends import OTHER_END, Ends, Verdict
 from b2b_payments.walk.page import Order, PageRequest
+from b2b_payments.walk.totals import Totals
 from tests.walked import ASCENDING, Rows, page, rows
 
 
