@@ -36,7 +36,8 @@ class SyncReport:
 
     `complete` is True once the copy has every change that the list showed when the sync began, and no
     candidate is left; until then the next sync does the rest, and `caveat` says why. `watermark` is how far
-    that goes in the service's own time, in UTC, and None for a store without payments.
+    that goes in the service's own time, in UTC, and None for a store without payments or whose list is not
+    sorted by `updatedAt`.
     """
 
     inserted: int = 0

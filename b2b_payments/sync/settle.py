@@ -92,7 +92,7 @@ class Settling:
             return _NOTHING_SHOWN
         if not await self._knows_one_shown():
             return _NOT_KNOWN
-        missing, kept, unanswered = candidates.missing, 0, 0
+        missing, kept, foreign = candidates.missing, 0, 0
         ids = list(candidates.chosen)
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
@@ -104,7 +104,7 @@ class Settling:
                 return _NOT_KNOWN
             # Missing is what GET by id does not give; of those not looked up yet, what the list did not show.
             missing += len(gone) - sum(candidates.chosen[payment_id] for payment_id in answers)
-            unanswered += len(batch) - len(answers)
+            foreign += len(batch) - len(answers)
             too_many = missing > max(FEW, MOST_MISSING * candidates.held) and not self.allow_mass_deletion
             await self._put_down(there, [] if too_many else gone)
             kept += len(gone) * too_many
@@ -115,8 +115,8 @@ class Settling:
                 f"{missing:,} of {candidates.held:,} payments are missing, too many to delete unasked: "
                 "sweep again, with mass deletion allowed (--allow-mass-deletion) if they are really gone"
             )
-        if unanswered:
-            return f"{unanswered:,} were answered 404 by something else than the service: sync again"
+        if foreign:
+            return "404 came from something else than the service: sync again"
         return "sync again to look up the rest"
 
     async def _put_down(self, there: Sequence[Row], gone: Sequence[int]) -> None:

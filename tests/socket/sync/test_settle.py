@@ -102,7 +102,7 @@ async def test_a_gateway_s_404_for_some(sandbox: Sandbox, client: PaymentsClient
     report = await sync(client, copy, sweep=True)
     assert (report.complete, report.looked_up, report.deleted, report.candidates) == (False, 3, 2, 1)
     assert report.caveat == (
-        "the list contradicts 1 more: 1 were answered 404 by something else than the service: sync again"
+        "the list contradicts 1 more: 404 came from something else than the service: sync again"
     )
     assert held_in(copy.path).keys() - versions_of(sandbox.store).keys() == {4}
 
