@@ -8,7 +8,7 @@ from b2b_payments._version import __version__
 if TYPE_CHECKING:
     from b2b_payments.auth import LegacyAuth, StoreAuth
     from b2b_payments.client import PaymentsClient
-    from b2b_payments.converter import to_wire
+    from b2b_payments.converter import from_wire, to_dict, to_wire
     from b2b_payments.errors import (
         AnswerMismatchError,
         APIError,
@@ -57,7 +57,7 @@ else:
     _HOMES = {
         "b2b_payments.auth": ["LegacyAuth", "StoreAuth"],
         "b2b_payments.client": ["PaymentsClient"],
-        "b2b_payments.converter": ["to_wire"],
+        "b2b_payments.converter": ["from_wire", "to_dict", "to_wire"],
         "b2b_payments.errors": [
             "APIError",
             "AnswerMismatchError",
@@ -158,5 +158,7 @@ __all__ = [
     "Walk",
     "WalkReport",
     "__version__",
+    "from_wire",
+    "to_dict",
     "to_wire",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from b2b_payments.converter.structuring import (
+    from_wire,
     offline_payment_body,
     structure_channel,
     structure_channels,
@@ -11,10 +12,12 @@ from b2b_payments.converter.structuring import (
     structure_payments,
     structure_rows,
     structure_transactions,
+    to_dict,
     to_wire,
 )
 
 __all__ = [
+    "from_wire",
     "offline_payment_body",
     "structure_channel",
     "structure_channels",
@@ -23,5 +26,6 @@ __all__ = [
     "structure_payments",
     "structure_rows",
     "structure_transactions",
+    "to_dict",
     "to_wire",
 ]

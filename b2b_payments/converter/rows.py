@@ -1,122 +1,89 @@
-"""From the bytes of a page to models, without a dict for every object.
+"""From the bytes of a page to models, in C: by row types that are derived from the models.
 
-msgspec decodes the rows into structs, C structures of fixed fields, at half the cost of dicts; a reader
-compiled for them makes the models. A struct has no room for what is unknown, so its decoder refuses unknown
-names: then the names are learned from the page, and structs and reader are made anew with room for them.
-
-Whatever else does not fit is no fault here: such a row is left to the reader of dicts, which knows every
-tolerance, and says what is wrong.
+msgspec decodes a page into structs, and converts them to models by their attributes. A row type has the
+service's names, and the type that each field usually has. What else a store sends is learned, and the types
+are made anew: a field that was absent, null or of another type becomes a property, which reads it as the
+cattrs converter does, and unknown names become fields. So rows cost Python no more than what their store has
+of its own. Whatever does not fit even so is left to the cattrs converter, which says what is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from decimal import localcontext
+from functools import partial
+from itertools import chain, islice
+from operator import attrgetter
+from typing import Annotated, Any, Final, Generic, TypeVar
 
+import attrs
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from b2b_payments.converter.compiler import FAILURES, arguments, conversion, function, indented, names_of
-from b2b_payments.converter.kinds import Field, Table, are_ints
-from b2b_payments.models.sent import ABSENT
-from b2b_payments.protocol.json import decode_numbers, exact_number
+from b2b_payments.converter.service import reader_of
+from b2b_payments.converter.unreadable import UnreadableError
+from b2b_payments.models.decimals import EXACT
+from b2b_payments.models.description import Field, Kind, fields_of
+from b2b_payments.models.extra import Extra
+from b2b_payments.protocol.json import exact_number
 
 T = TypeVar("T")
+Find = Callable[[Iterable[Any]], Iterable[str]]
 
 _MOST_NAMES: Final = 200
 """Unknown names that are learned at most, so that a service which makes names up costs no memory."""
 _LONGEST_NAME: Final = 100
-_UNFIT: Final = (*FAILURES, AttributeError)  # AttributeError: a list holds something else than objects
+_BLOCK: Final = 32
+_UNFIT: Final = (UnreadableError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError)
+_SANE: Final = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
-_MOST_LISTS: Final = 256
-
-Struct = Any
-_Known = tuple[Any, Mapping[str, object]]
-"""An attribute, and how it was spelled where that is not the usual way."""
-Unknown = dict[type[Any], tuple[str, ...]]
-
-
-class _Compiled(NamedTuple):
-    unknown: Unknown  # of which it was made
-    decoder: msgspec.json.Decoder[Any]
-    read: Callable[[Struct], Any]
-
-
-class RowReader(Generic[T]):
-    """Reads the rows of pages into one model. What it learns of unknown names, it keeps."""
-
-    def __init__(self, table: Table[T]) -> None:
-        self._table = table
-        self._unknown: Unknown = {}
-        self._compiled: _Compiled | None = None
-
-    def read(
-        self, body: bytes, places: Sequence[int], otherwise: Callable[[int], T]
-    ) -> Generator[T, None, None]:
-        """Give the rows at these places of a page, one by one: `otherwise` reads what does not fit."""
-        compiled, structs = self._decode(body)
-        if compiled is None:
-            yield from map(otherwise, places)
-            return
-        read = compiled.read
-        for place in places:
-            try:
-                made = read(structs[place])
-            except _UNFIT:
-                made = otherwise(place)
-            yield made
-
-    def _decode(self, body: bytes) -> tuple[_Compiled | None, Sequence[Struct]]:
-        while True:
-            # Another thread's loop may replace it meanwhile: decoder and reader have to be of one make.
-            compiled = self._compiled = self._compiled or self._compile()
-            try:
-                return compiled, compiled.decoder.decode(body).data
-            except (ValueError, ArithmeticError, RecursionError):
-                if compiled.unknown is not self._unknown:
-                    self._compiled = None  # another thread has learned meanwhile
-                elif not self._learn(body):
-                    return None, ()
-
-    def _learn(self, body: bytes) -> bool:
-        """Take in the unknown names of a page; tell whether there were any new ones."""
-        room = _MOST_NAMES - sum(map(len, self._unknown.values()))
-        try:
-            rows = msgspec.json.decode(body)["data"] if room > 0 else None
-        except (ValueError, LookupError, TypeError, RecursionError):
-            return False
-        found: dict[type[Any], list[str]] = {}
-        _collect(self._table, rows, found)
-        unknown = dict(self._unknown)
-        for model, names in found.items():
-            before = unknown.get(model, ())
-            new = [name for name in names if name not in before][:room]
-            room -= len(new)
-            unknown[model] = (*before, *new)
-        if unknown == self._unknown:
-            return False
-        self._unknown, self._compiled = unknown, None
-        return True
-
-    def _compile(self) -> _Compiled:
-        unknown = self._unknown
-        row, read = _row_of(self._table, unknown)
-        page = msgspec.defstruct("Page", [("data", list[row])])  # type: ignore[valid-type]
-        return _Compiled(unknown, msgspec.json.Decoder(page, float_hook=exact_number), read)
+# Of a kind that is not here, a property reads whatever came.
+_USUAL: Final[Mapping[tuple[Kind, bool], Any]] = {
+    (Kind.WHOLE, False): _SANE,
+    (Kind.WHOLE, True): str,
+    (Kind.TEXT, False): str,
+    (Kind.AMOUNT, True): Annotated[str, Meta(min_length=1, max_length=40)],
+    (Kind.MOMENT, False): Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)],  # years 1 to 9999
+    (Kind.CODE, False): _SANE,
+    (Kind.CODES, False): tuple[int | str, ...],
+    (Kind.OBJECT, False): dict[str, Any],
+}
+_NOTHING: Final[Mapping[Kind, Any]] = {Kind.MODEL: list[Any] | str, Kind.MODELS: dict[str, Any] | str}
+"""What else may stand for an object or a list that is not there, if it is empty."""
+_FEW: Final = frozenset({(Kind.CODE, False), (Kind.CODES, False), (Kind.WHOLE, True)})
+"""Few different values are ever seen: what they are read as is remembered."""
+_are_plain: Final = re.compile(r"[0-9.-]*").fullmatch
+_REQUIRED: Final[Any] = msgspec.NODEFAULT
+_MISSING, _OTHER = 1, 2
+"""How a field was odd: absent or null, or of another type."""
 
 
-def _collect(table: Table[Any], objects: object, found: dict[type[Any], list[str]]) -> None:
-    known = {field.wire: field for field in table.fields}
-    names = found.setdefault(table.model, [])
-    for item in objects if isinstance(objects, list) else [objects]:
+@attrs.frozen
+class Learned:
+    """What rows were seen to have beyond the usual: unknown names, and how fields were odd."""
+
+    unknown: dict[type[Any], tuple[str, ...]] = attrs.field(factory=dict)
+    odd: dict[tuple[type[Any], str], int] = attrs.field(factory=dict)
+
+    def add(self, model: type[Any], item: Any) -> None:
+        """Add what an object has."""
         if not isinstance(item, dict):
-            continue
-        new = (name for name in item if name not in known and name not in names and _can_be_field(name))
-        names += list(islice(new, _MOST_NAMES))
-        for name, value in item.items():
-            below = known[name].kind.table if name in known else None
-            if below is not None:
-                _collect(below, value, found)
+            return
+        fields, names = fields_of(model), self.unknown.get(model, ())
+        known = {field.wire for field in fields}.union(names)
+        room = max(0, _MOST_NAMES - sum(map(len, self.unknown.values())))
+        new = (name for name in item if name not in known and _can_be_field(name))
+        self.unknown[model] = (*names, *islice(new, room))
+        self.odd.update({(model, name): _MISSING for name in names if name not in item})
+        for field in fields:
+            value = item.get(field.wire, UNSET)
+            if field.kind in {Kind.MODEL, Kind.MODELS}:
+                for part in value if isinstance(value, list) else [value]:
+                    self.add(field.of, part)
+            key = model, field.wire
+            self.odd[key] = max(_oddity(field, value), self.odd.get(key, 0))
 
 
 def _can_be_field(name: str) -> bool:
@@ -124,113 +91,216 @@ def _can_be_field(name: str) -> bool:
     return len(name) <= _LONGEST_NAME and name.isprintable() and not {'"', "\\"} & set(name)
 
 
-def _row_of(table: Table[T], unknown: Unknown) -> tuple[type[Any], Callable[[Struct], T]]:
-    """Make the struct for one of a table's objects, and what reads it."""
-    model, extra = table.model, unknown.get(table.model, ())
-    names, types, body = names_of(model), list[Any](), list[str]()
-    for index, field in enumerate(table.fields):
-        type_, known = _type_of(field, unknown)
-        types.append(type_)
-        names |= {f"{name}{index}": value for name, value in known.items()}
-        body += [f"v{index} = row.{field.attribute}", *_conversion(index, field)]
-    names |= {"Raw": msgspec.Raw, "decode": decode_numbers, "lacking": _lacking(table.fields)}
-    source = f"""\
-def read_row_of_{model.__name__}(row):
-    sent, missing = {{}}, 0
-{indented(body, 4)}
-    if missing:
-        sent = lacking(missing, sent)
-{indented(_extra_of(extra), 4)}
-    made = draft({arguments(model, table.fields)})
-    made.__class__ = model
-    return made
-"""
-    return _struct_of(table, types, extra), function(f"read_row_of_{model.__name__}", source, names)
+def _oddity(field: Field, value: object) -> int:
+    """Tell how a value is odd: not at all, too, where it cannot be read."""
+    if value is UNSET or (value is None and not field.nullable):
+        return 0 if field.required else _MISSING
+    if field.kind in _NOTHING:
+        if not value:
+            return 0 if field.kind is Kind.MODELS and isinstance(value, list) else _MISSING
+        odd = field.bare and isinstance(value, list) and not all(isinstance(item, dict) for item in value)
+        return _OTHER if odd else 0
+    usual = _USUAL.get((field.kind, field.digits))
+    if value is None or usual is None:
+        return 0
+    with suppress(msgspec.ValidationError):
+        msgspec.convert(value, usual)
+        return 0
+    with suppress(UnreadableError):
+        reader_of(field)(value)
+        return _OTHER
+    return 0
 
 
-def _type_of(field: Field, unknown: Unknown) -> tuple[Any, dict[str, Any]]:
-    """Give a field's type in the struct, and what its conversion calls by name."""
-    kind = field.kind
-    names = {"field": field, "using": kind.using, "empty": kind.empty, "object": dict}
-    if kind.codes:
-        known: dict[bytes, _Known] = {}
-        return msgspec.Raw, names | {"known": known, "learn": _learner(field, known)}
-    if kind.nested:
-        return msgspec.Raw, names
-    if kind.table is None:
-        return Any, names
-    struct, read = _row_of(kind.table, unknown)
-    # What was sent instead of an object is told apart later.
-    one = struct | str | int | float | bool | list[Any] | None
-    if kind.is_list:
-        # Tuples: the empty one is no object of its own, and costs the garbage collector nothing.
-        several = tuple[one, ...] | str | int | float | bool | None  # type: ignore[valid-type]
-        return several, names | {"using": read, "object": tuple}
-    return one, names | {"using": read, "object": struct}
+class RowReader(Generic[T]):
+    """Reads the rows of pages into one model. What it learns, it keeps."""
+
+    def __init__(self, model: type[T]) -> None:
+        self._model = model
+        self._types = RowTypes(model, Learned())
+
+    def read(
+        self,
+        body: bytes,
+        places: Sequence[int],
+        rows: Callable[[], Sequence[msgspec.Raw]],
+        otherwise: Callable[[int], T],
+    ) -> Generator[T, None, None]:
+        """Give the models at these places of a page, one by one.
+
+        `rows` gives each row's bytes, `otherwise` the model of one that does not fit.
+        """
+        types, page = self._decode(body, rows)
+
+        def one(place: int) -> T:
+            try:
+                [made] = types.models([types.row(rows()[place]) if page is None else page[place]])
+            except _UNFIT:
+                made = otherwise(place)
+            return made
+
+        # In blocks: what comes and goes together stays in the processor's cache.
+        for start in range(0, len(places), _BLOCK):
+            block = places[start : start + _BLOCK]
+            made: Iterable[T] = ()
+            with suppress(*_UNFIT):
+                made = types.models([page[place] for place in block]) if page else ()
+            yield from made or map(one, block)
+
+    def _decode(
+        self, body: bytes, rows: Callable[[], Sequence[msgspec.Raw]]
+    ) -> tuple[RowTypes[T], Sequence[Any] | None]:
+        types = self._types
+        while True:
+            with suppress(*_UNFIT):
+                return types, types.page(body)
+            learned = types.learn(rows())
+            if learned is None:
+                return types, None
+            # Other threads may put theirs here meanwhile: what that loses is learned again.
+            self._types = types = RowTypes(self._model, learned)
 
 
-def _conversion(index: int, field: Field) -> list[str]:
-    absent = () if field.required else (f"v{index} = empty{index}()", f"missing |= {1 << index}")
-    if not field.kind.codes:
-        late = [f"if v{index}.__class__ is Raw:", f"    v{index} = decode(v{index})"] * field.kind.nested
-        return late + conversion(index, field, absent=absent)
-    lines = [
-        f"if v{index}.__class__ is Raw:",
-        f"    v{index}, spelled = known{index}.get(bytes(v{index})) or learn{index}(v{index})",
-        "    if spelled:",
-        "        sent = {**sent, **spelled} if sent else spelled",
-    ]
-    return [*lines, "else:", *[f"    {line}" for line in absent or [f"odd(field{index}, ABSENT, sent)"]]]
+class RowTypes(Generic[T]):
+    """The row types of a model and of those within it, as far as learned."""
+
+    def __init__(self, model: type[T], learned: Learned) -> None:
+        self.learned = learned
+        self._model = model
+        self._models = list[model]  # type: ignore[valid-type]
+        self._amounts = list(self._amounts_of(model))
+        struct = self._struct(model, whole=True)
+        page = msgspec.defstruct("Page", [("data", list[struct])])  # type: ignore[valid-type]
+        self._page: msgspec.json.Decoder[Any] = msgspec.json.Decoder(page, float_hook=exact_number)
+        self.row = msgspec.json.Decoder(struct, float_hook=exact_number).decode
+
+    def page(self, body: bytes) -> Sequence[Any]:
+        """Decode the rows of a page."""
+        rows: Sequence[Any] = self._page.decode(body).data
+        return rows
+
+    def models(self, rows: Sequence[Any]) -> list[T]:
+        """Convert rows to models."""
+        # Decimal takes more: `1_000`, other scripts' digits, NaN.
+        if not _are_plain("".join(chain.from_iterable(find(rows) for find in self._amounts))):
+            raise ValueError
+        # Not strict: seconds are moments, and digits are numbers.
+        with localcontext(EXACT):
+            return msgspec.convert(rows, self._models, strict=False, from_attributes=True)
+
+    def learn(self, rows: Iterable[msgspec.Raw]) -> Learned | None:
+        """Give what is learned with these rows; None where that is nothing new."""
+        learned = Learned(dict(self.learned.unknown), dict(self.learned.odd))
+        for row in rows:
+            with suppress(*_UNFIT):
+                self.row(row)
+                continue
+            with suppress(*_UNFIT):
+                learned.add(self._model, msgspec.json.decode(row))
+        return None if learned == self.learned else learned
+
+    def _struct(self, model: type[Any], *, whole: bool = False) -> Any:
+        members: list[tuple[str, Any, Any]] = []
+        odd = self.learned.odd
+        unknown = {f"unknown{index}": name for index, name in enumerate(self.learned.unknown.get(model, ()))}
+        missing = any((model, name) in odd for name in unknown.values())
+        namespace: dict[str, Any] = {"extra": _extra_of(unknown, missing=missing, whole=whole)}
+        names = dict(unknown)
+        for field in fields_of(model):
+            type_, how = self._type(field), odd.get((model, field.wire), 0)
+            name, default = field.name, _REQUIRED
+            if how or type_ is None or (field.kind, field.digits) in _FEW:
+                name = f"{name}_"
+                namespace[field.name] = _property(field, name, odd=_OTHER if type_ is None else how)
+            if how == _OTHER or type_ is None:
+                type_, default = Any, UNSET
+            elif how == _MISSING:
+                type_, default = type_ | None | UnsetType | _NOTHING.get(field.kind, None), UNSET
+            members.append((name, type_ | None if field.nullable else type_, default))
+            names[name] = field.wire
+        members += [(name, Any, UNSET if missing else _REQUIRED) for name in unknown]
+        return msgspec.defstruct(
+            f"{model.__name__}Row",
+            members,
+            namespace=namespace,
+            rename=names,
+            kw_only=True,
+            gc=False,  # JSON has no cycles
+            forbid_unknown_fields=True,
+        )
+
+    def _type(self, field: Field) -> Any:
+        if field.kind is Kind.MODEL:
+            return self._struct(field.of)
+        if field.kind is Kind.MODELS:
+            # The empty tuple is no object of its own, and costs the garbage collector nothing.
+            return tuple[self._struct(field.of), ...]  # type: ignore[misc]
+        return _USUAL.get((field.kind, field.digits))
+
+    def _amounts_of(self, model: type[Any]) -> Iterator[Find]:
+        """Give what finds amounts of the usual type in objects of a model."""
+        for field in fields_of(model):
+            get = attrgetter(field.name)
+            if (field.kind, field.digits) == (Kind.AMOUNT, True):
+                if self.learned.odd.get((model, field.wire)) != _OTHER:
+                    yield partial(map, get)
+            elif field.kind in {Kind.MODEL, Kind.MODELS}:
+                for find in self._amounts_of(field.of):
+                    yield partial(_within, get, find, many=field.kind is Kind.MODELS)
 
 
-def _learner(field: Field, known: dict[bytes, _Known]) -> Callable[[msgspec.Raw], _Known]:
-    def learn(raw: msgspec.Raw) -> _Known:
-        """Read a list of codes, and remember it by its bytes, in bounds."""
-        value, spelling = decode_numbers(raw), bytes(raw)
-        usual = isinstance(value, list) and are_ints(value)
-        found = field.read(value), {} if usual else {field.wire: value}
-        if len(known) < _MOST_LISTS and len(spelling) <= _LONGEST_NAME:
-            known[spelling] = found
-        return found
-
-    return learn
+def _within(get: Callable[[Any], Any], find: Find, rows: Iterable[Any], *, many: bool) -> Iterable[str]:
+    parts = map(get, rows)
+    return find(chain.from_iterable(parts) if many else filter(None, parts))
 
 
-def _struct_of(table: Table[Any], types: Sequence[Any], extra: Sequence[str]) -> type[Any]:
-    names = {field.attribute: field.wire for field in table.fields}
-    names |= {f"extra{index}": name for index, name in enumerate(extra)}
-    return msgspec.defstruct(
-        f"{table.model.__name__}Row",
-        [(name, type_, ABSENT) for name, type_ in zip(names, [*types, *[Any] * len(extra)], strict=True)],
-        rename=names,
-        gc=False,  # JSON has no cycles
-        forbid_unknown_fields=True,
-    )
+def _property(field: Field, name: str, *, odd: int) -> property:
+    """Make what gives a field's attribute from what the row holds under another name."""
+    raw, read_field = attrgetter(name), reader_of(field)
+
+    def read(value: object) -> Any:
+        try:
+            return read_field(value)
+        except UnreadableError:
+            if field.required:
+                raise
+            # An error would pass for an attribute that is not there: this is of no attribute's type.
+            return UNSET
+
+    if odd == _OTHER:
+        return property(lambda row: read(raw(row)))
+    if (field.kind, field.digits) not in _FEW:
+        aliens = (type(None), UnsetType, *((str, list, dict) if field.kind in _NOTHING else ()))
+        return property(lambda row: read(value) if isinstance(value := raw(row), aliens) else value)
+    known: dict[object, Any] = {}
+
+    def get(row: Any) -> Any:
+        value = raw(row)
+        try:
+            return known[value]
+        except KeyError:
+            made = read(list(value) if isinstance(value, tuple) else value)
+        if len(known) < _MOST_NAMES and len(str(value)) < _LONGEST_NAME:
+            known[value] = made
+        return made
+
+    return property(get)
 
 
-def _extra_of(extra: Sequence[str]) -> list[str]:
-    """Write the lines that put what is unknown into `extra`."""
-    if not extra:
-        return ["extra = {}"]
-    values = {name: f"extra{index}" for index, name in enumerate(extra)}
-    return [
-        *[f"{value} = row.{value}" for value in values.values()],
-        f"extra = {{{', '.join(f'{name!r}: {value}' for name, value in values.items())}}}",
-        f"if {' or '.join(f'{value} is ABSENT' for value in values.values())}:",
-        "    extra = {name: value for name, value in extra.items() if value is not ABSENT}",
-    ]
+def _extra_of(unknown: Mapping[str, str], *, missing: bool, whole: bool) -> Any:
+    """Make what gives the unknown fields of a row; those of a whole one keep the row itself, too."""
+    names = tuple(unknown.values())
+    if not whole and not names:
+        return Extra()  # shared: it is read-only
+    # The last one twice: of one name alone, attrgetter gives no tuple.
+    several = attrgetter(*unknown, list(unknown)[-1]) if names else lambda _: ()
 
+    def get(row: Any) -> Extra:
+        extra = Extra(zip(names, several(row)))  # noqa: B905
+        if missing:
+            extra = Extra([item for item in extra.items() if item[1] is not UNSET])
+        if whole:
+            extra.sent = row
+        return extra
 
-def _lacking(fields: Sequence[Field]) -> Callable[[int, Mapping[str, object]], Mapping[str, object]]:
-    known: dict[int, Mapping[str, object]] = {}
-
-    def lacking(missing: int, sent: Mapping[str, object]) -> Mapping[str, object]:
-        """Note the absent fields, given as bits. Rows share what is the same: there are few such sets."""
-        absent = known.get(missing)
-        if absent is None:
-            absent = {field.wire: ABSENT for index, field in enumerate(fields) if missing >> index & 1}
-            if len(known) < _MOST_NAMES:
-                known[missing] = absent
-        return {**absent, **sent} if sent else absent
-
-    return lacking
+    return property(get)

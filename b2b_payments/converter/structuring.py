@@ -7,38 +7,55 @@ all places that are wrong, and without what they hold.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from functools import partial
+import copy
+from collections.abc import Generator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import cache, partial
 from typing import Any, Final, TypeVar
 
-import msgspec
+import attrs
 
-from b2b_payments.converter import tables
-from b2b_payments.converter.kinds import Table, read_each
 from b2b_payments.converter.rows import RowReader
+from b2b_payments.converter.service import read_each, read_whole, service_converter
 from b2b_payments.converter.unreadable import UnreadableError, decode_error
+from b2b_payments.converter.values import plain, spelled
 from b2b_payments.errors import ConfigurationError
-from b2b_payments.models import OfflinePayment, Payment
+from b2b_payments.models import (
+    Card,
+    Channel,
+    Fee,
+    LineItem,
+    Money,
+    OfflinePayment,
+    Payment,
+    PaymentOperations,
+    Transaction,
+)
+from b2b_payments.models.plain_data import checked_data
 from b2b_payments.protocol.json import decode_part
 from b2b_payments.protocol.listing import Listing
 
 T = TypeVar("T")
 
+MODELS: Final = frozenset({Card, Channel, Fee, LineItem, Money, Payment, PaymentOperations, Transaction})
+"""What the service answers with."""
 
-def structure(table: Table[T], raw: object, path: str = "$.data") -> T:
-    """Read one of a table's objects. Raises `ResponseDecodeError`."""
+
+def structure(model: type[T], raw: object, path: str = "$.data") -> T:
+    """Read an object. Raises `ResponseDecodeError`."""
     try:
-        return table.read(raw)
+        return read_whole(model, raw)
     except UnreadableError as error:
         failure = decode_error(error, path)
     del raw  # a traceback's local variables would show what was sent
     raise failure
 
 
-def structure_list(table: Table[T], rows: object, path: str = "$.data") -> list[T]:
-    """Read a list of a table's objects. Raises `ResponseDecodeError`."""
+def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T]:
+    """Read a list of objects. Raises `ResponseDecodeError`."""
     try:
-        return list(read_each(table.read, rows))
+        return list(read_each(partial(read_whole, model), rows))
     except UnreadableError as error:
         failure = decode_error(error, path)
     del rows
@@ -46,24 +63,22 @@ def structure_list(table: Table[T], rows: object, path: str = "$.data") -> list[
 
 
 # Without a frame of their own, whose local variables a traceback would show.
-structure_payment = partial(structure, tables.PAYMENT)
-structure_payments = partial(structure_list, tables.PAYMENT)
-structure_transactions = partial(structure_list, tables.TRANSACTION)
-structure_channel = partial(structure, tables.CHANNEL)
-structure_channels = partial(structure_list, tables.CHANNEL)
-structure_operations = partial(structure, tables.OPERATIONS)
+structure_payment = partial(structure, Payment)
+structure_payments = partial(structure_list, Payment)
+structure_transactions = partial(structure_list, Transaction)
+structure_channel = partial(structure, Channel)
+structure_channels = partial(structure_list, Channel)
+structure_operations = partial(structure, PaymentOperations)
 
 
 def structure_rows(listing: Listing, places: Sequence[int]) -> Generator[Payment, None, None]:
     """Read the payments at these places of a page, one by one. Raises `ResponseDecodeError`."""
-    cut: list[msgspec.Raw] = []
+    rows = cache(listing.rows)
 
     def otherwise(place: int) -> Payment:
-        if not cut:
-            cut.extend(listing.rows())
-        return structure_payment(decode_part(cut[place]), f"payment {listing.heads[place].id}: $")
+        return structure_payment(decode_part(rows()[place]), f"payment {listing.heads[place].id}: $")
 
-    return _rows.read(listing.body, places, otherwise)
+    return _rows.read(listing.body, places, rows, otherwise)
 
 
 def to_wire(model: Any) -> dict[str, Any]:
@@ -75,13 +90,50 @@ def to_wire(model: Any) -> dict[str, Any]:
     out. Nothing in the result is shared with the model, and `json.dumps` takes all of it.
     Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
     """
-    try:
-        table = MODELS[type(model)]
-    except KeyError:
+    _check_model(type(model), "to_wire")
+    wire: dict[str, Any] = service_converter.unstructure(model)
+    return wire
+
+
+def from_wire(model: type[T], wire: Mapping[str, Any]) -> T:
+    """Read one of the service's JSON objects, such as `to_wire` gave, into a model: the inverse of `to_wire`.
+
+    Every spelling that the client tolerates is read. Nothing in the model is shared with `wire`.
+    Raises `ResponseDecodeError` with the places that cannot be read, `ConfigurationError` for a class that is
+    no model.
+    """
+    _check_model(model, "from_wire")
+    return structure(model, copy.deepcopy(wire), "$")
+
+
+def to_dict(model: Any) -> dict[str, Any]:
+    """Give a model as JSON-ready data with the names that it has here: what a web handler returns.
+
+    Amounts are text with all their digits, times ISO 8601 in UTC, codes numbers; `extra` has the unknown
+    fields. `json.dumps` takes all of it, and nothing is shared with the model.
+    Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
+    """
+    _check_model(type(model), "to_dict")
+    return {attribute.name: _ready(getattr(model, attribute.name)) for attribute in attrs.fields(type(model))}
+
+
+def _ready(value: Any) -> Any:
+    if type(value) in MODELS:
+        return to_dict(value)
+    if isinstance(value, Decimal):
+        return spelled(value)
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, tuple):
+        return [_ready(item) for item in value]
+    return plain(value)
+
+
+def _check_model(model: type[Any], function: str) -> None:
+    if model not in MODELS:
         raise ConfigurationError(
-            f"to_wire was given {type(model).__name__}: give a payment or another model of this library."
-        ) from None
-    return table.write(model)
+            f"{function} was given {model.__name__}: give a payment or another model of this library."
+        )
 
 
 def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
@@ -91,25 +143,9 @@ def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
     """
     if not isinstance(payment, OfflinePayment):
         raise ConfigurationError(f"payment is {type(payment).__name__}: give an OfflinePayment.")
-    # Takes a while to load, and most programs only read.
-    from b2b_payments.converter.service import service_converter  # noqa: PLC0415
-
-    body: dict[str, Any] = service_converter.unstructure(payment)
-    return body
+    # Checked again, since a dict can change; and exact, since a body's numbers have all their digits.
+    details = checked_data("details", payment.details)
+    return {**service_converter.unstructure(payment), "details": details}
 
 
-MODELS: Final[dict[type[Any], Table[Any]]] = {
-    table.model: table
-    for table in (
-        tables.CARD,
-        tables.CHANNEL,
-        tables.FEE,
-        tables.LINE_ITEM,
-        tables.MONEY,
-        tables.PAYMENT,
-        tables.OPERATIONS,
-        tables.TRANSACTION,
-    )
-}
-
-_rows: Final = RowReader(tables.PAYMENT)
+_rows: Final = RowReader(Payment)

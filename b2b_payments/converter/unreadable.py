@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, TypeAlias
 
+import msgspec
+
 from b2b_payments.errors import ResponseDecodeError
-from b2b_payments.models.sent import ABSENT
 
 MOST_PLACES: Final = 20
 """An error names no more places than this: a page of broken rows is one fault, not hundreds."""
@@ -35,7 +36,7 @@ def unreadable(value: object, expected: str) -> UnreadableError:
 
 def kind_of(value: object) -> str:
     """Name the kind of a JSON value, without saying what it holds: rows are personal data."""
-    if value is ABSENT:
+    if value is msgspec.UNSET:
         return "nothing"
     if value is None:
         return "null"

@@ -1,6 +1,6 @@
 """Single values between JSON and Python: every tolerance that the service needs, in one place.
 
-The readers here take the unusual spellings too; the usual ones are recognised in `kinds`, at less cost.
+Readers raise `UnreadableError`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ _MOST_DIGITS: Final = 12  # of epoch seconds: enough for the year 9999
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
-is_plain_number: Final = re.compile(r"0|-?[1-9][0-9]{0,17}").fullmatch
-"""Whether a string is a whole number that `str` would spell the same way."""
+_ISO = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
+    r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
 
 
 def read_text(value: object) -> str:
@@ -68,8 +70,12 @@ def read_flag(value: object) -> bool:
 
 
 def read_moment(value: object) -> datetime:
-    """Read epoch seconds, whole or with a fraction, as a number or as digits."""
-    expected = "epoch seconds of the years 1 to 9999"
+    """Read epoch seconds, as a number or as digits, or ISO 8601, which means UTC where it names no zone."""
+    if isinstance(value, str) and _ISO.fullmatch(value):
+        with suppress(ValueError, OverflowError):
+            moment = datetime.fromisoformat(value)
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    expected = "epoch seconds or ISO 8601, of the years 1 to 9999"
     if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
         seconds = _number(value)
         # A number such as 1E+999990 would take a minute to be written out.

@@ -177,7 +177,8 @@ def _line_items(payment: Payment) -> list[Row]:
 
 
 def _line_item(payment_id: int, position: int, item: LineItem) -> Row:
-    extra, amount = item.extra, item.amount
+    extra: Mapping[str, Any] = item.extra
+    amount = item.amount
     if item.payment_id not in {None, payment_id}:
         extra = {**extra, "paymentId": item.payment_id}
     return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,12 +9,12 @@ import attrs
 
 from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.description import DIGITS, LENIENT
+from b2b_payments.models.extra import Extra, extra_of
 from b2b_payments.models.moment import in_utc
-from b2b_payments.models.sent import Sent
 
 
 @shows_half_made
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True)
 class Channel:
     """A channel of a store with several storefronts.
 
@@ -41,5 +40,4 @@ class Channel:
     updated_at: datetime | None = attrs.field(
         default=None, converter=attrs.converters.optional(in_utc), metadata=DIGITS
     )
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)

@@ -1,21 +1,26 @@
 """The one description of the service's objects, read from the models themselves.
 
 A field is described where it is declared. Its kind follows from its type. Its wire name is its own name in
-camelCase. What is otherwise stands in its metadata: `wire` (the service's name), `also` (other names that the
-service gave it), `digits` (the service sends the number in text), `lenient` (empty where it cannot be read).
-A field without a default is required: the service may neither leave it out nor send null, unless `optional`
-is there.
+camelCase. A field without a default is required: the service may neither leave it out nor send null. What is
+otherwise stands in its metadata:
+
+- `wire`, the service's name, and `also`, other names that it gave the field
+- `optional`: not required, though it has no default
+- `digits`: the service sends the number in text
+- `lenient`: empty where it cannot be read
+- `bare`: an item may be a bare number, which is this field of it
+- `always`: sent even where it is left at its default
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, IntEnum, auto
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import attrs
 
@@ -41,7 +46,7 @@ class Kind(Enum):
     """A list of models."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)  # there is one of each
 class Field:
     """A field of a model: its name here and on the wire, its kind, and what may stand there.
 
@@ -54,10 +59,15 @@ class Field:
     kind: Kind
     required: bool
     nullable: bool
-    of: type[Any] | None = None
+    of: Any = None
     also: tuple[str, ...] = ()
     digits: bool = False
     lenient: bool = False
+    bare: str | None = None
+    always: bool = False
+    has_default: bool = False
+    empty: Callable[[], Any] = str
+    """Give the attribute where the service sends nothing."""
 
 
 _KINDS: Final[dict[Any, Kind]] = {
@@ -71,14 +81,13 @@ _KINDS: Final[dict[Any, Kind]] = {
 }
 
 
-@cache
-def fields_of(model: type[Any]) -> tuple[Field, ...]:
-    """Give the fields of a model that the service knows, in order: all but `extra`."""
+def _fields_of(model: Any) -> tuple[Field, ...]:
     attrs.resolve_types(model)
-    return tuple(_field(attribute) for attribute in attrs.fields(model) if attribute.name not in _OURS)
+    return tuple(_field(attribute) for attribute in attrs.fields(model) if attribute.name != "extra")
 
 
-_OURS: Final = frozenset({"extra", "_sent"})
+fields_of: Final[Callable[[Any], tuple[Field, ...]]] = cache(_fields_of)
+"""Give the fields of a model that the service knows, in order: all but `extra`."""
 
 
 def _field(attribute: attrs.Attribute[Any]) -> Field:
@@ -95,13 +104,26 @@ def _field(attribute: attrs.Attribute[Any]) -> Field:
         also=said.get("also", ()),
         digits=said.get("digits", False),
         lenient=said.get("lenient", False),
+        bare=said.get("bare"),
+        always=said.get("always", False),
+        has_default=attribute.default is not attrs.NOTHING,
+        empty=_empty(attribute.default),
     )
+
+
+def _empty(default: Any) -> Callable[[], Any]:
+    if default is attrs.NOTHING:
+        return str
+    factory: Callable[[], Any] | None = getattr(default, "factory", None)
+    return factory or (lambda: default)
 
 
 def _kind(type_: Any) -> tuple[Kind, type[Any] | None]:
     if get_origin(type_) is tuple:
         kind, of = _kind(_parts(get_args(type_)[0])[0])
         return (Kind.CODES if kind is Kind.CODE else Kind.MODELS), of
+    if get_origin(type_) is Annotated:
+        type_ = get_args(type_)[1]
     known = _KINDS.get(get_origin(type_) or type_)
     if known is not None:
         return known, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 
 class ProcessingStatus(IntEnum):
@@ -21,6 +22,15 @@ class Operation(IntEnum):
     APPLY_TO_INVOICES = 0
     REVERT_FROM_INVOICES = 1
     PULL_FROM_ORDER = 2
+
+
+if TYPE_CHECKING:
+    StatusCode: TypeAlias = ProcessingStatus | int
+    OperationCode: TypeAlias = Operation | int
+else:
+    # msgspec has no union of an enum and int: it takes what is there.
+    StatusCode = Annotated[Any, ProcessingStatus]
+    OperationCode = Annotated[Any, Operation]
 
 
 class SortBy(StrEnum):

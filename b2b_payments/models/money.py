@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -12,7 +11,7 @@ from b2b_payments.errors import ConfigurationError, shown
 from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.decimals import decimal_of
 from b2b_payments.models.description import DIGITS
-from b2b_payments.models.sent import Sent
+from b2b_payments.models.extra import Extra, extra_of
 
 MOST_DIGITS: Final = 100
 """No amount has more digits than this before or after its point: a guard against ``"1E+999999999"``."""
@@ -47,7 +46,7 @@ def exact_amount(value: object) -> Decimal:
 
 
 @shows_half_made
-@attrs.frozen(weakref_slot=False)
+@attrs.frozen
 class Money:
     """An amount in a currency: `currency` is the service's code, e.g. ``"USD"``.
 
@@ -56,5 +55,4 @@ class Money:
 
     currency: str = attrs.field(metadata={"wire": "code", "optional": True})
     amount: Decimal = attrs.field(converter=exact_amount, metadata={"wire": "value"} | DIGITS)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)

@@ -134,7 +134,10 @@ class OfflinePayment:
     customer_id: str = attrs.field(converter=_digits, validator=_is_customer)
     currency: str = attrs.field(converter=_currency)
     line_items: tuple[OfflineLineItem, ...] = attrs.field(converter=_line_items)
-    details: Mapping[str, Any] = attrs.field(factory=dict, converter=_details, hash=False)
+    # The service wants them even where there are none [doc].
+    details: Mapping[str, Any] = attrs.field(
+        factory=dict, converter=_details, hash=False, metadata={"always": True}
+    )
     external_id: str | None = attrs.field(default=None, converter=_optional_digits, validator=_is_text)
     external_customer_id: str | None = attrs.field(
         default=None, converter=_optional_digits, validator=_is_text

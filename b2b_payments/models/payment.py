@@ -11,17 +11,17 @@ import attrs
 
 from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.description import DIGITS
-from b2b_payments.models.enums import Operation, ProcessingStatus
+from b2b_payments.models.enums import OperationCode, StatusCode
+from b2b_payments.models.extra import Extra, extra_of
 from b2b_payments.models.moment import in_utc
 from b2b_payments.models.money import Money, exact_amount
-from b2b_payments.models.sent import Sent
 
 
-def _operations(codes: Iterable[Operation | int]) -> tuple[Operation | int, ...]:
+def _operations(codes: Iterable[OperationCode]) -> tuple[OperationCode, ...]:
     return tuple(codes)
 
 
-def _statuses(codes: Iterable[ProcessingStatus | int]) -> tuple[ProcessingStatus | int, ...]:
+def _statuses(codes: Iterable[StatusCode]) -> tuple[StatusCode, ...]:
     return tuple(codes)
 
 
@@ -34,7 +34,7 @@ def _line_items(items: Iterable[LineItem]) -> tuple[LineItem, ...]:
 
 
 @shows_half_made
-@attrs.frozen(weakref_slot=False)
+@attrs.frozen
 class LineItem:
     """The part of a payment that goes to one invoice. In lists, `amount` may be left out [doc]."""
 
@@ -42,35 +42,32 @@ class LineItem:
     invoice_id: int | None = None
     invoice_number: str = ""
     amount: Money | None = None
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
 @shows_half_made
-@attrs.frozen(weakref_slot=False)
+@attrs.frozen
 class Fee:
-    """A fee on a payment. The service names no currency beside `amount` [doc]."""
+    """A fee on a payment. The service names no currency beside `amount` [doc], and may send nothing else."""
 
     type: str = ""
     description: str = ""
     amount: Decimal | None = attrs.field(default=None, converter=attrs.converters.optional(exact_amount))
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
 @shows_half_made
-@attrs.frozen(weakref_slot=False)
+@attrs.frozen
 class PaymentOperations:
     """What a payment allows now. A code that no enum knows is a plain number."""
 
-    allowed_operations: tuple[Operation | int, ...] = attrs.field(default=(), converter=_operations)
-    allowed_statuses: tuple[ProcessingStatus | int, ...] = attrs.field(default=(), converter=_statuses)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
+    allowed_operations: tuple[OperationCode, ...] = attrs.field(default=(), converter=_operations)
+    allowed_statuses: tuple[StatusCode, ...] = attrs.field(default=(), converter=_statuses)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
 @shows_half_made
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True)
 class Payment:
     """A payment.
 
@@ -96,17 +93,16 @@ class Payment:
     payer_customer_id: str = ""
     details: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     module_name: str = ""
-    fees: tuple[Fee, ...] = attrs.field(default=(), converter=_fees)
+    fees: tuple[Fee, ...] = attrs.field(default=(), converter=_fees, metadata={"bare": "amount"})
     module_data: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    processing_status: ProcessingStatus | int
+    processing_status: StatusCode
     applied_status: int
     funding_status: int
     total: Money
     line_items: tuple[LineItem, ...] = attrs.field(default=(), converter=_line_items)
     customer_name: str = ""
-    allowed_operations: tuple[Operation | int, ...] = attrs.field(default=(), converter=_operations)
-    allowed_statuses: tuple[ProcessingStatus | int, ...] = attrs.field(default=(), converter=_statuses)
+    allowed_operations: tuple[OperationCode, ...] = attrs.field(default=(), converter=_operations)
+    allowed_statuses: tuple[StatusCode, ...] = attrs.field(default=(), converter=_statuses)
     channel_id: int | None = attrs.field(default=None, metadata=DIGITS)
     channel_name: str | None = None
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from b2b_payments.half_made import shows_half_made
 from b2b_payments.models.description import LENIENT
-from b2b_payments.models.sent import Sent
+from b2b_payments.models.extra import Extra, extra_of
 
 
 @shows_half_made
-@attrs.frozen(weakref_slot=False)
+@attrs.frozen
 class Card:
     """A card as far as the gateway shows it."""
 
@@ -21,12 +20,11 @@ class Card:
     last4: str | None = attrs.field(default=None, metadata=LENIENT)
     expiry_year: int | None = attrs.field(default=None, metadata=LENIENT)
     expiry_month: int | None = attrs.field(default=None, metadata=LENIENT)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
 @shows_half_made
-@attrs.frozen(weakref_slot=False)
+@attrs.frozen
 class Transaction:
     """One transaction of a payment.
 
@@ -44,5 +42,4 @@ class Transaction:
     event: str | None = attrs.field(default=None, metadata=LENIENT)
     card: Card | None = attrs.field(default=None, metadata=LENIENT)
     raw_transaction: Any = attrs.field(default=None, hash=False)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    _sent: Sent = attrs.field(default=None, alias="_sent", repr=False, eq=False)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)

@@ -88,6 +88,12 @@ class Rules:
         lists [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers
         or strings [seen].
 
+    Shapes
+        `fees_as` are the objects of the older specification, or the numbers of the newer one [doc].
+        `empties_as` "swapped" spells an empty object ``[]`` and an empty list ``{}`` in payments, as PHP may
+        [seen]. `channel_times_as` spells a channel's times as epoch seconds, in digits or as a number, or in
+        ISO 8601; `channel_name` is the name of its field [doc, all]. `site_as` "text" is a site's URL alone.
+
     Lists that contradict the store
         `total_count` counts the filtered rows, or all of the store, or is absent [open]; or it is the number
         of the page's own rows ("page"), or another number near the true one at each answer ("wandering").
@@ -167,6 +173,18 @@ class Rules:
     )
     sparse_lists: bool = False
     ids_as: Literal["number", "string"] = attrs.field(default="number", validator=_among("number", "string"))
+
+    fees_as: Literal["objects", "numbers"] = attrs.field(
+        default="objects", validator=_among("objects", "numbers")
+    )
+    empties_as: Literal["own", "swapped"] = attrs.field(default="own", validator=_among("own", "swapped"))
+    channel_times_as: Literal["digits", "number", "iso"] = attrs.field(
+        default="digits", validator=_among("digits", "number", "iso")
+    )
+    channel_name: Literal["name", "channelName"] = attrs.field(
+        default="name", validator=_among("name", "channelName")
+    )
+    site_as: Literal["object", "text"] = attrs.field(default="object", validator=_among("object", "text"))
 
     stray_after: float | None = attrs.field(default=0.0, validator=_at_least(0))
     swap_within: float = attrs.field(default=0.05, validator=_at_least(0))

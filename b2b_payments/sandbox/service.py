@@ -175,7 +175,7 @@ def _written(call: Call, name: str) -> Answer:
 
 
 def _transactions(call: Call) -> Answer:
-    return call.success(call.store.wire(call.id)["moduleData"].get("transactions", []))
+    return call.success((call.store.wire(call.id)["moduleData"] or {}).get("transactions", []))
 
 
 def _create_offline(call: Call) -> Answer:

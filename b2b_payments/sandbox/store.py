@@ -15,6 +15,7 @@ from b2b_payments.errors import ConfigurationError
 from b2b_payments.sandbox.data import FIRST_CREATED, Rows, created_times
 from b2b_payments.sandbox.listing import Listing, ListQuery
 from b2b_payments.sandbox.rules import Rules
+from b2b_payments.sandbox.spelling import spelled_channel, spelled_payment
 from b2b_payments.sandbox.table import Row, Table
 
 _CACHED_ROWS = 20_000
@@ -99,7 +100,7 @@ class Store:
 
     def wire(self, payment_id: int) -> Row:
         """Give the service's own JSON object of a payment, complete. Raises `KeyError` if there is none."""
-        return self._spelled(dict(self._now.row(payment_id)))
+        return spelled_payment(self._now.row(payment_id), self._rules)
 
     def all_wire(self) -> Iterator[Row]:
         """Give every payment's JSON object in the order of creation."""
@@ -122,7 +123,7 @@ class Store:
 
     def channel_list(self) -> list[Row]:
         """Give the channels' JSON objects."""
-        return self._rows.channel_list()
+        return [spelled_channel(channel, self._rules) for channel in self._rows.channel_list()]
 
     def advance(self, seconds: int = 1) -> int:
         """Move the store's clock on, and give its new time."""
@@ -221,7 +222,7 @@ class Store:
         row = dict(self._listed.row(payment_id))
         if self._rules.sparse_lists:
             row = self._rows.sparse(row)
-        encoded = msgspec.Raw(msgspec.json.encode(self._spelled(row)))
+        encoded = msgspec.Raw(msgspec.json.encode(spelled_payment(row, self._rules)))
         if drawn:
             if len(self._encoded) >= _CACHED_ROWS:
                 self._encoded.clear()
@@ -296,12 +297,3 @@ class Store:
         if not self._hidden:
             self._listed = self._now
             self._shown_at.clear()
-
-    def _spelled(self, row: Row) -> Row:
-        if self._rules.ids_as == "string":
-            row["id"] = str(row["id"])
-            row["lineItems"] = [
-                line | {"paymentId": str(line["paymentId"]), "invoiceId": str(line["invoiceId"])}
-                for line in row["lineItems"]
-            ]
-        return row

@@ -102,6 +102,31 @@ def test_junk_anywhere_is_read_or_located(place: tuple[str | int, ...], value: o
         assert outcome.paths[0] in str(outcome)
 
 
+@given(st.sampled_from(PLACES), json_values)
+def test_junk_in_a_page_is_read_as_in_an_object(place: tuple[str | int, ...], value: object) -> None:
+    """Whatever stands in a row, reading it from a page's bytes ends as reading its object does."""
+    wire = copy.deepcopy(LISTED_PAYMENT)
+    holder: Any = wire
+    for step in place[:-1]:
+        holder = holder[step]
+    holder[place[-1]] = value
+    body = json.dumps({"code": 200, "data": [LISTED_PAYMENT, wire]}).encode()
+    listing = Listing([Head(id=1), Head(id=2)], body, 0, None, None)
+    outcome = read_or_refuse(decode(body)["data"][1])
+    rows = structure_rows(listing, [0, 1])
+    assert to_wire(next(rows)) == LISTED_PAYMENT
+    if isinstance(outcome, Payment):
+        read = next(rows)
+        assert read == outcome
+        assert to_wire(read) == to_wire(outcome)
+    else:
+        with pytest.raises(ResponseDecodeError) as caught:
+            next(rows)
+        assert [path.partition("$")[2] for path in caught.value.paths] == [
+            path.partition("data[0]")[2] for path in outcome.paths
+        ]
+
+
 @given(json_values)
 def test_junk_for_a_row_is_located(value: object) -> None:
     """What is no payment at all is refused, with the row's path or with the paths of required fields."""

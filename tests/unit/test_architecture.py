@@ -89,6 +89,8 @@ SURFACE = {
     "Transaction",
     "TransportError",
     "ValidationError",
+    "from_wire",
+    "to_dict",
     "to_wire",
 }
 

@@ -22,6 +22,7 @@ from b2b_payments.converter import (
     to_wire,
 )
 from b2b_payments.converter.service import service_converter
+from b2b_payments.converter.unreadable import UnreadableError
 from b2b_payments.errors import ConfigurationError, ResponseDecodeError
 from b2b_payments.models import (
     Card,
@@ -115,6 +116,14 @@ def test_the_other_shapes_are_read_into_their_types() -> None:
         ("moduleData", None, "module_data", {}),
         ("fees", None, "fees", ()),
         ("lineItems", None, "line_items", ()),
+        ("details", [], "details", {}),
+        ("moduleData", [], "module_data", {}),
+        ("lineItems", {}, "line_items", ()),
+        ("fees", {}, "fees", ()),
+        ("fees", [1.5, {"type": "a"}, 2], "fees", (Fee(amount="1.5"), Fee("a"), Fee(amount=2))),
+        ("allowedStatuses", {}, "allowed_statuses", ()),
+        ("allowedOperations", {}, "allowed_operations", ()),
+        ("lineItems", [{"amount": []}], "line_items", (LineItem(),)),
         ("processingStatus", "3", "processing_status", ProcessingStatus.COMPLETED),
         ("processingStatus", 0, "processing_status", ProcessingStatus.INCOMPLETE),
         ("processingStatus", 9, "processing_status", 9),
@@ -177,7 +186,11 @@ def test_a_required_field_must_be_there(field: str) -> None:
         ("processingStatus", False, "processingStatus"),
         ("allowedStatuses", [1, True], "allowedStatuses[1]"),
         ("allowedStatuses", 3, "allowedStatuses"),
-        ("lineItems", {}, "lineItems"),
+        ("lineItems", {"0": {}}, "lineItems"),
+        ("allowedStatuses", {"0": 1}, "allowedStatuses"),
+        ("channelId", [], "channelId"),
+        ("fees", ["1.5"], "fees[0]"),
+        ("fees", [True], "fees[0]"),
         ("lineItems", [{}, 3], "lineItems[1]"),
         ("lineItems", [{"amount": {"code": "USD", "value": "x"}}], "lineItems[0].amount.value"),
         ("fees", [{"amount": float("inf")}], "fees[0].amount"),
@@ -383,4 +396,6 @@ def test_cattrs_knows_the_models() -> None:
     """The cattrs converter reads and gives back models within collections."""
     assert service_converter.structure([examples.LISTED_PAYMENT], list[Payment])[0].id == 70
     assert service_converter.unstructure([Money("USD", "1.0")]) == [{"code": "USD", "value": "1.0"}]
-    assert problem(lambda: service_converter.structure({}, Channel)).paths == ["$.id", "$.channelId"]
+    with pytest.raises(UnreadableError) as caught:
+        service_converter.structure([{}], list[Channel])
+    assert [path for path, *_ in caught.value.problems] == [".id", ".channelId"]

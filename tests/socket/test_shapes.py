@@ -1,0 +1,105 @@
+"""The shapes in which the service documents one and the same thing: all of them are read, and given back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import pytest
+
+from b2b_payments import Fee, from_wire, to_wire
+from b2b_payments.models import Channel, Payment
+from b2b_payments.sandbox import Rules, Sandbox
+from tests.clients import client_of
+
+
+def free(**rules: Any) -> Rules:
+    """Give rules without a quota."""
+    return Rules(quota=False, **rules)
+
+
+async def test_fees_that_are_numbers_are_read() -> None:
+    """A walk over fees that are bare numbers gives their amounts, and every payment comes back as sent."""
+    async with Sandbox(payments=300, rules=free(fees_as="numbers")) as sandbox, client_of(sandbox) as client:
+        payments = await client.payments.list().collect()
+        assert [to_wire(payment) for payment in payments] == list(sandbox.store.all_wire())
+        fees = [fee for payment in payments for fee in payment.fees]
+        assert len(fees) > 20
+        assert {(fee.type, fee.description) for fee in fees} == {("", "")}
+        assert all(isinstance(fee.amount, Decimal) for fee in fees)
+        shown = next(payment for payment in payments if payment.fees)
+        assert await client.payments.get(shown.id) == shown
+
+
+async def test_both_shapes_of_fees_in_one_list_are_read() -> None:
+    """Fees may be numbers in one payment and objects in another, even within one list."""
+    async with Sandbox(payments=40, rules=free()) as sandbox, client_of(sandbox) as client:
+        sandbox.store.update(7, fees=[2, {"type": "fixed", "amount": 0.25}, 1.5])
+        payments = await client.payments.list().collect()
+        found = next(payment for payment in payments if payment.id == 7)
+        assert found.fees == (Fee(amount=2), Fee("fixed", amount="0.25"), Fee(amount="1.5"))
+        assert to_wire(found) == sandbox.store.wire(7)
+
+
+async def test_swapped_empties_are_read() -> None:
+    """``[]`` for an empty object and ``{}`` for an empty list are empty, and come back as they were sent."""
+    async with (
+        Sandbox(payments=300, rules=free(empties_as="swapped")) as sandbox,
+        client_of(sandbox) as client,
+    ):
+        payments = await client.payments.list().collect()
+        wire = list(sandbox.store.all_wire())
+        assert [to_wire(payment) for payment in payments] == wire
+        assert [payment.details for payment, row in zip(payments, wire, strict=True) if row["details"] == []]
+        assert all(payment.details == {} or payment.details["memo"] is not None for payment in payments)
+        assert all(isinstance(payment.fees, tuple) for payment in payments)
+
+
+@pytest.mark.parametrize("times", ["digits", "number", "iso"])
+@pytest.mark.parametrize("name", ["name", "channelName"])
+@pytest.mark.parametrize("site", ["object", "text"])
+async def test_channels_of_every_documented_shape_are_read(
+    times: Literal["digits", "number", "iso"],
+    name: Literal["name", "channelName"],
+    site: Literal["object", "text"],
+) -> None:
+    """Times as digits, numbers or ISO 8601, either name of the name, any site: one and the same channel."""
+    usual = Sandbox(payments=0, rules=free())
+    expected = [from_wire(Channel, channel) for channel in usual.store.channel_list()]
+    rules = free(channel_times_as=times, channel_name=name, site_as=site)
+    async with Sandbox(payments=0, rules=rules) as sandbox, client_of(sandbox) as client:
+        channels = await client.channels.list()
+        assert [to_wire(channel) for channel in channels] == sandbox.store.channel_list()
+    assert [(one.name, one.created_at) for one in channels] == [
+        (one.name, one.created_at) for one in expected
+    ]
+    assert all(one.name and one.created_at is not None for one in channels)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("2024-05-01T12:00:00Z", datetime(2024, 5, 1, 12, tzinfo=UTC)),
+        ("2024-05-01T14:00:00+02:00", datetime(2024, 5, 1, 12, tzinfo=UTC)),
+        ("2024-05-01T12:00:00.250Z", datetime(2024, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC)),
+        ("2024-05-01 12:00", datetime(2024, 5, 1, 12, tzinfo=UTC)),
+        (1714564800, datetime(2024, 5, 1, 12, tzinfo=UTC)),
+        ("", None),
+    ],
+)
+def test_a_channels_time_has_several_spellings(sent: object, read: datetime | None) -> None:
+    """Each documented spelling of a channel's time is the same moment, and comes back as it was sent."""
+    channel = from_wire(Channel, {"id": 1, "channelId": 1, "createdAt": sent, "platform": {"id": "new"}})
+    assert channel.created_at == read
+    assert channel.platform == ""
+    assert to_wire(channel) == {"id": 1, "channelId": 1, "createdAt": sent, "platform": {"id": "new"}}
+
+
+def test_a_fee_that_is_changed_is_an_object() -> None:
+    """A bare fee comes back as the number that it was; one that a caller made is an object."""
+    sandbox = Sandbox(payments=1, rules=free())
+    sandbox.store.update(1, fees=[1.5])
+    payment = from_wire(Payment, sandbox.store.wire(1))
+    assert to_wire(payment)["fees"] == [1.5]
+    assert to_wire(payment.fees[0]) == {"amount": 1.5}

@@ -1,0 +1,134 @@
+"""What leaves a model: the service's own object, plain data for a web handler, and what attrs makes of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from b2b_payments import (
+    Channel,
+    ConfigurationError,
+    Fee,
+    LineItem,
+    Money,
+    Payment,
+    ResponseDecodeError,
+    from_wire,
+    to_dict,
+    to_wire,
+)
+from b2b_payments.converter import structure_rows
+from b2b_payments.protocol.listing import Head, Listing
+from tests import examples
+
+
+def from_page(wire: dict[str, Any]) -> Payment:
+    """Read a payment from a page's bytes."""
+    body = json.dumps({"code": 200, "data": [wire]}).encode()
+    [payment] = structure_rows(Listing([Head(id=wire["id"])], body, 0, None, None), [0])
+    return payment
+
+
+def test_from_wire_is_the_inverse_of_to_wire() -> None:
+    """What `to_wire` gave is read back into an equal payment, of every model."""
+    payment = from_wire(Payment, examples.SHOWN_PAYMENT)
+    assert from_wire(Payment, to_wire(payment)) == payment
+    for model, part in ((Money, payment.total), (LineItem, payment.line_items[0]), (Fee, payment.fees[0])):
+        assert from_wire(model, to_wire(part)) == part
+    channel = from_wire(Channel, examples.CHANNELS[0])
+    assert from_wire(Channel, to_wire(channel)) == channel
+
+
+def test_from_wire_shares_nothing_with_what_it_was_given() -> None:
+    """Changing the object afterwards changes neither the payment nor what it gives back."""
+    wire = copy.deepcopy(examples.LISTED_PAYMENT)
+    payment = from_wire(Payment, wire)
+    wire["details"]["memo"] = "other"
+    wire["payerName"] = "other"
+    assert to_wire(payment) == examples.LISTED_PAYMENT
+
+
+def test_from_wire_says_what_is_wrong() -> None:
+    """What cannot be read is named by its place, and a class that is no model is refused."""
+    with pytest.raises(ResponseDecodeError) as caught:
+        from_wire(Payment, {**examples.LISTED_PAYMENT, "total": {"code": "USD", "value": "1_000"}})
+    assert caught.value.paths == ["$.total.value"]
+    with pytest.raises(ConfigurationError, match="from_wire was given dict"):
+        from_wire(dict, {})
+
+
+def test_to_dict_is_ready_for_json() -> None:
+    """Amounts are text with their zeros, times ISO 8601, codes numbers, names our own."""
+    wire = {**examples.SHOWN_PAYMENT, "createdAt": 1618800393}
+    payment = from_wire(Payment, wire)
+    plain = json.loads(json.dumps(to_dict(payment)))
+    assert list(plain) == [field.name for field in attrs.fields(Payment)]
+    assert plain["created_at"] == "2021-04-19T02:46:33Z"
+    assert plain["total"] == {
+        "currency": payment.total.currency, "amount": wire["total"]["value"], "extra": {}
+    }  # fmt: skip
+    assert plain["processing_status"] == int(payment.processing_status)
+    assert plain["fees"][0]["amount"] == "1.5"
+    assert plain["line_items"][0]["invoice_id"] == payment.line_items[0].invoice_id
+    assert plain["extra"] == dict(payment.extra)
+    assert plain["details"] == wire["details"]
+    with pytest.raises(ConfigurationError, match="to_dict was given dict"):
+        to_dict({})
+
+
+@pytest.mark.parametrize("read", [lambda wire: from_wire(Payment, wire), from_page], ids=["one", "page"])
+def test_attrs_shows_no_private_field(read: Any) -> None:
+    """`attrs.asdict` gives the public fields alone, extra as a plain dict, from pages too."""
+    made = attrs.asdict(read(examples.LISTED_PAYMENT))
+    assert not [name for name in made if name.startswith("_")]
+    assert set(made["total"]) == {"currency", "amount", "extra"}
+    assert made["extra"] == {"bcId": "32", "bcGroupName": "Wholesale", "customerBcId": "1417"}
+
+
+@pytest.mark.parametrize("read", [lambda wire: from_wire(Payment, wire), from_page], ids=["one", "page"])
+def test_spelling_survives_copies_and_changes(read: Any) -> None:
+    """A copied, pickled or evolved payment gives back what was sent, but for what was changed."""
+    wire = {**examples.LISTED_PAYMENT, "payerName": None, "fees": {}, "channelId": 1, "new": [1.5]}
+    payment = read(wire)
+    for other in (copy.copy(payment), copy.deepcopy(payment), pickle.loads(pickle.dumps(payment))):  # noqa: S301
+        assert other == payment
+        assert to_wire(other) == wire
+    item = attrs.evolve(payment.line_items[0], invoice_number="7")
+    changed = attrs.evolve(payment, customer_name="x", line_items=[item])
+    [sent] = wire["lineItems"]
+    assert to_wire(changed) == {**wire, "customerName": "x", "lineItems": [{**sent, "invoiceNumber": "7"}]}
+
+
+def test_extra_is_read_only() -> None:
+    """What the service sent beside the known fields cannot be changed in place, as nothing of a model can."""
+    payment = from_page(examples.LISTED_PAYMENT)
+    changes: list[Callable[[], object]] = [
+        lambda: payment.extra.update(a=1),
+        lambda: payment.extra.__setitem__("a", 1),
+        lambda: payment.total.extra.setdefault("a", 1),
+        lambda: payment.extra.pop("bcId"),
+        payment.extra.clear,
+    ]
+    for change in changes:
+        with pytest.raises(TypeError, match="extra is read-only"):
+            change()
+    assert attrs.evolve(payment, extra={"a": 1}).extra == {"a": 1}
+
+
+def test_a_payment_of_a_caller_is_given_as_it_was_made() -> None:
+    """A payment that was never sent has no spelling to give back: what was left out stays out."""
+    moment = datetime(2021, 4, 19, tzinfo=UTC)
+    payment = Payment(
+        id=1, created_at=moment, updated_at=moment, customer_id="7", processing_status=3, applied_status=0,
+        funding_status=2, total=Money("USD", "1.50"), line_items=[LineItem(1, 2)], extra={"new": 1},
+    )  # fmt: skip
+    assert from_wire(Payment, to_wire(payment)) == payment
+    assert to_wire(payment)["lineItems"] == [{"paymentId": 1, "invoiceId": 2}]
+    assert to_wire(payment)["new"] == 1
