@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from b2b_payments.half_made import shows_half_made
+from b2b_payments.sandbox.faults import Fault
 
 
 @shows_half_made
@@ -18,7 +19,7 @@ class SeenRequest:
     `path` is decoded and whole (`/api/v3/io/ip/payments`), `query` the decoded pairs in their order,
     `headers` a mapping that ignores case, `body` the decoded JSON, or None where there is none or it is not
     JSON. `status` is the one answered, None while unanswered or when the connection was dropped instead;
-    `own_status` is that of the service's own answer, whatever became of it.
+    `own_status` is that of the service's own answer, whatever became of it. `fault` is the one that it met.
     """
 
     method: str
@@ -30,3 +31,4 @@ class SeenRequest:
     body: Any = None
     status: int | None = None
     own_status: int | None = None
+    fault: Fault | None = None

@@ -245,7 +245,7 @@ class Sandbox:
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         seen = self._see(request)
         request_id = f"{self.request_count:08x}-5a4d-4b0c-8f00-{self._port:012x}"
-        fault = self._orders.draw(seen.method, seen.path)
+        fault = seen.fault = self._orders.draw(seen.method, seen.path)
         if fault is Fault.REFUSE:
             return reset(request)
         # Before anything is awaited: the quota counts requests where they arrive.

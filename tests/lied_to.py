@@ -1,0 +1,398 @@
+"""Walks, streams, exports and sweeps over services that lie, and what was wrong with each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import re
+import sqlite3
+import tempfile
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import aclosing, closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from b2b_payments import B2BPaymentsError, PaymentsClient
+from b2b_payments.export import JSONLSink, export, verify
+from b2b_payments.sandbox import Fault, ListQuery, Rules, Sandbox, SeenRequest
+from b2b_payments.sandbox.service import ROOT
+from b2b_payments.sync import SQLiteStore, sync
+from tests.clients import client_of
+from tests.lying import A_PAYMENT, HONEST, Service
+from tests.synced import LAG, Version, held_in, versions_of
+
+_FILTERS: Final[tuple[tuple[dict[str, Any], dict[str, Any]], ...]] = (
+    ({"processing_status": 3}, {"processing_status": 3}),
+    ({"processing_status": 1}, {"processing_status": 1}),
+    ({"customer_name": "a"}, {"customer_name": "a"}),
+    ({"channel_ids": [2]}, {"channel_ids": frozenset({2})}),
+    ({"channel_ids": [1, 3]}, {"channel_ids": frozenset({1, 3})}),
+    ({"q": "9", "search_by": "customerId"}, {"q": "9", "search_by": "customerId"}),
+    ({"invoice_id": 12}, {"invoice_id": 12}),
+)
+"""Filters as the client takes them, and as the service reads them."""
+
+
+@attrs.define(kw_only=True)
+class Outcome:
+    """What came of one try, and what was wrong with it, in payments where nothing else is said."""
+
+    kinds: tuple[str, ...]
+    action: str
+    honest: bool = False
+    complete: bool = False
+    lost: int = 0
+    """Lasting, and not given by what said that it is complete."""
+    doubled: int = 0
+    deleted: int = 0
+    """Deleted by a sweep though the service has them, or without having answered 404 themselves."""
+    stale: int = 0
+    """Of a copy, not as the service has them after it was synced and swept without any lies."""
+    error: str = ""
+    """What was raised that is no error of this library, or else the name of one that is."""
+    foreign: bool = False
+    requests: int = 0
+    allowed: int = 0
+    """Requests that are enough."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What must not be."""
+        found = [
+            f"{count} {name}"
+            for name in ("lost", "doubled", "deleted", "stale")
+            if (count := getattr(self, name))
+        ]
+        if self.honest and not self.complete:
+            found.append(f"not complete, though nothing lied {self.error}".rstrip())
+        if self.foreign:
+            found.append(f"raised {self.error}")
+        if self.requests > self.allowed:
+            found.append(f"{self.requests} requests where {self.allowed} are enough")
+        return found
+
+
+async def lied_to(service: Service, action: str) -> Outcome:
+    """Do something at a service that lies, and judge what came of it."""
+    outcome = Outcome(kinds=tuple(service.kinds), action=action, honest=service.honest)
+    try:
+        async with service.sandbox() as sandbox, client_of(sandbox) as client:
+            await ACTIONS[action](_Try(service, sandbox, client, outcome, random.Random(service.seed)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
+        outcome.error, outcome.foreign = repr(error), True
+    return outcome
+
+
+@attrs.frozen
+class _Try:
+    service: Service
+    sandbox: Sandbox
+    client: PaymentsClient
+    outcome: Outcome
+    draw: random.Random
+
+    async def walk(self, *, descending: bool = False, filtered: bool = False, parts: bool = False) -> None:
+        """Walk the list."""
+        asked, read = self.draw.choice(_FILTERS) if filtered else ({}, {})
+        # Where a run of equals has to be counted, a filter that payments may enter leaves a doubt.
+        self.outcome.honest = self.outcome.honest and not filtered
+        order = "DESC" if descending else "ASC"
+
+        def begin(checkpoint: Any = None) -> Any:
+            return self.client.payments.list(
+                **asked,
+                order_by=order,
+                page_size=self.service.page_size,
+                concurrency=self.service.concurrency,
+                checkpoint=checkpoint,
+            )
+
+        async def read_into(ids: list[int]) -> None:
+            walk, through = begin(), False
+            while not through:
+                pages_left = self.draw.randint(1, 4) if parts else -1
+                async with aclosing(walk.raw_pages()) as pages:
+                    async for page in pages:
+                        ids += [int(row["id"]) for row in page.items]
+                        pages_left -= 1
+                        if not pages_left:
+                            break
+                if through := pages_left != 0:
+                    self.outcome.complete = walk.report.complete
+                else:
+                    walk = begin(json.loads(json.dumps(page.checkpoint)))
+
+        await self._judge(read_into, ListQuery(**read), descending=descending)
+
+    async def stream(self) -> None:
+        """Read the channels side by side."""
+        stream = self._stream()
+
+        async def read_into(ids: list[int]) -> None:
+            async with aclosing(stream.raw()) as rows:
+                async for row in rows:
+                    ids.append(int(row["id"]))  # noqa: PERF401 - those that came count, whatever is raised
+            self.outcome.complete = stream.report.complete
+
+        await self._judge(read_into, ListQuery())
+
+    def _stream(self) -> Any:
+        return self.client.payments.stream(
+            channel_ids=self.sandbox.store.channels,
+            page_size=self.service.page_size,
+            concurrency=self.service.concurrency,
+            ordered=self.draw.random() < 0.5,
+        )
+
+    async def export(self) -> None:
+        """Export a walk or a stream."""
+        source: Any = self.client.payments.list(page_size=self.service.page_size)
+        if self.draw.random() < 0.3:
+            source = self._stream()
+
+        async def read_into(ids: list[int]) -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "payments.jsonl"
+                await export(source, JSONLSink(path))
+                self.outcome.complete = (await asyncio.to_thread(verify, path)).account.complete
+                ids += [int(json.loads(line)["id"]) for line in path.read_bytes().splitlines()]
+
+        await self._judge(read_into, ListQuery())
+
+    async def _judge(
+        self,
+        read_into: Callable[[list[int]], Awaitable[None]],
+        query: ListQuery,
+        *,
+        descending: bool = False,
+    ) -> None:
+        service, sandbox = self.service, self.sandbox
+        service.begin_to_lie(sandbox)
+        if self.draw.random() < 0.3:
+            await self._learn()
+        listed = self._listed(query)
+        ids: list[int] = []
+        try:
+            await read_into(ids)
+        except B2BPaymentsError as error:
+            self.outcome.error = type(error).__name__
+            self.outcome.complete = False
+        if self.outcome.complete:
+            self.outcome.lost = len(self._lasting(listed, query, ids, descending=descending) - set(ids))
+        self.outcome.doubled = len(ids) - len(set(ids))
+        self._count()
+
+    async def by_another_key(self) -> None:
+        """Walk the list in an order in which a walk cannot be complete."""
+        walk = self.client.payments.list(
+            sort_by=self.draw.choice(("updatedAt", "customerId", "totalAmount")),
+            page_size=self.service.page_size,
+            concurrency=self.service.concurrency,
+        )
+
+        async def read_into(ids: list[int]) -> None:
+            async with aclosing(walk.raw()) as rows:
+                async for row in rows:
+                    ids.append(int(row["id"]))  # noqa: PERF401 - those that came count, whatever is raised
+            self.outcome.complete = walk.report.complete
+
+        await self._judge(read_into, ListQuery())
+        self.outcome.honest = False
+
+    async def _learn(self) -> None:
+        """Let the client learn of the service, true or not, by other walks."""
+        for asked in ({}, *(asked for asked, _ in self.draw.sample(_FILTERS, 2))):
+            with suppress(B2BPaymentsError):
+                await self.client.payments.list(**asked, page_size=self.service.page_size).collect()
+        self.sandbox.requests.clear()
+
+    async def sync(self) -> None:
+        """Bring a copy in step that was made when the service told the truth."""
+        service, store = self.service, self.sandbox.store
+        with tempfile.TemporaryDirectory() as folder:
+            copy = SQLiteStore(Path(folder) / "copy.sqlite")
+            await sync(self.client, copy)
+            held = _ids_in(copy.path)
+            self.sandbox.requests.clear()
+            service.writes = service.writes or self.draw.choice((0, 10, 60))
+            service.begin_to_lie(self.sandbox)
+            listed = self._listed(ListQuery())
+            try:
+                self.outcome.complete = (await sync(self.client, copy)).complete
+            except B2BPaymentsError as error:
+                self.outcome.error = type(error).__name__
+            now, then = versions_of(store), held_in(copy.path)
+            self.outcome.deleted = sum(not self._gone(one) for one in held - then.keys())
+            if self.outcome.complete and not {"lag", "replicas", "ignored sortBy"} & set(service.kinds):
+                lasting = self._lasting(listed, ListQuery(), ())
+                lasting -= service.changes.updated if service.changes is not None else set()
+                # That a restored service shows older versions, only a sweep finds.
+                self.outcome.lost = sum(_is_older(then.get(one), now[one]) for one in lasting)
+            self._count()
+
+    async def sweep(self) -> None:
+        """Sweep a copy that was made when the service told the truth."""
+        service, sandbox, outcome = self.service, self.sandbox, self.outcome
+        store = sandbox.store
+        with tempfile.TemporaryDirectory() as folder:
+            copy = SQLiteStore(Path(folder) / "copy.sqlite")
+            backup = store.snapshot()
+            if service.restored:
+                service.write(store)
+            await sync(self.client, copy)
+            if service.restored:
+                store.restore(backup)
+                # The copy's rows were written longer ago than lists lag.
+                store.advance(3600)
+            held = _ids_in(copy.path)
+            sandbox.requests.clear()
+            service.begin_to_lie(sandbox)
+            listed = self._listed(ListQuery())
+            try:
+                report = await sync(self.client, copy, sweep=True)
+            except B2BPaymentsError as error:
+                outcome.error = type(error).__name__
+            else:
+                outcome.complete = report.complete
+            left = _ids_in(copy.path)
+            outcome.deleted = sum(not self._gone(one) for one in held - left)
+            if outcome.complete:
+                outcome.lost = len(self._lasting(listed, ListQuery(), ()) - left)
+            self._count()
+            service.stop_lying(sandbox)
+            store.advance(3600)
+            await asyncio.sleep(2 * LAG)
+            await self._put_right(copy)
+
+    async def _put_right(self, copy: SQLiteStore) -> None:
+        """Sync and sweep without any lies: a copy that then says it is in step has to be equal."""
+        try:
+            await sync(self.client, copy)
+            report = await sync(self.client, copy, sweep=True)
+        except B2BPaymentsError:
+            return
+        if report.complete:
+            now, then = versions_of(self.sandbox.store), held_in(copy.path)
+            self.outcome.stale = sum(now.get(one) != then.get(one) for one in now.keys() | then.keys())
+
+    def _listed(self, query: ListQuery) -> set[int]:
+        """Give what the list shows, where its lies agree with one another."""
+        store, rules = self.sandbox.store, self.sandbox.rules
+        store.rules = attrs.evolve(HONEST, max_limit=10**9, hidden=rules.hidden, shown=rules.shown)
+        found = [] if self.service.states else [set(store.page(attrs.evolve(query, limit=10**9)).ids)]
+        for state in self.service.states:
+            store.restore(state)
+            found.append(set(store.page(attrs.evolve(query, limit=10**9)).ids))
+        store.rules = rules
+        return set.intersection(*found)
+
+    def _is_there(self, payment_id: int) -> bool:
+        return payment_id in self.sandbox.store and not self.sandbox.store.is_hidden(payment_id)
+
+    def _lasting(
+        self, before: set[int], query: ListQuery, ids: Collection[int], *, descending: bool = False
+    ) -> set[int]:
+        """Give what was there from start to end, and that a reader could know of."""
+        store = self.sandbox.store
+        there = {one for one in before if self._is_there(one)}
+        if self.service.changes is not None:
+            # A restored backup brings back what was deleted meanwhile: it did not last.
+            there -= self.service.changes.deleted
+        after = self._listed(query)
+        # A list that has become shorter than what it gave contradicts itself, since the last rows that it
+        # gave can be read by id; any other that has agrees with all that anybody knows.
+        last = max(
+            (one for one in ids if self._is_there(one)),
+            key=lambda one: -store.created(one) if descending else store.created(one),
+            default=None,
+        )
+        if last is None or last in after:
+            there &= after
+        lists = [
+            seen
+            for seen in self.sandbox.requests
+            if seen.path == f"{ROOT}/ip/payments"
+            and seen.status == 200
+            and ("sortBy", "updatedAt") not in seen.query
+        ]
+        rules = self.sandbox.rules
+        if rules.paging_window == 0 and (rules.total_cap is not None or rules.total_count != "filtered"):
+            return set()
+        blind = {
+            channels
+            for channels in map(_channels, lists)
+            if all(seen.fault is Fault.EMPTY_LIST for seen in lists if _channels(seen) == channels)
+        }
+        if frozenset() in blind or query.channel_ids in blind:
+            return set()
+        return {one for one in there if frozenset({store.channel(one)}) not in blind}
+
+    def _gone(self, payment_id: int) -> bool:
+        """Whether the service said so of this payment itself."""
+        answered = {
+            seen.status
+            for seen in self.sandbox.requests
+            if seen.method == "GET"
+            and seen.path == f"{ROOT}/ip/payments/{payment_id}"
+            and seen.fault is not Fault.HTML_404
+        }
+        return 404 in answered and not self._is_there(payment_id)
+
+    def _count(self) -> None:
+        """Count the requests, and how many are enough."""
+        rules: Rules = self.sandbox.rules
+        requests = list(self.sandbox.requests)
+        by_id = sum(re.fullmatch(A_PAYMENT, seen.path) is not None for seen in requests)
+        self.outcome.requests = len(requests)
+        most = 10 if "limit" in rules.ignores else min(self.service.page, rules.max_limit)
+        share = rules.short_pages if isinstance(rules.short_pages, float) else 0.0
+        rows = len(self.sandbox.store)
+        pages = math.ceil(rows / max(1.0, most * (1 - share / 2))) + 1
+        lists = {_channels(seen) for seen in requests if seen.path == f"{ROOT}/ip/payments"}
+        whole_lists = len(lists) if "channelIds" in rules.ignores else 1
+        # A run of equals that is longer than a page is read back and forth, to count it.
+        each = 12 if self.service.together < most else 80
+        self.outcome.allowed = 60 * len(lists) + each * pages * whole_lists + min(by_id, 600)
+        if "offset" in rules.ignores:
+            # Each page is asked for up to four times: its answers state an offset that was not asked for.
+            self.outcome.allowed *= 4
+
+
+def _channels(seen: SeenRequest) -> frozenset[int]:
+    """Give the channels that a request asks for, however it spells them."""
+    texts = [value for name, value in seen.query if name.startswith("channelIds")]
+    return frozenset(int(one) for text in texts for one in text.split(","))
+
+
+def _is_older(held: Version | None, now: Version) -> bool:
+    return held is None or (held != now and held[1] <= now[1])
+
+
+def _ids_in(path: Path) -> set[int]:
+    with closing(sqlite3.connect(path)) as database:
+        return {one for (one,) in database.execute("SELECT id FROM payments")}
+
+
+_Action = Callable[[_Try], Coroutine[Any, Any, None]]
+ACTIONS: Final[dict[str, _Action]] = {
+    "walk": _Try.walk,
+    "walk, newest first": lambda one: one.walk(descending=True),
+    "walk, filtered": lambda one: one.walk(filtered=True),
+    "walk, filtered, newest first": lambda one: one.walk(filtered=True, descending=True),
+    "walk in parts": lambda one: one.walk(parts=True),
+    "stream": _Try.stream,
+    "walk by another key": _Try.by_another_key,
+    "export": _Try.export,
+    "sync": _Try.sync,
+    "sweep": _Try.sweep,
+}
+"""What can be done at a service."""
+
+
+def action_of(seed: int) -> str:
+    """Draw what to do at the service of this seed."""
+    return random.Random(f"action {seed}").choice([*ACTIONS, "sweep"])
