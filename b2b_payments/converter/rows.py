@@ -36,6 +36,8 @@ _MOST_NAMES: Final = 200
 """Unknown names that are learned at most, so that a service which makes names up costs no memory."""
 _LONGEST_NAME: Final = 100
 _BLOCK: Final = 32
+_PATIENCE: Final = 8
+"""Rows of a page that are looked at in vain for something to learn."""
 _UNFIT: Final = (UnreadableError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError)
 _SANE: Final = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -75,15 +77,17 @@ class Learned:
         known = {field.wire for field in fields}.union(names)
         room = max(0, _MOST_NAMES - sum(map(len, self.unknown.values())))
         new = (name for name in item if name not in known and _can_be_field(name))
-        self.unknown[model] = (*names, *islice(new, room))
+        if found := tuple(islice(new, room)):
+            self.unknown[model] = (*names, *found)
         self.odd.update({(model, name): _MISSING for name in names if name not in item})
         for field in fields:
             value = item.get(field.wire, UNSET)
             if field.kind in {Kind.MODEL, Kind.MODELS}:
                 for part in value if isinstance(value, list) else [value]:
                     self.add(field.of, part)
-            key = model, field.wire
-            self.odd[key] = max(_oddity(field, value), self.odd.get(key, 0))
+            odd = _oddity(field, value)
+            if odd > self.odd.get((model, field.wire), 0):
+                self.odd[model, field.wire] = odd
 
 
 def _can_be_field(name: str) -> bool:
@@ -154,11 +158,20 @@ class RowReader(Generic[T]):
         while True:
             with suppress(*_UNFIT):
                 return types, types.page(body)
-            learned = types.learn(rows())
-            if learned is None:
+            before, fruitless = types, 0
+            for row in rows():
+                with suppress(*_UNFIT):
+                    types.row(row)
+                    continue
+                learned = types.learn(row)
+                fruitless += learned is None
+                if learned is not None:
+                    # Other threads may put theirs here meanwhile: what that loses is learned again.
+                    self._types = types = RowTypes(self._model, learned)
+                elif fruitless == _PATIENCE:
+                    break
+            if types is before:
                 return types, None
-            # Other threads may put theirs here meanwhile: what that loses is learned again.
-            self._types = types = RowTypes(self._model, learned)
 
 
 class RowTypes(Generic[T]):
@@ -188,15 +201,11 @@ class RowTypes(Generic[T]):
         with localcontext(EXACT):
             return msgspec.convert(rows, self._models, strict=False, from_attributes=True)
 
-    def learn(self, rows: Iterable[msgspec.Raw]) -> Learned | None:
-        """Give what is learned with these rows; None where that is nothing new."""
+    def learn(self, row: msgspec.Raw) -> Learned | None:
+        """Give what is learned with a row that does not fit; None where that is nothing new."""
         learned = Learned(dict(self.learned.unknown), dict(self.learned.odd))
-        for row in rows:
-            with suppress(*_UNFIT):
-                self.row(row)
-                continue
-            with suppress(*_UNFIT):
-                learned.add(self._model, msgspec.json.decode(row))
+        with suppress(*_UNFIT):
+            learned.add(self._model, msgspec.json.decode(row))
         return None if learned == self.learned else learned
 
     def _struct(self, model: type[Any], *, whole: bool = False) -> Any:
