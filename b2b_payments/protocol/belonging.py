@@ -38,10 +38,10 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
     if request.call in _NO_PAGES and isinstance(pagination, dict):
         said = [_number(pagination.get(name)) for name in ("offset", "totalCount")]
         raise _mismatch(request, "$.meta.pagination", "is of a list's page", said=said)
-    # Objects in it: some services write one without fields as an empty list.
+    # Not empty: some services write an object without fields as an empty list, and the other way round.
     if request.call in _ONE_THING and isinstance(data, list) and any(isinstance(one, dict) for one in data):
         raise _mismatch(request, "$.data", "is a list")
-    if request.call in _SEVERAL and isinstance(data, dict):
+    if request.call in _SEVERAL and isinstance(data, dict) and data:
         raise _mismatch(request, "$.data", "is no list")
     if not isinstance(data, dict):
         return
