@@ -300,8 +300,8 @@ class _Try:
         store = self.sandbox.store
         there = {one for one in before if self._is_there(one)}
         if self.service.changes is not None:
-            # A restored backup brings back what was deleted meanwhile: it did not last.
-            there -= self.service.changes.deleted
+            # A restored backup brings back what was deleted meanwhile, and gives ids again: those did not last.
+            there -= self.service.changes.deleted | self.service.changes.inserted
         after = self._listed(query)
         # A list that has become shorter than what it gave contradicts itself, since the last rows that it
         # gave can be read by id; any other that has agrees with all that anybody knows.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from b2b_payments.walk.ends import Totals
+from b2b_payments.walk.totals import Totals
 from tests.lied_to import Outcome, action_of, lied_to
 from tests.lying import drawn
 from tests.virtual_time import run
