@@ -97,10 +97,11 @@ class RetryPolicy:
     """How often, how soon and for how long a failed attempt is made again.
 
     `attempts` is the number of tries in all of a call that somebody waits for: the vendor advises three to
-    five, with growing delays [doc], and `RetryPolicy(attempts=1)` never tries anything again. The delay
-    before the second try lies between half of `base_delay` seconds and all of it, by chance; each further one
-    doubles, up to `max_delay` seconds (the vendor advises a minute after a 500 [doc]). By default a call
-    waits 7.5 seconds at the most in all, beside what the service asks for.
+    five, with growing delays [doc], and `RetryPolicy(attempts=1)` tries nothing again that failed (a read
+    whose answer may be another request's is asked for again all the same). The delay before the second try
+    lies between half of `base_delay` seconds and all of it, by chance; each further one doubles, up to
+    `max_delay` seconds (the vendor advises a minute after a 500 [doc]). By default a call waits 7.5 seconds
+    at the most in all, beside what the service asks for.
 
     Pages of walks, exports and syncs go on for `outage` seconds where the service fails or cannot be reached
     (5xx, refused, reset, timeouts), counted from the first failure in a row; the last try is made then. Where
