@@ -35,9 +35,7 @@ Find = Callable[[Iterable[Any]], Iterable[str]]
 _MOST_NAMES: Final = 200
 """Unknown names that are learned at most, so that a service which makes names up costs no memory."""
 _LONGEST_NAME: Final = 100
-_BLOCK: Final = 32
-_PATIENCE: Final = 8
-"""Rows of a page that are looked at in vain for something to learn."""
+_BLOCK: Final = 16
 _UNFIT: Final = (UnreadableError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError)
 _SANE: Final = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -124,54 +122,43 @@ class RowReader(Generic[T]):
         self._types = RowTypes(model, Learned())
 
     def read(
-        self,
-        body: bytes,
-        places: Sequence[int],
-        rows: Callable[[], Sequence[msgspec.Raw]],
-        otherwise: Callable[[int], T],
+        self, places: Sequence[int], rows: Sequence[msgspec.Raw], otherwise: Callable[[int], T]
     ) -> Generator[T, None, None]:
         """Give the models at these places of a page, one by one.
 
-        `rows` gives each row's bytes, `otherwise` the model of one that does not fit.
+        `rows` are the bytes of all rows, `otherwise` gives the model of one that does not fit.
         """
-        types, page = self._decode(body, rows)
-
-        def one(place: int) -> T:
-            try:
-                [made] = types.models([types.row(rows()[place]) if page is None else page[place]])
-            except _UNFIT:
-                made = otherwise(place)
-            return made
-
-        # In blocks: what comes and goes together stays in the processor's cache.
+        # In blocks: what comes and goes together is too little to wake the garbage collector.
         for start in range(0, len(places), _BLOCK):
             block = places[start : start + _BLOCK]
-            made: Iterable[T] = ()
-            with suppress(*_UNFIT):
-                made = types.models([page[place] for place in block]) if page else ()
-            yield from made or map(one, block)
+            types, made = self._made([rows[place] for place in block])
+            yield from made or (_one(types, rows[place], partial(otherwise, place)) for place in block)
 
-    def _decode(
-        self, body: bytes, rows: Callable[[], Sequence[msgspec.Raw]]
-    ) -> tuple[RowTypes[T], Sequence[Any] | None]:
+    def _made(self, rows: Sequence[msgspec.Raw]) -> tuple[RowTypes[T], Sequence[T]]:
+        """Give the models of rows that fit, once what they have was learned; none where one does not fit."""
         types = self._types
         while True:
             with suppress(*_UNFIT):
-                return types, types.page(body)
-            before, fruitless = types, 0
-            for row in rows():
+                return types, types.models(types.decode(b"[%b]" % b",".join(rows)))
+            before = types
+            for row in rows:
                 with suppress(*_UNFIT):
-                    types.row(row)
+                    types.decode(b"[%b]" % row)
                     continue
                 learned = types.learn(row)
-                fruitless += learned is None
                 if learned is not None:
                     # Other threads may put theirs here meanwhile: what that loses is learned again.
                     self._types = types = RowTypes(self._model, learned)
-                elif fruitless == _PATIENCE:
-                    break
             if types is before:
-                return types, None
+                return types, ()
+
+
+def _one(types: RowTypes[T], row: msgspec.Raw, otherwise: Callable[[], T]) -> T:
+    try:
+        [made] = types.models(types.decode(b"[%b]" % row))
+    except _UNFIT:
+        made = otherwise()
+    return made
 
 
 class RowTypes(Generic[T]):
@@ -183,14 +170,9 @@ class RowTypes(Generic[T]):
         self._models = list[model]  # type: ignore[valid-type]
         self._amounts = list(self._amounts_of(model))
         struct = self._struct(model, whole=True)
-        page = msgspec.defstruct("Page", [("data", list[struct])])  # type: ignore[valid-type]
-        self._page: msgspec.json.Decoder[Any] = msgspec.json.Decoder(page, float_hook=exact_number)
-        self.row = msgspec.json.Decoder(struct, float_hook=exact_number).decode
-
-    def page(self, body: bytes) -> Sequence[Any]:
-        """Decode the rows of a page."""
-        rows: Sequence[Any] = self._page.decode(body).data
-        return rows
+        rows = list[struct]  # type: ignore[valid-type]
+        self.decode: Callable[[bytes], Sequence[Any]]
+        self.decode = msgspec.json.Decoder(rows, float_hook=exact_number).decode
 
     def models(self, rows: Sequence[Any]) -> list[T]:
         """Convert rows to models."""

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -73,12 +73,12 @@ structure_operations = partial(structure, PaymentOperations)
 
 def structure_rows(listing: Listing, places: Sequence[int]) -> Generator[Payment, None, None]:
     """Read the payments at these places of a page, one by one. Raises `ResponseDecodeError`."""
-    rows = cache(listing.rows)
+    rows = listing.rows()
 
     def otherwise(place: int) -> Payment:
-        return structure_payment(decode_part(rows()[place]), f"payment {listing.heads[place].id}: $")
+        return structure_payment(decode_part(rows[place]), f"payment {listing.heads[place].id}: $")
 
-    return _rows.read(listing.body, places, rows, otherwise)
+    return _rows.read(places, rows, otherwise)
 
 
 def to_wire(model: Any) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def fits(reader: RowReader[Payment], rows: Sequence[object]) -> list[bool]:
         return structure_payment(LISTED_PAYMENT)
 
     listed = page(rows)
-    made = list(reader.read(listed.body, range(len(rows)), listed.rows, otherwise))
+    made = list(reader.read(range(len(rows)), listed.rows(), otherwise))
     assert len(made) == len(rows)
     return [place not in unfit for place in range(len(rows))]
 
@@ -180,7 +180,7 @@ def test_threads_learn_at_once() -> None:
         rows = [changed(**{f"w{worker}n{number}": number}) for number in range(10)]
         expected = [structure_payment(row) for row in rows]
         pages = [page([row]) for row in rows[1:]]
-        read = [next(reader.read(one.body, [0], one.rows, lambda _: expected[0])) for one in pages]
+        read = [next(reader.read([0], one.rows(), lambda _: expected[0])) for one in pages]
         return read == expected[1:]
 
     with ThreadPoolExecutor(8) as pool:
