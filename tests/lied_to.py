@@ -300,7 +300,7 @@ class _Try:
         store = self.sandbox.store
         there = {one for one in before if self._is_there(one)}
         if self.service.changes is not None:
-            # A restored backup brings back what was deleted meanwhile, and gives ids again: those did not last.
+            # A restored backup brings back what was deleted, and gives ids again: those did not last.
             there -= self.service.changes.deleted | self.service.changes.inserted
         after = self._listed(query)
         # A list that has become shorter than what it gave contradicts itself, since the last rows that it
