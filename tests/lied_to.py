@@ -219,6 +219,8 @@ class _Try:
             held = _ids_in(copy.path)
             self.sandbox.requests.clear()
             service.writes = service.writes or self.draw.choice((0, 10, 60))
+            # More than a part of a copy is not deleted unasked.
+            self.outcome.honest = self.outcome.honest and service.writes <= 10
             service.begin_to_lie(self.sandbox)
             listed = self._listed(ListQuery())
             try:

@@ -98,6 +98,8 @@ class _Spellings:
         self._learned = learned
         self._needed = channel_ids is not None
         self._several = channel_ids is not None and len(channel_ids) > 1
+        self._asked = {str(channel_id) for channel_id in channel_ids or ()}
+        self._shown = False  # payments of the channels asked for, among others
         self._refusals: dict[ChannelEncoding, APIError] = {}
         self._answered = False
 
@@ -137,6 +139,16 @@ class _Spellings:
         for refused in self._refusals:
             self._learned.of_no_use(refused)
         self._refusals.clear()
+
+    def misread(self, encoding: ChannelEncoding, page: KeyedPage) -> None:
+        """Take in a page with payments of other channels."""
+        given = {str(head.channel_id) for head in page.listing.heads}
+        self._shown = self._shown or (page.offset == 0 and bool(given & self._asked))
+        self._learned.of_no_use(encoding)
+
+    def hides(self, encoding: ChannelEncoding, page: KeyedPage) -> bool:
+        """Whether nothing came in this spelling, where payments of these channels came in another."""
+        return not page.ids and self._shown and not self._learned.fits(encoding)
 
 
 @attrs.define
@@ -188,14 +200,14 @@ class Source:
             if encoding is None:
                 return page
             spellings.answered(encoding)
-            if not await self._is_misread(encoding, page, query, order):
+            if not (spellings.hides(encoding, page) or await self._is_misread(encoding, page, query, order)):
                 return page
             if self.learned.fits(encoding) and not misread:
                 # It was understood before: this is another request's answer, if it does not come again.
                 misread = True
                 self.caller.transport.mixups.noticed()
                 continue
-            self.learned.of_no_use(encoding)
+            spellings.misread(encoding, page)
 
     async def is_there(self, payment_id: int) -> bool | None:
         """Whether a payment is there, by the service's own word; None where a gateway answered."""
