@@ -12,7 +12,10 @@ from typing import Any
 import attrs
 import msgspec
 
-from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, Kind, Row, Table, rows_of
+from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, Kind, Row, Table
+from b2b_payments.export.database import moment_of
+from b2b_payments.export.reading import RowReader
+from b2b_payments.export.rows import cells_of, items_of
 from b2b_payments.sandbox import Store
 from benchmarks.kills_service import CHANNELS, SEED, Wire
 from tests.export_reading import tables_in
@@ -38,6 +41,7 @@ class Check:
         self._format = format_
         self._pristine = Store(payments, CHANNELS, SEED)
         self._known: dict[int, Version] = {}
+        self._reader = RowReader()
 
     def found(self, path: Path, before: set[int], changes: tuple[dict[int, list[Wire]], set[int]]) -> Found:
         """Compare an export, begun when the payments `before` were there, with what the service had."""
@@ -66,11 +70,11 @@ class Check:
     def _version(self, wire: Wire) -> Version:
         if self._format == "jsonl":
             return (msgspec.json.encode(wire),)
-        (row,), (items,) = rows_of([wire])
+        (row,) = self._reader.objects([wire])
         text = self._format == "csv"
         return (
-            _spelled(PAYMENTS, row, text=text),
-            *(_spelled(LINE_ITEMS, item, text=text) for item in items),
+            _spelled(PAYMENTS, cells_of(row), text=text),
+            *(_spelled(LINE_ITEMS, item, text=text) for item in items_of(row)),
         )
 
 
@@ -107,6 +111,8 @@ def _cell(kind: Kind, cell: Any) -> object:
     if cell is None or cell == "":
         return cell
     if kind is Kind.MOMENT:
+        if isinstance(cell, int):
+            return moment_of(cell)
         return (datetime.fromisoformat(cell) if isinstance(cell, str) else cell).astimezone(UTC)
     if kind is Kind.MONEY:
         return Decimal(cell)

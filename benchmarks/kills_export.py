@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -19,7 +18,7 @@ from b2b_payments.export.manifest import manifest_path
 from benchmarks.compare.job import ROOT
 from benchmarks.kills_check import Check
 from benchmarks.kills_service import Service, Size, changing_service
-from benchmarks.kills_state import DATABASES, Left, Stage, left_by
+from benchmarks.kills_state import Left, Stage, kept_of, left_by
 
 _LAST_KILLS = 2  # of an export: they wait for its end
 _KILLS_AN_EXPORT = (5, 10)
@@ -118,7 +117,7 @@ def _pace(format_: str, folder: Path, service: Service) -> Pace:
     started = time.monotonic()
     process = _export(path, service)
     published = 0.0
-    finished = published_from(path, format_, service)
+    finished = finished_since(path)
     while process.poll() is None:
         if finished() and not published and path.exists() and manifest_path(path).exists():
             published = time.monotonic()
@@ -131,20 +130,17 @@ def _pace(format_: str, folder: Path, service: Service) -> Pace:
     return Pace(starting, ended - service.first, max((published or ended) - finished(), _POLL))
 
 
-def published_from(path: Path, format_: str, service: Service) -> Callable[[], float]:
-    """Give what tells since when an export has all its rows, or nearly; 0 while it has not."""
-    place = path.with_name(f".{path.name}.checkpoint")
+def finished_since(path: Path) -> Callable[[], float]:
+    """Give what tells since when an export has all its rows; 0 while it has not."""
     seen = 0.0
 
-    def files() -> float:
+    def since() -> float:
         nonlocal seen
-        with suppress(FileNotFoundError):
-            if not seen and b'"finished":true' in place.read_bytes():
-                seen = time.monotonic()
+        if not seen and (kept_of(path) or {}).get("finished"):
+            seen = time.monotonic()
         return seen
 
-    # To look into a database takes too long: there it is the moment when the list's end was asked for.
-    return (lambda: service.last) if format_ in DATABASES else files
+    return since
 
 
 class _Killing:
@@ -186,7 +182,7 @@ class _Killing:
                 raise StuckError(f"{self._path.name}: exit code {process.returncode}: {error}")
             # Without a request it may still have been starting: that proves nothing.
             counts = self._service.first or left.stage is Stage.PUBLISHING
-            left = left_by(self._path, self._format)
+            left = left_by(self._path)
             if counts:
                 stages[left.stage] += 1
 
@@ -205,7 +201,7 @@ class _Killing:
         if left.stage is Stage.PUBLISHING:
             spread = 2 * pace.publishing
         elif kills <= _LAST_KILLS and self._aim:
-            since, spread = published_from(self._path, self._format, service), pace.publishing
+            since, spread = finished_since(self._path), pace.publishing
         delay = self._draw.uniform(0, spread)
         while process.poll() is None:
             asked = since()

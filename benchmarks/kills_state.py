@@ -1,23 +1,15 @@
-"""What a killed export has left, read from a copy: the next process is to find it as the kill left it."""
+"""What a killed export has left."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import sqlite3
-import tempfile
-from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import attrs
-import duckdb
 
 from b2b_payments.export.manifest import manifest_path
-
-DATABASES = ("sqlite", "duckdb")
-_STATE = "b2b_payments_export"
 
 
 class Stage(StrEnum):
@@ -37,33 +29,24 @@ class Left:
     rows: int = 0
 
 
-def left_by(path: Path, format_: str) -> Left:
+def left_by(path: Path) -> Left:
     """Look at what is there of the export to a path."""
-    state = _of_database(path, format_) if format_ in DATABASES else _of_files(path)
-    if state is None:
+    checkpoint = kept_of(path)
+    if checkpoint is None:
         there = path.exists() and manifest_path(path).exists()
         return Left(Stage.AFTER if there else Stage.BEFORE)
-    checkpoint = state["checkpoint"]
-    finished = "renames" in state or checkpoint["finished"]
-    return Left(Stage.PUBLISHING if finished else Stage.MIDWAY, checkpoint["account"]["rows"])
+    stage = Stage.PUBLISHING if checkpoint["finished"] else Stage.MIDWAY
+    return Left(stage, checkpoint["account"]["rows"])
 
 
-def _of_files(path: Path) -> Any:
-    place = path.with_name(f".{path.name}.checkpoint")
-    return json.loads(place.read_bytes()) if place.exists() else None
-
-
-def _of_database(path: Path, format_: str) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        for found in path.parent.glob(f"{path.name}*"):
-            shutil.copy(found, folder)
-        copy = Path(folder, path.name)
-        if not copy.exists():
-            return None
-        connected: Any = sqlite3.connect(copy) if format_ == "sqlite" else duckdb.connect(str(copy))
-        with closing(connected) as connection:
-            try:
-                rows = connection.execute(f"SELECT checkpoint FROM {_STATE}").fetchall()  # noqa: S608
-            except (sqlite3.OperationalError, duckdb.CatalogException):
-                return None
-    return json.loads(rows[0][0]) if rows else None
+def kept_of(path: Path) -> Any:
+    """Give the last checkpoint in the log of an export, None where there is none."""
+    folder = path.with_name(f".{path.name}.export")
+    for segment in sorted(folder.glob("[0-9]" * 8), reverse=True):
+        try:
+            with segment.open("rb") as file:
+                checkpoint = json.loads(file.readline())["checkpoint"]
+        except (FileNotFoundError, KeyError):
+            continue
+        return checkpoint
+    return None

@@ -49,6 +49,11 @@ _GO_ON = "What came so far is kept: give the same command --resume to go on."
 @click.option("--stores", metavar="FILE", help="Export the stores of a TOML file, each into its own file.")
 @click.option("--only", metavar="NAME", multiple=True, help="Of --stores, this one alone. May be repeated.")
 @click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Of --stores, so many at once. [8]")
+@click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="Of CSV: put an apostrophe in front of text that a spreadsheet would run as a formula.",
+)
 @filter_options
 @connection_options
 def export(
@@ -61,6 +66,7 @@ def export(
     stores: str | None,
     only: tuple[str, ...],
     at_once: int | None,
+    spreadsheet_safe: bool,
 ) -> None:
     """Write every payment of the store to a file.
 
@@ -79,8 +85,14 @@ def export(
         if only or at_once is not None:
             option = "--only" if only else "--at-once"
             raise click.UsageError(f"{option} is about many stores: give --stores too, the file of them.")
-        _export_one(connection, walk, output, format_of(output, format_, resume=resume), resume, sandbox)
+        format_ = format_of(output, format_, resume=resume)
+        if spreadsheet_safe and format_ != "csv":
+            raise click.UsageError(f"--spreadsheet-safe is about csv, not {format_}: leave it out.")
+        options = {"spreadsheet_safe": True} if spreadsheet_safe else {}
+        _export_one(connection, walk, output, format_, resume, sandbox, options)
         return
+    if spreadsheet_safe:
+        raise click.UsageError("--spreadsheet-safe is about one export: leave --stores out.")
     if sandbox:
         raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
     from b2b_payments.cli.stores.command import export_stores
@@ -90,7 +102,13 @@ def export(
 
 
 def _export_one(
-    connection: Connection, walk: dict[str, Any], output: str, format_: str, resume: bool, sandbox: bool
+    connection: Connection,
+    walk: dict[str, Any],
+    output: str,
+    format_: str,
+    resume: bool,
+    sandbox: bool,
+    options: dict[str, Any],
 ) -> None:
     done: list[WalkReport] = []
     sinks: list[KeptSink] = []
@@ -101,7 +119,9 @@ def _export_one(
 
         # First of all: nothing is sent for a file that cannot be written.
         to_stdout = output == STDOUT
-        sink = export.JSONLSink(standard_output()) if to_stdout else export.sink_for(format_, output)
+        sink = (
+            export.JSONLSink(standard_output()) if to_stdout else export.sink_for(format_, output, **options)
+        )
         async with AsyncExitStack() as stack:
             progress = stack.enter_context(Progress(connection.quota))
             kept = KeptSink(sink, progress.resumed)

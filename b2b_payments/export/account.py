@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import attrs
+import msgspec
 
 from b2b_payments.converter import structure_payment
 from b2b_payments.errors import ResponseDecodeError
@@ -49,6 +50,11 @@ def usual_entry(status: int, currency: str, value: str) -> Entry | None:
     return Entry(str(status), currency, Decimal(value)) if _USUAL_AMOUNT.fullmatch(value) else None
 
 
+def entry_of_row(row: Any) -> Entry:
+    """Take the entry of a payment that was read into a row."""
+    return Entry(str(row.processing_status), row.total.code, Decimal(row.total.value))
+
+
 @shows_half_made
 @attrs.define
 class Tally:
@@ -70,12 +76,6 @@ class Tally:
             "rows": self.rows,
             "totals": {currency: f"{total:f}" for currency, total in sorted(self.totals.items())},
         }
-
-    @classmethod
-    def unpack(cls, packed: Mapping[str, Any]) -> Tally:
-        """Read what `pack` gave. Raises KeyError, TypeError, ArithmeticError for anything else."""
-        totals = {currency: Decimal(total) for currency, total in packed["totals"].items()}
-        return cls(packed["rows"], totals)
 
 
 @shows_half_made
@@ -107,12 +107,6 @@ class Sums:
         statuses = {status: tally.pack() for status, tally in sorted(self.statuses.items())}
         return {**self.whole.pack(), "statuses": statuses}
 
-    @classmethod
-    def unpack(cls, packed: Mapping[str, Any]) -> Sums:
-        """Read what `pack` gave."""
-        statuses = {status: Tally.unpack(tally) for status, tally in packed["statuses"].items()}
-        return cls(Tally.unpack(packed), statuses)
-
 
 @shows_half_made
 @attrs.define
@@ -121,6 +115,7 @@ class Account:
 
     `begun` and `ended` are UTC. `query` is what was asked for, `requests` and `gaps` what the walks report;
     those of a process that was killed are counted up to its last commit. `complete` as in `WalkReport`.
+    `store_hash` is the store that the first payment says it is of.
     """
 
     query: Mapping[str, Any]
@@ -130,6 +125,7 @@ class Account:
     requests: int = 0
     gaps: int = 0
     complete: bool = False
+    store_hash: str | None = None
 
     @classmethod
     def begin(cls, query: Mapping[str, Any]) -> Account:
@@ -159,20 +155,44 @@ class Account:
             **self.sums.pack(),
             "requests": self.requests,
             "gaps_repaired": self.gaps,
+            "store_hash": self.store_hash,
         }
 
     @classmethod
-    def unpack(cls, packed: Mapping[str, Any]) -> Account:
-        """Read what `pack` gave. Raises KeyError, TypeError, AttributeError, ArithmeticError for else."""
+    def unpack(cls, packed: object) -> Account:
+        """Read what `pack` gave. Raises ValueError for anything else."""
+        found = msgspec.convert(packed, _Packed)
+        if not all(
+            total.is_finite() for one in (found, *found.statuses.values()) for total in one.totals.values()
+        ):
+            raise ValueError("a total is not a number")
+        statuses = {status: Tally(tally.rows, tally.totals) for status, tally in found.statuses.items()}
         return cls(
-            packed["query"],
-            packed["begun"],
-            packed["ended"],
-            Sums.unpack(packed),
-            packed["requests"],
-            packed["gaps_repaired"],
-            packed["complete"],
+            found.query,
+            found.begun,
+            found.ended,
+            Sums(Tally(found.rows, found.totals), statuses),
+            found.requests,
+            found.gaps_repaired,
+            found.complete,
+            found.store_hash,
         )
+
+
+class _PackedTally(msgspec.Struct):
+    rows: Annotated[int, msgspec.Meta(ge=0)]
+    totals: dict[str, Decimal]
+
+
+class _Packed(_PackedTally):
+    query: dict[str, Any]
+    begun: str
+    ended: str | None
+    complete: bool
+    statuses: dict[str, _PackedTally]
+    requests: int
+    gaps_repaired: int
+    store_hash: str | None = None
 
 
 def _now() -> str:

@@ -1,26 +1,38 @@
-"""One database, opened: what SQLite and DuckDB do each in their own way."""
+"""One database, opened: what every database does alike, and what SQLite and DuckDB do each in their own way.
+
+Exports and syncs use it alike. Tables are named with their schema, `main`, so that no other is meant.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
 from b2b_payments.export.columns import Column, Kind, Row, Table
+from b2b_payments.export.file import ExportError
 
 _ROWS_AT_ONCE = 2_000
+_DAY = 86_400
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Database(ABC):
-    """One database, opened; what SQLite and DuckDB do each in their own way."""
+    """One database, opened."""
 
     format: ClassVar[str]
     types: ClassVar[Mapping[Kind, str]]
-    decimal: ClassVar[bool]
+    begin: ClassVar[str]
+    decimal: ClassVar[bool] = False
+    beside: ClassVar[Sequence[str]]
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -35,12 +47,38 @@ class Database(ABC):
 
     @classmethod
     @abstractmethod
+    def connect(cls, path: Path, *, read_only: bool = False) -> Database:
+        """Open a database; wait a while where another program has it. Raises what `failures` gives."""
+
+    @classmethod
+    @abstractmethod
     def failures(cls) -> type[Exception]:
         """Give the root of this database's errors."""
 
     @abstractmethod
-    def upsert(self, table: Table, name: str, rows: Sequence[Row]) -> None:
-        """Put rows into the table of that name, in place of those with the same key."""
+    def names(self) -> set[str]:
+        """Give the names of all tables and views, in small letters: they are one in either case."""
+
+    @abstractmethod
+    def columns(self, name: str) -> list[tuple[str, str]]:
+        """Give the names and types of a table's columns; none for a view."""
+
+    @abstractmethod
+    def upsert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Put rows in, in place of those with the same key."""
+
+    @abstractmethod
+    def fill(self, segments: Iterator[bytes], work: Path, *, again: bool) -> None:
+        """Put the rows of an export's log into its tables, which are empty.
+
+        Of a payment that is there twice, the last row counts if `again`, which costs more; otherwise that
+        raises what `conflict` gives.
+        """
+
+    @classmethod
+    @abstractmethod
+    def conflict(cls) -> type[Exception]:
+        """Give the error for two rows of one key."""
 
     @abstractmethod
     def readable(self, column: Column) -> str:
@@ -58,30 +96,37 @@ class Database(ABC):
     def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
         """Give the condition that a column is one of these numbers, and its parameters."""
 
-    @abstractmethod
-    def belongings(self, name: str) -> list[str]:
-        """Give the statements that make a table's indexes, and whatever else goes when it is dropped."""
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Do all of it, or nothing."""
+        self.execute(self.begin)
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            with suppress(self.failures()):
+                self.execute("ROLLBACK")
+            raise
 
-    @abstractmethod
-    def tables(self) -> set[str]:
-        """Give the names of all tables."""
+    def holds(self, table: Table) -> bool:
+        """Whether a table is as `create` makes it."""
+        return self.columns(table.name) == [
+            (column.name, self.types[column.kind]) for column in table.columns
+        ]
 
-    def columns(self, name: str) -> list[str]:
-        """Give the names of a table's columns."""
-        return [about[0] for about in self.execute(f"SELECT * FROM {name} LIMIT 0").description]  # noqa: S608
-
-    def create(self, table: Table, name: str) -> None:
-        """Create a table of that name."""
+    def create(self, table: Table) -> None:
+        """Create a table."""
         columns = [
             f"{column.name} {self.types[column.kind]}{'' if column.nullable else ' NOT NULL'}"
             for column in table.columns
         ]
-        self.execute(f"CREATE TABLE {name} ({', '.join(columns)}, PRIMARY KEY ({', '.join(table.key)}))")
+        key = ", ".join(table.key)
+        self.execute(f"CREATE TABLE main.{table.name} ({', '.join(columns)}, PRIMARY KEY ({key}))")
 
     def rows(self, table: Table, names: Sequence[str], *, sort: bool = False) -> Iterator[Row]:
         """Read columns of a table, as integers and texts."""
         columns = {column.name: self.readable(column) for column in table.columns}
-        statement = f"SELECT {', '.join(columns[name] for name in names)} FROM {table.name}"  # noqa: S608
+        statement = f"SELECT {', '.join(columns[name] for name in names)} FROM main.{table.name}"  # noqa: S608
         result = self.execute(statement + (f" ORDER BY {', '.join(table.key)}" if sort else ""))
         while rows := result.fetchmany(_ROWS_AT_ONCE):
             yield from rows
@@ -90,14 +135,16 @@ class Database(ABC):
         """Read the rows of these payments, as integers and texts, in the order of the key."""
         condition, parameters = self.among(table.key[0], payment_ids)
         columns = ", ".join(map(self.readable, table.columns))
-        statement = f"SELECT {columns} FROM {table.name} WHERE {condition} ORDER BY {', '.join(table.key)}"  # noqa: S608
+        statement = (
+            f"SELECT {columns} FROM main.{table.name} WHERE {condition} ORDER BY {', '.join(table.key)}"  # noqa: S608
+        )
         rows: list[Row] = self.execute(statement, parameters).fetchall()
         return rows
 
-    def remove(self, table: Table, payment_ids: Sequence[int], name: str | None = None) -> None:
+    def remove(self, table: Table, payment_ids: Sequence[int]) -> None:
         """Remove the rows of these payments."""
         condition, parameters = self.among(table.key[0], payment_ids)
-        self.execute(f"DELETE FROM {name or table.name} WHERE {condition}", parameters)  # noqa: S608
+        self.execute(f"DELETE FROM main.{table.name} WHERE {condition}", parameters)  # noqa: S608
 
     def sha256(self, table: Table) -> str:
         """Hash a table's rows in the order of its key, each as a line of JSON."""
@@ -105,3 +152,55 @@ class Database(ABC):
         for row in self.rows(table, table.names, sort=True):
             found.update(msgspec.json.encode(row) + b"\n")
         return found.hexdigest()
+
+
+def moment_of(microseconds: int) -> datetime:
+    """Give the moment so long after 1970."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def microseconds_of(moment: datetime) -> int:
+    """Give how long after 1970 a moment is."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_text(microseconds: int) -> str:
+    """Write a moment in UTC as ISO 8601 has it, with a fraction of a second only where there is one."""
+    seconds, fraction = divmod(microseconds, 1_000_000)
+    if fraction:
+        return moment_of(microseconds).isoformat().replace("+00:00", "Z")
+    day, second = divmod(seconds, _DAY)
+    return _date_text(day) + _time_text(second)
+
+
+# Many payments have a day in common, and a second of the day: a third of the time.
+@lru_cache(maxsize=4_096)
+def _date_text(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
+
+
+@lru_cache(maxsize=_DAY)
+def _time_text(second: int) -> str:
+    return f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
+
+
+def reason_of(error: Exception) -> str:
+    """Give the first line of a database's error."""
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+
+
+@contextmanager
+def opened(
+    kind: type[Database], path: Path, *, read_only: bool = False, doing: str = "written"
+) -> Iterator[Database]:
+    """Give a database, and close it. What it raises becomes an ExportError."""
+    database: Database | None = None
+    try:
+        database = kind.connect(path, read_only=read_only)
+        yield database
+    except kind.failures() as error:
+        raise ExportError(f"{path} could not be {doing}: {reason_of(error)}.") from None
+    finally:
+        if database is not None:
+            with suppress(kind.failures()):
+                database.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from b2b_payments.errors import ConfigurationError
-from b2b_payments.export.database import Database
+from b2b_payments.export.database import Database, reason_of
 from b2b_payments.export.file import ExportError, Lock, PathLike, writable, writing
 
 
@@ -17,13 +17,11 @@ class DatabaseFile:
     Raises ConfigurationError for a path that cannot be written to; its methods raise ExportError.
     """
 
-    def __init__(
-        self, path: PathLike, connect: Callable[[Path], Database], failures: type[Exception]
-    ) -> None:
+    def __init__(self, path: PathLike, kind: type[Database]) -> None:
         self.path = Path(path)
         self.target = writable(self.path)
-        self._connect = connect
-        self._failures = failures
+        self._kind = kind
+        self._failures = kind.failures()
         self._lock = Lock(self.target)
         self._database: Database | None = None
         self._new = False
@@ -41,45 +39,29 @@ class DatabaseFile:
                     raise ConfigurationError(f"{self.path} is not open: call open() first.")
                 self._new = not self.target.exists()
             try:
-                self._database = self._database or self._connect(self.target)
+                self._database = self._database or self._kind.connect(self.target)
                 yield self._database
             except self._failures as error:
-                raise ExportError(f"{self.path} could not be written: {_reason(error)}.") from None
+                raise ExportError(f"{self.path} could not be written: {reason_of(error)}.") from None
 
     @contextmanager
     def transaction(self) -> Iterator[Database]:
         """Do the same in one transaction: all of it, or nothing."""
-        with self.writing() as database:
-            database.execute("BEGIN")
-            try:
-                yield database
-                database.execute("COMMIT")
-            except BaseException:
-                with suppress(self._failures):
-                    database.execute("ROLLBACK")
-                raise
+        with self.writing() as database, database.transaction():
+            yield database
 
     def is_wanted(self) -> None:
         """Let the file stay, if it is a new one: something is in it now."""
         self._new = False
 
-    def let_go(self, *, tidy: Callable[[Database], object] | None = None) -> None:
-        """Drop what is not committed, `tidy` what was there before, remove a new file, and unlock."""
+    def let_go(self) -> None:
+        """Close it, remove a new file, and unlock."""
         database, self._database = self._database, None
         if database is not None:
             with suppress(self._failures):
-                database.execute("ROLLBACK")
-            if tidy is not None and not self._new:
-                with suppress(self._failures):
-                    tidy(database)
-            with suppress(self._failures):
                 database.close()
         if self._lock.held and self._new:
-            for ending in ("", ".wal", "-journal"):
+            for ending in self._kind.beside:
                 with suppress(OSError):
                     self.target.with_name(self.target.name + ending).unlink(missing_ok=True)
         self._lock.release()
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any
 
 import anyio
+import msgspec
 
 from b2b_payments.errors import ConfigurationError
 from b2b_payments.export.account import Account
+from b2b_payments.export.file import ExportError
 from b2b_payments.export.pages import PageBatch
 from b2b_payments.export.sink import Checkpoint, Sink
 from b2b_payments.export.worker import Worker
@@ -122,15 +124,21 @@ class _Progress:
     def go_on(cls, sink: Sink, query: Mapping[str, Any], earlier: Checkpoint) -> _Progress:
         if earlier.get("version") != _VERSION:
             raise ConfigurationError(
-                f"What was kept of the export is not of version {_VERSION}: begin anew, without resuming."
+                f"What was kept of the export is not of version {_VERSION}: start again, without resuming."
             )
-        account = Account.unpack(earlier["account"])
+        try:
+            kept = msgspec.convert(earlier, _Kept)
+            account = Account.unpack(kept.account)
+        except ValueError:
+            raise ExportError(
+                "What was kept of the export is damaged: start again, without resuming."
+            ) from None
         if account.query != query:
             raise ConfigurationError(
                 f"The export that was interrupted asked for {account.query!r}, not {dict(query)!r}: "
-                "go on with the same filters, or begin anew, without resuming."
+                "go on with the same filters, or start again, without resuming."
             )
-        return cls(sink, account, earlier["walk"], finished=earlier["finished"])
+        return cls(sink, account, kept.walk, finished=kept.finished)
 
     @property
     def full(self) -> bool:
@@ -144,10 +152,14 @@ class _Progress:
         self.walk = page.checkpoint
 
     def keep(self, report: WalkReport, *, last: bool = False) -> None:
-        """Write what is held, and commit it with the walk's checkpoint and the account."""
+        """Write what is held, and commit it with the walk's checkpoint and the account.
+
+        Raises ConfigurationError for payments of another store than those that came before.
+        """
         batch = PageBatch(self._held)
         self._held = []
         if batch:
+            self._check_store(batch.store_hash)
             self._sink.write(batch)
         self.account.sums.add(batch.entries())
         self.account.following(report, self._before)
@@ -161,3 +173,20 @@ class _Progress:
                 "account": self.account.pack(),
             }
         )
+
+    def _check_store(self, store_hash: str | None) -> None:
+        known = self._before.store_hash
+        self.account.store_hash = self.account.store_hash or store_hash
+        if known and store_hash and known != store_hash:
+            raise ConfigurationError(
+                f"The export that was interrupted is of the store {known!r}, and the payments that came are "
+                f"those of {store_hash!r}: resume it with a credential of {known!r}."
+            )
+
+
+class _Kept(msgspec.Struct):
+    """A checkpoint of this module's."""
+
+    finished: bool
+    walk: dict[str, Any] | None
+    account: dict[str, Any]

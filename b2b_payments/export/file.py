@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from b2b_payments.errors import B2BPaymentsError, ConfigurationError
+from b2b_payments.errors import B2BPaymentsError, ConfigurationError, shown
+
+
+def _optional(name: str) -> Any:
+    """Import what only some systems have."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        return None
+
+
+fcntl, msvcrt = _optional("fcntl"), _optional("msvcrt")
 
 PathLike = str | os.PathLike[str]
+
+_PLAIN: Any = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class ExportError(B2BPaymentsError):
@@ -21,7 +35,8 @@ class ExportError(B2BPaymentsError):
 class Lock:
     """Keeps two exports from writing to the same place at once, in this process or another.
 
-    It is the kernel's lock on a hidden file `.NAME.lock`, and ends with the process, however that ends.
+    It is the kernel's lock on a hidden file `.NAME.lock`, and ends with the process, however that ends. Where
+    the system has no such locks, the file itself is the lock, and stays after a kill.
     """
 
     def __init__(self, target: Path) -> None:
@@ -30,23 +45,30 @@ class Lock:
         self._target = target
 
     def acquire(self) -> None:
-        """Take it. Raises ExportError where another export has it."""
+        """Take it. Raises ExportError where another export has it, or nothing can be locked there."""
         while self._held is None:
             with writing(self._target):
-                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _PLAIN | _ALONE, 0o600)
+                except FileExistsError:
+                    raise self._taken() from None
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor)
                 # Whoever had it may have removed the file in between: then this is the lock of nothing.
                 if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
                     self._held = descriptor
                     return
-            except BlockingIOError:
+            except (BlockingIOError, PermissionError):
                 os.close(descriptor)
-                raise ExportError(
-                    f"Another export or sync is writing {self._target}; wait until it has ended."
-                ) from None
+                raise self._taken() from None
             except FileNotFoundError:
                 pass
+            except OSError as error:
+                os.close(descriptor)
+                raise ExportError(
+                    f"{self._target} cannot be locked ({_reason(error)}): give a folder on a file system "
+                    "with locks."
+                ) from None
             os.close(descriptor)
 
     @property
@@ -61,6 +83,23 @@ class Lock:
             with suppress(OSError):
                 self._path.unlink()
             os.close(descriptor)
+            with suppress(OSError):
+                # Windows removes no file that is open.
+                if msvcrt is not None:
+                    self._path.unlink()
+
+    def _taken(self) -> ExportError:
+        return ExportError(f"Another export or sync is writing {self._target}; wait until it has ended.")
+
+
+_ALONE = os.O_EXCL if fcntl is None and msvcrt is None else 0
+
+
+def _lock(descriptor: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 
 class LentStream:
@@ -87,19 +126,31 @@ def writing(what: object) -> Iterator[None]:
         raise ExportError(f"{what} could not be written: {_reason(error)}.") from None
 
 
-def writable(path: Path) -> Path:
-    """Check that a file can be put there, and give the place with links resolved."""
+def writable(path: PathLike, beside: Sequence[str] = ()) -> Path:
+    """Check that a file can be put there, and give the place with links resolved.
+
+    `beside` are patterns of the names of files that come beside it. Raises ConfigurationError.
+    """
     try:
         target = Path(os.path.realpath(path))
         if (problem := _problem(target)) is None:
+            for pattern in beside:
+                with suppress(FileNotFoundError):
+                    os.lstat(target.with_name(pattern.format(target.name)))  # is it too long?
             return target
     except OSError as error:
         problem = _reason(error)
-    raise ConfigurationError(f"{path} cannot be written: {problem}.")
+    except ValueError:
+        problem = "its name is no name of a file"
+    raise ConfigurationError(f"{_spelled(path)} cannot be written: {problem}.")
 
 
 def _problem(target: Path) -> str | None:
     folder = target.parent
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
     if target.is_dir():
         return "it is a folder; name a file in it"
     if target.exists():
@@ -114,8 +165,41 @@ def _problem(target: Path) -> str | None:
     return None
 
 
+def _spelled(path: PathLike) -> str:
+    text = os.fspath(path)
+    return text if text.isprintable() else shown(text)
+
+
 def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
+
+
+def created(place: Path, like: Path | None = None) -> BinaryIO:
+    """Create a file, with the permissions of another that is there; what was at its place is removed.
+
+    Nothing is written through a symbolic link. Raises OSError.
+    """
+    place.unlink(missing_ok=True)
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o666)
+    take_permissions(place, like)
+    return os.fdopen(descriptor, "wb")
+
+
+def take_permissions(place: Path, like: Path | None) -> None:
+    """Give a file the permissions of another that is there."""
+    if like is not None:
+        with suppress(OSError):
+            place.chmod(stat.S_IMODE(like.stat().st_mode))
+
+
+def write_whole(place: Path, data: bytes, like: Path | None = None) -> None:
+    """Create a small file in one step, and put it on the disk. Raises OSError."""
+    new = place.with_name(f"{place.name}.new")
+    with created(new, like) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(place)
 
 
 def sync_folder(folder: Path) -> None:

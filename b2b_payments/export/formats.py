@@ -19,8 +19,10 @@ _SINKS: Final = {
 """Each in a module of its own, which is loaded when it is wanted: what it needs may not be installed."""
 
 
-def sink_for(format_: str, path: PathLike) -> PlacedSink:
+def sink_for(format_: str, path: PathLike, **options: Any) -> PlacedSink:
     """Give a sink of a format, ``jsonl``, ``csv``, ``parquet``, ``sqlite`` or ``duckdb``.
+
+    `options` are those of its class.
 
     Raises ConfigurationError for another format, a missing extra, or a path that cannot be written to.
     """
@@ -28,5 +30,5 @@ def sink_for(format_: str, path: PathLike) -> PlacedSink:
         raise ConfigurationError(f"{shown(format_)} is no format: give {', '.join(_SINKS)}.")
     module, name = _SINKS[format_]
     make: Any = getattr(import_module(f"b2b_payments.export.{module}"), name)
-    sink: PlacedSink = make(path)
+    sink: PlacedSink = make(path, **options)
     return sink

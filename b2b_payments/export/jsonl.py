@@ -7,62 +7,66 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from b2b_payments.export.file import LentStream, PathLike
+from b2b_payments.export.logged import FileSink, Made, Segments
 from b2b_payments.export.pages import PageBatch
-from b2b_payments.export.partial import PartialFiles
 from b2b_payments.export.sink import Checkpoint
 from b2b_payments.protocol.json import encode
 
 
-class JSONLSink:
+class JSONLSink(FileSink):
     """Writes payments as JSON lines in UTF-8, numbers exact, to a file or to a binary stream.
 
     The file appears once it is complete. A stream gets the lines as they come, is left open, and cannot be
-    gone on with.
-
-    Raises ConfigurationError for a path that cannot be written to; its methods raise ExportError.
+    resumed. Otherwise as `LoggedSink`.
     """
 
+    format = "jsonl"
+
     def __init__(self, output: PathLike | BinaryIO) -> None:
-        self._files: PartialFiles | None = None
+        self._stream: LentStream | None = None
         if isinstance(output, str | os.PathLike):
-            self._place: PartialFiles | LentStream = PartialFiles(output, format_="jsonl")
-            self._files = self._place
+            super().__init__(output)
         else:
-            self._place = LentStream(output)
+            self._stream = LentStream(output)
 
     @property
     def kept(self) -> bool:
         """Whether an export that was closed as not complete can be resumed."""
-        return self._files is not None and self._files.kept
+        return self._stream is None and super().kept
 
     def open(self) -> None:
-        """Begin the file."""
-        if self._files is not None:
-            self._files.open()
+        """Begin."""
+        if self._stream is None:
+            super().open()
 
     def resume(self) -> Checkpoint | None:
-        """Go on behind the last line that was committed."""
-        return None if self._files is None else self._files.resume()
+        """Go on behind the last commit."""
+        return super().resume() if self._stream is None else None
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
         """Write a line for each payment."""
-        lines = batch.lines() if isinstance(batch, PageBatch) else _lines(batch)
-        self._place.write(lines)
+        if self._stream is None:
+            super().write(batch)
+        else:
+            self._stream.write(self.lines(batch))
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
         """Keep the lines written so far, with the checkpoint."""
-        if self._files is not None:
-            self._files.commit(checkpoint)
+        if self._stream is None:
+            super().commit(checkpoint)
 
     def close(self, *, complete: bool) -> None:
         """Let the file appear where it is complete."""
-        if self._files is not None:
-            try:
-                if complete:
-                    self._files.publish()
-            finally:
-                self._files.close()
+        if self._stream is None:
+            super().close(complete=complete)
 
+    def lines(self, batch: Sequence[Mapping[str, Any]]) -> bytes:
+        """Give the payments as the service wrote them."""
+        if isinstance(batch, PageBatch):
+            return batch.lines()
+        return b"".join([encode(payment) + b"\n" for payment in batch])
 
-def _lines(batch: Sequence[Mapping[str, Any]]) -> bytes:
-    return b"".join([encode(payment) + b"\n" for payment in batch])
+    def fill(self, segments: Segments, files: Sequence[Made]) -> None:
+        """Write the log's lines."""
+        for lines in segments():
+            files[0].write(lines)

@@ -8,7 +8,9 @@ from typing import Any, overload
 
 import msgspec
 
-from b2b_payments.export.account import Entry, entry_of, usual_entry
+from b2b_payments.errors import ResponseDecodeError
+from b2b_payments.export.account import UNREADABLE, Entry, entry_of, entry_of_row, usual_entry
+from b2b_payments.export.reading import RowReader
 from b2b_payments.protocol.json import decode_part, encode
 from b2b_payments.walk.reader import JoinedPage
 
@@ -23,11 +25,16 @@ class _Payment(msgspec.Struct, gc=False, rename="camel"):
     total: _Total
 
 
+class _Store(msgspec.Struct, rename="camel"):
+    store_hash: str | None = None
+
+
 class _Page(msgspec.Struct):
     data: list[_Payment]
 
 
 _accounted = msgspec.json.Decoder(_Page)
+_payment = msgspec.json.Decoder(_Payment)
 
 
 class PageBatch(Sequence[Mapping[str, Any]]):
@@ -38,6 +45,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     def __init__(self, pages: Sequence[JoinedPage]) -> None:
         self._pages = pages
+        self._rows: list[Any] = []
 
     def __len__(self) -> int:
         return sum(len(page.places) for page in self._pages)
@@ -71,8 +79,25 @@ class PageBatch(Sequence[Mapping[str, Any]]):
             return text
         return b"".join([encode(decode_part(row)) + b"\n" for row in rows])
 
+    def rows(self, reader: RowReader) -> list[Any]:
+        """Give the payments as rows. Raises as the reader does."""
+        self._rows = [
+            row for page in self._pages for row in reader.page(page.listing.body, page.places, page.raw)
+        ]
+        return self._rows
+
+    @property
+    def store_hash(self) -> str | None:
+        """The store that the first payment says it is of; None where it does not say."""
+        try:
+            return msgspec.json.decode(self._pages[0].raw()[0], type=_Store).store_hash
+        except (ValueError, LookupError):
+            return None
+
     def entries(self) -> list[Entry]:
         """Give what an account takes of each payment. Raises ResponseDecodeError for what is not JSON."""
+        if self._rows:
+            return list(map(entry_of_row, self._rows))
         if "objects" in vars(self):
             return [entry_of(payment) for payment in self.objects]
         return [entry for page in self._pages for entry in _entries(page)]
@@ -82,11 +107,25 @@ def _entries(page: JoinedPage) -> list[Entry]:
     try:
         rows = _accounted.decode(page.listing.body).data
     except (ValueError, RecursionError):
-        return [entry_of(payment) for payment in page.objects()]
+        return [entry_of_line(row) for row in page.raw()]
     chosen = [(rows[place].processing_status, rows[place].total) for place in page.places]
     entries = [usual_entry(status, total.code, total.value) for status, total in chosen]
     known = [entry for entry in entries if entry is not None]
-    return known if len(known) == len(entries) else [entry_of(payment) for payment in page.objects()]
+    return known if len(known) == len(entries) else [entry_of_line(row) for row in page.raw()]
+
+
+def entry_of_line(sent: bytes | msgspec.Raw) -> Entry:
+    """Give what an account takes of a payment as it was sent; what cannot be read still counts."""
+    try:
+        row = _payment.decode(sent)
+        if (entry := usual_entry(row.processing_status, row.total.code, row.total.value)) is not None:
+            return entry
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return entry_of(decode_part(sent))
+    except ResponseDecodeError:
+        return Entry(UNREADABLE, "", None)
 
 
 def _is_utf8(text: bytes) -> bool:

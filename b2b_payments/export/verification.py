@@ -5,23 +5,24 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.export import parquet
-from b2b_payments.export.account import Entry, Sums, entry_of
+from b2b_payments.export.account import Entry, Sums
 from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS
-from b2b_payments.export.database import Database
+from b2b_payments.export.database import Database, opened
 from b2b_payments.export.duckdb import DuckDBDatabase
 from b2b_payments.export.file import ExportError, PathLike
 from b2b_payments.export.ids import Ids
 from b2b_payments.export.manifest import Manifest, read_manifest, sha256_of
+from b2b_payments.export.pages import entry_of_line
 from b2b_payments.export.sqlite import SQLiteDatabase
-from b2b_payments.protocol.json import decode
 
 _COLUMNS = ("id", "processing_status", "currency", "total")
 _AT_ONCE = 2_000
@@ -31,6 +32,13 @@ _DATABASES: Mapping[str, type[SQLiteDatabase | DuckDBDatabase]] = {
 }
 Read = tuple[object, Entry]
 """A payment's id, and what the account takes of it."""
+
+
+class _Identified(msgspec.Struct):
+    id: int | str
+
+
+_identified = msgspec.json.Decoder(_Identified).decode
 
 
 class VerificationError(ExportError):
@@ -80,18 +88,15 @@ def _verify_database(target: Path, manifest: Manifest) -> None:
             "interrupted, and verify it then."
         )
     try:
-        with closing(kind(target, read_only=True)) as database:
+        with opened(kind, target, read_only=True, doing="read") as database:
             for table in (PAYMENTS, LINE_ITEMS):
                 found = database.sha256(table)
                 _compare(f"the SHA-256 of the rows of {table.name}", found, manifest.sha256.get(table.name))
             _compare_content(_database(database), manifest)
-    except ExportError:
+    except VerificationError:
         raise
-    except Exception as error:
-        if not isinstance(error, kind.failures()):
-            raise
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise VerificationError(f"{target.name} cannot be read as {manifest.format}: {reason}.") from None
+    except ExportError as error:
+        raise VerificationError(f"{target.name} cannot be read as {manifest.format}: {error}") from None
 
 
 def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
@@ -116,8 +121,7 @@ def _compare(what: str, found: object, said: object) -> None:
 def _jsonl(path: Path) -> Iterator[Read]:
     with path.open("rb") as file:
         for line in file:
-            raw = decode(line)
-            yield str(raw["id"]), entry_of(raw)
+            yield str(_identified(line).id), entry_of_line(line)
 
 
 def _csv(path: Path) -> Iterator[Read]:
@@ -133,7 +137,7 @@ def _csv(path: Path) -> Iterator[Read]:
 def _parquet(path: Path) -> Iterator[Read]:
     for rows in parquet.batches(path, _COLUMNS):
         for row in rows:
-            yield _read(row)
+            yield _read(dict(zip(_COLUMNS, row, strict=True)))
 
 
 def _database(database: Database) -> Iterator[Read]:

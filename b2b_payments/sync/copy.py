@@ -16,10 +16,12 @@ from typing import Any
 import attrs
 
 from b2b_payments.errors import ConfigurationError
-from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table, rows_of
-from b2b_payments.export.database import Database
-from b2b_payments.export.database_sink import EXPORTED, SYNCED
+from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
+from b2b_payments.export.database import Database, microseconds_of, moment_of
+from b2b_payments.export.database_sink import SYNCED
 from b2b_payments.export.file import ExportError
+from b2b_payments.export.reading import RowReader
+from b2b_payments.export.rows import cells_of, items_of
 from b2b_payments.sync.report import Changes
 from b2b_payments.sync.state import State
 from b2b_payments.sync.store import Store
@@ -29,7 +31,6 @@ _SEEN = Table(f"{SYNCED}_seen", (Column("id", Kind.INTEGER),), ("id",))
 _CANDIDATES = Table(
     f"{SYNCED}_candidates", (Column("id", Kind.INTEGER), Column("missing", Kind.INTEGER)), ("id",)
 )
-_TABLES = (PAYMENTS, LINE_ITEMS)
 _UPDATED = PAYMENTS.names.index("updated_at")
 
 Held = tuple[Row, list[Row]]
@@ -67,14 +68,14 @@ class Copy:
         """
         self._file.lock()
         with self._file.writing() as database:
-            there = database.tables()
+            there = database.names()
             if SYNCED in there:
                 self._check_tables(database, there)
                 state = self._state(database)
                 if _CANDIDATES.name not in there:
-                    database.create(_CANDIDATES, _CANDIDATES.name)
+                    database.create(_CANDIDATES)
                 return state
-            for name in (EXPORTED, *(table.name for table in _TABLES)):
+            for name in (table.name for table in (*TABLES, _CANDIDATES, _SEEN)):
                 if name in there:
                     raise ConfigurationError(
                         f"{self._path} has a table {name} that no sync made, an export's perhaps: it is left "
@@ -85,12 +86,12 @@ class Copy:
     def begin_reading(self, state: State) -> None:
         """Make ready for every payment of the store; nothing was seen yet."""
         with self._file.transaction() as database:
-            if SYNCED not in database.tables():
+            if SYNCED not in database.names():
                 database.execute(f"CREATE TABLE {SYNCED} (state {database.types[Kind.TEXT]})")
-                for table in (*_TABLES, _CANDIDATES):
-                    database.create(table, table.name)
+                for table in (*TABLES, _CANDIDATES):
+                    database.create(table)
             database.execute(f"DROP TABLE IF EXISTS {_SEEN.name}")
-            database.create(_SEEN, _SEEN.name)
+            database.create(_SEEN)
             _put(database, state)
         self._file.is_wanted()
 
@@ -118,16 +119,16 @@ class Copy:
                     inserted.append(payment_id)
                 elif came.as_read(database, payment_id) == held[payment_id]:
                     continue
-                elif row[_UPDATED] < (written := database.moment(held[payment_id][0][_UPDATED])):
+                elif moment_of(row[_UPDATED]) < (written := database.moment(held[payment_id][0][_UPDATED])):
                     (unclear if lagging[0] < written <= lagging[1] else older).append(payment_id)
                 else:
                     updated.append(payment_id)
             came.write(database, inserted, updated)
             as_held_or_newer = came.payments.keys() - {*older, *unclear}
             database.remove(_CANDIDATES, list(as_held_or_newer))
-            database.upsert(_CANDIDATES, _CANDIDATES.name, [(one, 0) for one in older])
+            database.upsert(_CANDIDATES, [(one, 0) for one in older])
             if seen:
-                database.upsert(_SEEN, _SEEN.name, [(payment_id,) for payment_id in came.payments])
+                database.upsert(_SEEN, [(payment_id,) for payment_id in came.payments])
             if state is not None:
                 _put(database, state)
         changed = len(inserted) + len(updated)
@@ -144,7 +145,7 @@ class Copy:
             ((latest,),) = database.execute(
                 f"SELECT max({cell}) FROM {PAYMENTS.name} WHERE {cell} <= ? "  # noqa: S608
                 f"AND id IN (SELECT id FROM {_SEEN.name}) AND id NOT IN (SELECT id FROM {_CANDIDATES.name})",
-                [database.as_read(updated, until)],
+                [database.as_read(updated, microseconds_of(until))],
             ).fetchall()
             return None if latest is None else database.moment(latest)
 
@@ -181,7 +182,7 @@ class Copy:
             held = _held(database, list(came.payments))
             ids = [one for one in came.payments if came.as_read(database, one) != held.get(one)]
             came.write(database, [], ids)
-            for table in _TABLES:
+            for table in TABLES:
                 database.remove(table, gone)
             database.remove(_CANDIDATES, [*came.payments, *gone])
 
@@ -205,8 +206,8 @@ class Copy:
         return state
 
     def _check_tables(self, database: Database, there: set[str]) -> None:
-        for table in _TABLES:
-            if table.name not in there or database.columns(table.name) != table.names:
+        for table in TABLES:
+            if table.name not in there or not database.holds(table):
                 raise ConfigurationError(
                     f"The table {table.name} of {self._path} is not as a sync made it: it is left alone. "
                     "Sync into another file."
@@ -240,12 +241,12 @@ class _Rows:
     @classmethod
     def read(cls, database: Database, batch: Sequence[Mapping[str, Any]]) -> _Rows:
         """Read payments as the service sent them."""
-        payments, items = rows_of(batch)
-        rows = {row[0]: row for row in PAYMENTS.fitted(payments, decimal=database.decimal)}
-        lines: dict[int, list[Row]] = {payment_id: [] for payment_id in rows}
-        for line in LINE_ITEMS.fitted(list(chain.from_iterable(items)), decimal=database.decimal):
-            lines[line[0]].append(line)
-        return cls(rows, lines)
+        reader = RowReader(decimal=database.decimal, whole=True)
+        rows = {row.id: row for row in reader.objects(batch)}
+        return cls(
+            {payment_id: cells_of(row) for payment_id, row in rows.items()},
+            {payment_id: items_of(row) for payment_id, row in rows.items()},
+        )
 
     def as_read(self, database: Database, payment_id: int) -> Held:
         """Give a payment as the database will give it, once it was written."""
@@ -257,9 +258,9 @@ class _Rows:
         if updated:
             database.remove(LINE_ITEMS, updated)
         if written := [*inserted, *updated]:
-            database.upsert(PAYMENTS, PAYMENTS.name, [self.payments[one] for one in written])
+            database.upsert(PAYMENTS, [self.payments[one] for one in written])
             its = list(chain.from_iterable(self.lines[one] for one in written))
-            database.upsert(LINE_ITEMS, LINE_ITEMS.name, its)
+            database.upsert(LINE_ITEMS, its)
 
 
 def _as_read(database: Database, table: Table, row: Row) -> Row:

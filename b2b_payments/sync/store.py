@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from b2b_payments.errors import ConfigurationError
-from b2b_payments.export.database import Database
 from b2b_payments.export.database_file import DatabaseFile
 from b2b_payments.export.duckdb import DuckDBDatabase
 from b2b_payments.export.file import PathLike, writable
@@ -39,7 +38,7 @@ class SQLiteStore(Store):
 
     def file(self) -> DatabaseFile:
         """Give the database's file, to be opened."""
-        return DatabaseFile(self.path, SQLiteDatabase, SQLiteDatabase.failures())
+        return DatabaseFile(self.path, SQLiteDatabase)
 
 
 class DuckDBStore(Store):
@@ -54,11 +53,7 @@ class DuckDBStore(Store):
 
     def file(self) -> DatabaseFile:
         """Give the database's file, to be opened."""
-        return DatabaseFile(self.path, _duckdb, DuckDBDatabase.failures())
-
-
-def _duckdb(path: Path) -> Database:
-    return DuckDBDatabase(path)
+        return DatabaseFile(self.path, DuckDBDatabase)
 
 
 _STORES: dict[str, type[Store]] = {

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 import tempfile
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from b2b_payments.converter.service import service_converter
 from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.export import sink_for, verify
 from b2b_payments.export.account import Account
-from b2b_payments.export.batch import batch_of
-from b2b_payments.export.columns import rows_of
-from b2b_payments.protocol.json import decode
+from b2b_payments.export.reading import RowReader
+from b2b_payments.export.rows import cells_of, items_of, lines_of, rows_of_lines
+from b2b_payments.protocol.json import decode, encode
 from tests.examples import LISTED_PAYMENT, SHOWN_PAYMENT
 from tests.export_reading import exact, tables_in
 from tests.strategies import payments
@@ -130,35 +128,36 @@ spoilt_values: st.SearchStrategy[Any] = st.sampled_from([
 spoilt_fields = st.tuples(st.integers(0, 3), st.sampled_from([*example(), "unknown"]), spoilt_values)
 
 
+def cells(rows: list[Any]) -> str:
+    """Give all cells by what they print: 1, 1.0 and True are equal, and are not the same."""
+    return repr([(cells_of(row), items_of(row)) for row in rows])
+
+
 @settings(max_examples=300, deadline=None)
 @given(rows=st.lists(payments, max_size=4), spoilt=st.lists(spoilt_fields))
-def test_columns_are_what_the_models_say(
-    rows: list[dict[str, Any]], spoilt: list[tuple[int, str, Any]]
-) -> None:
-    """Columns read straight from JSON hold what the models hold, whatever comes, or fail as they do."""
+def test_rows_are_what_the_models_say(rows: list[dict[str, Any]], spoilt: list[tuple[int, str, Any]]) -> None:
+    """Rows read straight from JSON hold what the models hold, whatever comes, or fail as they do.
+
+    They do so one by one and as a page, and after they were written as lines and read again.
+    """
     rows = [example(), *rows]
     for place, name, value in spoilt:
         rows[place % len(rows)][name] = value
+    sent = [encode(row) for row in rows]
+    body, places = b'{"data":[' + b",".join(sent) + b"]}", range(len(sent))
+    reader = RowReader()
     failure: ResponseDecodeError | None = None
     try:
-        wanted, items = rows_of(rows)
+        wanted = cells([reader._models.row(row) for row in sent])
     except ResponseDecodeError as error:
         failure = error
     if failure is not None:
-        with pytest.raises(ResponseDecodeError, match=re.escape(str(failure))):
-            batch_of(rows)
+        with pytest.raises(ResponseDecodeError):
+            reader.rows(sent)
+        with pytest.raises(ResponseDecodeError):
+            reader.page(body, places, lambda: sent)
         return
-    batch = batch_of(rows)
-    assert batch.counts == list(map(len, items))
-    flat = [row for its in items for row in its]
-    for found, expected in ((batch.payments, wanted), (batch.line_items, flat)):
-        cells = [[plain(cell) for cell in row] for row in expected]
-        # By what they print: 1, 1.0 and True are equal, and are not the same.
-        assert repr([list(row) for row in zip(*found, strict=True)]) == repr(cells)
-
-
-def plain(cell: object) -> object:
-    """Give a cell of a model's row as the columns have it."""
-    if isinstance(cell, datetime):
-        return (cell - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    return f"{cell:f}" if isinstance(cell, Decimal) else cell
+    found = reader.rows(sent)
+    assert cells(found) == wanted
+    assert cells(reader.page(body, places, lambda: sent)) == wanted
+    assert cells(rows_of_lines(lines_of(found))) == wanted

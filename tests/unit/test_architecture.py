@@ -45,7 +45,7 @@ HOMES = {
     "click": {"cli"},
     "duckdb": {"export"},
     "opentelemetry": {"tracing"},
-    "pyarrow": {"export"},
+    "pyarrow": set(),
     "rich": {"cli"},
     "yarl": {"transport"},
 }

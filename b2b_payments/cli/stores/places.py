@@ -12,7 +12,7 @@ import click
 from b2b_payments.cli.outputs import STDOUT, format_by_ending
 from b2b_payments.cli.running import CommandError
 from b2b_payments.cli.stores.file import Store, folded
-from b2b_payments.export.csv import COMPANION
+from b2b_payments.export.csv import companion_of
 from b2b_payments.export.manifest import manifest_path
 
 NAME = "{name}"
@@ -60,7 +60,7 @@ class Places:
         target = self.of(store)
         yield from (target, manifest_path(target))
         if self.format == "csv":
-            yield target.with_name(f"{target.stem}{COMPANION}")
+            yield companion_of(target)
         yield from (target.with_name(f"{target.name}{ending}") for ending in _BESIDE)
 
 

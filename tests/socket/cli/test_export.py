@@ -164,7 +164,7 @@ async def test_stopped(
     process = await start(sandbox, "export", "--output", str(path))
     await asked.wait()
     *hidden, _ = _names(tmp_path)
-    assert hidden == [".payments.jsonl.lock", ".payments.jsonl.partial"]
+    assert hidden == [".payments.jsonl.lock"]
     process.send_signal(number)
     assert await finished(process) == (
         code,

@@ -98,7 +98,7 @@ async def test_killed_again_and_again(tmp_path: Path, format_: str) -> None:
             process.kill()
             await finished(process)
             await ended
-            was = left_by(path, format_)
+            was = left_by(path)
             stages[was.stage] += 1
             committed.append(was.rows)
         code, _, err = await finished(await start(sandbox, *command))

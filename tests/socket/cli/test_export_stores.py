@@ -91,7 +91,7 @@ async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
         # Fifteen pages came, and two batches of them are kept.
         kept = int(table["broken"][1].replace(",", ""))
         assert 2_000 <= kept < 15 * 250
-        assert hidden(out) == [".broken.jsonl.checkpoint", ".broken.jsonl.partial"]
+        assert hidden(out) == [".broken.jsonl.export"]
         assert said.splitlines()[-1] == (
             "Error: 1 of 4 stores complete. To go on with what is missing, give the same command --resume "
             "--only refused --only broken --only channels."

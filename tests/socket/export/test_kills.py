@@ -103,11 +103,11 @@ def test_versions(tmp_path: Path) -> None:
 def test_stages(tmp_path: Path, format_: str) -> None:
     """What is left tells how far an export had come, and what it had committed."""
     path = tmp_path / f"payments.{format_}"
-    assert left_by(path, format_) == Left(Stage.BEFORE)
+    assert left_by(path) == Left(Stage.BEFORE)
     exported(path, format_, ROWS, complete=False)
-    assert left_by(path, format_) == Left(Stage.MIDWAY, PAYMENTS)
+    assert left_by(path) == Left(Stage.MIDWAY, PAYMENTS)
     exported(path, format_, ROWS)
-    assert left_by(path, format_) == Left(Stage.AFTER)
+    assert left_by(path) == Left(Stage.AFTER)
     assert json.loads((tmp_path / f"{path.name}.manifest.json").read_bytes())["rows"] == PAYMENTS
 
 

@@ -1,26 +1,50 @@
-"""The files that are there when they are complete, and not before."""
+"""The files that are there when they are complete, and not before, and the log that they are made of."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import resource
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from b2b_payments import B2BPaymentsError, ConfigurationError
-from b2b_payments.export import ExportError
-from b2b_payments.export.partial import PartialFiles
+from b2b_payments.export import CSVSink, ExportError, JSONLSink, SQLiteSink, file, sink_for
+from b2b_payments.export.log import Folder
 
 _NOBODY = 65534
+ONE, TWO = {"id": 1}, {"id": 2}
 
 
-def _new_file(path: Path | str) -> PartialFiles:
-    return PartialFiles(path, format_="jsonl")
+def lines(path: Path) -> list[Any]:
+    """Give what a file of JSON lines holds."""
+    return list(map(json.loads, path.read_bytes().splitlines()))
+
+
+def names(folder: Path) -> set[str]:
+    """Give the names of what is in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def interrupted(path: Path, *rows: dict[str, Any]) -> Path:
+    """Leave what an interrupted export leaves, each row committed on its own; give its log's folder."""
+    sink = JSONLSink(path)
+    sink.open()
+    for row in rows:
+        sink.write([row])
+        sink.commit({"at": row["id"]})
+    sink.close(complete=False)
+    assert sink.kept
+    return path.with_name(f".{path.name}.export")
 
 
 @contextmanager
@@ -57,46 +81,32 @@ def shared() -> Iterator[Path]:
 
 
 def test_appears_whole(tmp_path: Path) -> None:
-    """Until it is published there are hidden files only, and then the file with all that was written."""
-    file = _new_file(tmp_path / "payments.jsonl")
-    assert list(tmp_path.iterdir()) == []
-    file.open()
-    file.write(b"one\n")
-    assert all(path.name.startswith(".payments.jsonl.") for path in tmp_path.iterdir())
-    file.write(b"two\n")
-    file.publish()
-    file.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["payments.jsonl"]
-    assert (tmp_path / "payments.jsonl").read_bytes() == b"one\ntwo\n"
+    """Until it is complete there are hidden files only, which nobody else may read, and then the file."""
+    path = tmp_path / "payments.jsonl"
+    sink = JSONLSink(path)
+    assert names(tmp_path) == set()
+    sink.open()
+    sink.write([ONE])
+    sink.commit({"at": 1})
+    assert names(tmp_path) == {".payments.jsonl.export", ".payments.jsonl.lock"}
+    assert stat.S_IMODE((tmp_path / ".payments.jsonl.export").stat().st_mode) == 0o700
+    sink.write([TWO])
+    sink.close(complete=True)
+    assert names(tmp_path) == {"payments.jsonl"}
+    assert lines(path) == [ONE, TWO]
 
 
 def test_closing_leaves_what_was_there(tmp_path: Path) -> None:
     """What was not committed is removed on closing, and closing again does nothing."""
     target = tmp_path / "payments.jsonl"
     target.write_text("last night's")
-    file = _new_file(target)
-    file.open()
-    file.write(b"tonight's")
-    file.close()
-    file.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["payments.jsonl"]
+    sink = JSONLSink(target)
+    sink.open()
+    sink.write([ONE])
+    sink.close(complete=False)
+    sink.close(complete=False)
+    assert names(tmp_path) == {"payments.jsonl"}
     assert target.read_text() == "last night's"
-
-
-def test_replaces_and_keeps_permissions(tmp_path: Path) -> None:
-    """A file that is replaced gives its permissions to the new one, while that is still hidden, too."""
-    target = tmp_path / "payments.jsonl"
-    target.write_text("old")
-    target.chmod(0o600)
-    file = _new_file(str(target))
-    file.open()
-    (partial,) = tmp_path.glob(".*.partial")
-    assert stat.S_IMODE(partial.stat().st_mode) == 0o600
-    file.write(b"new")
-    file.publish()
-    file.close()
-    assert target.read_text() == "new"
-    assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
 def test_symbolic_link_stays(tmp_path: Path) -> None:
@@ -105,13 +115,12 @@ def test_symbolic_link_stays(tmp_path: Path) -> None:
     (tmp_path / "data" / "payments.jsonl").write_text("old")
     link = tmp_path / "latest.jsonl"
     link.symlink_to("data/payments.jsonl")
-    file = _new_file(link)
-    file.open()
-    file.write(b"new")
-    file.publish()
-    file.close()
+    sink = JSONLSink(link)
+    sink.open()
+    sink.write([ONE])
+    sink.close(complete=True)
     assert link.is_symlink()
-    assert (tmp_path / "data" / "payments.jsonl").read_text() == "new"
+    assert lines(tmp_path / "data" / "payments.jsonl") == [ONE]
 
 
 @pytest.mark.parametrize(
@@ -122,29 +131,33 @@ def test_symbolic_link_stays(tmp_path: Path) -> None:
         ("fifo", "not a plain file"),
         ("file/payments.jsonl", "file is not a folder"),
         (f"{'n' * 300}.jsonl", "name too long"),
+        (f"{'n' * 244}.jsonl", "name too long"),  # with the manifest's ending
+        ("caf\udce9.jsonl", "not UTF-8"),
+        ("zero\0.jsonl", "no name of a file"),
     ],
 )
-def test_unwritable_path(tmp_path: Path, name: str, problem: str) -> None:
-    """A path that cannot be written to is told of at once, in a sentence with the path and the reason."""
+@pytest.mark.parametrize("sink", [JSONLSink, CSVSink, SQLiteSink])
+def test_unwritable_path(tmp_path: Path, name: str, problem: str, sink: Any) -> None:
+    """A path that cannot be written to is refused at once, in a sentence with the path and the reason."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").touch()
-    path = tmp_path / name
     with pytest.raises(ConfigurationError, match="cannot be written") as caught:
-        _new_file(path)
-    assert str(path) in str(caught.value)
+        sink(tmp_path / name)
+    assert str(tmp_path) in str(caught.value)
     assert problem in str(caught.value).replace("File name", "name")
+    str(caught.value).encode()
 
 
 def test_no_permission(shared: Path) -> None:
-    """A folder and a file that this user may not write to are told of at once."""
+    """A folder and a file that this user may not write to are refused at once."""
     (shared / "payments.jsonl").touch(mode=0o444)
     with _without_privileges():
         if os.getuid() != _NOBODY:
             shared.chmod(0o555)
         with pytest.raises(ConfigurationError, match="write-protected"):
-            _new_file(shared / "payments.jsonl")
+            JSONLSink(shared / "payments.jsonl")
         with pytest.raises(ConfigurationError, match="may not be written to"):
-            _new_file(shared / "other.jsonl")
+            JSONLSink(shared / "other.jsonl")
     shared.chmod(0o755)
 
 
@@ -152,113 +165,243 @@ def test_folder_gone(tmp_path: Path) -> None:
     """A folder that goes away after the check is an ExportError, which is one of the library's."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    file = _new_file(folder / "payments.jsonl")
+    sink = JSONLSink(folder / "payments.jsonl")
     folder.rmdir()
     with pytest.raises(ExportError, match="could not be written: No such file or directory"):
-        file.open()
-    file.close()
+        sink.open()
+    sink.close(complete=False)
     assert issubclass(ExportError, B2BPaymentsError)
 
 
-def test_disk_full(tmp_path: Path) -> None:
-    """A write that finds no room says so, and nothing is left once it was discarded."""
-    file = _new_file(tmp_path / "payments.jsonl")
-    file.open()
+@pytest.mark.parametrize("complete", [True, False])
+def test_disk_full(tmp_path: Path, *, complete: bool) -> None:
+    """A write that finds no room says so, and nothing is left, whether it is a commit or the end."""
+    sink = JSONLSink(tmp_path / "payments.jsonl")
+    sink.open()
+    sink.write([{"id": 1, "text": "x" * 100_000}])
     with _largest_file(1000):
         with pytest.raises(ExportError, match=r"payments\.jsonl could not be written: File too large"):
-            file.write(b"x" * 100_000)
-        file.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_disk_full_at_the_end(tmp_path: Path) -> None:
-    """Room that is missing only when the last bytes go to the disk leaves nothing either."""
-    file = _new_file(tmp_path / "payments.jsonl")
-    file.open()
-    file.write(b"x" * 2000)  # held back until the file is finished
-    with _largest_file(1000):
-        with pytest.raises(ExportError, match="File too large"):
-            file.publish()
-        file.close()
-    assert list(tmp_path.iterdir()) == []
+            sink.close(complete=True) if complete else sink.commit({"at": 1})
+        sink.close(complete=False)
+    assert names(tmp_path) == set()
 
 
 def test_not_open(tmp_path: Path) -> None:
     """Writing without having begun is a clear error."""
     with pytest.raises(ConfigurationError, match=r"call open\(\) first"):
-        _new_file(tmp_path / "payments.jsonl").write(b"")
+        JSONLSink(tmp_path / "payments.jsonl").write([ONE])
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
     """A second export to the same place is refused while the first one runs, and disturbs nothing."""
-    first, second = _new_file(tmp_path / "payments.jsonl"), _new_file(tmp_path / "payments.jsonl")
+    path = tmp_path / "payments.jsonl"
+    first, second = JSONLSink(path), JSONLSink(path)
     first.open()
-    first.write(b"one\n")
+    first.write([ONE])
     with pytest.raises(ExportError, match=r"Another export or sync is writing .*; wait until it has ended"):
         second.open()
-    second.close()
-    first.publish()
-    first.close()
-    assert (tmp_path / "payments.jsonl").read_bytes() == b"one\n"
-    second = _new_file(tmp_path / "payments.jsonl")
+    second.close(complete=False)
+    first.close(complete=True)
+    assert lines(path) == [ONE]
+    second = JSONLSink(path)
     second.open()
-    second.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["payments.jsonl"]
+    second.close(complete=False)
+    assert names(tmp_path) == {"payments.jsonl"}
 
 
-def test_goes_on_behind_the_commit(tmp_path: Path) -> None:
-    """What was written after the last commit is cut off on resuming, and what was before it stays."""
-    file = _new_file(tmp_path / "payments.jsonl")
-    file.open()
-    file.write(b"one\n")
-    file.commit({"at": 1})
-    file.write(b"lost\n" * 100_000)
-    file.close()
-    assert file.kept
-    again = _new_file(tmp_path / "payments.jsonl")
+def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without locks is refused in a sentence, before anything is written."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(file.fcntl, "flock", flock)
+    sink = JSONLSink(tmp_path / "payments.jsonl")
+    with pytest.raises(ExportError, match=r"cannot be locked \(No locks available\): give a folder"):
+        sink.open()
+    sink.close(complete=False)
+    assert not sink.kept
+
+
+@pytest.mark.parametrize("after", [0, 1, 5])
+def test_goes_on_behind_the_commit(tmp_path: Path, after: int) -> None:
+    """What was written after the last commit is dropped on resuming, and what was before it stays."""
+    path = tmp_path / "payments.jsonl"
+    sink = JSONLSink(path)
+    sink.open()
+    sink.write([ONE])
+    sink.commit({"at": 1})
+    for _ in range(after):
+        sink.write([{"id": 9}])
+        sink.commit(None)  # put down, but nothing to go on from
+    sink.write([{"id": 8}])
+    sink.close(complete=False)
+    again = JSONLSink(path)
     assert again.resume() == {"at": 1}
-    again.write(b"two\n")
-    again.publish()
-    again.close()
-    assert (tmp_path / "payments.jsonl").read_bytes() == b"one\ntwo\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["payments.jsonl"]
+    again.write([TWO])
+    again.close(complete=True)
+    assert lines(path) == [ONE, TWO]
+    assert names(tmp_path) == {"payments.jsonl"}
 
 
-def test_beginning_anew_drops_what_was_kept(tmp_path: Path) -> None:
-    """An export that begins anew takes nothing over from one that was interrupted."""
-    file = _new_file(tmp_path / "payments.jsonl")
-    file.open()
-    file.write(b"one\n")
-    file.commit({"at": 1})
-    file.close()
-    again = _new_file(tmp_path / "payments.jsonl")
+def test_beginning_again_drops_what_was_kept(tmp_path: Path) -> None:
+    """An export that starts again takes nothing over from one that was interrupted."""
+    path = tmp_path / "payments.jsonl"
+    interrupted(path, ONE)
+    again = JSONLSink(path)
     again.open()
-    again.close()
-    assert list(tmp_path.iterdir()) == []
+    again.close(complete=False)
+    assert names(tmp_path) == set()
     assert again.resume() is None
-    again.close()
+    again.close(complete=False)
 
 
-@pytest.mark.parametrize("state", [b"{", b"[]", b'{"version":9}'])
-def test_unreadable_state(tmp_path: Path, state: bytes) -> None:
-    """A checkpoint file that cannot be read is told of by name, and is not overwritten."""
-    kept = tmp_path / ".payments.jsonl.checkpoint"
-    kept.write_bytes(state)
-    file = _new_file(tmp_path / "payments.jsonl")
-    with pytest.raises(ExportError, match=r"cannot be read; remove .*\.payments\.jsonl\.checkpoint"):
-        file.resume()
-    file.close()
-    assert kept.read_bytes() == state
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"", b"{", b"[]", b"\xff\n", b'{"version":9}\n', b'{"version":2}\n', b"[" * 100_000,
+        b'{"version":2,"format":"jsonl","size":"x","crc32":0,"before":0}\n',
+        b'{"version":2,"format":"jsonl","size":0,"crc32":0,"before":0,"checkpoint":[]}\n',
+    ],
+)  # fmt: skip
+def test_damaged_state(tmp_path: Path, head: bytes) -> None:
+    """A segment that cannot be read is one sentence, and is left as it is."""
+    path = tmp_path / "payments.jsonl"
+    segment = interrupted(path, ONE) / "00000001"
+    segment.write_bytes(head)
+    for _ in range(2):
+        sink = JSONLSink(path)
+        with pytest.raises(ExportError, match=r"What was kept of .* is damaged: .*\. Start again"):
+            sink.resume()
+        sink.close(complete=False)
+    assert segment.read_bytes() == head
 
 
-def test_missing_bytes(tmp_path: Path) -> None:
-    """A hidden file that has become shorter than what was committed is not gone on with."""
-    file = _new_file(tmp_path / "payments.jsonl")
-    file.open()
-    file.write(b"one\n")
-    file.commit({"at": 1})
-    file.close()
-    file.partial.write_bytes(b"o")
-    with pytest.raises(ExportError, match=r"is shorter than it was. Begin anew"):
-        file.resume()
-    file.close()
+@pytest.mark.parametrize("damage", ["shorter", "longer", "first shorter", "missing", "another format"])
+def test_damaged_segments(tmp_path: Path, damage: str) -> None:
+    """Segments that were changed from outside are not resumed."""
+    path = tmp_path / "payments.jsonl"
+    folder = interrupted(path, ONE, TWO)
+    first, last = folder / "00000001", folder / "00000002"
+    match damage:
+        case "shorter" | "longer":
+            last.write_bytes(last.read_bytes()[:-1] if damage == "shorter" else last.read_bytes() + b"x")
+        case "first shorter":
+            first.write_bytes(first.read_bytes()[:-1])
+        case "missing":
+            first.unlink()
+    sink = sink_for("csv" if damage == "another format" else "jsonl", path)
+    says = "was one to jsonl, not csv" if damage == "another format" else "is damaged: a part of it is "
+    with pytest.raises(ExportError, match=says):
+        sink.resume()
+    sink.close(complete=False)
+    assert sink.kept
+
+
+@pytest.mark.parametrize("damage", ["shorter", "changed", "missing"])
+@pytest.mark.parametrize("format_", ["jsonl", "csv", "sqlite"])
+def test_damaged_meanwhile(tmp_path: Path, damage: str, format_: str) -> None:
+    """What was changed from outside while the export ran is not published."""
+    path = tmp_path / "payments"
+    payment = {"id": 1, "createdAt": 1, "updatedAt": 1, "customerId": "1", "processingStatus": 1}
+    payment |= {"appliedStatus": 1, "fundingStatus": 1, "total": {"code": "USD", "value": "1"}}
+    sink = sink_for(format_, path)
+    sink.open()
+    for number in (1, 2):
+        sink.write([payment | {"id": number}])
+        sink.commit({"at": number})
+    segment = tmp_path / ".payments.export" / "00000001"
+    text = segment.read_bytes()
+    if damage == "missing":
+        segment.unlink()
+    else:
+        segment.write_bytes(text[:-1] if damage == "shorter" else text[:-2] + b"?\n")
+    with pytest.raises(ExportError, match="is damaged"):
+        sink.close(complete=True)
+    if format_ == "sqlite":
+        SQLiteSink(path).check()  # no table was left half-filled
+    else:
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("name", [".p.jsonl.export", ".p.jsonl.lock", ".p.jsonl.export.old"])
+def test_planted_links(tmp_path: Path, name: str) -> None:
+    """Nothing is written through symbolic links at the hidden names, and nothing is removed behind them."""
+    secret = tmp_path / "home"
+    secret.mkdir()
+    (secret / "00000001").write_text("precious")
+    (tmp_path / name).symlink_to(secret if "export" in name else secret / "00000001")
+    sink = JSONLSink(tmp_path / "p.jsonl")
+    try:
+        sink.open()
+        sink.write([ONE])
+        sink.commit({"at": 1})
+        sink.close(complete=True)
+    except ExportError as error:
+        assert "p.jsonl" in str(error)  # noqa: PT017
+        sink.close(complete=False)
+    assert (secret / "00000001").read_text() == "precious"
+    assert names(secret) == {"00000001"}
+
+
+def test_planted_links_in_the_log(tmp_path: Path) -> None:
+    """Nothing is written through symbolic links at names within the hidden folder."""
+    secret = tmp_path / "secret"
+    secret.write_text("precious")
+    sink = JSONLSink(tmp_path / "p.jsonl")
+    sink.open()
+    folder = tmp_path / ".p.jsonl.export"
+    folder.mkdir()
+    for name in ("00000001.new", "made0", "manifest.new", "manifest"):
+        (folder / name).symlink_to(secret)
+    sink.write([ONE])
+    sink.commit({"at": 1, "account": {}})
+    sink.close(complete=True)
+    assert secret.read_text() == "precious"
+    assert lines(tmp_path / "p.jsonl") == [ONE]
+    assert not (tmp_path / "p.jsonl").is_symlink()
+
+
+def test_put_once(tmp_path: Path) -> None:
+    """A segment that was put down is never put down again."""
+    folder = Folder(tmp_path / "log")
+    folder.put("00000001", b"one")
+    with pytest.raises(FileExistsError):
+        folder.put("00000001", b"two")
+    assert folder.get("00000001") == b"one"
+
+
+_ELSEWHERE = """
+import os, sys
+sys.modules["fcntl"] = None
+for name in ("fchmod", "O_CLOEXEC", "O_NOFOLLOW"):
+    delattr(os, name)
+from b2b_payments.export import ExportError, JSONLSink, SQLiteSink
+first, second = JSONLSink("p.jsonl"), JSONLSink("p.jsonl")
+first.open()
+try:
+    second.open()
+except ExportError as error:
+    print(error)
+first.write([{"id": 1}])
+first.commit({"at": 1})
+first.close(complete=True)
+print(open("p.jsonl").read())
+"""
+
+
+def test_without_posix(tmp_path: Path) -> None:
+    """Where the system has nothing of POSIX beyond Python's own, exports work, and one at a time."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert not ran.returncode, ran.stderr
+    refused, line, *_ = ran.stdout.splitlines()
+    assert "Another export or sync is writing" in refused
+    assert json.loads(line) == ONE
+    assert names(tmp_path) == {"p.jsonl"}
