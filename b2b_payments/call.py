@@ -142,7 +142,7 @@ class Caller:
     ) -> T:
         # Before the turn: a turn is the right to send now, and a provider may take its time.
         await self.credential.ready(self._seconds(until))
-        doubts = Doubts(self.transport.mixups, request)
+        doubts = self.transport.mixups.doubts(request)
         attempt, doubt, renewed = 0, False, False
         failures = Failures() if priority is Priority.PAGE else None
         while True:

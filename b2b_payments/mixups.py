@@ -25,12 +25,13 @@ class MixUps:
 
     An answer says what it is about in a few places: a payment's id, a page's offset. A service that always
     says the same there, whatever is asked, is left alone once that is known. What was right before is
-    evidence for good.
+    evidence for good. `meaningless` names the calls whose answers name something else however often they are
+    asked for.
     """
 
     def __init__(self) -> None:
         self.until = -math.inf
-        self._meaningless: set[str] = set()
+        self.meaningless: set[str] = set()
         self._meaningful: set[str] = set()
 
     @property
@@ -60,13 +61,10 @@ class MixUps:
         """Whether it may be that answers to this call always name something else."""
         return call not in self._meaningful
 
-    def means_nothing(self, call: str) -> bool:
-        """Whether what answers to this call say of themselves is known to mean nothing."""
-        return call in self._meaningless
-
-    def leave_alone(self, call: str) -> None:
-        """Note that answers to this call name something else however often they are asked for."""
-        self._meaningless.add(call)
+    def doubts(self, request: Request) -> Doubts:
+        """Give what is to be made of the answers to this request."""
+        checked = request.call not in self.meaningless
+        return Doubts(self, request if checked else attrs.evolve(request, checked=False))
 
 
 @attrs.define
@@ -84,10 +82,6 @@ class Doubts:
     _said: list[str | None] = attrs.field(factory=list)
     _refusals: list[str] = attrs.field(factory=list)
     _before: float = -math.inf
-
-    def __attrs_post_init__(self) -> None:
-        if self.mixups.means_nothing(self.request.call):
-            self.request = attrs.evolve(self.request, checked=False)
 
     def again(self, failure: B2BPaymentsError, outcome: Outcome, *, may_retry: bool) -> bool:
         """Whether `request` is to be sent again at once. `may_retry` is what the retry policy says."""
@@ -116,9 +110,9 @@ class Doubts:
         """Whether the service is known to say this whatever it is asked: then its answer is read as it is."""
         call = self.request.call
         if self._may_be_habit() and len(self._said) >= _TIMES_ASKED and len(set(self._said)) == 1:
-            self.mixups.leave_alone(call)
+            self.mixups.meaningless.add(call)
             self.mixups.until = self._before
-        self.request = attrs.evolve(self.request, checked=not self.mixups.means_nothing(call))
+        self.request = attrs.evolve(self.request, checked=call not in self.mixups.meaningless)
         return not self.request.checked
 
     def _mixed_up(self, *, may_retry: bool) -> bool:

@@ -24,16 +24,7 @@ from b2b_payments.mixups import MixUps
 
 _used: WeakSet[ResponseHandler] = WeakSet()
 """The connections on which any client of this process has sent something."""
-
-
-def _is_readable(protocol: ResponseHandler) -> bool:
-    """Whether something has come that the event loop has not read yet; True where that cannot be seen."""
-    endpoint = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
-    if endpoint is None or not hasattr(select, "poll"):
-        return True
-    poller = select.poll()
-    poller.register(endpoint, select.POLLIN)
-    return bool(poller.poll(0))
+_poll = getattr(select, "poll", None)  # not on Windows
 
 
 class DroppedError(Exception):
@@ -54,14 +45,32 @@ async def one_try(
     """Keep aiohttp from sending GET, PUT and DELETE again by itself when a kept connection drops.
 
     Such a request would go uncounted against the quota, and a DELETE that succeeded would come back 404.
-    aiohttp looks for its own exceptions only, so the drop passes under another name.
+    aiohttp looks for its own exceptions only, so the drop passes under another name. The outermost of the
+    middlewares: a lent session's own see what aiohttp raised.
     """
     try:
         return await handler(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise DroppedError(type(error).__name__) from None
+    except aiohttp.ClientConnectionError as error:
+        if (drop := _as_drop(error)) is None:
+            raise
+        raise drop from None
+
+
+def _as_drop(error: aiohttp.ClientConnectionError) -> DroppedError | None:
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return None
+    is_drop = isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
+    return DroppedError(type(error).__name__) if is_drop else None
+
+
+def _is_readable(protocol: ResponseHandler) -> bool:
+    """Whether something has come that the event loop has not read yet; True where that cannot be seen."""
+    endpoint = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
+    if endpoint is None or _poll is None:
+        return True
+    poller = _poll()
+    poller.register(endpoint, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 @attrs.define(eq=False)
@@ -70,11 +79,12 @@ class Exchange:
 
     `reuse` says whether it may go out on a kept connection, `reused` whether it did. `sent` is False as long
     as nothing of it has left: it waits for a free connection, or for a new one. It is None where that is not
-    known.
+    known. `alone` says that there is no other middleware: it does what `one_try` does, too.
     """
 
     reuse: bool
     mixups: MixUps
+    alone: bool = False
     sent: bool | None = None
     reused: bool = False
     _connection: ResponseHandler | None = None
@@ -99,6 +109,10 @@ class Exchange:
                     return await handler(request)
                 except _AnotherConnection:
                     continue  # aiohttp has closed that one
+                except aiohttp.ClientConnectionError as error:
+                    if not self.alone or (drop := _as_drop(error)) is None:
+                        raise
+                    raise drop from None
         finally:
             del request.send
 

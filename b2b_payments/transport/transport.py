@@ -138,7 +138,7 @@ class Transport:
         the request), and ResponseDecodeError for a body that is too large or cannot be unpacked.
         """
         session = self.require_open()
-        exchange = Exchange(request.reuse, self.mixups)
+        exchange = Exchange(request.reuse, self.mixups, alone=not self._middlewares)
         try:
             with anyio.fail_after(timeout):
                 return await self._exchange(session, request, credential, exchange)
@@ -169,7 +169,9 @@ class Transport:
             # A redirect would take the credential along to another host.
             allow_redirects=False,
             timeout=_NO_TIMEOUT,
-            middlewares=(one_try, *self._middlewares, exchange.choose),
+            middlewares=(
+                (exchange.choose,) if exchange.alone else (one_try, *self._middlewares, exchange.choose)
+            ),
             # A lent session may have other ideas of these.
             raise_for_status=False,
             auto_decompress=True,

@@ -22,6 +22,7 @@ from b2b_payments.mixups import Doubts, MixUps
 from b2b_payments.protocol.answer import Envelope
 from b2b_payments.protocol.listing import Listing
 from b2b_payments.protocol.request import (
+    Request,
     create_offline,
     delete_payment,
     get_payment,
@@ -46,6 +47,13 @@ def elsewhere(said: str | None = "0") -> AnswerMismatchError:
 def gone(message: str = "gone") -> NotFoundError:
     """Give a 404."""
     return NotFoundError(message, status=404, **ABOUT)
+
+
+def on_kept(mixups: MixUps, request: Request) -> Doubts:
+    """Give the doubts of a call whose answer came on a kept connection."""
+    doubts = mixups.doubts(request)
+    doubts.reused = True
+    return doubts
 
 
 def again(doubts: Doubts, failure: B2BPaymentsError, *, may_retry: bool = True) -> bool:
@@ -81,10 +89,10 @@ def test_a_read_is_sent_again_at_once_up_to_twice() -> None:
     """What names something else is asked for three times in all, whatever it then names."""
 
     def play(mixups: MixUps) -> None:
-        doubts = Doubts(mixups, GET)
+        doubts = mixups.doubts(GET)
         assert [again(doubts, elsewhere(None)) for _ in range(3)] == [True, True, False]
         assert mixups.lately
-        assert not again(Doubts(mixups, GET), elsewhere(None), may_retry=False)
+        assert not again(mixups.doubts(GET), elsewhere(None), may_retry=False)
 
     played(play)
 
@@ -93,14 +101,14 @@ def test_what_is_always_said_is_left_alone() -> None:
     """The same thrice is the service's habit: it is read as it is, by all, and nothing is suspected."""
 
     def play(mixups: MixUps) -> None:
-        doubts, other = Doubts(mixups, LIST), Doubts(mixups, LIST)
+        doubts, other = mixups.doubts(LIST), mixups.doubts(LIST)
         assert again(other, elsewhere())
         assert [again(doubts, elsewhere(), may_retry=False) for _ in range(3)] == [True, True, True]
         assert not doubts.request.checked
         assert again(other, elsewhere())
         assert not other.request.checked
-        assert not Doubts(mixups, LIST).request.checked
-        assert Doubts(mixups, get_transactions(70)).request.checked
+        assert not mixups.doubts(LIST).request.checked
+        assert mixups.doubts(get_transactions(70)).request.checked
 
     played(play)
 
@@ -109,12 +117,12 @@ def test_a_habit_takes_back_no_other_suspicion() -> None:
     """What was noticed before a habit was learned stays noticed."""
 
     def play(mixups: MixUps) -> None:
-        doubts = Doubts(mixups, LIST)
+        doubts = mixups.doubts(LIST)
         for _ in range(3):
             assert again(doubts, elsewhere())
         assert not mixups.lately
         mixups.noticed()
-        doubts = Doubts(mixups, get_transactions(70))
+        doubts = mixups.doubts(get_transactions(70))
         for _ in range(3):
             assert again(doubts, elsewhere())
         assert mixups.lately
@@ -127,7 +135,7 @@ def test_what_differs_is_no_habit(said: list[str | None]) -> None:
     """Different claims, or none that could be a habit, are never left alone."""
 
     def play(mixups: MixUps) -> None:
-        doubts = Doubts(mixups, LIST)
+        doubts = mixups.doubts(LIST)
         assert not [again(doubts, elsewhere(one)) for one in said][-1]
         assert doubts.request.checked
         assert mixups.lately
@@ -146,7 +154,7 @@ def test_what_was_right_before_is_evidence_for_good() -> None:
         mixups.check(GET, "anything else")
         assert mixups.may_mean_nothing(LIST.call)
         mixups.check(LIST, page(echoes=True))
-        doubts = Doubts(mixups, LIST)
+        doubts = mixups.doubts(LIST)
         assert [again(doubts, elsewhere()) for _ in range(3)] == [True, True, False]
         assert doubts.request.checked
 
@@ -157,15 +165,15 @@ def test_a_refusal_on_a_kept_connection_is_looked_at_again() -> None:
     """A refusal names nothing: after one on a kept connection, the read goes out once more on a new one."""
 
     def play(mixups: MixUps) -> None:
-        doubts = Doubts(mixups, GET, reused=True)
+        doubts = on_kept(mixups, GET)
         assert again(doubts, gone())
         assert not doubts.request.reuse
         doubts.reused = False
         assert not again(doubts, gone("another text"))
-        assert not again(Doubts(mixups, GET, reused=True), gone(), may_retry=False)
-        assert not again(Doubts(mixups, GET), gone())
+        assert not again(on_kept(mixups, GET), gone(), may_retry=False)
+        assert not again(mixups.doubts(GET), gone())
         unauthorised = AuthenticationError("no", status=401, **ABOUT)
-        assert not again(Doubts(mixups, GET, reused=True), unauthorised)
+        assert not again(on_kept(mixups, GET), unauthorised)
 
     played(play)
 
@@ -175,11 +183,11 @@ def test_a_refusal_is_believed_where_it_comes_again() -> None:
 
     def play(mixups: MixUps) -> None:
         mixups.noticed()
-        doubts = Doubts(mixups, GET)
+        doubts = mixups.doubts(GET)
         assert [again(doubts, gone(one), may_retry=False) for one in ("a", "a")] == [True, False]
-        doubts = Doubts(mixups, GET)
+        doubts = mixups.doubts(GET)
         assert [again(doubts, gone(one)) for one in ("a", "b", "c")] == [True, True, False]
-        assert not again(Doubts(mixups, GET), TransportError("broken"))
+        assert not again(mixups.doubts(GET), TransportError("broken"))
 
     played(play)
 
@@ -188,7 +196,7 @@ def test_a_write_is_left_to_its_payment() -> None:
     """A write is never sent again at once; a PUT or DELETE by the policy, but not after a second mismatch."""
 
     def play(mixups: MixUps) -> None:
-        doubts = Doubts(mixups, DELETE)
+        doubts = mixups.doubts(DELETE)
         assert not again(doubts, elsewhere(None))
         assert not doubts.ends_with(elsewhere(None))
         assert not again(doubts, elsewhere(None))
@@ -206,18 +214,18 @@ def test_a_writes_refusal_proves_nothing_while_answers_get_mixed_up() -> None:
 
     def play(mixups: MixUps) -> None:
         for refusal in refusals:
-            assert not Doubts(mixups, POST).leaves_open(refusal)
-            assert not Doubts(mixups, POST).ends_with(refusal)
+            assert not mixups.doubts(POST).leaves_open(refusal)
+            assert not mixups.doubts(POST).ends_with(refusal)
         mixups.noticed()
         for refusal in refusals:
             for request in (POST, DELETE, create_offline({})):
-                assert Doubts(mixups, request).leaves_open(refusal)
-            assert Doubts(mixups, POST).ends_with(refusal)
-            assert not Doubts(mixups, DELETE).ends_with(refusal)
-            assert not Doubts(mixups, GET).leaves_open(refusal)
+                assert mixups.doubts(request).leaves_open(refusal)
+            assert mixups.doubts(POST).ends_with(refusal)
+            assert not mixups.doubts(DELETE).ends_with(refusal)
+            assert not mixups.doubts(GET).leaves_open(refusal)
         unsent = TransportError("no connection", sent=False)
-        assert not Doubts(mixups, POST).leaves_open(unsent)
-        assert not Doubts(mixups, POST).ends_with(unsent)
+        assert not mixups.doubts(POST).leaves_open(unsent)
+        assert not mixups.doubts(POST).ends_with(unsent)
 
     played(play)
 
