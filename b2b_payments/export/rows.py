@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from b2b_payments.converter import structure_payment
+from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.export.columns import DIGITS, PAYMENTS, SCALE, Column, Kind, Row
 from b2b_payments.export.file import ExportError
 from b2b_payments.models import LineItem, Money, Payment
@@ -117,7 +118,10 @@ class ModelRows:
 
     def row(self, sent: bytes | msgspec.Raw) -> Any:
         """Read a payment, as it was sent."""
-        raw: Any = decode_part(sent)
+        try:
+            raw: Any = decode_part(sent)
+        except ResponseDecodeError as error:
+            raise ResponseDecodeError(f"payment {_id_of(sent)}: {error}", paths=error.paths) from None
         return self._row_of(structure_payment(raw, f"payment {raw.get('id')}: $"), raw)
 
     def _row_of(self, payment: Payment, raw: Mapping[str, Any]) -> Any:
@@ -173,6 +177,17 @@ class ModelRows:
                 place = f"a decimal of {DIGITS} digits, {SCALE} behind its point"
                 raise ExportError(_does_not_fit(payment, name, money.amount, place))
         return MoneyRow(money.currency, f"{amount:f}")
+
+
+class _Identified(msgspec.Struct):
+    id: int | str | None = None
+
+
+def _id_of(sent: bytes | msgspec.Raw) -> int | str | None:
+    try:
+        return msgspec.json.decode(sent, type=_Identified).id
+    except ValueError:
+        return None
 
 
 def _extra(extra: Mapping[str, Any], name: str, money: Money | None) -> str:

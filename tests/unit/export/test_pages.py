@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from b2b_payments.errors import ResponseDecodeError
-from b2b_payments.export import JSONLSink
-from b2b_payments.export.account import UNREADABLE, Sums, entry_of
+from b2b_payments.export import JSONLSink, verify
+from b2b_payments.export.account import UNREADABLE, Account, Sums, entry_of
 from b2b_payments.export.export import _Progress
 from b2b_payments.export.pages import PageBatch
+from b2b_payments.export.reading import RowReader
 from b2b_payments.protocol.listing import Head, Listing
 from b2b_payments.walk.reader import JoinedPage
 from tests.examples import LISTED_PAYMENT
@@ -107,3 +109,18 @@ def test_pages_without_new_rows_are_not_kept() -> None:
     for _ in range(32):
         progress.hold(page(b" " * 2**20, [0]))
     assert progress.full
+
+
+def test_a_number_without_end(tmp_path: Path) -> None:
+    """A number of thousands of digits is exported as it came, and verified; columns refuse it."""
+    rows = [changed(id=1), changed(id=2, processingStatus="3")]  # the second is spelled oddly
+    sent = [json.dumps(row)[:-1] + f',"n":{"1" * 5_000}}}' for row in rows]
+    sink, account = JSONLSink(tmp_path / "p.jsonl"), Account.begin({})
+    sink.open()
+    sink.write(batch_of(*sent))
+    account.sums.add(batch_of(*sent).entries())
+    sink.commit({"account": account.pack()})
+    sink.close(complete=True)
+    assert verify(tmp_path / "p.jsonl").account.sums.whole.rows == 2
+    with pytest.raises(ResponseDecodeError, match=r"payment 1: .* out of range"):
+        RowReader().rows([sent[0].encode()])
