@@ -287,6 +287,7 @@ class Caller:
         status: int | None = None
         reading: QuotaReading | None = None
         failed: BaseException | None = None
+        answer: Answer | None = None
         about = request.call, request.method, request.path, attempt
         self.events.emit(RequestStarted(*about, call_id))
         try:
@@ -294,9 +295,11 @@ class Caller:
             status = answer.status
             reading = read_limits(answer.headers, datetime.now(UTC))
             doubts.reused = answer.reused
-            return self._read(request, reader, answer)
+            return self.transport.mixups.checked(request, reader(request, answer, self.transport.base_url))
         except BaseException as failure:
             failed = failure
+            if answer is not None and isinstance(failure, ResponseDecodeError):
+                answer.hang_up()
             raise
         finally:
             self._account(turn, reading, failed, attempt)
@@ -305,15 +308,6 @@ class Caller:
             elapsed = anyio.current_time() - begun
             error = None if failed is None else _name_of(failed)
             self.events.emit(RequestEnded(*about, elapsed, status, error, call_id))
-
-    def _read(self, request: Request, reader: Reader[T], answer: Answer) -> T:
-        try:
-            reply = reader(request, answer, self.transport.base_url)
-            self.transport.mixups.check(request, reply)
-        except ResponseDecodeError:
-            answer.hang_up()
-            raise
-        return reply
 
     def _pause(self, stated: float | None, attempt: int) -> float:
         """How long to wait after a refusal: what it says, or else a growing part of the window."""

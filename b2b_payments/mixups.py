@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import anyio
 import attrs
@@ -13,6 +14,8 @@ from b2b_payments.protocol.belonging import check_proof
 from b2b_payments.protocol.listing import Listing
 from b2b_payments.protocol.request import Request
 from b2b_payments.retry import Kind, Outcome
+
+T = TypeVar("T")
 
 _LATELY = 300.0
 """Seconds for which answers are checked more closely once one was not what was asked for."""
@@ -43,19 +46,21 @@ class MixUps:
         """Note that an answer came to a request that was not its own, or to none."""
         self.until = anyio.current_time() + _LATELY
 
-    def check(self, request: Request, reply: object) -> None:
-        """Look at what was read of an answer in the light of those before.
+    def checked(self, request: Request, reply: T) -> T:
+        """Give back what was read of an answer, looked at in the light of those before.
 
         Raises AnswerMismatchError where a write's answer does not say what it is about while answers are
         mixed up.
         """
-        if isinstance(reply, Listing):
-            if reply.echoes and request.call not in self._meaningful:
+        read: object = reply
+        if type(read) is Listing:
+            if read.echoes and request.call not in self._meaningful:
                 self._meaningful.add(request.call)
-        elif isinstance(reply, Envelope):
+        elif type(read) is Envelope:
             self._meaningful.add(request.call)
             if request.kind is not Kind.READ and self.lately:
-                check_proof(request, reply.data)
+                check_proof(request, read.data)
+        return reply
 
     def may_mean_nothing(self, call: str) -> bool:
         """Whether it may be that answers to this call always name something else."""

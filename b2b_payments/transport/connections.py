@@ -12,7 +12,8 @@ too. There, connections that only the lender's own requests have used count as n
 from __future__ import annotations
 
 import select
-from weakref import WeakSet
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import attrs
@@ -22,8 +23,8 @@ from anyio.lowlevel import checkpoint
 
 from b2b_payments.mixups import MixUps
 
-_used: WeakSet[ResponseHandler] = WeakSet()
-"""The connections on which any client of this process has sent something."""
+_used: WeakKeyDictionary[ResponseHandler, Callable[[int], object]] = WeakKeyDictionary()
+"""The connections on which a client of this process has sent something, with what tells of waiting bytes."""
 _poll = getattr(select, "poll", None)  # not on Windows
 
 
@@ -63,14 +64,14 @@ def _as_drop(error: aiohttp.ClientConnectionError) -> DroppedError | None:
     return DroppedError(type(error).__name__) if is_drop else None
 
 
-def _is_readable(protocol: ResponseHandler) -> bool:
-    """Whether something has come that the event loop has not read yet; True where that cannot be seen."""
+def _watching(protocol: ResponseHandler) -> Callable[[int], object]:
+    """Give what tells whether something has come that the event loop has not read yet, or may have."""
     endpoint = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
     if endpoint is None or _poll is None:
-        return True
+        return lambda _: True
     poller = _poll()
     poller.register(endpoint, select.POLLIN)
-    return bool(poller.poll(0))
+    return poller.poll  # type: ignore[no-any-return]
 
 
 @attrs.define(eq=False)
@@ -120,11 +121,12 @@ class Exchange:
         """Raise where the request must not go out on this connection."""
         protocol = connection.protocol
         assert protocol is not None  # noqa: S101 - aiohttp has just taken it out of the pool
-        self.reused = protocol in _used
-        if self.reused:
+        waiting = _used.get(protocol)
+        self.reused = waiting is not None
+        if waiting is not None:
             if not self.reuse or self.mixups.lately:
                 raise _AnotherConnection
-            if protocol.is_connected() and _is_readable(protocol):
+            if protocol.is_connected() and waiting(0):
                 # An answer, the end, or something of TLS's own: read by the event loop in its next turn.
                 await checkpoint()
                 await checkpoint()
@@ -135,7 +137,8 @@ class Exchange:
                 raise _AnotherConnection
         elif protocol.should_close:
             raise SpeaksFirstError
-        _used.add(protocol)
+        else:
+            _used[protocol] = _watching(protocol)
         self._connection = protocol
 
     def hang_up(self) -> None:

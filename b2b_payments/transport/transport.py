@@ -42,7 +42,7 @@ MAX_BODY = 32 * 1024 * 1024
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 # What aiohttp unpacks or refuses. It asks for those alone for which it finds the libraries.
-_READABLE = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
+_READABLE = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 
 class Transport:
@@ -181,8 +181,7 @@ class Transport:
         ) as response:
             if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
                 raise ProxyRefusedError(response.status)
-            encoding = response.headers.get("Content-Encoding")
-            if encoding and encoding.strip().lower() not in _READABLE:
+            if "Content-Encoding" in response.headers and not _is_readable(response):
                 raise unpacked_otherwise(f"{request.method} {request.path}")
             body = await self._read(request, response)
             secrets = [value for value in credential.values() if isinstance(value, Secret)]
@@ -212,6 +211,10 @@ class Transport:
             paths=["$"],
             too_large=True,
         )
+
+
+def _is_readable(response: aiohttp.ClientResponse) -> bool:
+    return response.headers["Content-Encoding"].strip().lower() in _READABLE
 
 
 def _headers(credential: Mapping[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ _SHORT, _LONG = 500, 1_500
 def _ours(frame: FrameType) -> bool:
     name = frame.f_code.co_filename
     generated = name.startswith(("<b2b_payments", "<attrs generated methods b2b_payments"))
+    generated = generated and "b2b_payments.sandbox" not in name
     return generated or (name.startswith(_PACKAGE) and not name.startswith(_SANDBOX))
 
 

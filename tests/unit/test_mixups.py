@@ -150,10 +150,10 @@ def test_what_was_right_before_is_evidence_for_good() -> None:
         return Listing(heads=[], body=b"", offset=0, limit=None, total_count=None, echoes=echoes)
 
     def play(mixups: MixUps) -> None:
-        mixups.check(LIST, page(echoes=False))
-        mixups.check(GET, "anything else")
+        mixups.checked(LIST, page(echoes=False))
+        mixups.checked(GET, "anything else")
         assert mixups.may_mean_nothing(LIST.call)
-        mixups.check(LIST, page(echoes=True))
+        mixups.checked(LIST, page(echoes=True))
         doubts = mixups.doubts(LIST)
         assert [again(doubts, elsewhere()) for _ in range(3)] == [True, True, False]
         assert doubts.request.checked
@@ -234,11 +234,11 @@ def test_a_bare_success_proves_nothing_while_answers_get_mixed_up() -> None:
     """A write's answer without an id is taken, and no longer once answers were mixed up."""
 
     def play(mixups: MixUps) -> None:
-        mixups.check(DELETE, Envelope({}, {}))
+        mixups.checked(DELETE, Envelope({}, {}))
         mixups.noticed()
-        mixups.check(DELETE, Envelope({"id": 70}, {}))
-        mixups.check(GET, Envelope({}, {}))
+        mixups.checked(DELETE, Envelope({"id": 70}, {}))
+        mixups.checked(GET, Envelope({}, {}))
         with pytest.raises(AnswerMismatchError):
-            mixups.check(DELETE, Envelope({}, {}))
+            mixups.checked(DELETE, Envelope({}, {}))
 
     played(play)
