@@ -14,7 +14,7 @@ others, so it takes the place of the walk's last page.
   are gone. That is believed where they answer 404 when looked up by id, and one that the page shows does not.
 - A list of a single second shows no order. It is whole where both ends show the same payments and nothing
   stands behind them.
-- A list that comes empty from both ends is empty.
+- A list that comes empty from both ends is empty, and one that a walk begins behind is over if both say so.
 """
 
 from __future__ import annotations
@@ -142,6 +142,14 @@ class Ends:
                 f"The service did not sort by {self._order.wire_name}: a walk over its pages cannot be exact."
                 " Without a sort that holds, ask for the payments one by one."
             )
+        if page.from_other_end and self._near.key is None and self._start > 0:
+            if page.ids:
+                self._end_unproven(f"only from the other end does the list go beyond offset {self._start}")
+            else:
+                self._end(
+                    complete=True, reason=f"in both directions the list ends before offset {self._start}"
+                )
+            return Step(False)
         if self._progress.repeats(page):
             self._end_unproven("the service gives the same page whatever the offset")
             return Step(False)
@@ -212,7 +220,7 @@ class Ends:
         if not self._order.exact:
             self._end_unproven("sorted by another key than createdAt, payments move while they are read")
         elif self._near.key is None and self._start > 0:
-            self._end_unproven(f"nothing came at offset {self._start}")
+            return Step(False, read=PageRequest(self._start, from_other_end=True))
         elif self._totals.vouch_for(page):
             self._end(
                 complete=True, reason="one page holds them all, and the service's totals have proved right"

@@ -162,6 +162,16 @@ def test_an_empty_list_is_empty_from_both_ends() -> None:
         assert verdict(ends).complete is complete
 
 
+@pytest.mark.parametrize("behind", [[], [(9, 9)]])
+def test_a_walk_that_begins_behind_the_end_asks_the_other_end_too(behind: Rows) -> None:
+    """Nothing at the offset asked for, in either direction: then there is nothing, and no row is given."""
+    ends = walking(start=3)
+    step = ends.offer(page(3, [], total=2))
+    assert step.read == PageRequest(3, from_other_end=True)
+    assert not ends.offer(page(3, behind, total=2, from_other_end=True)).rows
+    assert verdict(ends).complete is not bool(behind)
+
+
 def test_one_payment_is_complete_where_both_ends_show_it() -> None:
     """A list of a single payment shows no order: two requests that agree are what there is."""
     ends = walking()
