@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import random
-import re
 import sqlite3
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +16,12 @@ import attrs
 
 from b2b_payments import B2BPaymentsError, PaymentsClient
 from b2b_payments.export import JSONLSink, export, verify
-from b2b_payments.sandbox import Fault, ListQuery, Rules, Sandbox, SeenRequest
-from b2b_payments.sandbox.service import ROOT
+from b2b_payments.sandbox import ListQuery, Sandbox
 from b2b_payments.sync import SQLiteStore, sync
 from tests.clients import client_of
-from tests.lying import A_PAYMENT, HONEST, Service
+from tests.lying import Service
 from tests.synced import LAG, Version, held_in, versions_of
+from tests.truth import Truth
 
 _FILTERS: Final[tuple[tuple[dict[str, Any], dict[str, Any]], ...]] = (
     ({"processing_status": 3}, {"processing_status": 3}),
@@ -94,6 +92,15 @@ class _Try:
     client: PaymentsClient
     outcome: Outcome
     draw: random.Random
+
+    @property
+    def truth(self) -> Truth:
+        """What is true of the service."""
+        return Truth(self.service, self.sandbox)
+
+    def _account(self) -> None:
+        self.outcome.requests = len(self.sandbox.requests)
+        self.outcome.allowed = self.truth.enough_requests()
 
     async def walk(self, *, descending: bool = False, filtered: bool = False, parts: bool = False) -> None:
         """Walk the list."""
@@ -174,7 +181,7 @@ class _Try:
         service.begin_to_lie(sandbox)
         if self.draw.random() < 0.3:
             await self._learn()
-        listed = self._listed(query)
+        listed = self.truth.listed(query)
         ids: list[int] = []
         try:
             await read_into(ids)
@@ -182,9 +189,9 @@ class _Try:
             self.outcome.error = type(error).__name__
             self.outcome.complete = False
         if self.outcome.complete:
-            self.outcome.lost = len(self._lasting(listed, query, ids, descending=descending) - set(ids))
+            self.outcome.lost = len(self.truth.lasting(listed, query, ids, descending=descending) - set(ids))
         self.outcome.doubled = len(ids) - len(set(ids))
-        self._count()
+        self._account()
 
     async def by_another_key(self) -> None:
         """Walk the list in an order in which a walk cannot be complete."""
@@ -222,19 +229,19 @@ class _Try:
             # More than a part of a copy is not deleted unasked.
             self.outcome.honest = self.outcome.honest and service.writes <= 10
             service.begin_to_lie(self.sandbox)
-            listed = self._listed(ListQuery())
+            listed = self.truth.listed(ListQuery())
             try:
                 self.outcome.complete = (await sync(self.client, copy)).complete
             except B2BPaymentsError as error:
                 self.outcome.error = type(error).__name__
             now, then = versions_of(store), held_in(copy.path)
-            self.outcome.deleted = sum(not self._gone(one) for one in held - then.keys())
+            self.outcome.deleted = sum(not self.truth.is_gone(one) for one in held - then.keys())
             if self.outcome.complete and not {"lag", "replicas", "ignored sortBy"} & set(service.kinds):
-                lasting = self._lasting(listed, ListQuery(), ())
+                lasting = self.truth.lasting(listed, ListQuery(), ())
                 lasting -= service.changes.updated if service.changes is not None else set()
                 # That a restored service shows older versions, only a sweep finds.
                 self.outcome.lost = sum(_is_older(then.get(one), now[one]) for one in lasting)
-            self._count()
+            self._account()
 
     async def sweep(self) -> None:
         """Sweep a copy that was made when the service told the truth."""
@@ -253,7 +260,7 @@ class _Try:
             held = _ids_in(copy.path)
             sandbox.requests.clear()
             service.begin_to_lie(sandbox)
-            listed = self._listed(ListQuery())
+            listed = self.truth.listed(ListQuery())
             try:
                 report = await sync(self.client, copy, sweep=True)
             except B2BPaymentsError as error:
@@ -261,10 +268,10 @@ class _Try:
             else:
                 outcome.complete = report.complete
             left = _ids_in(copy.path)
-            outcome.deleted = sum(not self._gone(one) for one in held - left)
+            outcome.deleted = sum(not self.truth.is_gone(one) for one in held - left)
             if outcome.complete:
-                outcome.lost = len(self._lasting(listed, ListQuery(), ()) - left)
-            self._count()
+                outcome.lost = len(self.truth.lasting(listed, ListQuery(), ()) - left)
+            self._account()
             service.stop_lying(sandbox)
             store.advance(3600)
             await asyncio.sleep(2 * LAG)
@@ -280,94 +287,6 @@ class _Try:
         if report.complete:
             now, then = versions_of(self.sandbox.store), held_in(copy.path)
             self.outcome.stale = sum(now.get(one) != then.get(one) for one in now.keys() | then.keys())
-
-    def _listed(self, query: ListQuery) -> set[int]:
-        """Give what the list shows, where its lies agree with one another."""
-        store, rules = self.sandbox.store, self.sandbox.rules
-        store.rules = attrs.evolve(HONEST, max_limit=10**9, hidden=rules.hidden, shown=rules.shown)
-        found = [] if self.service.states else [set(store.page(attrs.evolve(query, limit=10**9)).ids)]
-        for state in self.service.states:
-            store.restore(state)
-            found.append(set(store.page(attrs.evolve(query, limit=10**9)).ids))
-        store.rules = rules
-        return set.intersection(*found)
-
-    def _is_there(self, payment_id: int) -> bool:
-        return payment_id in self.sandbox.store and not self.sandbox.store.is_hidden(payment_id)
-
-    def _lasting(
-        self, before: set[int], query: ListQuery, ids: Collection[int], *, descending: bool = False
-    ) -> set[int]:
-        """Give what was there from start to end, and that a reader could know of."""
-        store = self.sandbox.store
-        there = {one for one in before if self._is_there(one)}
-        if self.service.changes is not None:
-            # A restored backup brings back what was deleted, and gives ids again: those did not last.
-            there -= self.service.changes.deleted | self.service.changes.inserted
-        after = self._listed(query)
-        # A list that has become shorter than what it gave contradicts itself, since the last rows that it
-        # gave can be read by id; any other that has agrees with all that anybody knows.
-        last = max(
-            (one for one in ids if self._is_there(one)),
-            key=lambda one: -store.created(one) if descending else store.created(one),
-            default=None,
-        )
-        if last is None or last in after:
-            there &= after
-        lists = [
-            seen
-            for seen in self.sandbox.requests
-            if seen.path == f"{ROOT}/ip/payments"
-            and seen.status == 200
-            and ("sortBy", "updatedAt") not in seen.query
-        ]
-        rules = self.sandbox.rules
-        if rules.paging_window == 0 and (rules.total_cap is not None or rules.total_count != "filtered"):
-            return set()
-        blind = {
-            channels
-            for channels in map(_channels, lists)
-            if all(seen.fault is Fault.EMPTY_LIST for seen in lists if _channels(seen) == channels)
-        }
-        if frozenset() in blind or query.channel_ids in blind:
-            return set()
-        return {one for one in there if frozenset({store.channel(one)}) not in blind}
-
-    def _gone(self, payment_id: int) -> bool:
-        """Whether the service said so of this payment itself."""
-        answered = {
-            seen.status
-            for seen in self.sandbox.requests
-            if seen.method == "GET"
-            and seen.path == f"{ROOT}/ip/payments/{payment_id}"
-            and seen.fault is not Fault.HTML_404
-        }
-        return 404 in answered and not self._is_there(payment_id)
-
-    def _count(self) -> None:
-        """Count the requests, and how many are enough."""
-        rules: Rules = self.sandbox.rules
-        requests = list(self.sandbox.requests)
-        by_id = sum(re.fullmatch(A_PAYMENT, seen.path) is not None for seen in requests)
-        self.outcome.requests = len(requests)
-        most = 10 if "limit" in rules.ignores else min(self.service.page, rules.max_limit)
-        share = rules.short_pages if isinstance(rules.short_pages, float) else 0.0
-        rows = len(self.sandbox.store)
-        pages = math.ceil(rows / max(1.0, most * (1 - share / 2))) + 1
-        lists = {_channels(seen) for seen in requests if seen.path == f"{ROOT}/ip/payments"}
-        whole_lists = len(lists) if "channelIds" in rules.ignores else 1
-        # A run of equals that is longer than a page is read back and forth, to count it.
-        each = 12 if self.service.together < most else 80
-        self.outcome.allowed = 60 * len(lists) + each * pages * whole_lists + min(by_id, 600)
-        if "offset" in rules.ignores:
-            # Each page is asked for up to four times: its answers state an offset that was not asked for.
-            self.outcome.allowed *= 4
-
-
-def _channels(seen: SeenRequest) -> frozenset[int]:
-    """Give the channels that a request asks for, however it spells them."""
-    texts = [value for name, value in seen.query if name.startswith("channelIds")]
-    return frozenset(int(one) for text in texts for one in text.split(","))
 
 
 def _is_older(held: Version | None, now: Version) -> bool:

@@ -40,6 +40,14 @@ _WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before a list that hides payments is read again."""
 
 
+def _some(ids: Sequence[int]) -> Sequence[int]:
+    """Give a few of them: from the front, the middle, the end."""
+    if not ids:
+        return ids
+    steps = _LOOKED_UP - 1
+    return list(dict.fromkeys(ids[step * (len(ids) - 1) // steps] for step in range(_LOOKED_UP)))
+
+
 @attrs.frozen
 class Verdict:
     """How a walk ended: whether it is complete, and why, in words."""
@@ -85,7 +93,7 @@ class Ends:
         self._rounds = iter(range(_MOST_ROUNDS))
         self._stated: list[int] = []  # the smallest and the largest total
         self._foretold = False  # a total was more than the page's own end
-        self._progress = Progress(self._near.resume_at)
+        self._progress = Progress(self._near.resume_at + (0 if place is None else len(place.ids)))
         self.verdict: Verdict | None = None
         if other is not None:
             self._near.insists = True
@@ -155,8 +163,7 @@ class Ends:
             return Step(False)
         missing = self._missing(page)
         if missing:
-            shown = page.ids[-1 :: -max(1, len(page.ids) // (_LOOKED_UP - 1))]
-            return Step(False, look_up=[*missing, *shown[:_LOOKED_UP]])
+            return Step(False, look_up=[*_some(missing), *_some(page.ids)])
         return self._take(page, more=more)
 
     def looked_up(self, page: KeyedPage, found: Mapping[int, bool | None], *, more: bool = False) -> Step:
@@ -179,18 +186,17 @@ class Ends:
         return step
 
     def _missing(self, page: KeyedPage) -> Sequence[int]:
-        """Give some of the payments taken last, from either end, where this page says that all are gone."""
-        missing: list[int] = []
+        """Give the payments taken that this page says are gone, where it reaches none that was taken last."""
         if page.offset > 0 or not self._order.exact:
-            return missing
-        far = None if self._far.key is None else negated(self._far.key)
-        for taken in {self._near.key, far} if page.from_other_end else {self._near.key}:
-            if taken is None:
-                continue
-            last = negated(taken) if page.from_other_end else taken
-            if not page.ids or page.keys[0] > last:
-                missing += self._given.ids_at(taken)[-_LOOKED_UP:]
-        return missing
+            return ()
+        far, from_other_end = self._far.key, page.from_other_end
+        last = [self._near.key, None if far is None else negated(far)][: 1 + from_other_end]
+        front = page.keys[0] if page.ids else None
+        if front is not None and from_other_end:
+            front = negated(front)
+        taken = [key for key in last if key is not None]
+        reaches = front is not None and all(key <= front if from_other_end else key >= front for key in taken)
+        return () if reaches else self._given.beyond(front, mirrored=from_other_end)
 
     def _take(self, page: KeyedPage, *, more: bool) -> Step:
         step = self._take_far(page) if page.from_other_end else self._offer_near(page, more=more)

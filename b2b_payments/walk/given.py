@@ -68,6 +68,11 @@ class Given:
         """Give the ids that were given of this key, as far as they are remembered."""
         return tuple(payment_id for payment_id, known in self._keys.items() if known == key)
 
+    def beyond(self, key: Key | None, *, mirrored: bool) -> Sequence[int]:
+        """Give the ids of rows before this key, or behind it if `mirrored`, as far as they are remembered."""
+        known = sorted(self._keys.items(), key=lambda item: item[1])
+        return [one for one, own in known if key is None or (own > key if mirrored else own < key)]
+
     def forget(self, key: Key, *, mirrored: bool) -> None:
         """Let go of ids that lie well behind `key`, up to which one end was read."""
         if not self._forgets or len(self._keys) <= self._most:

@@ -1,0 +1,120 @@
+"""What is true of a service that lies: what it holds, what it showed, and how many requests are enough."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+
+import attrs
+
+from b2b_payments.sandbox import Fault, ListQuery, Sandbox, SeenRequest
+from b2b_payments.sandbox.service import ROOT
+from tests.lying import A_PAYMENT, HONEST, Service
+
+
+@attrs.frozen
+class Truth:
+    """Knows a service and its sandbox."""
+
+    service: Service
+    sandbox: Sandbox
+
+    def listed(self, query: ListQuery) -> set[int]:
+        """Give what the list shows, where its lies agree with one another."""
+        store, rules = self.sandbox.store, self.sandbox.rules
+        store.rules = attrs.evolve(HONEST, max_limit=10**9, hidden=rules.hidden, shown=rules.shown)
+        found = [] if self.service.states else [set(store.page(attrs.evolve(query, limit=10**9)).ids)]
+        for state in self.service.states:
+            store.restore(state)
+            found.append(set(store.page(attrs.evolve(query, limit=10**9)).ids))
+        store.rules = rules
+        return set.intersection(*found)
+
+    def _is_there(self, payment_id: int) -> bool:
+        return payment_id in self.sandbox.store and not self.sandbox.store.is_hidden(payment_id)
+
+    def lasting(
+        self, before: set[int], query: ListQuery, ids: Collection[int], *, descending: bool = False
+    ) -> set[int]:
+        """Give what was there from start to end, and that a reader could know of."""
+        store = self.sandbox.store
+        there = {one for one in before if self._is_there(one)}
+        if self.service.changes is not None:
+            # A restored backup brings back what was deleted, and gives ids again: those did not last.
+            there -= self.service.changes.deleted | self.service.changes.inserted
+        after = self.listed(query)
+        # A list that has become shorter than what it gave contradicts itself, since the last rows that it
+        # gave can be read by id; any other that has agrees with all that anybody knows.
+        last = max(
+            (one for one in ids if self._is_there(one)),
+            key=lambda one: -store.created(one) if descending else store.created(one),
+            default=None,
+        )
+        if last is None or last in after:
+            there &= after
+        blind = self._blind()
+        if self._nothing_contradicts_the_window() or frozenset() in blind or query.channel_ids in blind:
+            return set()
+        return {one for one in there if frozenset({store.channel(one)}) not in blind}
+
+    def _blind(self) -> set[frozenset[int]]:
+        """Give the channels, none for all of them, whose lists were answered with nothing but empty pages."""
+        lists = [
+            seen
+            for seen in self.sandbox.requests
+            if seen.path == f"{ROOT}/ip/payments"
+            and seen.status == 200
+            and ("sortBy", "updatedAt") not in seen.query
+        ]
+        return {
+            channels
+            for channels in map(_channels, lists)
+            if all(seen.fault is Fault.EMPTY_LIST for seen in lists if _channels(seen) == channels)
+        }
+
+    def _nothing_contradicts_the_window(self) -> bool:
+        """Whether the window shows nothing, or some of one second, and no total says that there is more."""
+        store, rules = self.sandbox.store, self.sandbox.rules
+        one_second = len({store.created(payment_id) for payment_id in store.ids()}) == 1
+        silent = rules.total_cap is not None or rules.total_count != "filtered"
+        return silent and (rules.paging_window == 0 or (rules.paging_window is not None and one_second))
+
+    def is_gone(self, payment_id: int) -> bool:
+        """Whether the service said so of this payment itself."""
+        answered = {
+            seen.status
+            for seen in self.sandbox.requests
+            if seen.method == "GET"
+            and seen.path == f"{ROOT}/ip/payments/{payment_id}"
+            and seen.fault is not Fault.HTML_404
+        }
+        return 404 in answered and not self._is_there(payment_id)
+
+    def enough_requests(self) -> int:
+        """Give how many requests are enough for those lists that were asked for."""
+        rules = self.sandbox.rules
+        requests = list(self.sandbox.requests)
+        by_id = sum(re.fullmatch(A_PAYMENT, seen.path) is not None for seen in requests)
+        most = 10 if "limit" in rules.ignores else min(self.service.page, rules.max_limit)
+        share = rules.short_pages if isinstance(rules.short_pages, float) else 0.0
+        rows = len(self.sandbox.store)
+        pages = math.ceil(rows / max(1.0, most * (1 - share / 2))) + 1
+        lists = {_channels(seen) for seen in requests if seen.path == f"{ROOT}/ip/payments"}
+        whole_lists = len(lists) if "channelIds" in rules.ignores else 1
+        # A run of equals that is longer than a page is read back and forth, to count it.
+        each = 12 if self.service.together < most else 80
+        enough = 60 * len(lists) + each * pages * whole_lists + min(by_id, 600)
+        if self.service.twice:
+            # A page of rows that come twice seems to reach twice as far.
+            enough *= 2
+        if "offset" in rules.ignores:
+            # Each page is asked for up to four times: its answers state an offset that was not asked for.
+            enough *= 4
+        return enough
+
+
+def _channels(seen: SeenRequest) -> frozenset[int]:
+    """Give the channels that a request asks for, however it spells them."""
+    texts = [value for name, value in seen.query if name.startswith("channelIds")]
+    return frozenset(int(one) for text in texts for one in text.split(","))
