@@ -124,6 +124,12 @@ class PaymentQuery:
     order_by: OrderBy = attrs.field(default=OrderBy.ASC, converter=_order_by)
 
     @property
+    def filters(self) -> tuple[str, ...]:
+        """The names of the filters in force."""
+        names = ("channel_ids", "processing_status", "customer_name", "invoice_id", "search_by", "q")
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+    @property
     def filtered(self) -> bool:
         """Whether a payment may enter or leave the list without being created or deleted."""
         filters = (self.processing_status, self.customer_name, self.invoice_id, self.q)

@@ -17,7 +17,6 @@ from b2b_payments.walk.page import MOST_DIGITS, Key
 Checkpoint = dict[str, Any]
 
 _VERSION = 2
-_READABLE = {1, _VERSION}  # the first version knew of one end of the list only
 _TOO_OLD = "Give one that this version of the library made, or begin anew without it."
 
 
@@ -46,7 +45,8 @@ class Origin:
 
     def unpack(self, checkpoint: Any) -> tuple[Place | None, Place | None]:
         """Read a checkpoint. Raises ConfigurationError for one of another version, store or query."""
-        if not isinstance(checkpoint, Mapping) or checkpoint.get("version") not in _READABLE:
+        # The first version knew of one end of the list only.
+        if not isinstance(checkpoint, Mapping) or checkpoint.get("version") not in (1, _VERSION):
             raise ConfigurationError(f"The checkpoint is not of version {_VERSION}. {_TOO_OLD}")
         for name, mine in (("store", self.store), ("query", self.query)):
             theirs = checkpoint.get(name)

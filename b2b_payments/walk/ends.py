@@ -12,7 +12,7 @@ others, so it takes the place of the walk's last page.
   the other end, until they meet or neither leads any further. Then the walk is not complete.
 - A page at offset 0 that shows nothing of the last second taken, from either end, says that those payments
   are gone. That is believed where they answer 404 when looked up by id, and one that the page shows does not.
-- A list of a single second shows no order. It is whole where both ends show the same payments and nothing
+- A list of a single second shows no order. It is whole where both ends show the same few payments and nothing
   stands behind them.
 - A list that comes empty from both ends is empty, and one that a walk begins behind is over if both say so.
 """
@@ -38,6 +38,10 @@ _MOST_ROUNDS = 4
 """Times that both ends are tried again where neither leads any further, and new rows came."""
 _WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before a list that hides payments is read again."""
+_EMPTY_WAITS = (0.5,)
+"""Seconds before a whole store that came empty from both ends is read again from both."""
+_MOST_OF_ONE_SECOND = 10
+"""Payments of a single second that may be the whole list: nothing is known to cut lists shorter than that."""
 
 
 def _some(ids: Sequence[int]) -> Sequence[int]:
@@ -60,7 +64,7 @@ class Ends:
     """A walk read from both ends of its list; it is over once there is a `verdict`.
 
     `place` and `other` are where an earlier walk stood at either end, `start` the offset to begin at. Where
-    `filtered`, payments may enter the list with an old time.
+    `filtered`, payments may enter the list with an old time; `whole` says that it is all of a store.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Ends:
         place: Place | None = None,
         other: Place | None = None,
         filtered: bool = False,
+        whole: bool = False,
     ) -> None:
         self._order = order
         self._totals = totals
@@ -87,6 +92,7 @@ class Ends:
         self._far_was_read = other is not None
         self._pending = None if other is None else self._far.next_page  # where to read on from there
         self._waits = iter(_WAITS)
+        self._empty_waits = iter(_EMPTY_WAITS if whole else ())
         self._is_flat = False  # both ends show the same payments of one second
         self._rows = 0
         self._rows_when_stuck = -1
@@ -266,10 +272,16 @@ class Ends:
         if first:
             fronts = zip(page.ids, page.keys, strict=True)
             self._front = [payment_id for payment_id, key in fronts if key == page.keys[0]]
+            if page.ids:
+                self._given.keep(negated(page.keys[0]))
         self._pending = None if step.stuck else step.read or self._far.next_page
         if self._is_met():
             self._end_proven()
         elif not page.ids and self._near.key is None and not any(self._stated):
+            wait = next(self._empty_waits, None)
+            if wait is not None:
+                self._far_was_read = False
+                return Step(False, read=PageRequest(0, wide=True), wait=wait)
             self._end(complete=True, reason="the list came empty in both directions")
         elif first:
             return attrs.evolve(step, read=self._back_to_near())
@@ -279,7 +291,8 @@ class Ends:
         """Give the page to read where the walk seemed to be over, and was not shown to be."""
         request = self._near.retry()
         same_second = self._near.key == self._near.first_key and self._far.key == self._far.first_key
-        self._is_flat = same_second and self._is_same_list()
+        few = len(self._near_list.ids) <= _MOST_OF_ONE_SECOND if self._near_list is not None else False
+        self._is_flat = few and same_second and self._is_same_list()
         self._compare()
         return self._near.look_behind() if self._is_flat else request
 
@@ -310,7 +323,9 @@ class Ends:
     def _end_proven(self) -> None:
         if self._fresh and self._foretold:
             self._totals.prove(self._stated[1], self._rows)
-        if self._filtered and (self._near.counted or self._far.counted):
+        if self._near.counted_late or self._far.counted_late:
+            self._end_unproven("a run of equals was counted while payments came late")
+        elif self._filtered and (self._near.counted or self._far.counted):
             # A payment may have entered the filter with that time.
             self._end_unproven(
                 "a run of equals was counted, under a filter that payments may enter meanwhile"

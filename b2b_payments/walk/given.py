@@ -29,6 +29,7 @@ class Given:
         self._high: Key | None = None  # rows with a larger key were given
         self._next: dict[bool, Key | None] = {False: None, True: None}
         self._most = _KEPT_IDS
+        self._kept: Key | None = None  # ids of this key are never let go
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -73,6 +74,10 @@ class Given:
         known = sorted(self._keys.items(), key=lambda item: item[1])
         return [one for one, own in known if key is None or (own > key if mirrored else own < key)]
 
+    def keep(self, key: Key) -> None:
+        """Never let go of the ids of this key."""
+        self._kept = key
+
     def forget(self, key: Key, *, mirrored: bool) -> None:
         """Let go of ids that lie well behind `key`, up to which one end was read."""
         if not self._forgets or len(self._keys) <= self._most:
@@ -80,7 +85,10 @@ class Given:
         edge, self._next[mirrored] = self._next[mirrored], negated(key) if mirrored else key
         if edge is not None:
             self._move(edge, mirrored=mirrored)
-            self._keys = {one: known for one, known in self._keys.items() if not self._is_behind(known)}
+            kept = self._kept
+            self._keys = {
+                one: known for one, known in self._keys.items() if known == kept or not self._is_behind(known)
+            }
         self._most = len(self._keys) + _KEPT_IDS
 
     def _move(self, edge: Key, *, mirrored: bool) -> None:

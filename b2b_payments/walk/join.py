@@ -92,6 +92,8 @@ class Join:
         """Whether K's own second has been seen whole."""
         self.counted = False
         """Whether a run of equals was settled by counting."""
+        self.counted_late = False
+        """Whether rows came late meanwhile, as from a list that lags, so that counting proves nothing."""
         self.resume_at = start
         """Where the next page has to start at the latest to join on, if nothing has moved."""
         self.cursor = 0
@@ -226,6 +228,7 @@ class Join:
         self._run = None
         self.closed = True
         self.counted = self.counted or run.counted
+        self.counted_late = self.counted_late or (run.counted and run.grew)
         self.cursor = run.resume_at
         self.resume_at = max(0, run.resume_at - 1)
         return Step(True, rows, duplicates, read=PageRequest(self.resume_at, from_other_end=self._mirrored))

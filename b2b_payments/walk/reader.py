@@ -151,7 +151,8 @@ class Reader:
         if page.from_other_end:
             pass
         elif not page.ids:
-            self._readable_end = min(page.offset, self._readable_end or page.offset)
+            end = self._readable_end
+            self._readable_end = page.offset if end is None else min(page.offset, end)
         elif self._in_line and step.joined:
             if self._readable_end is not None and page.end > self._readable_end:
                 self._readable_end = None
@@ -198,7 +199,10 @@ class Reader:
             wanted = None  # it is in line already
         self._in_line = wanted is None
         if wanted is not None:
-            self._other_end_asked = self._other_end_asked or wanted.from_other_end
+            if wanted.from_other_end:
+                self._other_end_asked = True
+            elif self._ahead.empty and self._ends.wants_other_end:
+                self._other_end_asked = False  # it came empty, and is to be asked for again
             await anyio.sleep(step.wait)
             return await self._ahead.now(wanted)
         if self._held is not None:

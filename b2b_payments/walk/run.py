@@ -53,6 +53,8 @@ class LongRun:
         self.counted = False
         """Whether it took counting; a page that shows the whole run needs none."""
         self.resume_at = 0
+        self.grew = False
+        """Whether rows came at or before the run while it was read, which counting cannot bear."""
 
     def observe(self, page: KeyedPage) -> int:
         """Take in one page, and give the offset to read next (of no meaning once complete or stuck)."""
@@ -63,6 +65,7 @@ class LongRun:
         self._length = max(self._length, len(page.ids))
         start, end = self._start(page), self._end(page)
         if end is not None:
+            self.grew = self.grew or (not self._newest_first and bool(self._ends) and end > self._ends[-1][1])
             self.resume_at = end
         if start is not None and end is not None:
             self.complete = True  # one page shows it whole

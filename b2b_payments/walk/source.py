@@ -41,7 +41,11 @@ class Learned:
         self._for_several: set[ChannelEncoding] = set()
         self._accepted: set[tuple[ChannelEncoding, bool]] = set()
         self._fitting: set[ChannelEncoding] = set()
-        self.totals = Totals()
+        self._totals: dict[tuple[str, ...], Totals] = {}
+
+    def totals_of(self, query: PaymentQuery) -> Totals:
+        """Give what was learned of the totals of lists under the same filters, whatever their values."""
+        return self._totals.setdefault(query.filters, Totals())
 
     @property
     def encodings(self) -> Sequence[ChannelEncoding]:

@@ -101,11 +101,12 @@ class Walk(Paged):
         place, other = self._places
         ends = Ends(
             source.order,
-            walker.learned.totals,
+            walker.learned.totals_of(self._query),
             start=self._offset,
             place=place,
             other=other,
             filtered=self._query.filtered,
+            whole=not self._query.filters,
         )
         self._checkpoint = self._origin.pack(place, other)
         # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,
