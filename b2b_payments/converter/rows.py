@@ -35,6 +35,8 @@ Find = Callable[[Iterable[Any]], Iterable[str]]
 _MOST_NAMES: Final = 200
 """Unknown names that are learned at most, so that a service which makes names up costs no memory."""
 _LONGEST_NAME: Final = 100
+_MOST_PARTS: Final = 500
+"""Objects of one list that are looked at for what to learn: a longer one must not stop the event loop."""
 _BLOCK: Final = 16
 _UNFIT: Final = (UnreadableError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError)
 _SANE: Final = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -81,7 +83,7 @@ class Learned:
         for field in fields:
             value = item.get(field.wire, UNSET)
             if field.kind in {Kind.MODEL, Kind.MODELS}:
-                for part in value if isinstance(value, list) else [value]:
+                for part in value[:_MOST_PARTS] if isinstance(value, list) else [value]:
                     self.add(field.of, part)
             odd = _oddity(field, value)
             if odd > self.odd.get((model, field.wire), 0):
