@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import threading
 import time
 import tracemalloc
@@ -180,6 +181,7 @@ LARGEST: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.skipif(sys.gettrace() is not None, reason="tracing, for coverage, takes most of the time")
 @pytest.mark.parametrize("page", LARGEST.values(), ids=LARGEST)
 async def test_the_largest_that_is_read(page: Callable[[], bytes]) -> None:
     """The largest that is read takes 64 MiB at most, and blocks the loop for a fifth of a second at most."""
