@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -9,6 +10,12 @@ import pytest
 from aiohttp import ClientResponse, StreamReader
 from aioresponses import aioresponses as fake_aiohttp
 from aioresponses import core
+from hypothesis import settings
+
+# Where a run decides over a change, the same examples are drawn each time; elsewhere always new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 class _Idle:
