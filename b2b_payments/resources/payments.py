@@ -148,6 +148,14 @@ class Payments:
         """
         return await look_up(self._walker.caller, payment_id, tally=tally)
 
+    @property
+    def mixed_up_lately(self) -> bool:
+        """Whether this client got an answer to another request than its own in the last five minutes.
+
+        A 404 does not say whose it is: one of those given by `look_up` meanwhile may be another payment's.
+        """
+        return self._walker.caller.transport.mixups.lately
+
     async def delete(self, payment_id: int) -> None:
         """Delete a payment.
 

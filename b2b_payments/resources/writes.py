@@ -22,7 +22,6 @@ from b2b_payments.converter import structure_payment
 from b2b_payments.errors import (
     AnswerMismatchError,
     B2BPaymentsError,
-    NotFoundError,
     OutcomeUnknownError,
     ResponseDecodeError,
     ValidationError,
@@ -34,13 +33,15 @@ from b2b_payments.protocol.answer import read_payment_id
 from b2b_payments.protocol.listing import read_listing
 from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments.protocol.request import Request
+from b2b_payments.quota import Priority
 from b2b_payments.retry import Kind, Outcome
+from b2b_payments.walk.lookup import look_up
 
 _OPPOSITE = {
     int(Operation.APPLY_TO_INVOICES): int(Operation.REVERT_FROM_INVOICES),
     int(Operation.REVERT_FROM_INVOICES): int(Operation.APPLY_TO_INVOICES),
 }
-_ONE_ROW = PaymentQuery().pairs(offset=0, limit=1, encoding=ChannelEncoding.REPEAT)
+_A_FEW_ROWS = PaymentQuery().pairs(offset=0, limit=5, encoding=ChannelEncoding.REPEAT)
 _ROWS_LOOKED_AT = 50
 _CLOCKS_APART = 900.0
 """Seconds by which the service's clock may differ from ours: an older payment is not the one just sent."""
@@ -182,7 +183,10 @@ class Writes:
             return
         try:
             payment = await self._read(payment_id, until)
+            is_known = payment is not None or await self._is_gone(payment_id, until)
         except B2BPaymentsError:
+            is_known = False
+        if not is_known:
             _unknown(request, failure, {"id": payment_id})
         refused = outcome_of(failure) is Outcome.FINAL
         # A refusal that may be another's: an operation that shows may have been carried out before.
@@ -195,13 +199,24 @@ class Writes:
         _unknown(request, failure, {"id": payment_id})
 
     async def _read(self, payment_id: int, until: float | None) -> Payment | None:
-        try:
-            reply = await self._caller.call(requests.get_payment(payment_id), until=until)
-        except NotFoundError:
-            # A missing scope may show as 404, too [seen]: to whom the list is shown, the payment is gone.
-            await self._caller.call(requests.list_payments(_ONE_ROW), until=until)
-            return None
-        return structure_payment(reply.data)
+        """Give the payment, None for the service's own 404."""
+        row = await look_up(self._caller, payment_id, priority=Priority.CALL, until=until)
+        return None if row is None else structure_payment(row)
+
+    async def _is_gone(self, payment_id: int, until: float | None) -> bool:
+        """Whether a payment that was answered 404 is gone.
+
+        A missing scope shows as 404, too [seen]: so a payment that the list shows has to be there by its id.
+        Then this one is asked for again: a 404 does not say whose it is.
+        """
+        reader = partial(read_listing, offset=0)
+        reply = await self._caller.read(requests.list_payments(_A_FEW_ROWS), reader, until=until)
+        for row in reply.objects():
+            # The list may still show payments that were deleted, and this one.
+            shown = structure_payment(row).id
+            if shown != payment_id and await self._read(shown, until) is not None:
+                return await self._read(payment_id, until) is None
+        return False
 
     async def _look_for(self, sent: _Sent, external_id: str, until: float | None) -> int | None:
         """Look in the list, several times with growing delays: it may lag a write."""

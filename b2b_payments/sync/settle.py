@@ -12,6 +12,7 @@ GET by id does not lag [seen]. What it gives is put into the copy. What it says 
 - the service's own envelope says so: a gateway's 404 says nothing;
 - GET by id gave a payment that the list showed in this same run, before those answers and again after them:
   a missing scope shows as 404, too [seen];
+- where answers were mixed up lately it says so again, asked on its own: a 404 may be another payment's;
 - no more than a fifth of the copy is missing, or the caller allows more: a scope that hides payments may hide
   them from the list and from GET by id alike.
 
@@ -102,6 +103,10 @@ class Settling:
             if gone and not await self._knows_one_shown():
                 await self._put_down(there, [])
                 return _NOT_KNOWN
+            if gone and self.payments.mixed_up_lately:
+                answers = await self._look_up_again(answers)
+                there = [row for row in answers.values() if row is not None]
+                gone = [payment_id for payment_id, row in answers.items() if row is None]
             # Missing is what GET by id does not give; of those not looked up yet, what the list did not show.
             missing += len(gone) - sum(candidates.chosen[payment_id] for payment_id in answers)
             foreign += len(batch) - len(answers)
@@ -159,3 +164,20 @@ class Settling:
             raise failures[0]
         self.report.looked_up += len(payment_ids)
         return answers
+
+    async def _look_up_again(self, answers: dict[int, Row | None]) -> dict[int, Row | None]:
+        """Give the answers, with those 404s alone that come again, each on a new connection of its own.
+
+        Nothing else of this run is under way meanwhile. A payment that is there is asked for before each, so
+        that no 404 is the one before, come late.
+        """
+        sure: dict[int, Row | None] = {}
+        for payment_id, row in answers.items():
+            if row is not None:
+                sure[payment_id] = row
+            elif await self._knows_one_shown():
+                try:
+                    sure[payment_id] = await self.payments.look_up(payment_id, tally=self.report)
+                except NotFoundError:
+                    continue
+        return sure

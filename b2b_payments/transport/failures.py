@@ -106,11 +106,16 @@ def timed_out(what: str, way: Way, timeout: float, *, sent: bool) -> RequestTime
 
 
 def failure(what: str, error: Exception, way: Way, *, sent: bool) -> B2BPaymentsError:
-    """Give the error for whatever aiohttp raised; `sent` says whether anything of the request had left."""
+    """Give the error for whatever aiohttp raised; `sent` says whether anything of the request had left.
+
+    What was sent may have been carried out, whatever failed before that: a middleware may have tried twice.
+    Only a proxy's 407 says that the request went no further.
+    """
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return ConfigurationError(f"base_url {way.base_url!r} is not a URL that can be asked.")
     chain = list(_chain(error))
-    if (found := _first(chain, _NOT_SENT)) is not None:
+    unsent = not sent or isinstance(error, ProxyRefusedError)
+    if unsent and (found := _first(chain, _NOT_SENT)) is not None:
         return TransportError(_sentence(what, *found, way), sent=False, lasting=_lasts(found[0]))
     matter, sentence = _first(chain, _SENT) or (error, _BROKE)
     message = _sentence(what, matter, sentence, way)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import gzip
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import pytest
 
-from b2b_payments import ConfigurationError
-from b2b_payments.protocol.request import get_payment
+from b2b_payments import ConfigurationError, TransportError
+from b2b_payments.protocol.request import create_offline, get_payment
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.transport import Transport
 from tests.clients import client_of
-from tests.raw_server import EMPTY, RawServer
+from tests.raw_server import EMPTY, Connection, RawServer
 
 READ = get_payment(70)
 
@@ -87,3 +87,28 @@ async def test_a_closed_session_is_named() -> None:
             async with client_of(sandbox, session=session):
                 pass
         assert sandbox.request_count == 0
+
+
+async def test_what_was_sent_stays_sent() -> None:
+    """A create that was lost may have been carried out, though a middleware could not connect at first."""
+
+    def refuse(request: aiohttp.ClientRequest) -> NoReturn:
+        raise aiohttp.ClientConnectorError(request.connection_key, OSError())
+
+    async def again(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        try:
+            refuse(request)
+        except aiohttp.ClientConnectorError:
+            return await handler(request)
+
+    async def drop(connection: Connection) -> None:
+        connection.close()
+
+    async with RawServer(drop) as server, aiohttp.ClientSession(middlewares=(again,)) as session:
+        transport = Transport(server.base_url, session=session)
+        await transport.open()
+        with pytest.raises(TransportError, match="broke before the whole answer came") as caught:
+            await transport.send(create_offline({}), {}, timeout=5.0)
+        assert caught.value.sent

@@ -94,6 +94,30 @@ async def test_a_404_that_says_nothing(
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
+async def test_a_404_that_is_another_s(sandbox: Sandbox, copy: SQLiteStore) -> None:
+    """Where answers were mixed up, no 404 deletes what is there, and what is gone goes all the same."""
+    store, first = sandbox.store, set[str]()
+    async with client_of(sandbox) as client:
+        await sync(client, copy)
+        delete(store, 3)
+        sandbox.rules = attrs.evolve(RULES, shown=190)
+        hidden = store.ids()[-1]
+
+        def swap(seen: SeenRequest) -> web.Response | None:
+            swapped = {"3": {"code": 200, "data": store.wire(hidden), "meta": {}}, str(hidden): OWN_404}
+            answer = swapped.get(name := seen.path.rpartition("/")[2])
+            if answer is None or name in first:
+                return None
+            first.add(name)
+            return web.json_response(answer, status=int(str(answer["code"])))
+
+        sandbox.answer_with(swap)
+        report = await sync(client, copy, sweep=True)
+    assert first == {"3", str(hidden)}
+    assert (report.deleted, report.put_right, report.candidates) == (1, 9, 0)
+    assert held_in(copy.path) == versions_of(store)
+
+
 async def test_a_gateway_s_404_for_some(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
     """A candidate that is answered 404 by a gateway stays, and the others go."""
     await sync(client, copy)
