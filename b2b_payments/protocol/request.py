@@ -38,13 +38,27 @@ class Request:
         """How often this may be sent: there is no idempotency key [doc], so a POST only once."""
         return _KINDS[self.method]
 
+    @property
+    def listed(self) -> tuple[object, ...] | None:
+        """Which list this asks for a page of, in whatever order; None where it asks for none."""
+        if self.call not in _LISTS:
+            return None
+        return (self.path, *[pair for pair in self.query if pair[0] not in _OF_A_PAGE])
 
+    @property
+    def offset(self) -> str | None:
+        """Where the page begins, as the query says it."""
+        return dict(self.query).get("offset")
+
+
+_LISTS = frozenset({"payments.list", "payments.transactions", "channels.list"})
+_OF_A_PAGE = frozenset({"offset", "limit", "orderBy"})
 _KINDS = {"GET": Kind.READ, "PUT": Kind.REPEATABLE, "DELETE": Kind.REPEATABLE, "POST": Kind.ONCE}
 
 
-def list_payments(query: Query) -> Request:
+def list_payments(query: Query, *, reuse: bool = True) -> Request:
     """GET /ip/payments."""
-    return Request("payments.list", "GET", "/ip/payments", query, reuse=True)
+    return Request("payments.list", "GET", "/ip/payments", query, reuse=reuse)
 
 
 def get_payment(payment_id: int) -> Request:

@@ -40,8 +40,10 @@ class Mixer:
 
     async def exchanged(self, own: Answered, fault: Fault | None, within: float) -> Answer:
         """Give what a request gets: its own answer, or another's that is on the way at the same time."""
-        if self._waiting is not None and self._may(own.seen, self._waiting[0].seen):
-            (others, turn), self._waiting = self._waiting, None
+        waiting = self._waiting
+        # Given up at this very moment, it waits no more.
+        if waiting is not None and not waiting[1].done() and self._may(own.seen, waiting[0].seen):
+            (others, turn), self._waiting = waiting, None
             turn.set_result(own.answer)
             self.mixed += 2
             return others.answer

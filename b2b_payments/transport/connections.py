@@ -3,7 +3,8 @@
 aiohttp hands out a kept connection whatever has come on it meanwhile, and takes that for the next answer. So
 each request looks at its connection at the last moment, and takes another where something is there. Bytes
 may still come in between, or a proxy may mix answers up behind any connection: so a kept connection is only
-for requests whose answers say what they are about, and what they say is checked.
+for requests whose answers say what they are about, and what they say is checked. A page says its offset, but
+not its list's filter: so a kept connection serves one list only, and no offset of it twice.
 
 This works through aiohttp's middlewares, request by request, so that it holds on a session that was lent,
 too. There, connections that only the lender's own requests have used count as new.
@@ -22,9 +23,8 @@ from aiohttp.connector import Connection
 from anyio.lowlevel import checkpoint
 
 from b2b_payments.mixups import MixUps
+from b2b_payments.protocol.request import Request
 
-_used: WeakKeyDictionary[ResponseHandler, Callable[[int], object]] = WeakKeyDictionary()
-"""The connections on which a client of this process has sent something, with what tells of waiting bytes."""
 _poll = getattr(select, "poll", None)  # not on Windows
 
 
@@ -75,15 +75,37 @@ def _watching(protocol: ResponseHandler) -> Callable[[int], object]:
 
 
 @attrs.define(eq=False)
+class _Used:
+    """What is known of a connection on which something was sent: what tells of waiting bytes, its list."""
+
+    waiting: Callable[[int], object]
+    _listed: tuple[object, ...] | None = None
+    _offsets: set[str | None] = attrs.field(factory=set)
+
+    def may_mistake(self, listed: tuple[object, ...], offset: str | None) -> bool:
+        """Whether an answer to what was sent before, come again, would pass for this page."""
+        return self._listed is not None and (self._listed != listed or offset in self._offsets)
+
+    def note(self, listed: tuple[object, ...], offset: str | None) -> None:
+        """Note that a page of this list is asked for."""
+        self._listed = listed
+        self._offsets.add(offset)
+
+
+_used: WeakKeyDictionary[ResponseHandler, _Used] = WeakKeyDictionary()
+"""The connections on which a client of this process has sent something."""
+
+
+@attrs.define(eq=False)
 class Exchange:
     """One request on its way.
 
-    `reuse` says whether it may go out on a kept connection, `reused` whether it did. `sent` is False as long
-    as nothing of it has left: it waits for a free connection, or for a new one. It is None where that is not
-    known. `alone` says that there is no other middleware: it does what `one_try` does, too.
+    `reused` says whether it went out on a kept connection. `sent` is False as long as nothing of it has left:
+    it waits for a free connection, or for a new one. It is None where that is not known. `alone` says that
+    there is no other middleware: it does what `one_try` does, too.
     """
 
-    reuse: bool
+    request: Request
     mixups: MixUps
     alone: bool = False
     sent: bool | None = None
@@ -121,12 +143,17 @@ class Exchange:
         """Raise where the request must not go out on this connection."""
         protocol = connection.protocol
         assert protocol is not None  # noqa: S101 - aiohttp has just taken it out of the pool
-        waiting = _used.get(protocol)
-        self.reused = waiting is not None
-        if waiting is not None:
-            if not self.reuse or self.mixups.lately:
+        used, listed = _used.get(protocol), self.request.listed
+        self.reused = used is not None
+        if listed is not None:
+            # Two clients of a lent session may be of two stores.
+            listed = self.mixups, *listed
+        if used is not None:
+            if not self.request.reuse or self.mixups.lately:
                 raise _AnotherConnection
-            if protocol.is_connected() and waiting(0):
+            if listed is not None and used.may_mistake(listed, self.request.offset):
+                raise _AnotherConnection
+            if protocol.is_connected() and used.waiting(0):
                 # An answer, the end, or something of TLS's own: read by the event loop in its next turn.
                 await checkpoint()
                 await checkpoint()
@@ -138,7 +165,9 @@ class Exchange:
         elif protocol.should_close:
             raise SpeaksFirstError
         else:
-            _used[protocol] = _watching(protocol)
+            used = _used[protocol] = _Used(_watching(protocol))
+        if listed is not None:
+            used.note(listed, self.request.offset)
         self._connection = protocol
 
     def hang_up(self) -> None:

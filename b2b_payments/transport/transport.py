@@ -138,7 +138,7 @@ class Transport:
         the request), and ResponseDecodeError for a body that is too large or cannot be unpacked.
         """
         session = self.require_open()
-        exchange = Exchange(request.reuse, self.mixups, alone=not self._middlewares)
+        exchange = Exchange(request, self.mixups, alone=not self._middlewares)
         try:
             with anyio.fail_after(timeout):
                 return await self._exchange(session, request, credential, exchange)

@@ -17,6 +17,7 @@ from b2b_payments.errors import (
     ResponseDecodeError,
     ValidationError,
 )
+from b2b_payments.mixups import MixUps
 from b2b_payments.models import OrderBy
 from b2b_payments.protocol.listing import Head, Listing, read_listing
 from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
@@ -29,6 +30,9 @@ from b2b_payments.walk.totals import Totals
 
 MOST_ROWS = 250
 """Rows of a page that the vendor's shared model allows at most; some answers give fewer [open]."""
+_TIMES_ASKED = 2
+_TIMES_DOUBTED = 5
+"""How often a misread page is asked for in one spelling: as a rule, and where it may be another request's."""
 _SMALLER = (249, 200, 100, 50, 25, 10, 5, 3, 1)
 
 
@@ -95,16 +99,20 @@ class _Spellings:
     """The ways to write `channelIds` for one page: the next is tried where the service refuses one.
 
     A refusal need not be about `channelIds`. Only where the same page is answered in another spelling is it
-    known to be, and remembered.
+    known to be, and remembered. A page with payments of other channels may be another request's: it is asked
+    for again, and what comes again is remembered unless answers were mixed up lately.
     """
 
-    def __init__(self, learned: Learned, channel_ids: Sequence[int] | None) -> None:
+    def __init__(self, learned: Learned, mixups: MixUps, channel_ids: Sequence[int] | None) -> None:
         self._learned = learned
+        self._mixups = mixups
         self._needed = channel_ids is not None
         self._several = channel_ids is not None and len(channel_ids) > 1
         self._asked = {str(channel_id) for channel_id in channel_ids or ()}
         self._shown = False  # payments of the channels asked for, among others
         self._refusals: dict[ChannelEncoding, APIError] = {}
+        self._given_up: set[ChannelEncoding] = set()
+        self._misread: list[Sequence[int]] = []  # what came in the spelling that is being tried
         self._answered = False
 
     def next(self) -> ChannelEncoding | None:
@@ -114,8 +122,9 @@ class _Spellings:
         """
         if not self._needed:
             return None
-        for encoding in self._learned.encodings:
-            if encoding not in self._refusals:
+        # What was understood before comes first: a spelling in doubt does not cost each page its tries.
+        for encoding in sorted(self._learned.encodings, key=self._learned.fits, reverse=True):
+            if encoding not in self._refusals and encoding not in self._given_up:
                 return encoding
         for refusal in self._refusals.values():
             raise refusal
@@ -131,7 +140,7 @@ class _Spellings:
         if named or self._learned.takes(encoding, several=self._several):
             return False
         if self._answered:
-            self._learned.of_no_use(encoding)
+            self._give_up(encoding)
         else:
             self._refusals[encoding] = error
         return True
@@ -141,14 +150,31 @@ class _Spellings:
         self._answered = True
         self._learned.took(encoding, several=self._several)
         for refused in self._refusals:
-            self._learned.of_no_use(refused)
+            self._give_up(refused)
         self._refusals.clear()
 
     def misread(self, encoding: ChannelEncoding, page: KeyedPage) -> None:
-        """Take in a page with payments of other channels."""
+        """Take in a page with payments of other channels: it is asked for again, or in the next spelling."""
         given = {str(head.channel_id) for head in page.listing.heads}
         self._shown = self._shown or (page.offset == 0 and bool(given & self._asked))
-        self._learned.of_no_use(encoding)
+        self._misread.append(page.ids)
+        if page.ids != self._misread[0]:
+            self._mixups.noticed()
+        # Whoever ignores or misreads channelIds gives some of these channels' payments, too, as a rule.
+        doubted = self._mixups.lately or given.isdisjoint(self._asked)
+        if len(self._misread) >= (_TIMES_DOUBTED if doubted else _TIMES_ASKED):
+            self._give_up(encoding)
+
+    def understood(self) -> None:
+        """Take in a page of the channels asked for: what came before in the same spelling was another's."""
+        if self._misread:
+            self._mixups.noticed()
+
+    def _give_up(self, encoding: ChannelEncoding) -> None:
+        self._misread.clear()
+        self._given_up.add(encoding)
+        if not self._mixups.lately:
+            self._learned.of_no_use(encoding)
 
     def hides(self, encoding: ChannelEncoding, page: KeyedPage) -> bool:
         """Whether nothing came in this spelling, where payments of these channels came in another."""
@@ -166,6 +192,7 @@ class Source:
     until: float | None
     report: WalkReport
     priority: Priority = Priority.PAGE
+    reuse: bool = True
     order: Order = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -178,8 +205,7 @@ class Source:
             order = order.opposite
             query = attrs.evolve(query, order_by=OrderBy.DESC if order.descending else OrderBy.ASC)
         most = max(self.page_size, MOST_ROWS)
-        spellings = _Spellings(self.learned, query.channel_ids)
-        misread = False
+        spellings = _Spellings(self.learned, self.caller.transport.mixups, query.channel_ids)
         while True:
             limit = self.learned.limit(most if wide else self.page_size)
             encoding = spellings.next()
@@ -205,12 +231,8 @@ class Source:
                 return page
             spellings.answered(encoding)
             if not (spellings.hides(encoding, page) or await self._is_misread(encoding, page, query, order)):
+                spellings.understood()
                 return page
-            if self.learned.fits(encoding) and not misread:
-                # It was understood before: this is another request's answer, if it does not come again.
-                misread = True
-                self.caller.transport.mixups.noticed()
-                continue
             spellings.misread(encoding, page)
 
     async def is_there(self, payment_id: int) -> bool | None:
@@ -255,7 +277,8 @@ class Source:
         self, query: PaymentQuery, encoding: ChannelEncoding | None, offset: int, limit: int
     ) -> Listing:
         request = list_payments(
-            query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT)
+            query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT),
+            reuse=self.reuse,
         )
         reader = partial(read_listing, offset=offset)
         return await self.caller.read(

@@ -161,5 +161,6 @@ class Walk(Paged):
             caller.until(),
             WalkReport(),
             Priority.CALL,  # somebody waits for it
+            reuse=False,  # no other page would contradict another list's answer
         )
         return await source.read(PageRequest(self._offset))

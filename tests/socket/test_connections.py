@@ -25,9 +25,7 @@ from b2b_payments.transport.connections import Exchange, SpeaksFirstError
 from b2b_payments.transport.failures import Way, failure
 from tests.raw_server import Connection, RawServer
 
-PAGE = requests.list_payments(())
 GET = requests.get_payment(70)
-KEPT = [PAGE, GET]
 OWN = [
     requests.get_operations(70),
     requests.get_transactions(70),
@@ -66,7 +64,12 @@ async def opened(server: RawServer, *, lent: bool = False, **settings: Any) -> A
             await session.close()
 
 
-async def sent(transport: Transport, request: Request = PAGE) -> Answer:
+def page(offset: int, order: str = "ASC", **filters: str) -> Request:
+    """Ask for a page."""
+    return requests.list_payments((("offset", str(offset)), ("orderBy", order), *filters.items()))
+
+
+async def sent(transport: Transport, request: Request = GET) -> Answer:
     """Send a request."""
     return await transport.send(request, {}, timeout=5.0)
 
@@ -80,11 +83,13 @@ both = pytest.mark.parametrize("lent", [False, True], ids=["own", "lent"])
 
 
 @both
-@pytest.mark.parametrize("request_", KEPT, ids=lambda one: one.call)
-async def test_a_kept_connection_is_used_again(request_: Request, *, lent: bool) -> None:
+@pytest.mark.parametrize(
+    "to_send", [[GET] * 5, [page(0), page(9), GET, page(18), page(27, "DESC")]], ids=["payments", "pages"]
+)
+async def test_a_kept_connection_is_used_again(to_send: list[Request], *, lent: bool) -> None:
     """Requests whose answers say what they are about share one connection, and know it."""
     async with RawServer(answer) as server, opened(server, lent=lent) as transport:
-        answers = [await sent(transport, request_) for _ in range(5)]
+        answers = [await sent(transport, request) for request in to_send]
         assert [one.reused for one in answers] == [False, True, True, True, True]
         assert server.connections == 1
         assert not transport.mixups.lately
@@ -99,6 +104,23 @@ async def test_what_says_nothing_of_itself_gets_a_connection_of_its_own(
     async with RawServer(answer) as server, opened(server, lent=lent) as transport:
         assert await bodies(transport, GET, request_, request_, GET) == [b"1", b"2", b"3", b"4"]
         assert server.connections == 3  # the last one uses the third again
+
+
+@both
+@pytest.mark.parametrize(
+    "other",
+    [page(0), page(0, "DESC"), page(9, q="7"), page(9, sortBy="updatedAt"), requests.get_transactions(70)],
+    ids=["same page", "other end", "other filter", "other order", "other list"],
+)
+async def test_a_page_shares_no_connection_with_one_that_it_could_be_taken_for(
+    other: Request, *, lent: bool
+) -> None:
+    """What says the same offset, or lists something else, went out on another connection than a page."""
+    async with RawServer(answer) as server, opened(server, lent=lent) as transport:
+        await bodies(transport, page(0), other)
+        assert server.connections == 2
+        await bodies(transport, page(18))
+        assert server.connections == (2 if other.listed == page(0).listed else 3)
 
 
 class Kept:
@@ -222,7 +244,7 @@ async def test_a_server_that_speaks_first_is_named() -> None:
     """Bytes on a new connection before anything was asked are an error, and nothing is sent."""
     protocol = ResponseHandler(asyncio.get_running_loop())
     protocol.data_received(b"220 mail.example ready\r\n")
-    exchange = Exchange(reuse=True, mixups=MixUps())
+    exchange = Exchange(GET, MixUps())
     with pytest.raises(SpeaksFirstError):
         await exchange._look_at(cast("Any", SimpleNamespace(protocol=protocol)))
     error = failure("POST /x", SpeaksFirstError(), Way("https://x.example", "x.example"), sent=False)

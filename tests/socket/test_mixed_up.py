@@ -22,11 +22,13 @@ from b2b_payments import (
     OfflinePayment,
     Operation,
     OutcomeUnknownError,
+    PaginationError,
     PaymentsClient,
     ResponseDecodeError,
     ValidationError,
 )
 from b2b_payments.events import Event, RetryScheduled
+from b2b_payments.protocol.query import ChannelEncoding
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests import examples
 from tests.clients import NEVER, client_of
@@ -201,6 +203,54 @@ async def test_a_page_of_another_channel_is_asked_for_again(sandbox: Sandbox, cl
     assert {name for seen in sandbox.requests for name, _ in seen.query if "channel" in name} == {
         "channelIds"
     }
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+async def test_mixed_up_channels_unlearn_no_spelling(
+    sandbox: Sandbox, client: PaymentsClient, *, noticed: bool
+) -> None:
+    """Pages of other channels, before any was right, leave every spelling of `channelIds` in use."""
+    if noticed:
+        client._transport.mixups.noticed()
+    mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
+    others = [row for row in sandbox.store.all_wire() if row["channelId"] == "2"]
+    pages = [others] * 3 if noticed else [others]
+
+    def mixed_up(_: SeenRequest) -> web.Response | None:
+        return answered(pages.pop()) if pages else None
+
+    sandbox.answer_with(mixed_up)
+    walk = client.payments.list(channel_ids=[1], concurrency=1)
+    assert [payment.id async for payment in walk] == mine
+    assert list(client.payments._walker.learned.encodings) == list(ChannelEncoding)
+    assert client._transport.mixups.lately
+
+
+async def test_pages_that_stay_mixed_up_are_not_remembered(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A walk that only gets other channels' pages after a mix-up fails; the next one is as good as ever."""
+    client._transport.mixups.noticed()
+    mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
+    others = [row for row in sandbox.store.all_wire() if row["channelId"] == "2"]
+    sandbox.answer_with(lambda _: answered(others))
+    with pytest.raises(PaginationError):
+        await client.payments.list(channel_ids=[1]).collect()
+    sandbox.answer_with(None)
+    assert [one.id for one in await client.payments.list(channel_ids=[1]).collect()] == mine
+
+
+async def test_a_doubled_page_is_no_other_lists(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """What comes twice for one filter reaches no walk, count or first payment of another filter."""
+    sandbox.rules = attrs.evolve(sandbox.rules, stray_after=None)
+    waiting = [row["id"] for row in sandbox.store.all_wire() if row["processingStatus"] == 1]
+    sandbox.order(Fault.DOUBLED, share=1)
+    await client.payments.list(processing_status=4).collect()
+    assert [one.id for one in await client.payments.list(processing_status=1).collect()] == waiting
+    await client.payments.list().count()
+    assert await client.payments.list(processing_status=1).count() == len(waiting)
+    await client.payments.list(processing_status=4).first()
+    first = await client.payments.list(processing_status=1).first()
+    assert first is not None
+    assert first.id == waiting[0]
 
 
 Write = Callable[[PaymentsClient], Awaitable[object]]

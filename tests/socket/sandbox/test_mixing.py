@@ -6,12 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
 
-from b2b_payments.sandbox import Fault, Rules, Sandbox
+from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
+from b2b_payments.sandbox.answer import Answer
+from b2b_payments.sandbox.mixing import Answered, Mixer
 
 
 class _Line:
@@ -114,6 +116,19 @@ async def test_answers_under_way_are_swapped() -> None:
         line.ask(1)
         other.ask(2)
         assert [await line.answer(), await other.answer()] == [(200, 2), (200, 1)]
+
+
+async def test_a_request_that_was_given_up_is_swapped_with_none() -> None:
+    """A request whose wait for another's answer has just ended leaves the next its own."""
+    mixer = Mixer()
+    one, other = (Answered(cast("SeenRequest", None), Answer.success({"id": number})) for number in (1, 2))
+    given_up = asyncio.create_task(mixer.exchanged(one, Fault.SWAPPED, 5))
+    await asyncio.sleep(0)
+    assert mixer._waiting is not None
+    mixer._waiting[1].cancel()
+    assert await mixer.exchanged(other, None, 5) is other.answer
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
 
 
 async def test_an_answer_without_another_under_way_is_its_own() -> None:
