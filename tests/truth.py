@@ -53,6 +53,8 @@ class Truth:
         )
         if last is None or last in after:
             there &= after
+        if not ids and callable(self.sandbox.rules.short_pages) and self._totals_are_silent():
+            return set()  # every page was blank
         blind = self._blind()
         if self._nothing_contradicts_the_window() or frozenset() in blind or query.channel_ids in blind:
             return set()
@@ -77,8 +79,12 @@ class Truth:
         """Whether the window shows nothing, or some of one second, and no total says that there is more."""
         store, rules = self.sandbox.store, self.sandbox.rules
         one_second = len({store.created(payment_id) for payment_id in store.ids()}) == 1
-        silent = rules.total_cap is not None or rules.total_count != "filtered"
-        return silent and (rules.paging_window == 0 or (rules.paging_window is not None and one_second))
+        shows_all = rules.paging_window == 0 or (rules.paging_window is not None and one_second)
+        return shows_all and self._totals_are_silent()
+
+    def _totals_are_silent(self) -> bool:
+        rules = self.sandbox.rules
+        return rules.total_cap is not None or rules.total_count != "filtered"
 
     def is_gone(self, payment_id: int) -> bool:
         """Whether the service said so of this payment itself."""
