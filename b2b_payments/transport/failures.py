@@ -105,8 +105,10 @@ def timed_out(what: str, way: Way, timeout: float, *, sent: bool) -> RequestTime
     )
 
 
-def failure(what: str, error: Exception, way: Way, *, sent: bool) -> B2BPaymentsError:
-    """Give the error for whatever aiohttp raised; `sent` says whether anything of the request had left.
+def failure(what: str, error: Exception, way: Way, *, sent: bool | None) -> B2BPaymentsError:
+    """Give the error for whatever aiohttp raised.
+
+    `sent` says whether anything of the request had left, None where that was not seen: then the error tells.
 
     What was sent may have been carried out, whatever failed before that: a middleware may have tried twice.
     Only a proxy's 407 says that the request went no further.
@@ -114,14 +116,14 @@ def failure(what: str, error: Exception, way: Way, *, sent: bool) -> B2BPayments
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return ConfigurationError(f"base_url {way.base_url!r} is not a URL that can be asked.")
     chain = list(_chain(error))
-    unsent = not sent or isinstance(error, ProxyRefusedError)
+    unsent = sent is not True or isinstance(error, ProxyRefusedError)
     if unsent and (found := _first(chain, _NOT_SENT)) is not None:
         return TransportError(_sentence(what, *found, way), sent=False, lasting=_lasts(found[0]))
     matter, sentence = _first(chain, _SENT) or (error, _BROKE)
     message = _sentence(what, matter, sentence, way)
     if isinstance(matter, http_exceptions.ContentEncodingError):
         return ResponseDecodeError(message, paths=["$"])
-    return TransportError(message, sent=sent)
+    return TransportError(message, sent=sent is not False)
 
 
 def unpacked_otherwise(what: str) -> ResponseDecodeError:

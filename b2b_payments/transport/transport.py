@@ -146,10 +146,10 @@ class Transport:
             error: Exception | None = None
         except FOREIGN as foreign:
             error = foreign
-        what, sent = f"{request.method} {request.path}", exchange.sent is not False
+        what, sent = f"{request.method} {request.path}", exchange.sent
         # Raised out here, so that no aiohttp error, and with it no request header, is chained to ours.
         if error is None:
-            raise timed_out(what, self._way, timeout, sent=sent)
+            raise timed_out(what, self._way, timeout, sent=sent is not False)
         raise failure(what, error, self._way, sent=sent)
 
     async def _exchange(
