@@ -141,7 +141,7 @@ def test_a_walk_may_begin_in_it(trouble: str) -> None:
     """A walk that begins while the service is down begins when it is back."""
     outage = played(trouble, walked, begins_at=0)
     assert LASTS - 1 <= outage.took < LASTS + 62
-    assert 4 <= outage.failed <= 9
+    assert 4 <= outage.failed <= 10  # the shortest waits, half of each delay, leave room for ten
 
 
 @each_kind
