@@ -74,12 +74,12 @@ class Service:
     def honest(self) -> bool:
         """Whether its lists tell the truth, and can be proven to, though they may be awkward to read.
 
-        A list of one second that fills more than a page shows no order, a second that is not over no end, and
-        payments that are all gone cannot be told from payments that nobody may see.
+        A list of one second shows no order, a second that is not over no end, and payments that are all gone
+        cannot be told from payments that nobody may see.
         """
         fits = self.together < min(self.page, self.later.get("max_limit", self.page))
         is_past = self.quiet > 0 and not self.drift and self.lies.get("date_header", True)
-        provable = fits or (is_past and self.payments > 0)
+        provable = (fits or is_past) and (self.payments > 0 or self.together <= 1)
         stays = not self.drift or self.rows > 60
         return provable and stays and {*_SHAPES, *_AWKWARD} >= set(self.kinds)
 
