@@ -34,7 +34,7 @@ from b2b_payments.events import (
     RequestStarted,
     RetryScheduled,
 )
-from b2b_payments.mixups import Doubts
+from b2b_payments.mixups import Doubts, MixUps
 from b2b_payments.outage import Recovery
 from b2b_payments.protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments.protocol.limits import read_limits
@@ -90,6 +90,11 @@ class Caller:
     chance: Callable[[], float] = random.random  # noqa: S311 - it spreads, it hides nothing
     _recovery: Recovery = attrs.field(factory=Recovery, init=False)
 
+    @property
+    def mixups(self) -> MixUps:
+        """What was seen of answers that came to another request than their own."""
+        return self.transport.mixups
+
     def until(self) -> float | None:
         """The moment at which a call or walk that begins now has to be over.
 
@@ -142,7 +147,7 @@ class Caller:
     ) -> T:
         # Before the turn: a turn is the right to send now, and a provider may take its time.
         await self.credential.ready(self._seconds(until))
-        doubts = self.transport.mixups.doubts(request)
+        doubts = self.mixups.doubts(request)
         attempt, doubt, renewed = 0, False, False
         failures = Failures() if priority is Priority.PAGE else None
         while True:
@@ -295,7 +300,7 @@ class Caller:
             status = answer.status
             reading = read_limits(answer.headers, datetime.now(UTC))
             doubts.reused = answer.reused
-            return self.transport.mixups.checked(request, reader(request, answer, self.transport.base_url))
+            return self.mixups.checked(request, reader(request, answer, self.transport.base_url))
         except BaseException as failure:
             failed = failure
             if answer is not None and isinstance(failure, ResponseDecodeError):

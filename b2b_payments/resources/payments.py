@@ -154,7 +154,7 @@ class Payments:
 
         A 404 does not say whose it is: one of those given by `look_up` meanwhile may be another payment's.
         """
-        return self._walker.caller.transport.mixups.lately
+        return self._walker.caller.mixups.lately
 
     async def delete(self, payment_id: int) -> None:
         """Delete a payment.

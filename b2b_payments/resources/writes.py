@@ -144,7 +144,7 @@ class Writes:
 
     async def _is_new(self, payment_id: int, sent: _Sent, until: float | None) -> bool:
         """Whether a create's answer names the payment that it created, as far as that can be seen."""
-        mixups = self._caller.transport.mixups
+        mixups = self._caller.mixups
         if payment_id in self._known:
             mixups.noticed()
             return False

@@ -205,7 +205,7 @@ class Source:
             order = order.opposite
             query = attrs.evolve(query, order_by=OrderBy.DESC if order.descending else OrderBy.ASC)
         most = max(self.page_size, MOST_ROWS)
-        spellings = _Spellings(self.learned, self.caller.transport.mixups, query.channel_ids)
+        spellings = _Spellings(self.learned, self.caller.mixups, query.channel_ids)
         while True:
             limit = self.learned.limit(most if wide else self.page_size)
             encoding = spellings.next()

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from b2b_payments.errors import B2BPaymentsError, TransportError
 from b2b_payments.events import Events
+from b2b_payments.mixups import MixUps
 from b2b_payments.protocol.answer import Answer
 from b2b_payments.protocol.request import Request
 from b2b_payments.resources.payments import Payments
@@ -51,6 +52,7 @@ class Direct:
     gateway: float = 0.0
     requests: int = 0
     events: Events = attrs.field(factory=Events)
+    mixups: MixUps = attrs.field(factory=MixUps)
 
     def until(self) -> None:
         """Know no deadline."""

@@ -116,7 +116,7 @@ async def test_a_404_on_a_kept_connection_costs_one_request_more(
         await client.payments.get(999)
     assert sandbox.request_count == 3
     await client.payments.get(2)
-    assert not client._transport.mixups.lately
+    assert not client._caller.mixups.lately
 
 
 async def test_another_payment_is_never_given(sandbox: Sandbox, client: PaymentsClient) -> None:
@@ -177,7 +177,7 @@ async def test_an_offset_that_is_always_zero_is_left_alone(sandbox: Sandbox, ret
             requests.append(sandbox.request_count - before)
         assert requests[0] == requests[1] + 3
         assert requests[1] == requests[2]
-        assert not client._transport.mixups.lately
+        assert not client._caller.mixups.lately
 
 
 @pytest.mark.parametrize("echo", ["asked", "clamped", None])
@@ -199,7 +199,7 @@ async def test_a_page_of_another_channel_is_asked_for_again(sandbox: Sandbox, cl
     once(sandbox, lambda: answered(others), method="GET")
     walk = client.payments.list(channel_ids=[1])
     assert [payment.id async for payment in walk] == mine
-    assert client._transport.mixups.lately
+    assert client._caller.mixups.lately
     assert {name for seen in sandbox.requests for name, _ in seen.query if "channel" in name} == {
         "channelIds"
     }
@@ -211,7 +211,7 @@ async def test_mixed_up_channels_unlearn_no_spelling(
 ) -> None:
     """Pages of other channels, before any was right, leave every spelling of `channelIds` in use."""
     if noticed:
-        client._transport.mixups.noticed()
+        client._caller.mixups.noticed()
     mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
     others = [row for row in sandbox.store.all_wire() if row["channelId"] == "2"]
     pages = [others] * 3 if noticed else [others]
@@ -223,12 +223,12 @@ async def test_mixed_up_channels_unlearn_no_spelling(
     walk = client.payments.list(channel_ids=[1], concurrency=1)
     assert [payment.id async for payment in walk] == mine
     assert list(client.payments._walker.learned.encodings) == list(ChannelEncoding)
-    assert client._transport.mixups.lately
+    assert client._caller.mixups.lately
 
 
 async def test_pages_that_stay_mixed_up_are_not_remembered(sandbox: Sandbox, client: PaymentsClient) -> None:
     """A walk that only gets other channels' pages after a mix-up fails; the next one is as good as ever."""
-    client._transport.mixups.noticed()
+    client._caller.mixups.noticed()
     mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
     others = [row for row in sandbox.store.all_wire() if row["channelId"] == "2"]
     sandbox.answer_with(lambda _: answered(others))
@@ -361,7 +361,7 @@ async def test_a_create_gives_no_id_twice(sandbox: Sandbox, client: PaymentsClie
     with pytest.raises(OutcomeUnknownError, match="names another payment than the one created"):
         await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-9"))
     assert first != second
-    assert client._transport.mixups.lately
+    assert client._caller.mixups.lately
 
 
 async def test_a_create_cannot_be_an_update(sandbox: Sandbox, client: PaymentsClient) -> None:
@@ -386,7 +386,7 @@ async def test_after_a_mix_up_a_create_is_read_back(sandbox: Sandbox, client: Pa
     """While answers get mixed up, a create costs one request more, and another's id is found out."""
     await client.payments.create_offline(NEW)
     assert methods(sandbox) == ["POST"]
-    client._transport.mixups.noticed()
+    client._caller.mixups.noticed()
     payment_id = await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-8"))
     assert sandbox.store.wire(payment_id)["externalId"] == "INV-8"
     assert methods(sandbox)[1:] == ["POST", "GET"]
@@ -402,7 +402,7 @@ async def test_creates_swapped_after_a_mix_up_get_their_own_ids(sandbox: Sandbox
     """Two creates that get one another's answers find their own payments, once something was noticed."""
     sandbox.rules = attrs.evolve(sandbox.rules, swap_within=5.0)
     async with client_of(sandbox) as client:
-        client._transport.mixups.noticed()
+        client._caller.mixups.noticed()
         sandbox.order(Fault.SWAPPED, times=1, methods=WRITES)
         names = ["INV-1", "INV-2"]
         ids = await gathered(client, names)
@@ -418,7 +418,7 @@ async def gathered(client: PaymentsClient, names: list[str]) -> list[int]:
 
 async def test_after_a_mix_up_a_writes_refusal_is_checked(sandbox: Sandbox, client: PaymentsClient) -> None:
     """While answers get mixed up, a refusal is told only where the payment shows that it may be true."""
-    client._transport.mixups.noticed()
+    client._caller.mixups.noticed()
     sandbox.store.update(7, processingStatus=1, allowedStatuses=["2"])
 
     def refused(seen: SeenRequest) -> web.Response | None:
@@ -440,7 +440,7 @@ async def test_after_a_mix_up_a_create_that_was_refused_is_looked_for(
     sandbox: Sandbox, client: PaymentsClient, status: int
 ) -> None:
     """While answers get mixed up, a refused create is looked for, and not sent again."""
-    client._transport.mixups.noticed()
+    client._caller.mixups.noticed()
 
     def refused(seen: SeenRequest) -> web.Response | None:
         if seen.method != "POST":
@@ -459,7 +459,7 @@ async def test_after_a_mix_up_an_operations_refusal_is_not_believed(
     sandbox: Sandbox, client: PaymentsClient
 ) -> None:
     """An operation that was refused, of a payment that shows it, may have been carried out: not known."""
-    client._transport.mixups.noticed()
+    client._caller.mixups.noticed()
     sandbox.store.update(
         7, moduleName="payments_offline", processingStatus=3, appliedStatus=1, allowedOperations=[1]
     )
