@@ -22,7 +22,7 @@ import attrs
 from b2b_payments import PaymentsClient, RetryPolicy
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from benchmarks.answers_work import PAYMENTS, Account, work
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 SCHEDULES = 500
 _RETRY = RetryPolicy(attempts=5, base_delay=0.01, max_delay=0.05)

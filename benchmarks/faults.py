@@ -17,7 +17,7 @@ import attrs
 
 from benchmarks.faults_account import Reads, Writes, creates, other_writes, reads
 from benchmarks.faults_service import TROUBLES, Trouble
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 _HEAD = """\
 | fault, on a third of all requests | reads: rows | lost | twice | requests | seconds \

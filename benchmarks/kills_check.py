@@ -18,7 +18,7 @@ from b2b_payments.export.reading import RowReader
 from b2b_payments.export.rows import cells_of, items_of
 from b2b_payments.sandbox import Store
 from benchmarks.kills_service import CHANNELS, SEED, Wire
-from tests.export_reading import tables_in
+from tests.support.export_reading import tables_in
 
 Version = tuple[object, ...]
 

@@ -1,8 +1,8 @@
 """Services that lie: what is called complete, what is lost by that, and what a sweep deletes on hearsay.
 
 Run with ``uv run python -m benchmarks.lies [--services N] [--first SEED]``. Each service is drawn from its
-seed (`tests.lying`), is the sandbox over real sockets, and is walked, streamed, exported or swept once. Exit
-code 1 on any fault; each is named, with the seed that draws it again.
+seed (`tests.support.lying`), is the sandbox over real sockets, and is walked, streamed, exported or swept
+once. Exit code 1 on any fault; each is named, with the seed that draws it again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from tests.lied_to import Outcome, action_of, lied_to
-from tests.lying import drawn
-from tests.virtual_time import run
+from tests.support.lied_to import Outcome, action_of, lied_to
+from tests.support.lying import drawn
+from tests.support.virtual_time import run
 
 SERVICES = 5_000
 _SHOWN = 40

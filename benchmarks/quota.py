@@ -16,7 +16,7 @@ import attrs
 from b2b_payments import PaymentsClient, Quota
 from b2b_payments.events import Event, QuotaWait, RequestStarted
 from b2b_payments.sandbox import Rules, Sandbox
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 Window = Literal["sliding", "fixed"]
 

@@ -23,8 +23,8 @@ from b2b_payments.export import JSONLSink, export
 from b2b_payments.sandbox import Rules, Sandbox
 from b2b_payments.sync import store_for, sync
 from benchmarks.walk import Row
-from tests.synced import ENDINGS, LAG, LivingStore, Wrong, held_in, uneven_lag
-from tests.virtual_time import run
+from tests.support.synced import ENDINGS, LAG, LivingStore, Wrong, held_in, uneven_lag
+from tests.support.virtual_time import run
 
 PAYMENTS = 20_000
 CHANGES = 400

@@ -22,8 +22,8 @@ from b2b_payments.errors import ResponseDecodeError
 from b2b_payments.models import Payment
 from b2b_payments.protocol.json import decode
 from b2b_payments.protocol.listing import Head, Listing
-from tests.examples import LISTED_PAYMENT
-from tests.strategies import REQUIRED, json_values, payments, transactions
+from tests.support.examples import LISTED_PAYMENT
+from tests.support.strategies import REQUIRED, json_values, payments, transactions
 
 
 @given(payments)

@@ -22,9 +22,9 @@ from b2b_payments.export.account import Account
 from b2b_payments.export.reading import RowReader
 from b2b_payments.export.rows import cells_of, items_of, lines_of, rows_of_lines
 from b2b_payments.protocol.json import decode, encode
-from tests.examples import LISTED_PAYMENT, SHOWN_PAYMENT
-from tests.export_reading import exact, tables_in
-from tests.strategies import payments
+from tests.support.examples import LISTED_PAYMENT, SHOWN_PAYMENT
+from tests.support.export_reading import exact, tables_in
+from tests.support.strategies import payments
 
 batches = st.lists(payments, max_size=4, unique_by=lambda wire: int(wire["id"]))
 PLAIN = ("store_hash", "customer_id", "payer_name", "payer_customer_id", "module_name", "customer_name")

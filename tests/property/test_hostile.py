@@ -32,9 +32,9 @@ from b2b_payments.protocol.request import Request
 from b2b_payments.walk.given import Given
 from b2b_payments.walk.join import Join
 from b2b_payments.walk.page import Order, keyed
-from tests import examples, hostile
-from tests.strategies import payments
-from tests.virtual_time import run
+from tests.support import examples, hostile
+from tests.support.strategies import payments
+from tests.support.virtual_time import run
 
 EXAMPLES, EACH = 200, 100
 """20,000 bodies in all."""

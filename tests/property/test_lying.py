@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from b2b_payments.walk.totals import Totals
-from tests.lied_to import Outcome, action_of, lied_to
-from tests.lying import drawn
-from tests.virtual_time import run
+from tests.support.lied_to import Outcome, action_of, lied_to
+from tests.support.lying import drawn
+from tests.support.virtual_time import run
 
 SERVICES = 200
 PARTS = 10

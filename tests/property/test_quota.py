@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from b2b_payments.quota import Priority, Quota, QuotaGate, QuotaReading, TooLate, Turn
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 SECONDS = st.floats(0, 20, allow_nan=False).map(lambda value: round(value, 3))
 QUOTAS = st.builds(

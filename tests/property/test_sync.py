@@ -31,8 +31,8 @@ from b2b_payments.sync import readings, store_for, sync
 from b2b_payments.tasks import Tasks
 from b2b_payments.walk.source import Learned
 from b2b_payments.walk.walk import Walker
-from tests.synced import LAG, LivingStore, Wrong, held_in, uneven_lag
-from tests.virtual_time import run
+from tests.support.synced import LAG, LivingStore, Wrong, held_in, uneven_lag
+from tests.support.virtual_time import run
 
 BASE = f"http://127.0.0.1{ROOT}"
 

@@ -19,8 +19,8 @@ from b2b_payments.walk.page import Order
 from b2b_payments.walk.reader import Reader, Stride
 from b2b_payments.walk.report import WalkReport
 from b2b_payments.walk.totals import Totals
-from tests.changing_list import ChangingList
-from tests.virtual_time import run
+from tests.support.changing_list import ChangingList
+from tests.support.virtual_time import run
 
 ORIGIN = Origin("a store", "")
 ASCENDING = Order("created_at", False)

@@ -12,7 +12,7 @@ from b2b_payments.transport.connections import Exchange
 from benchmarks.answers import MIX_UPS, MixUp, main, schedule
 from benchmarks.answers_work import Account
 from benchmarks.faults_account import Report
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 SCHEDULES = 40
 BY_NAME = {mix_up.name: mix_up for mix_up in MIX_UPS}

@@ -12,8 +12,8 @@ import pytest
 from b2b_payments import PaymentsClient, Quota, RateLimitError, RequestTimeoutError, RetryPolicy, ServerError
 from b2b_payments.events import Event, RequestStarted
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.clients import NEVER, client_of
-from tests.virtual_time import run
+from tests.support.clients import NEVER, client_of
+from tests.support.virtual_time import run
 
 Body = Callable[[Sandbox, PaymentsClient], Awaitable[object]]
 

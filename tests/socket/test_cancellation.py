@@ -28,9 +28,9 @@ from b2b_payments.events import (
     RequestStarted,
 )
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox
-from tests.cancelling import Moment, Trial, Way, cancel_at
-from tests.clients import client_of
-from tests.virtual_time import run
+from tests.support.cancelling import Moment, Trial, Way, cancel_at
+from tests.support.clients import client_of
+from tests.support.virtual_time import run
 
 PAYMENTS = 60
 QUOTA = Quota(6, 20)

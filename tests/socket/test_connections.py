@@ -23,7 +23,7 @@ from b2b_payments.protocol.request import Request
 from b2b_payments.transport import Transport
 from b2b_payments.transport.connections import Exchange, SpeaksFirstError
 from b2b_payments.transport.failures import Way, failure
-from tests.raw_server import Connection, RawServer
+from tests.support.raw_server import Connection, RawServer
 
 GET = requests.get_payment(70)
 OWN = [

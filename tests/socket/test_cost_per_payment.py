@@ -17,7 +17,7 @@ from b2b_payments.converter import structuring
 from b2b_payments.converter.rows import RowReader
 from b2b_payments.export import JSONLSink, export
 from b2b_payments.sandbox import Rules, Sandbox
-from tests.clients import client_of
+from tests.support.clients import client_of
 
 _PACKAGE = str(Path(b2b_payments.__file__).parent)
 _SANDBOX = str(Path(_PACKAGE, "sandbox"))

@@ -31,11 +31,11 @@ from b2b_payments import (
     TransportError,
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
-from tests.clients import NEVER, client_of
-from tests.examples import SHOWN_PAYMENT
-from tests.leaks import Emitted
-from tests.raw_server import RawServer
 from tests.socket.test_secrecy import HARMLESS
+from tests.support.clients import NEVER, client_of
+from tests.support.examples import SHOWN_PAYMENT
+from tests.support.leaks import Emitted
+from tests.support.raw_server import RawServer
 
 MARK = "marked-7f3a/credential+9c"
 """With characters that JSON and URLs may write in another way."""
@@ -155,7 +155,9 @@ AUTHS = [
 
 
 @EVERY_WORK
-@pytest.mark.parametrize("auth", AUTHS, ids=lambda auth: f"{type(auth).__name__} {auth.token!r:.40}")
+@pytest.mark.parametrize(
+    "auth", AUTHS, ids=lambda auth: f"{type(auth).__name__} {getattr(auth.token, '__name__', 'text')}"
+)
 async def test_a_refused_credential_is_not_shown(
     emitted: Emitted, sandbox: Sandbox, auth: StoreAuth | LegacyAuth, work: Work
 ) -> None:

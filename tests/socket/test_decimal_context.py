@@ -31,10 +31,10 @@ from b2b_payments.converter import offline_payment_body, structure_payment
 from b2b_payments.export import export, resume, sink_for, verify
 from b2b_payments.protocol.json import decode, encode
 from b2b_payments.sync import store_for, sync
-from tests.clients import NEVER
-from tests.examples import SHOWN_PAYMENT
-from tests.export_reading import FORMATS, exact, tables_in
-from tests.raw_server import Connection, RawServer
+from tests.support.clients import NEVER
+from tests.support.examples import SHOWN_PAYMENT
+from tests.support.export_reading import FORMATS, exact, tables_in
+from tests.support.raw_server import Connection, RawServer
 
 _SIGNALS = list(decimal.DefaultContext.traps)
 CONTEXTS = {

@@ -24,7 +24,7 @@ from b2b_payments.sync import store_for, sync
 from b2b_payments.walk.paged import Paged
 from b2b_payments.walk.stream import PaymentStream
 from b2b_payments.walk.walk import Walk
-from tests.clients import client_of
+from tests.support.clients import client_of
 
 Use = Callable[[PaymentsClient], Awaitable[object]]
 

@@ -25,7 +25,7 @@ from b2b_payments import (
     to_wire,
 )
 from b2b_payments.sandbox import Rules, Sandbox
-from tests.clients import NEVER, client_of
+from tests.support.clients import NEVER, client_of
 
 MISSING = 999_999
 OFFLINE = OfflinePayment(

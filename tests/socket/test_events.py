@@ -25,8 +25,8 @@ from b2b_payments.events import (
     WalkNotProven,
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
-from tests.clients import NEVER, client_of
-from tests.virtual_time import run
+from tests.support.clients import NEVER, client_of
+from tests.support.virtual_time import run
 
 PATH = "/ip/payments/1"
 

@@ -10,7 +10,7 @@ from b2b_payments.sandbox import Fault
 from benchmarks.faults import QUICK, main, measure
 from benchmarks.faults_account import PAGE, Report, Writes, creates, other_writes, reads
 from benchmarks.faults_service import TROUBLES, Trouble
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 everywhere = pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
 BY_NAME = {trouble.name: trouble for trouble in TROUBLES}

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from b2b_payments import OutcomeUnknownError
 from b2b_payments.sandbox import Fault, Sandbox, SeenRequest
-from tests.clients import client_of
+from tests.support.clients import client_of
 
 OWN_404 = {"code": 404, "data": {"errMsg": "Payment not found"}, "meta": {"message": "Not Found"}}
 

@@ -24,8 +24,8 @@ from b2b_payments.export import JSONLSink, export, verify
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from b2b_payments.sandbox.spoil import instead
 from b2b_payments.transport import MAX_BODY
-from tests.clients import NEVER, client_of
-from tests.examples import LISTED_PAYMENT
+from tests.support.clients import NEVER, client_of
+from tests.support.examples import LISTED_PAYMENT
 
 ENDINGS: dict[Fault, tuple[type[B2BPaymentsError], str]] = {
     Fault.HUGE: (ResponseDecodeError, "larger than 33554432 bytes"),

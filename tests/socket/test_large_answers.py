@@ -20,8 +20,8 @@ from b2b_payments import PaymentsClient, ResponseDecodeError, StoreAuth
 from b2b_payments.protocol.json import MOST_BYTES, MOST_OBJECTS, MOST_VALUES
 from b2b_payments.protocol.listing import MOST_ROWS_A_PAGE
 from b2b_payments.sandbox import Fault, Sandbox
-from tests.clients import NEVER, client_of
-from tests.examples import LISTED_PAYMENT
+from tests.support.clients import NEVER, client_of
+from tests.support.examples import LISTED_PAYMENT
 
 MIB = 2**20
 Use = Callable[[PaymentsClient], Awaitable[object]]

@@ -16,7 +16,7 @@ from b2b_payments import B2BPaymentsError, ConfigurationError, Payment, Payments
 from b2b_payments.events import RequestStarted
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from b2b_payments.walk.paged import Paged
-from tests.clients import client_of
+from tests.support.clients import client_of
 
 USES: list[Callable[[PaymentsClient], Awaitable[object]]] = [
     lambda client: client.payments.get(1),

@@ -30,9 +30,9 @@ from b2b_payments import (
 from b2b_payments.events import Event, RetryScheduled
 from b2b_payments.protocol.query import ChannelEncoding
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
-from tests import examples
-from tests.clients import NEVER, client_of
-from tests.raw_server import Connection, RawServer
+from tests.support import examples
+from tests.support.clients import NEVER, client_of
+from tests.support.raw_server import Connection, RawServer
 
 NEW = OfflinePayment(
     customer_id="95000",

@@ -13,7 +13,7 @@ from b2b_payments import B2BPaymentsError, ResponseDecodeError, TransportError
 from b2b_payments.protocol import request as requests
 from b2b_payments.protocol.request import Request
 from b2b_payments.transport import Transport
-from tests.raw_server import EMPTY, Connection, RawServer
+from tests.support.raw_server import EMPTY, Connection, RawServer
 
 SECRET = "planted-credential"
 HEADERS = {"X-Auth-Token": SECRET}

@@ -20,7 +20,7 @@ from b2b_payments import (
     ValidationError,
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.clients import client_of
+from tests.support.clients import client_of
 
 OFFLINE = OfflinePayment(
     customer_id="95000",

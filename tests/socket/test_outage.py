@@ -25,9 +25,9 @@ from b2b_payments.events import Event, RequestEnded
 from b2b_payments.export import JSONLSink, export, verify
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
 from b2b_payments.sync import SQLiteStore, sync
-from tests.export_reading import ids_in
-from tests.synced import held_in, versions_of
-from tests.virtual_time import run
+from tests.support.export_reading import ids_in
+from tests.support.synced import held_in, versions_of
+from tests.support.virtual_time import run
 
 PAYMENTS = 500
 RULES = Rules(quota=False, max_limit=25)

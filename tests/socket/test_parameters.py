@@ -22,8 +22,8 @@ from b2b_payments import (
 )
 from b2b_payments.protocol.query import ChannelEncoding
 from b2b_payments.sandbox import Rules, Sandbox, SeenRequest
-from tests.clients import client_of
-from tests.examples import CREATE_OFFLINE_BODY
+from tests.support.clients import client_of
+from tests.support.examples import CREATE_OFFLINE_BODY
 
 ALWAYS = [("offset", "0"), ("limit", "1"), ("orderBy", "ASC"), ("sortBy", "createdAt")]
 # One row of a channel would say little about whether the service reads channelIds.

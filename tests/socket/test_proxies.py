@@ -19,9 +19,9 @@ from b2b_payments import B2BPaymentsError, ConfigurationError, PaymentsClient, T
 from b2b_payments.cli.connection import Connection
 from b2b_payments.cli.stores.file import read_stores
 from b2b_payments.sandbox import Sandbox
-from tests.clients import NEVER
-from tests.leaks import Emitted
-from tests.proxy import Proxy, pump
+from tests.support.clients import NEVER
+from tests.support.leaks import Emitted
+from tests.support.proxy import Proxy, pump
 
 HOST = "payments.example"
 PASSWORD = "planted-pass"

@@ -10,8 +10,8 @@ from aiohttp import web
 from b2b_payments import PaymentsClient, RateLimitError
 from b2b_payments.sandbox import Sandbox
 from benchmarks.quota import OTHERS, PAYMENTS, REQUESTS, STARTS, WINDOWS, Window, pages_before_a_call, walks
-from tests.clients import NEVER
-from tests.virtual_time import run
+from tests.support.clients import NEVER
+from tests.support.virtual_time import run
 
 either_window = pytest.mark.parametrize("window", WINDOWS)
 

@@ -9,7 +9,7 @@ import pytest
 
 from b2b_payments import AuthenticationError, ConfigurationError, LegacyAuth, StoreAuth
 from b2b_payments.sandbox import Sandbox
-from tests.clients import client_of
+from tests.support.clients import client_of
 
 
 @pytest.fixture

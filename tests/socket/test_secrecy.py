@@ -22,7 +22,7 @@ from b2b_payments import (
     StoreAuth,
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.clients import NEVER, client_of
+from tests.support.clients import NEVER, client_of
 
 # A single call to one payment gets its own answer all the same.
 HARMLESS = {

@@ -12,8 +12,8 @@ from b2b_payments import ConfigurationError, TransportError
 from b2b_payments.protocol.request import create_offline, get_payment
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.transport import Transport
-from tests.clients import client_of
-from tests.raw_server import EMPTY, Connection, RawServer
+from tests.support.clients import client_of
+from tests.support.raw_server import EMPTY, Connection, RawServer
 
 READ = get_payment(70)
 

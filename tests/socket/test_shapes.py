@@ -11,7 +11,7 @@ import pytest
 from b2b_payments import Fee, from_wire, to_wire
 from b2b_payments.models import Channel, Payment
 from b2b_payments.sandbox import Rules, Sandbox
-from tests.clients import client_of
+from tests.support.clients import client_of
 
 
 def free(**rules: Any) -> Rules:

@@ -14,8 +14,8 @@ from b2b_payments import PaymentsClient, Quota
 from b2b_payments.events import CallStarted, Event, QuotaWait, QuotaWaitEnded, RequestStarted
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from b2b_payments.tracing import OpenTelemetry
-from tests.clients import client_of
-from tests.virtual_time import run
+from tests.support.clients import client_of
+from tests.support.virtual_time import run
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from b2b_payments.protocol.answer import Answer
 from b2b_payments.protocol.request import Request
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from b2b_payments.transport import Transport
-from tests.clients import NEVER, client_of
-from tests.raw_server import EMPTY, Connection, Play, RawServer
+from tests.support.clients import NEVER, client_of
+from tests.support.raw_server import EMPTY, Connection, Play, RawServer
 
 TOKEN = "planted-credential"
 AUTH = StoreAuth("abc123", TOKEN)

@@ -23,9 +23,9 @@ from b2b_payments.events import Event, RetryScheduled
 from b2b_payments.protocol import request as requests
 from b2b_payments.sandbox import Rules, Sandbox
 from b2b_payments.transport import Transport
-from tests.clients import NEVER, client_of
-from tests.raw_server import Connection, RawServer
-from tests.virtual_time import run
+from tests.support.clients import NEVER, client_of
+from tests.support.raw_server import Connection, RawServer
+from tests.support.virtual_time import run
 
 READ = requests.get_payment(70)
 WRITES = [requests.delete_payment(70), requests.create_offline({}), requests.update_processing_status(70, 1)]

@@ -21,8 +21,8 @@ from b2b_payments import (
     ServerError,
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.clients import client_of
-from tests.virtual_time import run
+from tests.support.clients import client_of
+from tests.support.virtual_time import run
 
 Body = Callable[[Sandbox, PaymentsClient], Awaitable[object]]
 OFFLINE = OfflinePayment("95000", "EUR", [OfflineLineItem(13, Decimal("20.00"))], external_id="INV-7")

@@ -25,7 +25,7 @@ from b2b_payments import (
     ValidationError,
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
-from tests.clients import NEVER, client_of
+from tests.support.clients import NEVER, client_of
 
 OFFLINE = OfflinePayment(
     customer_id="95000",

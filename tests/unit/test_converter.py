@@ -38,8 +38,8 @@ from b2b_payments.models import (
     ProcessingStatus,
     Transaction,
 )
-from tests import examples
-from tests.strategies import REQUIRED
+from tests.support import examples
+from tests.support.strategies import REQUIRED
 
 
 def changed(**fields: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth, StoreAuth
 from b2b_payments.credential import Credential
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 
 class Provider:

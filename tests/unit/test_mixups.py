@@ -30,7 +30,7 @@ from b2b_payments.protocol.request import (
     list_payments,
     perform_operation,
 )
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 LIST = list_payments(())
 GET = get_payment(70)

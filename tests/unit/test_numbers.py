@@ -19,7 +19,7 @@ from b2b_payments.protocol.limits import read_limits
 from b2b_payments.protocol.listing import Listing, read_listing
 from b2b_payments.protocol.request import get_payment, list_payments
 from b2b_payments.walk.page import Order, keyed
-from tests.examples import LISTED_PAYMENT
+from tests.support.examples import LISTED_PAYMENT
 
 TEXTS = [
     "1_000", "１２", "١٢", " 12", "12 ", "12\n", "0x10", "1,5", "1.2.3", "--1", "one", "NaN", "Infinity",

@@ -26,7 +26,7 @@ from b2b_payments import (
 )
 from b2b_payments.converter import structure_rows
 from b2b_payments.protocol.listing import Head, Listing
-from tests import examples
+from tests.support import examples
 
 
 def from_page(wire: dict[str, Any]) -> Payment:

@@ -13,7 +13,7 @@ from anyio.from_thread import start_blocking_portal
 
 from b2b_payments.sandbox import Rules, Sandbox
 from b2b_payments.sandbox.seen import SeenRequest
-from tests.socket.cli.program import finished, invoke, start
+from tests.support.program import finished, invoke, start
 
 Fleet = dict[str, Sandbox]
 FAST = Rules(quota=False)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.socket.cli.program import invoke, sentence
+from tests.support.program import invoke, sentence
 
 _OFFLINE = ("--customer-id", "113", "--currency", "USD", "--line", "13=20.00", "--line", "14=0.5")
 

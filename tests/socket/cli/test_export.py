@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.socket.cli.program import finished, invoke, sentence, start
+from tests.support.program import finished, invoke, sentence, start
 
 
 def _lines(path: Path) -> list[object]:

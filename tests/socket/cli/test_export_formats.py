@@ -13,8 +13,8 @@ import pytest
 
 from b2b_payments.sandbox import Drift, Rules, Sandbox
 from benchmarks.kills_state import Stage, left_by
-from tests.export_reading import FORMATS, ids_in
-from tests.socket.cli.program import finished, invoke, sentence, start
+from tests.support.export_reading import FORMATS, ids_in
+from tests.support.program import finished, invoke, sentence, start
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson", "csv", "parquet", "sqlite", "sqlite3", "db", "duckdb"])

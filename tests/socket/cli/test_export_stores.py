@@ -15,10 +15,10 @@ from aiohttp import web
 from b2b_payments import PaymentsClient
 from b2b_payments.cli.walks import source_of
 from b2b_payments.sandbox import Rules, Sandbox
-from tests.export_reading import ids_in
 from tests.socket.cli.fleet import FAST, Fleet, export, here, hidden, lines, rows, serving, write
-from tests.socket.cli.program import invoke, sentence, start
 from tests.socket.cli.test_export import read_terminal
+from tests.support.export_reading import ids_in
+from tests.support.program import invoke, sentence, start
 
 pytestmark = pytest.mark.usefixtures("tokens")
 

@@ -17,9 +17,9 @@ from b2b_payments.cli.stores.file import read_stores
 from b2b_payments.cli.stores.places import places_of
 from b2b_payments.cli.stores.run import Run
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox
-from tests.export_reading import ids_in
 from tests.socket.cli.fleet import FAST, Fleet, after, export, hidden, rows, write
-from tests.socket.cli.program import finished, invoke, sentence, start
+from tests.support.export_reading import ids_in
+from tests.support.program import finished, invoke, sentence, start
 
 pytestmark = pytest.mark.usefixtures("tokens")
 

@@ -10,7 +10,7 @@ import pytest
 
 from b2b_payments import PaymentsClient, StoreAuth
 from b2b_payments.cli.sandbox import _refusal
-from tests.socket.cli.program import finished, invoke, sentence, start
+from tests.support.program import finished, invoke, sentence, start
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

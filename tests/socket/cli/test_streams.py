@@ -19,8 +19,8 @@ from aiohttp import web
 
 from b2b_payments.cli.program import program
 from b2b_payments.sandbox import Fault, Sandbox
-from tests.socket.cli.program import environment, finished, invoke
 from tests.socket.cli.test_export import read_terminal
+from tests.support.program import environment, finished, invoke
 
 STEERING = "\x1b]52;c;cm0gLXJm\x07 \x9b2J \x7f \u202eesrever \u2028"
 CLOSED = "Error: Standard output is closed, and the result would go there; send it to a file.\n"

@@ -11,8 +11,8 @@ import pytest
 
 from b2b_payments.export import sink_for
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.socket.cli.program import finished, invoke, sentence, start
-from tests.synced import ENDINGS, held_in, versions_of
+from tests.support.program import finished, invoke, sentence, start
+from tests.support.synced import ENDINGS, held_in, versions_of
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

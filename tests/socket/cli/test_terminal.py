@@ -8,7 +8,7 @@ import os
 import pytest
 
 from b2b_payments.sandbox import Fault, Sandbox
-from tests.socket.cli.program import start
+from tests.support.program import start
 
 
 @pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("n\n", False)])

@@ -15,7 +15,7 @@ from benchmarks.kills_check import Check, Found
 from benchmarks.kills_export import killed
 from benchmarks.kills_service import CHANNELS, SEED, Size
 from benchmarks.kills_state import Left, Stage, left_by
-from tests.export_reading import FORMATS
+from tests.support.export_reading import FORMATS
 
 PAYMENTS = 30
 ROWS: list[dict[str, Any]] = list(Store(PAYMENTS, CHANNELS, SEED).all_wire())

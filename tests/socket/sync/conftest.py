@@ -10,8 +10,8 @@ import pytest
 from b2b_payments import PaymentsClient
 from b2b_payments.sandbox import Rules, Sandbox
 from b2b_payments.sync import SQLiteStore
-from tests.clients import NEVER, client_of
-from tests.synced import ENDINGS
+from tests.support.clients import NEVER, client_of
+from tests.support.synced import ENDINGS
 
 RULES = Rules(quota=False, max_limit=20, equals="shuffled")
 

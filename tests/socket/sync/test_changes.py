@@ -15,7 +15,7 @@ from b2b_payments.sandbox import Drift, Sandbox, SeenRequest
 from b2b_payments.sandbox.service import answer
 from b2b_payments.sync import SQLiteStore, sync
 from tests.socket.sync.conftest import RULES
-from tests.synced import held_in, hours_pass, versions_of
+from tests.support.synced import held_in, hours_pass, versions_of
 
 
 async def test_changes_over_many_pages(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:

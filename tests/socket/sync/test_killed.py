@@ -20,8 +20,8 @@ from b2b_payments.export.duckdb import DuckDBDatabase
 from b2b_payments.export.sqlite import SQLiteDatabase
 from b2b_payments.sandbox import Rules, Sandbox
 from b2b_payments.sync import readings, settle, store_for, sync
-from tests.clients import client_of
-from tests.synced import held_in, versions_of
+from tests.support.clients import client_of
+from tests.support.synced import held_in, versions_of
 
 ending, kind, *_ = sys.argv[1:]
 stride, folder, port = int(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])

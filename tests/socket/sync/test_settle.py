@@ -12,9 +12,9 @@ from b2b_payments import ConfigurationError, PaymentsClient, ServerError
 from b2b_payments.events import Event, RequestEnded, RequestStarted
 from b2b_payments.sandbox import Fault, Sandbox, SeenRequest, Store
 from b2b_payments.sync import SQLiteStore, settle, sync
-from tests.clients import client_of
 from tests.socket.sync.conftest import RULES
-from tests.synced import held_in, hours_pass, versions_of
+from tests.support.clients import client_of
+from tests.support.synced import held_in, hours_pass, versions_of
 
 BY_ID = r"/payments/\d+$"
 OWN_404 = {"code": 404, "data": {"errMsg": "Payment not found"}, "meta": {"message": "Not Found"}}

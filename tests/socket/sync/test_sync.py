@@ -19,9 +19,9 @@ from b2b_payments.sandbox import Fault, Sandbox, SeenRequest
 from b2b_payments.sync import SQLiteStore, SyncReport, readings, store_for, sync
 from b2b_payments.sync.copy import Copy
 from b2b_payments.sync.state import Reading, State
-from tests.clients import NEVER, client_of
 from tests.socket.sync.conftest import RULES
-from tests.synced import held_in, hours_pass, versions_of
+from tests.support.clients import NEVER, client_of
+from tests.support.synced import held_in, hours_pass, versions_of
 
 
 def counts(report: SyncReport) -> tuple[int, int, int, int]:

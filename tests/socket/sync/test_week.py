@@ -10,9 +10,9 @@ import pytest
 from b2b_payments.sandbox import Rules, Sandbox
 from b2b_payments.sync import store_for, sync
 from benchmarks.sync import week
-from tests.clients import client_of
-from tests.synced import ENDINGS, LivingStore, Wrong, uneven_lag
-from tests.virtual_time import run
+from tests.support.clients import client_of
+from tests.support.synced import ENDINGS, LivingStore, Wrong, uneven_lag
+from tests.support.virtual_time import run
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -6,7 +6,7 @@ import pytest
 
 from b2b_payments import PaginationError
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
-from tests.clients import client_of
+from tests.support.clients import client_of
 
 
 async def test_an_empty_list_is_not_believed_where_another_spelling_showed_the_channel() -> None:

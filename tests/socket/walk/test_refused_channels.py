@@ -11,7 +11,7 @@ from aiohttp import web
 from b2b_payments import APIError, BadRequestError, PaginationError, PaymentsClient, ValidationError
 from b2b_payments.protocol.query import ChannelEncoding
 from b2b_payments.sandbox import Rules, Sandbox, SeenRequest
-from tests.clients import client_of
+from tests.support.clients import client_of
 
 SPELLINGS = {
     "repeat": ChannelEncoding.REPEAT,

@@ -9,7 +9,7 @@ import pytest
 
 from b2b_payments import PaymentsClient
 from b2b_payments.sandbox import Rules, Sandbox
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 16])

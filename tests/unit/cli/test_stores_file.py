@@ -13,7 +13,7 @@ from b2b_payments.cli.running import CommandError
 from b2b_payments.cli.stores.file import read_stores
 from b2b_payments.cli.stores.places import Places, places_of
 from b2b_payments.client import BASE_URL
-from tests.socket.cli.program import invoke, sentence
+from tests.support.program import invoke, sentence
 
 NOTHING = Connection(None, None)
 NORTH = '[[stores]]\nname = "north"\nstore_hash = "abc123"\naccess_token_env = "NORTH_TOKEN"\n'

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from b2b_payments.cli.__main__ import main
 from b2b_payments.cli.program import Program, program
-from tests.socket.cli.program import invoke, sentence
+from tests.support.program import invoke, sentence
 
 _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line", "13=20.00")
 

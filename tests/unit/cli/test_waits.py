@@ -15,7 +15,7 @@ from b2b_payments.events import (
     RequestStarted,
     RetryScheduled,
 )
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 ASKED = RetryScheduled("payments.list", 1, 55.4, "refused", 7, asked=55.0)
 FAILED = RetryScheduled("payments.list", 2, 30.0, "failed", 8)

@@ -18,7 +18,7 @@ from b2b_payments.export.pages import PageBatch
 from b2b_payments.export.reading import RowReader
 from b2b_payments.protocol.listing import Head, Listing
 from b2b_payments.walk.reader import JoinedPage
-from tests.examples import LISTED_PAYMENT
+from tests.support.examples import LISTED_PAYMENT
 
 
 def changed(**fields: Any) -> dict[str, Any]:

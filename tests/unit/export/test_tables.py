@@ -20,7 +20,7 @@ from b2b_payments import ConfigurationError, ResponseDecodeError
 from b2b_payments.export import ExportError, sink_for, verify
 from b2b_payments.export.account import Account
 from b2b_payments.sandbox import Sandbox
-from tests.export_reading import exact, tables_in
+from tests.support.export_reading import exact, tables_in
 
 ROWS: list[dict[str, Any]] = list(Sandbox(payments=60).store.all_wire())
 TABLES = ("csv", "parquet", "sqlite", "duckdb")

@@ -14,7 +14,7 @@ from b2b_payments.protocol.belonging import check_proof
 from b2b_payments.protocol.json import encode
 from b2b_payments.protocol.listing import read_listing
 from b2b_payments.protocol.request import Request
-from tests.examples import CHANNELS, LISTED_PAYMENT, OPERATIONS, TRANSACTIONS
+from tests.support.examples import CHANNELS, LISTED_PAYMENT, OPERATIONS, TRANSACTIONS
 
 PAGE = {"pagination": {"totalCount": 9, "offset": 0, "limit": 250}}
 ASKED = {

@@ -14,7 +14,7 @@ from b2b_payments.protocol import request as requests
 from b2b_payments.protocol.json import encode
 from b2b_payments.protocol.request import Request
 from b2b_payments.retry import Kind
-from tests.examples import CREATE_OFFLINE_BODY
+from tests.support.examples import CREATE_OFFLINE_BODY
 
 PAYMENT = "/ip/payments/70"
 

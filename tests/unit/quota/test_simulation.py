@@ -17,7 +17,7 @@ from b2b_payments.quota import (
     QuotaReading,
     Turn,
 )
-from tests.virtual_time import run
+from tests.support.virtual_time import run
 
 
 async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Turn:

@@ -21,8 +21,8 @@ from b2b_payments import (
     StoreAuth,
     to_wire,
 )
-from tests import examples
-from tests.clients import NEVER
+from tests.support import examples
+from tests.support.clients import NEVER
 
 BASE = "https://api-b2b.bigcommerce.com/api/v3/io"
 OFFLINE = OfflinePayment(

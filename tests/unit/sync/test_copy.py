@@ -19,8 +19,8 @@ from b2b_payments.sync import store_for
 from b2b_payments.sync.copy import Candidates, Copy
 from b2b_payments.sync.report import Changes
 from b2b_payments.sync.state import Reading, State
-from tests.export_reading import tables_in
-from tests.synced import ENDINGS, held_in, version_of
+from tests.support.export_reading import tables_in
+from tests.support.synced import ENDINGS, held_in, version_of
 
 ROWS: list[dict[str, Any]] = list(Sandbox(payments=30).store.all_wire())
 SETTLED = datetime(2020, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from b2b_payments.walk.checkpoint import Origin
 from b2b_payments.walk.ends import Ends, Verdict
 from b2b_payments.walk.page import Order, PageRequest
 from b2b_payments.walk.totals import Totals
-from tests.walked import ASCENDING, Rows, page, rows
+from tests.support.walked import ASCENDING, Rows, page, rows
 
 DESCENDING = Order.of(SortBy.CREATED_AT, OrderBy.DESC)
 

@@ -9,7 +9,7 @@ from b2b_payments.models import OrderBy, SortBy
 from b2b_payments.walk.ends import OTHER_END, Ends, Verdict
 from b2b_payments.walk.page import Order, PageRequest
 from b2b_payments.walk.totals import Totals
-from tests.walked import ASCENDING, Rows, page, rows
+from tests.support.walked import ASCENDING, Rows, page, rows
 
 
 def walking(order: Order = ASCENDING, *, start: int = 0, filtered: bool = False) -> Ends:

@@ -9,7 +9,7 @@ from b2b_payments.models import OrderBy, SortBy
 from b2b_payments.walk.given import Given
 from b2b_payments.walk.join import Join
 from b2b_payments.walk.page import Order
-from tests.walked import page, rows
+from tests.support.walked import page, rows
 
 ASCENDING = Order("created_at", False)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from b2b_payments.protocol.answer import Answer
 from b2b_payments.protocol.request import Request
-from tests import examples
+from tests.support import examples
 
 BODIES: tuple[Any, ...] = (
     examples.listed(examples.SHOWN_PAYMENT, examples.LISTED_PAYMENT, total=2),

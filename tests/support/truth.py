@@ -10,7 +10,7 @@ import attrs
 
 from b2b_payments.sandbox import Fault, ListQuery, Sandbox, SeenRequest
 from b2b_payments.sandbox.service import ROOT
-from tests.lying import A_PAYMENT, HONEST, Service
+from tests.support.lying import A_PAYMENT, HONEST, Service
 
 _LIST = f"{ROOT}/ip/payments"
 

@@ -13,7 +13,7 @@ import attrs
 
 from b2b_payments.sandbox import Sandbox, SeenRequest, Store
 from b2b_payments.sandbox.store import Snapshot
-from tests.export_reading import tables_in
+from tests.support.export_reading import tables_in
 
 Version = tuple[Any, ...]
 """What a payment is, line items included, as the tests compare it."""

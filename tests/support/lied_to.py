@@ -18,10 +18,10 @@ from b2b_payments import B2BPaymentsError, PaymentsClient
 from b2b_payments.export import JSONLSink, export, verify
 from b2b_payments.sandbox import ListQuery, Sandbox
 from b2b_payments.sync import SQLiteStore, sync
-from tests.clients import client_of
-from tests.lying import Service
-from tests.synced import LAG, Version, held_in, versions_of
-from tests.truth import Truth
+from tests.support.clients import client_of
+from tests.support.lying import Service
+from tests.support.synced import LAG, Version, held_in, versions_of
+from tests.support.truth import Truth
 
 _FILTERS: Final[tuple[tuple[dict[str, Any], dict[str, Any]], ...]] = (
     ({"processing_status": 3}, {"processing_status": 3}),

@@ -15,7 +15,7 @@ from b2b_payments.sandbox.answer import Answer
 from b2b_payments.sandbox.server import BeforeList
 from b2b_payments.sandbox.service import ROOT, is_list
 from b2b_payments.sandbox.store import Snapshot
-from tests.synced import uneven_lag
+from tests.support.synced import uneven_lag
 
 A_PAYMENT: Final = rf"^{ROOT}/ip/payments/\d+$"
 FILTERS: Final = ("processingStatus", "customerName", "invoiceId", "q", "channelIds")

@@ -1,0 +1,1 @@
+"""What tests share: stores that change or lie, servers, readers of exports."""
