@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from b2b_payments._version import __version__
 
 if TYPE_CHECKING:
-    from b2b_payments.auth import LegacyAuth, StoreAuth
-    from b2b_payments.client import PaymentsClient
-    from b2b_payments.converter import from_wire, to_dict, to_wire
-    from b2b_payments.errors import (
+    from b2b_payments._auth import LegacyAuth, StoreAuth
+    from b2b_payments._client import PaymentsClient
+    from b2b_payments._converter import from_wire, to_dict, to_wire
+    from b2b_payments._errors import (
         AnswerMismatchError,
         APIError,
         AuthenticationError,
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BadRequestError,
         ConfigurationError,
         ConflictError,
+        ExportError,
         NotFoundError,
         OutcomeUnknownError,
         PaginationError,
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
         ServerError,
         TransportError,
         ValidationError,
+        VerificationError,
     )
-    from b2b_payments.models import (
+    from b2b_payments._models import (
         Card,
         Channel,
         Fee,
@@ -46,19 +48,19 @@ if TYPE_CHECKING:
         SortBy,
         Transaction,
     )
-    from b2b_payments.quota import Quota
-    from b2b_payments.retry import RetryPolicy
-    from b2b_payments.walk.paged import Page
-    from b2b_payments.walk.report import WalkReport
-    from b2b_payments.walk.stream import PaymentStream
-    from b2b_payments.walk.walk import Walk
+    from b2b_payments._quota import Quota
+    from b2b_payments._retry import RetryPolicy
+    from b2b_payments._walk.paged import Page
+    from b2b_payments._walk.report import WalkReport
+    from b2b_payments._walk.stream import PaymentStream
+    from b2b_payments._walk.walk import Walk
 else:
     # Each name is imported when it is first asked for: `b2b-payments --help` needs no aiohttp, no cattrs.
     _HOMES = {
-        "b2b_payments.auth": ["LegacyAuth", "StoreAuth"],
-        "b2b_payments.client": ["PaymentsClient"],
-        "b2b_payments.converter": ["from_wire", "to_dict", "to_wire"],
-        "b2b_payments.errors": [
+        "b2b_payments._auth": ["LegacyAuth", "StoreAuth"],
+        "b2b_payments._client": ["PaymentsClient"],
+        "b2b_payments._converter": ["from_wire", "to_dict", "to_wire"],
+        "b2b_payments._errors": [
             "APIError",
             "AnswerMismatchError",
             "AuthenticationError",
@@ -66,6 +68,7 @@ else:
             "BadRequestError",
             "ConfigurationError",
             "ConflictError",
+            "ExportError",
             "NotFoundError",
             "OutcomeUnknownError",
             "PaginationError",
@@ -77,8 +80,9 @@ else:
             "ServerError",
             "TransportError",
             "ValidationError",
+            "VerificationError",
         ],
-        "b2b_payments.models": [
+        "b2b_payments._models": [
             "Card",
             "Channel",
             "Fee",
@@ -95,12 +99,12 @@ else:
             "SortBy",
             "Transaction",
         ],
-        "b2b_payments.quota": ["Quota"],
-        "b2b_payments.retry": ["RetryPolicy"],
-        "b2b_payments.walk.paged": ["Page"],
-        "b2b_payments.walk.report": ["WalkReport"],
-        "b2b_payments.walk.stream": ["PaymentStream"],
-        "b2b_payments.walk.walk": ["Walk"],
+        "b2b_payments._quota": ["Quota"],
+        "b2b_payments._retry": ["RetryPolicy"],
+        "b2b_payments._walk.paged": ["Page"],
+        "b2b_payments._walk.report": ["WalkReport"],
+        "b2b_payments._walk.stream": ["PaymentStream"],
+        "b2b_payments._walk.walk": ["Walk"],
     }
     _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -124,6 +128,7 @@ __all__ = [
     "Channel",
     "ConfigurationError",
     "ConflictError",
+    "ExportError",
     "Fee",
     "LegacyAuth",
     "LineItem",
@@ -155,6 +160,7 @@ __all__ = [
     "Transaction",
     "TransportError",
     "ValidationError",
+    "VerificationError",
     "Walk",
     "WalkReport",
     "__version__",

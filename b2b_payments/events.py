@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 import attrs
 
-from b2b_payments.half_made import shows_half_made
+from b2b_payments._half_made import shows_half_made
 
 logger = logging.getLogger("b2b_payments")
 logger.addHandler(logging.NullHandler())

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from b2b_payments._errors import ConfigurationError
 from b2b_payments._version import __version__
-from b2b_payments.errors import ConfigurationError
 from b2b_payments.events import (
     CallEnded,
     CallStarted,

@@ -12,10 +12,10 @@ from typing import Any
 import attrs
 import msgspec
 
-from b2b_payments.export.columns import LINE_ITEMS, PAYMENTS, Kind, Row, Table
-from b2b_payments.export.database import moment_of
-from b2b_payments.export.reading import RowReader
-from b2b_payments.export.rows import cells_of, items_of
+from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, Kind, Row, Table
+from b2b_payments.export._database import moment_of
+from b2b_payments.export._reading import RowReader
+from b2b_payments.export._rows import cells_of, items_of
 from b2b_payments.sandbox import Store
 from benchmarks.kills_service import CHANNELS, SEED, Wire
 from tests.support.export_reading import tables_in

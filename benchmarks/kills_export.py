@@ -13,8 +13,8 @@ from pathlib import Path
 
 import attrs
 
-from b2b_payments.export.export import BATCH_ROWS
-from b2b_payments.export.manifest import manifest_path
+from b2b_payments.export._export import BATCH_ROWS
+from b2b_payments.export._manifest import manifest_path
 from benchmarks.compare.job import ROOT
 from benchmarks.kills_check import Check
 from benchmarks.kills_service import Service, Size, changing_service
@@ -218,7 +218,7 @@ def _export(path: Path, service: Service) -> subprocess.Popen[str]:
 
 def _start(arguments: list[str], service: Service) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "b2b_payments.cli", *arguments],
+        [sys.executable, "-m", "b2b_payments", *arguments],
         cwd=ROOT,
         env={**os.environ, **service.variables},
         stdin=subprocess.DEVNULL,

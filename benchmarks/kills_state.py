@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from b2b_payments.export.manifest import manifest_path
+from b2b_payments.export._manifest import manifest_path
 
 
 class Stage(StrEnum):

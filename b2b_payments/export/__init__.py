@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from b2b_payments.export.account import Account
-from b2b_payments.export.csv import CSVSink
-from b2b_payments.export.duckdb import DuckDBSink
-from b2b_payments.export.export import export, resume
-from b2b_payments.export.file import ExportError
-from b2b_payments.export.formats import sink_for
-from b2b_payments.export.jsonl import JSONLSink
-from b2b_payments.export.manifest import Manifest
-from b2b_payments.export.parquet import ParquetSink
-from b2b_payments.export.sink import Checkpoint, PlacedSink, Sink
-from b2b_payments.export.sqlite import SQLiteSink
-from b2b_payments.export.verification import VerificationError, verify
+from b2b_payments._errors import ExportError, VerificationError
+from b2b_payments.export._account import Account
+from b2b_payments.export._csv import CSVSink
+from b2b_payments.export._duckdb import DuckDBSink
+from b2b_payments.export._export import export, resume
+from b2b_payments.export._formats import sink_for
+from b2b_payments.export._jsonl import JSONLSink
+from b2b_payments.export._manifest import Manifest
+from b2b_payments.export._parquet import ParquetSink
+from b2b_payments.export._sink import Checkpoint, PlacedSink, Sink
+from b2b_payments.export._sqlite import SQLiteSink
+from b2b_payments.export._verification import verify
 
 __all__ = [
     "Account",

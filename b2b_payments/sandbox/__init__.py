@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from b2b_payments.sandbox.drift import Drift
-from b2b_payments.sandbox.faults import Fault
-from b2b_payments.sandbox.listing import Listing, ListQuery
-from b2b_payments.sandbox.rules import Rules
-from b2b_payments.sandbox.seen import SeenRequest
-from b2b_payments.sandbox.server import Sandbox
-from b2b_payments.sandbox.store import Store
+from b2b_payments.sandbox._drift import Drift
+from b2b_payments.sandbox._faults import Fault
+from b2b_payments.sandbox._listing import Listing, ListQuery
+from b2b_payments.sandbox._rules import Rules
+from b2b_payments.sandbox._seen import SeenRequest
+from b2b_payments.sandbox._server import Sandbox
+from b2b_payments.sandbox._store import Store
 
 __all__ = ["Drift", "Fault", "ListQuery", "Listing", "Rules", "Sandbox", "SeenRequest", "Store"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from b2b_payments.sync.report import SyncReport
-from b2b_payments.sync.store import DuckDBStore, SQLiteStore, Store, store_for
-from b2b_payments.sync.sync import sync
+from b2b_payments.sync._report import SyncReport
+from b2b_payments.sync._store import DuckDBStore, SQLiteStore, Store, store_for
+from b2b_payments.sync._sync import sync
 
 __all__ = ["DuckDBStore", "SQLiteStore", "Store", "SyncReport", "store_for", "sync"]

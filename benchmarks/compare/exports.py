@@ -18,7 +18,7 @@ _SINKS = {"jsonl": ("jsonl", "JSONLSink"), "parquet": ("parquet", "ParquetSink")
 def export(format_: str, where: Where) -> dict[str, Any]:
     """Export everything, and give the CPU and wall seconds and the peak of memory."""
     module, name = _SINKS[format_]
-    sink_class: Any = getattr(importlib.import_module(f"b2b_payments.export.{module}"), name)
+    sink_class: Any = getattr(importlib.import_module(f"b2b_payments.export._{module}"), name)
     path = Path(where.generated, f"payments.{format_}")
     figures = asyncio.run(_export(sink_class(path), where))
     return figures | {"bytes": path.stat().st_size}

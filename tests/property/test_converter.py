@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2b_payments.converter import (
+from b2b_payments._converter import (
     structure_payment,
     structure_payments,
     structure_rows,
     structure_transactions,
     to_wire,
 )
-from b2b_payments.errors import ResponseDecodeError
-from b2b_payments.models import Payment
-from b2b_payments.protocol.json import decode
-from b2b_payments.protocol.listing import Head, Listing
+from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._models import Payment
+from b2b_payments._protocol.json import decode
+from b2b_payments._protocol.listing import Head, Listing
 from tests.support.examples import LISTED_PAYMENT
 from tests.support.strategies import REQUIRED, json_values, payments, transactions
 

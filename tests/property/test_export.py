@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from b2b_payments import Fee, Payment
-from b2b_payments.converter import structure_payment
-from b2b_payments.converter.service import service_converter
-from b2b_payments.errors import ResponseDecodeError
+from b2b_payments._converter import structure_payment
+from b2b_payments._converter.service import service_converter
+from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._protocol.json import decode, encode
 from b2b_payments.export import sink_for, verify
-from b2b_payments.export.account import Account
-from b2b_payments.export.reading import RowReader
-from b2b_payments.export.rows import cells_of, items_of, lines_of, rows_of_lines
-from b2b_payments.protocol.json import decode, encode
+from b2b_payments.export._account import Account
+from b2b_payments.export._reading import RowReader
+from b2b_payments.export._rows import cells_of, items_of, lines_of, rows_of_lines
 from tests.support.examples import LISTED_PAYMENT, SHOWN_PAYMENT
 from tests.support.export_reading import exact, tables_in
 from tests.support.strategies import payments

@@ -17,21 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from b2b_payments import B2BPaymentsError, OrderBy, PaymentsClient, RetryPolicy, SortBy, StoreAuth, to_wire
-from b2b_payments.converter import (
+from b2b_payments._converter import (
     structure_channels,
     structure_operations,
     structure_payment,
     structure_payments,
     structure_transactions,
 )
-from b2b_payments.protocol.answer import Answer, read_envelope, read_payment_id
-from b2b_payments.protocol.json import MOST_LEVELS, decode, encode
-from b2b_payments.protocol.limits import read_limits
-from b2b_payments.protocol.listing import read_listing
-from b2b_payments.protocol.request import Request
-from b2b_payments.walk.given import Given
-from b2b_payments.walk.join import Join
-from b2b_payments.walk.page import Order, keyed
+from b2b_payments._protocol.answer import Answer, read_envelope, read_payment_id
+from b2b_payments._protocol.json import MOST_LEVELS, decode, encode
+from b2b_payments._protocol.limits import read_limits
+from b2b_payments._protocol.listing import read_listing
+from b2b_payments._protocol.request import Request
+from b2b_payments._walk.given import Given
+from b2b_payments._walk.join import Join
+from b2b_payments._walk.page import Order, keyed
 from tests.support import examples, hostile
 from tests.support.strategies import payments
 from tests.support.virtual_time import run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from b2b_payments.walk.totals import Totals
+from b2b_payments._walk.totals import Totals
 from tests.support.lied_to import Outcome, action_of, lied_to
 from tests.support.lying import drawn
 from tests.support.virtual_time import run

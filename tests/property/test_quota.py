@@ -8,7 +8,7 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2b_payments.quota import Priority, Quota, QuotaGate, QuotaReading, TooLate, Turn
+from b2b_payments._quota import Priority, Quota, QuotaGate, QuotaReading, TooLate, Turn
 from tests.support.virtual_time import run
 
 SECONDS = st.floats(0, 20, allow_nan=False).map(lambda value: round(value, 3))

@@ -19,18 +19,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from b2b_payments.errors import B2BPaymentsError, TransportError
+from b2b_payments._errors import B2BPaymentsError, TransportError
+from b2b_payments._mixups import MixUps
+from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.request import Request
+from b2b_payments._resources.payments import Payments
+from b2b_payments._tasks import Tasks
+from b2b_payments._walk.source import Learned
+from b2b_payments._walk.walk import Walker
 from b2b_payments.events import Events
-from b2b_payments.mixups import MixUps
-from b2b_payments.protocol.answer import Answer
-from b2b_payments.protocol.request import Request
-from b2b_payments.resources.payments import Payments
 from b2b_payments.sandbox import Rules, Sandbox, SeenRequest
-from b2b_payments.sandbox.service import ROOT, answer, is_list
-from b2b_payments.sync import readings, store_for, sync
-from b2b_payments.tasks import Tasks
-from b2b_payments.walk.source import Learned
-from b2b_payments.walk.walk import Walker
+from b2b_payments.sandbox._service import ROOT, answer, is_list
+from b2b_payments.sync import _readings as readings
+from b2b_payments.sync import store_for, sync
 from tests.support.synced import LAG, LivingStore, Wrong, held_in, uneven_lag
 from tests.support.virtual_time import run
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from b2b_payments._tasks import Tasks
+from b2b_payments._walk.ahead import Ahead, Flights
+from b2b_payments._walk.checkpoint import Origin
+from b2b_payments._walk.ends import Ends
+from b2b_payments._walk.page import Order
+from b2b_payments._walk.reader import Reader, Stride
+from b2b_payments._walk.report import WalkReport
+from b2b_payments._walk.totals import Totals
 from b2b_payments.events import Events
-from b2b_payments.tasks import Tasks
-from b2b_payments.walk.ahead import Ahead, Flights
-from b2b_payments.walk.checkpoint import Origin
-from b2b_payments.walk.ends import Ends
-from b2b_payments.walk.page import Order
-from b2b_payments.walk.reader import Reader, Stride
-from b2b_payments.walk.report import WalkReport
-from b2b_payments.walk.totals import Totals
 from tests.support.changing_list import ChangingList
 from tests.support.virtual_time import run
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from b2b_payments import mixups
-from b2b_payments.protocol import answer, listing
-from b2b_payments.transport.connections import Exchange
+from b2b_payments import _mixups as mixups
+from b2b_payments._protocol import answer, listing
+from b2b_payments._transport.connections import Exchange
 from benchmarks.answers import MIX_UPS, MixUp, main, schedule
 from benchmarks.answers_work import Account
 from benchmarks.faults_account import Report

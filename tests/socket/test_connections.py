@@ -16,13 +16,13 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from b2b_payments import TransportError
-from b2b_payments.mixups import MixUps
-from b2b_payments.protocol import request as requests
-from b2b_payments.protocol.answer import Answer
-from b2b_payments.protocol.request import Request
-from b2b_payments.transport import Transport
-from b2b_payments.transport.connections import Exchange, SpeaksFirstError
-from b2b_payments.transport.failures import Way, failure
+from b2b_payments._mixups import MixUps
+from b2b_payments._protocol import request as requests
+from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.request import Request
+from b2b_payments._transport import Transport
+from b2b_payments._transport.connections import Exchange, SpeaksFirstError
+from b2b_payments._transport.failures import Way, failure
 from tests.support.raw_server import Connection, RawServer
 
 GET = requests.get_payment(70)

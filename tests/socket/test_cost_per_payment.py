@@ -13,8 +13,8 @@ import pytest
 
 import b2b_payments
 from b2b_payments import Payment, PaymentsClient
-from b2b_payments.converter import structuring
-from b2b_payments.converter.rows import RowReader
+from b2b_payments._converter import structuring
+from b2b_payments._converter.rows import RowReader
 from b2b_payments.export import JSONLSink, export
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.support.clients import client_of

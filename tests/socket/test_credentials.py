@@ -409,7 +409,7 @@ async def test_the_command_line_shows_nothing(sandbox: Sandbox, command: tuple[s
     variables = {"B2B_PAYMENTS_AUTH_TOKEN": MARK, "B2B_PAYMENTS_BASE_URL": sandbox.base_url}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("B2B_PAYMENTS_")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-X", "dev", "-m", "b2b_payments.cli", *command),
+        *(sys.executable, "-X", "dev", "-m", "b2b_payments", *command),
         env=kept | variables,
         stdin=DEVNULL,
         stdout=PIPE,

@@ -26,10 +26,10 @@ from b2b_payments import (
     StoreAuth,
     to_wire,
 )
-from b2b_payments.cli.offline import _from_json
-from b2b_payments.converter import offline_payment_body, structure_payment
+from b2b_payments._cli.offline import _from_json
+from b2b_payments._converter import offline_payment_body, structure_payment
+from b2b_payments._protocol.json import decode, encode
 from b2b_payments.export import export, resume, sink_for, verify
-from b2b_payments.protocol.json import decode, encode
 from b2b_payments.sync import store_for, sync
 from tests.support.clients import NEVER
 from tests.support.examples import SHOWN_PAYMENT

@@ -16,14 +16,14 @@ import aiohttp
 import pytest
 
 from b2b_payments import ConfigurationError, OfflineLineItem, OfflinePayment, Payment, PaymentsClient
+from b2b_payments._resources.channels import Channels
+from b2b_payments._resources.payments import Payments
+from b2b_payments._walk.paged import Paged
+from b2b_payments._walk.stream import PaymentStream
+from b2b_payments._walk.walk import Walk
 from b2b_payments.export import JSONLSink, export
-from b2b_payments.resources.channels import Channels
-from b2b_payments.resources.payments import Payments
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import store_for, sync
-from b2b_payments.walk.paged import Paged
-from b2b_payments.walk.stream import PaymentStream
-from b2b_payments.walk.walk import Walk
 from tests.support.clients import client_of
 
 Use = Callable[[PaymentsClient], Awaitable[object]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from b2b_payments import retry
-from b2b_payments.retry import Kind
+from b2b_payments import _retry as retry
+from b2b_payments._retry import Kind
 from b2b_payments.sandbox import Fault
 from benchmarks.faults import QUICK, main, measure
 from benchmarks.faults_account import PAGE, Report, Writes, creates, other_writes, reads

@@ -20,10 +20,10 @@ from b2b_payments import (
     RequestTimeoutError,
     ResponseDecodeError,
 )
+from b2b_payments._transport import MAX_BODY
 from b2b_payments.export import JSONLSink, export, verify
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
-from b2b_payments.sandbox.spoil import instead
-from b2b_payments.transport import MAX_BODY
+from b2b_payments.sandbox._spoil import instead
 from tests.support.clients import NEVER, client_of
 from tests.support.examples import LISTED_PAYMENT
 

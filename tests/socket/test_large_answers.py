@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from b2b_payments import PaymentsClient, ResponseDecodeError, StoreAuth
-from b2b_payments.protocol.json import MOST_BYTES, MOST_OBJECTS, MOST_VALUES
-from b2b_payments.protocol.listing import MOST_ROWS_A_PAGE
+from b2b_payments._protocol.json import MOST_BYTES, MOST_OBJECTS, MOST_VALUES
+from b2b_payments._protocol.listing import MOST_ROWS_A_PAGE
 from b2b_payments.sandbox import Fault, Sandbox
 from tests.support.clients import NEVER, client_of
 from tests.support.examples import LISTED_PAYMENT

@@ -13,9 +13,9 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from b2b_payments import B2BPaymentsError, ConfigurationError, Payment, PaymentsClient, Quota, RetryPolicy
+from b2b_payments._walk.paged import Paged
 from b2b_payments.events import RequestStarted
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from b2b_payments.walk.paged import Paged
 from tests.support.clients import client_of
 
 USES: list[Callable[[PaymentsClient], Awaitable[object]]] = [

@@ -27,8 +27,8 @@ from b2b_payments import (
     ResponseDecodeError,
     ValidationError,
 )
+from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments.events import Event, RetryScheduled
-from b2b_payments.protocol.query import ChannelEncoding
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.support import examples
 from tests.support.clients import NEVER, client_of

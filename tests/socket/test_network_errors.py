@@ -10,9 +10,9 @@ import pytest
 from aiohttp import hdrs
 
 from b2b_payments import B2BPaymentsError, ResponseDecodeError, TransportError
-from b2b_payments.protocol import request as requests
-from b2b_payments.protocol.request import Request
-from b2b_payments.transport import Transport
+from b2b_payments._protocol import request as requests
+from b2b_payments._protocol.request import Request
+from b2b_payments._transport import Transport
 from tests.support.raw_server import EMPTY, Connection, RawServer
 
 SECRET = "planted-credential"

@@ -20,7 +20,7 @@ from b2b_payments import (
     SearchBy,
     SortBy,
 )
-from b2b_payments.protocol.query import ChannelEncoding
+from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments.sandbox import Rules, Sandbox, SeenRequest
 from tests.support.clients import client_of
 from tests.support.examples import CREATE_OFFLINE_BODY

@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 from b2b_payments import B2BPaymentsError, ConfigurationError, PaymentsClient, TransportError
-from b2b_payments.cli.connection import Connection
-from b2b_payments.cli.stores.file import read_stores
+from b2b_payments._cli.connection import Connection
+from b2b_payments._cli.stores.file import read_stores
 from b2b_payments.sandbox import Sandbox
 from tests.support.clients import NEVER
 from tests.support.leaks import Emitted
@@ -272,7 +272,7 @@ async def test_the_command_line_heeds_the_environments_proxy() -> None:
     variables = {"B2B_PAYMENTS_AUTH_TOKEN": "token", "HTTPS_PROXY": f"socks5://me:{PASSWORD}@proxy.example"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("B2B_", "COV"))}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "b2b_payments.cli", "get", "1"),
+        *(sys.executable, "-m", "b2b_payments", "get", "1"),
         env=kept | variables,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from b2b_payments.cli.connection import Connection
-from b2b_payments.cli.stores.file import read_stores
+from b2b_payments._cli.connection import Connection
+from b2b_payments._cli.stores.file import read_stores
 from b2b_payments.sandbox import Sandbox
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from b2b_payments import ConfigurationError, TransportError
-from b2b_payments.protocol.request import create_offline, get_payment
+from b2b_payments._protocol.request import create_offline, get_payment
+from b2b_payments._transport import Transport
 from b2b_payments.sandbox import Sandbox
-from b2b_payments.transport import Transport
 from tests.support.clients import client_of
 from tests.support.raw_server import EMPTY, Connection, RawServer
 

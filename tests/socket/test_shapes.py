@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from b2b_payments import Fee, from_wire, to_wire
-from b2b_payments.models import Channel, Payment
+from b2b_payments._models import Channel, Payment
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.support.clients import client_of
 

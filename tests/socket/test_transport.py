@@ -22,11 +22,11 @@ from b2b_payments import (
     StoreAuth,
     TransportError,
 )
-from b2b_payments.protocol import request as requests
-from b2b_payments.protocol.answer import Answer
-from b2b_payments.protocol.request import Request
+from b2b_payments._protocol import request as requests
+from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.request import Request
+from b2b_payments._transport import Transport
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from b2b_payments.transport import Transport
 from tests.support.clients import NEVER, client_of
 from tests.support.raw_server import EMPTY, Connection, Play, RawServer
 

@@ -19,10 +19,10 @@ from b2b_payments import (
     RetryPolicy,
     StoreAuth,
 )
+from b2b_payments._protocol import request as requests
+from b2b_payments._transport import Transport
 from b2b_payments.events import Event, RetryScheduled
-from b2b_payments.protocol import request as requests
 from b2b_payments.sandbox import Rules, Sandbox
-from b2b_payments.transport import Transport
 from tests.support.clients import NEVER, client_of
 from tests.support.raw_server import Connection, RawServer
 from tests.support.virtual_time import run

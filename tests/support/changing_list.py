@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import anyio
 import attrs
 
-from b2b_payments.protocol.json import encode
-from b2b_payments.protocol.listing import Head, Listing
-from b2b_payments.walk.page import KeyedPage, Order, PageRequest, keyed
+from b2b_payments._protocol.json import encode
+from b2b_payments._protocol.listing import Head, Listing
+from b2b_payments._walk.page import KeyedPage, Order, PageRequest, keyed
 
 WIDE = 250
 CREATED = Order("created_at", False)

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import attrs
 import msgspec
 
-from b2b_payments.protocol.answer import Answer
-from b2b_payments.protocol.request import Request
+from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.request import Request
 from tests.support import examples
 
 BODIES: tuple[Any, ...] = (

@@ -11,10 +11,10 @@ import attrs
 from aiohttp import web
 
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox, SeenRequest, Store
-from b2b_payments.sandbox.answer import Answer
-from b2b_payments.sandbox.server import BeforeList
-from b2b_payments.sandbox.service import ROOT, is_list
-from b2b_payments.sandbox.store import Snapshot
+from b2b_payments.sandbox._answer import Answer
+from b2b_payments.sandbox._server import BeforeList
+from b2b_payments.sandbox._service import ROOT, is_list
+from b2b_payments.sandbox._store import Snapshot
 from tests.support.synced import uneven_lag
 
 A_PAYMENT: Final = rf"^{ROOT}/ip/payments/\d+$"

@@ -11,7 +11,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from b2b_payments.cli.program import program
+from b2b_payments._cli.program import program
 from b2b_payments.sandbox import Sandbox
 
 VARIABLES = (
@@ -55,7 +55,7 @@ async def start(sandbox: Sandbox | None, *args: str, **pipes: Any) -> Process:
     """Start a command for real."""
     variables = os.environ | {"TERM": "xterm", "COLUMNS": "160"} | environment(sandbox)
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "b2b_payments.cli", *args),
+        *(sys.executable, "-W", "error", "-m", "b2b_payments", *args),
         env={name: value for name, value in variables.items() if value is not None},
         **{"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, **pipes},
     )

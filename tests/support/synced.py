@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from b2b_payments.sandbox import Sandbox, SeenRequest, Store
-from b2b_payments.sandbox.store import Snapshot
+from b2b_payments.sandbox._store import Snapshot
 from tests.support.export_reading import tables_in
 
 Version = tuple[Any, ...]

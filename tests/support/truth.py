@@ -9,7 +9,7 @@ from collections.abc import Collection
 import attrs
 
 from b2b_payments.sandbox import Fault, ListQuery, Sandbox, SeenRequest
-from b2b_payments.sandbox.service import ROOT
+from b2b_payments.sandbox._service import ROOT
 from tests.support.lying import A_PAYMENT, HONEST, Service
 
 _LIST = f"{ROOT}/ip/payments"

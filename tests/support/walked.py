@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from b2b_payments.protocol.listing import Head, Listing
-from b2b_payments.walk.page import KeyedPage, Order, keyed
+from b2b_payments._protocol.listing import Head, Listing
+from b2b_payments._walk.page import KeyedPage, Order, keyed
 
 ASCENDING = Order("created_at", False)
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)

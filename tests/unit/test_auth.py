@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth, StoreAuth
-from b2b_payments.auth import Secret, secret
+from b2b_payments._auth import Secret, secret
 
 TOKEN = "planted-credential"
 

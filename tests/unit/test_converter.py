@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
-from b2b_payments.converter import (
+from b2b_payments._converter import (
     offline_payment_body,
     structure_channels,
     structure_operations,
@@ -21,10 +21,10 @@ from b2b_payments.converter import (
     structure_transactions,
     to_wire,
 )
-from b2b_payments.converter.service import service_converter
-from b2b_payments.converter.unreadable import UnreadableError
-from b2b_payments.errors import ConfigurationError, ResponseDecodeError
-from b2b_payments.models import (
+from b2b_payments._converter.service import service_converter
+from b2b_payments._converter.unreadable import UnreadableError
+from b2b_payments._errors import ConfigurationError, ResponseDecodeError
+from b2b_payments._models import (
     Card,
     Channel,
     Fee,

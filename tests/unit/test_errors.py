@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from b2b_payments import errors
+from b2b_payments import _errors as errors
 
 ABOUT_ANSWER: dict[str, Any] = {
     "status": 422,
@@ -40,6 +40,8 @@ EXAMPLES: list[errors.B2BPaymentsError] = [
     errors.ResponseDecodeError("Not JSON.", paths=["$.data[3].total.value"]),
     errors.AnswerMismatchError("Another's.", paths=["$.data.id"]),
     errors.OutcomeUnknownError("Look for it.", look_for={"externalId": "INV-7"}),
+    errors.ExportError("No room."),
+    errors.VerificationError("It is another."),
     errors.PaginationError("It repeats itself.", checkpoint={"key": "1618800393", "ids": [70]}),
 ]
 
@@ -51,8 +53,8 @@ COPIES: list[Callable[[Any], Any]] = [
 
 
 def kinds(root: type[BaseException] = errors.B2BPaymentsError) -> set[type[BaseException]]:
-    """Give a class and all below it, as far as errors.py defines them."""
-    below = [kinds(one) for one in root.__subclasses__() if one.__module__ == errors.__name__]
+    """Give a class and all below it, as far as they are public."""
+    below = [kinds(one) for one in root.__subclasses__() if one.__module__ == "b2b_payments"]
     return {root}.union(*below)
 
 

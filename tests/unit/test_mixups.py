@@ -17,11 +17,11 @@ from b2b_payments import (
     RateLimitError,
     TransportError,
 )
-from b2b_payments.call import outcome_of
-from b2b_payments.mixups import Doubts, MixUps
-from b2b_payments.protocol.answer import Envelope
-from b2b_payments.protocol.listing import Listing
-from b2b_payments.protocol.request import (
+from b2b_payments._call import outcome_of
+from b2b_payments._mixups import Doubts, MixUps
+from b2b_payments._protocol.answer import Envelope
+from b2b_payments._protocol.listing import Listing
+from b2b_payments._protocol.request import (
     Request,
     create_offline,
     delete_payment,

@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from b2b_payments import ConfigurationError, Money, OfflineLineItem, ResponseDecodeError
-from b2b_payments.cli.program import program
-from b2b_payments.converter import structure_payment, structure_rows
-from b2b_payments.protocol.answer import Answer, Envelope, read_payment_id
-from b2b_payments.protocol.json import decode
-from b2b_payments.protocol.limits import read_limits
-from b2b_payments.protocol.listing import Listing, read_listing
-from b2b_payments.protocol.request import get_payment, list_payments
-from b2b_payments.walk.page import Order, keyed
+from b2b_payments._cli.program import program
+from b2b_payments._converter import structure_payment, structure_rows
+from b2b_payments._protocol.answer import Answer, Envelope, read_payment_id
+from b2b_payments._protocol.json import decode
+from b2b_payments._protocol.limits import read_limits
+from b2b_payments._protocol.listing import Listing, read_listing
+from b2b_payments._protocol.request import get_payment, list_payments
+from b2b_payments._walk.page import Order, keyed
 from tests.support.examples import LISTED_PAYMENT
 
 TEXTS = [

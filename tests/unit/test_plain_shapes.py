@@ -24,8 +24,8 @@ from b2b_payments import (
     to_dict,
     to_wire,
 )
-from b2b_payments.converter import structure_rows
-from b2b_payments.protocol.listing import Head, Listing
+from b2b_payments._converter import structure_rows
+from b2b_payments._protocol.listing import Head, Listing
 from tests.support import examples
 
 

@@ -9,7 +9,7 @@ from unicodedata import category
 import pytest
 
 from b2b_payments import APIError, B2BPaymentsError, NotFoundError, OutcomeUnknownError
-from b2b_payments.printable import printable, printable_json, printable_lines
+from b2b_payments._printable import printable, printable_json, printable_lines
 
 # The first plane, and the tags; without the codes that are not assigned, and those of private use.
 CODES = [*range(0x10000), *range(0xE0000, 0xE0080)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from b2b_payments.errors import ConfigurationError
-from b2b_payments.retry import LONGEST_ASKED, Failures, Kind, Outcome, RetryPolicy
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._retry import LONGEST_ASKED, Failures, Kind, Outcome, RetryPolicy
 
 OUTAGES = [Outcome.NOT_SENT, Outcome.AMBIGUOUS, Outcome.FAILED]
 TEMPORARY = [*OUTAGES, Outcome.UNREACHABLE, Outcome.REFUSED, Outcome.UNREADABLE]

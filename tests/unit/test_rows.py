@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from b2b_payments.converter import rows as converter_rows
-from b2b_payments.converter import structure_payment, structure_rows, to_wire
-from b2b_payments.converter.rows import RowReader
-from b2b_payments.errors import ResponseDecodeError
-from b2b_payments.models import Payment
-from b2b_payments.protocol.json import decode
-from b2b_payments.protocol.listing import Head, Listing
+from b2b_payments._converter import rows as converter_rows
+from b2b_payments._converter import structure_payment, structure_rows, to_wire
+from b2b_payments._converter.rows import RowReader
+from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._models import Payment
+from b2b_payments._protocol.json import decode
+from b2b_payments._protocol.listing import Head, Listing
 from tests.support.examples import LISTED_PAYMENT
 
 

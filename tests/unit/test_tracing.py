@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from b2b_payments.errors import NotFoundError
+from b2b_payments._errors import NotFoundError
 from b2b_payments.events import (
     CallEnded,
     CallStarted,

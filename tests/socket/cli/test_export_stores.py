@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from b2b_payments import PaymentsClient
-from b2b_payments.cli.walks import source_of
+from b2b_payments._cli.walks import source_of
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.socket.cli.fleet import FAST, Fleet, export, here, hidden, lines, rows, serving, write
 from tests.socket.cli.test_export import read_terminal
@@ -179,7 +179,7 @@ def test_error_of_the_program(service: Sandbox, tmp_path: Path, monkeypatch: pyt
             raise ZeroDivisionError
         return await source_of(client, walk)
 
-    monkeypatch.setattr("b2b_payments.cli.stores.exports.source_of", broken_once)
+    monkeypatch.setattr("b2b_payments._cli.stores.exports.source_of", broken_once)
     path = write(tmp_path, {"one": service, "two": service}, two='auth_token_env = "OLD_TOKEN"')
     result = invoke(
         None, "export", "--stores", path, "--output", str(tmp_path / "{name}.jsonl"), "--at-once", "1"

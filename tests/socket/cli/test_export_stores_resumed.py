@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from b2b_payments.cli.connection import Connection
-from b2b_payments.cli.stores.file import read_stores
-from b2b_payments.cli.stores.places import places_of
-from b2b_payments.cli.stores.run import Run
+from b2b_payments._cli.connection import Connection
+from b2b_payments._cli.stores.file import read_stores
+from b2b_payments._cli.stores.places import places_of
+from b2b_payments._cli.stores.run import Run
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox
 from tests.socket.cli.fleet import FAST, Fleet, after, export, hidden, rows, write
 from tests.support.export_reading import ids_in

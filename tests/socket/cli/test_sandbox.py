@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from b2b_payments import PaymentsClient, StoreAuth
-from b2b_payments.cli.sandbox import _refusal
+from b2b_payments._cli.sandbox import _refusal
 from tests.support.program import finished, invoke, sentence, start
 
 

@@ -17,7 +17,7 @@ import attrs
 import pytest
 from aiohttp import web
 
-from b2b_payments.cli.program import program
+from b2b_payments._cli.program import program
 from b2b_payments.sandbox import Fault, Sandbox
 from tests.socket.cli.test_export import read_terminal
 from tests.support.program import environment, finished, invoke

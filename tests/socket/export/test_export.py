@@ -22,11 +22,11 @@ from b2b_payments import (
     WalkReport,
 )
 from b2b_payments.export import Checkpoint, JSONLSink, export, resume
-from b2b_payments.export.worker import Worker
+from b2b_payments.export._worker import Worker
 from b2b_payments.sandbox import Sandbox
 
 # The function of this name hides the module.
-exporting = import_module("b2b_payments.export.export")
+exporting = import_module("b2b_payments.export._export")
 
 
 def _names(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from b2b_payments.sandbox import Rules, Sandbox
-from b2b_payments.sandbox.data import CARD, OFFLINE, ORDER
+from b2b_payments.sandbox._data import CARD, OFFLINE, ORDER
 
 NEW: dict[str, Any] = {
     "lineItems": [{"invoiceId": 13, "amount": "20.00"}, {"invoiceId": 14, "amount": "0.5"}],

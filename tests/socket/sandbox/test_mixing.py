@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
-from b2b_payments.sandbox.answer import Answer
-from b2b_payments.sandbox.mixing import Answered, Mixer
+from b2b_payments.sandbox._answer import Answer
+from b2b_payments.sandbox._mixing import Answered, Mixer
 
 
 class _Line:

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox, SeenRequest, Store
 
 

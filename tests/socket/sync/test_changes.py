@@ -12,7 +12,7 @@ from aiohttp import web
 
 from b2b_payments import PaymentsClient
 from b2b_payments.sandbox import Drift, Sandbox, SeenRequest
-from b2b_payments.sandbox.service import answer
+from b2b_payments.sandbox._service import answer
 from b2b_payments.sync import SQLiteStore, sync
 from tests.socket.sync.conftest import RULES
 from tests.support.synced import held_in, hours_pass, versions_of

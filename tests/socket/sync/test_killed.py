@@ -15,11 +15,11 @@ SCRIPT = """
 import asyncio, os, shutil, sys
 from importlib import import_module
 from pathlib import Path
-from b2b_payments.export.database import Database
-from b2b_payments.export.duckdb import DuckDBDatabase
-from b2b_payments.export.sqlite import SQLiteDatabase
+from b2b_payments.export._database import Database
+from b2b_payments.export._duckdb import DuckDBDatabase
+from b2b_payments.export._sqlite import SQLiteDatabase
 from b2b_payments.sandbox import Rules, Sandbox
-from b2b_payments.sync import readings, settle, store_for, sync
+from b2b_payments.sync import _readings as readings, _settle as settle, store_for, sync
 from tests.support.clients import client_of
 from tests.support.synced import held_in, versions_of
 
@@ -27,7 +27,7 @@ ending, kind, *_ = sys.argv[1:]
 stride, folder, port = int(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
 readings.BATCH_ROWS, settle._BATCH = 10, 3
 left = 0
-import_module("b2b_payments.client")
+import_module("b2b_payments._client")
 store_for(folder / f"loaded.{ending}")
 
 def stepped(real):

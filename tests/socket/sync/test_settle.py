@@ -11,7 +11,8 @@ from aiohttp import web
 from b2b_payments import ConfigurationError, PaymentsClient, ServerError
 from b2b_payments.events import Event, RequestEnded, RequestStarted
 from b2b_payments.sandbox import Fault, Sandbox, SeenRequest, Store
-from b2b_payments.sync import SQLiteStore, settle, sync
+from b2b_payments.sync import SQLiteStore, sync
+from b2b_payments.sync import _settle as settle
 from tests.socket.sync.conftest import RULES
 from tests.support.clients import client_of
 from tests.support.synced import held_in, hours_pass, versions_of

@@ -16,9 +16,10 @@ from aiohttp import web
 from b2b_payments import ConfigurationError, PaymentsClient, TransportError, WalkReport
 from b2b_payments.export import ExportError
 from b2b_payments.sandbox import Fault, Sandbox, SeenRequest
-from b2b_payments.sync import SQLiteStore, SyncReport, readings, store_for, sync
-from b2b_payments.sync.copy import Copy
-from b2b_payments.sync.state import Reading, State
+from b2b_payments.sync import SQLiteStore, SyncReport, store_for, sync
+from b2b_payments.sync import _readings as readings
+from b2b_payments.sync._copy import Copy
+from b2b_payments.sync._state import Reading, State
 from tests.socket.sync.conftest import RULES
 from tests.support.clients import NEVER, client_of
 from tests.support.synced import held_in, hours_pass, versions_of

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from b2b_payments import APIError, BadRequestError, PaginationError, PaymentsClient, ValidationError
-from b2b_payments.protocol.query import ChannelEncoding
+from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments.sandbox import Rules, Sandbox, SeenRequest
 from tests.support.clients import client_of
 

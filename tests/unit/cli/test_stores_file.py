@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from b2b_payments import LegacyAuth, Quota, StoreAuth
-from b2b_payments.cli.connection import Connection
-from b2b_payments.cli.running import CommandError
-from b2b_payments.cli.stores.file import read_stores
-from b2b_payments.cli.stores.places import Places, places_of
-from b2b_payments.client import BASE_URL
+from b2b_payments._cli.connection import Connection
+from b2b_payments._cli.running import CommandError
+from b2b_payments._cli.stores.file import read_stores
+from b2b_payments._cli.stores.places import Places, places_of
+from b2b_payments._client import BASE_URL
 from tests.support.program import invoke, sentence
 
 NOTHING = Connection(None, None)

@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from b2b_payments.cli.__main__ import main
-from b2b_payments.cli.program import Program, program
+from b2b_payments.__main__ import main
+from b2b_payments._cli.program import Program, program
 from tests.support.program import invoke, sentence
 
 _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line", "13=20.00")

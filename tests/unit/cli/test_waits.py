@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from b2b_payments.cli.waits import PlainLines, Waits, wait_of
+from b2b_payments._cli.waits import PlainLines, Waits, wait_of
 from b2b_payments.events import (
     CallEnded,
     Event,

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from b2b_payments import B2BPaymentsError, ConfigurationError
-from b2b_payments.export import CSVSink, ExportError, JSONLSink, SQLiteSink, file, sink_for
-from b2b_payments.export.log import Folder
+from b2b_payments.export import CSVSink, ExportError, JSONLSink, SQLiteSink, sink_for
+from b2b_payments.export import _file as file
+from b2b_payments.export._log import Folder
 
 _NOBODY = 65534
 ONE, TWO = {"id": 1}, {"id": 2}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from b2b_payments._protocol.json import decode
 from b2b_payments.export import ExportError, JSONLSink
-from b2b_payments.protocol.json import decode
 
 _ROWS = [
     {"id": 1, "customerName": "Zoë, “Ltd”\n\u2028", "fees": [{"amount": 0.1}], "externalId": None},

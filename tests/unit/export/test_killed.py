@@ -14,8 +14,8 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from b2b_payments.export import sink_for, verify
-from b2b_payments.export.account import Account
-from b2b_payments.export.database import Database
+from b2b_payments.export._account import Account
+from b2b_payments.export._database import Database
 from b2b_payments.sandbox import Sandbox
 
 format_, stride, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])

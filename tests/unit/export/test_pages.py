@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from b2b_payments.errors import ResponseDecodeError
+from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._protocol.listing import Head, Listing
+from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export import JSONLSink, verify
-from b2b_payments.export.account import UNREADABLE, Account, Sums, entry_of
-from b2b_payments.export.export import _Progress
-from b2b_payments.export.pages import PageBatch
-from b2b_payments.export.reading import RowReader
-from b2b_payments.protocol.listing import Head, Listing
-from b2b_payments.walk.reader import JoinedPage
+from b2b_payments.export._account import UNREADABLE, Account, Sums, entry_of
+from b2b_payments.export._export import _Progress
+from b2b_payments.export._pages import PageBatch
+from b2b_payments.export._reading import RowReader
 from tests.support.examples import LISTED_PAYMENT
 
 

@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from b2b_payments import ConfigurationError, ResponseDecodeError
 from b2b_payments.export import ExportError, sink_for, verify
-from b2b_payments.export.account import Account
+from b2b_payments.export._account import Account
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import exact, tables_in
 

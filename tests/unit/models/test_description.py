@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from b2b_payments.models import Channel, Fee, LineItem, Money, Payment, ProcessingStatus, Transaction
-from b2b_payments.models.description import Kind, fields_of
+from b2b_payments._models import Channel, Fee, LineItem, Money, Payment, ProcessingStatus, Transaction
+from b2b_payments._models.description import Kind, fields_of
 
 
 def test_kinds_and_wire_names_follow_from_the_models() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 import pytest
 
-from b2b_payments.converter import offline_payment_body
-from b2b_payments.errors import ConfigurationError
-from b2b_payments.models import Channel, Money, OfflineLineItem, OfflinePayment, Payment, ProcessingStatus
+from b2b_payments._converter import offline_payment_body
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._models import Channel, Money, OfflineLineItem, OfflinePayment, Payment, ProcessingStatus
 
 
 def offline(**fields: Any) -> OfflinePayment:

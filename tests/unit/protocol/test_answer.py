@@ -21,8 +21,8 @@ from b2b_payments import (
     ServerError,
     ValidationError,
 )
-from b2b_payments.protocol.answer import Answer, Envelope, read_envelope, read_payment_id
-from b2b_payments.protocol.request import (
+from b2b_payments._protocol.answer import Answer, Envelope, read_envelope, read_payment_id
+from b2b_payments._protocol.request import (
     Request,
     create_offline,
     delete_payment,

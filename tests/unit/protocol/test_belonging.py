@@ -8,12 +8,12 @@ import attrs
 import pytest
 
 from b2b_payments import AnswerMismatchError, ResponseDecodeError
-from b2b_payments.protocol import request as requests
-from b2b_payments.protocol.answer import Answer, read_envelope
-from b2b_payments.protocol.belonging import check_proof
-from b2b_payments.protocol.json import encode
-from b2b_payments.protocol.listing import read_listing
-from b2b_payments.protocol.request import Request
+from b2b_payments._protocol import request as requests
+from b2b_payments._protocol.answer import Answer, read_envelope
+from b2b_payments._protocol.belonging import check_proof
+from b2b_payments._protocol.json import encode
+from b2b_payments._protocol.listing import read_listing
+from b2b_payments._protocol.request import Request
 from tests.support.examples import CHANNELS, LISTED_PAYMENT, OPERATIONS, TRANSACTIONS
 
 PAGE = {"pagination": {"totalCount": 9, "offset": 0, "limit": 250}}

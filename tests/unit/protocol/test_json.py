@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from b2b_payments import ResponseDecodeError
-from b2b_payments.protocol.json import MOST_LEVELS, decode
+from b2b_payments._protocol.json import MOST_LEVELS, decode
 
 
 @pytest.mark.parametrize(

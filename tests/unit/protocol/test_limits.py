@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from b2b_payments.protocol.limits import read_limits
-from b2b_payments.quota import QuotaReading
+from b2b_payments._protocol.limits import read_limits
+from b2b_payments._quota import QuotaReading
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from b2b_payments import ConfigurationError, OrderBy, ProcessingStatus, ResponseDecodeError, SearchBy, SortBy
-from b2b_payments.protocol.answer import Answer
-from b2b_payments.protocol.json import decode, encode
-from b2b_payments.protocol.listing import Listing, read_listing
-from b2b_payments.protocol.query import ChannelEncoding, PaymentQuery
-from b2b_payments.protocol.request import list_payments
+from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.json import decode, encode
+from b2b_payments._protocol.listing import Listing, read_listing
+from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
+from b2b_payments._protocol.request import list_payments
 
 
 def pairs(encoding: ChannelEncoding = ChannelEncoding.REPEAT, **given: Any) -> list[tuple[str, str]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from b2b_payments import APIError, NotFoundError, PermissionDeniedError, ResponseDecodeError
-from b2b_payments.protocol.answer import Answer
-from b2b_payments.protocol.json import encode
-from b2b_payments.protocol.lookup import read_lookup
-from b2b_payments.protocol.request import get_payment
+from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.json import encode
+from b2b_payments._protocol.lookup import read_lookup
+from b2b_payments._protocol.request import get_payment
 
 OWN = {"code": 404, "data": {"errMsg": "Payment does not exist"}, "meta": {"message": "Not Found Error"}}
 

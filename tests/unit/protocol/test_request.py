@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from b2b_payments import ConfigurationError, Operation, ProcessingStatus
-from b2b_payments.protocol import request as requests
-from b2b_payments.protocol.json import encode
-from b2b_payments.protocol.request import Request
-from b2b_payments.retry import Kind
+from b2b_payments._protocol import request as requests
+from b2b_payments._protocol.json import encode
+from b2b_payments._protocol.request import Request
+from b2b_payments._retry import Kind
 from tests.support.examples import CREATE_OFFLINE_BODY
 
 PAYMENT = "/ip/payments/70"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from b2b_payments.errors import ConfigurationError
-from b2b_payments.quota import (
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._quota import (
     Quota,
 )
 

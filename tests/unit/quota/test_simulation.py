@@ -10,7 +10,7 @@ import anyio
 import attrs
 import pytest
 
-from b2b_payments.quota import (
+from b2b_payments._quota import (
     Priority,
     Quota,
     QuotaGate,

@@ -10,9 +10,9 @@ import attrs
 import msgspec
 import pytest
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError
 from b2b_payments.sandbox import ListQuery, Rules, Store
-from b2b_payments.sandbox.service import ROOT, answer
+from b2b_payments.sandbox._service import ROOT, answer
 
 DIRECTIONS = pytest.mark.parametrize("ascending", [True, False])
 

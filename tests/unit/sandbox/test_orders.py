@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError
 from b2b_payments.sandbox import Drift, Fault, Store
-from b2b_payments.sandbox.faults import Orders
-from b2b_payments.sandbox.service import ROOT
+from b2b_payments.sandbox._faults import Orders
+from b2b_payments.sandbox._service import ROOT
 
 
 def test_share() -> None:

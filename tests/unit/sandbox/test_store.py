@@ -11,9 +11,9 @@ import attrs
 import msgspec
 import pytest
 
-from b2b_payments.errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError
 from b2b_payments.sandbox import ListQuery, Rules, Store
-from b2b_payments.sandbox.data import CARD, OFFLINE, ORDER
+from b2b_payments.sandbox._data import CARD, OFFLINE, ORDER
 
 ASCENDING = ListQuery(limit=250, sort_by="createdAt", ascending=True)
 
@@ -309,7 +309,7 @@ def test_sparse_lists() -> None:
 
 def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoded rows that are kept do not grow with the store."""
-    monkeypatch.setattr("b2b_payments.sandbox.store._CACHED_ROWS", 10)
+    monkeypatch.setattr("b2b_payments.sandbox._store._CACHED_ROWS", 10)
     store = Store(100)
     for payment_id in store.ids():
         store.encoded(payment_id)

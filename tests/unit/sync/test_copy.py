@@ -16,9 +16,9 @@ from b2b_payments import ConfigurationError, ResponseDecodeError
 from b2b_payments.export import ExportError, sink_for
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import store_for
-from b2b_payments.sync.copy import Candidates, Copy
-from b2b_payments.sync.report import Changes
-from b2b_payments.sync.state import Reading, State
+from b2b_payments.sync._copy import Candidates, Copy
+from b2b_payments.sync._report import Changes
+from b2b_payments.sync._state import Reading, State
 from tests.support.export_reading import tables_in
 from tests.support.synced import ENDINGS, held_in, version_of
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from b2b_payments.errors import PaginationError
-from b2b_payments.models import OrderBy, SortBy
-from b2b_payments.walk.ends import OTHER_END, Ends, Verdict
-from b2b_payments.walk.page import Order, PageRequest
-from b2b_payments.walk.totals import Totals
+from b2b_payments._errors import PaginationError
+from b2b_payments._models import OrderBy, SortBy
+from b2b_payments._walk.ends import OTHER_END, Ends, Verdict
+from b2b_payments._walk.page import Order, PageRequest
+from b2b_payments._walk.totals import Totals
 from tests.support.walked import ASCENDING, Rows, page, rows
 
 

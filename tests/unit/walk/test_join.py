@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from b2b_payments.errors import ResponseDecodeError
-from b2b_payments.models import OrderBy, SortBy
-from b2b_payments.walk.given import Given
-from b2b_payments.walk.join import Join
-from b2b_payments.walk.page import Order
+from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._models import OrderBy, SortBy
+from b2b_payments._walk.given import Given
+from b2b_payments._walk.join import Join
+from b2b_payments._walk.page import Order
 from tests.support.walked import page, rows
 
 ASCENDING = Order("created_at", False)

@@ -1,0 +1,187 @@
+"""`export`."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from b2b_payments._cli.command import Command
+from b2b_payments._cli.connection import Connection, connection_options
+from b2b_payments._cli.filters import filter_options
+from b2b_payments._cli.kept import KeptSink
+from b2b_payments._cli.outputs import FORMATS, STDOUT, format_of
+from b2b_payments._cli.running import CommandError, StoppedError, run
+from b2b_payments._cli.streams import output as standard_output
+from b2b_payments._cli.values import AT_LEAST_ONE
+from b2b_payments._cli.walks import query_of, source_of
+
+if TYPE_CHECKING:
+    from b2b_payments._client import PaymentsClient
+    from b2b_payments._walk.report import WalkReport
+    from b2b_payments._walk.stream import PaymentStream
+    from b2b_payments._walk.walk import Walk
+    from b2b_payments.events import Listener
+    from b2b_payments.export import Checkpoint
+
+_AT_ONCE = 8
+_GO_ON = "What came so far is kept: give the same command --resume to go on."
+
+
+@click.command(cls=Command)
+@click.option(
+    "--output",
+    metavar="FILE",
+    required=True,
+    help="Where to write; - is standard output. With --stores a folder, or a pattern with {name} in it.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    help="By default the file's ending says it: .jsonl, .csv, .parquet, .sqlite or .db, .duckdb.",
+)
+@click.option("--resume", is_flag=True, help="Go on with an export that was interrupted.")
+@click.option(
+    "--sandbox", is_flag=True, help="Export 10,000 payments of a made-up store: needs no credential."
+)
+@click.option("--stores", metavar="FILE", help="Export the stores of a TOML file, each into its own file.")
+@click.option("--only", metavar="NAME", multiple=True, help="Of --stores, this one alone. May be repeated.")
+@click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Of --stores, so many at once. [8]")
+@click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="Of CSV: put an apostrophe in front of text that a spreadsheet would run as a formula.",
+)
+@filter_options
+@connection_options
+def export(
+    connection: Connection,
+    walk: dict[str, Any],
+    output: str,
+    format_: str | None,
+    resume: bool,
+    sandbox: bool,
+    stores: str | None,
+    only: tuple[str, ...],
+    at_once: int | None,
+    spreadsheet_safe: bool,
+) -> None:
+    """Write every payment of the store to a file.
+
+    Each comes exactly once, whatever changes meanwhile.
+
+    The file appears when it is complete, and not before; one of that name that is there already is then
+    replaced in one step. Of a database, the tables payments and line_items are. A manifest is put beside the
+    file, for `verify`. Exit code 0 says that it is complete. A report follows on standard error.
+
+    With --stores, each table [[stores]] of the file has a name, a store_hash, and as access_token_env the
+    name of the environment variable with its token. What one store fails with does not stop the others.
+    """
+    if sandbox and connection.base_url is not None:
+        raise click.UsageError("--sandbox is a service of its own: leave --base-url out.")
+    if stores is None:
+        if only or at_once is not None:
+            option = "--only" if only else "--at-once"
+            raise click.UsageError(f"{option} is about many stores: give --stores too, the file of them.")
+        format_ = format_of(output, format_, resume=resume)
+        if spreadsheet_safe and format_ != "csv":
+            raise click.UsageError(f"--spreadsheet-safe is about csv, not {format_}: leave it out.")
+        options = {"spreadsheet_safe": True} if spreadsheet_safe else {}
+        _export_one(connection, walk, output, format_, resume, sandbox, options)
+        return
+    if spreadsheet_safe:
+        raise click.UsageError("--spreadsheet-safe is about one export: leave --stores out.")
+    if sandbox:
+        raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
+    from b2b_payments._cli.stores.command import export_stores
+
+    at_once = at_once or _AT_ONCE
+    export_stores(connection, walk, stores, output, format_, only=only, at_once=at_once, resume=resume)
+
+
+def _export_one(
+    connection: Connection,
+    walk: dict[str, Any],
+    output: str,
+    format_: str,
+    resume: bool,
+    sandbox: bool,
+    options: dict[str, Any],
+) -> None:
+    done: list[WalkReport] = []
+    sinks: list[KeptSink] = []
+
+    async def work() -> None:
+        from b2b_payments import export
+        from b2b_payments._cli.progress import Progress
+
+        # First of all: nothing is sent for a file that cannot be written.
+        to_stdout = output == STDOUT
+        sink = (
+            export.JSONLSink(standard_output()) if to_stdout else export.sink_for(format_, output, **options)
+        )
+        async with AsyncExitStack() as stack:
+            progress = stack.enter_context(Progress(connection.quota))
+            kept = KeptSink(sink, progress.resumed)
+            sinks.append(kept)
+            client = await _client(stack, connection, progress.listen, sandbox=sandbox)
+            begin_walk = await source_of(client, walk)
+            query = query_of(walk) | ({"sandbox": True} if sandbox else {})
+
+            def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
+                source = begin_walk(checkpoint)
+                progress.follow(source)
+                return source
+
+            if resume:
+                report = await export.resume(begin, kept, query=query, on_progress=progress.advance)
+            else:
+                report = await export.export(begin(None), kept, query=query, on_progress=progress.advance)
+            done.append(report)
+
+    try:
+        run(work)
+    except StoppedError as stopped:
+        if not done:
+            stopped.left = f": {_left_behind(output, kept=_kept(sinks))}"
+            raise
+    except CommandError as failure:
+        if _kept(sinks):
+            raise CommandError(f"{failure} {_GO_ON}", failure.exit_code) from None
+        raise
+    (report,) = done
+    in_all = f" With what was there already: {sinks[0].rows:,} payments." if resume else ""
+    click.echo(f"{_name(output)}: {report} ({report.ending}).{in_all}", err=True)
+    click.get_current_context().exit(0 if report.complete else 1)
+
+
+def _name(output: str) -> str:
+    return "Standard output" if output == STDOUT else output
+
+
+def _kept(sinks: list[KeptSink]) -> bool:
+    return any(sink.kept for sink in sinks)
+
+
+def _left_behind(output: str, *, kept: bool) -> str:
+    if output == STDOUT:
+        return "what was printed is not complete"
+    if kept:
+        return f"{output} was not written yet. {_GO_ON[:-1]}"
+    return f"{output} was not written, and nothing half-written is left"
+
+
+async def _client(
+    stack: AsyncExitStack, connection: Connection, on_event: Listener, *, sandbox: bool
+) -> PaymentsClient:
+    from b2b_payments._client import PaymentsClient
+
+    settings = connection.settings | {"on_event": on_event}
+    if not sandbox:
+        return await stack.enter_async_context(PaymentsClient.from_env(**settings))
+    from b2b_payments.sandbox import Sandbox
+
+    server = await stack.enter_async_context(Sandbox(payments=10_000))
+    return await stack.enter_async_context(PaymentsClient(server.auth, **settings, base_url=server.base_url))

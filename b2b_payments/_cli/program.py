@@ -1,0 +1,77 @@
+"""The program and its commands.
+
+What a module of this package imports at its top is light, so that help is quick: what talks to the service is
+imported inside the command that does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from b2b_payments._cli import channels, export, offline, payments, sandbox, sync, verify
+from b2b_payments._cli.running import INTERRUPTED, CommandError, StoppedError
+from b2b_payments._cli.streams import standard_streams
+from b2b_payments._version import __version__
+
+
+class Program(click.Group):
+    """A group of commands, in the order they were added, that says what failed in one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
+        """Give the names of the commands."""
+        return list(self.commands)
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run with standard streams that are fit for it."""
+        with standard_streams():
+            return super().main(*args, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except StoppedError as stopped:
+            click.echo(str(stopped), err=True)
+            ctx.exit(stopped.exit_code)
+        except CommandError as failure:
+            click.echo(f"Error: {failure}", err=True)
+            ctx.exit(failure.exit_code)
+        except KeyboardInterrupt:
+            # It came before there was anything to stop.
+            click.echo("Stopped by Ctrl-C.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def program() -> None:
+    """Invoice payments of a BigCommerce B2B Edition store.
+
+    The credential comes from the environment: B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or
+    B2B_PAYMENTS_AUTH_TOKEN alone; B2B_PAYMENTS_BASE_URL names another address of the service.
+
+    Results go to standard output as JSON, indented on a terminal, a line each in a pipe. Exit codes: 0 done,
+    1 failed, 2 wrong usage, 3 a write whose outcome is not known, 130 or 143 stopped.
+    """
+
+
+for command in (
+    export.export,
+    sync.sync,
+    verify.verify,
+    payments.list_,
+    payments.get,
+    payments.operations,
+    payments.perform,
+    payments.set_status,
+    payments.transactions,
+    payments.delete,
+    offline.create_offline,
+    offline.update_offline,
+    channels.channels,
+    channels.channel,
+    sandbox.sandbox,
+):
+    program.add_command(command)

@@ -1,0 +1,65 @@
+"""`sandbox`."""
+
+from __future__ import annotations
+
+import errno
+
+import click
+
+from b2b_payments._cli.command import Command
+from b2b_payments._cli.running import CommandError, StoppedError, run
+from b2b_payments._cli.streams import require_output
+from b2b_payments._cli.values import WholeNumber
+
+
+@click.command(cls=Command)
+@click.option(
+    "--port",
+    type=WholeNumber(0, 65535),
+    default=0,
+    show_default=True,
+    help="Where to listen; 0 is any free port.",
+)
+@click.option("--payments", type=WholeNumber(min=0), default=10_000, show_default=True)
+@click.option("--channels", type=WholeNumber(1, 1000), default=3, show_default=True)
+@click.option(
+    "--seed", type=WholeNumber(), default=7, show_default=True, help="The same seed gives the same store."
+)
+def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
+    """Run the service with a made-up store on this machine.
+
+    It runs until Ctrl-C. Prints, for a shell, the variables that point the other commands there.
+    """
+
+    require_output()  # nobody would know its address
+
+    async def serve() -> None:
+        import anyio
+
+        from b2b_payments.sandbox import Sandbox
+
+        server = Sandbox(payments=payments, channels=range(1, channels + 1), seed=seed, port=port)
+        try:
+            await server.start()
+        except OSError as error:
+            raise CommandError(_refusal(port, error)) from None
+        try:
+            click.echo(f"# {payments:,} payments at {server.base_url} until Ctrl-C")
+            click.echo(f"export B2B_PAYMENTS_BASE_URL={server.base_url}")
+            click.echo(f"export B2B_PAYMENTS_STORE_HASH={server.auth.store_hash}")
+            click.echo(f"export B2B_PAYMENTS_ACCESS_TOKEN={server.auth.access_token}")
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await server.stop()
+
+    try:
+        run(serve)
+    except StoppedError:
+        click.echo("The sandbox has ended.", err=True)
+
+
+def _refusal(port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} is in use; give another one, or --port 0 for any free one."
+    return f"Port {port} cannot be used: {error.strerror}; give another one, or --port 0 for any free one."

@@ -1,0 +1,107 @@
+"""`sync`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from b2b_payments._cli.command import Command
+from b2b_payments._cli.connection import Connection, connection_options
+from b2b_payments._cli.running import CommandError, StoppedError, run
+from b2b_payments._cli.values import Number
+
+if TYPE_CHECKING:
+    from b2b_payments._walk.report import WalkReport
+    from b2b_payments.sync import SyncReport
+
+
+@click.command(cls=Command)
+@click.option(
+    "--to",
+    metavar="FILE",
+    required=True,
+    help="The database: .duckdb, or .sqlite, .sqlite3, .db for SQLite. A first sync makes it.",
+)
+@click.option("--sweep", is_flag=True, help="Read the whole store again, to find what was deleted.")
+@click.option(
+    "--overlap",
+    metavar="MINUTES",
+    type=Number(min=0, max=527_040),
+    default=30,
+    show_default=True,
+    help="How far to read back beyond the last sync: at least as long as the service's lists lag.",
+)
+@click.option(
+    "--most-lookups",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="How many payments that the list contradicts are looked up by id in one sync.",
+)
+@click.option(
+    "--allow-mass-deletion",
+    is_flag=True,
+    help="Delete payments from the copy even where more than a fifth of it is missing.",
+)
+@connection_options
+def sync(
+    connection: Connection,
+    to: str,
+    sweep: bool,
+    overlap: float,
+    most_lookups: int,
+    allow_mass_deletion: bool,
+) -> None:
+    """Keep a database in step with the store.
+
+    The first time every payment is copied, afterwards what changed since. The tables payments and line_items
+    have an export's columns; read them between two syncs. Always the whole store is copied, without
+    filters. A payment is deleted only when the service itself says that it does not exist. Interrupted, it
+    goes on with the next sync. A report follows on standard error; exit code 0 says that the copy is in step.
+    """
+    done: list[SyncReport] = []
+
+    async def work() -> None:
+        import attrs
+
+        from b2b_payments import sync
+        from b2b_payments._cli.progress import Progress
+        from b2b_payments._client import PaymentsClient
+
+        # First of all: nothing is sent for a database that cannot be written.
+        store = sync.store_for(to)
+
+        def advance(report: WalkReport) -> None:
+            # How many of the store's payments changed, nobody knows before the end.
+            progress.advance(report if report.exact else attrs.evolve(report, total_last=None))
+
+        with Progress(connection.quota) as progress:
+            async with PaymentsClient.from_env(**connection.settings, on_event=progress.listen) as client:
+                report = await sync.sync(
+                    client,
+                    store,
+                    sweep=sweep,
+                    overlap=60 * overlap,
+                    most_lookups=most_lookups,
+                    allow_mass_deletion=allow_mass_deletion,
+                    on_progress=advance,
+                )
+        done.append(report)
+
+    try:
+        run(work)
+    except StoppedError as stopped:
+        if not done:
+            kept = f"the next sync goes on with what {to} holds"
+            stopped.left = f": {kept if Path(to).exists() else f'{to} was not written'}"
+            raise
+    except CommandError as failure:
+        if Path(to).exists():
+            raise CommandError(f"{failure} {to} stays as it is, and the next sync goes on.") from None
+        raise
+    (report,) = done
+    click.echo(f"{to}: {report}.", err=True)
+    click.get_current_context().exit(0 if report.complete else 1)

@@ -1,0 +1,215 @@
+"""What a command waits for, told while it lasts: in a line that counts down, or in plain lines.
+
+A wait may be one that the service asks for, the pause before another attempt, or one for the store's quota.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from b2b_payments.events import (
+    CallEnded,
+    Event,
+    Listener,
+    PageJoined,
+    QuotaWait,
+    QuotaWaitEnded,
+    RequestStarted,
+    RetryScheduled,
+)
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.text import Text
+
+_BETWEEN_LINES = 15.0
+_NEWS = 1.0  # by how many seconds a wait ends later than the one told of, to be told of too
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A wait: why, and until which moment. From `least` seconds on it is worth a line of its own."""
+
+    why: str
+    unit: str
+    ends: float
+    least: float
+    asked: bool = False
+
+    def words(self, now: float) -> str:
+        """Say why, and how much longer."""
+        left = max(0.0, self.ends - now)
+        return f"{self.why}{left:.{1 if left < 10 else 0}f}{self.unit}"
+
+
+def wait_of(event: Event, now: float) -> Wait | None:
+    """Give the wait that begins with an event, None where none does."""
+    if isinstance(event, RetryScheduled) and event.delay > 0:
+        ends = now + event.delay
+        if event.asked is not None:
+            return Wait(f"the service asks to wait {event.asked:.0f} s, ", " s left", ends, 1.0, asked=True)
+        return Wait(f"attempt {event.attempt} failed ({event.reason}), the next in ", " s", ends, 5.0)
+    # A wait for an answer under way is a matter of milliseconds.
+    if isinstance(event, QuotaWait) and event.reason != "in flight":
+        # Our own window fills up every minute of a long export: no news.
+        least = math.inf if event.reason == "window" else 5.0
+        return Wait("waiting ", " s for the store's quota", now + event.seconds, least)
+    return None
+
+
+class Waits:
+    """The waits that are under way, by the client's events. `clock` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self.clock = clock
+        self._waits: dict[int, Wait] = {}
+
+    def listen(self, event: Event) -> None:
+        """Take in what the client does."""
+        if (wait := wait_of(event, self.clock())) is not None and isinstance(
+            event, RetryScheduled | QuotaWait
+        ):
+            self._waits[event.call_id] = wait
+        elif isinstance(event, RequestStarted | CallEnded | QuotaWaitEnded):
+            self._waits.pop(event.call_id, None)
+        elif isinstance(event, PageJoined):
+            self._waits = {call_id: one for call_id, one in self._waits.items() if one.asked}
+
+    @property
+    def longest(self) -> Wait | None:
+        """The one that ends last, None where nothing is waited for.
+
+        It may have ended already, and what follows may not have begun yet.
+        """
+        return max(self._waits.values(), key=lambda wait: wait.ends, default=None)
+
+    @property
+    def words(self) -> str | None:
+        """What is waited for now, and how much longer."""
+        wait = self.longest
+        return None if wait is None else wait.words(self.clock())
+
+
+class PlainLines:
+    """Tells of waits in lines on standard error: when one begins, and every 15 seconds while it lasts."""
+
+    def __init__(self, label: str = "", clock: Callable[[], float] = monotonic) -> None:
+        self._label = f"{label}: " if label else ""
+        self._waits = Waits(clock)
+        self._told_until = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def listen(self, event: Event) -> None:
+        """Take in what the client does."""
+        self._waits.listen(event)
+        wait, now = self._waits.longest, self._waits.clock()
+        if wait is None:
+            self._stop()
+        elif wait.ends - now >= wait.least and wait.ends > self._told_until + _NEWS:
+            self._tell(wait)
+
+    def _tell(self, wait: Wait) -> None:
+        self._told_until = wait.ends
+        click.echo(f"{self._label}{_sentence(wait.words(self._waits.clock()))}", err=True)
+        self._stop()
+        self._timer = asyncio.get_running_loop().call_later(_BETWEEN_LINES, self._tell_again)
+
+    def _tell_again(self) -> None:
+        if (wait := self._waits.longest) is not None:
+            self._tell(wait)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Notice:
+    """Tells of waits in one line of a terminal that counts down, and goes when the wait is over."""
+
+    _current: Notice | None = None
+
+    def __init__(self) -> None:
+        self._waits = Waits()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        Notice._current = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        Notice._current = None
+        self.hide()
+
+    def listen(self, event: Event) -> None:
+        """Take in what the client does."""
+        self._waits.listen(event)
+        self.update()
+
+    def update(self) -> None:
+        """Show the line where something is waited for."""
+        if self._waits.longest is None:
+            self.hide()
+        elif self._live is None:
+            self._live = _live(self._text)
+            self._live.start(refresh=True)
+
+    def hide(self) -> None:
+        """Take the line away."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def _text(self) -> Text:
+        from rich.text import Text
+
+        words = self._waits.words
+        return Text("" if words is None else _sentence(words))
+
+    @classmethod
+    @contextmanager
+    def hidden(cls) -> Iterator[None]:
+        """Take the line away while something else is printed."""
+        notice = cls._current
+        if notice is not None:
+            notice.hide()
+        yield
+        if notice is not None and notice is cls._current:
+            notice.update()
+
+
+@contextmanager
+def waits_told() -> Iterator[Listener]:
+    """Give what tells of the waits of one call: a notice on a terminal, else plain lines."""
+    if not sys.stderr.isatty():
+        yield PlainLines().listen
+        return
+    with Notice() as notice:
+        yield notice.listen
+
+
+def _live(text: Callable[[], Text]) -> Live:
+    # Loaded when there is something to wait for.
+    from rich.console import Console
+    from rich.live import Live
+
+    from b2b_payments._cli.streams import bare
+
+    console = Console(file=bare(sys.stderr))
+    return Live(console=console, transient=True, refresh_per_second=10, get_renderable=text)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."

@@ -1,0 +1,200 @@
+"""`PaymentsClient`, the one way in."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from b2b_payments._auth import LegacyAuth, Secret, StoreAuth
+from b2b_payments._call import Caller
+from b2b_payments._credential import Credential
+from b2b_payments._errors import ConfigurationError, shown
+from b2b_payments._half_made import shows_half_made
+from b2b_payments._quota import Quota, QuotaGate, gate_for
+from b2b_payments._resources.channels import Channels
+from b2b_payments._resources.payments import Payments
+from b2b_payments._resources.writes import Writes
+from b2b_payments._retry import RetryPolicy
+from b2b_payments._tasks import Tasks
+from b2b_payments._transport import Transport
+from b2b_payments._walk.source import Learned
+from b2b_payments._walk.walk import Walker
+from b2b_payments.events import Events, Listener
+
+BASE_URL = "https://api-b2b.bigcommerce.com/api/v3/io"
+_DEFAULT_QUOTA = Quota()
+_DEFAULT_RETRY = RetryPolicy()
+
+
+@shows_half_made
+class PaymentsClient:
+    """The client of one store.
+
+    ::
+
+        async with PaymentsClient(StoreAuth(store_hash="abc123", access_token="…")) as client:
+            async for payment in client.payments.list():
+                ...
+
+    `quota` is shared by all clients of one store in one event loop; None turns it off. `timeout` holds for
+    one attempt, body included, `deadline` for one whole call or walk, waits included, both in seconds.
+    `session` is an open aiohttp.ClientSession, left open on exit; without one the client opens its own.
+    `on_event` is called with each of the events in `b2b_payments.events`. `allow_http` permits a base URL
+    that is not https.
+
+    `proxy` is the address of an http or https proxy, with its user name and password where it wants them; it
+    holds on a lent session, too. `trust_env` takes the proxy of the environment instead: HTTPS_PROXY, but not
+    for the hosts in NO_PROXY.
+
+    A client belongs to the event loop and the process in which it is opened: in another loop or thread, or in
+    a forked child, every use is refused.
+
+    Raises ConfigurationError for what cannot work, before anything is sent.
+    """
+
+    _open = False  # also of one whose constructor raised
+
+    def __init__(
+        self,
+        auth: StoreAuth | LegacyAuth,
+        *,
+        base_url: str = BASE_URL,
+        quota: Quota | None = _DEFAULT_QUOTA,
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        timeout: float = 30.0,
+        deadline: float | None = None,
+        session: aiohttp.ClientSession | None = None,
+        on_event: Listener | None = None,
+        allow_http: bool = False,
+        proxy: str | None = None,
+        trust_env: bool = False,
+    ) -> None:
+        # Hidden in a traceback's local variables, as a credential in the wrong place has to be.
+        base_url = Secret(base_url)
+        proxy = Secret(proxy) if isinstance(proxy, str) else proxy
+        given: object = auth
+        if not isinstance(given, StoreAuth | LegacyAuth):
+            kind = type(given).__name__
+            del auth, given
+            raise ConfigurationError(f"auth must be a StoreAuth or a LegacyAuth, not {kind}.")
+        _check("quota", quota, Quota | None, "a Quota, or None to turn it off")
+        _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
+        _check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
+        _check("trust_env", trust_env, bool, "True to go through the environment's proxy, or False")
+        if inspect.iscoroutinefunction(on_event):
+            raise ConfigurationError("on_event is an async function; give a plain one, which does not wait.")
+        self._auth = auth
+        self._quota = quota
+        self._gate: QuotaGate | None = None
+        self._tasks = Tasks()
+        self._transport = Transport(
+            base_url, session=session, allow_http=allow_http, proxy=proxy, trust_env=trust_env
+        )
+        self._caller = Caller(
+            transport=self._transport,
+            credential=Credential(auth),
+            gate=None,
+            retry=retry,
+            timeout=_seconds("timeout", timeout),
+            deadline=None if deadline is None else _seconds("deadline", deadline),
+            events=Events(on_event),
+            window=60.0 if quota is None else quota.per,
+        )
+        walker = Walker(
+            self._caller, Learned(), self._tasks, f"{self._transport.base_url} {auth.name}".strip()
+        )
+        self.payments = Payments(walker, Writes(self._caller))
+        self.channels = Channels(self._caller)
+
+    @classmethod
+    def from_env(cls, **settings: Any) -> Self:
+        """Make a client from the environment; `settings` are the constructor's other parameters.
+
+        Reads B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or B2B_PAYMENTS_AUTH_TOKEN, and
+        B2B_PAYMENTS_BASE_URL. Raises ConfigurationError that names what is missing.
+        """
+        if base_url := _from_env("BASE_URL"):
+            settings.setdefault("base_url", base_url)
+        return cls(auth_from_env(), **settings)
+
+    async def __aenter__(self) -> Self:
+        if self._open:
+            raise ConfigurationError("The client is open already; use one `async with` at a time.")
+        if self._tasks.stopped:
+            raise ConfigurationError("The client was closed; make a new one.")
+        self._tasks.require_home()
+        await self._transport.open()
+        try:
+            await self._tasks.start()
+        except BaseException:
+            await self.aclose()
+            raise
+        if self._quota is not None:
+            self._caller.gate = gate_for((self._transport.base_url, self._auth.store), self._quota)
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and close the session, unless it was lent. May be called twice.
+
+        Raises ConfigurationError in another event loop, thread or process than the one it was opened in.
+        """
+        self._tasks.require_home()
+        self._open = False
+        try:
+            await self._tasks.stop()
+        finally:
+            await self._transport.aclose()
+
+    def __del__(self) -> None:
+        if self._open:
+            warnings.warn(
+                f"{self!r} was not closed; use `async with`.", ResourceWarning, source=self, stacklevel=2
+            )
+
+    def __repr__(self) -> str:
+        return f"PaymentsClient({self._auth!r}, base_url={self._transport.base_url!r})"
+
+
+def auth_from_env() -> StoreAuth | LegacyAuth:
+    """Read the credential from environment variables. Raises ConfigurationError that says which to set."""
+    store_hash, access_token, auth_token = map(_from_env, ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN"))
+    if access_token and auth_token:
+        raise ConfigurationError("Set B2B_PAYMENTS_ACCESS_TOKEN or B2B_PAYMENTS_AUTH_TOKEN, not both.")
+    if auth_token:
+        return LegacyAuth(auth_token)
+    if store_hash and access_token:
+        return StoreAuth(str(store_hash), access_token)
+    missing = "B2B_PAYMENTS_ACCESS_TOKEN" if store_hash else "B2B_PAYMENTS_STORE_HASH"
+    if not store_hash and not access_token:
+        missing = "B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN"
+    raise ConfigurationError(
+        f"No credential: set {missing} (or B2B_PAYMENTS_AUTH_TOKEN alone) in the environment."
+    )
+
+
+def _from_env(name: str) -> Secret:
+    return Secret(os.environ.get(f"B2B_PAYMENTS_{name}", ""))
+
+
+def _check(name: str, value: object, kind: Any, expected: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{name} is {type(value).__name__}; give {expected}.")
+
+
+def _seconds(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{name} must be seconds, more than 0, not {shown(value)}.")
+    return float(value)

@@ -1,0 +1,151 @@
+"""The way in and out: the service's JSON data ↔ models.
+
+Data comes in as the protocol decoded it: dicts, lists, text, and numbers as int, as float where the float
+says the digits exactly, else as Decimal. What cannot be read raises `ResponseDecodeError` with the paths of
+all places that are wrong, and without what they hold.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Generator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from b2b_payments._converter.rows import RowReader
+from b2b_payments._converter.service import read_each, read_whole, service_converter
+from b2b_payments._converter.unreadable import UnreadableError, decode_error
+from b2b_payments._converter.values import plain, spelled
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._models import (
+    Card,
+    Channel,
+    Fee,
+    LineItem,
+    Money,
+    OfflinePayment,
+    Payment,
+    PaymentOperations,
+    Transaction,
+)
+from b2b_payments._models.plain_data import checked_data
+from b2b_payments._protocol.json import decode_part
+from b2b_payments._protocol.listing import Listing
+
+T = TypeVar("T")
+
+MODELS: Final = frozenset({Card, Channel, Fee, LineItem, Money, Payment, PaymentOperations, Transaction})
+"""What the service answers with."""
+
+
+def structure(model: type[T], raw: object, path: str = "$.data") -> T:
+    """Read an object. Raises `ResponseDecodeError`."""
+    try:
+        return read_whole(model, raw)
+    except UnreadableError as error:
+        failure = decode_error(error, path)
+    del raw  # a traceback's local variables would show what was sent
+    raise failure
+
+
+def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T]:
+    """Read a list of objects. Raises `ResponseDecodeError`."""
+    try:
+        return list(read_each(partial(read_whole, model), rows))
+    except UnreadableError as error:
+        failure = decode_error(error, path)
+    del rows
+    raise failure
+
+
+# Without a frame of their own, whose local variables a traceback would show.
+structure_payment = partial(structure, Payment)
+structure_payments = partial(structure_list, Payment)
+structure_transactions = partial(structure_list, Transaction)
+structure_channel = partial(structure, Channel)
+structure_channels = partial(structure_list, Channel)
+structure_operations = partial(structure, PaymentOperations)
+
+
+def structure_rows(listing: Listing, places: Sequence[int]) -> Generator[Payment, None, None]:
+    """Read the payments at these places of a page, one by one. Raises `ResponseDecodeError`."""
+    rows = listing.rows()
+
+    def otherwise(place: int) -> Payment:
+        return structure_payment(decode_part(rows[place]), f"payment {listing.heads[place].id}: $")
+
+    return _rows.read(places, rows, otherwise)
+
+
+def to_wire(model: Any) -> dict[str, Any]:
+    """Give the service's own JSON object back from a model, equal to what came in.
+
+    Absent stays absent, null stays null, ``""`` stays ``""``, an amount keeps its zeros, and unknown fields
+    are there at every level. A number that no float holds exactly comes as its digits in a string. A model
+    changed by `attrs.evolve` shows the change; of a model that a caller built, what was left out is left
+    out. Nothing in the result is shared with the model, and `json.dumps` takes all of it.
+    Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
+    """
+    _check_model(type(model), "to_wire")
+    wire: dict[str, Any] = service_converter.unstructure(model)
+    return wire
+
+
+def from_wire(model: type[T], wire: Mapping[str, Any]) -> T:
+    """Read one of the service's JSON objects, such as `to_wire` gave, into a model: the inverse of `to_wire`.
+
+    Every spelling that the client tolerates is read. Nothing in the model is shared with `wire`.
+    Raises `ResponseDecodeError` with the places that cannot be read, `ConfigurationError` for a class that is
+    no model.
+    """
+    _check_model(model, "from_wire")
+    return structure(model, copy.deepcopy(wire), "$")
+
+
+def to_dict(model: Any) -> dict[str, Any]:
+    """Give a model as JSON-ready data with the names that it has here: what a web handler returns.
+
+    Amounts are text with all their digits, times ISO 8601 in UTC, codes numbers; `extra` has the unknown
+    fields. `json.dumps` takes all of it, and nothing is shared with the model.
+    Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
+    """
+    _check_model(type(model), "to_dict")
+    return {attribute.name: _ready(getattr(model, attribute.name)) for attribute in attrs.fields(type(model))}
+
+
+def _ready(value: Any) -> Any:
+    if type(value) in MODELS:
+        return to_dict(value)
+    if isinstance(value, Decimal):
+        return spelled(value)
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, tuple):
+        return [_ready(item) for item in value]
+    return plain(value)
+
+
+def _check_model(model: type[Any], function: str) -> None:
+    if model not in MODELS:
+        raise ConfigurationError(
+            f"{function} was given {model.__name__}: give a payment or another model of this library."
+        )
+
+
+def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
+    """Give the body that records or changes an offline payment: without nulls, amounts as digits.
+
+    Raises `ConfigurationError` where `details` holds what has no place in JSON.
+    """
+    if not isinstance(payment, OfflinePayment):
+        raise ConfigurationError(f"payment is {type(payment).__name__}: give an OfflinePayment.")
+    # Checked again, since a dict can change; and exact, since a body's numbers have all their digits.
+    details = checked_data("details", payment.details)
+    return {**service_converter.unstructure(payment), "details": details}
+
+
+_rows: Final = RowReader(Payment)

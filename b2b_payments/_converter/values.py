@@ -1,0 +1,132 @@
+"""Single values between JSON and Python: every tolerance that the service needs, in one place.
+
+Readers raise `UnreadableError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from b2b_payments._converter.unreadable import unreadable
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._models.decimals import EXACT, decimal_of, decimal_text, is_whole
+from b2b_payments._models.money import is_amount
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_DIGITS: Final = 12  # of epoch seconds: enough for the year 9999
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+
+_ISO = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
+    r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
+
+
+def read_text(value: object) -> str:
+    """Read text; a number stands for its digits, since the service sends some ids so."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Decimal):
+        return decimal_text(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise unreadable(value, "text")
+
+
+def read_whole_number(value: object) -> int:
+    """Read a whole number; digits in a string stand for it."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    # A float stands for its digits: 1e23 as a float is another number.
+    number = int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() else value
+    if is_whole(number):
+        return number
+    raise unreadable(value, "a whole number")
+
+
+def read_amount(value: object) -> Decimal:
+    """Read an amount from digits or from a number, exactly: a float counts for its shortest digits."""
+    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+        number = _number(value)
+        if number is not None and is_amount(number):
+            return number
+    raise unreadable(value, "an amount such as '30.0000'")
+
+
+def read_flag(value: object) -> bool:
+    """Read a yes or no; 1 and 0 stand for them."""
+    if isinstance(value, bool):
+        return value
+    for flag, spellings in ((True, ("1", "true")), (False, ("0", "false"))):
+        if isinstance(value, int | str) and str(value).lower() in spellings:
+            return flag
+    raise unreadable(value, "true or false")
+
+
+def read_moment(value: object) -> datetime:
+    """Read epoch seconds, as a number or as digits, or ISO 8601, which means UTC where it names no zone."""
+    if isinstance(value, str) and _ISO.fullmatch(value):
+        with suppress(ValueError, OverflowError):
+            moment = datetime.fromisoformat(value)
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    expected = "epoch seconds or ISO 8601, of the years 1 to 9999"
+    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+        seconds = _number(value)
+        # A number such as 1E+999990 would take a minute to be written out.
+        if seconds is not None and seconds.is_finite() and seconds.adjusted() <= _MOST_DIGITS:
+            with suppress(ArithmeticError):
+                return _EPOCH + timedelta(microseconds=int(EXACT.scaleb(seconds, 6)))
+    raise unreadable(value, expected)
+
+
+def _number(value: float | str | Decimal) -> Decimal | None:
+    """Give a number with its digits, a float with its shortest ones; None for text that is none."""
+    if isinstance(value, str):
+        return decimal_of(value)
+    return Decimal(repr(value) if isinstance(value, float) else value)
+
+
+def epoch_seconds(moment: datetime) -> int | float:
+    """Give epoch seconds as the service counts them: whole, unless a caller's moment has a fraction."""
+    since = moment - _EPOCH
+    whole = since.days * 86_400 + since.seconds
+    return whole + since.microseconds / 1_000_000 if since.microseconds else whole
+
+
+def spelled(amount: Decimal) -> str:
+    """Spell an amount with every digit it has, and no exponent."""
+    return format(amount, "f")
+
+
+def json_number(number: Decimal) -> int | float | str:
+    """Give a Decimal as a JSON number, or as its digits in a string where no float holds it exactly."""
+    if not number.is_finite():
+        return decimal_text(number)
+    if number.as_tuple().exponent == 0 and number.adjusted() < 100:
+        return int(number)
+    near = float(number)
+    # Compared by digits, not by binary value: the float 0.1 stands for the digits 0.1.
+    return near if Decimal(repr(near)) == number else decimal_text(number)
+
+
+def plain(value: Any) -> Any:
+    """Copy JSON data, so that it is not shared with a model, into the types that `json.dumps` takes."""
+    if value.__class__ in _SCALARS:
+        return value
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Decimal):
+        return json_number(value)
+    if isinstance(value, int | float | str):
+        return value
+    raise ConfigurationError(
+        f"{type(value).__name__} has no place in JSON: give text, numbers, bools, None, lists and dicts."
+    )

@@ -1,0 +1,43 @@
+"""A storefront channel."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from b2b_payments._half_made import shows_half_made
+from b2b_payments._models.description import DIGITS, LENIENT
+from b2b_payments._models.extra import Extra, extra_of
+from b2b_payments._models.moment import in_utc
+
+
+@shows_half_made
+@attrs.frozen(kw_only=True)
+class Channel:
+    """A channel of a store with several storefronts.
+
+    `channel_id` is BigCommerce's id, the one that `channel_ids` takes; `id` is B2B Edition's own [doc].
+    `created_at` and `updated_at` are aware, in UTC. `site` is as sent.
+    """
+
+    id: int
+    channel_id: int
+    name: str = attrs.field(default="", metadata={"also": ("channelName",)})
+    type: str = ""
+    platform: str = attrs.field(default="", metadata=LENIENT)
+    status: str = ""
+    site: Any = attrs.field(default=None, hash=False)
+    is_visible: bool | None = None
+    is_enabled: bool | None = None
+    b2b_enabled: bool | None = None
+    allow_global_logins: bool | None = None
+    icon_url: str | None = None
+    created_at: datetime | None = attrs.field(
+        default=None, converter=attrs.converters.optional(in_utc), metadata=DIGITS
+    )
+    updated_at: datetime | None = attrs.field(
+        default=None, converter=attrs.converters.optional(in_utc), metadata=DIGITS
+    )
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)

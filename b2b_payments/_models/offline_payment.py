@@ -1,0 +1,149 @@
+"""A payment made outside the service, as a caller records or changes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, cast
+
+import attrs
+
+from b2b_payments._errors import ConfigurationError, shown
+from b2b_payments._half_made import shows_half_made
+from b2b_payments._models.decimals import is_whole
+from b2b_payments._models.description import DIGITS
+from b2b_payments._models.enums import ProcessingStatus
+from b2b_payments._models.money import exact_amount
+from b2b_payments._models.plain_data import checked_data, checked_text
+
+_CURRENCY = re.compile(r"[A-Za-z]{3}")
+
+
+def _digits(value: str | int) -> str:
+    """Take an id that a caller has as a number; `_is_text` judges the rest."""
+    number = isinstance(value, int) and not isinstance(value, bool) and is_whole(int(value))
+    return str(int(value)) if number else cast("str", value)
+
+
+def _optional_digits(value: str | int | None) -> str | None:
+    return None if value is None else _digits(value)
+
+
+def _is_text(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise ConfigurationError(
+            f"{field.name} is {type(value).__name__}, not text: give a string or an int."
+        )
+    checked_text(field.name, value)
+
+
+def _is_customer(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        found = "empty" if isinstance(value, str) else type(value).__name__
+        raise ConfigurationError(f"{field.name} is {found}: give the id of the B2B company that pays.")
+    checked_text(field.name, value)
+
+
+def _is_number(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        _is_invoice(_, field, value)
+
+
+def _is_invoice(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(f"{field.name} is {type(value).__name__}, not a number: give an int.")
+    if not is_whole(int(value)):
+        raise ConfigurationError(f"{field.name} has too many digits: give one of the service's ids.")
+
+
+def _is_funding_status(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    _is_number(_, field, value)
+    if value not in {None, 0, 1, 2, 3}:
+        raise ConfigurationError(f"{field.name} {value} is unknown: give 0, 1, 2 or 3, or leave it out.")
+
+
+def _processing_status(value: Any) -> ProcessingStatus | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4:
+        raise ConfigurationError(
+            f"processing_status {shown(value)} cannot be asked for: give ProcessingStatus."
+            "AWAITING_PROCESSING, PROCESSING, COMPLETED or REFUNDED (1 to 4), or leave it out."
+        )
+    return ProcessingStatus(value)
+
+
+def _currency(value: Any) -> str:
+    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
+        raise ConfigurationError(
+            f"currency {shown(value)} is not a currency: give its three letters, such as 'USD'."
+        )
+    return value.upper()
+
+
+def _details(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(
+            "details is not a mapping of names: give a dict such as {'memo': 'Paid in cash'}."
+        )
+    copied: Mapping[str, Any] = checked_data("details", value)
+    return copied
+
+
+def _line_items(value: Any) -> tuple[OfflineLineItem, ...]:
+    items = tuple(value) if isinstance(value, Iterable) else ()
+    if not items:
+        raise ConfigurationError(
+            "line_items is empty: give an OfflineLineItem for each invoice that is paid."
+        )
+    for item in items:
+        if not isinstance(item, OfflineLineItem):
+            raise ConfigurationError(
+                f"line_items holds {type(item).__name__}: give OfflineLineItem(13, Decimal('20.00'))."
+            )
+    return items
+
+
+@shows_half_made
+@attrs.frozen
+class OfflineLineItem:
+    """The part of an offline payment that goes to one invoice.
+
+    `amount` is a Decimal, an int or digits in a string, never a float; its digits are sent as given.
+    Raises `ConfigurationError`.
+    """
+
+    invoice_id: int = attrs.field(validator=_is_invoice)
+    amount: Decimal = attrs.field(converter=exact_amount, metadata=DIGITS)
+
+
+@shows_half_made
+@attrs.frozen
+class OfflinePayment:
+    """An offline payment to record, or its new state. None means left out: the service then uses its default.
+
+    The service's defaults [doc]: `payer_name` "Store offline payment", `payer_customer_id` the customer's id,
+    `processing_status` COMPLETED, `funding_status` 2. `customer_id` is the B2B company's id, `channel_id`
+    BigCommerce's. An `external_id` of your own lets the client find the payment again when an answer is lost.
+    Raises `ConfigurationError`, which names the field and what to give instead.
+    """
+
+    customer_id: str = attrs.field(converter=_digits, validator=_is_customer)
+    currency: str = attrs.field(converter=_currency)
+    line_items: tuple[OfflineLineItem, ...] = attrs.field(converter=_line_items)
+    # The service wants them even where there are none [doc].
+    details: Mapping[str, Any] = attrs.field(
+        factory=dict, converter=_details, hash=False, metadata={"always": True}
+    )
+    external_id: str | None = attrs.field(default=None, converter=_optional_digits, validator=_is_text)
+    external_customer_id: str | None = attrs.field(
+        default=None, converter=_optional_digits, validator=_is_text
+    )
+    payer_name: str | None = attrs.field(default=None, converter=_optional_digits, validator=_is_text)
+    payer_customer_id: str | None = attrs.field(default=None, converter=_optional_digits, validator=_is_text)
+    processing_status: ProcessingStatus | None = attrs.field(default=None, converter=_processing_status)
+    channel_id: int | None = attrs.field(default=None, validator=_is_number)
+    funding_status: int | None = attrs.field(default=None, validator=_is_funding_status)

@@ -1,0 +1,108 @@
+"""A payment of invoices, as the service lists and shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from b2b_payments._half_made import shows_half_made
+from b2b_payments._models.description import DIGITS
+from b2b_payments._models.enums import OperationCode, StatusCode
+from b2b_payments._models.extra import Extra, extra_of
+from b2b_payments._models.moment import in_utc
+from b2b_payments._models.money import Money, exact_amount
+
+
+def _operations(codes: Iterable[OperationCode]) -> tuple[OperationCode, ...]:
+    return tuple(codes)
+
+
+def _statuses(codes: Iterable[StatusCode]) -> tuple[StatusCode, ...]:
+    return tuple(codes)
+
+
+def _fees(fees: Iterable[Fee]) -> tuple[Fee, ...]:
+    return tuple(fees)
+
+
+def _line_items(items: Iterable[LineItem]) -> tuple[LineItem, ...]:
+    return tuple(items)
+
+
+@shows_half_made
+@attrs.frozen
+class LineItem:
+    """The part of a payment that goes to one invoice. In lists, `amount` may be left out [doc]."""
+
+    payment_id: int | None = None
+    invoice_id: int | None = None
+    invoice_number: str = ""
+    amount: Money | None = None
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
+
+
+@shows_half_made
+@attrs.frozen
+class Fee:
+    """A fee on a payment. The service names no currency beside `amount` [doc], and may send nothing else."""
+
+    type: str = ""
+    description: str = ""
+    amount: Decimal | None = attrs.field(default=None, converter=attrs.converters.optional(exact_amount))
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
+
+
+@shows_half_made
+@attrs.frozen
+class PaymentOperations:
+    """What a payment allows now. A code that no enum knows is a plain number."""
+
+    allowed_operations: tuple[OperationCode, ...] = attrs.field(default=(), converter=_operations)
+    allowed_statuses: tuple[StatusCode, ...] = attrs.field(default=(), converter=_statuses)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
+
+
+@shows_half_made
+@attrs.frozen(kw_only=True)
+class Payment:
+    """A payment.
+
+    - `created_at` and `updated_at` are aware, in UTC; the service counts whole seconds.
+    - `customer_id` is the B2B company's id. The other strings are ``""`` where the service sends null or
+      nothing; those that may be None keep null and ``""`` apart.
+    - `details` (usually ``{"memo": …}``) and `module_data` are as sent; numbers in them that no float holds
+      exactly are Decimals.
+    - `applied_status` and `funding_status` are numbers whose meaning is not published [open].
+    - Lists may leave out `fees`, `details`, `module_data` and what is allowed [doc]: they are empty then.
+    - `channel_id` is BigCommerce's channel, None where the store has just one.
+    - `extra` is what the service sent and this library does not know, by its name on the wire.
+    """
+
+    id: int
+    created_at: datetime = attrs.field(converter=in_utc)
+    updated_at: datetime = attrs.field(converter=in_utc)
+    store_hash: str = ""
+    customer_id: str
+    external_id: str | None = None
+    external_customer_id: str | None = None
+    payer_name: str = ""
+    payer_customer_id: str = ""
+    details: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    module_name: str = ""
+    fees: tuple[Fee, ...] = attrs.field(default=(), converter=_fees, metadata={"bare": "amount"})
+    module_data: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    processing_status: StatusCode
+    applied_status: int
+    funding_status: int
+    total: Money
+    line_items: tuple[LineItem, ...] = attrs.field(default=(), converter=_line_items)
+    customer_name: str = ""
+    allowed_operations: tuple[OperationCode, ...] = attrs.field(default=(), converter=_operations)
+    allowed_statuses: tuple[StatusCode, ...] = attrs.field(default=(), converter=_statuses)
+    channel_id: int | None = attrs.field(default=None, metadata=DIGITS)
+    channel_name: str | None = None
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)

@@ -1,0 +1,45 @@
+"""What a gateway did for a payment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from b2b_payments._half_made import shows_half_made
+from b2b_payments._models.description import LENIENT
+from b2b_payments._models.extra import Extra, extra_of
+
+
+@shows_half_made
+@attrs.frozen
+class Card:
+    """A card as far as the gateway shows it."""
+
+    type: str | None = attrs.field(default=None, metadata=LENIENT)
+    last4: str | None = attrs.field(default=None, metadata=LENIENT)
+    expiry_year: int | None = attrs.field(default=None, metadata=LENIENT)
+    expiry_month: int | None = attrs.field(default=None, metadata=LENIENT)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
+
+
+@shows_half_made
+@attrs.frozen
+class Transaction:
+    """One transaction of a payment.
+
+    Its shape varies by gateway [doc]: `type` is ``"OfflineTransaction"``, ``"CreditCardTransaction"``,
+    ``"UnknownTransaction"`` or another, any of the rest may be None, and `raw_transaction` is whatever the
+    gateway said: None, a string, a list or an object. A field of an unexpected shape is None here; `to_wire`
+    still gives it back.
+    """
+
+    type: str | None = attrs.field(default=None, metadata=LENIENT)
+    memo: str | None = attrs.field(default=None, metadata=LENIENT)
+    gateway: str | None = attrs.field(default=None, metadata=LENIENT)
+    transaction_id: str | None = attrs.field(default=None, metadata=LENIENT)
+    auth_code: str | None = attrs.field(default=None, metadata=LENIENT)
+    event: str | None = attrs.field(default=None, metadata=LENIENT)
+    card: Card | None = attrs.field(default=None, metadata=LENIENT)
+    raw_transaction: Any = attrs.field(default=None, hash=False)
+    extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)

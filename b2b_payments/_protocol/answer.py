@@ -1,0 +1,227 @@
+"""Reading the service's answers: the envelope where it is one, the right error where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+
+from b2b_payments._auth import Secret, redacted
+from b2b_payments._errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    ResponseDecodeError,
+    ServerError,
+    ValidationError,
+)
+from b2b_payments._protocol.belonging import check_envelope
+from b2b_payments._protocol.field_errors import read_field_errors
+from b2b_payments._protocol.json import decode
+from b2b_payments._protocol.limits import read_date, read_limits
+from b2b_payments._protocol.request import Request
+from b2b_payments._retry import LONGEST_ASKED, Kind
+
+_ERRORS: dict[int, type[APIError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: PayloadTooLargeError,
+    422: ValidationError,
+    429: RateLimitError,
+}
+
+
+_LONGEST_REFUSAL = 2**18
+"""Bytes of an error's body that is read: what it says in a larger one is no sentence."""
+_LONGEST_SEARCHED = 50_000
+_LONGEST_MESSAGE = 500
+_LONGEST_ID = 200
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def _nothing() -> None:
+    """Close no connection: an answer that did not come over one."""
+
+
+def _without_mark(body: bytes) -> bytes:
+    return body.removeprefix(_BYTE_ORDER_MARK)
+
+
+@attrs.frozen
+class Answer:
+    """A whole HTTP answer. `headers` is case-insensitive; the body is unpacked and complete.
+
+    A byte-order mark at its start, which some servers and proxies write, is left out.
+
+    `secrets` are our own credentials, which an error's text must not repeat. `reused` says that it came on a
+    kept connection, and `hang_up` closes the connection: what else comes there cannot be believed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = attrs.field(repr=False, converter=_without_mark)
+    secrets: Sequence[Secret] = attrs.field(default=(), repr=False)
+    reused: bool = False
+    hang_up: Callable[[], None] = attrs.field(default=_nothing, repr=False, eq=False)
+
+    @property
+    def date(self) -> datetime | None:
+        """The moment of this answer by the service's clock, in UTC; None without a readable `Date`."""
+        return read_date(self.headers.get("Date", ""))
+
+    def redacted(self, text: str, most: int) -> str:
+        """Give decoded text for an error: in one line, without our own credentials, at most so long."""
+        # Searched with room for what spellings add, and not without end.
+        line = " ".join(text[:_LONGEST_SEARCHED].split())
+        return redacted(line, self.secrets)[:most]
+
+
+@attrs.frozen
+class Envelope:
+    """A success: the service's `data` and `meta`, not yet looked into; None and empty where it sent none."""
+
+    data: Any = attrs.field(repr=False)
+    meta: Mapping[str, Any]
+
+
+def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
+    """Give the envelope of a success.
+
+    A write may be answered without data: 204 has no body, and other statuses of success than 200 need none,
+    since they speak of a write themselves [doc]. A 200 says so in its envelope, with `code` at the least: an
+    empty one may be a gateway's.
+
+    Raises the APIError that fits the status, or the body's own `code` where HTTP says 200 and the body does
+    not (the vendor's portal checks for it [seen]); ResponseDecodeError for an answer that is no envelope, and
+    AnswerMismatchError for one that belongs to another request.
+    """
+    if not 200 <= answer.status < 300:
+        raise _refusal(request, answer, base_url)
+    is_write = request.kind is not Kind.READ
+    if not answer.body:
+        if is_write and answer.status != 200:
+            return Envelope(None, {})
+        raise ResponseDecodeError(f"{request.method} {request.path}: the answer is empty.", paths=["$"])
+    body = decode(answer.body)
+    if not isinstance(body, dict):
+        raise ResponseDecodeError(
+            f"{request.method} {request.path}: expected an object at $, found {kind_of(body)}.", paths=["$"]
+        )
+    code = _code(body)
+    if code is not None and not 200 <= code < 300:
+        failure = _error(request, answer, base_url, body, code)
+        del body  # a traceback's local variables would show what was sent
+        raise failure
+    if "data" not in body and not (is_write and (code is not None or answer.status != 200)):
+        raise ResponseDecodeError(f"{request.method} {request.path}: $.data is missing.", paths=["$.data"])
+    meta = body.get("meta")
+    envelope = Envelope(body.get("data"), meta if isinstance(meta, dict) else {})
+    check_envelope(request, envelope.data, envelope.meta)
+    return envelope
+
+
+def kind_of(value: object) -> str:
+    """Name the JSON kind of a value, for an error that must not show the value itself."""
+    if value is None:
+        return "null"
+    kinds = {bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "a number")
+
+
+def _refusal(request: Request, answer: Answer, base_url: str) -> APIError:
+    body = _decoded_or_none(answer.body)
+    return _error(request, answer, base_url, body, _code(body) if isinstance(body, dict) else None)
+
+
+def _decoded_or_none(body: bytes) -> Any:
+    if len(body) > _LONGEST_REFUSAL:
+        return None
+    try:
+        return decode(body)
+    except ResponseDecodeError:
+        return None
+
+
+def _code(body: Mapping[str, Any]) -> int | None:
+    code = body.get("code")
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 5:
+        return int(code)
+    return code if type(code) is int else None
+
+
+def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int | None) -> APIError:
+    fields = body if isinstance(body, dict) else {}
+    failed = code if code is not None and 200 <= answer.status < 300 else answer.status
+    cls = _ERRORS.get(failed) or (ServerError if failed >= 500 else APIError)
+    about: dict[str, Any] = {
+        "status": answer.status,
+        "code": code,
+        "errors": read_field_errors(fields.get("data"), answer.redacted) if failed in {400, 422} else None,
+        "request_id": _request_id(answer),
+        "method": request.method,
+        "url": base_url + request.path,
+    }
+    limits = read_limits(answer.headers, datetime.now(UTC))
+    asked = limits.pause if cls is RateLimitError else limits.wait
+    message = _message(answer, fields)
+    if asked is not None:
+        message = f"{message.removesuffix('.')}; the service asks to wait {asked:,.0f} s"
+        if asked > LONGEST_ASKED:
+            message += f", and no more than {LONGEST_ASKED:,.0f} s are waited for"
+    return cls(message, retry_after=asked, **about)
+
+
+def _message(answer: Answer, body: Mapping[str, Any]) -> str:
+    """Find the useful text: `data.errMsg` before `meta.message`, which is a generic title [doc]."""
+    data, meta = body.get("data"), body.get("meta")
+    candidates = (
+        _joined(data.get("errMsg") if isinstance(data, dict) else data),
+        meta.get("message") if isinstance(meta, dict) else None,
+        body.get("message"),
+    )
+    for text in candidates:
+        if isinstance(text, str) and text.strip():
+            return answer.redacted(text, _LONGEST_MESSAGE)
+    if 300 <= answer.status < 400:
+        return "the answer is a redirect, and redirects are not followed; check base_url"
+    try:
+        title = HTTPStatus(answer.status).phrase
+    except ValueError:
+        title = "unknown status"
+    if answer.body.lstrip()[:1] == b"<":
+        return f"{title} (the answer is HTML: it came from a gateway, not from the service)"
+    return title if answer.body else f"{title} (the answer is empty)"
+
+
+def _request_id(answer: Answer) -> str | None:
+    said = answer.headers.get("X-Request-Id") or answer.headers.get("Trace-Id")
+    return answer.redacted(said, _LONGEST_ID) if said else None
+
+
+def _joined(texts: Any) -> str:
+    return " ".join(text for text in (texts if isinstance(texts, list) else [texts]) if isinstance(text, str))
+
+
+def read_payment_id(envelope: Envelope) -> int:
+    """Read the id of a payment just created. Raises ResponseDecodeError where there is none."""
+    data = envelope.data
+    value = data.get("paymentId") if isinstance(data, dict) else None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if type(value) is not int or value < 1:
+        raise ResponseDecodeError(
+            f"Expected the new payment's id at $.data.paymentId, found {kind_of(value)}.",
+            paths=["$.data.paymentId"],
+        )
+    return value

@@ -1,0 +1,111 @@
+"""Whether an answer belongs to its request: it can be known only where the answer says what it is about.
+
+Proxies mix answers up, and one that comes late or twice on a kept connection is taken for the next. So what
+an answer says is held against what was asked: a payment's id, a page's offset, and whether it is a list's
+answer at all. What it does not say is no contradiction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from b2b_payments._errors import AnswerMismatchError
+from b2b_payments._protocol.request import Request
+from b2b_payments._retry import Kind
+
+_ONE_THING = frozenset(
+    {
+        "payments.create_offline",
+        "payments.delete",
+        "payments.get",
+        "payments.operations",
+        "payments.perform_operation",
+        "payments.update_offline",
+        "payments.update_processing_status",
+    }
+)
+_SEVERAL = frozenset({"channels.list", "payments.transactions"})
+_NO_PAGES = _ONE_THING | _SEVERAL | {"channels.get"}
+_OPERATIONS = ("allowedOperations", "allowedStatuses")
+
+
+def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None:
+    """Raise AnswerMismatchError where an answer other than a list's belongs to another request."""
+    if not request.checked:
+        return
+    pagination = meta.get("pagination")
+    if request.call in _NO_PAGES and isinstance(pagination, dict):
+        said = [_number(pagination.get(name)) for name in ("offset", "totalCount")]
+        raise _mismatch(request, "$.meta.pagination", "is of a list's page", said=said)
+    # Not empty: some services write an object without fields as an empty list, and the other way round.
+    if request.call in _ONE_THING and isinstance(data, list) and any(isinstance(one, dict) for one in data):
+        raise _mismatch(request, "$.data", "is a list")
+    if request.call in _SEVERAL and isinstance(data, dict) and data:
+        raise _mismatch(request, "$.data", "is no list")
+    if not isinstance(data, dict):
+        return
+    if request.payment_id is not None:
+        for name in ("id",) if request.call == "payments.get" else ("id", "paymentId"):
+            if (named := _number(data.get(name))) not in (None, request.payment_id):
+                what = f"is {named}, not {request.payment_id}"
+                raise _mismatch(request, f"$.data.{name}", what, said=named)
+    if (missing := _missing(request, data)) is not None:
+        raise _mismatch(request, f"$.data.{missing}", "is missing, and other things are there")
+
+
+def check_page(
+    request: Request, asked: int, said: int | None, total: int | None, rows: Sequence[Any]
+) -> None:
+    """Raise AnswerMismatchError where a list's answer is another page, or lists something else.
+
+    `said` is the offset that it names, None where it names none.
+    """
+    if not request.checked:
+        return
+    is_end = not rows and said == total and 0 < (total or 0) < asked
+    if said is not None and said != asked and not is_end:
+        raise _mismatch(request, "$.meta.pagination.offset", f"is {said}, not {asked}", said=said)
+    if rows and rows[0].id is None:
+        raise _mismatch(request, "$.data[0].id", "is missing, and other things are there")
+
+
+def check_proof(request: Request, data: Any) -> None:
+    """Raise AnswerMismatchError where a write's answer does not say what it is about: it proves nothing."""
+    said = (data.get("id"), data.get("paymentId")) if isinstance(data, dict) else ()
+    if request.payment_id is not None and request.payment_id not in map(_number, said):
+        raise _mismatch(request, "$.data.id", "is missing, and answers were mixed up lately", "may be")
+
+
+def _number(said: object) -> int | None:
+    """Read an id, which may come as a string [seen]; what is no number is somebody else's to judge."""
+    if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 20:
+        return int(said)
+    return said if type(said) is int else None
+
+
+def _missing(request: Request, data: Mapping[str, Any]) -> str | None:
+    """Name the field without which this is the answer of another endpoint; None where there is none."""
+    ids = "id" in data or "paymentId" in data
+    operations = any(name in data for name in _OPERATIONS)
+    if request.call == "payments.create_offline":
+        return "paymentId" if data and "paymentId" not in data else None
+    if request.call == "payments.get":
+        return None if "id" in data else "id"
+    if request.call == "payments.operations":
+        return None if operations else _OPERATIONS[0]
+    if request.kind is not Kind.READ:
+        return "id" if operations and not ids else None
+    return None
+
+
+def _mismatch(
+    request: Request, path: str, what: str, be: str = "is", *, said: object = None
+) -> AnswerMismatchError:
+    # A payment is told by its id whatever a service is used to say, and a write is judged by its payment.
+    may_be_habit = said is not None and request.kind is Kind.READ and request.call != "payments.get"
+    return AnswerMismatchError(
+        f"{request.method} {request.path}: the answer {be} to another request: {path} {what}.",
+        paths=[path],
+        said=f"{path}: {said}" if may_be_habit else None,
+    )

@@ -1,0 +1,136 @@
+"""One answered page of the list of payments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+import msgspec
+
+from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
+from b2b_payments._protocol.belonging import check_page
+from b2b_payments._protocol.json import check_measure, decode_part, exact_number, mended, too_large
+from b2b_payments._protocol.request import Request
+
+MOST_ROWS_A_PAGE = 10_000
+"""A service may give more rows than were asked for; more than this, none does."""
+
+# Further than this no real list goes; a larger number is an answer gone wrong.
+_MOST_ROWS = 10**12
+
+
+class Head(msgspec.Struct, rename="camel", gc=False):
+    """What a walk has to know of a row; None where the row does not say."""
+
+    id: Any = None
+    created_at: Any = None
+    updated_at: Any = None
+    channel_id: Any = None
+
+
+class _Body(msgspec.Struct):
+    data: list[Head]
+    code: Any = None
+    meta: Any = None
+
+
+class _Rows(msgspec.Struct):
+    data: list[msgspec.Raw]
+
+
+_SUCCESSES = range(200, 300)
+
+_heads = msgspec.json.Decoder(_Body, float_hook=exact_number)
+_rows = msgspec.json.Decoder(_Rows)
+
+
+@attrs.frozen
+class Listing:
+    """One answered page: what a walk has to know of its rows, and how to have the rows themselves.
+
+    Pages wait to be joined, many at a time: as bytes they take little memory and none of the garbage
+    collector's time. So the rows in `body` are decoded when they are wanted, as whatever they are wanted as.
+
+    `limit` is the limit that the service says it used (None where it does not say), `total_count` the number
+    of rows that it says there are in all (None where it does not say, or says something impossible), `date`
+    the moment of the answer by the service's clock (None where there is no readable `Date`). `echoes` says
+    that the answer names the offset that was asked for, and that is not 0, which a service may always say.
+    """
+
+    heads: Sequence[Head] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    offset: int
+    limit: int | None
+    total_count: int | None
+    date: datetime | None = None
+    echoes: bool = False
+
+    def rows(self) -> Sequence[msgspec.Raw]:
+        """Give each row as the bytes that the service sent."""
+        return _rows.decode(self.body).data
+
+    def objects(self) -> Sequence[dict[str, Any]]:
+        """Give each row as the service's own JSON object. Raises ResponseDecodeError."""
+        objects: Sequence[dict[str, Any]] = decode_part(self.body)["data"]
+        return objects
+
+
+def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int) -> Listing:
+    """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects, or endless.
+
+    Raises AnswerMismatchError where the answer names another offset.
+    """
+    body, source = _body(request, answer, base_url)
+    if len(body.data) > MOST_ROWS_A_PAGE:
+        raise too_large(f"{len(body.data):,} rows")
+    pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
+    said = pagination if isinstance(pagination, dict) else {}
+    named = _count(said.get("offset"))
+    total = _count(said.get("totalCount"))
+    check_page(request, offset, named, total, body.data)
+    return Listing(
+        heads=body.data,
+        body=source,
+        offset=offset,
+        limit=_count(said.get("limit")) or None,
+        total_count=total,
+        date=answer.date,
+        echoes=named == offset > 0,
+    )
+
+
+def _body(request: Request, answer: Answer, base_url: str) -> tuple[_Body, bytes]:
+    if 200 <= answer.status < 300:
+        check_measure(answer.body)
+        try:
+            body = _heads.decode(answer.body)
+        except (ValueError, ArithmeticError, RecursionError):
+            pass  # what is wrong with it is said below
+        else:
+            if body.code in _SUCCESSES:
+                return body, answer.body
+            del body  # it is an error's, and a traceback's local variables would show what was sent
+    if (failure := _problem_with(read_envelope(request, answer, base_url).data)) is not None:
+        raise failure
+    source = mended(answer.body)
+    return _heads.decode(source), source
+
+
+def _problem_with(data: Any) -> ResponseDecodeError | None:
+    """Give what to raise where data is no list of objects: not from here, where data would be in sight."""
+    if not isinstance(data, list):
+        return ResponseDecodeError(f"Expected a list at $.data, found {kind_of(data)}.", paths=["$.data"])
+    for index, row in enumerate(data):
+        if type(row) is not dict:
+            where = f"$.data[{index}]"
+            return ResponseDecodeError(f"Expected an object at {where}, found {kind_of(row)}.", paths=[where])
+    return None
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 14:
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= _MOST_ROWS else None

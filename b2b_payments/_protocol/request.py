@@ -1,0 +1,140 @@
+"""One request to the service, and the request that each endpoint wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from b2b_payments._errors import ConfigurationError, shown
+from b2b_payments._models.decimals import is_whole
+from b2b_payments._protocol.json import encode
+from b2b_payments._retry import Kind
+
+Query = tuple[tuple[str, str], ...]
+
+
+@attrs.frozen
+class Request:
+    """What is to be sent: `path` lies below the client's base URL; `call` names the endpoint for people.
+
+    `payment_id` is the payment that it is about, where it is about one. `reuse` lets it go out on a kept
+    connection: only where its answer says what it is about. `checked` is off where that is known to mean
+    nothing.
+    """
+
+    call: str
+    method: str
+    path: str
+    query: Query = ()
+    body: bytes | None = attrs.field(default=None, repr=False)
+    payment_id: int | None = None
+    reuse: bool = False
+    checked: bool = True
+
+    @property
+    def kind(self) -> Kind:
+        """How often this may be sent: there is no idempotency key [doc], so a POST only once."""
+        return _KINDS[self.method]
+
+    @property
+    def listed(self) -> tuple[object, ...] | None:
+        """Which list this asks for a page of, in whatever order; None where it asks for none."""
+        if self.call not in _LISTS:
+            return None
+        return (self.path, *[pair for pair in self.query if pair[0] not in _OF_A_PAGE])
+
+    @property
+    def offset(self) -> str | None:
+        """Where the page begins, as the query says it."""
+        return dict(self.query).get("offset")
+
+
+_LISTS = frozenset({"payments.list", "payments.transactions", "channels.list"})
+_OF_A_PAGE = frozenset({"offset", "limit", "orderBy"})
+_KINDS = {"GET": Kind.READ, "PUT": Kind.REPEATABLE, "DELETE": Kind.REPEATABLE, "POST": Kind.ONCE}
+
+
+def list_payments(query: Query, *, reuse: bool = True) -> Request:
+    """GET /ip/payments."""
+    return Request("payments.list", "GET", "/ip/payments", query, reuse=reuse)
+
+
+def get_payment(payment_id: int) -> Request:
+    """GET /ip/payments/{id}."""
+    return _about("payments.get", "GET", payment_id, reuse=True)
+
+
+def delete_payment(payment_id: int) -> Request:
+    """DELETE /ip/payments/{id}."""
+    return _about("payments.delete", "DELETE", payment_id)
+
+
+def get_operations(payment_id: int) -> Request:
+    """GET /ip/payments/{id}/operations."""
+    return _about("payments.operations", "GET", payment_id, "/operations")
+
+
+def perform_operation(payment_id: int, code: int) -> Request:
+    """POST /ip/payments/{id}/operations."""
+    checked = _one_of("operation", code, range(4))
+    body = encode({"operationCode": checked})
+    return _about("payments.perform_operation", "POST", payment_id, "/operations", body=body)
+
+
+def update_processing_status(payment_id: int, status: int) -> Request:
+    """PUT /ip/payments/{id}/processing-status. Documented are 1 to 4; the vendor's example sends 0 [doc]."""
+    checked = _one_of("status", status, range(5))
+    body = encode({"processingStatus": checked})
+    return _about("payments.update_processing_status", "PUT", payment_id, "/processing-status", body=body)
+
+
+def get_transactions(payment_id: int) -> Request:
+    """GET /ip/payments/{id}/transactions."""
+    return _about("payments.transactions", "GET", payment_id, "/transactions")
+
+
+def create_offline(body: Mapping[str, Any]) -> Request:
+    """POST /ip/payments/offline."""
+    return Request("payments.create_offline", "POST", "/ip/payments/offline", body=encode(body))
+
+
+def update_offline(payment_id: int, body: Mapping[str, Any]) -> Request:
+    """PUT /ip/payments/offline/{id}."""
+    path = f"/ip/payments/offline/{_id('payment id', payment_id)}"
+    return Request("payments.update_offline", "PUT", path, body=encode(body), payment_id=payment_id)
+
+
+def list_channels() -> Request:
+    """GET /channels."""
+    return Request("channels.list", "GET", "/channels")
+
+
+def get_channel(channel_id: int) -> Request:
+    """GET /channels/{channelId}, by BigCommerce's id."""
+    return Request("channels.get", "GET", f"/channels/{_id('channel id', channel_id)}")
+
+
+def _about(call: str, method: str, payment_id: int, rest: str = "", **more: Any) -> Request:
+    path = f"/ip/payments/{_id('payment id', payment_id)}{rest}"
+    return Request(call, method, path, payment_id=payment_id, **more)
+
+
+def _id(name: str, value: object) -> int:
+    # A str would be written into the path as it stands.
+    return whole(name, value, least=1)
+
+
+def whole(name: str, value: object, *, least: int) -> int:
+    """Check a whole number that the caller gave. Raises ConfigurationError."""
+    # A bool is an int to Python.
+    if not is_whole(value) or value < least:
+        raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {shown(value)}.")
+    return value
+
+
+def _one_of(name: str, value: int, allowed: Sequence[int]) -> int:
+    if isinstance(value, bool) or value not in allowed:
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(str, allowed))}, not {shown(value)}.")
+    return int(value)

@@ -1,0 +1,65 @@
+"""`client.channels`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import attrs
+
+from b2b_payments._call import Caller
+from b2b_payments._converter import structure_channel, structure_channels
+from b2b_payments._errors import AnswerMismatchError, APIError
+from b2b_payments._half_made import shows_half_made
+from b2b_payments._models import Channel
+from b2b_payments._protocol import request as requests
+from b2b_payments._protocol.answer import Answer, read_envelope
+from b2b_payments._protocol.request import Request
+
+_SINGLE_STOREFRONT = "multi storefront is not enabled"
+
+
+@shows_half_made
+@attrs.frozen
+class Channels:
+    """The store's channels."""
+
+    _caller: Caller
+
+    async def list(self) -> list[Channel]:
+        """Give all channels; none for a store without multi-storefront, where the service says just that.
+
+        `Channel.channel_id` is what `channel_ids` takes. Raises APIError, TransportError and
+        ResponseDecodeError.
+        """
+        try:
+            reply = await self._caller.call(requests.list_channels())
+        except APIError as error:
+            # 403 and 422 mean many things; only these words mean that there are no channels [doc].
+            if error.status in {403, 422} and _says_single_storefront(error):
+                return []
+            raise
+        return structure_channels(reply.data)
+
+    async def get(self, channel_id: int) -> Channel:
+        """Give one channel, by BigCommerce's id (`Channel.channel_id`).
+
+        Raises NotFoundError where there is none, PermissionDeniedError for a store without
+        multi-storefront [doc] (ValidationError [seen]), APIError, TransportError and ResponseDecodeError.
+        """
+        request = requests.get_channel(channel_id)
+        return await self._caller.read(request, partial(_read_channel, channel_id))
+
+
+def _read_channel(channel_id: int, request: Request, answer: Answer, base_url: str) -> Channel:
+    channel = structure_channel(read_envelope(request, answer, base_url).data)
+    if channel.channel_id != channel_id:
+        raise AnswerMismatchError(
+            f"{request.method} {request.path}: the answer is about channel {channel.channel_id}.",
+            paths=["$.data.channelId"],
+        )
+    return channel
+
+
+def _says_single_storefront(error: APIError) -> bool:
+    texts = [error.message, *(text for texts in error.errors.values() for text in texts)]
+    return any(_SINGLE_STOREFRONT in text.lower() for text in texts)

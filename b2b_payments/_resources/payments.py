@@ -1,0 +1,197 @@
+"""`client.payments`."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from b2b_payments._call import Tally
+from b2b_payments._converter import (
+    offline_payment_body,
+    structure_operations,
+    structure_payment,
+    structure_transactions,
+)
+from b2b_payments._half_made import shows_half_made
+from b2b_payments._models import (
+    OfflinePayment,
+    Operation,
+    OrderBy,
+    Payment,
+    PaymentOperations,
+    ProcessingStatus,
+    SearchBy,
+    SortBy,
+    Transaction,
+)
+from b2b_payments._protocol import request as requests
+from b2b_payments._protocol.query import PaymentQuery
+from b2b_payments._protocol.request import whole
+from b2b_payments._resources.writes import Writes
+from b2b_payments._walk.checkpoint import for_channel
+from b2b_payments._walk.lookup import look_up
+from b2b_payments._walk.source import MOST_ROWS
+from b2b_payments._walk.stream import PaymentStream
+from b2b_payments._walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
+
+
+@shows_half_made
+@attrs.frozen
+class Payments:
+    """The store's payments. Every method raises APIError, TransportError and ResponseDecodeError."""
+
+    _walker: Walker
+    _writes: Writes
+
+    def list(
+        self,
+        *,
+        channel_ids: Sequence[int] | None = None,
+        processing_status: ProcessingStatus | int | None = None,
+        customer_name: str | None = None,
+        invoice_id: int | None = None,
+        search_by: SearchBy | str | None = None,
+        q: str | None = None,
+        sort_by: SortBy | str = SortBy.CREATED_AT,
+        order_by: OrderBy | str = OrderBy.ASC,
+        offset: int = 0,
+        page_size: int = MOST_ROWS,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        checkpoint: Mapping[str, Any] | None = None,
+    ) -> Walk:
+        """Give a walk over the payments that the filters let through.
+
+        Sorted by `createdAt` (the default, either way) the walk is exact: every payment that is in the list
+        from its start to its end comes out exactly once, whatever is created, deleted or changed meanwhile.
+        By another key nothing comes out twice, and `walk.report` says that completeness is not guaranteed.
+        `page_size` is in rows, `concurrency` the most requests in flight. Nothing is sent before the first
+        payment is asked for. With a `checkpoint` (of a page, a walk or a PaginationError) it goes on from
+        there. Raises ConfigurationError for what the service would not take, and for a checkpoint of another
+        list.
+        """
+        query = PaymentQuery(
+            channel_ids=channel_ids,
+            processing_status=processing_status,
+            customer_name=customer_name,
+            invoice_id=invoice_id,
+            search_by=search_by,
+            q=q,
+            sort_by=sort_by,
+            order_by=order_by,
+        )
+        return Walk(
+            self._walker,
+            query,
+            offset=offset,
+            page_size=page_size,
+            concurrency=concurrency,
+            checkpoint=checkpoint,
+        )
+
+    def stream(
+        self,
+        *,
+        channel_ids: Sequence[int] | None = None,
+        processing_status: ProcessingStatus | int | None = None,
+        customer_name: str | None = None,
+        invoice_id: int | None = None,
+        search_by: SearchBy | str | None = None,
+        q: str | None = None,
+        page_size: int = MOST_ROWS,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        ordered: bool = False,
+        checkpoint: Mapping[str, Any] | None = None,
+    ) -> PaymentStream:
+        """Walk several channels at once and merge them: as they come, or channel by channel (`ordered`).
+
+        `channel_ids` are BigCommerce's (`Channel.channel_id`); None is the whole store in one walk.
+        `concurrency` bounds the requests in flight over all channels. Each channel's walk is exact.
+        """
+        query = PaymentQuery(
+            channel_ids=channel_ids,
+            processing_status=processing_status,
+            customer_name=customer_name,
+            invoice_id=invoice_id,
+            search_by=search_by,
+            q=q,
+        )
+        whole("concurrency", concurrency, least=1)
+        channels = query.channel_ids or (None,)
+        # Pages held ready are shared out, so that many channels take no more memory than one.
+        each = max(1, -(-concurrency // len(channels)))
+        walks = {
+            channel_id: Walk(
+                self._walker,
+                query if channel_id is None else attrs.evolve(query, channel_ids=(channel_id,)),
+                page_size=page_size,
+                concurrency=each,
+                checkpoint=for_channel(checkpoint, channel_id),
+            )
+            for channel_id in channels
+        }
+        return PaymentStream(self._walker.tasks, walks, concurrency=concurrency, ordered=ordered)
+
+    async def get(self, payment_id: int) -> Payment:
+        """Give one payment. Raises NotFoundError where there is none."""
+        reply = await self._walker.caller.call(requests.get_payment(payment_id))
+        return structure_payment(reply.data)
+
+    async def look_up(self, payment_id: int, *, tally: Tally | None = None) -> dict[str, Any] | None:
+        """Give one payment as the service sent it, None where the service itself says that there is none.
+
+        For those who compare what they have with the service: it gives way to calls that somebody waits for,
+        as pages do. Raises NotFoundError for a 404 that is not the service's own, a gateway's. `tally` counts
+        the requests.
+        """
+        return await look_up(self._walker.caller, payment_id, tally=tally)
+
+    @property
+    def mixed_up_lately(self) -> bool:
+        """Whether this client got an answer to another request than its own in the last five minutes.
+
+        A 404 does not say whose it is: one of those given by `look_up` meanwhile may be another payment's.
+        """
+        return self._walker.caller.mixups.lately
+
+    async def delete(self, payment_id: int) -> None:
+        """Delete a payment.
+
+        Raises NotFoundError where there is none, OutcomeUnknownError where no answer came.
+        """
+        await self._writes.delete(payment_id)
+
+    async def operations(self, payment_id: int) -> PaymentOperations:
+        """Give the operations and processing statuses that the payment allows now."""
+        reply = await self._walker.caller.call(requests.get_operations(payment_id))
+        return structure_operations(reply.data)
+
+    async def perform_operation(self, payment_id: int, operation: Operation | int) -> None:
+        """Carry out an operation, once. Raises BadRequestError where the payment does not allow it."""
+        await self._writes.perform_operation(payment_id, operation)
+
+    async def update_processing_status(self, payment_id: int, status: ProcessingStatus | int) -> None:
+        """Set the processing status: documented are 1 to 4, and the vendor's example sends 0 [doc].
+
+        Raises BadRequestError where the payment does not allow it.
+        """
+        await self._writes.update_processing_status(payment_id, status)
+
+    async def transactions(self, payment_id: int) -> builtins.list[Transaction]:
+        """Give the payment's transactions; their shape varies by gateway."""
+        reply = await self._walker.caller.call(requests.get_transactions(payment_id))
+        return structure_transactions(reply.data)
+
+    async def create_offline(self, payment: OfflinePayment) -> int:
+        """Record an offline payment, once, and give its id.
+
+        Give it an `external_id` that no other payment has: should the answer get lost, the payment is looked
+        for by it. Raises ValidationError, or OutcomeUnknownError where looking did not settle it.
+        """
+        return await self._writes.create_offline(offline_payment_body(payment), payment.external_id)
+
+    async def update_offline(self, payment_id: int, payment: OfflinePayment) -> int:
+        """Replace an offline payment, and give its id. Raises ValidationError, NotFoundError."""
+        return await self._writes.update_offline(payment_id, offline_payment_body(payment))

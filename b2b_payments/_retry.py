@@ -1,0 +1,188 @@
+"""Whether a failed attempt is made again, and after how many seconds: one pure function.
+
+=======================================  ===================  =================  ====================
+what became of the attempt               READ and REPEATABLE  ONCE               a page is tried for
+=======================================  ===================  =================  ====================
+NOT_SENT: it never arrived; 421, 425     again                again              `outage` seconds
+UNREACHABLE: no such host, no trust      again                again              its attempts
+AMBIGUOUS: sent, no answer; 408          again                stop: look for it  `outage` seconds
+FAILED: 5xx                              again                stop: look for it  `outage` seconds
+REFUSED: 429                             again                again              an hour
+UNREADABLE: an answer that makes none    again                stop: look for it  its attempts
+FINAL: any other answer                  stop                 stop               –
+=======================================  ===================  =================  ====================
+
+There is no idempotency key [doc]: a POST is sent again only where it is certain that it changed nothing.
+408 leaves that open (a proxy may say it of a request that it passed on), 421 and 425 do not (RFC 9110, 8470).
+
+Somebody waits for a call, so it is made `attempts` times. Nobody waits for a walk's page, and much is lost
+with it: it outlives an outage, and it waits for the quota that others spend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from b2b_payments._errors import ConfigurationError, shown
+from b2b_payments._half_made import shows_half_made
+
+LONGEST_ASKED = 3600.0
+"""Seconds: a service that asks to wait longer than this is not waited for. So long a page is refused, too."""
+
+_MOST_DOUBLINGS = 64  # a float takes no more than about a thousand
+
+
+class Kind(Enum):
+    """What sending a request twice would do."""
+
+    READ = "read"  # GET: nothing
+    REPEATABLE = "repeatable"  # PUT, DELETE: the same state again
+    ONCE = "once"  # POST: a second payment, or a second operation
+
+
+class Outcome(Enum):
+    """What became of one attempt."""
+
+    NOT_SENT = "not sent"  # it certainly was not carried out: it never arrived, or was turned away unseen
+    UNREACHABLE = "unreachable"  # it never arrived, and will not until something is set right
+    REFUSED = "refused"  # 429: answered, and certainly not carried out
+    AMBIGUOUS = "ambiguous"  # sent, and no answer: reset, timeout, truncated
+    FAILED = "failed"  # 5xx, or such a code in the body: it may have been carried out
+    UNREADABLE = "unreadable"  # answered, but not so that it can be read; it may have been carried out
+    FINAL = "final"  # anything else: another attempt would end the same
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether a service that is down for a while shows in this way."""
+        return self in {Outcome.NOT_SENT, Outcome.AMBIGUOUS, Outcome.FAILED}
+
+    @property
+    def leaves_doubt(self) -> bool:
+        """Whether the service may have carried the request out all the same."""
+        return self in {Outcome.AMBIGUOUS, Outcome.FAILED, Outcome.UNREADABLE}
+
+
+_WORTH_ANOTHER = {
+    Kind.READ: frozenset(Outcome) - {Outcome.FINAL},
+    Kind.REPEATABLE: frozenset(Outcome) - {Outcome.FINAL},
+    Kind.ONCE: frozenset({Outcome.NOT_SENT, Outcome.UNREACHABLE, Outcome.REFUSED}),
+}
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _attempts(_policy: RetryPolicy, _field: attrs.Attribute[int], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(
+            f"RetryPolicy attempts={shown(value)}: give the tries in all, 1 or more (1 never tries again)."
+        )
+
+
+def _seconds(_policy: RetryPolicy, field: attrs.Attribute[float], value: object) -> None:
+    if not _is_seconds(value):
+        raise ConfigurationError(f"RetryPolicy {field.name}={shown(value)}: give seconds, 0 or more.")
+
+
+@shows_half_made
+@attrs.frozen
+class RetryPolicy:
+    """How often, how soon and for how long a failed attempt is made again.
+
+    `attempts` is the number of tries in all of a call that somebody waits for: the vendor advises three to
+    five, with growing delays [doc], and `RetryPolicy(attempts=1)` tries nothing again that failed (a read
+    whose answer may be another request's is asked for again all the same). The delay before the second try
+    lies between half of `base_delay` seconds and all of it, by chance; each further one doubles, up to
+    `max_delay` seconds (the vendor advises a minute after a 500 [doc]). By default a call waits 7.5 seconds
+    at the most in all, beside what the service asks for.
+
+    Pages of walks, exports and syncs go on for `outage` seconds where the service fails or cannot be reached
+    (5xx, refused, reset, timeouts), counted from the first failure in a row; the last try is made then. Where
+    they are refused (429), since others spend the quota, they wait as long as the service asks, and go on for
+    an hour. `outage=0` tries pages no more often than calls.
+
+    Raises `ConfigurationError` for anything else.
+    """
+
+    attempts: int = attrs.field(default=5, validator=_attempts)
+    base_delay: float = attrs.field(default=0.5, validator=_seconds)
+    max_delay: float = attrs.field(default=60.0, validator=_seconds)
+    outage: float = attrs.field(default=300.0, validator=_seconds)
+
+    def __attrs_post_init__(self) -> None:
+        if self.base_delay > self.max_delay:
+            raise ConfigurationError(
+                f"RetryPolicy base_delay={self.base_delay!r} is longer than max_delay={self.max_delay!r}: "
+                "give a base_delay that is at most max_delay."
+            )
+
+    def delay(
+        self,
+        kind: Kind,
+        outcome: Outcome,
+        attempt: int,
+        *,
+        remaining: float | None,
+        asked: float | None,
+        random: Callable[[], float],
+        failing_for: float | None = None,
+    ) -> float | None:
+        """Give the seconds to wait after the attempt of this number (from 1), or None to stop.
+
+        `asked` is what the service asks to wait: never less than that, even beyond `max_delay`, but more than
+        an hour means stop. `remaining` is the time until the deadline: a wait that cannot end by then is not
+        begun. `random` gives a number in [0, 1). `failing_for` is given for a page: the seconds since its
+        first failure.
+        """
+        if outcome not in _WORTH_ANOTHER[kind]:
+            return None
+        patience = None if failing_for is None else self._patience(outcome) - failing_for
+        if attempt >= self.attempts and (patience is None or patience <= 0):
+            return None
+        chance = random()
+        # While it is refused, the service says how long to wait, and our own delays need not go on growing.
+        growth = attempt if outcome.is_outage else min(attempt, self.attempts)
+        ceiling = min(self.max_delay, self.base_delay * 2.0 ** min(growth - 1, _MOST_DOUBLINGS))
+        delay = ceiling * (1 + chance) / 2
+        if attempt >= self.attempts and patience is not None:
+            delay = min(delay, patience)
+        if asked is not None and asked > delay:
+            if asked > LONGEST_ASKED:
+                return None
+            # Later than asked, never sooner: those who were refused together do not come back together.
+            delay = asked + chance * min(1.0, asked / 10)
+        return None if remaining is not None and delay >= remaining else delay
+
+    def _patience(self, outcome: Outcome) -> float:
+        """Give for how many seconds a page is tried, whatever its attempts."""
+        if self.attempts == 1 or self.outage == 0:
+            return 0.0
+        if outcome is Outcome.REFUSED:
+            return LONGEST_ASKED
+        return self.outage if outcome.is_outage else 0.0
+
+
+class Failures:
+    """The failures of one request, counted apart: the service is down, refuses, or cannot be understood."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Outcome] = Counter()
+        self._since: dict[Outcome, float] = {}
+
+    def note(self, outcome: Outcome, now: float) -> tuple[int, float]:
+        """Count one more; give how many of this sort there were, and the seconds since the first of them."""
+        sort = Outcome.FAILED if outcome.is_outage else outcome
+        self._counts[sort] += 1
+        return self._counts[sort], now - self._since.setdefault(sort, now)
+
+    def waited(self, seconds: float) -> None:
+        """Leave a wait for the quota out of an outage: meanwhile the service was there."""
+        if Outcome.FAILED in self._since:
+            self._since[Outcome.FAILED] += seconds

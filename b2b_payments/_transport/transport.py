@@ -1,0 +1,234 @@
+"""aiohttp, kept thin: one request out, one whole answer in, every failure one of ours."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import aiohttp
+import anyio
+import attrs
+from multidict import CIMultiDict
+from yarl import URL
+
+from b2b_payments._auth import Secret, redacted
+from b2b_payments._errors import ConfigurationError, ResponseDecodeError
+from b2b_payments._mixups import MixUps
+from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.request import Request
+from b2b_payments._tasks import NOT_OPEN, Home
+from b2b_payments._transport.addresses import (
+    checked_base_url,
+    checked_proxy,
+    host_of,
+    proxy_from_environment,
+)
+from b2b_payments._transport.connections import Exchange, one_try
+from b2b_payments._transport.failures import (
+    FOREIGN,
+    LONGEST_HEADER,
+    MOST_HEADERS,
+    ProxyRefusedError,
+    Way,
+    failure,
+    timed_out,
+    unpacked_otherwise,
+)
+from b2b_payments._version import __version__
+
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of an unpacked body; a larger one is refused while it is being read."""
+
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+# What aiohttp unpacks or refuses. It asks for those alone for which it finds the libraries.
+_READABLE = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+
+
+class Transport:
+    """Sends requests to one base URL, on a session of its own or on one that it was lent.
+
+    `proxy` is the address of a proxy to go through; without one, `trust_env` takes that of the environment.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        connections: int = 100,
+        allow_http: bool = False,
+        max_body: int = MAX_BODY,
+        proxy: str | None = None,
+        trust_env: bool = False,
+    ) -> None:
+        self.base_url = checked_base_url(base_url, allow_http=allow_http)
+        self.mixups = MixUps()
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise ConfigurationError(
+                f"session is {type(session).__name__}; give an open aiohttp.ClientSession, or none."
+            )
+        self._connections = connections
+        self._max_body = max_body
+        self._lent = session
+        self._session: aiohttp.ClientSession | None = None
+        self._home: Home | None = None
+        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = ()
+        self._trust_env = trust_env
+        self._proxy = None if proxy is None else checked_proxy(proxy)
+        self._way = Way(self.base_url, URL(self.base_url).host or "")
+
+    async def open(self) -> None:
+        """Make the session ready.
+
+        Raises ConfigurationError where the one lent is closed, or belongs to another event loop, and where
+        the environment's proxy cannot be used.
+        """
+        self._home = Home.here()
+        if self._proxy is None and self._trust_env:
+            # Not by aiohttp's own trust_env: it would look into .netrc, too, and send what it finds there.
+            self._proxy = proxy_from_environment(self.base_url)
+        if self._proxy is not None:
+            self._way = attrs.evolve(self._way, proxy=host_of(self._proxy))
+        if self._lent is not None:
+            if self._lent.closed:
+                raise ConfigurationError(
+                    "The session given is closed; give an open aiohttp.ClientSession, or none."
+                )
+            if getattr(self._lent, "_loop", self._home.loop) is not self._home.loop:
+                raise ConfigurationError(
+                    "The session given belongs to another event loop; make it in the one that uses it."
+                )
+            self._session = self._lent
+            # Middlewares given with a request take the place of the session's: hers go on inside ours.
+            self._middlewares = getattr(self._lent, "_middlewares", ())
+        else:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=_NO_TIMEOUT,
+            )
+
+    async def aclose(self) -> None:
+        """Close the session, unless it was lent."""
+        session, self._session = self._session, None
+        if session is not None and session is not self._lent:
+            await session.close()
+
+    def require_open(self) -> aiohttp.ClientSession:
+        """Give the session.
+
+        Raises ConfigurationError where the client or its session is not open, and in another event loop,
+        thread or process than the one that it was opened in.
+        """
+        if self._session is None or self._home is None:
+            raise ConfigurationError(NOT_OPEN)
+        self._home.require()
+        if self._session.closed:
+            raise ConfigurationError(
+                "The session given to the client was closed meanwhile; close it after the client."
+            )
+        return self._session
+
+    async def send(self, request: Request, credential: Mapping[str, str], *, timeout: float) -> Answer:
+        """Send once, and give the whole answer whatever its status.
+
+        `timeout` is in seconds and holds for everything, waiting for a connection and the body included.
+        Raises TransportError and RequestTimeoutError (with `sent` False where the service certainly never saw
+        the request), and ResponseDecodeError for a body that is too large or cannot be unpacked.
+        """
+        session = self.require_open()
+        exchange = Exchange(request, self.mixups, alone=not self._middlewares)
+        try:
+            with anyio.fail_after(timeout):
+                return await self._exchange(session, request, credential, exchange)
+        except TimeoutError:
+            error: Exception | None = None
+        except FOREIGN as foreign:
+            error = foreign
+        what, sent = f"{request.method} {request.path}", exchange.sent
+        # Raised out here, so that no aiohttp error, and with it no request header, is chained to ours.
+        if error is None:
+            raise timed_out(what, self._way, timeout, sent=sent is not False)
+        raise failure(what, error, self._way, sent=sent)
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        request: Request,
+        credential: Mapping[str, str],
+        exchange: Exchange,
+    ) -> Answer:
+        url = URL(self.base_url + request.path)
+        async with session.request(
+            request.method,
+            url.with_query(request.query) if request.query else url,
+            data=request.body,
+            headers=_headers(credential),
+            proxy=self._proxy,
+            # A redirect would take the credential along to another host.
+            allow_redirects=False,
+            timeout=_NO_TIMEOUT,
+            middlewares=(
+                (exchange.choose,) if exchange.alone else (one_try, *self._middlewares, exchange.choose)
+            ),
+            # A lent session may have other ideas of these.
+            raise_for_status=False,
+            auto_decompress=True,
+            max_line_size=LONGEST_HEADER,
+            max_field_size=LONGEST_HEADER,
+            max_headers=MOST_HEADERS,
+        ) as response:
+            if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                raise ProxyRefusedError(response.status)
+            if "Content-Encoding" in response.headers and not _is_readable(response):
+                raise unpacked_otherwise(f"{request.method} {request.path}")
+            body = await self._read(request, response)
+            secrets = [value for value in credential.values() if isinstance(value, Secret)]
+            headers = _headers_without(secrets, response.headers)
+            return Answer(
+                response.status, headers, body, secrets, reused=exchange.reused, hang_up=exchange.hang_up
+            )
+
+    async def _read(self, request: Request, response: aiohttp.ClientResponse) -> bytes:
+        length = response.content_length
+        if length is not None and length > self._max_body:
+            response.close()
+            raise self._too_large(request)
+        body = io.BytesIO()  # grows in place, and gives what it holds without a copy
+        # Counted as unpacked: a small body may unpack to a very large one.
+        async for chunk in response.content.iter_any():
+            if body.tell() + len(chunk) > self._max_body:
+                response.close()
+                raise self._too_large(request)
+            body.write(chunk)
+        return body.getvalue()
+
+    def _too_large(self, request: Request) -> ResponseDecodeError:
+        return ResponseDecodeError(
+            f"{request.method} {request.path}: the answer is larger than {self._max_body} bytes; "
+            "reading stopped.",
+            paths=["$"],
+            too_large=True,
+        )
+
+
+def _is_readable(response: aiohttp.ClientResponse) -> bool:
+    return response.headers["Content-Encoding"].strip().lower() in _READABLE
+
+
+def _headers(credential: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "Accept": "application/json",
+        # Without a body too: a request that does not say it may be answered 415 [doc].
+        "Content-Type": "application/json",
+        "User-Agent": f"b2b-payments/{__version__}",
+        **credential,
+    }
+
+
+def _headers_without(secrets: Sequence[Secret], headers: Mapping[str, str]) -> Mapping[str, str]:
+    together = "\n".join(headers.values())
+    if redacted(together, secrets) == together:
+        return headers
+    return CIMultiDict([(name, redacted(value, secrets)) for name, value in headers.items()])

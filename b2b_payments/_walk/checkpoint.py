@@ -1,0 +1,131 @@
+"""Checkpoints: where a walk or a stream stands, as small plain JSON that another process can go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import attrs
+
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._models.decimals import decimal_of, decimal_text
+from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
+from b2b_payments._walk.join import Place
+from b2b_payments._walk.page import MOST_DIGITS, Key
+
+Checkpoint = dict[str, Any]
+
+_VERSION = 2
+_TOO_OLD = "Give one that this version of the library made, or begin anew without it."
+
+
+@attrs.frozen
+class Origin:
+    """What a checkpoint is tied to: another store or other filters have other rows in other places."""
+
+    store: str
+    query: str
+
+    @classmethod
+    def of(cls, store: str, query: PaymentQuery) -> Origin:
+        """Give the origin of a walk over this query of this store."""
+        pairs = query.pairs(offset=0, limit=0, encoding=ChannelEncoding.COMMA)[2:]
+        return cls(store, "&".join(f"{name}={value}" for name, value in pairs))
+
+    def pack(self, place: Place | None, other: Place | None = None) -> Checkpoint:
+        """Write a checkpoint: where the walk stands at either end of the list, None before the first row."""
+        return {
+            "version": _VERSION,
+            "store": self.store,
+            "query": self.query,
+            "place": _packed(place),
+            "other_end": _packed(other),
+        }
+
+    def unpack(self, checkpoint: Any) -> tuple[Place | None, Place | None]:
+        """Read a checkpoint. Raises ConfigurationError for one of another version, store or query."""
+        # The first version knew of one end of the list only.
+        if not isinstance(checkpoint, Mapping) or checkpoint.get("version") not in (1, _VERSION):
+            raise ConfigurationError(f"The checkpoint is not of version {_VERSION}. {_TOO_OLD}")
+        for name, mine in (("store", self.store), ("query", self.query)):
+            theirs = checkpoint.get(name)
+            if theirs != mine:
+                raise ConfigurationError(
+                    f"The checkpoint is of another {name} ({theirs!r}, not {mine!r}). Go on with the same "
+                    "store and the same filters, or begin anew without it."
+                )
+        place, other = checkpoint.get("place"), checkpoint.get("other_end")
+        return None if place is None else _place(place), None if other is None else _place(other)
+
+
+def _packed(place: Place | None) -> Checkpoint | None:
+    if place is None:
+        return None
+    return {
+        "key": _text(place.key),
+        "closed": place.closed,
+        "resume_at": place.resume_at,
+        "ids": list(place.ids),
+        "first": None if place.first is None else _text(place.first),
+        "first_ids": list(place.first_ids),
+    }
+
+
+def _text(key: Key) -> str:
+    return decimal_text(key) if isinstance(key, Decimal) else str(key)
+
+
+def of_channels(checkpoints: Mapping[int | None, Checkpoint]) -> Checkpoint:
+    """Write the checkpoint of a stream from those of its channels."""
+    return {
+        "version": _VERSION,
+        "channels": {str(channel_id): one for channel_id, one in checkpoints.items()},
+    }
+
+
+def with_channel(checkpoint: Checkpoint, channel_id: int | None, behind: Checkpoint) -> Checkpoint:
+    """Give a stream's checkpoint with one channel's walk moved on."""
+    if channel_id is None:
+        return behind
+    return {**checkpoint, "channels": {**checkpoint["channels"], str(channel_id): behind}}
+
+
+def for_channel(checkpoint: Any, channel_id: int | None) -> Any:
+    """Give one channel's part of a stream's checkpoint. Raises ConfigurationError where it has none."""
+    if checkpoint is None or channel_id is None:
+        return checkpoint
+    channels = checkpoint.get("channels") if isinstance(checkpoint, Mapping) else None
+    part = channels.get(str(channel_id)) if isinstance(channels, Mapping) else None
+    if not isinstance(part, Mapping):
+        raise ConfigurationError(
+            f"The checkpoint has no channel {channel_id}. Go on with the same channels, or begin anew."
+        )
+    return part
+
+
+def _place(packed: Any) -> Place:
+    damaged = ConfigurationError(f"The checkpoint is damaged. {_TOO_OLD}")
+    try:
+        key, closed, resume_at, ids = (
+            _key(packed["key"]),
+            packed["closed"],
+            packed["resume_at"],
+            packed["ids"],
+        )
+        # The first version knew of neither.
+        first, first_ids = packed.get("first"), packed.get("first_ids", ())
+        first = None if first is None else _key(first)
+        whole = all(type(number) is int for number in (resume_at, *ids, *first_ids))
+    except (AttributeError, TypeError, KeyError, ArithmeticError):
+        raise damaged from None
+    if not whole or resume_at < 0 or type(closed) is not bool:
+        raise damaged
+    return Place(key, closed, resume_at, tuple(ids), first, tuple(first_ids))
+
+
+def _key(text: str) -> Key:
+    key = decimal_of(text)
+    if key is None or key.adjusted() > MOST_DIGITS:
+        raise InvalidOperation
+    return int(key) if key == key.to_integral_value() else key

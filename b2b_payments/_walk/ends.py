@@ -1,0 +1,347 @@
+"""The end of a walk, proven by the list's other end.
+
+No I/O, no clock. What the service says of its list is a claim: the total may be capped, may count other rows
+or the page's own; an empty page may stand in front of thousands of rows. So a walk that seems to be over
+reads a page in the opposite order, from offset 0. By the join's own rule that page holds every lasting
+payment beyond its last row; the walk holds every one before K, the time of the last row taken. Where the page
+reaches back to a row strictly older than K, the two meet, and nothing is missing. Its rows are given like any
+others, so it takes the place of the walk's last page.
+
+- The page proves something only if it came in the order asked for. That shows where two of its rows differ.
+- Where the two ends do not meet, the walk is tried again where it seemed to be over, and then read on from
+  the other end, until they meet or neither leads any further. Then the walk is not complete.
+- A page at offset 0 that shows nothing of the last second taken, from either end, says that those payments
+  are gone. That is believed where they answer 404 when looked up by id, and one that the page shows does not.
+- A list of a single second shows no order. It is whole where both ends show the same few payments and nothing
+  stands behind them.
+- A list that comes empty from both ends is empty, and one that a walk begins behind is over if both say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from b2b_payments._errors import PaginationError
+from b2b_payments._walk.given import Given
+from b2b_payments._walk.join import Join, Place, Step
+from b2b_payments._walk.page import KeyedPage, Order, PageRequest, negated
+from b2b_payments._walk.progress import Progress
+from b2b_payments._walk.totals import Totals
+
+OTHER_END = PageRequest(0, wide=True, from_other_end=True)
+
+_LOOKED_UP = 3
+"""Payments looked up by id where the list says that they are gone, and as many of those that it shows."""
+_MOST_ROUNDS = 4
+"""Times that both ends are tried again where neither leads any further, and new rows came."""
+_WAITS = (0.5, 1.0, 2.0, 4.0)
+"""Seconds before a list that hides payments is read again."""
+_EMPTY_WAITS = (0.5,)
+"""Seconds before a whole store that came empty from both ends is read again from both."""
+_MOST_OF_ONE_SECOND = 10
+"""Payments of a single second that may be the whole list: nothing is known to cut lists shorter than that."""
+
+
+def _some(ids: Sequence[int]) -> Sequence[int]:
+    """Give a few of them: from the front, the middle, the end."""
+    if not ids:
+        return ids
+    steps = _LOOKED_UP - 1
+    return list(dict.fromkeys(ids[step * (len(ids) - 1) // steps] for step in range(_LOOKED_UP)))
+
+
+@attrs.frozen
+class Verdict:
+    """How a walk ended: whether it is complete, and why, in words."""
+
+    complete: bool
+    reason: str
+
+
+class Ends:
+    """A walk read from both ends of its list; it is over once there is a `verdict`.
+
+    `place` and `other` are where an earlier walk stood at either end, `start` the offset to begin at. Where
+    `filtered`, payments may enter the list with an old time; `whole` says that it is all of a store.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        totals: Totals,
+        *,
+        start: int = 0,
+        place: Place | None = None,
+        other: Place | None = None,
+        filtered: bool = False,
+        whole: bool = False,
+    ) -> None:
+        self._order = order
+        self._totals = totals
+        self._filtered = filtered
+        self._given = Given(forgets=order.exact)
+        self._near = Join(order, self._given, start=start, place=place)
+        self._start = start
+        self._fresh = place is None and start == 0
+        self._far = Join(order.opposite, self._given, place=other, mirrored=True)
+        self._front: Sequence[int] = ()  # the ids at the very front of the other end
+        self._near_list: KeyedPage | None = None  # the latest page at offset 0, in either direction
+        self._far_list: KeyedPage | None = None
+        self._far_was_read = other is not None
+        self._pending = None if other is None else self._far.next_page  # where to read on from there
+        self._waits = iter(_WAITS)
+        self._empty_waits = iter(_EMPTY_WAITS if whole else ())
+        self._is_flat = False  # both ends show the same payments of one second
+        self._rows = 0
+        self._rows_when_stuck = -1
+        self._rounds = iter(range(_MOST_ROUNDS))
+        self._stated: list[int] = []  # the smallest and the largest total
+        self._foretold = False  # a total was more than the page's own end
+        self._progress = Progress(self._near.resume_at + (0 if place is None else len(place.ids)))
+        self.verdict: Verdict | None = None
+        if other is not None:
+            self._near.insists = True
+            self._front = other.first_ids
+
+    @property
+    def over(self) -> bool:
+        """Whether the walk is over, complete or not."""
+        return self.verdict is not None
+
+    @property
+    def resume_at(self) -> int:
+        """Where the next page has to start at the latest to join on."""
+        return self._near.resume_at
+
+    @property
+    def cursor(self) -> int:
+        """The offset right behind the last row taken."""
+        return self._near.cursor
+
+    @property
+    def wants_other_end(self) -> bool:
+        """Whether the walk's end is still to be proven by a page from the other end."""
+        return self._order.exact and not self._far_was_read
+
+    @property
+    def places(self) -> tuple[Place | None, Place | None]:
+        """Where the walk stands at either end."""
+        near, far = self._near.place, self._far.place
+        if far is not None:
+            far = attrs.evolve(far, first_ids=tuple(self._front))
+        if near is not None and far is not None and self._is_met():
+            # All is given: whoever goes on wants what came behind the newest row.
+            top = near.key if far.first is None else max(near.key, negated(far.first))
+            ids = {*self._given.ids_at(top), *(near.ids if top == near.key else self._front)}
+            return attrs.evolve(near, key=top, closed=near.closed and top == near.key, ids=tuple(ids)), None
+        return near, far
+
+    def offer(self, page: KeyedPage, *, more: bool = False) -> Step:
+        """Take what a page brings, and say what to do next. `more` says that others were asked for already.
+
+        Raises PaginationError for a list that is not sorted.
+        """
+        self._totals.note(page)
+        if page.total is not None:
+            self._stated = [min([*self._stated, page.total]), max([*self._stated, page.total])]
+            self._foretold = self._foretold or page.total > page.end
+        if not page.is_sorted and page.from_other_end:
+            self._far_was_read = True
+            self._end_unproven("the service ignores orderBy, so that the list's other end cannot be read")
+            return Step(False)
+        if not page.is_sorted:
+            raise PaginationError(
+                f"The service did not sort by {self._order.wire_name}: a walk over its pages cannot be exact."
+                " Without a sort that holds, ask for the payments one by one."
+            )
+        if page.from_other_end and self._near.key is None and self._start > 0:
+            if page.ids:
+                self._end_unproven(f"only from the other end does the list go beyond offset {self._start}")
+            else:
+                self._end(
+                    complete=True, reason=f"in both directions the list ends before offset {self._start}"
+                )
+            return Step(False)
+        if self._progress.repeats(page):
+            self._end_unproven("the service gives the same page whatever the offset")
+            return Step(False)
+        missing = self._missing(page)
+        if missing:
+            return Step(False, look_up=[*_some(missing), *_some(page.ids)])
+        return self._take(page, more=more)
+
+    def looked_up(self, page: KeyedPage, found: Mapping[int, bool | None], *, more: bool = False) -> Step:
+        """Take in which of the payments to be looked up for this page are there; None is not known."""
+        missing = [there for payment_id, there in found.items() if payment_id not in page.ids]
+        shown = [there for payment_id, there in found.items() if payment_id in page.ids]
+        if any(missing):
+            wait = next(self._waits, None)
+            if wait is not None:
+                again = PageRequest(0, wide=True, from_other_end=page.from_other_end)
+                return Step(False, read=again, wait=wait)
+            self._end_unproven("the list no longer shows payments that are still there")
+            return Step(False)
+        step = self._take(page, more=more)
+        if None in missing or True not in shown:
+            self._end_unproven(
+                "the list no longer shows payments that it showed before, and looking them up by id does not "
+                "tell whether they are gone"
+            )
+        return step
+
+    def _missing(self, page: KeyedPage) -> Sequence[int]:
+        """Give the payments taken that this page says are gone, where it reaches none that was taken last."""
+        if page.offset > 0 or not self._order.exact:
+            return ()
+        far, from_other_end = self._far.key, page.from_other_end
+        last = [self._near.key, None if far is None else negated(far)][: 1 + from_other_end]
+        front = page.keys[0] if page.ids else None
+        if front is not None and from_other_end:
+            front = negated(front)
+        taken = [key for key in last if key is not None]
+        reaches = front is not None and all(key <= front if from_other_end else key >= front for key in taken)
+        return () if reaches else self._given.beyond(front, mirrored=from_other_end)
+
+    def _take(self, page: KeyedPage, *, more: bool) -> Step:
+        step = self._take_far(page) if page.from_other_end else self._offer_near(page, more=more)
+        if self._progress.is_over_after(page, new=len(step.rows)) and self.verdict is None:
+            self._end_unproven("the service repeats itself, and nothing new comes")
+        return step
+
+    def _offer_near(self, page: KeyedPage, *, more: bool) -> Step:
+        step = self._near.offer(page)
+        self._rows += len(step.rows)
+        if page.offset == 0:
+            self._near_list = page
+        elif page.ids:
+            self._is_flat = False
+        # What seems to be the end is none where pages that were asked for already may lead further.
+        waits = more and self._near.key is not None and not step.clears_line
+        over = self._seems_over(page, step) and not waits
+        if self._far_was_read:
+            if self._is_met():
+                self._end_proven()
+            elif page.offset == 0:
+                self._compare()
+            turn = over and step.stuck and self.verdict is None
+            return self._turn_to_far(page, step) if turn else step
+        if not over:
+            return step
+        if not self._order.exact:
+            self._end_unproven("sorted by another key than createdAt, payments move while they are read")
+        elif self._near.key is None and self._start > 0:
+            return Step(False, read=PageRequest(self._start, from_other_end=True))
+        elif self._totals.vouch_for(page):
+            self._end(
+                complete=True, reason="one page holds them all, and the service's totals have proved right"
+            )
+        return attrs.evolve(step, read=OTHER_END)
+
+    def _seems_over(self, page: KeyedPage, step: Step) -> bool:
+        """Whether the list seems to end here: what that is worth shows at the other end."""
+        if step.stuck or not step.joined:
+            return step.stuck
+        if page.total is not None:
+            return page.reaches_total
+        return self._order.exact and (not step.rows or len(page.ids) < page.limit)
+
+    def _turn_to_far(self, page: KeyedPage, step: Step) -> Step:
+        """Go on from the other end, where this one leads no further."""
+        if self._is_flat and self._near_list is not None and page.offset == self._near_list.end:
+            self._end(complete=True, reason="both directions show the same payments, and nothing behind them")
+        return attrs.evolve(step, read=self._pending or self._both_stuck())
+
+    def _both_stuck(self) -> PageRequest:
+        """Try again where rows came since neither end led any further; end the walk otherwise."""
+        if self._rows == self._rows_when_stuck or next(self._rounds, None) is None:
+            self._end_unproven("the pages read from both ends of the list stop before they meet")
+        self._rows_when_stuck = self._rows
+        self._pending = self._far.retry()
+        return self._near.retry()
+
+    def _take_far(self, page: KeyedPage) -> Step:
+        step = self._far.offer(page)
+        self._rows += len(step.rows)
+        # The walk's own order, as far as one page goes.
+        step = attrs.evolve(step, rows=step.rows[::-1])
+        first, self._far_was_read = not self._far_was_read, True
+        if page.offset == 0:
+            self._far_list = page
+        if first:
+            fronts = zip(page.ids, page.keys, strict=True)
+            self._front = [payment_id for payment_id, key in fronts if key == page.keys[0]]
+            if page.ids:
+                self._given.keep(negated(page.keys[0]))
+        self._pending = None if step.stuck else step.read or self._far.next_page
+        if self._is_met():
+            self._end_proven()
+        elif not page.ids and self._near.key is None and not any(self._stated):
+            wait = next(self._empty_waits, None)
+            if wait is not None:
+                self._far_was_read = False
+                return Step(False, read=PageRequest(0, wide=True), wait=wait)
+            self._end(complete=True, reason="the list came empty in both directions")
+        elif first:
+            return attrs.evolve(step, read=self._back_to_near())
+        return attrs.evolve(step, read=self._pending or self._both_stuck())
+
+    def _back_to_near(self) -> PageRequest:
+        """Give the page to read where the walk seemed to be over, and was not shown to be."""
+        request = self._near.retry()
+        same_second = self._near.key == self._near.first_key and self._far.key == self._far.first_key
+        few = len(self._near_list.ids) <= _MOST_OF_ONE_SECOND if self._near_list is not None else False
+        self._is_flat = few and same_second and self._is_same_list()
+        self._compare()
+        return self._near.look_behind() if self._is_flat else request
+
+    def _compare(self) -> None:
+        """End where both directions show the same payments, on a page that is not as long as pages can be."""
+        page = self._near_list
+        if page is not None and self._is_same_list() and self._totals.is_uncut(page):
+            self._end(complete=True, reason="both directions show the same payments")
+
+    def _is_same_list(self) -> bool:
+        """Whether both directions show the same payments, and neither's total says that there are more."""
+        near, far = self._near_list, self._far_list
+        if near is None or far is None or not near.ids or self._start > 0:
+            return False
+        most = max(near.total or 0, far.total or 0)
+        return set(near.ids) == set(far.ids) and most <= len(near.ids)
+
+    def _is_met(self) -> bool:
+        """Whether every lasting payment is before K, or beyond what the other end has reached."""
+        near, far = self._near, self._far
+        if near.key is None or far.key is None or far.first_key is None:
+            return False
+        if not (far.closed or far.key > far.first_key):
+            return False  # nothing shows that the opposite order was honoured
+        reached = negated(far.key)
+        return reached < near.key or (reached == near.key and (near.closed or far.closed))
+
+    def _end_proven(self) -> None:
+        if self._fresh and self._foretold:
+            self._totals.prove(self._stated[1], self._rows)
+        if self._near.counted_late or self._far.counted_late:
+            self._end_unproven("a run of equals was counted while payments came late")
+        elif self._filtered and (self._near.counted or self._far.counted):
+            # A payment may have entered the filter with that time.
+            self._end_unproven(
+                "a run of equals was counted, under a filter that payments may enter meanwhile"
+            )
+        else:
+            self._end(complete=True, reason="the pages read from both ends of the list meet")
+
+    def _end_unproven(self, reason: str) -> None:
+        self._end(complete=False, reason=reason)
+
+    def _end(self, *, complete: bool, reason: str) -> None:
+        self.verdict = Verdict(complete, reason + self._claims())
+
+    def _claims(self) -> str:
+        if not self._fresh or not self._stated or self._stated == [self._rows] * 2:
+            return ""
+        low, high = self._stated
+        stated = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+        return f"; the service stated a total of {stated}"

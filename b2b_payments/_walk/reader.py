@@ -1,0 +1,218 @@
+"""Reading a list to its end: pages asked ahead, joined in line, gaps read again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import anyio
+import attrs
+import msgspec
+
+from b2b_payments._converter import structure_rows
+from b2b_payments._models import Payment
+from b2b_payments._protocol.listing import Listing
+from b2b_payments._walk.ahead import Ahead
+from b2b_payments._walk.checkpoint import Checkpoint, Origin
+from b2b_payments._walk.ends import OTHER_END, Ends
+from b2b_payments._walk.join import Step
+from b2b_payments._walk.page import KeyedPage, PageRequest
+from b2b_payments._walk.report import WalkReport
+from b2b_payments.events import Events, GapRepaired, PageJoined, WalkNotProven
+
+LookUp = Callable[[int], Awaitable[bool | None]]
+"""Tells whether a payment is there; None where that cannot be told."""
+
+
+@attrs.frozen
+class JoinedPage:
+    """One page of a walk: its listing, and the places of the new rows in it.
+
+    `checkpoint` is where the walk stands once these rows are kept.
+    """
+
+    listing: Listing = attrs.field(repr=False)
+    places: Sequence[int] = attrs.field(repr=False)
+    checkpoint: Checkpoint = attrs.field(repr=False)
+    limit: int
+
+    def raw(self) -> Sequence[msgspec.Raw]:
+        """Give the new rows, each as the bytes that the service sent."""
+        rows = self.listing.rows()
+        return [rows[place] for place in self.places]
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Give the new rows as the service's own JSON objects. Raises ResponseDecodeError."""
+        rows = self.listing.objects()
+        return [rows[place] for place in self.places]
+
+    def payments(self) -> Iterator[Payment]:
+        """Give the new rows as payments, one by one. Raises ResponseDecodeError."""
+        return structure_rows(self.listing, self.places)
+
+
+class Stride:
+    """How far apart the pages ahead are asked for: what a page really holds, less an overlap.
+
+    The overlap is one row plus the run of equals that usually stands at a page's end, plus a little for
+    rows deleted between two requests. One long run is an outlier, two in eight pages are a habit.
+    """
+
+    def __init__(self, page_size: int) -> None:
+        self._lengths: deque[int] = deque([page_size], maxlen=3)
+        self._tails: deque[int] = deque([0, 0], maxlen=8)
+
+    @property
+    def length(self) -> int:
+        """The rows that a page is expected to hold."""
+        return max(self._lengths)
+
+    @property
+    def rows(self) -> int:
+        """The distance between two pages ahead."""
+        spare = min(4, 2 + self.length // 100)
+        usual = sorted(self._tails)[-2]
+        return max(1, self.length - max(2, min(max(spare, usual), self.length // 2)))
+
+    def learn(self, page: KeyedPage, resume_at: int, *, first: bool) -> None:
+        """Take in how a joined page turned out."""
+        if not page.reaches_total:
+            if first:
+                self._lengths.clear()
+            self._lengths.append(len(page.ids))
+        self._tails.append(page.end - resume_at)
+
+
+class Reader:
+    """Reads one list to its end: asks ahead, offers pages to the join in line, reads again where they gap."""
+
+    def __init__(
+        self,
+        ahead: Ahead,
+        ends: Ends,
+        stride: Stride,
+        report: WalkReport,
+        events: Events,
+        origin: Origin,
+        look_up: LookUp,
+    ) -> None:
+        self._ahead = ahead
+        self._ends = ends
+        self._stride = stride
+        self._report = report
+        self._events = events
+        self._origin = origin
+        self._look_up = look_up
+        self._last_asked = 0
+        self._other_end_asked = False
+        self._readable_end: int | None = None  # no row stands here or further on, whatever the total says
+        self._held: KeyedPage | None = None  # a page in line that left a gap, until the gap is closed
+        self._first_page: KeyedPage | None = None
+        self._in_line = True
+
+    async def pages(self) -> AsyncGenerator[JoinedPage, None]:
+        """Give the new rows, page by page, in the order of the list; ends once the ends have a verdict."""
+        ends = self._ends
+        self._ask_near(ends.resume_at)
+        step = Step(True)
+        while True:
+            page = await self._next(step)
+            self._first_page = self._first_page or page
+            more = self._held is not None or not self._ahead.empty
+            step = ends.offer(page, more=more)
+            if step.look_up:
+                step = ends.looked_up(page, await self._found(step.look_up), more=more)
+            self._account(page, step)
+            if step.clears_line:
+                self._ahead.drop()
+                self._held, self._other_end_asked = None, False
+            if not (step.stuck or ends.over):
+                # Before the rows are handed out: the next pages come while the caller works.
+                self._ask_ahead(page, settled=step.read is None and self._held is None)
+            if step.rows:
+                yield JoinedPage(page.listing, step.rows, self._origin.pack(*ends.places), page.limit)
+            if ends.over:
+                return
+
+    def _account(self, page: KeyedPage, step: Step) -> None:
+        report, verdict = self._report, self._ends.verdict
+        if page is self._first_page:
+            report.total_first = page.total
+        report.total_last = page.total
+        report.duplicates += step.duplicates
+        report.from_other_end += page.from_other_end
+        report.reread += not self._in_line and not page.from_other_end
+        if step.joined:
+            report.pages += 1
+            report.rows += len(step.rows)
+            told = page.offset, len(page.ids), len(step.rows), page.total, page.from_other_end
+            self._events.emit(PageJoined(*told))
+        if page.from_other_end:
+            pass
+        elif not page.ids:
+            end = self._readable_end
+            self._readable_end = page.offset if end is None else min(page.offset, end)
+        elif self._in_line and step.joined:
+            if self._readable_end is not None and page.end > self._readable_end:
+                self._readable_end = None
+            self._stride.learn(page, self._ends.resume_at, first=report.pages == 1)
+        elif self._in_line and step.read is not None:
+            self._held = page
+            report.gaps += 1
+            self._events.emit(GapRepaired(step.read.offset))
+        if verdict is not None:
+            report.complete, report.ending = verdict.complete, verdict.reason
+            if report.exact and not verdict.complete:
+                self._events.emit(WalkNotProven(report.rows, verdict.reason))
+
+    def _ask_ahead(self, page: KeyedPage, *, settled: bool) -> None:
+        """Ask for pages up to the total, the last of them from the list's other end."""
+        ahead, stride = self._ahead, self._stride
+        end = page.total or 0
+        if self._readable_end is not None:
+            end = min(end, self._readable_end)
+        while not ahead.full and (settled or not ahead.empty):
+            if self._ends.wants_other_end and self._other_end_asked:
+                return
+            asked = self._last_asked + stride.length if not ahead.empty else self._ends.cursor
+            overlap = stride.length - stride.rows
+            proves_the_rest = self._ends.wants_other_end and asked >= end - stride.length + overlap
+            if proves_the_rest and page.total is not None:
+                self._other_end_asked = True
+                ahead.ask(OTHER_END)
+            elif ahead.empty or asked < end:
+                # A wide page may have led further than what was asked ahead.
+                offset = self._last_asked + stride.rows if not ahead.empty else 0
+                self._ask_near(max(offset, self._ends.resume_at))
+            else:
+                return
+
+    def _ask_near(self, offset: int) -> None:
+        self._last_asked = offset
+        self._ahead.ask(PageRequest(offset))
+
+    async def _next(self, step: Step) -> KeyedPage:
+        """Give the page to offer next: one to close a gap, the one that had left it, or the next in line."""
+        wanted = step.read
+        if wanted == OTHER_END and self._other_end_asked and not self._ahead.empty:
+            wanted = None  # it is in line already
+        self._in_line = wanted is None
+        if wanted is not None:
+            if wanted.from_other_end:
+                self._other_end_asked = True
+            elif self._ahead.empty and self._ends.wants_other_end:
+                self._other_end_asked = False  # it came empty, and is to be asked for again
+            await anyio.sleep(step.wait)
+            return await self._ahead.now(wanted)
+        if self._held is not None:
+            page, self._held = self._held, None
+            return page
+        return await self._ahead.next()
+
+    async def _found(self, payment_ids: Sequence[int]) -> dict[int, bool | None]:
+        found: dict[int, bool | None] = {}
+        for payment_id in payment_ids:
+            self._report.looked_up += 1
+            found[payment_id] = await self._look_up(payment_id)
+        return found

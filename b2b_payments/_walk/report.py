@@ -1,0 +1,72 @@
+"""What a walk says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from b2b_payments._half_made import shows_half_made
+
+_ADDED_UP = (
+    "pages", "requests", "rows", "duplicates", "gaps", "from_other_end", "reread", "looked_up", "waited",
+)  # fmt: skip
+
+
+@shows_half_made
+@attrs.define
+class WalkReport:
+    """The account of a walk, kept up to date while it runs.
+
+    `pages` were joined, by `requests` (retries included); `rows` were delivered, `duplicates` dropped;
+    `gaps` were found and repaired; `total_first` and `total_last` are the service's own count in its first
+    and latest answer (None where it gave none). `complete` is True only where the end is proven, in an order
+    that allows it (`exact`); `ending` says by what, or why not, and what the service claimed (None while the
+    walk runs). Of the requests, `from_other_end` read pages in the opposite order, the first of which proves
+    an end; `reread` closed gaps, or tried again where the list seemed to be over; `looked_up` asked for a
+    payment by its id. `waited` is seconds spent waiting for the quota, over all requests.
+    """
+
+    exact: bool = True
+    pages: int = 0
+    requests: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    gaps: int = 0
+    from_other_end: int = 0
+    reread: int = 0
+    looked_up: int = 0
+    total_first: int | None = None
+    total_last: int | None = None
+    complete: bool = False
+    ending: str | None = None
+    waited: float = 0.0
+
+    def __str__(self) -> str:
+        state = "complete" if self.complete else "not complete"
+        if self.ending and not self.complete:
+            state = "not proven complete" if self.exact else "every row once, completeness not guaranteed"
+        return (
+            f"{state}: {self.rows:,} payments in {self.pages:,} pages, {self.requests:,} requests, "
+            f"{self.duplicates:,} duplicates dropped, {self.gaps:,} gaps repaired"
+        )
+
+    @classmethod
+    def total(cls, reports: Iterable[WalkReport]) -> WalkReport:
+        """Add up the accounts of several walks: complete where each of them is."""
+        parts = list(reports)
+        whole = cls(exact=all(part.exact for part in parts))
+        for part in parts:
+            for name in _ADDED_UP:
+                setattr(whole, name, getattr(whole, name) + getattr(part, name))
+        whole.total_first = _sum(part.total_first for part in parts)
+        whole.total_last = _sum(part.total_last for part in parts)
+        whole.complete = bool(parts) and all(part.complete for part in parts)
+        if all(part.ending for part in parts):
+            whole.ending = "; ".join(sorted({part.ending for part in parts if part.ending}))
+        return whole
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    known = list(numbers)
+    return None if None in known else sum(number for number in known if number is not None)

@@ -1,0 +1,166 @@
+"""A walk over the payments of a list: what `client.payments.list()` gives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import attrs
+
+from b2b_payments._call import Caller
+from b2b_payments._converter import structure_rows
+from b2b_payments._errors import ConfigurationError, PaginationError
+from b2b_payments._models import Payment, SortBy
+from b2b_payments._protocol.query import PaymentQuery
+from b2b_payments._protocol.request import whole
+from b2b_payments._quota import Priority
+from b2b_payments._tasks import Tasks
+from b2b_payments._walk.ahead import Ahead, Flights
+from b2b_payments._walk.checkpoint import Checkpoint, Origin
+from b2b_payments._walk.ends import Ends
+from b2b_payments._walk.page import KeyedPage, PageRequest
+from b2b_payments._walk.paged import Paged
+from b2b_payments._walk.reader import JoinedPage, Reader, Stride
+from b2b_payments._walk.report import WalkReport
+from b2b_payments._walk.source import MOST_ROWS, Learned, Source
+
+DEFAULT_CONCURRENCY = 8
+
+
+@attrs.frozen
+class Walker:
+    """What walks of one client share: how to call, what was learned, who owns tasks, which store it is."""
+
+    caller: Caller
+    learned: Learned
+    tasks: Tasks
+    store: str
+
+
+class Walk(Paged):
+    """The payments of a list, each exactly once, fetched ahead and joined by the exact rule.
+
+    ::
+
+        async for payment in walk: ...
+        async for page in walk.pages(): ...
+        await walk.first(), await walk.count(), await walk.collect()
+
+    Every iteration is a walk of its own; `report` and `checkpoint()` speak of the latest. Only a walk whose
+    `report.complete` is True is known to have given everything. Leaving a loop early cancels whatever is
+    under way.
+
+    Iterating raises an APIError or TransportError when a page cannot be had, PaginationError when the pages
+    cannot be joined, ResponseDecodeError when one cannot be read; what was given until then stands, and
+    `checkpoint()` is where to go on.
+    """
+
+    def __init__(
+        self,
+        walker: Walker,
+        query: PaymentQuery,
+        *,
+        offset: int = 0,
+        page_size: int = MOST_ROWS,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        checkpoint: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._walker = walker
+        self._query = query
+        self._origin = Origin.of(walker.store, query)
+        if checkpoint is not None and query.sort_by is not SortBy.CREATED_AT:
+            raise ConfigurationError("A walk goes on from a checkpoint only by createdAt; leave out sort_by.")
+        self._places = (None, None) if checkpoint is None else self._origin.unpack(checkpoint)
+        self._checkpoint = self._origin.pack(*self._places)
+        self._offset = whole("offset", offset, least=0)
+        self._page_size = whole("page_size", page_size, least=1)
+        self._concurrency = whole("concurrency", concurrency, least=1)
+        self.report = WalkReport()
+
+    def checkpoint(self) -> Checkpoint:
+        """Give where the latest iteration stands, as small plain JSON: in front of the page now given out.
+
+        A walk that is made with it gives that page's payments again, and then the rest. Whoever keeps pages
+        takes `Page.checkpoint`, which stands behind its page.
+        """
+        return self._checkpoint
+
+    def joined(self) -> AsyncGenerator[JoinedPage, None]:
+        """Give the new rows page by page, as the service sent them."""
+        return self.joined_by(Flights(self._walker.tasks, self._concurrency))
+
+    async def joined_by(self, flights: Flights) -> AsyncGenerator[JoinedPage, None]:
+        """Do the same within a bound on requests in flight that several walks share."""
+        walker = self._walker
+        walker.tasks.require_running()
+        report = self.report = WalkReport()
+        source = Source(
+            walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report
+        )
+        report.exact = source.order.exact
+        place, other = self._places
+        ends = Ends(
+            source.order,
+            walker.learned.totals_of(self._query),
+            start=self._offset,
+            place=place,
+            other=other,
+            filtered=self._query.filtered,
+            whole=not self._query.filters,
+        )
+        self._checkpoint = self._origin.pack(place, other)
+        # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,
+        # none is sent for before the page in front of it was taken.
+        ahead = Ahead(flights, source.read, 2 * self._concurrency - 1)
+        stride = Stride(self._page_size)
+        events = walker.caller.events
+        pages = Reader(ahead, ends, stride, report, events, self._origin, source.is_there).pages()
+        try:
+            async for page in pages:
+                yield page
+                self._checkpoint = page.checkpoint
+                walker.tasks.require_home()
+        except PaginationError as error:
+            error.checkpoint = self._checkpoint
+            raise
+        finally:
+            walker.tasks.at_home(ahead.drop)
+            await pages.aclose()
+
+    async def first(self) -> Payment | None:
+        """Give the first payment in the order asked for, None where there is none. One request.
+
+        It is the first as the service lists them: should it ignore the order, by that order. `channel_ids`
+        may take a few requests more, until the service's way to write them is known.
+        """
+        page = await self._one_row()
+        return next(structure_rows(page.listing, [0])) if page.ids else None
+
+    async def count(self) -> int:
+        """Give how many payments the service says there are, in one request. It may change at once.
+
+        As with `first()`, the order does not matter, and `channel_ids` may take a few requests more.
+
+        Whether the service counts under every filter is not documented [open]: what it counts for
+        `channel_ids` may be more than a walk gives. Raises PaginationError where the service does not say.
+        """
+        page = await self._one_row()
+        if page.total is None:
+            raise PaginationError("The service gives no total count for this list; walk it and count.")
+        return page.total
+
+    async def _one_row(self) -> KeyedPage:
+        caller = self._walker.caller
+        # A page of one channel says more about whether the service reads channelIds than one row does.
+        limit = 1 if self._query.channel_ids is None else self._page_size
+        source = Source(
+            caller,
+            self._walker.learned,
+            self._query,
+            limit,
+            caller.until(),
+            WalkReport(),
+            Priority.CALL,  # somebody waits for it
+            reuse=False,  # no other page would contradict another list's answer
+        )
+        return await source.read(PageRequest(self._offset))

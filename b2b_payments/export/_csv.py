@@ -1,0 +1,109 @@
+"""CSV: one file of payments, and beside it one of their line items."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Kind, Row, Table
+from b2b_payments.export._database import moment_text
+from b2b_payments.export._file import PathLike, writable
+from b2b_payments.export._logged import FileSink, Made, Segments, TableSink
+from b2b_payments.export._manifest import read_manifest
+from b2b_payments.export._rows import cells_of, items_of, rows_of_lines
+
+_COMPANION: Final = ".line_items.csv"
+# So few rows stay in the processor's cache while one column after the other is written.
+_BLOCK: Final = 250
+_RUN: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet takes for a formula."""
+
+
+def companion_of(target: Path) -> Path:
+    """Give the file of line items beside a file of payments: ``x.line_items.csv`` for ``x.csv`` and ``x``."""
+    name = target.stem if target.suffix.lower() == ".csv" else target.name
+    return target.with_name(f"{name}{_COMPANION}")
+
+
+class CSVSink(FileSink, TableSink):
+    """Writes ``NAME.csv`` and ``NAME.line_items.csv``: UTF-8, a header line, lines end with a newline.
+
+    Text stands in quotes, so that an empty text and none at all can be told apart (PostgreSQL's COPY does).
+    Money has every digit and zero that the service sent; times are ISO 8601 in UTC.
+
+    Cells are exact, formulas included: a spreadsheet runs text that begins with ``=``, ``+``, ``-`` or ``@``.
+    If `spreadsheet_safe`, such text gets an apostrophe in front, which makes it text to a spreadsheet.
+    Otherwise as `LoggedSink`.
+    """
+
+    format = "csv"
+
+    def __init__(self, path: PathLike, *, spreadsheet_safe: bool = False) -> None:
+        super().__init__(path)
+        writable(companion_of(self.target))
+        self._spreadsheet_safe = spreadsheet_safe
+
+    @property
+    def targets(self) -> Sequence[Path]:
+        """The payments and the line items."""
+        return [self.target, companion_of(self.target)]
+
+    def check(self) -> None:
+        """Refuse names that another export's manifest claims: of ``x`` and ``x.csv``, say."""
+        ours = {target.name for target in self.targets}
+        for found in os.listdir(self.target.parent):
+            name = found.removesuffix(".manifest.json")
+            if name in {found, self.target.name} or not any(_may_share(name, one) for one in ours):
+                continue
+            try:
+                claimed = read_manifest(self.target.with_name(name)).sha256.keys() & ours
+            except ExportError:
+                continue
+            if claimed and all(self.target.with_name(one).exists() for one in claimed):
+                raise ConfigurationError(
+                    f"{self.path} cannot be written: {', '.join(sorted(claimed))} belongs to the export "
+                    f"{name}. Give another name."
+                )
+
+    def fill(self, segments: Segments, files: Sequence[Made]) -> None:
+        """Write both files."""
+        for file, table in zip(files, TABLES, strict=True):
+            file.write((",".join(table.names) + "\n").encode())
+        for lines in segments():
+            rows = rows_of_lines(lines)
+            for start in range(0, len(rows), _BLOCK):
+                block = rows[start : start + _BLOCK]
+                items = [item for row in block for item in items_of(row)]
+                files[0].write(self._spelled(PAYMENTS, list(map(cells_of, block))))
+                files[1].write(self._spelled(LINE_ITEMS, items))
+
+    def _spelled(self, table: Table, rows: Sequence[Row]) -> bytes:
+        """Write rows as lines: column by column, since few cells have anything to be escaped."""
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        for place, (column, cells) in enumerate(zip(table.columns, columns, strict=bool(rows))):
+            if column.kind in {Kind.TEXT, Kind.JSON}:
+                columns[place] = self._quoted(cells, nullable=column.nullable)
+            elif column.kind is Kind.MOMENT:
+                columns[place] = list(map(moment_text, cells))
+            elif column.nullable:
+                columns[place] = ["" if cell is None else cell for cell in cells]
+        line = ",".join(
+            '"%s"' if column.kind in {Kind.TEXT, Kind.JSON} and not column.nullable else "%s"
+            for column in table.columns
+        )
+        return "".join([f"{line}\n" % cells for cells in zip(*columns, strict=True)]).encode()
+
+    def _quoted(self, cells: Sequence[Any], *, nullable: bool) -> Sequence[str]:
+        if self._spreadsheet_safe:
+            cells = [f"'{cell}" if cell is not None and cell.startswith(_RUN) else cell for cell in cells]
+        if '"' in "".join(filter(None, cells)):
+            cells = [cell and cell.replace('"', '""') for cell in cells]
+        return ["" if cell is None else f'"{cell}"' for cell in cells] if nullable else cells
+
+
+def _may_share(name: str, target: str) -> bool:
+    """Whether an export of that name may write a file of the other name."""
+    return target in {name, companion_of(Path(name)).name}

@@ -1,0 +1,206 @@
+"""One database, opened: what every database does alike, and what SQLite and DuckDB do each in their own way.
+
+Exports and syncs use it alike. Tables are named with their schema, `main`, so that no other is meant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from b2b_payments._errors import ExportError
+from b2b_payments.export._columns import Column, Kind, Row, Table
+
+_ROWS_AT_ONCE = 2_000
+_DAY = 86_400
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Database(ABC):
+    """One database, opened."""
+
+    format: ClassVar[str]
+    types: ClassVar[Mapping[Kind, str]]
+    begin: ClassVar[str]
+    decimal: ClassVar[bool] = False
+    beside: ClassVar[Sequence[str]]
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
+        """Execute a statement; the result has `fetchall` and `fetchmany`."""
+        return self._connection.execute(statement, parameters)
+
+    def close(self) -> None:
+        """Let go."""
+        self._connection.close()
+
+    @classmethod
+    @abstractmethod
+    def connect(cls, path: Path, *, read_only: bool = False) -> Database:
+        """Open a database; wait a while where another program has it. Raises what `failures` gives."""
+
+    @classmethod
+    @abstractmethod
+    def failures(cls) -> type[Exception]:
+        """Give the root of this database's errors."""
+
+    @abstractmethod
+    def names(self) -> set[str]:
+        """Give the names of all tables and views, in small letters: they are one in either case."""
+
+    @abstractmethod
+    def columns(self, name: str) -> list[tuple[str, str]]:
+        """Give the names and types of a table's columns; none for a view."""
+
+    @abstractmethod
+    def upsert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Put rows in, in place of those with the same key."""
+
+    @abstractmethod
+    def fill(self, segments: Iterator[bytes], work: Path, *, again: bool) -> None:
+        """Put the rows of an export's log into its tables, which are empty.
+
+        Of a payment that is there twice, the last row counts if `again`, which costs more; otherwise that
+        raises what `conflict` gives.
+        """
+
+    @classmethod
+    @abstractmethod
+    def conflict(cls) -> type[Exception]:
+        """Give the error for two rows of one key."""
+
+    @abstractmethod
+    def readable(self, column: Column) -> str:
+        """Give the expression that reads a column exactly, as an integer or a text."""
+
+    @abstractmethod
+    def as_read(self, column: Column, cell: Any) -> Any:
+        """Give a cell as `readable` will give it back, once it was written."""
+
+    @abstractmethod
+    def moment(self, cell: Any) -> datetime:
+        """Give the moment that a cell of this kind stands for, as `readable` gives it."""
+
+    @abstractmethod
+    def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
+        """Give the condition that a column is one of these numbers, and its parameters."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Do all of it, or nothing."""
+        self.execute(self.begin)
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            with suppress(self.failures()):
+                self.execute("ROLLBACK")
+            raise
+
+    def holds(self, table: Table) -> bool:
+        """Whether a table is as `create` makes it."""
+        return self.columns(table.name) == [
+            (column.name, self.types[column.kind]) for column in table.columns
+        ]
+
+    def create(self, table: Table) -> None:
+        """Create a table."""
+        columns = [
+            f"{column.name} {self.types[column.kind]}{'' if column.nullable else ' NOT NULL'}"
+            for column in table.columns
+        ]
+        key = ", ".join(table.key)
+        self.execute(f"CREATE TABLE main.{table.name} ({', '.join(columns)}, PRIMARY KEY ({key}))")
+
+    def rows(self, table: Table, names: Sequence[str], *, sort: bool = False) -> Iterator[Row]:
+        """Read columns of a table, as integers and texts."""
+        columns = {column.name: self.readable(column) for column in table.columns}
+        statement = f"SELECT {', '.join(columns[name] for name in names)} FROM main.{table.name}"  # noqa: S608
+        result = self.execute(statement + (f" ORDER BY {', '.join(table.key)}" if sort else ""))
+        while rows := result.fetchmany(_ROWS_AT_ONCE):
+            yield from rows
+
+    def found(self, table: Table, payment_ids: Sequence[int]) -> list[Row]:
+        """Read the rows of these payments, as integers and texts, in the order of the key."""
+        condition, parameters = self.among(table.key[0], payment_ids)
+        columns = ", ".join(map(self.readable, table.columns))
+        statement = (
+            f"SELECT {columns} FROM main.{table.name} WHERE {condition} ORDER BY {', '.join(table.key)}"  # noqa: S608
+        )
+        rows: list[Row] = self.execute(statement, parameters).fetchall()
+        return rows
+
+    def remove(self, table: Table, payment_ids: Sequence[int]) -> None:
+        """Remove the rows of these payments."""
+        condition, parameters = self.among(table.key[0], payment_ids)
+        self.execute(f"DELETE FROM main.{table.name} WHERE {condition}", parameters)  # noqa: S608
+
+    def sha256(self, table: Table) -> str:
+        """Hash a table's rows in the order of its key, each as a line of JSON."""
+        found = hashlib.sha256()
+        for row in self.rows(table, table.names, sort=True):
+            found.update(msgspec.json.encode(row) + b"\n")
+        return found.hexdigest()
+
+
+def moment_of(microseconds: int) -> datetime:
+    """Give the moment so long after 1970."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def microseconds_of(moment: datetime) -> int:
+    """Give how long after 1970 a moment is."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_text(microseconds: int) -> str:
+    """Write a moment in UTC as ISO 8601 has it, with a fraction of a second only where there is one."""
+    seconds, fraction = divmod(microseconds, 1_000_000)
+    if fraction:
+        return moment_of(microseconds).isoformat().replace("+00:00", "Z")
+    day, second = divmod(seconds, _DAY)
+    return _date_text(day) + _time_text(second)
+
+
+# Many payments have a day in common, and a second of the day: a third of the time.
+@lru_cache(maxsize=4_096)
+def _date_text(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
+
+
+@lru_cache(maxsize=_DAY)
+def _time_text(second: int) -> str:
+    return f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
+
+
+def reason_of(error: Exception) -> str:
+    """Give the first line of a database's error."""
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+
+
+@contextmanager
+def opened(
+    kind: type[Database], path: Path, *, read_only: bool = False, doing: str = "written"
+) -> Iterator[Database]:
+    """Give a database, and close it. What it raises becomes an ExportError."""
+    database: Database | None = None
+    try:
+        database = kind.connect(path, read_only=read_only)
+        yield database
+    except kind.failures() as error:
+        raise ExportError(f"{path} could not be {doing}: {reason_of(error)}.") from None
+    finally:
+        if database is not None:
+            with suppress(kind.failures()):
+                database.close()

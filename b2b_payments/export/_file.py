@@ -1,0 +1,208 @@
+"""Places to write to: checked, locked, and their errors as sentences."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from b2b_payments._errors import ConfigurationError, ExportError, shown
+
+
+def _optional(name: str) -> Any:
+    """Import what only some systems have."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        return None
+
+
+fcntl, msvcrt = _optional("fcntl"), _optional("msvcrt")
+
+PathLike = str | os.PathLike[str]
+
+_PLAIN: Any = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Lock:
+    """Keeps two exports from writing to the same place at once, in this process or another.
+
+    It is the kernel's lock on a hidden file `.NAME.lock`, and ends with the process, however that ends. Where
+    the system has no such locks, the file itself is the lock, and stays after a kill.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._path = target.with_name(f".{target.name}.lock")
+        self._held: int | None = None
+        self._target = target
+
+    def acquire(self) -> None:
+        """Take it. Raises ExportError where another export has it, or nothing can be locked there."""
+        while self._held is None:
+            with writing(self._target):
+                try:
+                    descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _PLAIN | _ALONE, 0o600)
+                except FileExistsError:
+                    raise self._taken() from None
+            try:
+                _lock(descriptor)
+                # Whoever had it may have removed the file in between: then this is the lock of nothing.
+                if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
+                    self._held = descriptor
+                    return
+            except (BlockingIOError, PermissionError):
+                os.close(descriptor)
+                raise self._taken() from None
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                os.close(descriptor)
+                raise ExportError(
+                    f"{self._target} cannot be locked ({_reason(error)}): give a folder on a file system "
+                    "with locks."
+                ) from None
+            os.close(descriptor)
+
+    @property
+    def held(self) -> bool:
+        """Whether this is who has it."""
+        return self._held is not None
+
+    def release(self) -> None:
+        """Give it back. Nothing happens where it is not held."""
+        if self._held is not None:
+            descriptor, self._held = self._held, None
+            with suppress(OSError):
+                self._path.unlink()
+            os.close(descriptor)
+            with suppress(OSError):
+                # Windows removes no file that is open.
+                if msvcrt is not None:
+                    self._path.unlink()
+
+    def _taken(self) -> ExportError:
+        return ExportError(f"Another export or sync is writing {self._target}; wait until it has ended.")
+
+
+_ALONE = os.O_EXCL if fcntl is None and msvcrt is None else 0
+
+
+def _lock(descriptor: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+
+class LentStream:
+    """A stream of the caller's, such as standard output: written as it comes, and left open."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> None:
+        """Write and pass on at once. Raises ExportError, BrokenPipeError where nobody reads any more."""
+        with writing("The output"):
+            self._stream.write(data)
+            self._stream.flush()
+
+
+@contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Turn an error of the operating system into a sentence. Raises ExportError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ExportError(f"{what} could not be written: {_reason(error)}.") from None
+
+
+def writable(path: PathLike, beside: Sequence[str] = ()) -> Path:
+    """Check that a file can be put there, and give the place with links resolved.
+
+    `beside` are patterns of the names of files that come beside it. Raises ConfigurationError.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        if (problem := _problem(target)) is None:
+            for pattern in beside:
+                with suppress(FileNotFoundError):
+                    os.lstat(target.with_name(pattern.format(target.name)))  # is it too long?
+            return target
+    except OSError as error:
+        problem = _reason(error)
+    except ValueError:
+        problem = "its name is no name of a file"
+    raise ConfigurationError(f"{_spelled(path)} cannot be written: {problem}.")
+
+
+def _problem(target: Path) -> str | None:
+    folder = target.parent
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    if target.is_dir():
+        return "it is a folder; name a file in it"
+    if target.exists():
+        if not target.is_file():
+            return "it is not a plain file"
+        if not os.access(target, os.W_OK):
+            return "it is write-protected"
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"the folder {folder} may not be written to"
+    return None
+
+
+def _spelled(path: PathLike) -> str:
+    text = os.fspath(path)
+    return text if text.isprintable() else shown(text)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def created(place: Path, like: Path | None = None) -> BinaryIO:
+    """Create a file, with the permissions of another that is there; what was at its place is removed.
+
+    Nothing is written through a symbolic link. Raises OSError.
+    """
+    place.unlink(missing_ok=True)
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o666)
+    take_permissions(place, like)
+    return os.fdopen(descriptor, "wb")
+
+
+def take_permissions(place: Path, like: Path | None) -> None:
+    """Give a file the permissions of another that is there."""
+    if like is not None:
+        with suppress(OSError):
+            place.chmod(stat.S_IMODE(like.stat().st_mode))
+
+
+def write_whole(place: Path, data: bytes, like: Path | None = None) -> None:
+    """Create a small file in one step, and put it on the disk. Raises OSError."""
+    new = place.with_name(f"{place.name}.new")
+    with created(new, like) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(place)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where its file system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

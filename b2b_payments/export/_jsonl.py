@@ -1,0 +1,72 @@
+"""JSON lines: one payment a line, the service's own object as it came."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+from b2b_payments._protocol.json import encode
+from b2b_payments.export._file import LentStream, PathLike
+from b2b_payments.export._logged import FileSink, Made, Segments
+from b2b_payments.export._pages import PageBatch
+from b2b_payments.export._sink import Checkpoint
+
+
+class JSONLSink(FileSink):
+    """Writes payments as JSON lines in UTF-8, numbers exact, to a file or to a binary stream.
+
+    The file appears once it is complete. A stream gets the lines as they come, is left open, and cannot be
+    resumed. Otherwise as `LoggedSink`.
+    """
+
+    format = "jsonl"
+
+    def __init__(self, output: PathLike | BinaryIO) -> None:
+        self._stream: LentStream | None = None
+        if isinstance(output, str | os.PathLike):
+            super().__init__(output)
+        else:
+            self._stream = LentStream(output)
+
+    @property
+    def kept(self) -> bool:
+        """Whether an export that was closed as not complete can be resumed."""
+        return self._stream is None and super().kept
+
+    def open(self) -> None:
+        """Begin."""
+        if self._stream is None:
+            super().open()
+
+    def resume(self) -> Checkpoint | None:
+        """Go on behind the last commit."""
+        return super().resume() if self._stream is None else None
+
+    def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Write a line for each payment."""
+        if self._stream is None:
+            super().write(batch)
+        else:
+            self._stream.write(self.lines(batch))
+
+    def commit(self, checkpoint: Checkpoint | None) -> None:
+        """Keep the lines written so far, with the checkpoint."""
+        if self._stream is None:
+            super().commit(checkpoint)
+
+    def close(self, *, complete: bool) -> None:
+        """Let the file appear where it is complete."""
+        if self._stream is None:
+            super().close(complete=complete)
+
+    def lines(self, batch: Sequence[Mapping[str, Any]]) -> bytes:
+        """Give the payments as the service wrote them."""
+        if isinstance(batch, PageBatch):
+            return batch.lines()
+        return b"".join([encode(payment) + b"\n" for payment in batch])
+
+    def fill(self, segments: Segments, files: Sequence[Made]) -> None:
+        """Write the log's lines."""
+        for lines in segments():
+            files[0].write(lines)

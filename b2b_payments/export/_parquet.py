@@ -1,0 +1,67 @@
+"""Parquet: payments with their line items nested, for whatever reads columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from b2b_payments._errors import ExportError
+from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS
+from b2b_payments.export._duckdb import expression, import_duckdb, item_expression, source_of
+from b2b_payments.export._file import PathLike
+from b2b_payments.export._logged import FileSink, Made, Segments, TableSink
+
+_ROW_GROUP = 20_480  # as many payments as are in memory at once
+
+
+class ParquetSink(FileSink, TableSink):
+    """Writes a Parquet file: `line_items` is a list of structs, money decimal128(38, 12), times UTC.
+
+    Raises ConfigurationError where the extra `parquet` is missing. Otherwise as `LoggedSink`.
+    """
+
+    format = "parquet"
+    decimal = whole = True
+
+    def __init__(self, path: PathLike) -> None:
+        import_duckdb("parquet")
+        super().__init__(path)
+
+    def fill(self, segments: Segments, files: Sequence[Made]) -> None:
+        """Let DuckDB make the file of the log's lines."""
+        source = source_of(segments(), self.work)
+        columns = [f"{expression(column)} AS {column.name}" for column in PAYMENTS.columns]
+        parts = ", ".join(f"{column.name} := {item_expression(column)}" for column in LINE_ITEMS.columns[2:])
+        columns.append(f'list_transform("lineItems", lambda item: struct_pack({parts})) AS line_items')
+        place = str(files[0].path).replace("'", "''")
+        duckdb = import_duckdb("parquet")
+        with _connected() as connection:
+            try:
+                connection.execute(
+                    f"COPY (SELECT {', '.join(columns)} FROM {source}) TO '{place}' "  # noqa: S608
+                    f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
+                )
+            except duckdb.Error as error:
+                raise ExportError(
+                    f"{self.path} could not be written: {str(error).splitlines()[0]}."
+                ) from None
+        files[0].written()
+
+
+def batches(path: Path, columns: Sequence[str]) -> Iterator[list[Any]]:
+    """Read columns of a file back, some rows at a time. Raises DuckDB's errors as ValueError."""
+    duckdb = import_duckdb("parquet")
+    place = str(path).replace("'", "''")
+    try:
+        with _connected() as connection:
+            found = connection.execute(f"SELECT {', '.join(columns)} FROM read_parquet('{place}')")  # noqa: S608
+            while rows := found.fetchmany(2_000):
+                yield rows
+    except duckdb.Error as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+
+
+def _connected() -> Any:
+    # One thread, so that rows stay in their order and memory is bounded.
+    return import_duckdb("parquet").connect(config={"threads": 1, "autoinstall_known_extensions": False})

@@ -1,0 +1,146 @@
+"""Checking an export against its manifest."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from b2b_payments._errors import ExportError, ResponseDecodeError, VerificationError
+from b2b_payments.export import _parquet as parquet
+from b2b_payments.export._account import Entry, Sums
+from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS
+from b2b_payments.export._database import Database, opened
+from b2b_payments.export._duckdb import DuckDBDatabase
+from b2b_payments.export._file import PathLike
+from b2b_payments.export._ids import Ids
+from b2b_payments.export._manifest import Manifest, read_manifest, sha256_of
+from b2b_payments.export._pages import entry_of_line
+from b2b_payments.export._sqlite import SQLiteDatabase
+
+_COLUMNS = ("id", "processing_status", "currency", "total")
+_AT_ONCE = 2_000
+_DATABASES: Mapping[str, type[SQLiteDatabase | DuckDBDatabase]] = {
+    "sqlite": SQLiteDatabase,
+    "duckdb": DuckDBDatabase,
+}
+Read = tuple[object, Entry]
+"""A payment's id, and what the account takes of it."""
+
+
+class _Identified(msgspec.Struct):
+    id: int | str
+
+
+_identified = msgspec.json.Decoder(_Identified).decode
+
+
+def verify(path: PathLike) -> Manifest:
+    """Check an export against its manifest, and give that: the hashes, the payments, and what they add up to.
+
+    Raises VerificationError with what differs first, ExportError where something cannot be read, and
+    ConfigurationError where the format's extra is missing.
+    """
+    target = Path(path).resolve()
+    if not target.is_file():
+        raise ExportError(f"{path} is not there, or is not a file.")
+    manifest = read_manifest(target)
+    if manifest.format in _DATABASES:
+        _verify_database(target, manifest)
+    else:
+        _verify_files(target, manifest)
+    return manifest
+
+
+def _verify_files(target: Path, manifest: Manifest) -> None:
+    read = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}.get(manifest.format)
+    if read is None:
+        raise ExportError(f"The manifest of {target} names a format that this version does not know.")
+    for name, said in manifest.sha256.items():
+        try:
+            found = sha256_of(target.with_name(name))
+        except OSError as error:
+            raise VerificationError(f"{name} could not be read: {error.strerror}.") from None
+        _compare(f"the SHA-256 of {name}", found, said)
+    if target.name not in manifest.sha256:
+        raise VerificationError(f"The manifest of {target.name} speaks of other files.")
+    try:
+        _compare_content(read(target), manifest)
+    except (OSError, ValueError, LookupError, InvalidOperation, ResponseDecodeError) as error:
+        raise VerificationError(f"{target.name} cannot be read as {manifest.format}: {error}") from None
+
+
+def _verify_database(target: Path, manifest: Manifest) -> None:
+    kind = _DATABASES[manifest.format]
+    if target.with_name(f"{target.name}-journal").exists():
+        raise ExportError(
+            f"{target} is being written to, or was when a process ended: wait, or go on with what was "
+            "interrupted, and verify it then."
+        )
+    try:
+        with opened(kind, target, read_only=True, doing="read") as database:
+            for table in (PAYMENTS, LINE_ITEMS):
+                found = database.sha256(table)
+                _compare(f"the SHA-256 of the rows of {table.name}", found, manifest.sha256.get(table.name))
+            _compare_content(_database(database), manifest)
+    except VerificationError:
+        raise
+    except ExportError as error:
+        raise VerificationError(f"{target.name} cannot be read as {manifest.format}: {error}") from None
+
+
+def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
+    sums, ids = Sums(), Ids()
+    while some := list(islice(payments, _AT_ONCE)):
+        for payment_id, _ in some:
+            ids.add(payment_id)
+        sums.add(entry for _, entry in some)
+    if (twice := ids.twice()) is not None:
+        raise VerificationError(f"Payment {twice} is there twice.")
+    said = manifest.account.sums
+    _compare("the number of payments", sums.whole.rows, said.whole.rows)
+    _compare("the totals", sums.whole.totals, said.whole.totals)
+    _compare("the totals of each processing status", sums.statuses, said.statuses)
+
+
+def _compare(what: str, found: object, said: object) -> None:
+    if found != said:
+        raise VerificationError(f"It is not what was exported: {what} is {found}, and was {said}.")
+
+
+def _jsonl(path: Path) -> Iterator[Read]:
+    with path.open("rb") as file:
+        for line in file:
+            yield str(_identified(line).id), entry_of_line(line)
+
+
+def _csv(path: Path) -> Iterator[Read]:
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                yield _read(row)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _parquet(path: Path) -> Iterator[Read]:
+    for rows in parquet.batches(path, _COLUMNS):
+        for row in rows:
+            yield _read(dict(zip(_COLUMNS, row, strict=True)))
+
+
+def _database(database: Database) -> Iterator[Read]:
+    for row in database.rows(PAYMENTS, _COLUMNS):
+        yield _read(dict(zip(_COLUMNS, row, strict=True)))
+
+
+def _read(row: Mapping[str, Any]) -> Read:
+    status, total = str(row["processing_status"]), Decimal(row["total"])
+    return row["id"], Entry(status, row["currency"], total)

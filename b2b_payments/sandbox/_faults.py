@@ -1,0 +1,152 @@
+"""Faults to order: which there are, and which request meets one."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Collection
+from enum import Enum
+
+import attrs
+
+from b2b_payments._errors import ConfigurationError
+from b2b_payments.sandbox._service import is_list
+
+
+class Fault(Enum):
+    """What can go wrong with a request, and whether it is carried out all the same."""
+
+    # Not carried out.
+    REFUSE = "the connection is reset before anything of the request's body is read"
+    RESET_BEFORE = "the request is read, nothing is done, the connection is reset"
+    HTML_404 = "a gateway answers 404 in HTML, whether or not the payment exists"
+    HTML_502 = "a gateway answers 502 in HTML"
+    RATE_LIMITED = "429, with the headers that the rules name"
+    ERROR_500 = "500"
+    ERROR_503 = "503, which says how long to wait where the rules do"
+    ERROR_408 = "408"
+    ERROR_421 = "421"
+    ERROR_425 = "425"
+    OK_WITH_CODE_500 = "HTTP 200 with code 500 in the body"
+    HANG_BEFORE = "no answer, for ever"
+    REDIRECT = "302 to the rules' redirect_to"
+
+    # Carried out, with no answer or one that says otherwise.
+    RESET_AFTER = "carried out, and the connection is reset instead of an answer"
+    RESET_DURING = "carried out, and the connection is reset in the middle of the answer"
+    TRUNCATED = "carried out, and the connection is closed in the middle of the answer"
+    HTML_502_AFTER = "carried out, and a gateway answers 502 in HTML"
+    ERROR_408_AFTER = "carried out, and 408"
+    ERROR_500_AFTER = "carried out, and 500"
+    OK_WITH_CODE_500_AFTER = "carried out, and HTTP 200 with code 500 in the body"
+    HANG = "carried out, and no answer, for ever"
+
+    # Carried out, with an answer that is hard to read.
+    GARBAGE = "carried out, and 200 with bytes that are not JSON"
+    EMPTY = "carried out, and 200 without a body"
+    WRONG_TYPE = "carried out, and 200 with a page of HTML"
+    DRIP = "carried out, and the answer comes a byte at a time"
+    DEEP = "carried out, and the body is 100,000 lists inside each other"
+    FLOOD = "carried out, and the data is a list of a million rows of a few bytes, whatever was asked for"
+    HUGE = "carried out, and the body is larger than 64 MiB"
+    GZIP_BOMB = "carried out, and a body of 64 KiB unpacks to more than 64 MiB"
+    INVALID_UTF8 = "carried out, and a string of the answer is not UTF-8"
+    NAN = "carried out, and an id or a count of the answer is NaN"
+    DUPLICATE_IDS = "carried out, and each row of a list comes twice"
+    BYTE_ORDER_MARK = "carried out, and the body begins with a byte-order mark"
+
+    # Carried out, with an answer that is easily believed.
+    EMPTY_LIST = "the list of payments is empty, with a total of 0; only lists meet it"
+
+    # Carried out, with answers mixed up on the way: see "Answers mixed up" in `Rules`.
+    STRAY = "carried out, and behind its answer comes that of the request before, on the same connection"
+    DOUBLED = "carried out, and its answer comes twice on its connection"
+    LATE = "carried out, and a gateway answers 504; the answer itself follows on the same connection"
+    SWAPPED = "carried out, and it gets the answer of another request that is under way, which gets its own"
+
+    @property
+    def carried_out(self) -> bool:
+        """Whether the service does what the request asks before the fault shows."""
+        return self not in _NOT_CARRIED_OUT
+
+
+_NOT_CARRIED_OUT = frozenset(
+    {
+        Fault.REFUSE,
+        Fault.RESET_BEFORE,
+        Fault.HTML_404,
+        Fault.HTML_502,
+        Fault.RATE_LIMITED,
+        Fault.ERROR_500,
+        Fault.ERROR_503,
+        Fault.ERROR_408,
+        Fault.ERROR_421,
+        Fault.ERROR_425,
+        Fault.OK_WITH_CODE_500,
+        Fault.HANG_BEFORE,
+        Fault.REDIRECT,
+    }
+)
+
+
+@attrs.define
+class _Order:
+    fault: Fault
+    share: float
+    times: int | None
+    methods: frozenset[str] | None
+    path: re.Pattern[str] | None
+
+    def matches(self, method: str, path: str) -> bool:
+        return (
+            self.times != 0
+            and (self.methods is None or method in self.methods)
+            and (self.path is None or self.path.search(path) is not None)
+            and (self.fault is not Fault.EMPTY_LIST or is_list(method, path))
+        )
+
+
+class Orders:
+    """The faults in force."""
+
+    def __init__(self, seed: int) -> None:
+        self._orders: list[_Order] = []
+        self._random = random.Random(f"faults {seed}")
+
+    def add(
+        self,
+        fault: Fault,
+        *,
+        share: float = 1 / 3,
+        times: int | None = None,
+        methods: Collection[str] | None = None,
+        path: str | None = None,
+    ) -> None:
+        """Put a fault in force. Raises `ConfigurationError` for a share or a number that cannot be."""
+        if not 0 <= share <= 1:
+            raise ConfigurationError(f"share={share!r} must be a part of all requests, from 0 to 1.")
+        if times is not None and times < 1:
+            raise ConfigurationError(
+                f"times={times!r} must be 1 or more, or None for a share of all requests."
+            )
+        if isinstance(methods, str):
+            methods = {methods}
+        wanted = None if methods is None else frozenset(method.upper() for method in methods)
+        pattern = None if path is None else re.compile(path)
+        self._orders.append(_Order(fault, share, times, wanted, pattern))
+
+    def clear(self) -> None:
+        """Take all faults out of force."""
+        self._orders.clear()
+
+    def draw(self, method: str, path: str) -> Fault | None:
+        """Give the fault that a request meets: the first ordered that hits, or None."""
+        for order in self._orders:
+            if not order.matches(method, path):
+                continue
+            if order.times is not None:
+                order.times -= 1
+                return order.fault
+            if self._random.random() < order.share:
+                return order.fault
+        return None

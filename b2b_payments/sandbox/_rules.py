@@ -1,0 +1,215 @@
+"""How the sandbox's service behaves, where the real one is documented in two ways, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from http import HTTPStatus
+from typing import Any, Literal, get_args
+
+import attrs
+
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._half_made import shows_half_made
+
+ChannelEncoding = Literal["repeat", "repeat-last", "brackets", "brackets-comma", "comma"]
+RefusalHeader = Literal["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+ListParameter = Literal[
+    "offset", "limit", "sortBy", "orderBy", "searchBy", "q", "customerName", "invoiceId", "processingStatus",
+    "channelIds",
+]  # fmt: skip
+Hides = Callable[[Mapping[str, Any]], bool]
+_SUCCESSES = {int(status) for status in HTTPStatus if 200 <= status < 300}
+
+
+def _words(value: Collection[str]) -> frozenset[str]:
+    return frozenset({value} if isinstance(value, str) else value)
+
+
+def _ids_or_predicate(value: Collection[int] | Hides) -> frozenset[int] | Hides:
+    return value if callable(value) else frozenset(value)
+
+
+def _among(*known: object) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        given = value if isinstance(value, frozenset) else {value}
+        if not given <= set(known):
+            names = ", ".join(map(repr, known))
+            raise ConfigurationError(f"Rules({attribute.name}={value!r}) is unknown; known are {names}.")
+
+    return check
+
+
+def _at_least(least: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not callable(value) and not value >= least:
+            raise ConfigurationError(f"Rules({attribute.name}={value!r}) must be at least {least}.")
+
+    return check
+
+
+def _successes(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    statuses = value.values() if isinstance(value, Mapping) else [value]
+    methods = set(value) if isinstance(value, Mapping) else set()
+    if not all(status in _SUCCESSES for status in statuses) or not methods <= set(get_args(Method)):
+        raise ConfigurationError(
+            f"Rules({attribute.name}={value!r}): give HTTP statuses of 200 to 299, one for all or by method."
+        )
+
+
+@shows_half_made
+@attrs.frozen(kw_only=True)
+class Rules:
+    """The rules in force. The defaults are the documented service; `attrs.evolve` makes others from them.
+
+    Quota
+        `quota` switches it on. `requests` are let through in each `per` seconds of the loop's clock, over a
+        `window` that slides, or that is fixed and opened by its first request. `others_per_window` of them
+        are spent by another integration, spread evenly. `quota_headers` puts the documented headers on every
+        answer [doc]. `refusal_headers` are those a 429 carries [open]: "documented" (X-Requests-…),
+        "retry-after" in seconds, "retry-after-date", and "x-retry-after" and "rate-limit" (X-Rate-Limit-…)
+        of BigCommerce's core API. `refusal_wait` is what a 429 says to wait, in seconds, where no window
+        tells (one ordered as a fault, or for `concurrent`). `concurrent` is the most requests carried out at
+        once [doc].
+
+    Lists
+        `max_limit` rows a page; more are clamped or refused with 413 (`over_limit`) [doc, both]. `echo` says
+        which limit the answer states: the effective one, the one asked for, or none. `short_pages` is the
+        probability that a page holds fewer rows than it could, or a function from that number of rows to the
+        one given. `equals` is the order among rows of the same sort key: stable, or shuffled at each request.
+        `ignores` names query parameters that the list ignores [open]; without `orderBy` its order is
+        `ignored_order`, without `sortBy` it is that of the ids.
+        `list_lag` is how many seconds lists lag a write [seen], or a function that gives them for each write:
+        then lists may show writes out of order, though never those of one payment. `channel_encoding` names
+        the ways to write `channelIds` that are understood; others are ignored, and rows of every channel come
+        back, or they are refused with the status in `other_channel_encodings`: 422 names the field, 400 does
+        not [open]. "repeat-last" takes the last of a repeated key alone, as many servers do. `sparse_lists`
+        leaves `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in
+        lists [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers
+        or strings [seen].
+
+    Shapes
+        `fees_as` are the objects of the older specification, or the numbers of the newer one [doc].
+        `empties_as` "swapped" spells an empty object ``[]`` and an empty list ``{}`` in payments, as PHP may
+        [seen]. `channel_times_as` spells a channel's times as epoch seconds, in digits or as a number, or in
+        ISO 8601; `channel_name` is the name of its field [doc, all]. `site_as` "text" is a site's URL alone.
+
+    Lists that contradict the store
+        `total_count` counts the filtered rows, or all of the store, or is absent [open]; or it is the number
+        of the page's own rows ("page"), or another number near the true one at each answer ("wandering").
+        It is never above `total_cap`. `paging_window` is the position from which on no rows come, in either
+        direction, whatever the total says: usual behind search engines. `hidden` are rows that the token's
+        scope does not show, as ids or as a predicate that takes the service's own object: they are in no list
+        and no count, and every request for one of them is answered 404, as for a payment that does not exist.
+        `shown` is how many rows, the oldest, all lists are made of: they agree with one another in both
+        directions, and with their totals, though the others can be read by id. See also `Fault.EMPTY_LIST`,
+        and `Store.restore` for a service that was restored from a backup.
+
+    Answers mixed up
+        What follows an answer on its connection unasked (`Fault.STRAY`, `DOUBLED`, `LATE`) comes
+        `stray_after` seconds later; None holds it back until the next request on that connection, where it
+        comes in front of the answer. `Fault.SWAPPED` exchanges an answer with the next one that is given
+        within `swap_within` seconds, and none if there is none. `echo_offset` is the offset that a list's
+        answer states: the one "asked" for, "zero" always, the one asked for but at most the number of rows
+        ("clamped"), or none. `written_ids` are those in the answers to writes, except of a create: "right",
+        "absent", or always "wrong".
+
+    The rest
+        `success_status` is the HTTP status of a success, one for all or by method: 201 for POST, 202, or 204,
+        which has no body [doc]. `without_body` are further methods whose success has none. `success_code` is
+        the `code` in its body; None is the HTTP status again.
+        `multi_storefront` off answers GET /channels and GET /channels/{channelId} with
+        `single_storefront_status`, and a few payments have no channel. `missing_scope_status` answers every
+        request of a valid token with 401, 403 or 404 [seen]. `content_type_required` answers 415 to a request
+        that does not say `Content-Type: application/json` [doc]. `field_errors` says how wrong fields are
+        told, with `field_errors_status`: by the names of the request, or in snake_case, with line items one
+        by one, `{"line_items": [{}, {"invoice_id": ["…"]}]}` [doc, seen].
+        `unavailable_wait` is what a 503 says to wait, in seconds (`Retry-After`).
+        `latency` seconds go by before each answer. `drip_interval` seconds lie between two bytes of
+        `Fault.DRIP`. `redirect_to` is where `Fault.REDIRECT` points. `date_header` puts HTTP's `Date` on
+        every answer: the store's own clock, in which createdAt and updatedAt are written.
+
+    Raises `ConfigurationError` for a value that the sandbox does not know.
+    """
+
+    quota: bool = attrs.field(default=True, converter=bool)
+    requests: int = attrs.field(default=150, validator=_at_least(1))
+    per: float = attrs.field(default=60.0, validator=_at_least(1e-6))
+    window: Literal["sliding", "fixed"] = attrs.field(default="sliding", validator=_among("sliding", "fixed"))
+    others_per_window: int = attrs.field(default=0, validator=_at_least(0))
+    quota_headers: bool = True
+    refusal_headers: Collection[RefusalHeader] = attrs.field(
+        default=("documented",), converter=_words, validator=_among(*get_args(RefusalHeader))
+    )
+    refusal_wait: float = attrs.field(default=1.0, validator=_at_least(0))
+    concurrent: int | None = attrs.field(default=None, validator=_at_least(1))
+
+    max_limit: int = attrs.field(default=250, validator=_at_least(1))
+    over_limit: Literal["clamp", "refuse"] = attrs.field(default="clamp", validator=_among("clamp", "refuse"))
+    echo: Literal["effective", "asked"] | None = attrs.field(
+        default="effective", validator=_among("effective", "asked", None)
+    )
+    short_pages: float | Callable[[int], int] = attrs.field(default=0.0, validator=_at_least(0))
+    equals: Literal["stable", "shuffled"] = attrs.field(
+        default="stable", validator=_among("stable", "shuffled")
+    )
+    list_lag: float | Callable[[], float] = attrs.field(default=0.0, validator=_at_least(0))
+    ignores: Collection[ListParameter] = attrs.field(
+        default=(), converter=_words, validator=_among(*get_args(ListParameter))
+    )
+    ignored_order: Literal["ASC", "DESC"] = attrs.field(default="ASC", validator=_among("ASC", "DESC"))
+    total_count: Literal["filtered", "store", "absent", "page", "wandering"] = attrs.field(
+        default="filtered", validator=_among("filtered", "store", "absent", "page", "wandering")
+    )
+    total_cap: int | None = attrs.field(default=None, validator=_at_least(0))
+    paging_window: int | None = attrs.field(default=None, validator=_at_least(0))
+    hidden: Collection[int] | Hides = attrs.field(default=(), converter=_ids_or_predicate)
+    shown: int | None = attrs.field(default=None, validator=_at_least(0))
+    channel_encoding: Collection[ChannelEncoding] = attrs.field(
+        default=("repeat",), converter=_words, validator=_among(*get_args(ChannelEncoding))
+    )
+    other_channel_encodings: Literal["ignore", 400, 422] = attrs.field(
+        default="ignore", validator=_among("ignore", 400, 422)
+    )
+    sparse_lists: bool = False
+    ids_as: Literal["number", "string"] = attrs.field(default="number", validator=_among("number", "string"))
+
+    fees_as: Literal["objects", "numbers"] = attrs.field(
+        default="objects", validator=_among("objects", "numbers")
+    )
+    empties_as: Literal["own", "swapped"] = attrs.field(default="own", validator=_among("own", "swapped"))
+    channel_times_as: Literal["digits", "number", "iso"] = attrs.field(
+        default="digits", validator=_among("digits", "number", "iso")
+    )
+    channel_name: Literal["name", "channelName"] = attrs.field(
+        default="name", validator=_among("name", "channelName")
+    )
+    site_as: Literal["object", "text"] = attrs.field(default="object", validator=_among("object", "text"))
+
+    stray_after: float | None = attrs.field(default=0.0, validator=_at_least(0))
+    swap_within: float = attrs.field(default=0.05, validator=_at_least(0))
+    echo_offset: Literal["asked", "zero", "clamped"] | None = attrs.field(
+        default="asked", validator=_among("asked", "zero", "clamped", None)
+    )
+    written_ids: Literal["right", "absent", "wrong"] = attrs.field(
+        default="right", validator=_among("right", "absent", "wrong")
+    )
+
+    success_status: int | Mapping[Method, int] = attrs.field(default=200, validator=_successes)
+    success_code: int | None = None
+    without_body: Collection[Method] = attrs.field(
+        default=(), converter=_words, validator=_among(*get_args(Method))
+    )
+    multi_storefront: bool = True
+    single_storefront_status: Literal[403, 422] = attrs.field(default=422, validator=_among(403, 422))
+    missing_scope_status: Literal[401, 403, 404] | None = attrs.field(
+        default=None, validator=_among(401, 403, 404, None)
+    )
+    content_type_required: bool = False
+    field_errors: Literal["flat", "nested"] = attrs.field(default="flat", validator=_among("flat", "nested"))
+    field_errors_status: Literal[422, 400] = attrs.field(default=422, validator=_among(422, 400))
+    unavailable_wait: float | None = attrs.field(default=None, validator=_at_least(0))
+    latency: float = attrs.field(default=0.0, validator=_at_least(0))
+    drip_interval: float = attrs.field(default=0.01, validator=_at_least(0))
+    redirect_to: str = "https://elsewhere.invalid/"
+    date_header: bool = True

@@ -1,0 +1,334 @@
+"""The sandbox: the service on a real socket of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from email.utils import formatdate
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import web
+
+from b2b_payments._auth import LegacyAuth, StoreAuth
+from b2b_payments._errors import ConfigurationError
+from b2b_payments.sandbox._admission import Admission
+from b2b_payments.sandbox._answer import Answer
+from b2b_payments.sandbox._data import STORE_HASH
+from b2b_payments.sandbox._delivery import deliver, reset
+from b2b_payments.sandbox._faults import Fault, Orders
+from b2b_payments.sandbox._mixing import Answered, MayMix, Mixer
+from b2b_payments.sandbox._rules import Rules
+from b2b_payments.sandbox._seen import SeenRequest
+from b2b_payments.sandbox._service import NO_JSON, ROOT, answer, is_list
+from b2b_payments.sandbox._spoil import instead, spoil
+from b2b_payments.sandbox._store import Store
+
+_REQUESTS_KEPT = 100_000
+_HOST = "127.0.0.1"
+_RESETS = frozenset({Fault.RESET_BEFORE, Fault.RESET_AFTER})
+_HANGS = frozenset({Fault.HANG_BEFORE, Fault.HANG})
+
+BeforeList = Callable[[Store, SeenRequest], object]
+AnswerWith = Callable[[SeenRequest], web.Response | None]
+
+
+class Sandbox:
+    """The invoice-payments API with a store of its own, on loopback.
+
+    ::
+
+        async with Sandbox(payments=1000, channels=(1, 2, 3), seed=7) as sandbox:
+            sandbox.base_url, sandbox.auth
+
+    `payments` and `channels` (BigCommerce ids) say what the store holds, `seed` what it looks like, `rules`
+    how the service behaves, `port` where it listens (0: any free one). The same seed gives the same store.
+    The answers' `Date` is the store's clock, which goes on as the store is changed (see `Rules.date_header`).
+
+    `before_list(store, seen)` is called before each list of payments is answered: tests change the store
+    there. `may_mix(asked, other)` says whether a request may get the answer to another, where a fault mixes
+    answers up; `mixed_up` counts those that went astray.
+    `requests` holds the last 100,000 requests, `request_count` counts all of them.
+
+    Raises `ConfigurationError` for arguments that cannot be, and `OSError` when the port is taken.
+    """
+
+    def __init__(
+        self,
+        payments: int = 1000,
+        channels: Sequence[int] = (1, 2, 3),
+        seed: int = 7,
+        rules: Rules | None = None,
+        port: int = 0,
+    ) -> None:
+        self._rules = rules or Rules()
+        self.store = Store(payments, channels, seed, self._rules, self._time)
+        self.requests: deque[SeenRequest] = deque(maxlen=_REQUESTS_KEPT)
+        self.request_count = 0
+        self.before_list: BeforeList | None = None
+        self._answer_with: AnswerWith | None = None
+        self._orders = Orders(seed)
+        self._mixer = Mixer()
+        self._admission = Admission(self._rules, 0.0)
+        self._port = port
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._handlers: set[asyncio.Task[Any]] = set()
+        self._in_service = 0
+
+    async def start(self) -> None:
+        """Begin to serve. Raises `OSError` when the port is taken."""
+        if self._server is not None:
+            raise ConfigurationError("This sandbox runs already.")
+        server = web.Server(self._handle, access_log=None, lingering_time=0)
+        await self._listen(server)
+        self._server = server
+        self._admission.open_window(self._rules, self._time())
+
+    async def stop(self) -> None:
+        """End at once, whatever is being answered. Nothing happens if the sandbox does not run."""
+        if self._server is not None:
+            await self.pause_listening()
+            self._server = None
+
+    async def pause_listening(self) -> None:
+        """Drop every connection and refuse new ones, until `resume_listening`."""
+        if self._listener is None or self._server is None:
+            return
+        listener, self._listener = self._listener, None
+        loop = asyncio.get_running_loop()
+        for listening in listener.sockets:
+            loop.remove_reader(listening)
+        # A connection just accepted needs two turns of the loop to be known; asyncio loses it if the
+        # listener closes before.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        listener.close()
+        transports = [connection.transport for connection in self._server.connections]
+        handlers = tuple(self._handlers)
+        for task in handlers:
+            task.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+        self._server.pre_shutdown()
+        await self._server.shutdown(timeout=0.1)
+        for transport in transports:
+            if transport is not None:
+                # A mere close would wait for a client that does not read.
+                transport.abort()
+        # The event loop closes the sockets at its next turn.
+        await asyncio.sleep(0)
+
+    async def resume_listening(self) -> None:
+        """Listen again, on the same port."""
+        if self._server is None:
+            raise ConfigurationError("This sandbox does not run; await start() first.")
+        if self._listener is None:
+            await self._listen(self._server)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        if self._port == 0:
+            raise ConfigurationError("This sandbox was not started yet, so it has no port.")
+        return self._port
+
+    @property
+    def base_url(self) -> str:
+        """What a client takes as its base URL."""
+        return f"http://{_HOST}:{self.port}{ROOT}"
+
+    @property
+    def auth(self) -> StoreAuth:
+        """The credential that is good now."""
+        return StoreAuth(store_hash=STORE_HASH, access_token=self._admission.access_token)
+
+    @property
+    def legacy_auth(self) -> LegacyAuth:
+        """The credential of the older way that is good now."""
+        return LegacyAuth(auth_token=self._admission.auth_token)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The credential of `auth` as headers, for a request by other means than this library."""
+        return {"X-Auth-Token": self._admission.access_token, "X-Store-Hash": STORE_HASH}
+
+    def rotate_token(self) -> StoreAuth:
+        """Make both tokens invalid, and give the new credential."""
+        self._admission.token_number += 1
+        return self.auth
+
+    @property
+    def rules(self) -> Rules:
+        """The rules in force; assign others at any time. New quota rules begin with an empty window."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: Rules) -> None:
+        before, self._rules = self._rules, rules
+        self.store.rules = rules
+        if self._server is not None and _quota_of(before) != _quota_of(rules):
+            self._admission.open_window(rules, self._time())
+
+    def order(
+        self,
+        fault: Fault,
+        *,
+        share: float = 1 / 3,
+        times: int | None = None,
+        methods: Collection[str] | None = None,
+        path: str | None = None,
+    ) -> None:
+        """Order a fault for a random share of the requests, or for the next `times` ones.
+
+        Only requests of these `methods` count, with a path in which the regular expression `path` is found.
+        Of several faults in force, the first ordered that hits a request is the one it meets.
+        Raises `ConfigurationError` for a share or a number that cannot be.
+        """
+        self._orders.add(fault, share=share, times=times, methods=methods, path=path)
+
+    def clear_faults(self) -> None:
+        """Take all faults out of force."""
+        self._orders.clear()
+
+    @property
+    def may_mix(self) -> MayMix | None:
+        """Which requests may get which answers; None where any may."""
+        return self._mixer.may_mix
+
+    @may_mix.setter
+    def may_mix(self, may_mix: MayMix | None) -> None:
+        self._mixer.may_mix = may_mix
+
+    @property
+    def mixed_up(self) -> int:
+        """How many answers went to another request, or to none."""
+        return self._mixer.mixed
+
+    def answer_with(self, answers: AnswerWith | None) -> None:
+        """Let a callable answer in the service's place wherever it gives a response. None ends that.
+
+        What it answers is not carried out, and no fault meets it.
+        """
+        self._answer_with = answers
+
+    async def _listen(self, server: web.Server) -> None:
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(server, _HOST, self._port)
+        self._port = self._listener.sockets[0].getsockname()[1]
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # aiohttp runs each request in a task
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
+        try:
+            return await self._respond(request)
+        except ConnectionError:
+            # The client went away, or a fault sent it away.
+            return reset(request)
+
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        seen = self._see(request)
+        request_id = f"{self.request_count:08x}-5a4d-4b0c-8f00-{self._port:012x}"
+        fault = seen.fault = self._orders.draw(seen.method, seen.path)
+        if fault is Fault.REFUSE:
+            return reset(request)
+        # Before anything is awaited: the quota counts requests where they arrive.
+        refusal = self._admission.refusal(self._rules, seen.headers, seen.at, self._in_service, self._date())
+        self._in_service += 1
+        try:
+            body = _decoded(await request.read())
+            seen.body = None if body is NO_JSON else body
+            if self._answer_with is not None and (response := self._answer_with(seen)) is not None:
+                seen.status = response.status
+                response.headers.update(self._dated())
+                return response
+            answered = self._carry_out(seen, body, refusal, fault)
+            # Counted from the arrival: what carrying it out took is a part of the latency, as in any service.
+            await _pause(seen.at + self._rules.latency - self._time())
+            seen.own_status = answered.status
+            own = Answered(seen, answered)
+            answered = await self._mixer.exchanged(own, fault, self._rules.swap_within)
+        finally:
+            self._in_service -= 1
+        if fault in _RESETS:
+            return reset(request)
+        if fault in _HANGS:
+            await _pause(None)
+        unasked = self._mixer.unasked(own, fault)
+        if fault is Fault.LATE:
+            answered = Answer.gateway(504)
+        if fault is not Fault.RESET_DURING:
+            seen.status = answered.status
+        headers = {"X-Request-Id": request_id} | self._dated()
+        headers |= self._admission.headers(self._rules, answered, self._time())
+        self._mixer.let_go(request, seen)
+        pause = partial(_pause, self._rules.drip_interval)
+        delivered = await deliver(request, answered, headers, fault, pause)
+        if unasked is not None:
+            await self._mixer.follow(request, delivered, unasked, self._rules.stray_after)
+        return delivered
+
+    def _see(self, request: web.BaseRequest) -> SeenRequest:
+        query = parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True)
+        seen = SeenRequest(request.method, request.path, query, request.headers, self._time())
+        self.requests.append(seen)
+        self.request_count += 1
+        return seen
+
+    def _carry_out(self, seen: SeenRequest, body: Any, refusal: Answer | None, fault: Fault | None) -> Answer:
+        answered = refusal
+        if answered is None and (fault is None or fault.carried_out):
+            if self.before_list is not None and is_list(seen.method, seen.path):
+                self.before_list(self.store, seen)
+            answered = answer(self.store, seen.method, seen.path, seen.query, body)
+        if fault is not None and (other := instead(fault, self._rules, self._date())) is not None:
+            return other
+        return Answer.gateway(504) if answered is None else spoil(answered, fault)
+
+    def _date(self) -> int:
+        """Give the moment of an answer, in epoch seconds: without the header, a client's own clock counts."""
+        return self.store.clock if self._rules.date_header else math.ceil(time.time())
+
+    def _dated(self) -> dict[str, str]:
+        return {"Date": formatdate(self._date(), usegmt=True)} if self._rules.date_header else {}
+
+    @staticmethod
+    def _time() -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _pause(seconds: float | None) -> None:
+    """Wait so many seconds; for ever, until the sandbox stops, where that is None."""
+    if seconds is None:
+        await asyncio.Event().wait()
+    elif seconds > 0:
+        await asyncio.sleep(seconds)
+
+
+def _quota_of(rules: Rules) -> tuple[object, ...]:
+    return rules.requests, rules.per, rules.window, rules.others_per_window
+
+
+def _decoded(body: bytes) -> Any:
+    if not body:
+        return None
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return NO_JSON

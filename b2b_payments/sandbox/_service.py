@@ -1,0 +1,246 @@
+"""The endpoints: a request on the store gives an answer. It does no I/O."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from b2b_payments.sandbox._answer import Answer
+from b2b_payments.sandbox._data import OFFLINE, operations
+from b2b_payments.sandbox._listing import InvalidFieldsError, Listing, ListQuery, Pairs
+from b2b_payments.sandbox._offline import read_offline_payment, whole_number
+from b2b_payments.sandbox._rules import Rules
+from b2b_payments.sandbox._store import Store
+from b2b_payments.sandbox._table import Row
+
+ROOT: Final = "/api/v3/io"
+NO_JSON: Final = object()
+"""What stands for a body that is not JSON."""
+
+_APPLY, _REVERT = 0, 1
+_UPPER = re.compile("[A-Z]")
+
+
+@attrs.frozen
+class Call:
+    """What an endpoint gets: store, method, query, body, and the path's id (0 where it has none)."""
+
+    store: Store
+    method: Any
+    query: Pairs
+    body: Any
+    id: int
+
+    def integer(self, name: str, least: int, most: int) -> int:
+        """Read a whole number from the body. Raises `InvalidFieldsError`."""
+        value = whole_number(self.body.get(name), least, most) if isinstance(self.body, dict) else None
+        if value is None:
+            raise InvalidFieldsError({name: [f"Must be an integer from {least} to {most}."]})
+        return value
+
+    def success(self, data: Any, pagination: dict[str, int] | None = None) -> Answer:
+        """Give a success as the rules want it for this method."""
+        rules = self.store.rules
+        wanted = rules.success_status
+        status = wanted.get(self.method, 200) if isinstance(wanted, Mapping) else wanted
+        if status == 204 or self.method in rules.without_body:
+            return Answer(status, b"")
+        code = status if rules.success_code is None else rules.success_code
+        return Answer.success(data, pagination, status=status, code=code)
+
+    def offline_payment(self) -> Row:
+        """Read the fields of an offline payment from the body. Raises `InvalidFieldsError`."""
+        nested = self.store.rules.field_errors == "nested"
+        return read_offline_payment(self.body, self.store.channels, line_by_line=nested)
+
+
+def answer(store: Store, method: str, path: str, query: Pairs, body: Any) -> Answer:
+    """Carry out a request and give the answer. `path` is decoded, `body` None, JSON or `NO_JSON`."""
+    for known_method, pattern, endpoint, wants_payment in _ENDPOINTS:
+        if method == known_method and (found := pattern.fullmatch(path)) is not None:
+            path_id = int(found[1]) if pattern.groups else 0
+            if body is NO_JSON:
+                return Answer.error(400, "The body is not valid JSON.")
+            if wants_payment and (path_id not in store or store.is_hidden(path_id)):
+                return Answer.error(404, "Payment not found")
+            try:
+                return endpoint(Call(store, method, query, body, path_id))
+            except InvalidFieldsError as error:
+                return _invalid(error, store.rules)
+    return Answer.gateway(404)
+
+
+def is_list(method: str, path: str) -> bool:
+    """Say whether a request asks for the list of payments."""
+    return method == "GET" and path == f"{ROOT}/ip/payments"
+
+
+def _invalid(error: InvalidFieldsError, rules: Rules) -> Answer:
+    errors = _in_snake_case(error.errors) if rules.field_errors == "nested" else error.errors
+    status = rules.field_errors_status
+    return Answer.json(status, {"code": status, "data": errors, "meta": {"message": "Validation Error"}})
+
+
+def _in_snake_case(errors: Any) -> Any:
+    if isinstance(errors, Mapping):
+        return {_UPPER.sub(r"_\g<0>", name).lower(): _in_snake_case(texts) for name, texts in errors.items()}
+    return list(map(_in_snake_case, errors)) if isinstance(errors, list) else errors
+
+
+def _list(call: Call) -> Answer:
+    store, rules = call.store, call.store.rules
+    heeded = [(name, value) for name, value in call.query if name.removesuffix("[]") not in rules.ignores]
+    query = ListQuery.parse(heeded, rules.channel_encoding)
+    if "orderBy" in rules.ignores:
+        query = attrs.evolve(query, ascending=rules.ignored_order == "ASC")
+    if query.channel_ids is None and any(name.startswith("channelIds") and value for name, value in heeded):
+        if rules.other_channel_encodings == 422:
+            raise InvalidFieldsError({"channelIds": ["Not a valid list."]})
+        if rules.other_channel_encodings == 400:
+            return Answer.error(400, "A parameter is not valid.", "Parameter Error")
+    if query.limit > rules.max_limit and rules.over_limit == "refuse":
+        return Answer.error(413, f"limit must not be more than {rules.max_limit}")
+    page = store.page(query)
+    rows = [store.encoded(payment_id) for payment_id in page.ids]
+    return call.success(rows, _pagination(rules, query.offset, page))
+
+
+def _pagination(rules: Rules, offset: int, page: Listing) -> dict[str, int]:
+    pagination = {"totalCount": page.total, "offset": offset, "limit": page.limit}
+    if rules.total_count == "absent":
+        del pagination["totalCount"]
+    if rules.echo == "asked":
+        pagination["limit"] = page.asked
+    elif rules.echo is None:
+        del pagination["limit"]
+    if rules.echo_offset == "zero":
+        pagination["offset"] = 0
+    elif rules.echo_offset == "clamped":
+        pagination["offset"] = min(offset, page.total)
+    elif rules.echo_offset is None:
+        del pagination["offset"]
+    return pagination
+
+
+def _get(call: Call) -> Answer:
+    return call.success(call.store.wire(call.id))
+
+
+def _delete(call: Call) -> Answer:
+    call.store.delete(call.id)
+    return _written(call, "id")
+
+
+def _operations(call: Call) -> Answer:
+    row = call.store.wire(call.id)
+    return call.success({name: row[name] for name in ("allowedOperations", "allowedStatuses")})
+
+
+def _perform_operation(call: Call) -> Answer:
+    code = call.integer("operationCode", 0, 3)
+    row = call.store.wire(call.id)
+    if code not in map(int, row["allowedOperations"]):
+        # A 400 has been seen under this title.
+        return Answer.error(400, f"Operation {code} is not allowed for this payment", "Not Found Error")
+    applied: int = row["appliedStatus"]
+    if code in {_APPLY, _REVERT}:
+        applied = 1 if code == _APPLY else 0
+    allowed = operations(row["moduleName"], row["processingStatus"], applied)
+    call.store.update(call.id, appliedStatus=applied, allowedOperations=allowed)
+    return _written(call, "id")
+
+
+def _set_processing_status(call: Call) -> Answer:
+    status = call.integer("processingStatus", 0, 4)
+    row = call.store.wire(call.id)
+    if status not in map(int, row["allowedStatuses"]):
+        return Answer.error(
+            400, f"Processing status {status} is not allowed for this payment", "Not Found Error"
+        )
+    allowed = operations(row["moduleName"], status, row["appliedStatus"])
+    call.store.update(call.id, processingStatus=status, allowedOperations=allowed)
+    return _written(call, "id")
+
+
+def _written(call: Call, name: str) -> Answer:
+    """Answer a write to a payment that exists."""
+    store = call.store
+    ids = {"right": call.id, "wrong": call.id + 1}
+    written = ids.get(store.rules.written_ids)
+    return call.success({} if written is None else {name: store.spelled_id(written)})
+
+
+def _transactions(call: Call) -> Answer:
+    return call.success((call.store.wire(call.id)["moduleData"] or {}).get("transactions", []))
+
+
+def _create_offline(call: Call) -> Answer:
+    store = call.store
+    fields = call.offline_payment()
+    channel = call.body.get("channelId", store.channels[0])
+    fields |= {"channelId": str(channel), "channelName": store.channel_name(channel)}
+    # Created now: a client may judge by the time whether a payment is the one that it sent.
+    created = max(store.clock + 1, int(time.time()))
+    return call.success({"paymentId": store.spelled_id(store.insert(created_at=created, **fields))})
+
+
+def _update_offline(call: Call) -> Answer:
+    store = call.store
+    row = store.wire(call.id)
+    if row["moduleName"] != OFFLINE:
+        return Answer.error(400, "Only offline payments can be updated", "Not Found Error")
+    fields = call.offline_payment()
+    applied = row["appliedStatus"]
+    fields["lineItems"] = [{"paymentId": call.id, **line} for line in fields["lineItems"]]
+    fields["appliedStatus"] = applied
+    fields["allowedOperations"] = operations(OFFLINE, fields["processingStatus"], applied)
+    store.update(call.id, **fields)
+    return _written(call, "paymentId")
+
+
+def _channels(call: Call) -> Answer:
+    return _single_storefront(call.store.rules) or call.success(call.store.channel_list())
+
+
+def _channel(call: Call) -> Answer:
+    if (refusal := _single_storefront(call.store.rules)) is not None:
+        return refusal
+    for channel in call.store.channel_list():
+        if channel["channelId"] == call.id:
+            return call.success(channel)
+    return Answer.error(404, "Channel not found")
+
+
+def _single_storefront(rules: Rules) -> Answer | None:
+    if rules.multi_storefront:
+        return None
+    text = "Multi storefront is not enabled"
+    if rules.single_storefront_status == 403:
+        return Answer.denied(403, text)
+    return Answer.error(422, text)
+
+
+def _endpoint(
+    method: str, path: str, endpoint: Callable[[Call], Answer]
+) -> tuple[str, re.Pattern[str], Callable[[Call], Answer], bool]:
+    pattern = re.compile(re.escape(ROOT + path).replace(r"\{id\}", r"([0-9]{1,18})"))
+    return method, pattern, endpoint, "/ip/payments/" in path and "{id}" in path
+
+
+_ENDPOINTS: Final = (
+    _endpoint("GET", "/ip/payments", _list),
+    _endpoint("GET", "/ip/payments/{id}", _get),
+    _endpoint("DELETE", "/ip/payments/{id}", _delete),
+    _endpoint("GET", "/ip/payments/{id}/operations", _operations),
+    _endpoint("POST", "/ip/payments/{id}/operations", _perform_operation),
+    _endpoint("PUT", "/ip/payments/{id}/processing-status", _set_processing_status),
+    _endpoint("GET", "/ip/payments/{id}/transactions", _transactions),
+    _endpoint("POST", "/ip/payments/offline", _create_offline),
+    _endpoint("PUT", "/ip/payments/offline/{id}", _update_offline),
+    _endpoint("GET", "/channels", _channels),
+    _endpoint("GET", "/channels/{id}", _channel),
+)

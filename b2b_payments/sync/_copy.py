@@ -1,0 +1,266 @@
+"""The copy itself: what is in it, and each change to it in one transaction with what is said of it.
+
+Beside `payments` and `line_items` there are three tables: ``b2b_payments_sync`` holds the state, a row of
+JSON; ``b2b_payments_sync_seen``, while the whole store is being read, the ids that came; and
+``b2b_payments_sync_candidates`` the payments that the list contradicts, until they are settled. Other tables
+are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+import attrs
+
+from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
+from b2b_payments.export._database import Database, microseconds_of, moment_of
+from b2b_payments.export._database_sink import SYNCED
+from b2b_payments.export._reading import RowReader
+from b2b_payments.export._rows import cells_of, items_of
+from b2b_payments.sync._report import Changes
+from b2b_payments.sync._state import State
+from b2b_payments.sync._store import Store
+
+_SEEN = Table(f"{SYNCED}_seen", (Column("id", Kind.INTEGER),), ("id",))
+# Missing: whether the list did not show it at all, rather than in an older version.
+_CANDIDATES = Table(
+    f"{SYNCED}_candidates", (Column("id", Kind.INTEGER), Column("missing", Kind.INTEGER)), ("id",)
+)
+_UPDATED = PAYMENTS.names.index("updated_at")
+
+Held = tuple[Row, list[Row]]
+"""A payment and its line items, as the database gives them."""
+
+
+@attrs.frozen
+class Candidates:
+    """The payments that the list contradicts: `total` in all, of which it did not show those `missing`.
+
+    `chosen` are some of them, by id, and whether they are missing. The copy holds `held` payments in all.
+    """
+
+    total: int
+    missing: int
+    chosen: Mapping[int, bool]
+    held: int
+
+
+class Copy:
+    """A copy that is opened, changed and closed, by one thread after the other. All of it blocks.
+
+    Its methods raise ExportError where the database cannot be read or written.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._path = store.path
+        self._file = store.file()
+
+    def open(self) -> State | None:
+        """Give what the copy says of itself, None where there is none yet.
+
+        Raises ExportError while another sync or export writes to it, ConfigurationError for tables that are
+        not a sync's.
+        """
+        self._file.lock()
+        with self._file.writing() as database:
+            there = database.names()
+            if SYNCED in there:
+                self._check_tables(database, there)
+                state = self._state(database)
+                if _CANDIDATES.name not in there:
+                    database.create(_CANDIDATES)
+                return state
+            for name in (table.name for table in (*TABLES, _CANDIDATES, _SEEN)):
+                if name in there:
+                    raise ConfigurationError(
+                        f"{self._path} has a table {name} that no sync made, an export's perhaps: it is left "
+                        "alone. Give another file, which a first sync fills."
+                    )
+            return None
+
+    def begin_reading(self, state: State) -> None:
+        """Make ready for every payment of the store; nothing was seen yet."""
+        with self._file.transaction() as database:
+            if SYNCED not in database.names():
+                database.execute(f"CREATE TABLE {SYNCED} (state {database.types[Kind.TEXT]})")
+                for table in (*TABLES, _CANDIDATES):
+                    database.create(table)
+            database.execute(f"DROP TABLE IF EXISTS {_SEEN.name}")
+            database.create(_SEEN)
+            _put(database, state)
+        self._file.is_wanted()
+
+    def keep(
+        self,
+        batch: Sequence[Mapping[str, Any]],
+        lagging: tuple[datetime, datetime],
+        state: State | None = None,
+        *,
+        seen: bool = False,
+    ) -> Changes:
+        """Put payments that a list showed in their places, and the state: all in one transaction.
+
+        A payment that the copy holds in a newer version stays as it is. It becomes a candidate, unless that
+        version was written between the two moments of `lagging`: then the list may just not show it yet. One
+        that the list shows as the copy holds it, or newer, is no candidate any more.
+        If `seen`, note that they came. Raises ResponseDecodeError for a payment that cannot be read.
+        """
+        with self._file.transaction() as database:
+            came = _Rows.read(database, batch)
+            held = _held(database, list(came.payments))
+            inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
+            for payment_id, row in came.payments.items():
+                if payment_id not in held:
+                    inserted.append(payment_id)
+                elif came.as_read(database, payment_id) == held[payment_id]:
+                    continue
+                elif moment_of(row[_UPDATED]) < (written := database.moment(held[payment_id][0][_UPDATED])):
+                    (unclear if lagging[0] < written <= lagging[1] else older).append(payment_id)
+                else:
+                    updated.append(payment_id)
+            came.write(database, inserted, updated)
+            as_held_or_newer = came.payments.keys() - {*older, *unclear}
+            database.remove(_CANDIDATES, list(as_held_or_newer))
+            database.upsert(_CANDIDATES, [(one, 0) for one in older])
+            if seen:
+                database.upsert(_SEEN, [(payment_id,) for payment_id in came.payments])
+            if state is not None:
+                _put(database, state)
+        changed = len(inserted) + len(updated)
+        return Changes(len(inserted), len(updated), len(came.payments) - changed)
+
+    def latest_seen(self, until: datetime) -> datetime | None:
+        """Give when the latest of the payments seen was updated, of those updated by `until`.
+
+        Of candidates the copy does not hold what was seen: they do not count.
+        """
+        updated = PAYMENTS.columns[_UPDATED]
+        with self._file.writing() as database:
+            cell = database.readable(updated)
+            ((latest,),) = database.execute(
+                f"SELECT max({cell}) FROM {PAYMENTS.name} WHERE {cell} <= ? "  # noqa: S608
+                f"AND id IN (SELECT id FROM {_SEEN.name}) AND id NOT IN (SELECT id FROM {_CANDIDATES.name})",
+                [database.as_read(updated, microseconds_of(until))],
+            ).fetchall()
+            return None if latest is None else database.moment(latest)
+
+    def end_reading(self, state: State, *, complete: bool) -> None:
+        """Make the payments that were not seen candidates, if the reading was complete."""
+        with self._file.transaction() as database:
+            if complete:
+                database.execute(
+                    f"INSERT OR REPLACE INTO {_CANDIDATES.name} SELECT id, 1 FROM {PAYMENTS.name} "  # noqa: S608
+                    f"WHERE id NOT IN (SELECT id FROM {_SEEN.name})"
+                )
+            database.execute(f"DROP TABLE {_SEEN.name}")
+            _put(database, state)
+
+    def candidates(self, most: int) -> Candidates:
+        """Count the candidates, and choose so many of them at the most, at random."""
+        with self._file.writing() as database:
+            statement = f"SELECT id, missing FROM {_CANDIDATES.name} ORDER BY random() LIMIT ?"  # noqa: S608
+            chosen = {one: bool(missing) for one, missing in database.execute(statement, [most]).fetchall()}
+            return Candidates(
+                _count(database, _CANDIDATES.name),
+                _count(database, f"{_CANDIDATES.name} WHERE missing = 1"),
+                chosen,
+                _count(database, PAYMENTS.name),
+            )
+
+    def settle(self, there: Sequence[Mapping[str, Any]], gone: Sequence[int]) -> None:
+        """Put down what GET by id gave of candidates, and remove those that are gone: in one transaction.
+
+        Raises ResponseDecodeError for a payment that cannot be read.
+        """
+        with self._file.transaction() as database:
+            came = _Rows.read(database, there)
+            held = _held(database, list(came.payments))
+            ids = [one for one in came.payments if came.as_read(database, one) != held.get(one)]
+            came.write(database, [], ids)
+            for table in TABLES:
+                database.remove(table, gone)
+            database.remove(_CANDIDATES, [*came.payments, *gone])
+
+    def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
+        """Let go. A new database into which nothing came is removed."""
+        self._file.let_go()
+
+    def _state(self, database: Database) -> State:
+        rows = database.execute(f"SELECT state FROM {SYNCED}").fetchall()  # noqa: S608
+        try:
+            state = State.unpack(rows[0][0])
+        except (ValueError, LookupError, TypeError):
+            raise ExportError(
+                f"What {self._path} says of itself is damaged: sync into another file."
+            ) from None
+        if state is None:
+            raise ExportError(
+                f"{self._path} was kept in step by another version of this library: go on with that one, or "
+                "sync into another file."
+            )
+        return state
+
+    def _check_tables(self, database: Database, there: set[str]) -> None:
+        for table in TABLES:
+            if table.name not in there or not database.holds(table):
+                raise ConfigurationError(
+                    f"The table {table.name} of {self._path} is not as a sync made it: it is left alone. "
+                    "Sync into another file."
+                )
+
+
+def _count(database: Database, rows: str) -> int:
+    ((count,),) = database.execute(f"SELECT count(*) FROM {rows}").fetchall()  # noqa: S608
+    return int(count)
+
+
+def _put(database: Database, state: State) -> None:
+    database.execute(f"DELETE FROM {SYNCED}")  # noqa: S608
+    database.execute(f"INSERT INTO {SYNCED} VALUES (?)", [state.pack()])  # noqa: S608
+
+
+def _held(database: Database, payment_ids: Sequence[int]) -> dict[int, Held]:
+    held: dict[int, Held] = {row[0]: (row, []) for row in database.found(PAYMENTS, payment_ids)}
+    for line in database.found(LINE_ITEMS, list(held)):
+        held[line[0]][1].append(line)
+    return held
+
+
+@attrs.frozen
+class _Rows:
+    """Payments as rows of the copy, by id, and their line items."""
+
+    payments: Mapping[int, Row]
+    lines: Mapping[int, Sequence[Row]]
+
+    @classmethod
+    def read(cls, database: Database, batch: Sequence[Mapping[str, Any]]) -> _Rows:
+        """Read payments as the service sent them."""
+        reader = RowReader(decimal=database.decimal, whole=True)
+        rows = {row.id: row for row in reader.objects(batch)}
+        return cls(
+            {payment_id: cells_of(row) for payment_id, row in rows.items()},
+            {payment_id: items_of(row) for payment_id, row in rows.items()},
+        )
+
+    def as_read(self, database: Database, payment_id: int) -> Held:
+        """Give a payment as the database will give it, once it was written."""
+        lines = [_as_read(database, LINE_ITEMS, line) for line in self.lines[payment_id]]
+        return _as_read(database, PAYMENTS, self.payments[payment_id]), lines
+
+    def write(self, database: Database, inserted: Sequence[int], updated: Sequence[int]) -> None:
+        """Write these payments."""
+        if updated:
+            database.remove(LINE_ITEMS, updated)
+        if written := [*inserted, *updated]:
+            database.upsert(PAYMENTS, [self.payments[one] for one in written])
+            its = list(chain.from_iterable(self.lines[one] for one in written))
+            database.upsert(LINE_ITEMS, its)
+
+
+def _as_read(database: Database, table: Table, row: Row) -> Row:
+    return tuple(map(database.as_read, table.columns, row))

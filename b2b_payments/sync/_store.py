@@ -1,0 +1,76 @@
+"""Where a copy is kept."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._half_made import shows_half_made
+from b2b_payments.export._database_file import DatabaseFile
+from b2b_payments.export._duckdb import DuckDBDatabase
+from b2b_payments.export._file import PathLike, writable
+from b2b_payments.export._sqlite import SQLiteDatabase
+
+
+@shows_half_made
+class Store(ABC):
+    """A database that holds the copy of one store, in tables `payments` and `line_items`.
+
+    Their columns are those of an export. May be used for one sync after the other. Raises
+    ConfigurationError for a path that cannot be written to.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+        writable(self.path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    @abstractmethod
+    def file(self) -> DatabaseFile:
+        """Give the database's file, to be opened."""
+
+
+class SQLiteStore(Store):
+    """A copy in SQLite: money and times are text there, exact. Otherwise as `Store`."""
+
+    def file(self) -> DatabaseFile:
+        """Give the database's file, to be opened."""
+        return DatabaseFile(self.path, SQLiteDatabase)
+
+
+class DuckDBStore(Store):
+    """A copy in DuckDB: money is DECIMAL(38, 12), times TIMESTAMPTZ.
+
+    Raises ConfigurationError where the extra `duckdb` is missing; otherwise as `Store`.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        super().__init__(path)
+        DuckDBDatabase.failures()
+
+    def file(self) -> DatabaseFile:
+        """Give the database's file, to be opened."""
+        return DatabaseFile(self.path, DuckDBDatabase)
+
+
+_STORES: dict[str, type[Store]] = {
+    ".duckdb": DuckDBStore,
+    ".sqlite": SQLiteStore,
+    ".sqlite3": SQLiteStore,
+    ".db": SQLiteStore,
+}
+
+
+def store_for(path: PathLike) -> Store:
+    """Give the store that the path's ending names: ``.duckdb``, ``.sqlite``, ``.sqlite3`` or ``.db``.
+
+    Raises ConfigurationError for another ending, and as `Store` does.
+    """
+    kind = _STORES.get(Path(path).suffix.lower())
+    if kind is None:
+        known = ", ".join(_STORES)
+        raise ConfigurationError(f"{path} does not say its database: give it one of the endings {known}.")
+    return kind(path)

@@ -1,0 +1,108 @@
+"""Bringing a copy in step with its store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import anyio
+
+from b2b_payments._client import PaymentsClient
+from b2b_payments._errors import ConfigurationError, shown
+from b2b_payments._protocol.request import whole
+from b2b_payments.export._worker import Worker
+from b2b_payments.sync._copy import Copy
+from b2b_payments.sync._readings import Listener, Readings
+from b2b_payments.sync._report import SyncReport
+from b2b_payments.sync._settle import MOST_LOOKUPS, Settling
+from b2b_payments.sync._state import State
+from b2b_payments.sync._store import Store
+
+OVERLAP = 1800.0
+"""Seconds by which readings overlap. Lists lag a write by up to about 20 minutes [seen]."""
+_MOST_OVERLAP = 366 * 86_400.0
+
+
+async def sync(
+    client: PaymentsClient,
+    store: Store,
+    *,
+    sweep: bool = False,
+    overlap: float = OVERLAP,
+    most_lookups: int = MOST_LOOKUPS,
+    allow_mass_deletion: bool = False,
+    on_progress: Listener | None = None,
+) -> SyncReport:
+    """Bring the copy in step with the client's store: all of it the first time, then what changed since.
+
+    The copy is of the whole store, never of a part. Each payment in it is as the service had it at some
+    moment, line items included. After a sync, each that was last written more than `overlap` before is as
+    the service has it. What was deleted, or went back to an older version when the service was restored from
+    a backup, only a `sweep` finds, which reads the whole store again: after one that is complete, the copy
+    is equal to what the service had more than `overlap` before it began.
+
+    Nothing is deleted because a list does not show it. Each payment that the list contradicts is looked up by
+    id, and deleted if the service itself says that it does not exist (`settle.py` has the argument). At most
+    `most_lookups` are in one sync; the rest stay in the copy for the next ones, and until none is left the
+    report counts them and is not complete. Where more than a fifth of the copy is missing, and more than ten
+    payments, nothing is deleted without `allow_mass_deletion`.
+
+    `overlap` is in seconds; it has to be as wide as the list's lag. `on_progress` is called with the walk's
+    report after each page. A first copy or a sweep that was interrupted goes on with the next sync,
+    whether or not that is to sweep, and what changed meanwhile follows. Of any other sync that was
+    interrupted, the payments that came are kept, and the next one reads them again.
+
+    Raises what walks raise; ExportError where the database cannot be written, or somebody else is writing to
+    it; ConfigurationError for one that no sync made, or that is a copy of another store; ResponseDecodeError
+    for a payment that cannot be read.
+    """
+    given: object = overlap
+    if type(given) not in {int, float} or not 0 <= overlap <= _MOST_OVERLAP:
+        raise ConfigurationError(f"overlap must be seconds, from 0 to those of a year, not {shown(overlap)}.")
+    whole("most_lookups", most_lookups, least=1)
+    copy = Copy(store)
+    worker = Worker(copy)
+    complete = False
+    try:
+        name = str(client.payments.list().checkpoint()["store"])
+        state = await worker.do(copy.open)
+        if state is not None and state.store != name:
+            raise ConfigurationError(
+                f"{store.path} is a copy of another store ({state.store!r}, not {name!r}): give another file."
+            )
+        readings = Readings(
+            client.payments,
+            copy,
+            worker,
+            store.path,
+            timedelta(seconds=overlap),
+            on_progress,
+            state or State(name),
+        )
+        await _read(readings, sweep=sweep)
+        report = readings.report
+        settling = Settling(
+            client.payments, copy, worker, report, readings.shown, allow_mass_deletion=allow_mass_deletion
+        )
+        await settling.settle(most_lookups)
+        report.complete = report.complete and not report.candidates
+        complete = True
+    finally:
+        with anyio.CancelScope(shield=True):
+            await worker.close(complete=complete)
+    return report
+
+
+async def _read(readings: Readings, *, sweep: bool) -> None:
+    state, report = readings.state, readings.report
+    report.watermark = state.watermark
+    report.resumed = state.reading is not None
+    if report.resumed:
+        # It knows of what was there when it came by, perhaps days ago: what changed since then follows.
+        if not await readings.whole():
+            return
+    elif sweep or state.watermark is None:
+        await readings.whole()
+        return
+    since = readings.state.watermark
+    if since is not None and not await readings.changes(since):
+        await readings.whole()
