@@ -3,70 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 
 import attrs
 
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._half_made import shows_half_made
+from b2b_payments._secret import Secret
 
 TokenProvider = Callable[[], Awaitable[str]]
 """Gives a token, new or renewed. It is awaited, and bounded by the client's timeout."""
 
 _STORE_HASH = re.compile(r"[A-Za-z0-9_-]{1,24}")
-
-
-class Secret(str):
-    """A credential that shows itself to the wire and to nobody else: its `repr` is ``'***'``.
-
-    A string, since aiohttp's headers take nothing else; so it stays hidden also where a debugger or an
-    error reporter prints the local variables of a frame.
-    """
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Secret, (str.__str__(self),)
-
-
-_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
-
-
-def redacted(text: str, secrets: Sequence[Secret]) -> str:
-    """Give text with our own credentials blotted out.
-
-    A gateway that repeats a request may spell it in its own way: any of the characters as an escape of JSON
-    (also of JSON within text), as a percent-encoding of a URL's, or as a reference of HTML's.
-    """
-    for one in secrets:
-        text = text.replace(one, "***")
-        if any(mark in text for mark in "\\%&"):
-            text = _spellings(one).sub("***", text)
-    return text
-
-
-@lru_cache(maxsize=16)
-def _spellings(token: str) -> re.Pattern[str]:
-    return re.compile("".join(map(_spellings_of, token)))
-
-
-def _spellings_of(char: str) -> str:
-    code, digits = ord(char), f"(?i:{ord(char):02x})"
-    ways = [
-        rf"\\*{re.escape(char)}",
-        rf"\\+(?:u00|x){digits}",
-        f"%(?:25)*{digits}",
-        f"&(?:amp;)*#[xX]0*{digits};",
-        f"&(?:amp;)*#0*{code};",
-    ]
-    if char in _NAMES:
-        ways.append(f"&(?:amp;)*{_NAMES[char]};")
-    return f"(?:{'|'.join(ways)})"
 
 
 def secret(name: str, value: object) -> Secret:

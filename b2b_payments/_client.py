@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from b2b_payments._auth import LegacyAuth, Secret, StoreAuth
+from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._call import Caller
 from b2b_payments._credential import Credential
 from b2b_payments._errors import ConfigurationError, shown
@@ -22,6 +22,7 @@ from b2b_payments._resources.channels import Channels
 from b2b_payments._resources.payments import Payments
 from b2b_payments._resources.writes import Writes
 from b2b_payments._retry import RetryPolicy
+from b2b_payments._secret import Secret
 from b2b_payments._tasks import Tasks
 from b2b_payments._transport import Transport
 from b2b_payments._walk.source import Learned

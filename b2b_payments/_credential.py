@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import anyio
 
-from b2b_payments._auth import LegacyAuth, Secret, StoreAuth, TokenProvider, secret
+from b2b_payments._auth import LegacyAuth, StoreAuth, TokenProvider, secret
 from b2b_payments._errors import ConfigurationError
+from b2b_payments._secret import Secret
 
 _SECONDS_BETWEEN = 10.0
 """Between two renewals: a new token that is refused as well must not become a storm."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._auth import Secret, redacted
 from b2b_payments._errors import (
     APIError,
     AuthenticationError,
@@ -29,6 +28,7 @@ from b2b_payments._protocol.json import decode
 from b2b_payments._protocol.limits import read_date, read_limits
 from b2b_payments._protocol.request import Request
 from b2b_payments._retry import LONGEST_ASKED, Kind
+from b2b_payments._secret import HIDDEN, Secret, redacted
 
 _ERRORS: dict[int, type[APIError]] = {
     400: BadRequestError,
@@ -44,7 +44,8 @@ _ERRORS: dict[int, type[APIError]] = {
 
 _LONGEST_REFUSAL = 2**18
 """Bytes of an error's body that is read: what it says in a larger one is no sentence."""
-_LONGEST_SEARCHED = 50_000
+_LONGEST_SPELLING = 20
+"""Characters that an escape of one character takes, within reason."""
 _LONGEST_MESSAGE = 500
 _LONGEST_ID = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -82,9 +83,9 @@ class Answer:
 
     def redacted(self, text: str, most: int) -> str:
         """Give decoded text for an error: in one line, without our own credentials, at most so long."""
-        # Searched with room for what spellings add, and not without end.
-        line = " ".join(text[:_LONGEST_SEARCHED].split())
-        return redacted(line, self.secrets)[:most]
+        # Searched a little beyond what is shown: a credential that the end cuts in two is found as a whole.
+        beyond = _LONGEST_SPELLING * max(map(len, self.secrets), default=0)
+        return redacted(" ".join(text.split())[: most + beyond], self.secrets)[:most]
 
 
 @attrs.frozen
@@ -164,17 +165,20 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
     fields = body if isinstance(body, dict) else {}
     failed = code if code is not None and 200 <= answer.status < 300 else answer.status
     cls = _ERRORS.get(failed) or (ServerError if failed >= 500 else APIError)
+    errors = read_field_errors(fields.get("data"), answer.redacted) if failed in {400, 422} else {}
+    message = _message(answer, fields)
+    if redacted(f"{message} {errors}", answer.secrets) == HIDDEN:
+        message, errors = HIDDEN, {}  # each text has a little of it
     about: dict[str, Any] = {
         "status": answer.status,
         "code": code,
-        "errors": read_field_errors(fields.get("data"), answer.redacted) if failed in {400, 422} else None,
+        "errors": errors,
         "request_id": _request_id(answer),
         "method": request.method,
         "url": base_url + request.path,
     }
     limits = read_limits(answer.headers, datetime.now(UTC))
     asked = limits.pause if cls is RateLimitError else limits.wait
-    message = _message(answer, fields)
     if asked is not None:
         message = f"{message.removesuffix('.')}; the service asks to wait {asked:,.0f} s"
         if asked > LONGEST_ASKED:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from yarl import URL
 
-from b2b_payments._auth import Secret
 from b2b_payments._errors import ConfigurationError
+from b2b_payments._secret import Secret
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # Not shown: what was given may be a credential in the wrong place.

@@ -12,11 +12,11 @@ import attrs
 from multidict import CIMultiDict
 from yarl import URL
 
-from b2b_payments._auth import Secret, redacted
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError
 from b2b_payments._mixups import MixUps
 from b2b_payments._protocol.answer import Answer
 from b2b_payments._protocol.request import Request
+from b2b_payments._secret import Secret, redacted
 from b2b_payments._tasks import NOT_OPEN, Home
 from b2b_payments._transport.addresses import (
     checked_base_url,

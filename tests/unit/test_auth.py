@@ -12,7 +12,8 @@ import attrs
 import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth, StoreAuth
-from b2b_payments._auth import Secret, secret
+from b2b_payments._auth import secret
+from b2b_payments._secret import Secret
 
 TOKEN = "planted-credential"
 

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from b2b_payments import B2BPaymentsError, ConfigurationError, OfflineLineItem, OfflinePayment, PaymentsClient
-from b2b_payments._auth import Secret
+from b2b_payments._secret import Secret
 from b2b_payments.export import CSVSink, DuckDBSink, JSONLSink, ParquetSink, SQLiteSink
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import DuckDBStore, SQLiteStore

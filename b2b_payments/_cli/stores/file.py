@@ -25,13 +25,14 @@ from unicodedata import normalize
 
 import attrs
 
-from b2b_payments._auth import LegacyAuth, Secret, StoreAuth
+from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._cli.connection import Connection
 from b2b_payments._cli.running import CommandError
 from b2b_payments._client import BASE_URL, PaymentsClient
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._quota import Quota
 from b2b_payments._retry import RetryPolicy
+from b2b_payments._secret import Secret
 
 if TYPE_CHECKING:
     from b2b_payments.events import Listener

@@ -1,0 +1,100 @@
+"""A credential as a string that hides itself, and text of others without it."""
+
+from __future__ import annotations
+
+import html
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+from unicodedata import normalize
+
+HIDDEN = "*** (not shown, since it repeats the credential)"
+
+_PIECE = 12
+"""Letters and digits of a credential that text must not show in a row; fewer give nothing away."""
+_MOST_ROUNDS = 8
+
+
+class Secret(str):
+    """A credential that shows itself to the wire and to nobody else: its `repr` is ``'***'``.
+
+    A string, since aiohttp's headers take nothing else; so it stays hidden also where a debugger or an
+    error reporter prints the local variables of a frame.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Secret, (str.__str__(self),)
+
+
+def redacted(text: str, secrets: Sequence[Secret]) -> str:
+    """Give text that does not show our own credentials, nor a longer piece of one.
+
+    A credential that stands there as it is becomes ``***``. A gateway that repeats a request may spell it in
+    any other way, so nothing is shown of text whose letters and digits, with escapes undone and in one case,
+    hold a piece of it.
+    """
+    for one in secrets:
+        text = text.replace(one, "***")
+        if repeats(text, one):
+            return HIDDEN
+    return text
+
+
+def repeats(text: str, secret: Secret) -> bool:
+    """Whether text holds a piece of a credential, however it is spelled; or is escaped too often to tell."""
+    pieces = _pieces(secret)
+    for place, form in enumerate(_forms(text)):
+        # Of JSON in text, `\\t` may be a tab, or a letter that is escaped for nothing.
+        for letters in {_letters(form), _letters(_SPACE.sub("", form))}:
+            if place >= _MOST_ROUNDS or any(piece in letters for piece in pieces):
+                return True
+    return False
+
+
+def _forms(text: str) -> Iterator[str]:
+    """Give text as it is, and with escapes undone, once more each time, until none is left."""
+    yield text
+    while (plain := _ESCAPE.sub(_char, html.unescape(text))) != text:
+        yield plain
+        text = plain
+
+
+_HEX = "[0-9A-Fa-f]"
+# What JSON, JavaScript, Python, C, URLs and mails write for a character.
+_ESCAPE = re.compile(
+    rf"\\+u\{{({_HEX}{{1,8}})\}}|(?:\\+|%)u({_HEX}{{4}})|\\+U({_HEX}{{8}})|(?:\\+x|%|=)({_HEX}{{2}})|\\+([0-7]{{3}})"
+)
+
+
+_SPACE = re.compile(r"\\+[bfnrtv]")
+
+
+def _char(escape: re.Match[str]) -> str:
+    code = int(escape[5], 8) if escape[5] else int(escape[escape.lastindex or 0], 16)
+    return chr(code) if code < 0x110000 else escape[0]
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, normalize("NFKD", text).casefold()))
+
+
+@lru_cache(maxsize=16)
+def _pieces(secret: Secret) -> tuple[Secret, ...]:
+    """Give what text must not hold: each piece of the credential, and of what Base64 and hex make of it."""
+    token = secret.encode()
+    # How many bytes stand before it decides which of three ways Base64 writes it; the ends mix with others.
+    ways = [b64encode(bytes(before) + token)[before + bool(before) :] for before in range(3)]
+    encoded = [_letters(way.rstrip(b"=").decode()[:-1]) for way in ways] + [token.hex()]
+    forms = [_letters(secret), *[form for form in encoded if len(form) >= _PIECE]]
+    return tuple(
+        Secret(form[place : place + _PIECE])
+        for form in filter(None, forms)
+        for place in range(max(1, len(form) - _PIECE + 1))
+    )
