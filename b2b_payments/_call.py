@@ -344,11 +344,19 @@ def outcome_of(failure: B2BPaymentsError) -> Outcome:
     if not isinstance(failure, APIError):
         return Outcome.FINAL
     # Where HTTP says success and the body does not, it is the body's code that tells, if it refuses.
-    status, least = (failure.status, 300) if failure.status >= 300 else (failure.code or 0, 400)
-    return _OUTCOMES.get(status, Outcome.FINAL if least <= status < 500 else Outcome.FAILED)
+    status = failure.status if failure.status >= 300 else failure.code or 0
+    if status in _OUTCOMES:
+        return _OUTCOMES[status]
+    if 400 <= status < 500:
+        says_success = status == failure.status and 200 <= (failure.code or 0) < 300
+        return Outcome.UNCLEAR if says_success else Outcome.FINAL
+    return Outcome.UNCLEAR if 300 <= failure.status < 400 else Outcome.FAILED
 
 
 _OUTCOMES = {
+    # What was asked for was not done here (RFC 9110): only other redirects may follow what was.
+    307: Outcome.FINAL,
+    308: Outcome.FINAL,
     408: Outcome.AMBIGUOUS,
     421: Outcome.NOT_SENT,
     425: Outcome.NOT_SENT,

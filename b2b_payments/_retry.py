@@ -9,11 +9,13 @@ AMBIGUOUS: sent, no answer; 408          again                stop: look for it 
 FAILED: 5xx                              again                stop: look for it  `outage` seconds
 REFUSED: 429                             again                again              an hour
 UNREADABLE: an answer that makes none    again                stop: look for it  its attempts
+UNCLEAR: a redirect, a contradiction     stop                 stop: look for it  –
 FINAL: any other answer                  stop                 stop               –
 =======================================  ===================  =================  ====================
 
 There is no idempotency key [doc]: a POST is sent again only where it is certain that it changed nothing.
 408 leaves that open (a proxy may say it of a request that it passed on), 421 and 425 do not (RFC 9110, 8470).
+So does a redirect, which may lead to what a POST has made (303), and an error whose body says success.
 
 Somebody waits for a call, so it is made `attempts` times. Nobody waits for a walk's page, and much is lost
 with it: it outlives an outage, and it waits for the quota that others spend.
@@ -55,6 +57,7 @@ class Outcome(Enum):
     AMBIGUOUS = "ambiguous"  # sent, and no answer: reset, timeout, truncated
     FAILED = "failed"  # 5xx, or such a code in the body: it may have been carried out
     UNREADABLE = "unreadable"  # answered, but not so that it can be read; it may have been carried out
+    UNCLEAR = "unclear"  # another attempt would end the same, and yet it may have been carried out
     FINAL = "final"  # anything else: another attempt would end the same
 
     @property
@@ -65,12 +68,12 @@ class Outcome(Enum):
     @property
     def leaves_doubt(self) -> bool:
         """Whether the service may have carried the request out all the same."""
-        return self in {Outcome.AMBIGUOUS, Outcome.FAILED, Outcome.UNREADABLE}
+        return self in {Outcome.AMBIGUOUS, Outcome.FAILED, Outcome.UNREADABLE, Outcome.UNCLEAR}
 
 
 _WORTH_ANOTHER = {
-    Kind.READ: frozenset(Outcome) - {Outcome.FINAL},
-    Kind.REPEATABLE: frozenset(Outcome) - {Outcome.FINAL},
+    Kind.READ: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
+    Kind.REPEATABLE: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
     Kind.ONCE: frozenset({Outcome.NOT_SENT, Outcome.UNREACHABLE, Outcome.REFUSED}),
 }
 

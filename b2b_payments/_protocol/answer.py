@@ -46,6 +46,7 @@ _LONGEST_REFUSAL = 2**18
 """Bytes of an error's body that is read: what it says in a larger one is no sentence."""
 _LONGEST_SPELLING = 20
 """Characters that an escape of one character takes, within reason."""
+_LARGEST_ID = 2**63 - 1
 _LONGEST_MESSAGE = 500
 _LONGEST_ID = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -120,6 +121,9 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
             f"{request.method} {request.path}: expected an object at $, found {kind_of(body)}.", paths=["$"]
         )
     code = _code(body)
+    if (problem := _contradiction(request, body, code)) is not None:
+        del body  # a traceback's local variables would show what was sent
+        raise problem
     if code is not None and not 200 <= code < 300:
         failure = _error(request, answer, base_url, body, code)
         del body  # a traceback's local variables would show what was sent
@@ -130,6 +134,20 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     envelope = Envelope(body.get("data"), meta if isinstance(meta, dict) else {})
     check_envelope(request, envelope.data, envelope.meta)
     return envelope
+
+
+def _contradiction(request: Request, body: Mapping[str, Any], code: int | None) -> ResponseDecodeError | None:
+    """Give what to raise where HTTP says success and the body says something that is neither yes nor no."""
+    data, path, problem = body.get("data"), "$.code", ""
+    if code is None and (said := body.get("code")) is not None:
+        problem = f"expected a number at $.code, found {kind_of(said)}"
+    elif code is None or 200 <= code < 300:
+        told = isinstance(data, dict) and data.get("errMsg") and not data.keys() & {"id", "paymentId"}
+        if told and request.kind is not Kind.READ:
+            path, problem = "$.data.errMsg", "it says success, and at $.data.errMsg what went wrong"
+    if not problem:
+        return None
+    return ResponseDecodeError(f"{request.method} {request.path}: {problem}.", paths=[path])
 
 
 def kind_of(value: object) -> str:
@@ -157,6 +175,8 @@ def _decoded_or_none(body: bytes) -> Any:
 def _code(body: Mapping[str, Any]) -> int | None:
     code = body.get("code")
     if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 5:
+        return int(code)
+    if type(code) is float and code.is_integer():
         return int(code)
     return code if type(code) is int else None
 
@@ -223,9 +243,10 @@ def read_payment_id(envelope: Envelope) -> int:
     value = data.get("paymentId") if isinstance(data, dict) else None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
-    if type(value) is not int or value < 1:
+    if type(value) is not int or not 1 <= value <= _LARGEST_ID:
+        found = f"{kind_of(value)} out of range" if type(value) is int else kind_of(value)
         raise ResponseDecodeError(
-            f"Expected the new payment's id at $.data.paymentId, found {kind_of(value)}.",
+            f"Expected the new payment's id at $.data.paymentId, found {found}.",
             paths=["$.data.paymentId"],
         )
     return value

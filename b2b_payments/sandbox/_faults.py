@@ -28,6 +28,7 @@ class Fault(Enum):
     ERROR_421 = "421"
     ERROR_425 = "425"
     OK_WITH_CODE_500 = "HTTP 200 with code 500 in the body"
+    OK_WITH_ODD_CODE = "HTTP 200 with a code in the body that is no number"
     HANG_BEFORE = "no answer, for ever"
     REDIRECT = "302 to the rules' redirect_to"
 
@@ -39,6 +40,8 @@ class Fault(Enum):
     ERROR_408_AFTER = "carried out, and 408"
     ERROR_500_AFTER = "carried out, and 500"
     OK_WITH_CODE_500_AFTER = "carried out, and HTTP 200 with code 500 in the body"
+    REFUSED_WITH_CODE_200_AFTER = "carried out, and 400, though the body says so and has code 200"
+    REDIRECT_AFTER = "carried out, and 303 to the rules' redirect_to"
     HANG = "carried out, and no answer, for ever"
 
     # Carried out, with an answer that is hard to read.
@@ -83,6 +86,7 @@ _NOT_CARRIED_OUT = frozenset(
         Fault.ERROR_421,
         Fault.ERROR_425,
         Fault.OK_WITH_CODE_500,
+        Fault.OK_WITH_ODD_CODE,
         Fault.HANG_BEFORE,
         Fault.REDIRECT,
     }

@@ -34,6 +34,7 @@ _FIXED: Final = {
     Fault.ERROR_425: Answer.error(425, "Too early"),
     Fault.OK_WITH_CODE_500: attrs.evolve(_ERROR_500, status=200),
     Fault.OK_WITH_CODE_500_AFTER: attrs.evolve(_ERROR_500, status=200),
+    Fault.OK_WITH_ODD_CODE: Answer.json(200, {"code": "E_LOCKED", "data": {}, "meta": {"message": "Locked"}}),
     Fault.GARBAGE: Answer(200, b"\x00\x01{]not json\x7f"),
     Fault.EMPTY: Answer(200, b""),
     Fault.WRONG_TYPE: Answer(200, b"<html><body>We'll be right back.</body></html>", "text/html"),
@@ -55,8 +56,9 @@ def instead(fault: Fault, rules: Rules, date: int) -> Answer | None:
             wait = rules.unavailable_wait
             headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
             return attrs.evolve(Answer.error(503, "Temporarily unavailable"), headers=headers)
-        case Fault.REDIRECT:
-            return Answer(302, b"", headers={"Location": rules.redirect_to})
+        case Fault.REDIRECT | Fault.REDIRECT_AFTER:
+            status = 302 if fault is Fault.REDIRECT else 303
+            return Answer(status, b"", headers={"Location": rules.redirect_to})
         case Fault.GZIP_BOMB:
             return Answer(200, _gzip_bomb(), headers={"Content-Encoding": "gzip"})
         case Fault.FLOOD:
@@ -72,6 +74,8 @@ def spoil(answer: Answer, fault: Fault | None) -> Answer:
             return attrs.evolve(answer, body=answer.body.replace(b'"message":"', b'"message":"\xff\xc0'))
         case Fault.NAN:
             return attrs.evolve(answer, body=_ID_OR_COUNT.sub(rb'"\1":NaN', answer.body))
+        case Fault.REFUSED_WITH_CODE_200_AFTER:
+            return attrs.evolve(answer, status=400)
         case Fault.BYTE_ORDER_MARK:
             return attrs.evolve(answer, body=b"\xef\xbb\xbf" + answer.body)
         case Fault.DUPLICATE_IDS:

@@ -43,7 +43,11 @@ UNREADABLE = [
     Fault.NAN,
     Fault.DEEP,
 ]
-NOT_DONE = [Fault.REFUSE, Fault.RESET_BEFORE, Fault.ERROR_500, Fault.ERROR_503, Fault.OK_WITH_CODE_500]
+NOT_DONE = [
+    *(Fault.REFUSE, Fault.RESET_BEFORE, Fault.ERROR_500, Fault.ERROR_503),
+    *(Fault.OK_WITH_CODE_500, Fault.OK_WITH_ODD_CODE),
+]
+UNCLEAR = [Fault.REDIRECT_AFTER, Fault.REFUSED_WITH_CODE_200_AFTER]
 WRITES = ["POST", "PUT", "DELETE"]
 
 
@@ -81,7 +85,7 @@ def writes(sandbox: Sandbox) -> list[str]:
     return [seen.method for seen in sandbox.requests if seen.method != "GET"]
 
 
-@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE])
+@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *UNCLEAR])
 async def test_a_create_whose_answer_was_lost_is_found(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault
 ) -> None:
@@ -198,7 +202,7 @@ async def test_a_put_is_repeated(
     assert sandbox.store.wire(payment_id).items() >= state.items()
 
 
-@pytest.mark.parametrize("fault", LOST)
+@pytest.mark.parametrize("fault", [*LOST, *UNCLEAR])
 @pytest.mark.parametrize(("write", "state"), REPEATABLE.values(), ids=REPEATABLE)
 async def test_a_put_that_cannot_be_repeated_is_judged_by_state(
     sandbox: Sandbox, write: Write, state: dict[str, Any], fault: Fault
@@ -241,6 +245,43 @@ async def test_a_delete_is_repeated(sandbox: Sandbox, client: PaymentsClient, fa
     assert 7 not in sandbox.store
 
 
+@pytest.mark.parametrize("fault", UNCLEAR)
+async def test_a_delete_whose_answer_is_unclear_is_looked_after(
+    sandbox: Sandbox, client: PaymentsClient, fault: Fault
+) -> None:
+    """A DELETE answered with a redirect, or with a refusal that says success, is judged by the payment."""
+    sandbox.order(fault, times=1, methods=WRITES)
+    await client.payments.delete(7)
+    assert writes(sandbox) == ["DELETE"]
+    assert 7 not in sandbox.store
+
+
+async def test_a_create_that_is_redirected_and_not_found_is_unknown(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """A create that is answered with a redirect may have been carried out: it is no plain failure."""
+    sandbox.order(Fault.REDIRECT, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError, match=r"redirects are not followed.* Look for externalId=INV-7"):
+        await client.payments.create_offline(OFFLINE)
+    assert writes(sandbox) == ["POST"]
+
+
+@pytest.mark.parametrize("number", [2**63, 10**30, str(2**63), -5, 0, 17.5, True, "", None])
+async def test_a_create_answered_with_no_id_that_can_be_is_looked_for(
+    sandbox: Sandbox, client: PaymentsClient, number: object
+) -> None:
+    """An id that no payment can have names none: the payment is looked for by its externalId."""
+
+    def answer(seen: SeenRequest) -> web.Response | None:
+        body = {"code": 200, "data": {"paymentId": number}, "meta": {}}
+        return web.json_response(body) if seen.method == "POST" else None
+
+    sandbox.answer_with(answer)
+    with pytest.raises(OutcomeUnknownError, match=r"id at \$\.data\.paymentId, found .* Look for externalId"):
+        await client.payments.create_offline(OFFLINE)
+    assert [dict(seen.query).get("q") for seen in sandbox.requests][1] == "INV-7"
+
+
 async def test_a_delete_of_nothing_is_not_found(sandbox: Sandbox, client: PaymentsClient) -> None:
     """A DELETE whose first answer is 404 says so."""
     with pytest.raises(NotFoundError):
@@ -264,7 +305,7 @@ async def test_a_write_that_cannot_be_judged_is_unknown(sandbox: Sandbox, client
 
 
 @pytest.mark.parametrize("operation", [Operation.APPLY_TO_INVOICES, Operation.REVERT_FROM_INVOICES])
-@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE])
+@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *UNCLEAR])
 async def test_an_operation_whose_answer_was_lost_is_judged(
     sandbox: Sandbox, client: PaymentsClient, operation: Operation, fault: Fault
 ) -> None:

@@ -29,7 +29,14 @@ def answered(status: int, code: int | None = None) -> APIError:
         (TransportError("", sent=True), Outcome.AMBIGUOUS),
         (ResponseDecodeError(""), Outcome.UNREADABLE),
         (ConfigurationError(""), Outcome.FINAL),
-        *((answered(status), Outcome.FINAL) for status in (301, 400, 401, 403, 404, 405, 409, 413, 415, 422)),
+        *(
+            (answered(status), Outcome.FINAL)
+            for status in (307, 308, 400, 401, 403, 404, 405, 409, 413, 415, 422)
+        ),
+        *((answered(status), Outcome.UNCLEAR) for status in (300, 301, 302, 303, 304)),
+        *((answered(status, code=200), Outcome.UNCLEAR) for status in (400, 404, 409, 422)),
+        (answered(408, code=200), Outcome.AMBIGUOUS),
+        (answered(429, code=200), Outcome.REFUSED),
         (answered(408), Outcome.AMBIGUOUS),
         (answered(421), Outcome.NOT_SENT),
         (answered(425), Outcome.NOT_SENT),

@@ -130,11 +130,28 @@ def test_a_code_that_is_no_success_is_an_error(code: int | str) -> None:
     assert error_of({"code": code, "data": {}}).code == int(code)
 
 
-@pytest.mark.parametrize("code", [True, [], "soon", 2.5, "٢٠٠"])
-def test_a_code_that_is_no_number_says_nothing(code: Any) -> None:
-    """A code that cannot be read leaves the HTTP status to decide."""
-    assert read({"code": code, "data": 1}) == Envelope(1, {})
+@pytest.mark.parametrize(
+    "code", [True, [], "soon", 2.5, "٢٠٠", "", "200 OK", "200.0", "20000", {"code": 200}]
+)
+@pytest.mark.parametrize("request_", [get_payment(70), *WRITES], ids=lambda one: one.method)
+def test_a_code_that_is_no_number_is_no_success(request_: Request, code: Any) -> None:
+    """HTTP 200 with a code that cannot be read is an answer that cannot be read; a refusal stays one."""
+    body = msgspec.json.encode({"code": code, "data": {"id": 70, "paymentId": 70}})
+    with pytest.raises(ResponseDecodeError, match=r"expected a number at \$\.code, found a") as caught:
+        read_envelope(request_, Answer(200, {}, body), BASE)
+    assert caught.value.paths == ["$.code"]
     assert error_of({"code": code, "data": {}}, 404).code is None
+
+
+@pytest.mark.parametrize("request_", WRITES, ids=lambda one: one.method)
+@pytest.mark.parametrize("code", [{}, {"code": 200}, {"code": 200.0}])
+def test_a_write_that_names_an_error_is_no_success(request_: Request, code: dict[str, Any]) -> None:
+    """HTTP 200 with an `errMsg` and no id says two things: a write cannot rest on it, a read can."""
+    body = msgspec.json.encode({**code, "data": {"errMsg": "Locked"}, "meta": {}})
+    with pytest.raises(ResponseDecodeError, match=r"says success, and at \$\.data\.errMsg what went wrong"):
+        read_envelope(request_, Answer(200, {}, body), BASE)
+    with_id = msgspec.json.encode({**code, "data": {"errMsg": "", "id": 70, "paymentId": 70}, "meta": {}})
+    assert read_envelope(request_, Answer(200, {}, with_id), BASE).data["id"] == 70
 
 
 @pytest.mark.parametrize(
