@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from b2b_payments._converter.normal import NormalItem, NormalMoney, NormalRow
 from b2b_payments._converter.structuring import (
     from_wire,
+    normal_rows,
     offline_payment_body,
     structure_channel,
     structure_channels,
@@ -17,7 +19,11 @@ from b2b_payments._converter.structuring import (
 )
 
 __all__ = [
+    "NormalItem",
+    "NormalMoney",
+    "NormalRow",
     "from_wire",
+    "normal_rows",
     "offline_payment_body",
     "structure_channel",
     "structure_channels",

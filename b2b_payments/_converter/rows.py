@@ -30,6 +30,7 @@ from b2b_payments._models.extra import Extra
 from b2b_payments._protocol.json import exact_number
 
 T = TypeVar("T")
+R = TypeVar("R")
 Find = Callable[[Iterable[Any]], Iterable[str]]
 
 _MOST_NAMES: Final = 200
@@ -38,6 +39,7 @@ _LONGEST_NAME: Final = 100
 _MOST_PARTS: Final = 500
 """Objects of one list that are looked at for what to learn: a longer one must not stop the event loop."""
 _BLOCK: Final = 16
+"""Models that are made at once: so few that come and go together do not wake the garbage collector."""
 _UNFIT: Final = (UnreadableError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError)
 _SANE: Final = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -124,24 +126,36 @@ class RowReader(Generic[T]):
         self._types = RowTypes(model, Learned())
 
     def read(
-        self, places: Sequence[int], rows: Sequence[msgspec.Raw], otherwise: Callable[[int], T]
+        self, places: Sequence[int], rows: Sequence[bytes | msgspec.Raw], otherwise: Callable[[int], T]
     ) -> Generator[T, None, None]:
         """Give the models at these places of a page, one by one.
 
         `rows` are the bytes of all rows, `otherwise` gives the model of one that does not fit.
         """
-        # In blocks: what comes and goes together is too little to wake the garbage collector.
-        for start in range(0, len(places), _BLOCK):
-            block = places[start : start + _BLOCK]
-            types, made = self._made([rows[place] for place in block])
-            yield from made or (_one(types, rows[place], partial(otherwise, place)) for place in block)
+        return self.read_as(RowTypes.models, places, rows, otherwise)
 
-    def _made(self, rows: Sequence[msgspec.Raw]) -> tuple[RowTypes[T], Sequence[T]]:
-        """Give the models of rows that fit, once what they have was learned; none where one does not fit."""
+    def read_as(
+        self,
+        make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
+        places: Sequence[int],
+        rows: Sequence[bytes | msgspec.Raw],
+        otherwise: Callable[[int], R],
+        at_once: int = _BLOCK,
+    ) -> Generator[R, None, None]:
+        """Give what is made of the decoded rows at these places, one by one; they are decoded in blocks."""
+        for start in range(0, len(places), at_once):
+            block = places[start : start + at_once]
+            types, made = self._made(make, [rows[place] for place in block])
+            yield from made or (_one(make, types, rows[place], partial(otherwise, place)) for place in block)
+
+    def _made(
+        self, make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]], rows: Sequence[bytes | msgspec.Raw]
+    ) -> tuple[RowTypes[T], Sequence[R]]:
+        """Make something of rows, once what they have was learned; nothing where one does not fit."""
         types = self._types
         while True:
             with suppress(*_UNFIT):
-                return types, types.models(types.decode(b"[%b]" % b",".join(rows)))
+                return types, make(types, types.decode(b"[%b]" % b",".join(rows)))
             before = types
             for row in rows:
                 with suppress(*_UNFIT):
@@ -155,9 +169,14 @@ class RowReader(Generic[T]):
                 return types, ()
 
 
-def _one(types: RowTypes[T], row: msgspec.Raw, otherwise: Callable[[], T]) -> T:
+def _one(
+    make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
+    types: RowTypes[T],
+    row: bytes | msgspec.Raw,
+    otherwise: Callable[[], R],
+) -> R:
     try:
-        [made] = types.models(types.decode(b"[%b]" % row))
+        [made] = make(types, types.decode(b"[%b]" % row))
     except _UNFIT:
         made = otherwise()
     return made
@@ -185,7 +204,7 @@ class RowTypes(Generic[T]):
         with localcontext(EXACT):
             return msgspec.convert(rows, self._models, strict=False, from_attributes=True)
 
-    def learn(self, row: msgspec.Raw) -> Learned | None:
+    def learn(self, row: bytes | msgspec.Raw) -> Learned | None:
         """Give what is learned with a row that does not fit; None where that is nothing new."""
         learned = Learned(dict(self.learned.unknown), dict(self.learned.odd))
         with suppress(*_UNFIT):

@@ -15,7 +15,9 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import attrs
+import msgspec
 
+from b2b_payments._converter.normal import normal
 from b2b_payments._converter.rows import RowReader
 from b2b_payments._converter.service import read_each, read_whole, service_converter
 from b2b_payments._converter.unreadable import UnreadableError, decode_error
@@ -79,6 +81,21 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Generator[Payment
         return structure_payment(decode_part(rows[place]), f"payment {listing.heads[place].id}: $")
 
     return _rows.read(places, rows, otherwise)
+
+
+def normal_rows(rows: Sequence[bytes | msgspec.Raw]) -> list[Any]:
+    """Give payments, each as it was sent, as `NormalRow`. Raises `ResponseDecodeError`.
+
+    Numbers of any size pass, as models have them: whether they fit is for the format to say.
+    """
+
+    def otherwise(place: int) -> Any:
+        sent = decode_part(rows[place])
+        [made] = normal(Payment, [structure_payment(sent, f"payment {sent.get('id')}: $")])
+        return made
+
+    made = _rows.read_as(lambda _, found: normal(Payment, found), range(len(rows)), rows, otherwise, _AT_ONCE)
+    return list(made)
 
 
 def to_wire(model: Any) -> dict[str, Any]:
@@ -149,3 +166,4 @@ def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
 
 
 _rows: Final = RowReader(Payment)
+_AT_ONCE: Final = 128  # field by field, many rows cost little more than one

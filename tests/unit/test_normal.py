@@ -1,0 +1,109 @@
+"""Rows in one spelling: what another parser of the service's own bytes would take for something else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from b2b_payments._converter import normal_rows
+from b2b_payments._errors import ResponseDecodeError
+from tests.support.examples import LISTED_PAYMENT
+
+
+def sent(**fields: Any) -> bytes:
+    """Give the listed example with other fields, as bytes."""
+    return json.dumps({**LISTED_PAYMENT, **fields}).encode()
+
+
+def read(row: bytes) -> Any:
+    """Read one row, between two usual ones."""
+    return normal_rows([sent(id=1), row, sent(id=2)])[1]
+
+
+def test_a_usual_row_is_as_it_was_sent() -> None:
+    """The example's cells are those of the vendor's object; JSON in them is text."""
+    row = read(sent())
+    assert (row.id, row.customer_id, row.channel_id, row.external_id) == (70, "95075", 1, None)
+    assert row.created_at == 1_618_800_393_000_000
+    assert (row.total.amount, row.total.currency) == ("30.0000", "USD")
+    assert [(item.invoice_id, item.amount.amount, item.extra) for item in row.line_items] == [
+        (2342, "30.0000", "{}")
+    ]
+    assert (row.details, row.fees, row.allowed_statuses) == ('{"memo":"memo"}', "[]", "[1,2,3,4]")
+    assert json.loads(row.extra) == {"bcId": "32", "bcGroupName": "Wholesale", "customerBcId": "1417"}
+
+
+@pytest.mark.parametrize("value", [1.6, True, "1_000", "0x10", " 7 ", "\u0661", "7.0"])
+def test_what_is_no_id_is_refused_by_name(value: object) -> None:
+    """What another parser rounds or casts into an id is no id here; the error names the payment's place."""
+    with pytest.raises(ResponseDecodeError) as caught:
+        read(sent(id=value))
+    assert caught.value.paths[0].endswith("$.id")
+    with pytest.raises(ResponseDecodeError, match="payment 70"):
+        read(sent(channelId=value))
+
+
+def test_an_id_that_is_spelled_otherwise_is_a_number() -> None:
+    """Digits in text are numbers, with a zero in front or not; so is a float without a fraction."""
+    assert [read(sent(channelId=value)).channel_id for value in ("007", 7.0, 7, "", None)] == [
+        7,
+        7,
+        7,
+        None,
+        None,
+    ]
+    assert read(sent(id="12345678901234567")).id == 12345678901234567
+
+
+@pytest.mark.parametrize("amount", ["0.1234567890123", "1E+3", "007.50", 30, 30.5, "+2"])
+def test_amounts_keep_every_digit(amount: object) -> None:
+    """Amounts of any spelling are digits without an exponent, and none is rounded."""
+    wanted = {"1E+3": "1000", "007.50": "7.50", "+2": "2"}.get(str(amount), str(amount))
+    assert read(sent(total={"code": "USD", "value": amount})).total.amount == wanted
+
+
+def test_a_doubled_name_counts_once() -> None:
+    """Of a field that is there twice the last counts, at any level, as everywhere in this library."""
+    doubled = (
+        sent().replace(b'"id": 70', b'"id": 5, "id": 70').replace(b'"memo": "memo"', b'"memo": 1, "memo": 2')
+    )
+    row = read(doubled)
+    assert (row.id, row.details) == (70, '{"memo":2}')
+    assert msgspec.json.encode(row).count(b'"id":') == 1
+
+
+def test_half_of_a_surrogate_pair_is_replaced() -> None:
+    """Half of a surrogate pair, which no text can hold, becomes U+FFFD in texts and in JSON text."""
+    row = read(sent(payerName="\ud800x", details={"memo": "\udc00"}))
+    assert row.payer_name == "\ufffdx"
+    assert json.loads(row.details) == {"memo": "\ufffd"}
+
+
+def test_numbers_in_json_text_keep_their_digits() -> None:
+    """A number that no float holds stands in JSON text as it was sent."""
+    row = read(sent(details={}).replace(b'"details": {}', b'"details": {"a": 0.1000000000000000000001}'))
+    assert row.details == '{"a":0.1000000000000000000001}'
+
+
+def test_deep_objects_are_refused() -> None:
+    """What is nested too deeply to be read is refused, and named."""
+    deep = b"[" * 5_000 + b"]" * 5_000
+    with pytest.raises(ResponseDecodeError):
+        read(sent(details={}).replace(b'"details": {}', b'"details": {"a": %b}' % deep))
+
+
+def test_usual_oddities_do_not_need_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numeric customer ids, null names, bare fees and unknown fields are read by the row types."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("read as a model")
+
+    rows = [sent(customerId=7, payerName=None, fees=[1.5, 2], new={"a": [1]}), sent()]
+    normal_rows(rows)
+    monkeypatch.setattr("b2b_payments._converter.structuring.structure_payment", refuse)
+    row, _ = normal_rows(rows)
+    assert (row.customer_id, row.payer_name, row.fees) == ("7", "", "[1.5,2]")
+    assert json.loads(row.extra)["new"] == {"a": [1]}
