@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import TypeVar
 
 import anyio
@@ -10,7 +11,7 @@ import attrs
 
 from b2b_payments._errors import AnswerMismatchError, APIError, AuthenticationError, B2BPaymentsError
 from b2b_payments._protocol.answer import Envelope
-from b2b_payments._protocol.belonging import check_proof
+from b2b_payments._protocol.belonging import check_envelope, check_proof
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.request import Request
 from b2b_payments._retry import Kind, Outcome
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 _LATELY = 300.0
 """Seconds for which answers are checked more closely once one was not what was asked for."""
+_OF_ONE_PAYMENT = frozenset({"$.data.id", "$.data.paymentId"})
 _TIMES_ASKED = 3
 """At the most, at once: the first answer may have come on a kept connection, the others come on new ones."""
 
@@ -26,16 +28,16 @@ _TIMES_ASKED = 3
 class MixUps:
     """Remembers when answers were last mixed up on the way, and which evidence of it means nothing.
 
-    An answer says what it is about in a few places: a payment's id, a page's offset. A service that always
-    says the same there, whatever is asked, is left alone once that is known. What was right before is
-    evidence for good. `meaningless` names the calls whose answers name something else however often they are
-    asked for.
+    An answer says what it is about in a few places: a payment's id, a page's offset. A place where a service
+    says the same whatever it is asked is ignored once that is known. What was right once is evidence for
+    good, and nothing is ignored any more of a call whose answers turn out to be right after all.
     """
 
     def __init__(self) -> None:
         self.until = -math.inf
-        self.meaningless: set[str] = set()
-        self._meaningful: set[str] = set()
+        self._ignored: defaultdict[str, set[str]] = defaultdict(set)  # places in the answers, by call
+        self._reliable: set[str] = set()  # calls of which an answer named what was asked for
+        self._named: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)
 
     @property
     def lately(self) -> bool:
@@ -54,22 +56,52 @@ class MixUps:
         """
         read: object = reply
         if type(read) is Listing:
-            if read.echoes and request.call not in self._meaningful:
-                self._meaningful.add(request.call)
+            if read.echoes and request.call not in self._reliable:
+                self._rely_on(request.call)
         elif type(read) is Envelope:
-            self._meaningful.add(request.call)
+            if request.call not in self._reliable and _names_its_request(request, read):
+                self._rely_on(request.call)
             if request.kind is not Kind.READ and self.lately:
                 check_proof(request, read.data)
         return reply
 
-    def may_mean_nothing(self, call: str) -> bool:
-        """Whether it may be that answers to this call always name something else."""
-        return call not in self._meaningful
+    def _rely_on(self, call: str) -> None:
+        self._reliable.add(call)
+        self._ignored.pop(call, None)
+
+    def may_say_always(self, request: Request, failure: AnswerMismatchError) -> bool:
+        """Whether a service might say this whatever it is asked."""
+        return failure.said is not None and request.call not in self._reliable
+
+    def ignore(self, request: Request, failure: AnswerMismatchError) -> bool:
+        """Ignore from now on what each answer to a request said alike; tell whether that is justified."""
+        assert failure.said is not None  # noqa: S101 - it may be said always
+        (place,) = failure.paths
+        asked_for = self._named[request.call, failure.said]
+        asked_for.add(request.payment_id)
+        if place in _OF_ONE_PAYMENT and len(asked_for) == 1:
+            return False  # an exchange with one other request, which is repeated as often as this one
+        self._ignored[request.call].add(place)
+        return True
+
+    def ignored(self, call: str) -> frozenset[str]:
+        """Give the places in the answers to a call that mean nothing."""
+        return frozenset(self._ignored.get(call, ()))
 
     def doubts(self, request: Request) -> Doubts:
         """Give what is to be made of the answers to this request."""
-        checked = request.call not in self.meaningless
-        return Doubts(self, request if checked else attrs.evolve(request, checked=False))
+        ignored = self.ignored(request.call)
+        return Doubts(self, attrs.evolve(request, ignored=ignored) if ignored else request)
+
+
+def _names_its_request(request: Request, envelope: Envelope) -> bool:
+    """Whether nothing in an answer has to be ignored."""
+    if request.ignored:
+        try:
+            check_envelope(attrs.evolve(request, ignored=frozenset()), envelope.data, envelope.meta)
+        except AnswerMismatchError:
+            return False
+    return True
 
 
 @attrs.define
@@ -86,13 +118,13 @@ class Doubts:
     reused: bool = False
     _said: list[str | None] = attrs.field(factory=list)
     _refusals: list[str] = attrs.field(factory=list)
-    _before: float = -math.inf
+    _suspected_until: float = -math.inf  # for mix-ups noticed before this call
 
     def again(self, failure: B2BPaymentsError, outcome: Outcome, *, may_retry: bool) -> bool:
         """Whether `request` is to be sent again at once. `may_retry` is what the retry policy says."""
-        if isinstance(failure, AnswerMismatchError) and self.request.checked:
+        if isinstance(failure, AnswerMismatchError):
             self._said.append(failure.said)
-            return self._is_habit() or self._mixed_up(may_retry=may_retry)
+            return self._is_habit(failure) or self._mixed_up(failure, may_retry=may_retry)
         return (
             self.request.kind is Kind.READ
             and outcome is Outcome.FINAL
@@ -111,25 +143,24 @@ class Doubts:
         self.request = attrs.evolve(self.request, reuse=False)
         return len(self._refusals) < _TIMES_ASKED and self._refusals[-2:-1] != [failure.message]
 
-    def _is_habit(self) -> bool:
+    def _is_habit(self, failure: AnswerMismatchError) -> bool:
         """Whether the service is known to say this whatever it is asked: then its answer is read as it is."""
-        call = self.request.call
-        if self._may_be_habit() and len(self._said) >= _TIMES_ASKED and len(set(self._said)) == 1:
-            self.mixups.meaningless.add(call)
-            self.mixups.until = self._before
-        self.request = attrs.evolve(self.request, checked=call not in self.mixups.meaningless)
-        return not self.request.checked
+        alike = len(self._said) >= _TIMES_ASKED and len(set(self._said)) == 1
+        may_be_habit = alike and self.mixups.may_say_always(self.request, failure)
+        if may_be_habit and self.mixups.ignore(self.request, failure):
+            self.mixups.until = self._suspected_until
+        before, ignored = self.request.ignored, self.mixups.ignored(self.request.call)
+        self.request = attrs.evolve(self.request, ignored=ignored)
+        return bool(ignored - before)
 
-    def _mixed_up(self, *, may_retry: bool) -> bool:
+    def _mixed_up(self, failure: AnswerMismatchError, *, may_retry: bool) -> bool:
         if len(self._said) == 1:
-            self._before = self.mixups.until
+            self._suspected_until = self.mixups.until
         self.mixups.noticed()
         # Asked again in any case where the answers are to be compared.
-        wanted = self.request.kind is Kind.READ and (may_retry or self._may_be_habit())
+        may_be_habit = self.mixups.may_say_always(self.request, failure)
+        wanted = self.request.kind is Kind.READ and (may_retry or may_be_habit)
         return wanted and len(self._said) < _TIMES_ASKED
-
-    def _may_be_habit(self) -> bool:
-        return self._said[-1] is not None and self.mixups.may_mean_nothing(self.request.call)
 
     def leaves_open(self, failure: B2BPaymentsError) -> bool:
         """Whether a write may have been carried out, whatever this answer says."""

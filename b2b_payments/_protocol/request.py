@@ -20,8 +20,8 @@ class Request:
     """What is to be sent: `path` lies below the client's base URL; `call` names the endpoint for people.
 
     `payment_id` is the payment that it is about, where it is about one. `reuse` lets it go out on a kept
-    connection: only where its answer says what it is about. `checked` is off where that is known to mean
-    nothing.
+    connection: only where its answer says what it is about. `ignored` are the places of an answer that are
+    known to say the same whatever is asked.
     """
 
     call: str
@@ -31,7 +31,7 @@ class Request:
     body: bytes | None = attrs.field(default=None, repr=False)
     payment_id: int | None = None
     reuse: bool = False
-    checked: bool = True
+    ignored: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> Kind:

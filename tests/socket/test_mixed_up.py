@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -64,6 +65,11 @@ async def client(request: pytest.FixtureRequest, sandbox: Sandbox) -> AsyncItera
 def answered(data: Any, status: int = 200) -> web.Response:
     """Give an answer around this data."""
     return web.json_response({"code": status, "data": data, "meta": {"message": "…"}}, status=status)
+
+
+def always(data: Any, _: SeenRequest) -> web.Response:
+    """Answer any request with this data."""
+    return answered(data)
 
 
 def once(sandbox: Sandbox, response: Callable[[], web.Response], *, method: str) -> None:
@@ -127,6 +133,16 @@ async def test_another_payment_is_never_given(sandbox: Sandbox, client: Payments
     assert isinstance(caught.value, ResponseDecodeError)
     assert caught.value.paths == ["$.data.id"]
     assert sandbox.request_count == 5
+
+
+async def test_an_exchange_that_repeats_itself_is_no_habit(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Operations that come with another payment's id each time are not given, and neither is a bare id."""
+    for other in (sandbox.store.wire(6), {"id": 6}):
+        sandbox.answer_with(partial(always, other))
+        with pytest.raises(AnswerMismatchError, match=r"\$\.data\.id is 6, not 5"):
+            await client.payments.operations(5)
+    sandbox.answer_with(None)
+    assert (await client.payments.operations(5)).allowed_operations
 
 
 async def test_attempts_1_asks_once(sandbox: Sandbox) -> None:
