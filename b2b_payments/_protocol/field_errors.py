@@ -39,7 +39,8 @@ def _messages(path: str, value: Any, levels: int, places: Iterator[int]) -> Iter
     if isinstance(value, dict) and levels:
         for name, inner in value.items():
             if path or name != "errMsg":
-                below = f"{path}.{name}" if path else name
+                shown = name if name.strip() else encode(name).decode()
+                below = f"{path}.{shown}" if path else shown
                 yield from _messages(below[:_LONGEST_MESSAGE], inner, levels - 1, places)
             elif not isinstance(inner, str):
                 yield from _messages("", inner, levels - 1, places)

@@ -19,7 +19,7 @@ from b2b_payments.export import CSVSink, DuckDBSink, JSONLSink, ParquetSink, SQL
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import DuckDBStore, SQLiteStore
 
-MODULES = ("", ".auth", ".events", ".export", ".quota", ".resources.channels", ".resources.payments",
+MODULES = ("", "._auth", ".events", ".export", "._quota", "._resources.channels", "._resources.payments",
            ".sandbox", ".sync", ".tracing")  # fmt: skip
 
 

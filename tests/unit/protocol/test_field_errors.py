@@ -30,6 +30,7 @@ from b2b_payments._protocol.field_errors import read_field_errors
         ({"a": "two\n  lines"}, {"a": ["two lines"]}),
         ({"errMsg": "In the message.", "a": {"errMsg": "No."}}, {"a.errMsg": ["No."]}),
         ({"errMsg": {"line_items": [{"amount": ["No."]}]}}, {"line_items[0].amount": ["No."]}),
+        ({"": ["No."], "a": {" ": False}}, {'""': ["No."], 'a." "': ["false"]}),
         (["Bad."], {}),
         ("Bad.", {}),
         (None, {}),
