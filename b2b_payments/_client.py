@@ -17,7 +17,7 @@ from b2b_payments._call import Caller
 from b2b_payments._credential import Credential
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._half_made import shows_half_made
-from b2b_payments._quota import Quota, QuotaGate, gate_for
+from b2b_payments._quota import Quota, StoreQuota
 from b2b_payments._resources.channels import Channels
 from b2b_payments._resources.payments import Payments
 from b2b_payments._resources.writes import Writes
@@ -92,8 +92,6 @@ class PaymentsClient:
         if inspect.iscoroutinefunction(on_event):
             raise ConfigurationError("on_event is an async function; give a plain one, which does not wait.")
         self._auth = auth
-        self._quota = quota
-        self._gate: QuotaGate | None = None
         self._tasks = Tasks()
         self._transport = Transport(
             base_url, session=session, allow_http=allow_http, proxy=proxy, trust_env=trust_env
@@ -101,12 +99,11 @@ class PaymentsClient:
         self._caller = Caller(
             transport=self._transport,
             credential=Credential(auth),
-            gate=None,
+            quota=StoreQuota((self._transport.base_url, auth.store), quota),
             retry=retry,
             timeout=_seconds("timeout", timeout),
             deadline=None if deadline is None else _seconds("deadline", deadline),
             events=Events(on_event),
-            window=60.0 if quota is None else quota.per,
         )
         walker = Walker(
             self._caller, Learned(), self._tasks, f"{self._transport.base_url} {auth.name}".strip()
@@ -137,8 +134,7 @@ class PaymentsClient:
         except BaseException:
             await self.aclose()
             raise
-        if self._quota is not None:
-            self._caller.gate = gate_for((self._transport.base_url, self._auth.store), self._quota)
+        self._caller.quota.open()
         self._open = True
         return self
 

@@ -31,7 +31,14 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._errors import ConfigurationError, shown
+from b2b_payments._errors import (
+    APIError,
+    B2BPaymentsError,
+    ConfigurationError,
+    ResponseDecodeError,
+    TransportError,
+    shown,
+)
 from b2b_payments._half_made import shows_half_made
 
 LONGEST_ASKED = 3600.0
@@ -170,6 +177,37 @@ class RetryPolicy:
         if outcome is Outcome.REFUSED:
             return LONGEST_ASKED
         return self.outage if outcome.is_outage else 0.0
+
+
+def outcome_of(failure: B2BPaymentsError) -> Outcome:
+    """Say what became of an attempt that failed in this way."""
+    if isinstance(failure, TransportError):
+        if failure.sent:
+            return Outcome.AMBIGUOUS
+        return Outcome.UNREACHABLE if failure.lasting else Outcome.NOT_SENT
+    if isinstance(failure, ResponseDecodeError):
+        return Outcome.UNREADABLE
+    if not isinstance(failure, APIError):
+        return Outcome.FINAL
+    # Where HTTP says success and the body does not, it is the body's code that tells, if it refuses.
+    status = failure.status if failure.status >= 300 else failure.code or 0
+    if status in _OUTCOMES:
+        return _OUTCOMES[status]
+    if 400 <= status < 500:
+        says_success = status == failure.status and 200 <= (failure.code or 0) < 300
+        return Outcome.UNCLEAR if says_success else Outcome.FINAL
+    return Outcome.UNCLEAR if 300 <= failure.status < 400 else Outcome.FAILED
+
+
+_OUTCOMES = {
+    # What was asked for was not done here (RFC 9110): only other redirects may follow what was.
+    307: Outcome.FINAL,
+    308: Outcome.FINAL,
+    408: Outcome.AMBIGUOUS,
+    421: Outcome.NOT_SENT,
+    425: Outcome.NOT_SENT,
+    429: Outcome.REFUSED,
+}
 
 
 class Failures:

@@ -7,6 +7,7 @@
       RequestStarted … RequestEnded   one attempt
       RetryScheduled                  and from QuotaWait again
     CallEnded
+    WriteInterrupted                  a write was cancelled, and may have been carried out
     PageJoined, GapRepaired           a walk's, between calls
     WalkNotProven                     … and at its end
 
@@ -119,6 +120,19 @@ class QuotaWaitEnded:
 
 @shows_half_made
 @attrs.frozen
+class WriteInterrupted:
+    """A write was cancelled after it had been sent: whether it was carried out is not known.
+
+    The exception that ended it (CancelledError) has a note that says what to look for.
+    """
+
+    call: str
+    method: str
+    path: str
+
+
+@shows_half_made
+@attrs.frozen
 class PageJoined:
     """A walk joined a page: `rows` came, `new` of them for the first time; `total` is the service's count.
 
@@ -160,6 +174,7 @@ Event = (
     | PageJoined
     | GapRepaired
     | WalkNotProven
+    | WriteInterrupted
 )
 Listener = Callable[[Event], None]
 
@@ -174,6 +189,7 @@ _LEVELS: dict[type[Event], int] = {
     PageJoined: logging.DEBUG,
     GapRepaired: logging.INFO,
     WalkNotProven: logging.WARNING,
+    WriteInterrupted: logging.WARNING,
 }
 
 

@@ -21,12 +21,14 @@ from __future__ import annotations
 
 from b2b_payments._quota.allowance import Quota, QuotaReading
 from b2b_payments._quota.gate import Priority, QuotaGate, TooLate, Turn, WaitHook, WaitReason, gate_for
+from b2b_payments._quota.store import StoreQuota
 
 __all__ = [
     "Priority",
     "Quota",
     "QuotaGate",
     "QuotaReading",
+    "StoreQuota",
     "TooLate",
     "Turn",
     "WaitHook",

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import anyio
 import attrs
 
-from b2b_payments._call import Caller, InDoubtError, outcome_of
+from b2b_payments._call import Caller, Sent
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import (
     AnswerMismatchError,
@@ -34,8 +35,9 @@ from b2b_payments._protocol.listing import read_listing
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Priority
-from b2b_payments._retry import Kind, Outcome
+from b2b_payments._retry import Kind, Outcome, outcome_of
 from b2b_payments._walk.lookup import look_up
+from b2b_payments.events import WriteInterrupted
 
 _OPPOSITE = {
     int(Operation.APPLY_TO_INVOICES): int(Operation.REVERT_FROM_INVOICES),
@@ -50,8 +52,8 @@ _KNOWN_AT_MOST = 10_000
 
 
 @attrs.frozen
-class _Sent:
-    """An offline payment that was sent, and when by our clock."""
+class _Wanted:
+    """An offline payment that is to be created, and since when by our clock."""
 
     body: Mapping[str, Any]
     external_id: str | None
@@ -86,9 +88,11 @@ class Writes:
     async def update_processing_status(self, payment_id: int, status: int) -> None:
         """Set a status; a payment that has it after a lost answer was updated."""
         request = requests.update_processing_status(payment_id, status)
-        await self._settled(
-            request, payment_id, lambda payment: payment is not None and payment.processing_status == status
-        )
+
+        def done(payment: Payment | None) -> bool:
+            return payment is not None and payment.processing_status == status
+
+        await self._settled(request, payment_id, done, look_for={"processingStatus": int(status)})
 
     async def perform_operation(self, payment_id: int, code: int) -> None:
         """Carry out an operation.
@@ -119,30 +123,44 @@ class Writes:
         The answer is believed if it names a payment that is new to this client; where answers were mixed up
         lately, that payment has to be the one that was sent.
         """
-        until = self._caller.until()
-        sent = _Sent(body, external_id, time.time())
-        request = requests.create_offline(body)
-        try:
-            payment_id = read_payment_id(await self._caller.call(request, until=until))
-            if await self._is_new(payment_id, sent, until):
-                return self._know(payment_id)
-            failure: B2BPaymentsError = AnswerMismatchError(
-                f"{request.method} {request.path}: the answer names another payment than the one created.",
-                paths=["$.data.paymentId"],
-            )
-        except InDoubtError as doubt:
-            failure = doubt.failure
-        except ResponseDecodeError as error:
-            failure = error  # it succeeded, and the answer does not say which payment it is
+        request, begun = requests.create_offline(body), time.time()
+        wanted = _Wanted(body, external_id, begun)
         look_for = {"externalId": external_id, "customerId": body["customerId"]}
         if not external_id or not external_id.strip():
-            _unknown(request, failure, {**look_for, "lineItems": body["lineItems"]})
-        found = await self._look_for(sent, external_id, until)
+            look_for |= {"externalId": None, "lineItems": body["lineItems"]}
+        until = self._caller.until()
+        with self._sending(request, look_for) as sent:
+            try:
+                payment_id = read_payment_id(await self._caller.call(request, until=until, sent=sent))
+                if await self._is_new(payment_id, wanted, until):
+                    return self._know(payment_id)
+                failure: B2BPaymentsError = AnswerMismatchError(
+                    "the answer names another payment than the one created.", paths=["$.data.paymentId"]
+                )
+            except B2BPaymentsError as error:
+                if not sent.in_doubt:
+                    raise
+                failure = error
+            found = await self._look_for(wanted, until) if look_for["externalId"] else None
         if found is None:
-            _unknown(request, failure, look_for)
+            raise _unknown(request, look_for, failure.message)
         return self._know(found)
 
-    async def _is_new(self, payment_id: int, sent: _Sent, until: float | None) -> bool:
+    @contextmanager
+    def _sending(self, request: Request, look_for: Mapping[str, Any]) -> Iterator[Sent]:
+        """Say what to look for where a write is cancelled that may have been carried out."""
+        sent = Sent()
+        try:
+            yield sent
+        except B2BPaymentsError:
+            raise
+        except BaseException as stopped:
+            if sent.in_doubt:
+                stopped.add_note(str(_unknown(request, look_for, "it was cancelled")))
+                self._caller.events.emit(WriteInterrupted(request.call, request.method, request.path))
+            raise
+
+    async def _is_new(self, payment_id: int, wanted: _Wanted, until: float | None) -> bool:
         """Whether a create's answer names the payment that it created, as far as that can be seen."""
         mixups = self._caller.mixups
         if payment_id in self._known:
@@ -154,7 +172,7 @@ class Writes:
             reply = await self._caller.call(requests.get_payment(payment_id), until=until)
         except B2BPaymentsError:
             return False
-        return sent.is_shown_by(reply.data)
+        return wanted.is_shown_by(reply.data)
 
     def _know(self, payment_id: int) -> int:
         self._known[payment_id] = None
@@ -169,25 +187,31 @@ class Writes:
         done: Callable[[Payment | None], bool],
         *,
         plain: bool = True,
+        look_for: Mapping[str, Any] | None = None,
     ) -> None:
         """Carry out a write, and judge it by the payment where that is in doubt.
 
-        `plain` says that a write that was carried out always shows, whatever else the service changes.
+        `plain` says that a write that was carried out always shows, whatever else the service changes. A
+        payment that has what is in `look_for` shows it.
         """
+        look_for = {"id": payment_id, **(look_for or {})}
         until = self._caller.until()
-        try:
-            await self._caller.call(request, until=until)
-        except InDoubtError as doubt:
-            failure = doubt.failure
-        else:
-            return
-        try:
-            payment = await self._read(payment_id, until)
-            is_known = payment is not None or await self._is_gone(payment_id, until)
-        except B2BPaymentsError:
-            is_known = False
+        with self._sending(request, look_for) as sent:
+            try:
+                await self._caller.call(request, until=until, sent=sent)
+            except B2BPaymentsError as error:
+                if not sent.in_doubt:
+                    raise
+                failure = error
+            else:
+                return
+            try:
+                payment = await self._read(payment_id, until)
+                is_known = payment is not None or await self._is_gone(payment_id, until)
+            except B2BPaymentsError:
+                is_known = False
         if not is_known:
-            _unknown(request, failure, {"id": payment_id})
+            raise _unknown(request, look_for, failure.message)
         refused = outcome_of(failure) is Outcome.FINAL
         # A refusal that may be another's: an operation that shows may have been carried out before.
         tells = request.kind is not Kind.ONCE or not refused
@@ -196,7 +220,7 @@ class Writes:
         certain = plain or payment is None or isinstance(failure, ValidationError)
         if refused and certain and not done(payment):
             raise failure  # sent again, it was refused; and it had not been carried out before
-        _unknown(request, failure, {"id": payment_id})
+        raise _unknown(request, look_for, failure.message)
 
     async def _read(self, payment_id: int, until: float | None) -> Payment | None:
         """Give the payment, None for the service's own 404."""
@@ -218,9 +242,9 @@ class Writes:
                 return await self._read(payment_id, until) is None
         return False
 
-    async def _look_for(self, sent: _Sent, external_id: str, until: float | None) -> int | None:
+    async def _look_for(self, wanted: _Wanted, until: float | None) -> int | None:
         """Look in the list, several times with growing delays: it may lag a write."""
-        query = PaymentQuery(search_by=SearchBy.EXTERNAL_ID, q=external_id, order_by=OrderBy.DESC)
+        query = PaymentQuery(search_by=SearchBy.EXTERNAL_ID, q=wanted.external_id, order_by=OrderBy.DESC)
         pairs = query.pairs(offset=0, limit=_ROWS_LOOKED_AT, encoding=ChannelEncoding.REPEAT)
         attempt = 0
         while True:
@@ -232,7 +256,7 @@ class Writes:
             except B2BPaymentsError:
                 return None
             for row in rows:
-                if sent.is_shown_by(row) and (payment_id := structure_payment(row).id) not in self._known:
+                if wanted.is_shown_by(row) and (payment_id := structure_payment(row).id) not in self._known:
                     return payment_id
             remaining = None if until is None else until - anyio.current_time()
             delay = self._caller.retry.delay(
@@ -274,11 +298,13 @@ def _shows(payment: Payment, body: Mapping[str, Any]) -> bool:
     return sent == has and all(body[name] == value for name, value in plain.items() if name in body)
 
 
-def _unknown(request: Request, failure: B2BPaymentsError, look_for: Mapping[str, Any]) -> NoReturn:
+def _unknown(request: Request, look_for: Mapping[str, Any], why: str) -> OutcomeUnknownError:
     what = ", ".join(f"{name}={value}" for name, value in look_for.items() if value is not None)
-    raise OutcomeUnknownError(
-        f"{request.method} {request.path} was sent, and whether it was carried out is not known: "
-        f"{failure.message} "
-        f"Look for {what} before sending it again; lists may lag a write by about 20 minutes.",
+    what_was_sent = f"{request.method} {request.path}"
+    why = why.removeprefix(f"{what_was_sent}: ").rstrip(".")
+    lag = "; lists may lag a write by about 20 minutes" if request.payment_id is None else ""
+    return OutcomeUnknownError(
+        f"{what_was_sent} was sent, and whether it was carried out is not known: {why}. "
+        f"Look for {what} before sending it again{lag}.",
         look_for=look_for,
-    ) from None
+    )

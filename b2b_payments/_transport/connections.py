@@ -108,6 +108,7 @@ class Exchange:
     request: Request
     mixups: MixUps
     alone: bool = False
+    on_leaving: Callable[[], object] | None = None
     sent: bool | None = None
     reused: bool = False
     _connection: ResponseHandler | None = None
@@ -122,6 +123,8 @@ class Exchange:
         async def send_if_it_may(connection: Connection) -> aiohttp.ClientResponse:
             await self._look_at(connection)
             self.sent = True
+            if self.on_leaving is not None:
+                self.on_leaving()
             return await send(connection)
 
         # The one place where aiohttp shows a request its connection before anything is written.

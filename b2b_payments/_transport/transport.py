@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 import aiohttp
@@ -130,15 +130,23 @@ class Transport:
             )
         return self._session
 
-    async def send(self, request: Request, credential: Mapping[str, str], *, timeout: float) -> Answer:
+    async def send(
+        self,
+        request: Request,
+        credential: Mapping[str, str],
+        *,
+        timeout: float,
+        on_leaving: Callable[[], object] | None = None,
+    ) -> Answer:
         """Send once, and give the whole answer whatever its status.
 
         `timeout` is in seconds and holds for everything, waiting for a connection and the body included.
+        `on_leaving` is called when the request leaves: it is for those who are cancelled, and get no error.
         Raises TransportError and RequestTimeoutError (with `sent` False where the service certainly never saw
         the request), and ResponseDecodeError for a body that is too large or cannot be unpacked.
         """
         session = self.require_open()
-        exchange = Exchange(request, self.mixups, alone=not self._middlewares)
+        exchange = Exchange(request, self.mixups, alone=not self._middlewares, on_leaving=on_leaving)
         try:
             with anyio.fail_after(timeout):
                 return await self._exchange(session, request, credential, exchange)

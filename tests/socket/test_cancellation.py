@@ -162,7 +162,7 @@ def assert_nothing_is_held(client: PaymentsClient, sandbox: Sandbox) -> None:
     """Assert that no connection is in use, and that the gate knows of no request under way or in line."""
     connector: Any = client._transport.require_open().connector
     assert not connector._acquired
-    gate = client._caller.gate
+    gate = client._caller.quota.gate
     assert gate is not None
     assert not gate._in_flight
     assert not any(gate._lines.values())

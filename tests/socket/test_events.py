@@ -23,6 +23,7 @@ from b2b_payments.events import (
     RequestStarted,
     RetryScheduled,
     WalkNotProven,
+    WriteInterrupted,
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
 from tests.support.clients import NEVER, client_of
@@ -104,7 +105,7 @@ async def test_events_tell_their_calls_apart(sandbox: Sandbox) -> None:
             group.start_soon(client.payments.get, payment_id)
     calls: dict[int, list[type[Event]]] = {}
     for event in events:
-        assert not isinstance(event, PageJoined | GapRepaired | WalkNotProven)
+        assert not isinstance(event, PageJoined | GapRepaired | WalkNotProven | WriteInterrupted)
         calls.setdefault(event.call_id, []).append(type(event))
     assert len(calls) == 8
     assert all(kinds == [CallStarted, RequestStarted, RequestEnded, CallEnded] for kinds in calls.values())

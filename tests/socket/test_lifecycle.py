@@ -350,5 +350,5 @@ async def test_clients_of_one_store_share_its_quota(sandbox: Sandbox) -> None:
         client_of(sandbox, quota=quota) as two,
         client_of(sandbox) as free,
     ):
-        assert one._caller.gate is two._caller.gate is not None
-        assert free._caller.gate is None
+        assert one._caller.quota.gate is two._caller.quota.gate is not None
+        assert free._caller.quota.gate is None

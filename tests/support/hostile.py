@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -140,7 +140,14 @@ class Liar:
         self.ids = self.draw.choice((1, 3, 30, 200))
         self.habits = {name: self.draw.choice(habits) for name, habits in self.HABITS.items()}
 
-    async def send(self, request: Request, credential: Mapping[str, str], *, timeout: float) -> Answer:  # noqa: ARG002
+    async def send(
+        self,
+        request: Request,
+        credential: Mapping[str, str],  # noqa: ARG002
+        *,
+        timeout: float,
+        on_leaving: Callable[[], object] | None = None,  # noqa: ARG002
+    ) -> Answer:
         """Answer a request for the list, or for one payment: whether that is there is drawn."""
         assert timeout > 0
         self.asked += 1

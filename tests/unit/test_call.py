@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from b2b_payments import APIError, B2BPaymentsError, ConfigurationError, ResponseDecodeError, TransportError
-from b2b_payments._call import outcome_of
 from b2b_payments._protocol.answer import Answer, read_envelope
 from b2b_payments._protocol.request import get_payment
-from b2b_payments._retry import Outcome
+from b2b_payments._retry import Outcome, outcome_of
 
 
 def answered(status: int, code: int | None = None) -> APIError:

@@ -17,7 +17,6 @@ from b2b_payments import (
     RateLimitError,
     TransportError,
 )
-from b2b_payments._call import outcome_of
 from b2b_payments._mixups import Doubts, MixUps
 from b2b_payments._protocol.answer import Envelope
 from b2b_payments._protocol.listing import Listing
@@ -31,6 +30,7 @@ from b2b_payments._protocol.request import (
     list_payments,
     perform_operation,
 )
+from b2b_payments._retry import outcome_of
 from tests.support.virtual_time import run
 
 LIST = list_payments(())
