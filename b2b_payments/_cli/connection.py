@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+import shlex
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,22 @@ import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Handler, with_options
-from b2b_payments._cli.running import run
+from b2b_payments._cli.running import OUTCOME_UNKNOWN, CommandError, StoppedError, run
 from b2b_payments._cli.streams import require_output
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
     from b2b_payments._quota import Quota
     from b2b_payments._retry import RetryPolicy
+    from b2b_payments.events import Event, Listener
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of a write: the object to print, and a sentence that says that it was carried out."""
+
+    result: Mapping[str, Any]
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,58 @@ class Connection:
         given = {"base_url": self.base_url, "quota": self.quota, "retry": self.retry}
         return {"trust_env": True} | {name: value for name, value in given.items() if value is not None}
 
-    def call(self, work: Callable[[PaymentsClient], Awaitable[None]]) -> None:
+    def write(
+        self,
+        work: Callable[[PaymentsClient], Awaitable[Written]],
+        what: str,
+        look: str,
+        *,
+        lags: bool = False,
+    ) -> None:
+        """Carry out a write and print its result, as `call` does.
+
+        `what` says that it was carried out, and `look` is the command that shows it to those who were left
+        in doubt: it may take a while to show where it `lags`.
+        """
+        interrupted: list[Event] = []
+        written: list[Written] = []
+
+        def note(event: Event) -> None:
+            from b2b_payments.events import WriteInterrupted
+
+            if isinstance(event, WriteInterrupted):
+                interrupted.append(event)
+
+        async def write(client: PaymentsClient) -> None:
+            from b2b_payments._cli.output import show
+
+            one = await work(client)
+            written.append(one)
+            await show([one.result], done=one.sentence)
+
+        address = "" if self.base_url is None else f" --base-url {shlex.quote(self.base_url)}"
+        when = " in 20 minutes, since lists may lag," if lags else ""
+        hint = f"look before you give it again{when} (b2b-payments {look}{address})"
+        try:
+            self.call(write, note)
+        except StoppedError as stopped:
+            if written:
+                stopped.left = f": {written[0].sentence}"
+            elif interrupted:
+                stopped.left = f" after the request was sent: whether {what} is not known; {hint}"
+            else:
+                stopped.left = ": nothing was changed"
+            raise
+        except CommandError as failure:
+            if failure.exit_code != OUTCOME_UNKNOWN:
+                raise
+            raise CommandError(f"{failure} To know, {hint}.", OUTCOME_UNKNOWN) from None
+
+    def call(
+        self,
+        work: Callable[[PaymentsClient], Awaitable[None]],
+        on_event: Listener = lambda _: None,
+    ) -> None:
         """Do the work with a client whose credential comes from the environment, and print the result.
 
         Raises OutputError where there is no standard output, before anything is sent.
@@ -53,7 +114,12 @@ class Connection:
             from b2b_payments._client import PaymentsClient
 
             with waits_told() as listen:
-                async with PaymentsClient.from_env(**self.settings, on_event=listen) as client:
+
+                def tell(event: Event) -> None:
+                    on_event(event)
+                    listen(event)
+
+                async with PaymentsClient.from_env(**self.settings, on_event=tell) as client:
                     await work(client)
 
         run(call)

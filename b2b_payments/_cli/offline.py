@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -10,8 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from b2b_payments._cli.command import Command, Handler, with_options
-from b2b_payments._cli.connection import Connection, connection_options
-from b2b_payments._cli.output import show
+from b2b_payments._cli.connection import Connection, Written, connection_options
 from b2b_payments._cli.running import CommandError
 from b2b_payments._cli.values import AT_LEAST_ONE, WholeNumber, detail, line_item, new_status, whole
 
@@ -114,11 +114,16 @@ def create_offline(connection: Connection, payment: OfflinePayment) -> None:
     Wants --customer-id, --currency and --line, or --json with all of it in the service's own words.
     """
 
-    async def work(client: PaymentsClient) -> None:
+    async def work(client: PaymentsClient) -> Written:
         new = await client.payments.create_offline(payment)
-        await show([{"paymentId": new}], done=f"Payment {new} was recorded")
+        return Written({"paymentId": new}, f"payment {new} was recorded")
 
-    connection.call(work)
+    what = f"the payment of customer {payment.customer_id} was recorded"
+    look = "list --order DESC --limit 20"
+    if payment.external_id:
+        what = f"the payment with externalId {payment.external_id} was recorded"
+        look = shlex.join(["list", "--search-by", "externalId", "--q", payment.external_id])
+    connection.write(work, what, look, lags=True)
 
 
 @click.command("update-offline", cls=Command)
@@ -128,11 +133,12 @@ def create_offline(connection: Connection, payment: OfflinePayment) -> None:
 def update_offline(connection: Connection, payment_id: int, payment: OfflinePayment) -> None:
     """Replace an offline payment by what the options or --json say, and print its id."""
 
-    async def work(client: PaymentsClient) -> None:
+    async def work(client: PaymentsClient) -> Written:
         changed = await client.payments.update_offline(payment_id, payment)
-        await show([{"paymentId": changed}], done=f"Payment {changed} was replaced")
+        return Written({"paymentId": changed}, what)
 
-    connection.call(work)
+    what = f"payment {payment_id} was replaced"
+    connection.write(work, what, f"get {payment_id}")
 
 
 def _from_options(fields: Mapping[str, Any]) -> OfflinePayment:

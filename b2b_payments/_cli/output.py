@@ -29,7 +29,9 @@ async def show(rows: Iterable[Mapping[str, Any]], *, done: str = "") -> None:
             await to_thread.run_sync(_write, b"".join(line + b"\n" for line in lines))
     except OSError as error:
         if done:
-            raise OutputError(f"{done}, but standard output failed: {error.strerror}.") from None
+            raise OutputError(
+                f"{done[0].upper()}{done[1:]}, but standard output failed: {error.strerror}."
+            ) from None
         raise output_error(error) from None
 
 

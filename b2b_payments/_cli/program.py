@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from b2b_payments._cli import channels, export, offline, payments, sandbox, sync, verify
+from b2b_payments._cli import export, offline, reads, sandbox, sync, verify, writes
 from b2b_payments._cli.running import INTERRUPTED, CommandError, StoppedError
 from b2b_payments._cli.streams import standard_streams
 from b2b_payments._version import __version__
@@ -61,17 +61,17 @@ for command in (
     export.export,
     sync.sync,
     verify.verify,
-    payments.list_,
-    payments.get,
-    payments.operations,
-    payments.perform,
-    payments.set_status,
-    payments.transactions,
-    payments.delete,
+    reads.list_,
+    reads.get,
+    reads.operations,
+    writes.perform,
+    writes.set_status,
+    reads.transactions,
+    writes.delete,
     offline.create_offline,
     offline.update_offline,
-    channels.channels,
-    channels.channel,
+    reads.channels,
+    reads.channel,
     sandbox.sandbox,
 ):
     program.add_command(command)

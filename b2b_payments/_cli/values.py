@@ -44,6 +44,7 @@ class Number(click.FloatRange):
 
 
 AT_LEAST_ONE = WholeNumber(min=1)
+PAYMENT_ID = click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
 
 
 def quota(text: str) -> Quota:

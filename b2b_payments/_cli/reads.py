@@ -1,8 +1,7 @@
-"""Commands for payments: one an endpoint."""
+"""Commands that read: one an endpoint."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,7 @@ from b2b_payments._cli.command import Command
 from b2b_payments._cli.connection import Connection, connection_options
 from b2b_payments._cli.filters import filter_options
 from b2b_payments._cli.output import show
-from b2b_payments._cli.values import AT_LEAST_ONE, WholeNumber, new_status
-from b2b_payments._cli.values import operation as operation_code
+from b2b_payments._cli.values import AT_LEAST_ONE, PAYMENT_ID, WholeNumber
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -29,8 +27,6 @@ _SORT_KEYS = (
     "appliedStatus",
     "fundingStatus",
 )
-
-payment_id = click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
 
 
 @click.command("list", cls=Command)
@@ -79,7 +75,7 @@ def list_(
 
 
 @click.command(cls=Command)
-@payment_id
+@PAYMENT_ID
 @connection_options
 def get(connection: Connection, payment_id: int) -> None:
     """Print one payment."""
@@ -93,30 +89,7 @@ def get(connection: Connection, payment_id: int) -> None:
 
 
 @click.command(cls=Command)
-@payment_id
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@connection_options
-def delete(connection: Connection, payment_id: int, yes: bool) -> None:
-    """Delete a payment.
-
-    Asks first, on a terminal; elsewhere it wants --yes.
-    """
-    if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError(
-                f"There is no terminal to ask on: give --yes to delete payment {payment_id}."
-            )
-        click.confirm(f"Delete payment {payment_id}?", abort=True, err=True)
-
-    async def work(client: PaymentsClient) -> None:
-        await client.payments.delete(payment_id)
-        await show([{"id": payment_id}], done=f"Payment {payment_id} was deleted")
-
-    connection.call(work)
-
-
-@click.command(cls=Command)
-@payment_id
+@PAYMENT_ID
 @connection_options
 def operations(connection: Connection, payment_id: int) -> None:
     """Print the operations and statuses that a payment allows."""
@@ -130,41 +103,7 @@ def operations(connection: Connection, payment_id: int) -> None:
 
 
 @click.command(cls=Command)
-@payment_id
-@click.argument("operation", type=operation_code)
-@connection_options
-def perform(connection: Connection, payment_id: int, operation: int) -> None:
-    """Carry out an operation, once.
-
-    OPERATION is apply-to-invoices (0), revert-from-invoices (1), pull-from-order (2), or the undocumented 3.
-    """
-
-    async def work(client: PaymentsClient) -> None:
-        await client.payments.perform_operation(payment_id, operation)
-        await show([{"id": payment_id}], done=f"Payment {payment_id}: the operation was carried out")
-
-    connection.call(work)
-
-
-@click.command("set-status", cls=Command)
-@payment_id
-@click.argument("status", type=new_status)
-@connection_options
-def set_status(connection: Connection, payment_id: int, status: int) -> None:
-    """Set a payment's processing status.
-
-    STATUS is awaiting-processing (1), processing (2), completed (3) or refunded (4).
-    """
-
-    async def work(client: PaymentsClient) -> None:
-        await client.payments.update_processing_status(payment_id, status)
-        await show([{"id": payment_id}], done=f"Payment {payment_id} has status {status}")
-
-    connection.call(work)
-
-
-@click.command(cls=Command)
-@payment_id
+@PAYMENT_ID
 @connection_options
 def transactions(connection: Connection, payment_id: int) -> None:
     """Print a payment's transactions."""
@@ -173,5 +112,32 @@ def transactions(connection: Connection, payment_id: int) -> None:
         from b2b_payments._converter import to_wire
 
         await show(map(to_wire, await client.payments.transactions(payment_id)))
+
+    connection.call(work)
+
+
+@click.command(cls=Command)
+@connection_options
+def channels(connection: Connection) -> None:
+    """List the store's channels; `channelId` is what --channel takes."""
+
+    async def work(client: PaymentsClient) -> None:
+        from b2b_payments._converter import to_wire
+
+        await show(map(to_wire, await client.channels.list()))
+
+    connection.call(work)
+
+
+@click.command(cls=Command)
+@click.argument("channel_id", metavar="ID", type=AT_LEAST_ONE)
+@connection_options
+def channel(connection: Connection, channel_id: int) -> None:
+    """Print one channel; ID is its `channelId`."""
+
+    async def work(client: PaymentsClient) -> None:
+        from b2b_payments._converter import to_wire
+
+        await show([to_wire(await client.channels.get(channel_id))])
 
     connection.call(work)
