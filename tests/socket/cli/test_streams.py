@@ -67,7 +67,7 @@ def streams(monkeypatch: pytest.MonkeyPatch, service: Sandbox) -> Streams:
 async def _in_shell(sandbox: Sandbox, arguments: str, redirections: str) -> tuple[int | None, str, str]:
     """Run a command with redirections that only a shell can write; give exit code, output and errors."""
     variables = os.environ | {name: value for name, value in environment(sandbox).items() if value}
-    command = f"{shlex.quote(sys.executable)} -W error -m b2b_payments.cli {arguments} {redirections}"
+    command = f"{shlex.quote(sys.executable)} -W error -m b2b_payments {arguments} {redirections}"
     process = await asyncio.create_subprocess_shell(
         command,
         env=variables,
