@@ -22,6 +22,8 @@ from b2b_payments._errors import (
     RateLimitError,
     RequestTimeoutError,
     ResponseDecodeError,
+    ServerError,
+    in_our_words,
 )
 from b2b_payments._mixups import Doubts, MixUps
 from b2b_payments._outage import Recovery
@@ -226,10 +228,13 @@ class _Call(Generic[T]):
         may_retry = attempt.number < caller.retry.attempts
         may_retry = may_retry or (self.failures is not None and caller.retry.attempts > 1)
         if doubts.again(failure, outcome, may_retry=may_retry):
-            self._schedule(attempt, 0.0, "mixed up")
+            again = RetryScheduled(attempt.request.call, attempt.number, 0.0, "mixed up", self.id)
+            caller.events.emit(again)
             return
         self.sent.settled(in_doubt=outcome.leaves_doubt or doubts.leaves_open(failure))
         if doubts.ends_with(failure) or not await self._wait(attempt, failure):
+            if hint := self._hint(failure):
+                failure.message = f"{failure.message.rstrip('.')}; {hint}"
             raise failure
 
     async def _wait(self, attempt: _Attempt, failure: B2BPaymentsError) -> bool:
@@ -255,7 +260,16 @@ class _Call(Generic[T]):
         if delay is None:
             return False
         stated = failure.retry_after if asked is not None and isinstance(failure, APIError) else None
-        self._schedule(attempt, delay, str(outcome.value), stated)
+        why = in_our_words(failure).removeprefix(f"{attempt.request.method} {attempt.request.path}: ")
+        why = "; ".join(filter(None, [why, self._hint(failure)]))
+        patience = None if failing_for is None else caller.retry.patience(outcome) - failing_for
+        scheduled = RetryScheduled(
+            *(attempt.request.call, attempt.number, delay, str(outcome.value), self.id),
+            asked=stated,
+            why=why,
+            patience=patience if patience is not None and patience > 0 else None,
+        )
+        caller.events.emit(scheduled)
         if failing_for is not None and outcome.is_outage and caller.retry.outage:
             return await self._wait_in_line(now, failing_for, delay)
         if self.failures is not None:
@@ -301,9 +315,10 @@ class _Call(Generic[T]):
             )
         return turn
 
-    def _schedule(self, attempt: _Attempt, delay: float, reason: str, asked: float | None = None) -> None:
-        call = attempt.request.call
-        self.caller.events.emit(RetryScheduled(call, attempt.number, delay, reason, self.id, asked))
+    def _hint(self, failure: B2BPaymentsError) -> str:
+        """What may be wrong with the credential where this is how the service says so."""
+        failed = isinstance(failure, ServerError) and 500 in {failure.status, failure.code}
+        return self.caller.credential.suspicion if failed else ""
 
     def _seconds(self) -> float:
         """How long one step may take: the attempt's timeout, or what is left of the deadline."""
@@ -336,12 +351,15 @@ class _Call(Generic[T]):
             )
             reading = read_limits(answer.headers, datetime.now(UTC))
             self.doubts.reused = answer.reused
-            return caller.mixups.checked(request, self.reader(request, answer, caller.transport.base_url))
+            reply = caller.mixups.checked(request, self.reader(request, answer, caller.transport.base_url))
         except BaseException as failure:
             failed = failure
             if answer is not None and isinstance(failure, ResponseDecodeError):
                 answer.hang_up()
             raise
+        else:
+            caller.credential.taken()
+            return reply
         finally:
             # Whether the status says 429 or, under HTTP 200, the body.
             refused = isinstance(failed, RateLimitError)

@@ -26,6 +26,21 @@ class Credential:
         self._times_asked = 0
         self._renewed_at = -math.inf
         self._problem = ""
+        self._taken = False
+
+    def taken(self) -> None:
+        """Note that the service has answered to this credential."""
+        self._taken = True
+
+    @property
+    def suspicion(self) -> str:
+        """What may be wrong with it where the service only ever answered 500; empty where that cannot be."""
+        if self._taken or isinstance(self._auth, LegacyAuth):
+            return ""
+        return (
+            "the service has answered nothing else yet, and a wrong store_hash (B2B_PAYMENTS_STORE_HASH) may "
+            "be answered so, too"
+        )
 
     def headers(self) -> Mapping[str, str]:
         """Give the headers that carry the token in force; `ready` sees to it that there is one."""

@@ -23,6 +23,7 @@ All of them pickle, and none carries a credential.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from b2b_payments._printable import printable
@@ -39,6 +40,15 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001 - an int of thousands of digits, or an object of the caller's
         return f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def in_our_words(failure: B2BPaymentsError) -> str:
+    """Say what is the matter without anything that the service sent."""
+    if not isinstance(failure, APIError):
+        return failure.message.rstrip(".")
+    shown = failure.status if failure.status >= 300 or failure.code is None else failure.code
+    title = next((one.phrase for one in HTTPStatus if one == shown), "an error")
+    return f"{shown} {title}" if shown == failure.status else f"{failure.status} with code {shown}: {title}"
 
 
 class B2BPaymentsError(Exception):
@@ -169,7 +179,7 @@ class RateLimitError(APIError):
 
 
 class ServerError(APIError):
-    """5xx, from the service or from a gateway before it."""
+    """5xx, from the service or from a gateway before it. A wrong store hash may be answered so, too [doc]."""
 
 
 class ResponseDecodeError(B2BPaymentsError):

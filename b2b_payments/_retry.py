@@ -153,7 +153,7 @@ class RetryPolicy:
         """
         if outcome not in _WORTH_ANOTHER[kind]:
             return None
-        patience = None if failing_for is None else self._patience(outcome) - failing_for
+        patience = None if failing_for is None else self.patience(outcome) - failing_for
         if attempt >= self.attempts and (patience is None or patience <= 0):
             return None
         chance = random()
@@ -170,7 +170,7 @@ class RetryPolicy:
             delay = asked + chance * min(1.0, asked / 10)
         return None if remaining is not None and delay >= remaining else delay
 
-    def _patience(self, outcome: Outcome) -> float:
+    def patience(self, outcome: Outcome) -> float:
         """Give for how many seconds a page is tried, whatever its attempts."""
         if self.attempts == 1 or self.outage == 0:
             return 0.0

@@ -85,7 +85,8 @@ class RetryScheduled:
     """Attempt number `attempt` failed, and the next follows after `delay` seconds.
 
     A page waits longer in an outage, where another one tries first. `asked` is how many seconds the service
-    asks to wait, None where it does not.
+    asks to wait, None where it does not. `why` says it to people, in words of this library alone. `patience`
+    is for how many seconds more attempts are made at the most, None where only their number counts.
     """
 
     call: str
@@ -94,6 +95,8 @@ class RetryScheduled:
     reason: str
     call_id: int = 0
     asked: float | None = None
+    why: str = ""
+    patience: float | None = None
 
 
 @shows_half_made

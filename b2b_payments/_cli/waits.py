@@ -24,6 +24,7 @@ from b2b_payments.events import (
     PageJoined,
     QuotaWait,
     QuotaWaitEnded,
+    RequestEnded,
     RequestStarted,
     RetryScheduled,
 )
@@ -45,6 +46,7 @@ class Wait:
     ends: float
     least: float
     asked: bool = False
+    patience: float | None = None
 
     def words(self, now: float) -> str:
         """Say why, and how much longer."""
@@ -58,7 +60,8 @@ def wait_of(event: Event, now: float) -> Wait | None:
         ends = now + event.delay
         if event.asked is not None:
             return Wait(f"the service asks to wait {event.asked:.0f} s, ", " s left", ends, 1.0, asked=True)
-        return Wait(f"attempt {event.attempt} failed ({event.reason}), the next in ", " s", ends, 5.0)
+        why = f"attempt {event.attempt} failed ({event.why or event.reason}), the next in "
+        return Wait(why, " s", ends, 5.0, patience=event.patience)
     # A wait for an answer under way is a matter of milliseconds.
     if isinstance(event, QuotaWait) and event.reason != "in flight":
         # Our own window fills up every minute of a long export: no news.
@@ -72,6 +75,8 @@ class Waits:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.clock = clock
+        self.answered = False
+        """Whether the service has answered anything yet as it should."""
         self._waits: dict[int, Wait] = {}
 
     def listen(self, event: Event) -> None:
@@ -80,6 +85,8 @@ class Waits:
             event, RetryScheduled | QuotaWait
         ):
             self._waits[event.call_id] = wait
+        elif isinstance(event, RequestEnded):
+            self.answered = self.answered or event.error is None
         elif isinstance(event, RequestStarted | CallEnded | QuotaWaitEnded):
             self._waits.pop(event.call_id, None)
         elif isinstance(event, PageJoined):
@@ -97,7 +104,13 @@ class Waits:
     def words(self) -> str | None:
         """What is waited for now, and how much longer."""
         wait = self.longest
-        return None if wait is None else wait.words(self.clock())
+        if wait is None:
+            return None
+        words = wait.words(self.clock())
+        # From the first request on it may be that nothing will ever be answered.
+        if wait.patience is None or self.answered:
+            return words
+        return f"{words}, for up to {wait.patience:.0f} s more; --outage 0 would not wait"
 
 
 class PlainLines:
@@ -115,12 +128,16 @@ class PlainLines:
         wait, now = self._waits.longest, self._waits.clock()
         if wait is None:
             self._stop()
-        elif wait.ends - now >= wait.least and wait.ends > self._told_until + _NEWS:
+        elif wait.ends - now >= self._least(wait) and wait.ends > self._told_until + _NEWS:
             self._tell(wait)
+
+    def _least(self, wait: Wait) -> float:
+        """How long a wait has to be to be told of: a first request that fails is news at once."""
+        return 0.0 if wait.patience and not self._waits.answered and self._told_until < 0 else wait.least
 
     def _tell(self, wait: Wait) -> None:
         self._told_until = wait.ends
-        click.echo(f"{self._label}{_sentence(wait.words(self._waits.clock()))}", err=True)
+        click.echo(f"{self._label}{_sentence(self._waits.words or '')}", err=True)
         self._stop()
         self._timer = asyncio.get_running_loop().call_later(_BETWEEN_LINES, self._tell_again)
 

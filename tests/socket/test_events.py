@@ -73,10 +73,17 @@ async def test_a_retry_stands_between_two_attempts(sandbox: Sandbox) -> None:
         CallStarted("payments.get"),
         RequestStarted("payments.get", "GET", PATH, 1),
         RequestEnded("payments.get", "GET", PATH, 1, 0.0, 500, "ServerError"),
-        RetryScheduled("payments.get", 1, 0.0, "failed"),
+        RetryScheduled(
+            *("payments.get", 1, 0.0, "failed"),
+            why="500 Internal Server Error; the service has answered nothing else yet, and a wrong "
+            "store_hash (B2B_PAYMENTS_STORE_HASH) may be answered so, too",
+        ),
         RequestStarted("payments.get", "GET", PATH, 2),
         RequestEnded("payments.get", "GET", PATH, 2, 0.0, None, "TransportError"),
-        RetryScheduled("payments.get", 2, 0.0, "ambiguous"),
+        RetryScheduled(
+            *("payments.get", 2, 0.0, "ambiguous"),
+            why="the connection to 127.0.0.1 broke before the whole answer came (ClientOSError)",
+        ),
         RequestStarted("payments.get", "GET", PATH, 3),
         RequestEnded("payments.get", "GET", PATH, 3, 0.0, 200, None),
         CallEnded("payments.get", 0.0, None),

@@ -31,4 +31,4 @@ async def test_delete_asks(answer: str, *, gone: bool) -> None:
         os.close(main_end)
         assert (7 not in sandbox.store) is gone
     assert (b'{\r\n  "id": 7\r\n}\r\n' in screen) is gone
-    assert (b"Attempt 1 failed (failed), the next in " in screen) is gone
+    assert (b"Attempt 1 failed (503 Service Unavailable), the next in " in screen) is gone

@@ -24,7 +24,7 @@ def test_a_line() -> None:
     line = Line("north", Quota())
     assert _words(line.row()) == ["0 payments", "0/s", "0 pages"]
     line.advance(WalkReport(rows=1_500, pages=6, total_last=3_000))
-    line.listen(RetryScheduled("payments.list", 1, 2.0, "503"))
+    line.listen(RetryScheduled("payments.list", 1, 2.0, "failed", why="503 Service Unavailable"))
     line.listen(QuotaWait(70.0, "closed"))
     row = line.row()
     assert (row.label, row.done, row.total) == ("north", 1_500, 3_000)
@@ -33,7 +33,7 @@ def test_a_line() -> None:
     assert rate.endswith("/s")
     assert left.endswith(" left")
     assert waiting == "waiting 70 s for the store's quota"
-    assert trouble == "attempt 1 failed (503), the next in 2.0 s"
+    assert trouble == "attempt 1 failed (503 Service Unavailable), the next in 2.0 s"
     line.listen(PageJoined(0, 250, 250, 3_000))
     assert trouble not in _words(line.row())
 

@@ -12,13 +12,16 @@ from b2b_payments.events import (
     PageJoined,
     QuotaWait,
     QuotaWaitEnded,
+    RequestEnded,
     RequestStarted,
     RetryScheduled,
 )
 from tests.support.virtual_time import run
 
 ASKED = RetryScheduled("payments.list", 1, 55.4, "refused", 7, asked=55.0)
-FAILED = RetryScheduled("payments.list", 2, 30.0, "failed", 8)
+FAILED = RetryScheduled(
+    "payments.list", 2, 30.0, "failed", 8, why="500 Internal Server Error", patience=270.0
+)
 STARTED = RequestStarted("payments.list", "GET", "/ip/payments", 2, 7)
 
 
@@ -58,9 +61,13 @@ def test_the_longest_wait_counts_down() -> None:
     now[0] = 46.0
     assert words() == "the service asks to wait 55 s, 9.4 s left"
     waits.listen(STARTED)
-    assert words() == "attempt 2 failed (failed), the next in 0.0 s"  # it is about to be made
+    failed = "attempt 2 failed (500 Internal Server Error), the next in "
+    endless = ", for up to 270 s more; --outage 0 would not wait"
+    assert words() == f"{failed}0.0 s{endless}"  # it is about to be made
     waits.listen(FAILED)
-    assert words() == "attempt 2 failed (failed), the next in 30 s"
+    assert words() == f"{failed}30 s{endless}"
+    waits.listen(RequestEnded("payments.list", "GET", "/ip/payments", 1, 0.1, 200, None, 9))
+    assert words() == f"{failed}30 s"
     waits.listen(CallEnded("payments.list", 1.0, None, 8))
     assert words() is None
     waits.listen(QuotaWait(20.0, "closed", 9))
@@ -78,6 +85,26 @@ def test_a_page_that_came_ends_other_waits_than_those_asked_for() -> None:
     assert [wait.asked for wait in waits._waits.values()] == [True]
 
 
+def test_plain_lines_tell_of_a_first_request_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first request's first failure is told of at once, and others when the wait is of five seconds."""
+
+    async def fail() -> None:
+        lines = PlainLines(clock=anyio.current_time)
+        for delay in (0.4, 0.9, 1.8, 7.0):
+            why = "no connection to 127.0.0.1: Connection refused"
+            scheduled = RetryScheduled("payments.list", 1, delay, "not sent", 7, why=why, patience=300.0)
+            lines.listen(scheduled)
+            await anyio.sleep(delay)
+            lines.listen(RequestStarted("payments.list", "GET", "/ip/payments", 2, 7))
+
+    run(fail())
+    words = (
+        "Attempt 1 failed (no connection to 127.0.0.1: Connection refused), the next in {} s, for up to 300 s"
+    )
+    rest = " in all; --outage 0 would not wait."
+    assert capsys.readouterr().err.splitlines() == [words.format(delay) + rest for delay in (0.4, 7.0)]
+
+
 def test_plain_lines_tell_of_a_wait_again(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal, a wait is told of when it begins and every 15 seconds; others at once are not."""
 
@@ -90,7 +117,7 @@ def test_plain_lines_tell_of_a_wait_again(capsys: pytest.CaptureFixture[str]) ->
         for call_id in (7, 8, 9):
             lines.listen(RequestStarted("payments.list", "GET", "/ip/payments", 2, call_id))
         await anyio.sleep(60)
-        lines.listen(RetryScheduled("payments.get", 1, 0.5, "failed"))
+        lines.listen(RetryScheduled("payments.list", 1, 0.5, "failed", patience=300.0))
         lines.listen(RetryScheduled("payments.get", 1, 0.5, "refused", asked=0.5))
         lines.listen(QuotaWait(50.0, "window"))
         lines.listen(CallEnded("payments.get", 1.0, None))

@@ -1,0 +1,60 @@
+"""A run whose first request fails: what may be wrong is said, and an outage is still outlived."""
+
+from __future__ import annotations
+
+import pytest
+
+from b2b_payments import LegacyAuth, PaymentsClient, RetryPolicy, ServerError, StoreAuth
+from b2b_payments.events import Event, RetryScheduled
+from b2b_payments.sandbox import Fault, Sandbox
+from tests.support.clients import NEVER, client_of
+
+HINT = (
+    "the service has answered nothing else yet, and a wrong store_hash (B2B_PAYMENTS_STORE_HASH) may be "
+    "answered so"
+)
+
+
+async def test_a_wrong_store_hash_is_named() -> None:
+    """A store hash that the service answers with 500 is named in each wait and in the error at the end."""
+    events: list[Event] = []
+    async with Sandbox(3) as sandbox:
+        auth = StoreAuth("wrong1", str(sandbox.auth.access_token))
+        async with client_of(sandbox, auth=auth, on_event=events.append) as client:
+            with pytest.raises(ServerError) as caught:
+                await client.payments.list().collect()
+    assert f"500 Something went wrong; {HINT}, too" in str(caught.value)
+    waits = [event.why for event in events if isinstance(event, RetryScheduled)]
+    assert waits == [f"500 Internal Server Error; {HINT}, too"] * 4
+
+
+@pytest.mark.parametrize("fault", [Fault.HTML_502, Fault.ERROR_503, Fault.OK_WITH_CODE_500, Fault.ERROR_500])
+async def test_what_is_no_wrong_store_hash_is_not_called_one(fault: Fault) -> None:
+    """A gateway's error, one after an answer, and one to a token that needs no hash do not blame the hash."""
+    async with Sandbox(3) as sandbox:
+
+        async def said(client: PaymentsClient, *, answered: bool) -> str:
+            sandbox.clear_faults()
+            async with client:
+                if answered:
+                    await client.payments.get(1)
+                sandbox.order(fault, share=1)
+                with pytest.raises(ServerError) as caught:
+                    await client.payments.get(1)
+            return str(caught.value)
+
+        is_500 = fault in {Fault.OK_WITH_CODE_500, Fault.ERROR_500}
+        assert (HINT in await said(client_of(sandbox, retry=NEVER), answered=False)) is is_500
+        assert HINT not in await said(client_of(sandbox, retry=NEVER), answered=True)
+        legacy = LegacyAuth(str(sandbox.legacy_auth.auth_token))
+        assert HINT not in await said(client_of(sandbox, auth=legacy, retry=NEVER), answered=False)
+
+
+async def test_a_first_request_outlives_an_outage() -> None:
+    """A run that begins in an outage goes on trying, and is complete when the service is back."""
+    retry = RetryPolicy(attempts=2, base_delay=0.001, max_delay=0.01, outage=30.0)
+    async with Sandbox(3) as sandbox, client_of(sandbox, retry=retry) as client:
+        sandbox.order(Fault.ERROR_500, times=20)
+        walk = client.payments.list()
+        assert len(await walk.collect()) == 3
+        assert walk.report.complete
