@@ -101,7 +101,7 @@ def test_plain_lines_tell_of_a_first_request_that_fails(capsys: pytest.CaptureFi
     words = (
         "Attempt 1 failed (no connection to 127.0.0.1: Connection refused), the next in {} s, for up to 300 s"
     )
-    rest = " in all; --outage 0 would not wait."
+    rest = " more; --outage 0 would not wait."
     assert capsys.readouterr().err.splitlines() == [words.format(delay) + rest for delay in (0.4, 7.0)]
 
 
