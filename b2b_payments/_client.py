@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import aiohttp
 
@@ -32,6 +32,21 @@ from b2b_payments.events import Events, Listener
 BASE_URL = "https://api-b2b.bigcommerce.com/api/v3/io"
 _DEFAULT_QUOTA = Quota()
 _DEFAULT_RETRY = RetryPolicy()
+
+
+class Settings(TypedDict, total=False):
+    """What `PaymentsClient` takes beside the credential."""
+
+    base_url: str
+    quota: Quota | None
+    retry: RetryPolicy
+    timeout: float
+    deadline: float | None
+    session: aiohttp.ClientSession | None
+    on_event: Listener | None
+    allow_http: bool
+    proxy: str | None
+    trust_env: bool
 
 
 @shows_half_made
@@ -112,7 +127,7 @@ class PaymentsClient:
         self.channels = Channels(self._caller)
 
     @classmethod
-    def from_env(cls, **settings: Any) -> Self:
+    def from_env(cls, **settings: Unpack[Settings]) -> Self:
         """Make a client from the environment; `settings` are the constructor's other parameters.
 
         Reads B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or B2B_PAYMENTS_AUTH_TOKEN, and

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -14,6 +14,7 @@ from b2b_payments._models import Payment
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._walk.checkpoint import Checkpoint
 from b2b_payments._walk.reader import JoinedPage
+from b2b_payments._walk.report import WalkReport
 
 Item = TypeVar("Item")
 
@@ -34,64 +35,114 @@ class Page(Generic[Item]):
     checkpoint: Checkpoint = attrs.field(factory=dict, repr=False)
 
 
+class Standing(Protocol):
+    """Where one iteration stands: its account, and the checkpoint in front of the page now given out."""
+
+    checkpoint: Checkpoint
+
+    @property
+    def report(self) -> WalkReport: ...
+
+
+class Iteration(AsyncIterator[Item]):
+    """One way through a walk. `report` and `checkpoint()` are its own, whatever other loops go on.
+
+    Left before its end, it is to be closed (`contextlib.aclosing`): then nothing more is asked for.
+    """
+
+    def __init__(self, items: AsyncGenerator[Item, None], standing: Standing) -> None:
+        self._items = items
+        self.standing = standing
+
+    @property
+    def report(self) -> WalkReport:
+        """The account of this iteration, kept up to date."""
+        return self.standing.report
+
+    def checkpoint(self) -> Checkpoint:
+        """Give where this iteration stands, as in `Walk.checkpoint`."""
+        return self.standing.checkpoint
+
+    def __aiter__(self) -> AsyncIterator[Item]:  # noqa: PYI034
+        return self._items  # so that a loop costs no call more for each item
+
+    def __anext__(self) -> Awaitable[Item]:
+        return anext(self._items)
+
+    async def aclose(self) -> None:
+        """Cancel what is under way. May be called twice."""
+        await self._items.aclose()
+
+
 class Paged(ABC):
     """Payments to be had one by one, page by page, or all at once."""
 
+    _latest: Standing
+
+    @property
+    def report(self) -> WalkReport:
+        """The account of the latest iteration, kept up to date while it runs."""
+        return self._latest.report
+
+    def checkpoint(self) -> Checkpoint:
+        """Give where the latest iteration stands, as small plain JSON: in front of the page now given out.
+
+        A walk that is made with it gives that page's payments again, and then the rest. Whoever keeps pages
+        takes `Page.checkpoint`, which stands behind its page.
+        """
+        return self._latest.checkpoint
+
     @abstractmethod
-    def joined(self) -> AsyncGenerator[JoinedPage, None]:
+    def joined(self) -> Iteration[JoinedPage]:
         """Give the new rows page by page, as the service sent them."""
-
-    def __await__(self) -> NoReturn:
-        raise TypeError("A walk is not awaited: use `async for payment in walk`, or `await walk.collect()`.")
-
-    def __iter__(self) -> NoReturn:
-        raise TypeError("A walk is asynchronous: use `async for payment in walk`, or `await walk.collect()`.")
 
     def __aiter__(self) -> AsyncIterator[Payment]:
         return self._payments()
 
-    async def _payments(self) -> AsyncGenerator[Payment, None]:
-        pages = self.joined()
-        try:
-            async for page in pages:
-                # One by one: a payment that the caller lets go is gone before the next one is made.
-                for payment in page.payments():
-                    yield payment
-        finally:
-            await pages.aclose()
+    def _payments(self) -> AsyncGenerator[Payment, None]:
+        # One by one: a payment that the caller lets go is gone before the next one is made.
+        return _flat(self.joined(), JoinedPage.payments)
 
-    async def pages(self) -> AsyncGenerator[Page[Payment], None]:
+    def pages(self) -> Iteration[Page[Payment]]:
         """Give the payments page by page: `Page(items, offset, limit, total_count)`."""
-        pages = self.joined()
-        try:
-            async for page in pages:
-                yield _page(list(page.payments()), page)
-        finally:
-            await pages.aclose()
+        joined = self.joined()
+        return Iteration(_each(joined, lambda page: _page(list(page.payments()), page)), joined.standing)
 
-    async def raw(self) -> AsyncGenerator[dict[str, Any], None]:
+    def raw(self) -> Iteration[dict[str, Any]]:
         """Give the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
-        pages = self.joined()
-        try:
-            async for page in pages:
-                for row in page.raw():
-                    yield decode_part(row)
-        finally:
-            await pages.aclose()
+        joined = self.joined()
+        return Iteration(_flat(joined, lambda page: map(decode_part, page.raw())), joined.standing)
 
-    async def raw_pages(self) -> AsyncGenerator[Page[dict[str, Any]], None]:
+    def raw_pages(self) -> Iteration[Page[dict[str, Any]]]:
         """Give the service's own JSON objects page by page: nothing is converted, so it is cheaper."""
-        pages = self.joined()
-        try:
-            async for page in pages:
-                yield _page(page.objects(), page)
-        finally:
-            await pages.aclose()
+        joined = self.joined()
+        return Iteration(_each(joined, lambda page: _page(page.objects(), page)), joined.standing)
 
     async def collect(self) -> list[Payment]:
         """Give all payments as one list: as much memory as there are payments."""
         async with aclosing(self._payments()) as payments:
             return [payment async for payment in payments]
+
+
+async def _flat(
+    pages: Iteration[JoinedPage], items: Callable[[JoinedPage], Iterable[Item]]
+) -> AsyncGenerator[Item, None]:
+    try:
+        async for page in pages:
+            for item in items(page):
+                yield item
+    finally:
+        await pages.aclose()
+
+
+async def _each(
+    pages: Iteration[JoinedPage], made: Callable[[JoinedPage], Item]
+) -> AsyncGenerator[Item, None]:
+    try:
+        async for page in pages:
+            yield made(page)
+    finally:
+        await pages.aclose()
 
 
 def _page(items: list[Item], page: JoinedPage) -> Page[Item]:

@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import attrs
 
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._tasks import Tasks
 from b2b_payments._walk.ahead import Flights
 from b2b_payments._walk.checkpoint import Checkpoint, of_channels, with_channel
-from b2b_payments._walk.paged import Paged
+from b2b_payments._walk.paged import Iteration, Paged
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.walk import Walk
@@ -28,6 +29,27 @@ _PAGES_HELD = 2
 _Item = tuple[int | None, JoinedPage | Exception]
 
 
+@attrs.define
+class StreamStanding:
+    """Where one iteration of a stream stands. `doubled` rows came from two channels' walks."""
+
+    walks: Mapping[int | None, Walk | Iteration[JoinedPage]]
+    checkpoint: Checkpoint = attrs.field(init=False)
+    doubled: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        channels = {channel_id: walk.checkpoint() for channel_id, walk in self.walks.items()}
+        self.checkpoint = channels[None] if list(channels) == [None] else of_channels(channels)
+
+    @property
+    def report(self) -> WalkReport:
+        """The account of all channels together."""
+        total = WalkReport.total(walk.report for walk in self.walks.values())
+        total.rows -= self.doubled
+        total.duplicates += self.doubled
+        return total
+
+
 class PaymentStream(Paged):
     """The payments of several channels, each exactly once: as they come, or channel by channel.
 
@@ -36,6 +58,8 @@ class PaymentStream(Paged):
     none comes twice: where a service leaves the channel out, memory grows with the stream.
     """
 
+    _latest: StreamStanding
+
     def __init__(
         self, tasks: Tasks, walks: Mapping[int | None, Walk], *, concurrency: int, ordered: bool
     ) -> None:
@@ -43,37 +67,28 @@ class PaymentStream(Paged):
         self._walks = walks
         self._concurrency = concurrency
         self._ordered = ordered
-        self._checkpoint = self._begin()
-        self._doubled = 0  # rows that came from two channels' walks
-
-    def checkpoint(self) -> Checkpoint:
-        """Give where the stream stands: in front of the page now given out. As in `Walk.checkpoint`."""
-        return self._checkpoint
-
-    def _begin(self) -> Checkpoint:
-        if list(self._walks) == [None]:
-            return self._walks[None].checkpoint()
-        return of_channels({channel_id: walk.checkpoint() for channel_id, walk in self._walks.items()})
+        self._latest = StreamStanding(walks)
 
     @property
     def reports(self) -> dict[int | None, WalkReport]:
-        """The account of each channel's latest walk; the key is None where the whole store is one walk."""
-        return {channel_id: walk.report for channel_id, walk in self._walks.items()}
+        """The latest account of each channel; the key is None where the whole store is one walk."""
+        return {channel_id: walk.report for channel_id, walk in self._latest.walks.items()}
 
-    @property
-    def report(self) -> WalkReport:
-        """The account of all channels together."""
-        total = WalkReport.total(self.reports.values())
-        total.rows -= self._doubled
-        total.duplicates += self._doubled
-        return total
-
-    async def joined(self) -> AsyncGenerator[JoinedPage, None]:
+    def joined(self) -> Iteration[JoinedPage]:
         """Give the new rows page by page, as the service sent them."""
-        self._tasks.require_running()
-        self._checkpoint = self._begin()
         flights = Flights(self._tasks, self._concurrency)
-        pumps = [_Pump(channel_id, walk, flights) for channel_id, walk in self._walks.items()]
+        walks = {channel_id: walk.joined(flights) for channel_id, walk in self._walks.items()}
+        standing = self._latest = StreamStanding(walks)
+        return Iteration(self._merge(standing, flights, walks), standing)
+
+    async def _merge(
+        self,
+        standing: StreamStanding,
+        flights: Flights,
+        walks: Mapping[int | None, Iteration[JoinedPage]],
+    ) -> AsyncGenerator[JoinedPage, None]:
+        self._tasks.require_running()
+        pumps = [_Pump(channel_id, walk) for channel_id, walk in walks.items()]
         # Where rows do not say their channel, a service that ignores channelIds could give them twice.
         unnamed: set[object] = set()
         lanes = self._lanes(pumps)
@@ -81,14 +96,14 @@ class PaymentStream(Paged):
             for lane in lanes:
                 async for channel_id, item in lane:
                     if isinstance(item, PaginationError):
-                        item.checkpoint = self._checkpoint
+                        item.checkpoint = standing.checkpoint
                     if isinstance(item, Exception):
                         raise item
-                    behind = with_channel(self._checkpoint, channel_id, item.checkpoint)
+                    behind = with_channel(standing.checkpoint, channel_id, item.checkpoint)
                     once = _once(item, unnamed, behind)
-                    self._doubled += len(item.places) - len(once.places)
+                    standing.doubled += len(item.places) - len(once.places)
                     yield once
-                    self._checkpoint = behind
+                    standing.checkpoint = behind
                     self._tasks.require_home()
             if not all(pump.finished for pump in pumps):
                 raise ConfigurationError("The client was closed while a stream was under way.")
@@ -121,17 +136,16 @@ def _drop(flights: Flights, pumps: list[_Pump], lanes: list[MemoryObjectReceiveS
 class _Pump:
     """Moves one walk's pages into a lane; an error travels as a value, to be raised where it is awaited."""
 
-    def __init__(self, channel_id: int | None, walk: Walk, flights: Flights) -> None:
+    def __init__(self, channel_id: int | None, walk: Iteration[JoinedPage]) -> None:
         self._channel_id = channel_id
         self._walk = walk
-        self._flights = flights
         self.scope = anyio.CancelScope()
         self.finished = False
 
     async def run(self, send: MemoryObjectSendStream[_Item]) -> None:
         with send, self.scope:
             try:
-                async with aclosing(self._walk.joined_by(self._flights)) as pages:
+                async with aclosing(self._walk) as pages:
                     async for page in pages:
                         await send.send((self._channel_id, page))
                 self.finished = True

@@ -19,7 +19,7 @@ from b2b_payments._walk.ahead import Ahead, Flights
 from b2b_payments._walk.checkpoint import Checkpoint, Origin
 from b2b_payments._walk.ends import Ends
 from b2b_payments._walk.page import KeyedPage, PageRequest
-from b2b_payments._walk.paged import Paged
+from b2b_payments._walk.paged import Iteration, Paged
 from b2b_payments._walk.reader import JoinedPage, Reader, Stride
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.source import MOST_ROWS, Learned, Source
@@ -37,6 +37,14 @@ class Walker:
     store: str
 
 
+@attrs.define
+class WalkStanding:
+    """Where one iteration of a walk stands."""
+
+    report: WalkReport
+    checkpoint: Checkpoint
+
+
 class Walk(Paged):
     """The payments of a list, each exactly once, fetched ahead and joined by the exact rule.
 
@@ -46,7 +54,8 @@ class Walk(Paged):
         async for page in walk.pages(): ...
         await walk.first(), await walk.count(), await walk.collect()
 
-    Every iteration is a walk of its own; `report` and `checkpoint()` speak of the latest. Only a walk whose
+    Every iteration is a walk of its own; `report` and `checkpoint()` speak of the latest, and those of
+    ``pages = walk.pages()`` of that one. Only a walk whose
     `report.complete` is True is known to have given everything. Leaving a loop early cancels whatever is
     under way.
 
@@ -71,29 +80,26 @@ class Walk(Paged):
         if checkpoint is not None and query.sort_by is not SortBy.CREATED_AT:
             raise ConfigurationError("A walk goes on from a checkpoint only by createdAt; leave out sort_by.")
         self._places = (None, None) if checkpoint is None else self._origin.unpack(checkpoint)
-        self._checkpoint = self._origin.pack(*self._places)
         self._offset = whole("offset", offset, least=0)
         self._page_size = whole("page_size", page_size, least=1)
         self._concurrency = whole("concurrency", concurrency, least=1)
-        self.report = WalkReport()
+        self._latest = self._begin()
 
-    def checkpoint(self) -> Checkpoint:
-        """Give where the latest iteration stands, as small plain JSON: in front of the page now given out.
+    def _begin(self) -> WalkStanding:
+        return WalkStanding(WalkReport(), self._origin.pack(*self._places))
 
-        A walk that is made with it gives that page's payments again, and then the rest. Whoever keeps pages
-        takes `Page.checkpoint`, which stands behind its page.
+    def joined(self, flights: Flights | None = None) -> Iteration[JoinedPage]:
+        """Give the new rows page by page, as the service sent them.
+
+        `flights` bounds the requests in flight of several walks together.
         """
-        return self._checkpoint
+        standing = self._latest = self._begin()
+        flights = flights or Flights(self._walker.tasks, self._concurrency)
+        return Iteration(self._join(standing, flights), standing)
 
-    def joined(self) -> AsyncGenerator[JoinedPage, None]:
-        """Give the new rows page by page, as the service sent them."""
-        return self.joined_by(Flights(self._walker.tasks, self._concurrency))
-
-    async def joined_by(self, flights: Flights) -> AsyncGenerator[JoinedPage, None]:
-        """Do the same within a bound on requests in flight that several walks share."""
-        walker = self._walker
+    async def _join(self, standing: WalkStanding, flights: Flights) -> AsyncGenerator[JoinedPage, None]:
+        walker, report = self._walker, standing.report
         walker.tasks.require_running()
-        report = self.report = WalkReport()
         source = Source(
             walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report
         )
@@ -108,7 +114,6 @@ class Walk(Paged):
             filtered=self._query.filtered,
             whole=not self._query.filters,
         )
-        self._checkpoint = self._origin.pack(place, other)
         # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,
         # none is sent for before the page in front of it was taken.
         ahead = Ahead(flights, source.read, 2 * self._concurrency - 1)
@@ -118,10 +123,10 @@ class Walk(Paged):
         try:
             async for page in pages:
                 yield page
-                self._checkpoint = page.checkpoint
+                standing.checkpoint = page.checkpoint
                 walker.tasks.require_home()
         except PaginationError as error:
-            error.checkpoint = self._checkpoint
+            error.checkpoint = standing.checkpoint
             raise
         finally:
             walker.tasks.at_home(ahead.drop)

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import io
 import os
+import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -61,7 +62,7 @@ WALKS: dict[str, Use] = {
     "raw": lambda client: _all(client.payments.list().raw()),
     "raw_pages": lambda client: _all(client.payments.list().raw_pages()),
     "joined": lambda client: _all(client.payments.list().joined()),
-    "joined_by": lambda client: _all(aiter(client.payments.list())),
+    "__aiter__": lambda client: _all(aiter(client.payments.list())),
 }
 STREAMS: dict[str, Use] = {
     "collect": lambda client: client.payments.stream(channel_ids=[1, 2]).collect(),
@@ -69,6 +70,7 @@ STREAMS: dict[str, Use] = {
     "raw": lambda client: _all(client.payments.stream(ordered=True).raw()),
     "raw_pages": lambda client: _all(client.payments.stream().raw_pages()),
     "joined": lambda client: _all(client.payments.stream().joined()),
+    "__aiter__": lambda client: _all(aiter(client.payments.stream())),
 }
 OWN: dict[str, Use] = {
     "aclose": lambda client: client.aclose(),
@@ -92,7 +94,10 @@ def test_every_public_coroutine_is_here() -> None:
         names = {
             name
             for name, member in members
-            if (inspect.iscoroutinefunction(member) or "AsyncGenerator" in str(inspect.signature(member)))
+            if (
+                inspect.iscoroutinefunction(member)
+                or re.search(r"Async|Iteration", str(inspect.signature(member)))
+            )
             and (not name.startswith("_") or name.startswith("__a"))
         }
         assert names == uses.keys()

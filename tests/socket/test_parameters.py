@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from decimal import Decimal
 from typing import Any
 
@@ -228,13 +229,34 @@ async def test_the_report_counts_every_request() -> None:
 
 
 async def test_a_walk_is_neither_awaited_nor_iterated_at_once() -> None:
-    """`await walk` and `for payment in walk` say what to write instead."""
+    """`await walk` and `for payment in walk` fail, and a type checker says so before."""
     async with Sandbox(5) as sandbox, client_of(sandbox) as client:
         walk = client.payments.list()
-        with pytest.raises(TypeError, match="async for payment in walk"):
-            await walk
-        with pytest.raises(TypeError, match="async for payment in walk"):
-            list(walk)
+        with pytest.raises(TypeError, match="await"):
+            await walk  # type: ignore[misc]
+        with pytest.raises(TypeError, match="not iterable"):
+            list(walk)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("kind", ["list", "stream"])
+async def test_each_loop_has_its_own_account(kind: str) -> None:
+    """Two loops over one walk at once do not write over each other's report and checkpoint."""
+    async with Sandbox(30) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list(page_size=10) if kind == "list" else client.payments.stream(page_size=10)
+        async with aclosing(walk.pages()) as first, aclosing(walk.pages()) as second:
+            ids = [payment.id for payment in (await anext(first)).items]
+            others = [payment.id async for page in second for payment in page.items]
+            # A stream's walks read ahead of what it gives out.
+            assert first.report.complete is (kind == "stream")
+            assert (second.report.rows, second.report.complete) == (30, True)
+            assert walk.report == second.report
+            before = first.checkpoint()
+            assert before != second.checkpoint() == walk.checkpoint()
+            ids += [payment.id async for page in first for payment in page.items]
+            assert first.report.complete
+        assert sorted(ids) == sorted(others)
+        rest = await client.payments.list(page_size=10, checkpoint=before).collect()
+        assert {payment.id for payment in rest} == set(others)
 
 
 def offline(**more: Any) -> OfflinePayment:
