@@ -123,8 +123,8 @@ class PaymentsClient:
         walker = Walker(
             self._caller, Learned(), self._tasks, f"{self._transport.base_url} {auth.name}".strip()
         )
-        self.payments = Payments(walker, Writes(self._caller))
-        self.channels = Channels(self._caller)
+        self.payments: Payments = Payments(walker, Writes(self._caller))
+        self.channels: Channels = Channels(self._caller)
 
     @classmethod
     def from_env(cls, **settings: Unpack[Settings]) -> Self:

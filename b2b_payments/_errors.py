@@ -57,7 +57,7 @@ class B2BPaymentsError(Exception):
     `message` may hold what the service sent, as it came; in the error's text, control characters are escapes.
     """
 
-    message = ""
+    message: str = ""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -108,10 +108,10 @@ class APIError(B2BPaymentsError):
     that the service asks to wait (None where it does not say).
     """
 
-    status = 0
+    status: int = 0
     errors: Mapping[str, Sequence[str]] = {}
     request_id: str | None = None
-    method = ""
+    method: str = ""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class ResponseDecodeError(B2BPaymentsError):
     """
 
     paths: Sequence[str] = ()
-    too_large = False
+    too_large: bool = False
 
     def __init__(self, message: str, *, paths: Sequence[str] = (), too_large: bool = False) -> None:
         super().__init__(message)
@@ -218,7 +218,7 @@ class OutcomeUnknownError(B2BPaymentsError):
 
     def __init__(self, message: str, *, look_for: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.look_for = dict(look_for or {})
+        self.look_for: dict[str, Any] = dict(look_for or {})
 
 
 class PaginationError(B2BPaymentsError):
@@ -229,7 +229,7 @@ class PaginationError(B2BPaymentsError):
 
     def __init__(self, message: str, *, checkpoint: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.checkpoint = dict(checkpoint or {})
+        self.checkpoint: dict[str, Any] = dict(checkpoint or {})
 
 
 class ExportError(B2BPaymentsError):

@@ -34,7 +34,7 @@ class MixUps:
     """
 
     def __init__(self) -> None:
-        self.until = -math.inf
+        self.until: float = -math.inf
         self._ignored: defaultdict[str, set[str]] = defaultdict(set)  # places in the answers, by call
         self._reliable: set[str] = set()  # calls of which an answer named what was asked for
         self._named: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)

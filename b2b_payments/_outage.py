@@ -16,7 +16,7 @@ class Recovery:
     """
 
     def __init__(self) -> None:
-        self.sent = 0
+        self.sent: int = 0
         """The number of the page that was sent last."""
         self._answered = 0  # the highest number of one that was answered
         self._failures = 0  # in a row

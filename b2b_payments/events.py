@@ -25,7 +25,7 @@ import attrs
 
 from b2b_payments._half_made import shows_half_made
 
-logger = logging.getLogger("b2b_payments")
+logger: logging.Logger = logging.getLogger("b2b_payments")
 logger.addHandler(logging.NullHandler())
 
 

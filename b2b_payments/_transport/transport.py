@@ -62,8 +62,8 @@ class Transport:
         proxy: str | None = None,
         trust_env: bool = False,
     ) -> None:
-        self.base_url = checked_base_url(base_url, allow_http=allow_http)
-        self.mixups = MixUps()
+        self.base_url: str = checked_base_url(base_url, allow_http=allow_http)
+        self.mixups: MixUps = MixUps()
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise ConfigurationError(
                 f"session is {type(session).__name__}; give an open aiohttp.ClientSession, or none."

@@ -18,8 +18,8 @@ class DatabaseFile:
     """
 
     def __init__(self, path: PathLike, kind: type[Database]) -> None:
-        self.path = Path(path)
-        self.target = writable(self.path)
+        self.path: Path = Path(path)
+        self.target: Path = writable(self.path)
         self._kind = kind
         self._failures = kind.failures()
         self._lock = Lock(self.target)

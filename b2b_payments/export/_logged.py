@@ -49,9 +49,9 @@ class LoggedSink(ABC):
     format: ClassVar[str]
 
     def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
-        self.target = writable(path, _BESIDE)
-        self.work = self.target.with_name(f".{self.target.name}.export")
+        self.path: Path = Path(path)
+        self.target: Path = writable(path, _BESIDE)
+        self.work: Path = self.target.with_name(f".{self.target.name}.export")
         self._storage = Folder(self.work)
         self._log = Log(self._storage, self.format, self.path)
         self._locks = [Lock(target) for target in self.targets]

@@ -87,7 +87,7 @@ class Rows:
     """The payments that a seed gives: ask for one by its id."""
 
     def __init__(self, seed: int, channels: Sequence[int]) -> None:
-        self.channels = tuple(channels)
+        self.channels: tuple[int, ...] = tuple(channels)
         self._key = b"%d" % seed
         self._names = {channel: _channel_name(number) for number, channel in enumerate(self.channels)}
 

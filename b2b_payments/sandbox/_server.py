@@ -68,9 +68,9 @@ class Sandbox:
         port: int = 0,
     ) -> None:
         self._rules = rules or Rules()
-        self.store = Store(payments, channels, seed, self._rules, self._time)
+        self.store: Store = Store(payments, channels, seed, self._rules, self._time)
         self.requests: deque[SeenRequest] = deque(maxlen=_REQUESTS_KEPT)
-        self.request_count = 0
+        self.request_count: int = 0
         self.before_list: BeforeList | None = None
         self._answer_with: AnswerWith | None = None
         self._orders = Orders(seed)

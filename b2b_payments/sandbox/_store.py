@@ -62,7 +62,7 @@ class Store:
         self._shown_at: dict[int | None, float] = {}  # the last of those moments, of each payment and of all
         self._changes = 0
         self._encoded: dict[int, msgspec.Raw] = {}
-        self.clock = self._now.newest or FIRST_CREATED
+        self.clock: int = self._now.newest or FIRST_CREATED
 
     @property
     def rules(self) -> Rules:

@@ -22,7 +22,7 @@ class Store(ABC):
     """
 
     def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         writable(self.path)
 
     def __repr__(self) -> str:
