@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth, PaymentsClient, StoreAuth
+from b2b_payments._client import Settings
 
 NAMES = ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN", "BASE_URL")
 
@@ -62,3 +65,11 @@ def test_what_is_missing_is_named(
     with pytest.raises(ConfigurationError, match=says) as caught:
         client_from(environment, **variables)
     assert "planted-credential" not in str(caught.value)
+
+
+def test_the_settings_are_those_of_the_constructor() -> None:
+    """`from_env` takes, by name and type, what the constructor takes beside the credential."""
+    parameters = get_type_hints(PaymentsClient.__init__)
+    assert get_type_hints(Settings) == {
+        name: kind for name, kind in parameters.items() if name not in {"auth", "return"}
+    }
