@@ -36,10 +36,10 @@ from tests.support import examples, hostile
 from tests.support.strategies import payments
 from tests.support.virtual_time import run
 
-EXAMPLES, EACH = 200, 100
-"""20,000 bodies in all."""
+EXAMPLES, EACH = 60, 100
+"""6,000 bodies in all."""
 PATIENCE = 5.0
-"""Seconds for one body: a hundred times what any takes."""
+"""Seconds of computing for one body: a hundred times what any takes."""
 
 REQUEST = Request("payments.list", "GET", "/ip/payments")
 BASE = "https://service.example/io"
@@ -99,17 +99,17 @@ READINGS: list[Callable[[Answer], object]] = [
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(payments, max_size=3), st.integers(0, 2**32))
-def test_20_000_hostile_bodies(rows: list[dict[str, Any]], seed: int) -> None:
+def test_hostile_bodies(rows: list[dict[str, Any]], seed: int) -> None:
     """Each is read in every way, and gives models that can be used, or an error of ours."""
     draw = random.Random(seed)
     corpus = (*hostile.BODIES, examples.listed(*rows), *map(examples.answered, rows))
     for _ in range(EACH):
         answer = hostile.answer(draw, corpus)
-        begun = time.perf_counter()
+        begun = time.process_time()
         for read in READINGS:
             error = failure(read, answer)
             assert error is None or str(pickle.loads(pickle.dumps(error))) == str(error) != ""  # noqa: S301
-        assert time.perf_counter() - begun < PATIENCE, answer.body[:200]
+        assert time.process_time() - begun < PATIENCE, answer.body[:200]
 
 
 @pytest.mark.parametrize("nested", [b"[%b]", b'{"a":%b}', b'[[],%b,{"b":1}]', b'["]]]}}}[[[",%b]'])
@@ -133,12 +133,12 @@ def test_a_moment_beyond_all_time_is_an_error_at_once(moment: bytes, order: Orde
     """A time with a million digits is not written out, neither by the walk nor by the converter."""
     row = encode(examples.LISTED_PAYMENT).replace(b"1618800393", moment).replace(b"1618803026", moment)
     answer = Answer(200, {}, b'{"code":200,"data":[%b]}' % row)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(B2BPaymentsError, match="createdAt"):
         as_data(structure_payments)(answer)
     with suppress(B2BPaymentsError):
         keyed(read_listing(REQUEST, answer, BASE, offset=0), order, limit=250, wide=False)
-    assert time.perf_counter() - begun < PATIENCE
+    assert time.process_time() - begun < PATIENCE
 
 
 @settings(max_examples=200, deadline=None)

@@ -32,9 +32,9 @@ from tests.support.cancelling import Moment, Trial, Way, cancel_at
 from tests.support.clients import client_of
 from tests.support.virtual_time import run
 
-PAYMENTS = 60
-QUOTA = Quota(6, 20)
-RULES = Rules(requests=6, per=20)
+PAYMENTS = 40
+QUOTA = Quota(4, 20)
+RULES = Rules(requests=4, per=20)
 OFFLINE = OfflinePayment(
     customer_id="95075",
     currency="USD",

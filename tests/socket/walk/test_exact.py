@@ -1,4 +1,4 @@
-"""500 schedules of inserts, deletes and updates between requests, on a real socket."""
+"""Schedules of inserts, deletes and updates between requests, on a real socket."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from b2b_payments import PaymentsClient, ProcessingStatus, SortBy
 from b2b_payments.sandbox import Drift, Rules, Sandbox, Store
 
-SCHEDULES = 500
-BATCH = 50
+SCHEDULES = 150
+BATCH = 15
 
 
 def rules(draw: random.Random) -> Rules:
