@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from b2b_payments.sandbox._drift import Drift
-from b2b_payments.sandbox._faults import Fault
+from b2b_payments.sandbox._faults import Fault, SeenRequest
 from b2b_payments.sandbox._listing import Listing, ListQuery
 from b2b_payments.sandbox._rules import Rules
-from b2b_payments.sandbox._seen import SeenRequest
 from b2b_payments.sandbox._server import Sandbox
 from b2b_payments.sandbox._store import Store
 

@@ -1,15 +1,17 @@
 """Believable payments and channels, each a pure function of a seed and its id.
 
-Nothing is kept for a row, so that a million payments fit in memory: a row is drawn anew when it is needed.
-"""
+Nothing is kept for a row, so that a million payments fit in memory: a row is drawn anew when it is needed."""
 
 from __future__ import annotations
 
 import random
 from array import array
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final
+
+from b2b_payments.sandbox._rules import Rules
 
 STORE_HASH: Final = "sbx7k2m9qd"
 FIRST_CREATED: Final = 1_617_235_200
@@ -252,3 +254,36 @@ def _module_data(module: str, payment_id: int, draw: bytes) -> dict[str, Any]:
             }
         ]
     }
+
+
+_EMPTY = ("details", "moduleData", "fees", "lineItems", "allowedOperations", "allowedStatuses")
+
+
+def spelled_payment(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    """Spell a payment; the row given is not changed."""
+    row = dict(row)
+    if rules.ids_as == "string":
+        row["id"] = str(row["id"])
+        row["lineItems"] = [
+            line | {"paymentId": str(line["paymentId"]), "invoiceId": str(line["invoiceId"])}
+            for line in row["lineItems"]
+        ]
+    if rules.fees_as == "numbers" and "fees" in row:
+        row["fees"] = [fee["amount"] if isinstance(fee, dict) else fee for fee in row["fees"]]
+    if rules.empties_as == "swapped":
+        row |= {name: {} if row[name] == [] else [] for name in _EMPTY if row.get(name) in ([], {})}
+    return row
+
+
+def spelled_channel(channel: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    """Spell a channel, whose times come as digits, its site as an object."""
+    channel = {rules.channel_name if name == "name" else name: value for name, value in channel.items()}
+    for name in ("createdAt", "updatedAt"):
+        seconds = int(channel[name])
+        if rules.channel_times_as == "iso":
+            channel[name] = datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+        elif rules.channel_times_as == "number":
+            channel[name] = seconds
+    if rules.site_as == "text" and channel["site"] is not None:
+        channel["site"] = channel["site"]["url"]
+    return channel

@@ -7,7 +7,7 @@ import random
 import attrs
 
 from b2b_payments._half_made import shows_half_made
-from b2b_payments.sandbox._seen import SeenRequest
+from b2b_payments.sandbox._faults import SeenRequest
 from b2b_payments.sandbox._store import Store
 
 

@@ -21,13 +21,10 @@ from b2b_payments._errors import ConfigurationError
 from b2b_payments.sandbox._admission import Admission
 from b2b_payments.sandbox._answer import Answer
 from b2b_payments.sandbox._data import STORE_HASH
-from b2b_payments.sandbox._delivery import deliver, reset
-from b2b_payments.sandbox._faults import Fault, Orders
-from b2b_payments.sandbox._mixing import Answered, MayMix, Mixer
+from b2b_payments.sandbox._delivery import Answered, MayMix, Mixer, deliver, instead, reset, spoil
+from b2b_payments.sandbox._faults import Fault, Orders, SeenRequest
 from b2b_payments.sandbox._rules import Rules
-from b2b_payments.sandbox._seen import SeenRequest
 from b2b_payments.sandbox._service import NO_JSON, ROOT, answer, is_list
-from b2b_payments.sandbox._spoil import instead, spoil
 from b2b_payments.sandbox._store import Store
 
 _REQUESTS_KEPT = 100_000

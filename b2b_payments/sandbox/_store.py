@@ -12,11 +12,9 @@ import attrs
 import msgspec
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments.sandbox._data import FIRST_CREATED, Rows, created_times
-from b2b_payments.sandbox._listing import Listing, ListQuery
+from b2b_payments.sandbox._data import FIRST_CREATED, Rows, created_times, spelled_channel, spelled_payment
+from b2b_payments.sandbox._listing import Listing, ListQuery, Row, Table
 from b2b_payments.sandbox._rules import Rules
-from b2b_payments.sandbox._spelling import spelled_channel, spelled_payment
-from b2b_payments.sandbox._table import Row, Table
 
 _CACHED_ROWS = 20_000
 

@@ -23,7 +23,7 @@ from b2b_payments import (
 from b2b_payments._transport import MAX_BODY
 from b2b_payments.export import JSONLSink, export, verify
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
-from b2b_payments.sandbox._spoil import instead
+from b2b_payments.sandbox._delivery import instead
 from tests.support.clients import NEVER, client_of
 from tests.support.examples import LISTED_PAYMENT
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from anyio.from_thread import start_blocking_portal
 
 from b2b_payments.sandbox import Rules, Sandbox
-from b2b_payments.sandbox._seen import SeenRequest
+from b2b_payments.sandbox._faults import SeenRequest
 from tests.support.program import finished, invoke, start
 
 Fleet = dict[str, Sandbox]

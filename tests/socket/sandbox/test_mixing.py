@@ -13,7 +13,7 @@ import pytest
 
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from b2b_payments.sandbox._answer import Answer
-from b2b_payments.sandbox._mixing import Answered, Mixer
+from b2b_payments.sandbox._delivery import Answered, Mixer
 
 
 class _Line:

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from b2b_payments.sandbox import Rules
-from b2b_payments.sandbox._quota import Counter, quota_headers, refusal_headers
+from b2b_payments.sandbox._admission import Counter, quota_headers, refusal_headers
 
 
 def test_sliding_window() -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from b2b_payments.sandbox import ListQuery, Rules, Store
-from b2b_payments.sandbox._listing import SORT_KEYS, InvalidFieldsError
-from b2b_payments.sandbox._table import KEYS
+from b2b_payments.sandbox._listing import KEYS, SORT_KEYS, InvalidFieldsError
 
 ALL = ("repeat", "brackets", "brackets-comma", "comma")
 
