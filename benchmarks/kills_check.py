@@ -12,10 +12,10 @@ from typing import Any
 import attrs
 import msgspec
 
+from b2b_payments._converter import normal_rows
 from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, Kind, Row, Table
 from b2b_payments.export._database import moment_of
-from b2b_payments.export._reading import RowReader
-from b2b_payments.export._rows import cells_of, items_of
+from b2b_payments.export._rows import cells_of, fit, items_of
 from b2b_payments.sandbox import Store
 from benchmarks.kills_service import CHANNELS, SEED, Wire
 from tests.support.export_reading import tables_in
@@ -41,7 +41,6 @@ class Check:
         self._format = format_
         self._pristine = Store(payments, CHANNELS, SEED)
         self._known: dict[int, Version] = {}
-        self._reader = RowReader()
 
     def found(self, path: Path, before: set[int], changes: tuple[dict[int, list[Wire]], set[int]]) -> Found:
         """Compare an export, begun when the payments `before` were there, with what the service had."""
@@ -70,7 +69,8 @@ class Check:
     def _version(self, wire: Wire) -> Version:
         if self._format == "jsonl":
             return (msgspec.json.encode(wire),)
-        (row,) = self._reader.objects([wire])
+        (row,) = normal_rows([msgspec.json.encode(wire)])
+        fit([row], whole=False, decimal=False)
         text = self._format == "csv"
         return (
             _spelled(PAYMENTS, cells_of(row), text=text),

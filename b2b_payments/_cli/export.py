@@ -72,9 +72,10 @@ def export(
 
     Each comes exactly once, whatever changes meanwhile.
 
-    The file appears when it is complete, and not before; one of that name that is there already is then
+    The file appears when all of it has come, and not before; one of that name that is there already is then
     replaced in one step. Of a database, the tables payments and line_items are. A manifest is put beside the
-    file, for `verify`. Exit code 0 says that it is complete. A report follows on standard error.
+    file, for `verify`. Exit code 0 says that it is complete. Where that cannot be proven, an older export
+    stays, and this one is put beside it, as NAME.incomplete. A report follows on standard error.
 
     With --stores, each table [[stores]] of the file has a name, a store_hash, and as access_token_env the
     name of the environment variable with its token. What one store fails with does not stop the others.
@@ -153,7 +154,7 @@ def _export_one(
         raise
     (report,) = done
     in_all = f" With what was there already: {sinks[0].rows:,} payments." if resume else ""
-    click.echo(f"{_name(output)}: {report} ({report.ending}).{in_all}", err=True)
+    click.echo(f"{_name(output)}: {report} ({report.ending}).{in_all}{sinks[0].stays}", err=True)
     click.get_current_context().exit(0 if report.complete else 1)
 
 

@@ -25,6 +25,14 @@ class KeptSink:
         """Whether an export that was closed as not complete can be resumed."""
         return self._sink.kept
 
+    @property
+    def stays(self) -> str:
+        """Say that what was there before stays, and where the export is; empty where it took that place."""
+        instead = self._sink.instead
+        if instead is None:
+            return ""
+        return f" What was there before stays; this export, which is not complete, is in {instead}."
+
     def open(self) -> None:
         """Begin anew."""
         self._sink.open()

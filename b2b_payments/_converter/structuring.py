@@ -22,7 +22,7 @@ from b2b_payments._converter.rows import RowReader
 from b2b_payments._converter.service import read_each, read_whole, service_converter
 from b2b_payments._converter.unreadable import UnreadableError, decode_error
 from b2b_payments._converter.values import plain, spelled
-from b2b_payments._errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError, ResponseDecodeError
 from b2b_payments._models import (
     Card,
     Channel,
@@ -83,6 +83,10 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Generator[Payment
     return _rows.read(places, rows, otherwise)
 
 
+class _Identified(msgspec.Struct):
+    id: int | str | None = None
+
+
 def normal_rows(rows: Sequence[bytes | msgspec.Raw]) -> list[Any]:
     """Give payments, each as it was sent, as `NormalRow`. Raises `ResponseDecodeError`.
 
@@ -90,7 +94,11 @@ def normal_rows(rows: Sequence[bytes | msgspec.Raw]) -> list[Any]:
     """
 
     def otherwise(place: int) -> Any:
-        sent = decode_part(rows[place])
+        try:
+            sent = decode_part(rows[place])
+        except ResponseDecodeError as error:
+            payment_id = msgspec.json.decode(rows[place], type=_Identified).id
+            raise ResponseDecodeError(f"payment {payment_id}: {error}", paths=error.paths) from None
         [made] = normal(Payment, [structure_payment(sent, f"payment {sent.get('id')}: $")])
         return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import Annotated, Any, NamedTuple
@@ -15,10 +16,11 @@ from b2b_payments._converter import structure_payment
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._half_made import shows_half_made
 from b2b_payments._models.decimals import EXACT
+from b2b_payments._protocol.json import decode_part
 from b2b_payments._walk.report import WalkReport
 
-_USUAL_AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
 UNREADABLE = "unreadable"
+_USUAL_AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
 
 
 class Entry(NamedTuple):
@@ -29,30 +31,41 @@ class Entry(NamedTuple):
     amount: Decimal | None
 
 
-def entry_of(raw: Mapping[str, Any]) -> Entry:
-    """Read the service's own object as tolerantly as payments are read; what is none still counts."""
-    status, total = raw.get("processingStatus"), raw.get("total")
-    if status.__class__ is int and total.__class__ is dict:
-        currency, value = total.get("code"), total.get("value")
-        if currency.__class__ is str and value.__class__ is str:
-            entry = usual_entry(status, currency, value)
-            if entry is not None:
-                return entry
+class UsualTotal(msgspec.Struct, gc=False):
+    """A total as it usually comes."""
+
+    code: str
+    value: str
+
+
+class UsualPayment(msgspec.Struct, gc=False, rename="camel"):
+    """What an account takes of a payment, as it usually comes."""
+
+    processing_status: int
+    total: UsualTotal
+
+    def entry(self) -> Entry | None:
+        """Give the entry; None where the total is spelled in another way."""
+        total = self.total
+        if not _USUAL_AMOUNT.fullmatch(total.value):
+            return None
+        return Entry(str(self.processing_status), total.code, Decimal(total.value))
+
+
+_usual = msgspec.json.Decoder(UsualPayment).decode
+
+
+def entry_of(sent: bytes | msgspec.Raw) -> Entry:
+    """Read a payment as it was sent, as tolerantly as payments are read; what is none still counts."""
+    with suppress(ValueError, RecursionError):
+        entry = _usual(sent).entry()
+        if entry is not None:
+            return entry
     try:
-        payment = structure_payment(raw)
+        payment = structure_payment(decode_part(sent))
     except ResponseDecodeError:
         return Entry(UNREADABLE, "", None)
     return Entry(str(int(payment.processing_status)), payment.total.currency, payment.total.amount)
-
-
-def usual_entry(status: int, currency: str, value: str) -> Entry | None:
-    """Give the entry of a payment whose total is spelled in the usual way; None where it is not."""
-    return Entry(str(status), currency, Decimal(value)) if _USUAL_AMOUNT.fullmatch(value) else None
-
-
-def entry_of_row(row: Any) -> Entry:
-    """Take the entry of a payment that was read into a row."""
-    return Entry(str(row.processing_status), row.total.code, Decimal(row.total.value))
 
 
 @shows_half_made
@@ -131,10 +144,6 @@ class Account:
     def begin(cls, query: Mapping[str, Any]) -> Account:
         """Begin an account now."""
         return cls(query, _now())
-
-    def add(self, batch: Iterable[Mapping[str, Any]]) -> None:
-        """Count payments."""
-        self.sums.add(map(entry_of, batch))
 
     def following(self, report: WalkReport, before: Account) -> None:
         """Take over what a walk spent, on top of what was spent before it."""

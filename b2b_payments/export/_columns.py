@@ -6,22 +6,17 @@ which holds every field that this library does not know, those within `total` an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator
 from enum import Enum, auto
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
 import attrs
 
 from b2b_payments._models import LineItem, Money, Payment
+from b2b_payments._models import description as models
 
 Row = tuple[Any, ...]
 """A table's cells: int, text and None; amounts as their digits, moments as microseconds since 1970 in UTC."""
-
-DIGITS = 38
-SCALE = 12
-"""Digits of a decimal column, and those of them behind its point. The service sends 4 there, at times 8."""
 
 
 class Kind(Enum):
@@ -34,25 +29,32 @@ class Kind(Enum):
     JSON = auto()
 
 
-_KINDS = {int: Kind.INTEGER, str: Kind.TEXT, datetime: Kind.MOMENT, Money: Kind.MONEY}
+_KINDS: Final = {
+    models.Kind.WHOLE: Kind.INTEGER,
+    models.Kind.CODE: Kind.INTEGER,
+    models.Kind.TEXT: Kind.TEXT,
+    models.Kind.AMOUNT: Kind.MONEY,
+    models.Kind.MOMENT: Kind.MOMENT,
+}
 
 
 @attrs.frozen
 class Column:
     """A column. Where it is nullable, null is what the service left out, or sent as null.
 
-    `required` says that no payment is without it.
+    `attribute` is where a `NormalRow` has the cell, `wire` where the row's JSON has it.
     """
 
     name: str
     kind: Kind
     nullable: bool = False
-    required: bool = False
+    attribute: str = ""
+    wire: tuple[str, ...] = ()
 
 
 @attrs.frozen
 class Table:
-    """A table: its columns, the first of which are its primary key."""
+    """A table: its columns, and the names of those that are its primary key."""
 
     name: str
     columns: tuple[Column, ...]
@@ -66,27 +68,20 @@ class Table:
 
 def _columns(model: type[Any]) -> Iterator[Column]:
     """Give a column for each field of a model, and two for money; items have a table of their own."""
-    types = get_type_hints(model, include_extras=True)
-    for attribute in attrs.fields(model):
-        parts = get_args(types[attribute.name]) or (types[attribute.name],)
-        if attribute.name.startswith("_") or LineItem in parts:
-            continue
-        kind = Kind.JSON
-        if get_origin(types[attribute.name]) not in {tuple, Mapping}:
-            found = [known for type_, known in _KINDS.items() for part in parts if _is(part, type_)]
-            kind = found[0] if found else Kind.JSON
-        nullable = NoneType in parts
-        yield Column(attribute.name, kind, nullable, attribute.default is attrs.NOTHING)
-        if kind is Kind.MONEY:
-            yield Column("currency", Kind.TEXT, nullable, attribute.default is attrs.NOTHING)
+    for field in models.fields_of(model):
+        if field.of is Money:
+            for part in reversed(models.fields_of(Money)):
+                kind, path = _KINDS[part.kind], f"{field.name}.{part.name}"
+                name = field.name if kind is Kind.MONEY else part.name
+                yield Column(name, kind, field.nullable, path, (field.wire, part.wire))
+        elif field.of is not LineItem:
+            kind = _KINDS.get(field.kind, Kind.JSON)
+            yield Column(field.name, kind, field.nullable, field.name, (field.wire,))
+    yield Column("extra", Kind.JSON, attribute="extra", wire=("extra",))
 
 
-def _is(part: object, type_: type) -> bool:
-    return isinstance(part, type) and issubclass(part, type_)
-
-
-PAYMENTS = Table("payments", tuple(_columns(Payment)), ("id",))
-LINE_ITEMS = Table(
+PAYMENTS: Final = Table("payments", tuple(_columns(Payment)), ("id",))
+LINE_ITEMS: Final = Table(
     "line_items",
     (
         Column("payment_id", Kind.INTEGER),
@@ -99,4 +94,6 @@ LINE_ITEMS = Table(
 
 Should the item itself name another payment, that is in `extra` as `paymentId`.
 """
-TABLES = (PAYMENTS, LINE_ITEMS)
+TABLES: Final = (PAYMENTS, LINE_ITEMS)
+ITEMS: Final = next(field.wire for field in models.fields_of(Payment) if field.of is LineItem)
+"""Where a row's JSON has its line items."""

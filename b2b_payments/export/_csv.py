@@ -11,7 +11,8 @@ from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Kind, Row, Table
 from b2b_payments.export._database import moment_text
 from b2b_payments.export._file import PathLike, writable
-from b2b_payments.export._logged import FileSink, Made, Segments, TableSink
+from b2b_payments.export._log import Log
+from b2b_payments.export._logged import FileSink, Made, TableSink
 from b2b_payments.export._manifest import read_manifest
 from b2b_payments.export._rows import cells_of, items_of, rows_of_lines
 
@@ -46,33 +47,32 @@ class CSVSink(FileSink, TableSink):
         writable(companion_of(self.target))
         self._spreadsheet_safe = spreadsheet_safe
 
-    @property
-    def targets(self) -> Sequence[Path]:
-        """The payments and the line items."""
-        return [self.target, companion_of(self.target)]
+    def targets(self, target: Path) -> Sequence[Path]:
+        """Give the payments and the line items."""
+        return [target, companion_of(target)]
 
-    def check(self) -> None:
+    def check(self, target: Path) -> None:
         """Refuse names that another export's manifest claims: of ``x`` and ``x.csv``, say."""
-        ours = {target.name for target in self.targets}
-        for found in os.listdir(self.target.parent):
+        ours = {one.name for one in self.targets(target)}
+        for found in os.listdir(target.parent):
             name = found.removesuffix(".manifest.json")
-            if name in {found, self.target.name} or not any(_may_share(name, one) for one in ours):
+            if name in {found, target.name} or not any(_may_share(name, one) for one in ours):
                 continue
             try:
-                claimed = read_manifest(self.target.with_name(name)).sha256.keys() & ours
+                claimed = read_manifest(target.with_name(name)).sha256.keys() & ours
             except ExportError:
                 continue
-            if claimed and all(self.target.with_name(one).exists() for one in claimed):
+            if claimed and all(target.with_name(one).exists() for one in claimed):
                 raise ConfigurationError(
                     f"{self.path} cannot be written: {', '.join(sorted(claimed))} belongs to the export "
                     f"{name}. Give another name."
                 )
 
-    def fill(self, segments: Segments, files: Sequence[Made]) -> None:
+    def fill(self, log: Log, files: Sequence[Made]) -> None:
         """Write both files."""
         for file, table in zip(files, TABLES, strict=True):
             file.write((",".join(table.names) + "\n").encode())
-        for lines in segments():
+        for lines in log.segments():
             rows = rows_of_lines(lines)
             for start in range(0, len(rows), _BLOCK):
                 block = rows[start : start + _BLOCK]

@@ -1,13 +1,14 @@
 """One database, opened: what every database does alike, and what SQLite and DuckDB do each in their own way.
 
-Exports and syncs use it alike. Tables are named with their schema, `main`, so that no other is meant.
+Exports and syncs use it alike, and another database is one more subclass. Tables are named with their schema,
+`main`, so that no other is meant.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -18,6 +19,7 @@ import msgspec
 
 from b2b_payments._errors import ExportError
 from b2b_payments.export._columns import Column, Kind, Row, Table
+from b2b_payments.export._log import Log
 
 _ROWS_AT_ONCE = 2_000
 _DAY = 86_400
@@ -30,9 +32,9 @@ class Database(ABC):
 
     format: ClassVar[str]
     types: ClassVar[Mapping[Kind, str]]
-    begin: ClassVar[str]
+    begin: ClassVar[str] = "BEGIN"
     decimal: ClassVar[bool] = False
-    beside: ClassVar[Sequence[str]]
+    """Whether amounts have to fit into a decimal column."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -55,6 +57,11 @@ class Database(ABC):
     def failures(cls) -> type[Exception]:
         """Give the root of this database's errors."""
 
+    @classmethod
+    @abstractmethod
+    def conflict(cls) -> type[Exception]:
+        """Give the error for two rows of one key."""
+
     @abstractmethod
     def names(self) -> set[str]:
         """Give the names of all tables and views, in small letters: they are one in either case."""
@@ -68,17 +75,12 @@ class Database(ABC):
         """Put rows in, in place of those with the same key."""
 
     @abstractmethod
-    def fill(self, segments: Iterator[bytes], work: Path, *, again: bool) -> None:
-        """Put the rows of an export's log into its tables, which are empty.
+    def replace(self, tables: Sequence[Table], log: Log, *, again: bool) -> Mapping[str, str]:
+        """Let the tables hold exactly the rows of an export's log; give their digests.
 
         Of a payment that is there twice, the last row counts if `again`, which costs more; otherwise that
         raises what `conflict` gives.
         """
-
-    @classmethod
-    @abstractmethod
-    def conflict(cls) -> type[Exception]:
-        """Give the error for two rows of one key."""
 
     @abstractmethod
     def readable(self, column: Column) -> str:
@@ -114,20 +116,19 @@ class Database(ABC):
             (column.name, self.types[column.kind]) for column in table.columns
         ]
 
-    def create(self, table: Table) -> None:
+    def create(self, table: Table, schema: str = "main") -> None:
         """Create a table."""
         columns = [
             f"{column.name} {self.types[column.kind]}{'' if column.nullable else ' NOT NULL'}"
             for column in table.columns
         ]
         key = ", ".join(table.key)
-        self.execute(f"CREATE TABLE main.{table.name} ({', '.join(columns)}, PRIMARY KEY ({key}))")
+        self.execute(f"CREATE TABLE {schema}.{table.name} ({', '.join(columns)}, PRIMARY KEY ({key}))")
 
-    def rows(self, table: Table, names: Sequence[str], *, sort: bool = False) -> Iterator[Row]:
+    def rows(self, table: Table, names: Sequence[str]) -> Iterator[Row]:
         """Read columns of a table, as integers and texts."""
         columns = {column.name: self.readable(column) for column in table.columns}
-        statement = f"SELECT {', '.join(columns[name] for name in names)} FROM main.{table.name}"  # noqa: S608
-        result = self.execute(statement + (f" ORDER BY {', '.join(table.key)}" if sort else ""))
+        result = self.execute(f"SELECT {', '.join(columns[name] for name in names)} FROM main.{table.name}")  # noqa: S608
         while rows := result.fetchmany(_ROWS_AT_ONCE):
             yield from rows
 
@@ -141,17 +142,29 @@ class Database(ABC):
         rows: list[Row] = self.execute(statement, parameters).fetchall()
         return rows
 
-    def remove(self, table: Table, payment_ids: Sequence[int]) -> None:
+    def count(self, rows: str) -> int:
+        """Count the rows of a table, or of those that a condition behind its name leaves."""
+        ((count,),) = self.execute(f"SELECT count(*) FROM main.{rows}").fetchall()  # noqa: S608
+        return int(count)
+
+    def remove(self, table: Table, payment_ids: Sequence[int], schema: str = "main") -> None:
         """Remove the rows of these payments."""
         condition, parameters = self.among(table.key[0], payment_ids)
-        self.execute(f"DELETE FROM main.{table.name} WHERE {condition}", parameters)  # noqa: S608
+        self.execute(f"DELETE FROM {schema}.{table.name} WHERE {condition}", parameters)  # noqa: S608
 
-    def sha256(self, table: Table) -> str:
-        """Hash a table's rows in the order of its key, each as a line of JSON."""
-        found = hashlib.sha256()
-        for row in self.rows(table, table.names, sort=True):
-            found.update(msgspec.json.encode(row) + b"\n")
-        return found.hexdigest()
+    def digest(self, table: Table) -> str:
+        """Give the digest of a table's rows."""
+        return digest_text(digest_of(self.rows(table, table.names)))
+
+
+def digest_of(rows: Iterable[Row]) -> int:
+    """Give the sum of the rows' SHA-256, each as JSON: it is the same in whatever order they come."""
+    return sum(int.from_bytes(hashlib.sha256(msgspec.json.encode(row)).digest()) for row in rows)
+
+
+def digest_text(digest: int) -> str:
+    """Write a digest: 64 hexadecimal digits, whatever the number of rows."""
+    return f"{digest % 2**256:064x}"
 
 
 def moment_of(microseconds: int) -> datetime:
@@ -184,9 +197,14 @@ def _time_text(second: int) -> str:
     return f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
 
 
-def reason_of(error: Exception) -> str:
-    """Give the first line of a database's error."""
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+@contextmanager
+def told(kind: type[Database], path: Path, doing: str = "written") -> Iterator[None]:
+    """Turn an error of a database into a sentence. Raises ExportError."""
+    try:
+        yield
+    except kind.failures() as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        raise ExportError(f"{path} could not be {doing}: {reason}.") from None
 
 
 @contextmanager
@@ -194,13 +212,10 @@ def opened(
     kind: type[Database], path: Path, *, read_only: bool = False, doing: str = "written"
 ) -> Iterator[Database]:
     """Give a database, and close it. What it raises becomes an ExportError."""
-    database: Database | None = None
-    try:
+    with told(kind, path, doing):
         database = kind.connect(path, read_only=read_only)
-        yield database
-    except kind.failures() as error:
-        raise ExportError(f"{path} could not be {doing}: {reason_of(error)}.") from None
-    finally:
-        if database is not None:
+        try:
+            yield database
+        finally:
             with suppress(kind.failures()):
                 database.close()

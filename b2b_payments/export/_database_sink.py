@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from b2b_payments._errors import ConfigurationError, ExportError
-from b2b_payments.export._columns import TABLES
+from b2b_payments.export._columns import PAYMENTS, TABLES
 from b2b_payments.export._database import Database, opened
-from b2b_payments.export._logged import Segments, TableSink
+from b2b_payments.export._logged import TableSink
 
 SYNCED = "b2b_payments_sync"
 """The table that says that a database is kept in step: no export replaces its rows."""
@@ -19,7 +20,8 @@ class DatabaseSink(TableSink):
 
     The tables hold what they held until the export is complete, and then exactly the payments of the export.
     Their indexes, triggers and views stay, and nothing else in the database is touched. Until then nothing is
-    written to the database, or locked.
+    written to the database, or locked. Triggers on these tables see in SQLite the payments that really went,
+    came or changed.
 
     Raises ConfigurationError for a path that cannot be written to; its methods raise that for tables of these
     names that no export made. Otherwise as `LoggedSink`.
@@ -28,34 +30,41 @@ class DatabaseSink(TableSink):
     database: ClassVar[type[Database]]
     whole = True
 
-    def check(self) -> None:
+    def check(self, target: Path) -> None:
         """Refuse tables of our names that are not ours."""
-        if self.target.exists() and self.target.stat().st_size:
-            with opened(self.database, self.target, read_only=True) as database:
+        if target.exists() and target.stat().st_size:
+            with opened(self.database, target, read_only=True) as database:
                 self._check(database)
 
-    def make(self, segments: Segments) -> Mapping[str, str]:
-        """Replace the rows; the same payment again takes its own place."""
-        with opened(self.database, self.target) as database:
-            try:
-                self._replace(database, segments, again=False)
-            except database.conflict():
-                self._replace(database, segments, again=True)
-            hashes = {table.name: database.sha256(table) for table in TABLES}
-        if not self.target.exists():
-            raise ExportError(f"{self.target} was removed while it was being written: resume the export.")
-        return hashes
+    def holds(self, target: Path) -> bool:
+        """Whether payments are there already."""
+        if not target.exists() or not target.stat().st_size:
+            return False
+        with opened(self.database, target, read_only=True) as database:
+            return PAYMENTS.name in database.names() and database.count(PAYMENTS.name) > 0
 
-    def _replace(self, database: Database, segments: Segments, *, again: bool) -> None:
+    def make(self, target: Path) -> Mapping[str, str]:
+        """Replace the rows; the same payment again takes its own place."""
+        with opened(self.database, target) as database:
+            try:
+                digests = self._replaced(database, again=False)
+            except database.conflict():
+                digests = self._replaced(database, again=True)
+        if not target.exists():
+            raise ExportError(f"{target} was removed while it was being written: resume the export.")
+        return digests
+
+    def place(self, target: Path) -> None:
+        """Nothing more to place: it is there once the transaction has ended."""
+
+    def _replaced(self, database: Database, *, again: bool) -> Mapping[str, str]:
         with database.transaction():
             self._check(database)
             there = database.names()
-            for table in reversed(TABLES):
-                if table.name in there:
-                    database.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
-                else:
+            for table in TABLES:
+                if table.name not in there:
                     database.create(table)
-            database.fill(segments(), self.work, again=again)
+            return database.replace(TABLES, self._log, again=again)
 
     def _check(self, database: Database) -> None:
         there = database.names()

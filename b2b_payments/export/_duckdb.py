@@ -1,9 +1,9 @@
-"""DuckDB: a database for analysts, in one file."""
+"""DuckDB: a database for analysts, in one file, and what reads an export's log as a table."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,18 +11,23 @@ from typing import Any, ClassVar
 
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.decimals import EXACT
-from b2b_payments.export._columns import DIGITS, LINE_ITEMS, PAYMENTS, SCALE, Column, Kind, Row, Table
-from b2b_payments.export._database import Database, moment_of
+from b2b_payments.export._columns import ITEMS, LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments.export._database import Database, digest_text, moment_of
 from b2b_payments.export._database_sink import DatabaseSink
-from b2b_payments.export._file import PathLike, created
-from b2b_payments.export._rows import PaymentRow
+from b2b_payments.export._file import PathLike
+from b2b_payments.export._log import Log
+from b2b_payments.export._rows import DIGITS, LEAST, SCALE
 
 _PATIENCE, _PAUSE = 30.0, 0.1  # seconds for which another program may have the file
 _SQLITE = b"SQLite format 3\0"
-_LEAST = Decimal(f"1E-{SCALE}")
-_MONEY = f"DECIMAL({DIGITS},{SCALE})"
-_WIRE = dict(zip(PaymentRow.__struct_fields__, PaymentRow.__struct_encode_fields__, strict=True))
-_ITEM = {"amount": "item.amount.value", "currency": "item.amount.code", "extra": 'item."+"'}
+_HASH_PARTS = 4
+_TYPES: Mapping[Kind, str] = {
+    Kind.INTEGER: "BIGINT",
+    Kind.TEXT: "VARCHAR",
+    Kind.MONEY: f"DECIMAL({DIGITS},{SCALE})",
+    Kind.MOMENT: "TIMESTAMP WITH TIME ZONE",
+    Kind.JSON: "VARCHAR",
+}
 
 
 class DuckDBDatabase(Database):
@@ -32,16 +37,8 @@ class DuckDBDatabase(Database):
     """
 
     format = "duckdb"
-    types = {  # noqa: RUF012 - declared a ClassVar by its base
-        Kind.INTEGER: "BIGINT",
-        Kind.TEXT: "VARCHAR",
-        Kind.MONEY: _MONEY,
-        Kind.MOMENT: "TIMESTAMP WITH TIME ZONE",
-        Kind.JSON: "VARCHAR",
-    }
-    begin = "BEGIN"
+    types = _TYPES
     decimal = True
-    beside = ("", ".wal")
 
     @classmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> DuckDBDatabase:
@@ -63,6 +60,12 @@ class DuckDBDatabase(Database):
     def failures(cls) -> type[Exception]:
         """Give the root of this database's errors."""
         failure: type[Exception] = import_duckdb().Error
+        return failure
+
+    @classmethod
+    def conflict(cls) -> type[Exception]:
+        """Give the error for two rows of one key."""
+        failure: type[Exception] = import_duckdb().ConstraintException
         return failure
 
     def names(self) -> set[str]:
@@ -94,27 +97,31 @@ class DuckDBDatabase(Database):
             appender.append_rows([tuple(map(_stored, kinds, row)) for row in last.values()])
             appender.flush()
 
-    @classmethod
-    def conflict(cls) -> type[Exception]:
-        """Give the error for two rows of one key."""
-        failure: type[Exception] = import_duckdb().ConstraintException
-        return failure
-
-    def fill(self, segments: Iterator[bytes], work: Path, *, again: bool) -> None:
-        """Put the rows of an export's log in."""
-        source = source_of(segments, work)
+    def replace(self, tables: Sequence[Table], log: Log, *, again: bool) -> Mapping[str, str]:
+        """Let the tables hold exactly the rows of a log: DuckDB reads it."""
+        for table in reversed(tables):
+            self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
+        payments, items = source_of(log, PAYMENTS.columns), source_of(log, PAYMENTS.columns[:1])
         if again:
-            lines = f"(SELECT *, row_number() OVER () AS line FROM {source})"  # noqa: S608
-            last = "row_number() OVER (PARTITION BY id ORDER BY line DESC) = 1"
-            source = f"(SELECT * EXCLUDE (line) FROM {lines} QUALIFY {last})"  # noqa: S608
+            payments, items = map(_last_ones, (payments, items))
         columns = ", ".join(map(expression, PAYMENTS.columns))
-        self.execute(f"INSERT INTO main.{PAYMENTS.name} SELECT {columns} FROM {source}")  # noqa: S608
-        items = ", ".join(map(item_expression, LINE_ITEMS.columns[2:]))
+        self.execute(f"INSERT INTO main.{PAYMENTS.name} SELECT {columns} FROM {payments}")  # noqa: S608
+        columns = ", ".join(expression(column, "item.") for column in LINE_ITEMS.columns[2:])
         self.execute(
-            f"INSERT INTO main.{LINE_ITEMS.name} "  # noqa: S608
-            f"SELECT id, position - 1, {items} FROM (SELECT id, "
-            f'generate_subscripts("lineItems", 1) AS position, unnest("lineItems") AS item FROM {source})'
+            f"INSERT INTO main.{LINE_ITEMS.name} SELECT id, position - 1, {columns} FROM (SELECT id, "  # noqa: S608
+            f'generate_subscripts("{ITEMS}", 1) AS position, unnest("{ITEMS}") AS item FROM {items})'
         )
+        return {table.name: self.digest(table) for table in tables}
+
+    def digest(self, table: Table) -> str:
+        """Give the digest of a table's rows, each as DuckDB writes it as JSON."""
+        cells = ", ".join(map(self.readable, table.columns))
+        parts = [f"sum(('0x' || substr(hash, {1 + 16 * part}, 16))::UBIGINT)" for part in range(_HASH_PARTS)]
+        (sums,) = self.execute(
+            f"SELECT {', '.join(parts)} "  # noqa: S608
+            f"FROM (SELECT sha256(json_array({cells})::VARCHAR) AS hash FROM main.{table.name})"
+        ).fetchall()
+        return digest_text(sum(int(one or 0) << 64 * part for part, one in enumerate(reversed(sums))))
 
     def readable(self, column: Column) -> str:
         """Give decimals as text and times as microseconds since 1970."""
@@ -126,7 +133,7 @@ class DuckDBDatabase(Database):
         """Give a cell as it is read. A decimal knows no zero below zero."""
         if cell is None or column.kind is not Kind.MONEY:
             return cell
-        amount = Decimal(cell).quantize(_LEAST, context=EXACT)
+        amount = Decimal(cell).quantize(LEAST, context=EXACT)
         return f"{amount or amount.copy_abs():f}"
 
     def moment(self, cell: Any) -> datetime:
@@ -144,51 +151,48 @@ def _stored(kind: Kind, cell: Any) -> Any:
     return Decimal(cell) if kind is Kind.MONEY else moment_of(cell)
 
 
-def source_of(segments: Iterator[bytes], work: Path) -> str:
-    """Put the lines of a log into one file, and give what reads it as a table of rows, with stated types."""
-    place = work / "rows.jsonl"
-    with created(place) as file:
-        file.writelines(segments)
-    types = {"lineItems": f"{_item_type()}[]"} | {
-        _WIRE[c.name]: _type(c) for c in PAYMENTS.columns if c.name in _WIRE
-    }
-    columns = ", ".join(f"{_quoted(name)}: {_quoted(type_)}" for name, type_ in types.items())
+def source_of(log: Log, columns: Sequence[Column]) -> str:
+    """Give what reads these columns of a log's rows, and their line items, with stated types."""
+    types = _types(columns) | {ITEMS: f"{_struct(_types(LINE_ITEMS.columns[2:]))}[]"}
+    stated = ", ".join(f"{_quoted(name)}: {_quoted(type_)}" for name, type_ in types.items())
+    sizes = log.files()
+    files = ", ".join(_quoted(str(path)) for path in sizes)
+    # Each part of a log begins with a line that is no row.
     return (
-        f"read_json({_quoted(str(place))}, format = 'newline_delimited', columns = {{{columns}}}, "
-        "maximum_object_size = 1073741824, map_inference_threshold = -1)"
+        f"(SELECT * FROM read_json([{files}], columns = {{{stated}}}, format = 'newline_delimited', "  # noqa: S608
+        f"maximum_object_size = {max(sizes.values())}, map_inference_threshold = -1) WHERE id IS NOT NULL)"
     )
 
 
-def expression(column: Column) -> str:
-    """Give the expression for a payment's cell."""
-    if column.kind is Kind.MONEY:
-        return "total.value"
-    if column.name == "currency":
-        return "total.code"
-    wire = f'"{_WIRE[column.name]}"'
-    return f"make_timestamptz({wire})" if column.kind is Kind.MOMENT else wire
+def _last_ones(source: str) -> str:
+    """Give the last one of rows with the same id."""
+    lines = f"(SELECT *, row_number() OVER () AS line FROM {source})"  # noqa: S608
+    last = "row_number() OVER (PARTITION BY id ORDER BY line DESC) = 1"
+    return f"(SELECT * EXCLUDE (line) FROM {lines} QUALIFY {last})"  # noqa: S608
 
 
-def item_expression(column: Column) -> str:
-    """Give the expression for a cell of `item`, a line item."""
-    return _ITEM.get(column.name) or f'item."{_camel(column.name)}"'
+def _types(columns: Sequence[Column]) -> dict[str, str]:
+    """Give the types of what a row's JSON has for columns: moments are microseconds there."""
+    types: dict[str, str] = {}
+    parts: dict[str, dict[str, str]] = {}
+    for column in columns:
+        type_ = "BIGINT" if column.kind is Kind.MOMENT else _TYPES[column.kind]
+        name, *below = column.wire
+        if below:
+            parts.setdefault(name, {})[below[0]] = type_
+        types[name] = _struct(parts[name]) if below else type_
+    return types
 
 
-def _type(column: Column) -> str:
-    if column.kind is Kind.MONEY:
-        return f"STRUCT(code VARCHAR, value {_MONEY})"
-    return "BIGINT" if column.kind in {Kind.INTEGER, Kind.MOMENT} else "VARCHAR"
+def _struct(types: Mapping[str, str]) -> str:
+    fields = [f'"{name}" {type_}' for name, type_ in types.items()]
+    return f"STRUCT({', '.join(fields)})"
 
 
-def _item_type() -> str:
-    columns = [column for column in LINE_ITEMS.columns[2:] if column.name not in {"currency", "extra"}]
-    fields = ", ".join(f'"{_camel(column.name)}" {_type(column)}' for column in columns)
-    return f'STRUCT({fields}, "+" VARCHAR)'
-
-
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(map(str.capitalize, others))
+def expression(column: Column, item: str = "") -> str:
+    """Give the expression for the cell of a payment, or of an item."""
+    found = item + ".".join(f'"{name}"' for name in column.wire)
+    return f"make_timestamptz({found})" if column.kind is Kind.MOMENT else found
 
 
 def _quoted(text: str) -> str:

@@ -43,8 +43,9 @@ async def export(
     """Write all payments of a walk or a stream to a sink, and give the walk's report.
 
     The sink works off the event loop, 2,000 payments at a time, while the next pages are being fetched; pages
-    wait where it is slower than they come. `query` is what was asked for, as plain JSON, for the
-    manifest. `on_progress` is called with the report after each page.
+    wait where it is slower than they come. An export that is not proven complete (`report.complete`) leaves
+    an older one where it is: `sink.instead` then says where it was put. `query` is what was asked for, as
+    plain JSON, for the manifest. `on_progress` is called with the report after each page.
 
     Raises what the walk raises, and what the sink raises. Then, and where the export is cancelled, the sink
     is closed as not complete.

@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 
 from b2b_payments._protocol.json import encode
 from b2b_payments.export._file import LentStream, PathLike
-from b2b_payments.export._logged import FileSink, Made, Segments
+from b2b_payments.export._log import Log
+from b2b_payments.export._logged import FileSink, Made
 from b2b_payments.export._pages import PageBatch
 from b2b_payments.export._sink import Checkpoint
 
@@ -66,7 +67,7 @@ class JSONLSink(FileSink):
             return batch.lines()
         return b"".join([encode(payment) + b"\n" for payment in batch])
 
-    def fill(self, segments: Segments, files: Sequence[Made]) -> None:
+    def fill(self, log: Log, files: Sequence[Made]) -> None:
         """Write the log's lines."""
-        for lines in segments():
+        for lines in log.segments():
             files[0].write(lines)

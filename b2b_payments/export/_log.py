@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -25,25 +25,6 @@ from b2b_payments.export._sink import Checkpoint
 _VERSION = 2
 _SEGMENT = re.compile(r"[0-9]{8}").fullmatch
 _LONGEST_HEAD = 1 << 20
-
-
-class Storage(Protocol):
-    """Where a log is kept: a folder, or one day a bucket. Its methods raise OSError."""
-
-    def sizes(self) -> Mapping[str, int]:
-        """Give the names of what is there, and how many bytes each has."""
-
-    def get(self, name: str, most: int = -1) -> bytes:
-        """Give the bytes, or so many at the most."""
-
-    def put(self, name: str, data: bytes) -> None:
-        """Put bytes down for good, all of them or none. Raises FileExistsError where there are any."""
-
-    def remove(self, name: str) -> None:
-        """Remove one that is there."""
-
-    def clear(self) -> None:
-        """Remove all in one step: after a kill, either all is there or nothing counts any more."""
 
 
 class Folder:
@@ -112,28 +93,33 @@ class _Head(msgspec.Struct, omit_defaults=True):
 class Log:
     """The segments of one export. Its methods raise ExportError for what is damaged, else OSError."""
 
-    def __init__(self, storage: Storage, format_: str, path: Path) -> None:
-        self._storage = storage
+    def __init__(self, folder: Folder, format_: str, path: Path) -> None:
+        self._folder = folder
         self._format = format_
         self._path = path
         self._count = 0
         self._bytes = 0
 
+    @property
+    def is_there(self) -> bool:
+        """Whether anything is there."""
+        return bool(self._count or self._folder.sizes())
+
     def clear(self) -> None:
         """Remove what is there."""
-        self._storage.clear()
+        self._folder.clear()
         self._count = self._bytes = 0
 
     def last(self) -> Checkpoint | None:
         """Give the last checkpoint, and drop what came after it; None where there is none."""
-        sizes = self._storage.sizes()
+        sizes = self._folder.sizes()
         count = len(sizes)
         if sizes.keys() != {_name(number) for number in range(1, count + 1)}:
             raise self._damaged("a part of it is missing")
         for number in range(count, 0, -1):
             head, line = self._head(number)
             if head.checkpoint is None:
-                self._storage.remove(_name(number))
+                self._folder.remove(_name(number))
                 continue
             before = sum(sizes[_name(one)] for one in range(1, number))
             self._count, self._bytes = number, before + sizes[_name(number)]
@@ -153,7 +139,7 @@ class Log:
             None if checkpoint is None else dict(checkpoint),
         )
         data = msgspec.json.encode(head) + b"\n" + lines
-        self._storage.put(_name(self._count + 1), data)
+        self._folder.put(_name(self._count + 1), data)
         self._count += 1
         self._bytes += len(data)
 
@@ -161,7 +147,7 @@ class Log:
         """Give the lines of one segment after the other."""
         for number in range(1, self._count + 1):
             try:
-                data = self._storage.get(_name(number))
+                data = self._folder.get(_name(number))
             except FileNotFoundError:
                 raise self._damaged("a part of it is missing") from None
             head, line = self._read(data)
@@ -170,8 +156,14 @@ class Log:
                 raise self._damaged("a part of it is not as it was")
             yield bytes(lines)
 
+    def files(self) -> Mapping[Path, int]:
+        """Check all segments; give their files and sizes. In each, the lines stand behind another."""
+        for _ in self.segments():
+            pass
+        return {self._folder.path / name: size for name, size in sorted(self._folder.sizes().items())}
+
     def _head(self, number: int) -> tuple[_Head, int]:
-        return self._read(self._storage.get(_name(number), _LONGEST_HEAD))
+        return self._read(self._folder.get(_name(number), _LONGEST_HEAD))
 
     def _read(self, data: bytes) -> tuple[_Head, int]:
         line = data.find(b"\n") + 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from b2b_payments._converter import normal_rows
 from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._protocol.json import encode
 from b2b_payments.export._file import (
     Lock,
     PathLike,
@@ -22,57 +24,55 @@ from b2b_payments.export._file import (
     writing,
 )
 from b2b_payments.export._log import Folder, Log
-from b2b_payments.export._manifest import manifest_of, manifest_path
+from b2b_payments.export._manifest import manifest_of, manifest_path, read_manifest
 from b2b_payments.export._pages import PageBatch
-from b2b_payments.export._reading import RowReader
-from b2b_payments.export._rows import lines_of
+from b2b_payments.export._rows import fit, lines_of
 from b2b_payments.export._sink import Checkpoint
 
 _MOST_HELD = 32 * 2**20
 _CHUNK = 2**20
-_BESIDE = ("{}.manifest.json", ".{}.export.old", ".{}.lock")
-
-Segments = Callable[[], Iterator[bytes]]
-"""Gives the lines of a log, segment by segment; more than once, where that is needed."""
+_INCOMPLETE = ".incomplete"
+_BESIDE = (f"{{}}{_INCOMPLETE}.manifest.json", ".{}.export.old", ".{}.lock")
 
 
 class LoggedSink(ABC):
     """Writes payments into the log in the hidden folder ``.NAME.export``, and at the end what is asked for.
 
     The log survives a kill at any instant, and is gone once all is in its place. What is made of it is made
-    again where that was interrupted.
+    again where that was interrupted. An export whose walk is not proven complete never takes the place of
+    one that may be: then it is made beside that, as ``NAME.incomplete.ENDING``.
 
     Raises ConfigurationError for a path that cannot be written to; its methods raise ExportError, and
     ResponseDecodeError for a payment that cannot be read.
     """
 
     format: ClassVar[str]
+    instead: Path | None = None
+    """Where the export is, if not at its place: one that may be complete stays there."""
 
     def __init__(self, path: PathLike) -> None:
         self.path: Path = Path(path)
         self.target: Path = writable(path, _BESIDE)
         self.work: Path = self.target.with_name(f".{self.target.name}.export")
-        self._storage = Folder(self.work)
-        self._log = Log(self._storage, self.format, self.path)
-        self._locks = [Lock(target) for target in self.targets]
+        self._log = Log(Folder(self.work), self.format, self.path)
+        self._locks = [Lock(target) for target in self.targets(self.target)]
         self._opened = False
         self._checkpoint: Checkpoint | None = None
         self._waiting: list[bytes] = []
 
     @property
-    def targets(self) -> Sequence[Path]:
-        """What is made in the end."""
-        return [self.target]
-
-    @property
     def kept(self) -> bool:
         """Whether an export that was closed as not complete can be resumed."""
         with suppress(OSError, ExportError):
-            return bool(self._storage.sizes())
+            return self._log.is_there
         return False
 
+    def targets(self, target: Path) -> Sequence[Path]:
+        """Give what is made for a target."""
+        return [target]
+
     @abstractmethod
-    def check(self) -> None:
+    def check(self, target: Path) -> None:
         """Raise where what will be made could not take its place."""
 
     @abstractmethod
@@ -80,26 +80,28 @@ class LoggedSink(ABC):
         """Give the lines of payments, as the log has them."""
 
     @abstractmethod
-    def make(self, segments: Segments) -> Mapping[str, str]:
+    def holds(self, target: Path) -> bool:
+        """Whether an export stands there already."""
+
+    @abstractmethod
+    def make(self, target: Path) -> Mapping[str, str]:
         """Make of the log's lines what was asked for; give the hashes for the manifest."""
 
-    def place(self) -> None:
+    @abstractmethod
+    def place(self, target: Path) -> None:
         """Let what was made take its place, before its manifest does."""
-        return
 
     def open(self) -> None:
         """Begin; what an interrupted export left is removed."""
-        self._acquire()
+        self._begin()
         with writing(self.path):
-            self.check()
             self._log.clear()
         self._opened = True
 
     def resume(self) -> Checkpoint | None:
         """Go on behind the last commit, and give its checkpoint; None where there was none."""
-        self._acquire()
+        self._begin()
         with writing(self.path):
-            self.check()
             self._checkpoint = self._log.last()
             if self._checkpoint is None:
                 self._log.clear()
@@ -121,33 +123,31 @@ class LoggedSink(ABC):
 
     def close(self, *, complete: bool) -> None:
         """Let what was asked for appear where it is complete; otherwise keep what was committed."""
-        opened, self._opened = self._opened, False
+        opened = self._opened
         try:
-            if complete and not opened:
-                raise self._not_open()
             if complete:
+                self._check_opened()
                 self._publish()
         finally:
-            self._waiting = []
+            self._opened, self._waiting = False, []
             if opened and self._checkpoint is None:
                 with suppress(OSError, ExportError):
                     self._log.clear()
             for lock in self._locks:
                 lock.release()
 
-    def _acquire(self) -> None:
+    def _begin(self) -> None:
         for lock in self._locks:
             lock.acquire()
+        with writing(self.path):
+            self.check(self.target)
 
     def _check_opened(self) -> None:
         if not self._opened:
-            raise self._not_open()
-
-    def _not_open(self) -> ConfigurationError:
-        return ConfigurationError(f"{self.path} is not open: call open() first.")
+            raise ConfigurationError(f"{self.path} is not open: call open() first.")
 
     def _append(self, checkpoint: Checkpoint | None) -> None:
-        if self._waiting or checkpoint is not None:
+        if self._waiting or checkpoint is not None or not self._log.is_there:
             lines, self._waiting = b"".join(self._waiting), []
             with writing(self.path):
                 self._log.append(lines, checkpoint)
@@ -155,37 +155,61 @@ class LoggedSink(ABC):
     def _publish(self) -> None:
         self._append(None)
         with writing(self.path):
-            if not self.work.exists():
-                self.work.mkdir(0o700)
-            hashes = self.make(self._log.segments)
+            target = self._place_for_it()
+            like = self.target if self.target.exists() else None
+            manifest, hidden = manifest_path(target), self.work / "manifest"
+            if self._is_incomplete:
+                # First of all: after a kill, it is not to be taken for one that may be complete.
+                write_whole(hidden, manifest_of(self._checkpoint, self.format, {}) or b"", like)
+                hidden.replace(manifest)
+            hashes = self.make(target)
             text = manifest_of(self._checkpoint, self.format, hashes)
-            manifest = manifest_path(self.target)
-            hidden = self.work / "manifest"
             if text is not None:
-                write_whole(hidden, text, self.target if self.target.exists() else None)
-            self.place()
+                write_whole(hidden, text, like)
+            self.place(target)
             if text is None:
                 manifest.unlink(missing_ok=True)
             else:
                 hidden.replace(manifest)
-            sync_folder(self.target.parent)
+            sync_folder(target.parent)
             self._log.clear()
             self._checkpoint = None
 
+    @property
+    def _is_incomplete(self) -> bool:
+        account = (self._checkpoint or {}).get("account")
+        return isinstance(account, Mapping) and not account.get("complete")
+
+    def _place_for_it(self) -> Path:
+        """Give the place: another one, where an export stands that is not known to be incomplete."""
+        target = self.target
+        while self._is_incomplete and self.holds(target) and not _is_known_incomplete(target):
+            target = self.instead = target.with_name(f"{target.stem}{_INCOMPLETE}{target.suffix}")
+        if self.instead is not None:
+            locks = [Lock(one) for one in self.targets(target)]
+            self._locks += locks
+            for lock in locks:
+                lock.acquire()
+            self.check(target)
+        return target
+
+
+def _is_known_incomplete(target: Path) -> bool:
+    with suppress(ExportError):
+        return not read_manifest(target).account.complete
+    return False
+
 
 class TableSink(LoggedSink):
-    """A sink of rows. Their lines in the log have passed the row types: none is refused later."""
+    """A sink of rows. Those in the log are in one spelling, and fit: none is refused later."""
 
     decimal: ClassVar[bool] = False
     whole: ClassVar[bool] = False
 
-    def __init__(self, path: PathLike) -> None:
-        super().__init__(path)
-        self._reader = RowReader(decimal=self.decimal, whole=self.whole)
-
     def lines(self, batch: Sequence[Mapping[str, Any]]) -> bytes:
         """Give the lines of rows."""
-        rows = batch.rows(self._reader) if isinstance(batch, PageBatch) else self._reader.objects(batch)
+        rows = batch.rows() if isinstance(batch, PageBatch) else normal_rows([*map(encode, batch)])
+        fit(rows, decimal=self.decimal, whole=self.whole)
         return lines_of(rows)
 
 
@@ -195,28 +219,32 @@ class FileSink(LoggedSink):
     They take over the permissions of the first. A symbolic link is followed, and stays a link.
     """
 
-    def check(self) -> None:
+    def check(self, target: Path) -> None:
         """Nothing more to check."""
 
+    def holds(self, target: Path) -> bool:
+        """Whether a file stands there already."""
+        return target.exists()
+
     @abstractmethod
-    def fill(self, segments: Segments, files: Sequence[Made]) -> None:
+    def fill(self, log: Log, files: Sequence[Made]) -> None:
         """Write the files."""
 
-    def make(self, segments: Segments) -> Mapping[str, str]:
+    def make(self, target: Path) -> Mapping[str, str]:
         """Make the files beside their places."""
-        like = self.target if self.target.exists() else None
-        self._made = [Made(self.work / f"made{number}", like) for number, _ in enumerate(self.targets)]
+        like, targets = self.target if self.target.exists() else None, self.targets(target)
+        self._made = [Made(self.work / f"made{number}", like) for number, _ in enumerate(targets)]
         try:
-            self.fill(segments, self._made)
-            return {target.name: made.finish() for made, target in zip(self._made, self.targets, strict=True)}
+            self.fill(self._log, self._made)
+            return {one.name: made.finish() for made, one in zip(self._made, targets, strict=True)}
         finally:
             for made in self._made:
-                made.close()
+                made.file.close()
 
-    def place(self) -> None:
+    def place(self, target: Path) -> None:
         """Let the files take their places, the first one last."""
-        for made, target in reversed(list(zip(self._made, self.targets, strict=True))):
-            made.move(target)
+        for made, one in reversed(list(zip(self._made, self.targets(target), strict=True))):
+            made.move(one)
 
 
 class Made:
@@ -224,35 +252,31 @@ class Made:
 
     def __init__(self, path: Path, like: Path | None) -> None:
         self.path = path
+        self.file = created(path, like)
         self._like = like
-        self._file = created(path, like)
         self._hash = hashlib.sha256()
         self._size = 0
 
     def write(self, data: bytes) -> None:
         """Write behind what was written."""
-        self._file.write(data)
+        self.file.write(data)
         self._hash.update(data)
         self._size += len(data)
 
     def written(self) -> None:
         """Take in what another library has put at the path."""
-        self._file.close()
-        self._file = self.path.open("r+b")
+        self.file.close()
+        self.file = self.path.open("r+b")
         take_permissions(self.path, self._like)
-        while data := self._file.read(_CHUNK):
+        while data := self.file.read(_CHUNK):
             self._hash.update(data)
             self._size += len(data)
 
     def finish(self) -> str:
         """Put it on the disk, and give its SHA-256."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self.file.flush()
+        os.fsync(self.file.fileno())
         return self._hash.hexdigest()
-
-    def close(self) -> None:
-        """Close it, as it is."""
-        self._file.close()
 
     def move(self, target: Path) -> None:
         """Let it take its place. Raises ExportError where it is not what was written any more."""

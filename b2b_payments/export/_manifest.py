@@ -16,7 +16,9 @@ from b2b_payments._version import __version__
 from b2b_payments.export._account import Account
 from b2b_payments.export._sink import Checkpoint
 
-_VERSION = 1
+_VERSION = 2
+_FORMATS_OF_VERSION_1 = ("jsonl", "csv", "parquet")
+"""Of databases, version 1 had hashes of another kind."""
 _CHUNK = 1 << 20
 
 
@@ -25,8 +27,8 @@ _CHUNK = 1 << 20
 class Manifest:
     """A manifest that was read: the export's account, its format, and its hashes.
 
-    `sha256` is by file name for files, whose bytes are hashed, and by table for databases, whose rows are:
-    a database's bytes may change by being opened.
+    `sha256` is by file name for files, whose bytes are hashed. For databases, whose bytes may change by being
+    opened, it is by table: the sum of the rows' hashes, in whatever order they stand.
     """
 
     account: Account
@@ -59,7 +61,8 @@ def read_manifest(path: Path) -> Manifest:
     place = manifest_path(path)
     try:
         packed: Any = msgspec.json.decode(place.read_bytes())
-        if packed["version"] == _VERSION:
+        known = packed["version"] == 1 and packed["format"] in _FORMATS_OF_VERSION_1
+        if known or packed["version"] == _VERSION:
             return Manifest(Account.unpack(packed), packed["format"], dict(packed["sha256"]))
     except FileNotFoundError:
         raise ExportError(f"{path} has no manifest: {place} is not there.") from None

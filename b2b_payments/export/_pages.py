@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, overload
 
 import msgspec
 
-from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._converter import normal_rows
 from b2b_payments._protocol.json import decode_part, encode
 from b2b_payments._walk.reader import JoinedPage
-from b2b_payments.export._account import UNREADABLE, Entry, entry_of, entry_of_row, usual_entry
-from b2b_payments.export._reading import RowReader
-
-
-class _Total(msgspec.Struct, gc=False):
-    code: str
-    value: str
-
-
-class _Payment(msgspec.Struct, gc=False, rename="camel"):
-    processing_status: int
-    total: _Total
+from b2b_payments.export._account import Entry, UsualPayment, entry_of
 
 
 class _Store(msgspec.Struct, rename="camel"):
@@ -30,11 +21,12 @@ class _Store(msgspec.Struct, rename="camel"):
 
 
 class _Page(msgspec.Struct):
-    data: list[_Payment]
+    data: list[UsualPayment]
 
 
-_accounted = msgspec.json.Decoder(_Page)
-_payment = msgspec.json.Decoder(_Payment)
+_page = msgspec.json.Decoder(_Page)
+_CHUNK = 2**16
+_utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class PageBatch(Sequence[Mapping[str, Any]]):
@@ -79,11 +71,9 @@ class PageBatch(Sequence[Mapping[str, Any]]):
             return text
         return b"".join([encode(decode_part(row)) + b"\n" for row in rows])
 
-    def rows(self, reader: RowReader) -> list[Any]:
-        """Give the payments as rows. Raises as the reader does."""
-        self._rows = [
-            row for page in self._pages for row in reader.page(page.listing.body, page.places, page.raw)
-        ]
+    def rows(self) -> list[Any]:
+        """Give the payments as `NormalRow`. Raises ResponseDecodeError for one that cannot be read."""
+        self._rows = normal_rows([row for page in self._pages for row in page.raw()])
         return self._rows
 
     @property
@@ -95,44 +85,31 @@ class PageBatch(Sequence[Mapping[str, Any]]):
             return None
 
     def entries(self) -> list[Entry]:
-        """Give what an account takes of each payment. Raises ResponseDecodeError for what is not JSON."""
+        """Give what an account takes of each payment."""
         if self._rows:
-            return list(map(entry_of_row, self._rows))
-        if "objects" in vars(self):
-            return [entry_of(payment) for payment in self.objects]
+            return [
+                Entry(str(row.processing_status), row.total.currency, Decimal(row.total.amount))
+                for row in self._rows
+            ]
         return [entry for page in self._pages for entry in _entries(page)]
 
 
 def _entries(page: JoinedPage) -> list[Entry]:
     try:
-        rows = _accounted.decode(page.listing.body).data
+        rows = _page.decode(page.listing.body).data
     except (ValueError, RecursionError):
-        return [entry_of_line(row) for row in page.raw()]
-    chosen = [(rows[place].processing_status, rows[place].total) for place in page.places]
-    entries = [usual_entry(status, total.code, total.value) for status, total in chosen]
-    known = [entry for entry in entries if entry is not None]
-    return known if len(known) == len(entries) else [entry_of_line(row) for row in page.raw()]
-
-
-def entry_of_line(sent: bytes | msgspec.Raw) -> Entry:
-    """Give what an account takes of a payment as it was sent; what cannot be read still counts."""
-    try:
-        row = _payment.decode(sent)
-        if (entry := usual_entry(row.processing_status, row.total.code, row.total.value)) is not None:
-            return entry
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return entry_of(decode_part(sent))
-    except ResponseDecodeError:
-        return Entry(UNREADABLE, "", None)
+        return list(map(entry_of, page.raw()))
+    known = [entry for place in page.places if (entry := rows[place].entry()) is not None]
+    return known if len(known) == len(page.places) else list(map(entry_of, page.raw()))
 
 
 def _is_utf8(text: bytes) -> bool:
-    if text.isascii():
-        return True
+    decoder = _utf8()
     try:
-        text.decode()
+        # A text as large as this would take longer to make than to check.
+        for start in range(0, len(text), _CHUNK):
+            decoder.decode(text[start : start + _CHUNK])
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
     return True

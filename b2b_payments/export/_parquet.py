@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from b2b_payments._errors import ExportError
-from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS
-from b2b_payments.export._duckdb import expression, import_duckdb, item_expression, source_of
+from b2b_payments.export._columns import ITEMS, LINE_ITEMS, PAYMENTS
+from b2b_payments.export._database import told
+from b2b_payments.export._duckdb import DuckDBDatabase, expression, import_duckdb, source_of
 from b2b_payments.export._file import PathLike
-from b2b_payments.export._logged import FileSink, Made, Segments, TableSink
+from b2b_payments.export._log import Log
+from b2b_payments.export._logged import FileSink, Made, TableSink
 
 _ROW_GROUP = 20_480  # as many payments as are in memory at once
 
@@ -28,24 +29,19 @@ class ParquetSink(FileSink, TableSink):
         import_duckdb("parquet")
         super().__init__(path)
 
-    def fill(self, segments: Segments, files: Sequence[Made]) -> None:
+    def fill(self, log: Log, files: Sequence[Made]) -> None:
         """Let DuckDB make the file of the log's lines."""
-        source = source_of(segments(), self.work)
         columns = [f"{expression(column)} AS {column.name}" for column in PAYMENTS.columns]
-        parts = ", ".join(f"{column.name} := {item_expression(column)}" for column in LINE_ITEMS.columns[2:])
-        columns.append(f'list_transform("lineItems", lambda item: struct_pack({parts})) AS line_items')
-        place = str(files[0].path).replace("'", "''")
-        duckdb = import_duckdb("parquet")
-        with _connected() as connection:
-            try:
-                connection.execute(
-                    f"COPY (SELECT {', '.join(columns)} FROM {source}) TO '{place}' "  # noqa: S608
-                    f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
-                )
-            except duckdb.Error as error:
-                raise ExportError(
-                    f"{self.path} could not be written: {str(error).splitlines()[0]}."
-                ) from None
+        parts = [f"{column.name} := {expression(column, 'item.')}" for column in LINE_ITEMS.columns[2:]]
+        columns.append(
+            f'list_transform("{ITEMS}", lambda item: struct_pack({", ".join(parts)})) AS line_items'
+        )
+        source, place = source_of(log, PAYMENTS.columns), str(files[0].path).replace("'", "''")
+        with told(DuckDBDatabase, self.path), _connected() as connection:
+            connection.execute(
+                f"COPY (SELECT {', '.join(columns)} FROM {source}) TO '{place}' "  # noqa: S608
+                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
+            )
         files[0].written()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 Checkpoint = Mapping[str, Any]
@@ -48,3 +49,7 @@ class PlacedSink(Sink, Protocol):
     @property
     def kept(self) -> bool:
         """Whether an export that was closed as not complete can be resumed."""
+
+    @property
+    def instead(self) -> Path | None:
+        """Where the export is, if not at its place: one that may be complete stays there."""

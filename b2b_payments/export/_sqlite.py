@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from b2b_payments._errors import ExportError
 from b2b_payments._protocol.json import encode
-from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
-from b2b_payments.export._database import Database, moment_text
+from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments.export._database import Database, digest_of, digest_text, moment_text
 from b2b_payments.export._database_sink import DatabaseSink
+from b2b_payments.export._log import Log
 from b2b_payments.export._rows import cells_of, items_of, rows_of_lines
 
 _PATIENCE = 30.0  # seconds for which another connection may write
@@ -23,7 +25,6 @@ class SQLiteDatabase(Database):
     format = "sqlite"
     types = {kind: "INTEGER" if kind is Kind.INTEGER else "TEXT" for kind in Kind}  # noqa: RUF012
     begin = "BEGIN IMMEDIATE"  # a transaction that reads before it writes does not wait for others
-    beside = ("", "-journal", "-wal", "-shm")
 
     @classmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> SQLiteDatabase:
@@ -45,6 +46,12 @@ class SQLiteDatabase(Database):
         failure: type[Exception] = sqlite3.Error
         return failure
 
+    @classmethod
+    def conflict(cls) -> type[Exception]:
+        """Give the error for two rows of one key."""
+        failure: type[Exception] = sqlite3.IntegrityError
+        return failure
+
     def names(self) -> set[str]:
         """Give the names of all tables and views, in small letters."""
         found = self.execute("SELECT name FROM main.sqlite_master WHERE type IN ('table', 'view')")
@@ -62,27 +69,65 @@ class SQLiteDatabase(Database):
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Put rows in."""
-        columns = table.columns
-        self._insert(table, [tuple(map(self.as_read, columns, row)) for row in rows], "INSERT OR REPLACE")
+        read = [tuple(map(self.as_read, table.columns, row)) for row in rows]
+        self._insert(table, read, f"VALUES ({', '.join('?' * len(table.columns))}) {_on_conflict(table)}")
 
-    @classmethod
-    def conflict(cls) -> type[Exception]:
-        """Give the error for two rows of one key."""
-        failure: type[Exception] = sqlite3.IntegrityError
-        return failure
+    def replace(self, tables: Sequence[Table], log: Log, *, again: bool) -> Mapping[str, str]:
+        """Let the tables hold exactly the rows of a log.
 
-    def fill(self, segments: Iterator[bytes], work: Path, *, again: bool) -> None:  # noqa: ARG002
-        """Put the rows of an export's log in."""
-        for lines in segments:
+        Where triggers of the user's watch them, those see what really changed, and nothing else.
+        """
+        watched = self._are_watched(tables)
+        for table in reversed(tables):
+            if watched:
+                self.create(table, "temp")
+            else:
+                self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
+        digests = self._fill("temp" if watched else "main", log, again=again)
+        if watched:
+            for table in tables:
+                self._merge(table)
+        if watched or again:
+            return {table.name: self.digest(table) for table in tables}
+        return {name: digest_text(digest) for name, digest in digests.items()}
+
+    def _are_watched(self, tables: Sequence[Table]) -> bool:
+        names = ", ".join(f"'{table.name}'" for table in tables)
+        watching = f"FROM main.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) IN ({names})"
+        return bool(self.execute(f"SELECT 1 {watching} LIMIT 1").fetchall())
+
+    def _merge(self, table: Table) -> None:
+        """Let a table hold what the temporary one of its name holds, and drop that."""
+        here, there, key = f"main.{table.name}", f"temp.{table.name}", ", ".join(table.key)
+        new = f"SELECT * FROM {there} EXCEPT SELECT * FROM {here}"  # noqa: S608
+        self.execute(f"DELETE FROM {here} WHERE ({key}) NOT IN (SELECT {key} FROM {there})")  # noqa: S608
+        self.execute(f"INSERT INTO {here} SELECT * FROM ({new}) WHERE true {_on_conflict(table)}")  # noqa: S608
+        ((changed, more),) = self.execute(
+            f"SELECT EXISTS ({new}), (SELECT count(*) FROM {here}) > (SELECT count(*) FROM {there})"  # noqa: S608
+        ).fetchall()
+        if changed or more:
+            raise ExportError(
+                f"A trigger on the table {table.name} changes what is written there, so that it would not be "
+                "what was exported: drop that trigger, or export to another file."
+            )
+        self.execute(f"DROP TABLE {there}")
+
+    def _fill(self, schema: str, log: Log, *, again: bool) -> dict[str, int]:
+        """Put the rows of a log into empty tables; give the sums of their hashes."""
+        digests = {PAYMENTS.name: 0, LINE_ITEMS.name: 0}
+        for lines in log.segments():
             rows = rows_of_lines(lines)
             if again:
                 rows = list({row.id: row for row in rows}.values())
-                for table in TABLES:
-                    self.remove(table, [row.id for row in rows])
+                for table in (PAYMENTS, LINE_ITEMS):
+                    self.remove(table, [row.id for row in rows], schema)
             for row in rows:
                 row.created_at, row.updated_at = moment_text(row.created_at), moment_text(row.updated_at)
-            self._insert(PAYMENTS, list(map(cells_of, rows)))
-            self._insert(LINE_ITEMS, [item for row in rows for item in items_of(row)])
+            items = [item for row in rows for item in items_of(row)]
+            for table, cells in ((PAYMENTS, list(map(cells_of, rows))), (LINE_ITEMS, items)):
+                self._insert(table, cells, f"VALUES ({', '.join('?' * len(table.columns))})", schema)
+                digests[table.name] += digest_of(cells)
+        return digests
 
     def readable(self, column: Column) -> str:
         """Give the column: what it holds is exact as it is."""
@@ -101,9 +146,15 @@ class SQLiteDatabase(Database):
         condition = f"{column} IN (SELECT value FROM json_each(?))"  # noqa: S608
         return condition, [encode(list(numbers)).decode()]
 
-    def _insert(self, table: Table, rows: Sequence[Row], how: str = "INSERT") -> None:
-        marks = ", ".join("?" * len(table.columns))
-        self._connection.executemany(f"{how} INTO main.{table.name} VALUES ({marks})", rows)
+    def _insert(self, table: Table, rows: Sequence[Row], how: str, schema: str = "main") -> None:
+        self._connection.executemany(f"INSERT INTO {schema}.{table.name} {how}", rows)
+
+
+def _on_conflict(table: Table) -> str:
+    """Give the clause that lets a row take the place of the one with its key."""
+    others = [f"{name} = excluded.{name}" for name in table.names if name not in table.key]
+    change = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
+    return f"ON CONFLICT ({', '.join(table.key)}) DO {change}"
 
 
 class SQLiteSink(DatabaseSink):

@@ -14,14 +14,13 @@ import msgspec
 
 from b2b_payments._errors import ExportError, ResponseDecodeError, VerificationError
 from b2b_payments.export import _parquet as parquet
-from b2b_payments.export._account import Entry, Sums
+from b2b_payments.export._account import Entry, Sums, entry_of
 from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS
 from b2b_payments.export._database import Database, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._ids import Ids
 from b2b_payments.export._manifest import Manifest, read_manifest, sha256_of
-from b2b_payments.export._pages import entry_of_line
 from b2b_payments.export._sqlite import SQLiteDatabase
 
 _COLUMNS = ("id", "processing_status", "currency", "total")
@@ -86,7 +85,7 @@ def _verify_database(target: Path, manifest: Manifest) -> None:
     try:
         with opened(kind, target, read_only=True, doing="read") as database:
             for table in (PAYMENTS, LINE_ITEMS):
-                found = database.sha256(table)
+                found = database.digest(table)
                 _compare(f"the SHA-256 of the rows of {table.name}", found, manifest.sha256.get(table.name))
             _compare_content(_database(database), manifest)
     except VerificationError:
@@ -117,7 +116,7 @@ def _compare(what: str, found: object, said: object) -> None:
 def _jsonl(path: Path) -> Iterator[Read]:
     with path.open("rb") as file:
         for line in file:
-            yield str(_identified(line).id), entry_of_line(line)
+            yield str(_identified(line).id), entry_of(line)
 
 
 def _csv(path: Path) -> Iterator[Read]:

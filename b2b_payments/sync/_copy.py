@@ -8,19 +8,22 @@ are left alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import chain
 from typing import Any
 
 import attrs
 
+from b2b_payments._converter import normal_rows
 from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._protocol.json import encode
 from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
-from b2b_payments.export._database import Database, microseconds_of, moment_of
+from b2b_payments.export._database import Database, microseconds_of, moment_of, told
 from b2b_payments.export._database_sink import SYNCED
-from b2b_payments.export._reading import RowReader
-from b2b_payments.export._rows import cells_of, items_of
+from b2b_payments.export._file import Lock, writable, writing
+from b2b_payments.export._rows import cells_of, fit, items_of
 from b2b_payments.sync._report import Changes
 from b2b_payments.sync._state import State
 from b2b_payments.sync._store import Store
@@ -57,7 +60,10 @@ class Copy:
 
     def __init__(self, store: Store) -> None:
         self._path = store.path
-        self._file = store.file()
+        self._kind = store.database
+        self._target = writable(store.path)
+        self._lock = Lock(self._target)
+        self._database: Database | None = None
 
     def open(self) -> State | None:
         """Give what the copy says of itself, None where there is none yet.
@@ -65,8 +71,10 @@ class Copy:
         Raises ExportError while another sync or export writes to it, ConfigurationError for tables that are
         not a sync's.
         """
-        self._file.lock()
-        with self._file.writing() as database:
+        self._lock.acquire()
+        if not self._target.exists():
+            return None
+        with self._writing() as database:
             there = database.names()
             if SYNCED in there:
                 self._check_tables(database, there)
@@ -84,7 +92,7 @@ class Copy:
 
     def begin_reading(self, state: State) -> None:
         """Make ready for every payment of the store; nothing was seen yet."""
-        with self._file.transaction() as database:
+        with self._transaction() as database:
             if SYNCED not in database.names():
                 database.execute(f"CREATE TABLE {SYNCED} (state {database.types[Kind.TEXT]})")
                 for table in (*TABLES, _CANDIDATES):
@@ -92,7 +100,6 @@ class Copy:
             database.execute(f"DROP TABLE IF EXISTS {_SEEN.name}")
             database.create(_SEEN)
             _put(database, state)
-        self._file.is_wanted()
 
     def keep(
         self,
@@ -109,7 +116,7 @@ class Copy:
         that the list shows as the copy holds it, or newer, is no candidate any more.
         If `seen`, note that they came. Raises ResponseDecodeError for a payment that cannot be read.
         """
-        with self._file.transaction() as database:
+        with self._transaction() as database:
             came = _Rows.read(database, batch)
             held = _held(database, list(came.payments))
             inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
@@ -139,7 +146,7 @@ class Copy:
         Of candidates the copy does not hold what was seen: they do not count.
         """
         updated = PAYMENTS.columns[_UPDATED]
-        with self._file.writing() as database:
+        with self._writing() as database:
             cell = database.readable(updated)
             ((latest,),) = database.execute(
                 f"SELECT max({cell}) FROM {PAYMENTS.name} WHERE {cell} <= ? "  # noqa: S608
@@ -150,7 +157,7 @@ class Copy:
 
     def end_reading(self, state: State, *, complete: bool) -> None:
         """Make the payments that were not seen candidates, if the reading was complete."""
-        with self._file.transaction() as database:
+        with self._transaction() as database:
             if complete:
                 database.execute(
                     f"INSERT OR REPLACE INTO {_CANDIDATES.name} SELECT id, 1 FROM {PAYMENTS.name} "  # noqa: S608
@@ -161,14 +168,14 @@ class Copy:
 
     def candidates(self, most: int) -> Candidates:
         """Count the candidates, and choose so many of them at the most, at random."""
-        with self._file.writing() as database:
+        with self._writing() as database:
             statement = f"SELECT id, missing FROM {_CANDIDATES.name} ORDER BY random() LIMIT ?"  # noqa: S608
             chosen = {one: bool(missing) for one, missing in database.execute(statement, [most]).fetchall()}
             return Candidates(
-                _count(database, _CANDIDATES.name),
-                _count(database, f"{_CANDIDATES.name} WHERE missing = 1"),
+                database.count(_CANDIDATES.name),
+                database.count(f"{_CANDIDATES.name} WHERE missing = 1"),
                 chosen,
-                _count(database, PAYMENTS.name),
+                database.count(PAYMENTS.name),
             )
 
     def settle(self, there: Sequence[Mapping[str, Any]], gone: Sequence[int]) -> None:
@@ -176,7 +183,7 @@ class Copy:
 
         Raises ResponseDecodeError for a payment that cannot be read.
         """
-        with self._file.transaction() as database:
+        with self._transaction() as database:
             came = _Rows.read(database, there)
             held = _held(database, list(came.payments))
             ids = [one for one in came.payments if came.as_read(database, one) != held.get(one)]
@@ -186,8 +193,27 @@ class Copy:
             database.remove(_CANDIDATES, [*came.payments, *gone])
 
     def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
-        """Let go. A new database into which nothing came is removed."""
-        self._file.let_go()
+        """Let go."""
+        database, self._database = self._database, None
+        if database is not None:
+            with suppress(self._kind.failures()):
+                database.close()
+        self._lock.release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Database]:
+        """Give the database, opened when it is first used; what it raises becomes a sentence."""
+        if not self._lock.held:
+            raise ConfigurationError(f"{self._path} is not open: call open() first.")
+        with writing(self._path), told(self._kind, self._path):
+            self._database = self._database or self._kind.connect(self._target)
+            yield self._database
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Database]:
+        """Do the same in one transaction: all of it, or nothing."""
+        with self._writing() as database, database.transaction():
+            yield database
 
     def _state(self, database: Database) -> State:
         rows = database.execute(f"SELECT state FROM {SYNCED}").fetchall()  # noqa: S608
@@ -213,11 +239,6 @@ class Copy:
                 )
 
 
-def _count(database: Database, rows: str) -> int:
-    ((count,),) = database.execute(f"SELECT count(*) FROM {rows}").fetchall()  # noqa: S608
-    return int(count)
-
-
 def _put(database: Database, state: State) -> None:
     database.execute(f"DELETE FROM {SYNCED}")  # noqa: S608
     database.execute(f"INSERT INTO {SYNCED} VALUES (?)", [state.pack()])  # noqa: S608
@@ -240,8 +261,9 @@ class _Rows:
     @classmethod
     def read(cls, database: Database, batch: Sequence[Mapping[str, Any]]) -> _Rows:
         """Read payments as the service sent them."""
-        reader = RowReader(decimal=database.decimal, whole=True)
-        rows = {row.id: row for row in reader.objects(batch)}
+        found = normal_rows([*map(encode, batch)])
+        fit(found, decimal=database.decimal, whole=True)
+        rows = {row.id: row for row in found}
         return cls(
             {payment_id: cells_of(row) for payment_id, row in rows.items()},
             {payment_id: items_of(row) for payment_id, row in rows.items()},

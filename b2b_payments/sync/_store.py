@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._half_made import shows_half_made
-from b2b_payments.export._database_file import DatabaseFile
+from b2b_payments.export._database import Database
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import PathLike, writable
 from b2b_payments.export._sqlite import SQLiteDatabase
 
 
 @shows_half_made
-class Store(ABC):
+class Store:
     """A database that holds the copy of one store, in tables `payments` and `line_items`.
 
     Their columns are those of an export. May be used for one sync after the other. Raises
-    ConfigurationError for a path that cannot be written to.
+    ConfigurationError for a path that cannot be written to, or where the database's extra is missing.
     """
+
+    database: ClassVar[type[Database]]
 
     def __init__(self, path: PathLike) -> None:
         self.path: Path = Path(path)
         writable(self.path)
+        self.database.failures()  # is it installed?
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
-
-    @abstractmethod
-    def file(self) -> DatabaseFile:
-        """Give the database's file, to be opened."""
 
 
 class SQLiteStore(Store):
     """A copy in SQLite: money and times are text there, exact. Otherwise as `Store`."""
 
-    def file(self) -> DatabaseFile:
-        """Give the database's file, to be opened."""
-        return DatabaseFile(self.path, SQLiteDatabase)
+    database: ClassVar[type[Database]] = SQLiteDatabase
 
 
 class DuckDBStore(Store):
-    """A copy in DuckDB: money is DECIMAL(38, 12), times TIMESTAMPTZ.
+    """A copy in DuckDB (extra `duckdb`): money is DECIMAL(38, 12), times TIMESTAMPTZ."""
 
-    Raises ConfigurationError where the extra `duckdb` is missing; otherwise as `Store`.
-    """
-
-    def __init__(self, path: PathLike) -> None:
-        super().__init__(path)
-        DuckDBDatabase.failures()
-
-    def file(self) -> DatabaseFile:
-        """Give the database's file, to be opened."""
-        return DatabaseFile(self.path, DuckDBDatabase)
+    database: ClassVar[type[Database]] = DuckDBDatabase
 
 
 _STORES: dict[str, type[Store]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -13,8 +14,19 @@ from typing import Any
 import duckdb
 from pyarrow import parquet
 
+from b2b_payments._protocol.json import encode
+from b2b_payments.export._account import Account, entry_of
+
 FORMATS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
 Rows = list[dict[str, Any]]
+
+
+def account_of(batch: Rows, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Give the packed account of an export of these payments, on top of an earlier one, as complete."""
+    account = Account.begin({}) if earlier is None else Account.unpack(earlier)
+    account.sums.add(entry_of(encode(payment)) for payment in batch)
+    account.end(complete=True)
+    return account.pack()
 
 
 def ids_in(path: Path, format_: str) -> list[int]:

@@ -102,7 +102,7 @@ class Exports:
             # Now, while the client is open: whatever stops this at its closing, the file is there.
             standing.state = COMPLETE if report.complete else NOT_COMPLETE
             if not report.complete:
-                standing.remark = f"{standing.path}: {report.ending}"
+                standing.remark = f"{standing.path}: {report.ending}.{sink.stays}"
 
     def _asked(self, store: Store) -> dict[str, Any]:
         return self._walk | {"channel_ids": store.channels}

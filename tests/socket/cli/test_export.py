@@ -52,6 +52,26 @@ def test_every_payment(service: Sandbox, tmp_path: Path) -> None:
     assert _lines(path) == list(service.store.all_wire())
 
 
+def test_an_older_export_stays(service: Sandbox, tmp_path: Path) -> None:
+    """One that is not proven complete is put beside an older file, which stays; the exit code is 1."""
+    path = tmp_path / "payments.jsonl"
+    arguments = ("export", "--output", str(path), "--status", "completed", "--page-size", "20")
+    assert invoke(service, *arguments).exit_code == 0
+    older = path.read_bytes()
+    moment = service.store.advance()
+    for _ in range(60):
+        service.store.insert(created_at=moment, processingStatus=3)
+    service.rules = Rules(quota=False, equals="shuffled", max_limit=20)
+    result = invoke(service, *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "What was there before stays; this export, which is not complete, is in "
+        f"{tmp_path}/payments.incomplete.jsonl.\n"
+    )
+    assert path.read_bytes() == older
+    assert len(_lines(tmp_path / "payments.incomplete.jsonl")) > 60
+
+
 def test_channels(service: Sandbox, tmp_path: Path) -> None:
     """Channels come one after the other, one channel a request, and the same file every time."""
     rows = [row for row in service.store.all_wire() if row["channelId"] in {"1", "3"}]

@@ -163,7 +163,7 @@ def test_completeness_that_is_not_known(service: Sandbox, tmp_path: Path) -> Non
     state, payments, _, remark = rows(result.stderr)["one"]
     assert state == "not complete"
     assert int(payments) == len(lines(tmp_path / "one.jsonl")) > 60
-    assert remark == f"{tmp_path}/one.jsonl: the pages read from both ends of the list stop before they meet"
+    assert remark == f"{tmp_path}/one.jsonl: the pages read from both ends of the list stop before they meet."
     assert result.stderr.splitlines()[-1] == (
         "Error: 0 of 1 store complete. To go on with what is missing, give the same command --resume."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,10 @@ class _Sink:
 
     def open(self) -> None:
         self.calls.append("open")
+
+    @property
+    def instead(self) -> Path | None:
+        return None
 
     def resume(self) -> Checkpoint | None:
         self.calls.append("resume")

@@ -320,7 +320,7 @@ def test_damaged_meanwhile(tmp_path: Path, damage: str, format_: str) -> None:
     with pytest.raises(ExportError, match="is damaged"):
         sink.close(complete=True)
     if format_ == "sqlite":
-        SQLiteSink(path).check()  # no table was left half-filled
+        SQLiteSink(path).check(path)  # no table was left half-filled
     else:
         assert not path.exists()
 

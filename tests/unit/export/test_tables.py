@@ -18,9 +18,8 @@ from pyarrow import parquet
 
 from b2b_payments import ConfigurationError, ResponseDecodeError
 from b2b_payments.export import ExportError, sink_for, verify
-from b2b_payments.export._account import Account
 from b2b_payments.sandbox import Sandbox
-from tests.support.export_reading import exact, tables_in
+from tests.support.export_reading import account_of, exact, tables_in
 
 ROWS: list[dict[str, Any]] = list(Sandbox(payments=60).store.all_wire())
 TABLES = ("csv", "parquet", "sqlite", "duckdb")
@@ -38,11 +37,11 @@ def written(
             earlier = sink.resume()
         else:
             sink.open()
-        account = Account.begin({}) if earlier is None else Account.unpack(earlier["account"])
+        account = earlier and earlier["account"]
         for batch in batches:
             sink.write(batch)
-            account.add(batch)
-            sink.commit({"account": account.pack()})
+            account = account_of(batch, account)
+            sink.commit({"account": account})
     except BaseException:
         sink.close(complete=False)
         raise
@@ -138,7 +137,7 @@ def test_what_has_no_column(tmp_path: Path, format_: str) -> None:
     )
     payments, items = tables_in(tmp_path / "p", format_)
     assert payments[0]["extra"] == '{"total":{"symbol":"$"}}'
-    assert items[0]["extra"] == '{"y":[2],"paymentId":7,"amount":{"z":1}}'
+    assert items[0]["extra"] == '{"y":[2],"amount":{"z":1},"paymentId":7}'
 
 
 def test_parquet_file(tmp_path: Path) -> None:
@@ -272,3 +271,58 @@ def test_a_database_in_the_middle_of_a_write_is_not_judged(tmp_path: Path) -> No
         verify(path)
     journal.unlink()
     assert verify(path).account.sums.whole.rows == len(ROWS)
+
+
+def watched(path: Path, script: str) -> None:
+    """Create triggers, and an empty table `seen`, in a database."""
+    with connected(path, "sqlite") as db:
+        db.execute("CREATE TABLE IF NOT EXISTS seen (what TEXT)")
+        db.executescript(script)
+
+
+def test_triggers_see_what_changed(tmp_path: Path) -> None:
+    """A user's triggers see the payments and items that really went, came or changed, and no others."""
+    path = tmp_path / "p"
+    written(path, "sqlite", ROWS[:10])
+    for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+        for table, key in (("payments", "id"), ("line_items", "payment_id")):
+            note = f"INSERT INTO seen VALUES ('{event} {table} ' || {row}.{key});"  # noqa: S608
+            watched(path, f"CREATE TRIGGER {table}_{event} AFTER {event} ON {table} BEGIN {note} END")
+    other = {**ROWS[3], "customerName": "other", "lineItems": []}
+    written(path, "sqlite", [*ROWS[:3], other, *ROWS[4:9], ROWS[20]])
+    with connected(path, "sqlite") as db:
+        seen = {what for (what,) in db.execute("SELECT what FROM seen")}
+    assert seen == {
+        "UPDATE payments 4", "DELETE payments 10", "INSERT payments 21",
+        "DELETE line_items 4", "DELETE line_items 10", "INSERT line_items 21",
+    }  # fmt: skip
+    assert verify(path).account.sums.whole.rows == 10
+
+
+@pytest.mark.parametrize(
+    ("trigger", "says"),
+    [
+        ("AFTER DELETE ON payments BEGIN SELECT RAISE(ABORT, 'protected'); END", "protected"),
+        ("AFTER INSERT ON payments BEGIN DELETE FROM payments WHERE id = NEW.id; END", "drop that trigger"),
+        ("AFTER UPDATE ON payments BEGIN UPDATE payments SET payer_name = 'x'; END", "drop that trigger"),
+    ],
+)
+def test_triggers_that_forbid_or_change(tmp_path: Path, trigger: str, says: str) -> None:
+    """Where a trigger refuses what is written, or changes it, it is said so, and the tables stay."""
+    path = tmp_path / "p"
+    written(path, "sqlite", ROWS[:10])
+    watched(path, f"CREATE TRIGGER mine {trigger}")
+    with pytest.raises(ExportError, match=says):
+        written(path, "sqlite", [{**ROWS[0], "customerName": "other"}, *ROWS[1:5], ROWS[20]])
+    assert verify(path).account.sums.whole.rows == 10
+
+
+def test_a_payment_again_where_a_trigger_watches(tmp_path: Path) -> None:
+    """A payment that comes twice counts once, in its last version, for triggers too."""
+    path = tmp_path / "p"
+    written(path, "sqlite", ROWS[:2])
+    watched(path, "CREATE TRIGGER mine AFTER UPDATE ON payments BEGIN INSERT INTO seen VALUES (NEW.id); END")
+    written(path, "sqlite", ROWS[:2], [{**ROWS[0], "customerName": "last"}])
+    with connected(path, "sqlite") as db:
+        assert db.execute("SELECT what FROM seen").fetchall() == [("1",)]
+        assert db.execute("SELECT count(*) FROM payments").fetchall() == [(2,)]

@@ -1,0 +1,93 @@
+"""An export that is not proven complete: where it goes, and what stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2b_payments.export import PlacedSink, sink_for, verify
+from b2b_payments.sandbox import Sandbox
+from tests.support.export_reading import FORMATS, account_of, ids_in
+
+ROWS: list[dict[str, Any]] = list(Sandbox(payments=30).store.all_wire())
+DATABASES = ("sqlite", "duckdb")
+
+
+def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: bool) -> PlacedSink:
+    """Export payments of a walk that was proven complete, or was not."""
+    sink = sink_for(format_, path)
+    sink.open()
+    sink.write(rows)
+    sink.commit({"account": account_of(rows) | {"complete": complete}})
+    sink.close(complete=True)
+    return sink
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_complete_export_stays(tmp_path: Path, format_: str) -> None:
+    """One that is complete stays, with its manifest, and the new one is made beside it with its own."""
+    path, beside = tmp_path / f"p.{format_}", tmp_path / f"p.incomplete.{format_}"
+    assert exported(path, format_, ROWS, complete=True).instead is None
+    for count in (5, 10):
+        assert exported(path, format_, ROWS[:count], complete=False).instead == beside
+        assert verify(path).account.complete
+        assert len(ids_in(path, format_)) == 30
+        assert not verify(beside).account.complete
+        assert ids_in(beside, format_) == [row["id"] for row in ROWS[:count]]
+    assert not [found for found in tmp_path.iterdir() if found.name.startswith(".")]
+    assert exported(path, format_, ROWS[:20], complete=True).instead is None
+    assert len(ids_in(path, format_)) == 20
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_incomplete_export_is_replaced(tmp_path: Path, format_: str) -> None:
+    """Where nothing complete stands, it takes its place, and the next one takes that, complete or not."""
+    path = tmp_path / f"p.{format_}"
+    for count, complete in ((5, False), (10, False), (15, True)):
+        assert exported(path, format_, ROWS[:count], complete=complete).instead is None
+        assert verify(path).account.complete is complete
+        assert len(ids_in(path, format_)) == count
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_without_a_manifest(tmp_path: Path, format_: str) -> None:
+    """Of a file, or a database's rows, without a manifest nobody knows: they stay."""
+    path = tmp_path / f"p.{format_}"
+    exported(path, format_, ROWS, complete=False)
+    manifest = path.with_name(f"{path.name}.manifest.json")
+    manifest.unlink()
+    assert exported(path, format_, ROWS[:5], complete=False).instead is not None
+    assert len(ids_in(path, format_)) == 30
+    assert not manifest.exists()
+
+
+def test_a_complete_one_of_that_name_stays_too(tmp_path: Path) -> None:
+    """Nothing complete is replaced under the other name either."""
+    path, beside = tmp_path / "p.csv", tmp_path / "p.incomplete.csv"
+    exported(path, "csv", ROWS, complete=True)
+    exported(beside, "csv", ROWS, complete=True)
+    sink = exported(path, "csv", ROWS[:5], complete=False)
+    assert sink.instead == tmp_path / "p.incomplete.incomplete.csv"
+    assert verify(path).account.complete
+    assert verify(beside).account.complete
+    assert verify(sink.instead).account.sums.whole.rows == 5
+
+
+@pytest.mark.parametrize("format_", DATABASES)
+def test_a_database_without_payments(tmp_path: Path, format_: str) -> None:
+    """Tables of a database that hold no payment are filled."""
+    path = tmp_path / f"p.{format_}"
+    exported(path, format_, [], complete=True)
+    exported(path, format_, ROWS[:5], complete=False)
+    assert len(ids_in(path, format_)) == 5
+
+
+def test_the_file_went_away(tmp_path: Path) -> None:
+    """A manifest alone keeps nothing from its place."""
+    path = tmp_path / "p.jsonl"
+    exported(path, "jsonl", ROWS, complete=True)
+    path.unlink()
+    assert exported(path, "jsonl", ROWS[:5], complete=False).instead is None
+    assert ids_in(path, "jsonl") == [row["id"] for row in ROWS[:5]]
