@@ -1,4 +1,4 @@
-"""One call to the service: its turn under the quota, its attempts, its deadline. It alone waits."""
+"""One call to the service: its permit under the quota, its attempts, its deadline. It alone waits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from b2b_payments._outage import Recovery
 from b2b_payments._protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments._protocol.limits import read_limits
 from b2b_payments._protocol.request import Request
-from b2b_payments._quota import Priority, QuotaReading, StoreQuota, TooLate, Turn, WaitReason
+from b2b_payments._quota import Permit, Priority, QuotaReading, StoreQuota, TooLate, WaitReason
 from b2b_payments._retry import Failures, RetryPolicy, outcome_of
 from b2b_payments._transport import Transport
 from b2b_payments.events import (
@@ -164,12 +164,12 @@ class Caller:
 
 @attrs.frozen
 class _Attempt:
-    """One request that is about to be sent: the how-manieth of its call, with which credential and turn."""
+    """A request that is about to be sent, the `number`th of its call, with its headers and permit."""
 
     request: Request
     number: int
     headers: Mapping[str, str]
-    turn: Turn | None
+    permit: Permit | None
 
 
 @attrs.define
@@ -195,15 +195,15 @@ class _Call(Generic[T]):
     async def answer(self) -> T:
         """Make attempts until one succeeds, or none may follow."""
         credential = self.caller.credential
-        # Before the turn: a turn is the right to send now, and a provider may take its time.
+        # Before the permit: a permit is the right to send now, and a provider may take its time.
         await credential.ready(self._seconds())
         number = 0
         while True:
             number += 1
-            turn = await self._turn()
-            attempt = _Attempt(self.doubts.request, number, credential.headers(), turn)
+            permit = await self._permit()
+            attempt = _Attempt(self.doubts.request, number, credential.headers(), permit)
             self.tally.requests += 1
-            self.tally.waited += turn.waited if turn is not None else 0.0
+            self.tally.waited += permit.waited if permit is not None else 0.0
             try:
                 return await self._make(attempt)
             except B2BPaymentsError as error:
@@ -293,7 +293,7 @@ class _Call(Generic[T]):
             return True
         return False
 
-    async def _turn(self) -> Turn | None:
+    async def _permit(self) -> Permit | None:
         events, request = self.caller.events, self.doubts.request
         began: float | None = None
 
@@ -303,17 +303,17 @@ class _Call(Generic[T]):
             events.emit(QuotaWait(seconds, str(reason.value), self.id))
 
         try:
-            turn = await self.caller.quota.enter(self.priority, until=self.until, on_wait=tell)
+            permit = await self.caller.quota.acquire(self.priority, until=self.until, on_wait=tell)
         finally:
             if began is not None:
                 events.emit(QuotaWaitEnded(anyio.current_time() - began, self.id))
-        if isinstance(turn, TooLate):
+        if isinstance(permit, TooLate):
             raise RequestTimeoutError(
                 f"{request.method} {request.path}: the deadline would pass while waiting "
-                f"{turn.seconds:.1f} s for the store's quota; give it a longer deadline.",
+                f"{permit.seconds:.1f} s for the store's quota; give it a longer deadline.",
                 sent=False,
             )
-        return turn
+        return permit
 
     def _hint(self, failure: B2BPaymentsError) -> str:
         """What may be wrong with the credential where this is how the service says so."""
@@ -330,13 +330,13 @@ class _Call(Generic[T]):
         caller, request = self.caller, attempt.request
         begun, page = anyio.current_time(), caller.recovery.send()
         try:
-            # Its turn may have come to a call that was given up at the same moment: nothing is sent then.
+            # Its permit may have come to a call that was given up at the same moment: nothing is sent then.
             await checkpoint_if_cancelled()
         except BaseException:
-            caller.quota.leave(attempt.turn)
+            caller.quota.release(attempt.permit)
             raise
         if (timeout := self._seconds()) <= 0:
-            caller.quota.leave(attempt.turn)
+            caller.quota.release(attempt.permit)
             raise RequestTimeoutError(
                 f"{request.method} {request.path}: the deadline has passed.", sent=False
             )
@@ -363,7 +363,7 @@ class _Call(Generic[T]):
         finally:
             # Whether the status says 429 or, under HTTP 200, the body.
             refused = isinstance(failed, RateLimitError)
-            caller.quota.leave(attempt.turn, reading, refused=refused, attempt=attempt.number)
+            caller.quota.release(attempt.permit, reading, refused=refused, attempt=attempt.number)
             status = None if answer is None else answer.status
             down = isinstance(failed, B2BPaymentsError) and outcome_of(failed).is_outage
             if self.failures is not None and status is not None and not down:

@@ -19,18 +19,26 @@ All times are seconds; moments are the running event loop's time. Nothing here d
 
 from __future__ import annotations
 
-from b2b_payments._quota.allowance import Quota, QuotaReading
-from b2b_payments._quota.gate import Priority, QuotaGate, TooLate, Turn, WaitHook, WaitReason, gate_for
-from b2b_payments._quota.store import StoreQuota
+from b2b_payments._quota.gate import (
+    Permit,
+    Priority,
+    QuotaGate,
+    StoreQuota,
+    TooLate,
+    WaitHook,
+    WaitReason,
+    gate_for,
+)
+from b2b_payments._quota.quota import Quota, QuotaReading
 
 __all__ = [
+    "Permit",
     "Priority",
     "Quota",
     "QuotaGate",
     "QuotaReading",
     "StoreQuota",
     "TooLate",
-    "Turn",
     "WaitHook",
     "WaitReason",
     "gate_for",

@@ -1,4 +1,4 @@
-"""The one gate of a store, through which every request passes."""
+"""The one gate of a store, through which every request passes, and a client's way to it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import attrs
 from anyio.lowlevel import RunVar
 
 from b2b_payments._half_made import shows_half_made
-from b2b_payments._quota.allowance import Quota, QuotaReading, believable
-from b2b_payments._quota.forecast import Forecast
-from b2b_payments._quota.grants import Grants
+from b2b_payments._quota.quota import Quota, QuotaReading, believable
+from b2b_payments._quota.window import Forecast, Grants
 
 PATIENCE = 3.0
 """Seconds after which an unanswered request no longer holds others back."""
@@ -36,7 +35,7 @@ class Priority(IntEnum):
 
 
 class WaitReason(Enum):
-    """Why a request waits for its turn."""
+    """Why a request waits for its permit."""
 
     WINDOW = "window"  # our own window is full
     CLOSED = "closed"  # refused, or nothing remains
@@ -44,12 +43,12 @@ class WaitReason(Enum):
 
 
 WaitHook = Callable[[float, WaitReason], object]
-"""Called when a wait begins or turns out longer, with its expected seconds at least, and the reason."""
+"""Called when a wait begins or becomes longer, with its expected seconds at least, and the reason."""
 
 
 @shows_half_made
 @attrs.frozen(eq=False)
-class Turn:
+class Permit:
     """The right to send one request, now. `granted_at` is a moment, `waited` seconds."""
 
     granted_at: float
@@ -59,7 +58,7 @@ class Turn:
 @shows_half_made
 @attrs.frozen
 class TooLate:
-    """No turn: the wait would end after the deadline. `seconds` is how long it would take at least."""
+    """No permit: the wait would end after the deadline. `seconds` is how long it would take at least."""
 
     seconds: float
 
@@ -80,12 +79,12 @@ class QuotaGate:
 
     ::
 
-        turn = await gate.enter(Priority.CALL, until=deadline)
-        gate.learn(turn, reading)          # it was answered: any answer but a 429
-        gate.close_for(seconds, turn)      # it was refused: 429
-        gate.leave(turn)                   # it got no answer
+        permit = await gate.acquire(Priority.CALL, until=deadline)
+        gate.learn(permit, reading)        # it was answered: any answer but a 429
+        gate.close_for(seconds, permit)    # it was refused: 429
+        gate.release(permit)               # it got no answer
 
-    Calls go ahead of pages; within a priority, first come, first served. A waiter takes its turn itself
+    Calls go ahead of pages; within a priority, first come, first served. A waiter takes its permit itself
     and in one step, so a cancelled one leaves nothing behind but the next in line. Only the waiter at the
     head of the line arms a timer.
 
@@ -107,7 +106,7 @@ class QuotaGate:
         self._grants = Grants(quota)
         self._forecast = Forecast(self._grants)
         self._lines: Mapping[Priority, OrderedDict[_Waiter, None]] = {p: OrderedDict() for p in Priority}
-        self._in_flight: OrderedDict[Turn, None] = OrderedDict()
+        self._in_flight: OrderedDict[Permit, None] = OrderedDict()
         self._closed_until = -math.inf
 
     @property
@@ -120,12 +119,12 @@ class QuotaGate:
         """Keep this quota too, beside those already kept: the stricter holds."""
         self._grants.tighten(quota)
 
-    async def enter(
+    async def acquire(
         self, priority: Priority, *, until: float | None = None, on_wait: WaitHook | None = None
-    ) -> Turn | TooLate:
-        """Wait for a turn to send one request.
+    ) -> Permit | TooLate:
+        """Wait for a permit to send one request.
 
-        Gives `TooLate` as soon as it is certain that the turn cannot come by the moment `until`: a wait
+        Gives `TooLate` as soon as it is certain that the permit cannot come by the moment `until`: a wait
         that cannot end in time is not begun. `on_wait` is called when a wait begins, and again when the gate
         closes to the one who is next; should it raise, that is logged and nothing else.
         """
@@ -157,43 +156,43 @@ class QuotaGate:
             del line[waiter]
             self._wake_head()
 
-    def learn(self, turn: Turn, reading: QuotaReading) -> None:
-        """Take in what the answer to this turn's request says. Not for a refusal: see `close_for`.
+    def learn(self, permit: Permit, reading: QuotaReading) -> None:
+        """Take in what the answer to this permit's request says. Not for a refusal: see `close_for`.
 
         Only believable values count: nothing negative, resets and windows of an hour at most. Readings
         may come out of order: one whose request was sent before the last was read can only lower it.
         """
-        self._in_flight.pop(turn, None)
+        self._in_flight.pop(permit, None)
         now = self._clock()
-        if (opens := self._forecast.learn(turn.granted_at, reading, now)) is not None:
+        if (opens := self._forecast.learn(permit.granted_at, reading, now)) is not None:
             self._close(now, opens)
         self._wake_head()
 
-    def close_for(self, seconds: float, turn: Turn) -> None:
-        """Close the gate to everyone: the service refused this turn's request (429).
+    def close_for(self, seconds: float, permit: Permit) -> None:
+        """Close the gate to everyone: the service refused this permit's request (429).
 
         It opens after that many seconds and a little more by chance, to one request; the others follow when
         it was answered. More than an hour does not close it: others are to hear of that themselves.
         """
-        self._in_flight.pop(turn, None)
+        self._in_flight.pop(permit, None)
         now = self._clock()
         opens = now + (believable(seconds) or 0.0)
-        self._close(now, self._forecast.refuse(turn.granted_at, opens, now))
+        self._close(now, self._forecast.refuse(permit.granted_at, opens, now))
         self._wake_head()
 
-    def leave(self, turn: Turn) -> None:
-        """This turn's request got no answer: it is no longer in flight. Its grant stays counted.
+    def release(self, permit: Permit) -> None:
+        """This permit's request got no answer: it is no longer in flight. Its grant stays counted.
 
         One that is never reported is taken to have left after 3 seconds.
         """
-        self._in_flight.pop(turn, None)
+        self._in_flight.pop(permit, None)
         self._wake_head()
 
-    def _grant(self, now: float, came: float) -> Turn:
-        turn = Turn(granted_at=now, waited=now - came)
+    def _grant(self, now: float, came: float) -> Permit:
+        permit = Permit(granted_at=now, waited=now - came)
         self._grants.add(now)
-        self._in_flight[turn] = None
-        return turn
+        self._in_flight[permit] = None
+        return permit
 
     def _opens(self, now: float) -> tuple[float, WaitReason]:
         """When the head of the line may go, unless an answer comes and changes it."""
@@ -256,7 +255,7 @@ _gates: RunVar[_Gates] = RunVar("b2b_payments.quota.gates")
 
 
 def gate_for(store: Hashable, quota: Quota) -> QuotaGate:
-    """Give the gate of this store: one and the same for all clients in this event loop, at once or in turn.
+    """Give the gate of this store: one and the same for all clients in this event loop.
 
     Where they bring different quotas, each is kept, and the stricter holds, for as long as the gate lives:
     until no client holds it, and what it counted has left its window.
@@ -273,3 +272,54 @@ def gate_for(store: Hashable, quota: Quota) -> QuotaGate:
         gate.tighten(quota)
     gates.kept.add(gate)
     return gate
+
+
+_WINDOW = 60.0
+"""Seconds of the service's own window [doc]."""
+
+
+@shows_half_made
+@attrs.define
+class StoreQuota:
+    """What a client passes before each request: the gate that `store` shares; nothing without a quota.
+
+    The gate is that of the event loop in which this is opened. See `QuotaGate`.
+    """
+
+    store: Hashable = attrs.field(repr=False)
+    quota: Quota | None
+    gate: QuotaGate | None = attrs.field(default=None, init=False)
+
+    def open(self) -> None:
+        """Take the store's gate."""
+        if self.quota is not None:
+            self.gate = gate_for(self.store, self.quota)
+
+    async def acquire(
+        self, priority: Priority, *, until: float | None, on_wait: WaitHook
+    ) -> Permit | TooLate | None:
+        """Wait for a permit to send one request; None where none is needed."""
+        return None if self.gate is None else await self.gate.acquire(priority, until=until, on_wait=on_wait)
+
+    def release(
+        self,
+        permit: Permit | None,
+        reading: QuotaReading | None = None,
+        *,
+        refused: bool = False,
+        attempt: int = 1,
+    ) -> None:
+        """Tell how a permit's request ended: without an answer (no `reading`), refused, or answered."""
+        if self.gate is None or permit is None:
+            return
+        if reading is None:
+            self.gate.release(permit)
+        elif refused:
+            self.gate.close_for(self.pause(reading.pause, attempt), permit)
+        else:
+            self.gate.learn(permit, reading)
+
+    def pause(self, stated: float | None, attempt: int) -> float:
+        """How long to wait after a refusal: what it says, or else a growing part of the window."""
+        window = _WINDOW if self.quota is None else self.quota.per
+        return window / 2 ** max(0, 5 - attempt) if stated is None else stated

@@ -1,4 +1,4 @@
-"""The gate under generated loads, on virtual time: the quota is never exceeded, and no turn is lost."""
+"""The gate under generated loads, on virtual time: the quota is never exceeded, and no permit is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2b_payments._quota import Priority, Quota, QuotaGate, QuotaReading, TooLate, Turn
+from b2b_payments._quota import Permit, Priority, Quota, QuotaGate, QuotaReading, TooLate
 from tests.support.virtual_time import run
 
 SECONDS = st.floats(0, 20, allow_nan=False).map(lambda value: round(value, 3))
@@ -33,14 +33,14 @@ def most_in_a_window(grants: list[float], span: float) -> int:
     return max((sum(start <= grant < start + span for grant in grants) for start in grants), default=0)
 
 
-async def end(gate: QuotaGate, turn: Turn, how: str, reading: QuotaReading) -> None:
-    """Report the end of a turn's request, or keep silent."""
+async def end(gate: QuotaGate, permit: Permit, how: str, reading: QuotaReading) -> None:
+    """Report the end of a permit's request, or keep silent."""
     if how == "learn":
-        gate.learn(turn, reading)
+        gate.learn(permit, reading)
     elif how == "refuse":
-        gate.close_for(reading.pause or 0.0, turn)
+        gate.close_for(reading.pause or 0.0, permit)
     elif how == "leave":
-        gate.leave(turn)
+        gate.release(permit)
 
 
 @settings(max_examples=150, deadline=None)
@@ -67,18 +67,18 @@ def test_no_window_holds_more_than_the_quota(
     ) -> None:
         await anyio.sleep(start)
         with anyio.move_on_after(latency if gives_up else None):
-            turn = await gate.enter(priority)
-            assert isinstance(turn, Turn)
-            grants.append(turn.granted_at)
+            permit = await gate.acquire(priority)
+            assert isinstance(permit, Permit)
+            grants.append(permit.granted_at)
             await anyio.sleep(latency)
-            await end(gate, turn, how, reading)
+            await end(gate, permit, how, reading)
 
     async def main() -> None:
         gate = QuotaGate(quota, chance=lambda: 0.5)
         async with anyio.create_task_group() as group:
             for line in load:
                 group.start_soon(client, gate, *line)
-        assert isinstance(await gate.enter(Priority.PAGE), Turn)
+        assert isinstance(await gate.acquire(Priority.PAGE), Permit)
 
     run(main())
     assert len(grants) >= sum(not line[-1] for line in load)
@@ -92,15 +92,15 @@ def test_calls_go_first_and_each_line_keeps_its_order(quota: Quota, line: list[P
     order: list[int] = []
 
     async def client(gate: QuotaGate, number: int, priority: Priority) -> None:
-        turn = await gate.enter(priority)
-        assert isinstance(turn, Turn)
+        permit = await gate.acquire(priority)
+        assert isinstance(permit, Permit)
         order.append(number)
-        gate.learn(turn, QuotaReading())
+        gate.learn(permit, QuotaReading())
 
     async def main() -> None:
         gate = QuotaGate(quota)
-        first = await gate.enter(Priority.CALL)
-        assert isinstance(first, Turn)
+        first = await gate.acquire(Priority.CALL)
+        assert isinstance(first, Permit)
         async with asyncio.TaskGroup() as group:
             for number, priority in enumerate(line):
                 group.create_task(client(gate, number, priority))
@@ -114,19 +114,19 @@ def test_calls_go_first_and_each_line_keeps_its_order(quota: Quota, line: list[P
 @settings(max_examples=100, deadline=None)
 @given(quota=QUOTAS, until=st.lists(st.none() | SECONDS, min_size=1, max_size=25), closed=SECONDS)
 def test_no_one_waits_beyond_the_deadline(quota: Quota, until: list[float | None], closed: float) -> None:
-    """A turn comes by its deadline, or word that it will not, and those without a deadline all get theirs."""
+    """A permit comes by its deadline, or word that it will not; without a deadline it always comes."""
     ends: list[tuple[float | None, float, bool]] = []
 
     async def client(gate: QuotaGate, deadline: float | None) -> None:
-        turn = await gate.enter(Priority.CALL, until=deadline)
-        ends.append((deadline, anyio.current_time(), isinstance(turn, Turn)))
-        if isinstance(turn, Turn):
-            gate.learn(turn, QuotaReading())
+        permit = await gate.acquire(Priority.CALL, until=deadline)
+        ends.append((deadline, anyio.current_time(), isinstance(permit, Permit)))
+        if isinstance(permit, Permit):
+            gate.learn(permit, QuotaReading())
 
     async def main() -> None:
         gate = QuotaGate(quota, chance=lambda: 0.0)
-        first = await gate.enter(Priority.PAGE)
-        assert isinstance(first, Turn)
+        first = await gate.acquire(Priority.PAGE)
+        assert isinstance(first, Permit)
         async with anyio.create_task_group() as group:
             for deadline in until:
                 group.start_soon(client, gate, deadline)
@@ -142,14 +142,14 @@ def test_no_one_waits_beyond_the_deadline(quota: Quota, until: list[float | None
 @settings(max_examples=100, deadline=None)
 @given(quota=QUOTAS, cancelled=st.sets(st.integers(0, 19)), step=st.integers(0, 6))
 def test_a_cancelled_waiter_passes_its_turn_on(quota: Quota, cancelled: set[int], step: int) -> None:
-    """Whoever is cancelled at whatever step, the others get every turn, as soon as the window allows."""
+    """Whoever is cancelled at whatever step, the others get every permit, as soon as the window allows."""
     grants: list[float] = []
 
     async def client(gate: QuotaGate) -> None:
-        turn = await gate.enter(Priority.CALL)
-        assert isinstance(turn, Turn)
-        grants.append(turn.granted_at)
-        gate.learn(turn, QuotaReading())
+        permit = await gate.acquire(Priority.CALL)
+        assert isinstance(permit, Permit)
+        grants.append(permit.granted_at)
+        gate.learn(permit, QuotaReading())
 
     async def main() -> None:
         gate = QuotaGate(quota)
@@ -173,8 +173,8 @@ def test_a_wait_too_long_is_not_begun() -> None:
 
     async def main() -> tuple[float, object]:
         gate = QuotaGate(Quota(1, 60, margin=0))
-        await gate.enter(Priority.CALL)
-        refused = await gate.enter(Priority.CALL, until=59.9)
+        await gate.acquire(Priority.CALL)
+        refused = await gate.acquire(Priority.CALL, until=59.9)
         return anyio.current_time(), refused
 
     assert run(main()) == (0.0, TooLate(60.0))

@@ -11,37 +11,37 @@ import anyio
 import pytest
 
 from b2b_payments._quota import (
+    Permit,
     Priority,
     Quota,
     QuotaGate,
     QuotaReading,
     TooLate,
-    Turn,
     WaitReason,
     gate_for,
 )
 from tests.support.virtual_time import run
 
 
-async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Turn:
-    """Take a turn that must come."""
-    turn = await gate.enter(priority)
-    assert isinstance(turn, Turn)
-    return turn
+async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Permit:
+    """Take a permit that must come."""
+    permit = await gate.acquire(priority)
+    assert isinstance(permit, Permit)
+    return permit
 
 
 async def spend(gate: QuotaGate, count: int, reading: QuotaReading | None = None) -> None:
-    """Take so many turns, each answered at once."""
+    """Take so many permits, each answered at once."""
     for _ in range(count):
         gate.learn(await granted(gate), reading or QuotaReading())
 
 
-async def in_flight(gate: QuotaGate) -> list[Turn]:
-    """Take every turn that can be had at this moment."""
-    turns: list[Turn] = []
-    while isinstance(turn := await gate.enter(Priority.PAGE, until=anyio.current_time()), Turn):
-        turns.append(turn)
-    return turns
+async def in_flight(gate: QuotaGate) -> list[Permit]:
+    """Take every permit that can be had at this moment."""
+    permits: list[Permit] = []
+    while isinstance(permit := await gate.acquire(Priority.PAGE, until=anyio.current_time()), Permit):
+        permits.append(permit)
+    return permits
 
 
 # Our own window
@@ -54,9 +54,9 @@ def test_the_window_slides() -> None:
         gate = QuotaGate(Quota(3, 10, margin=0.5))
         moments = []
         for _ in range(4):
-            turn = await granted(gate)
-            gate.learn(turn, QuotaReading())
-            moments.append(turn.granted_at)
+            permit = await granted(gate)
+            gate.learn(permit, QuotaReading())
+            moments.append(permit.granted_at)
             await anyio.sleep(1)
         return moments
 
@@ -64,7 +64,7 @@ def test_the_window_slides() -> None:
 
 
 def test_a_turn_says_how_long_it_waited() -> None:
-    """The seconds between asking for a turn and getting it are in the turn."""
+    """The seconds between asking for a permit and getting it are in the permit."""
 
     async def main() -> float:
         gate = QuotaGate(Quota(1, 10, margin=0))
@@ -76,7 +76,7 @@ def test_a_turn_says_how_long_it_waited() -> None:
 
 
 def test_a_call_goes_ahead_of_waiting_pages() -> None:
-    """A call that comes last gets the next turn, though pages wait."""
+    """A call that comes last gets the next permit, though pages wait."""
 
     async def main() -> list[str]:
         gate = QuotaGate(Quota(1, 10, margin=0))
@@ -97,7 +97,7 @@ def test_a_call_goes_ahead_of_waiting_pages() -> None:
 
 
 def test_a_place_in_the_line_counts_for_the_deadline() -> None:
-    """One who would get the third window's turn is told so at once, with the seconds it would take."""
+    """One who would get the third window's permit is told so at once, with the seconds it would take."""
 
     async def main() -> object:
         gate = QuotaGate(Quota(1, 10, margin=0))
@@ -106,7 +106,7 @@ def test_a_place_in_the_line_counts_for_the_deadline() -> None:
             for _ in range(2):
                 group.create_task(spend(gate, 1))
             await asyncio.sleep(0)
-            return await gate.enter(Priority.PAGE, until=29)
+            return await gate.acquire(Priority.PAGE, until=29)
 
     assert run(main()) == TooLate(30.0)
 
@@ -118,7 +118,7 @@ def test_a_closing_gate_sends_those_away_who_cannot_wait() -> None:
         gate = QuotaGate(Quota(2, 10, margin=0), chance=lambda: 0.0)
         await spend(gate, 1)
         last = await granted(gate)
-        asked = asyncio.create_task(gate.enter(Priority.CALL, until=20))
+        asked = asyncio.create_task(gate.acquire(Priority.CALL, until=20))
         await asyncio.sleep(1)
         gate.close_for(100, last)
         return await asked, anyio.current_time()
@@ -132,7 +132,7 @@ def test_a_deadline_ends_a_wait_for_an_answer() -> None:
     async def main() -> tuple[object, float]:
         gate = QuotaGate(Quota())
         await granted(gate)
-        return await gate.enter(Priority.CALL, until=2), anyio.current_time()
+        return await gate.acquire(Priority.CALL, until=2), anyio.current_time()
 
     assert run(main()) == (TooLate(0.0), 2.0)
 
@@ -145,13 +145,13 @@ def test_clock_wait_and_chance_are_given_in() -> None:
         nonlocal now
         now += seconds
 
-    async def main() -> Turn:
+    async def main() -> Permit:
         gate = QuotaGate(Quota(1, 60, margin=0), clock=lambda: now, wait=wait, chance=lambda: 0.5)
         gate.close_for(100, await granted(gate))
         return await granted(gate)
 
-    turn = asyncio.run(main())
-    assert (turn.granted_at, turn.waited) == (100.25, 100.25)
+    permit = asyncio.run(main())
+    assert (permit.granted_at, permit.waited) == (100.25, 100.25)
 
 
 # What the service says
@@ -183,11 +183,11 @@ def test_a_silent_service_is_trusted_quickly() -> None:
 
 
 def test_a_request_without_answer_makes_room() -> None:
-    """A turn that is left, and one that is silent for three seconds, no longer count as in flight."""
+    """A permit that is released, and one that is silent for three seconds, no longer count as in flight."""
 
     async def main() -> tuple[float, float]:
         gate = QuotaGate(Quota())
-        gate.leave(await granted(gate))
+        gate.release(await granted(gate))
         second = await granted(gate)
         third = await granted(gate)
         return second.waited, third.waited
@@ -278,7 +278,7 @@ def test_a_refusal_closes_for_all_and_opens_to_one() -> None:
         first = [task.result() for task in tasks if task.done()]
         gate.learn(first[0], QuotaReading(remaining=139))
         await asyncio.gather(*tasks)
-        return [turn.granted_at for turn in first], len({task.result().granted_at for task in tasks})
+        return [permit.granted_at for permit in first], len({task.result().granted_at for task in tasks})
 
     assert run(main()) == ([5.0], 2)
 
@@ -333,12 +333,12 @@ def test_each_wait_is_told_with_its_reason() -> None:
         told: list[tuple[float, WaitReason]] = []
         gate = QuotaGate(Quota(3, 60, margin=0), chance=lambda: 0.0)
 
-        async def ask() -> Turn:
-            turn = await gate.enter(Priority.CALL, on_wait=lambda *about: told.append(about))
-            assert isinstance(turn, Turn)
-            return turn
+        async def ask() -> Permit:
+            permit = await gate.acquire(Priority.CALL, on_wait=lambda *about: told.append(about))
+            assert isinstance(permit, Permit)
+            return permit
 
-        gate.leave(await ask())
+        gate.release(await ask())
         await ask()
         second = await ask()
         gate.close_for(10, second)
@@ -355,14 +355,14 @@ def test_a_closed_gate_is_told_as_such() -> None:
         told: list[tuple[float, WaitReason]] = []
         gate = QuotaGate(Quota(), chance=lambda: 0.0)
         gate.close_for(10, await granted(gate))
-        await gate.enter(Priority.CALL, on_wait=lambda *about: told.append(about))
+        await gate.acquire(Priority.CALL, on_wait=lambda *about: told.append(about))
         return told
 
     assert run(main()) == [(10.0, WaitReason.CLOSED)]
 
 
 def test_a_hook_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """The turn comes although the hook raises, and the error is in the log."""
+    """The permit comes although the hook raises, and the error is in the log."""
 
     def hook(_seconds: float, _reason: WaitReason) -> None:
         raise ZeroDivisionError
@@ -370,9 +370,9 @@ def test_a_hook_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> 
     async def main() -> float:
         gate = QuotaGate(Quota(1, 10, margin=0))
         await spend(gate, 1)
-        turn = await gate.enter(Priority.CALL, on_wait=hook)
-        assert isinstance(turn, Turn)
-        return turn.waited
+        permit = await gate.acquire(Priority.CALL, on_wait=hook)
+        assert isinstance(permit, Permit)
+        return permit.waited
 
     with caplog.at_level(logging.WARNING, logger="b2b_payments"):
         assert run(main()) == 10.0
@@ -400,11 +400,11 @@ def test_the_stricter_quota_holds() -> None:
     async def main() -> list[float]:
         gate = gate_for("abc", Quota(4, 10, margin=0))
         gate_for("abc", Quota(2, 1, margin=0))
-        turns = []
+        permits = []
         for _ in range(6):
-            turns.append(await granted(gate))
-            gate.learn(turns[-1], QuotaReading())
-        return [turn.granted_at for turn in turns]
+            permits.append(await granted(gate))
+            gate.learn(permits[-1], QuotaReading())
+        return [permit.granted_at for permit in permits]
 
     assert run(main()) == [0.0, 0.0, 1.0, 1.0, 10.0, 10.0]
 

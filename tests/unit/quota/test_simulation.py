@@ -11,20 +11,20 @@ import attrs
 import pytest
 
 from b2b_payments._quota import (
+    Permit,
     Priority,
     Quota,
     QuotaGate,
     QuotaReading,
-    Turn,
 )
 from tests.support.virtual_time import run
 
 
-async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Turn:
-    """Take a turn that must come."""
-    turn = await gate.enter(priority)
-    assert isinstance(turn, Turn)
-    return turn
+async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Permit:
+    """Take a permit that must come."""
+    permit = await gate.acquire(priority)
+    assert isinstance(permit, Permit)
+    return permit
 
 
 @attrs.define
@@ -70,16 +70,16 @@ async def fetch(service: Service, count: int, chance: random.Random) -> float:
         for _ in left:
             admitted = False
             while not admitted:
-                turn = await granted(gate)
+                permit = await granted(gate)
                 await latency(chance)
                 admitted, reading = service.take()
                 if not admitted:
                     service.refused.append(anyio.current_time())
                 await latency(chance)
                 if admitted:
-                    gate.learn(turn, reading)
+                    gate.learn(permit, reading)
                 else:
-                    gate.close_for(reading.pause or 0.0, turn)
+                    gate.close_for(reading.pause or 0.0, permit)
 
     async with anyio.create_task_group() as group:
         for _ in range(16):
