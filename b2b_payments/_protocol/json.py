@@ -12,12 +12,14 @@ import msgspec
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.decimals import EXACT
 
-MOST_BYTES = 8 * 2**20
-MOST_OBJECTS = 40_000
-MOST_VALUES = 150_000
-"""Of one answer. Reading more would keep the event loop from everything else for more than a tenth of a
-second, and take more memory than the rest of a walk. A page of 250 real rows has about 200 KB, 1,000 objects
-and 6,000 values; the largest that are read have some thousands of rows."""
+MOST_BYTES = 4 * 2**20
+MOST_OBJECTS = 20_000
+MOST_LISTS = 50_000
+MOST_VALUES = 120_000
+"""Of one answer, objects counted with the lists. Reading more could keep the event loop from everything else
+for more than a tenth of a second, and take more memory than the rest of a walk (`benchmarks.large`). A page
+of 250 real rows has about 200 KB, 2,000 objects, 3,000 lists and 9,000 values; the largest that are read have
+some thousands of rows."""
 
 MOST_LEVELS = 100
 """Lists and objects inside each other. Real answers have about six; deeper ones could be decoded, but then no
@@ -150,7 +152,9 @@ def _brackets_of(body: bytes | msgspec.Raw) -> bytes:
     brackets = plain.translate(None, _NO_BRACKETS)
     if brackets.count(b"{") > MOST_OBJECTS:
         raise too_large(f"more than {MOST_OBJECTS:,} objects")
-    if max(plain.count(b","), len(brackets) // 2) > MOST_VALUES:
+    if len(brackets) // 2 > MOST_LISTS:
+        raise too_large(f"more than {MOST_LISTS:,} lists and objects")
+    if plain.count(b",") >= MOST_VALUES:
         raise too_large(f"more than {MOST_VALUES:,} values")
     return brackets
 

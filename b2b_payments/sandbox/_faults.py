@@ -74,7 +74,7 @@ class Fault(Enum):
     EMPTY = "carried out, and 200 without a body"
     WRONG_TYPE = "carried out, and 200 with a page of HTML"
     DRIP = "carried out, and the answer comes a byte at a time"
-    DEEP = "carried out, and the body is 100,000 lists inside each other"
+    DEEP = "carried out, and the body is 20,000 lists inside each other"
     FLOOD = "carried out, and the data is a list of a million rows of a few bytes, whatever was asked for"
     HUGE = "carried out, and the body is larger than 64 MiB"
     GZIP_BOMB = "carried out, and a body of 64 KiB unpacks to more than 64 MiB"

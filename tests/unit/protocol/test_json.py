@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from b2b_payments import ResponseDecodeError
-from b2b_payments._protocol.json import MOST_LEVELS, decode
+from b2b_payments._protocol.json import MOST_BYTES, MOST_LEVELS, MOST_LISTS, MOST_OBJECTS, MOST_VALUES, decode
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_numbers_are_exact(text: bytes, expected: Any) -> None:
         (b'"\xff"', "is not JSON"),
         (b"\xef\xbb\xbf{}", "is not JSON"),
         (b"1e999999999999999999999", "a number at \\$ is out of range"),
-        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+        (b"[" * 20_000 + b"]" * 20_000, "nested too deeply"),
     ],
 )
 def test_whatever_is_no_json_is_one_error(body: bytes, says: str) -> None:
@@ -79,3 +79,25 @@ def test_brackets_in_strings_are_no_levels() -> None:
 def test_half_of_a_pair_is_replaced(body: bytes, expected: str) -> None:
     """Half of a surrogate pair, which no text can hold, is read as U+FFFD; whole pairs stay what they are."""
     assert decode(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("most", "one", "what"),
+    [
+        (MOST_OBJECTS, b"{}", "objects"),
+        (MOST_LISTS - 1, b"[]", "lists and objects"),
+        (MOST_VALUES, b"1", "values"),
+        (MOST_BYTES - 4, b"", "bytes"),
+    ],
+    ids=["objects", "lists", "values", "bytes"],
+)
+def test_the_most_that_is_read(most: int, one: bytes, what: str) -> None:
+    """As much as is stated is read, and one more is refused: too large, and how many of what."""
+
+    def body(times: int) -> bytes:
+        return b"[%b]" % b",".join([one] * times) if one else b'["%b"]' % (b"x" * times)
+
+    assert len(decode(body(most))) in {most, 1}
+    with pytest.raises(ResponseDecodeError, match=rf"[0-9,]+ {what}, more than any") as caught:
+        decode(body(most + 1))
+    assert caught.value.too_large
