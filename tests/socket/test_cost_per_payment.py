@@ -65,7 +65,7 @@ async def _calls(payments: int, read: Callable[[PaymentsClient], Awaitable[int]]
         sys.setprofile(_count)
         threading.setprofile(_count)  # an export works in threads that begin meanwhile
         try:
-            for _ in range(2):  # what can be learned is learned: what rows have beyond the usual, what to ask for
+            for _ in range(2):  # what rows have beyond the usual, and what to ask for, is learned
                 await read(client)
             known = len(answers)
             _counts.clear()
