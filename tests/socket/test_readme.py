@@ -1,4 +1,4 @@
-"""What the README says runs, word for word but for the address of the store."""
+"""What the README and the pages in docs/ say runs, word for word but for the address of the store."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from b2b_payments._cli.connection import Connection
 from b2b_payments._cli.stores.file import read_stores
 from b2b_payments.sandbox import Sandbox
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[2]
+PAGES = {path: path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
+README = PAGES[ROOT / "README.md"]
+PYTHON = [
+    pytest.param(code, id=f"{path.name}-{number}")
+    for path, page in PAGES.items()
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+]
 
 
 def test_the_two_commands_stand_in_blocks_of_their_own() -> None:
@@ -28,14 +34,27 @@ def test_the_two_commands_stand_in_blocks_of_their_own() -> None:
     assert test[1] == "pip install uv && uv run pytest"
 
 
-def test_every_figure_is_there() -> None:
-    """The measured tables are filled in, and each is made by one command."""
-    for name in ("walk", "faults", "quota"):
-        assert f"`uv run python -m benchmarks.{name}`" in README
-    assert "MEASURED" not in README
+def test_every_figure_has_its_command() -> None:
+    """Each row of figures in the README names the command that makes it, which exists."""
+    table = README.partition("## Measured")[2].partition("## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    commands = [re.search(r"python -m benchmarks\.(\w+)` \|$", row) for row in rows]
+    assert len(rows) >= 5
+    for command in commands:
+        assert command is not None
+        assert (ROOT / "benchmarks" / f"{command[1]}.py").exists() or (
+            ROOT / "benchmarks" / command[1]
+        ).is_dir()
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    """Links to other files of this repository lead to files that are there."""
+    for link in re.findall(r"\]\((?!https?://)([^)#]+)", PAGES[path]):
+        assert (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("code", PYTHON)
 async def test_an_example_runs(
     code: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -55,7 +74,7 @@ async def test_an_example_runs(
 
 def test_the_file_of_stores_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of a file of stores is one."""
-    (example,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    (example,) = re.findall(r"```toml\n(.*?)```", "".join(PAGES.values()), flags=re.DOTALL)
     path = tmp_path / "stores.toml"
     path.write_text(example, encoding="utf-8")
     monkeypatch.setenv("NORTH_TOKEN", "token")
