@@ -228,8 +228,10 @@ class _Call(Generic[T]):
         may_retry = attempt.number < caller.retry.attempts
         may_retry = may_retry or (self.failures is not None and caller.retry.attempts > 1)
         if doubts.again(failure, outcome, may_retry=may_retry):
-            again = RetryScheduled(attempt.request.call, attempt.number, 0.0, "mixed up", self.id)
+            delay = caller.chance() * caller.retry.base_delay if doubts.apart else 0.0
+            again = RetryScheduled(attempt.request.call, attempt.number, delay, "mixed up", self.id)
             caller.events.emit(again)
+            await anyio.sleep(delay)
             return
         self.sent.settled(in_doubt=outcome.leaves_doubt or doubts.leaves_open(failure))
         if doubts.ends_with(failure) or not await self._wait(attempt, failure):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import TypeVar
 
 import anyio
@@ -11,7 +12,7 @@ import attrs
 
 from b2b_payments._errors import AnswerMismatchError, APIError, AuthenticationError, B2BPaymentsError
 from b2b_payments._protocol.answer import Envelope
-from b2b_payments._protocol.belonging import check_envelope, check_proof
+from b2b_payments._protocol.belonging import OF_ROWS, check_envelope, check_proof
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.request import Request
 from b2b_payments._retry import Kind, Outcome
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _LATELY = 300.0
 """Seconds for which answers are checked more closely once one was not what was asked for."""
 _OF_ONE_PAYMENT = frozenset({"$.data.id", "$.data.paymentId"})
+_OF_ENVELOPES = _OF_ONE_PAYMENT | {"$.meta.pagination"}
 _TIMES_ASKED = 3
 """At the most, at once: the first answer may have come on a kept connection, the others come on new ones."""
 
@@ -36,7 +38,7 @@ class MixUps:
     def __init__(self) -> None:
         self.until: float = -math.inf
         self._ignored: defaultdict[str, set[str]] = defaultdict(set)  # places in the answers, by call
-        self._reliable: set[str] = set()  # calls of which an answer named what was asked for
+        self._reliable: set[tuple[str, str]] = set()  # by call: places where what was asked for was named
         self._named: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)
 
     @property
@@ -56,22 +58,22 @@ class MixUps:
         """
         read: object = reply
         if type(read) is Listing:
-            if read.echoes and request.call not in self._reliable:
-                self._rely_on(request.call)
+            self._rely_on(request.call, read.named)
         elif type(read) is Envelope:
-            if request.call not in self._reliable and _names_its_request(request, read):
-                self._rely_on(request.call)
+            if _names_its_request(request, read):
+                self._rely_on(request.call, _OF_ENVELOPES)
             if request.kind is not Kind.READ and self.lately:
                 check_proof(request, read.data)
         return reply
 
-    def _rely_on(self, call: str) -> None:
-        self._reliable.add(call)
-        self._ignored.pop(call, None)
+    def _rely_on(self, call: str, places: Iterable[str]) -> None:
+        for place in places:
+            self._reliable.add((call, place))
+            self._ignored[call].discard(place)
 
     def may_say_always(self, request: Request, failure: AnswerMismatchError) -> bool:
         """Whether a service might say this whatever it is asked."""
-        return failure.said is not None and request.call not in self._reliable
+        return failure.said is not None and (request.call, failure.paths[0]) not in self._reliable
 
     def ignore(self, request: Request, failure: AnswerMismatchError) -> bool:
         """Ignore from now on what each answer to a request said alike; tell whether that is justified."""
@@ -120,6 +122,11 @@ class Doubts:
     _refusals: list[str] = attrs.field(factory=list)
     _suspected_until: float = -math.inf  # for mix-ups noticed before this call
 
+    @property
+    def apart(self) -> bool:
+        """Whether to wait a little before: requests exchanged with one another come together again else."""
+        return len(self._said) > 1
+
     def again(self, failure: B2BPaymentsError, outcome: Outcome, *, may_retry: bool) -> bool:
         """Whether `request` is to be sent again at once. `may_retry` is what the retry policy says."""
         if isinstance(failure, AnswerMismatchError):
@@ -145,11 +152,17 @@ class Doubts:
 
     def _is_habit(self, failure: AnswerMismatchError) -> bool:
         """Whether the service is known to say this whatever it is asked: then its answer is read as it is."""
-        alike = len(self._said) >= _TIMES_ASKED and len(set(self._said)) == 1
-        may_be_habit = alike and self.mixups.may_say_always(self.request, failure)
-        if may_be_habit and self.mixups.ignore(self.request, failure):
-            self.mixups.until = self._suspected_until
+        latest = self._said[-_TIMES_ASKED:]
+        alike = len(latest) == _TIMES_ASKED and len(set(latest)) == 1
         before, ignored = self.request.ignored, self.mixups.ignored(self.request.call)
+        if alike and self.mixups.may_say_always(self.request, failure):
+            if self.mixups.ignore(self.request, failure):
+                self.mixups.until = self._suspected_until
+                ignored = self.mixups.ignored(self.request.call)
+        elif alike and failure.said is not None and failure.paths[0].startswith(OF_ROWS):
+            # Rows may change between being found and being shown, and texts be found in other ways than ours.
+            self.mixups.until = self._suspected_until
+            ignored |= {*failure.paths}
         self.request = attrs.evolve(self.request, ignored=ignored)
         return bool(ignored - before)
 

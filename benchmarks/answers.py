@@ -6,6 +6,7 @@ where a write was carried out twice or told wrong.
 
 What nothing can tell apart is not exchanged: two creates' answers, or a refusal and a success, before
 anything was noticed; operations or transactions of two payments; anything about one and the same payment.
+Pages are, whatever their lists and offsets, while walks over several lists and a sweep are under way.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class _Telling:
         if pair <= {"operations", "transactions"} or same_payment(asked, other):
             return False
         if pair == {"list"}:
-            return dict(asked.query)["offset"] != dict(other.query)["offset"]
+            return _page_of(asked) != _page_of(other)
         if any(400 <= (one.own_status or 0) < 500 for one in (asked, other)):
             return self._mixups.lately and not self._again(asked) and not self._again(other)
         return True
@@ -107,6 +108,11 @@ class _Telling:
             return True
         self._refused.add(asked.path)
         return False
+
+
+def _page_of(seen: SeenRequest) -> set[tuple[str, str]]:
+    """Give what tells a page from another: its list, its order, and where it begins."""
+    return {pair for pair in seen.query if pair[0] != "limit"}
 
 
 def kind(seen: SeenRequest) -> str:

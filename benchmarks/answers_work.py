@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import anyio
 import attrs
 
 from b2b_payments import APIError, B2BPaymentsError, NotFoundError, PaymentsClient
 from b2b_payments.sandbox import Sandbox
+from b2b_payments.sync import SQLiteStore, sync
 from benchmarks.faults_account import Report, Writes, offline_payment, reported
 
 T = TypeVar("T")
@@ -60,6 +65,13 @@ class Account:
         self.mixed_up += other.mixed_up
 
 
+_FILTERS: tuple[dict[str, Any], ...] = (
+    {"processing_status": 1},
+    {"processing_status": 3},
+    {"processing_status": 3, "invoice_id": 12},
+    {"invoice_id": 12},
+)
+
 Action = Callable[[], Awaitable[None]]
 
 
@@ -89,8 +101,8 @@ class _Plan:
         self.draw = draw
         self.account = Account()
         self._store = sandbox.store
+        self._client = client
         self._payments = client.payments
-        self._walking = anyio.Lock()
         self._judgements: list[Callable[[], None]] = []
         ids = sandbox.store.ids()
         draw.shuffle(ids)
@@ -105,7 +117,8 @@ class _Plan:
         for one in self.draw.sample(self._lasting, 4):
             yield partial(self._operations, one)
             yield partial(self._transactions, one)
-        yield from (self._missing, self._walk, self._walk)
+        yield from (self._missing, self._walk, self._walk, self._sweep)
+        yield from (partial(self._walk, **filters) for filters in _FILTERS)
         yield from (partial(self._create, f"answers-{number}") for number in range(8))
         yield partial(self._create, "refused", refused=True)
         others = iter(self._others)
@@ -159,20 +172,41 @@ class _Plan:
         else:
             self.account.reads.wrong += 1
 
-    async def _walk(self) -> None:
-        # One at a time: two that ask for the same page get the same answer.
-        async with self._walking:
-            walk = self._payments.list(page_size=_PAGE, concurrency=3)
-            rows = []
+    async def _walk(self, **filters: Any) -> None:
+        walk = self._payments.list(page_size=_PAGE, concurrency=3, **filters)
+        rows = []
+        try:
+            async for page in walk.raw_pages():
+                rows += page.items
+        except B2BPaymentsError:
+            self.account.reads.failed += 1
+            return
+        by_id = {int(row["id"]): row for row in rows}
+        wanted = {one: self._store.wire(one) for one in self._lasting if self._fits(one, **filters)}
+        # Written to meanwhile, the others come or do not.
+        came = {one: row for one, row in by_id.items() if one in self._lasting}
+        whole = came == wanted if walk.report.complete else came.items() <= wanted.items()
+        self.account.reads.judge(right=len(by_id) == len(rows) and whole)
+
+    def _fits(self, one: int, *, processing_status: int | None = None, invoice_id: int | None = None) -> bool:
+        row = self._store.wire(one)
+        invoices = [item["invoiceId"] for item in row["lineItems"]]
+        return processing_status in {None, row["processingStatus"]} and invoice_id in {None, *invoices}
+
+    async def _sweep(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = SQLiteStore(Path(folder) / "copy.sqlite")
             try:
-                async for page in walk.raw_pages():
-                    rows += page.items
+                await sync(self._client, copy)
+                held = _ids_in(copy.path)
+                report = await sync(self._client, copy, sweep=True)
             except B2BPaymentsError:
                 self.account.reads.failed += 1
                 return
-        by_id = {int(row["id"]): row for row in rows}
-        there = all(by_id.get(one) == self._store.wire(one) for one in self._lasting)
-        self.account.reads.judge(right=len(by_id) == len(rows) and (there or not walk.report.complete))
+            left = _ids_in(copy.path)
+        deleted = [one for one in held - left if one in self._store]
+        there = set(self._lasting) <= left
+        self.account.reads.judge(right=not deleted and (there or not report.complete))
 
     async def _create(self, external_id: str, *, refused: bool = False) -> None:
         payment = offline_payment(external_id)
@@ -223,3 +257,8 @@ class _Plan:
 
     def _delete(self, one: int) -> Action:
         return self._change(lambda: self._payments.delete(one), lambda: one not in self._store)
+
+
+def _ids_in(path: Path) -> set[int]:
+    with closing(sqlite3.connect(path)) as database:
+        return {one for (one,) in database.execute("SELECT id FROM payments")}

@@ -27,6 +27,9 @@ _ONE_THING = frozenset(
 )
 _SEVERAL = frozenset({"channels.list", "payments.transactions"})
 _NO_PAGES = _ONE_THING | _SEVERAL | {"channels.get"}
+OF_ROWS = "$.data[]"
+"""Where the rows of a page are, as the place of a mismatch says it."""
+OF_PAGE = "$.meta.pagination.offset"
 _OPERATIONS = ("allowedOperations", "allowedStatuses")
 
 
@@ -34,8 +37,8 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
     """Raise AnswerMismatchError where an answer other than a list's belongs to another request."""
     pagination = meta.get("pagination")
     if request.call in _NO_PAGES and isinstance(pagination, dict):
-        said = [_number(pagination.get(name)) for name in ("offset", "totalCount")]
-        _require(request, "$.meta.pagination", "is of a list's page", None if _are_payments(data) else said)
+        said = [number(pagination.get(name)) for name in ("offset", "totalCount")]
+        require(request, "$.meta.pagination", "is of a list's page", None if _are_payments(data) else said)
     # Not empty: some services write an object without fields as an empty list, and the other way round.
     if request.call in _ONE_THING and isinstance(data, list) and any(isinstance(one, dict) for one in data):
         raise _mismatch(request, "$.data", "is a list")
@@ -45,8 +48,8 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
         return
     if request.payment_id is not None:
         for name in ("id",) if request.call == "payments.get" else ("id", "paymentId"):
-            if (named := _number(data.get(name))) not in (None, request.payment_id):
-                _require(request, f"$.data.{name}", f"is {named}, not {request.payment_id}", named)
+            if (named := number(data.get(name))) not in (None, request.payment_id):
+                require(request, f"$.data.{name}", f"is {named}, not {request.payment_id}", named)
     if (missing := _missing(request, data)) is not None:
         raise _mismatch(request, f"$.data.{missing}", "is missing, and other things are there")
 
@@ -60,7 +63,7 @@ def check_page(
     """
     is_end = not rows and said == total and 0 < (total or 0) < asked
     if said is not None and said != asked and not is_end:
-        _require(request, "$.meta.pagination.offset", f"is {said}, not {asked}", said)
+        require(request, OF_PAGE, f"is {said}, not {asked}", said)
     if rows and rows[0].id is None:
         raise _mismatch(request, "$.data[0].id", "is missing, and other things are there")
 
@@ -68,11 +71,11 @@ def check_page(
 def check_proof(request: Request, data: Any) -> None:
     """Raise AnswerMismatchError where a write's answer does not say what it is about: it proves nothing."""
     said = (data.get("id"), data.get("paymentId")) if isinstance(data, dict) else ()
-    if request.payment_id is not None and request.payment_id not in map(_number, said):
+    if request.payment_id is not None and request.payment_id not in map(number, said):
         raise _mismatch(request, "$.data.id", "is missing, and answers were mixed up lately", "may be")
 
 
-def _number(said: object) -> int | None:
+def number(said: object) -> int | None:
     """Read an id, which may come as a string [seen]; what is no number is somebody else's to judge."""
     if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 20:
         return int(said)
@@ -99,7 +102,7 @@ def _are_payments(data: Any) -> bool:
     return any(isinstance(row, dict) and "moduleName" in row for row in rows)
 
 
-def _require(request: Request, path: str, what: str, said: object) -> None:
+def require(request: Request, path: str, what: str, said: object) -> None:
     """Raise for what an answer says, unless a service is known to say it always."""
     # A payment is told by its id whatever a service is used to say, and a write is judged by its payment.
     may_be_habit = said is not None and request.kind is Kind.READ and request.call != "payments.get"

@@ -11,7 +11,8 @@ import msgspec
 
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
-from b2b_payments._protocol.belonging import check_page
+from b2b_payments._protocol.belonging import OF_PAGE, check_page
+from b2b_payments._protocol.filters import check_filters
 from b2b_payments._protocol.json import check_measure, decode_part, exact_number, mended, too_large
 from b2b_payments._protocol.request import Request
 
@@ -56,8 +57,9 @@ class Listing:
 
     `limit` is the limit that the service says it used (None where it does not say), `total_count` the number
     of rows that it says there are in all (None where it does not say, or says something impossible), `date`
-    the moment of the answer by the service's clock (None where there is no readable `Date`). `echoes` says
-    that the answer names the offset that was asked for, and that is not 0, which a service may always say.
+    the moment of the answer by the service's clock (None where there is no readable `Date`). `named` are the
+    places where the answer names what was asked for, and could have named something else; `ignored` those of
+    filters that some of its rows do not fit.
     """
 
     heads: Sequence[Head] = attrs.field(repr=False)
@@ -66,7 +68,8 @@ class Listing:
     limit: int | None
     total_count: int | None
     date: datetime | None = None
-    echoes: bool = False
+    named: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
     def rows(self) -> Sequence[msgspec.Raw]:
         """Give each row as the bytes that the service sent."""
@@ -81,7 +84,7 @@ class Listing:
 def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int) -> Listing:
     """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects, or endless.
 
-    Raises AnswerMismatchError where the answer names another offset.
+    Raises AnswerMismatchError where the answer names another offset, or its rows are not those filtered by.
     """
     body, source = _body(request, answer, base_url)
     if len(body.data) > MOST_ROWS_A_PAGE:
@@ -91,6 +94,9 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
     named = _count(said.get("offset"))
     total = _count(said.get("totalCount"))
     check_page(request, offset, named, total, body.data)
+    filtered = check_filters(request, source)
+    # A service may always say 0.
+    at = filtered.kept | {OF_PAGE} if named == offset > 0 else filtered.kept
     return Listing(
         heads=body.data,
         body=source,
@@ -98,7 +104,8 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
         limit=_count(said.get("limit")) or None,
         total_count=total,
         date=answer.date,
-        echoes=named == offset > 0,
+        named=at,
+        ignored=filtered.ignored,
     )
 
 

@@ -24,7 +24,9 @@ class WalkReport:
     that allows it (`exact`); `ending` says by what, or why not, and what the service claimed (None while the
     walk runs). Of the requests, `from_other_end` read pages in the opposite order, the first of which proves
     an end; `reread` closed gaps, or tried again where the list seemed to be over; `looked_up` asked for a
-    payment by its id. `waited` is seconds spent waiting for the quota, over all requests.
+    payment by its id. `ignored_filters` are those that some payments do not fit, asked for again and again:
+    the service ignores them, reads them in another way, or shows what it found before a change. `waited` is
+    seconds spent waiting for the quota, over all requests.
     """
 
     exact: bool = True
@@ -40,15 +42,17 @@ class WalkReport:
     total_last: int | None = None
     complete: bool = False
     ending: str | None = None
+    ignored_filters: frozenset[str] = frozenset()
     waited: float = 0.0
 
     def __str__(self) -> str:
         state = "complete" if self.complete else "not complete"
         if self.ending and not self.complete:
             state = "not proven complete" if self.exact else "every row once, completeness not guaranteed"
+        ignored = f"; not all fit {', '.join(sorted(self.ignored_filters))}" if self.ignored_filters else ""
         return (
             f"{state}: {self.rows:,} payments in {self.pages:,} pages, {self.requests:,} requests, "
-            f"{self.duplicates:,} duplicates dropped, {self.gaps:,} gaps repaired"
+            f"{self.duplicates:,} duplicates dropped, {self.gaps:,} gaps repaired{ignored}"
         )
 
     @classmethod
@@ -62,6 +66,7 @@ class WalkReport:
         whole.total_first = _sum(part.total_first for part in parts)
         whole.total_last = _sum(part.total_last for part in parts)
         whole.complete = bool(parts) and all(part.complete for part in parts)
+        whole.ignored_filters = frozenset[str]().union(*(part.ignored_filters for part in parts))
         if all(part.ending for part in parts):
             whole.ending = "; ".join(sorted({part.ending for part in parts if part.ending}))
         return whole

@@ -19,6 +19,7 @@ from b2b_payments._errors import (
 )
 from b2b_payments._mixups import MixUps
 from b2b_payments._models import OrderBy
+from b2b_payments._protocol.belonging import OF_ROWS
 from b2b_payments._protocol.listing import Head, Listing, read_listing
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._protocol.request import list_payments
@@ -281,9 +282,11 @@ class Source:
             reuse=self.reuse,
         )
         reader = partial(read_listing, offset=offset)
-        return await self.caller.read(
+        listing = await self.caller.read(
             request, reader, priority=self.priority, until=self.until, tally=self.report
         )
+        self.report.ignored_filters |= {place.removeprefix(f"{OF_ROWS}.") for place in listing.ignored}
+        return listing
 
 
 def _says_channel(head: Head) -> bool:

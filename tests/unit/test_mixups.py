@@ -19,6 +19,8 @@ from b2b_payments import (
 )
 from b2b_payments._mixups import Doubts, MixUps
 from b2b_payments._protocol.answer import Envelope
+from b2b_payments._protocol.belonging import OF_PAGE as OFFSET
+from b2b_payments._protocol.belonging import OF_ROWS
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.request import (
     Request,
@@ -40,17 +42,17 @@ POST = perform_operation(70, 0)
 ABOUT: dict[str, Any] = {"method": "GET", "url": "https://service.example"}
 
 
-OFFSET = "$.meta.pagination.offset"
-
-
 def elsewhere(said: str | None = "0", place: str = OFFSET) -> AnswerMismatchError:
     """Give the error of an answer that names something else."""
     return AnswerMismatchError("It is to another request.", paths=[place], said=said)
 
 
-def page(*, echoes: bool) -> Listing:
-    """Give a page that names the offset asked for, or none."""
-    return Listing(heads=[], body=b"", offset=0, limit=None, total_count=None, echoes=echoes)
+STATUS = f"{OF_ROWS}.processingStatus"
+
+
+def page(*named: str) -> Listing:
+    """Give a page that names, in these places, what was asked for."""
+    return Listing(heads=[], body=b"", offset=0, limit=None, total_count=None, named=frozenset(named))
 
 
 def gone(message: str = "gone") -> NotFoundError:
@@ -164,9 +166,9 @@ def test_what_turns_out_to_be_evidence_is_ignored_no_more() -> None:
         for data, ignored in (({"id": 8, "allowedOperations": []}, {"$.data.id"}), ({"id": 72}, set())):
             mixups.checked(asked, Envelope({"allowedOperations": [], **data}, {}))
             assert mixups.doubts(get_operations(72)).request.ignored == ignored
-        mixups.checked(LIST, page(echoes=False))
+        mixups.checked(LIST, page())
         assert mixups.doubts(LIST).request.ignored
-        mixups.checked(LIST, page(echoes=True))
+        mixups.checked(LIST, page(OFFSET))
         assert not mixups.doubts(LIST).request.ignored
 
     played(play)
@@ -206,13 +208,55 @@ def test_what_was_right_before_is_evidence_for_good() -> None:
     """A service that has named the offset asked for, other than 0, is never said to name the same always."""
 
     def play(mixups: MixUps) -> None:
-        mixups.checked(LIST, page(echoes=False))
+        mixups.checked(LIST, page())
         mixups.checked(GET, "anything else")
         assert mixups.may_say_always(LIST, elsewhere())
-        mixups.checked(LIST, page(echoes=True))
+        mixups.checked(LIST, page(OFFSET))
         doubts = mixups.doubts(LIST)
         assert [again(doubts, elsewhere()) for _ in range(3)] == [True, True, False]
         assert not doubts.request.ignored
+
+    played(play)
+
+
+def test_rows_that_do_not_fit_are_taken_where_they_come_again_and_again() -> None:
+    """A filter that was never kept is ignored from then on; one that was, for this page alone."""
+
+    def play(mixups: MixUps) -> None:
+        others = elsewhere(f"{STATUS}: 7", STATUS)
+        mixups.checked(LIST, page(STATUS))
+        doubts = mixups.doubts(LIST)
+        assert [again(doubts, others) for _ in range(3)] == [True, True, True]
+        assert doubts.request.ignored == {STATUS}
+        assert not mixups.lately
+        assert not mixups.doubts(LIST).request.ignored
+
+    played(play)
+
+
+def test_rows_that_differ_each_time_are_others() -> None:
+    """Rows that do not fit, and are others at each answer, are never taken for the list's own."""
+
+    def play(mixups: MixUps) -> None:
+        doubts = mixups.doubts(LIST)
+        said = [f"{STATUS}: {one}" for one in (7, 8, 8)]
+        assert [again(doubts, elsewhere(one, STATUS)) for one in said] == [True, True, False]
+        assert again(doubts, elsewhere(said[-1], STATUS))
+        assert doubts.request.ignored == {STATUS}
+
+    played(play)
+
+
+def test_the_second_time_it_is_asked_again_a_little_later() -> None:
+    """Two requests that got one another's answers do not come together a third time."""
+
+    def play(mixups: MixUps) -> None:
+        doubts = mixups.doubts(LIST)
+        apart = []
+        for _ in range(3):
+            again(doubts, elsewhere())
+            apart.append(doubts.apart)
+        assert apart == [False, True, True]
 
     played(play)
 

@@ -1,0 +1,99 @@
+"""The rows of a page, held against the filters of its request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from b2b_payments import AnswerMismatchError
+from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.json import encode
+from b2b_payments._protocol.listing import Listing, read_listing
+from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
+from b2b_payments._protocol.request import list_payments
+from tests.support.examples import LISTED_PAYMENT
+
+ROW: dict[str, Any] = {
+    **LISTED_PAYMENT,
+    "id": 7,
+    "processingStatus": 3,
+    "customerName": "Café  Zoë AG",
+    "lineItems": [{"invoiceId": "12"}, {"invoiceId": 13}],
+    "customerId": "97550",
+    "externalId": "ERP-17",
+    "externalCustomerId": None,
+}
+
+
+def read(rows: list[Any], *, ignored: frozenset[str] = frozenset(), **asked: Any) -> Listing:
+    """Read a page of these rows, asked for with these filters."""
+    query = PaymentQuery(**asked).pairs(offset=0, limit=250, encoding=ChannelEncoding.REPEAT)
+    request = attrs.evolve(list_payments(query), ignored=ignored)
+    return read_listing(request, Answer(200, {}, encode({"code": 200, "data": rows})), "", offset=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        ({"processing_status": 3}, "processingStatus"),
+        ({"invoice_id": 12}, "invoiceId"),
+        ({"invoice_id": 13}, "invoiceId"),
+        ({"customer_name": " cafe zoe"}, "customerName"),
+        ({"q": 7, "search_by": "id"}, "id"),
+        ({"q": "97550", "search_by": "customerId"}, "customerId"),
+        ({"q": "erp", "search_by": "externalId"}, "externalId"),
+        ({"q": "ERP-17"}, "q"),
+        ({}, None),
+    ],
+)
+def test_rows_that_fit_say_so(asked: dict[str, Any], place: str | None) -> None:
+    """A page whose rows show what was filtered by names it; numbers may be strings, texts spelled apart."""
+    listing = read([ROW, ROW], **asked)
+    assert listing.named == (frozenset() if place is None else {f"$.data[].{place}"})
+    assert not listing.ignored
+
+
+@pytest.mark.parametrize(
+    ("asked", "other", "place"),
+    [
+        ({"processing_status": 3}, {"processingStatus": "2"}, "processingStatus"),
+        ({"processing_status": 3}, {"processingStatus": 0}, "processingStatus"),
+        ({"invoice_id": 12}, {"lineItems": [{"invoiceId": 112}]}, "invoiceId"),
+        ({"customer_name": "zoë"}, {"customerName": "Zora"}, "customerName"),
+        ({"q": "97550", "search_by": "customerId"}, {"customerId": 97551}, "customerId"),
+        ({"q": "ERP-17"}, {"externalId": "ERP-18"}, "q"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_anothers(asked: dict[str, Any], other: Any, place: str) -> None:
+    """One row with another value contradicts the page; the error names the place, and none of the values."""
+    with pytest.raises(AnswerMismatchError) as caught:
+        read([ROW, {**ROW, "id": 9, **other}], **asked)
+    assert caught.value.paths == [f"$.data[].{place}"]
+    assert caught.value.said == f"$.data[].{place}: 9"
+    assert caught.value.message.endswith(f"$.data[].{place} is not as asked for in 1 of 2 rows.")
+    listing = read([ROW, {**ROW, **other}], ignored=frozenset({f"$.data[].{place}"}), **asked)
+    assert listing.ignored == {f"$.data[].{place}"}
+    assert not listing.named
+
+
+@pytest.mark.parametrize(
+    ("asked", "silent"),
+    [
+        ({"processing_status": 3}, {"processingStatus": None}),
+        ({"processing_status": 3}, {"processingStatus": "done"}),
+        ({"invoice_id": 12}, {"lineItems": []}),
+        ({"invoice_id": 12}, {"lineItems": None}),
+        ({"invoice_id": 12}, {"lineItems": [{"invoiceNumber": "A"}, 5]}),
+        ({"invoice_id": 12}, {"lineItems": [{"invoiceId": 13}, {}]}),
+        ({"customer_name": "zoë"}, {"customerName": ""}),
+        ({"q": "1", "search_by": "externalId"}, {"externalId": None}),
+    ],
+)
+def test_what_a_row_does_not_show_is_no_contradiction(asked: dict[str, Any], silent: Any) -> None:
+    """A row without the value, or with one that cannot be read, says nothing; neither does an empty page."""
+    for rows in ([{**ROW, **silent}], []):
+        listing = read(rows, **asked)
+        assert not listing.named
+        assert not listing.ignored
