@@ -200,15 +200,16 @@ class _Call(Generic[T]):
         number = 0
         while True:
             number += 1
-            permit = await self._permit()
-            attempt = _Attempt(self.doubts.request, number, credential.headers(), permit)
-            self.tally.requests += 1
-            self.tally.waited += permit.waited if permit is not None else 0.0
-            try:
-                return await self._make(attempt)
-            except B2BPaymentsError as error:
-                # The frames that it came through hold the whole answer: let go of, they are freed at once.
-                failure = error.with_traceback(None)
+            async with self.caller.mixups.in_flight.alone(self.doubts.request, self.until):
+                permit = await self._permit()
+                attempt = _Attempt(self.doubts.request, number, credential.headers(), permit)
+                self.tally.requests += 1
+                self.tally.waited += permit.waited if permit is not None else 0.0
+                try:
+                    return await self._make(attempt)
+                except B2BPaymentsError as error:
+                    # The frames that it came through hold the whole answer: let go of, they are freed.
+                    failure = error.with_traceback(None)
             await self._recover(attempt, failure)
 
     async def _recover(self, attempt: _Attempt, failure: B2BPaymentsError) -> None:

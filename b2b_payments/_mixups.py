@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import anyio
@@ -27,6 +28,36 @@ _TIMES_ASKED = 3
 """At the most, at once: the first answer may have come on a kept connection, the others come on new ones."""
 
 
+class InFlight:
+    """The requests of one client that are under way: those whose answers could not be told apart wait."""
+
+    def __init__(self) -> None:
+        self._lists: list[tuple[Request, anyio.Event]] = []
+
+    @asynccontextmanager
+    async def alone(self, request: Request, until: float | None) -> AsyncGenerator[None]:
+        """Hold back a request while one is under way that it could be mistaken for, `until` at the latest."""
+        if request.call != "payments.list":
+            yield
+            return
+        with anyio.CancelScope(deadline=math.inf if until is None else until):
+            while (other := self._lookalike(request)) is not None:
+                await other.wait()
+        own = request, anyio.Event()
+        self._lists.append(own)
+        try:
+            yield
+        finally:
+            self._lists = [one for one in self._lists if one is not own]
+            own[1].set()
+
+    def _lookalike(self, request: Request) -> anyio.Event | None:
+        for other, ended in self._lists:
+            if request.resembles(other):
+                return ended
+        return None
+
+
 class MixUps:
     """Remembers when answers were last mixed up on the way, and which evidence of it means nothing.
 
@@ -37,6 +68,7 @@ class MixUps:
 
     def __init__(self) -> None:
         self.until: float = -math.inf
+        self.in_flight = InFlight()
         self._ignored: defaultdict[str, set[str]] = defaultdict(set)  # places in the answers, by call
         self._reliable: set[tuple[str, str]] = set()  # by call: places where what was asked for was named
         self._named: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)

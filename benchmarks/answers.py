@@ -34,11 +34,14 @@ _HEAD = """\
 
 @attrs.frozen
 class MixUp:
-    """One way to mix answers up. `stray_after` is None where it hits the next request on the connection."""
+    """One way to mix answers up. `stray_after` is None where it hits the next request on the connection, and
+    `path` a pattern of those that it hits, None for all.
+    """
 
     name: str
     faults: tuple[Fault, ...]
     stray_after: float | None = 0.0
+    path: str | None = None
 
 
 _UNASKED = (Fault.STRAY, Fault.DOUBLED, Fault.LATE)
@@ -51,6 +54,7 @@ MIX_UPS = (
     MixUp("an answer late", (Fault.LATE,)),
     MixUp("an answer late, in front of the next", (Fault.LATE,), None),
     MixUp("answers swapped", (Fault.SWAPPED,)),
+    MixUp("pages swapped", (Fault.SWAPPED,), path="/ip/payments$"),
     MixUp("all of these", (*_UNASKED, Fault.SWAPPED), 0.002),
     MixUp("all of these, in front of the next", (*_UNASKED, Fault.SWAPPED), None),
 )
@@ -70,7 +74,7 @@ async def schedule(mix_up: MixUp, seed: int) -> Account:
     )
     async with Sandbox(PAYMENTS, seed=seed, rules=rules) as sandbox, aiohttp.ClientSession() as lent:
         for fault in mix_up.faults:
-            sandbox.order(fault, share=draw.uniform(0.02, 0.4 / len(mix_up.faults)))
+            sandbox.order(fault, share=draw.uniform(0.02, 0.4 / len(mix_up.faults)), path=mix_up.path)
         async with PaymentsClient(
             sandbox.auth,
             base_url=sandbox.base_url,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -65,12 +65,12 @@ class Account:
         self.mixed_up += other.mixed_up
 
 
-_FILTERS: tuple[dict[str, Any], ...] = (
-    {"processing_status": 1},
-    {"processing_status": 3},
-    {"processing_status": 3, "invoice_id": 12},
-    {"invoice_id": 12},
+_SIDE_BY_SIDE: tuple[tuple[dict[str, Any], ...], ...] = (
+    ({"processing_status": 1}, {"processing_status": 3}),
+    ({}, {"processing_status": 3}),
+    ({"processing_status": 3}, {"processing_status": 3, "invoice_id": 12}, {"invoice_id": 12}),
 )
+"""Lists that are walked at the same time, by their filters."""
 
 Action = Callable[[], Awaitable[None]]
 
@@ -118,7 +118,7 @@ class _Plan:
             yield partial(self._operations, one)
             yield partial(self._transactions, one)
         yield from (self._missing, self._walk, self._walk, self._sweep)
-        yield from (partial(self._walk, **filters) for filters in _FILTERS)
+        yield from (partial(self._walks, *lists) for lists in _SIDE_BY_SIDE)
         yield from (partial(self._create, f"answers-{number}") for number in range(8))
         yield partial(self._create, "refused", refused=True)
         others = iter(self._others)
@@ -172,6 +172,11 @@ class _Plan:
         else:
             self.account.reads.wrong += 1
 
+    async def _walks(self, *lists: Mapping[str, Any]) -> None:
+        async with anyio.create_task_group() as group:
+            for filters in lists:
+                group.start_soon(partial(self._walk, **filters))
+
     async def _walk(self, **filters: Any) -> None:
         walk = self._payments.list(page_size=_PAGE, concurrency=3, **filters)
         rows = []
@@ -190,7 +195,7 @@ class _Plan:
 
     def _fits(self, one: int, *, processing_status: int | None = None, invoice_id: int | None = None) -> bool:
         row = self._store.wire(one)
-        invoices = [item["invoiceId"] for item in row["lineItems"]]
+        invoices = [int(item["invoiceId"]) for item in row["lineItems"]]
         return processing_status in {None, row["processingStatus"]} and invoice_id in {None, *invoices}
 
     async def _sweep(self) -> None:

@@ -50,6 +50,27 @@ class Request:
         """Where the page begins, as the query says it."""
         return dict(self.query).get("offset")
 
+    def resembles(self, other: Request) -> bool:
+        """Whether one's page might come to the other, and nothing in it would say so.
+
+        So it is where both begin at one offset, and a payment may be in both of two lists, or of two orders.
+        """
+        if not self.call == other.call == "payments.list" or self.offset != other.offset:
+            return False
+        if all(name == "limit" for name, _ in {*self.query} ^ {*other.query}):
+            return False
+        return all(
+            mine & others
+            for mine, others in zip(self._kinds(), other._kinds(), strict=True)
+            if mine and others
+        )
+
+    def _kinds(self) -> tuple[set[str], set[str]]:
+        """Give the channels and the status that this asks for: a payment has one of each."""
+        channels = [value for name, value in self.query if name in {"channelIds", "channelIds[]"}]
+        statuses = [value for name, value in self.query if name == "processingStatus"]
+        return {one for text in channels for one in text.split(",")}, {*statuses}
+
 
 _LISTS = frozenset({"payments.list", "payments.transactions", "channels.list"})
 _OF_A_PAGE = frozenset({"offset", "limit", "orderBy"})

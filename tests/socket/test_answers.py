@@ -8,13 +8,15 @@ import pytest
 
 from b2b_payments import _mixups as mixups
 from b2b_payments._protocol import answer, listing
+from b2b_payments._protocol.filters import Filtered
+from b2b_payments._protocol.request import Request
 from b2b_payments._transport.connections import Exchange
 from benchmarks.answers import MIX_UPS, MixUp, main, schedule
 from benchmarks.answers_work import Account
 from benchmarks.faults_account import Report
 from tests.support.virtual_time import run
 
-SCHEDULES = 40
+SCHEDULES = 20
 BY_NAME = {mix_up.name: mix_up for mix_up in MIX_UPS}
 
 
@@ -42,6 +44,16 @@ def let_contents_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, lambda *_: None)
 
 
+def let_rows_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take out the look at what rows show of their list's filters."""
+    monkeypatch.setattr(listing, "check_filters", lambda *_: Filtered())
+
+
+def let_lookalikes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pages that nothing tells apart be under way at the same time."""
+    monkeypatch.setattr(Request, "resembles", lambda *_: False)
+
+
 def let_connections_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take out the look at the connection: any kept one will do."""
 
@@ -58,6 +70,8 @@ def let_connections_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a stray answer in front of the next", [let_contents_pass]),
         ("an answer twice, in front of the next", [let_contents_pass, let_connections_pass]),
         ("answers swapped", [let_contents_pass]),
+        ("pages swapped", [let_rows_pass]),
+        ("pages swapped", [let_lookalikes_meet]),
         ("all of these", [let_connections_pass]),
     ],
 )

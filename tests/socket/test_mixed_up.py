@@ -254,6 +254,65 @@ async def test_pages_that_stay_mixed_up_are_not_remembered(sandbox: Sandbox, cli
     assert [one.id for one in await client.payments.list(channel_ids=[1]).collect()] == mine
 
 
+async def test_walks_side_by_side_keep_to_their_filters(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Two walks that get one another's first pages give what they asked for, and all of it."""
+    walks = [client.payments.list(processing_status=status) for status in (1, 3)]
+    sandbox.rules = attrs.evolve(sandbox.rules, swap_within=5.0)
+    sandbox.order(Fault.SWAPPED, times=1)
+    came = await asyncio.gather(*(walk.collect() for walk in walks))
+    assert sandbox.mixed_up == 2
+    for walk, status, payments in zip(walks, (1, 3), came, strict=True):
+        wanted = [row["id"] for row in sandbox.store.all_wire() if row["processingStatus"] == status]
+        assert [one.id for one in payments] == wanted
+        assert walk.report.complete
+        assert not walk.report.ignored_filters
+
+
+async def test_pages_that_nothing_tells_apart_are_not_under_way_together(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """The whole store and a part of it are never asked for from one offset at the same time."""
+    under_way: list[str] = []
+    most = 0
+
+    async def walk(**filters: Any) -> list[int]:
+        return [payment.id async for payment in client.payments.list(page_size=10, **filters)]
+
+    def count(_: object, seen: SeenRequest) -> None:
+        nonlocal most
+        under_way.append(dict(seen.query)["offset"])
+        most = max(most, under_way.count("0"))
+        asyncio.get_running_loop().call_later(0.02, under_way.remove, dict(seen.query)["offset"])
+
+    sandbox.rules = attrs.evolve(sandbox.rules, latency=0.02)
+    sandbox.before_list = count
+    whole, part = await asyncio.gather(walk(), walk(invoice_id=12))
+    assert whole == sandbox.store.ids()
+    assert set(part) < set(whole)
+    assert most == 1
+
+
+@pytest.mark.parametrize("ignored", ["processingStatus", "invoiceId", "customerName"])
+async def test_a_filter_that_is_ignored_is_told(
+    sandbox: Sandbox, client: PaymentsClient, ignored: Any
+) -> None:
+    """A service that ignores a filter is asked twice more, once; each walk gives what comes, and says so."""
+    sandbox.rules = attrs.evolve(sandbox.rules, ignores=[ignored])
+    asked: dict[str, Any] = {"processing_status": 4, "invoice_id": 12, "customer_name": "gmbh"}
+    name = {"processingStatus": "processing_status", "invoiceId": "invoice_id"}.get(ignored, "customer_name")
+    requests = []
+    for _ in range(2):
+        before = sandbox.request_count
+        walk = client.payments.list(**{name: asked[name]}, page_size=25, concurrency=1)
+        assert [payment.id async for payment in walk] == sandbox.store.ids()
+        assert walk.report.complete
+        assert walk.report.ignored_filters == {ignored}
+        assert str(walk.report).endswith(f"; not all fit {ignored}")
+        requests.append(sandbox.request_count - before)
+    assert requests[0] == requests[1] + 3
+    assert not client._caller.mixups.lately
+
+
 async def test_a_doubled_page_is_no_other_lists(sandbox: Sandbox, client: PaymentsClient) -> None:
     """What comes twice for one filter reaches no walk, count or first payment of another filter."""
     sandbox.rules = attrs.evolve(sandbox.rules, stray_after=None)

@@ -12,7 +12,7 @@ from b2b_payments._protocol.answer import Answer
 from b2b_payments._protocol.json import encode
 from b2b_payments._protocol.listing import Listing, read_listing
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
-from b2b_payments._protocol.request import list_payments
+from b2b_payments._protocol.request import get_payment, list_payments
 from tests.support.examples import LISTED_PAYMENT
 
 ROW: dict[str, Any] = {
@@ -97,3 +97,35 @@ def test_what_a_row_does_not_show_is_no_contradiction(asked: dict[str, Any], sil
         listing = read(rows, **asked)
         assert not listing.named
         assert not listing.ignored
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "alike"),
+    [
+        ({}, {}, False),
+        ({}, {"page_size": 7}, False),
+        ({}, {"processing_status": 3}, True),
+        ({}, {"order_by": "DESC"}, True),
+        ({}, {"sort_by": "updatedAt"}, True),
+        ({"processing_status": 3}, {"processing_status": 1}, False),
+        ({"processing_status": 3}, {"processing_status": 3, "invoice_id": 12}, True),
+        ({"processing_status": 3}, {"invoice_id": 12}, True),
+        ({"channel_ids": [1]}, {"channel_ids": [2]}, False),
+        ({"channel_ids": [1, 3]}, {"channel_ids": [2, 3]}, True),
+        ({"channel_ids": [1], "processing_status": 3}, {"channel_ids": [1], "processing_status": 1}, False),
+        ({}, {"offset": 250}, False),
+    ],
+)
+def test_pages_resemble_where_a_payment_may_be_in_both(mine: Any, others: Any, *, alike: bool) -> None:
+    """At one offset, pages of two lists may be confused unless no payment is in both of them."""
+    for encoding in ChannelEncoding:
+        one, other = (
+            list_payments(
+                PaymentQuery(
+                    **{name: value for name, value in asked.items() if name not in {"offset", "page_size"}}
+                ).pairs(offset=asked.get("offset", 0), limit=asked.get("page_size", 250), encoding=encoding)
+            )
+            for asked in (mine, others)
+        )
+        assert one.resembles(other) is other.resembles(one) is alike
+    assert not one.resembles(get_payment(7))
