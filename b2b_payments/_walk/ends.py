@@ -64,7 +64,8 @@ class Ends:
     """A walk read from both ends of its list; it is over once there is a `verdict`.
 
     `place` and `other` are where an earlier walk stood at either end, `start` the offset to begin at. Where
-    `filtered`, payments may enter the list with an old time; `whole` says that it is all of a store.
+    `filtered`, payments may enter the list with an old time; `whole` says that it is all of a store. `shown`
+    are payments that this list was seen to hold before.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Ends:
         other: Place | None = None,
         filtered: bool = False,
         whole: bool = False,
+        shown: Sequence[int] = (),
     ) -> None:
         self._order = order
         self._totals = totals
@@ -84,12 +86,14 @@ class Ends:
         self._given = Given(forgets=order.exact)
         self._near = Join(order, self._given, start=start, place=place)
         self._start = start
+        self._shown = shown
         self._fresh = place is None and start == 0
         self._far = Join(order.opposite, self._given, place=other, mirrored=True)
         self._front: Sequence[int] = ()  # the ids at the very front of the other end
         self._near_list: KeyedPage | None = None  # the latest page at offset 0, in either direction
         self._far_list: KeyedPage | None = None
         self._far_was_read = other is not None
+        self._is_one_way = False  # the service ignores orderBy
         self._pending = None if other is None else self._far.next_page  # where to read on from there
         self._waits = iter(_WAITS)
         self._empty_waits = iter(_EMPTY_WAITS if whole else ())
@@ -148,9 +152,9 @@ class Ends:
             self._stated = [min([*self._stated, page.total]), max([*self._stated, page.total])]
             self._foretold = self._foretold or page.total > page.end
         if not page.is_sorted and page.from_other_end:
-            self._far_was_read = True
-            self._end_unproven("the service ignores orderBy, so that the list's other end cannot be read")
-            return Step(False)
+            # Nothing is proven then, but what stands further on is given.
+            self._far_was_read = self._is_one_way = True
+            return Step(False, read=self._near.retry())
         if not page.is_sorted:
             raise PaginationError(
                 f"The service did not sort by {self._order.wire_name}: a walk over its pages cannot be exact."
@@ -195,6 +199,8 @@ class Ends:
         """Give the payments taken that this page says are gone, where it reaches none that was taken last."""
         if page.offset > 0 or not self._order.exact:
             return ()
+        if not page.ids and not len(self._given):
+            return self._shown
         far, from_other_end = self._far.key, page.from_other_end
         last = [self._near.key, None if far is None else negated(far)][: 1 + from_other_end]
         front = page.keys[0] if page.ids else None
@@ -206,7 +212,9 @@ class Ends:
 
     def _take(self, page: KeyedPage, *, more: bool) -> Step:
         step = self._take_far(page) if page.from_other_end else self._offer_near(page, more=more)
-        if self._progress.is_over_after(page, new=len(step.rows)) and self.verdict is None:
+        counting = self._near.counting or self._far.counting
+        over = self._progress.is_over_after(page, new=len(step.rows), counting=counting)
+        if over and self.verdict is None:
             self._end_unproven("the service repeats itself, and nothing new comes")
         return step
 
@@ -255,10 +263,12 @@ class Ends:
 
     def _both_stuck(self) -> PageRequest:
         """Try again where rows came since neither end led any further; end the walk otherwise."""
-        if self._rows == self._rows_when_stuck or next(self._rounds, None) is None:
+        if self._is_one_way:
+            self._end_unproven("the service ignores orderBy, so that the list's other end cannot be read")
+        elif self._rows == self._rows_when_stuck or next(self._rounds, None) is None:
             self._end_unproven("the pages read from both ends of the list stop before they meet")
         self._rows_when_stuck = self._rows
-        self._pending = self._far.retry()
+        self._pending = None if self._is_one_way else self._far.retry()
         return self._near.retry()
 
     def _take_far(self, page: KeyedPage) -> Step:
@@ -307,8 +317,13 @@ class Ends:
         near, far = self._near_list, self._far_list
         if near is None or far is None or not near.ids or self._start > 0:
             return False
-        most = max(near.total or 0, far.total or 0)
-        return set(near.ids) == set(far.ids) and most <= len(near.ids)
+        rows = len(near.ids)
+        if near.total is None or far.total is None:
+            # Of a single second, a window shows the same rows in both directions.
+            totals_agree = rows == 1 or near.keys[0] != near.keys[-1]
+        else:
+            totals_agree = max(near.total, far.total) <= rows
+        return set(near.ids) == set(far.ids) and totals_agree
 
     def _is_met(self) -> bool:
         """Whether every lasting payment is before K, or beyond what the other end has reached."""

@@ -119,6 +119,11 @@ class Join:
         return Place(self.key, self.closed, self.resume_at, tuple(self._boundary), self.first_key)
 
     @property
+    def counting(self) -> bool:
+        """Whether a run of equals is being counted, which takes many pages that bring nothing new."""
+        return self._run is not None
+
+    @property
     def next_page(self) -> PageRequest:
         """The page that leads on from here, as wide as the service gives it."""
         return self._page(self.resume_at)

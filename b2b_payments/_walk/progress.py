@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from b2b_payments._walk.page import KeyedPage
 
+_MOST_IN_A_ROW = 256
+"""Pages in a row that may bring nothing new. Where deletes make gaps, it takes a few pages to close one."""
 _ALLOWED = 64
 _ALLOWED_FOR_EACH_PAGE = 64
 _ALLOWED_FOR_EACH_NEW = 8
@@ -17,7 +19,8 @@ class Progress:
     """Counts pages with and without new rows, so that a service that repeats itself is not asked for ever.
 
     A list that changes brings some pages that are known already; how many grows with its length, which is
-    judged by rows that came, `furthest` being the offset reached before.
+    judged by rows that came, `furthest` being the offset reached before. Pages in a row that bring nothing
+    are few in any list, but while a run of equals is counted.
     """
 
     def __init__(self, furthest: int) -> None:
@@ -25,6 +28,7 @@ class Progress:
         self._longest = 1
         self._new = 0
         self._in_vain = 0
+        self._in_a_row = 0
         self._last: KeyedPage | None = None
         self._repeats = 0
 
@@ -44,14 +48,16 @@ class Progress:
         self._repeats += elsewhere
         return self._repeats >= (_MOST_REPEATS if len(page.ids) > 2 else _MOST_REPEATS_OF_FEW)
 
-    def is_over_after(self, page: KeyedPage, *, new: int) -> bool:
+    def is_over_after(self, page: KeyedPage, *, new: int, counting: bool = False) -> bool:
         """Count a page with so many new rows; tell whether too many brought none."""
         self._longest = max(self._longest, len(page.ids))
         if new:
             self._new += 1
+            self._in_a_row = 0
             self._furthest = max(self._furthest, page.end)
         else:
             self._in_vain += 1
+            self._in_a_row += not counting
         pages = self._furthest // self._longest
         allowed = _ALLOWED + _ALLOWED_FOR_EACH_NEW * self._new + _ALLOWED_FOR_EACH_PAGE * pages
-        return self._in_vain > allowed
+        return self._in_a_row > _MOST_IN_A_ROW or self._in_vain > allowed

@@ -34,6 +34,7 @@ MOST_ROWS = 250
 _TIMES_ASKED = 2
 _TIMES_DOUBTED = 5
 """How often a misread page is asked for in one spelling: as a rule, and where it may be another request's."""
+_KEPT_SHOWN = 3
 _SMALLER = (249, 200, 100, 50, 25, 10, 5, 3, 1)
 
 
@@ -47,10 +48,23 @@ class Learned:
         self._accepted: set[tuple[ChannelEncoding, bool]] = set()
         self._fitting: set[ChannelEncoding] = set()
         self._totals: dict[tuple[str, ...], Totals] = {}
+        self._shown: dict[tuple[int, ...] | None, Sequence[int]] = {}
 
     def totals_of(self, query: PaymentQuery) -> Totals:
         """Give what was learned of the totals of lists under the same filters, whatever their values."""
         return self._totals.setdefault(query.filters, Totals())
+
+    def shows(self, query: PaymentQuery, payment_ids: Sequence[int]) -> None:
+        """Note payments that a page showed; in which channel one is does not change."""
+        if payment_ids:
+            some = payment_ids[-_KEPT_SHOWN:]
+            self._shown[None] = some
+            if not query.filtered:
+                self._shown[query.channel_ids] = some
+
+    def shown(self, query: PaymentQuery) -> Sequence[int]:
+        """Give some payments that this list has to show unless they were deleted."""
+        return () if query.filtered else self._shown.get(query.channel_ids, ())
 
     @property
     def encodings(self) -> Sequence[ChannelEncoding]:
@@ -181,6 +195,17 @@ class _Spellings:
         """Whether nothing came in this spelling, where payments of these channels came in another."""
         return not page.ids and self._shown and not self._learned.fits(encoding)
 
+    def others(self, encoding: ChannelEncoding, page: KeyedPage) -> Sequence[ChannelEncoding]:
+        """Give the spellings to be tried before this one is believed, in which nothing came."""
+        if page.ids or page.offset > 0 or self._learned.fits(encoding):
+            return ()
+        return [one for one in self._learned.encodings if one not in {encoding, *self._given_up}]
+
+    def hid(self, encoding: ChannelEncoding) -> None:
+        """Note that payments of these channels came in another spelling than this one."""
+        self._shown = True
+        self._give_up(encoding)
+
 
 @attrs.define
 class Source:
@@ -195,6 +220,7 @@ class Source:
     priority: Priority = Priority.PAGE
     reuse: bool = True
     order: Order = attrs.field(init=False)
+    _tried_others: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.order = Order.of(self.query.sort_by, self.query.order_by)
@@ -229,10 +255,17 @@ class Source:
                 from_other_end=request.from_other_end,
             )
             if encoding is None:
+                self.learned.shows(self.query, page.ids)
                 return page
             spellings.answered(encoding)
+            if not self._tried_others and await self._is_shown_in(
+                spellings.others(encoding, page), page, query
+            ):
+                spellings.hid(encoding)
+                continue
             if not (spellings.hides(encoding, page) or await self._is_misread(encoding, page, query, order)):
                 spellings.understood()
+                self.learned.shows(self.query, page.ids)
                 return page
             spellings.misread(encoding, page)
 
@@ -242,6 +275,21 @@ class Source:
             return await look_up(self.caller, payment_id, until=self.until, tally=self.report) is not None
         except NotFoundError:
             return None
+
+    async def _is_shown_in(
+        self, encodings: Sequence[ChannelEncoding], page: KeyedPage, query: PaymentQuery
+    ) -> bool:
+        """Whether payments of the channels asked for come in one of these spellings of `channelIds`."""
+        asked = {str(channel_id) for channel_id in query.channel_ids or ()}
+        for encoding in encodings:
+            self._tried_others = True
+            try:
+                listing = await self._listing(query, encoding, 0, page.limit)
+            except (BadRequestError, ValidationError):
+                continue  # what is refused shows nothing
+            if any(str(head.channel_id) in asked for head in listing.heads):
+                return True
+        return False
 
     async def _is_misread(
         self, encoding: ChannelEncoding, page: KeyedPage, query: PaymentQuery, order: Order

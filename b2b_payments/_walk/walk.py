@@ -113,6 +113,7 @@ class Walk(Paged):
             other=other,
             filtered=self._query.filtered,
             whole=not self._query.filters,
+            shown=walker.learned.shown(self._query),
         )
         # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,
         # none is sent for before the page in front of it was taken.

@@ -81,11 +81,12 @@ class Rules:
         `ignored_order`, without `sortBy` it is that of the ids.
         `list_lag` is how many seconds lists lag a write [seen], or a function that gives them for each write:
         then lists may show writes out of order, though never those of one payment. `channel_encoding` names
-        the ways to write `channelIds` that are understood; others are ignored, and rows of every channel come
-        back, or they are refused with the status in `other_channel_encodings`: 422 names the field, 400 does
-        not [open]. "repeat-last" takes the last of a repeated key alone, as many servers do. `sparse_lists`
-        leaves `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in
-        lists [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers
+        the ways to write `channelIds` that are understood; `other_channel_encodings` says what becomes of
+        others [open]: they are ignored, and rows of every channel come back ("ignore"), they find no rows
+        ("nothing"), or they are refused with a status, of which 422 names the field and 400 does not.
+        "repeat-last" takes the last of a repeated key alone, as many servers do. `sparse_lists` leaves
+        `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists
+        [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers
         or strings [seen].
 
     Shapes
@@ -168,8 +169,8 @@ class Rules:
     channel_encoding: Collection[ChannelEncoding] = attrs.field(
         default=("repeat",), converter=_words, validator=_among(*get_args(ChannelEncoding))
     )
-    other_channel_encodings: Literal["ignore", 400, 422] = attrs.field(
-        default="ignore", validator=_among("ignore", 400, 422)
+    other_channel_encodings: Literal["ignore", "nothing", 400, 422] = attrs.field(
+        default="ignore", validator=_among("ignore", "nothing", 400, 422)
     )
     sparse_lists: bool = False
     ids_as: Literal["number", "string"] = attrs.field(default="number", validator=_among("number", "string"))

@@ -101,6 +101,8 @@ def _list(call: Call) -> Answer:
             raise InvalidFieldsError({"channelIds": ["Not a valid list."]})
         if rules.other_channel_encodings == 400:
             return Answer.error(400, "A parameter is not valid.", "Parameter Error")
+        if rules.other_channel_encodings == "nothing":
+            query = attrs.evolve(query, channel_ids=frozenset())
     if query.limit > rules.max_limit and rules.over_limit == "refuse":
         return Answer.error(413, f"limit must not be more than {rules.max_limit}")
     page = store.page(query)

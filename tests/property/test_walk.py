@@ -78,6 +78,19 @@ def test_no_lasting_row_is_lost_and_none_comes_twice(seed: int) -> None:
     assert not report.complete or listed.lasting <= set(ids)
 
 
+@pytest.mark.parametrize("changes", [4, 12])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_store_that_is_being_emptied_is_read_to_its_end(seed: int, changes: int) -> None:
+    """Many deletes at each request leave a gap at nearly every page: none of the lasting rows is missed."""
+    draw = random.Random(seed)
+    listed = ChangingList.drawn(draw, 3_000, runs=[1, 1, 3])
+    listed.page_size, listed.most, listed.changes = 50, 50, changes
+    ids, report = run(walk(listed, concurrency=8))
+    assert report.complete
+    assert report.gaps > 5
+    assert listed.lasting <= set(ids)
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), stable=st.booleans())
 def test_a_run_of_equals_longer_than_any_page_is_read_whole(seed: int, stable: bool) -> None:

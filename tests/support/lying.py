@@ -311,6 +311,10 @@ _LIES: Final[dict[str, _Lie]] = {
     "hidden, later": _later(_hidden),
     "shown": _near("shown"),
     "shown, later": _later(_near("shown")),
+    "one spelling": _rules(
+        channel_encoding=["repeat", "brackets", "comma"],
+        other_channel_encodings=["nothing", "ignore", 400, 422],
+    ),
     "GET in HTML": _about(unseen_in_html=[0.5, 1.0]),
     "GET out of scope": _about(out_of_scope=[True]),
     "restored": _about(restored=[True], writes=[3, 30]),

@@ -114,6 +114,14 @@ async def test_refused_channel_ids(sandbox: Sandbox, status: Any, data: dict[str
         assert (await _call(sandbox, "GET", f"/ip/payments?{query}"))[0] == 200
 
 
+async def test_channel_ids_that_find_nothing(sandbox: Sandbox) -> None:
+    """What is not understood of `channelIds` finds no payment where the rules say so."""
+    sandbox.rules = Rules(channel_encoding="comma", other_channel_encodings="nothing")
+    for query, found in (("channelIds=1&channelIds=2", False), ("channelIds=1,2", True), ("", True)):
+        _, body = await _call(sandbox, "GET", f"/ip/payments?{query}")
+        assert bool(body["data"]) is bool(body["meta"]["pagination"]["totalCount"]) is found
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_other_successes(sandbox: Sandbox, method: Any) -> None:
     """A success has the status, the code and the body that the rules say, for one method or for all."""

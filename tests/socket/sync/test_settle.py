@@ -55,8 +55,13 @@ async def test_a_list_that_shows_a_part(sandbox: Sandbox, client: PaymentsClient
 async def test_an_empty_list(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
     """Where the list comes empty all at once nothing is believed; once it is back, the copy is in step."""
     store = sandbox.store
-    await sync(client, copy)
-    sandbox.order(Fault.EMPTY_LIST, share=1)
+    async with client_of(sandbox) as other:
+        await sync(other, copy)
+        sandbox.order(Fault.EMPTY_LIST, share=1)
+        # This client knows some of those payments itself.
+        report = await sync(other, copy, sweep=True)
+        assert (report.complete, report.candidates) == (False, 0)
+        assert "the list no longer shows payments that are still there" in str(report)
     report = await sync(client, copy, sweep=True)
     assert (report.complete, report.candidates, report.looked_up) == (False, 200, 0)
     assert "the list shows no payment" in str(report)

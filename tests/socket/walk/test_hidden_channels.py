@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import pytest
 
 from b2b_payments import PaginationError
@@ -30,3 +33,34 @@ async def test_an_empty_channel_is_empty() -> None:
         walk = client.payments.list(channel_ids=[2])
         assert await walk.collect() == []
         assert walk.report.complete
+
+
+@pytest.mark.parametrize("understood", ["repeat", "brackets-comma", "brackets", "comma"])
+async def test_a_spelling_that_finds_nothing_is_not_believed(understood: Any) -> None:
+    """Where the first spellings find nothing, the others are tried, once: the channel is not empty."""
+    rules = Rules(channel_encoding=understood, other_channel_encodings="nothing")
+    async with Sandbox(60, rules=rules) as sandbox, client_of(sandbox) as client:
+        wanted = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {"2", "3"}]
+        for _ in range(2):
+            before = sandbox.request_count
+            walk = client.payments.list(channel_ids=[2, 3])
+            assert [payment.id async for payment in walk] == wanted
+            assert walk.report.complete
+        assert sandbox.request_count - before == 2
+
+
+@pytest.mark.parametrize("understood", [(), "brackets"])
+async def test_an_empty_channel_is_looked_for_in_each_spelling(understood: Any) -> None:
+    """An empty channel costs one request more for each other spelling until one is known, and then none."""
+    rules = Rules(channel_encoding=understood, other_channel_encodings="nothing")
+    async with Sandbox(60, (1, 2, 9), rules=rules) as sandbox, client_of(sandbox) as client:
+        sandbox.rules = attrs.evolve(rules, hidden=lambda row: bool(row["channelId"] == "9"))
+        walk = client.payments.list(channel_ids=[9])
+        assert await walk.collect() == []
+        assert walk.report.complete
+        assert sandbox.request_count == 2 + 3
+        if understood:
+            await client.payments.list(channel_ids=[1]).collect()
+            before = sandbox.request_count
+            assert await client.payments.list(channel_ids=[9]).collect() == []
+            assert sandbox.request_count == before + 2

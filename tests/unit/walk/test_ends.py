@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from b2b_payments._errors import PaginationError
@@ -12,9 +14,11 @@ from b2b_payments._walk.totals import Totals
 from tests.support.walked import ASCENDING, Rows, page, rows
 
 
-def walking(order: Order = ASCENDING, *, start: int = 0, filtered: bool = False) -> Ends:
+def walking(
+    order: Order = ASCENDING, *, start: int = 0, filtered: bool = False, shown: Sequence[int] = ()
+) -> Ends:
     """Give a walk that nothing was offered to."""
-    return Ends(order, Totals(), start=start, filtered=filtered)
+    return Ends(order, Totals(), start=start, filtered=filtered, shown=shown)
 
 
 def verdict(ends: Ends) -> Verdict:
@@ -101,7 +105,30 @@ def test_a_service_that_ignores_the_order_proves_nothing() -> None:
     """The opposite page came in the walk's own order: the end is not proven, and nothing is raised."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
-    ends.offer(page(0, rows(1, 10), total=10, from_other_end=True))
+    step = ends.offer(page(0, rows(1, 10), total=10, from_other_end=True))
+    assert step.read == PageRequest(8, wide=True)
+    step = ends.offer(page(8, rows(9, 10), total=10))
+    while ends.verdict is None:
+        assert step.read is not None
+        step = ends.offer(page(step.read.offset, rows(1, 10)[step.read.offset :], total=10))
+    assert not verdict(ends).complete
+    assert "ignores orderBy" in verdict(ends).reason
+
+
+def test_a_service_that_ignores_the_order_is_read_forward() -> None:
+    """What stands behind the page that seemed to be the last is given, though the end stays unproven."""
+    ends = walking()
+    ends.offer(page(0, rows(1, 10), total=10))
+    step = ends.offer(page(0, rows(1, 10), total=10, from_other_end=True))
+    assert step.read == PageRequest(8, wide=True)
+    assert len(ends.offer(page(8, rows(9, 18), total=10)).rows) == 8
+    step = ends.offer(page(16, rows(17, 18), total=10))
+    while ends.verdict is None:
+        assert step.read is not None
+        offset = step.read.offset
+        step = ends.offer(
+            page(offset, rows(1, 18)[offset:], total=10, from_other_end=step.read.from_other_end)
+        )
     assert not verdict(ends).complete
     assert "ignores orderBy" in verdict(ends).reason
 
@@ -110,6 +137,42 @@ def test_a_walk_over_an_unsorted_list_is_refused() -> None:
     """Where the service ignores the sort, no walk over pages is exact, and none goes on."""
     with pytest.raises(PaginationError, match="did not sort by createdAt"):
         walking().offer(page(0, [(1, 5), (2, 3)], total=2))
+
+
+def test_an_empty_list_that_was_seen_to_hold_payments_is_looked_into() -> None:
+    """What it held is looked up by id: still there, the list hides it; gone, nothing tells for sure."""
+    for there, said in ((True, "no longer shows payments that are still there"), (False, "does not tell")):
+        ends = walking(shown=(7, 8))
+        step = ends.offer(page(0, [], total=0))
+        for _ in range(20):
+            if ends.verdict is not None:
+                break
+            assert step.look_up or step.read
+            if step.look_up:
+                assert list(step.look_up) == [7, 8]
+                empty = page(0, [], total=0, from_other_end=step.read == OTHER_END)
+                step = ends.looked_up(empty, dict.fromkeys(step.look_up, there))
+            else:
+                step = ends.offer(page(0, [], total=0, from_other_end=step.read == OTHER_END))
+        assert not verdict(ends).complete
+        assert said in verdict(ends).reason
+
+
+@pytest.mark.parametrize(("total", "complete"), [(3, True), (None, False), (5, False)])
+def test_a_list_of_one_second_is_whole_only_where_the_total_agrees(
+    total: int | None, *, complete: bool
+) -> None:
+    """The same few rows in both directions may be a window of a long second, unless a total says more."""
+    ends = walking()
+    same = [(1, 5), (2, 5), (3, 5)]
+    step = ends.offer(page(0, same, total=total))
+    for _ in range(40):
+        if ends.verdict is not None:
+            break
+        request = step.read or PageRequest(3)
+        rest = same[request.offset :]
+        step = ends.offer(page(request.offset, rest, total=total, from_other_end=request.from_other_end))
+    assert verdict(ends).complete is complete
 
 
 def test_rows_that_vanish_are_looked_up() -> None:
