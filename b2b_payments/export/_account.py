@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from decimal import Decimal, localcontext
-from typing import Annotated, Any, NamedTuple
+from decimal import Decimal, InvalidOperation, localcontext
+from operator import attrgetter
+from typing import Annotated, Any
 
 import attrs
 import msgspec
@@ -20,20 +22,15 @@ from b2b_payments._protocol.json import decode_part
 from b2b_payments._walk.report import WalkReport
 
 UNREADABLE = "unreadable"
-_USUAL_AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
+
+Entry = tuple[object, str, str | Decimal | None]
+"""What an account takes of a payment: its status, its currency, its amount; None without a readable total."""
+
+_are_plain = re.compile(r"[0-9.-]*").fullmatch
+_LONGEST = 80
 
 
-class Entry(NamedTuple):
-    """What an account takes of one payment. Without a readable total, `amount` is None."""
-
-    status: str
-    currency: str
-    amount: Decimal | None
-
-
-class UsualTotal(msgspec.Struct, gc=False):
-    """A total as it usually comes."""
-
+class _Total(msgspec.Struct, gc=False):
     code: str
     value: str
 
@@ -42,30 +39,33 @@ class UsualPayment(msgspec.Struct, gc=False, rename="camel"):
     """What an account takes of a payment, as it usually comes."""
 
     processing_status: int
-    total: UsualTotal
-
-    def entry(self) -> Entry | None:
-        """Give the entry; None where the total is spelled in another way."""
-        total = self.total
-        if not _USUAL_AMOUNT.fullmatch(total.value):
-            return None
-        return Entry(str(self.processing_status), total.code, Decimal(total.value))
+    total: _Total
 
 
 _usual = msgspec.json.Decoder(UsualPayment).decode
+_parts = attrgetter("processing_status", "total.code", "total.value")
+
+
+def entries_of(payments: Sequence[UsualPayment]) -> list[Entry]:
+    """Give the entries of payments. Raises ValueError or InvalidOperation for another spelling of a total."""
+    found: list[tuple[int, str, str]] = list(map(_parts, payments))
+    # Decimal takes more: `1_000`, other scripts' digits, NaN.
+    if not _are_plain("".join([value for _, _, value in found])):
+        raise ValueError
+    if max([len(value) for _, _, value in found], default=0) > _LONGEST:
+        raise ValueError
+    return [(status, currency, Decimal(value)) for status, currency, value in found]
 
 
 def entry_of(sent: bytes | msgspec.Raw) -> Entry:
     """Read a payment as it was sent, as tolerantly as payments are read; what is none still counts."""
-    with suppress(ValueError, RecursionError):
-        entry = _usual(sent).entry()
-        if entry is not None:
-            return entry
+    with suppress(ValueError, RecursionError, InvalidOperation):
+        return entries_of([_usual(sent)])[0]
     try:
         payment = structure_payment(decode_part(sent))
     except ResponseDecodeError:
-        return Entry(UNREADABLE, "", None)
-    return Entry(str(int(payment.processing_status)), payment.total.currency, payment.total.amount)
+        return UNREADABLE, "", None
+    return int(payment.processing_status), payment.total.currency, payment.total.amount
 
 
 @shows_half_made
@@ -101,19 +101,15 @@ class Sums:
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Count payments."""
-        found: dict[str, dict[str, list[Decimal | None]]] = {}
+        found: dict[tuple[object, str], list[str | Decimal | None]] = defaultdict(list)
         for status, currency, amount in entries:
-            found.setdefault(status, {}).setdefault(currency, []).append(amount)
+            found[status, currency].append(amount)
         with localcontext(EXACT):
-            for status, currencies in found.items():
-                rows = sum(map(len, currencies.values()))
-                totals: dict[str, Decimal] = {}
-                for currency, amounts in currencies.items():
-                    known = [amount for amount in amounts if amount is not None]
-                    if known:
-                        totals[currency] = sum(known[1:], known[0])
-                self.whole.add(rows, totals)
-                self.statuses.setdefault(status, Tally()).add(rows, totals)
+            for (status, currency), amounts in found.items():
+                known = [Decimal(amount) for amount in amounts if amount is not None]
+                totals = {currency: sum(known[1:], known[0])} if known else {}
+                self.whole.add(len(amounts), totals)
+                self.statuses.setdefault(str(status), Tally()).add(len(amounts), totals)
 
     def pack(self) -> dict[str, Any]:
         """Give them as plain JSON."""

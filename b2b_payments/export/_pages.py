@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
+from contextlib import suppress
+from decimal import InvalidOperation
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, overload
 
 import msgspec
@@ -13,7 +15,7 @@ import msgspec
 from b2b_payments._converter import normal_rows
 from b2b_payments._protocol.json import decode_part, encode
 from b2b_payments._walk.reader import JoinedPage
-from b2b_payments.export._account import Entry, UsualPayment, entry_of
+from b2b_payments.export._account import Entry, UsualPayment, entries_of, entry_of
 
 
 class _Store(msgspec.Struct, rename="camel"):
@@ -24,6 +26,7 @@ class _Page(msgspec.Struct):
     data: list[UsualPayment]
 
 
+_parts = attrgetter("processing_status", "total.currency", "total.amount")
 _page = msgspec.json.Decoder(_Page)
 _CHUNK = 2**16
 _utf8 = codecs.getincrementaldecoder("utf-8")
@@ -87,20 +90,15 @@ class PageBatch(Sequence[Mapping[str, Any]]):
     def entries(self) -> list[Entry]:
         """Give what an account takes of each payment."""
         if self._rows:
-            return [
-                Entry(str(row.processing_status), row.total.currency, Decimal(row.total.amount))
-                for row in self._rows
-            ]
+            return list(map(_parts, self._rows))
         return [entry for page in self._pages for entry in _entries(page)]
 
 
 def _entries(page: JoinedPage) -> list[Entry]:
-    try:
+    with suppress(ValueError, RecursionError, InvalidOperation):
         rows = _page.decode(page.listing.body).data
-    except (ValueError, RecursionError):
-        return list(map(entry_of, page.raw()))
-    known = [entry for place in page.places if (entry := rows[place].entry()) is not None]
-    return known if len(known) == len(page.places) else list(map(entry_of, page.raw()))
+        return entries_of([rows[place] for place in page.places])
+    return list(map(entry_of, page.raw()))
 
 
 def _is_utf8(text: bytes) -> bool:

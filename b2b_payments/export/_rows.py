@@ -21,7 +21,7 @@ SCALE: Final = 12
 """Digits of a decimal column, and those of them behind its point. The service sends 4 there, at times 8."""
 
 LEAST: Final = Decimal(f"1E-{SCALE}")
-_FITS: Final = re.compile(rf"(?:-?[0-9]{{1,{DIGITS - SCALE}}}(?:\.[0-9]{{1,{SCALE}}})?\n)*").fullmatch
+_fits: Final = re.compile(rf"-?[0-9]{{1,{DIGITS - SCALE}}}(?:\.[0-9]{{1,{SCALE}}})?").fullmatch
 
 lines_of: Final = msgspec.json.Encoder().encode_lines
 rows_of_lines: Final = msgspec.json.Decoder(NormalRow).decode_lines
@@ -49,37 +49,46 @@ def fit(rows: Sequence[Any], *, whole: bool, decimal: bool) -> None:
     If `decimal`, amounts have to fit into a decimal column, and if `whole`, numbers into 64 bits: raises
     ExportError for one that does not.
     """
-    items = [(row, item) for row in rows for item in row.line_items]
-    for row, item in items:
+    owners = [row for row in rows for _ in row.line_items]
+    items = [item for row in rows for item in row.line_items]
+    for row, item in zip(owners, items, strict=True):
         if item.payment_id is not None and item.payment_id != row.id:
             extra = msgspec.json.decode(item.extra, type=dict[str, msgspec.Raw])
             item.extra = msgspec.json.encode({**extra, "paymentId": item.payment_id}).decode()
     if whole:
-        for table, owned in ((PAYMENTS, [(row, row) for row in rows]), (LINE_ITEMS, items)):
-            _fit_whole(table, owned)
+        _fit_whole(PAYMENTS, rows, rows)
+        _fit_whole(LINE_ITEMS, owners, items)
     if decimal:
-        moneys = [(row, "total", row.total) for row in rows]
-        moneys += [(row, "amount", item.amount) for row, item in items if item.amount is not None]
-        if not _FITS("".join([f"{money.amount}\n" for _, _, money in moneys])):
-            for row, name, money in moneys:
-                money.amount = _fitted(row, name, money.amount)
+        _fit_decimal("total", rows, [row.total for row in rows])
+        _fit_decimal("amount", owners, [item.amount for item in items])
 
 
-def _fit_whole(table: Table, owned: Sequence[tuple[Any, Any]]) -> None:
-    columns = [column for column in table.columns if column.kind is Kind.INTEGER and column.attribute]
-    for column in columns:
-        get = attrgetter(column.attribute)
-        cells = [(row, get(part)) for row, part in owned]
+def _fit_whole(table: Table, owners: Sequence[Any], parts: Sequence[Any]) -> None:
+    for column in table.columns:
+        if column.kind is not Kind.INTEGER or not column.attribute:
+            continue
+        cells = list(map(attrgetter(column.attribute), parts))
         try:
-            array("q", [cell for _, cell in cells if cell is not None])
+            array("q", [cell for cell in cells if cell is not None])
         except OverflowError:
-            for row, cell in cells:
+            for row, cell in zip(owners, cells, strict=True):
                 if cell is not None and not -(2**63) <= cell < 2**63:
                     raise _does_not_fit(row, column.name, cell, "64 bits") from None
 
 
+def _fit_decimal(name: str, owners: Sequence[Any], moneys: Sequence[Any]) -> None:
+    # An amount as short as this fits, wherever its point is.
+    if max([len(money.amount) for money in moneys if money is not None], default=0) <= SCALE:
+        return
+    for row, money in zip(owners, moneys, strict=True):
+        if money is not None:
+            money.amount = _fitted(row, name, money.amount)
+
+
 def _fitted(row: Any, name: str, amount: str) -> str:
     """Give an amount with as many digits behind its point as the column has: others are zeros."""
+    if _fits(amount):
+        return amount
     try:
         fitted = Decimal(amount).quantize(LEAST, context=EXACT)
     except (Inexact, InvalidOperation):

@@ -141,5 +141,4 @@ def _database(database: Database) -> Iterator[Read]:
 
 
 def _read(row: Mapping[str, Any]) -> Read:
-    status, total = str(row["processing_status"]), Decimal(row["total"])
-    return row["id"], Entry(status, row["currency"], total)
+    return row["id"], (row["processing_status"], row["currency"], Decimal(row["total"]))
