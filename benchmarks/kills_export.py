@@ -15,15 +15,20 @@ import attrs
 
 from b2b_payments.export._export import BATCH_ROWS
 from b2b_payments.export._manifest import manifest_path
+from b2b_payments.sandbox import Sandbox
 from benchmarks.compare.job import ROOT
 from benchmarks.kills_check import Check
 from benchmarks.kills_service import Service, Size, changing_service
 from benchmarks.kills_state import Left, Stage, kept_of, left_by
+from benchmarks.user_databases import FORMATS as DATABASES
+from benchmarks.user_databases import NAMES, UserDatabase
 
 _LAST_KILLS = 2  # of an export: they wait for its end
 _KILLS_AN_EXPORT = (5, 10)
 _MOST_EXPORTS = 5  # for each kill
 _POLL = 0.001
+_OURS = {"payments", "line_items"}
+_NOT_OURS = [name for name in NAMES if name not in _OURS and not name.startswith("b2b_payments_sync")]
 _LONGEST = 120.0  # seconds for one process
 
 Say = Callable[[str], object]
@@ -53,6 +58,10 @@ class Account:
         """How many processes were killed."""
         return self.stages.total()
 
+    def counted(self, *, projections: bool) -> int:
+        """How many of the kills count: all, or those while the files were being made."""
+        return self.stages[Stage.PUBLISHING] if projections else self.kills
+
     @property
     def clean(self) -> bool:
         """Whether nothing was lost, nothing came twice, and every file passed."""
@@ -68,29 +77,43 @@ class Pace:
     publishing: float
 
 
-def killed(format_: str, kills: int, seed: int, folder: Path, size: Size, say: Say) -> Account:
-    """Export to a format until so many processes were killed; each export goes on until it is complete."""
+def killed(
+    format_: str, kills: int, seed: int, folder: Path, size: Size, say: Say, *, projections: bool = False
+) -> Account:
+    """Export to a format until so many processes were killed; each export goes on until it is complete.
+
+    If `projections`, all kills are aimed at the making of files, and those alone count. Databases are the
+    user's, drawn at random, and nothing of the user's may change.
+    """
     begun = time.perf_counter()
     draw = random.Random(f"{seed} {format_}")
     account, check = Account(format_), Check(size.payments, format_)
+    user_payments = list(Sandbox(payments=30).store.all_wire())
     with changing_service(size, draw.randrange(2**32)) as service:
         pace = _pace(format_, folder, service)
         say(f"{format_}: {pace.whole:.2f} s, of them {pace.publishing:.3f} s to publish")
         aim = True
-        while account.kills < kills:
+        while account.counted(projections=projections) < kills:
             path = folder / f"{format_}-{account.exports}" / f"payments.{format_}"
             path.parent.mkdir()
+            user = UserDatabase(path, format_, draw, _NOT_OURS) if format_ in DATABASES else None
+            if user is not None:
+                user.fill(user_payments)
+            held = user and user.state()
             before = service.ids()
             killing = _Killing(path, format_, service, pace, draw, payments=size.payments, aim=aim)
-            most = min(draw.randint(*_KILLS_AN_EXPORT), kills - account.kills)
+            killing.last_kills = _KILLS_AN_EXPORT[-1] if projections else _LAST_KILLS
+            most = min(draw.randint(*_KILLS_AN_EXPORT), kills - account.counted(projections=projections))
             stages = killing.until_complete(most)
             account.stages.update(stages)
             account.exports += 1
             # Where publishing is too quick to be met, the next export is met on its way.
-            aim = bool(stages)
+            aim = bool(stages) or projections
             if account.exports > _MOST_EXPORTS * kills:
                 raise StuckError(f"{format_}: only {account.kills} kills in {account.exports} exports.")
             _judge(account, check, path, before, service)
+            if user is not None and user.state() != held:
+                account.failed.append(f"something of the user's changed in {path}")
             say(f"{format_}: {account.kills} of {kills} kills, {account.exports} exports")
     account.seconds = time.perf_counter() - begun
     return account
@@ -164,6 +187,7 @@ class _Killing:
         self._draw = draw
         self._aim = aim  # the last kills at publishing
         self._payments = payments
+        self.last_kills = _LAST_KILLS
 
     def until_complete(self, most: int) -> Counter[Stage]:
         """Kill so many processes at most; give how far the export had come at each kill."""
@@ -200,7 +224,7 @@ class _Killing:
         spread = part * (pace.whole - pace.publishing) + pace.publishing
         if left.stage is Stage.PUBLISHING:
             spread = 2 * pace.publishing
-        elif kills <= _LAST_KILLS and self._aim:
+        elif kills <= self.last_kills and self._aim:
             since, spread = finished_since(self._path), pace.publishing
         delay = self._draw.uniform(0, spread)
         while process.poll() is None:

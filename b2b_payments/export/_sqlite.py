@@ -29,10 +29,12 @@ class SQLiteDatabase(Database):
     @classmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> SQLiteDatabase:
         """Open a database."""
+        # The journal of a process that was killed is rolled back by whoever may write.
+        mode = "ro" if read_only and not journal_of(path).exists() else "rwc"
         # Used by one thread after the other, never by two at once.
         return cls(
             sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+                f"{path.absolute().as_uri()}?mode={mode}",
                 uri=True,
                 isolation_level=None,
                 check_same_thread=False,
@@ -148,6 +150,11 @@ class SQLiteDatabase(Database):
 
     def _insert(self, table: Table, rows: Sequence[Row], how: str, schema: str = "main") -> None:
         self._connection.executemany(f"INSERT INTO {schema}.{table.name} {how}", rows)
+
+
+def journal_of(path: Path) -> Path:
+    """Give the place of what SQLite keeps while a transaction is under way."""
+    return path.with_name(f"{path.name}-journal")
 
 
 def _on_conflict(table: Table) -> str:

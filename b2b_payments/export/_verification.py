@@ -21,7 +21,7 @@ from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._ids import Ids
 from b2b_payments.export._manifest import Manifest, read_manifest, sha256_of
-from b2b_payments.export._sqlite import SQLiteDatabase
+from b2b_payments.export._sqlite import SQLiteDatabase, journal_of
 
 _COLUMNS = ("id", "processing_status", "currency", "total")
 _AT_ONCE = 2_000
@@ -77,7 +77,7 @@ def _verify_files(target: Path, manifest: Manifest) -> None:
 
 def _verify_database(target: Path, manifest: Manifest) -> None:
     kind = _DATABASES[manifest.format]
-    if target.with_name(f"{target.name}-journal").exists():
+    if journal_of(target).exists():
         raise ExportError(
             f"{target} is being written to, or was when a process ended: wait, or go on with what was "
             "interrupted, and verify it then."

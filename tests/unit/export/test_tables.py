@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -271,6 +272,27 @@ def test_a_database_in_the_middle_of_a_write_is_not_judged(tmp_path: Path) -> No
         verify(path)
     journal.unlink()
     assert verify(path).account.sums.whole.rows == len(ROWS)
+
+
+_KILLED = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN")
+db.execute("UPDATE payments SET payer_name = payer_name || zeroblob(9000)")
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_journal_that_a_kill_left(tmp_path: Path, *, resume: bool) -> None:
+    """What a killed process wrote without committing is rolled back, and does not stop the next export."""
+    path = tmp_path / "payments.sqlite"
+    written(path, "sqlite", ROWS)
+    subprocess.run([sys.executable, "-c", _KILLED, str(path)], check=False)
+    assert path.with_name(f"{path.name}-journal").stat().st_size
+    written(path, "sqlite", ROWS[:20], resume=resume)
+    assert verify(path).account.sums.whole.rows == 20
 
 
 def watched(path: Path, script: str) -> None:

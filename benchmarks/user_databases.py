@@ -1,0 +1,198 @@
+"""Exports and syncs into databases of the user's, drawn at random: nothing of the user's changes.
+
+Run with ``uv run python -m benchmarks.user_databases``. Tables and views have names in any case that resemble
+an export's or need quotes, in other schemas too, with indexes, triggers and rows; at times an earlier export
+stands there, with indexes, views and triggers of the user's on its tables. Exit code 1 where anything of that
+is not as it was afterwards, or where an export that was not refused does not pass `verify`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import duckdb
+
+from b2b_payments import B2BPaymentsError
+from b2b_payments._protocol.json import encode
+from b2b_payments.export import sink_for, verify
+from b2b_payments.export._account import Account, entry_of
+from b2b_payments.sandbox import Sandbox
+from b2b_payments.sync import store_for
+from b2b_payments.sync._copy import Copy
+from b2b_payments.sync._state import Reading, State
+
+FORMATS = ("sqlite", "duckdb")
+NAMES = (
+    "payments", "line_items", "payments_incoming", "payments_old", "line_items_new", "b2b_payments_export",
+    "b2b_payments_sync", "b2b_payments_sync_seen", "orders", "select", "temp", "main", "my table", 'we"ird',
+    "it's", "zählung", "x; DROP TABLE payments", "made0", "rows", "item", "source",
+)  # fmt: skip
+_LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+Rows = Sequence[dict[str, Any]]
+
+
+@attrs.define
+class UserDatabase:
+    """A database of the user's; `tables` are the names of the user's tables and views, as SQL has them."""
+
+    path: Path
+    format: str
+    draw: random.Random
+    names: Sequence[str] = NAMES
+    tables: list[str] = attrs.field(factory=list)
+    has_export: bool = False
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Connect to it."""
+        connection: Any = sqlite3 if self.format == "sqlite" else duckdb
+        with closing(connection.connect(str(self.path))) as db:
+            yield db
+            db.commit() if self.format == "sqlite" else None
+
+    def fill(self, payments: Rows) -> None:
+        """Put in what a user may have there."""
+        if self.draw.random() < 0.4:
+            export(self.path, self.format, payments)
+            self.has_export = True
+        with self.connected() as db:
+            if self.has_export:
+                self._put_on_an_export(db)
+            if self.format == "duckdb":
+                db.execute("CREATE SCHEMA other")
+                self._create(db, "other.", "payments")
+            for name in self.draw.sample(self.names, self.draw.randint(0, 4)):
+                spelled = self.draw.choice([name, name.upper(), name.title()])
+                taken = self.has_export and name in {"payments", "line_items"}
+                if not taken:
+                    self._create(db, "", spelled)
+
+    def state(self) -> list[Any]:
+        """Give all that is the user's: tables, views, indexes, triggers, and the rows."""
+        with self.connected() as db:
+            kinds = {
+                "sqlite": ["SELECT name, sql FROM sqlite_master"],
+                "duckdb": [
+                    "SELECT schema_name || table_name, sql FROM duckdb_tables()",
+                    "SELECT schema_name || view_name, sql FROM duckdb_views() WHERE NOT internal",
+                    "SELECT schema_name || index_name, sql FROM duckdb_indexes()",
+                    "SELECT schema_name || sequence_name, sql FROM duckdb_sequences()",
+                ],
+            }
+            found = [row for kind in kinds[self.format] for row in db.execute(kind).fetchall()]
+            rows = [db.execute(f"SELECT * FROM {name}").fetchall() for name in self.tables]  # noqa: S608
+        return [sorted(row for row in found if row[1] and not self._is_new(row)), *rows]
+
+    def _is_new(self, found: tuple[str, str]) -> bool:
+        """Whether it is a table that an export or a sync may make, where none was."""
+        name = found[0].removeprefix("main")
+        users = {table.strip('"').lower() for table in self.tables}
+        ours = name in {"payments", "line_items"} or name.startswith("b2b_payments_sync")
+        return ours and not self.has_export and name not in users
+
+    def _put_on_an_export(self, db: Any) -> None:
+        db.execute("CREATE INDEX by_payer ON payments (payer_name)")
+        db.execute("CREATE VIEW totals AS SELECT count(*) AS number FROM payments")
+        if self.format == "sqlite" and self.draw.random() < 0.5:
+            for event in ("INSERT", "UPDATE", "DELETE"):
+                db.execute(f"CREATE TRIGGER on_{event} AFTER {event} ON payments BEGIN SELECT 1; END")
+
+    def _create(self, db: Any, schema: str, name: str) -> None:
+        quoted = schema + '"' + name.replace('"', '""') + '"'
+        number = len(self.tables)
+        self.tables.append(quoted)
+        if self.draw.random() < 0.2:
+            db.execute(f"CREATE VIEW {quoted} AS SELECT 'mine' AS mine")
+            return
+        db.execute(f"CREATE TABLE {quoted} (id INTEGER, mine VARCHAR)")
+        db.execute(f"INSERT INTO {quoted} VALUES (1, 'precious'), (2, NULL)")  # noqa: S608
+        if self.draw.random() < 0.5:
+            db.execute(f"CREATE INDEX mine{number} ON {quoted} (mine)")
+        if self.format == "sqlite" and self.draw.random() < 0.5:
+            # What touches the table shows there.
+            db.execute(
+                f"CREATE TRIGGER on_mine{number} AFTER DELETE ON {quoted} BEGIN "  # noqa: S608
+                f"INSERT INTO {quoted} VALUES (3, 'touched'); END"
+            )
+
+
+def export(path: Path, format_: str, payments: Rows) -> None:
+    """Export payments as a walk does that was proven complete."""
+    account, sink = Account.begin({}), sink_for(format_, path)
+    complete = False
+    try:
+        sink.open()
+        sink.write(payments)
+        account.sums.add(entry_of(encode(payment)) for payment in payments)
+        account.end(complete=True)
+        sink.commit({"account": account.pack()})
+        complete = True
+    finally:
+        sink.close(complete=complete)
+
+
+def copy(path: Path, payments: Rows) -> None:
+    """Copy payments as a first sync does."""
+    copied = Copy(store_for(path))
+    try:
+        copied.open()
+        copied.begin_reading(State("a store", reading=Reading(None)))
+        copied.keep(payments, (_LONG_AGO, _LONG_AGO), seen=True)
+        copied.end_reading(State("a store"), complete=True)
+    finally:
+        copied.close(complete=True)
+
+
+def tried(folder: Path, seed: int, payments: Rows) -> str:
+    """Make a database, export or sync into it, and say what came of it."""
+    draw = random.Random(seed)
+    format_ = FORMATS[seed % len(FORMATS)]
+    user = UserDatabase(folder / f"{seed}.{format_}", format_, draw)
+    user.fill(payments[:20])
+    before = user.state()
+    what = "exported" if user.has_export or draw.random() < 0.4 else "copied"
+    try:
+        if what == "exported":
+            export(user.path, format_, payments[10:])
+            verify(user.path)
+        else:
+            copy(user.path, payments)
+    except B2BPaymentsError as error:
+        what = "refused" if "left alone" in str(error) or "kept in step" in str(error) else f"failed: {error}"
+    return what if user.state() == before else f"changed: {user.path}"
+
+
+def main() -> int:
+    """Try many databases, and print what came of them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--databases", type=int, default=2_000, help="how many [2000]")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first one [0]")
+    options = parser.parse_args()
+    payments = list(Sandbox(payments=30).store.all_wire())
+    begun, came = time.perf_counter(), Counter[str]()
+    for seed in range(options.first, options.first + options.databases):
+        with tempfile.TemporaryDirectory() as folder:
+            came[tried(Path(folder), seed, payments)] += 1
+    for what, count in sorted(came.items()):
+        print(f"{count:6,} {what}")
+    print(f"\nPython {sys.version.split()[0]}; {time.perf_counter() - begun:.0f} s.")
+    return int(not came.keys() <= {"exported", "copied", "refused"})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
