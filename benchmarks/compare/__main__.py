@@ -25,7 +25,7 @@ from benchmarks.compare.rivals.generated import PACKAGE
 from benchmarks.compare.table import Table, bars_text
 
 _PACKAGES = (
-    "aiohttp", "msgspec", "attrs", "cattrs", "httpx", "pydantic", "requests", "dlt", "openapi-python-client",
+    "aiohttp", "orjson", "msgspec", "attrs", "cattrs", "httpx", "pydantic", "requests", "dlt", "openapi-python-client",
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def generate(folder: Path) -> None:
 
 def measured(size: speed.Size, generated: str) -> Iterator[Table]:
     """Measure everything, table by table."""
-    yield speed.cpu(size, generated)
+    yield from speed.cpu(size, generated)
     yield from speed.latency(size, generated)
     yield from speed.quota(size, generated)
     yield exactness.lost(generated)

@@ -52,7 +52,7 @@ class Entry:
 
 TYPED = Entry("ours", "b2b_payments, typed", "from b2b_payments import PaymentsClient")
 RAW = Entry("ours_raw", "b2b_payments, raw", "from b2b_payments import PaymentsClient")
-FLOOR = Entry("floor", "floor: aiohttp + msgspec, dicts", "import aiohttp, msgspec")
+FLOOR = Entry("floor", "floor: aiohttp + orjson, dicts", "import aiohttp, orjson")
 PYDANTIC = Entry("httpx_pydantic", "httpx + pydantic v2", "import httpx, pydantic")
 REQUESTS = Entry("requests_json", "requests, dicts", "import requests", ahead=False)
 DLT = Entry(

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from b2b_payments.sandbox import Rules, Sandbox, SeenRequest, Store
+from benchmarks.compare import rows
 
 Order = Literal["stop", "seen", "ids"]
 
@@ -39,11 +40,16 @@ class Service:
 
 
 @contextmanager
-def service(payments: int, rules: Rules, *, deleting: bool = False) -> Iterator[Service]:
-    """Give a sandbox; `deleting` takes the oldest payment out before each list but a walk's first."""
+def service(
+    payments: int, rules: Rules, *, deleting: bool = False, others: bool = False
+) -> Iterator[Service]:
+    """Give a sandbox; `deleting` takes the oldest payment out before each list but a walk's first.
+
+    With `others`, its payments are those of `rows`.
+    """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, payments, rules, deleting))
+    process = context.Process(target=_serve, args=(there, payments, rules, deleting, others))
     process.start()
     try:
         yield Service(here)
@@ -53,13 +59,16 @@ def service(payments: int, rules: Rules, *, deleting: bool = False) -> Iterator[
         process.kill()
 
 
-def _serve(pipe: Connection, payments: int, rules: Rules, deleting: bool) -> None:
-    asyncio.run(_served(pipe, payments, rules, deleting))
+def _serve(pipe: Connection, payments: int, rules: Rules, deleting: bool, others: bool) -> None:
+    asyncio.run(_served(pipe, payments, rules, deleting, others))
 
 
-async def _served(pipe: Connection, payments: int, rules: Rules, deleting: bool) -> None:
+async def _served(pipe: Connection, payments: int, rules: Rules, deleting: bool, others: bool) -> None:
     loop = asyncio.get_running_loop()
-    async with Sandbox(payments=payments, channels=(1, 2, 3), seed=7, rules=rules) as sandbox:
+    drawn = 0 if others else payments
+    async with Sandbox(payments=drawn, channels=(1, 2, 3), seed=7, rules=rules) as sandbox:
+        if others:
+            rows.fill(sandbox.store, payments)
         if deleting:
             sandbox.before_list = _delete_in_front
         pipe.send((sandbox.base_url, sandbox.headers))

@@ -1,4 +1,4 @@
-"""The floor: bare aiohttp and msgspec, no objects; the least that looks at each payment."""
+"""The floor: bare aiohttp and orjson, no objects; the least that looks at each payment."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import asyncio
 from typing import Any
 
 import aiohttp
-import msgspec
+import orjson
 
 from benchmarks.compare.contender import Visit, Where
-
-_encode = msgspec.json.Encoder().encode
 
 
 def read(where: Where, visit: Visit) -> None:
@@ -33,7 +31,7 @@ async def _read(where: Where, visit: Visit) -> None:
                     if response.status == 429:
                         await asyncio.sleep(1)
                         continue
-                    body: dict[str, Any] = msgspec.json.decode(await response.read())
+                    body: dict[str, Any] = orjson.loads(await response.read())
                     return body
 
         first = await page(0)
@@ -56,4 +54,4 @@ def payment_id(payment: Any) -> int:
 
 def line(payment: Any) -> bytes:
     """Give a payment as a line of JSON."""
-    return _encode(payment) + b"\n"
+    return orjson.dumps(payment) + b"\n"
