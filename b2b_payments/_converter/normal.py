@@ -72,7 +72,7 @@ def normal(model: type[Any], found: Sequence[Any]) -> list[Any]:
 def _column(field: Field, found: Sequence[Any]) -> Sequence[Any]:
     cells = list(map(attrgetter(field.name), found))
     if field.bare:
-        return _as_sent(field, cells, found)
+        return _as_sent(field, _typed(tuple)(field, cells), found)
     known = [cell for cell in cells if cell is not None] if field.nullable else cells
     made = _SPELLING[field.kind](field, known)
     if len(known) == len(cells):

@@ -1,29 +1,28 @@
 """From the bytes of a page to models, in C: by row types that are derived from the models.
 
 msgspec decodes a page into structs, and converts them to models by their attributes. A row type has the
-service's names, and the type that each field usually has. What else a store sends is learned, and the types
-are made anew: a field that was absent, null or of another type becomes a property, which reads it as the
-cattrs converter does, and unknown names become fields. So rows cost Python no more than what their store has
-of its own. Whatever does not fit even so is left to the cattrs converter, which says what is wrong.
+service's names, and the type that each field usually has. Where a row does not fit, msgspec says why, and the
+types are made again: a field that was absent, null or of another type becomes a property, which reads it as
+the cattrs converter does, and an unknown name becomes a field. So rows cost Python no more than what their
+store has of its own. Whatever does not fit even so is left to the cattrs converter, which says what is wrong.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from decimal import localcontext
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from b2b_payments._converter.service import reader_of
-from b2b_payments._converter.unreadable import UnreadableError
+from b2b_payments._converter.unreadable import UNREADABLE
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import Extra
@@ -31,16 +30,17 @@ from b2b_payments._protocol.json import exact_number
 
 T = TypeVar("T")
 R = TypeVar("R")
-Find = Callable[[Iterable[Any]], Iterable[str]]
+Sent: TypeAlias = bytes | msgspec.Raw
+Find: TypeAlias = Callable[[Iterable[Any]], Iterable[str]]
 
-_MOST_NAMES: Final = 200
-"""Unknown names that are learned at most, so that a service which makes names up costs no memory."""
-_LONGEST_NAME: Final = 100
-_MOST_PARTS: Final = 500
-"""Objects of one list that are looked at for what to learn: a longer one must not stop the event loop."""
 _BLOCK: Final = 16
 """Models that are made at once: so few that come and go together do not wake the garbage collector."""
-_UNFIT: Final = (UnreadableError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError)
+_MOST_NAMES: Final = 200
+"""Unknown names, and values of a field, that are remembered: where there are more, it begins again."""
+_MOST_LESSONS: Final = 40
+"""Times that types are made again for one page, a millisecond each: a service may make names up."""
+_LONGEST: Final = 100
+_UNFIT: Final = (*UNREADABLE, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError)
 _SANE: Final = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 # Of a kind that is not here, a property reads whatever came.
@@ -54,79 +54,63 @@ _USUAL: Final[Mapping[tuple[Kind, bool], Any]] = {
     (Kind.CODES, False): tuple[int | str, ...],
     (Kind.OBJECT, False): dict[str, Any],
 }
-_NOTHING: Final[Mapping[Kind, Any]] = {Kind.MODEL: list[Any] | str, Kind.MODELS: dict[str, Any] | str}
-"""What else may stand for an object or a list that is not there, if it is empty."""
 _FEW: Final = frozenset({(Kind.CODE, False), (Kind.CODES, False), (Kind.WHOLE, True)})
 """Few different values are ever seen: what they are read as is remembered."""
 _are_plain: Final = re.compile(r"[0-9.-]*").fullmatch
+_fault: Final = re.compile(
+    r"(?:Object (?:contains (?P<unknown>unknown)|missing required) field `(?P<name>.*)`|.*?)"
+    r" - at `\$(?P<path>.*)`",
+    re.DOTALL,
+).fullmatch
 _REQUIRED: Final[Any] = msgspec.NODEFAULT
-_MISSING, _OTHER = 1, 2
-"""How a field was odd: absent or null, or of another type."""
 
 
 @attrs.frozen
 class Learned:
-    """What rows were seen to have beyond the usual: unknown names, and how fields were odd."""
+    """What rows were seen to have beyond the usual: unknown names, and how often a field did not fit.
 
-    unknown: dict[type[Any], tuple[str, ...]] = attrs.field(factory=dict)
-    odd: dict[tuple[type[Any], str], int] = attrs.field(factory=dict)
+    The first time, a field may be missing from then on, or anything that can be read; the second time, an
+    object or a list may be anything, too.
+    """
 
-    def add(self, model: type[Any], item: Any) -> None:
-        """Add what an object has."""
-        if not isinstance(item, dict):
-            return
-        fields, names = fields_of(model), self.unknown.get(model, ())
-        known = {field.wire for field in fields}.union(names)
-        room = max(0, _MOST_NAMES - sum(map(len, self.unknown.values())))
-        new = (name for name in item if name not in known and _can_be_field(name))
-        if found := tuple(islice(new, room)):
-            self.unknown[model] = (*names, *found)
-        self.odd.update({(model, name): _MISSING for name in names if name not in item})
-        for field in fields:
-            value = item.get(field.wire, UNSET)
-            if field.kind in {Kind.MODEL, Kind.MODELS}:
-                for part in value[:_MOST_PARTS] if isinstance(value, list) else [value]:
-                    self.add(field.of, part)
-            odd = _oddity(field, value)
-            if odd > self.odd.get((model, field.wire), 0):
-                self.odd[model, field.wire] = odd
+    unknown: Mapping[type[Any], tuple[str, ...]] = attrs.field(factory=dict)
+    odd: Mapping[tuple[type[Any], str], int] = attrs.field(factory=dict)
 
+    def with_fault(self, model: type[Any], message: str) -> Learned | None:
+        """Add what msgspec says of a row that did not fit; None where nothing can be learned of that."""
+        if (fault := _fault(message)) is None:
+            return None
+        field: Field | None = None
+        for step in fault["path"].split(".")[1:]:
+            model = model if field is None else field.of
+            field = next(one for one in fields_of(model) if one.wire == step.partition("[")[0])
+        if fault["name"] is not None:
+            model, name = model if field is None else field.of, fault["name"]
+            return self._with_name(model, name) if fault["unknown"] else self._with_odd(model, name, 1)
+        return None if field is None else self._with_odd(model, field.wire, 2 if field.bare else 1)
 
-def _can_be_field(name: str) -> bool:
-    # A struct's field cannot be called what JSON has to escape.
-    return len(name) <= _LONGEST_NAME and name.isprintable() and not {'"', "\\"} & set(name)
+    def _with_odd(self, model: type[Any], name: str, most: int) -> Learned | None:
+        times = self.odd.get((model, name), 0) + 1
+        return attrs.evolve(self, odd={**self.odd, (model, name): times}) if times <= most else None
 
-
-def _oddity(field: Field, value: object) -> int:
-    """Tell how a value is odd: not at all, too, where it cannot be read."""
-    if value is UNSET or (value is None and not field.nullable):
-        return 0 if field.required else _MISSING
-    if field.kind in _NOTHING:
-        if not value:
-            return 0 if field.kind is Kind.MODELS and isinstance(value, list) else _MISSING
-        odd = field.bare and isinstance(value, list) and not all(isinstance(item, dict) for item in value)
-        return _OTHER if odd else 0
-    usual = _USUAL.get((field.kind, field.digits))
-    if value is None or usual is None:
-        return 0
-    with suppress(msgspec.ValidationError):
-        msgspec.convert(value, usual)
-        return 0
-    with suppress(UnreadableError):
-        reader_of(field)(value)
-        return _OTHER
-    return 0
+    def _with_name(self, model: type[Any], name: str) -> Learned | None:
+        # A struct's field cannot be called what JSON has to escape.
+        if len(name) > _LONGEST or not name.isprintable() or {'"', "\\"} & set(name):
+            return None
+        if sum(map(len, self.unknown.values())) >= _MOST_NAMES:
+            return Learned({model: (name,)})
+        return attrs.evolve(self, unknown={**self.unknown, model: (*self.unknown.get(model, ()), name)})
 
 
 class RowReader(Generic[T]):
-    """Reads the rows of pages into one model. What it learns, it keeps."""
+    """Reads the rows of pages into one model, or what else is made of rows. What it learns, it keeps."""
 
     def __init__(self, model: type[T]) -> None:
         self._model = model
         self._types = RowTypes(model, Learned())
 
     def read(
-        self, places: Sequence[int], rows: Sequence[bytes | msgspec.Raw], otherwise: Callable[[int], T]
+        self, places: Sequence[int], rows: Sequence[Sent], otherwise: Callable[[int], T]
     ) -> Generator[T, None, None]:
         """Give the models at these places of a page, one by one.
 
@@ -138,48 +122,51 @@ class RowReader(Generic[T]):
         self,
         make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
         places: Sequence[int],
-        rows: Sequence[bytes | msgspec.Raw],
+        rows: Sequence[Sent],
         otherwise: Callable[[int], R],
         at_once: int = _BLOCK,
     ) -> Generator[R, None, None]:
         """Give what is made of the decoded rows at these places, one by one; they are decoded in blocks."""
+        lessons = iter(range(_MOST_LESSONS))
         for start in range(0, len(places), at_once):
             block = places[start : start + at_once]
-            types, made = self._made(make, [rows[place] for place in block])
-            yield from made or (_one(make, types, rows[place], partial(otherwise, place)) for place in block)
+            made = self._made(make, partial(_decoded, [rows[place] for place in block]), lessons)
+            if made is not None:
+                yield from made
+                continue
+            for place in block:
+                alone = self._made(make, partial(_decoded, [rows[place]]), lessons)
+                yield otherwise(place) if alone is None else alone[0]
+
+    def read_object(self, sent: object) -> T | None:
+        """Give the model of an object that is decoded already; None where it does not fit."""
+        made = self._made(RowTypes.models, lambda types: types.convert([sent]), iter(range(_MOST_LESSONS)))
+        return None if made is None else made[0]
 
     def _made(
-        self, make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]], rows: Sequence[bytes | msgspec.Raw]
-    ) -> tuple[RowTypes[T], Sequence[R]]:
-        """Make something of rows, once what they have was learned; nothing where one does not fit."""
-        types = self._types
+        self,
+        make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
+        rows: Callable[[RowTypes[T]], Sequence[Any]],
+        lessons: Iterator[int],
+    ) -> Sequence[R] | None:
+        """Make something of rows, once what they have was learned; None where one does not fit."""
         while True:
-            with suppress(*_UNFIT):
-                return types, make(types, types.decode(b"[%b]" % b",".join(rows)))
-            before = types
-            for row in rows:
-                with suppress(*_UNFIT):
-                    types.decode(b"[%b]" % row)
-                    continue
-                learned = types.learn(row)
-                if learned is not None:
-                    # Other threads may put theirs here meanwhile: what that loses is learned again.
-                    self._types = types = RowTypes(self._model, learned)
-            if types is before:
-                return types, ()
-
-
-def _one(
-    make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
-    types: RowTypes[T],
-    row: bytes | msgspec.Raw,
-    otherwise: Callable[[], R],
-) -> R:
-    try:
-        [made] = make(types, types.decode(b"[%b]" % row))
-    except _UNFIT:
-        made = otherwise()
-    return made
+            types = self._types
+            try:
+                found = rows(types)
+            except msgspec.ValidationError as error:
+                learned = types.learned.with_fault(self._model, str(error))
+                if learned is None or next(lessons, None) is None:
+                    return None
+                # Another thread may put its own here meanwhile: what that loses is learned again.
+                self._types = RowTypes(self._model, learned)
+                continue
+            except _UNFIT:
+                return None
+            try:
+                return make(types, found)
+            except _UNFIT:
+                return None
 
 
 class RowTypes(Generic[T]):
@@ -187,48 +174,34 @@ class RowTypes(Generic[T]):
 
     def __init__(self, model: type[T], learned: Learned) -> None:
         self.learned = learned
-        self._model = model
         self._models = list[model]  # type: ignore[valid-type]
         self._amounts = list(self._amounts_of(model))
-        struct = self._struct(model, whole=True)
-        rows = list[struct]  # type: ignore[valid-type]
+        rows: Any = list[self._struct(model, whole=True)]  # type: ignore[misc]
         self.decode: Callable[[bytes], Sequence[Any]]
         self.decode = msgspec.json.Decoder(rows, float_hook=exact_number).decode
+        self.convert: Callable[[Sequence[object]], Sequence[Any]] = partial(msgspec.convert, type=rows)
 
     def models(self, rows: Sequence[Any]) -> list[T]:
         """Convert rows to models."""
         # Decimal takes more: `1_000`, other scripts' digits, NaN.
         if not _are_plain("".join(chain.from_iterable(find(rows) for find in self._amounts))):
             raise ValueError
-        # Not strict: seconds are moments, and digits are numbers.
-        with localcontext(EXACT):
-            return msgspec.convert(rows, self._models, strict=False, from_attributes=True)
-
-    def learn(self, row: bytes | msgspec.Raw) -> Learned | None:
-        """Give what is learned with a row that does not fit; None where that is nothing new."""
-        learned = Learned(dict(self.learned.unknown), dict(self.learned.odd))
-        with suppress(*_UNFIT):
-            learned.add(self._model, msgspec.json.decode(row))
-        return None if learned == self.learned else learned
+        return model_of(self._models, rows)
 
     def _struct(self, model: type[Any], *, whole: bool = False) -> Any:
-        members: list[tuple[str, Any, Any]] = []
-        odd = self.learned.odd
         unknown = {f"unknown{index}": name for index, name in enumerate(self.learned.unknown.get(model, ()))}
-        missing = any((model, name) in odd for name in unknown.values())
+        missing = any((model, name) in self.learned.odd for name in unknown.values())
         namespace: dict[str, Any] = {"extra": _extra_of(unknown, missing=missing, whole=whole)}
+        members: list[tuple[str, Any, Any]] = []
         names = dict(unknown)
         for field in fields_of(model):
-            type_, how = self._type(field), odd.get((model, field.wire), 0)
-            name, default = field.name, _REQUIRED
-            if how or type_ is None or (field.kind, field.digits) in _FEW:
+            odd = self.learned.odd.get((model, field.wire), 0)
+            name, type_, default = field.name, self._type(field, odd), _REQUIRED
+            if odd or type_ is Any or (field.kind, field.digits) in _FEW:
                 name = f"{name}_"
-                namespace[field.name] = _property(field, name, odd=_OTHER if type_ is None else how)
-            if how == _OTHER or type_ is None:
-                type_, default = Any, UNSET
-            elif how == _MISSING:
-                type_, default = type_ | None | UnsetType | _NOTHING.get(field.kind, None), UNSET
-            members.append((name, type_ | None if field.nullable else type_, default))
+                namespace[field.name] = _property(field, name, odd)
+                default = UNSET if odd or type_ is Any else _REQUIRED
+            members.append((name, type_ | None if field.nullable and type_ is not Any else type_, default))
             names[name] = field.wire
         members += [(name, Any, UNSET if missing else _REQUIRED) for name in unknown]
         return msgspec.defstruct(
@@ -241,24 +214,37 @@ class RowTypes(Generic[T]):
             forbid_unknown_fields=True,
         )
 
-    def _type(self, field: Field) -> Any:
-        if field.kind is Kind.MODEL:
-            return self._struct(field.of)
+    def _type(self, field: Field, odd: int) -> Any:
+        if field.kind not in {Kind.MODEL, Kind.MODELS}:
+            return Any if odd else _USUAL.get((field.kind, field.digits), Any)
+        usual: Any = self._struct(field.of)
+        empty: Any = list[Any]
         if field.kind is Kind.MODELS:
             # The empty tuple is no object of its own, and costs the garbage collector nothing.
-            return tuple[self._struct(field.of), ...]  # type: ignore[misc]
-        return _USUAL.get((field.kind, field.digits))
+            usual, empty = tuple[usual, ...], dict[str, Any]
+        return (usual, usual | empty | str | UnsetType | None, Any)[odd]
 
     def _amounts_of(self, model: type[Any]) -> Iterator[Find]:
         """Give what finds amounts of the usual type in objects of a model."""
         for field in fields_of(model):
             get = attrgetter(field.name)
             if (field.kind, field.digits) == (Kind.AMOUNT, True):
-                if self.learned.odd.get((model, field.wire)) != _OTHER:
+                if (model, field.wire) not in self.learned.odd:
                     yield partial(map, get)
-            elif field.kind in {Kind.MODEL, Kind.MODELS}:
+            elif field.kind in {Kind.MODEL, Kind.MODELS} and self.learned.odd.get((model, field.wire), 0) < 2:
                 for find in self._amounts_of(field.of):
                     yield partial(_within, get, find, many=field.kind is Kind.MODELS)
+
+
+def model_of(model: type[T], row: Any) -> T:
+    """Convert a row to its model."""
+    # Not strict: seconds are moments, and digits are numbers.
+    with localcontext(EXACT):
+        return msgspec.convert(row, model, strict=False, from_attributes=True)
+
+
+def _decoded(rows: Sequence[Sent], types: RowTypes[Any]) -> Sequence[Any]:
+    return types.decode(b"[%b]" % b",".join(rows))
 
 
 def _within(get: Callable[[Any], Any], find: Find, rows: Iterable[Any], *, many: bool) -> Iterable[str]:
@@ -266,24 +252,24 @@ def _within(get: Callable[[Any], Any], find: Find, rows: Iterable[Any], *, many:
     return find(chain.from_iterable(parts) if many else filter(None, parts))
 
 
-def _property(field: Field, name: str, *, odd: int) -> property:
+def _property(field: Field, name: str, odd: int) -> property:
     """Make what gives a field's attribute from what the row holds under another name."""
     raw, read_field = attrgetter(name), reader_of(field)
 
     def read(value: object) -> Any:
         try:
             return read_field(value)
-        except UnreadableError:
+        except UNREADABLE:
             if field.required:
                 raise
             # An error would pass for an attribute that is not there: this is of no attribute's type.
             return UNSET
 
-    if odd == _OTHER:
+    if field.kind in {Kind.MODEL, Kind.MODELS} and odd == 1:
+        nothing = (type(None), UnsetType, str, list, dict)
+        return property(lambda row: read(value) if isinstance(value := raw(row), nothing) else value)
+    if odd or (field.kind, field.digits) not in _FEW:
         return property(lambda row: read(raw(row)))
-    if (field.kind, field.digits) not in _FEW:
-        aliens = (type(None), UnsetType, *((str, list, dict) if field.kind in _NOTHING else ()))
-        return property(lambda row: read(value) if isinstance(value := raw(row), aliens) else value)
     known: dict[object, Any] = {}
 
     def get(row: Any) -> Any:
@@ -292,7 +278,7 @@ def _property(field: Field, name: str, *, odd: int) -> property:
             return known[value]
         except KeyError:
             made = read(list(value) if isinstance(value, tuple) else value)
-        if len(known) < _MOST_NAMES and len(str(value)) < _LONGEST_NAME:
+        if len(known) < _MOST_NAMES and len(str(value)) < _LONGEST:
             known[value] = made
         return made
 

@@ -4,38 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from functools import cache, partial
-from itertools import zip_longest
-from typing import Any, Final, TypeVar
+from enum import IntEnum
+from functools import cache
+from typing import Any, Final
 
 import attrs
 from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from msgspec import UNSET
 
 from b2b_payments._converter import values
-from b2b_payments._converter.unreadable import MOST_PLACES, Problem, UnreadableError, unreadable
+from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError
 from b2b_payments._models.description import Field, Kind, fields_of
-from b2b_payments._models.extra import Extra, sent_of
 
-T = TypeVar("T")
-Read = Callable[[Any], Any]
+Read = Callable[..., Any]
 
 _NUMBERS: Final = frozenset({int, float, Decimal})
 _TEXT: Final = frozenset({Kind.TEXT, Kind.ANYTHING})
 _CONTAINERS: Final = frozenset({Kind.OBJECT, Kind.MODEL, Kind.MODELS, Kind.CODES})
+_AS_IS: Final[Mapping[Kind, type]] = {Kind.TEXT: str, Kind.FLAG: bool, Kind.OBJECT: dict}
+
+_READERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    Kind.WHOLE: values.read_whole_number,
+    Kind.TEXT: values.read_text,
+    Kind.AMOUNT: values.read_amount,
+    Kind.MOMENT: values.read_moment,
+    Kind.FLAG: values.read_flag,
+    Kind.OBJECT: values.read_object,
+    Kind.ANYTHING: lambda value: value,
+}
 
 
 def _reader_of(field: Field) -> Read:
-    read = _READERS[field.kind](field)
+    read = _READERS.get(field.kind) or _reader_of_type(field)
+    required, kind, as_is = field.required, field.kind, _AS_IS.get(field.kind)
 
-    required, kind = field.required, field.kind
-
-    def read_field(value: object) -> Any:
+    def read_field(value: object, _: object = None) -> Any:
+        if value.__class__ is as_is:
+            return value
         if not required and _says_nothing(kind, value):
             return field.empty()
         try:
             return read(value)
-        except UnreadableError:
+        except UNREADABLE:
             if field.lenient:
                 return field.empty()
             raise
@@ -44,7 +55,22 @@ def _reader_of(field: Field) -> Read:
 
 
 reader_of: Final[Callable[[Field], Read]] = cache(_reader_of)
-"""Give what reads a field's value in any tolerated spelling, or raises `UnreadableError`."""
+"""Give what reads a field's value in any tolerated spelling, or raises one of `UNREADABLE`."""
+
+
+def _reader_of_type(field: Field) -> Read:
+    many = field.kind in {Kind.MODELS, Kind.CODES}
+    type_ = tuple[field.of, ...] if many else field.of  # type: ignore[name-defined]
+    expected = "a list of whole numbers" if field.kind is Kind.CODES else "a list of objects"
+
+    def read(value: Any) -> Any:
+        if many and not isinstance(value, list):
+            raise UnreadableError(value, expected)
+        if field.bare and not _NUMBERS.isdisjoint(map(type, value)):
+            value = [{field.bare: item} if type(item) in _NUMBERS else item for item in value]
+        return service_converter.structure(value, type_)
+
+    return read
 
 
 def _says_nothing(kind: Kind, value: object) -> bool:
@@ -56,142 +82,118 @@ def _says_nothing(kind: Kind, value: object) -> bool:
     return kind not in _TEXT if isinstance(value, str) else kind in _CONTAINERS
 
 
-def _read_object(value: object) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    raise unreadable(value, "an object")
+class _Sent(dict[str, Any]):
+    """An object as it was sent; what is not there is not an error yet."""
+
+    def __missing__(self, _: str) -> Any:
+        return UNSET
 
 
-def _reader_of_codes(field: Field) -> Read:
-    codes = {int(code): code for code in field.of}
-
-    def read(value: object) -> Any:
-        number = values.read_whole_number(value)
-        return codes.get(number, number)
-
-    return read
-
-
-def _reader_of_models(field: Field) -> Read:
-    def read(value: object) -> Any:
-        bare = field.bare is not None and value.__class__ in _NUMBERS
-        return service_converter.structure({field.bare: value} if bare else value, field.of)
-
-    return read
-
-
-_READERS: Final[Mapping[Kind, Callable[[Field], Read]]] = {
-    Kind.WHOLE: lambda _: values.read_whole_number,
-    Kind.TEXT: lambda _: values.read_text,
-    Kind.AMOUNT: lambda _: values.read_amount,
-    Kind.MOMENT: lambda _: values.read_moment,
-    Kind.FLAG: lambda _: values.read_flag,
-    Kind.CODE: _reader_of_codes,
-    Kind.CODES: lambda field: partial(read_each, _reader_of_codes(field), expected="a list of whole numbers"),
-    Kind.OBJECT: lambda _: _read_object,
-    Kind.ANYTHING: lambda _: lambda value: value,
-    Kind.MODEL: _reader_of_models,
-    Kind.MODELS: lambda field: partial(read_each, _reader_of_models(field)),
-}
-
-
-def read_each(read: Read, value: object, expected: str = "a list of objects") -> tuple[Any, ...]:
-    """Read a list, and on failure say of each item what is wrong with it, as far as an error tells."""
-    if not isinstance(value, list):
-        raise unreadable(value, expected)
-    try:
-        return tuple(map(read, value))
-    except UnreadableError:
-        problems: list[Problem] = []
-    for index, item in enumerate(value):
-        try:
-            read(item)
-        except UnreadableError as error:
-            problems += error.below(f"[{index}]")
-        if len(problems) >= MOST_PLACES:
-            break
-    raise UnreadableError(problems)
-
-
-def _structure_hook(model: type[Any]) -> Callable[[Any, object], Any]:
-    readers = [(field, reader_of(field)) for field in fields_of(model)]
-    known = {name for field, _ in readers for name in (field.wire, *field.also)}
+def _structure_hook(model: type[Any], converter: Converter) -> Callable[[Any, object], Any]:
+    fields = fields_of(model)
+    known = {name for field in fields for name in (field.wire, *field.also)}
+    aliases = [(field.wire, name) for field in fields for name in field.also]
+    overrides: Any = {
+        field.name: override(rename=field.wire, struct_hook=reader_of(field)) for field in fields
+    }
+    make = make_dict_structure_fn(model, converter, extra=override(omit=True), **overrides)
 
     def structure(raw: Any, _: object) -> Any:
         if raw.__class__ is not dict:
-            raise unreadable(raw, "an object")
-        made: dict[str, Any] = {}
-        problems: list[Problem] = []
-        for field, read in readers:
-            name = _name_in(field, raw)
-            try:
-                made[field.name] = read(raw.get(name, UNSET))
-            except UnreadableError as error:
-                problems += error.below(f".{name}")
-        if problems:
-            raise UnreadableError(problems)
-        return model(**made, extra=Extra({name: raw[name] for name in raw if name not in known}))
+            raise UnreadableError(raw, "an object")
+        sent = _Sent(raw)
+        for wire, name in aliases:
+            if name in sent:
+                sent.setdefault(wire, sent[name])
+        made: Any = make(sent, model)
+        if not known.issuperset(raw):
+            dict.update(made.extra, {name: raw[name] for name in raw if name not in known})
+        return made
 
     return structure
 
 
-def _name_in(field: Field, sent: Mapping[str, Any]) -> str:
-    if not field.also or field.wire in sent:
-        return field.wire
-    return next((name for name in field.also if name in sent), field.wire)
+def _read_code(value: object, codes: type[IntEnum]) -> int:
+    number = values.read_whole_number(value)
+    return codes._value2member_map_.get(number, number)  # type: ignore[return-value]
 
 
-def read_whole(model: type[T], raw: object) -> T:
-    """Read an object, and keep with it how it was spelled. Raises `UnreadableError`."""
-    made: Any = service_converter.structure(raw, model)
-    made.extra.sent = raw
-    whole: T = made
-    return whole
+def _unstructure_hook(model: type[Any], converter: Converter) -> Callable[[Any], dict[str, Any]]:
+    overrides: Any = {
+        field.name: override(
+            rename=field.wire,
+            unstruct_hook=_writer_of(field, converter),
+            omit_if_default=converter.omit_if_default and field.has_default and not field.always,
+        )
+        for field in fields_of(model)
+    }
+    if any(attribute.name == "extra" for attribute in attrs.fields(model)):
+        overrides["extra"] = override(omit=True)
+    write = make_dict_unstructure_fn(model, converter, **overrides)
+
+    def unstructure(made: Any) -> dict[str, Any]:
+        extra = getattr(made, "extra", None)
+        return values.plain(extra) | write(made) if extra else write(made)
+
+    return unstructure
 
 
-def write(made: Any, sent: Any = None) -> dict[str, Any]:
-    """Give a model back as it was sent, as far as its attributes still are what was read from that.
+def _writer_of(field: Field, converter: Converter) -> Callable[[Any], Any]:
+    write = _WRITERS[field.kind](field) if field.kind in _WRITERS else converter.unstructure
+    many = field.kind in {Kind.MODELS, Kind.CODES}
 
-    Of a model that was not sent, what was left at its default is left out.
-    """
-    extra: Any = getattr(made, "extra", {})
-    sent = sent_of(extra) or sent
-    wire: dict[str, Any] = {}
-    for field in fields_of(type(made)):
-        value = getattr(made, field.name)
-        if not isinstance(sent, dict):
-            if not field.has_default or field.always or value != field.empty():
-                wire[field.wire] = _written(field, value, None)
-            continue
-        name = _name_in(field, sent)
-        was = sent.get(name, UNSET)
-        if reader_of(field)(was) != value:
-            wire[name] = _written(field, value, was)
-        elif was is not UNSET:
-            wire[name] = values.plain(was)
-    return {name: values.plain(value) for name, value in extra.items()} | wire
+    def write_field(value: Any) -> Any:
+        if value is None:
+            return None
+        return [write(item) for item in value] if many else write(value)
+
+    return write_field
 
 
-def _written(field: Field, value: Any, sent: object) -> Any:
-    """Write an attribute in the service's usual way."""
-    kind, digits = field.kind, field.digits
-    if value is None or kind in {Kind.TEXT, Kind.FLAG}:
-        return value
-    if kind is Kind.MODEL:
-        return write(value, sent)
-    if kind is Kind.MODELS:
-        parts = sent[: len(value)] if isinstance(sent, list) else ()
-        return [write(item, part) for item, part in zip_longest(value, parts)]
-    if kind is Kind.AMOUNT:
-        return values.spelled(value) if digits else values.json_number(value)
-    if kind in {Kind.WHOLE, Kind.CODE, Kind.MOMENT}:
-        number = values.epoch_seconds(value) if kind is Kind.MOMENT else int(value)
-        return str(number) if digits else number
-    return [int(code) for code in value] if kind is Kind.CODES else values.plain(value)
+_WRITERS: Final[Mapping[Kind, Callable[[Field], Callable[[Any], Any]]]] = {
+    Kind.AMOUNT: lambda field: values.spelled if field.digits else values.json_number,
+    Kind.WHOLE: lambda field: str if field.digits else int,
+    Kind.MOMENT: lambda field: (
+        (lambda moment: str(values.epoch_seconds(moment))) if field.digits else values.epoch_seconds
+    ),
+    Kind.CODE: lambda _: int,
+    Kind.CODES: lambda _: int,
+    Kind.TEXT: lambda _: str,
+    Kind.FLAG: lambda _: bool,
+    Kind.OBJECT: lambda _: values.plain,
+    Kind.ANYTHING: lambda _: values.plain,
+}
 
 
-service_converter: Final = Converter(detailed_validation=False)
-"""The cattrs converter that knows all of the models, alone and in collections."""
+def _converter(*, omit_if_default: bool) -> Converter:
+    made = Converter(omit_if_default=omit_if_default)
+    made.register_structure_hook_factory(attrs.has, _structure_hook)
+    made.register_structure_hook(IntEnum, _read_code)
+    made.register_unstructure_hook_factory(attrs.has, _unstructure_hook)
+    return made
 
-service_converter.register_structure_hook_factory(attrs.has, _structure_hook)
-service_converter.register_unstructure_hook_func(attrs.has, write)
+
+service_converter: Final = _converter(omit_if_default=True)
+"""Knows all of the models, alone and in collections; it writes what was left at its default as left out."""
+whole_converter: Final = _converter(omit_if_default=False)
+"""Writes every field."""
+
+
+def as_sent(sent: Any, was: Any, now: Any) -> Any:
+    """Give `now`, spelled as in `sent` wherever it still says what was read from that, which is `was`."""
+    if isinstance(now, dict) and isinstance(was, dict) and isinstance(sent, dict):
+        kept = {
+            name: values.plain(sent[name])
+            for name in sent
+            if name not in was or was[name] == now.get(name, UNSET)
+        }
+        changed = {
+            name: as_sent(sent.get(name), was.get(name), value)
+            for name, value in now.items()
+            if name not in was or was[name] != value
+        }
+        return kept | changed
+    if isinstance(now, list) and isinstance(was, list) and isinstance(sent, list):
+        both = [as_sent(*three) for three in zip(sent, was, now, strict=False)]
+        return both + now[len(both) :]
+    return values.plain(sent) if now == was else now

@@ -12,15 +12,15 @@ from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 import msgspec
 
 from b2b_payments._converter.normal import normal
-from b2b_payments._converter.rows import RowReader
-from b2b_payments._converter.service import read_each, read_whole, service_converter
-from b2b_payments._converter.unreadable import UnreadableError, decode_error
+from b2b_payments._converter.rows import RowReader, model_of
+from b2b_payments._converter.service import as_sent, service_converter, whole_converter
+from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._converter.values import plain, spelled
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError
 from b2b_payments._models import (
@@ -34,6 +34,7 @@ from b2b_payments._models import (
     PaymentOperations,
     Transaction,
 )
+from b2b_payments._models.extra import json_of
 from b2b_payments._models.plain_data import checked_data
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.listing import Listing
@@ -44,12 +45,22 @@ MODELS: Final = frozenset({Card, Channel, Fee, LineItem, Money, Payment, Payment
 """What the service answers with."""
 
 
+def keep_sent(made: Any, sent: object) -> None:
+    """Keep with a model how it was spelled."""
+    made.extra.sent = sent
+
+
 def structure(model: type[T], raw: object, path: str = "$.data") -> T:
     """Read an object. Raises `ResponseDecodeError`."""
+    if model is Payment and (payment := _objects.read_object(raw)) is not None:
+        return cast("T", payment)
     try:
-        return read_whole(model, raw)
-    except UnreadableError as error:
+        made = service_converter.structure(raw, model)
+    except UNREADABLE as error:
         failure = decode_error(error, path)
+    else:
+        keep_sent(made, raw)
+        return made
     del raw  # a traceback's local variables would show what was sent
     raise failure
 
@@ -57,9 +68,15 @@ def structure(model: type[T], raw: object, path: str = "$.data") -> T:
 def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T]:
     """Read a list of objects. Raises `ResponseDecodeError`."""
     try:
-        return list(read_each(partial(read_whole, model), rows))
-    except UnreadableError as error:
+        if not isinstance(rows, list):
+            raise UnreadableError(rows, "a list of objects")
+        made = service_converter.structure(rows, list[model])  # type: ignore[valid-type]
+    except UNREADABLE as error:
         failure = decode_error(error, path)
+    else:
+        for one, sent in zip(made, rows, strict=True):
+            keep_sent(one, sent)
+        return made
     del rows
     raise failure
 
@@ -116,7 +133,18 @@ def to_wire(model: Any) -> dict[str, Any]:
     Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
     """
     _check_model(type(model), "to_wire")
-    wire: dict[str, Any] = service_converter.unstructure(model)
+    sent = getattr(getattr(model, "extra", None), "sent", None)
+    wire: dict[str, Any]
+    if sent is None:
+        wire = service_converter.unstructure(model)
+        return wire
+    was = model_of(type(model), sent) if isinstance(sent, msgspec.Struct) else structure(type(model), sent)
+    if was == model:
+        wire = plain(json_of(sent))
+    else:
+        wire = as_sent(
+            plain(json_of(sent)), whole_converter.unstructure(was), whole_converter.unstructure(model)
+        )
     return wire
 
 
@@ -174,4 +202,5 @@ def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
 
 
 _rows: Final = RowReader(Payment)
+_objects: Final = RowReader(Payment)  # another: what GET leaves out is nothing that lists do
 _AT_ONCE: Final = 128  # field by field, many rows cost little more than one

@@ -2,62 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
+from cattrs import BaseValidationError, ClassValidationError, IterableValidationError
 
 from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._models.description import fields_of
 
-MOST_PLACES: Final = 20
+_MOST_PLACES: Final = 20
 """An error names no more places than this: a page of broken rows is one fault, not hundreds."""
-
-Problem: TypeAlias = tuple[str, str, str]
-"""Where (below the thing read, e.g. ``.total.value``), what was expected, what kind of thing was found."""
+_KINDS: Final[Mapping[type, str]] = {
+    msgspec.UnsetType: "nothing", type(None): "null", bool: "true or false", dict: "an object",
+    list: "a list", str: "other text", int: "another number", float: "another number",
+    Decimal: "another number",
+}  # fmt: skip
 
 
 class UnreadableError(Exception):
-    """A value that is not what the service documents. Stays within the converter."""
+    """A value that is not what the service documents: what was expected, and what kind of thing was found.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        super().__init__()
-        self.problems = tuple(problems)
+    It does not say what was found: rows are personal data. Stays within the converter.
+    """
 
-    def below(self, step: str) -> list[Problem]:
-        """Give the same problems as seen from one step above."""
-        return [(step + path, expected, found) for path, expected, found in self.problems]
-
-
-def unreadable(value: object, expected: str) -> UnreadableError:
-    """Make the error for one value."""
-    return UnreadableError([("", expected, kind_of(value))])
+    def __init__(self, value: object, expected: str) -> None:
+        found = "empty text" if value == "" else _KINDS.get(type(value), "something else")
+        super().__init__(expected, found)
 
 
-def kind_of(value: object) -> str:
-    """Name the kind of a JSON value, without saying what it holds: rows are personal data."""
-    if value is msgspec.UNSET:
-        return "nothing"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, int | float | Decimal):
-        return "another number"
-    if isinstance(value, str):
-        return "other text" if value else "empty text"
-    return (
-        "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else "something else"
-    )
+UNREADABLE: Final = (UnreadableError, BaseValidationError)
 
 
-def decode_error(error: UnreadableError, root: str) -> ResponseDecodeError:
-    """Turn problems into the error that users see, with whole paths."""
-    problems = error.below(root)[:MOST_PLACES]
-    path, expected, found = problems[0]
-    rest = len(problems) - 1
+def decode_error(error: Exception, root: str) -> ResponseDecodeError:
+    """Turn what the converter raised into the error that users see, with whole paths on the wire."""
+    places = list(_places(error, root))[:_MOST_PLACES]
+    path, expected, found = places[0]
+    rest = len(places) - 1
     more = f"; {rest} more place{'s' * (rest > 1)} cannot be read either" if rest else ""
     return ResponseDecodeError(
         f"{path} cannot be read: expected {expected}, found {found}{more}.",
-        paths=[path for path, *_ in problems],
+        paths=[path for path, *_ in places],
     )
+
+
+def _places(error: Exception, path: str) -> Iterator[tuple[str, str, str]]:
+    if isinstance(error, ClassValidationError):
+        wire = {field.name: field.wire for field in fields_of(error.cl)}
+        for part, note in error.group_exceptions()[0]:
+            yield from _places(part, f"{path}.{wire[note.name]}")
+    elif isinstance(error, IterableValidationError):
+        for item, where in error.group_exceptions()[0]:
+            yield from _places(item, f"{path}[{where.index}]")
+    else:
+        yield path, *error.args

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from b2b_payments._converter.unreadable import unreadable
+from b2b_payments._converter.unreadable import UnreadableError
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.decimals import EXACT, decimal_of, decimal_text, is_whole
 from b2b_payments._models.money import is_amount
@@ -36,7 +36,7 @@ def read_text(value: object) -> str:
         return decimal_text(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    raise unreadable(value, "text")
+    raise UnreadableError(value, "text")
 
 
 def read_whole_number(value: object) -> int:
@@ -47,7 +47,7 @@ def read_whole_number(value: object) -> int:
     number = int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() else value
     if is_whole(number):
         return number
-    raise unreadable(value, "a whole number")
+    raise UnreadableError(value, "a whole number")
 
 
 def read_amount(value: object) -> Decimal:
@@ -56,7 +56,7 @@ def read_amount(value: object) -> Decimal:
         number = _number(value)
         if number is not None and is_amount(number):
             return number
-    raise unreadable(value, "an amount such as '30.0000'")
+    raise UnreadableError(value, "an amount such as '30.0000'")
 
 
 def read_flag(value: object) -> bool:
@@ -66,7 +66,14 @@ def read_flag(value: object) -> bool:
     for flag, spellings in ((True, ("1", "true")), (False, ("0", "false"))):
         if isinstance(value, int | str) and str(value).lower() in spellings:
             return flag
-    raise unreadable(value, "true or false")
+    raise UnreadableError(value, "true or false")
+
+
+def read_object(value: object) -> dict[str, Any]:
+    """Read an object, as it is."""
+    if isinstance(value, dict):
+        return value
+    raise UnreadableError(value, "an object")
 
 
 def read_moment(value: object) -> datetime:
@@ -82,7 +89,7 @@ def read_moment(value: object) -> datetime:
         if seconds is not None and seconds.is_finite() and seconds.adjusted() <= _MOST_DIGITS:
             with suppress(ArithmeticError):
                 return _EPOCH + timedelta(microseconds=int(EXACT.scaleb(seconds, 6)))
-    raise unreadable(value, expected)
+    raise UnreadableError(value, expected)
 
 
 def _number(value: float | str | Decimal) -> Decimal | None:

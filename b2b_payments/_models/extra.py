@@ -43,12 +43,15 @@ def extra_of(unknown: Mapping[str, Any]) -> Extra:
     return unknown if isinstance(unknown, Extra) else Extra(unknown)
 
 
+def json_of(sent: Any) -> Any:
+    """Give what was sent as JSON data, rows as objects."""
+    return msgspec.to_builtins(sent, builtin_types=(Decimal,)) if isinstance(sent, msgspec.Struct) else sent
+
+
 def sent_of(extra: Mapping[str, Any]) -> Any:
     """Give what was sent as JSON data; None where there is nothing."""
-    sent = getattr(extra, "sent", None)
-    if isinstance(sent, msgspec.Struct):
-        return _lists(msgspec.to_builtins(sent, builtin_types=(Decimal,)))
-    return sent
+    sent = json_of(getattr(extra, "sent", None))
+    return _lists(sent)
 
 
 def _lists(value: Any) -> Any:

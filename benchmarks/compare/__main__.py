@@ -25,7 +25,8 @@ from benchmarks.compare.rivals.generated import PACKAGE
 from benchmarks.compare.table import Table, bars_text
 
 _PACKAGES = (
-    "aiohttp", "orjson", "msgspec", "attrs", "cattrs", "httpx", "pydantic", "requests", "dlt", "openapi-python-client",
+    "aiohttp", "orjson", "msgspec", "attrs", "cattrs", "httpx", "pydantic", "requests", "dlt",
+    "openapi-python-client",
 )  # fmt: skip
 
 

@@ -43,7 +43,9 @@ def _figure(name: str, where: Where, entry: Entry) -> float:
 def cpu(size: Size, generated: str) -> Iterator[Table]:
     """Measure the CPU of streaming every payment, each contender in a process of its own."""
     yield _cpu(size, generated, "the sandbox's rows", others=False)
-    yield _cpu(size, generated, "other rows: fees, more fields, several line items, four scripts", others=True)
+    yield _cpu(
+        size, generated, "other rows: fees, more fields, several line items, four scripts", others=True
+    )
 
 
 def _cpu(size: Size, generated: str, which: str, *, others: bool) -> Table:

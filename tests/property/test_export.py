@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from b2b_payments import Fee, Payment
-from b2b_payments._converter import structure_payment
-from b2b_payments._converter.service import service_converter
+from b2b_payments._converter import from_wire, structure_payment
 from b2b_payments._protocol.json import decode
 from b2b_payments.export import sink_for, verify
 from tests.support.export_reading import account_of, exact, tables_in
@@ -50,7 +49,7 @@ def cell_of(value: object, format_: str) -> object:
 
 def fee(sent: dict[str, Any]) -> Fee:
     """Read a fee."""
-    return service_converter.structure(sent, Fee)
+    return from_wire(Fee, sent)
 
 
 def compare(payment: Payment, row: dict[str, Any], format_: str) -> None:
