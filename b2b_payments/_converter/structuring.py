@@ -104,6 +104,13 @@ class _Identified(msgspec.Struct):
     id: int | str | None = None
 
 
+def _id_in(row: bytes | msgspec.Raw) -> int | str | None:
+    try:
+        return msgspec.json.decode(row, type=_Identified).id
+    except (ValueError, RecursionError):
+        return None
+
+
 def normal_rows(rows: Sequence[bytes | msgspec.Raw]) -> list[Any]:
     """Give payments, each as it was sent, as `NormalRow`. Raises `ResponseDecodeError`.
 
@@ -114,8 +121,7 @@ def normal_rows(rows: Sequence[bytes | msgspec.Raw]) -> list[Any]:
         try:
             sent = decode_part(rows[place])
         except ResponseDecodeError as error:
-            payment_id = msgspec.json.decode(rows[place], type=_Identified).id
-            raise ResponseDecodeError(f"payment {payment_id}: {error}", paths=error.paths) from None
+            raise ResponseDecodeError(f"payment {_id_in(rows[place])}: {error}", paths=error.paths) from None
         [made] = normal(Payment, [structure_payment(sent, f"payment {sent.get('id')}: $")])
         return made
 
