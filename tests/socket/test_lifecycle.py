@@ -197,7 +197,7 @@ async def be_cancelled(paged: Paged) -> None:
 
 
 async def drop(paged: Paged) -> None:
-    """Leave the generator to the garbage collector, which has the event loop close it in a task of its own."""
+    """Leave the generator to the garbage collector, which has the event loop close it in a task."""
     payments = take(paged)
     for _ in range(35):
         await anext(payments)
