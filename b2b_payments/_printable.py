@@ -8,6 +8,11 @@ from unicodedata import category
 _MOST_REMEMBERED = 10_000
 
 
+def counted(number: int, noun: str) -> str:
+    """Give a number with its noun, as in ``1 payment`` and ``1,200 payments``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """Give text with control and format characters as escapes, such as ``\\x1b`` and ``\\u202e``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Handler, with_options
-from b2b_payments._cli.running import OUTCOME_UNKNOWN, CommandError, StoppedError, run
+from b2b_payments._cli.running import OUTCOME_UNKNOWN, USAGE, CommandError, StoppedError, run
 from b2b_payments._cli.streams import require_output
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Connection:
     @property
     def settings(self) -> dict[str, Any]:
         """The parameters for a client."""
+        variable = "B2B_PAYMENTS_BASE_URL"
+        address = None if self.base_url is not None else os.environ.get(variable)
+        if address and (problem := values.problem_with_base_url(address)):
+            raise CommandError(f"{variable}: {problem}", USAGE)
         given = {"base_url": self.base_url, "quota": self.quota, "retry": self.retry}
         return {"trust_env": True} | {name: value for name, value in given.items() if value is not None}
 
@@ -126,7 +131,12 @@ class Connection:
 
 
 _OPTIONS = (
-    click.option("--base-url", metavar="URL", help="Where the service is. [B2B_PAYMENTS_BASE_URL]"),
+    click.option(
+        "--base-url",
+        metavar="URL",
+        type=values.base_url,
+        help="Where the service is. [B2B_PAYMENTS_BASE_URL]",
+    ),
     click.option(
         "--quota",
         metavar="N/SECONDS",
@@ -136,7 +146,7 @@ _OPTIONS = (
     click.option(
         "--outage",
         metavar="SECONDS",
-        type=values.Number(min=0, max=86_400),
+        type=values.Number(0, 86_400),
         help="How long pages are tried again while the service is down. [300]",
     ),
 )

@@ -14,7 +14,7 @@ from b2b_payments._cli.kept import KeptSink
 from b2b_payments._cli.outputs import FORMATS, STDOUT, format_of
 from b2b_payments._cli.running import CommandError, StoppedError, run
 from b2b_payments._cli.streams import output as standard_output
-from b2b_payments._cli.values import AT_LEAST_ONE
+from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
 from b2b_payments._cli.walks import query_of, source_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from b2b_payments.export import Checkpoint
 
 _AT_ONCE = 8
+_NEW = "There was nothing to resume: it began with the first payment."
 _GO_ON = "What came so far is kept: give the same command --resume to go on."
 
 
@@ -34,6 +35,7 @@ _GO_ON = "What came so far is kept: give the same command --resume to go on."
     "--output",
     metavar="FILE",
     required=True,
+    type=TEXT,
     help="Where to write; - is standard output. With --stores a folder, or a pattern with {name} in it.",
 )
 @click.option(
@@ -46,8 +48,12 @@ _GO_ON = "What came so far is kept: give the same command --resume to go on."
 @click.option(
     "--sandbox", is_flag=True, help="Export 10,000 payments of a made-up store: needs no credential."
 )
-@click.option("--stores", metavar="FILE", help="Export the stores of a TOML file, each into its own file.")
-@click.option("--only", metavar="NAME", multiple=True, help="Of --stores, this one alone. May be repeated.")
+@click.option(
+    "--stores", metavar="FILE", type=TEXT, help="Export the stores of a TOML file, each into its own file."
+)
+@click.option(
+    "--only", metavar="NAME", type=TEXT, multiple=True, help="Of --stores, this one alone. May be repeated."
+)
 @click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Of --stores, so many at once. [8]")
 @click.option(
     "--spreadsheet-safe",
@@ -152,8 +158,13 @@ def _export_one(
         if _kept(sinks):
             raise CommandError(f"{failure} {_GO_ON}", failure.exit_code) from None
         raise
+    from b2b_payments._printable import counted
+
     (report,) = done
-    in_all = f" With what was there already: {sinks[0].rows:,} payments." if resume else ""
+    in_all = ""
+    if resume:
+        rows = counted(sinks[0].rows, "payment")
+        in_all = f" With what was there already: {rows}." if sinks[0].resumed else f" {_NEW}"
     click.echo(f"{_name(output)}: {report} ({report.ending}).{in_all}{sinks[0].stays}", err=True)
     click.get_current_context().exit(0 if report.complete else 1)
 

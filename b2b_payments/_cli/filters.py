@@ -9,7 +9,7 @@ import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Handler, with_options
-from b2b_payments._cli.values import AT_LEAST_ONE
+from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
 
 _SEARCHED = ("id", "customerId", "externalId", "externalCustomerId")
 _OPTIONS = (
@@ -19,9 +19,9 @@ _OPTIONS = (
     click.option(
         "--status", metavar="STATUS", type=values.status, help="Processing status, by name or number."
     ),
-    click.option("--customer-name", metavar="TEXT", help="Part of the company's name."),
+    click.option("--customer-name", metavar="TEXT", type=TEXT, help="Part of the company's name."),
     click.option("--invoice", metavar="ID", type=AT_LEAST_ONE, help="An invoice that is paid."),
-    click.option("--q", metavar="TEXT", help="Keywords to search for."),
+    click.option("--q", metavar="TEXT", type=TEXT, help="Keywords to search for."),
     click.option("--search-by", type=click.Choice(_SEARCHED), help="Where to search for --q. [everywhere]"),
     click.option("--page-size", metavar="ROWS", type=AT_LEAST_ONE, default=250, show_default=True),
     click.option(

@@ -19,6 +19,8 @@ class KeptSink:
         self._sink = sink
         self._on_resumed = on_resumed
         self.rows = 0
+        self.resumed = False
+        """Whether there was something to go on behind."""
 
     @property
     def kept(self) -> bool:
@@ -40,6 +42,7 @@ class KeptSink:
     def resume(self) -> Checkpoint | None:
         """Go on behind the last commit."""
         checkpoint = self._sink.resume()
+        self.resumed = checkpoint is not None
         self._count(checkpoint)
         if self._on_resumed is not None:
             self._on_resumed(self.rows)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,8 +14,16 @@ import click
 
 from b2b_payments._cli.command import Command, Handler, with_options
 from b2b_payments._cli.connection import Connection, Written, connection_options
-from b2b_payments._cli.running import CommandError
-from b2b_payments._cli.values import AT_LEAST_ONE, WholeNumber, detail, line_item, new_status, whole
+from b2b_payments._cli.running import USAGE, CommandError
+from b2b_payments._cli.values import (
+    AT_LEAST_ONE,
+    TEXT,
+    WholeNumber,
+    detail,
+    line_item,
+    new_payments_status,
+    whole,
+)
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -32,15 +42,20 @@ _NAMES = {
     "channelId": "channel_id",
     "fundingStatus": "funding_status",
 }
+_LINE = '{"invoiceId": 13, "amount": "20.00"}'
 _NUMBERS = frozenset({"processingStatus", "channelId", "fundingStatus"})
 
 
 _OPTIONS = (
     click.option(
-        "--json", "source", type=click.File("rb"), help="The request's body; a file, or - for standard input."
+        "--json",
+        "source",
+        metavar="FILE",
+        type=click.File("rb"),
+        help="The request's body; a file, or - for standard input.",
     ),
-    click.option("--customer-id", metavar="ID", help="The B2B company that pays."),
-    click.option("--currency", metavar="CODE", help="Three letters, such as USD."),
+    click.option("--customer-id", metavar="ID", type=TEXT, help="The B2B company that pays."),
+    click.option("--currency", metavar="CODE", type=TEXT, help="Three letters, such as USD."),
     click.option(
         "--line",
         "line_items",
@@ -60,6 +75,7 @@ _OPTIONS = (
     click.option(
         "--external-id",
         metavar="TEXT",
+        type=TEXT,
         help="An id of yours: it finds the payment should an answer get lost.",
     ),
     click.option("--external-customer-id", metavar="TEXT"),
@@ -69,7 +85,7 @@ _OPTIONS = (
         "--status",
         "processing_status",
         metavar="STATUS",
-        type=new_status,
+        type=new_payments_status,
         help="Processing status, by name or number. [completed]",
     ),
     click.option("--channel", "channel_id", metavar="ID", type=AT_LEAST_ONE),
@@ -91,8 +107,10 @@ def _payment_options(function: Handler) -> Handler:
         names = others.keys() & _NAMES.values()
         fields = {name: value for name in names if (value := others.pop(name)) is not None}
         if line_items:
+            _refuse_twice("--line", "invoice", [str(item.invoice_id) for item in line_items])
             fields["line_items"] = line_items
         if details:
+            _refuse_twice("--detail", "name", [name for name, _ in details])
             fields["details"] = dict(details)
         if source is None:
             payment = _from_options(fields)
@@ -141,17 +159,32 @@ def update_offline(connection: Connection, payment_id: int, payment: OfflinePaym
     connection.write(work, what, f"get {payment_id}")
 
 
+def _refuse_twice(option: str, noun: str, given: list[str]) -> None:
+    if twice := [one for one, times in Counter(given).items() if times > 1]:
+        raise click.UsageError(f"{option} gives the {noun} {twice[0]} more than once: give it once, for all.")
+
+
 def _from_options(fields: Mapping[str, Any]) -> OfflinePayment:
     from b2b_payments._errors import ConfigurationError
     from b2b_payments._models import OfflinePayment
 
     wanted = {"customer_id": "--customer-id", "currency": "--currency", "line_items": "--line"}
     if missing := [option for name, option in wanted.items() if name not in fields]:
-        raise click.UsageError(f"Give {', '.join(missing)}, or the whole payment with --json.")
+        raise click.UsageError(f"Give {_enumerated(missing)}, or the whole payment with --json.")
     try:
         return OfflinePayment(**fields)
     except ConfigurationError as error:
-        raise click.UsageError(str(error)) from None
+        options = {name: f"--{name.replace('_', '-')}" for name in _NAMES.values()} | {"details": "--detail"}
+        raise click.UsageError(_renamed(str(error), options)) from None
+
+
+def _enumerated(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _renamed(sentence: str, names: Mapping[str, str]) -> str:
+    """Give an error's sentence with other names for the fields than Python's."""
+    return re.sub("|".join(names), lambda name: names[name[0]], sentence, count=1)
 
 
 def _from_json(source: BinaryIO) -> OfflinePayment:
@@ -163,26 +196,46 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
     try:
         given = source.read()
         if not given.strip():
-            raise ConfigurationError("it is empty")
+            raise ConfigurationError("the file is empty")
         # Amounts may come as numbers: every digit of them counts.
         body = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode(given)
         fields: dict[str, Any] = {_name(key, _NAMES): _value(key, value) for key, value in body.items()}
         if missing := [key for key in ("customerId", "currency", "lineItems") if body.get(key) is None]:
-            raise ConfigurationError(f"{', '.join(missing)} is missing.")
-        if isinstance(body["lineItems"], list):
-            fields["line_items"] = [OfflineLineItem(**_line(item)) for item in body["lineItems"]]
+            verb = "is" if len(missing) == 1 else "are"
+            raise ConfigurationError(f"{_enumerated(missing)} {verb} missing.")
+        lines = body["lineItems"]
+        if not isinstance(lines, list) or not lines:
+            raise ConfigurationError(f"lineItems has to be a list such as [{_LINE}].")
+        fields["line_items"] = [OfflineLineItem(**_line(item)) for item in lines]
         return OfflinePayment(**{name: value for name, value in fields.items() if value is not None})
     # ValueError covers msgspec's own errors, bad UTF-8 and ConfigurationError.
     except (ValueError, RecursionError, ArithmeticError) as error:
-        raise CommandError(f"--json: this is no offline payment: {str(error).rstrip('.')}.") from None
+        raise CommandError(
+            f"--json {getattr(source, 'name', '-')}: {_reason(error).rstrip('.')}.", USAGE
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    import msgspec
+
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8; save it as that"
+    if isinstance(error, msgspec.ValidationError):
+        return "it is no object such as {...}"
+    if isinstance(error, msgspec.DecodeError):
+        return f"it is not JSON: {error}"
+    wire = {name: key for key, name in _NAMES.items()}
+    return _renamed(str(error), {**wire, "invoice_id": "invoiceId"})
 
 
 def _line(item: object) -> dict[str, Any]:
-    from b2b_payments._errors import ConfigurationError
+    from b2b_payments._errors import ConfigurationError, shown
 
     names = {"invoiceId": "invoice_id", "amount": "amount"}
     if not isinstance(item, dict) or not names.keys() <= item.keys():
-        raise ConfigurationError('each of lineItems has to be such as {"invoiceId": 13, "amount": "20.00"}.')
+        raise ConfigurationError(f"each of lineItems has to be such as {_LINE}.")
+    if type(_number(item["invoiceId"])) is not int:
+        raise ConfigurationError(f"invoiceId has to be a whole number, not {shown(item['invoiceId'])}.")
     return {_name(key, names): _number(value) if key == "invoiceId" else value for key, value in item.items()}
 
 

@@ -11,6 +11,7 @@ from typing import Self
 from b2b_payments._cli.pace import Pace
 from b2b_payments._cli.screen import Row, Screen
 from b2b_payments._cli.waits import PlainLines, Waits
+from b2b_payments._printable import counted
 from b2b_payments._quota import Quota
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.stream import PaymentStream
@@ -54,7 +55,7 @@ class Line:
             parts.append(f"waiting {pace.waiting:.0f} s for the store's quota")
         if (words := self._waits.words) is not None:
             parts.append(words)
-        parts.append(f"{pace.pages:,} pages")
+        parts.append(counted(pace.pages, "page"))
         return Row(self.label, done, pace.total, " · ".join(parts))
 
 
@@ -97,6 +98,11 @@ class Progress(_Shown):
     def resumed(self, rows: int) -> None:
         """Take in how many payments an interrupted export had kept."""
         self._line.resumed(rows)
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        return self._line.pace.requests
 
     def follow(self, source: Walk | PaymentStream) -> None:
         """Give each channel of a stream a line of its own."""
@@ -142,7 +148,11 @@ class StoresProgress(_Shown):
         rows = self._rows_ended + sum(line.pace.before + line.pace.rows for line in lines)
         elapsed = monotonic() - self._began
         rate = max(0, rows - before) / elapsed if elapsed > 0 else 0.0
-        parts = [f"{self._ended:,} of {self._stores:,} stores", f"{rows:,} payments", f"{rate:,.0f}/s"]
+        parts = [
+            f"{self._ended:,} of {counted(self._stores, 'store')}",
+            counted(rows, "payment"),
+            f"{rate:,.0f}/s",
+        ]
         left = [line.pace.seconds_left for line in lines]
         # What a store that has not begun will take, nobody knows.
         if left and self._ended + len(lines) == self._stores and None not in left:
@@ -163,7 +173,7 @@ def _of_channels(reports: Mapping[int | None, WalkReport], elapsed: float, *, si
 
 
 def _payments(done: int, total: int | None) -> str:
-    return f"{done:,}{'' if total is None else f' of {total:,}'} payments"
+    return counted(done, "payment") if total is None else f"{done:,} of {counted(total, 'payment')}"
 
 
 def _duration(seconds: float) -> str:

@@ -42,7 +42,7 @@ _SORT_KEYS = (
 @click.option(
     "--order", type=click.Choice(["ASC", "DESC"], case_sensitive=False), default="ASC", show_default=True
 )
-@click.option("--offset", metavar="N", type=WholeNumber(min=0), default=0, help="Payments to skip.")
+@click.option("--offset", metavar="N", type=WholeNumber(least=0), default=0, help="Payments to skip.")
 @connection_options
 def list_(
     connection: Connection, walk: dict[str, Any], limit: int | None, sort_by: str, order: str, offset: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -9,6 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 FAILED = 1
+USAGE = 2
 OUTCOME_UNKNOWN = 3
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -40,7 +42,12 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     """
     import anyio
 
-    from b2b_payments._errors import AuthenticationError, B2BPaymentsError, OutcomeUnknownError
+    from b2b_payments._errors import (
+        AuthenticationError,
+        B2BPaymentsError,
+        ConfigurationError,
+        OutcomeUnknownError,
+    )
 
     try:
         return anyio.run(_until_signal, work)
@@ -51,8 +58,18 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
             "The service does not take the credential; check B2B_PAYMENTS_STORE_HASH and "
             f"B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN), and its scope: {error}"
         ) from None
+    except ConfigurationError as error:
+        raise CommandError(_VARIABLE.sub(_variable, str(error)), USAGE) from None
     except B2BPaymentsError as error:
         raise CommandError(str(error)) from None
+
+
+# A setting that only the environment gives.
+_VARIABLE = re.compile(r"^(store_hash|access_token|auth_token)\b")
+
+
+def _variable(setting: re.Match[str]) -> str:
+    return f"B2B_PAYMENTS_{setting[0].upper()}"
 
 
 async def _until_signal(work: Callable[[], Awaitable[T]]) -> T:

@@ -20,7 +20,7 @@ from b2b_payments._cli.values import WholeNumber
     show_default=True,
     help="Where to listen; 0 is any free port.",
 )
-@click.option("--payments", type=WholeNumber(min=0), default=10_000, show_default=True)
+@click.option("--payments", type=WholeNumber(least=0), default=10_000, show_default=True)
 @click.option("--channels", type=WholeNumber(1, 1000), default=3, show_default=True)
 @click.option(
     "--seed", type=WholeNumber(), default=7, show_default=True, help="The same seed gives the same store."
@@ -36,6 +36,7 @@ def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
     async def serve() -> None:
         import anyio
 
+        from b2b_payments._printable import counted
         from b2b_payments.sandbox import Sandbox
 
         server = Sandbox(payments=payments, channels=range(1, channels + 1), seed=seed, port=port)
@@ -44,7 +45,7 @@ def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
         except OSError as error:
             raise CommandError(_refusal(port, error)) from None
         try:
-            click.echo(f"# {payments:,} payments at {server.base_url} until Ctrl-C")
+            click.echo(f"# {counted(payments, 'payment')} at {server.base_url} until Ctrl-C")
             click.echo(f"export B2B_PAYMENTS_BASE_URL={server.base_url}")
             click.echo(f"export B2B_PAYMENTS_STORE_HASH={server.auth.store_hash}")
             click.echo(f"export B2B_PAYMENTS_ACCESS_TOKEN={server.auth.access_token}")

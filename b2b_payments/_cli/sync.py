@@ -10,9 +10,10 @@ import click
 from b2b_payments._cli.command import Command
 from b2b_payments._cli.connection import Connection, connection_options
 from b2b_payments._cli.running import CommandError, StoppedError, run
-from b2b_payments._cli.values import Number
+from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:
+    from b2b_payments._cli.progress import Progress
     from b2b_payments._walk.report import WalkReport
     from b2b_payments.sync import SyncReport
 
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     "--to",
     metavar="FILE",
     required=True,
+    type=TEXT,
     help="The database: .duckdb, or .sqlite, .sqlite3, .db for SQLite. A first sync makes it.",
 )
 @click.option("--sweep", is_flag=True, help="Read the whole store again, to find what was deleted.")
 @click.option(
     "--overlap",
     metavar="MINUTES",
-    type=Number(min=0, max=527_040),
+    type=Number(0, 527_040),
     default=30,
     show_default=True,
     help="How far to read back beyond the last sync: at least as long as the service's lists lag.",
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--most-lookups",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=AT_LEAST_ONE,
     default=500,
     show_default=True,
     help="How many payments that the list contradicts are looked up by id in one sync.",
@@ -63,6 +65,7 @@ def sync(
     goes on with the next sync. A report follows on standard error; exit code 0 says that the copy is in step.
     """
     done: list[SyncReport] = []
+    begun: list[Progress] = []
 
     async def work() -> None:
         import attrs
@@ -79,6 +82,7 @@ def sync(
             progress.advance(report if report.exact else attrs.evolve(report, total_last=None))
 
         with Progress(connection.quota) as progress:
+            begun.append(progress)
             async with PaymentsClient.from_env(**connection.settings, on_event=progress.listen) as client:
                 report = await sync.sync(
                     client,
@@ -99,8 +103,10 @@ def sync(
             stopped.left = f": {kept if Path(to).exists() else f'{to} was not written'}"
             raise
     except CommandError as failure:
-        if Path(to).exists():
-            raise CommandError(f"{failure} {to} stays as it is, and the next sync goes on.") from None
+        # Not of a database that is another's, or that could not be opened.
+        if begun and begun[0].requests and Path(to).exists():
+            sentence = f"{failure} What {to} holds is kept, and the next sync goes on."
+            raise CommandError(sentence, failure.exit_code) from None
         raise
     (report,) = done
     click.echo(f"{to}: {report}.", err=True)

@@ -23,28 +23,87 @@ def whole(text: str) -> int | None:
     return int(text) if _DIGITS.fullmatch(text) else None
 
 
-class WholeNumber(click.IntRange):
-    """A whole number in plain digits."""
+class WholeNumber(click.ParamType[int]):
+    """A whole number in plain digits, within bounds."""
+
+    name = "integer"
+
+    def __init__(self, least: int | None = None, most: int | None = None) -> None:
+        self._least = least
+        self._most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the number."""
-        if isinstance(value, str) and whole(value) is None:
-            self.fail(f"{shown(value)} is not a valid integer.", param, ctx)
-        return super().convert(value, param, ctx)
+        number = whole(value) if isinstance(value, str) else value
+        if number is None or not _is_within(number, self._least, self._most):
+            wanted = f"a whole number{_bounds(self._least, self._most)}"
+            self.fail(f"give {wanted}, not {shown(value)}.", param, ctx)
+        return number
 
 
-class Number(click.FloatRange):
-    """A number in plain digits, with a point perhaps."""
+class Number(click.ParamType[float]):
+    """A number in plain digits, with a point perhaps, within bounds."""
+
+    name = "number"
+
+    def __init__(self, least: float, most: float) -> None:
+        self._least = least
+        self._most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the number."""
-        if isinstance(value, str) and not _NUMBER.fullmatch(value):
-            self.fail(f"{shown(value)} is not a valid float.", param, ctx)
-        return super().convert(value, param, ctx)
+        number = float(value) if not isinstance(value, str) or _NUMBER.fullmatch(value) else None
+        if number is None or not _is_within(number, self._least, self._most):
+            self.fail(f"give a number{_bounds(self._least, self._most)}, not {shown(value)}.", param, ctx)
+        return number
 
 
-AT_LEAST_ONE = WholeNumber(min=1)
+class Text(click.ParamType[str]):
+    """Text that is not blank."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give the text."""
+        if not value.strip():
+            self.fail("it is empty: fill it in, or leave it out.", param, ctx)
+        return value
+
+
+def _is_within(number: float, least: float | None, most: float | None) -> bool:
+    return (least is None or number >= least) and (most is None or number <= most)
+
+
+def _bounds(least: float | None, most: float | None) -> str:
+    if least is None:
+        return ""
+    return f" from {least:,} to {most:,}" if most is not None else f", {least:,} or more"
+
+
+TEXT = Text()
+AT_LEAST_ONE = WholeNumber(least=1)
 PAYMENT_ID = click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
+
+
+def base_url(text: str) -> str:
+    """Read the service's address."""
+    if problem := problem_with_base_url(text):
+        raise click.BadParameter(problem)
+    return text
+
+
+def problem_with_base_url(text: str) -> str:
+    """Say why this is not the service's address, in a sentence; nothing where it may be."""
+    from b2b_payments._errors import ConfigurationError
+    from b2b_payments._transport.addresses import checked_base_url
+
+    try:
+        checked_base_url(text, allow_http=False)
+    except ConfigurationError as error:
+        if text.lower().startswith("http://") and "not https" in str(error):
+            return "it is not https, and the credential would go there for all on the way to read: use https."
+        return f"it {str(error).removeprefix('base_url ')}"
+    return ""
 
 
 def quota(text: str) -> Quota:
@@ -54,8 +113,10 @@ def quota(text: str) -> Quota:
 
     try:
         return Quota.parse(text)
-    except ConfigurationError as error:
-        raise click.BadParameter(str(error)) from None
+    except ConfigurationError:
+        raise click.BadParameter(
+            f"{shown(text)} is no quota: write requests and seconds, each more than 0, as in 150/60."
+        ) from None
 
 
 def line_item(text: str) -> OfflineLineItem:
@@ -69,8 +130,10 @@ def line_item(text: str) -> OfflineLineItem:
         raise click.BadParameter(f"{shown(text)} is no invoice's id and amount: write both, as in 13=20.00.")
     try:
         return OfflineLineItem(number, amount)
-    except ConfigurationError as error:
-        raise click.BadParameter(str(error)) from None
+    except ConfigurationError:
+        raise click.BadParameter(
+            f"{shown(text)} has no amount that can be: write it in plain digits, as in 13=20.00."
+        ) from None
 
 
 def detail(text: str) -> tuple[str, str]:
@@ -92,14 +155,15 @@ def _code(enum: str, numbers: range) -> Callable[[str], int]:
         if number in numbers:
             return number
         known = ", ".join(f"{name} ({code})" for name, code in names.items() if code in numbers)
-        raise click.BadParameter(f"{shown(text)} is none of {known}.")
+        unnamed = ", ".join(str(one) for one in numbers if one not in names.values())
+        raise click.BadParameter(f"{shown(text)} is none of {known}{unnamed and f', {unnamed}'}.")
 
     return read
 
 
 status = _code("ProcessingStatus", range(5))
-"""A processing status to look for, by name or number."""
-new_status = status
-"""A processing status to set; documented are 1 to 4, and the vendor's example sets 0."""
+"""A processing status to look for or to set, by name or number; to set 0 the vendor's example does."""
+new_payments_status = _code("ProcessingStatus", range(1, 5))
+"""The processing status of a payment that is recorded."""
 operation = _code("Operation", range(4))
 """An operation, by name or number; 3 has no name, and the service takes it."""

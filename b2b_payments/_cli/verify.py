@@ -6,10 +6,11 @@ import click
 
 from b2b_payments._cli.command import Command
 from b2b_payments._cli.running import CommandError
+from b2b_payments._cli.values import TEXT
 
 
 @click.command(cls=Command)
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=TEXT)
 def verify(file: str) -> None:
     """Check an exported file against its manifest.
 
@@ -17,16 +18,16 @@ def verify(file: str) -> None:
     totals per currency and processing status. Exit code 0 says that all of it is as it was exported.
     """
     from b2b_payments._errors import B2BPaymentsError
+    from b2b_payments._printable import counted
     from b2b_payments.export import verify
 
     try:
         account = verify(file).account
     except B2BPaymentsError as error:
-        raise CommandError(f"{file}: {error}") from None
+        raise CommandError(str(error) if file in str(error) else f"{file}: {error}") from None
     state = "complete" if account.complete else "not known to be complete"
     totals = ", ".join(
         f"{total:,f} {currency}" for currency, total in sorted(account.sums.whole.totals.items())
     )
-    click.echo(
-        f"{file}: as it was exported, {state}: {account.sums.whole.rows:,} payments, {totals or 'nothing'}."
-    )
+    payments = counted(account.sums.whole.rows, "payment")
+    click.echo(f"{file}: as it was exported, {state}: {payments}, {totals or 'nothing'}.")

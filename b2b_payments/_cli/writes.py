@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from b2b_payments._cli import values
 from b2b_payments._cli.command import Command
 from b2b_payments._cli.connection import Connection, Written, connection_options
-from b2b_payments._cli.values import PAYMENT_ID, new_status
-from b2b_payments._cli.values import operation as operation_code
+from b2b_payments._cli.values import PAYMENT_ID
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -42,7 +42,7 @@ def delete(connection: Connection, payment_id: int, yes: bool) -> None:
 
 @click.command(cls=Command)
 @PAYMENT_ID
-@click.argument("operation", type=operation_code)
+@click.argument("operation", type=values.operation)
 @connection_options
 def perform(connection: Connection, payment_id: int, operation: int) -> None:
     """Carry out an operation, once.
@@ -60,7 +60,7 @@ def perform(connection: Connection, payment_id: int, operation: int) -> None:
 
 @click.command("set-status", cls=Command)
 @PAYMENT_ID
-@click.argument("status", type=new_status)
+@click.argument("status", type=values.status)
 @connection_options
 def set_status(connection: Connection, payment_id: int, status: int) -> None:
     """Set a payment's processing status.

@@ -29,7 +29,7 @@ def _problem_of(base_url: str, *, allow_http: bool) -> str | None:
     except (ValueError, TypeError):
         return _NO_URL
     if url.user is not None or url.password is not None:
-        return "base_url holds a user name or password; leave them out and give the credential as auth."
+        return "base_url holds a user name or password; leave them out: the credential is given apart."
     if url.scheme not in {"http", "https"} or not url.host or not port_is_valid:
         return _NO_URL
     if url.query_string or url.fragment:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from b2b_payments._half_made import shows_half_made
+from b2b_payments._printable import counted
 
 _ADDED_UP = (
     "pages", "requests", "rows", "duplicates", "gaps", "from_other_end", "reread", "looked_up", "waited",
@@ -50,10 +51,7 @@ class WalkReport:
         if self.ending and not self.complete:
             state = "not proven complete" if self.exact else "every row once, completeness not guaranteed"
         ignored = f"; not all fit {', '.join(sorted(self.ignored_filters))}" if self.ignored_filters else ""
-        return (
-            f"{state}: {self.rows:,} payments in {self.pages:,} pages, {self.requests:,} requests, "
-            f"{self.duplicates:,} duplicates dropped, {self.gaps:,} gaps repaired{ignored}"
-        )
+        return f"{state}: {counted(self.rows, 'payment')}, {counted(self.requests, 'request')}{ignored}"
 
     @classmethod
     def total(cls, reports: Iterable[WalkReport]) -> WalkReport:

@@ -7,6 +7,7 @@ from datetime import datetime
 import attrs
 
 from b2b_payments._half_made import shows_half_made
+from b2b_payments._printable import counted
 
 
 @shows_half_made
@@ -67,7 +68,7 @@ class SyncReport:
         return (
             f"{state}{resumed}: {self.inserted:,} inserted, {self.updated:,} updated, {deleted}, "
             f"{self.unchanged:,} unchanged{looked_up}, "
-            f"{self.requests:,} request{'s' * (self.requests != 1)}{caveat}"
+            f"{counted(self.requests, 'request')}{caveat}"
         )
 
     def add(self, changes: Changes) -> None:

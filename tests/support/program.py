@@ -33,7 +33,7 @@ def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
 
 
 def invoke(
-    sandbox: Sandbox | None, *args: str, stdin: str = "", variables: Mapping[str, str | None] = _NONE
+    sandbox: Sandbox | None, *args: str, stdin: str | bytes = "", variables: Mapping[str, str | None] = _NONE
 ) -> Result:
     """Run a command in this process, whose standard streams are pipes then; `variables` count the most."""
     return CliRunner().invoke(program, args, input=stdin, env={**environment(sandbox), **variables})

@@ -15,6 +15,7 @@ from b2b_payments._cli.stores.file import Store, read_stores
 from b2b_payments._cli.stores.places import Places, places_of
 from b2b_payments._cli.stores.run import Run
 from b2b_payments._cli.stores.summary import table
+from b2b_payments._printable import counted
 
 
 def export_stores(
@@ -109,7 +110,7 @@ def _chosen(path: str, stores: list[Store], places: Places, only: Sequence[str])
 
 def _count(exports: Exports) -> str:
     complete, stores = len(exports.complete), len(exports.standings)
-    return f"{complete:,} of {stores:,} {'store' if stores == 1 else 'stores'} complete"
+    return f"{complete:,} of {counted(stores, 'store')} complete"
 
 
 def _go_on(exports: Exports) -> str:

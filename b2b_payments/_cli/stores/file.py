@@ -10,7 +10,7 @@
     quota = "150/60"
     channels = [1, 2]
 
-Every mistake is a CommandError that names the file, the store and the key.
+Every mistake is a StoresFileError that names the file, the store and the key.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from unicodedata import normalize
 import attrs
 
 from b2b_payments._auth import LegacyAuth, StoreAuth
+from b2b_payments._cli import values
 from b2b_payments._cli.connection import Connection
-from b2b_payments._cli.running import CommandError
+from b2b_payments._cli.running import USAGE, CommandError
 from b2b_payments._client import BASE_URL, PaymentsClient
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._quota import Quota
@@ -47,6 +48,13 @@ _RESERVED = frozenset({"con", "prn", "aux", "nul"}) | {
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _CAPITALS = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 _EXAMPLE = 'name = "north", store_hash = "abc123" and access_token_env = "NORTH_TOKEN"'
+
+
+class StoresFileError(CommandError):
+    """The file of stores cannot be used: a sentence that names the file, the store and the key."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, USAGE)
 
 
 @attrs.frozen
@@ -81,7 +89,7 @@ class Store:
 def read_stores(path: str, connection: Connection) -> list[Store]:
     """Read the stores, in the file's order; `connection` has what holds for those that do not say.
 
-    Raises CommandError for every mistake, a variable that is not set and a store that is there twice among
+    Raises StoresFileError for every mistake, a variable that is not set and a store that is there twice among
     them. Nothing is sent.
     """
     entries = _entries(path)
@@ -95,28 +103,30 @@ def _entries(path: str) -> list[Any]:
         # Some editors put a byte order mark in front, which TOML does not know.
         written = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise CommandError(f"{path} could not be read: {error.strerror}.") from None
+        raise StoresFileError(f"{path} could not be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise CommandError(f"{path} is not UTF-8: save it as that.") from None
+        raise StoresFileError(f"{path} is not UTF-8: save it as that.") from None
     except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
-        raise CommandError(f"{path} is not TOML: {error}.") from None
+        raise StoresFileError(f"{path} is not TOML: {error}.") from None
     except RecursionError:
-        raise CommandError(f"{path} is not TOML that can be read: it is nested too deep.") from None
+        raise StoresFileError(f"{path} is not TOML that can be read: it is nested too deep.") from None
     for key in written:
         _refuse_credential(path, key)
         if key != "stores":
-            raise CommandError(f"{path}: {key!r} is unknown: write each store under a line [[stores]].")
+            raise StoresFileError(f"{path}: {key!r} is unknown: write each store under a line [[stores]].")
     entries = written.get("stores", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise CommandError(f"{path}: stores is no list of tables: write each store under a line [[stores]].")
+        raise StoresFileError(
+            f"{path}: stores is no list of tables: write each store under a line [[stores]]."
+        )
     if not entries:
-        raise CommandError(f"{path} names no store: write a line [[stores]], and under it {_EXAMPLE}.")
+        raise StoresFileError(f"{path} names no store: write a line [[stores]], and under it {_EXAMPLE}.")
     return entries
 
 
 def _refuse_credential(where: str, key: str) -> None:
     if key.lower().replace("_", "").replace("-", "") in _CREDENTIALS:
-        raise CommandError(
+        raise StoresFileError(
             f"{where}: {key} is a credential, and a credential is never in a file: take it out, put it into "
             'an environment variable, and name that, as in access_token_env = "NORTH_TOKEN".'
         )
@@ -141,6 +151,8 @@ class _Entry:
         name = self._name()
         auth, variable = self._auth()
         base_url = self._text("base_url") or connection.base_url or os.environ.get("B2B_PAYMENTS_BASE_URL")
+        if base_url and (problem := values.problem_with_base_url(base_url)):
+            raise self._wrong(f"base_url: {problem}")
         store = Store(
             name,
             auth,
@@ -156,8 +168,8 @@ class _Entry:
             raise self._wrong(error.message) from None
         return store
 
-    def _wrong(self, problem: str) -> CommandError:
-        return CommandError(f"{self._where}: {problem.rstrip('.')}.")
+    def _wrong(self, problem: str) -> StoresFileError:
+        return StoresFileError(f"{self._where}: {problem.rstrip('.')}.")
 
     def _text(self, key: str) -> str | None:
         value = self._table.get(key)
@@ -257,14 +269,14 @@ def _refuse_twice(path: str, stores: Iterable[Store]) -> None:
     reached: dict[tuple[str, object], Store] = {}
     for store in stores:
         if (first := names.setdefault(folded(store.name), store)) is not store:
-            raise CommandError(
+            raise StoresFileError(
                 f"{path}: two stores are called {first.name!r} and {store.name!r}, which is one file on some "
                 "systems: give each a name of its own."
             )
         place = (store.base_url.rstrip("/").lower(), store.auth.store)
         if (first := reached.setdefault(place, store)) is not store:
             what = "store_hash" if isinstance(store.auth, StoreAuth) else "token"
-            raise CommandError(
+            raise StoresFileError(
                 f"{path}: {first.name!r} and {store.name!r} have the same {what}: name each store once, "
                 "since the two would do the same work and share one quota."
             )

@@ -37,7 +37,7 @@ async def test_readme_command(tmp_path: Path) -> None:
     path = tmp_path / "payments.jsonl"
     code, out, err = await finished(await start(None, "export", "--sandbox", "--output", str(path)))
     assert (code, out) == (0, "")
-    assert err.startswith(f"{path}: complete: 10,000 payments in 41 pages, 41 requests, ")
+    assert err.startswith(f"{path}: complete: 10,000 payments, 41 requests (")
     assert len(err.splitlines()) == 1
     assert _lines(path) == list(Sandbox(payments=10_000).store.all_wire())
     assert _names(tmp_path) == ["payments.jsonl", "payments.jsonl.manifest.json"]

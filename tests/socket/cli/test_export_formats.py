@@ -60,11 +60,11 @@ def test_nothing_to_verify(tmp_path: Path) -> None:
 
 
 def test_resume_without_anything_kept(service: Sandbox, tmp_path: Path) -> None:
-    """`--resume` where nothing was interrupted begins anew: one command serves every night."""
+    """`--resume` where nothing was interrupted begins anew, and says so: one command serves every night."""
     path = tmp_path / "payments.csv"
     result = invoke(service, "export", "--output", str(path), "--resume")
     assert result.exit_code == 0, result.output
-    assert result.stderr.endswith("With what was there already: 300 payments.\n")
+    assert result.stderr.endswith("There was nothing to resume: it began with the first payment.\n")
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -146,7 +146,7 @@ def test_file_that_cannot_be_written(service: Sandbox, tmp_path: Path) -> None:
     """One file that cannot be written is told of before anything is sent."""
     (tmp_path / "one.csv").mkdir()
     arguments = ("--stores", write(tmp_path, {"one": service}), "--output", str(tmp_path / "{name}.csv"))
-    assert "it is a folder; name a file in it." in sentence(invoke(None, "export", *arguments), 1)
+    assert "it is a folder; name a file in it." in sentence(invoke(None, "export", *arguments), 2)
     assert service.request_count == 0
     assert hidden(tmp_path) == []
 

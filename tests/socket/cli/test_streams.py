@@ -105,8 +105,8 @@ def test_closed_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> N
     nothing: dict[str, Any] = {"stdin": None, "stdout": None, "stderr": None}
     for args in (("export", "--output", path), ("verify", path), ("--help",), ("--version",)):
         assert streams.run(*args, **nothing) == (0, "")
-    empty = "Error: --json: this is no offline payment: it is empty.\n"
-    assert streams.run("create-offline", "--json", "-", stdin=None) == (1, empty)
+    empty = "Error: --json -: the file is empty.\n"
+    assert streams.run("create-offline", "--json", "-", stdin=None) == (2, empty)
     code, said = streams.run("delete", "7", stdin=None)
     assert code == 2
     assert said.endswith("Error: There is no terminal to ask on: give --yes to delete payment 7.\n")

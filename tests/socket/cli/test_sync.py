@@ -63,11 +63,11 @@ def test_a_list_that_shows_less(service: Sandbox, tmp_path: Path) -> None:
     ("args", "code", "says"),
     [
         ((), 2, "Missing option '--to'"),
-        (("--to", "copy.csv"), 1, "copy.csv does not say its database: give it one of the endings .duckdb"),
-        (("--to", "nowhere/copy.db"), 1, "nowhere is not a folder"),
+        (("--to", "copy.csv"), 2, "copy.csv does not say its database: give it one of the endings .duckdb"),
+        (("--to", "nowhere/copy.db"), 2, "nowhere is not a folder"),
         (("--to", "copy.db", "--overlap", "-1"), 2, "-1"),
-        (("--to", "copy.db", "--most-lookups", "0"), 2, "0 is not in the range"),
-        (("--to", "copy.db", "--overlap", "soon"), 2, "'soon' is not a valid float"),
+        (("--to", "copy.db", "--most-lookups", "0"), 2, "give a whole number, 1 or more, not '0'."),
+        (("--to", "copy.db", "--overlap", "soon"), 2, "give a number from 0 to 527,040, not 'soon'."),
         (("--to", "copy.db", "--to", "other.db"), 2, "--to is given 2 times"),
     ],
 )
@@ -89,7 +89,7 @@ def test_usage(
 def test_no_credential(tmp_path: Path) -> None:
     """Without a credential one sentence says which variables to set."""
     result = invoke(None, "sync", "--to", str(tmp_path / "copy.db"))
-    assert "No credential: set B2B_PAYMENTS_STORE_HASH" in sentence(result, 1)
+    assert "No credential: set B2B_PAYMENTS_STORE_HASH" in sentence(result, 2)
     assert os.listdir(tmp_path) == []
 
 
@@ -108,7 +108,8 @@ def test_another_store(service: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "copy.sqlite"
     assert invoke(service, "sync", "--to", str(path)).exit_code == 0
     result = invoke(service, "sync", "--to", str(path), variables={"B2B_PAYMENTS_STORE_HASH": "other"})
-    assert "is a copy of another store" in sentence(result, 1)
+    assert "is a copy of another store" in (said := sentence(result, 2))
+    assert "next sync" not in said
     assert held_in(path) == versions_of(service.store)
 
 
@@ -119,12 +120,12 @@ def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
     sink = sink_for(ending, path)
     sink.open()
     sink.close(complete=True)
-    assert "that no sync made" in sentence(invoke(service, "sync", "--to", str(path)), 1)
+    assert "that no sync made" in sentence(invoke(service, "sync", "--to", str(path)), 2)
     path.unlink()
     assert invoke(service, "sync", "--to", str(path)).exit_code == 0
     for more in ((), ("--resume",)):
         result = invoke(service, "export", "--output", str(path), *more)
-        assert "is kept in step by a sync" in sentence(result, 1)
+        assert "is kept in step by a sync" in sentence(result, 2)
     assert held_in(path) == versions_of(service.store)
 
 

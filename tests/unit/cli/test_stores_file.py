@@ -111,8 +111,8 @@ def test_no_credential_is_shown(tmp_path: Path) -> None:
             "store 'north': quota: Quota 'fast' cannot be read: write requests/seconds",
         ),
         (NORTH + "quota = 150", "quota is no text: write it in quotes"),
-        (NORTH + 'base_url = "http://shop.test"', "store 'north': base_url is not https"),
-        (NORTH + 'base_url = "https://marked@shop.test"', "base_url holds a user name or password"),
+        (NORTH + 'base_url = "http://shop.test"', "store 'north': base_url: it is not https, and the credential"),
+        (NORTH + 'base_url = "https://marked@shop.test"', "base_url: it holds a user name or password"),
         (NORTH + "channels = 1", "channels is no list of channels' ids: write it as in channels = [1, 2]"),
         (NORTH + "channels = []", "channels is no list"),
         (NORTH + "channels = [true]", "channels is no list"),
@@ -137,7 +137,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sa
     monkeypatch.setenv("LINE_TOKEN", "marked\n")
     path = write(tmp_path, text)
     result = invoke(None, "export", "--stores", path, "--output", str(tmp_path / "out"), "--format", "csv")
-    said = sentence(result, 1)
+    said = sentence(result, 2)
     assert says in said
     assert path in said
     assert "marked" not in said
@@ -190,7 +190,7 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
             ("--output", "{name}.csv", "--invoice", "1"),
             "An invoice's id is of one store: leave --invoice out",
         ),
-        (("--output", "{name}.csv", "--at-once", "0"), "not in the range x>=1"),
+        (("--output", "{name}.csv", "--at-once", "0"), "give a whole number, 1 or more, not '0'."),
         (("--output", "{name}.csv", "--stores", "x.toml"), "--stores is given 2 times"),
     ],
 )

@@ -28,16 +28,30 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("verify",), "Missing argument 'FILE'"),
         (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
         (("export", "--output", "p.jsonl", "--output", "q.jsonl"), "--output is given 2 times; give it once"),
-        (("export", "--output", "p.jsonl", "--quota", "fast"), "write requests/seconds, such as 150/60"),
-        (("export", "--output", "p.jsonl", "--quota", "0/60"), "1 or more"),
-        (("export", "--output", "p.jsonl", "--page-size", "0"), "not in the range x>=1"),
-        (("export", "--output", "p.jsonl", "--channel", "one"), "'one' is not a valid integer"),
+        (
+            ("export", "--output", "p.jsonl", "--quota", "fast"),
+            "write requests and seconds, each more than 0, as in 150/60",
+        ),
+        (("export", "--output", "p.jsonl", "--quota", "0/60"), "'0/60' is no quota"),
+        (("export", "--output", "p.jsonl", "--page-size", "0"), "give a whole number, 1 or more, not '0'."),
+        (("export", "--output", "p.jsonl", "--channel", "one"), "give a whole number, 1 or more, not 'one'."),
         (("export", "--output", "p.jsonl", "--nonsense"), "'--nonsense'"),
         (("list", "--status", "frozen"), "'frozen' is none of incomplete (0), awaiting-processing (1)"),
         (("list", "--status", "5"), "'5' is none of incomplete (0)"),
         (("list", "--search-by", "id"), "give --q too"),
         (("get",), "Missing argument 'ID'"),
-        (("get", "0"), "not in the range x>=1"),
+        (("get", "0"), "give a whole number, 1 or more, not '0'."),
+        (("get", "9" * 20), "give a whole number, 1 or more, not '999"),
+        (("list", "--q", " "), "'--q': it is empty: fill it in, or leave it out."),
+        (("list", "--customer-name", ""), "'--customer-name': it is empty"),
+        (("list", "--base-url", "http://b2b.test"), "'--base-url': it is not https, and the credential"),
+        (
+            ("list", "--base-url", "b2b.test"),
+            "'--base-url': it is not a whole URL; expected one such as https:",
+        ),
+        (("list", "--base-url", "https://me@b2b.test"), "'--base-url': it holds a user name or password"),
+        (("list", "--outage", "-1"), "give a number from 0 to 86,400, not '-1'."),
+        (("verify", ""), "it is empty"),
         (("get", "1", "2"), "Got unexpected extra argument (2)"),
         (("get", "1", "--base-url", "https://a", "--base-url", "https://b"), "--base-url is given 2 times"),
         (("perform", "7", "fly"), "'fly' is none of apply-to-invoices (0)"),
@@ -47,19 +61,23 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("delete", "7", "--yes", "--yes"), "--yes is given 2 times"),
         (
             ("create-offline", "--currency", "USD"),
-            "Give --customer-id, --line, or the whole payment with --json.",
+            "Give --customer-id and --line, or the whole payment with --json.",
         ),
         (
             ("create-offline", "--line", "13"),
             "'13' is no invoice's id and amount: write both, as in 13=20.00.",
         ),
-        (("create-offline", "--line", "13=much"), "amount 'much' is not a finite number"),
+        (("create-offline", "--line", "13=much"), "'13=much' has no amount that can be"),
         (("create-offline", "--detail", "memo"), "'memo' has no name: write name=text"),
         ((*_OFFLINE, "--currency", "EUR"), "--currency is given 2 times"),
-        ((*_OFFLINE[:4], "dollars", *_OFFLINE[5:]), "currency 'dollars' is not a currency"),
+        ((*_OFFLINE[:4], "dollars", *_OFFLINE[5:]), "--currency 'dollars' is not a currency"),
+        ((*_OFFLINE, "--line", "13=1"), "--line gives the invoice 13 more than once"),
+        ((*_OFFLINE, "--detail", "a=1", "--detail", "a=2"), "--detail gives the name a more than once"),
+        ((*_OFFLINE, "--external-id", ""), "'--external-id': it is empty"),
+        ((*_OFFLINE, "--status", "0"), "'0' is none of awaiting-processing (1), processing (2)"),
         ((*_OFFLINE, "--json", "-"), "--json gives the whole payment: leave the other options out."),
         (("create-offline", "--json", "/nowhere/payment.json"), "No such file or directory"),
-        (("sandbox", "--port", "70000"), "not in the range 0<=x<=65535"),
+        (("sandbox", "--port", "70000"), "give a whole number from 0 to 65,535, not '70000'."),
         (("fly",), "No such command 'fly'"),
     ],
 )
@@ -75,15 +93,28 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("{", "Input data was truncated"),
-        ("[]", "Expected `object`, got `array`"),
-        ("{}", "customerId, currency, lineItems is missing"),
+        ("{", "--json -: it is not JSON: Input data was truncated."),
+        ("[]", "it is no object such as {...}."),
+        ("", "--json -: the file is empty."),
+        (b'{"customerId": "\xff"}', "it is not UTF-8; save it as that."),
+        ("{}", "customerId, currency and lineItems are missing."),
         ('{"customerId": "1", "currency": "USD", "lineItems": null}', "lineItems is missing"),
         (
             '{"customerId": "1", "currency": "USD", "lineItems": [], "x": 1}',
             "'x' is unknown; known are customerId",
         ),
-        ('{"customerId": "1", "currency": "USD", "lineItems": 5}', "line_items is empty"),
+        (
+            '{"customerId": "1", "currency": "USD", "lineItems": 5}',
+            'lineItems has to be a list such as [{"invoiceId": 13, "amount": "20.00"}].',
+        ),
+        (
+            '{"customerId": "1", "currency": "USD", "lineItems": [{"invoiceId": "x", "amount": "1"}]}',
+            "invoiceId has to be a whole number, not 'x'.",
+        ),
+        (
+            '{"customerId": 1.5, "currency": "USD", "lineItems": [{"invoiceId": 1, "amount": "1"}]}',
+            "customerId",
+        ),
         ('{"customerId": "1", "currency": "USD", "lineItems": [5]}', 'such as {"invoiceId": 13'),
         (
             '{"customerId": "1", "currency": "USD", "lineItems": [{"invoiceId": 1, "amount": "1", "y": 1}]}',
@@ -91,36 +122,45 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
         ),
     ],
 )
-def test_wrong_json(body: str, says: str) -> None:
+def test_wrong_json(body: str | bytes, says: str) -> None:
     """A body that is no offline payment is refused in one sentence that says why."""
-    assert says in sentence(invoke(None, "create-offline", "--json", "-", stdin=body), 1)
+    assert says in sentence(invoke(None, "create-offline", "--json", "-", stdin=body), 2)
 
 
 def test_no_credential() -> None:
     """Where no credential is set, the sentence names the variables."""
-    text = sentence(invoke(None, "channels"), 1)
+    text = sentence(invoke(None, "channels"), 2)
     assert (
         "set B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN alone)" in text
     )
 
 
 def test_no_https() -> None:
-    """A credential is not sent in the open."""
-    result = invoke(
-        None,
-        "channels",
-        "--base-url",
-        "http://b2b.invalid/api",
-        variables={"B2B_PAYMENTS_AUTH_TOKEN": "token"},
-    )
-    assert "is not https" in sentence(result, 1)
+    """A credential is not sent in the open, and the variable is named where it is the environment's."""
+    address = {"B2B_PAYMENTS_BASE_URL": "http://b2b.invalid/api", "B2B_PAYMENTS_AUTH_TOKEN": "token"}
+    text = sentence(invoke(None, "channels", variables=address), 2)
+    assert text.startswith("Error: B2B_PAYMENTS_BASE_URL: it is not https, and the credential would go there")
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"STORE_HASH": "/x/", "ACCESS_TOKEN": "t"}, "B2B_PAYMENTS_STORE_HASH is not a store hash"),
+        ({"STORE_HASH": "x", "ACCESS_TOKEN": "a b"}, "B2B_PAYMENTS_ACCESS_TOKEN holds a space"),
+        ({"AUTH_TOKEN": "a\n"}, "B2B_PAYMENTS_AUTH_TOKEN starts or ends with white space"),
+    ],
+)
+def test_a_wrong_variable_is_named(variables: dict[str, str], says: str) -> None:
+    """What is wrong with the environment is said by the variable's name, not by Python's parameter."""
+    named = {f"B2B_PAYMENTS_{name}": value for name, value in variables.items()}
+    assert sentence(invoke(None, "channels", variables=named), 2).startswith(f"Error: {says}")
 
 
 @pytest.mark.parametrize("name", ["", "nowhere/payments.jsonl"])
 def test_unwritable_path(tmp_path: Path, name: str) -> None:
     """A path that cannot be written to comes first: before the missing credential is noticed."""
     result = invoke(None, "export", "--format", "jsonl", "--output", str(tmp_path / name))
-    assert "cannot be written" in sentence(result, 1)
+    assert "cannot be written" in sentence(result, 2)
 
 
 def test_help_lists_every_command() -> None:
