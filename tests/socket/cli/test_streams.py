@@ -105,7 +105,7 @@ def test_closed_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> N
     nothing: dict[str, Any] = {"stdin": None, "stdout": None, "stderr": None}
     for args in (("export", "--output", path), ("verify", path), ("--help",), ("--version",)):
         assert streams.run(*args, **nothing) == (0, "")
-    empty = "Error: --json -: the file is empty.\n"
+    empty = "Error: --json /dev/null: the file is empty.\n"
     assert streams.run("create-offline", "--json", "-", stdin=None) == (2, empty)
     code, said = streams.run("delete", "7", stdin=None)
     assert code == 2

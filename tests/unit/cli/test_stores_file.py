@@ -111,7 +111,7 @@ def test_no_credential_is_shown(tmp_path: Path) -> None:
             "store 'north': quota: Quota 'fast' cannot be read: write requests/seconds",
         ),
         (NORTH + "quota = 150", "quota is no text: write it in quotes"),
-        (NORTH + 'base_url = "http://shop.test"', "store 'north': base_url: it is not https, and the credential"),
+        (NORTH + 'base_url = "http://shop.test"', "base_url: it is not https, and the credential"),
         (NORTH + 'base_url = "https://marked@shop.test"', "base_url: it holds a user name or password"),
         (NORTH + "channels = 1", "channels is no list of channels' ids: write it as in channels = [1, 2]"),
         (NORTH + "channels = []", "channels is no list"),
