@@ -14,9 +14,9 @@ from b2b_payments._converter.structuring import (
     structure_payments,
     structure_rows,
     structure_transactions,
-    to_dict,
     to_wire,
 )
+from b2b_payments._models.answer_model import to_dict
 
 __all__ = [
     "NormalItem",

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
-from b2b_payments._converter.values import read_amount, spelled
+from b2b_payments._converter.values import read_amount
 from b2b_payments._models import LineItem, Money, Payment
+from b2b_payments._models.answer_model import spelled
 from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import sent_of
 from b2b_payments._protocol.json import encode_each

@@ -56,7 +56,6 @@ _USUAL: Final[Mapping[tuple[Kind, bool], Any]] = {
 }
 _FEW: Final = frozenset({(Kind.CODE, False), (Kind.CODES, False), (Kind.WHOLE, True)})
 """Few different values are ever seen: what they are read as is remembered."""
-_are_plain: Final = re.compile(r"[0-9.-]*").fullmatch
 _fault: Final = re.compile(
     r"(?:Object (?:contains (?P<unknown>unknown)|missing required) field `(?P<name>.*)`|.*?)"
     r" - at `\$(?P<path>.*)`",
@@ -184,7 +183,8 @@ class RowTypes(Generic[T]):
     def models(self, rows: Sequence[Any]) -> list[T]:
         """Convert rows to models."""
         # Decimal takes more: `1_000`, other scripts' digits, NaN.
-        if not _are_plain("".join(chain.from_iterable(find(rows) for find in self._amounts))):
+        amounts = "".join(chain.from_iterable(find(rows) for find in self._amounts))
+        if amounts.encode().translate(None, b"0123456789.-"):
             raise ValueError
         return model_of(self._models, rows)
 
@@ -268,6 +268,8 @@ def _property(field: Field, name: str, odd: int) -> property:
     if field.kind in {Kind.MODEL, Kind.MODELS} and odd == 1:
         nothing = (type(None), UnsetType, str, list, dict)
         return property(lambda row: read(value) if isinstance(value := raw(row), nothing) else value)
+    if field.kind is Kind.TEXT:
+        return property(lambda row: value if (value := raw(row)).__class__ is str else read(value))
     if odd or (field.kind, field.digits) not in _FEW:
         return property(lambda row: read(raw(row)))
     known: dict[object, Any] = {}
@@ -294,9 +296,8 @@ def _extra_of(unknown: Mapping[str, str], *, missing: bool, whole: bool) -> Any:
     several = attrgetter(*unknown, list(unknown)[-1]) if names else lambda _: ()
 
     def get(row: Any) -> Extra:
-        extra = Extra(zip(names, several(row)))  # noqa: B905
-        if missing:
-            extra = Extra([item for item in extra.items() if item[1] is not UNSET])
+        pairs: Iterable[tuple[str, Any]] = zip(names, several(row))  # noqa: B905
+        extra = Extra([pair for pair in pairs if pair[1] is not UNSET] if missing else pairs)
         if whole:
             extra.sent = row
         return extra

@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from b2b_payments._converter import values
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError
+from b2b_payments._models.answer_model import json_number, plain, spelled
 from b2b_payments._models.description import Field, Kind, fields_of
 
 Read = Callable[..., Any]
@@ -42,7 +43,7 @@ def _reader_of(field: Field) -> Read:
     def read_field(value: object, _: object = None) -> Any:
         if value.__class__ is as_is:
             return value
-        if not required and _says_nothing(kind, value):
+        if not (value or required) and _says_nothing(kind, value):
             return field.empty()
         try:
             return read(value)
@@ -133,7 +134,7 @@ def _unstructure_hook(model: type[Any], converter: Converter) -> Callable[[Any],
 
     def unstructure(made: Any) -> dict[str, Any]:
         extra = getattr(made, "extra", None)
-        return values.plain(extra) | write(made) if extra else write(made)
+        return plain(extra) | write(made) if extra else write(made)
 
     return unstructure
 
@@ -151,7 +152,7 @@ def _writer_of(field: Field, converter: Converter) -> Callable[[Any], Any]:
 
 
 _WRITERS: Final[Mapping[Kind, Callable[[Field], Callable[[Any], Any]]]] = {
-    Kind.AMOUNT: lambda field: values.spelled if field.digits else values.json_number,
+    Kind.AMOUNT: lambda field: spelled if field.digits else json_number,
     Kind.WHOLE: lambda field: str if field.digits else int,
     Kind.MOMENT: lambda field: (
         (lambda moment: str(values.epoch_seconds(moment))) if field.digits else values.epoch_seconds
@@ -160,8 +161,8 @@ _WRITERS: Final[Mapping[Kind, Callable[[Field], Callable[[Any], Any]]]] = {
     Kind.CODES: lambda _: int,
     Kind.TEXT: lambda _: str,
     Kind.FLAG: lambda _: bool,
-    Kind.OBJECT: lambda _: values.plain,
-    Kind.ANYTHING: lambda _: values.plain,
+    Kind.OBJECT: lambda _: plain,
+    Kind.ANYTHING: lambda _: plain,
 }
 
 
@@ -183,9 +184,7 @@ def as_sent(sent: Any, was: Any, now: Any) -> Any:
     """Give `now`, spelled as in `sent` wherever it still says what was read from that, which is `was`."""
     if isinstance(now, dict) and isinstance(was, dict) and isinstance(sent, dict):
         kept = {
-            name: values.plain(sent[name])
-            for name in sent
-            if name not in was or was[name] == now.get(name, UNSET)
+            name: plain(sent[name]) for name in sent if name not in was or was[name] == now.get(name, UNSET)
         }
         changed = {
             name: as_sent(sent.get(name), was.get(name), value)
@@ -196,4 +195,4 @@ def as_sent(sent: Any, was: Any, now: Any) -> Any:
     if isinstance(now, list) and isinstance(was, list) and isinstance(sent, list):
         both = [as_sent(*three) for three in zip(sent, was, now, strict=False)]
         return both + now[len(both) :]
-    return values.plain(sent) if now == was else now
+    return plain(sent) if now == was else now

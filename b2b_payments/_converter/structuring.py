@@ -9,40 +9,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Generator, Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
-import attrs
 import msgspec
 
 from b2b_payments._converter.normal import normal
 from b2b_payments._converter.rows import RowReader, model_of
 from b2b_payments._converter.service import as_sent, service_converter, whole_converter
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
-from b2b_payments._converter.values import plain, spelled
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError
-from b2b_payments._models import (
-    Card,
-    Channel,
-    Fee,
-    LineItem,
-    Money,
-    OfflinePayment,
-    Payment,
-    PaymentOperations,
-    Transaction,
-)
+from b2b_payments._models import Channel, OfflinePayment, Payment, PaymentOperations, Transaction
+from b2b_payments._models.answer_model import check_model, plain
 from b2b_payments._models.extra import json_of
 from b2b_payments._models.plain_data import checked_data
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.listing import Listing
 
 T = TypeVar("T")
-
-MODELS: Final = frozenset({Card, Channel, Fee, LineItem, Money, Payment, PaymentOperations, Transaction})
-"""What the service answers with."""
 
 
 def keep_sent(made: Any, sent: object) -> None:
@@ -138,7 +122,7 @@ def to_wire(model: Any) -> dict[str, Any]:
     out. Nothing in the result is shared with the model, and `json.dumps` takes all of it.
     Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
     """
-    _check_model(type(model), "to_wire")
+    check_model(type(model), "to_wire")
     sent = getattr(getattr(model, "extra", None), "sent", None)
     wire: dict[str, Any]
     if sent is None:
@@ -161,38 +145,8 @@ def from_wire(model: type[T], wire: Mapping[str, Any]) -> T:
     Raises `ResponseDecodeError` with the places that cannot be read, `ConfigurationError` for a class that is
     no model.
     """
-    _check_model(model, "from_wire")
+    check_model(model, "from_wire")
     return structure(model, copy.deepcopy(wire), "$")
-
-
-def to_dict(model: Any) -> dict[str, Any]:
-    """Give a model as JSON-ready data with the names that it has here: what a web handler returns.
-
-    Amounts are text with all their digits, times ISO 8601 in UTC, codes numbers; `extra` has the unknown
-    fields. `json.dumps` takes all of it, and nothing is shared with the model.
-    Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
-    """
-    _check_model(type(model), "to_dict")
-    return {attribute.name: _ready(getattr(model, attribute.name)) for attribute in attrs.fields(type(model))}
-
-
-def _ready(value: Any) -> Any:
-    if type(value) in MODELS:
-        return to_dict(value)
-    if isinstance(value, Decimal):
-        return spelled(value)
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, tuple):
-        return [_ready(item) for item in value]
-    return plain(value)
-
-
-def _check_model(model: type[Any], function: str) -> None:
-    if model not in MODELS:
-        raise ConfigurationError(
-            f"{function} was given {model.__name__}: give a payment or another model of this library."
-        )
 
 
 def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:

@@ -6,20 +6,17 @@ Readers raise `UnreadableError`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
 from b2b_payments._converter.unreadable import UnreadableError
-from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.decimals import EXACT, decimal_of, decimal_text, is_whole
 from b2b_payments._models.money import is_amount
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_DIGITS: Final = 12  # of epoch seconds: enough for the year 9999
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 _ISO = re.compile(
@@ -52,6 +49,8 @@ def read_whole_number(value: object) -> int:
 
 def read_amount(value: object) -> Decimal:
     """Read an amount from digits or from a number, exactly: a float counts for its shortest digits."""
+    if type(value) is float and 1e-4 <= value < 1e16:  # so it is written without an exponent
+        return Decimal(repr(value))
     if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
         number = _number(value)
         if number is not None and is_amount(number):
@@ -104,36 +103,3 @@ def epoch_seconds(moment: datetime) -> int | float:
     since = moment - _EPOCH
     whole = since.days * 86_400 + since.seconds
     return whole + since.microseconds / 1_000_000 if since.microseconds else whole
-
-
-def spelled(amount: Decimal) -> str:
-    """Spell an amount with every digit it has, and no exponent."""
-    return format(amount, "f")
-
-
-def json_number(number: Decimal) -> int | float | str:
-    """Give a Decimal as a JSON number, or as its digits in a string where no float holds it exactly."""
-    if not number.is_finite():
-        return decimal_text(number)
-    if number.as_tuple().exponent == 0 and number.adjusted() < 100:
-        return int(number)
-    near = float(number)
-    # Compared by digits, not by binary value: the float 0.1 stands for the digits 0.1.
-    return near if Decimal(repr(near)) == number else decimal_text(number)
-
-
-def plain(value: Any) -> Any:
-    """Copy JSON data, so that it is not shared with a model, into the types that `json.dumps` takes."""
-    if value.__class__ in _SCALARS:
-        return value
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, Decimal):
-        return json_number(value)
-    if isinstance(value, int | float | str):
-        return value
-    raise ConfigurationError(
-        f"{type(value).__name__} has no place in JSON: give text, numbers, bools, None, lists and dicts."
-    )

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from b2b_payments._half_made import shows_half_made
+from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import DIGITS, LENIENT
 from b2b_payments._models.extra import Extra, extra_of
 from b2b_payments._models.moment import in_utc
@@ -15,7 +16,7 @@ from b2b_payments._models.moment import in_utc
 
 @shows_half_made
 @attrs.frozen(kw_only=True)
-class Channel:
+class Channel(AnswerModel):
     """A channel of a store with several storefronts.
 
     `channel_id` is BigCommerce's id, the one that `channel_ids` takes; `id` is B2B Edition's own [doc].

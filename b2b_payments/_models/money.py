@@ -9,6 +9,7 @@ import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._half_made import shows_half_made
+from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.decimals import decimal_of
 from b2b_payments._models.description import DIGITS
 from b2b_payments._models.extra import Extra, extra_of
@@ -47,7 +48,7 @@ def exact_amount(value: object) -> Decimal:
 
 @shows_half_made
 @attrs.frozen
-class Money:
+class Money(AnswerModel):
     """An amount in a currency: `currency` is the service's code, e.g. ``"USD"``.
 
     The amount keeps its zeros: ``"30.0000"`` stays ``Decimal("30.0000")``, which equals ``Decimal("30")``.

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from b2b_payments._half_made import shows_half_made
+from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import DIGITS
 from b2b_payments._models.enums import OperationCode, StatusCode
 from b2b_payments._models.extra import Extra, extra_of
@@ -35,7 +36,7 @@ def _line_items(items: Iterable[LineItem]) -> tuple[LineItem, ...]:
 
 @shows_half_made
 @attrs.frozen
-class LineItem:
+class LineItem(AnswerModel):
     """The part of a payment that goes to one invoice. In lists, `amount` may be left out [doc]."""
 
     payment_id: int | None = None
@@ -47,7 +48,7 @@ class LineItem:
 
 @shows_half_made
 @attrs.frozen
-class Fee:
+class Fee(AnswerModel):
     """A fee on a payment. The service names no currency beside `amount` [doc], and may send nothing else."""
 
     type: str = ""
@@ -58,7 +59,7 @@ class Fee:
 
 @shows_half_made
 @attrs.frozen
-class PaymentOperations:
+class PaymentOperations(AnswerModel):
     """What a payment allows now. A code that no enum knows is a plain number."""
 
     allowed_operations: tuple[OperationCode, ...] = attrs.field(default=(), converter=_operations)
@@ -68,7 +69,7 @@ class PaymentOperations:
 
 @shows_half_made
 @attrs.frozen(kw_only=True)
-class Payment:
+class Payment(AnswerModel):
     """A payment.
 
     - `created_at` and `updated_at` are aware, in UTC; the service counts whole seconds.

@@ -7,13 +7,14 @@ from typing import Any
 import attrs
 
 from b2b_payments._half_made import shows_half_made
+from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import LENIENT
 from b2b_payments._models.extra import Extra, extra_of
 
 
 @shows_half_made
 @attrs.frozen
-class Card:
+class Card(AnswerModel):
     """A card as far as the gateway shows it."""
 
     type: str | None = attrs.field(default=None, metadata=LENIENT)
@@ -25,7 +26,7 @@ class Card:
 
 @shows_half_made
 @attrs.frozen
-class Transaction:
+class Transaction(AnswerModel):
     """One transaction of a payment.
 
     Its shape varies by gateway [doc]: `type` is ``"OfflineTransaction"``, ``"CreditCardTransaction"``,

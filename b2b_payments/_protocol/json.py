@@ -81,24 +81,19 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
     Half of a surrogate pair, which JSON can spell and no text can hold, becomes U+FFFD.
     """
     try:
-        return _decode_text(body)
+        return decode_numbers(body)
     except RecursionError:
         failure = _too_deep()
     # ValueError covers msgspec's errors and bad UTF-8; ArithmeticError, exponents that Decimal refuses.
     except (ValueError, ArithmeticError) as error:
         failure = _failure(error)
+    whole = mended(bytes(body))
+    is_whole = whole == bytes(body)
     del body
-    raise failure
-
-
-def _decode_text(body: bytes | msgspec.Raw) -> Any:
-    try:
-        return decode_numbers(body)
-    except msgspec.DecodeError:
-        whole = mended(bytes(body))
-        if whole == bytes(body):
-            raise
-        return decode_numbers(whole)
+    if is_whole:
+        del whole
+        raise failure
+    return decode_part(whole)
 
 
 def mended(body: bytes) -> bytes:
@@ -154,7 +149,8 @@ def _brackets_of(body: bytes | msgspec.Raw) -> bytes:
         raise too_large(f"more than {MOST_OBJECTS:,} objects")
     if len(brackets) // 2 > MOST_LISTS:
         raise too_large(f"more than {MOST_LISTS:,} lists and objects")
-    if plain.count(b",") >= MOST_VALUES:
+    # Each value but the last has a comma and a byte of its own: so few bytes need not be counted.
+    if len(plain) // 2 >= MOST_VALUES and plain.count(b",") >= MOST_VALUES:
         raise too_large(f"more than {MOST_VALUES:,} values")
     return brackets
 

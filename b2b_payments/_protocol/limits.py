@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TypeVar
 
 from b2b_payments._quota import QuotaReading
@@ -56,6 +57,7 @@ def read_limits(headers: Mapping[str, str], now: datetime) -> QuotaReading:
     )
 
 
+@lru_cache(maxsize=16)  # asked of each answer several times, and of many in a second
 def read_date(text: str) -> datetime | None:
     """Read an HTTP date, in UTC; None for what is none."""
     try:

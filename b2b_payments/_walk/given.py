@@ -85,9 +85,11 @@ class Given:
         edge, self._next[mirrored] = self._next[mirrored], negated(key) if mirrored else key
         if edge is not None:
             self._move(edge, mirrored=mirrored)
-            kept = self._kept
+            low, high, kept = self._low, self._high, self._kept
             self._keys = {
-                one: known for one, known in self._keys.items() if known == kept or not self._is_behind(known)
+                one: key
+                for one, key in self._keys.items()
+                if ((low is None or key >= low) and (high is None or key <= high)) or key == kept
             }
         self._most = len(self._keys) + _KEPT_IDS
 
@@ -96,6 +98,3 @@ class Given:
             self._high = edge
         else:
             self._low = edge
-
-    def _is_behind(self, key: Key) -> bool:
-        return (self._low is not None and key < self._low) or (self._high is not None and key > self._high)

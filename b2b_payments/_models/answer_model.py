@@ -1,0 +1,97 @@
+"""What the models of answers have in common: each can be given as JSON-ready data, to web frameworks too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import attrs
+
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._models.decimals import decimal_text
+
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+
+class AnswerModel:
+    """What the service answers with. A FastAPI route returns one as it is, with or without an annotation."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter(to_dict(self).items())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:
+        from pydantic_core import core_schema  # noqa: PLC0415 - who asks this has it
+
+        shown = core_schema.plain_serializer_function_ser_schema(
+            to_dict, return_schema=core_schema.dict_schema(core_schema.str_schema())
+        )
+        return core_schema.is_instance_schema(cls, serialization=shown)
+
+
+def to_dict(model: Any) -> dict[str, Any]:
+    """Give a model as JSON-ready data with the names that it has here: what a web handler returns.
+
+    Amounts are text with all their digits, times ISO 8601 in UTC, codes numbers; `extra` has the unknown
+    fields. `json.dumps` takes all of it, and nothing is shared with the model.
+    Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
+    """
+    check_model(type(model), "to_dict")
+    return {attribute.name: _ready(getattr(model, attribute.name)) for attribute in attrs.fields(type(model))}
+
+
+def _ready(value: Any) -> Any:
+    if isinstance(value, AnswerModel):
+        return to_dict(value)
+    if isinstance(value, Decimal):
+        return spelled(value)
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, tuple):
+        return [_ready(item) for item in value]
+    return plain(value)
+
+
+def check_model(model: type[Any], function: str) -> None:
+    """Raise `ConfigurationError` where a function was given what is no model."""
+    if not issubclass(model, AnswerModel):
+        raise ConfigurationError(
+            f"{function} was given {model.__name__}: give a payment or another model of this library."
+        )
+
+
+def spelled(amount: Decimal) -> str:
+    """Spell an amount with every digit it has, and no exponent."""
+    return format(amount, "f")
+
+
+def json_number(number: Decimal) -> int | float | str:
+    """Give a Decimal as a JSON number, or as its digits in a string where no float holds it exactly."""
+    if not number.is_finite():
+        return decimal_text(number)
+    if number.as_tuple().exponent == 0 and number.adjusted() < 100:
+        return int(number)
+    near = float(number)
+    # Compared by digits, not by binary value: the float 0.1 stands for the digits 0.1.
+    return near if Decimal(repr(near)) == number else decimal_text(number)
+
+
+def plain(value: Any) -> Any:
+    """Copy JSON data, so that it is not shared with a model, into the types that `json.dumps` takes."""
+    if value.__class__ in _SCALARS:
+        return value
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Decimal):
+        return json_number(value)
+    if isinstance(value, int | float | str):
+        return value
+    raise ConfigurationError(
+        f"{type(value).__name__} has no place in JSON: give text, numbers, bools, None, lists and dicts."
+    )
