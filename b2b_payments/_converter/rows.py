@@ -82,7 +82,10 @@ class Learned:
         field: Field | None = None
         for step in fault["path"].split(".")[1:]:
             model = model if field is None else field.of
-            field = next(one for one in fields_of(model) if one.wire == step.partition("[")[0])
+            known = fields_of(model) if attrs.has(model) else ()
+            field = next((one for one in known if one.wire == step.partition("[")[0]), None)
+            if field is None:  # within an object of any kind
+                return None
         if fault["name"] is not None:
             model, name = model if field is None else field.of, fault["name"]
             return self._with_name(model, name) if fault["unknown"] else self._with_odd(model, name, 1)
