@@ -12,6 +12,8 @@ from aioresponses import aioresponses as fake_aiohttp
 from aioresponses import core
 from hypothesis import settings
 
+from b2b_payments._quota.homes import forget_all
+
 # Where a run decides over a change, the same examples are drawn each time; elsewhere always new ones.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
@@ -55,3 +57,9 @@ def played() -> Iterator[fake_aiohttp]:
     """Give a stand-in for the network, in which answers are played."""
     with fake_aiohttp() as answers:
         yield answers
+
+
+@pytest.fixture(autouse=True)
+def no_quota_of_another_test() -> None:
+    """Forget the quotas of the stores of other tests: one of them may have had the same port."""
+    forget_all()

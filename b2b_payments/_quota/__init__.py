@@ -19,17 +19,9 @@ All times are seconds; moments are the running event loop's time. Nothing here d
 
 from __future__ import annotations
 
-from b2b_payments._quota.gate import (
-    Permit,
-    Priority,
-    QuotaGate,
-    StoreQuota,
-    TooLate,
-    WaitHook,
-    WaitReason,
-    gate_for,
-)
+from b2b_payments._quota.gate import Permit, QuotaGate, StoreQuota, TooLate, WaitHook, gate_for
 from b2b_payments._quota.quota import Quota, QuotaReading
+from b2b_payments._quota.window import Priority, WaitReason
 
 __all__ = [
     "Permit",

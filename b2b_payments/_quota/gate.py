@@ -1,13 +1,14 @@
-"""The one gate of a store, through which every request passes, and a client's way to it."""
+"""The gate through which every request of an event loop passes, and a client's way to it."""
 
 from __future__ import annotations
 
 import logging
 import math
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from enum import Enum, IntEnum
+from functools import partial
 from weakref import WeakValueDictionary
 
 import anyio
@@ -15,32 +16,21 @@ import attrs
 from anyio.lowlevel import RunVar
 
 from b2b_payments._half_made import shows_half_made
+from b2b_payments._quota.file import FileHome
+from b2b_payments._quota.homes import Home, Member, ProcessHome, home_for
 from b2b_payments._quota.quota import Quota, QuotaReading, believable
-from b2b_payments._quota.window import Forecast, Grants
-
-PATIENCE = 3.0
-"""Seconds after which an unanswered request no longer holds others back."""
+from b2b_payments._quota.window import Priority, Verdict, WaitReason, Window
 
 JITTER = 0.5
 """Seconds by which a closed gate opens later at most: a tenth of the wait, up to this."""
 
+BEAT = 1.0
+"""Seconds after which one who waits asks again where others share the window: it may have opened earlier."""
+
+_SOON = 0.02
+"""Seconds until it asks again whether others' answers came, or whether the window is free."""
+
 _logger = logging.getLogger(__name__)
-
-
-class Priority(IntEnum):
-    """Who goes first: a call that somebody waits for, or a walk's page."""
-
-    CALL = 0
-    PAGE = 1
-
-
-class WaitReason(Enum):
-    """Why a request waits for its permit."""
-
-    WINDOW = "window"  # our own window is full
-    CLOSED = "closed"  # refused, or nothing remains
-    IN_FLIGHT = "in flight"  # an answer is awaited first, to learn what remains
-
 
 WaitHook = Callable[[float, WaitReason], object]
 """Called when a wait begins or becomes longer, with its expected seconds at least, and the reason."""
@@ -51,6 +41,7 @@ WaitHook = Callable[[float, WaitReason], object]
 class Permit:
     """The right to send one request, now. `granted_at` is a moment, `waited` seconds."""
 
+    key: int = attrs.field(repr=False)
     granted_at: float
     waited: float
 
@@ -66,6 +57,7 @@ class TooLate:
 @attrs.define(eq=False)
 class _Waiter:
     until: float | None
+    came: float
     event: anyio.Event = attrs.field(factory=anyio.Event)
 
 
@@ -75,7 +67,7 @@ async def _wait(event: anyio.Event, seconds: float) -> None:
 
 
 class QuotaGate:
-    """The one gate of a store: every request passes it, and reports how it ended.
+    """The gate of a store in one event loop: every request passes it, and reports how it ended.
 
     ::
 
@@ -86,38 +78,42 @@ class QuotaGate:
 
     Calls go ahead of pages; within a priority, first come, first served. A waiter takes its permit itself
     and in one step, so a cancelled one leaves nothing behind but the next in line. Only the waiter at the
-    head of the line arms a timer.
+    head of the line asks the store's window, and arms a timer. `home` keeps that window; without one it is
+    the gate's own.
 
     `clock` gives the moment, `wait` waits for an event, but no longer than some seconds, and `chance` gives
-    a number in [0, 1).
+    a number in [0, 1). The home's clock is `offset` seconds ahead of `clock`.
     """
 
     def __init__(
         self,
         quota: Quota,
+        home: Home | None = None,
         *,
+        offset: float = 0.0,
         clock: Callable[[], float] = anyio.current_time,
         wait: Callable[[anyio.Event, float], Awaitable[None]] = _wait,
         chance: Callable[[], float] = random.random,  # noqa: S311 - it spreads, it hides nothing
     ) -> None:
-        self._clock = clock
+        self._now: Callable[[], float] = (lambda: clock() + offset) if offset else clock
+        self._offset = offset
         self._wait = wait
         self._chance = chance
-        self._grants = Grants(quota)
-        self._forecast = Forecast(self._grants)
+        self._home = home or ProcessHome(quota)
+        self._me = Member()
+        self._home.tighten(quota)
+        self._home.join(self._me)
         self._lines: Mapping[Priority, OrderedDict[_Waiter, None]] = {p: OrderedDict() for p in Priority}
-        self._in_flight: OrderedDict[Permit, None] = OrderedDict()
-        self._closed_until = -math.inf
+        self._claims = False
 
     @property
-    def counts(self) -> bool:
-        """Whether what this gate knows still matters: a grant in its window, or a closed gate."""
-        now = self._clock()
-        return self._closed_until > now or self._grants.live(now)
+    def in_flight(self) -> int:
+        """How many requests to this store are under way, as far as is known."""
+        return len(self._home.latest.in_flight)
 
     def tighten(self, quota: Quota) -> None:
         """Keep this quota too, beside those already kept: the stricter holds."""
-        self._grants.tighten(quota)
+        self._home.tighten(quota)
 
     async def acquire(
         self, priority: Priority, *, until: float | None = None, on_wait: WaitHook | None = None
@@ -128,32 +124,39 @@ class QuotaGate:
         that cannot end in time is not begun. `on_wait` is called when a wait begins, and again when the gate
         closes to the one who is next; should it raise, that is logged and nothing else.
         """
-        waiter = _Waiter(until)
+        if until is not None:
+            until += self._offset
+        came = now = self._now()
+        waiter = _Waiter(until, came)
         line = self._lines[priority]
         line[waiter] = None
-        came = now = self._clock()
         told: float | None = None
         try:
             while True:
                 leads = self._head() is waiter
-                opens, reason = self._opens(now)
-                if leads and opens <= now and not _passed(until, now):
-                    return self._grant(now, came)
-                closing = self._closed_until if reason is WaitReason.CLOSED else -math.inf
+                verdict = self._ask(waiter, priority, now) if leads else self._outlook(priority, now)
+                if verdict.key is not None:
+                    return Permit(verdict.key, verdict.opens, verdict.opens - came)
+                window = self._home.latest
+                closing = window.closed_until if verdict.reason is WaitReason.CLOSED else -math.inf
                 news = told is None or closing > told
                 if until is not None or news:
-                    earliest = self._earliest(now, 0 if leads else self._ahead(waiter, priority))
+                    ahead = verdict.ahead if leads else self._ahead(waiter, priority)
+                    earliest = window.earliest(now, ahead, priority)
                     if until is not None and (now >= until or earliest > until):
                         return TooLate(earliest - now)
                     if news:
-                        _tell(on_wait, max(earliest, opens) - now, reason)
+                        _tell(on_wait, max(earliest, verdict.opens) - now, verdict.reason)
                         told = closing
                 waiter.event = anyio.Event()
-                ends = opens if leads else math.inf
+                ends = self._asks_again(verdict, now) if leads else math.inf
                 await self._wait(waiter.event, (ends if until is None else min(ends, until)) - now)
-                now = self._clock()
+                now = self._now()
         finally:
             del line[waiter]
+            if self._claims and self._head() is None:
+                self._claims = False
+                self._home.report(lambda window: window.withdraw(self._me.number))
             self._wake_head()
 
     def learn(self, permit: Permit, reading: QuotaReading) -> None:
@@ -162,11 +165,15 @@ class QuotaGate:
         Only believable values count: nothing negative, resets and windows of an hour at most. Readings
         may come out of order: one whose request was sent before the last was read can only lower it.
         """
-        self._in_flight.pop(permit, None)
-        now = self._clock()
-        if (opens := self._forecast.learn(permit.granted_at, reading, now)) is not None:
-            self._close(now, opens)
-        self._wake_head()
+
+        now = self._now()
+
+        def take_in(window: Window) -> None:
+            opens = window.learn(permit.key, permit.granted_at, reading, now)
+            if opens is not None:
+                window.close(self._jittered(opens, now))
+
+        self._report(take_in)
 
     def close_for(self, seconds: float, permit: Permit) -> None:
         """Close the gate to everyone: the service refused this permit's request (429).
@@ -174,48 +181,53 @@ class QuotaGate:
         It opens after that many seconds and a little more by chance, to one request; the others follow when
         it was answered. More than an hour does not close it: others are to hear of that themselves.
         """
-        self._in_flight.pop(permit, None)
-        now = self._clock()
+        now = self._now()
         opens = now + (believable(seconds) or 0.0)
-        self._close(now, self._forecast.refuse(permit.granted_at, opens, now))
-        self._wake_head()
+
+        def close(window: Window) -> None:
+            window.close(self._jittered(window.refuse(permit.key, permit.granted_at, opens, now), now))
+
+        self._report(close)
 
     def release(self, permit: Permit) -> None:
         """This permit's request got no answer: it is no longer in flight. Its grant stays counted.
 
-        One that is never reported is taken to have left after 3 seconds.
+        One that is never reported is taken to have been released after 3 seconds.
         """
-        self._in_flight.pop(permit, None)
+        self._report(lambda window: window.release(permit.key))
+
+    def _ask(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
+        if _passed(waiter.until, now):
+            return self._outlook(priority, now)
+        verdict = self._home.work(
+            lambda window: window.ask(self._me.number, priority, waiter.came, self._now())
+        )
+        if verdict is None:
+            return Verdict(None, now + _SOON, WaitReason.IN_FLIGHT)
+        self._claims = verdict.key is None
+        return verdict
+
+    def _outlook(self, priority: Priority, now: float) -> Verdict:
+        return self._home.latest.outlook(now, 0, priority)
+
+    def _asks_again(self, verdict: Verdict, now: float) -> float:
+        """The moment at which the head of the line asks again; in a window of its own it is told of news."""
+        if not self._home.is_shared:
+            return verdict.opens
+        return min(verdict.opens, now + (_SOON if verdict.reason is WaitReason.IN_FLIGHT else BEAT))
+
+    def _report(self, action: Callable[[Window], object]) -> None:
+        before = self._home.latest.closed_until
+        self._home.report(action)
+        if (closed_until := self._home.latest.closed_until) > before:
+            for line in self._lines.values():
+                for waiter in line:
+                    if _passed(waiter.until, closed_until):
+                        waiter.event.set()
         self._wake_head()
 
-    def _grant(self, now: float, came: float) -> Permit:
-        permit = Permit(granted_at=now, waited=now - came)
-        self._grants.add(now)
-        self._in_flight[permit] = None
-        return permit
-
-    def _opens(self, now: float) -> tuple[float, WaitReason]:
-        """When the head of the line may go, unless an answer comes and changes it."""
-        opens, reason = self._earliest(now, 0), WaitReason.WINDOW
-        if self._closed_until >= opens:
-            reason = WaitReason.CLOSED
-        while self._in_flight and next(iter(self._in_flight)).granted_at + PATIENCE <= now:
-            self._in_flight.popitem(last=False)
-        if opens <= now and len(self._in_flight) >= self._forecast.room(now):
-            return next(iter(self._in_flight)).granted_at + PATIENCE, WaitReason.IN_FLIGHT
-        return opens, reason
-
-    def _earliest(self, now: float, ahead: int) -> float:
-        """When the one with so many `ahead` can go, by our own window and the closed gate."""
-        return max(self._closed_until, self._grants.due(now, ahead))
-
-    def _close(self, now: float, opens: float) -> None:
-        opens += self._chance() * min(JITTER, (opens - now) / 10)
-        self._closed_until = max(self._closed_until, opens)
-        for line in self._lines.values():
-            for waiter in line:
-                if _passed(waiter.until, self._closed_until):
-                    waiter.event.set()
+    def _jittered(self, opens: float, now: float) -> float:
+        return opens + self._chance() * min(JITTER, (opens - now) / 10)
 
     def _head(self) -> _Waiter | None:
         return next((waiter for line in self._lines.values() for waiter in line), None)
@@ -244,33 +256,34 @@ def _tell(hook: WaitHook | None, seconds: float, reason: WaitReason) -> None:
 
 
 @attrs.define
-class _Gates:
-    """The gates of one event loop. One that was used lately stays, though no client holds it any more."""
+class _Loop:
+    """An event loop's gates, and how far the machine's clock is ahead of its own when it first asks."""
 
-    known: WeakValueDictionary[Hashable, QuotaGate] = attrs.field(factory=WeakValueDictionary)
-    kept: set[QuotaGate] = attrs.field(factory=set)
+    offset: float = attrs.field(factory=lambda: time.monotonic() - anyio.current_time())
+    gates: WeakValueDictionary[Hashable, QuotaGate] = attrs.field(factory=WeakValueDictionary)
 
 
-_gates: RunVar[_Gates] = RunVar("b2b_payments.quota.gates")
+_loop: RunVar[_Loop] = RunVar("b2b_payments.quota")
 
 
 def gate_for(store: Hashable, quota: Quota) -> QuotaGate:
     """Give the gate of this store: one and the same for all clients in this event loop.
 
-    Where they bring different quotas, each is kept, and the stricter holds, for as long as the gate lives:
-    until no client holds it, and what it counted has left its window.
+    The gates of all event loops of this process share one window. Where clients bring different quotas, each
+    is kept, and the stricter holds, until no client holds the window and what it counted has left it.
     """
-    gates = _gates.get(None)
-    if gates is None:
-        gates = _Gates()
-        _gates.set(gates)
-    gates.kept = {gate for gate in gates.kept if gate.counts}
-    gate = gates.known.get(store)
+    loop = _loop.get(None)
+    if loop is None:
+        loop = _Loop()
+        _loop.set(loop)
+    key = store, quota.shared
+    gate = loop.gates.get(key)
     if gate is None:
-        gate = gates.known[store] = QuotaGate(quota)
+        make = partial(FileHome, store, quota) if quota.shared else partial(ProcessHome, quota)
+        home = home_for(key, make, anyio.current_time() + loop.offset)
+        gate = loop.gates[key] = QuotaGate(quota, home, offset=loop.offset)
     else:
         gate.tighten(quota)
-    gates.kept.add(gate)
     return gate
 
 
@@ -309,7 +322,7 @@ class StoreQuota:
         refused: bool = False,
         attempt: int = 1,
     ) -> None:
-        """Tell how a permit's request ended: without an answer (no `reading`), refused, or answered."""
+        """Report how a permit's request ended: without an answer (no `reading`), refused, or answered."""
         if self.gate is None or permit is None:
             return
         if reading is None:

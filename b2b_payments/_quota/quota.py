@@ -43,6 +43,22 @@ def _margin(_quota: Quota, _field: attrs.Attribute[float], value: Any) -> None:
         raise ConfigurationError(f"Quota margin={shown(value)}: give seconds, 0 or more.")
 
 
+def _reserve(quota: Quota, _field: attrs.Attribute[int], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < quota.limit:
+        raise ConfigurationError(
+            f"Quota reserve={shown(value)}: give how many requests of each window are kept for calls, "
+            f"from 0 to {quota.limit - 1}."
+        )
+
+
+def _shared(_quota: Quota, _field: attrs.Attribute[Any], value: Any) -> None:
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and value):
+        return
+    raise ConfigurationError(
+        f"Quota shared={shown(value)}: give True for all processes of this user, or the path of a file."
+    )
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -57,6 +73,12 @@ class Quota:
     150 requests sent in exactly 60 s were measured to be 170 arrivals in some window; half a second more
     made it 150.
 
+    `reserve` requests of each window are kept from the pages of walks, for calls that somebody waits for.
+
+    All clients of a store in one process count together. `shared=True` makes all processes of this user on
+    this machine do so, through a small file; ``shared="/path/to/file"`` those of several users. It needs a
+    system with POSIX locks.
+
     Raises `ConfigurationError` for anything that is not a quota.
     """
 
@@ -64,6 +86,8 @@ class Quota:
     per: float = attrs.field(default=60.0, validator=_per)
     share: float = attrs.field(default=1.0, validator=_share, kw_only=True)
     margin: float = attrs.field(default=0.5, validator=_margin, kw_only=True)
+    reserve: int = attrs.field(default=0, validator=_reserve, kw_only=True)
+    shared: bool | str | None = attrs.field(default=None, validator=_shared, kw_only=True)
 
     @property
     def limit(self) -> int:

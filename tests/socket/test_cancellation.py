@@ -164,7 +164,7 @@ def assert_nothing_is_held(client: PaymentsClient, sandbox: Sandbox) -> None:
     assert not connector._acquired
     gate = client._caller.quota.gate
     assert gate is not None
-    assert not gate._in_flight
+    assert not gate.in_flight
     assert not any(gate._lines.values())
 
 
