@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 import aiohttp
+import attrs
 
 from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._call import Caller
@@ -131,8 +132,11 @@ class PaymentsClient:
         """Make a client from the environment; `settings` are the constructor's other parameters.
 
         Reads B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or B2B_PAYMENTS_AUTH_TOKEN, and
-        B2B_PAYMENTS_BASE_URL. Raises ConfigurationError that names what is missing.
+        B2B_PAYMENTS_BASE_URL; B2B_PAYMENTS_QUOTA_SHARED is `Quota.shared`, ``1`` for True. Raises
+        ConfigurationError that names what is missing.
         """
+        quota = settings.get("quota", _DEFAULT_QUOTA)
+        settings["quota"] = None if quota is None else shared_by_env(quota)
         if base_url := _from_env("BASE_URL"):
             settings.setdefault("base_url", base_url)
         return cls(auth_from_env(), **settings)
@@ -195,6 +199,14 @@ def auth_from_env() -> StoreAuth | LegacyAuth:
     raise ConfigurationError(
         f"No credential: set {missing} (or B2B_PAYMENTS_AUTH_TOKEN alone) in the environment."
     )
+
+
+def shared_by_env(quota: Quota) -> Quota:
+    """Give the quota, shared as B2B_PAYMENTS_QUOTA_SHARED says where it does not say so itself."""
+    text = str(_from_env("QUOTA_SHARED"))
+    if quota.shared is not None or text in {"", "0"}:
+        return quota
+    return attrs.evolve(quota, shared=True if text == "1" else text)
 
 
 def _from_env(name: str) -> Secret:

@@ -41,8 +41,9 @@ Terms = tuple[int, float, float, int]
 _FOLDERS = ("/dev/shm", "/tmp")  # noqa: S108 - a folder of our own there, which nobody else can enter
 _SLOT = 16 * 1024
 """Slots are of so many bytes, or a multiple."""
-_HEAD = struct.Struct("<QII")
-"""A slot's number, and the length and the checksum of what follows."""
+_HEAD = struct.Struct("<8sQII")
+"""What says that it is ours, a slot's number, and the length and the checksum of what follows."""
+_OURS = b"b2bquota"
 _TRIES, _PAUSE = 20, 0.0001
 """How often a lock is tried that another holds, and the seconds in between: it is held for a fraction."""
 _BUSY = 1.0
@@ -74,16 +75,16 @@ _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_State)
 
 
 def path_for(store: Hashable, shared: bool | str) -> Path:
-    """Give the file of a store: the one named, or one in a folder of this user alone.
+    """Give the file of a store: the one named, or one of its own in the folder named, or in one of this user.
 
     That folder does not depend on the environment's variables: a job of cron and a shell have to meet. Raises
     ConfigurationError where there is none.
     """
     if fcntl is None:
         raise ConfigurationError("Quota(shared=…) needs POSIX locks; leave it out, and divide by `share`.")
+    name = f"quota-{hashlib.sha256(repr(store).encode()).hexdigest()[:24]}"
     if isinstance(shared, str):
-        return Path(shared)
-    name = hashlib.sha256(repr(store).encode()).hexdigest()[:24]
+        return Path(shared, name) if Path(shared).is_dir() else Path(shared)
     for base in _FOLDERS:
         folder = Path(base, f"b2b-payments-{os.getuid()}")
         try:
@@ -93,7 +94,7 @@ def path_for(store: Hashable, shared: bool | str) -> Path:
             continue
         # Another user may have made it first: then it is not used.
         if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o077:
-            return folder / f"quota-{name}"
+            return folder / name
     raise ConfigurationError(
         "Quota(shared=True) finds no folder of this user's own; give the path of a file instead of True."
     )
@@ -186,8 +187,8 @@ class FileHome(Home):
 
     def _load(self, file: int, now: float) -> None:
         """Read the window. What this process knows is added where the file was lost or removed."""
-        size = os.fstat(file).st_size
-        state = self._newest(file, size // 2) if size else None
+        slots = self._slots(file)
+        state = self._newest(slots)
         window = Window(next(iter(self._quotas)))
         if state is not None and state.boot == self._boot:
             self._shares = {who: share for who, share in state.shares.items() if share[0] + _REMEMBERED > now}
@@ -195,7 +196,7 @@ class FileHome(Home):
         others = [_quota(terms) for _, quotas in self._shares.values() for terms in quotas]
         for quota in (*self._quotas, *others):
             window.grants.tighten(quota)
-        if size and state is None:
+        if slots and state is None:
             # Nobody knows what was granted, so all that a window holds is taken to have been.
             window.grants.fill(now)
         if self._lost or self._unmerged:
@@ -206,12 +207,22 @@ class FileHome(Home):
         self._lost = self._unmerged = False
         self.latest = window
 
-    def _newest(self, file: int, slot: int) -> _State | None:
-        """Read the slot that was written last, of those that are whole."""
-        heads = [(*_HEAD.unpack(os.pread(file, _HEAD.size, place)), place) for place in (0, slot)]
-        for number, length, checksum, place in sorted(heads, reverse=True):
-            body = os.pread(file, length, place + _HEAD.size)
-            if number and len(body) == length and zlib.crc32(body) == checksum:
+    def _slots(self, file: int) -> list[tuple[int, int, int, bytes]]:
+        """Read what was ever written. Raises OSError for a file of somebody else's."""
+        size = os.fstat(file).st_size
+        halves = [os.pread(file, size // 2, start) for start in (0, size // 2)]
+        if size == 0 or (size >= 2 * _SLOT and not any(map(any, halves))):
+            return []  # new, or of one who was killed before it wrote anything
+        ours = [half for half in halves if half.startswith(_OURS)]
+        if size < 2 * _SLOT or not ours:
+            raise OSError(None, "it holds something else")
+        return [(*_HEAD.unpack_from(half)[1:], half[_HEAD.size :]) for half in ours]
+
+    def _newest(self, slots: list[tuple[int, int, int, bytes]]) -> _State | None:
+        """Give what was written last, of what was written whole."""
+        for number, length, checksum, rest in sorted(slots, reverse=True):
+            body = rest[:length]
+            if len(body) == length and zlib.crc32(body) == checksum:
                 self._number = number
                 try:
                     return _decoder.decode(body)
@@ -228,7 +239,7 @@ class FileHome(Home):
             slot = -(-needed // _SLOT) * _SLOT
             os.posix_fallocate(file, 0, 2 * slot)  # a full disk is met here, and nowhere else
         self._number += 1
-        head = _HEAD.pack(self._number, len(body), zlib.crc32(body))
+        head = _HEAD.pack(_OURS, self._number, len(body), zlib.crc32(body))
         os.pwrite(file, head + body, slot * (self._number % 2))
 
     def _lose(self, error: OSError, now: float) -> None:

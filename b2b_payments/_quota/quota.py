@@ -52,10 +52,10 @@ def _reserve(quota: Quota, _field: attrs.Attribute[int], value: Any) -> None:
 
 
 def _shared(_quota: Quota, _field: attrs.Attribute[Any], value: Any) -> None:
-    if value is None or isinstance(value, bool) or (isinstance(value, str) and value):
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and value and "://" not in value):
         return
     raise ConfigurationError(
-        f"Quota shared={shown(value)}: give True for all processes of this user, or the path of a file."
+        f"Quota shared={shown(value)}: give True for this user's processes, or a file's or a folder's path."
     )
 
 
@@ -76,8 +76,8 @@ class Quota:
     `reserve` requests of each window are kept from the pages of walks, for calls that somebody waits for.
 
     All clients of a store in one process count together. `shared=True` makes all processes of this user on
-    this machine do so, through a small file; ``shared="/path/to/file"`` those of several users. It needs a
-    system with POSIX locks.
+    this machine do so, through a small file of each store; ``shared="/path"``, a file or a folder, those of
+    several users. It needs a system with POSIX locks.
 
     Raises `ConfigurationError` for anything that is not a quota.
     """

@@ -29,7 +29,7 @@ from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._cli import values
 from b2b_payments._cli.connection import Connection
 from b2b_payments._cli.running import USAGE, CommandError
-from b2b_payments._client import BASE_URL, PaymentsClient
+from b2b_payments._client import BASE_URL, PaymentsClient, shared_by_env
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._quota import Quota
 from b2b_payments._retry import RetryPolicy
@@ -235,9 +235,9 @@ class _Entry:
     def _quota(self, connection: Connection) -> Quota:
         text = self._text("quota")
         if text is None:
-            return connection.quota or Quota()
+            return shared_by_env(connection.quota or Quota())
         try:
-            return Quota.parse(text)
+            return shared_by_env(Quota.parse(text))
         except ConfigurationError as error:
             raise self._wrong(f"quota: {error.message}") from None
 

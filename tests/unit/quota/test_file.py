@@ -1,0 +1,385 @@
+"""A window that processes share through a file, whatever becomes of the file or of them."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from b2b_payments import ConfigurationError
+from b2b_payments._quota import Permit, Priority, Quota, QuotaGate, QuotaReading, TooLate, gate_for
+from b2b_payments._quota import file as file_module
+from b2b_payments._quota.file import FileHome, path_for
+from b2b_payments._quota.window import Window
+
+STORE = ("https://service.example", "a store")
+
+
+def quota_in(path: Path, requests: int = 3, **more: int) -> Quota:
+    """Give a quota that is shared through this file, in an hour's window."""
+    return Quota(requests, 3600, shared=str(path), **more)
+
+
+def home_in(path: Path, requests: int = 3) -> FileHome:
+    """Give what one process would have of a file; several in one process stand for several processes."""
+    return FileHome(STORE, quota_in(path, requests))
+
+
+def takes(home: FileHome, member: int = 1, priority: Priority = Priority.CALL) -> bool:
+    """Ask for a permit at once, and give whether it came. Its answer comes at once, too."""
+    now = time.monotonic()
+    verdict = home.work(lambda window: window.ask(member, priority, now, now))
+    if verdict is None or verdict.key is None:
+        home.report(lambda window: window.withdraw(member))
+        return False
+    key = verdict.key
+    home.report(lambda window: window.learn(key, now, QuotaReading(), now))
+    return True
+
+
+def test_processes_count_together(tmp_path: Path) -> None:
+    """What one is granted, the other is not; and whoever comes later knows of it."""
+    one, other = home_in(tmp_path / "quota"), home_in(tmp_path / "quota")
+    assert [takes(one), takes(other), takes(one), takes(other)] == [True, True, True, False]
+    assert not takes(home_in(tmp_path / "quota"))
+
+
+def test_the_strictest_quota_of_all_processes_holds(tmp_path: Path) -> None:
+    """A process with a larger quota keeps to the smaller one of another."""
+    assert takes(home_in(tmp_path / "quota", 2))
+    large = home_in(tmp_path / "quota", 9)
+    assert [takes(large) for _ in range(3)] == [True, False, False]
+
+
+def test_what_one_hears_counts_for_all(tmp_path: Path) -> None:
+    """A gate that is closed in one process is closed in the others."""
+    one, other = home_in(tmp_path / "quota"), home_in(tmp_path / "quota")
+    opens = time.monotonic() + 50
+    one.report(lambda window: window.close(opens))
+    assert not takes(other)
+    assert other.latest.closed_until == opens
+
+
+def test_a_call_of_another_process_goes_ahead_of_pages(tmp_path: Path) -> None:
+    """The last permit of a window is a call's, though another process's page came first."""
+    pages, calls = home_in(tmp_path / "quota", 1), home_in(tmp_path / "quota", 1)
+    now = time.monotonic()
+    opens = now + 50
+    pages.report(lambda window: window.close(opens))
+    assert pages.work(lambda window: window.ask(1, Priority.PAGE, now, now)) is not None
+    assert calls.work(lambda window: window.ask(2, Priority.CALL, now + 1, now + 1)) is not None
+
+    def asked(home: FileHome, member: int, priority: Priority, came: float) -> bool:
+        verdict = home.work(lambda window: window.ask(member, priority, came, opens))
+        return verdict is not None and verdict.key is not None
+
+    for home in (pages, calls):
+        home.report(
+            lambda window: window.claims.update({n: c._replace(seen=opens) for n, c in window.claims.items()})
+        )
+    assert not asked(pages, 1, Priority.PAGE, now)
+    assert asked(calls, 2, Priority.CALL, now + 1)
+
+
+def test_one_who_asks_no_more_blocks_nobody(tmp_path: Path) -> None:
+    """The place in the line of a process that died is free a few seconds later."""
+    dead, alive = home_in(tmp_path / "quota", 1), home_in(tmp_path / "quota", 1)
+    now = time.monotonic()
+    dead.report(lambda window: window.close(now + 1))
+    dead.work(lambda window: window.ask(1, Priority.CALL, now, now))
+    later = now + 10
+    verdict = alive.work(lambda window: window.ask(2, Priority.PAGE, later, later))
+    assert verdict is not None
+    assert verdict.key is not None
+
+
+def test_a_slot_that_was_half_written_is_not_read(tmp_path: Path) -> None:
+    """A process killed while it writes leaves what was written before."""
+    path = tmp_path / "quota"
+    home = home_in(path)
+    assert takes(home)
+    before = path.read_bytes()
+    assert takes(home)
+    after = path.read_bytes()
+    torn = [at for at, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+    for cut in (torn[0] + 1, torn[len(torn) // 2], torn[-1]):
+        path.write_bytes(after[:cut] + before[cut:])
+        reader = home_in(path)
+        reader.work(lambda _: None)
+        assert len(reader.latest.grants.moments) in {1, 2}
+
+
+def test_a_damaged_file_counts_as_a_full_window(tmp_path: Path) -> None:
+    """Where nobody knows what was granted, all of it may have been."""
+    path = tmp_path / "quota"
+    assert takes(home_in(path))
+    path.write_bytes(path.read_bytes().replace(b"b2bquota", b"b2bquota\xff"))
+    home = home_in(path)
+    assert not takes(home)
+    assert len(home.latest.grants.moments) == 3
+
+
+def test_a_file_that_was_never_written_is_new(tmp_path: Path) -> None:
+    """Whoever was killed before it wrote was granted nothing."""
+    (tmp_path / "quota").write_bytes(bytes(32 * 1024))
+    assert takes(home_in(tmp_path / "quota"))
+
+
+@pytest.mark.parametrize("content", [b"x", b"\xff" * 4096, b"{}" * 20_000])
+def test_somebody_elses_file_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    """A file that holds something else is not written to; the process counts for itself."""
+    path = tmp_path / "quota"
+    path.write_bytes(content)
+    home = home_in(path)
+    assert [takes(home) for _ in range(4)] == [True, True, True, False]
+    assert path.read_bytes() == content
+    assert "holds something else" in caplog.text
+
+
+def test_a_file_that_is_removed_is_made_again_with_what_is_known(tmp_path: Path) -> None:
+    """The first to notice writes down what it knows, and the others add to it."""
+    path = tmp_path / "quota"
+    one, other = home_in(path, 4), home_in(path, 4)
+    assert takes(one)
+    assert takes(other)
+    path.unlink()
+    assert takes(one)
+    assert takes(other)
+    assert not takes(one)
+    assert not takes(home_in(path, 4))
+
+
+def test_moments_before_the_machine_was_started_mean_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of before the last start holds moments of another clock."""
+    path = tmp_path / "quota"
+    assert [takes(home_in(path)) for _ in range(4)] == [True, True, True, False]
+    monkeypatch.setattr(file_module, "_boot_id", lambda: "another")
+    assert takes(home_in(path))
+
+
+def test_a_lost_file_is_said_once_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the file each process keeps to its part of the quota, until the file is back."""
+    caplog.set_level(logging.INFO, "b2b_payments")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "quota"
+    one, other = home_in(path, 6), home_in(path, 6)
+    assert takes(one)
+    assert takes(other)
+    assert takes(one)
+    hidden = folder.rename(tmp_path / "hidden")
+    path.parent.touch()  # a file, where the folder was
+    os.unlink(hidden / "quota")
+    assert [takes(one) for _ in range(4)] == [False] * 4  # three of its part are known to be granted
+    assert "cannot be shared" in caplog.text
+    assert "part in 2" in caplog.text
+    assert caplog.text.count("cannot be shared") == 1
+    folder.unlink()
+    folder.mkdir()
+    monkeypatch.setattr(one, "_retry_at", 0.0)
+    assert [takes(one) for _ in range(4)] == [True, True, True, False]
+    assert "shared again" in caplog.text
+
+
+def test_a_full_disk_stops_no_payment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the file cannot be made, the process counts for itself."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    home = home_in(tmp_path / "quota")
+    assert [takes(home) for _ in range(4)] == [True, True, True, False]
+    assert "No space left on device" in caplog.text
+
+
+def test_a_stopped_holder_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that has the lock and does nothing is waited for a second at the most."""
+    path = tmp_path / "quota"
+    home = home_in(path)
+    assert takes(home)
+    holder = os.open(path, os.O_RDWR)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    assert home.work(lambda _: True) is None
+    monkeypatch.setattr(file_module, "_BUSY", 0.0)
+    assert home.work(lambda _: True) is True
+    assert "stopped" in caplog.text
+    os.close(holder)
+    monkeypatch.setattr(home, "_retry_at", 0.0)
+    assert takes(home)
+
+
+def test_a_link_in_the_files_place_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever plants a symbolic link has nothing written through it."""
+    target = tmp_path / "target"
+    (tmp_path / "quota").symlink_to(target)
+    assert takes(home_in(tmp_path / "quota"))
+    assert not target.exists()
+    assert "cannot be shared" in caplog.text
+
+
+def test_the_folder_depends_on_no_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A job of cron and a shell of one user find the same file, in a folder that is theirs alone."""
+    monkeypatch.setattr(file_module, "_FOLDERS", (str(tmp_path),))
+    first = path_for(STORE, shared=True)
+    for name in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "USER"):
+        monkeypatch.setenv(name, "/elsewhere")
+    assert path_for(STORE, shared=True) == first
+    assert path_for(("https://service.example", "another"), shared=True) != first
+    assert first.parent.stat().st_mode & 0o777 == 0o700
+    first.parent.chmod(0o777)
+    with pytest.raises(ConfigurationError, match="no folder of this user's own"):
+        path_for(STORE, shared=True)
+
+
+def test_a_folder_holds_a_file_of_each_store(tmp_path: Path) -> None:
+    """Many stores share one folder, not one window."""
+    one, other = path_for(STORE, str(tmp_path)), path_for(("x", "y"), str(tmp_path))
+    assert one.parent == other.parent == tmp_path
+    assert one != other
+
+
+def test_without_posix_locks_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where there are no such locks, a sentence says what to do instead."""
+    monkeypatch.setattr(file_module, "fcntl", None)
+    with pytest.raises(ConfigurationError, match="POSIX locks"):
+        home_in(tmp_path / "quota")
+
+
+CHILD = """
+import asyncio, sys, time
+from b2b_payments._quota import Priority, Quota, QuotaReading, gate_for
+
+async def main():
+    gate = gate_for("store", Quota(10, 1.0, margin=0.0, shared=sys.argv[1]))
+    end = time.monotonic() + float(sys.argv[2])
+    while time.monotonic() < end:
+        permit = await gate.acquire(Priority.PAGE)
+        print(permit.granted_at, flush=True)
+        gate.learn(permit, QuotaReading(remaining=1000, resets_after=1.0))
+
+asyncio.run(main())
+"""
+
+
+def test_real_processes_some_of_them_killed_keep_the_window(tmp_path: Path) -> None:
+    """Of three processes one is killed and one stopped: no window holds more than the quota."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path / "quota"), "3"], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    killed, stopped, _ = running
+    assert killed.stdout is not None
+    assert stopped.stdout is not None
+    lines = [stopped.stdout.readline(), killed.stdout.readline()]
+    killed.send_signal(signal.SIGKILL)
+    stopped.send_signal(signal.SIGSTOP)
+    stopped.send_signal(signal.SIGCONT)
+    for process in running:
+        lines += process.communicate()[0].splitlines()
+    moments = sorted(float(line) for line in lines if line.strip())
+    assert len(moments) > 20
+    assert all(later - earlier >= 1.0 for earlier, later in zip(moments, moments[10:], strict=False))
+
+
+def test_a_child_of_a_fork_has_its_own_lock(tmp_path: Path) -> None:
+    """A forked child opens the file again: its parent's lock would not keep it out."""
+    home = home_in(tmp_path / "quota")
+    assert takes(home)
+    before = home._file
+    home._pid = -1  # as a child of a fork finds it
+    assert takes(home)
+    assert home._pid == os.getpid()
+    assert before is not None
+
+
+async def test_a_gate_waits_for_what_other_processes_leave(tmp_path: Path) -> None:
+    """A gate in one process is told how long the others' requests keep it."""
+    one = QuotaGate(quota_in(tmp_path / "q", 2), home_in(tmp_path / "q", 2), clock=time.monotonic)
+    other = QuotaGate(quota_in(tmp_path / "q", 2), home_in(tmp_path / "q", 2), clock=time.monotonic)
+    for gate in (one, other):
+        permit = await gate.acquire(Priority.PAGE)
+        assert isinstance(permit, Permit)
+        gate.learn(permit, QuotaReading())
+    late = await one.acquire(Priority.CALL, until=time.monotonic() + 5)
+    assert isinstance(late, TooLate)
+    assert 3590 < late.seconds < 3601
+
+
+def test_successive_loops_share_one_window() -> None:
+    """`asyncio.run` again and again, without `shared`: each run knows what those before it spent."""
+
+    async def spend() -> bool:
+        gate = gate_for("https://one.example", Quota(3, 3600))
+        permit = await gate.acquire(Priority.CALL, until=asyncio.get_running_loop().time() + 1)
+        if isinstance(permit, Permit):
+            gate.learn(permit, QuotaReading())
+        return isinstance(permit, Permit)
+
+    assert [asyncio.run(spend()) for _ in range(5)] == [True, True, True, False, False]
+
+
+def test_loops_in_several_threads_share_one_window() -> None:
+    """Event loops in threads count together."""
+
+    async def spend() -> int:
+        gate = gate_for("https://two.example", Quota(20, 3600))
+        granted = 0
+        while isinstance(
+            permit := await gate.acquire(Priority.PAGE, until=asyncio.get_running_loop().time() + 1), Permit
+        ):
+            gate.learn(permit, QuotaReading())
+            granted += 1
+        return granted
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(lambda _: asyncio.run(spend()), range(4))) == 20
+
+
+def test_a_reserve_is_kept_from_pages() -> None:
+    """Pages leave the reserve of each window to calls."""
+    window = Window(Quota(5, 10, margin=0, reserve=2))
+
+    def asked(priority: Priority) -> float:
+        verdict = window.ask(1, priority, 0.0, 0.0)
+        if verdict.key is not None:
+            window.learn(verdict.key, 0.0, QuotaReading(), 0.0)
+        return verdict.opens
+
+    assert [asked(Priority.PAGE) for _ in range(4)] == [0.0, 0.0, 0.0, 10.0]
+    assert [asked(Priority.CALL) for _ in range(3)] == [0.0, 0.0, 10.0]
+
+
+@pytest.mark.parametrize("reserve", [-1, 150, 1.5, True, "1"])
+def test_a_reserve_that_cannot_be_is_refused(reserve: int) -> None:
+    """The reserve is a whole number of requests, fewer than the quota's."""
+    with pytest.raises(ConfigurationError, match="reserve"):
+        Quota(reserve=reserve)
+
+
+@pytest.mark.parametrize("shared", ["", 3, "redis://host:6379/0", b"/path"])
+def test_a_place_that_cannot_be_is_refused(shared: str) -> None:
+    """A quota is shared through a file, or not at all."""
+    with pytest.raises(ConfigurationError, match="shared"):
+        Quota(shared=shared)
