@@ -60,8 +60,9 @@ class PaymentsClient:
             async for payment in client.payments.list():
                 ...
 
-    `quota` is shared by all clients of one store in one event loop; None turns it off. `timeout` holds for
-    one attempt, body included, `deadline` for one whole call or walk, waits included, both in seconds.
+    `quota` is shared by all clients of one store in this process, or as it says itself; None turns it off.
+    `timeout` holds for one attempt, body included, `deadline` for one whole call or walk, waits included,
+    both in seconds.
     `session` is an open aiohttp.ClientSession, left open on exit; without one the client opens its own.
     `on_event` is called with each of the events in `b2b_payments.events`. `allow_http` permits a base URL
     that is not https.

@@ -1,7 +1,8 @@
 """The store's quota end to end: walks of 300 pages against 150 requests a minute.
 
 Run with ``uv run python -m benchmarks.quota``. Clients and sandbox talk over real sockets, on an event loop
-whose clock jumps over waits. Exit code 1 where a bar is missed.
+whose clock jumps over waits. Exit code 1 where a bar is missed. With ``--processes`` it is real processes, in
+real time, that share the quota: see `benchmarks.quota_processes`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import attrs
 from b2b_payments import PaymentsClient, Quota
 from b2b_payments.events import Event, QuotaWait, RequestStarted
 from b2b_payments.sandbox import Rules, Sandbox
+from benchmarks import quota_processes
 from tests.support.virtual_time import run
 
 Window = Literal["sliding", "fixed"]
@@ -151,4 +153,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quota_processes.main(sys.argv[1:]) if "--processes" in sys.argv else main())

@@ -1,7 +1,7 @@
 """The store's quota: how many requests may be sent, and when the next one may.
 
 The service allows 150 requests a minute and store, over all integrations of that store [doc]. A
-`QuotaGate` keeps that promise for this process with four rules:
+`QuotaGate` keeps that promise, for this process or for all of this machine, with four rules:
 
 1. **Our own window.** In no half-open interval of `per + margin` seconds are more than `requests * share`
    grants given. The margin is there because the service counts arrivals, and arrivals jitter.
@@ -14,7 +14,8 @@ The service allows 150 requests a minute and store, over all integrations of tha
 4. **A reset that freed nothing** means that the service's window slides. There the reset lets go of one
    request only, which others may take, so the gate opens when half of our own grants have left the window.
 
-All times are seconds; moments are the running event loop's time. Nothing here does I/O or starts a task.
+All times are seconds. `window` is the rule, without I/O; `homes` and `file` keep it for those who share it;
+`gate` is who goes next in one event loop.
 """
 
 from __future__ import annotations
