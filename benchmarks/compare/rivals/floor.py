@@ -54,4 +54,4 @@ def payment_id(payment: Any) -> int:
 
 def line(payment: Any) -> bytes:
     """Give a payment as a line of JSON."""
-    return orjson.dumps(payment) + b"\n"
+    return bytes(orjson.dumps(payment)) + b"\n"
