@@ -354,7 +354,7 @@ class _Call(Generic[T]):
             )
             reading = read_limits(answer.headers, datetime.now(UTC))
             self.doubts.reused = answer.reused
-            reply = caller.mixups.checked(request, self.reader(request, answer, caller.transport.base_url))
+            reply = self.doubts.checked(self.reader(request, answer, caller.transport.base_url))
         except BaseException as failure:
             failed = failure
             if answer is not None and isinstance(failure, ResponseDecodeError):

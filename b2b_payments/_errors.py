@@ -201,12 +201,14 @@ class AnswerMismatchError(ResponseDecodeError):
     """The answer names another payment or page than was asked for: it belongs to another request.
 
     Answers get mixed up by proxies, and where an answer comes late or twice on a kept connection. `said` is
-    what the answer names, where it may be that the service always names that.
+    what the answer names, where it may be that the service always names that; `in_part` that some of the
+    payments in it were asked for.
     """
 
     def __init__(self, message: str, *, paths: Sequence[str] = (), said: str | None = None) -> None:
         super().__init__(message, paths=paths)
         self.said = said
+        self.in_part = False
 
 
 class OutcomeUnknownError(B2BPaymentsError):

@@ -153,15 +153,28 @@ class Doubts:
     _said: list[str | None] = attrs.field(factory=list)
     _refusals: list[str] = attrs.field(factory=list)
     _suspected_until: float = -math.inf  # for mix-ups noticed before this call
+    _came_in_part: bool = False
 
     @property
     def apart(self) -> bool:
         """Whether to wait a little before: requests exchanged with one another come together again else."""
         return len(self._said) > 1
 
+    def checked(self, reply: T) -> T:
+        """Give back what was read of an answer, looked at in the light of those before.
+
+        Raises as `MixUps.checked` does, and where a list comes empty of which payments came among others.
+        """
+        read: object = reply
+        if self._came_in_part and type(read) is Listing and read.offset == 0 and not read.heads:
+            what = f"{self.request.method} {self.request.path}: the answer"
+            raise AnswerMismatchError(f"{what} is empty, where payments came before.", paths=["$.data"])
+        return self.mixups.checked(self.request, reply)
+
     def again(self, failure: B2BPaymentsError, outcome: Outcome, *, may_retry: bool) -> bool:
         """Whether `request` is to be sent again at once. `may_retry` is what the retry policy says."""
         if isinstance(failure, AnswerMismatchError):
+            self._came_in_part = self._came_in_part or failure.in_part
             self._said.append(failure.said)
             return self._is_habit(failure) or self._mixed_up(failure, may_retry=may_retry)
         return (

@@ -102,14 +102,19 @@ def _are_payments(data: Any) -> bool:
     return any(isinstance(row, dict) and "moduleName" in row for row in rows)
 
 
-def require(request: Request, path: str, what: str, said: object) -> None:
-    """Raise for what an answer says, unless a service is known to say it always."""
+def require(request: Request, path: str, what: str, said: object, *, in_part: bool = False) -> None:
+    """Raise for what an answer says, unless a service is known to say it always.
+
+    `in_part` says that some of what was asked for came all the same.
+    """
     # A payment is told by its id whatever a service is used to say, and a write is judged by its payment.
     may_be_habit = said is not None and request.kind is Kind.READ and request.call != "payments.get"
     if not may_be_habit:
         raise _mismatch(request, path, what)
     if path not in request.ignored:
-        raise _mismatch(request, path, what, said=f"{path}: {said}")
+        failure = _mismatch(request, path, what, said=f"{path}: {said}")
+        failure.in_part = in_part
+        raise failure
 
 
 def _mismatch(

@@ -70,9 +70,8 @@ def check_filters(request: Request, body: bytes) -> Filtered:
     for place, matches in filters.items():
         found = [matches(row) for row in rows]
         if others := [row.id for row, match in zip(rows, found, strict=True) if match is False]:
-            require(
-                request, place, f"is not as asked for in {len(others):,} of {len(rows):,} rows", others[0]
-            )
+            what = f"is not as asked for in {len(others):,} of {len(rows):,} rows"
+            require(request, place, what, others[0], in_part=True in found)
             ignored.add(place)
         elif True in found:
             kept.add(place)

@@ -46,7 +46,8 @@ class Origin:
     def unpack(self, checkpoint: Any) -> tuple[Place | None, Place | None]:
         """Read a checkpoint. Raises ConfigurationError for one of another version, store or query."""
         # The first version knew of one end of the list only.
-        if not isinstance(checkpoint, Mapping) or checkpoint.get("version") not in (1, _VERSION):
+        version = checkpoint.get("version") if isinstance(checkpoint, Mapping) else None
+        if type(version) is not int or version not in {1, _VERSION}:
             raise ConfigurationError(f"The checkpoint is not of version {_VERSION}. {_TOO_OLD}")
         for name, mine in (("store", self.store), ("query", self.query)):
             theirs = checkpoint.get(name)

@@ -76,7 +76,8 @@ class Rules:
         `max_limit` rows a page; more are clamped or refused with 413 (`over_limit`) [doc, both]. `echo` says
         which limit the answer states: the effective one, the one asked for, or none. `short_pages` is the
         probability that a page holds fewer rows than it could, or a function from that number of rows to the
-        one given. `equals` is the order among rows of the same sort key: stable, or shuffled at each request.
+        one given. `equals` is the order among rows of the same sort key: turned round with the list
+        ("stable"), the same in both directions ("one way"), or another at each request ("shuffled").
         `ignores` names query parameters that the list ignores [open]; without `orderBy` its order is
         `ignored_order`, without `sortBy` it is that of the ids.
         `list_lag` is how many seconds lists lag a write [seen], or a function that gives them for each write:
@@ -151,8 +152,8 @@ class Rules:
         default="effective", validator=_among("effective", "asked", None)
     )
     short_pages: float | Callable[[int], int] = attrs.field(default=0.0, validator=_at_least(0))
-    equals: Literal["stable", "shuffled"] = attrs.field(
-        default="stable", validator=_among("stable", "shuffled")
+    equals: Literal["stable", "one way", "shuffled"] = attrs.field(
+        default="stable", validator=_among("stable", "one way", "shuffled")
     )
     list_lag: float | Callable[[], float] = attrs.field(default=0.0, validator=_at_least(0))
     ignores: Collection[ListParameter] = attrs.field(

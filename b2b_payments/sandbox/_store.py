@@ -254,15 +254,14 @@ class Store:
             return []
         if not query.ascending:
             low, high = len(ids) - high, len(ids) - low
-        if self._rules.equals == "shuffled" and query.sort_by is not None:
-            page = self._shuffled(ids, query.sort_by, low, high)
-        else:
-            page = list(ids[low:high])
+        if self._rules.equals != "stable" and query.sort_by is not None:
+            return self._among_equals(ids, query, low, high)
+        page = list(ids[low:high])
         return page if query.ascending else page[::-1]
 
-    def _shuffled(self, ids: Sequence[int], sort_by: str, low: int, high: int) -> list[int]:
-        # Runs of equals that the page cuts are shuffled whole: any of their rows may be on this side.
-        start, end = low, high
+    def _among_equals(self, ids: Sequence[int], query: ListQuery, low: int, high: int) -> list[int]:
+        # Runs of equals that the page cuts are ordered whole: any of their rows may be on this side.
+        start, end, sort_by = low, high, query.sort_by or "id"
         table = self._listed
         column = None if sort_by == "createdAt" else table.column(sort_by)
         key = table.created if column is None else column.__getitem__
@@ -271,9 +270,10 @@ class Store:
         while end < len(ids) and key(ids[end]) == key(ids[high - 1]):
             end += 1
         page = list(ids[start:end])
-        self._random.shuffle(page)
-        page.sort(key=key)
-        return page[low - start : high - start]
+        if self._rules.equals == "shuffled":
+            self._random.shuffle(page)
+        page.sort(key=key, reverse=not query.ascending)
+        return page[low - start : high - start] if query.ascending else page[end - high : end - low]
 
     def _change(self, payment_id: int, change: Callable[[Table], None]) -> None:
         self._catch_up()

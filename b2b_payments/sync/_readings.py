@@ -150,9 +150,7 @@ class Readings:
         finally:
             self._count(walk)
         await self._keep(held, self.state, seen=True)
-        # A list that showed a payment just before, and then none, is not believed.
-        vanished = reading.watermark is not None and reading.walk is None and not walk.report.rows
-        complete = walk.report.complete and not vanished
+        complete = walk.report.complete
         # One that is not known to be complete proves nothing: the next sync begins it anew.
         watermark = await self._checked(reading) if complete else self.state.watermark
         self.state = attrs.evolve(self.state, watermark=watermark, reading=None)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from b2b_payments import NotFoundError
+from b2b_payments._resources.payments import Payments
 from b2b_payments._walk.totals import Totals
+from b2b_payments.sync._settle import Settling
 from tests.support.lied_to import Outcome, action_of, lied_to
-from tests.support.lying import drawn
+from tests.support.lying import Service, drawn
 from tests.support.virtual_time import run
 
 SERVICES = 200
@@ -35,3 +40,40 @@ def test_the_lies_bite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Totals, "vouch_for", lambda *_: True)
     lost = [seed for seed in range(SERVICES // 5) if _tried(seed).lost]
     assert len(lost) >= 3
+
+
+async def _any_404(payments: Payments, payment_id: int, *, tally: Any = None) -> Any:
+    """Look a payment up, and believe whatever says that there is none."""
+    try:
+        return await _look_up(payments, payment_id, tally=tally)
+    except NotFoundError:
+        return None
+
+
+async def _nothing(*_: object) -> bool:
+    return True
+
+
+_look_up = Payments.look_up
+
+
+@pytest.mark.parametrize(
+    ("checked", "instead", "lie"),
+    [
+        ((Payments, "look_up"), _any_404, {"unseen_in_html": 0.5}),
+        ((Settling, "_knows_one_shown"), _nothing, {"out_of_scope": True}),
+    ],
+    ids=["the service's own 404", "a payment that is shown"],
+)
+def test_the_checks_of_deletions_bite(
+    monkeypatch: pytest.MonkeyPatch, checked: tuple[type, str], instead: Any, lie: dict[str, Any]
+) -> None:
+    """Without one of the checks, a sweep of a list that hides payments deletes some that are still there."""
+
+    def swept() -> int:
+        service = Service(seed=7, payments=60, lies={"shown": 52}, **lie)
+        return run(lied_to(service, "sweep")).deleted
+
+    assert swept() == 0
+    monkeypatch.setattr(*checked, instead)
+    assert swept() > 0

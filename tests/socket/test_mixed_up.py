@@ -313,6 +313,24 @@ async def test_a_filter_that_is_ignored_is_told(
     assert not client._caller.mixups.lately
 
 
+async def test_a_list_of_which_payments_came_among_others_is_not_empty(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """A page of the whole store held some that fit the filter: empty answers after it are not believed."""
+    whole = list(sandbox.store.all_wire())
+    pages = [whole, *([[]] * 3)]
+    sandbox.answer_with(lambda _: answered(pages.pop(0)) if pages else None)
+    walk = client.payments.list(processing_status=3)
+    wanted = [row["id"] for row in whole if row["processingStatus"] == 3]
+    assert [payment.id async for payment in walk] == wanted
+    assert walk.report.complete
+    pages = [whole, *([[]] * 30)]
+    sandbox.answer_with(lambda _: answered(pages.pop(0)) if pages else None)
+    walk = client.payments.list(processing_status=3)
+    with pytest.raises(AnswerMismatchError, match="is empty, where payments came before"):
+        await walk.collect()
+
+
 async def test_a_doubled_page_is_no_other_lists(sandbox: Sandbox, client: PaymentsClient) -> None:
     """What comes twice for one filter reaches no walk, count or first payment of another filter."""
     sandbox.rules = attrs.evolve(sandbox.rules, stray_after=None)

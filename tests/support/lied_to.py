@@ -236,7 +236,7 @@ class _Try:
                 self.outcome.error = type(error).__name__
             now, then = versions_of(store), held_in(copy.path)
             self.outcome.deleted = sum(not self.truth.is_gone(one) for one in held - then.keys())
-            if self.outcome.complete and not {"lag", "replicas", "ignored sortBy"} & set(service.kinds):
+            if self.outcome.complete and not _NOT_BY_CHANGES & set(service.kinds):
                 lasting = self.truth.lasting(listed, ListQuery(), ())
                 lasting -= service.changes.updated if service.changes is not None else set()
                 # That a restored service shows older versions, only a sweep finds.
@@ -287,6 +287,10 @@ class _Try:
         if report.complete:
             now, then = versions_of(self.sandbox.store), held_in(copy.path)
             self.outcome.stale = sum(now.get(one) != then.get(one) for one in now.keys() | then.keys())
+
+
+_NOT_BY_CHANGES = {"lag", "lag before a long second", "replicas", "ignored sortBy"}
+"""What keeps changes from being read: only a sweep, or a later sync, finds them."""
 
 
 def _is_older(held: Version | None, now: Version) -> bool:

@@ -171,6 +171,8 @@ def drawn(seed: int, *, most: int = 400) -> Service:
     rows = min(most, draw.choice((0, 1, 3, 8, 20, 20, 60, 60, 60, 120, 120, 250, 400)))
     shape = draw.choice(("", "", "", *_SHAPES))
     service.together = rows * 2 // 3 if shape == _LAST_SECOND else rows if shape == _ONE_SECOND else 0
+    if shape == _LAST_SECOND and draw.random() < 0.2:
+        rows, service.together = 320, 270
     service.backdated = rows // 4 if shape == _BACKDATED else 0
     service.payments = rows - service.together - service.backdated
     service.quiet = draw.choice((0, 60))
@@ -281,6 +283,7 @@ def _lag(_: Service, draw: random.Random) -> Mapping[str, Any]:
 
 _AWKWARD: Final[dict[str, _Lie]] = {
     "shuffled": _rules(equals=["shuffled"]),
+    "ties in one order": _rules(equals=["one way"]),
     "changing": _changing,
     "short pages": _rules(short_pages=[0.1, 0.5]),
     "no Date": _rules(date_header=[False]),
@@ -307,6 +310,10 @@ _LIES: Final[dict[str, _Lie]] = {
     "ignored sortBy": _rules(ignores=[["sortBy"]]),
     "ignored offset": _rules(ignores=[["offset"]]),
     "lag": _lag,
+    "lag before a long second": lambda service, draw: {
+        **_lag(service, draw),
+        "together": draw.choice((30, 120)),
+    },
     "hidden": _hidden,
     "hidden, later": _later(_hidden),
     "shown": _near("shown"),

@@ -231,3 +231,25 @@ async def test_a_reading_of_another_version(
     report = await sync(client, copy)
     assert report.deleted == 1
     assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+async def test_a_list_that_shows_a_payment_and_then_none_is_not_believed(
+    sandbox: Sandbox, copy: SQLiteStore
+) -> None:
+    """The newest payment came, and then the whole list came empty: the copy is not said to be in step."""
+    lists = 0
+
+    def empty_from_the_second_on(*_: object) -> None:
+        nonlocal lists
+        lists += 1
+        if lists == 1:
+            sandbox.order(Fault.EMPTY_LIST, share=1)
+
+    sandbox.before_list = empty_from_the_second_on
+    async with client_of(sandbox) as client:
+        report = await sync(client, copy)
+        assert not report.complete
+        assert "not read whole: the list no longer shows payments that are still there" in str(report)
+        sandbox.before_list = None
+        sandbox.clear_faults()
+        assert (await sync(client, copy)).complete

@@ -95,6 +95,9 @@ async def test_a_checkpoint_of_another_list_is_refused() -> None:
         for changed, says in (
             ({"store": "https://elsewhere other"}, "of another store"),
             ({"version": 99}, "not of version 2"),
+            ({"version": "2"}, "not of version 2"),
+            ({"version": 2.0}, "not of version 2"),
+            ({"version": True}, "not of version 2"),
             ({"place": {"key": "x"}}, "damaged"),
             ({"place": {**checkpoint["place"], "resume_at": -1}}, "damaged"),
             ({"place": {**checkpoint["place"], "key": "NaN"}}, "damaged"),

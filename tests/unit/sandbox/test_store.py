@@ -216,6 +216,22 @@ def test_shuffled_equals(sort_by: str, *, ascending: bool) -> None:
     assert (whole[0], whole[-1]) == ((1, 8) if ascending else (8, 1))
 
 
+def test_equals_may_keep_their_order_in_both_directions() -> None:
+    """The order among equals is turned round with the list, or stays; pages cut it where they end."""
+    turned, kept = [8, 7, 6, 5, 4, 3, 2, 1], [8, 2, 3, 4, 5, 6, 7, 1]
+    for rules, expected in ((Rules(equals="stable"), turned), (Rules(equals="one way"), kept)):
+        store = Store(0, rules=rules)
+        for second in (100, 200, 200, 200, 200, 200, 200, 300):
+            store.insert(created_at=second)
+        pages = [
+            store.page(ListQuery(offset=offset, limit=3, sort_by="createdAt", ascending=False)).ids
+            for offset in (0, 3, 6)
+        ]
+        assert [one for page in pages for one in page] == expected
+        ascending = ListQuery(limit=8, sort_by="createdAt", ascending=True)
+        assert store.page(ascending).ids == list(range(1, 9))
+
+
 def test_shuffled_leaves_ids_alone() -> None:
     """The service's own order knows no equals."""
     store = Store(20, rules=Rules(equals="shuffled"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -223,6 +224,61 @@ def test_an_empty_list_is_empty_from_both_ends() -> None:
             far = read is not None and read.from_other_end
             read = ends.offer(page(0, [], total=total, from_other_end=far)).read
         assert verdict(ends).complete is complete
+
+
+@pytest.mark.parametrize("came", [False, True])
+def test_a_whole_store_that_came_empty_is_asked_twice(*, came: bool) -> None:
+    """Empty in both directions, a whole store is read again from both, after a moment, before that counts."""
+    ends = Ends(ASCENDING, Totals(), whole=True)
+    assert ends.offer(page(0, [], total=0)).read == OTHER_END
+    step = ends.offer(page(0, [], total=0, from_other_end=True))
+    assert (step.read, step.wait, ends.verdict) == (PageRequest(0, wide=True), 0.5, None)
+    assert ends.offer(page(0, rows(1, 1) if came else [], total=None)).read == OTHER_END
+    assert ends.verdict is None
+    ends.offer(page(0, rows(1, 1) if came else [], total=None, from_other_end=True))
+    assert verdict(ends).complete
+    assert verdict(ends).reason.startswith("both" if came else "the list came empty in both directions")
+
+
+@pytest.mark.parametrize(("count", "complete"), [(10, True), (11, False)])
+def test_a_list_of_one_second_is_believed_up_to_ten_payments(count: int, *, complete: bool) -> None:
+    """Nothing is known to cut lists shorter than the default page of ten: more of one second may be cut."""
+    ends = walking()
+    same: Rows = [(number, 1) for number in range(count)]
+    step = ends.offer(page(0, same, total=count))
+    for _ in range(40):
+        if ends.verdict is not None:
+            break
+        request = step.read or PageRequest(count)
+        rest = same[request.offset :]
+        step = ends.offer(page(request.offset, rest, total=count, from_other_end=request.from_other_end))
+    assert verdict(ends).complete is complete
+
+
+def counted(draw: random.Random, *, late: bool) -> Verdict:
+    """Walk a run that is longer than a page, its rows in another order at each request, to the verdict."""
+    listed: list[tuple[int, int]] = [(1, 1), *((number, 2) for number in range(2, 18)), (20, 3), (21, 4)]
+    ends = walking()
+    step = ends.offer(page(0, listed[:4], total=None, limit=4))
+    while ends.verdict is None:
+        request = step.read or PageRequest(ends.resume_at)
+        draw.shuffle(listed)
+        listed.sort(key=lambda row: -row[1] if request.from_other_end else row[1])
+        part = listed[request.offset : request.offset + 4]
+        step = ends.offer(page(request.offset, part, total=None, from_other_end=request.from_other_end))
+        end_seen = not request.from_other_end and (20, 3) in part
+        if late and end_seen and (99, 2) not in listed:
+            listed.append((99, 2))
+    return ends.verdict
+
+
+def test_a_run_that_grew_while_it_was_counted_is_not_called_complete() -> None:
+    """A payment of a past second that a list shows late upsets the count of a run longer than a page."""
+    late = [counted(random.Random(seed), late=True) for seed in range(30)]
+    grew = [one for one in late if "while payments came late" in one.reason]
+    assert len(grew) > 3
+    assert not any(one.complete for one in grew)
+    assert all(counted(random.Random(seed), late=False).complete for seed in range(30))
 
 
 @pytest.mark.parametrize("behind", [[], [(9, 9)]])

@@ -1,0 +1,61 @@
+"""What a walk counts apart in its report, held against the requests that arrived."""
+
+from __future__ import annotations
+
+from b2b_payments import PaymentsClient, WalkReport
+from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
+from tests.support.clients import client_of
+
+
+def counted(sandbox: Sandbox) -> tuple[int, int, int]:
+    """Count the requests that came: all, those of lists newest first, and those of one payment."""
+    requests = list(sandbox.requests)
+    from_other_end = sum(("orderBy", "DESC") in seen.query for seen in requests)
+    by_id = sum(seen.path.rpartition("/")[2].isdigit() for seen in requests)
+    return len(requests), from_other_end, by_id
+
+
+async def read(client: PaymentsClient) -> WalkReport:
+    """Walk the whole store, and give the account."""
+    walk = client.payments.list(page_size=50, concurrency=1)
+    await walk.collect()
+    return walk.report
+
+
+async def test_a_quiet_list_is_read_once() -> None:
+    """Where nothing contradicts, one request of all is from the other end, and nothing is read again."""
+    async with Sandbox(200, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:
+        report = await read(client)
+        assert (report.requests, report.from_other_end, report.looked_up) == counted(sandbox)
+        assert (report.from_other_end, report.reread, report.looked_up, report.gaps) == (1, 0, 0, 0)
+        assert report.pages == report.requests == 5
+
+
+async def test_a_window_is_read_from_the_other_end() -> None:
+    """The pages behind a window come from the other end; what was tried again at its edge counts apart."""
+    rules = Rules(quota=False, paging_window=300, max_limit=50)
+    async with Sandbox(500, rules=rules) as sandbox, client_of(sandbox) as client:
+        report = await read(client)
+        assert (report.requests, report.from_other_end, report.looked_up) == counted(sandbox)
+        assert report.complete
+        assert report.from_other_end == 5
+        assert report.reread == 4
+
+
+async def test_lookups_and_what_is_read_again_count_apart() -> None:
+    """Where the list says that payments are gone, some are asked for by id, and the list again."""
+    async with Sandbox(200, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:
+        lists = 0
+
+        def empty_the_third_to_fifth(_store: Store, _seen: SeenRequest) -> None:
+            nonlocal lists
+            lists += 1
+            if lists == 3:
+                sandbox.order(Fault.EMPTY_LIST, times=3)
+
+        sandbox.before_list = empty_the_third_to_fifth
+        report = await read(client)
+        assert (report.requests, report.from_other_end, report.looked_up) == counted(sandbox)
+        assert report.complete
+        assert (report.rows, report.looked_up) == (200, 6)
+        assert report.from_other_end == 3
