@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from b2b_payments._converter.rows import unknown_of
 from b2b_payments._converter.values import read_amount
 from b2b_payments._models import LineItem, Money, Payment
 from b2b_payments._models.answer_model import spelled
@@ -74,12 +75,10 @@ def _column(field: Field, found: Sequence[Any]) -> Sequence[Any]:
     cells = list(map(attrgetter(field.name), found))
     if field.bare:
         return _as_sent(field, _typed(tuple)(field, cells), found)
-    known = [cell for cell in cells if cell is not None] if field.nullable else cells
-    made = _SPELLING[field.kind](field, known)
-    if len(known) == len(cells):
-        return made
-    rest = iter(made)
-    return [None if cell is None else next(rest) for cell in cells]
+    if not field.nullable or None not in cells:
+        return _SPELLING[field.kind](field, cells)
+    made = iter(_SPELLING[field.kind](field, [cell for cell in cells if cell is not None]))
+    return [None if cell is None else next(made) for cell in cells]
 
 
 def _typed(*types: type) -> Callable[[Field, list[Any]], list[Any]]:
@@ -92,6 +91,8 @@ def _typed(*types: type) -> Callable[[Field, list[Any]], list[Any]]:
 
 
 def _microseconds(_: Field, cells: list[Any]) -> list[int]:
+    if {int}.issuperset(map(type, cells)):
+        return [cell * 1_000_000 for cell in cells]
     return [
         (cell - _EPOCH) // _MICROSECOND if isinstance(cell, datetime) else cell * 1_000_000 for cell in cells
     ]
@@ -112,7 +113,7 @@ def _json(type_: type) -> Callable[[Field, list[Any]], list[str]]:
 
 def _parts(field: Field, cells: list[Any]) -> list[tuple[Any, ...]]:
     made = iter(normal(field.of, list(chain.from_iterable(cells))))
-    return [tuple(islice(made, len(cell))) for cell in cells]
+    return [tuple(islice(made, length)) for length in map(len, cells)]
 
 
 _SPELLING: Final[Mapping[Kind, Callable[[Field, list[Any]], list[Any]]]] = {
@@ -132,8 +133,10 @@ def _as_sent(field: Field, cells: list[Any], found: Sequence[Any]) -> list[str]:
     """Give lists as they were sent, whose items may be bare numbers."""
     if not any(cells):
         return ["[]"] * len(cells)
-    rows = [part for cell in cells for part in cell if isinstance(part, msgspec.Struct)]
-    msgspec.convert(rows, list[field.of], strict=False, from_attributes=True)  # type: ignore[name-defined]
+    parts = list(chain.from_iterable(cells))
+    for one in fields_of(field.of):
+        if msgspec.UNSET in map(attrgetter(one.name), parts):
+            raise TypeError
     return encode_each([_sent(field, one) if cell else () for cell, one in zip(cells, found, strict=True)])
 
 
@@ -144,11 +147,12 @@ def _sent(field: Field, one: Any) -> Any:
 
 
 def _extras(model: type[Any], found: Sequence[Any]) -> list[str]:
-    extras: list[Any] = [one.extra for one in found]
+    extras: Any = unknown_of(found)
     for field in fields_of(model):
         if field.kind is not Kind.MODEL:
             continue
         for place, part in enumerate(map(attrgetter(field.name), found)):
             if part is not None and part.extra:
-                extras[place] = {**extras[place], field.wire: part.extra}
-    return encode_each(extras) if any(extras) else ["{}"] * len(extras)
+                extras = extras or [{}] * len(found)
+                extras[place] = {**found[place].extra, field.wire: part.extra}
+    return encode_each(extras) if extras else ["{}"] * len(found)

@@ -206,7 +206,9 @@ class RowTypes(Generic[T]):
                 default = UNSET if odd or type_ is Any else _REQUIRED
             members.append((name, type_ | None if field.nullable and type_ is not Any else type_, default))
             names[name] = field.wire
-        members += [(name, Any, UNSET if missing else _REQUIRED) for name in unknown]
+        members += (others := [(name, Any, UNSET if missing else _REQUIRED) for name in unknown])
+        if unknown:
+            namespace["unknown"] = msgspec.defstruct("Unknown", others, rename=unknown, gc=False)
         return msgspec.defstruct(
             f"{model.__name__}Row",
             members,
@@ -237,6 +239,15 @@ class RowTypes(Generic[T]):
             elif field.kind in {Kind.MODEL, Kind.MODELS} and self.learned.odd.get((model, field.wire), 0) < 2:
                 for find in self._amounts_of(field.of):
                     yield partial(_within, get, find, many=field.kind is Kind.MODELS)
+
+
+def unknown_of(rows: Sequence[Any]) -> list[Any]:
+    """Give the unknown fields of each model or row, as JSON knows them; nothing where none has any."""
+    unknown = getattr(type(rows[0]), "unknown", None) if rows else None
+    if unknown is None:
+        extras = [row.extra for row in rows]
+        return extras if any(extras) else []
+    return list(map(unknown, *[map(attrgetter(name), rows) for name in unknown.__struct_fields__]))
 
 
 def model_of(model: type[T], row: Any) -> T:

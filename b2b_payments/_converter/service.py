@@ -183,9 +183,7 @@ whole_converter: Final = _converter(omit_if_default=False)
 def as_sent(sent: Any, was: Any, now: Any) -> Any:
     """Give `now`, spelled as in `sent` wherever it still says what was read from that, which is `was`."""
     if isinstance(now, dict) and isinstance(was, dict) and isinstance(sent, dict):
-        kept = {
-            name: plain(sent[name]) for name in sent if name not in was or was[name] == now.get(name, UNSET)
-        }
+        kept = {name: sent[name] for name in sent if name not in was or was[name] == now.get(name, UNSET)}
         changed = {
             name: as_sent(sent.get(name), was.get(name), value)
             for name, value in now.items()
@@ -195,4 +193,4 @@ def as_sent(sent: Any, was: Any, now: Any) -> Any:
     if isinstance(now, list) and isinstance(was, list) and isinstance(sent, list):
         both = [as_sent(*three) for three in zip(sent, was, now, strict=False)]
         return both + now[len(both) :]
-    return plain(sent) if now == was else now
+    return sent if now == was else now
