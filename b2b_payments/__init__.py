@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     )
     from b2b_payments._quota import Quota
     from b2b_payments._retry import RetryPolicy
-    from b2b_payments._walk.paged import Page
+    from b2b_payments._walk.pager import Page
     from b2b_payments._walk.report import WalkReport
     from b2b_payments._walk.stream import PaymentStream
     from b2b_payments._walk.walk import Walk
@@ -101,7 +101,7 @@ else:
         ],
         "b2b_payments._quota": ["Quota"],
         "b2b_payments._retry": ["RetryPolicy"],
-        "b2b_payments._walk.paged": ["Page"],
+        "b2b_payments._walk.pager": ["Page"],
         "b2b_payments._walk.report": ["WalkReport"],
         "b2b_payments._walk.stream": ["PaymentStream"],
         "b2b_payments._walk.walk": ["Walk"],

@@ -59,7 +59,9 @@ class Tally(Protocol):
 
 
 @attrs.define
-class _NoTally:
+class NoTally:
+    """An account that nobody looks at."""
+
     requests: int = 0
     waited: float = 0.0
 
@@ -146,7 +148,7 @@ class Caller:
             doubts=self.mixups.doubts(request),
             priority=priority,
             until=latest if until is None else until,
-            tally=tally or _NoTally(),
+            tally=tally or NoTally(),
             sent=sent or Sent(),
         )
         begun = anyio.current_time()

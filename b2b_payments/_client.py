@@ -26,7 +26,7 @@ from b2b_payments._retry import RetryPolicy
 from b2b_payments._secret import Secret
 from b2b_payments._tasks import Tasks
 from b2b_payments._transport import Transport
-from b2b_payments._walk.source import Learned
+from b2b_payments._walk.service_limits import ServiceLimits
 from b2b_payments._walk.walk import Walker
 from b2b_payments.events import Events, Listener
 
@@ -123,7 +123,7 @@ class PaymentsClient:
             events=Events(on_event),
         )
         walker = Walker(
-            self._caller, Learned(), self._tasks, f"{self._transport.base_url} {auth.name}".strip()
+            self._caller, ServiceLimits(), self._tasks, f"{self._transport.base_url} {auth.name}".strip()
         )
         self.payments: Payments = Payments(walker, Writes(self._caller))
         self.channels: Channels = Channels(self._caller)

@@ -32,8 +32,7 @@ from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import whole
 from b2b_payments._resources.writes import Writes
 from b2b_payments._walk.checkpoint import for_channel
-from b2b_payments._walk.lookup import look_up
-from b2b_payments._walk.source import MOST_ROWS
+from b2b_payments._walk.source import MOST_ROWS, look_up
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
 

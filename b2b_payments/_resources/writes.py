@@ -36,7 +36,7 @@ from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Priority
 from b2b_payments._retry import Kind, Outcome, outcome_of
-from b2b_payments._walk.lookup import look_up
+from b2b_payments._walk.source import look_up
 from b2b_payments.events import WriteInterrupted
 
 _OPPOSITE = {

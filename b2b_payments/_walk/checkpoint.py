@@ -11,13 +11,29 @@ import attrs
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.decimals import decimal_of, decimal_text
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
-from b2b_payments._walk.join import Place
 from b2b_payments._walk.page import MOST_DIGITS, Key
 
 Checkpoint = dict[str, Any]
 
 _VERSION = 2
 _TOO_OLD = "Give one that this version of the library made, or begin anew without it."
+
+
+@attrs.frozen
+class Cursor:
+    """Where a join stands: all that another process needs to go on from there.
+
+    Every lasting row before `key` was given, and of that second those in `ids` (`closed`: all of them). The
+    next page has to start at `resume_at` or before. `first` is the key of the first row taken, `first_ids`
+    are those that the first page gave of it.
+    """
+
+    key: Key
+    closed: bool
+    resume_at: int
+    ids: tuple[int, ...]
+    first: Key | None = None
+    first_ids: tuple[int, ...] = ()
 
 
 @attrs.frozen
@@ -33,7 +49,7 @@ class Origin:
         pairs = query.pairs(offset=0, limit=0, encoding=ChannelEncoding.COMMA)[2:]
         return cls(store, "&".join(f"{name}={value}" for name, value in pairs))
 
-    def pack(self, place: Place | None, other: Place | None = None) -> Checkpoint:
+    def pack(self, place: Cursor | None, other: Cursor | None = None) -> Checkpoint:
         """Write a checkpoint: where the walk stands at either end of the list, None before the first row."""
         return {
             "version": _VERSION,
@@ -43,7 +59,7 @@ class Origin:
             "other_end": _packed(other),
         }
 
-    def unpack(self, checkpoint: Any) -> tuple[Place | None, Place | None]:
+    def unpack(self, checkpoint: Any) -> tuple[Cursor | None, Cursor | None]:
         """Read a checkpoint. Raises ConfigurationError for one of another version, store or query."""
         # The first version knew of one end of the list only.
         version = checkpoint.get("version") if isinstance(checkpoint, Mapping) else None
@@ -60,7 +76,7 @@ class Origin:
         return None if place is None else _place(place), None if other is None else _place(other)
 
 
-def _packed(place: Place | None) -> Checkpoint | None:
+def _packed(place: Cursor | None) -> Checkpoint | None:
     if place is None:
         return None
     return {
@@ -105,7 +121,7 @@ def for_channel(checkpoint: Any, channel_id: int | None) -> Any:
     return part
 
 
-def _place(packed: Any) -> Place:
+def _place(packed: Any) -> Cursor:
     damaged = ConfigurationError(f"The checkpoint is damaged. {_TOO_OLD}")
     try:
         key, closed, resume_at, ids = (
@@ -122,7 +138,7 @@ def _place(packed: Any) -> Place:
         raise damaged from None
     if not whole or resume_at < 0 or type(closed) is not bool:
         raise damaged
-    return Place(key, closed, resume_at, tuple(ids), first, tuple(first_ids))
+    return Cursor(key, closed, resume_at, tuple(ids), first, tuple(first_ids))
 
 
 def _key(text: str) -> Key:

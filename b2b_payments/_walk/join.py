@@ -19,9 +19,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from b2b_payments._walk.given import Given
-from b2b_payments._walk.page import Key, KeyedPage, Order, PageRequest
-from b2b_payments._walk.run import LongRun
+from b2b_payments._walk.checkpoint import Cursor
+from b2b_payments._walk.page import Key, Order, PageRequest, SortedPage, negated
+from b2b_payments._walk.ties import Ties
 
 _MOST_WITHOUT_PROGRESS = 64
 """Pages in a row that may bring nothing new. Real changes bring a few; a service that repeats itself, all."""
@@ -33,9 +33,9 @@ class Step:
     that leaves a gap, to be offered again once what was asked for by `read` has joined.
 
     `read` is the page to read before anything else, after `wait` seconds; None to go on with what comes next
-    in line. `stuck` says that nothing further can be read from this end, now, and `clears_line` that pages
-    asked for ahead will not lead further either. `look_up` names payments to be looked up by id, one by one,
-    before anything is read.
+    in line. `stuck` says that nothing further can be read from this end, now, and `drops_prefetched` that
+    pages asked for ahead will not lead further either. `look_up` names payments to be looked up by id, one by
+    one, before anything is read.
     """
 
     joined: bool
@@ -44,25 +44,97 @@ class Step:
     read: PageRequest | None = None
     wait: float = 0.0
     stuck: bool = False
-    clears_line: bool = False
+    drops_prefetched: bool = False
     look_up: Sequence[int] = ()
 
 
-@attrs.frozen
-class Place:
-    """Where a join stands: all that another process needs to go on from there.
+_KEPT_IDS = 4_096
+"""Ids remembered before older ones are let go (a run of equals is always remembered whole)."""
 
-    Every lasting row before `key` was given, and of that second those in `ids` (`closed`: all of them). The
-    next page has to start at `resume_at` or before. `first` is the key of the first row taken, `first_ids`
-    are those that the first page gave of it.
+
+class Given:
+    """The rows given so far. Keys are those of the walk's own direction; `forgets` lets go of ids.
+
+    By a time that moves, as `updatedAt` does, an old row may come again far from where it was: such a walk
+    remembers every id.
     """
 
-    key: Key
-    closed: bool
-    resume_at: int
-    ids: tuple[int, ...]
-    first: Key | None = None
-    first_ids: tuple[int, ...] = ()
+    def __init__(self, *, forgets: bool) -> None:
+        self._forgets = forgets
+        self._keys: dict[int, Key] = {}
+        self._low: Key | None = None  # rows with a smaller key were given
+        self._high: Key | None = None  # rows with a larger key were given
+        self._next: dict[bool, Key | None] = {False: None, True: None}
+        self._most = _KEPT_IDS
+        self._kept: Key | None = None  # ids of this key are never let go
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def restore(self, key: Key, ids: Sequence[int], *, mirrored: bool) -> None:
+        """Take it that all rows behind this key were given, and of those with this key the ones named."""
+        edge = negated(key) if mirrored else key
+        self._keys |= dict.fromkeys(ids, edge)
+        self._move(edge, mirrored=mirrored)
+
+    def leave_out_before(self, key: Key) -> None:
+        """Rows before this key are not asked for."""
+        self._low = key
+
+    def take(
+        self, ids: Sequence[int], keys: Sequence[Key], *, mirrored: bool, upto: Key | None = None
+    ) -> tuple[list[int], int]:
+        """Give the places of the rows that were not given before, and how many were; none beyond `upto`.
+
+        `mirrored` says that the keys are those of the opposite order.
+        """
+        known, low, high = self._keys, self._low, self._high
+        rows: list[int] = []
+        duplicates = 0
+        for place, (payment_id, own) in enumerate(zip(ids, keys, strict=True)):
+            if upto is not None and own > upto:
+                continue
+            key = negated(own) if mirrored else own
+            if payment_id in known or (low is not None and key < low) or (high is not None and key > high):
+                duplicates += 1
+            else:
+                known[payment_id] = key
+                rows.append(place)
+        return rows, duplicates
+
+    def ids_at(self, key: Key) -> tuple[int, ...]:
+        """Give the ids that were given of this key, as far as they are remembered."""
+        return tuple(payment_id for payment_id, known in self._keys.items() if known == key)
+
+    def beyond(self, key: Key | None, *, mirrored: bool) -> Sequence[int]:
+        """Give the ids of rows before this key, or behind it if `mirrored`, as far as they are remembered."""
+        known = sorted(self._keys.items(), key=lambda item: item[1])
+        return [one for one, own in known if key is None or (own > key if mirrored else own < key)]
+
+    def keep(self, key: Key) -> None:
+        """Never let go of the ids of this key."""
+        self._kept = key
+
+    def forget(self, key: Key, *, mirrored: bool) -> None:
+        """Let go of ids that lie well behind `key`, up to which one end was read."""
+        if not self._forgets or len(self._keys) <= self._most:
+            return
+        edge, self._next[mirrored] = self._next[mirrored], negated(key) if mirrored else key
+        if edge is not None:
+            self._move(edge, mirrored=mirrored)
+            low, high, kept = self._low, self._high, self._kept
+            self._keys = {
+                one: key
+                for one, key in self._keys.items()
+                if ((low is None or key >= low) and (high is None or key <= high)) or key == kept
+            }
+        self._most = len(self._keys) + _KEPT_IDS
+
+    def _move(self, edge: Key, *, mirrored: bool) -> None:
+        if mirrored:
+            self._high = edge
+        else:
+            self._low = edge
 
 
 class Join:
@@ -78,7 +150,7 @@ class Join:
         given: Given,
         *,
         start: int = 0,
-        place: Place | None = None,
+        place: Cursor | None = None,
         mirrored: bool = False,
     ) -> None:
         self._order = order
@@ -102,21 +174,21 @@ class Join:
         """Whether an empty page is read again from further forward before it is taken for an end."""
         self._boundary: list[int] = []  # the ids given of K's second
         self._steps_back = 0
-        self._gap_at: KeyedPage | None = None  # the page that did not join last
+        self._gap_at: SortedPage | None = None  # the page that did not join last
         self._without_progress = 0
         self._look_behind = False  # the next page is read right behind a page that led no further
-        self._run: LongRun | None = None
+        self._run: Ties | None = None
         if place is not None:
             self.key, self.first_key = place.key, place.key if place.first is None else place.first
             self.closed, self.resume_at, self._boundary = place.closed, place.resume_at, list(place.ids)
             given.restore(place.key, place.ids, mirrored=mirrored)
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> Cursor | None:
         """Where the join stands, None before the first row."""
         if self.key is None:
             return None
-        return Place(self.key, self.closed, self.resume_at, tuple(self._boundary), self.first_key)
+        return Cursor(self.key, self.closed, self.resume_at, tuple(self._boundary), self.first_key)
 
     @property
     def counting(self) -> bool:
@@ -125,7 +197,7 @@ class Join:
 
     @property
     def next_page(self) -> PageRequest:
-        """The page that leads on from here, as wide as the service gives it."""
+        """The page that leads on from here, as large as the service gives it."""
         return self._page(self.resume_at)
 
     def retry(self) -> PageRequest:
@@ -138,7 +210,7 @@ class Join:
         self._look_behind = True
         return self._page(self.cursor)
 
-    def offer(self, page: KeyedPage) -> Step:
+    def offer(self, page: SortedPage) -> Step:
         """Take what a page brings, and say what to read next."""
         if self._run is not None:
             return self._in_run(self._run, page)
@@ -147,15 +219,15 @@ class Join:
         return self._joined(page) if self._joins(page) else self._gap(page)
 
     def _page(self, offset: int) -> PageRequest:
-        return PageRequest(offset, wide=True, from_other_end=self._mirrored)
+        return PageRequest(offset, full_size=True, from_other_end=self._mirrored)
 
-    def _joins(self, page: KeyedPage) -> bool:
+    def _joins(self, page: SortedPage) -> bool:
         if self.key is None or page.offset == 0 or self._order.field is None:
             return True
         first = page.keys[0]
         return first < self.key or (self.closed and first == self.key)
 
-    def _joined(self, page: KeyedPage) -> Step:
+    def _joined(self, page: SortedPage) -> Step:
         last = page.keys[-1]
         if self.key is None and page.offset > 0:
             self._given.leave_out_before(page.keys[0])  # the walk was asked to begin here
@@ -181,19 +253,19 @@ class Join:
         if self.resume_at > page.offset:
             return Step(True, rows, duplicates)
         # Reading on from where this page leads would give this page again.
-        if not page.wide:
+        if not page.full_size:
             return Step(True, rows, duplicates, read=self.next_page)
         return Step(True, rows, duplicates, read=self.look_behind())
 
-    def _gap(self, page: KeyedPage) -> Step:
+    def _gap(self, page: SortedPage) -> Step:
         behind, self._look_behind = self._look_behind, False
         if behind and self.key is not None:
             # The page before was, but for its first row, one run of equals: no page can reach beyond it.
             newest_first = self._order.descending
             if newest_first and self.first_key != self.key:
                 # Only from the other end can it be counted.
-                return Step(False, stuck=True, clears_line=True)
-            self._run = LongRun(self.key, newest_first=newest_first)
+                return Step(False, stuck=True, drops_prefetched=True)
+            self._run = Ties(self.key, newest_first=newest_first)
             return self._in_run(self._run, page)
         return Step(False, stuck=True) if self._stalls(()) else self._step_back(page)
 
@@ -202,7 +274,7 @@ class Join:
         self._without_progress = 0 if rows else self._without_progress + 1
         return self._without_progress > _MOST_WITHOUT_PROGRESS
 
-    def _step_back(self, page: KeyedPage) -> Step:
+    def _step_back(self, page: SortedPage) -> Step:
         """Read where the last joined page leads, then 2, 8, 32 … rows before that, until a page joins."""
         offered_before, self._gap_at = page is self._gap_at, page
         if self._steps_back == 0 and (offered_before or page.offset != self.resume_at):
@@ -213,21 +285,21 @@ class Join:
         last = page.offset if page.total is None else min(page.offset, page.total)
         return Step(False, read=self._page(max(0, min(self.resume_at, last) - self._steps_back)))
 
-    def _empty(self, page: KeyedPage) -> Step:
+    def _empty(self, page: SortedPage) -> Step:
         """Join nothing: nothing stands here now, says this answer."""
         behind, self._look_behind = self._look_behind, False
         over = page.offset == 0 or self.key is None or behind or not self.insists
         if over or self._stalls(()):
-            return Step(False, stuck=True, clears_line=behind)
+            return Step(False, stuck=True, drops_prefetched=behind)
         return self._step_back(page)
 
-    def _in_run(self, run: LongRun, page: KeyedPage) -> Step:
+    def _in_run(self, run: Ties, page: SortedPage) -> Step:
         next_offset = run.observe(page)
         rows, duplicates = self._given.take(page.ids, page.keys, mirrored=self._mirrored, upto=run.key)
         self._note_boundary(page, rows)
         if run.stuck:
             self._run = None
-            return Step(True, rows, duplicates, stuck=True, clears_line=True)
+            return Step(True, rows, duplicates, stuck=True, drops_prefetched=True)
         if not run.complete:
             return Step(True, rows, duplicates, read=self._page(next_offset))
         self._run = None
@@ -238,7 +310,7 @@ class Join:
         self.resume_at = max(0, run.resume_at - 1)
         return Step(True, rows, duplicates, read=PageRequest(self.resume_at, from_other_end=self._mirrored))
 
-    def _note_boundary(self, page: KeyedPage, rows: Sequence[int]) -> None:
+    def _note_boundary(self, page: SortedPage, rows: Sequence[int]) -> None:
         for index in reversed(rows):
             if page.keys[index] != self.key:
                 break

@@ -65,22 +65,22 @@ class Order:
 
 @attrs.frozen
 class PageRequest:
-    """Which page to read: from which offset, with the most rows that the service gives where `wide`.
+    """Which page to read: from which offset, with the most rows that the service gives where `full_size`.
 
     `from_other_end` asks for the walk's opposite order.
     """
 
     offset: int
-    wide: bool = False
+    full_size: bool = False
     from_other_end: bool = False
 
 
 @attrs.define
-class KeyedPage:
+class SortedPage:
     """An answered page: where it starts, what is in it, and how many rows the service says there are.
 
-    `limit` is the limit that the service says it used, or else the one asked for; `wide` says whether the
-    most rows were asked for that ever are. `from_other_end` says that the walk's opposite order was asked
+    `limit` is the limit that the service says it used, or else the one asked for; `full_size` says whether
+    the most rows were asked for that ever are. `from_other_end` says that the walk's opposite order was asked
     for, and `is_sorted` whether the rows came in the order asked for. No second before `now` (epoch seconds
     by the service's clock, None where it does not say) gets new rows any more.
     """
@@ -91,7 +91,7 @@ class KeyedPage:
     keys: Sequence[Key] = attrs.field(repr=False)
     total: int | None
     limit: int
-    wide: bool
+    full_size: bool
     from_other_end: bool = False
     is_sorted: bool = True
     now: int | None = None
@@ -116,8 +116,8 @@ class KeyedPage:
 
 
 def keyed(
-    listing: Listing, order: Order, *, limit: int, wide: bool, from_other_end: bool = False
-) -> KeyedPage:
+    listing: Listing, order: Order, *, limit: int, full_size: bool, from_other_end: bool = False
+) -> SortedPage:
     """Read ids and sort keys from the rows. Raises ResponseDecodeError for a row without a usable one."""
     heads, field = listing.heads, order.field
     ids: Sequence[Any] = [head.id for head in heads]
@@ -135,14 +135,14 @@ def keyed(
         keys = [_number(value, f"$.data[{index}].{order.wire_name}") for index, value in enumerate(keys)]
     if order.field and order.descending:
         keys = [negated(key) for key in keys]
-    return KeyedPage(
+    return SortedPage(
         listing.offset,
         listing,
         ids,
         keys,
         listing.total_count,
         limit,
-        wide,
+        full_size,
         from_other_end,
         list(keys) == sorted(keys),
         None if listing.date is None else int(listing.date.timestamp()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from b2b_payments._walk.page import KeyedPage
+from b2b_payments._walk.page import SortedPage
 
 _MOST_IN_A_ROW = 256
 """Pages in a row that may bring nothing new. Where deletes make gaps, it takes a few pages to close one."""
@@ -29,10 +29,10 @@ class Progress:
         self._new = 0
         self._in_vain = 0
         self._in_a_row = 0
-        self._last: KeyedPage | None = None
+        self._last: SortedPage | None = None
         self._repeats = 0
 
-    def repeats(self, page: KeyedPage) -> bool:
+    def repeats(self, page: SortedPage) -> bool:
         """Whether page after page further on holds just what a page before them held."""
         if not page.ids:
             return False
@@ -48,7 +48,7 @@ class Progress:
         self._repeats += elsewhere
         return self._repeats >= (_MOST_REPEATS if len(page.ids) > 2 else _MOST_REPEATS_OF_FEW)
 
-    def is_over_after(self, page: KeyedPage, *, new: int, counting: bool = False) -> bool:
+    def is_over_after(self, page: SortedPage, *, new: int, counting: bool = False) -> bool:
         """Count a page with so many new rows; tell whether too many brought none."""
         self._longest = max(self._longest, len(page.ids))
         if new:

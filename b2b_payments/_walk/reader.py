@@ -12,12 +12,13 @@ import msgspec
 
 from b2b_payments._converter import structure_rows
 from b2b_payments._models import Payment
+from b2b_payments._protocol.belonging import OF_ROWS
 from b2b_payments._protocol.listing import Listing
-from b2b_payments._walk.ahead import Ahead
 from b2b_payments._walk.checkpoint import Checkpoint, Origin
-from b2b_payments._walk.ends import OTHER_END, Ends
 from b2b_payments._walk.join import Step
-from b2b_payments._walk.page import KeyedPage, PageRequest
+from b2b_payments._walk.page import PageRequest, SortedPage
+from b2b_payments._walk.prefetch import Prefetcher
+from b2b_payments._walk.proof import OTHER_END, Ends
 from b2b_payments._walk.report import WalkReport
 from b2b_payments.events import Events, GapRepaired, PageJoined, WalkNotProven
 
@@ -52,7 +53,7 @@ class JoinedPage:
         return structure_rows(self.listing, self.places)
 
 
-class Stride:
+class OffsetPlanner:
     """How far apart the pages ahead are asked for: what a page really holds, less an overlap.
 
     The overlap is one row plus the run of equals that usually stands at a page's end, plus a little for
@@ -75,7 +76,7 @@ class Stride:
         usual = sorted(self._tails)[-2]
         return max(1, self.length - max(2, min(max(spare, usual), self.length // 2)))
 
-    def learn(self, page: KeyedPage, resume_at: int, *, first: bool) -> None:
+    def learn(self, page: SortedPage, resume_at: int, *, first: bool) -> None:
         """Take in how a joined page turned out."""
         if not page.reaches_total:
             if first:
@@ -89,17 +90,17 @@ class Reader:
 
     def __init__(
         self,
-        ahead: Ahead,
+        prefetcher: Prefetcher,
         ends: Ends,
-        stride: Stride,
+        planner: OffsetPlanner,
         report: WalkReport,
         events: Events,
         origin: Origin,
         look_up: LookUp,
     ) -> None:
-        self._ahead = ahead
+        self._prefetcher = prefetcher
         self._ends = ends
-        self._stride = stride
+        self._planner = planner
         self._report = report
         self._events = events
         self._origin = origin
@@ -107,8 +108,8 @@ class Reader:
         self._last_asked = 0
         self._other_end_asked = False
         self._readable_end: int | None = None  # no row stands here or further on, whatever the total says
-        self._held: KeyedPage | None = None  # a page in line that left a gap, until the gap is closed
-        self._first_page: KeyedPage | None = None
+        self._held: SortedPage | None = None  # a page in line that left a gap, until the gap is closed
+        self._first_page: SortedPage | None = None
         self._in_line = True
 
     async def pages(self) -> AsyncGenerator[JoinedPage, None]:
@@ -119,13 +120,13 @@ class Reader:
         while True:
             page = await self._next(step)
             self._first_page = self._first_page or page
-            more = self._held is not None or not self._ahead.empty
+            more = self._held is not None or not self._prefetcher.empty
             step = ends.offer(page, more=more)
             if step.look_up:
                 step = ends.looked_up(page, await self._found(step.look_up), more=more)
             self._account(page, step)
-            if step.clears_line:
-                self._ahead.drop()
+            if step.drops_prefetched:
+                self._prefetcher.drop()
                 self._held, self._other_end_asked = None, False
             if not (step.stuck or ends.over):
                 # Before the rows are handed out: the next pages come while the caller works.
@@ -135,11 +136,12 @@ class Reader:
             if ends.over:
                 return
 
-    def _account(self, page: KeyedPage, step: Step) -> None:
+    def _account(self, page: SortedPage, step: Step) -> None:
         report, verdict = self._report, self._ends.verdict
         if page is self._first_page:
             report.total_first = page.total
         report.total_last = page.total
+        report.ignored_filters |= {place.removeprefix(f"{OF_ROWS}.") for place in page.listing.ignored}
         report.duplicates += step.duplicates
         report.from_other_end += page.from_other_end
         report.reread += not self._in_line and not page.from_other_end
@@ -156,7 +158,7 @@ class Reader:
         elif self._in_line and step.joined:
             if self._readable_end is not None and page.end > self._readable_end:
                 self._readable_end = None
-            self._stride.learn(page, self._ends.resume_at, first=report.pages == 1)
+            self._planner.learn(page, self._ends.resume_at, first=report.pages == 1)
         elif self._in_line and step.read is not None:
             self._held = page
             report.gaps += 1
@@ -166,49 +168,49 @@ class Reader:
             if report.exact and not verdict.complete:
                 self._events.emit(WalkNotProven(report.rows, verdict.reason))
 
-    def _ask_ahead(self, page: KeyedPage, *, settled: bool) -> None:
+    def _ask_ahead(self, page: SortedPage, *, settled: bool) -> None:
         """Ask for pages up to the total, the last of them from the list's other end."""
-        ahead, stride = self._ahead, self._stride
+        prefetcher, planner = self._prefetcher, self._planner
         end = page.total or 0
         if self._readable_end is not None:
             end = min(end, self._readable_end)
-        while not ahead.full and (settled or not ahead.empty):
+        while not prefetcher.full and (settled or not prefetcher.empty):
             if self._ends.wants_other_end and self._other_end_asked:
                 return
-            asked = self._last_asked + stride.length if not ahead.empty else self._ends.cursor
-            overlap = stride.length - stride.rows
-            proves_the_rest = self._ends.wants_other_end and asked >= end - stride.length + overlap
+            asked = self._last_asked + planner.length if not prefetcher.empty else self._ends.cursor
+            overlap = planner.length - planner.rows
+            proves_the_rest = self._ends.wants_other_end and asked >= end - planner.length + overlap
             if proves_the_rest and page.total is not None:
                 self._other_end_asked = True
-                ahead.ask(OTHER_END)
-            elif ahead.empty or asked < end:
-                # A wide page may have led further than what was asked ahead.
-                offset = self._last_asked + stride.rows if not ahead.empty else 0
+                prefetcher.ask(OTHER_END)
+            elif prefetcher.empty or asked < end:
+                # A page of full size may have led further than what was asked ahead.
+                offset = self._last_asked + planner.rows if not prefetcher.empty else 0
                 self._ask_near(max(offset, self._ends.resume_at))
             else:
                 return
 
     def _ask_near(self, offset: int) -> None:
         self._last_asked = offset
-        self._ahead.ask(PageRequest(offset))
+        self._prefetcher.ask(PageRequest(offset))
 
-    async def _next(self, step: Step) -> KeyedPage:
+    async def _next(self, step: Step) -> SortedPage:
         """Give the page to offer next: one to close a gap, the one that had left it, or the next in line."""
         wanted = step.read
-        if wanted == OTHER_END and self._other_end_asked and not self._ahead.empty:
+        if wanted == OTHER_END and self._other_end_asked and not self._prefetcher.empty:
             wanted = None  # it is in line already
         self._in_line = wanted is None
         if wanted is not None:
             if wanted.from_other_end:
                 self._other_end_asked = True
-            elif self._ahead.empty and self._ends.wants_other_end:
+            elif self._prefetcher.empty and self._ends.wants_other_end:
                 self._other_end_asked = False  # it came empty, and is to be asked for again
             await anyio.sleep(step.wait)
-            return await self._ahead.now(wanted)
+            return await self._prefetcher.now(wanted)
         if self._held is not None:
             page, self._held = self._held, None
             return page
-        return await self._ahead.next()
+        return await self._prefetcher.next()
 
     async def _found(self, payment_ids: Sequence[int]) -> dict[int, bool | None]:
         found: dict[int, bool | None] = {}

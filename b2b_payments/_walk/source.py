@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import attrs
 
-from b2b_payments._call import Caller
+from b2b_payments._call import Caller, NoTally, Tally
 from b2b_payments._errors import (
     APIError,
     BadRequestError,
@@ -19,95 +20,19 @@ from b2b_payments._errors import (
 )
 from b2b_payments._mixups import MixUps
 from b2b_payments._models import OrderBy
-from b2b_payments._protocol.belonging import OF_ROWS
 from b2b_payments._protocol.listing import Head, Listing, read_listing
+from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
-from b2b_payments._protocol.request import list_payments
+from b2b_payments._protocol.request import get_payment, list_payments
 from b2b_payments._quota import Priority
-from b2b_payments._walk.lookup import look_up
-from b2b_payments._walk.page import KeyedPage, Order, PageRequest, keyed
-from b2b_payments._walk.report import WalkReport
-from b2b_payments._walk.totals import Totals
+from b2b_payments._walk.page import Order, PageRequest, SortedPage, keyed
+from b2b_payments._walk.service_limits import ServiceLimits
 
 MOST_ROWS = 250
 """Rows of a page that the vendor's shared model allows at most; some answers give fewer [open]."""
 _TIMES_ASKED = 2
 _TIMES_DOUBTED = 5
 """How often a misread page is asked for in one spelling: as a rule, and where it may be another request's."""
-_KEPT_SHOWN = 3
-_SMALLER = (249, 200, 100, 50, 25, 10, 5, 3, 1)
-
-
-class Learned:
-    """What one client has found out about its service, and goes on with."""
-
-    def __init__(self) -> None:
-        self._most_rows: int | None = None  # the largest page that was not refused as too large
-        self._encodings = list(ChannelEncoding)
-        self._for_several: set[ChannelEncoding] = set()
-        self._accepted: set[tuple[ChannelEncoding, bool]] = set()
-        self._fitting: set[ChannelEncoding] = set()
-        self._totals: dict[tuple[str, ...], Totals] = {}
-        self._shown: dict[tuple[int, ...] | None, Sequence[int]] = {}
-
-    def totals_of(self, query: PaymentQuery) -> Totals:
-        """Give what was learned of the totals of lists under the same filters, whatever their values."""
-        return self._totals.setdefault(query.filters, Totals())
-
-    def shows(self, query: PaymentQuery, payment_ids: Sequence[int]) -> None:
-        """Note payments that a page showed; in which channel one is does not change."""
-        if payment_ids:
-            some = payment_ids[-_KEPT_SHOWN:]
-            self._shown[None] = some
-            if not query.filtered:
-                self._shown[query.channel_ids] = some
-
-    def shown(self, query: PaymentQuery) -> Sequence[int]:
-        """Give some payments that this list has to show unless they were deleted."""
-        return () if query.filtered else self._shown.get(query.channel_ids, ())
-
-    @property
-    def encodings(self) -> Sequence[ChannelEncoding]:
-        """The ways to write `channelIds` that are not known to be of no use, the first to be tried first."""
-        return self._encodings
-
-    def of_no_use(self, encoding: ChannelEncoding) -> None:
-        """Note that the service, asked in this way, refused, gave rows of other channels, or not all."""
-        if encoding in self._encodings:
-            self._encodings.remove(encoding)
-
-    def takes(self, encoding: ChannelEncoding, *, several: bool) -> bool:
-        """Whether the service once answered when asked for one channel, or for several, in this way."""
-        return (encoding, several) in self._accepted
-
-    def took(self, encoding: ChannelEncoding, *, several: bool) -> None:
-        """Note that the service answered when asked in this way."""
-        self._accepted.add((encoding, several))
-
-    def fits(self, encoding: ChannelEncoding) -> bool:
-        """Whether a page with rows of the channels asked for, and no others, came when asked in this way."""
-        return encoding in self._fitting
-
-    def fitted(self, encoding: ChannelEncoding) -> None:
-        """Note that rows of the channels asked for, and no others, came when asked in this way."""
-        self._fitting.add(encoding)
-
-    def reads_several(self, encoding: ChannelEncoding) -> bool:
-        """Whether rows of more than one of several channels came when asked in this way."""
-        return encoding in self._for_several
-
-    def gave_several(self, encoding: ChannelEncoding) -> None:
-        """Note that rows of more than one channel came when asked in this way."""
-        self._for_several.add(encoding)
-
-    def limit(self, wanted: int) -> int:
-        """Give the number of rows to ask for."""
-        return wanted if self._most_rows is None else min(wanted, self._most_rows)
-
-    def too_large(self, limit: int) -> None:
-        """Note that so many rows were refused, by the service or, as more than is read, by us."""
-        smaller = next(size for size in _SMALLER if size < limit)
-        self._most_rows = self.limit(smaller)
 
 
 class _Spellings:
@@ -118,7 +43,7 @@ class _Spellings:
     for again, and what comes again is remembered unless answers were mixed up lately.
     """
 
-    def __init__(self, learned: Learned, mixups: MixUps, channel_ids: Sequence[int] | None) -> None:
+    def __init__(self, learned: ServiceLimits, mixups: MixUps, channel_ids: Sequence[int] | None) -> None:
         self._learned = learned
         self._mixups = mixups
         self._needed = channel_ids is not None
@@ -138,7 +63,7 @@ class _Spellings:
         if not self._needed:
             return None
         # What was understood before comes first: a spelling in doubt does not cost each page its tries.
-        for encoding in sorted(self._learned.encodings, key=self._learned.fits, reverse=True):
+        for encoding in sorted(self._learned.encodings, key=self._learned.is_confirmed, reverse=True):
             if encoding not in self._refusals and encoding not in self._given_up:
                 return encoding
         for refusal in self._refusals.values():
@@ -152,7 +77,7 @@ class _Spellings:
     def refused(self, encoding: ChannelEncoding, error: APIError) -> bool:
         """Take in a refusal; tell whether it may be one of this spelling."""
         named = error.errors and not any("channel" in path.lower() for path in error.errors)
-        if named or self._learned.takes(encoding, several=self._several):
+        if named or self._learned.was_accepted(encoding, several=self._several):
             return False
         if self._answered:
             self._give_up(encoding)
@@ -163,12 +88,12 @@ class _Spellings:
     def answered(self, encoding: ChannelEncoding) -> None:
         """Take in that the page was answered: so the refusals before were of their spellings."""
         self._answered = True
-        self._learned.took(encoding, several=self._several)
+        self._learned.note_accepted(encoding, several=self._several)
         for refused in self._refusals:
             self._give_up(refused)
         self._refusals.clear()
 
-    def misread(self, encoding: ChannelEncoding, page: KeyedPage) -> None:
+    def misread(self, encoding: ChannelEncoding, page: SortedPage) -> None:
         """Take in a page with payments of other channels: it is asked for again, or in the next spelling."""
         given = {str(head.channel_id) for head in page.listing.heads}
         self._shown = self._shown or (page.offset == 0 and bool(given & self._asked))
@@ -191,13 +116,13 @@ class _Spellings:
         if not self._mixups.lately:
             self._learned.of_no_use(encoding)
 
-    def hides(self, encoding: ChannelEncoding, page: KeyedPage) -> bool:
+    def hides(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
         """Whether nothing came in this spelling, where payments of these channels came in another."""
-        return not page.ids and self._shown and not self._learned.fits(encoding)
+        return not page.ids and self._shown and not self._learned.is_confirmed(encoding)
 
-    def others(self, encoding: ChannelEncoding, page: KeyedPage) -> Sequence[ChannelEncoding]:
+    def others(self, encoding: ChannelEncoding, page: SortedPage) -> Sequence[ChannelEncoding]:
         """Give the spellings to be tried before this one is believed, in which nothing came."""
-        if page.ids or page.offset > 0 or self._learned.fits(encoding):
+        if page.ids or page.offset > 0 or self._learned.is_confirmed(encoding):
             return ()
         return [one for one in self._learned.encodings if one not in {encoding, *self._given_up}]
 
@@ -212,11 +137,11 @@ class Source:
     """Reads pages for one walk."""
 
     caller: Caller
-    learned: Learned
+    learned: ServiceLimits
     query: PaymentQuery
     page_size: int
     until: float | None
-    report: WalkReport
+    tally: Tally = attrs.field(factory=NoTally)
     priority: Priority = Priority.PAGE
     reuse: bool = True
     order: Order = attrs.field(init=False)
@@ -225,16 +150,16 @@ class Source:
     def __attrs_post_init__(self) -> None:
         self.order = Order.of(self.query.sort_by, self.query.order_by)
 
-    async def read(self, request: PageRequest) -> KeyedPage:
+    async def read(self, request: PageRequest) -> SortedPage:
         """Read one page, with another page size or channel encoding where the service wants that."""
-        query, order, wide = self.query, self.order, request.wide
+        query, order, full_size = self.query, self.order, request.full_size
         if request.from_other_end:
             order = order.opposite
             query = attrs.evolve(query, order_by=OrderBy.DESC if order.descending else OrderBy.ASC)
         most = max(self.page_size, MOST_ROWS)
         spellings = _Spellings(self.learned, self.caller.mixups, query.channel_ids)
         while True:
-            limit = self.learned.limit(most if wide else self.page_size)
+            limit = self.learned.limit(most if full_size else self.page_size)
             encoding = spellings.next()
             try:
                 listing = await self._listing(query, encoding, request.offset, limit)
@@ -251,7 +176,7 @@ class Source:
                 listing,
                 order,
                 limit=listing.limit or limit,
-                wide=limit >= self.learned.limit(most),
+                full_size=limit >= self.learned.limit(most),
                 from_other_end=request.from_other_end,
             )
             if encoding is None:
@@ -272,12 +197,12 @@ class Source:
     async def is_there(self, payment_id: int) -> bool | None:
         """Whether a payment is there, by the service's own word; None where a gateway answered."""
         try:
-            return await look_up(self.caller, payment_id, until=self.until, tally=self.report) is not None
+            return await look_up(self.caller, payment_id, until=self.until, tally=self.tally) is not None
         except NotFoundError:
             return None
 
     async def _is_shown_in(
-        self, encodings: Sequence[ChannelEncoding], page: KeyedPage, query: PaymentQuery
+        self, encodings: Sequence[ChannelEncoding], page: SortedPage, query: PaymentQuery
     ) -> bool:
         """Whether payments of the channels asked for come in one of these spellings of `channelIds`."""
         asked = {str(channel_id) for channel_id in query.channel_ids or ()}
@@ -292,7 +217,7 @@ class Source:
         return False
 
     async def _is_misread(
-        self, encoding: ChannelEncoding, page: KeyedPage, query: PaymentQuery, order: Order
+        self, encoding: ChannelEncoding, page: SortedPage, query: PaymentQuery, order: Order
     ) -> bool:
         """Whether rows of another channel came, or of several channels only one's where others' belong."""
         asked = {str(channel_id) for channel_id in query.channel_ids or ()}
@@ -300,7 +225,7 @@ class Source:
         if not given <= asked:
             return True
         if given:
-            self.learned.fitted(encoding)
+            self.learned.confirm(encoding)
         if len(given) > 1:
             self.learned.gave_several(encoding)
         if len(asked) == 1 or self.learned.reads_several(encoding) or page.offset > 0:
@@ -312,7 +237,7 @@ class Source:
                 listing = await self._listing(one, encoding, 0, 1)
             except (BadRequestError, ValidationError):
                 continue  # what is refused shows nothing
-            alone = keyed(listing, order, limit=1, wide=False)
+            alone = keyed(listing, order, limit=1, full_size=False)
             belongs = (
                 not page.ids
                 or page.reaches_total
@@ -330,12 +255,33 @@ class Source:
             reuse=self.reuse,
         )
         reader = partial(read_listing, offset=offset)
-        listing = await self.caller.read(
-            request, reader, priority=self.priority, until=self.until, tally=self.report
+        return await self.caller.read(
+            request, reader, priority=self.priority, until=self.until, tally=self.tally
         )
-        self.report.ignored_filters |= {place.removeprefix(f"{OF_ROWS}.") for place in listing.ignored}
-        return listing
 
 
 def _says_channel(head: Head) -> bool:
     return head.channel_id not in (None, "")
+
+
+async def look_up(
+    caller: Caller,
+    payment_id: int,
+    *,
+    priority: Priority = Priority.PAGE,
+    until: float | None = None,
+    tally: Tally | None = None,
+) -> dict[str, Any] | None:
+    """Give the payment as the service sends it, None where the service itself says that there is none.
+
+    GET by id does not lag, as lists do [seen]. Unless `priority` says otherwise, it gives way to calls that
+    somebody waits for. Raises as `read_lookup` does: NotFoundError for a 404 that is not the service's own.
+    """
+    return await caller.read(
+        # A 404 does not say whose it is: this one came on no kept connection.
+        attrs.evolve(get_payment(payment_id), reuse=False),
+        partial(read_lookup, payment_id=payment_id),
+        priority=priority,
+        until=until,
+        tally=tally,
+    )

@@ -12,9 +12,9 @@ import attrs
 
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._tasks import Tasks
-from b2b_payments._walk.ahead import Flights
 from b2b_payments._walk.checkpoint import Checkpoint, of_channels, with_channel
-from b2b_payments._walk.paged import Iteration, Paged
+from b2b_payments._walk.pager import Iteration, Pager
+from b2b_payments._walk.prefetch import ConcurrencyLimiter
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.walk import Walk
@@ -50,7 +50,7 @@ class StreamStanding:
         return total
 
 
-class PaymentStream(Paged):
+class PaymentStream(Pager):
     """The payments of several channels, each exactly once: as they come, or channel by channel.
 
     One channel's error ends the stream, and with it the other channels' walks. `reports` has the account of
@@ -76,15 +76,15 @@ class PaymentStream(Paged):
 
     def joined(self) -> Iteration[JoinedPage]:
         """Give the new rows page by page, as the service sent them."""
-        flights = Flights(self._tasks, self._concurrency)
-        walks = {channel_id: walk.joined(flights) for channel_id, walk in self._walks.items()}
+        limiter = ConcurrencyLimiter(self._tasks, self._concurrency)
+        walks = {channel_id: walk.joined(limiter) for channel_id, walk in self._walks.items()}
         standing = self._latest = StreamStanding(walks)
-        return Iteration(self._merge(standing, flights, walks), standing)
+        return Iteration(self._merge(standing, limiter, walks), standing)
 
     async def _merge(
         self,
         standing: StreamStanding,
-        flights: Flights,
+        limiter: ConcurrencyLimiter,
         walks: Mapping[int | None, Iteration[JoinedPage]],
     ) -> AsyncGenerator[JoinedPage, None]:
         self._tasks.require_running()
@@ -108,7 +108,7 @@ class PaymentStream(Paged):
             if not all(pump.finished for pump in pumps):
                 raise ConfigurationError("The client was closed while a stream was under way.")
         finally:
-            self._tasks.at_home(partial(_drop, flights, pumps, lanes))
+            self._tasks.at_home(partial(_drop, limiter, pumps, lanes))
 
     def _lanes(self, pumps: list[_Pump]) -> list[MemoryObjectReceiveStream[_Item]]:
         """Start the walks: a lane for each of them, or one for all."""
@@ -124,9 +124,11 @@ class PaymentStream(Paged):
         return [receive]
 
 
-def _drop(flights: Flights, pumps: list[_Pump], lanes: list[MemoryObjectReceiveStream[_Item]]) -> None:
+def _drop(
+    limiter: ConcurrencyLimiter, pumps: list[_Pump], lanes: list[MemoryObjectReceiveStream[_Item]]
+) -> None:
     # First of all: a pump hears of its end only at its next step, and a page could be asked for till then.
-    flights.drop()
+    limiter.drop()
     for pump in pumps:
         pump.scope.cancel()
     for lane in lanes:

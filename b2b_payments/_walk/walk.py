@@ -15,14 +15,15 @@ from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import whole
 from b2b_payments._quota import Priority
 from b2b_payments._tasks import Tasks
-from b2b_payments._walk.ahead import Ahead, Flights
 from b2b_payments._walk.checkpoint import Checkpoint, Origin
-from b2b_payments._walk.ends import Ends
-from b2b_payments._walk.page import KeyedPage, PageRequest
-from b2b_payments._walk.paged import Iteration, Paged
-from b2b_payments._walk.reader import JoinedPage, Reader, Stride
+from b2b_payments._walk.page import Order, PageRequest, SortedPage
+from b2b_payments._walk.pager import Iteration, Pager
+from b2b_payments._walk.prefetch import ConcurrencyLimiter, Prefetcher
+from b2b_payments._walk.proof import Ends
+from b2b_payments._walk.reader import JoinedPage, OffsetPlanner, Reader
 from b2b_payments._walk.report import WalkReport
-from b2b_payments._walk.source import MOST_ROWS, Learned, Source
+from b2b_payments._walk.service_limits import ServiceLimits
+from b2b_payments._walk.source import MOST_ROWS, Source
 
 DEFAULT_CONCURRENCY = 8
 
@@ -32,7 +33,7 @@ class Walker:
     """What walks of one client share: how to call, what was learned, who owns tasks, which store it is."""
 
     caller: Caller
-    learned: Learned
+    learned: ServiceLimits
     tasks: Tasks
     store: str
 
@@ -45,7 +46,7 @@ class WalkStanding:
     checkpoint: Checkpoint
 
 
-class Walk(Paged):
+class Walk(Pager):
     """The payments of a list, each exactly once, fetched ahead and joined by the exact rule.
 
     ::
@@ -80,30 +81,32 @@ class Walk(Paged):
         if checkpoint is not None and query.sort_by is not SortBy.CREATED_AT:
             raise ConfigurationError("A walk goes on from a checkpoint only by createdAt; leave out sort_by.")
         self._places = (None, None) if checkpoint is None else self._origin.unpack(checkpoint)
+        self._order = Order.of(query.sort_by, query.order_by)
         self._offset = whole("offset", offset, least=0)
         self._page_size = whole("page_size", page_size, least=1)
         self._concurrency = whole("concurrency", concurrency, least=1)
         self._latest = self._begin()
 
     def _begin(self) -> WalkStanding:
-        return WalkStanding(WalkReport(), self._origin.pack(*self._places))
+        return WalkStanding(WalkReport(exact=self._order.exact), self._origin.pack(*self._places))
 
-    def joined(self, flights: Flights | None = None) -> Iteration[JoinedPage]:
+    def joined(self, limiter: ConcurrencyLimiter | None = None) -> Iteration[JoinedPage]:
         """Give the new rows page by page, as the service sent them.
 
-        `flights` bounds the requests in flight of several walks together.
+        `limiter` bounds the requests in flight of several walks together.
         """
         standing = self._latest = self._begin()
-        flights = flights or Flights(self._walker.tasks, self._concurrency)
-        return Iteration(self._join(standing, flights), standing)
+        limiter = limiter or ConcurrencyLimiter(self._walker.tasks, self._concurrency)
+        return Iteration(self._join(standing, limiter), standing)
 
-    async def _join(self, standing: WalkStanding, flights: Flights) -> AsyncGenerator[JoinedPage, None]:
+    async def _join(
+        self, standing: WalkStanding, limiter: ConcurrencyLimiter
+    ) -> AsyncGenerator[JoinedPage, None]:
         walker, report = self._walker, standing.report
         walker.tasks.require_running()
         source = Source(
             walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report
         )
-        report.exact = source.order.exact
         place, other = self._places
         ends = Ends(
             source.order,
@@ -117,10 +120,10 @@ class Walk(Paged):
         )
         # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,
         # none is sent for before the page in front of it was taken.
-        ahead = Ahead(flights, source.read, 2 * self._concurrency - 1)
-        stride = Stride(self._page_size)
+        prefetcher = Prefetcher(limiter, source.read, 2 * self._concurrency - 1)
+        planner = OffsetPlanner(self._page_size)
         events = walker.caller.events
-        pages = Reader(ahead, ends, stride, report, events, self._origin, source.is_there).pages()
+        pages = Reader(prefetcher, ends, planner, report, events, self._origin, source.is_there).pages()
         try:
             async for page in pages:
                 yield page
@@ -130,7 +133,7 @@ class Walk(Paged):
             error.checkpoint = standing.checkpoint
             raise
         finally:
-            walker.tasks.at_home(ahead.drop)
+            walker.tasks.at_home(prefetcher.drop)
             await pages.aclose()
 
     async def first(self) -> Payment | None:
@@ -155,7 +158,7 @@ class Walk(Paged):
             raise PaginationError("The service gives no total count for this list; walk it and count.")
         return page.total
 
-    async def _one_row(self) -> KeyedPage:
+    async def _one_row(self) -> SortedPage:
         caller = self._walker.caller
         # A page of one channel says more about whether the service reads channelIds than one row does.
         limit = 1 if self._query.channel_ids is None else self._page_size
@@ -165,8 +168,7 @@ class Walk(Paged):
             self._query,
             limit,
             caller.until(),
-            WalkReport(),
-            Priority.CALL,  # somebody waits for it
+            priority=Priority.CALL,  # somebody waits for it
             reuse=False,  # no other page would contradict another list's answer
         )
         return await source.read(PageRequest(self._offset))

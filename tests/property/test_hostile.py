@@ -29,8 +29,7 @@ from b2b_payments._protocol.json import MOST_LEVELS, decode, encode
 from b2b_payments._protocol.limits import read_limits
 from b2b_payments._protocol.listing import read_listing
 from b2b_payments._protocol.request import Request
-from b2b_payments._walk.given import Given
-from b2b_payments._walk.join import Join
+from b2b_payments._walk.join import Given, Join
 from b2b_payments._walk.page import Order, keyed
 from tests.support import examples, hostile
 from tests.support.strategies import payments
@@ -62,7 +61,7 @@ def as_list(answer: Answer) -> None:
     """Read an answer as a page of a walk, join it again and again, and read its rows."""
     listing = read_listing(REQUEST, answer, BASE, offset=10)
     for order in ORDERS:
-        page = keyed(listing, order, limit=250, wide=False)
+        page = keyed(listing, order, limit=250, full_size=False)
         if not page.is_sorted:
             continue
         join = Join(order, Given(forgets=order.exact))
@@ -137,7 +136,7 @@ def test_a_moment_beyond_all_time_is_an_error_at_once(moment: bytes, order: Orde
     with pytest.raises(B2BPaymentsError, match="createdAt"):
         as_data(structure_payments)(answer)
     with suppress(B2BPaymentsError):
-        keyed(read_listing(REQUEST, answer, BASE, offset=0), order, limit=250, wide=False)
+        keyed(read_listing(REQUEST, answer, BASE, offset=0), order, limit=250, full_size=False)
     assert time.process_time() - begun < PATIENCE
 
 

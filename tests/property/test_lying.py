@@ -8,7 +8,7 @@ import pytest
 
 from b2b_payments import NotFoundError
 from b2b_payments._resources.payments import Payments
-from b2b_payments._walk.totals import Totals
+from b2b_payments._walk.service_limits import Totals
 from b2b_payments.sync._settle import Settling
 from tests.support.lied_to import Outcome, action_of, lied_to
 from tests.support.lying import Service, drawn

@@ -25,7 +25,7 @@ from b2b_payments._protocol.answer import Answer
 from b2b_payments._protocol.request import Request
 from b2b_payments._resources.payments import Payments
 from b2b_payments._tasks import Tasks
-from b2b_payments._walk.source import Learned
+from b2b_payments._walk.service_limits import ServiceLimits
 from b2b_payments._walk.walk import Walker
 from b2b_payments.events import Events
 from b2b_payments.sandbox import Rules, Sandbox, SeenRequest
@@ -123,7 +123,7 @@ async def living_store(
     await tasks.start()
     direct = Direct(sandbox, draw)
     caller: Any = direct
-    client = SimpleNamespace(payments=Payments(Walker(caller, Learned(), tasks, "a store"), caller))
+    client = SimpleNamespace(payments=Payments(Walker(caller, ServiceLimits(), tasks, "a store"), caller))
     # A list that grows faster than it is read has no end; and one without a total ends in a quiet moment.
     during = draw.choice([0, 0.2, 0.2 if sandbox.rules.total_count == "absent" else 0.6])
     living = LivingStore(sandbox, seed, during=during, many=draw.choice([3, 15]))

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from b2b_payments._tasks import Tasks
-from b2b_payments._walk.ahead import Ahead, Flights
 from b2b_payments._walk.checkpoint import Origin
-from b2b_payments._walk.ends import Ends
 from b2b_payments._walk.page import Order
-from b2b_payments._walk.reader import Reader, Stride
+from b2b_payments._walk.prefetch import ConcurrencyLimiter, Prefetcher
+from b2b_payments._walk.proof import Ends
+from b2b_payments._walk.reader import OffsetPlanner, Reader
 from b2b_payments._walk.report import WalkReport
-from b2b_payments._walk.totals import Totals
+from b2b_payments._walk.service_limits import Totals
 from b2b_payments.events import Events
 from tests.support.changing_list import ChangingList
 from tests.support.virtual_time import run
@@ -31,14 +31,16 @@ async def walk(listed: ChangingList, *, concurrency: int) -> tuple[list[int], Wa
     tasks = Tasks()
     await tasks.start()
     report, ends = WalkReport(), Ends(listed.order, Totals())
-    ahead = Ahead(Flights(tasks, concurrency), listed.read, 2 * concurrency - 1)
+    prefetcher = Prefetcher(ConcurrencyLimiter(tasks, concurrency), listed.read, 2 * concurrency - 1)
     ids: list[int] = []
     try:
-        reader = Reader(ahead, ends, Stride(listed.page_size), report, Events(), ORIGIN, listed.is_there)
+        reader = Reader(
+            prefetcher, ends, OffsetPlanner(listed.page_size), report, Events(), ORIGIN, listed.is_there
+        )
         async for page in reader.pages():
             ids += [page.listing.heads[place].id for place in page.places]
     finally:
-        ahead.drop()
+        prefetcher.drop()
         await tasks.stop()
     return ids, report
 
@@ -109,9 +111,9 @@ async def pages_of(
     """Walk so many pages; give the ids, the last page's checkpoint, and whether the walk went through."""
     tasks = Tasks()
     await tasks.start()
-    ahead = Ahead(Flights(tasks, concurrency), listed.read, 2 * concurrency - 1)
-    stride = Stride(listed.page_size)
-    pages = Reader(ahead, ends, stride, WalkReport(), Events(), ORIGIN, listed.is_there).pages()
+    prefetcher = Prefetcher(ConcurrencyLimiter(tasks, concurrency), listed.read, 2 * concurrency - 1)
+    planner = OffsetPlanner(listed.page_size)
+    pages = Reader(prefetcher, ends, planner, WalkReport(), Events(), ORIGIN, listed.is_there).pages()
     ids: list[int] = []
     checkpoint: Any = None
     try:
@@ -123,7 +125,7 @@ async def pages_of(
                 return ids, checkpoint, False
         return ids, checkpoint, True
     finally:
-        ahead.drop()
+        prefetcher.drop()
         await pages.aclose()
         await tasks.stop()
 

@@ -19,7 +19,7 @@ import pytest
 from b2b_payments import ConfigurationError, OfflineLineItem, OfflinePayment, Payment, PaymentsClient
 from b2b_payments._resources.channels import Channels
 from b2b_payments._resources.payments import Payments
-from b2b_payments._walk.paged import Paged
+from b2b_payments._walk.pager import Pager
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.export import JSONLSink, export
@@ -262,7 +262,7 @@ async def nothing_is_left() -> None:
         assert not left
 
 
-PAGED: dict[str, Callable[[PaymentsClient], Paged]] = {
+PAGED: dict[str, Callable[[PaymentsClient], Pager]] = {
     "walk": lambda client: client.payments.list(page_size=20, concurrency=2),
     "stream": lambda client: client.payments.stream(channel_ids=[1, 2, 3], page_size=20, concurrency=2),
     "ordered": lambda client: client.payments.stream(
@@ -273,7 +273,7 @@ PAGED: dict[str, Callable[[PaymentsClient], Paged]] = {
 
 @pytest.mark.parametrize("walk", PAGED.values(), ids=PAGED)
 async def test_a_walk_is_not_continued_elsewhere(
-    sandbox: Sandbox, walk: Callable[[PaymentsClient], Paged]
+    sandbox: Sandbox, walk: Callable[[PaymentsClient], Pager]
 ) -> None:
     """A walk begun here and continued in another event loop ends there in an error at its next page.
 

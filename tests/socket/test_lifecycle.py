@@ -13,7 +13,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from b2b_payments import B2BPaymentsError, ConfigurationError, Payment, PaymentsClient, Quota, RetryPolicy
-from b2b_payments._walk.paged import Paged
+from b2b_payments._walk.pager import Pager
 from b2b_payments.events import RequestStarted
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.clients import client_of
@@ -131,14 +131,14 @@ async def test_the_callers_own_error_comes_out_bare(
     assert owners() == 0
 
 
-def take(paged: Paged) -> AsyncGenerator[Payment, None]:
+def take(paged: Pager) -> AsyncGenerator[Payment, None]:
     """Give the generator behind `async for`."""
     payments = aiter(paged)
     assert isinstance(payments, AsyncGenerator)
     return payments
 
 
-async def break_early(paged: Paged) -> None:
+async def break_early(paged: Pager) -> None:
     """Leave the loop by `break`."""
     async with aclosing(take(paged)) as payments:
         taken = 0
@@ -148,7 +148,7 @@ async def break_early(paged: Paged) -> None:
                 break
 
 
-async def raise_inside(paged: Paged) -> None:
+async def raise_inside(paged: Pager) -> None:
     """Leave the loop by an exception."""
     taken = 0
     with suppress(ZeroDivisionError):
@@ -158,7 +158,7 @@ async def raise_inside(paged: Paged) -> None:
                 taken / (35 - taken)
 
 
-async def run_out_of_time(paged: Paged) -> None:
+async def run_out_of_time(paged: Pager) -> None:
     """Leave the loop by a timeout around it, while it waits for a page."""
     taken = 0
 
@@ -175,7 +175,7 @@ async def run_out_of_time(paged: Paged) -> None:
     assert taken < 600
 
 
-async def be_cancelled(paged: Paged) -> None:
+async def be_cancelled(paged: Pager) -> None:
     """Leave the loop by being cancelled as a task."""
     reached = anyio.Event()
 
@@ -196,7 +196,7 @@ async def be_cancelled(paged: Paged) -> None:
         await task
 
 
-async def drop(paged: Paged) -> None:
+async def drop(paged: Pager) -> None:
     """Leave the generator to the garbage collector, which has the event loop close it in a task."""
     payments = take(paged)
     for _ in range(35):
@@ -211,7 +211,7 @@ async def drop(paged: Paged) -> None:
     await asyncio.wait(closing)
 
 
-WALKS: dict[str, Callable[[PaymentsClient], Paged]] = {
+WALKS: dict[str, Callable[[PaymentsClient], Pager]] = {
     "list": lambda client: client.payments.list(page_size=10, concurrency=4),
     "stream": lambda client: client.payments.stream(channel_ids=[1, 2, 3], page_size=10, concurrency=4),
     "ordered": lambda client: client.payments.stream(
@@ -224,8 +224,8 @@ WALKS: dict[str, Callable[[PaymentsClient], Paged]] = {
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
 async def test_a_walk_left_early_leaves_nothing(
     sandbox: Sandbox,
-    walk: Callable[[PaymentsClient], Paged],
-    leave: Callable[[Paged], Awaitable[None]],
+    walk: Callable[[PaymentsClient], Pager],
+    leave: Callable[[Pager], Awaitable[None]],
 ) -> None:
     """However a walk is left, no request starts afterwards, no task stays, and the client goes on working."""
     started: list[object] = []
@@ -251,7 +251,7 @@ async def test_a_walk_left_early_leaves_nothing(
 
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
 async def test_a_client_closed_during_a_walk_is_told(
-    sandbox: Sandbox, walk: Callable[[PaymentsClient], Paged]
+    sandbox: Sandbox, walk: Callable[[PaymentsClient], Pager]
 ) -> None:
     """A walk whose client was closed ends in a clear error, never in silence, and sends nothing more."""
     client = client_of(sandbox)
@@ -277,7 +277,7 @@ async def test_a_client_closed_during_a_walk_is_told(
 
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
 async def test_a_walk_that_waits_hears_of_the_closing(
-    sandbox: Sandbox, walk: Callable[[PaymentsClient], Paged]
+    sandbox: Sandbox, walk: Callable[[PaymentsClient], Pager]
 ) -> None:
     """A walk that waits for an answer when its client is closed ends at once."""
     sandbox.order(Fault.HANG_BEFORE, share=1)

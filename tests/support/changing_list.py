@@ -10,9 +10,9 @@ import attrs
 
 from b2b_payments._protocol.json import encode
 from b2b_payments._protocol.listing import Head, Listing
-from b2b_payments._walk.page import KeyedPage, Order, PageRequest, keyed
+from b2b_payments._walk.page import Order, PageRequest, SortedPage, keyed
 
-WIDE = 250
+FULL_SIZE = 250
 CREATED = Order("created_at", False)
 
 
@@ -81,17 +81,17 @@ class ChangingList:
         now = datetime.fromtimestamp(max(self.rows.values(), default=1_600_000_000) + 1, UTC)
         return Listing(heads, encode({"data": part}), offset, None, total, now)
 
-    async def read(self, request: PageRequest) -> KeyedPage:
+    async def read(self, request: PageRequest) -> SortedPage:
         """Read a page as a walk's source does; answers overtake one another."""
         for _ in range(self.draw.randint(0, 3)):
             await anyio.lowlevel.checkpoint()
-        limit = max(self.page_size, WIDE) if request.wide else self.page_size
+        limit = max(self.page_size, FULL_SIZE) if request.full_size else self.page_size
         listing = self.listing(request.offset, limit, from_other_end=request.from_other_end)
         for _ in range(self.draw.randint(0, 3)):
             await anyio.lowlevel.checkpoint()
         order = self.order.opposite if request.from_other_end else self.order
-        wide = request.wide or limit >= WIDE
-        return keyed(listing, order, limit=limit, wide=wide, from_other_end=request.from_other_end)
+        full_size = request.full_size or limit >= FULL_SIZE
+        return keyed(listing, order, limit=limit, full_size=full_size, from_other_end=request.from_other_end)
 
     async def is_there(self, payment_id: int) -> bool | None:
         """Look a payment up by its id."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from b2b_payments._protocol.listing import Head, Listing
-from b2b_payments._walk.page import KeyedPage, Order, keyed
+from b2b_payments._walk.page import Order, SortedPage, keyed
 
 ASCENDING = Order("created_at", False)
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,14 +24,14 @@ def page(
     given: Rows,
     *,
     total: int | None,
-    wide: bool = True,
+    full_size: bool = True,
     order: Order = ASCENDING,
     from_other_end: bool = False,
     limit: int = 250,
     now: datetime | None = _NOW,
-) -> KeyedPage:
+) -> SortedPage:
     """Give a page of `(id, createdAt)` rows; `order` is the walk's."""
     heads = [Head(id=row_id, created_at=created, updated_at=created) for row_id, created in given]
     listing = Listing(heads, b"", offset, None, total, now)
     own = order.opposite if from_other_end else order
-    return keyed(listing, own, limit=limit, wide=wide, from_other_end=from_other_end)
+    return keyed(listing, own, limit=limit, full_size=full_size, from_other_end=from_other_end)

@@ -84,7 +84,7 @@ def test_no_page_is_sorted_by_what_is_no_number() -> None:
         for name in ("id", "createdAt"):
             listing = listing_of(json.dumps(LISTED_PAYMENT | {name: text}).encode())
             with pytest.raises(ResponseDecodeError, match=rf"\$\.data\[0\]\.{name}"):
-                keyed(listing, order, limit=250, wide=True)
+                keyed(listing, order, limit=250, full_size=True)
 
 
 def test_nothing_else_takes_it() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from b2b_payments._models import OrderBy, SortBy
 from b2b_payments._walk.checkpoint import Origin
-from b2b_payments._walk.ends import Ends, Verdict
 from b2b_payments._walk.page import Order, PageRequest
-from b2b_payments._walk.totals import Totals
+from b2b_payments._walk.proof import Ends, Verdict
+from b2b_payments._walk.service_limits import Totals
 from tests.support.walked import ASCENDING, Rows, page, rows
 
 DESCENDING = Order.of(SortBy.CREATED_AT, OrderBy.DESC)
@@ -52,7 +52,7 @@ def test_payments_that_the_other_end_no_longer_shows_are_looked_up() -> None:
     assert step.look_up[0] == 91
     assert not step.joined
     step = ends.looked_up(shrunk, dict.fromkeys(step.look_up, True))
-    assert step.read == PageRequest(0, wide=True, from_other_end=True)
+    assert step.read == PageRequest(0, full_size=True, from_other_end=True)
     assert step.wait > 0
 
 
@@ -64,7 +64,7 @@ def test_payments_that_the_front_no_longer_shows_are_looked_up() -> None:
     step = ends.offer(shrunk)
     assert list(step.look_up) == [100, 96, 91, 10, 6, 1]
     step = ends.looked_up(shrunk, dict.fromkeys(step.look_up, True))
-    assert step.read == PageRequest(0, wide=True)
+    assert step.read == PageRequest(0, full_size=True)
 
 
 def test_a_payment_that_is_gone_does_not_speak_for_those_before_it() -> None:
@@ -155,7 +155,7 @@ def test_a_last_second_that_ends_the_list_is_left_at_once() -> None:
     step = ends.offer(page(0, listed[:5], total=25, limit=5))
     step = ends.offer(page(3, listed[3:8], total=25, limit=5), more=True)
     reads = 0
-    while not step.clears_line:
+    while not step.drops_prefetched:
         reads += 1
         assert reads < 20
         request = step.read or PageRequest(ends.resume_at)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from b2b_payments._protocol.query import PaymentQuery
-from b2b_payments._walk.given import Given
-from b2b_payments._walk.source import Learned
+from b2b_payments._walk.join import Given
+from b2b_payments._walk.service_limits import ServiceLimits
 
 
 def given_long(keep: int | None) -> Given:
@@ -34,7 +34,7 @@ def test_what_was_let_go_does_not_come_again() -> None:
 
 def test_totals_are_learned_of_lists_under_the_same_filters() -> None:
     """Whether a total counts under a filter is not documented: each set of filters has its own."""
-    learned = Learned()
+    learned = ServiceLimits()
     one = learned.totals_of(PaymentQuery(processing_status=1))
     assert learned.totals_of(PaymentQuery(processing_status=3, order_by="DESC")) is one
     for other in ({}, {"channel_ids": [1]}, {"processing_status": 1, "channel_ids": [1]}, {"q": "7"}):

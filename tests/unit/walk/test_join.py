@@ -6,8 +6,7 @@ import pytest
 
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import OrderBy, SortBy
-from b2b_payments._walk.given import Given
-from b2b_payments._walk.join import Join
+from b2b_payments._walk.join import Given, Join
 from b2b_payments._walk.page import Order
 from tests.support.walked import page, rows
 
@@ -112,9 +111,9 @@ def test_ids_and_times_may_be_strings() -> None:
 def test_a_page_too_small_to_lead_further_is_read_wider() -> None:
     """Where a page's rows are one run of equals but for the first, more rows are asked for at once."""
     join = joining()
-    step = join.offer(page(0, [(1, 1), (2, 2), (3, 2)], total=9, wide=False))
+    step = join.offer(page(0, [(1, 1), (2, 2), (3, 2)], total=9, full_size=False))
     assert step.read is not None
-    assert (step.read.offset, step.read.wide) == (0, True)
+    assert (step.read.offset, step.read.full_size) == (0, True)
 
 
 def test_a_walk_may_begin_behind_the_start() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from b2b_payments._walk.page import KeyedPage
+from b2b_payments._walk.page import SortedPage
 from b2b_payments._walk.progress import Progress
 from tests.support import walked
 
 
-def page(number: int) -> KeyedPage:
+def page(number: int) -> SortedPage:
     """Give one page of a long list."""
     return walked.page(250 * number, walked.rows(250 * number, 250 * number + 249), total=None)
 

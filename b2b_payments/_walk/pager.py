@@ -74,7 +74,7 @@ class Iteration(AsyncIterator[Item]):
         await self._items.aclose()
 
 
-class Paged(ABC):
+class Pager(ABC):
     """Payments to be had one by one, page by page, or all at once."""
 
     _latest: Standing

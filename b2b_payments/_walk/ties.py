@@ -21,7 +21,7 @@ The run is read in both directions, so that each end is seen again and again, un
 
 from __future__ import annotations
 
-from b2b_payments._walk.page import Key, KeyedPage, negated
+from b2b_payments._walk.page import Key, SortedPage, negated
 
 _MOST_BOUNDS = 32
 """Ends kept to be settled by a later start."""
@@ -33,7 +33,7 @@ _MOST_TURNS = 2
 """Turns at the run's far end without a count that holds."""
 
 
-class LongRun:
+class Ties:
     """One run of rows with the sort key `key`, being read in both directions."""
 
     def __init__(self, key: Key, *, newest_first: bool) -> None:
@@ -56,7 +56,7 @@ class LongRun:
         self.grew = False
         """Whether rows came at or before the run while it was read, which counting cannot bear."""
 
-    def observe(self, page: KeyedPage) -> int:
+    def observe(self, page: SortedPage) -> int:
         """Take in one page, and give the offset to read next (of no meaning once complete or stuck)."""
         self._reads += 1
         for payment_id, key in zip(page.ids, page.keys, strict=True):
@@ -79,7 +79,7 @@ class LongRun:
         self.stuck = not self.complete and self._gives_up(page)
         return self._next(page, start, end)
 
-    def _gives_up(self, page: KeyedPage) -> bool:
+    def _gives_up(self, page: SortedPage) -> bool:
         """Whether the run cannot be settled from this end of the list.
 
         An empty page says that the list ends with the run, so that its end is never shown; newest first, a
@@ -92,21 +92,21 @@ class LongRun:
     def _settles(self, since: int, bound: int) -> bool:
         return sum(step >= since for step in self._seen_at.values()) == bound
 
-    def _may_grow(self, page: KeyedPage) -> bool:
+    def _may_grow(self, page: SortedPage) -> bool:
         """Whether the run's second was not over, by the service's clock, when this page was given."""
         return page.now is None or negated(self.key) >= page.now
 
-    def _start(self, page: KeyedPage) -> int | None:
+    def _start(self, page: SortedPage) -> int | None:
         """Where the run starts, if this page shows it."""
         first = next((index for index, key in enumerate(page.keys) if key >= self.key), None)
         return None if first is None or (first == 0 and page.offset > 0) else page.offset + first
 
-    def _end(self, page: KeyedPage) -> int | None:
+    def _end(self, page: SortedPage) -> int | None:
         """Where the run ends, if this page shows it."""
         after = next((index for index, key in enumerate(page.keys) if key > self.key), None)
         return None if after is None or (after == 0 and page.offset > 0) else page.offset + after
 
-    def _next(self, page: KeyedPage, start: int | None, end: int | None) -> int:
+    def _next(self, page: SortedPage, start: int | None, end: int | None) -> int:
         behind = bool(page.keys) and page.keys[-1] < self.key
         beyond = not page.keys or page.keys[0] > self.key
         if behind:

@@ -24,13 +24,13 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from b2b_payments._errors import PaginationError
-from b2b_payments._walk.given import Given
-from b2b_payments._walk.join import Join, Place, Step
-from b2b_payments._walk.page import KeyedPage, Order, PageRequest, negated
+from b2b_payments._walk.checkpoint import Cursor
+from b2b_payments._walk.join import Given, Join, Step
+from b2b_payments._walk.page import Order, PageRequest, SortedPage, negated
 from b2b_payments._walk.progress import Progress
-from b2b_payments._walk.totals import Totals
+from b2b_payments._walk.service_limits import Totals
 
-OTHER_END = PageRequest(0, wide=True, from_other_end=True)
+OTHER_END = PageRequest(0, full_size=True, from_other_end=True)
 
 _LOOKED_UP = 3
 """Payments looked up by id where the list says that they are gone, and as many of those that it shows."""
@@ -74,8 +74,8 @@ class Ends:
         totals: Totals,
         *,
         start: int = 0,
-        place: Place | None = None,
-        other: Place | None = None,
+        place: Cursor | None = None,
+        other: Cursor | None = None,
         filtered: bool = False,
         whole: bool = False,
         shown: Sequence[int] = (),
@@ -90,19 +90,19 @@ class Ends:
         self._fresh = place is None and start == 0
         self._far = Join(order.opposite, self._given, place=other, mirrored=True)
         self._front: Sequence[int] = ()  # the ids at the very front of the other end
-        self._near_list: KeyedPage | None = None  # the latest page at offset 0, in either direction
-        self._far_list: KeyedPage | None = None
+        self._near_list: SortedPage | None = None  # the latest page at offset 0, in either direction
+        self._far_list: SortedPage | None = None
         self._far_was_read = other is not None
         self._is_one_way = False  # the service ignores orderBy
-        self._pending = None if other is None else self._far.next_page  # where to read on from there
+        self._next_far_page = None if other is None else self._far.next_page  # where to read on from there
         self._waits = iter(_WAITS)
         self._empty_waits = iter(_EMPTY_WAITS if whole else ())
         self._is_flat = False  # both ends show the same payments of one second
         self._rows = 0
         self._rows_when_stuck = -1
         self._rounds = iter(range(_MOST_ROUNDS))
-        self._stated: list[int] = []  # the smallest and the largest total
-        self._foretold = False  # a total was more than the page's own end
+        self._total_range: list[int] = []  # the smallest and the largest total
+        self._total_exceeded_page = False  # a total was more than the page's own end
         self._progress = Progress(self._near.resume_at + (0 if place is None else len(place.ids)))
         self.verdict: Verdict | None = None
         if other is not None:
@@ -130,7 +130,7 @@ class Ends:
         return self._order.exact and not self._far_was_read
 
     @property
-    def places(self) -> tuple[Place | None, Place | None]:
+    def places(self) -> tuple[Cursor | None, Cursor | None]:
         """Where the walk stands at either end."""
         near, far = self._near.place, self._far.place
         if far is not None:
@@ -142,15 +142,15 @@ class Ends:
             return attrs.evolve(near, key=top, closed=near.closed and top == near.key, ids=tuple(ids)), None
         return near, far
 
-    def offer(self, page: KeyedPage, *, more: bool = False) -> Step:
+    def offer(self, page: SortedPage, *, more: bool = False) -> Step:
         """Take what a page brings, and say what to do next. `more` says that others were asked for already.
 
         Raises PaginationError for a list that is not sorted.
         """
         self._totals.note(page)
         if page.total is not None:
-            self._stated = [min([*self._stated, page.total]), max([*self._stated, page.total])]
-            self._foretold = self._foretold or page.total > page.end
+            self._total_range = [min([*self._total_range, page.total]), max([*self._total_range, page.total])]
+            self._total_exceeded_page = self._total_exceeded_page or page.total > page.end
         if not page.is_sorted and page.from_other_end:
             # Nothing is proven then, but what stands further on is given.
             self._far_was_read = self._is_one_way = True
@@ -176,14 +176,14 @@ class Ends:
             return Step(False, look_up=[*_some(missing), *_some(page.ids)])
         return self._take(page, more=more)
 
-    def looked_up(self, page: KeyedPage, found: Mapping[int, bool | None], *, more: bool = False) -> Step:
+    def looked_up(self, page: SortedPage, found: Mapping[int, bool | None], *, more: bool = False) -> Step:
         """Take in which of the payments to be looked up for this page are there; None is not known."""
         missing = [there for payment_id, there in found.items() if payment_id not in page.ids]
         shown = [there for payment_id, there in found.items() if payment_id in page.ids]
         if any(missing):
             wait = next(self._waits, None)
             if wait is not None:
-                again = PageRequest(0, wide=True, from_other_end=page.from_other_end)
+                again = PageRequest(0, full_size=True, from_other_end=page.from_other_end)
                 return Step(False, read=again, wait=wait)
             self._end_unproven("the list no longer shows payments that are still there")
             return Step(False)
@@ -195,7 +195,7 @@ class Ends:
             )
         return step
 
-    def _missing(self, page: KeyedPage) -> Sequence[int]:
+    def _missing(self, page: SortedPage) -> Sequence[int]:
         """Give the payments taken that this page says are gone, where it reaches none that was taken last."""
         if page.offset > 0 or not self._order.exact:
             return ()
@@ -210,7 +210,7 @@ class Ends:
         reaches = front is not None and all(key <= front if from_other_end else key >= front for key in taken)
         return () if reaches else self._given.beyond(front, mirrored=from_other_end)
 
-    def _take(self, page: KeyedPage, *, more: bool) -> Step:
+    def _take(self, page: SortedPage, *, more: bool) -> Step:
         step = self._take_far(page) if page.from_other_end else self._offer_near(page, more=more)
         counting = self._near.counting or self._far.counting
         over = self._progress.is_over_after(page, new=len(step.rows), counting=counting)
@@ -218,7 +218,7 @@ class Ends:
             self._end_unproven("the service repeats itself, and nothing new comes")
         return step
 
-    def _offer_near(self, page: KeyedPage, *, more: bool) -> Step:
+    def _offer_near(self, page: SortedPage, *, more: bool) -> Step:
         step = self._near.offer(page)
         self._rows += len(step.rows)
         if page.offset == 0:
@@ -226,7 +226,7 @@ class Ends:
         elif page.ids:
             self._is_flat = False
         # What seems to be the end is none where pages that were asked for already may lead further.
-        waits = more and self._near.key is not None and not step.clears_line
+        waits = more and self._near.key is not None and not step.drops_prefetched
         over = self._seems_over(page, step) and not waits
         if self._far_was_read:
             if self._is_met():
@@ -247,7 +247,7 @@ class Ends:
             )
         return attrs.evolve(step, read=OTHER_END)
 
-    def _seems_over(self, page: KeyedPage, step: Step) -> bool:
+    def _seems_over(self, page: SortedPage, step: Step) -> bool:
         """Whether the list seems to end here: what that is worth shows at the other end."""
         if step.stuck or not step.joined:
             return step.stuck
@@ -255,11 +255,11 @@ class Ends:
             return page.reaches_total
         return self._order.exact and (not step.rows or len(page.ids) < page.limit)
 
-    def _turn_to_far(self, page: KeyedPage, step: Step) -> Step:
+    def _turn_to_far(self, page: SortedPage, step: Step) -> Step:
         """Go on from the other end, where this one leads no further."""
         if self._is_flat and self._near_list is not None and page.offset == self._near_list.end:
             self._end(complete=True, reason="both directions show the same payments, and nothing behind them")
-        return attrs.evolve(step, read=self._pending or self._both_stuck())
+        return attrs.evolve(step, read=self._next_far_page or self._both_stuck())
 
     def _both_stuck(self) -> PageRequest:
         """Try again where rows came since neither end led any further; end the walk otherwise."""
@@ -268,10 +268,10 @@ class Ends:
         elif self._rows == self._rows_when_stuck or next(self._rounds, None) is None:
             self._end_unproven("the pages read from both ends of the list stop before they meet")
         self._rows_when_stuck = self._rows
-        self._pending = None if self._is_one_way else self._far.retry()
+        self._next_far_page = None if self._is_one_way else self._far.retry()
         return self._near.retry()
 
-    def _take_far(self, page: KeyedPage) -> Step:
+    def _take_far(self, page: SortedPage) -> Step:
         step = self._far.offer(page)
         self._rows += len(step.rows)
         # The walk's own order, as far as one page goes.
@@ -284,18 +284,18 @@ class Ends:
             self._front = [payment_id for payment_id, key in fronts if key == page.keys[0]]
             if page.ids:
                 self._given.keep(negated(page.keys[0]))
-        self._pending = None if step.stuck else step.read or self._far.next_page
+        self._next_far_page = None if step.stuck else step.read or self._far.next_page
         if self._is_met():
             self._end_proven()
-        elif not page.ids and self._near.key is None and not any(self._stated):
+        elif not page.ids and self._near.key is None and not any(self._total_range):
             wait = next(self._empty_waits, None)
             if wait is not None:
                 self._far_was_read = False
-                return Step(False, read=PageRequest(0, wide=True), wait=wait)
+                return Step(False, read=PageRequest(0, full_size=True), wait=wait)
             self._end(complete=True, reason="the list came empty in both directions")
         elif first:
             return attrs.evolve(step, read=self._back_to_near())
-        return attrs.evolve(step, read=self._pending or self._both_stuck())
+        return attrs.evolve(step, read=self._next_far_page or self._both_stuck())
 
     def _back_to_near(self) -> PageRequest:
         """Give the page to read where the walk seemed to be over, and was not shown to be."""
@@ -336,8 +336,8 @@ class Ends:
         return reached < near.key or (reached == near.key and (near.closed or far.closed))
 
     def _end_proven(self) -> None:
-        if self._fresh and self._foretold:
-            self._totals.prove(self._stated[1], self._rows)
+        if self._fresh and self._total_exceeded_page:
+            self._totals.prove(self._total_range[1], self._rows)
         if self._near.counted_late or self._far.counted_late:
             self._end_unproven("a run of equals was counted while payments came late")
         elif self._filtered and (self._near.counted or self._far.counted):
@@ -355,8 +355,8 @@ class Ends:
         self.verdict = Verdict(complete, reason + self._claims())
 
     def _claims(self) -> str:
-        if not self._fresh or not self._stated or self._stated == [self._rows] * 2:
+        if not self._fresh or not self._total_range or self._total_range == [self._rows] * 2:
             return ""
-        low, high = self._stated
+        low, high = self._total_range
         stated = f"{high:,}" if low == high else f"{low:,} to {high:,}"
         return f"; the service stated a total of {stated}"

@@ -9,55 +9,55 @@ import anyio
 
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._tasks import Tasks
-from b2b_payments._walk.page import KeyedPage, PageRequest
+from b2b_payments._walk.page import PageRequest, SortedPage
 
-Read = Callable[[PageRequest], Awaitable[KeyedPage]]
+Read = Callable[[PageRequest], Awaitable[SortedPage]]
 
 
-class Flights:
+class ConcurrencyLimiter:
     """The bound on requests in flight, shared by the walks of one stream. Urgent ones go first."""
 
     def __init__(self, tasks: Tasks, limit: int) -> None:
         self._tasks = tasks
         self._limit = limit
-        self._active: set[Fetch] = set()
-        self._waiting: deque[Fetch] = deque()
-        self._grounded = False
+        self._active: set[PageTask] = set()
+        self._waiting: deque[PageTask] = deque()
+        self._stopped = False
 
-    def start(self, fetch: Fetch, *, urgent: bool) -> None:
-        """Send a fetch off as soon as the bound allows."""
+    def start(self, task: PageTask, *, urgent: bool) -> None:
+        """Send a task off as soon as the bound allows."""
         if urgent:
-            self._waiting.appendleft(fetch)
+            self._waiting.appendleft(task)
         else:
-            self._waiting.append(fetch)
-        self._send_off()
+            self._waiting.append(task)
+        self._start_next()
 
     def drop(self) -> None:
         """Cancel whatever is under way, for all walks at once. No request starts afterwards."""
-        self._grounded = True
-        for fetch in self._active:
-            fetch.cancel()
-        self._send_off()
+        self._stopped = True
+        for task in self._active:
+            task.cancel()
+        self._start_next()
 
-    def _send_off(self) -> None:
-        over = self._grounded or not self._tasks.running
+    def _start_next(self) -> None:
+        over = self._stopped or not self._tasks.running
         while self._waiting and (over or len(self._active) < self._limit):
-            fetch = self._waiting.popleft()
+            task = self._waiting.popleft()
             if over:
-                fetch.cancel()  # where the client was closed, whoever awaits this page is told so
-            if not fetch.cancelled:
-                self._active.add(fetch)
-                self._tasks.spawn(self._fly, fetch)
+                task.cancel()  # where the client was closed, whoever awaits this page is told so
+            if not task.cancelled:
+                self._active.add(task)
+                self._tasks.spawn(self._run, task)
 
-    async def _fly(self, fetch: Fetch) -> None:
+    async def _run(self, task: PageTask) -> None:
         try:
-            await fetch.run()
+            await task.run()
         finally:
-            self._active.remove(fetch)
-            self._send_off()
+            self._active.remove(task)
+            self._start_next()
 
 
-class Fetch:
+class PageTask:
     """One page on its way."""
 
     def __init__(self, read: Read, request: PageRequest) -> None:
@@ -65,7 +65,7 @@ class Fetch:
         self._read = read
         self._scope = anyio.CancelScope()
         self._done = anyio.Event()
-        self._page: KeyedPage | None = None
+        self._page: SortedPage | None = None
         self._error: Exception | None = None
 
     async def run(self) -> None:
@@ -80,7 +80,7 @@ class Fetch:
         finally:
             self._done.set()
 
-    async def page(self) -> KeyedPage:
+    async def page(self) -> SortedPage:
         """Give the page, or raise what reading it raised."""
         await self._done.wait()
         if self._error is not None:
@@ -100,15 +100,15 @@ class Fetch:
         self._done.set()
 
 
-class Ahead:
+class Prefetcher:
     """The pages of one walk that are asked for and not yet taken, in line."""
 
-    def __init__(self, flights: Flights, read: Read, window: int) -> None:
-        self._flights = flights
+    def __init__(self, limiter: ConcurrencyLimiter, read: Read, window: int) -> None:
+        self._limiter = limiter
         self._read = read
         self._window = window
-        self._line: deque[Fetch] = deque()
-        self._urgent: Fetch | None = None
+        self._line: deque[PageTask] = deque()
+        self._urgent: PageTask | None = None
 
     @property
     def empty(self) -> bool:
@@ -122,26 +122,26 @@ class Ahead:
 
     def ask(self, request: PageRequest) -> None:
         """Put one more page in line."""
-        fetch = Fetch(self._read, request)
-        self._line.append(fetch)
-        self._flights.start(fetch, urgent=False)
+        task = PageTask(self._read, request)
+        self._line.append(task)
+        self._limiter.start(task, urgent=False)
 
-    async def next(self) -> KeyedPage:
+    async def next(self) -> SortedPage:
         """Wait for the first page in line and take it out."""
         page = await self._line[0].page()
         self._line.popleft()
         return page
 
-    async def now(self, request: PageRequest) -> KeyedPage:
+    async def now(self, request: PageRequest) -> SortedPage:
         """Read one page out of line, before all others."""
-        self._urgent = Fetch(self._read, request)
-        self._flights.start(self._urgent, urgent=True)
+        self._urgent = PageTask(self._read, request)
+        self._limiter.start(self._urgent, urgent=True)
         return await self._urgent.page()
 
     def drop(self) -> None:
         """Cancel whatever is under way. No request starts afterwards."""
         if self._urgent is not None:
             self._urgent.cancel()
-        for fetch in self._line:
-            fetch.cancel()
+        for task in self._line:
+            task.cancel()
         self._line.clear()

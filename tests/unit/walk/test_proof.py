@@ -9,9 +9,9 @@ import pytest
 
 from b2b_payments._errors import PaginationError
 from b2b_payments._models import OrderBy, SortBy
-from b2b_payments._walk.ends import OTHER_END, Ends, Verdict
 from b2b_payments._walk.page import Order, PageRequest
-from b2b_payments._walk.totals import Totals
+from b2b_payments._walk.proof import OTHER_END, Ends, Verdict
+from b2b_payments._walk.service_limits import Totals
 from tests.support.walked import ASCENDING, Rows, page, rows
 
 
@@ -56,7 +56,7 @@ def test_the_two_ends_do_not_meet_in_one_and_the_same_second() -> None:
     ends.offer(page(0, [(1, 1), (2, 2), (3, 3)], total=3))
     step = ends.offer(page(0, [(5, 4), (4, 3)], total=3, from_other_end=True))
     assert ends.verdict is None
-    assert step.read == PageRequest(1, wide=True)
+    assert step.read == PageRequest(1, full_size=True)
 
 
 def test_a_total_that_is_the_pages_own_length_is_read_beyond() -> None:
@@ -64,7 +64,7 @@ def test_a_total_that_is_the_pages_own_length_is_read_beyond() -> None:
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
     step = ends.offer(page(0, back(21, 30), total=10, from_other_end=True))
-    assert step.read == PageRequest(8, wide=True)
+    assert step.read == PageRequest(8, full_size=True)
     ends.offer(page(8, rows(9, 18), total=10))
     assert ends.verdict is None
     ends.offer(page(16, rows(17, 26), total=10))
@@ -78,10 +78,12 @@ def test_a_paging_window_is_read_from_both_sides() -> None:
     ends.offer(page(0, rows(1, 10), total=30))
     ends.offer(page(8, rows(9, 18), total=30))
     assert ends.offer(page(18, [], total=30)).read == OTHER_END
-    assert ends.offer(page(0, back(25, 30), total=30, from_other_end=True)).read == PageRequest(16, wide=True)
+    assert ends.offer(page(0, back(25, 30), total=30, from_other_end=True)).read == PageRequest(
+        16, full_size=True
+    )
     ends.offer(page(16, rows(17, 18), total=30))
     step = ends.offer(page(18, [], total=30))
-    assert step.read == PageRequest(4, wide=False, from_other_end=True) or step.read is not None
+    assert step.read == PageRequest(4, full_size=False, from_other_end=True) or step.read is not None
     assert step.read.from_other_end
     ends.offer(page(4, back(16, 26), total=30, from_other_end=True))
     assert verdict(ends).complete
@@ -107,7 +109,7 @@ def test_a_service_that_ignores_the_order_proves_nothing() -> None:
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
     step = ends.offer(page(0, rows(1, 10), total=10, from_other_end=True))
-    assert step.read == PageRequest(8, wide=True)
+    assert step.read == PageRequest(8, full_size=True)
     step = ends.offer(page(8, rows(9, 10), total=10))
     while ends.verdict is None:
         assert step.read is not None
@@ -121,7 +123,7 @@ def test_a_service_that_ignores_the_order_is_read_forward() -> None:
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
     step = ends.offer(page(0, rows(1, 10), total=10, from_other_end=True))
-    assert step.read == PageRequest(8, wide=True)
+    assert step.read == PageRequest(8, full_size=True)
     assert len(ends.offer(page(8, rows(9, 18), total=10)).rows) == 8
     step = ends.offer(page(16, rows(17, 18), total=10))
     while ends.verdict is None:
@@ -232,7 +234,7 @@ def test_a_whole_store_that_came_empty_is_asked_twice(*, came: bool) -> None:
     ends = Ends(ASCENDING, Totals(), whole=True)
     assert ends.offer(page(0, [], total=0)).read == OTHER_END
     step = ends.offer(page(0, [], total=0, from_other_end=True))
-    assert (step.read, step.wait, ends.verdict) == (PageRequest(0, wide=True), 0.5, None)
+    assert (step.read, step.wait, ends.verdict) == (PageRequest(0, full_size=True), 0.5, None)
     assert ends.offer(page(0, rows(1, 1) if came else [], total=None)).read == OTHER_END
     assert ends.verdict is None
     ends.offer(page(0, rows(1, 1) if came else [], total=None, from_other_end=True))
@@ -306,7 +308,7 @@ def test_a_list_of_one_second_is_looked_behind(behind: Rows) -> None:
     ends = walking()
     ends.offer(page(0, same, total=3))
     step = ends.offer(page(0, same[::-1], total=3, from_other_end=True))
-    assert step.read == PageRequest(3, wide=True)
+    assert step.read == PageRequest(3, full_size=True)
     ends.offer(page(3, behind, total=3))
     assert (ends.verdict is not None and ends.verdict.complete) is not bool(behind)
 

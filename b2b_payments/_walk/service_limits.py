@@ -1,0 +1,113 @@
+"""What one client has learned of its service: the largest page, spellings of `channelIds`, totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
+from b2b_payments._walk.page import SortedPage
+
+_SMALLER = (249, 200, 100, 50, 25, 10, 5, 3, 1)
+_KEPT_SHOWN = 3
+
+
+class Totals:
+    """What one client has learned of the totals that its service states, and of how long its pages are."""
+
+    def __init__(self) -> None:
+        self._proven = False
+        self._wrong = False
+        self._longest = 1  # no service cuts its pages after a single row
+
+    def note(self, page: SortedPage) -> None:
+        """Take in what a page shows."""
+        self._longest = max(self._longest, len(page.ids))
+        self._wrong = self._wrong or page.contradicts_its_total
+
+    def prove(self, total: int | None, rows: int) -> None:
+        """Note what was stated about a list of so many rows, which was read to its proven end."""
+        self._proven = self._proven or total == rows
+
+    def vouch_for(self, page: SortedPage) -> bool:
+        """Whether this page is the whole list: by a total, where totals proved right and never wrong, on a
+        page that is not as long as pages can be.
+        """
+        trusted = self._proven and not self._wrong
+        return trusted and page.offset == 0 and page.reaches_total and self.is_uncut(page)
+
+    def is_uncut(self, page: SortedPage) -> bool:
+        """Whether longer pages than this are known and were asked for, or pages cannot be shorter."""
+        rows = len(page.ids)
+        return 0 < rows < min(self._longest, page.limit) or rows == 1
+
+
+class ServiceLimits:
+    """What one client has found out about its service, and goes on with."""
+
+    def __init__(self) -> None:
+        self._most_rows: int | None = None  # the largest page that was not refused as too large
+        self._encodings = list(ChannelEncoding)
+        self._for_several: set[ChannelEncoding] = set()
+        self._accepted: set[tuple[ChannelEncoding, bool]] = set()
+        self._fitting: set[ChannelEncoding] = set()
+        self._totals: dict[tuple[str, ...], Totals] = {}
+        self._shown: dict[tuple[int, ...] | None, Sequence[int]] = {}
+
+    def totals_of(self, query: PaymentQuery) -> Totals:
+        """Give what was learned of the totals of lists under the same filters, whatever their values."""
+        return self._totals.setdefault(query.filters, Totals())
+
+    def shows(self, query: PaymentQuery, payment_ids: Sequence[int]) -> None:
+        """Note payments that a page showed; in which channel one is does not change."""
+        if payment_ids:
+            some = payment_ids[-_KEPT_SHOWN:]
+            self._shown[None] = some
+            if not query.filtered:
+                self._shown[query.channel_ids] = some
+
+    def shown(self, query: PaymentQuery) -> Sequence[int]:
+        """Give some payments that this list has to show unless they were deleted."""
+        return () if query.filtered else self._shown.get(query.channel_ids, ())
+
+    @property
+    def encodings(self) -> Sequence[ChannelEncoding]:
+        """The ways to write `channelIds` that are not known to be of no use, the first to be tried first."""
+        return self._encodings
+
+    def of_no_use(self, encoding: ChannelEncoding) -> None:
+        """Note that the service, asked in this way, refused, gave rows of other channels, or not all."""
+        if encoding in self._encodings:
+            self._encodings.remove(encoding)
+
+    def was_accepted(self, encoding: ChannelEncoding, *, several: bool) -> bool:
+        """Whether the service once answered when asked for one channel, or for several, in this way."""
+        return (encoding, several) in self._accepted
+
+    def note_accepted(self, encoding: ChannelEncoding, *, several: bool) -> None:
+        """Note that the service answered when asked in this way."""
+        self._accepted.add((encoding, several))
+
+    def is_confirmed(self, encoding: ChannelEncoding) -> bool:
+        """Whether a page with rows of the channels asked for, and no others, came when asked in this way."""
+        return encoding in self._fitting
+
+    def confirm(self, encoding: ChannelEncoding) -> None:
+        """Note that rows of the channels asked for, and no others, came when asked in this way."""
+        self._fitting.add(encoding)
+
+    def reads_several(self, encoding: ChannelEncoding) -> bool:
+        """Whether rows of more than one of several channels came when asked in this way."""
+        return encoding in self._for_several
+
+    def gave_several(self, encoding: ChannelEncoding) -> None:
+        """Note that rows of more than one channel came when asked in this way."""
+        self._for_several.add(encoding)
+
+    def limit(self, wanted: int) -> int:
+        """Give the number of rows to ask for."""
+        return wanted if self._most_rows is None else min(wanted, self._most_rows)
+
+    def too_large(self, limit: int) -> None:
+        """Note that so many rows were refused, by the service or, as more than is read, by us."""
+        smaller = next(size for size in _SMALLER if size < limit)
+        self._most_rows = self.limit(smaller)
