@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 import attrs
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._secret import Secret
 
 TokenProvider = Callable[[], Awaitable[str]]
@@ -52,7 +52,7 @@ def _kept(token: str | TokenProvider) -> Secret | TokenProvider:
     return Secret(token) if isinstance(token, str) else token
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen(init=False)
 class StoreAuth:
     """The current way [doc]: a store-level API account's token and the store's hash.
@@ -94,7 +94,7 @@ class StoreAuth:
         return {"X-Auth-Token": token, "X-Store-Hash": self.store_hash}
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen(init=False)
 class LegacyAuth:
     """The older way [doc]: `authToken` alone. Deprecated by the vendor on 2025-09-30, and still working.

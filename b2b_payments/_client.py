@@ -17,7 +17,7 @@ from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._call import Caller
 from b2b_payments._credential import Credential
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._quota import Quota, StoreQuota
 from b2b_payments._resources.channels import Channels
 from b2b_payments._resources.payments import Payments
@@ -50,7 +50,7 @@ class Settings(TypedDict, total=False):
     trust_env: bool
 
 
-@shows_half_made
+@repr_when_incomplete
 class PaymentsClient:
     """The client of one store.
 

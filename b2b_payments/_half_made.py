@@ -9,7 +9,7 @@ import attrs
 T = TypeVar("T")
 
 
-def shows_half_made(cls: type[T]) -> type[T]:
+def repr_when_incomplete(cls: type[T]) -> type[T]:
     """Make the `repr` of a class work before all attributes are set: then it has those that are."""
     whole: Any = cls.__repr__
 

@@ -23,13 +23,13 @@ from collections.abc import Callable
 
 import attrs
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 
 logger: logging.Logger = logging.getLogger("b2b_payments")
 logger.addHandler(logging.NullHandler())
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class CallStarted:
     """A call begins. `call` names the endpoint, such as ``payments.get``."""
@@ -38,7 +38,7 @@ class CallStarted:
     call_id: int = 0
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class CallEnded:
     """A call ended after `elapsed` seconds, waits included: well, or with the name of an `error`.
@@ -52,7 +52,7 @@ class CallEnded:
     call_id: int = 0
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class RequestStarted:
     """An attempt is about to be sent. `call` names the endpoint; `path` is without query."""
@@ -64,7 +64,7 @@ class RequestStarted:
     call_id: int = 0
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class RequestEnded:
     """An attempt ended after `elapsed` seconds: with an HTTP `status`, or with the name of an `error`."""
@@ -79,7 +79,7 @@ class RequestEnded:
     call_id: int = 0
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class RetryScheduled:
     """Attempt number `attempt` failed, and the next follows after `delay` seconds.
@@ -99,7 +99,7 @@ class RetryScheduled:
     patience: float | None = None
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class QuotaWait:
     """A call waits `seconds` (at the least) for its turn under the store's quota.
@@ -112,7 +112,7 @@ class QuotaWait:
     call_id: int = 0
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class QuotaWaitEnded:
     """A wait for the quota ended after `seconds`: with a turn, or with the call."""
@@ -121,7 +121,7 @@ class QuotaWaitEnded:
     call_id: int = 0
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class WriteInterrupted:
     """A write was cancelled after it had been sent: whether it was carried out is not known.
@@ -134,7 +134,7 @@ class WriteInterrupted:
     path: str
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class PageJoined:
     """A walk joined a page: `rows` came, `new` of them for the first time; `total` is the service's count.
@@ -149,7 +149,7 @@ class PageJoined:
     from_other_end: bool = False
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class WalkNotProven:
     """A walk by `createdAt` is over after `rows` payments, and that these are all is not proven: `reason`."""
@@ -158,7 +158,7 @@ class WalkNotProven:
     reason: str
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class GapRepaired:
     """A page had left a gap, because rows in front of it went away; it was closed by reading at `offset`."""

@@ -7,14 +7,14 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import DIGITS, LENIENT
 from b2b_payments._models.extra import Extra, extra_of
 from b2b_payments._models.moment import in_utc
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen(kw_only=True)
 class Channel(AnswerModel):
     """A channel of a store with several storefronts.

@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.decimals import decimal_of
 from b2b_payments._models.description import DIGITS
@@ -46,7 +46,7 @@ def exact_amount(value: object) -> Decimal:
     return number
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class Money(AnswerModel):
     """An amount in a currency: `currency` is the service's code, e.g. ``"USD"``.

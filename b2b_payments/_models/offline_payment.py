@@ -10,7 +10,7 @@ from typing import Any, cast
 import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._models.description import DIGITS
 from b2b_payments._models.enums import ProcessingStatus
@@ -107,7 +107,7 @@ def _line_items(value: Any) -> tuple[OfflineLineItem, ...]:
     return items
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class OfflineLineItem:
     """The part of an offline payment that goes to one invoice.
@@ -120,7 +120,7 @@ class OfflineLineItem:
     amount: Decimal = attrs.field(converter=exact_amount, metadata=DIGITS)
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class OfflinePayment:
     """An offline payment to record, or its new state. None means left out: the service then uses its default.

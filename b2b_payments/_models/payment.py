@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import DIGITS
 from b2b_payments._models.enums import OperationCode, StatusCode
@@ -34,7 +34,7 @@ def _line_items(items: Iterable[LineItem]) -> tuple[LineItem, ...]:
     return tuple(items)
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class LineItem(AnswerModel):
     """The part of a payment that goes to one invoice. In lists, `amount` may be left out [doc]."""
@@ -46,7 +46,7 @@ class LineItem(AnswerModel):
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class Fee(AnswerModel):
     """A fee on a payment. The service names no currency beside `amount` [doc], and may send nothing else."""
@@ -57,7 +57,7 @@ class Fee(AnswerModel):
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class PaymentOperations(AnswerModel):
     """What a payment allows now. A code that no enum knows is a plain number."""
@@ -67,7 +67,7 @@ class PaymentOperations(AnswerModel):
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen(kw_only=True)
 class Payment(AnswerModel):
     """A payment.

@@ -6,13 +6,13 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import LENIENT
 from b2b_payments._models.extra import Extra, extra_of
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class Card(AnswerModel):
     """A card as far as the gateway shows it."""
@@ -24,7 +24,7 @@ class Card(AnswerModel):
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class Transaction(AnswerModel):
     """One transaction of a payment.

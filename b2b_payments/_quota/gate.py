@@ -15,7 +15,7 @@ import anyio
 import attrs
 from anyio.lowlevel import RunVar
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._quota.file import FileHome
 from b2b_payments._quota.homes import Home, Member, ProcessHome, home_for
 from b2b_payments._quota.quota import Quota, QuotaReading, believable
@@ -36,7 +36,7 @@ WaitHook = Callable[[float, WaitReason], object]
 """Called when a wait begins or becomes longer, with its expected seconds at least, and the reason."""
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen(eq=False)
 class Permit:
     """The right to send one request, now. `granted_at` is a moment, `waited` seconds."""
@@ -46,7 +46,7 @@ class Permit:
     waited: float
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class TooLate:
     """No permit: the wait would end after the deadline. `seconds` is how long it would take at least."""
@@ -291,7 +291,7 @@ _WINDOW = 60.0
 """Seconds of the service's own window [doc]."""
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.define
 class StoreQuota:
     """What a client passes before each request: the gate that `store` shares; nothing without a quota.

@@ -9,7 +9,7 @@ import attrs
 from b2b_payments._call import Caller
 from b2b_payments._converter import structure_channel, structure_channels
 from b2b_payments._errors import AnswerMismatchError, APIError
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models import Channel
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.answer import Answer, read_envelope
@@ -18,7 +18,7 @@ from b2b_payments._protocol.request import Request
 _SINGLE_STOREFRONT = "multi storefront is not enabled"
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class Channels:
     """The store's channels."""

@@ -15,7 +15,7 @@ from b2b_payments._converter import (
     structure_payment,
     structure_transactions,
 )
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models import (
     OfflinePayment,
     Operation,
@@ -37,7 +37,7 @@ from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class Payments:
     """The store's payments. Every method raises APIError, TransportError and ResponseDecodeError."""

@@ -16,7 +16,7 @@ from b2b_payments._walk.page import MOST_DIGITS, Key
 Checkpoint = dict[str, Any]
 
 _VERSION = 2
-_TOO_OLD = "Give one that this version of the library made, or begin anew without it."
+_TOO_OLD = "Give one that this version of the library made, or start again without it."
 
 
 @attrs.frozen
@@ -69,8 +69,8 @@ class Origin:
             theirs = checkpoint.get(name)
             if theirs != mine:
                 raise ConfigurationError(
-                    f"The checkpoint is of another {name} ({theirs!r}, not {mine!r}). Go on with the same "
-                    "store and the same filters, or begin anew without it."
+                    f"The checkpoint is of another {name} ({theirs!r}, not {mine!r}). Resume with the same "
+                    "store and the same filters, or start again without it."
                 )
         place, other = checkpoint.get("place"), checkpoint.get("other_end")
         return None if place is None else _place(place), None if other is None else _place(other)
@@ -116,7 +116,7 @@ def for_channel(checkpoint: Any, channel_id: int | None) -> Any:
     part = channels.get(str(channel_id)) if isinstance(channels, Mapping) else None
     if not isinstance(part, Mapping):
         raise ConfigurationError(
-            f"The checkpoint has no channel {channel_id}. Go on with the same channels, or begin anew."
+            f"The checkpoint has no channel {channel_id}. Resume with the same channels, or start again."
         )
     return part
 

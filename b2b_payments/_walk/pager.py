@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models import Payment
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._walk.checkpoint import Checkpoint
@@ -19,7 +19,7 @@ from b2b_payments._walk.report import WalkReport
 Item = TypeVar("Item")
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class Page(Generic[Item]):
     """The new payments of one page, its offset, the rows asked for, and the service's count of all rows.

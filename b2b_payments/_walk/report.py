@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._printable import counted
 
 _ADDED_UP = (
@@ -14,7 +14,7 @@ _ADDED_UP = (
 )  # fmt: skip
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.define
 class WalkReport:
     """The account of a walk, kept up to date while it runs.

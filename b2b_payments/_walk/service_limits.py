@@ -42,7 +42,7 @@ class Totals:
 
 
 class ServiceLimits:
-    """What one client has found out about its service, and goes on with."""
+    """What one client has found out about its service, for all its walks."""
 
     def __init__(self) -> None:
         self._most_rows: int | None = None  # the largest page that was not refused as too large

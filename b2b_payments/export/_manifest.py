@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from b2b_payments._errors import ExportError
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._version import __version__
 from b2b_payments.export._account import Account
 from b2b_payments.export._sink import Checkpoint
@@ -22,7 +22,7 @@ _FORMATS_OF_VERSION_1 = ("jsonl", "csv", "parquet")
 _CHUNK = 1 << 20
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen
 class Manifest:
     """A manifest that was read: the export's account, its format, and its hashes.

@@ -6,12 +6,12 @@ import random
 
 import attrs
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments.sandbox._faults import SeenRequest
 from b2b_payments.sandbox._store import Store
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.define(eq=False)
 class Drift:
     """Changes the store before each list request; to be set as `Sandbox.before_list`.

@@ -11,11 +11,11 @@ from typing import Any
 import attrs
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments.sandbox._service import is_list
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.define(eq=False)
 class SeenRequest:
     """A request as it arrived. `at` is the loop's time of its arrival, in seconds.

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments.sandbox._data import Rows
 
 Row = dict[str, Any]
@@ -204,7 +204,7 @@ class InvalidFieldsError(Exception):
         self.errors = errors
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen(kw_only=True)
 class ListQuery:
     """What a request asks of the list. `sort_by` None is the service's own order, id."""
@@ -298,7 +298,7 @@ class ListQuery:
         return [one for one in ids if any(self.q in str(column[one]) for column in columns)]
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.frozen(kw_only=True)
 class Listing:
     """One page of the list. `asked` is the limit of the request, `limit` the one the page was cut with."""

@@ -225,7 +225,7 @@ class Copy:
             ) from None
         if state is None:
             raise ExportError(
-                f"{self._path} was kept in step by another version of this library: go on with that one, or "
+                f"{self._path} was kept in step by another version of this library: use that one, or "
                 "sync into another file."
             )
         return state

@@ -151,7 +151,7 @@ class Readings:
             self._count(walk)
         await self._keep(held, self.state, seen=True)
         complete = walk.report.complete
-        # One that is not known to be complete proves nothing: the next sync begins it anew.
+        # One that is not known to be complete proves nothing: the next sync starts it again.
         watermark = await self._checked(reading) if complete else self.state.watermark
         self.state = attrs.evolve(self.state, watermark=watermark, reading=None)
         await self.worker.do(partial(self.copy.end_reading, self.state, complete=complete))

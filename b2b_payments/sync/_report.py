@@ -6,11 +6,11 @@ from datetime import datetime
 
 import attrs
 
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._printable import counted
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.define
 class Changes:
     """What a batch did to the copy, in payments."""
@@ -20,7 +20,7 @@ class Changes:
     unchanged: int = 0
 
 
-@shows_half_made
+@repr_when_incomplete
 @attrs.define
 class SyncReport:
     """The account of one sync.

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._half_made import shows_half_made
+from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments.export._database import Database
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import PathLike, writable
 from b2b_payments.export._sqlite import SQLiteDatabase
 
 
-@shows_half_made
+@repr_when_incomplete
 class Store:
     """A database that holds the copy of one store, in tables `payments` and `line_items`.
 

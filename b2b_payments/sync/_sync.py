@@ -47,7 +47,7 @@ async def sync(
     payments, nothing is deleted without `allow_mass_deletion`.
 
     `overlap` is in seconds; it has to be as wide as the list's lag. `on_progress` is called with the walk's
-    report after each page. A first copy or a sweep that was interrupted goes on with the next sync,
+    report after each page. A first copy or a sweep that was interrupted is resumed by the next sync,
     whether or not that is to sweep, and what changed meanwhile follows. Of any other sync that was
     interrupted, the payments that came are kept, and the next one reads them again.
 
