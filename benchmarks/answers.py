@@ -25,7 +25,7 @@ from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from benchmarks.answers_work import PAYMENTS, Account, work
 from tests.support.virtual_time import run
 
-SCHEDULES = 500
+SCHEDULES = 550
 _RETRY = RetryPolicy(attempts=5, base_delay=0.01, max_delay=0.05)
 _HEAD = """\
 | what goes wrong | schedules | requests | answers gone astray | reads: right | failed | wrong \
