@@ -50,7 +50,10 @@ class WalkReport:
         state = "complete" if self.complete else "not complete"
         if self.ending and not self.complete:
             state = "not proven complete" if self.exact else "every row once, completeness not guaranteed"
-        ignored = f"; not all fit {', '.join(sorted(self.ignored_filters))}" if self.ignored_filters else ""
+        ignored = ""
+        if self.ignored_filters:
+            names = ", ".join(sorted(self.ignored_filters))
+            ignored = f"; the service may ignore a filter: some payments do not match {names}"
         return f"{state}: {counted(self.rows, 'payment')}, {counted(self.requests, 'request')}{ignored}"
 
     @classmethod

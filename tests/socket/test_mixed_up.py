@@ -307,7 +307,7 @@ async def test_a_filter_that_is_ignored_is_told(
         assert [payment.id async for payment in walk] == sandbox.store.ids()
         assert walk.report.complete
         assert walk.report.ignored_filters == {ignored}
-        assert str(walk.report).endswith(f"; not all fit {ignored}")
+        assert str(walk.report).endswith(f"some payments do not match {ignored}")
         requests.append(sandbox.request_count - before)
     assert requests[0] == requests[1] + 3
     assert not client._caller.mixups.lately
