@@ -13,7 +13,7 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from b2b_payments._credential import Credential
+from b2b_payments._auth import Credential
 from b2b_payments._errors import (
     APIError,
     AuthenticationError,
@@ -26,12 +26,11 @@ from b2b_payments._errors import (
     in_our_words,
 )
 from b2b_payments._mixups import Doubts, MixUps
-from b2b_payments._outage import Recovery
 from b2b_payments._protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments._protocol.limits import read_limits
 from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Permit, Priority, QuotaReading, StoreQuota, TooLate, WaitReason
-from b2b_payments._retry import Failures, RetryPolicy, outcome_of
+from b2b_payments._retry import Failures, Recovery, RetryPolicy, outcome_of
 from b2b_payments._transport import Transport
 from b2b_payments.events import (
     CallEnded,

@@ -13,11 +13,10 @@ from typing import Any, Self, TypedDict, Unpack
 import aiohttp
 import attrs
 
-from b2b_payments._auth import LegacyAuth, StoreAuth
+from b2b_payments._auth import Credential, LegacyAuth, StoreAuth
 from b2b_payments._call import Caller
-from b2b_payments._credential import Credential
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments._quota import Quota, StoreQuota
 from b2b_payments._resources.channels import Channels
 from b2b_payments._resources.payments import Payments

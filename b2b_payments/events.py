@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 import attrs
 
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 
 logger: logging.Logger = logging.getLogger("b2b_payments")
 logger.addHandler(logging.NullHandler())

@@ -95,7 +95,7 @@ def base_url(text: str) -> str:
 def problem_with_base_url(text: str) -> str:
     """Say why this is not the service's address, in a sentence; nothing where it may be."""
     from b2b_payments._errors import ConfigurationError
-    from b2b_payments._transport.addresses import checked_base_url
+    from b2b_payments._transport.transport import checked_base_url
 
     try:
         checked_base_url(text, allow_http=False)

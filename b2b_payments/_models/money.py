@@ -8,11 +8,11 @@ from typing import Final
 import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.decimals import decimal_of
 from b2b_payments._models.description import DIGITS
 from b2b_payments._models.extra import Extra, extra_of
+from b2b_payments._printable import repr_when_incomplete
 
 MOST_DIGITS: Final = 100
 """No amount has more digits than this before or after its point: a guard against ``"1E+999999999"``."""

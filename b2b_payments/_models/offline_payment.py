@@ -10,12 +10,12 @@ from typing import Any, cast
 import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._models.description import DIGITS
 from b2b_payments._models.enums import ProcessingStatus
 from b2b_payments._models.money import exact_amount
 from b2b_payments._models.plain_data import checked_data, checked_text
+from b2b_payments._printable import repr_when_incomplete
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 

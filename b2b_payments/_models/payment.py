@@ -9,13 +9,13 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import DIGITS
 from b2b_payments._models.enums import OperationCode, StatusCode
 from b2b_payments._models.extra import Extra, extra_of
 from b2b_payments._models.moment import in_utc
 from b2b_payments._models.money import Money, exact_amount
+from b2b_payments._printable import repr_when_incomplete
 
 
 def _operations(codes: Iterable[OperationCode]) -> tuple[OperationCode, ...]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import LENIENT
 from b2b_payments._models.extra import Extra, extra_of
+from b2b_payments._printable import repr_when_incomplete
 
 
 @repr_when_incomplete

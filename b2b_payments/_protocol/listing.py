@@ -12,8 +12,8 @@ import msgspec
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
 from b2b_payments._protocol.belonging import OF_PAGE, check_page
-from b2b_payments._protocol.filters import check_filters
 from b2b_payments._protocol.json import check_measure, decode_part, exact_number, mended, too_large
+from b2b_payments._protocol.query import check_filters
 from b2b_payments._protocol.request import Request
 
 MOST_ROWS_A_PAGE = 10_000

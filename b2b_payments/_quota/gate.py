@@ -15,7 +15,7 @@ import anyio
 import attrs
 from anyio.lowlevel import RunVar
 
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments._quota.file import FileHome
 from b2b_payments._quota.homes import Home, Member, ProcessHome, home_for
 from b2b_payments._quota.quota import Quota, QuotaReading, believable

@@ -9,7 +9,7 @@ from typing import Any, Self
 import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 
 LONGEST_READING = 3600.0
 """Seconds: a wait, a reset or a window that the service states beyond this is not kept to."""

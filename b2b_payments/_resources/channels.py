@@ -9,8 +9,8 @@ import attrs
 from b2b_payments._call import Caller
 from b2b_payments._converter import structure_channel, structure_channels
 from b2b_payments._errors import AnswerMismatchError, APIError
-from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models import Channel
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.answer import Answer, read_envelope
 from b2b_payments._protocol.request import Request

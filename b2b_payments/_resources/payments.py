@@ -15,7 +15,6 @@ from b2b_payments._converter import (
     structure_payment,
     structure_transactions,
 )
-from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models import (
     OfflinePayment,
     Operation,
@@ -27,6 +26,7 @@ from b2b_payments._models import (
     SortBy,
     Transaction,
 )
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import whole

@@ -9,8 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
-from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models import Payment
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._walk.checkpoint import Checkpoint
 from b2b_payments._walk.reader import JoinedPage

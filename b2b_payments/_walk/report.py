@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from b2b_payments._half_made import repr_when_incomplete
-from b2b_payments._printable import counted
+from b2b_payments._printable import counted, repr_when_incomplete
 
 _ADDED_UP = (
     "pages", "requests", "rows", "duplicates", "gaps", "from_other_end", "reread", "looked_up", "waited",

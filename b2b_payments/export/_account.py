@@ -16,8 +16,8 @@ import msgspec
 
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import ResponseDecodeError
-from b2b_payments._half_made import repr_when_incomplete
 from b2b_payments._models.decimals import EXACT
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._walk.report import WalkReport
 

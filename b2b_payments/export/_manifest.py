@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from b2b_payments._errors import ExportError
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments._version import __version__
 from b2b_payments.export._account import Account
 from b2b_payments.export._sink import Checkpoint

@@ -6,7 +6,7 @@ import random
 
 import attrs
 
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments.sandbox._faults import SeenRequest
 from b2b_payments.sandbox._store import Store
 

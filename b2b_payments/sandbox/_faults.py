@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments.sandbox._service import is_list
 
 

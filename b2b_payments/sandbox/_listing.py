@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments.sandbox._data import Rows
 
 Row = dict[str, Any]

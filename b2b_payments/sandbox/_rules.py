@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 
 ChannelEncoding = Literal["repeat", "repeat-last", "brackets", "brackets-comma", "comma"]
 RefusalHeader = Literal["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]

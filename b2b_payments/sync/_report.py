@@ -6,8 +6,7 @@ from datetime import datetime
 
 import attrs
 
-from b2b_payments._half_made import repr_when_incomplete
-from b2b_payments._printable import counted
+from b2b_payments._printable import counted, repr_when_incomplete
 
 
 @repr_when_incomplete

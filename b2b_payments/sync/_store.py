@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._half_made import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete
 from b2b_payments.export._database import Database
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import PathLike, writable

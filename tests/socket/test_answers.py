@@ -8,7 +8,7 @@ import pytest
 
 from b2b_payments import _mixups as mixups
 from b2b_payments._protocol import answer, listing
-from b2b_payments._protocol.filters import Filtered
+from b2b_payments._protocol.query import Filtered
 from b2b_payments._protocol.request import Request
 from b2b_payments._transport.connections import Exchange
 from benchmarks.answers import MIX_UPS, MixUp, main, schedule

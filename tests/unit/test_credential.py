@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth, StoreAuth
-from b2b_payments._credential import Credential
+from b2b_payments._auth import Credential
 from tests.support.virtual_time import run
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2b_payments._protocol.field_errors import read_field_errors
+from b2b_payments._protocol.answer import read_field_errors
 
 
 @pytest.mark.parametrize(
