@@ -360,6 +360,9 @@ class _Call(Generic[T]):
             failed = failure
             if answer is not None and isinstance(failure, ResponseDecodeError):
                 answer.hang_up()
+                what, said = f"{request.method} {request.path}: ", failure.message
+                if not said.startswith(what):
+                    failure.message = f"{what}{said[:1].lower()}{said[1:]}"
             raise
         else:
             caller.credential.taken()

@@ -161,7 +161,7 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
         if is_write and answer.status != 200:
             return Envelope(None, {})
         raise ResponseDecodeError(f"{request.method} {request.path}: the answer is empty.", paths=["$"])
-    body = _decoded(request, answer.body)
+    body = _decoded(answer.body)
     if not isinstance(body, dict):
         raise ResponseDecodeError(
             f"{request.method} {request.path}: expected an object at $, found {kind_of(body)}.", paths=["$"]
@@ -182,17 +182,13 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     return envelope
 
 
-def _decoded(request: Request, body: bytes) -> Any:
-    try:
-        return decode(body)
-    except ResponseDecodeError as error:
-        failure = error
-    message = failure.message
+def _decoded(body: bytes) -> Any:
     if body.lstrip()[:1] == b"<":
-        message = "The answer is HTML, not JSON: a gateway's page, or base_url leads elsewhere."
-    del body  # a traceback's local variables would show what was sent
-    failure.message = f"{request.method} {request.path}: {message[0].lower()}{message[1:]}"
-    raise failure.with_traceback(None)
+        del body  # a traceback's local variables would show what was sent
+        raise ResponseDecodeError(
+            "The answer is HTML, not JSON: a gateway's page, or base_url leads elsewhere.", paths=["$"]
+        )
+    return decode(body)
 
 
 def _contradiction(request: Request, body: Mapping[str, Any], code: int | None) -> ResponseDecodeError | None:

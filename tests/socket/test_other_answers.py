@@ -20,7 +20,7 @@ from b2b_payments import (
     ValidationError,
 )
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.support.clients import client_of
+from tests.support.clients import NEVER, client_of
 
 OFFLINE = OfflinePayment(
     customer_id="95000",
@@ -148,3 +148,28 @@ async def test_nested_field_errors_are_paths(
         await client.payments.create_offline(wrong)
     assert caught.value.errors == {"line_items[1].amount": ["Must be a decimal as string."]}
     assert "line_items[1].amount: Must be a decimal as string." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault.WRONG_TYPE, "the answer is HTML, not JSON: a gateway's page, or base_url leads elsewhere."),
+        (Fault.GARBAGE, "the answer is not JSON: "),
+        (Fault.EMPTY, "the answer is empty."),
+        (Fault.DEEP, "the answer is nested too deeply to be read."),
+        (Fault.FLOOD, "the answer has more than 20,000 objects, "),
+        (Fault.OK_WITH_ODD_CODE, "expected a number at $.code, found a string."),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_names_its_request(fault: Fault, says: str) -> None:
+    """Whatever cannot be read of an answer, the error begins with the request that it came to."""
+    async with Sandbox(3) as sandbox, client_of(sandbox, retry=NEVER) as client:
+        sandbox.order(fault, share=1)
+        for call, path in (
+            (client.payments.get(1), "/ip/payments/1"),
+            (client.payments.list().collect(), "/ip/payments"),
+            (client.channels.list(), "/channels"),
+        ):
+            with pytest.raises(ResponseDecodeError) as caught:
+                await call
+            assert str(caught.value).startswith(f"GET {path}: {says}")
