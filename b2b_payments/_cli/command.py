@@ -1,14 +1,100 @@
-"""What commands have in common."""
+"""What commands have in common: their options, running, signals, errors as sentences, exit codes."""
 
 from __future__ import annotations
 
+import re
+import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import click
 
+T = TypeVar("T")
 Handler = Callable[..., None]
 """What carries a command out."""
+
+FAILED = 1
+USAGE = 2
+OUTCOME_UNKNOWN = 3
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class CommandError(Exception):
+    """A sentence for standard error, and the exit code."""
+
+    def __init__(self, sentence: str, exit_code: int = FAILED) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
+class StoppedError(CommandError):
+    """SIGINT or SIGTERM ended the command. `left` says what that leaves; the exit code is a shell's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("", 128 + number)
+        self._by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self.left = ""
+
+    def __str__(self) -> str:
+        return f"Stopped by {self._by}{self.left}."
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run in an event loop until done, or cancelled by SIGINT or SIGTERM.
+
+    Raises CommandError with a sentence for every error of the library, StoppedError for a signal.
+    """
+    import anyio
+
+    from b2b_payments._errors import (
+        AuthenticationError,
+        B2BPaymentsError,
+        ConfigurationError,
+        OutcomeUnknownError,
+    )
+
+    try:
+        return anyio.run(_until_signal, work)
+    except OutcomeUnknownError as error:
+        raise CommandError(str(error), OUTCOME_UNKNOWN) from None
+    except AuthenticationError as error:
+        raise CommandError(
+            "The service does not take the credential; check B2B_PAYMENTS_STORE_HASH and "
+            f"B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN), and its scope: {error}"
+        ) from None
+    except ConfigurationError as error:
+        raise CommandError(_VARIABLE.sub(_variable, str(error)), USAGE) from None
+    except B2BPaymentsError as error:
+        raise CommandError(str(error)) from None
+
+
+# A setting that only the environment gives.
+_VARIABLE = re.compile(r"^(store_hash|access_token|auth_token)\b")
+
+
+def _variable(setting: re.Match[str]) -> str:
+    return f"B2B_PAYMENTS_{setting[0].upper()}"
+
+
+async def _until_signal(work: Callable[[], Awaitable[T]]) -> T:
+    import asyncio
+
+    import anyio
+
+    came: list[int] = []
+    with anyio.CancelScope() as scope:
+
+        def stop(number: int) -> None:
+            came.append(number)
+            scope.cancel()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # They stay in force to the end: a second Ctrl-C does not disturb the tidying up.
+            loop.add_signal_handler(number, stop, number)
+        return await work()
+    raise StoppedError(came[0])
 
 
 class Command(click.Command):

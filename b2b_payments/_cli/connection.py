@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2b_payments._cli import values
-from b2b_payments._cli.command import Handler, with_options
-from b2b_payments._cli.running import OUTCOME_UNKNOWN, USAGE, CommandError, StoppedError, run
+from b2b_payments._cli.command import (
+    OUTCOME_UNKNOWN,
+    USAGE,
+    CommandError,
+    Handler,
+    StoppedError,
+    run,
+    with_options,
+)
 from b2b_payments._cli.streams import require_output
 
 if TYPE_CHECKING:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2b_payments._cli.command import Command
+from b2b_payments._cli.command import Command, CommandError, StoppedError, run
 from b2b_payments._cli.connection import Connection, connection_options
-from b2b_payments._cli.filters import filter_options
-from b2b_payments._cli.kept import KeptSink
-from b2b_payments._cli.outputs import FORMATS, STDOUT, format_of
-from b2b_payments._cli.running import CommandError, StoppedError, run
+from b2b_payments._cli.exporting import FORMATS, STDOUT, KeptSink, format_of, source_of
+from b2b_payments._cli.filters import Asked, filter_options
 from b2b_payments._cli.streams import output as standard_output
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
-from b2b_payments._cli.walks import query_of, source_of
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -64,7 +61,7 @@ _GO_ON = "What came so far is kept: give the same command --resume to go on."
 @connection_options
 def export(
     connection: Connection,
-    walk: dict[str, Any],
+    asked: Asked,
     output: str,
     format_: str | None,
     resume: bool,
@@ -96,7 +93,7 @@ def export(
         if spreadsheet_safe and format_ != "csv":
             raise click.UsageError(f"--spreadsheet-safe is about csv, not {format_}: leave it out.")
         options = {"spreadsheet_safe": True} if spreadsheet_safe else {}
-        _export_one(connection, walk, output, format_, resume, sandbox, options)
+        _export_one(connection, asked, output, format_, resume, sandbox, options)
         return
     if spreadsheet_safe:
         raise click.UsageError("--spreadsheet-safe is about one export: leave --stores out.")
@@ -105,12 +102,12 @@ def export(
     from b2b_payments._cli.stores.command import export_stores
 
     at_once = at_once or _AT_ONCE
-    export_stores(connection, walk, stores, output, format_, only=only, at_once=at_once, resume=resume)
+    export_stores(connection, asked, stores, output, format_, only=only, at_once=at_once, resume=resume)
 
 
 def _export_one(
     connection: Connection,
-    walk: dict[str, Any],
+    asked: Asked,
     output: str,
     format_: str,
     resume: bool,
@@ -134,8 +131,8 @@ def _export_one(
             kept = KeptSink(sink, progress.resumed)
             sinks.append(kept)
             client = await _client(stack, connection, progress.listen, sandbox=sandbox)
-            begin_walk = await source_of(client, walk)
-            query = query_of(walk) | ({"sandbox": True} if sandbox else {})
+            begin_walk = await source_of(client, asked)
+            query = asked.manifest | ({"sandbox": True} if sandbox else {})
 
             def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
                 source = begin_walk(checkpoint)

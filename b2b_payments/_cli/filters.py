@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Handler, with_options
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
+
+if TYPE_CHECKING:
+    from b2b_payments._protocol.query import PaymentQuery
 
 _SEARCHED = ("id", "customerId", "externalId", "externalCustomerId")
 _OPTIONS = (
@@ -35,8 +39,34 @@ _OPTIONS = (
 )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which payments a command asks for, and how they are read."""
+
+    query: PaymentQuery
+    page_size: int
+    concurrency: int
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was asked for, as a manifest has it: how it was read is no part of it."""
+        given = {name: getattr(self.query, name) for name in self.query.filters}
+        return given | ({"channel_ids": list(given["channel_ids"])} if "channel_ids" in given else {})
+
+    @property
+    def stream(self) -> dict[str, Any]:
+        """The parameters of a stream."""
+        reading = {"page_size": self.page_size, "concurrency": self.concurrency}
+        return {name: getattr(self.query, name) for name in self.query.filters} | reading
+
+    @property
+    def walk(self) -> dict[str, Any]:
+        """The parameters of a walk."""
+        return self.stream | {"sort_by": self.query.sort_by, "order_by": self.query.order_by}
+
+
 def filter_options(function: Handler) -> Handler:
-    """Give a command the list's filters and how to read, as one argument `walk`: a walk's parameters."""
+    """Give a command the list's filters and how to read, as one argument `asked`."""
 
     @functools.wraps(function)
     def filtered(
@@ -53,16 +83,20 @@ def filter_options(function: Handler) -> Handler:
     ) -> None:
         if search_by is not None and q is None:
             raise click.UsageError("--search-by says where to search: give --q too, what for.")
-        walk = {
-            "channel_ids": channels or None,
-            "processing_status": status,
-            "customer_name": customer_name,
-            "invoice_id": invoice,
-            "q": q,
-            "search_by": search_by,
-            "page_size": page_size,
-            "concurrency": concurrency,
-        }
-        function(*args, walk=walk, **others)
+        from b2b_payments._errors import ConfigurationError
+        from b2b_payments._protocol.query import PaymentQuery
+
+        try:
+            query = PaymentQuery(
+                channel_ids=channels or None,
+                processing_status=status,
+                customer_name=customer_name,
+                invoice_id=invoice,
+                q=q,
+                search_by=search_by,
+            )
+        except ConfigurationError as error:
+            raise click.UsageError(str(error)) from None
+        function(*args, asked=Asked(query, page_size, concurrency), **others)
 
     return with_options(filtered, _OPTIONS)

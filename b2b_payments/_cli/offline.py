@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from b2b_payments._cli.command import Command, Handler, with_options
+from b2b_payments._cli.command import USAGE, Command, CommandError, Handler, with_options
 from b2b_payments._cli.connection import Connection, Written, connection_options
-from b2b_payments._cli.running import USAGE, CommandError
 from b2b_payments._cli.values import (
     AT_LEAST_ONE,
     TEXT,

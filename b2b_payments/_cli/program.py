@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from b2b_payments._cli import export, offline, reads, sandbox, sync, verify, writes
-from b2b_payments._cli.running import INTERRUPTED, CommandError, StoppedError
+from b2b_payments._cli.command import INTERRUPTED, CommandError, StoppedError
 from b2b_payments._cli.streams import standard_streams
 from b2b_payments._version import __version__
 

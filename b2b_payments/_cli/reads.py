@@ -9,7 +9,7 @@ import click
 
 from b2b_payments._cli.command import Command
 from b2b_payments._cli.connection import Connection, connection_options
-from b2b_payments._cli.filters import filter_options
+from b2b_payments._cli.filters import Asked, filter_options
 from b2b_payments._cli.output import show
 from b2b_payments._cli.values import AT_LEAST_ONE, PAYMENT_ID, WholeNumber
 
@@ -45,16 +45,18 @@ _SORT_KEYS = (
 @click.option("--offset", metavar="N", type=WholeNumber(least=0), default=0, help="Payments to skip.")
 @connection_options
 def list_(
-    connection: Connection, walk: dict[str, Any], limit: int | None, sort_by: str, order: str, offset: int
+    connection: Connection, asked: Asked, limit: int | None, sort_by: str, order: str, offset: int
 ) -> None:
     """Print payments, as the service sends them."""
 
     async def work(client: PaymentsClient) -> None:
-        size = walk["page_size"] if limit is None else min(limit, walk["page_size"])
+        import attrs
+
+        size = asked.page_size if limit is None else min(limit, asked.page_size)
         # No more pages ahead than are wanted.
-        ahead = walk["concurrency"] if limit is None else min(walk["concurrency"], -(-limit // size))
-        asked = walk | {"page_size": size, "concurrency": ahead}
-        payments = client.payments.list(**asked, sort_by=sort_by, order_by=order, offset=offset)
+        ahead = asked.concurrency if limit is None else min(asked.concurrency, -(-limit // size))
+        query = attrs.evolve(asked.query, sort_by=sort_by, order_by=order)
+        payments = client.payments.list(**Asked(query, size, ahead).walk, offset=offset)
         rows: list[dict[str, Any]] = []
         left = limit
         async with aclosing(payments.raw_pages()) as pages:

@@ -6,8 +6,7 @@ import errno
 
 import click
 
-from b2b_payments._cli.command import Command
-from b2b_payments._cli.running import CommandError, StoppedError, run
+from b2b_payments._cli.command import Command, CommandError, StoppedError, run
 from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import WholeNumber
 

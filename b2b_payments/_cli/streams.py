@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from b2b_payments._cli.running import CommandError
+from b2b_payments._cli.command import CommandError
 from b2b_payments._printable import printable_json, printable_lines
 
 

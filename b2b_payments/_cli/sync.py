@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2b_payments._cli.command import Command
+from b2b_payments._cli.command import Command, CommandError, StoppedError, run
 from b2b_payments._cli.connection import Connection, connection_options
-from b2b_payments._cli.running import CommandError, StoppedError, run
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:

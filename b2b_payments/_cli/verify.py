@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from b2b_payments._cli.command import Command
-from b2b_payments._cli.running import CommandError
+from b2b_payments._cli.command import Command, CommandError
 from b2b_payments._cli.values import TEXT
 
 

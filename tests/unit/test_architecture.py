@@ -43,7 +43,7 @@ MAY_IMPORT = {"sandbox": {"auth", "errors", "models", "printable"}, "cli": {"san
 HOMES = {
     "aiohttp": {"client", "sandbox", "transport"},
     "asyncio": {"cli", "sandbox", "tasks"},
-    "cattrs": {"converter"},
+    "cattrs": {"cli", "converter"},
     "click": {"cli"},
     "duckdb": {"export"},
     "opentelemetry": {"tracing"},

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
+from b2b_payments._cli.command import CommandError, StoppedError, run
 from b2b_payments._cli.connection import Connection
-from b2b_payments._cli.running import CommandError, StoppedError, run
-from b2b_payments._cli.stores.exports import Exports
+from b2b_payments._cli.filters import Asked
+from b2b_payments._cli.stores.exports import Exports, table
 from b2b_payments._cli.stores.file import Store, read_stores
 from b2b_payments._cli.stores.places import Places, places_of
 from b2b_payments._cli.stores.run import Run
-from b2b_payments._cli.stores.summary import table
 from b2b_payments._printable import counted
 
 
 def export_stores(
     connection: Connection,
-    walk: dict[str, Any],
+    asked: Asked,
     path: str,
     output: str,
     format_: str | None,
@@ -34,7 +33,7 @@ def export_stores(
     A run that ends by itself is over, whatever came of its stores. One that was interrupted leaves a note, by
     which `resume` leaves alone what it had finished. With `only`, there is no run to speak of.
     """
-    _refuse_ids(path, walk)
+    _refuse_ids(path, asked)
     places = places_of(output, format_)
     begun: list[Exports] = []
     ended = False
@@ -43,7 +42,7 @@ def export_stores(
         nonlocal ended
         stores = _chosen(path, read_stores(path, connection), places, only)
         places.make_folders(stores)
-        exports = Exports(stores, places, walk, at_once=at_once, resume=resume)
+        exports = Exports(stores, places, asked, at_once=at_once, resume=resume)
         if only:
             begun.append(exports)
             await exports.run()
@@ -89,13 +88,13 @@ def _conclude(exports: Exports) -> None:
     )
 
 
-def _refuse_ids(path: str, walk: dict[str, Any]) -> None:
-    if walk["channel_ids"] is not None:
+def _refuse_ids(path: str, asked: Asked) -> None:
+    if asked.query.channel_ids is not None:
         raise click.UsageError(
             "A channel's id is of one store: leave --channel out, and write channels = [1, 2] under the "
             f"store in {path}."
         )
-    if walk["invoice_id"] is not None:
+    if asked.query.invoice_id is not None:
         raise click.UsageError("An invoice's id is of one store: leave --invoice out.")
 
 

@@ -1,23 +1,72 @@
-"""The exports of many stores, at once."""
+"""The exports of many stores, at once, and what came of each, as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import anyio
+import attrs
 
 from b2b_payments import export
-from b2b_payments._cli.kept import KeptSink
+from b2b_payments._cli.command import CommandError
+from b2b_payments._cli.exporting import KeptSink, source_of
+from b2b_payments._cli.filters import Asked
 from b2b_payments._cli.progress import Line, StoresProgress
-from b2b_payments._cli.running import CommandError
 from b2b_payments._cli.stores.file import Store
 from b2b_payments._cli.stores.places import Places
 from b2b_payments._cli.stores.run import Run
-from b2b_payments._cli.stores.summary import ALREADY, COMPLETE, FAILED, NOT_COMPLETE, STOPPED, Standing
-from b2b_payments._cli.walks import query_of, source_of
 from b2b_payments._errors import AuthenticationError, B2BPaymentsError
+from b2b_payments._printable import printable
+
+COMPLETE = "complete"
+ALREADY = "complete already"
+NOT_COMPLETE = "not complete"
+FAILED = "failed"
+STOPPED = "stopped"
+NOT_BEGUN = "not begun"
+
+
+@attrs.define
+class Standing:
+    """How a store stands: `rows` are the payments that are kept, `requests` and `seconds` this run's."""
+
+    name: str
+    path: Path
+    state: str = NOT_BEGUN
+    rows: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    kept: bool = False
+    remark: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether its file is there and complete."""
+        return self.state in {COMPLETE, ALREADY}
+
+
+def table(standings: Sequence[Standing]) -> str:
+    """Give a line for each store, in columns, with a heading. A remark of several lines becomes one."""
+    from rich.cells import cell_len
+
+    rows = [("store", "state", "payments", "requests", "seconds", "file or error")]
+    for one in standings:
+        figures = (f"{one.rows:,}", f"{one.requests:,}", f"{one.seconds:,.1f}")
+        # Made visible here: an escape is wider than what it stands for.
+        remark = printable(" ".join(one.remark.split()) or str(one.path))
+        rows.append((one.name, one.state, *figures, remark))
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = []
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - cell_len(cell))
+            cells.append(space + cell if place in {2, 3, 4} else cell + space)
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 class Exports:
@@ -30,9 +79,9 @@ class Exports:
     """
 
     def __init__(
-        self, stores: Sequence[Store], places: Places, walk: dict[str, Any], *, at_once: int, resume: bool
+        self, stores: Sequence[Store], places: Places, asked: Asked, *, at_once: int, resume: bool
     ) -> None:
-        self._walk = walk
+        self._asked = asked
         self._resume = resume
         self._at_once = at_once
         self.standings = [Standing(store.name, places.of(store)) for store in stores]
@@ -48,7 +97,7 @@ class Exports:
     def leave_alone(self, run: Run) -> None:
         """Leave alone what a run that was interrupted had finished."""
         for store, _, standing in self._jobs:
-            rows = run.finished(store, query_of(self._asked(store)))
+            rows = run.finished(store, self._asked_of(store).manifest)
             if rows is not None:
                 standing.state, standing.rows = ALREADY, rows
 
@@ -91,10 +140,10 @@ class Exports:
                 progress.end(store.name)
 
     async def _export(self, store: Store, sink: KeptSink, standing: Standing, line: Line) -> None:
-        walk = self._asked(store)
-        query = query_of(walk)
+        asked = self._asked_of(store)
+        query = asked.manifest
         async with store.client(line.listen) as client:
-            begin = await source_of(client, walk)
+            begin = await source_of(client, asked)
             if self._resume:
                 report = await export.resume(begin, sink, query=query, on_progress=line.advance)
             else:
@@ -104,8 +153,8 @@ class Exports:
             if not report.complete:
                 standing.remark = f"{standing.path}: {report.ending}.{sink.stays}"
 
-    def _asked(self, store: Store) -> dict[str, Any]:
-        return self._walk | {"channel_ids": store.channels}
+    def _asked_of(self, store: Store) -> Asked:
+        return replace(self._asked, query=attrs.evolve(self._asked.query, channel_ids=store.channels))
 
 
 def _sentence(error: Exception, store: Store) -> str:

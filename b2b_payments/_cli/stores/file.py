@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 import attrs
+from cattrs import AttributeValidationNote, ClassValidationError, Converter, ForbiddenExtraKeysError
 
 from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._cli import values
+from b2b_payments._cli.command import USAGE, CommandError
 from b2b_payments._cli.connection import Connection
-from b2b_payments._cli.running import USAGE, CommandError
 from b2b_payments._client import BASE_URL, PaymentsClient, shared_by_env
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._quota import Quota
@@ -38,7 +39,6 @@ from b2b_payments._secret import Secret
 if TYPE_CHECKING:
     from b2b_payments.events import Listener
 
-_KNOWN = ("name", "store_hash", "access_token_env", "auth_token_env", "base_url", "quota", "channels")
 _CREDENTIALS = frozenset({"accesstoken", "authtoken", "token", "xauthtoken", "secret", "clientsecret"})
 _NAME = re.compile(r"\w(?:[\w .-]*[\w-])?")
 _LONGEST_NAME = 40
@@ -132,25 +132,71 @@ def _refuse_credential(where: str, key: str) -> None:
         )
 
 
+@attrs.frozen
+class _Table:
+    """One table of the file, as it is written: what has to be there is looked at afterwards."""
+
+    name: str | None = None
+    store_hash: str | None = None
+    access_token_env: str | None = None
+    auth_token_env: str | None = None
+    base_url: str | None = None
+    quota: Quota | None = None
+    channels: tuple[int, ...] | None = None
+
+
+def _text(value: object, _: object) -> str:
+    # The value is not shown: a token in the wrong place would be.
+    if not isinstance(value, str):
+        raise ValueError("is no text: write it in quotes")  # noqa: TRY004 - a mistake of the file
+    if not value:
+        raise ValueError("is empty: fill it in, or leave it out")
+    return value
+
+
+def _channels(value: Any, _: object) -> tuple[int, ...]:
+    known = isinstance(value, list) and all(type(one) is int and one > 0 for one in value)
+    if not known or not value:
+        raise ValueError("is no list of channels' ids: write it as in channels = [1, 2]")
+    return tuple(value)
+
+
+_reader = Converter(forbid_extra_keys=True)
+_reader.register_structure_hook(str, _text)
+_reader.register_structure_hook(Quota, lambda value, kind: Quota.parse(_text(value, kind)))
+_reader.register_structure_hook_func(lambda kind: kind == tuple[int, ...], _channels)
+
+
+def _problem(failure: ClassValidationError) -> str:
+    """Say what is wrong with a table, an unknown key first."""
+    for error in failure.exceptions:
+        if isinstance(error, ForbiddenExtraKeysError):
+            known = ", ".join(attrs.fields_dict(_Table))
+            return f"{min(error.extra_fields)!r} is unknown; known are {known}"
+    error = failure.exceptions[0]
+    notes = [note.name for note in error.__notes__ if isinstance(note, AttributeValidationNote)]
+    return f"{notes[0]}{':' if isinstance(error, ConfigurationError) else ''} {error}"
+
+
 class _Entry:
-    """One table of the file."""
+    """One store of the file. Every method raises StoresFileError for what is wrong with it."""
 
     def __init__(self, path: str, place: int, table: dict[str, Any]) -> None:
-        self._where = f"{path}, store number {place}"
-        self._table = table
         name = table.get("name")
-        if isinstance(name, str) and _is_file_name(name):
-            self._where = f"{path}, store {name!r}"
+        named = isinstance(name, str) and _is_file_name(name)
+        self._where = f"{path}, store {name!r}" if named else f"{path}, store number {place}"
+        for key in table:
+            _refuse_credential(self._where, key)
+        try:
+            self._table = _reader.structure(table, _Table)
+        except ClassValidationError as failure:
+            raise self._wrong(_problem(failure)) from None
 
     def store(self, connection: Connection) -> Store:
         """Give the store."""
-        for key in self._table:
-            _refuse_credential(self._where, key)
-            if key not in _KNOWN:
-                raise self._wrong(f"{key!r} is unknown; known are {', '.join(_KNOWN)}")
         name = self._name()
         auth, variable = self._auth()
-        base_url = self._text("base_url") or connection.base_url or os.environ.get("B2B_PAYMENTS_BASE_URL")
+        base_url = self._table.base_url or connection.base_url or os.environ.get("B2B_PAYMENTS_BASE_URL")
         if base_url and (problem := values.problem_with_base_url(base_url)):
             raise self._wrong(f"base_url: {problem}")
         store = Store(
@@ -158,8 +204,8 @@ class _Entry:
             auth,
             variable,
             Secret(base_url or BASE_URL),
-            self._quota(connection),
-            self._channels(),
+            shared_by_env(self._table.quota or connection.quota or Quota()),
+            self._table.channels,
             connection.retry,
         )
         try:
@@ -171,19 +217,8 @@ class _Entry:
     def _wrong(self, problem: str) -> StoresFileError:
         return StoresFileError(f"{self._where}: {problem.rstrip('.')}.")
 
-    def _text(self, key: str) -> str | None:
-        value = self._table.get(key)
-        if value is None:
-            return None
-        # The value is not shown: a token in the wrong place would be.
-        if not isinstance(value, str):
-            raise self._wrong(f"{key} is no text: write it in quotes")
-        if not value:
-            raise self._wrong(f"{key} is empty: fill it in, or leave it out")
-        return value
-
     def _name(self) -> str:
-        name = self._text("name")
+        name = self._table.name
         if name is None:
             raise self._wrong('name is missing: give one for its file, as in name = "north"')
         if not _is_file_name(name):
@@ -195,8 +230,8 @@ class _Entry:
         return normalize("NFC", name)
 
     def _auth(self) -> tuple[StoreAuth | LegacyAuth, str]:
-        store_hash, older = self._text("store_hash"), self._text("auth_token_env")
-        access = self._text("access_token_env")
+        store_hash, older = self._table.store_hash, self._table.auth_token_env
+        access = self._table.access_token_env
         if access is not None and older is not None:
             raise self._wrong("give access_token_env or auth_token_env, not both")
         if older is not None and store_hash is not None:
@@ -231,24 +266,6 @@ class _Entry:
             state = "empty" if variable in os.environ else "not set"
             raise self._wrong(f"the environment variable {shown} is {state}: set it to the store's token")
         return token
-
-    def _quota(self, connection: Connection) -> Quota:
-        text = self._text("quota")
-        if text is None:
-            return shared_by_env(connection.quota or Quota())
-        try:
-            return shared_by_env(Quota.parse(text))
-        except ConfigurationError as error:
-            raise self._wrong(f"quota: {error.message}") from None
-
-    def _channels(self) -> tuple[int, ...] | None:
-        channels = self._table.get("channels")
-        if channels is None:
-            return None
-        known = isinstance(channels, list) and all(type(one) is int and one > 0 for one in channels)
-        if not known or not channels:
-            raise self._wrong("channels is no list of channels' ids: write it as in channels = [1, 2]")
-        return tuple(channels)
 
 
 def _is_file_name(name: str) -> bool:

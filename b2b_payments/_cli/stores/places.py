@@ -9,8 +9,8 @@ from pathlib import Path
 import attrs
 import click
 
-from b2b_payments._cli.outputs import STDOUT, format_by_ending
-from b2b_payments._cli.running import CommandError
+from b2b_payments._cli.command import CommandError
+from b2b_payments._cli.exporting import STDOUT, format_by_ending
 from b2b_payments._cli.stores.file import Store, folded
 from b2b_payments.export._csv import companion_of
 from b2b_payments.export._manifest import manifest_path

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import msgspec
 
-from b2b_payments._cli.running import CommandError
+from b2b_payments._cli.command import CommandError
 from b2b_payments._cli.stores.file import Store
 from b2b_payments._cli.stores.places import Places
 from b2b_payments._errors import ExportError

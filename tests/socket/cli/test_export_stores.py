@@ -7,13 +7,13 @@ import itertools
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
 from b2b_payments import PaymentsClient
-from b2b_payments._cli.walks import source_of
+from b2b_payments._cli.exporting import source_of
+from b2b_payments._cli.filters import Asked
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.socket.cli.fleet import FAST, Fleet, export, here, hidden, lines, rows, serving, write
 from tests.socket.cli.test_export import read_terminal
@@ -173,11 +173,11 @@ def test_error_of_the_program(service: Sandbox, tmp_path: Path, monkeypatch: pyt
     """An error that nobody foresaw in one store is raised only when the others have ended."""
     calls = []
 
-    async def broken_once(client: PaymentsClient, walk: dict[str, Any]) -> object:
-        calls.append(walk)
+    async def broken_once(client: PaymentsClient, asked: Asked) -> object:
+        calls.append(asked)
         if len(calls) == 1:
             raise ZeroDivisionError
-        return await source_of(client, walk)
+        return await source_of(client, asked)
 
     monkeypatch.setattr("b2b_payments._cli.stores.exports.source_of", broken_once)
     path = write(tmp_path, {"one": service, "two": service}, two='auth_token_env = "OLD_TOKEN"')

@@ -9,9 +9,8 @@ import pytest
 from rich.console import Console
 
 from b2b_payments import Quota, WalkReport
-from b2b_payments._cli.kept import KeptSink
-from b2b_payments._cli.progress import Line, Progress, StoresProgress
-from b2b_payments._cli.screen import Row, Screen
+from b2b_payments._cli.exporting import KeptSink
+from b2b_payments._cli.progress import Line, Progress, Row, Screen, StoresProgress
 from b2b_payments.events import PageJoined, QuotaWait, RetryScheduled
 from b2b_payments.export import Checkpoint, PlacedSink
 

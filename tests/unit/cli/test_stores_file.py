@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from b2b_payments import LegacyAuth, Quota, StoreAuth
+from b2b_payments._cli.command import CommandError
 from b2b_payments._cli.connection import Connection
-from b2b_payments._cli.running import CommandError
 from b2b_payments._cli.stores.file import read_stores
 from b2b_payments._cli.stores.places import Places, places_of
 from b2b_payments._client import BASE_URL

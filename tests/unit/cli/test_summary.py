@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from b2b_payments._cli.stores.summary import Standing, table
+from b2b_payments._cli.stores.exports import Standing, table
 
 
 def test_columns() -> None:
