@@ -23,7 +23,7 @@ def verify(file: str) -> None:
     try:
         account = verify(file).account
     except B2BPaymentsError as error:
-        raise CommandError(str(error) if file in str(error) else f"{file}: {error}") from None
+        raise CommandError(str(error)) from None
     state = "complete" if account.complete else "not known to be complete"
     totals = ", ".join(
         f"{total:,f} {currency}" for currency, total in sorted(account.sums.whole.totals.items())

@@ -60,8 +60,8 @@ class Database(ABC):
 
     @classmethod
     @abstractmethod
-    def conflict(cls) -> type[Exception]:
-        """Give the error for two rows of one key."""
+    def hasty(cls) -> tuple[type[Exception], ...]:
+        """Give the errors for which `replace` is tried once more, thoroughly."""
 
     @abstractmethod
     def names(self) -> set[str]:
@@ -76,11 +76,11 @@ class Database(ABC):
         """Put rows in, in place of those with the same key."""
 
     @abstractmethod
-    def replace(self, tables: Sequence[Table], log: Log, *, again: bool) -> Mapping[str, str]:
+    def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
         """Let the tables hold exactly the rows of an export's log; give their digests.
 
-        Of a payment that is there twice, the last row counts if `again`, which costs more; otherwise that
-        raises what `conflict` gives.
+        Of a payment that is there twice, the last row counts if `thorough`, which costs more; otherwise that
+        raises one of `hasty`.
         """
 
     @abstractmethod

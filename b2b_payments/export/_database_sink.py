@@ -47,9 +47,9 @@ class DatabaseSink(TableSink):
         """Replace the rows; the same payment again takes its own place."""
         with opened(self.database, target) as database:
             try:
-                digests = self._replaced(database, again=False)
-            except database.conflict():
-                digests = self._replaced(database, again=True)
+                digests = self._replaced(database, thorough=False)
+            except database.hasty():
+                digests = self._replaced(database, thorough=True)
         if not target.exists():
             raise ExportError(f"{target} was removed while it was being written: resume the export.")
         return digests
@@ -57,14 +57,14 @@ class DatabaseSink(TableSink):
     def place(self, target: Path) -> None:
         """Nothing more to place: it is there once the transaction has ended."""
 
-    def _replaced(self, database: Database, *, again: bool) -> Mapping[str, str]:
+    def _replaced(self, database: Database, *, thorough: bool) -> Mapping[str, str]:
         with database.transaction():
             self._check(database)
             there = database.names()
             for table in TABLES:
                 if table.name not in there:
                     database.create(table)
-            return database.replace(TABLES, self._log, again=again)
+            return database.replace(TABLES, self._log, thorough=thorough)
 
     def _check(self, database: Database) -> None:
         there = database.names()

@@ -21,6 +21,7 @@ from b2b_payments.export._rows import DIGITS, LEAST, SCALE
 _PATIENCE, _PAUSE = 30.0, 0.1  # seconds for which another program may have the file
 _SQLITE = b"SQLite format 3\0"
 _HASH_PARTS = 4
+_MEMORY, _BYTES_A_BYTE_OF_MEMORY = 96 * 2**20, 24
 _TYPES: Mapping[Kind, str] = {
     Kind.INTEGER: "BIGINT",
     Kind.TEXT: "VARCHAR",
@@ -63,10 +64,10 @@ class DuckDBDatabase(Database):
         return failure
 
     @classmethod
-    def conflict(cls) -> type[Exception]:
-        """Give the error for two rows of one key."""
-        failure: type[Exception] = import_duckdb().ConstraintException
-        return failure
+    def hasty(cls) -> tuple[type[Exception], ...]:
+        """Give the errors for two rows of one key, and for too little memory."""
+        duckdb = import_duckdb()
+        return duckdb.ConstraintException, duckdb.OutOfMemoryException, duckdb.TransactionException
 
     def names(self) -> set[str]:
         """Give the names of all tables and views, in small letters."""
@@ -97,13 +98,17 @@ class DuckDBDatabase(Database):
             appender.append_rows([tuple(map(_stored, kinds, row)) for row in last.values()])
             appender.flush()
 
-    def replace(self, tables: Sequence[Table], log: Log, *, again: bool) -> Mapping[str, str]:
+    def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
         """Let the tables hold exactly the rows of a log: DuckDB reads it."""
         for table in reversed(tables):
             self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
         payments, items = source_of(log, PAYMENTS.columns), source_of(log, PAYMENTS.columns[:1])
-        if again:
+        if thorough:
             payments, items = map(_last_ones, (payments, items))
+        # DuckDB would take most of the machine's memory to keep what it has written.
+        memory = _MEMORY + sum(log.files().values()) // _BYTES_A_BYTE_OF_MEMORY
+        self.execute("RESET memory_limit" if thorough else f"SET memory_limit = '{memory}B'")
+        self.execute("SET preserve_insertion_order = false")
         columns = ", ".join(map(expression, PAYMENTS.columns))
         self.execute(f"INSERT INTO main.{PAYMENTS.name} SELECT {columns} FROM {payments}")  # noqa: S608
         columns = ", ".join(expression(column, "item.") for column in LINE_ITEMS.columns[2:])

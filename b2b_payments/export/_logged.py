@@ -104,6 +104,7 @@ class LoggedSink(ABC):
         with writing(self.path):
             self._checkpoint = self._log.last()
             if self._checkpoint is None:
+                self._refuse_older()
                 self._log.clear()
         self._opened = True
         return self._checkpoint
@@ -141,6 +142,15 @@ class LoggedSink(ABC):
             lock.acquire()
         with writing(self.path):
             self.check(self.target)
+
+    def _refuse_older(self) -> None:
+        """Raise where the first version of this library left an export that was interrupted."""
+        left = self.target.with_name(f".{self.target.name}.checkpoint")
+        if left.exists():
+            raise ExportError(
+                f"What was kept of {self.path} is by an earlier version, and cannot be resumed: "
+                f"remove {left} and what else is called .{self.target.name}, and start again."
+            )
 
     def _check_opened(self) -> None:
         if not self._opened:

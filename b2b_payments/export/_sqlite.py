@@ -49,10 +49,9 @@ class SQLiteDatabase(Database):
         return failure
 
     @classmethod
-    def conflict(cls) -> type[Exception]:
+    def hasty(cls) -> tuple[type[Exception], ...]:
         """Give the error for two rows of one key."""
-        failure: type[Exception] = sqlite3.IntegrityError
-        return failure
+        return (sqlite3.IntegrityError,)
 
     def names(self) -> set[str]:
         """Give the names of all tables and views, in small letters."""
@@ -74,7 +73,7 @@ class SQLiteDatabase(Database):
         read = [tuple(map(self.as_read, table.columns, row)) for row in rows]
         self._insert(table, read, f"VALUES ({', '.join('?' * len(table.columns))}) {_on_conflict(table)}")
 
-    def replace(self, tables: Sequence[Table], log: Log, *, again: bool) -> Mapping[str, str]:
+    def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
         """Let the tables hold exactly the rows of a log.
 
         Where triggers of the user's watch them, those see what really changed, and nothing else.
@@ -85,11 +84,11 @@ class SQLiteDatabase(Database):
                 self.create(table, "temp")
             else:
                 self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
-        digests = self._fill("temp" if watched else "main", log, again=again)
+        digests = self._fill("temp" if watched else "main", log, thorough=thorough)
         if watched:
             for table in tables:
                 self._merge(table)
-        if watched or again:
+        if watched or thorough:
             return {table.name: self.digest(table) for table in tables}
         return {name: digest_text(digest) for name, digest in digests.items()}
 
@@ -114,12 +113,12 @@ class SQLiteDatabase(Database):
             )
         self.execute(f"DROP TABLE {there}")
 
-    def _fill(self, schema: str, log: Log, *, again: bool) -> dict[str, int]:
+    def _fill(self, schema: str, log: Log, *, thorough: bool) -> dict[str, int]:
         """Put the rows of a log into empty tables; give the sums of their hashes."""
         digests = {PAYMENTS.name: 0, LINE_ITEMS.name: 0}
         for lines in log.segments():
             rows = rows_of_lines(lines)
-            if again:
+            if thorough:
                 rows = list({row.id: row for row in rows}.values())
                 for table in (PAYMENTS, LINE_ITEMS):
                     self.remove(table, [row.id for row in rows], schema)

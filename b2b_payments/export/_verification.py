@@ -48,12 +48,13 @@ def verify(path: PathLike) -> Manifest:
     """
     target = Path(path).resolve()
     if not target.is_file():
-        raise ExportError(f"{path} is not there, or is not a file.")
+        what = "is a folder" if target.is_dir() else "does not exist"
+        raise ExportError(f"{path} {what}: name a file that an export has written.")
     manifest = read_manifest(target)
-    if manifest.format in _DATABASES:
-        _verify_database(target, manifest)
-    else:
-        _verify_files(target, manifest)
+    try:
+        (_verify_database if manifest.format in _DATABASES else _verify_files)(target, manifest)
+    except VerificationError as error:
+        raise VerificationError(f"{path} is not what was exported: {error}") from None
     return manifest
 
 
@@ -68,11 +69,11 @@ def _verify_files(target: Path, manifest: Manifest) -> None:
             raise VerificationError(f"{name} could not be read: {error.strerror}.") from None
         _compare(f"the SHA-256 of {name}", found, said)
     if target.name not in manifest.sha256:
-        raise VerificationError(f"The manifest of {target.name} speaks of other files.")
+        raise VerificationError("its manifest is about other files.")
     try:
         _compare_content(read(target), manifest)
     except (OSError, ValueError, LookupError, InvalidOperation, ResponseDecodeError) as error:
-        raise VerificationError(f"{target.name} cannot be read as {manifest.format}: {error}") from None
+        raise VerificationError(f"it cannot be read as {manifest.format}: {error}") from None
 
 
 def _verify_database(target: Path, manifest: Manifest) -> None:
@@ -91,7 +92,7 @@ def _verify_database(target: Path, manifest: Manifest) -> None:
     except VerificationError:
         raise
     except ExportError as error:
-        raise VerificationError(f"{target.name} cannot be read as {manifest.format}: {error}") from None
+        raise VerificationError(f"it cannot be read as {manifest.format}: {error}") from None
 
 
 def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
@@ -101,7 +102,7 @@ def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
             ids.add(payment_id)
         sums.add(entry for _, entry in some)
     if (twice := ids.twice()) is not None:
-        raise VerificationError(f"Payment {twice} is there twice.")
+        raise VerificationError(f"payment {twice} is there twice.")
     said = manifest.account.sums
     _compare("the number of payments", sums.whole.rows, said.whole.rows)
     _compare("the totals", sums.whole.totals, said.whole.totals)
@@ -110,7 +111,7 @@ def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
 
 def _compare(what: str, found: object, said: object) -> None:
     if found != said:
-        raise VerificationError(f"It is not what was exported: {what} is {found}, and was {said}.")
+        raise VerificationError(f"{what} is {found}, and was {said}.")
 
 
 def _jsonl(path: Path) -> Iterator[Read]:

@@ -52,11 +52,13 @@ def test_what_was_changed_is_found(service: Sandbox, tmp_path: Path, format_: st
 
 
 def test_nothing_to_verify(tmp_path: Path) -> None:
-    """A file that is not there, or has no manifest, is told of in one sentence."""
+    """A folder, a file that does not exist, or has no manifest, is refused in one sentence."""
     path = tmp_path / "payments.csv"
-    assert "is not there" in sentence(invoke(None, "verify", str(path)), 1)
+    folder = sentence(invoke(None, "verify", str(tmp_path)), 1)
+    assert folder == f"Error: {tmp_path} is a folder: name a file that an export has written."
+    assert f"Error: {path} does not exist: name a" in sentence(invoke(None, "verify", str(path)), 1)
     path.touch()
-    assert "has no manifest" in sentence(invoke(None, "verify", str(path)), 1)
+    assert f"Error: {path} has no manifest" in sentence(invoke(None, "verify", str(path)), 1)
 
 
 def test_resume_without_anything_kept(service: Sandbox, tmp_path: Path) -> None:

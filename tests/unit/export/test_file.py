@@ -325,6 +325,19 @@ def test_damaged_meanwhile(tmp_path: Path, damage: str, format_: str) -> None:
         assert not path.exists()
 
 
+def test_what_an_earlier_version_left(tmp_path: Path) -> None:
+    """What the first version left is not resumed, and not passed over either: one sentence names it."""
+    path, left = tmp_path / "p.jsonl", tmp_path / ".p.jsonl.checkpoint"
+    left.write_text("{}")
+    sink = JSONLSink(path)
+    with pytest.raises(ExportError, match=r"by an earlier version, .*: remove .*\.p\.jsonl\.checkpoint"):
+        sink.resume()
+    sink.close(complete=False)
+    sink.open()
+    sink.close(complete=True)
+    assert names(tmp_path) == {left.name, "p.jsonl"}
+
+
 @pytest.mark.parametrize("name", [".p.jsonl.export", ".p.jsonl.lock", ".p.jsonl.export.old"])
 def test_planted_links(tmp_path: Path, name: str) -> None:
     """Nothing is written through symbolic links at the hidden names, and nothing is removed behind them."""

@@ -210,6 +210,15 @@ def test_a_payment_again(tmp_path: Path, format_: str) -> None:
     assert len(items) == 1
 
 
+@pytest.mark.parametrize("again", [1, 2])
+def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: int) -> None:
+    """Where DuckDB has too little of the memory that it is to be content with, it gets what there is."""
+    monkeypatch.setattr("b2b_payments.export._duckdb._MEMORY", 2**20)
+    for _ in range(again):
+        written(tmp_path / "p", "duckdb", ROWS)
+    assert verify(tmp_path / "p").account.sums.whole.rows == 60
+
+
 @pytest.mark.parametrize("format_", DATABASES)
 def test_another_table_of_that_name(tmp_path: Path, format_: str) -> None:
     """A table `payments` that is not an export's is left alone."""
