@@ -10,7 +10,7 @@ store has of its own. Whatever does not fit even so is left to the cattrs conver
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import localcontext
 from functools import partial
 from itertools import chain
@@ -110,56 +110,61 @@ class RowReader(Generic[T]):
     def __init__(self, model: type[T]) -> None:
         self._model = model
         self._types = RowTypes(model, Learned())
+        self._lessons = 0
 
     def read(
-        self, places: Sequence[int], rows: Sequence[Sent], otherwise: Callable[[int], T]
-    ) -> Generator[T, None, None]:
-        """Give the models at these places of a page, one by one.
-
-        `rows` are the bytes of all rows, `otherwise` gives the model of one that does not fit.
-        """
-        return self.read_as(RowTypes.models, places, rows, otherwise)
-
-    def read_as(
         self,
-        make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
         places: Sequence[int],
         rows: Sequence[Sent],
         otherwise: Callable[[int], R],
+        make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
         at_once: int = _BLOCK,
-    ) -> Generator[R, None, None]:
-        """Give what is made of the decoded rows at these places, one by one; they are decoded in blocks."""
-        lessons = iter(range(_MOST_LESSONS))
-        for start in range(0, len(places), at_once):
-            block = places[start : start + at_once]
-            made = self._made(make, partial(_decoded, [rows[place] for place in block]), lessons)
-            if made is not None:
-                yield from made
-                continue
-            for place in block:
-                alone = self._made(make, partial(_decoded, [rows[place]]), lessons)
-                yield otherwise(place) if alone is None else alone[0]
+    ) -> Iterator[R]:
+        """Give what is made of the rows at these places of a page, one by one; they are decoded in blocks.
+
+        `rows` are the bytes of all rows, `otherwise` gives what is made of one that does not fit.
+        """
+        self._lessons = _MOST_LESSONS
+        blocks = (places[start : start + at_once] for start in range(0, len(places), at_once))
+        # No name is given to what is made, so that one block is gone before the next one is there.
+        return chain.from_iterable(self._block(block, rows, otherwise, make) for block in blocks)
 
     def read_object(self, sent: object) -> T | None:
         """Give the model of an object that is decoded already; None where it does not fit."""
-        made = self._made(RowTypes.models, lambda types: types.convert([sent]), iter(range(_MOST_LESSONS)))
+        self._lessons = _MOST_LESSONS
+        made = self._made(RowTypes.convert, [sent], RowTypes.models)
         return None if made is None else made[0]
+
+    def _block(
+        self,
+        places: Sequence[int],
+        rows: Sequence[Sent],
+        otherwise: Callable[[int], R],
+        make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
+    ) -> Iterable[R]:
+        made = self._made(RowTypes.decode, [rows[place] for place in places], make)
+        if made is not None:
+            return made
+        if len(places) == 1:
+            return map(otherwise, places)
+        return chain.from_iterable(self._block([place], rows, otherwise, make) for place in places)
 
     def _made(
         self,
+        read: Callable[[RowTypes[T], Sequence[Any]], Sequence[Any]],
+        rows: Sequence[Any],
         make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
-        rows: Callable[[RowTypes[T]], Sequence[Any]],
-        lessons: Iterator[int],
     ) -> Sequence[R] | None:
         """Make something of rows, once what they have was learned; None where one does not fit."""
         while True:
             types = self._types
             try:
-                found = rows(types)
+                found = read(types, rows)
             except msgspec.ValidationError as error:
                 learned = types.learned.with_fault(self._model, str(error))
-                if learned is None or next(lessons, None) is None:
+                if learned is None or not self._lessons:
                     return None
+                self._lessons -= 1
                 # Another thread may put its own here meanwhile: what that loses is learned again.
                 self._types = RowTypes(self._model, learned)
                 continue
@@ -178,10 +183,18 @@ class RowTypes(Generic[T]):
         self.learned = learned
         self._models = list[model]  # type: ignore[valid-type]
         self._amounts = list(self._amounts_of(model))
-        rows: Any = list[self._struct(model, whole=True)]  # type: ignore[misc]
-        self.decode: Callable[[bytes], Sequence[Any]]
-        self.decode = msgspec.json.Decoder(rows, float_hook=exact_number).decode
-        self.convert: Callable[[Sequence[object]], Sequence[Any]] = partial(msgspec.convert, type=rows)
+        self._rows: Any = list[self._struct(model, whole=True)]  # type: ignore[misc]
+        self._decode = msgspec.json.Decoder(self._rows, float_hook=exact_number).decode
+
+    def decode(self, rows: Sequence[Sent]) -> Sequence[Any]:
+        """Read rows as they were sent."""
+        found: Sequence[Any] = self._decode(b"[%b]" % b",".join(rows))
+        return found
+
+    def convert(self, objects: Sequence[object]) -> Sequence[Any]:
+        """Read rows from objects."""
+        found: Sequence[Any] = msgspec.convert(objects, self._rows)
+        return found
 
     def models(self, rows: Sequence[Any]) -> list[T]:
         """Convert rows to models."""
@@ -255,10 +268,6 @@ def model_of(model: type[T], row: Any) -> T:
     # Not strict: seconds are moments, and digits are numbers.
     with localcontext(EXACT):
         return msgspec.convert(row, model, strict=False, from_attributes=True)
-
-
-def _decoded(rows: Sequence[Sent], types: RowTypes[Any]) -> Sequence[Any]:
-    return types.decode(b"[%b]" % b",".join(rows))
 
 
 def _within(get: Callable[[Any], Any], find: Find, rows: Iterable[Any], *, many: bool) -> Iterable[str]:

@@ -8,14 +8,14 @@ all places that are wrong, and without what they hold.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
 from b2b_payments._converter.normal import normal
-from b2b_payments._converter.rows import RowReader, model_of
+from b2b_payments._converter.rows import RowReader, RowTypes, model_of
 from b2b_payments._converter.service import as_sent, service_converter, whole_converter
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError
@@ -69,14 +69,14 @@ structure_channels = partial(structure_list, Channel)
 structure_operations = partial(structure, PaymentOperations)
 
 
-def structure_rows(listing: Listing, places: Sequence[int]) -> Generator[Payment, None, None]:
+def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]:
     """Read the payments at these places of a page, one by one. Raises `ResponseDecodeError`."""
     rows = listing.rows()
 
     def otherwise(place: int) -> Payment:
         return structure_payment(decode_part(rows[place]), f"payment {listing.heads[place].id}: $")
 
-    return _rows.read(places, rows, otherwise)
+    return _rows.read(places, rows, otherwise, RowTypes.models)
 
 
 class _Identified(msgspec.Struct):
@@ -104,8 +104,9 @@ def normal_rows(rows: Sequence[bytes | msgspec.Raw]) -> list[Any]:
         [made] = normal(Payment, [structure_payment(sent, f"payment {sent.get('id')}: $")])
         return made
 
-    made = _rows.read_as(lambda _, found: normal(Payment, found), range(len(rows)), rows, otherwise, _AT_ONCE)
-    return list(made)
+    return list(
+        _rows.read(range(len(rows)), rows, otherwise, lambda _, found: normal(Payment, found), _AT_ONCE)
+    )
 
 
 def to_wire(model: Any) -> dict[str, Any]:
