@@ -208,7 +208,7 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
         fields["line_items"] = [OfflineLineItem(**_line(item)) for item in lines]
         return OfflinePayment(**{name: value for name, value in fields.items() if value is not None})
     # ValueError covers msgspec's own errors, bad UTF-8 and ConfigurationError.
-    except (ValueError, RecursionError, ArithmeticError) as error:
+    except (OSError, ValueError, RecursionError, ArithmeticError) as error:
         raise CommandError(
             f"--json {getattr(source, 'name', '-')}: {_reason(error).rstrip('.')}.", USAGE
         ) from None
@@ -217,6 +217,10 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
 def _reason(error: Exception) -> str:
     import msgspec
 
+    if isinstance(error, OSError):
+        return f"it could not be read: {error.strerror}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8; save it as that"
     if isinstance(error, msgspec.ValidationError):

@@ -94,6 +94,7 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
     ("body", "says"),
     [
         ("{", "--json -: it is not JSON: Input data was truncated."),
+        ('{"details": ' + "[" * 2_000, "it is nested too deep."),
         ("[]", "it is no object such as {...}."),
         ("", "--json -: the file is empty."),
         (b'{"customerId": "\xff"}', "it is not UTF-8; save it as that."),
@@ -125,6 +126,13 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
 def test_wrong_json(body: str | bytes, says: str) -> None:
     """A body that is no offline payment is refused in one sentence that says why."""
     assert says in sentence(invoke(None, "create-offline", "--json", "-", stdin=body), 2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="wants a file that opens and cannot be read")
+def test_a_body_that_cannot_be_read() -> None:
+    """A file that opens and then cannot be read is one sentence, too."""
+    said = sentence(invoke(None, "create-offline", "--json", "/proc/self/mem"), 2)
+    assert said == "Error: --json /proc/self/mem: it could not be read: Input/output error."
 
 
 def test_no_credential() -> None:
