@@ -26,6 +26,7 @@ from b2b_payments._converter.unreadable import UNREADABLE
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import Extra
+from b2b_payments._models.money import Money
 from b2b_payments._protocol.json import exact_number
 
 T = TypeVar("T")
@@ -64,6 +65,10 @@ _fault: Final = re.compile(
 _REQUIRED: Final[Any] = msgspec.NODEFAULT
 
 
+class _OddAmountError(ValueError):
+    """An amount is more than digits and a point."""
+
+
 @attrs.frozen
 class Learned:
     """What rows were seen to have beyond the usual: unknown names, and how often a field did not fit.
@@ -88,10 +93,11 @@ class Learned:
                 return None
         if fault["name"] is not None:
             model, name = model if field is None else field.of, fault["name"]
-            return self._with_name(model, name) if fault["unknown"] else self._with_odd(model, name, 1)
-        return None if field is None else self._with_odd(model, field.wire, 2 if field.bare else 1)
+            return self._with_name(model, name) if fault["unknown"] else self.with_odd(model, name, 1)
+        return None if field is None else self.with_odd(model, field.wire, 2 if field.bare else 1)
 
-    def _with_odd(self, model: type[Any], name: str, most: int) -> Learned | None:
+    def with_odd(self, model: type[Any], name: str, most: int) -> Learned | None:
+        """Add that a field did not fit; None where it did not so often before."""
         times = self.odd.get((model, name), 0) + 1
         return attrs.evolve(self, odd={**self.odd, (model, name): times}) if times <= most else None
 
@@ -162,18 +168,20 @@ class RowReader(Generic[T]):
                 found = read(types, rows)
             except msgspec.ValidationError as error:
                 learned = types.learned.with_fault(self._model, str(error))
-                if learned is None or not self._lessons:
+            except _UNFIT:
+                return None
+            else:
+                try:
+                    return make(types, found)
+                except _OddAmountError:
+                    learned = types.learned.with_odd(Money, "value", 1)
+                except _UNFIT:
                     return None
-                self._lessons -= 1
-                # Another thread may put its own here meanwhile: what that loses is learned again.
-                self._types = RowTypes(self._model, learned)
-                continue
-            except _UNFIT:
+            if learned is None or not self._lessons:
                 return None
-            try:
-                return make(types, found)
-            except _UNFIT:
-                return None
+            self._lessons -= 1
+            # Another thread may put its own here meanwhile: what that loses is learned again.
+            self._types = RowTypes(self._model, learned)
 
 
 class RowTypes(Generic[T]):
@@ -201,7 +209,7 @@ class RowTypes(Generic[T]):
         # Decimal takes more: `1_000`, other scripts' digits, NaN.
         amounts = "".join(chain.from_iterable(find(rows) for find in self._amounts))
         if amounts.encode().translate(None, b"0123456789.-"):
-            raise ValueError
+            raise _OddAmountError
         return model_of(self._models, rows)
 
     def _struct(self, model: type[Any], *, whole: bool = False) -> Any:
