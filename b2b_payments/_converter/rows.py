@@ -37,7 +37,7 @@ Find: TypeAlias = Callable[[Iterable[Any]], Iterable[str]]
 _BLOCK: Final = 16
 """Models that are made at once: so few that come and go together do not wake the garbage collector."""
 _MOST_NAMES: Final = 200
-"""Unknown names, and values of a field, that are remembered: where there are more, it begins again."""
+"""Unknown names that are remembered, and values of a field."""
 _MOST_LESSONS: Final = 40
 """Times that types are made again for one page, a millisecond each: a service may make names up."""
 _LONGEST: Final = 100
@@ -73,8 +73,9 @@ class _OddAmountError(ValueError):
 class Learned:
     """What rows were seen to have beyond the usual: unknown names, and how often a field did not fit.
 
-    The first time, a field may be missing from then on, or anything that can be read; the second time, an
-    object or a list may be anything, too.
+    A field that did not fit may from then on be missing, or anything that can be read; an object or a list
+    may be anything once it did not fit a second time. So no more is remembered than there are fields, and
+    `_MOST_NAMES` unknown names: one more, and learning starts again.
     """
 
     unknown: Mapping[type[Any], tuple[str, ...]] = attrs.field(factory=dict)
