@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from unicodedata import normalize
@@ -51,16 +51,27 @@ def repeats(text: str, secret: Secret) -> bool:
     """Whether text holds a piece of a credential, however it is spelled; or is escaped too often to tell."""
     pieces = _pieces(secret)
     for place, form in enumerate(_forms(text)):
+        if place >= _MOST_ROUNDS or _holds(_letters(form), pieces):
+            return True
         # Of JSON in text, `\\t` may be a tab, or a letter that is escaped for nothing.
-        for letters in {_letters(form), _letters(_SPACE.sub("", form))}:
-            if place >= _MOST_ROUNDS or any(piece in letters for piece in pieces):
-                return True
+        if "\\" in form and _holds(_letters(_SPACE.sub("", form)), pieces):
+            return True
     return False
+
+
+def _holds(letters: str, pieces: Mapping[int, frozenset[str]]) -> bool:
+    return any(
+        letters[at : at + size] in some
+        for size, some in pieces.items()
+        for at in range(len(letters) - size + 1)
+    )
 
 
 def _forms(text: str) -> Iterator[str]:
     """Give text as it is, and with escapes undone, once more each time, until none is left."""
     yield text
+    if not _MARK.search(text):
+        return
     while (plain := _ESCAPE.sub(_char, html.unescape(text))) != text:
         yield plain
         text = plain
@@ -73,7 +84,9 @@ _ESCAPE = re.compile(
 )
 
 
+_MARK = re.compile(r"[\\%&=]")
 _SPACE = re.compile(r"\\+[bfnrtv]")
+_NO_LETTERS = re.compile("[^a-z0-9]+")
 
 
 def _char(escape: re.Match[str]) -> str:
@@ -82,19 +95,22 @@ def _char(escape: re.Match[str]) -> str:
 
 
 def _letters(text: str) -> str:
+    if text.isascii():
+        return _NO_LETTERS.sub("", text.lower())
     return "".join(filter(str.isalnum, normalize("NFKD", text).casefold()))
 
 
 @lru_cache(maxsize=16)
-def _pieces(secret: Secret) -> tuple[Secret, ...]:
-    """Give what text must not hold: each piece of the credential, and of what Base64 and hex make of it."""
+def _pieces(secret: Secret) -> Mapping[int, frozenset[str]]:
+    """Give what text must not hold, by length: pieces of the credential, and of its Base64 and hex."""
     token = secret.encode()
     # How many bytes stand before it decides which of three ways Base64 writes it; the ends mix with others.
     ways = [b64encode(bytes(before) + token)[before + bool(before) :] for before in range(3)]
     encoded = [_letters(way.rstrip(b"=").decode()[:-1]) for way in ways] + [token.hex()]
     forms = [_letters(secret), *[form for form in encoded if len(form) >= _PIECE]]
-    return tuple(
+    pieces = [
         Secret(form[place : place + _PIECE])
         for form in filter(None, forms)
         for place in range(max(1, len(form) - _PIECE + 1))
-    )
+    ]
+    return {size: frozenset(one for one in pieces if len(one) == size) for size in set(map(len, pieces))}
