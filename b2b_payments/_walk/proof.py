@@ -100,6 +100,7 @@ class Ends:
         self._is_flat = False  # both ends show the same payments of one second
         self._rows = 0
         self._rows_when_stuck = -1
+        self._largest_page = 0
         self._rounds = iter(range(_MOST_ROUNDS))
         self._total_range: list[int] = []  # the smallest and the largest total
         self._total_exceeded_page = False  # a total was more than the page's own end
@@ -148,6 +149,7 @@ class Ends:
         Raises PaginationError for a list that is not sorted.
         """
         self._totals.note(page)
+        self._largest_page = max(self._largest_page, len(page.ids))
         if page.total is not None:
             self._total_range = [min([*self._total_range, page.total]), max([*self._total_range, page.total])]
             self._total_exceeded_page = self._total_exceeded_page or page.total > page.end
@@ -266,7 +268,9 @@ class Ends:
         if self._is_one_way:
             self._end_unproven("the service ignores orderBy, so that the list's other end cannot be read")
         elif self._rows == self._rows_when_stuck or next(self._rounds, None) is None:
-            self._end_unproven("the pages read from both ends of the list stop before they meet")
+            single = ": the service gives one payment a page, and only pages that overlap can be joined"
+            overlap = single if self._largest_page == 1 else ""
+            self._end_unproven(f"the pages read from both ends of the list stop before they meet{overlap}")
         self._rows_when_stuck = self._rows
         self._next_far_page = None if self._is_one_way else self._far.retry()
         return self._near.retry()

@@ -197,3 +197,14 @@ def test_a_newer_payment_of_the_same_second_is_remembered() -> None:
     place, _ = again.places
     assert place is not None
     assert (place.key, set(place.ids)) == (6, {6, 7})
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"), [(1, "one payment a page, and only pages that overlap"), (5, None)]
+)
+def test_a_page_of_one_payment_is_named_as_the_cause(limit: int, says: str | None) -> None:
+    """A service that gives one payment a page leaves nothing to join by, and the verdict says so."""
+    ends = Ends(ASCENDING, Totals())
+    read_from(rows(1, 9), ends, total=9, limit=limit)
+    assert (says or "") in verdict(ends).reason
+    assert verdict(ends).complete is (says is None)
