@@ -32,7 +32,7 @@ class InFlight:
     """The requests of one client that are under way: those whose answers could not be told apart wait."""
 
     def __init__(self) -> None:
-        self._lists: list[tuple[Request, anyio.Event]] = []
+        self._lists: list[tuple[str | None, Request, anyio.Event]] = []  # by their offset
 
     @asynccontextmanager
     async def alone(self, request: Request, until: float | None) -> AsyncGenerator[None]:
@@ -40,20 +40,21 @@ class InFlight:
         if request.call != "payments.list":
             yield
             return
+        offset = request.offset
         with anyio.CancelScope(deadline=math.inf if until is None else until):
-            while (other := self._lookalike(request)) is not None:
+            while (other := self._lookalike(offset, request)) is not None:
                 await other.wait()
-        own = request, anyio.Event()
+        own = offset, request, anyio.Event()
         self._lists.append(own)
         try:
             yield
         finally:
             self._lists = [one for one in self._lists if one is not own]
-            own[1].set()
+            own[2].set()
 
-    def _lookalike(self, request: Request) -> anyio.Event | None:
-        for other, ended in self._lists:
-            if request.resembles(other):
+    def _lookalike(self, offset: str | None, request: Request) -> anyio.Event | None:
+        for others, other, ended in self._lists:
+            if others == offset and request.resembles(other):
                 return ended
         return None
 
