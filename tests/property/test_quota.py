@@ -136,7 +136,7 @@ def test_no_one_waits_beyond_the_deadline(quota: Quota, until: list[float | None
     run(main())
     assert len(ends) == len(until)
     for deadline, ended, granted in ends:
-        assert granted if deadline is None else ended <= deadline
+        assert granted if deadline is None else ended <= deadline + 1e-9  # floating point
 
 
 @settings(max_examples=100, deadline=None)

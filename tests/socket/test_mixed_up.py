@@ -282,7 +282,7 @@ async def test_pages_that_nothing_tells_apart_are_not_under_way_together(
         nonlocal most
         under_way.append(dict(seen.query)["offset"])
         most = max(most, under_way.count("0"))
-        asyncio.get_running_loop().call_later(0.02, under_way.remove, dict(seen.query)["offset"])
+        asyncio.get_running_loop().call_later(0.01, under_way.remove, dict(seen.query)["offset"])
 
     sandbox.rules = attrs.evolve(sandbox.rules, latency=0.02)
     sandbox.before_list = count

@@ -69,7 +69,8 @@ def test_resume_without_anything_kept(service: Sandbox, tmp_path: Path) -> None:
     assert result.stderr.endswith("There was nothing to resume: it began with the first payment.\n")
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+# All formats are made of one and the same log: a line each, and the one that is made in most steps.
+@pytest.mark.parametrize("format_", ["jsonl", "duckdb"])
 async def test_killed_again_and_again(tmp_path: Path, format_: str) -> None:
     """Killed outright five times while payments change, and resumed, an export has each payment once."""
     draw = random.Random(format_)

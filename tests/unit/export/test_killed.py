@@ -94,12 +94,12 @@ print(steps)
 @pytest.mark.parametrize(
     ("format_", "stride", "walk"),
     [
-        ("jsonl", 1, "complete"),
-        ("csv", 1, "complete"),
-        ("parquet", 3, "complete"),
+        ("jsonl", 2, "complete"),
+        ("csv", 3, "complete"),
+        ("parquet", 5, "complete"),
         ("sqlite", 3, "complete"),
         ("duckdb", 7, "complete"),
-        ("jsonl", 2, "unproven"),
+        ("jsonl", 5, "unproven"),
         ("sqlite", 7, "unproven"),
     ],
 )
