@@ -22,8 +22,7 @@ T = TypeVar("T")
 
 _LATELY = 300.0
 """Seconds for which answers are checked more closely once one was not what was asked for."""
-_OF_ONE_PAYMENT = frozenset({"$.data.id", "$.data.paymentId"})
-_OF_ENVELOPES = _OF_ONE_PAYMENT | {"$.meta.pagination"}
+_OF_ONE_THING = "$.data."  # so begins the place of a field of one; of a row, OF_ROWS
 _TIMES_ASKED = 3
 """At the most, at once: the first answer may have come on a kept connection, the others come on new ones."""
 
@@ -94,7 +93,8 @@ class MixUps:
             self._rely_on(request.call, read.named)
         elif type(read) is Envelope:
             if _names_its_request(request, read):
-                self._rely_on(request.call, _OF_ENVELOPES)
+                named = [f"{_OF_ONE_THING}{name}" for name in request.named_at]
+                self._rely_on(request.call, [*named, "$.meta.pagination"])
             if request.kind is not Kind.READ and self.lately:
                 check_proof(request, read.data)
         return reply
@@ -113,8 +113,8 @@ class MixUps:
         assert failure.said is not None  # noqa: S101 - it may be said always
         (place,) = failure.paths
         asked_for = self._named[request.call, failure.said]
-        asked_for.add(request.payment_id)
-        if place in _OF_ONE_PAYMENT and len(asked_for) == 1:
+        asked_for.add(request.about)
+        if place.startswith(_OF_ONE_THING) and len(asked_for) == 1:
             return False  # an exchange with one other request, which is repeated as often as this one
         self._ignored[request.call].add(place)
         return True

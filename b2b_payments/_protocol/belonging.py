@@ -1,8 +1,8 @@
 """Whether an answer belongs to its request: it can be known only where the answer says what it is about.
 
 Proxies mix answers up, and one that comes late or twice on a kept connection is taken for the next. So what
-an answer says is held against what was asked: a payment's id, a page's offset, and whether it is a list's
-answer at all. What it does not say is no contradiction.
+an answer says is held against what was asked: the id in the path, a page's offset, and whether it is a list's
+answer at all. What it does not say is no contradiction. A request states which fields name its id.
 """
 
 from __future__ import annotations
@@ -14,19 +14,8 @@ from b2b_payments._errors import AnswerMismatchError
 from b2b_payments._protocol.request import Request
 from b2b_payments._retry import Kind
 
-_ONE_THING = frozenset(
-    {
-        "payments.create_offline",
-        "payments.delete",
-        "payments.get",
-        "payments.operations",
-        "payments.perform_operation",
-        "payments.update_offline",
-        "payments.update_processing_status",
-    }
-)
+_CREATE = "payments.create_offline"
 _SEVERAL = frozenset({"channels.list", "payments.transactions"})
-_NO_PAGES = _ONE_THING | _SEVERAL | {"channels.get"}
 OF_ROWS = "$.data[]"
 """Where the rows of a page are, as the place of a mismatch says it."""
 OF_PAGE = "$.meta.pagination.offset"
@@ -36,20 +25,23 @@ _OPERATIONS = ("allowedOperations", "allowedStatuses")
 def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None:
     """Raise AnswerMismatchError where an answer other than a list's belongs to another request."""
     pagination = meta.get("pagination")
-    if request.call in _NO_PAGES and isinstance(pagination, dict):
+    one_thing = request.call == _CREATE or (request.about is not None and bool(request.named_at))
+    if (one_thing or request.call in _SEVERAL) and isinstance(pagination, dict):
         said = [number(pagination.get(name)) for name in ("offset", "totalCount")]
         require(request, "$.meta.pagination", "is of a list's page", None if _are_payments(data) else said)
     # Not empty: some services write an object without fields as an empty list, and the other way round.
-    if request.call in _ONE_THING and isinstance(data, list) and any(isinstance(one, dict) for one in data):
+    if one_thing and isinstance(data, list) and any(isinstance(one, dict) for one in data):
         raise _mismatch(request, "$.data", "is a list")
     if request.call in _SEVERAL and isinstance(data, dict) and data:
         raise _mismatch(request, "$.data", "is no list")
+    if request.call.startswith("channels.") and _are_payments(data):  # a payment has a channelId, too
+        raise _mismatch(request, "$.data", "is of payments")
     if not isinstance(data, dict):
         return
-    if request.payment_id is not None:
-        for name in ("id",) if request.call == "payments.get" else ("id", "paymentId"):
-            if (named := number(data.get(name))) not in (None, request.payment_id):
-                require(request, f"$.data.{name}", f"is {named}, not {request.payment_id}", named)
+    if (about := request.about) is not None:
+        for name in request.named_at:
+            if (named := number(data.get(name))) not in (None, about):
+                require(request, f"$.data.{name}", f"is {named}, not {about}", named)
     if (missing := _missing(request, data)) is not None:
         raise _mismatch(request, f"$.data.{missing}", "is missing, and other things are there")
 
@@ -70,8 +62,8 @@ def check_page(
 
 def check_proof(request: Request, data: Any) -> None:
     """Raise AnswerMismatchError where a write's answer does not say what it is about: it proves nothing."""
-    said = (data.get("id"), data.get("paymentId")) if isinstance(data, dict) else ()
-    if request.payment_id is not None and request.payment_id not in map(number, said):
+    said = [data.get(name) for name in request.named_at] if isinstance(data, dict) else []
+    if request.about is not None and request.about not in map(number, said):
         raise _mismatch(request, "$.data.id", "is missing, and answers were mixed up lately", "may be")
 
 
@@ -86,10 +78,10 @@ def _missing(request: Request, data: Mapping[str, Any]) -> str | None:
     """Name the field without which this is the answer of another endpoint; None where there is none."""
     ids = "id" in data or "paymentId" in data
     operations = any(name in data for name in _OPERATIONS)
-    if request.call == "payments.create_offline":
+    if request.call == _CREATE:
         return "paymentId" if data and "paymentId" not in data else None
-    if request.call == "payments.get":
-        return None if "id" in data else "id"
+    if request.is_by_id:
+        return next((name for name in request.named_at if name not in data), None)
     if request.call == "payments.operations":
         return None if operations else _OPERATIONS[0]
     if request.kind is not Kind.READ:
@@ -107,8 +99,9 @@ def require(request: Request, path: str, what: str, said: object, *, in_part: bo
 
     `in_part` says that some of what was asked for came all the same.
     """
-    # A payment is told by its id whatever a service is used to say, and a write is judged by its payment.
-    may_be_habit = said is not None and request.kind is Kind.READ and request.call != "payments.get"
+    # What is asked for by its id has to name that id, whatever a service usually says; a write, its payment.
+    is_its_own_id = request.is_by_id and path.startswith("$.data.")
+    may_be_habit = said is not None and request.kind is Kind.READ and not is_its_own_id
     if not may_be_habit:
         raise _mismatch(request, path, what)
     if path not in request.ignored:

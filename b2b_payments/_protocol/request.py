@@ -19,9 +19,10 @@ Query = tuple[tuple[str, str], ...]
 class Request:
     """What is to be sent: `path` lies below the client's base URL; `call` names the endpoint for people.
 
-    `payment_id` is the payment that it is about, where it is about one. `reuse` lets it go out on a kept
-    connection: only where its answer says what it is about. `ignored` are the places of an answer that are
-    known to say the same whatever is asked.
+    `named_at` are the fields of the answer that may name the id in the path, and may name no other; it is
+    empty where the answer has no such field. `reuse` lets it go out on a kept connection: only where its
+    answer says what it is about. `ignored` are the places of an answer that are known to say the same
+    whatever is asked.
     """
 
     call: str
@@ -29,9 +30,20 @@ class Request:
     path: str
     query: Query = ()
     body: bytes | None = attrs.field(default=None, repr=False)
-    payment_id: int | None = None
+    named_at: tuple[str, ...] = ("id",)
     reuse: bool = False
     ignored: frozenset[str] = frozenset()
+
+    @property
+    def about(self) -> int | None:
+        """The id in the path, of a payment or of whatever else it is about; None where there is none."""
+        ids = [part for part in self.path.split("/") if part.isdecimal()]
+        return int(ids[-1]) if ids else None
+
+    @property
+    def is_by_id(self) -> bool:
+        """Whether the answer is the very thing whose id ends the path: it has to name that id."""
+        return self.kind is Kind.READ and self.path.endswith(f"/{self.about}") and bool(self.named_at)
 
     @property
     def kind(self) -> Kind:
@@ -73,6 +85,7 @@ class Request:
 
 
 _LISTS = frozenset({"payments.list", "payments.transactions", "channels.list"})
+_OF_A_PAYMENT = ("id", "paymentId")
 _OF_A_PAGE = frozenset({"offset", "limit", "orderBy"})
 _KINDS = {"GET": Kind.READ, "PUT": Kind.REPEATABLE, "DELETE": Kind.REPEATABLE, "POST": Kind.ONCE}
 
@@ -84,7 +97,7 @@ def list_payments(query: Query, *, reuse: bool = True) -> Request:
 
 def get_payment(payment_id: int) -> Request:
     """GET /ip/payments/{id}."""
-    return _about("payments.get", "GET", payment_id, reuse=True)
+    return _about("payments.get", "GET", payment_id, named_at=("id",), reuse=True)
 
 
 def delete_payment(payment_id: int) -> Request:
@@ -113,7 +126,7 @@ def update_processing_status(payment_id: int, status: int) -> Request:
 
 def get_transactions(payment_id: int) -> Request:
     """GET /ip/payments/{id}/transactions."""
-    return _about("payments.transactions", "GET", payment_id, "/transactions")
+    return _about("payments.transactions", "GET", payment_id, "/transactions", named_at=())
 
 
 def create_offline(body: Mapping[str, Any]) -> Request:
@@ -124,7 +137,7 @@ def create_offline(body: Mapping[str, Any]) -> Request:
 def update_offline(payment_id: int, body: Mapping[str, Any]) -> Request:
     """PUT /ip/payments/offline/{id}."""
     path = f"/ip/payments/offline/{_id('payment id', payment_id)}"
-    return Request("payments.update_offline", "PUT", path, body=encode(body), payment_id=payment_id)
+    return Request("payments.update_offline", "PUT", path, body=encode(body), named_at=_OF_A_PAYMENT)
 
 
 def list_channels() -> Request:
@@ -134,12 +147,14 @@ def list_channels() -> Request:
 
 def get_channel(channel_id: int) -> Request:
     """GET /channels/{channelId}, by BigCommerce's id."""
-    return Request("channels.get", "GET", f"/channels/{_id('channel id', channel_id)}")
+    return Request(
+        "channels.get", "GET", f"/channels/{_id('channel id', channel_id)}", named_at=("channelId",)
+    )
 
 
 def _about(call: str, method: str, payment_id: int, rest: str = "", **more: Any) -> Request:
     path = f"/ip/payments/{_id('payment id', payment_id)}{rest}"
-    return Request(call, method, path, payment_id=payment_id, **more)
+    return Request(call, method, path, **{"named_at": _OF_A_PAYMENT, **more})
 
 
 def _id(name: str, value: object) -> int:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import attrs
 
 from b2b_payments._call import Caller
 from b2b_payments._converter import structure_channel, structure_channels
-from b2b_payments._errors import AnswerMismatchError, APIError
+from b2b_payments._errors import APIError
 from b2b_payments._models import Channel
 from b2b_payments._printable import repr_when_incomplete
 from b2b_payments._protocol import request as requests
-from b2b_payments._protocol.answer import Answer, read_envelope
-from b2b_payments._protocol.request import Request
 
 _SINGLE_STOREFRONT = "multi storefront is not enabled"
 
@@ -46,18 +42,8 @@ class Channels:
         Raises NotFoundError where there is none, PermissionDeniedError for a store without
         multi-storefront [doc] (ValidationError [seen]), APIError, TransportError and ResponseDecodeError.
         """
-        request = requests.get_channel(channel_id)
-        return await self._caller.read(request, partial(_read_channel, channel_id))
-
-
-def _read_channel(channel_id: int, request: Request, answer: Answer, base_url: str) -> Channel:
-    channel = structure_channel(read_envelope(request, answer, base_url).data)
-    if channel.channel_id != channel_id:
-        raise AnswerMismatchError(
-            f"{request.method} {request.path}: the answer is about channel {channel.channel_id}.",
-            paths=["$.data.channelId"],
-        )
-    return channel
+        reply = await self._caller.call(requests.get_channel(channel_id))
+        return structure_channel(reply.data)
 
 
 def _says_single_storefront(error: APIError) -> bool:

@@ -302,7 +302,7 @@ def _unknown(request: Request, look_for: Mapping[str, Any], why: str) -> Outcome
     what = ", ".join(f"{name}={value}" for name, value in look_for.items() if value is not None)
     what_was_sent = f"{request.method} {request.path}"
     why = why.removeprefix(f"{what_was_sent}: ").rstrip(".")
-    lag = "; lists may lag a write by about 20 minutes" if request.payment_id is None else ""
+    lag = "; lists may lag a write by about 20 minutes" if request.about is None else ""
     return OutcomeUnknownError(
         f"{what_was_sent} was sent, and whether it was carried out is not known: {why}. "
         f"Look for {what} before sending it again{lag}.",

@@ -27,6 +27,7 @@ ASKED = {
     "create": requests.create_offline({}),
     "update": requests.update_offline(70, {}),
     "channels": requests.list_channels(),
+    "channel": requests.get_channel(1),
     "list": requests.list_payments(()),
 }
 OWN: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -39,6 +40,7 @@ OWN: dict[str, tuple[Any, dict[str, Any]]] = {
     "create": ({"paymentId": 112}, {}),
     "update": ({"paymentId": "70"}, {}),
     "channels": (CHANNELS, {}),
+    "channel": (CHANNELS[0], {}),
     "list": ([LISTED_PAYMENT], PAGE),
 }
 # Of another payment, where the request is about one.
@@ -48,6 +50,7 @@ OTHERS = OWN | {
     "perform": ({"id": 71}, {}),
     "status": ({"id": 71}, {}),
     "update": ({"paymentId": 71}, {}),
+    "channel": ({**CHANNELS[0], "channelId": 2}, {}),
     "list": ([LISTED_PAYMENT], {"pagination": {"totalCount": 999, "offset": 250, "limit": 250}}),
 }
 # Between these nothing tells: their answers do not say what they are about.
@@ -91,6 +94,24 @@ def test_anothers_answer_is_refused(name: str, other: str) -> None:
         assert type(caught.value) is AnswerMismatchError
         about = f"{ASKED[name].method} {ASKED[name].path}: the answer is to another request: $"
         assert caught.value.message.startswith(about)
+
+
+RECEIPT = Request("receipts.get", "GET", "/ip/receipts/3")
+
+
+@pytest.mark.parametrize("data", [{"id": 4}, {"id": "4"}, {"receiptNumber": 3}, {}, [{"id": 3}]])
+def test_an_endpoint_that_is_new_is_held_against_its_id(data: Any) -> None:
+    """What a GET by id answers has to name that id, though nothing but its request knows the endpoint."""
+    read(RECEIPT, {"id": 3}, {})
+    with pytest.raises(AnswerMismatchError, match=r"^GET /ip/receipts/3: the answer is to another request"):
+        read(RECEIPT, data, {})
+
+
+def test_a_request_states_where_its_answer_names_the_id() -> None:
+    """A request may name another place, or none: then its answer is not held against its path."""
+    read(attrs.evolve(RECEIPT, named_at=()), {"id": 4}, {})
+    with pytest.raises(AnswerMismatchError, match=r"\$\.data\.receiptId is 4, not 3"):
+        read(attrs.evolve(RECEIPT, named_at=("receiptId",)), {"id": 3, "receiptId": 4}, {})
 
 
 @pytest.mark.parametrize("data", [{}, None, [], {"message": "done"}, {"id": None}, {"id": "a-b"}])

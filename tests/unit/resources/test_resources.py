@@ -12,6 +12,7 @@ from aioresponses import aioresponses
 from yarl import URL
 
 from b2b_payments import (
+    AnswerMismatchError,
     LegacyAuth,
     OfflineLineItem,
     OfflinePayment,
@@ -139,9 +140,8 @@ async def test_a_channel_that_was_not_asked_for_is_refused(
 ) -> None:
     """An answer about another channel is no answer, though B2B Edition's own id is the number asked for."""
     played.get(f"{BASE}/channels/12", payload=examples.answered(examples.CHANNELS[0]))
-    with pytest.raises(
-        ResponseDecodeError, match="GET /channels/12: the answer is about channel 1"
-    ) as caught:
+    says = r"GET /channels/12: the answer is to another request: \$\.data\.channelId is 1, not 12"
+    with pytest.raises(AnswerMismatchError, match=says) as caught:
         await client.channels.get(12)
     assert caught.value.paths == ["$.data.channelId"]
 
