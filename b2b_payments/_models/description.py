@@ -90,6 +90,11 @@ fields_of: Final[Callable[[Any], tuple[Field, ...]]] = cache(_fields_of)
 """Give the fields of a model that the service knows, in order: all but `extra`."""
 
 
+def wire_names(model: Any) -> dict[str, str]:
+    """Give the service's name of each field."""
+    return {field.name: field.wire for field in fields_of(model)}
+
+
 def _field(attribute: attrs.Attribute[Any]) -> Field:
     types = _parts(attribute.type)
     kind, of = _kind(next(type_ for type_ in types if type_ is not NoneType))

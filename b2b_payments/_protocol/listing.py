@@ -10,6 +10,8 @@ import attrs
 import msgspec
 
 from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._models.description import wire_names
+from b2b_payments._models.payment import Payment
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
 from b2b_payments._protocol.belonging import OF_PAGE, check_page
 from b2b_payments._protocol.json import check_measure, decode_part, exact_number, mended, too_large
@@ -23,7 +25,7 @@ MOST_ROWS_A_PAGE = 10_000
 _MOST_ROWS = 10**12
 
 
-class Head(msgspec.Struct, rename="camel", gc=False):
+class Head(msgspec.Struct, rename=wire_names(Payment), gc=False):
     """What a walk has to know of a row; None where the row does not say."""
 
     id: Any = None

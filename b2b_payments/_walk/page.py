@@ -10,7 +10,9 @@ import attrs
 
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.decimals import decimal_of, is_whole
+from b2b_payments._models.description import wire_names
 from b2b_payments._models.enums import OrderBy, SortBy
+from b2b_payments._models.payment import Payment
 from b2b_payments._protocol.answer import kind_of
 from b2b_payments._protocol.listing import Listing
 
@@ -28,6 +30,8 @@ _TIMES: Mapping[SortBy, Literal["created_at", "updated_at"]] = {
     SortBy.CREATED_AT: "created_at",
     SortBy.UPDATED_AT: "updated_at",
 }
+
+_WIRE_NAMES = wire_names(Payment)
 
 
 @attrs.frozen
@@ -50,7 +54,7 @@ class Order:
     @property
     def wire_name(self) -> str:
         """The time's name in the service's words."""
-        return "updatedAt" if self.field == "updated_at" else "createdAt"
+        return _WIRE_NAMES[self.field or "created_at"]
 
     @property
     def exact(self) -> bool:

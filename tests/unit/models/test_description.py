@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from b2b_payments._models import Channel, Fee, LineItem, Money, Payment, ProcessingStatus, Transaction
-from b2b_payments._models.description import Kind, fields_of
+from b2b_payments._models.description import Kind, fields_of, wire_names
 
 
 def test_kinds_and_wire_names_follow_from_the_models() -> None:
@@ -33,3 +33,9 @@ def test_what_must_be_there_follows_from_the_models() -> None:
     }  # fmt: skip
     assert not any(field.required for field in fields_of(Transaction))
     assert [field.also for field in fields_of(Channel) if field.also] == [("channelName",)]
+
+
+def test_wire_names_are_the_services() -> None:
+    """Who reads a part of a row takes the names from the model: its own where it says one, else camelCase."""
+    assert wire_names(Money) == {"currency": "code", "amount": "value"}
+    assert wire_names(Payment)["created_at"] == "createdAt"
