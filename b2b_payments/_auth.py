@@ -161,8 +161,8 @@ class Credential:
         if self._taken or isinstance(self._auth, LegacyAuth):
             return ""
         return (
-            "the service has answered nothing else yet, and a wrong store_hash (B2B_PAYMENTS_STORE_HASH) may "
-            "be answered so, too"
+            "the service has answered nothing else yet, and a wrong store hash gets this answer, too: check "
+            "store_hash (B2B_PAYMENTS_STORE_HASH)"
         )
 
     def headers(self) -> Mapping[str, str]:

@@ -60,7 +60,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         raise CommandError(str(error), OUTCOME_UNKNOWN) from None
     except AuthenticationError as error:
         raise CommandError(
-            "The service does not take the credential; check B2B_PAYMENTS_STORE_HASH and "
+            "The service rejected the credential; check B2B_PAYMENTS_STORE_HASH and "
             f"B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN), and its scope: {error}"
         ) from None
     except ConfigurationError as error:

@@ -9,10 +9,11 @@ import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, run
 from b2b_payments._cli.connection import Connection, connection_options
-from b2b_payments._cli.exporting import FORMATS, STDOUT, KeptSink, format_of, source_of
+from b2b_payments._cli.exporting import STDOUT, KeptSink, format_of, source_of
 from b2b_payments._cli.filters import Asked, filter_options
 from b2b_payments._cli.streams import output as standard_output
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
+from b2b_payments._formats import FORMATS
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -38,8 +39,9 @@ _GO_ON = "What came so far is kept: give the same command --resume to go on."
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(FORMATS),
-    help="By default the file's ending says it: .jsonl, .csv, .parquet, .sqlite or .db, .duckdb.",
+    type=click.Choice([*FORMATS]),
+    help="Not needed where the file's ending says it: "
+    f"{', '.join(ending for one in FORMATS.values() for ending in one.endings)}.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an export that was interrupted.")
 @click.option(

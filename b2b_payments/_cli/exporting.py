@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from b2b_payments._cli.command import CommandError
 from b2b_payments._cli.filters import Asked
+from b2b_payments._formats import format_by_ending
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -19,39 +20,34 @@ if TYPE_CHECKING:
 
     Begin = Callable[[Checkpoint | None], Walk | PaymentStream]
 
-ENDINGS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".sqlite": "sqlite",
-    ".sqlite3": "sqlite",
-    ".db": "sqlite",
-    ".duckdb": "duckdb",
-}
-FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 STDOUT = "-"
-
-
-def format_by_ending(output: str) -> str | None:
-    """Give the format that a file's ending says, None where it says none."""
-    return ENDINGS.get(PurePath(output).suffix.lower())
 
 
 def format_of(output: str, format_: str | None, *, resume: bool) -> str:
     """Give the format to write: the one given, or else the one that the ending says. Raises UsageError."""
-    if output == STDOUT and resume:
-        raise click.UsageError("What was printed cannot be gone on with: give --resume a file.")
-    if format_ is None and output == STDOUT:
-        format_ = "jsonl"
-    format_ = format_ or format_by_ending(output)
-    if format_ is None:
+    if output == STDOUT:
+        if resume:
+            raise click.UsageError("What goes to standard output cannot be resumed: give --resume a file.")
+        if format_ not in {None, "jsonl"}:
+            raise click.UsageError(f"Standard output takes jsonl only, not {format_}: give a file.")
+        return "jsonl"
+    if os.path.isdir(output):
+        raise click.UsageError(f"{output} cannot be written: it is a folder; name a file in it.")
+    return format_of_file(output, format_)
+
+
+def format_of_file(output: str, format_: str | None) -> str:
+    """Give the format of a file. Raises UsageError where nothing says it, or its ending says another."""
+    by_ending = format_by_ending(output)
+    if format_ is None and by_ending is None:
         raise click.UsageError(
             f"{output!r} does not say its format: give --format, or an ending such as .jsonl."
         )
-    if output == STDOUT and format_ != "jsonl":
-        raise click.UsageError(f"Standard output takes jsonl only, not {format_}: give a file.")
-    return format_
+    if format_ is not None and by_ending not in {None, format_}:
+        raise click.UsageError(
+            f"{output!r} has the ending of {by_ending}, and --format says {format_}: change one of the two."
+        )
+    return format_ or by_ending or ""
 
 
 async def source_of(client: PaymentsClient, asked: Asked) -> Begin:

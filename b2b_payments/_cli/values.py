@@ -101,7 +101,7 @@ def problem_with_base_url(text: str) -> str:
         checked_base_url(text, allow_http=False)
     except ConfigurationError as error:
         if text.lower().startswith("http://") and "not https" in str(error):
-            return "it is not https, and the credential would go there for all on the way to read: use https."
+            return "it is not https: the credential would be sent unencrypted; use https."
         return f"it {str(error).removeprefix('base_url ')}"
     return ""
 
@@ -115,7 +115,7 @@ def quota(text: str) -> Quota:
         return Quota.parse(text)
     except ConfigurationError:
         raise click.BadParameter(
-            f"{shown(text)} is no quota: write requests and seconds, each more than 0, as in 150/60."
+            f"{shown(text)} is not a quota: write requests and seconds, each more than 0, as in 150/60."
         ) from None
 
 
@@ -156,7 +156,7 @@ def _code(enum: str, numbers: range) -> Callable[[str], int]:
             return number
         known = ", ".join(f"{name} ({code})" for name, code in names.items() if code in numbers)
         unnamed = ", ".join(str(one) for one in numbers if one not in names.values())
-        raise click.BadParameter(f"{shown(text)} is none of {known}{unnamed and f', {unnamed}'}.")
+        raise click.BadParameter(f"{shown(text)} is none of {known}{unnamed and f', {unnamed} (unnamed)'}.")
 
     return read
 

@@ -60,7 +60,7 @@ def _problem_of(base_url: str, *, allow_http: bool) -> str | None:
         return "base_url must end with its path; leave out the query and the fragment."
     if url.scheme == "http" and url.host not in _LOOPBACK and not allow_http:
         return (
-            f"base_url is not https: the credential would go to {url.host} for all on the way to read. "
+            f"base_url is not https: the credential would be sent to {url.host} unencrypted. "
             "Use https, or pass allow_http=True where the network is safe."
         )
     return None

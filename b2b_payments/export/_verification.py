@@ -67,7 +67,7 @@ def _verify_files(target: Path, manifest: Manifest) -> None:
             found = sha256_of(target.with_name(name))
         except OSError as error:
             raise VerificationError(f"{name} could not be read: {error.strerror}.") from None
-        _compare(f"the SHA-256 of {name}", found, said)
+        _compare_digest(name, found, said)
     if target.name not in manifest.sha256:
         raise VerificationError("its manifest is about other files.")
     try:
@@ -87,7 +87,7 @@ def _verify_database(target: Path, manifest: Manifest) -> None:
         with opened(kind, target, read_only=True, doing="read") as database:
             for table in (PAYMENTS, LINE_ITEMS):
                 found = database.digest(table)
-                _compare(f"the SHA-256 of the rows of {table.name}", found, manifest.sha256.get(table.name))
+                _compare_digest(f"the table {table.name}", found, manifest.sha256.get(table.name, "missing"))
             _compare_content(_database(database), manifest)
     except VerificationError:
         raise
@@ -112,6 +112,13 @@ def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
 def _compare(what: str, found: object, said: object) -> None:
     if found != said:
         raise VerificationError(f"{what} is {found}, and was {said}.")
+
+
+def _compare_digest(what: str, found: str, said: str) -> None:
+    if found != said:
+        raise VerificationError(
+            f"{what} was changed after the export (its SHA-256 is {found[:12]}…, and was {said[:12]}…)."
+        )
 
 
 def _jsonl(path: Path) -> Iterator[Read]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -58,6 +59,8 @@ def store_for(path: PathLike) -> Store:
     Raises ConfigurationError for another ending, and as `Store` does.
     """
     kind = _STORES.get(Path(path).suffix.lower())
+    if os.path.isdir(path):
+        raise ConfigurationError(f"{path} cannot be written: it is a folder; name a file in it.")
     if kind is None:
         known = ", ".join(_STORES)
         raise ConfigurationError(f"{path} does not say its database: give it one of the endings {known}.")

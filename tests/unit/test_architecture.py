@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Low to high: a module imports from layers below its own, or from its own package.
 LAYERS = (
-    {"printable", "secret", "version"},
+    {"formats", "printable", "secret", "version"},
     {"errors"},
     {"auth", "events", "models", "quota", "retry", "tasks"},
     {"protocol", "tracing"},

@@ -204,7 +204,10 @@ def test_a_good_base_url_is_taken(given: str, kept: str) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (f"http://api.example/{SECRET}", "base_url is not https: the credential would go to api.example"),
+        (
+            f"http://api.example/{SECRET}",
+            "base_url is not https: the credential would be sent to api.example",
+        ),
         ("http://127.0.0.1.example/io", "base_url is not https"),
         ("http://localhost.example/io", "base_url is not https"),
         (SECRET, "base_url is not a whole URL"),

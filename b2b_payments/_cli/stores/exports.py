@@ -160,7 +160,7 @@ class Exports:
 def _sentence(error: Exception, store: Store) -> str:
     if isinstance(error, AuthenticationError):
         return (
-            "The service does not take the credential; check the store's hash, and the token in "
+            "The service rejected the credential; check the store's hash, and the token in "
             f"{store.variable} and its scope: {error}"
         )
     return str(error)

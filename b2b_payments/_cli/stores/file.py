@@ -102,6 +102,8 @@ def _entries(path: str) -> list[Any]:
     try:
         # Some editors put a byte order mark in front, which TOML does not know.
         written = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise StoresFileError(f"{path} does not exist.") from None
     except OSError as error:
         raise StoresFileError(f"{path} could not be read: {error.strerror}.") from None
     except UnicodeDecodeError:

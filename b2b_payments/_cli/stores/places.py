@@ -10,8 +10,9 @@ import attrs
 import click
 
 from b2b_payments._cli.command import CommandError
-from b2b_payments._cli.exporting import STDOUT, format_by_ending
+from b2b_payments._cli.exporting import STDOUT, format_of_file
 from b2b_payments._cli.stores.file import Store, folded
+from b2b_payments._formats import FORMATS, format_by_ending
 from b2b_payments.export._csv import companion_of
 from b2b_payments.export._manifest import manifest_path
 
@@ -85,15 +86,11 @@ def places_of(output: str, format_: str | None) -> Places:
         raise click.UsageError(
             f"{output!r} does not say the format: give --format, or a pattern such as {pattern!r}."
         )
-    return Places(os.path.join(output, f"{NAME}.{format_}"), format_)
+    return Places(os.path.join(output, f"{NAME}{FORMATS[format_].endings[0]}"), format_)
 
 
 def _by_pattern(output: str, format_: str | None) -> Places:
-    format_ = format_ or format_by_ending(output)
-    if format_ is None:
-        raise click.UsageError(
-            f"{output!r} does not say its format: give --format, or an ending such as .jsonl."
-        )
+    format_ = format_of_file(output, format_)
     if "{" in output.replace(NAME, ""):
         raise click.UsageError(f"{output!r} has another brace, and {NAME} is all that is replaced there.")
     return Places(output, format_)

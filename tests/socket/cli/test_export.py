@@ -144,7 +144,7 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
     result = invoke(
         service, "export", "--output", str(path), variables={"B2B_PAYMENTS_ACCESS_TOKEN": "marked"}
     )
-    assert "does not take the credential" in sentence(result, 1)
+    assert "rejected the credential" in sentence(result, 1)
     assert [found.read_text() for found in tmp_path.iterdir()] == ["last night's"]
 
 

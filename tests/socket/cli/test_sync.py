@@ -63,6 +63,7 @@ def test_a_list_that_shows_less(service: Sandbox, tmp_path: Path) -> None:
     ("args", "code", "says"),
     [
         ((), 2, "Missing option '--to'"),
+        (("--to", "."), 2, ". cannot be written: it is a folder; name a file in it."),
         (("--to", "copy.csv"), 2, "copy.csv does not say its database: give it one of the endings .duckdb"),
         (("--to", "nowhere/copy.db"), 2, "nowhere is not a folder"),
         (("--to", "copy.db", "--overlap", "-1"), 2, "-1"),
@@ -98,7 +99,7 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
     variables = {"B2B_PAYMENTS_ACCESS_TOKEN": "marked"}
     result = invoke(service, "sync", "--to", str(tmp_path / "copy.db"), variables=variables)
     text = sentence(result, 1)
-    assert "does not take the credential" in text
+    assert "rejected the credential" in text
     assert "marked" not in text
     assert os.listdir(tmp_path) == []
 

@@ -24,7 +24,16 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("export", "--output", "payments"), "does not say its format"),
         (("export", "--output", "-", "--format", "duckdb"), "Standard output takes jsonl only, not duckdb"),
         (("export", "--output", "p.jsonl", "--format", "xml"), "'xml' is not one of 'jsonl', 'csv'"),
-        (("export", "--output", "-", "--resume"), "give --resume a file"),
+        (("export", "--output", "-", "--resume"), "standard output cannot be resumed: give --resume a file"),
+        (("export", "--output", "."), ". cannot be written: it is a folder; name a file in it."),
+        (
+            ("export", "--output", "a.jsonl", "--format", "csv"),
+            "'a.jsonl' has the ending of jsonl, and --format says csv: change one of the two.",
+        ),
+        (
+            ("export", "--output", "a.DB", "--format", "duckdb"),
+            "'a.DB' has the ending of sqlite, and --format says duckdb",
+        ),
         (("verify",), "Missing argument 'FILE'"),
         (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
         (("export", "--output", "p.jsonl", "--output", "q.jsonl"), "--output is given 2 times; give it once"),
@@ -32,7 +41,7 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
             ("export", "--output", "p.jsonl", "--quota", "fast"),
             "write requests and seconds, each more than 0, as in 150/60",
         ),
-        (("export", "--output", "p.jsonl", "--quota", "0/60"), "'0/60' is no quota"),
+        (("export", "--output", "p.jsonl", "--quota", "0/60"), "'0/60' is not a quota"),
         (("export", "--output", "p.jsonl", "--page-size", "0"), "give a whole number, 1 or more, not '0'."),
         (("export", "--output", "p.jsonl", "--channel", "one"), "give a whole number, 1 or more, not 'one'."),
         (("export", "--output", "p.jsonl", "--nonsense"), "'--nonsense'"),
@@ -44,7 +53,7 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("get", "9" * 20), "give a whole number, 1 or more, not '999"),
         (("list", "--q", " "), "'--q': it is empty: fill it in, or leave it out."),
         (("list", "--customer-name", ""), "'--customer-name': it is empty"),
-        (("list", "--base-url", "http://b2b.test"), "'--base-url': it is not https, and the credential"),
+        (("list", "--base-url", "http://b2b.test"), "'--base-url': it is not https: the credential"),
         (
             ("list", "--base-url", "b2b.test"),
             "'--base-url': it is not a whole URL; expected one such as https:",
@@ -147,7 +156,9 @@ def test_no_https() -> None:
     """A credential is not sent in the open, and the variable is named where it is the environment's."""
     address = {"B2B_PAYMENTS_BASE_URL": "http://b2b.invalid/api", "B2B_PAYMENTS_AUTH_TOKEN": "token"}
     text = sentence(invoke(None, "channels", variables=address), 2)
-    assert text.startswith("Error: B2B_PAYMENTS_BASE_URL: it is not https, and the credential would go there")
+    assert text.startswith(
+        "Error: B2B_PAYMENTS_BASE_URL: it is not https: the credential would be sent unencrypted"
+    )
 
 
 @pytest.mark.parametrize(

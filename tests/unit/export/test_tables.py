@@ -267,7 +267,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format_:
 
 def test_unknown_format(tmp_path: Path) -> None:
     """A format that does not exist is told of with those that do."""
-    with pytest.raises(ConfigurationError, match="'xml' is no format: give jsonl, csv, parquet"):
+    with pytest.raises(ConfigurationError, match="'xml' is not a format: give jsonl, csv, parquet"):
         sink_for("xml", tmp_path / "p")
 
 
