@@ -228,8 +228,8 @@ def _single_storefront(rules: Rules) -> Answer | None:
 def _endpoint(
     method: str, path: str, endpoint: Callable[[Call], Answer]
 ) -> tuple[str, re.Pattern[str], Callable[[Call], Answer], bool]:
-    pattern = re.compile(re.escape(ROOT + path).replace(r"\{id\}", r"([0-9]{1,18})"))
-    return method, pattern, endpoint, "/ip/payments/" in path and "{id}" in path
+    pattern = re.compile(re.sub(r"\{\w+\}", "([0-9]{1,18})", ROOT + path))
+    return method, pattern, endpoint, "/ip/payments/" in path and "{" in path
 
 
 _ENDPOINTS: Final = (
@@ -243,5 +243,5 @@ _ENDPOINTS: Final = (
     _endpoint("POST", "/ip/payments/offline", _create_offline),
     _endpoint("PUT", "/ip/payments/offline/{id}", _update_offline),
     _endpoint("GET", "/channels", _channels),
-    _endpoint("GET", "/channels/{id}", _channel),
+    _endpoint("GET", "/channels/{channelId}", _channel),
 )

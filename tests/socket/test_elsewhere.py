@@ -16,9 +16,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from b2b_payments import ConfigurationError, OfflineLineItem, OfflinePayment, Payment, PaymentsClient
-from b2b_payments._resources.channels import Channels
-from b2b_payments._resources.payments import Payments
+from b2b_payments import (
+    ConfigurationError,
+    OfflineLineItem,
+    OfflinePayment,
+    Payment,
+    PaymentsClient,
+    StoreAuth,
+)
 from b2b_payments._walk.pager import Pager
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
@@ -77,18 +82,25 @@ OWN: dict[str, Use] = {
     "__aenter__": lambda client: client.__aenter__(),
     "__aexit__": lambda client: client.__aexit__(None, None, None),
 }
-USES = [use for uses in (CALLS, CHANNELS, WALKS, STREAMS, OWN) for use in uses.values()]
+RESOURCES = {"payments": CALLS, "channels": CHANNELS}
+USES = [use for uses in (*RESOURCES.values(), WALKS, STREAMS, OWN) for use in uses.values()]
 
 
 def test_every_public_coroutine_is_here() -> None:
     """The tables above have every coroutine and asynchronous generator that a client offers."""
-    everything = (
-        (Payments, CALLS),
-        (Channels, CHANNELS),
+    client = PaymentsClient(StoreAuth(store_hash="abc123", access_token="token"))
+    resources = {
+        name: type(value)
+        for name, value in vars(client).items()
+        if type(value).__module__.startswith("b2b_payments._resources.")
+    }
+    assert resources.keys() == RESOURCES.keys()
+    everything: list[tuple[type, dict[str, Use]]] = [
+        *((resources[name], uses) for name, uses in RESOURCES.items()),
         (Walk, WALKS),
         (PaymentStream, STREAMS),
         (PaymentsClient, OWN),
-    )
+    ]
     for offers, uses in everything:
         members = inspect.getmembers(offers, inspect.isfunction)
         names = {
