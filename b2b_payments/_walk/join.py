@@ -9,7 +9,7 @@ then whatever lies in front of the page was seen already, and after taking the p
 the key of its last row. It says nothing about when the page was read, so pages may be fetched ahead, at
 once and in any order. Strictly before, since rows of one second may come in another order each time.
 
-The rule holds from either end of the list. Where the list ends, a join cannot know: `ends.py` proves that.
+The rule holds from either end of the list. Where the list ends, a join cannot know: `proof.py` proves that.
 """
 
 from __future__ import annotations

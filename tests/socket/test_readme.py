@@ -65,7 +65,8 @@ async def test_an_example_runs(
         here += f'access_token="{sandbox.headers["X-Auth-Token"]}"), base_url="{sandbox.base_url}"'
         adapted = code.replace('StoreAuth(store_hash="abc123", access_token="token")', here)
         names: dict[str, Any] = {}
-        exec(compile(adapted.replace("asyncio.run(main())", ""), "README.md", "exec"), names)  # noqa: S102
+        awaited = re.sub(r"(?m)^asyncio\.run\(\w+\(\)\)$", "", adapted)
+        exec(compile(awaited, "README.md", "exec"), names)  # noqa: S102
         for name in ("main", "try_it", "nightly", "every_night"):
             if name in names:
                 await names[name]()
