@@ -15,6 +15,7 @@ from b2b_payments._models.enums import OrderBy, SortBy
 from b2b_payments._models.payment import Payment
 from b2b_payments._protocol.answer import kind_of
 from b2b_payments._protocol.listing import Listing
+from b2b_payments._protocol.query import ChannelEncoding
 
 Key = int | Decimal
 
@@ -86,7 +87,8 @@ class SortedPage:
     `limit` is the limit that the service says it used, or else the one asked for; `full_size` says whether
     the most rows were asked for that ever are. `from_other_end` says that the walk's opposite order was asked
     for, and `is_sorted` whether the rows came in the order asked for. No second before `now` (epoch seconds
-    by the service's clock, None where it does not say) gets new rows any more.
+    by the service's clock, None where it does not say) gets new rows any more. `spelling` is how several
+    channels were asked for, None where they were not.
     """
 
     offset: int
@@ -99,6 +101,7 @@ class SortedPage:
     from_other_end: bool = False
     is_sorted: bool = True
     now: int | None = None
+    spelling: ChannelEncoding | None = None
 
     @property
     def end(self) -> int:

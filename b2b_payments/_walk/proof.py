@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from b2b_payments._errors import PaginationError
+from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments._walk.checkpoint import Cursor
 from b2b_payments._walk.join import Given, Join, Step
 from b2b_payments._walk.page import Order, PageRequest, SortedPage, negated
@@ -98,6 +99,7 @@ class Ends:
         self._waits = iter(_WAITS)
         self._empty_waits = iter(_EMPTY_WAITS if whole else ())
         self._is_flat = False  # both ends show the same payments of one second
+        self._spelling: ChannelEncoding | None = None  # in which the pages were asked for
         self._rows = 0
         self._rows_when_stuck = -1
         self._largest_page = 0
@@ -169,6 +171,11 @@ class Ends:
                 self._end(
                     complete=True, reason=f"in both directions the list ends before offset {self._start}"
                 )
+            return Step(False)
+        self._spelling = self._spelling or page.spelling
+        if page.spelling is not self._spelling:
+            # Pages of two lists, perhaps: those of a misread spelling may lack a channel.
+            self._end_unproven("the service understood channelIds in another spelling than in earlier pages")
             return Step(False)
         if self._progress.repeats(page):
             self._end_unproven("the service gives the same page whatever the offset")

@@ -146,12 +146,26 @@ class Source:
     reuse: bool = True
     order: Order = attrs.field(init=False)
     _tried_others: bool = attrs.field(default=False, init=False)
+    _spelling_is_tried: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.order = Order.of(self.query.sort_by, self.query.order_by)
+        self._spelling_is_tried = not self._is_of_several
+
+    @property
+    def _is_of_several(self) -> bool:
+        return self.query.channel_ids is not None and len(self.query.channel_ids) > 1
 
     async def read(self, request: PageRequest) -> SortedPage:
         """Read one page, with another page size or channel encoding where the service wants that."""
+        # Only the list's first page shows whether a spelling leaves out a channel.
+        if request.offset > 0 and not self._spelling_is_tried:
+            await self._read(PageRequest(0))
+        page = await self._read(request)
+        self._spelling_is_tried = True
+        return page
+
+    async def _read(self, request: PageRequest) -> SortedPage:
         query, order, full_size = self.query, self.order, request.full_size
         if request.from_other_end:
             order = order.opposite
@@ -191,6 +205,7 @@ class Source:
             if not (spellings.hides(encoding, page) or await self._is_misread(encoding, page, query, order)):
                 spellings.understood()
                 self.learned.shows(self.query, page.ids)
+                page.spelling = encoding if self._is_of_several else None
                 return page
             spellings.misread(encoding, page)
 
@@ -245,7 +260,10 @@ class Source:
             )
             if alone.ids and belongs and all(str(head.channel_id) == channel_id for head in listing.heads):
                 return True
-        return False
+        # They may well lie behind. But whoever reads one of the channels alone, gives another's when turned.
+        turned = attrs.evolve(query, channel_ids=(query.channel_ids or ())[::-1])
+        listing = await self._listing(turned, encoding, 0, 1)
+        return bool(given) and given.isdisjoint(str(head.channel_id) for head in listing.heads)
 
     async def _listing(
         self, query: PaymentQuery, encoding: ChannelEncoding | None, offset: int, limit: int

@@ -1,4 +1,4 @@
-"""A service that gives nothing where `channelIds` is spelled in a way that it does not know."""
+"""A service that leaves channels out where `channelIds` is spelled in a way that it does not know."""
 
 from __future__ import annotations
 
@@ -64,3 +64,50 @@ async def test_an_empty_channel_is_looked_for_in_each_spelling(understood: Any) 
             before = sandbox.request_count
             assert await client.payments.list(channel_ids=[9]).collect() == []
             assert sandbox.request_count == before + 2
+
+
+LAST_ALONE = Rules(channel_encoding=("repeat-last", "brackets"), max_limit=50)
+
+
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+async def test_a_walk_that_begins_behind_the_front_tries_its_spelling_first(order: Any) -> None:
+    """Resumed in a new client, a walk of several channels loses none of them to a misread spelling."""
+    async with Sandbox(700, rules=LAST_ALONE) as sandbox:
+        wanted = {row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {"1", "2"}}
+        ids: list[int] = []
+        async with client_of(sandbox) as client:
+            pages = client.payments.list(channel_ids=[1, 2], order_by=order, page_size=50).pages()
+            for _ in range(4):
+                page = await anext(pages)
+                ids += [payment.id for payment in page.items]
+            await pages.aclose()
+        async with client_of(sandbox) as client:
+            walk = client.payments.list(
+                channel_ids=[1, 2], order_by=order, page_size=50, checkpoint=page.checkpoint
+            )
+            ids += [payment.id async for payment in walk]
+            assert walk.report.complete
+        assert sorted(ids) == sorted(wanted)
+
+
+async def test_a_first_payment_far_down_is_of_all_channels() -> None:
+    """A single row from behind the front is the one of all channels' list, too."""
+    async with Sandbox(200, rules=LAST_ALONE) as sandbox, client_of(sandbox) as client:
+        wanted = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {"1", "2"}]
+        first = await client.payments.list(channel_ids=[1, 2], offset=60).first()
+        assert first is not None
+        assert first.id == wanted[60]
+
+
+async def test_a_channel_whose_payments_lie_in_the_middle_is_not_left_out() -> None:
+    """Where the first and the last page are of one channel alone, turning the channels shows the others."""
+    rules = attrs.evolve(LAST_ALONE, hidden=lambda row: row["channelId"] == "1" and not 250 < row["id"] < 450)
+    async with Sandbox(700, rules=rules) as sandbox, client_of(sandbox) as client:
+        wanted = [
+            row["id"]
+            for row in sandbox.store.all_wire()
+            if row["channelId"] == "2" or (row["channelId"] == "1" and 250 < row["id"] < 450)
+        ]
+        walk = client.payments.list(channel_ids=[1, 2], page_size=50)
+        assert [payment.id async for payment in walk] == wanted
+        assert walk.report.complete

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from b2b_payments._models import OrderBy, SortBy
+from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments._walk.checkpoint import Origin
 from b2b_payments._walk.page import Order, PageRequest
 from b2b_payments._walk.proof import Ends, Verdict
@@ -208,3 +209,16 @@ def test_a_page_of_one_payment_is_named_as_the_cause(limit: int, says: str | Non
     read_from(rows(1, 9), ends, total=9, limit=limit)
     assert (says or "") in verdict(ends).reason
     assert verdict(ends).complete is (says is None)
+
+
+def test_pages_of_two_spellings_prove_nothing() -> None:
+    """Where channels turn out to be understood in another spelling, the pages before may lack some."""
+    ends = Ends(ASCENDING, Totals())
+    near = page(0, rows(1, 5), total=None, limit=5)
+    near.spelling = ChannelEncoding.REPEAT
+    ends.offer(near)
+    far = page(0, back(3, 6), total=None, limit=5, from_other_end=True)
+    far.spelling = ChannelEncoding.BRACKETS
+    ends.offer(far)
+    assert not verdict(ends).complete
+    assert "another spelling" in verdict(ends).reason
