@@ -16,7 +16,7 @@ import time
 import zlib
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
 from random import getrandbits
 from typing import TypeVar
@@ -25,7 +25,7 @@ import attrs
 import msgspec
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._quota.homes import Home
+from b2b_payments._quota.homes import Home, Store
 from b2b_payments._quota.quota import Quota
 from b2b_payments._quota.window import Claim, Priority, Window
 
@@ -74,7 +74,7 @@ class _State(msgspec.Struct, array_like=True):
 _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_State)
 
 
-def path_for(store: Hashable, shared: bool | str) -> Path:
+def path_for(store: Store, shared: bool | str) -> Path:
     """Give the file of a store: the one named, or one of its own in the folder named, or in one of this user.
 
     That folder does not depend on the environment's variables: a job of cron and a shell have to meet. Raises
@@ -82,9 +82,17 @@ def path_for(store: Hashable, shared: bool | str) -> Path:
     """
     if fcntl is None:
         raise ConfigurationError("Quota(shared=…) needs POSIX locks; leave it out, and divide by `share`.")
-    name = f"quota-{hashlib.sha256(repr(store).encode()).hexdigest()[:24]}"
+    if isinstance(shared, str) and not Path(shared).is_dir():
+        return Path(shared)
+    # A credential's own text, which its `repr` hides: whoever has it not cannot find it by the file's name.
+    parts = [str.__str__(part) for part in store if isinstance(part, str)]
+    if len(parts) != len(store):
+        raise ConfigurationError(
+            "Quota(shared=…) does not know the store by a token that a function gives: give a file's path."
+        )
+    name = f"quota-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]}"
     if isinstance(shared, str):
-        return Path(shared, name) if Path(shared).is_dir() else Path(shared)
+        return Path(shared, name)
     for base in _FOLDERS:
         folder = Path(base, f"b2b-payments-{os.getuid()}")
         try:
@@ -103,8 +111,11 @@ def path_for(store: Hashable, shared: bool | str) -> Path:
 class FileHome(Home):
     """A window in a file. Where that is lost, each process goes on alone, with its part of the quota."""
 
-    def __init__(self, store: Hashable, quota: Quota) -> None:
+    def __init__(self, store: Store, quota: Quota, known: Window | None = None) -> None:
         super().__init__(quota)
+        if known is not None:
+            self.latest = known
+            self._quotas |= known.grants.quotas
         self.path = path_for(store, quota.shared or False)
         self._me = getrandbits(62)
         self._boot = _boot_id()
@@ -116,7 +127,7 @@ class FileHome(Home):
         self._busy_since: float | None = None
         self._lost = False
         self._retry_at = 0.0
-        self._unmerged = False
+        self._unmerged = known is not None
 
     @property
     def is_shared(self) -> bool:
@@ -140,17 +151,18 @@ class FileHome(Home):
             except OSError as error:
                 self._lose(error, now)
                 return self._do(action)
-            self._busy_since = None
             try:
-                self._load(file, now)
-            except OSError as error:
-                self._lose(error, now)
-            done = self._do(action)
-            try:
-                if not self._lost:
-                    self._save(file, now)
-            except OSError as error:
-                self._lose(error, now)
+                self._busy_since = None
+                try:
+                    self._load(file, now)
+                except OSError as error:
+                    self._lose(error, now)
+                done = self._do(action)
+                try:
+                    if not self._lost:
+                        self._save(file, now)
+                except OSError as error:
+                    self._lose(error, now)
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
             return done
@@ -162,9 +174,9 @@ class FileHome(Home):
             self.work(lambda _: None)
 
     def _do(self, action: Callable[[Window], T]) -> T:
-        reports, self._reports = self._reports, []
-        for report in reports:
-            report(self.latest)
+        while self._reports:
+            self._reports[0](self.latest)
+            del self._reports[0]
         return action(self.latest)
 
     def _taken(self) -> int:
@@ -175,7 +187,8 @@ class FileHome(Home):
             self._file, self._unmerged = None, True
         if self._file is None:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file, self._pid = os.open(self.path, flags, 0o666), os.getpid()
+            self._file, self._pid = os.open(self.path, flags, 0o600), os.getpid()
+            self._open_to_others(self._file)
         for _ in range(_TRIES):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -184,6 +197,12 @@ class FileHome(Home):
             else:
                 return self._file
         raise BlockingIOError
+
+    def _open_to_others(self, file: int) -> None:
+        """Let those use a new file who may make files beside it."""
+        about = os.fstat(file)
+        if about.st_size == 0 and about.st_uid == os.geteuid():
+            os.fchmod(file, 0o600 | self.path.parent.stat().st_mode & 0o066)
 
     def _load(self, file: int, now: float) -> None:
         """Read the window. What this process knows is added where the file was lost or removed."""
@@ -196,8 +215,8 @@ class FileHome(Home):
         others = [_quota(terms) for _, quotas in self._shares.values() for terms in quotas]
         for quota in (*self._quotas, *others):
             window.grants.tighten(quota)
-        if slots and state is None:
-            # Nobody knows what was granted, so all that a window holds is taken to have been.
+        if state is None and (slots or self._number):
+            # It is damaged, or another than before: nobody knows what was granted, so a whole window was.
             window.grants.fill(now)
         if self._lost or self._unmerged:
             window.grants.merge(self.latest.grants)

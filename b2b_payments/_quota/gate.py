@@ -7,8 +7,7 @@ import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
 from weakref import WeakValueDictionary
 
 import anyio
@@ -17,7 +16,7 @@ from anyio.lowlevel import RunVar
 
 from b2b_payments._printable import repr_when_incomplete
 from b2b_payments._quota.file import FileHome
-from b2b_payments._quota.homes import Home, Member, ProcessHome, home_for
+from b2b_payments._quota.homes import Home, Member, Place, ProcessHome, Store, place_for
 from b2b_payments._quota.quota import Quota, QuotaReading, believable
 from b2b_payments._quota.window import Priority, Verdict, WaitReason, Window
 
@@ -88,7 +87,7 @@ class QuotaGate:
     def __init__(
         self,
         quota: Quota,
-        home: Home | None = None,
+        home: Home | Place | None = None,
         *,
         offset: float = 0.0,
         clock: Callable[[], float] = anyio.current_time,
@@ -99,21 +98,21 @@ class QuotaGate:
         self._offset = offset
         self._wait = wait
         self._chance = chance
-        self._home = home or ProcessHome(quota)
+        self.place = home if isinstance(home, Place) else Place(home or ProcessHome(quota))
         self._me = Member()
-        self._home.tighten(quota)
-        self._home.join(self._me)
+        self.place.home.join(self._me)
+        self.tighten(quota)
         self._lines: Mapping[Priority, OrderedDict[_Waiter, None]] = {p: OrderedDict() for p in Priority}
         self._claims = False
 
     @property
     def in_flight(self) -> int:
         """How many requests to this store are under way, as far as is known."""
-        return len(self._home.latest.in_flight)
+        return len(self.place.home.latest.in_flight)
 
     def tighten(self, quota: Quota) -> None:
         """Keep this quota too, beside those already kept: the stricter holds."""
-        self._home.tighten(quota)
+        self.place.home.tighten(quota)
 
     async def acquire(
         self, priority: Priority, *, until: float | None = None, on_wait: WaitHook | None = None
@@ -137,7 +136,7 @@ class QuotaGate:
                 verdict = self._ask(waiter, priority, now) if leads else self._outlook(priority, now)
                 if verdict.key is not None:
                     return Permit(verdict.key, verdict.opens, verdict.opens - came)
-                window = self._home.latest
+                window = self.place.home.latest
                 closing = window.closed_until if verdict.reason is WaitReason.CLOSED else -math.inf
                 news = told is None or closing > told
                 if until is not None or news:
@@ -156,7 +155,7 @@ class QuotaGate:
             del line[waiter]
             if self._claims and self._head() is None:
                 self._claims = False
-                self._home.report(lambda window: window.withdraw(self._me.number))
+                self.place.home.report(lambda window: window.withdraw(self._me.number))
             self._wake_head()
 
     def learn(self, permit: Permit, reading: QuotaReading) -> None:
@@ -199,7 +198,7 @@ class QuotaGate:
     def _ask(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
         if _passed(waiter.until, now):
             return self._outlook(priority, now)
-        verdict = self._home.work(
+        verdict = self.place.home.work(
             lambda window: window.ask(self._me.number, priority, waiter.came, self._now())
         )
         if verdict is None:
@@ -208,18 +207,18 @@ class QuotaGate:
         return verdict
 
     def _outlook(self, priority: Priority, now: float) -> Verdict:
-        return self._home.latest.outlook(now, 0, priority)
+        return self.place.home.latest.outlook(now, 0, priority)
 
     def _asks_again(self, verdict: Verdict, now: float) -> float:
         """The moment at which the head of the line asks again; in a window of its own it is told of news."""
-        if not self._home.is_shared:
+        if not self.place.home.is_shared:
             return verdict.opens
         return min(verdict.opens, now + (_SOON if verdict.reason is WaitReason.IN_FLIGHT else BEAT))
 
     def _report(self, action: Callable[[Window], object]) -> None:
-        before = self._home.latest.closed_until
-        self._home.report(action)
-        if (closed_until := self._home.latest.closed_until) > before:
+        before = self.place.home.latest.closed_until
+        self.place.home.report(action)
+        if (closed_until := self.place.home.latest.closed_until) > before:
             for line in self._lines.values():
                 for waiter in line:
                     if _passed(waiter.until, closed_until):
@@ -260,13 +259,13 @@ class _Loop:
     """An event loop's gates, and how far the machine's clock is ahead of its own when it first asks."""
 
     offset: float = attrs.field(factory=lambda: time.monotonic() - anyio.current_time())
-    gates: WeakValueDictionary[Hashable, QuotaGate] = attrs.field(factory=WeakValueDictionary)
+    gates: WeakValueDictionary[Store, QuotaGate] = attrs.field(factory=WeakValueDictionary)
 
 
 _loop: RunVar[_Loop] = RunVar("b2b_payments.quota")
 
 
-def gate_for(store: Hashable, quota: Quota) -> QuotaGate:
+def gate_for(store: Store, quota: Quota) -> QuotaGate:
     """Give the gate of this store: one and the same for all clients in this event loop.
 
     The gates of all event loops of this process share one window. Where clients bring different quotas, each
@@ -276,12 +275,10 @@ def gate_for(store: Hashable, quota: Quota) -> QuotaGate:
     if loop is None:
         loop = _Loop()
         _loop.set(loop)
-    key = store, quota.shared
-    gate = loop.gates.get(key)
-    if gate is None:
-        make = partial(FileHome, store, quota) if quota.shared else partial(ProcessHome, quota)
-        home = home_for(key, make, anyio.current_time() + loop.offset)
-        gate = loop.gates[key] = QuotaGate(quota, home, offset=loop.offset)
+    place = place_for(store, quota, anyio.current_time() + loop.offset, FileHome)
+    gate = loop.gates.get(store)
+    if gate is None or gate.place is not place:
+        gate = loop.gates[store] = QuotaGate(quota, place, offset=loop.offset)
     else:
         gate.tighten(quota)
     return gate
@@ -299,7 +296,7 @@ class StoreQuota:
     The gate is that of the event loop in which this is opened. See `QuotaGate`.
     """
 
-    store: Hashable = attrs.field(repr=False)
+    store: Store = attrs.field(repr=False)
     quota: Quota | None
     gate: QuotaGate | None = attrs.field(default=None, init=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
@@ -15,6 +16,8 @@ from b2b_payments._quota.quota import Quota
 from b2b_payments._quota.window import Window
 
 T = TypeVar("T")
+Store = tuple[Hashable, ...]
+"""What tells a store from others: where it is, and its hash or token."""
 
 
 @attrs.define(eq=False, slots=False)
@@ -72,29 +75,45 @@ class ProcessHome(Home):
         self.work(action)
 
 
-class _Homes:
-    """The homes of this process. One that was used lately stays, though no client holds it any more."""
+@attrs.define(eq=False, slots=False)
+class Place:
+    """Where a store's home is: it changes when the first client comes that shares with other processes."""
+
+    home: Home
+
+
+class _Places:
+    """Those of this process, by store. One that was used lately stays, though no client holds it."""
 
     lock: ClassVar[threading.Lock] = threading.Lock()
-    known: ClassVar[WeakValueDictionary[Hashable, Home]] = WeakValueDictionary()
-    kept: ClassVar[set[Home]] = set()
+    known: ClassVar[WeakValueDictionary[Store, Place]] = WeakValueDictionary()
+    kept: ClassVar[set[Place]] = set()
 
 
-def home_for(key: Hashable, make: Callable[[], Home], now: float) -> Home:
-    """Give the home of this name: one and the same for all clients of this process.
+def place_for(store: Store, quota: Quota, now: float, share: Callable[[Store, Quota, Window], Home]) -> Place:
+    """Give the place of this store's home, one and the same for all clients of this process.
 
-    What another clock counted, which is ahead of this moment, means nothing and is dropped.
+    `share` makes the home that a shared quota wants, with what is known already. What another clock counted,
+    which is ahead of this moment, means nothing and is dropped.
     """
-    with _Homes.lock:
-        _Homes.kept = {home for home in _Homes.kept if home.latest.counts(now)}
-        home = _Homes.known.get(key)
-        if home is None or home.latest.is_ahead(now):
-            home = _Homes.known[key] = make()
-        _Homes.kept.add(home)
-        return home
+    with _Places.lock:
+        _Places.kept = {place for place in _Places.kept if place.home.latest.counts(now)}
+        place = _Places.known.get(store)
+        if place is None or place.home.latest.is_ahead(now):
+            place = _Places.known[store] = Place(ProcessHome(quota))
+        if quota.shared and isinstance(place.home, ProcessHome):
+            place.home = share(store, quota, place.home.latest)
+        _Places.kept.add(place)
+        return place
 
 
 def forget_all() -> None:
-    """Forget what was counted, for a child of a fork, whose own it is not, and for tests."""
-    _Homes.known.clear()
-    _Homes.kept.clear()
+    """Forget what was counted, and whoever holds a lock: for a child of a fork, and for tests."""
+    _Places.lock = threading.Lock()
+    _Places.known = WeakValueDictionary()
+    _Places.kept = set()
+
+
+if hasattr(os, "register_at_fork"):
+    # A thread of the parent may have held a lock, which nobody gives back in the child.
+    os.register_at_fork(after_in_child=forget_all)

@@ -8,7 +8,7 @@ common.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from enum import Enum, IntEnum
 from random import getrandbits
 from typing import NamedTuple
@@ -96,8 +96,10 @@ class Grants:
 
     def merge(self, other: Grants) -> None:
         """Count what another counted, too; what both counted counts once."""
-        self.moments = deque(sorted({*self.moments, *other.moments})[-self._most :])
-        self.pages = deque(sorted({*self.pages, *other.pages})[-self._most :])
+        for own, others in ((self.moments, other.moments), (self.pages, other.pages)):
+            merged = sorted((Counter(own) | Counter(others)).elements())[-self._most :]
+            own.clear()
+            own.extend(merged)
 
     def due(self, now: float, ahead: int, priority: Priority) -> float:
         """Give the first moment for a grant with so many others `ahead` of it."""

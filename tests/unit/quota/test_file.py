@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from b2b_payments import ConfigurationError
+from b2b_payments import ConfigurationError, LegacyAuth
 from b2b_payments._quota import Permit, Priority, Quota, QuotaGate, QuotaReading, TooLate, gate_for
 from b2b_payments._quota import file as file_module
 from b2b_payments._quota.file import FileHome, path_for
@@ -147,16 +148,26 @@ def test_somebody_elses_file_is_left_alone(
     assert "holds something else" in caplog.text
 
 
-def test_a_file_that_is_removed_is_made_again_with_what_is_known(tmp_path: Path) -> None:
-    """The first to notice writes down what it knows, and the others add to it."""
+def removed(path: Path) -> None:
+    """Remove a file."""
+    path.unlink()
+
+
+def truncated(path: Path) -> None:
+    """Empty a file."""
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("lost", [removed, truncated])
+def test_a_file_that_is_lost_counts_as_a_full_window(tmp_path: Path, lost: Callable[[Path], None]) -> None:
+    """Whoever finds another file than before does not know what the others were granted since it looked."""
     path = tmp_path / "quota"
     one, other = home_in(path, 4), home_in(path, 4)
     assert takes(one)
-    assert takes(other)
-    path.unlink()
-    assert takes(one)
-    assert takes(other)
+    assert [takes(other) for _ in range(3)] == [True] * 3
+    lost(path)
     assert not takes(one)
+    assert not takes(other)
     assert not takes(home_in(path, 4))
 
 
@@ -182,9 +193,9 @@ def test_a_lost_file_is_said_once_and_comes_back(
     assert takes(one)
     assert takes(other)
     assert takes(one)
-    hidden = folder.rename(tmp_path / "hidden")
-    path.parent.touch()  # a file, where the folder was
-    os.unlink(hidden / "quota")
+    path.unlink()
+    folder.rmdir()
+    folder.touch()  # a file, where the folder was
     assert [takes(one) for _ in range(4)] == [False] * 4  # three of its part are known to be granted
     assert "cannot be shared" in caplog.text
     assert "part in 2" in caplog.text
@@ -192,7 +203,8 @@ def test_a_lost_file_is_said_once_and_comes_back(
     folder.unlink()
     folder.mkdir()
     monkeypatch.setattr(one, "_retry_at", 0.0)
-    assert [takes(one) for _ in range(4)] == [True, True, True, False]
+    assert not takes(one)  # nobody knows what the others were granted meanwhile
+    assert path.exists()
     assert "shared again" in caplog.text
 
 
@@ -251,6 +263,105 @@ def test_the_folder_depends_on_no_variable(monkeypatch: pytest.MonkeyPatch, tmp_
         path_for(STORE, shared=True)
 
 
+def test_a_stores_file_is_told_by_its_token(tmp_path: Path) -> None:
+    """Tokens of two stores give two files; a token that a function gives tells no store."""
+
+    async def give() -> str:
+        return "token"
+
+    one, other = LegacyAuth("token-one-1234567890"), LegacyAuth("token-two-1234567890")
+    paths = [path_for(("https://service.example", auth.store), str(tmp_path)) for auth in (one, other, one)]
+    assert paths[0] == paths[2] != paths[1]
+    assert "token" not in str(paths)
+    with pytest.raises(ConfigurationError, match="give a file's path"):
+        path_for(("https://service.example", LegacyAuth(give).store), shared=True)
+    assert path_for(("x", LegacyAuth(give).store), str(tmp_path / "q")) == tmp_path / "q"
+
+
+def test_those_who_may_write_beside_a_file_may_write_to_it(tmp_path: Path) -> None:
+    """In a folder for several users, each of them can use the file, whatever the first one's umask."""
+    tmp_path.chmod(0o1777)
+    before = os.umask(0o022)
+    try:
+        assert takes(home_in(tmp_path / "quota"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "quota").stat().st_mode & 0o777 == 0o666
+    own = tmp_path / "own"
+    own.mkdir(mode=0o700)
+    assert takes(home_in(own / "quota"))
+    assert (own / "quota").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_signal_in_between_gives_the_lock_back(tmp_path: Path) -> None:
+    """Whatever is raised while the file is held, it is not held any longer."""
+    one, other = home_in(tmp_path / "quota"), home_in(tmp_path / "quota")
+
+    def interrupted(_: Window) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        one.work(interrupted)
+    assert takes(other)
+
+
+def test_what_is_unknown_stays_a_full_window_when_more_is_known() -> None:
+    """Grants at one moment are counted one by one, also where two who knew them come together."""
+    full, other = Window(Quota(5, 10)).grants, Window(Quota(5, 10)).grants
+    full.fill(3.0)
+    other.add(3.0, Priority.CALL)
+    other.add(4.0, Priority.CALL)
+    full.merge(other)
+    assert list(full.moments) == [3.0] * 4 + [4.0]
+
+
+async def test_a_shared_and_an_unshared_client_share(tmp_path: Path) -> None:
+    """Of two clients of a store in one process, the second's sharing takes in what the first one counted."""
+    alone = gate_for(STORE, Quota(3, 3600))
+    for _ in range(2):
+        permit = await alone.acquire(Priority.CALL)
+        assert isinstance(permit, Permit)
+        alone.learn(permit, QuotaReading())
+    shared = gate_for(STORE, quota_in(tmp_path / "quota"))
+    assert shared is alone
+    assert isinstance(await shared.acquire(Priority.CALL), Permit)
+    late = await shared.acquire(Priority.CALL, until=asyncio.get_running_loop().time() + 1)
+    assert isinstance(late, TooLate)
+    assert not takes(home_in(tmp_path / "quota"))
+
+
+def test_a_fork_is_not_kept_by_a_lock_of_its_parent() -> None:
+    """A child whose parent's thread held a lock at the fork makes its own gates all the same."""
+    script = """
+import asyncio, os, threading
+from b2b_payments._quota import Priority, Quota, QuotaReading, gate_for, homes
+
+async def spend():
+    gate = gate_for(("store",), Quota())
+    gate.learn(await gate.acquire(Priority.CALL), QuotaReading())
+
+asyncio.run(spend())
+place = next(iter(homes._Places.kept))
+held, go = threading.Event(), threading.Event()
+
+def hold():
+    with homes._Places.lock, place.home._lock:
+        held.set()
+        go.wait()
+
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if not child:
+    asyncio.run(spend())
+    os._exit(0)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+go.set()
+raise SystemExit(code)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
+
+
 def test_a_folder_holds_a_file_of_each_store(tmp_path: Path) -> None:
     """Many stores share one folder, not one window."""
     one, other = path_for(STORE, str(tmp_path)), path_for(("x", "y"), str(tmp_path))
@@ -270,7 +381,7 @@ import asyncio, sys, time
 from b2b_payments._quota import Priority, Quota, QuotaReading, gate_for
 
 async def main():
-    gate = gate_for("store", Quota(10, 1.0, margin=0.0, shared=sys.argv[1]))
+    gate = gate_for(("store",), Quota(10, 1.0, margin=0.0, shared=sys.argv[1]))
     end = time.monotonic() + float(sys.argv[2])
     while time.monotonic() < end:
         permit = await gate.acquire(Priority.PAGE)
@@ -331,7 +442,7 @@ def test_successive_loops_share_one_window() -> None:
     """`asyncio.run` again and again, without `shared`: each run knows what those before it spent."""
 
     async def spend() -> bool:
-        gate = gate_for("https://one.example", Quota(3, 3600))
+        gate = gate_for(("https://one.example",), Quota(3, 3600))
         permit = await gate.acquire(Priority.CALL, until=asyncio.get_running_loop().time() + 1)
         if isinstance(permit, Permit):
             gate.learn(permit, QuotaReading())
@@ -344,7 +455,7 @@ def test_loops_in_several_threads_share_one_window() -> None:
     """Event loops in threads count together."""
 
     async def spend() -> int:
-        gate = gate_for("https://two.example", Quota(20, 3600))
+        gate = gate_for(("https://two.example",), Quota(20, 3600))
         granted = 0
         while isinstance(
             permit := await gate.acquire(Priority.PAGE, until=asyncio.get_running_loop().time() + 1), Permit

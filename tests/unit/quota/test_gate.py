@@ -386,8 +386,8 @@ def test_clients_of_one_store_share_a_gate() -> None:
     """The same store has the same gate in one event loop, and another store another."""
 
     async def main() -> tuple[bool, bool, QuotaGate]:
-        gate = gate_for("abc", Quota())
-        return gate_for("abc", Quota()) is gate, gate_for("xyz", Quota()) is gate, gate
+        gate = gate_for(("abc",), Quota())
+        return gate_for(("abc",), Quota()) is gate, gate_for(("xyz",), Quota()) is gate, gate
 
     same, other, gate = run(main())
     assert (same, other) == (True, False)
@@ -398,8 +398,8 @@ def test_the_stricter_quota_holds() -> None:
     """Where two clients bring different quotas, both are kept."""
 
     async def main() -> list[float]:
-        gate = gate_for("abc", Quota(4, 10, margin=0))
-        gate_for("abc", Quota(2, 1, margin=0))
+        gate = gate_for(("abc",), Quota(4, 10, margin=0))
+        gate_for(("abc",), Quota(2, 1, margin=0))
         permits = []
         for _ in range(6):
             permits.append(await granted(gate))
@@ -413,12 +413,12 @@ def test_a_new_client_does_not_forget_what_the_last_one_spent() -> None:
     """A gate outlives its clients until its window is empty, and no longer."""
 
     async def main() -> tuple[float, float]:
-        await spend(gate_for("abc", Quota(1, 10, margin=0)), 1)
+        await spend(gate_for(("abc",), Quota(1, 10, margin=0)), 1)
         gc.collect()
-        waited = (await granted(gate_for("abc", Quota(1, 10, margin=0)))).waited
+        waited = (await granted(gate_for(("abc",), Quota(1, 10, margin=0)))).waited
         await asyncio.sleep(11)
-        gate_for("xyz", Quota())
+        gate_for(("xyz",), Quota())
         gc.collect()
-        return waited, (await granted(gate_for("abc", Quota(5, 10, margin=0)))).waited
+        return waited, (await granted(gate_for(("abc",), Quota(5, 10, margin=0)))).waited
 
     assert run(main()) == (10.0, 0.0)
