@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from b2b_payments._cli import export, offline, reads, sandbox, sync, verify, writes
-from b2b_payments._cli.command import INTERRUPTED, CommandError, StoppedError
+from b2b_payments._cli.command import INTERRUPTED, Command, CommandError, StoppedError
 from b2b_payments._cli.streams import standard_streams
 from b2b_payments._version import __version__
 
@@ -57,21 +57,7 @@ def program() -> None:
     """
 
 
-for command in (
-    export.export,
-    sync.sync,
-    verify.verify,
-    reads.list_,
-    reads.get,
-    reads.operations,
-    writes.perform,
-    writes.set_status,
-    reads.transactions,
-    writes.delete,
-    offline.create_offline,
-    offline.update_offline,
-    reads.channels,
-    reads.channel,
-    sandbox.sandbox,
-):
-    program.add_command(command)
+for module in (export, sync, verify, reads, writes, offline, sandbox):
+    for command in vars(module).values():
+        if isinstance(command, Command):
+            program.add_command(command)

@@ -19,7 +19,7 @@ from b2b_payments._converter.rows import RowReader, RowTypes, model_of
 from b2b_payments._converter.service import as_sent, service_converter, whole_converter
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError
-from b2b_payments._models import Channel, OfflinePayment, Payment, PaymentOperations, Transaction
+from b2b_payments._models import OfflinePayment, Payment
 from b2b_payments._models.answer_model import check_model, plain
 from b2b_payments._models.extra import json_of
 from b2b_payments._models.plain_data import checked_data
@@ -63,10 +63,6 @@ def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T
 # Without a frame of their own, whose local variables a traceback would show.
 structure_payment = partial(structure, Payment)
 structure_payments = partial(structure_list, Payment)
-structure_transactions = partial(structure_list, Transaction)
-structure_channel = partial(structure, Channel)
-structure_channels = partial(structure_list, Channel)
-structure_operations = partial(structure, PaymentOperations)
 
 
 def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from b2b_payments._call import Caller
-from b2b_payments._converter import structure_channel, structure_channels
+from b2b_payments._converter import structure, structure_list
 from b2b_payments._errors import APIError
 from b2b_payments._models import Channel
 from b2b_payments._printable import repr_when_incomplete
@@ -34,7 +34,7 @@ class Channels:
             if error.status in {403, 422} and _says_single_storefront(error):
                 return []
             raise
-        return structure_channels(reply.data)
+        return structure_list(Channel, reply.data)
 
     async def get(self, channel_id: int) -> Channel:
         """Give one channel, by BigCommerce's id (`Channel.channel_id`).
@@ -43,7 +43,7 @@ class Channels:
         multi-storefront [doc] (ValidationError [seen]), APIError, TransportError and ResponseDecodeError.
         """
         reply = await self._caller.call(requests.get_channel(channel_id))
-        return structure_channel(reply.data)
+        return structure(Channel, reply.data)
 
 
 def _says_single_storefront(error: APIError) -> bool:

@@ -11,9 +11,9 @@ import attrs
 from b2b_payments._call import Tally
 from b2b_payments._converter import (
     offline_payment_body,
-    structure_operations,
+    structure,
+    structure_list,
     structure_payment,
-    structure_transactions,
 )
 from b2b_payments._models import (
     OfflinePayment,
@@ -165,7 +165,7 @@ class Payments:
     async def operations(self, payment_id: int) -> PaymentOperations:
         """Give the operations and processing statuses that the payment allows now."""
         reply = await self._walker.caller.call(requests.get_operations(payment_id))
-        return structure_operations(reply.data)
+        return structure(PaymentOperations, reply.data)
 
     async def perform_operation(self, payment_id: int, operation: Operation | int) -> None:
         """Carry out an operation, once. Raises BadRequestError where the payment does not allow it."""
@@ -181,7 +181,7 @@ class Payments:
     async def transactions(self, payment_id: int) -> builtins.list[Transaction]:
         """Give the payment's transactions; their shape varies by gateway."""
         reply = await self._walker.caller.call(requests.get_transactions(payment_id))
-        return structure_transactions(reply.data)
+        return structure_list(Transaction, reply.data)
 
     async def create_offline(self, payment: OfflinePayment) -> int:
         """Record an offline payment, once, and give its id.

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from b2b_payments._converter import (
+    structure_list,
     structure_payment,
     structure_payments,
     structure_rows,
-    structure_transactions,
     to_wire,
 )
 from b2b_payments._errors import ResponseDecodeError
-from b2b_payments._models import Payment
+from b2b_payments._models import Payment, Transaction
 from b2b_payments._protocol.json import decode
 from b2b_payments._protocol.listing import Head, Listing
 from tests.support.examples import LISTED_PAYMENT
@@ -47,7 +47,7 @@ def test_a_page_is_read_as_its_rows_are(rows: list[dict[str, Any]]) -> None:
 @given(transactions)
 def test_a_transaction_comes_back_as_it_came(wire: dict[str, Any]) -> None:
     """A transaction of any shape is read, and its wire object is equal to what came."""
-    [transaction] = structure_transactions([wire])
+    [transaction] = structure_list(Transaction, [wire])
     assert to_wire(transaction) == wire
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,12 +19,12 @@ from hypothesis import strategies as st
 
 from b2b_payments import B2BPaymentsError, OrderBy, PaymentsClient, RetryPolicy, SortBy, StoreAuth, to_wire
 from b2b_payments._converter import (
-    structure_channels,
-    structure_operations,
+    structure,
+    structure_list,
     structure_payment,
     structure_payments,
-    structure_transactions,
 )
+from b2b_payments._models import Channel, PaymentOperations, Transaction
 from b2b_payments._protocol.answer import Answer, read_envelope, read_payment_id
 from b2b_payments._protocol.json import MOST_LEVELS, decode, encode
 from b2b_payments._protocol.limits import read_limits
@@ -88,9 +89,9 @@ READINGS: list[Callable[[Answer], object]] = [
     as_list,
     as_data(structure_payment),
     as_data(structure_payments),
-    as_data(structure_transactions),
-    as_data(structure_channels),
-    as_data(structure_operations),
+    as_data(partial(structure_list, Transaction)),
+    as_data(partial(structure_list, Channel)),
+    as_data(partial(structure, PaymentOperations)),
     lambda answer: read_payment_id(read_envelope(REQUEST, answer, BASE)),
     lambda answer: read_limits(answer.headers, datetime.now(UTC)).pause,
 ]

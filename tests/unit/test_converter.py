@@ -14,11 +14,10 @@ import pytest
 
 from b2b_payments._converter import (
     offline_payment_body,
-    structure_channels,
-    structure_operations,
+    structure,
+    structure_list,
     structure_payment,
     structure_payments,
-    structure_transactions,
     to_wire,
 )
 from b2b_payments._converter.service import service_converter
@@ -67,9 +66,11 @@ def test_payment_examples_come_back_equal(wire: dict[str, Any]) -> None:
 
 def test_other_examples_come_back_equal() -> None:
     """The vendor's transactions, operations and channels are read and come back equal."""
-    assert [to_wire(one) for one in structure_transactions(examples.TRANSACTIONS)] == examples.TRANSACTIONS
-    assert to_wire(structure_operations(examples.OPERATIONS)) == examples.OPERATIONS
-    assert [to_wire(one) for one in structure_channels(examples.CHANNELS)] == examples.CHANNELS
+    assert [
+        to_wire(one) for one in structure_list(Transaction, examples.TRANSACTIONS)
+    ] == examples.TRANSACTIONS
+    assert to_wire(structure(PaymentOperations, examples.OPERATIONS)) == examples.OPERATIONS
+    assert [to_wire(one) for one in structure_list(Channel, examples.CHANNELS)] == examples.CHANNELS
 
 
 def test_a_payment_is_read_into_its_types() -> None:
@@ -92,12 +93,12 @@ def test_the_other_shapes_are_read_into_their_types() -> None:
     """Fees, transactions, cards and channels have the types that they promise."""
     [fee] = structure_payment(examples.SHOWN_PAYMENT).fees
     assert fee == Fee("surcharge", "Card surcharge", Decimal("1.5"))
-    [transaction] = structure_transactions(examples.TRANSACTIONS)
+    [transaction] = structure_list(Transaction, examples.TRANSACTIONS)
     assert transaction.card == Card("Visa", "1111", 2050, 12)
-    [channel] = structure_channels(examples.CHANNELS)
+    [channel] = structure_list(Channel, examples.CHANNELS)
     assert (channel.id, channel.channel_id, channel.is_enabled) == (12, 1, True)
     assert channel.created_at == datetime(2021, 4, 19, 2, 46, 33, tzinfo=UTC)
-    assert structure_operations(examples.OPERATIONS) == PaymentOperations((), (1, 2, 3, 4))
+    assert structure(PaymentOperations, examples.OPERATIONS) == PaymentOperations((), (1, 2, 3, 4))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_a_list_must_be_a_list(rows: object, found: str) -> None:
 @pytest.mark.parametrize("raw", [None, "", "text", [1, {"a": None}], {"a": [1.5]}])
 def test_a_raw_transaction_is_kept_as_it_is(raw: object) -> None:
     """A gateway's raw transaction has any of five shapes, and each is kept."""
-    [transaction] = structure_transactions([{"type": "X", "rawTransaction": raw}])
+    [transaction] = structure_list(Transaction, [{"type": "X", "rawTransaction": raw}])
     assert transaction.raw_transaction == raw
     assert to_wire(transaction) == {"type": "X", "rawTransaction": raw}
 
@@ -250,7 +251,7 @@ def test_a_raw_transaction_is_kept_as_it_is(raw: object) -> None:
 @pytest.mark.parametrize("code", [None, "", "A1"])
 def test_an_auth_code_is_kept_as_it_is(code: str | None) -> None:
     """An authorisation code may be null, empty or text, and each is kept."""
-    [transaction] = structure_transactions([{"authCode": code}])
+    [transaction] = structure_list(Transaction, [{"authCode": code}])
     assert transaction.auth_code == code
     assert to_wire(transaction) == {"authCode": code}
 
@@ -258,21 +259,23 @@ def test_an_auth_code_is_kept_as_it_is(code: str | None) -> None:
 def test_an_odd_field_does_not_hide_a_transaction() -> None:
     """A transaction's field of an unexpected shape is None, and comes back as it was sent."""
     wire = {"type": "X", "memo": {"a": 1}, "card": "none", "event": ""}
-    [transaction] = structure_transactions([wire])
+    [transaction] = structure_list(Transaction, [wire])
     assert transaction == Transaction("X", event="")
     assert to_wire(transaction) == wire
-    assert problem(lambda: structure_transactions(["X"])).paths == ["$.data[0]"]
+    assert problem(lambda: structure_list(Transaction, ["X"])).paths == ["$.data[0]"]
 
 
 @pytest.mark.parametrize(("sent", "flag"), [(1, True), ("false", False), (0, False), (None, None)])
 def test_a_flag_has_several_spellings(sent: object, flag: bool | None) -> None:
     """A channel's yes or no may come as 1, 0 or text, and comes back as it was sent."""
     wire = {**examples.CHANNELS[0], "isVisible": sent, "createdAt": 1618800393, "updatedAt": ""}
-    [channel] = structure_channels([wire])
+    [channel] = structure_list(Channel, [wire])
     assert channel.is_visible is flag
     assert channel.updated_at is None
     assert to_wire(channel) == wire
-    assert problem(lambda: structure_channels([{**wire, "isVisible": "?"}])).paths == ["$.data[0].isVisible"]
+    assert problem(lambda: structure_list(Channel, [{**wire, "isVisible": "?"}])).paths == [
+        "$.data[0].isVisible"
+    ]
 
 
 def test_an_evolved_payment_shows_the_change() -> None:
