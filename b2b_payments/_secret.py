@@ -72,21 +72,34 @@ def _forms(text: str) -> Iterator[str]:
     yield text
     if not _MARK.search(text):
         return
-    while (plain := _ESCAPE.sub(_char, html.unescape(text))) != text:
+    while (plain := _ESCAPE.sub(_char, _unescaped(text))) != text:
         yield plain
         text = plain
 
 
 _HEX = "[0-9A-Fa-f]"
+# A whole run of them: one that were tried from each of its backslashes would take time by its square.
+_BACKSLASHES = r"(?<!\\)\\++"
 # What JSON, JavaScript, Python, C, URLs and mails write for a character.
 _ESCAPE = re.compile(
-    rf"\\+u\{{({_HEX}{{1,8}})\}}|(?:\\+|%)u({_HEX}{{4}})|\\+U({_HEX}{{8}})|(?:\\+x|%|=)({_HEX}{{2}})|\\+([0-7]{{3}})"
+    rf"{_BACKSLASHES}(?:u\{{({_HEX}{{1,8}})\}}|u({_HEX}{{4}})|U({_HEX}{{8}})|x({_HEX}{{2}})|([0-7]{{3}}))"
+    rf"|%u({_HEX}{{4}})|[%=]({_HEX}{{2}})"
 )
 
 
 _MARK = re.compile(r"[\\%&=]")
-_SPACE = re.compile(r"\\+[bfnrtv]")
+_SPACE = re.compile(_BACKSLASHES + "[bfnrtv]")
+# Python reads no number of thousands of digits, and no character has one.
+_ZEROS = re.compile("(?<=&#)0+(?=[0-9])")
+_NO_CHAR = re.compile("&#[0-9]{8,};?")
 _NO_LETTERS = re.compile("[^a-z0-9]+")
+
+
+def _unescaped(text: str) -> str:
+    """Undo HTML's escapes."""
+    if "&#" in text:
+        text = _NO_CHAR.sub("", _ZEROS.sub("", text))
+    return html.unescape(text)
 
 
 def _char(escape: re.Match[str]) -> str:

@@ -25,6 +25,7 @@ from b2b_payments._errors import (
 )
 from b2b_payments._protocol.belonging import check_envelope
 from b2b_payments._protocol.json import decode, encode
+from b2b_payments._protocol.limits import HEADERS as OF_LIMITS
 from b2b_payments._protocol.limits import read_date, read_limits
 from b2b_payments._protocol.request import Request
 from b2b_payments._retry import LONGEST_ASKED, Kind
@@ -95,6 +96,9 @@ _LONGEST_SPELLING = 20
 _LARGEST_ID = 2**63 - 1
 _LONGEST_MESSAGE = 500
 _LONGEST_ID = 200
+_IDS = ("X-Request-Id", "Trace-Id")
+HEADERS = (*_IDS, *OF_LIMITS)
+"""The headers of an answer that are ever read."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -106,9 +110,27 @@ def _without_mark(body: bytes) -> bytes:
     return body.removeprefix(_BYTE_ORDER_MARK)
 
 
+def _searched(text: str, most: int, secrets: Sequence[Secret]) -> str:
+    """Give what has to be searched of a text of which no more than `most` characters are shown."""
+    # A little beyond: a credential that the end cuts in two is found as a whole.
+    return text[: most + _LONGEST_SPELLING * max(map(len, secrets), default=0)]
+
+
+def headers_read(headers: Mapping[str, str], secrets: Sequence[Secret]) -> dict[str, str]:
+    """Give the headers that are ever read, by the names used here, without our own credentials.
+
+    An answer may have hundreds of headers of 64 KiB: they are cut before anything else is done with them.
+    """
+    read = {name: _searched(headers[name], _LONGEST_ID, secrets) for name in HEADERS if name in headers}
+    together = "\n".join(read.values())
+    if redacted(together, secrets) == together:
+        return read
+    return {name: redacted(value, secrets) for name, value in read.items()}
+
+
 @attrs.frozen
 class Answer:
-    """A whole HTTP answer. `headers` is case-insensitive; the body is unpacked and complete.
+    """A whole HTTP answer. `headers` are those that are read; the body is unpacked and complete.
 
     A byte-order mark at its start, which some servers and proxies write, is left out.
 
@@ -130,9 +152,7 @@ class Answer:
 
     def redacted(self, text: str, most: int) -> str:
         """Give decoded text for an error: in one line, without our own credentials, at most so long."""
-        # Searched a little beyond what is shown: a credential that the end cuts in two is found as a whole.
-        beyond = _LONGEST_SPELLING * max(map(len, self.secrets), default=0)
-        return redacted(" ".join(text.split())[: most + beyond], self.secrets)[:most]
+        return redacted(_searched(" ".join(text.split()), most, self.secrets), self.secrets)[:most]
 
 
 @attrs.frozen
@@ -284,7 +304,7 @@ def _message(answer: Answer, body: Mapping[str, Any]) -> str:
 
 
 def _request_id(answer: Answer) -> str | None:
-    said = answer.headers.get("X-Request-Id") or answer.headers.get("Trace-Id")
+    said = next(filter(None, map(answer.headers.get, _IDS)), None)
     return answer.redacted(said, _LONGEST_ID) if said else None
 
 

@@ -13,6 +13,18 @@ from b2b_payments._quota import QuotaReading
 
 _T = TypeVar("_T", int, float)
 
+HEADERS = (
+    "Date",
+    "Retry-After",
+    "X-Rate-Limit-Requests-Left",
+    "X-Rate-Limit-Time-Reset-Ms",
+    "X-Request-Window-Resets-After",
+    "X-Requests-Allocated",
+    "X-Requests-Remaining",
+    "X-Retry-After",
+)
+"""The headers that are read here."""
+
 _COUNT = re.compile(r"([0-9]{1,15})\s*(?:times?|requests?)?", re.IGNORECASE)
 _SECONDS = r"([0-9]{1,15}(?:\.[0-9]{0,15})?)\s*(ms|milliseconds?|s|sec|seconds?)?"
 _DURATION = re.compile(_SECONDS, re.IGNORECASE)
@@ -28,10 +40,8 @@ def read_limits(headers: Mapping[str, str], now: datetime) -> QuotaReading:
     or as a date. Times come with the unit s or ms or without; of several, the longest wait and the smallest
     remainder count. What cannot be read is left out: nothing raises.
     """
-    values = {name.lower(): value.strip() for name, value in headers.items()}
-
-    def value(name: str) -> str:
-        return values.get(name, "")
+    given = {name.lower(): value.strip() for name, value in headers.items()}
+    value = {name: given.get(name, "") for name in map(str.lower, HEADERS)}.__getitem__
 
     return QuotaReading(
         remaining=min(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import aiohttp
 import anyio
 import attrs
-from multidict import CIMultiDict
 from yarl import URL
 
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError
 from b2b_payments._mixups import MixUps
-from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.answer import Answer, headers_read
 from b2b_payments._protocol.request import Request
-from b2b_payments._secret import Secret, redacted
+from b2b_payments._secret import Secret
 from b2b_payments._tasks import NOT_OPEN, Home
 from b2b_payments._transport.connections import Exchange, one_try
 from b2b_payments._transport.failures import (
@@ -265,7 +264,7 @@ class Transport:
                 raise unpacked_otherwise(f"{request.method} {request.path}")
             body = await self._read(request, response)
             secrets = [value for value in credential.values() if isinstance(value, Secret)]
-            headers = _headers_without(secrets, response.headers)
+            headers = headers_read(response.headers, secrets)
             return Answer(
                 response.status, headers, body, secrets, reused=exchange.reused, hang_up=exchange.hang_up
             )
@@ -305,10 +304,3 @@ def _headers(credential: Mapping[str, str]) -> dict[str, str]:
         "User-Agent": f"b2b-payments/{__version__}",
         **credential,
     }
-
-
-def _headers_without(secrets: Sequence[Secret], headers: Mapping[str, str]) -> Mapping[str, str]:
-    together = "\n".join(headers.values())
-    if redacted(together, secrets) == together:
-        return headers
-    return CIMultiDict([(name, redacted(value, secrets)) for name, value in headers.items()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from urllib.parse import quote
@@ -90,6 +91,31 @@ def test_what_is_escaped_too_often_is_not_shown() -> None:
     """What would have to be undone without end is not shown."""
     assert redacted(f"&{'amp;' * 5}lt;", [TOKEN]) != HIDDEN
     assert redacted(f"&{'amp;' * 100_000}lt;", [TOKEN]) == HIDDEN
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["\\", "%", "&#", "&#1", "\\u", "\\u{", "&", " ", "\\\\x"],
+    ids=lambda unit: unit.strip() or "blank",
+)
+def test_the_time_to_search_a_text_grows_with_its_length_alone(unit: str) -> None:
+    """Text that is all beginnings of escapes, as a hostile gateway may send it, takes linear time."""
+
+    def seconds(length: int) -> float:
+        text, begun = unit * (length // len(unit)), time.process_time()
+        redacted(text, [TOKEN])
+        return time.process_time() - begun
+
+    seconds(1_000)
+    # By the square it would be some 256 times as long.
+    assert seconds(2**16) < 100 * max(seconds(2**12), 0.001)
+
+
+@pytest.mark.parametrize("spelling", ["&#0000000000{};", "&#{}"])
+def test_numbers_of_thousands_of_digits_are_no_characters(spelling: str) -> None:
+    """Python reads no such number; what stands around it is searched all the same."""
+    text = f"&#{'1' * 5_000};{''.join(spelling.format(ord(char)) for char in TOKEN)}"
+    assert redacted(text, [TOKEN]) == HIDDEN
 
 
 @pytest.mark.parametrize("before", [470, 480, 499, 500, 49_970, 49_990, 50_000])

@@ -21,7 +21,7 @@ from b2b_payments import (
     ServerError,
     ValidationError,
 )
-from b2b_payments._protocol.answer import Answer, Envelope, read_envelope, read_payment_id
+from b2b_payments._protocol.answer import Answer, Envelope, headers_read, read_envelope, read_payment_id
 from b2b_payments._protocol.request import (
     Request,
     create_offline,
@@ -30,6 +30,7 @@ from b2b_payments._protocol.request import (
     perform_operation,
     update_processing_status,
 )
+from b2b_payments._secret import Secret
 
 BASE = "https://api.example/api/v3/io"
 
@@ -283,3 +284,13 @@ def test_a_byte_order_mark_is_skipped() -> None:
 def test_an_answer_does_not_show_its_body() -> None:
     """A body is not in the answer's repr: it holds personal data."""
     assert "secret" not in repr(Answer(200, {}, b"secret"))
+
+
+def test_of_hundreds_of_long_headers_few_are_looked_at() -> None:
+    """Headers that nobody reads are left alone, and the others are cut before they are searched."""
+    token, long = Secret("token-of-some-letters"), "\\" * 2**16
+    given = {f"X-{number}": long for number in range(400)} | {"X-Request-Id": long, "Retry-After": token}
+    read = headers_read(given, [token])
+    assert read.keys() == {"X-Request-Id", "Retry-After"}
+    assert 200 <= len(read["X-Request-Id"]) < 2_000
+    assert read["Retry-After"] == "***"
