@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from b2b_payments._errors import (
+    AnswerMismatchError,
     APIError,
     AuthenticationError,
     BadRequestError,
@@ -97,7 +98,7 @@ _LARGEST_ID = 2**63 - 1
 _LONGEST_MESSAGE = 500
 _LONGEST_ID = 200
 _IDS = ("X-Request-Id", "Trace-Id")
-HEADERS = (*_IDS, *OF_LIMITS)
+HEADERS = ("Location", *_IDS, *OF_LIMITS)
 """The headers of an answer that are ever read."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -172,7 +173,7 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
 
     Raises the APIError that fits the status, or the body's own `code` where HTTP says 200 and the body does
     not (the vendor's portal checks for it [seen]); ResponseDecodeError for an answer that is no envelope, and
-    AnswerMismatchError for one that belongs to another request.
+    AnswerMismatchError for one that belongs to another request, such as a 304, which only conditions get.
     """
     if not 200 <= answer.status < 300:
         raise _refusal(request, answer, base_url)
@@ -233,9 +234,27 @@ def kind_of(value: object) -> str:
     return kinds.get(type(value), "a number")
 
 
-def _refusal(request: Request, answer: Answer, base_url: str) -> APIError:
+_OF_CONDITIONS = frozenset({304, 412, 416})
+"""What only a request that states a condition, or asks for a part, is answered (RFC 9110)."""
+
+
+def _refusal(request: Request, answer: Answer, base_url: str) -> APIError | AnswerMismatchError:
+    if (problem := _fits_no_request(answer)) is not None:
+        what = f"{request.method} {request.path}: the answer is {answer.status} {_title(answer.status)}"
+        return AnswerMismatchError(f"{what}, {problem}: it belongs to another request.", paths=["$"])
     body = _decoded_or_none(answer.body)
     return _error(request, answer, base_url, body, _code(body) if isinstance(body, dict) else None)
+
+
+def _fits_no_request(answer: Answer) -> str | None:
+    """Say why an answer can be to no request that is sent here, None where it may be."""
+    if answer.status in _OF_CONDITIONS:
+        return "and this request stated no condition"
+    if 100 <= answer.status < 200:
+        return "which ends no request"
+    if 300 <= answer.status < 400 and "Location" not in answer.headers:
+        return "and leads nowhere"
+    return None
 
 
 def _decoded_or_none(body: bytes) -> Any:
@@ -294,13 +313,17 @@ def _message(answer: Answer, body: Mapping[str, Any]) -> str:
             return answer.redacted(text, _LONGEST_MESSAGE)
     if 300 <= answer.status < 400:
         return "the answer is a redirect, and redirects are not followed; check base_url"
-    try:
-        title = HTTPStatus(answer.status).phrase
-    except ValueError:
-        title = "unknown status"
+    title = _title(answer.status)
     if answer.body.lstrip()[:1] == b"<":
         return f"{title} (the answer is HTML: it came from a gateway, not from the service)"
     return title if answer.body else f"{title} (the answer is empty)"
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "unknown status"
 
 
 def _request_id(answer: Answer) -> str | None:

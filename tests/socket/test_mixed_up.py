@@ -164,6 +164,28 @@ async def test_a_mix_up_can_be_watched(sandbox: Sandbox) -> None:
     assert [(event.attempt, event.delay, event.reason) for event in retries] == [(1, 0.0, "mixed up")]
 
 
+@pytest.mark.parametrize("status", [304, 412, 416, 302])
+async def test_an_old_answer_to_a_condition_ends_no_walk(
+    sandbox: Sandbox, client: PaymentsClient, status: int
+) -> None:
+    """A page answered with what only another request can have got is asked for again."""
+    walk = client.payments.list(page_size=10, concurrency=1).pages()
+    await anext(walk)
+    once(sandbox, lambda: web.Response(status=status), method="GET")
+    assert sum([len(page.items) async for page in walk]) == 20
+    assert walk.report.complete
+    assert client.payments.mixed_up_lately
+
+
+async def test_a_write_answered_as_if_it_stated_a_condition_is_told_by_its_payment(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """A 412 to a create that was never carried out leaves it in doubt: it may be another's answer."""
+    once(sandbox, lambda: web.Response(status=412), method="POST")
+    with pytest.raises(OutcomeUnknownError, match=r"412 Precondition.* Look for externalId=INV-7"):
+        await client.payments.create_offline(NEW)
+
+
 @pytest.mark.parametrize("after", [0.0, None])
 @pytest.mark.parametrize("fault", [Fault.STRAY, Fault.DOUBLED, Fault.SWAPPED])
 async def test_a_walk_gets_its_own_pages(

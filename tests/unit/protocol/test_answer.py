@@ -9,6 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from b2b_payments import (
+    AnswerMismatchError,
     APIError,
     AuthenticationError,
     BadRequestError,
@@ -118,7 +119,7 @@ def test_meta_may_be_missing(meta: dict[str, Any]) -> None:
 )
 def test_each_status_has_its_error(status: int, kind: type[APIError]) -> None:
     """The HTTP status picks the error, and so does the body's own code where HTTP says 200."""
-    by_status = error_of({"code": status, "data": {"errMsg": "No"}, "meta": {}}, status)
+    by_status = error_of({"code": status, "data": {"errMsg": "No"}, "meta": {}}, status, Location="/")
     by_code = error_of({"code": status, "data": {"errMsg": "No"}, "meta": {}}, 200)
     assert type(by_status) is type(by_code) is kind
     assert (by_status.status, by_status.code, by_status.message) == (status, status, "No")
@@ -189,6 +190,23 @@ def test_a_redirect_says_what_to_check() -> None:
     assert type(error) is APIError
     assert error.message == "the answer is a redirect, and redirects are not followed; check base_url"
     assert "elsewhere" not in str(error)
+
+
+@pytest.mark.parametrize("request_", [get_payment(70), delete_payment(70), create_offline({})])
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (304, "304 Not Modified, and this request stated no condition"),
+        (412, "412 Precondition Failed, and this request stated no condition"),
+        (416, "416 Requested Range Not Satisfiable, and this request stated no condition"),
+        (101, "101 Switching Protocols, which ends no request"),
+        (302, "302 Found, and leads nowhere"),
+    ],
+)
+def test_a_status_that_fits_no_request_is_anothers(request_: Request, status: int, says: str) -> None:
+    """No request sent here states a condition or asks for a part: an answer to one belongs elsewhere."""
+    with pytest.raises(AnswerMismatchError, match=rf"the answer is {says}: it belongs to another request\."):
+        read_envelope(request_, Answer(status, {}, b'{"code":200,"data":{}}'), BASE)
 
 
 def test_an_unknown_status_has_words_too() -> None:
