@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 8
 _NEW = "There was nothing to resume: it began with the first payment."
-_GO_ON = "What came so far is kept: give the same command --resume to go on."
+_GO_ON = "What came so far is kept: give the same command --resume to continue."
 
 
 @click.command(cls=Command)
@@ -43,7 +43,7 @@ _GO_ON = "What came so far is kept: give the same command --resume to go on."
     help="Not needed where the file's ending says it: "
     f"{', '.join(ending for one in FORMATS.values() for ending in one.endings)}.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an export that was interrupted.")
+@click.option("--resume", is_flag=True, help="Resume an export that was interrupted.")
 @click.option(
     "--sandbox", is_flag=True, help="Export 10,000 payments of a made-up store: needs no credential."
 )

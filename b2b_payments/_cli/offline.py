@@ -224,7 +224,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8; save it as that"
     if isinstance(error, msgspec.ValidationError):
-        return "it is no object such as {...}"
+        return "it is not an object such as {...}"
     if isinstance(error, msgspec.DecodeError):
         return f"it is not JSON: {error}"
     wire = {name: key for key, name in _NAMES.items()}

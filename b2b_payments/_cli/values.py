@@ -127,7 +127,9 @@ def line_item(text: str) -> OfflineLineItem:
     invoice, _, amount = text.partition("=")
     number = whole(invoice)
     if number is None or not amount:
-        raise click.BadParameter(f"{shown(text)} is no invoice's id and amount: write both, as in 13=20.00.")
+        raise click.BadParameter(
+            f"{shown(text)} is not an invoice's id and amount: write both, as in 13=20.00."
+        )
     try:
         return OfflineLineItem(number, amount)
     except ConfigurationError:

@@ -137,7 +137,7 @@ def writable(path: PathLike, beside: Sequence[str] = ()) -> Path:
     except OSError as error:
         problem = _reason(error)
     except ValueError:
-        problem = "its name is no name of a file"
+        problem = "its name cannot be the name of a file"
     raise ConfigurationError(f"{_spelled(path)} cannot be written: {problem}.")
 
 

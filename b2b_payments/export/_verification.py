@@ -80,7 +80,7 @@ def _verify_database(target: Path, manifest: Manifest) -> None:
     kind = _DATABASES[manifest.format]
     if journal_of(target).exists():
         raise ExportError(
-            f"{target} is being written to, or was when a process ended: wait, or go on with what was "
+            f"{target} is being written to, or was when a process ended: wait, or resume what was "
             "interrupted, and verify it then."
         )
     try:

@@ -84,7 +84,7 @@ def _conclude(exports: Exports) -> None:
         return
     alone = "" if len(missing) == len(exports.standings) else f" {' '.join(missing)}"
     raise CommandError(
-        f"{_count(exports)}. To go on with what is missing, give the same command --resume{alone}."
+        f"{_count(exports)}. To export what is missing, give the same command --resume{alone}."
     )
 
 
@@ -114,5 +114,5 @@ def _count(exports: Exports) -> str:
 
 def _go_on(exports: Exports) -> str:
     if exports.complete or any(one.kept for one in exports.standings):
-        return "What came so far is kept: give the same command --resume to go on"
+        return "What came so far is kept: give the same command --resume to continue"
     return "Nothing half-written is left"

@@ -119,7 +119,7 @@ def _entries(path: str) -> list[Any]:
     entries = written.get("stores", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise StoresFileError(
-            f"{path}: stores is no list of tables: write each store under a line [[stores]]."
+            f"{path}: stores is not a list of tables: write each store under a line [[stores]]."
         )
     if not entries:
         raise StoresFileError(f"{path} names no store: write a line [[stores]], and under it {_EXAMPLE}.")
@@ -225,7 +225,7 @@ class _Entry:
             raise self._wrong('name is missing: give one for its file, as in name = "north"')
         if not _is_file_name(name):
             raise self._wrong(
-                "name is no name for a file: give letters, digits, '-', '_', '.' and spaces, "
+                "name cannot be the name of a file: give letters, digits, '-', '_', '.' and spaces, "
                 f"{_LONGEST_NAME} at most, with a letter or digit in front, and none that systems reserve, "
                 "such as 'con'"
             )
@@ -258,8 +258,8 @@ class _Entry:
     def _token(self, key: str, variable: str) -> Secret:
         if not _VARIABLE.fullmatch(variable):
             raise self._wrong(
-                f"{key} is no name of an environment variable: put the token into a variable, and its name "
-                "here, as in NORTH_TOKEN"
+                f"{key} is not the name of an environment variable: put the token into a variable, and its "
+                "name here, as in NORTH_TOKEN"
             )
         token = Secret(os.environ.get(variable, ""))
         if not token:

@@ -93,7 +93,7 @@ async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
         assert 2_000 <= kept < 15 * 250
         assert hidden(out) == [".broken.jsonl.export"]
         assert said.splitlines()[-1] == (
-            "Error: 1 of 4 stores complete. To go on with what is missing, give the same command --resume "
+            "Error: 1 of 4 stores complete. To export what is missing, give the same command --resume "
             "--only refused --only broken --only channels."
         )
         broken.answer_with(None)
@@ -165,7 +165,7 @@ def test_completeness_that_is_not_known(service: Sandbox, tmp_path: Path) -> Non
     assert int(payments) == len(lines(tmp_path / "one.jsonl")) > 60
     assert remark == f"{tmp_path}/one.jsonl: the pages read from both ends of the list stop before they meet."
     assert result.stderr.splitlines()[-1] == (
-        "Error: 0 of 1 store complete. To go on with what is missing, give the same command --resume."
+        "Error: 0 of 1 store complete. To export what is missing, give the same command --resume."
     )
 
 

@@ -102,7 +102,10 @@ def test_no_credential_is_shown(tmp_path: Path) -> None:
             NORTH.replace("NORTH_TOKEN", "LINE_TOKEN"),
             "store 'north': access_token starts or ends with white space",
         ),
-        (NORTH.replace("NORTH_TOKEN", "marked-1"), "access_token_env is no name of an environment variable"),
+        (
+            NORTH.replace("NORTH_TOKEN", "marked-1"),
+            "access_token_env is not the name of an environment variable",
+        ),
         (NORTH.replace("NORTH_TOKEN", "markedx"), "variable that access_token_env names is not set: set it"),
         (NORTH + 'auth_token_env = "SOUTH_TOKEN"', "give access_token_env or auth_token_env, not both"),
         (SOUTH + 'store_hash = "abc123"', "beside auth_token_env leave it out"),
@@ -150,7 +153,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sa
 def test_names_that_are_no_files(tmp_path: Path, name: str) -> None:
     """A name that would be no file, a hidden one, or one elsewhere, is refused."""
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
-    with pytest.raises(CommandError, match="store number 1: name is no name for a file"):
+    with pytest.raises(CommandError, match="store number 1: name cannot be the name of a file"):
         read_stores(write(tmp_path, NORTH.replace("north", escaped)), NOTHING)
 
 

@@ -74,7 +74,7 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         ),
         (
             ("create-offline", "--line", "13"),
-            "'13' is no invoice's id and amount: write both, as in 13=20.00.",
+            "'13' is not an invoice's id and amount: write both, as in 13=20.00.",
         ),
         (("create-offline", "--line", "13=much"), "'13=much' has no amount that can be"),
         (("create-offline", "--detail", "memo"), "'memo' has no name: write name=text"),
@@ -104,7 +104,7 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
     [
         ("{", "--json -: it is not JSON: Input data was truncated."),
         ('{"details": ' + "[" * 2_000, "it is nested too deep."),
-        ("[]", "it is no object such as {...}."),
+        ("[]", "it is not an object such as {...}."),
         ("", "--json -: the file is empty."),
         (b'{"customerId": "\xff"}', "it is not UTF-8; save it as that."),
         ("{}", "customerId, currency and lineItems are missing."),

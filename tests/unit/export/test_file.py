@@ -134,7 +134,7 @@ def test_symbolic_link_stays(tmp_path: Path) -> None:
         (f"{'n' * 300}.jsonl", "name too long"),
         (f"{'n' * 244}.jsonl", "name too long"),  # with the manifest's ending
         ("caf\udce9.jsonl", "not UTF-8"),
-        ("zero\0.jsonl", "no name of a file"),
+        ("zero\0.jsonl", "cannot be the name of a file"),
     ],
 )
 @pytest.mark.parametrize("sink", [JSONLSink, CSVSink, SQLiteSink])
