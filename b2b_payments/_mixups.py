@@ -23,6 +23,7 @@ T = TypeVar("T")
 _LATELY = 300.0
 """Seconds for which answers are checked more closely once one was not what was asked for."""
 _OF_ONE_THING = "$.data."  # so begins the place of a field of one; of a row, OF_ROWS
+_EMPTY = "nothing"  # what an empty list says where payments came before: no habit, and no end of one
 _TIMES_ASKED = 3
 """At the most, at once: the first answer may have come on a kept connection, the others come on new ones."""
 
@@ -169,7 +170,8 @@ class Doubts:
         read: object = reply
         if self._came_in_part and type(read) is Listing and read.offset == 0 and not read.heads:
             what = f"{self.request.method} {self.request.path}: the answer"
-            raise AnswerMismatchError(f"{what} is empty, where payments came before.", paths=["$.data"])
+            what = f"{what} is empty, where payments came before."
+            raise AnswerMismatchError(what, paths=["$.data"], said=_EMPTY)
         return self.mixups.checked(self.request, reply)
 
     def again(self, failure: B2BPaymentsError, outcome: Outcome, *, may_retry: bool) -> bool:
@@ -198,8 +200,8 @@ class Doubts:
 
     def _is_habit(self, failure: AnswerMismatchError) -> bool:
         """Whether the service is known to say this whatever it is asked: then its answer is read as it is."""
-        latest = self._said[-_TIMES_ASKED:]
-        alike = len(latest) == _TIMES_ASKED and len(set(latest)) == 1
+        latest = [said for said in self._said if said != _EMPTY][-_TIMES_ASKED:]
+        alike = latest == [failure.said] * _TIMES_ASKED
         before, ignored = self.request.ignored, self.mixups.ignored(self.request.call)
         if alike and self.mixups.may_say_always(self.request, failure):
             if self.mixups.ignore(self.request, failure):
@@ -219,7 +221,9 @@ class Doubts:
         # Asked again in any case where the answers are to be compared.
         may_be_habit = self.mixups.may_say_always(self.request, failure)
         wanted = self.request.kind is Kind.READ and (may_retry or may_be_habit)
-        return wanted and len(self._said) < _TIMES_ASKED
+        # Empty answers in between do not use up those that are compared, but do not go on for ever either.
+        empty = min(self._said.count(_EMPTY), _TIMES_ASKED)
+        return wanted and len(self._said) < _TIMES_ASKED + empty
 
     def leaves_open(self, failure: B2BPaymentsError) -> bool:
         """Whether a write may have been carried out, whatever this answer says."""

@@ -19,6 +19,8 @@ _SEVERAL = frozenset({"channels.list", "payments.transactions"})
 OF_ROWS = "$.data[]"
 """Where the rows of a page are, as the place of a mismatch says it."""
 OF_PAGE = "$.meta.pagination.offset"
+OF_TOTAL = "$.meta.pagination.totalCount"
+"""Where it shows that an offset beyond the total is named as the total, whatever rows come with it."""
 _OPERATIONS = ("allowedOperations", "allowedStatuses")
 
 
@@ -53,8 +55,10 @@ def check_page(
 
     `said` is the offset that it names, None where it names none.
     """
-    is_end = not rows and said == total and 0 < (total or 0) < asked
-    if said is not None and said != asked and not is_end:
+    is_clamped = said == total and 0 < (total or 0) < asked
+    if is_clamped and rows:
+        require(request, OF_TOTAL, f"is {said}, and so is the offset, not {asked}", said)
+    elif said is not None and said != asked and not is_clamped:
         require(request, OF_PAGE, f"is {said}, not {asked}", said)
     if rows and rows[0].id is None:
         raise _mismatch(request, "$.data[0].id", "is missing, and other things are there")

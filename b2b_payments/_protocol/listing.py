@@ -13,7 +13,7 @@ from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.payment import Payment
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
-from b2b_payments._protocol.belonging import OF_PAGE, check_page
+from b2b_payments._protocol.belonging import OF_PAGE, OF_TOTAL, check_page
 from b2b_payments._protocol.json import check_measure, decode_part, exact_number, mended, too_large
 from b2b_payments._protocol.query import check_filters
 from b2b_payments._protocol.request import Request
@@ -97,8 +97,11 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
     total = _count(said.get("totalCount"))
     check_page(request, offset, named, total, body.data)
     filtered = check_filters(request, source)
-    # A service may always say 0.
-    at = filtered.kept | {OF_PAGE} if named == offset > 0 else filtered.kept
+    at = filtered.kept
+    if named == offset > 0:  # a service may always say 0
+        at |= {OF_PAGE}
+        if total is not None and total < offset:  # or no more than its total, which may be of this page alone
+            at |= {OF_TOTAL}
     return Listing(
         heads=body.data,
         body=source,

@@ -229,6 +229,30 @@ async def test_an_offset_that_contradicts_nothing_costs_nothing(sandbox: Sandbox
         assert sandbox.request_count == 2 * honest
 
 
+@pytest.mark.parametrize("lies", [{"total_count": "page"}, {"total_cap": 15}], ids=["page", "cap"])
+@pytest.mark.parametrize("retry", [NEVER, None], ids=["attempts=1", "attempts=5"])
+async def test_an_offset_named_as_a_total_that_is_wrong_is_left_alone(
+    sandbox: Sandbox, lies: Any, retry: Any
+) -> None:
+    """A page beyond a wrong total, which names the total as its offset, costs three requests, once."""
+
+    async def requests_of(client: PaymentsClient) -> int:
+        before = sandbox.request_count
+        walk = client.payments.list(page_size=6, concurrency=1)
+        assert sorted([payment.id async for payment in walk]) == sandbox.store.ids()
+        assert walk.report.complete
+        return sandbox.request_count - before
+
+    settings = {} if retry is None else {"retry": retry}
+    sandbox.rules = attrs.evolve(sandbox.rules, max_limit=6, **lies)
+    async with client_of(sandbox, **settings) as client:
+        honest = await requests_of(client)
+    sandbox.rules = attrs.evolve(sandbox.rules, echo_offset="clamped")
+    async with client_of(sandbox, **settings) as client:
+        assert [await requests_of(client) - honest for _ in range(2)] == [3, 0]
+        assert not client.payments.mixed_up_lately
+
+
 async def test_a_page_of_another_channel_is_asked_for_again(sandbox: Sandbox, client: PaymentsClient) -> None:
     """A page of another channel's walk unlearns no spelling of `channelIds` that was understood before."""
     mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
@@ -351,6 +375,27 @@ async def test_a_list_of_which_payments_came_among_others_is_not_empty(
     walk = client.payments.list(processing_status=3)
     with pytest.raises(AnswerMismatchError, match="is empty, where payments came before"):
         await walk.collect()
+
+
+@pytest.mark.parametrize("empty", [1, 2])
+@pytest.mark.parametrize("retry", [NEVER, None], ids=["attempts=1", "attempts=5"])
+async def test_empty_answers_in_between_hide_no_ignored_filter(
+    sandbox: Sandbox, retry: Any, empty: int
+) -> None:
+    """That a service ignores a filter is learned, though a few of the answers compared come empty."""
+    sandbox.rules = attrs.evolve(sandbox.rules, ignores=["processingStatus"])
+    asked = 0
+
+    def answer(_: SeenRequest) -> web.Response | None:
+        nonlocal asked
+        asked += 1
+        return answered([]) if 1 < asked <= 1 + empty else None
+
+    sandbox.answer_with(answer)
+    async with client_of(sandbox, **({} if retry is None else {"retry": retry})) as client:
+        walk = client.payments.list(processing_status=3)
+        assert [payment.id async for payment in walk] == sandbox.store.ids()
+        assert walk.report.ignored_filters == {"processingStatus"}
 
 
 async def test_a_doubled_page_is_no_other_lists(sandbox: Sandbox, client: PaymentsClient) -> None:

@@ -20,7 +20,7 @@ from b2b_payments import (
 from b2b_payments._mixups import Doubts, MixUps
 from b2b_payments._protocol.answer import Envelope
 from b2b_payments._protocol.belonging import OF_PAGE as OFFSET
-from b2b_payments._protocol.belonging import OF_ROWS
+from b2b_payments._protocol.belonging import OF_ROWS, OF_TOTAL
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.request import (
     Request,
@@ -340,5 +340,19 @@ def test_a_bare_success_proves_nothing_while_answers_get_mixed_up() -> None:
         mixups.checked(GET, Envelope({}, {}))
         with pytest.raises(AnswerMismatchError):
             mixups.checked(DELETE, Envelope({}, {}))
+
+    played(play)
+
+
+def test_what_named_an_offset_beyond_its_total_once_is_held_to_it() -> None:
+    """A service that names offsets beyond its total does not clamp them: such an answer is another's."""
+
+    def play(mixups: MixUps) -> None:
+        mixups.checked(LIST, page(OFFSET))
+        doubts = mixups.doubts(LIST)
+        assert [again(doubts, elsewhere("500", OF_TOTAL)) for _ in range(3)] == [True, True, True]
+        mixups.checked(LIST, page(OFFSET, OF_TOTAL))
+        doubts = mixups.doubts(LIST)
+        assert [again(doubts, elsewhere("500", OF_TOTAL)) for _ in range(3)] == [True, True, False]
 
     played(play)
