@@ -201,8 +201,9 @@ class _Call(Generic[T]):
         number = 0
         while True:
             number += 1
-            async with self.caller.mixups.in_flight.alone(self.doubts.request, self.until):
-                permit = await self._permit()
+            permit = await self._permit()
+            await self._alone(permit)
+            with self.caller.mixups.in_flight.under_way(self.doubts.request):
                 attempt = _Attempt(self.doubts.request, number, credential.headers(), permit)
                 self.tally.requests += 1
                 self.tally.waited += permit.waited if permit is not None else 0.0
@@ -212,6 +213,15 @@ class _Call(Generic[T]):
                     # The frames that it came through hold the whole answer: let go of, they are freed.
                     failure = error.with_traceback(None)
             await self._recover(attempt, failure)
+
+    async def _alone(self, permit: Permit | None) -> None:
+        """Wait until nothing is under way that this request could be mistaken for."""
+        # With the permit: whoever waits for that, maybe for long, holds nobody else back.
+        try:
+            await self.caller.mixups.in_flight.until_alone(self.doubts.request, self.until)
+        except BaseException:
+            self.caller.quota.release(permit)
+            raise
 
     async def _recover(self, attempt: _Attempt, failure: B2BPaymentsError) -> None:
         """Wait until another attempt may be made. Raises the failure where none may."""

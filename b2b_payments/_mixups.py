@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import TypeVar
 
 import anyio
@@ -34,17 +34,22 @@ class InFlight:
     def __init__(self) -> None:
         self._lists: list[tuple[str | None, Request, anyio.Event]] = []  # by their offset
 
-    @asynccontextmanager
-    async def alone(self, request: Request, until: float | None) -> AsyncGenerator[None]:
-        """Hold back a request while one is under way that it could be mistaken for, `until` at the latest."""
+    async def until_alone(self, request: Request, until: float | None) -> None:
+        """Wait while a request is under way that this one could be mistaken for, `until` at the latest."""
         if request.call != "payments.list":
-            yield
             return
         offset = request.offset
         with anyio.CancelScope(deadline=math.inf if until is None else until):
             while (other := self._lookalike(offset, request)) is not None:
                 await other.wait()
-        own = offset, request, anyio.Event()
+
+    @contextmanager
+    def under_way(self, request: Request) -> Generator[None]:
+        """Let others wait that could be mistaken for this request."""
+        if request.call != "payments.list":
+            yield
+            return
+        own = request.offset, request, anyio.Event()
         self._lists.append(own)
         try:
             yield

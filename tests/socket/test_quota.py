@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from b2b_payments import PaymentsClient, RateLimitError
-from b2b_payments.sandbox import Sandbox
+from b2b_payments import PaymentsClient, Quota, RateLimitError
+from b2b_payments.sandbox import Rules, Sandbox
 from benchmarks.quota import OTHERS, PAYMENTS, REQUESTS, STARTS, WINDOWS, Window, pages_before_a_call, walks
 from tests.support.clients import NEVER
 from tests.support.virtual_time import run
@@ -76,3 +76,23 @@ def test_a_refusal_in_the_body_closes_the_gate() -> None:
                 return sandbox.requests[-1].at - refused
 
     assert 5 <= run(main()) <= 5.5
+
+
+def test_a_count_waits_for_no_page_that_waits_for_the_quota() -> None:
+    """A page that waits for its permit holds back no call that its answer could be mistaken for."""
+
+    async def main() -> float:
+        async with Sandbox(payments=20, rules=Rules(quota=False, quota_headers=False)) as sandbox:
+            quota = Quota(3, 60, margin=0, reserve=2)
+            async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=quota) as client:
+                await anext(client.payments.list(page_size=5).pages())  # all that is left to pages
+                begun = anyio.current_time()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(client.payments.list(page_size=5).collect)
+                    await anyio.wait_all_tasks_blocked()
+                    await client.payments.list(invoice_id=13).count()
+                    seconds = anyio.current_time() - begun
+                    group.cancel_scope.cancel()
+                return seconds
+
+    assert run(main()) < 10
