@@ -110,7 +110,12 @@ class PaymentsClient:
         self._auth = auth
         self._tasks = Tasks()
         self._transport = Transport(
-            base_url, session=session, allow_http=allow_http, proxy=proxy, trust_env=trust_env
+            base_url,
+            session=session,
+            allow_http=allow_http,
+            proxy=proxy,
+            trust_env=trust_env,
+            store=auth.name,
         )
         self._caller = Caller(
             transport=self._transport,

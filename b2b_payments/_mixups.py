@@ -13,7 +13,7 @@ import attrs
 
 from b2b_payments._errors import AnswerMismatchError, APIError, AuthenticationError, B2BPaymentsError
 from b2b_payments._protocol.answer import Envelope
-from b2b_payments._protocol.belonging import OF_ROWS, check_envelope, check_proof
+from b2b_payments._protocol.belonging import OF_ROWS, OF_STORE, check_envelope, check_proof
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.request import Request
 from b2b_payments._retry import Kind, Outcome
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _LATELY = 300.0
 """Seconds for which answers are checked more closely once one was not what was asked for."""
+_ANY = ""  # of all calls
 _OF_ONE_THING = "$.data."  # so begins the place of a field of one; of a row, OF_ROWS
 _EMPTY = "nothing"  # what an empty list says where payments came before: no habit, and no end of one
 _TIMES_ASKED = 3
@@ -69,10 +70,16 @@ class MixUps:
 
     An answer says what it is about in a few places: a payment's id, a page's offset. A place where a service
     says the same whatever it is asked is ignored once that is known. What was right once is evidence for
-    good, and nothing is ignored any more of a call whose answers turn out to be right after all.
+    good, and nothing is ignored any more of a call whose answers turn out to be right after all. What is said
+    of the store holds for all calls.
+
+    `store` is the store asked, as its payments name it: empty where the credential does not say it, and then
+    it is the first that is seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: str = "") -> None:
+        self._store = store
+        self._store_is_given = bool(store)
         self.until: float = -math.inf
         self.in_flight = InFlight()
         self._ignored: defaultdict[str, set[str]] = defaultdict(set)  # places in the answers, by call
@@ -97,22 +104,30 @@ class MixUps:
         read: object = reply
         if type(read) is Listing:
             self._rely_on(request.call, read.named)
+            self._store = self._store or read.store or ""
         elif type(read) is Envelope:
             if _names_its_request(request, read):
                 named = [f"{_OF_ONE_THING}{name}" for name in request.named_at]
                 self._rely_on(request.call, [*named, "$.meta.pagination"])
+            said = read.data.get("storeHash") if isinstance(read.data, dict) else None
+            if said and said == self._store:
+                self._rely_on(request.call, [OF_STORE])
+            elif isinstance(said, str):
+                self._store = self._store or said
             if request.kind is not Kind.READ and self.lately:
                 check_proof(request, read.data)
         return reply
 
     def _rely_on(self, call: str, places: Iterable[str]) -> None:
         for place in places:
-            self._reliable.add((call, place))
-            self._ignored[call].discard(place)
+            about = _about(call, place)
+            self._reliable.add((about, place))
+            self._ignored[about].discard(place)
 
     def may_say_always(self, request: Request, failure: AnswerMismatchError) -> bool:
         """Whether a service might say this whatever it is asked."""
-        return failure.said is not None and (request.call, failure.paths[0]) not in self._reliable
+        place = failure.paths[0]
+        return failure.said is not None and (_about(request.call, place), place) not in self._reliable
 
     def ignore(self, request: Request, failure: AnswerMismatchError) -> bool:
         """Ignore from now on what each answer to a request said alike; tell whether that is justified."""
@@ -122,17 +137,26 @@ class MixUps:
         asked_for.add(request.about)
         if place.startswith(_OF_ONE_THING) and len(asked_for) == 1:
             return False  # an exchange with one other request, which is repeated as often as this one
-        self._ignored[request.call].add(place)
+        if place == OF_STORE and not self._store_is_given:
+            self._store = ""  # the first that was seen may have been the other's
+            return False
+        self._ignored[_about(request.call, place)].add(place)
         return True
 
     def ignored(self, call: str) -> frozenset[str]:
         """Give the places in the answers to a call that mean nothing."""
-        return frozenset(self._ignored.get(call, ()))
+        return frozenset({*self._ignored.get(call, ()), *self._ignored.get(_ANY, ())})
 
     def doubts(self, request: Request) -> Doubts:
         """Give what is to be made of the answers to this request."""
         ignored = self.ignored(request.call)
-        return Doubts(self, attrs.evolve(request, ignored=ignored) if ignored else request)
+        if ignored or self._store:
+            request = attrs.evolve(request, ignored=ignored, store=self._store or None)
+        return Doubts(self, request)
+
+
+def _about(call: str, place: str) -> str:
+    return _ANY if place == OF_STORE else call
 
 
 def _names_its_request(request: Request, envelope: Envelope) -> bool:

@@ -1,13 +1,14 @@
 """Whether an answer belongs to its request: it can be known only where the answer says what it is about.
 
 Proxies mix answers up, and one that comes late or twice on a kept connection is taken for the next. So what
-an answer says is held against what was asked: the id in the path, a page's offset, and whether it is a list's
-answer at all. What it does not say is no contradiction. A request states which fields name its id.
+an answer says is held against what was asked: the id in the path, a page's offset, the store, and whether it
+is a list's answer at all. What it does not say is no contradiction. A request states which fields name its
+id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from b2b_payments._errors import AnswerMismatchError
@@ -21,6 +22,8 @@ OF_ROWS = "$.data[]"
 OF_PAGE = "$.meta.pagination.offset"
 OF_TOTAL = "$.meta.pagination.totalCount"
 """Where it shows that an offset beyond the total is named as the total, whatever rows come with it."""
+OF_STORE = "$..storeHash"
+"""Where payments say whose they are, in whatever answer they come."""
 _OPERATIONS = ("allowedOperations", "allowedStatuses")
 
 
@@ -40,6 +43,7 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
         raise _mismatch(request, "$.data", "is of payments")
     if not isinstance(data, dict):
         return
+    check_stores(request, [data.get("storeHash")])
     if (about := request.about) is not None:
         for name in request.named_at:
             if (named := number(data.get(name))) not in (None, about):
@@ -62,6 +66,15 @@ def check_page(
         require(request, OF_PAGE, f"is {said}, not {asked}", said)
     if rows and rows[0].id is None:
         raise _mismatch(request, "$.data[0].id", "is missing, and other things are there")
+
+
+def check_stores(request: Request, said: Iterable[object]) -> set[str]:
+    """Give the stores that payments say they are of. Raises AnswerMismatchError where that is another."""
+    stores = {one for one in said if type(one) is str and one}
+    others = stores - {request.store} if request.store else stores if len(stores) > 1 else None
+    if others and OF_STORE not in request.ignored:
+        require(request, OF_STORE, "is another store's", sorted(others))
+    return stores
 
 
 def check_proof(request: Request, data: Any) -> None:

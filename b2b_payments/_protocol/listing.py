@@ -13,7 +13,7 @@ from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.payment import Payment
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
-from b2b_payments._protocol.belonging import OF_PAGE, OF_TOTAL, check_page
+from b2b_payments._protocol.belonging import OF_PAGE, OF_STORE, OF_TOTAL, check_page, check_stores
 from b2b_payments._protocol.json import check_measure, decode_part, exact_number, mended, too_large
 from b2b_payments._protocol.query import check_filters
 from b2b_payments._protocol.request import Request
@@ -32,6 +32,7 @@ class Head(msgspec.Struct, rename=wire_names(Payment), gc=False):
     created_at: Any = None
     updated_at: Any = None
     channel_id: Any = None
+    store_hash: Any = None
 
 
 class _Body(msgspec.Struct):
@@ -61,7 +62,7 @@ class Listing:
     of rows that it says there are in all (None where it does not say, or says something impossible), `date`
     the moment of the answer by the service's clock (None where there is no readable `Date`). `named` are the
     places where the answer names what was asked for, and could have named something else; `ignored` those of
-    filters that some of its rows do not fit.
+    filters that some of its rows do not fit. `store` is the one that all its rows name.
     """
 
     heads: Sequence[Head] = attrs.field(repr=False)
@@ -72,6 +73,7 @@ class Listing:
     date: datetime | None = None
     named: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
+    store: str | None = None
 
     def rows(self) -> Sequence[msgspec.Raw]:
         """Give each row as the bytes that the service sent."""
@@ -96,12 +98,15 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
     named = _count(said.get("offset"))
     total = _count(said.get("totalCount"))
     check_page(request, offset, named, total, body.data)
+    stores = check_stores(request, [head.store_hash for head in body.data])
     filtered = check_filters(request, source)
-    at = filtered.kept
+    at, ignored = filtered.kept, filtered.ignored
     if named == offset > 0:  # a service may always say 0
         at |= {OF_PAGE}
         if total is not None and total < offset:  # or no more than its total, which may be of this page alone
             at |= {OF_TOTAL}
+    if stores and request.store:
+        at, ignored = (at | {OF_STORE}, ignored) if stores == {request.store} else (at, ignored | {OF_STORE})
     return Listing(
         heads=body.data,
         body=source,
@@ -110,7 +115,8 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
         total_count=total,
         date=answer.date,
         named=at,
-        ignored=filtered.ignored,
+        ignored=ignored,
+        store=stores.pop() if len(stores) == 1 else None,
     )
 
 

@@ -20,7 +20,8 @@ class Request:
     """What is to be sent: `path` lies below the client's base URL; `call` names the endpoint for people.
 
     `named_at` are the fields of the answer that may name the id in the path, and may name no other; it is
-    empty where the answer has no such field. `reuse` lets it go out on a kept connection: only where its
+    empty where the answer has no such field. `store` is the store asked, as payments name it, None where that
+    is not known. `reuse` lets it go out on a kept connection: only where its
     answer says what it is about. `ignored` are the places of an answer that are known to say the same
     whatever is asked.
     """
@@ -33,6 +34,7 @@ class Request:
     named_at: tuple[str, ...] = ("id",)
     reuse: bool = False
     ignored: frozenset[str] = frozenset()
+    store: str | None = None
 
     @property
     def about(self) -> int | None:

@@ -120,6 +120,7 @@ class Transport:
     """Sends requests to one base URL, on a session of its own or on one that it was lent.
 
     `proxy` is the address of a proxy to go through; without one, `trust_env` takes that of the environment.
+    `store` is the store asked, as its payments name it, empty where that is not known.
     """
 
     def __init__(
@@ -132,9 +133,10 @@ class Transport:
         max_body: int = MAX_BODY,
         proxy: str | None = None,
         trust_env: bool = False,
+        store: str = "",
     ) -> None:
         self.base_url: str = checked_base_url(base_url, allow_http=allow_http)
-        self.mixups: MixUps = MixUps()
+        self.mixups: MixUps = MixUps(store)
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise ConfigurationError(
                 f"session is {type(session).__name__}; give an open aiohttp.ClientSession, or none."

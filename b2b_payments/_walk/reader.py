@@ -12,7 +12,6 @@ import msgspec
 
 from b2b_payments._converter import structure_rows
 from b2b_payments._models import Payment
-from b2b_payments._protocol.belonging import OF_ROWS
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._walk.checkpoint import Checkpoint, Origin
 from b2b_payments._walk.join import Step
@@ -141,7 +140,7 @@ class Reader:
         if page is self._first_page:
             report.total_first = page.total
         report.total_last = page.total
-        report.ignored_filters |= {place.removeprefix(f"{OF_ROWS}.") for place in page.listing.ignored}
+        report.ignored_filters |= {place.rpartition(".")[2] for place in page.listing.ignored}
         report.duplicates += step.duplicates
         report.from_other_end += page.from_other_end
         report.reread += not self._in_line and not page.from_other_end

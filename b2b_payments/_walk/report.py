@@ -25,8 +25,9 @@ class WalkReport:
     walk runs). Of the requests, `from_other_end` read pages in the opposite order, the first of which proves
     an end; `reread` closed gaps, or tried again where the list seemed to be over; `looked_up` asked for a
     payment by its id. `ignored_filters` are those that some payments do not fit, asked for again and again:
-    the service ignores them, reads them in another way, or shows what it found before a change. `waited` is
-    seconds spent waiting for the quota, over all requests.
+    the service ignores them, reads them in another way, or shows what it found before a change; `storeHash`
+    stands there where payments name another store than the credential, whatever is asked. `waited` is seconds
+    spent waiting for the quota, over all requests.
     """
 
     exact: bool = True
@@ -50,9 +51,10 @@ class WalkReport:
         if self.ending and not self.complete:
             state = "not proven complete" if self.exact else "every row once, completeness not guaranteed"
         ignored = ""
-        if self.ignored_filters:
-            names = ", ".join(sorted(self.ignored_filters))
+        if names := ", ".join(sorted(self.ignored_filters - {"storeHash"})):
             ignored = f"; the service may ignore a filter: some payments do not match {names}"
+        if "storeHash" in self.ignored_filters:
+            ignored += "; the payments name another store than the credential does"
         return f"{state}: {counted(self.rows, 'payment')}, {counted(self.requests, 'request')}{ignored}"
 
     @classmethod

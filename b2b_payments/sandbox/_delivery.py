@@ -152,8 +152,20 @@ def spoil(answer: Answer, fault: Fault | None) -> Answer:
             return _doubled(answer)
         case Fault.EMPTY_LIST:
             return _emptied(answer)
+        case Fault.OTHER_STORE:
+            return _of_another_store(answer)
         case _:
             return answer
+
+
+def _of_another_store(answer: Answer) -> Answer:
+    payload = msgspec.json.decode(answer.body)
+    data = payload.get("data")
+    for row in data if isinstance(data, list) else [data]:
+        if isinstance(row, dict) and "storeHash" in row:
+            row["storeHash"] = "another1"
+            row["id"] = row["id"] if row is data else type(row["id"])(int(row["id"]) + 1_000_000)
+    return Answer.json(answer.status, payload)
 
 
 def _doubled(answer: Answer) -> Answer:

@@ -86,6 +86,10 @@ class Fault(Enum):
     # Carried out, with an answer that is easily believed.
     EMPTY_LIST = "the list of payments is empty, with a total of 0; only lists meet it"
 
+    OTHER_STORE = (
+        "carried out, and the payments of the answer are another store's, those of lists with other ids"
+    )
+
     # Carried out, with answers mixed up on the way: see "Answers mixed up" in `Rules`.
     STRAY = "carried out, and behind its answer comes that of the request before, on the same connection"
     DOUBLED = "carried out, and its answer comes twice on its connection"

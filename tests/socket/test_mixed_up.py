@@ -638,7 +638,8 @@ async def test_a_stray_success_on_a_kept_connection_is_no_writes(sandbox: Sandbo
 
     async def play(connection: Connection) -> None:
         if connection.number == 1:
-            await connection.answer(json.dumps(examples.answered(examples.LISTED_PAYMENT)).encode())
+            payment = examples.LISTED_PAYMENT | {"storeHash": sandbox.auth.store_hash}
+            await connection.answer(json.dumps(examples.answered(payment)).encode())
             await connection.answer(b'{"code":200,"data":{"paymentId":66}}')
         else:
             await connection.answer(b'{"code":422,"data":{"currency":["no"]}}', "422 No")

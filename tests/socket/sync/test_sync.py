@@ -196,6 +196,7 @@ async def test_another_store_behind_an_older_credential(sandbox: Sandbox, copy: 
     """An older credential does not name its store; the payments do, and those of another are refused."""
     async with client_of(sandbox, auth=sandbox.legacy_auth) as client:
         await sync(client, copy)
+    async with client_of(sandbox, auth=sandbox.legacy_auth) as client:
         rows = [row | {"storeHash": "another"} for row in sandbox.store.all_wire()][::-1]
         rows.sort(key=lambda row: -row["updatedAt"])
 

@@ -41,7 +41,7 @@ OFFLINE = OfflinePayment(
 @pytest.fixture
 async def client() -> AsyncIterator[PaymentsClient]:
     """Give a client of the default base URL."""
-    async with PaymentsClient(StoreAuth("abc123", "token-1"), retry=NEVER, quota=None) as one:
+    async with PaymentsClient(StoreAuth("jexy81vb0h", "token-1"), retry=NEVER, quota=None) as one:
         yield one
 
 
@@ -149,7 +149,7 @@ async def test_a_channel_that_was_not_asked_for_is_refused(
 @pytest.mark.parametrize(
     ("auth", "expected"),
     [
-        (StoreAuth("abc123", "token-1"), {"X-Auth-Token": "token-1", "X-Store-Hash": "abc123"}),
+        (StoreAuth("jexy81vb0h", "token-1"), {"X-Auth-Token": "token-1", "X-Store-Hash": "jexy81vb0h"}),
         (LegacyAuth("token-2"), {"authToken": "token-2"}),
     ],
 )
