@@ -16,7 +16,7 @@ import attrs
 from b2b_payments._auth import Credential, LegacyAuth, StoreAuth
 from b2b_payments._call import Caller
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import repr_when_incomplete, unset_field
 from b2b_payments._quota import Quota, StoreQuota
 from b2b_payments._resources.channels import Channels
 from b2b_payments._resources.payments import Payments
@@ -101,6 +101,8 @@ class PaymentsClient:
             kind = type(given).__name__
             del auth, given
             raise ConfigurationError(f"auth must be a StoreAuth or a LegacyAuth, not {kind}.")
+        if (unset := unset_field(auth)) is not None:
+            raise ConfigurationError(f"auth is half made: its {unset} is not set.")
         _check("quota", quota, Quota | None, "a Quota, or None to turn it off")
         _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
         _check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
@@ -155,10 +157,10 @@ class PaymentsClient:
         await self._transport.open()
         try:
             await self._tasks.start()
+            self._caller.quota.open()
         except BaseException:
             await self.aclose()
             raise
-        self._caller.quota.open()
         self._open = True
         return self
 
@@ -221,6 +223,8 @@ def _from_env(name: str) -> Secret:
 def _check(name: str, value: object, kind: Any, expected: str) -> None:
     if not isinstance(value, kind):
         raise ConfigurationError(f"{name} is {type(value).__name__}; give {expected}.")
+    if isinstance(value, Quota | RetryPolicy) and (unset := unset_field(value)) is not None:
+        raise ConfigurationError(f"{name} is half made: its {unset} is not set.")
 
 
 def _seconds(name: str, value: object) -> float:

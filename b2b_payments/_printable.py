@@ -29,6 +29,12 @@ def repr_when_incomplete(cls: type[T]) -> type[T]:
     return cls
 
 
+def unset_field(made: Any) -> str | None:
+    """Name a field that an object which is half made does not have yet; None for one that is whole."""
+    names = (field.name for field in attrs.fields(type(made)))
+    return next((name for name in names if not hasattr(made, name)), None)
+
+
 _MOST_REMEMBERED = 10_000
 
 

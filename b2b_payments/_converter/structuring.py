@@ -23,6 +23,7 @@ from b2b_payments._models import OfflinePayment, Payment
 from b2b_payments._models.answer_model import check_model, plain
 from b2b_payments._models.extra import json_of
 from b2b_payments._models.plain_data import checked_data
+from b2b_payments._printable import unset_field
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.listing import Listing
 
@@ -140,10 +141,14 @@ def from_wire(model: type[T], wire: Mapping[str, Any]) -> T:
 def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
     """Give the body that records or changes an offline payment: without nulls, amounts as digits.
 
-    Raises `ConfigurationError` where `details` holds what has no place in JSON.
+    Raises `ConfigurationError` for a payment that is none or half made, and where `details` holds what has no
+    place in JSON.
     """
     if not isinstance(payment, OfflinePayment):
         raise ConfigurationError(f"payment is {type(payment).__name__}: give an OfflinePayment.")
+    for part in (payment, *getattr(payment, "line_items", ())):
+        if (name := unset_field(part)) is not None:
+            raise ConfigurationError(f"{type(part).__name__} is half made: its {name} is not set.")
     # Checked again, since a dict can change; and exact, since a body's numbers have all their digits.
     details = checked_data("details", payment.details)
     return {**service_converter.unstructure(payment), "details": details}

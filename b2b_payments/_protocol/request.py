@@ -172,7 +172,8 @@ def whole(name: str, value: object, *, least: int) -> int:
     return value
 
 
-def _one_of(name: str, value: int, allowed: Sequence[int]) -> int:
-    if isinstance(value, bool) or value not in allowed:
+def _one_of(name: str, value: object, allowed: Sequence[int]) -> int:
+    # A float or a complex number may equal one of them; an enum's member is an int.
+    if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
         raise ConfigurationError(f"{name} must be one of {', '.join(map(str, allowed))}, not {shown(value)}.")
     return int(value)

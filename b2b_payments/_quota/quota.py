@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from typing import Any, Self
 
@@ -13,6 +14,9 @@ from b2b_payments._printable import repr_when_incomplete
 
 LONGEST_READING = 3600.0
 """Seconds: a wait, a reset or a window that the service states beyond this is not kept to."""
+
+_LONGEST_PATH = 4_000  # bytes; a file's own name may follow, and Linux takes 4,095
+_LONGEST_NAME = 255
 
 _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 
@@ -52,11 +56,22 @@ def _reserve(quota: Quota, _field: attrs.Attribute[int], value: Any) -> None:
 
 
 def _shared(_quota: Quota, _field: attrs.Attribute[Any], value: Any) -> None:
-    if value is None or isinstance(value, bool) or (isinstance(value, str) and value and "://" not in value):
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and _is_path(value)):
         return
     raise ConfigurationError(
         f"Quota shared={shown(value)}: give True for this user's processes, or a file's or a folder's path."
     )
+
+
+def _is_path(text: str) -> bool:
+    """Whether a file can have this path: systems refuse others when it is opened, each in its own way."""
+    try:
+        path = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    if not path or b"\0" in path or "://" in text or len(path) > _LONGEST_PATH:
+        return False
+    return max(map(len, path.split(b"/"))) <= _LONGEST_NAME
 
 
 def _is_number(value: Any) -> bool:

@@ -100,13 +100,13 @@ class Writes:
         After a lost answer, applying and reverting are judged by what the payment allows then: no longer
         this, but its opposite. Other operations leave nothing to judge by.
         """
-        opposite = _OPPOSITE.get(int(code))
+        request, opposite = requests.perform_operation(payment_id, code), _OPPOSITE.get(code)
 
         def done(payment: Payment | None) -> bool:
             allowed = () if payment is None else payment.allowed_operations
             return opposite in allowed and code not in allowed
 
-        await self._settled(requests.perform_operation(payment_id, code), payment_id, done)
+        await self._settled(request, payment_id, done)
 
     async def update_offline(self, payment_id: int, body: Mapping[str, Any]) -> int:
         """Replace an offline payment; one that shows all that was sent after a lost answer was replaced."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -13,12 +13,23 @@ from typing import Any
 import attrs
 import pytest
 
-from b2b_payments import B2BPaymentsError, ConfigurationError, OfflineLineItem, OfflinePayment, PaymentsClient
+from b2b_payments import (
+    B2BPaymentsError,
+    ConfigurationError,
+    OfflineLineItem,
+    OfflinePayment,
+    PaymentsClient,
+    Quota,
+    RetryPolicy,
+    StoreAuth,
+)
+from b2b_payments._converter import offline_payment_body
 from b2b_payments._secret import Secret
 from b2b_payments.export import CSVSink, DuckDBSink, JSONLSink, ParquetSink, SQLiteSink
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import DuckDBStore, SQLiteStore
 
+AUTH = StoreAuth("abc123", "token")
 MODULES = ("", "._auth", ".events", ".export", "._quota", "._resources.channels", "._resources.payments",
            ".sandbox", ".sync", ".tracing")  # fmt: skip
 
@@ -85,3 +96,21 @@ def test_a_failed_constructor_leaves_what_can_be_shown(tmp_path: Path) -> None:
         assert all(map(repr, held))
         del held, caught
     gc.collect()
+
+
+HALF_MADE: dict[str, Callable[[], object]] = {
+    "auth": lambda: PaymentsClient(StoreAuth.__new__(StoreAuth)),
+    "retry": lambda: PaymentsClient(AUTH, retry=RetryPolicy.__new__(RetryPolicy)),
+    "quota": lambda: PaymentsClient(AUTH, quota=Quota.__new__(Quota)),
+    "OfflinePayment": lambda: offline_payment_body(OfflinePayment.__new__(OfflinePayment)),
+    "OfflineLineItem": lambda: offline_payment_body(
+        OfflinePayment("1", "USD", [OfflineLineItem.__new__(OfflineLineItem)])
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HALF_MADE)
+def test_what_is_half_made_is_refused_by_name(what: str) -> None:
+    """An argument that lacks its fields is a configuration error before anything is sent."""
+    with pytest.raises(ConfigurationError, match=rf"{what} is half made: its \w+ is not set\."):
+        HALF_MADE[what]()

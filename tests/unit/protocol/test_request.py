@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -94,7 +95,7 @@ def test_only_a_payment_id_goes_into_a_path(build: Callable[[Any], Request], wro
         build(wrong)
 
 
-@pytest.mark.parametrize("wrong", [-1, 5, True, "1", None, [1], 1.5])
+@pytest.mark.parametrize("wrong", [-1, 5, True, "1", None, [1], 1.5, 3.0, 3 + 0j, math.nan, math.inf])
 def test_only_known_codes_go_out(wrong: Any) -> None:
     """An operation or a status outside the documented numbers is refused before it is sent."""
     with pytest.raises(ConfigurationError, match=r"operation must be one of 0, 1, 2, 3, not"):

@@ -55,3 +55,16 @@ def test_a_senseless_setting_is_named(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Quota(**{name: value})
     assert f"{name}={value!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800x", "a" * 5_000, "é" * 128, "", "redis://host", 1])
+def test_a_path_that_no_file_can_have_is_refused(path: Any) -> None:
+    """What systems refuse only when a file is opened is refused when the quota is made."""
+    with pytest.raises(ConfigurationError, match="give True for this user's processes, or a file's"):
+        Quota(shared=path)
+
+
+def test_a_path_of_any_letters_may_be_shared() -> None:
+    """Long paths, and names of files that are not UTF-8, as Python writes them, are paths."""
+    for path in ("/folder/" * 400, "caf\u00e9", "caf\udce9"):
+        assert Quota(shared=path).shared == path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -13,11 +14,13 @@ from yarl import URL
 
 from b2b_payments import (
     AnswerMismatchError,
+    ConfigurationError,
     LegacyAuth,
     OfflineLineItem,
     OfflinePayment,
     Operation,
     PaymentsClient,
+    Quota,
     ResponseDecodeError,
     StoreAuth,
     to_wire,
@@ -173,3 +176,26 @@ async def test_data_of_another_shape_is_refused(
         await client.payments.get(20)
     assert caught.value.paths
     assert all(path.startswith("$.data") for path in caught.value.paths)
+
+
+@pytest.mark.parametrize("wrong", [None, "x", [], 1 + 0j, math.nan, math.inf])
+async def test_what_is_no_code_is_not_sent(played: aioresponses, client: PaymentsClient, wrong: Any) -> None:
+    """Whatever is given for an operation or a status is judged before a request is made of it."""
+    with pytest.raises(ConfigurationError, match="operation must be one of"):
+        await client.payments.perform_operation(70, wrong)
+    with pytest.raises(ConfigurationError, match="status must be one of"):
+        await client.payments.update_processing_status(70, wrong)
+    assert not played.requests
+
+
+async def test_a_client_that_cannot_open_leaves_no_session() -> None:
+    """A quota that cannot be shared is an error when the client opens, and what was opened is closed."""
+
+    async def provider() -> str:
+        return "token"
+
+    client = PaymentsClient(LegacyAuth(provider), quota=Quota(shared=True))
+    with pytest.raises(ConfigurationError, match="shared"):
+        await client.__aenter__()
+    with pytest.raises(ConfigurationError, match="not open"):
+        client._transport.require_open()
