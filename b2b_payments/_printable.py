@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def repr_when_incomplete(cls: type[T]) -> type[T]:
-    """Make the `repr` of a class work before all attributes are set: then it has those that are."""
+    """Make `repr` and `str` of a class work before all attributes are set: then they have those that are."""
     whole: Any = cls.__repr__
 
     def __repr__(self: Any) -> str:  # noqa: N807 - it becomes the class's own
@@ -25,7 +25,18 @@ def repr_when_incomplete(cls: type[T]) -> type[T]:
             text = f"<{type(self).__name__}, half made: {known or 'nothing is set'}>"
         return text
 
+    said: Any = vars(cls).get("__str__")
+
+    def __str__(self: Any) -> str:  # noqa: N807
+        try:
+            text: str = said(self)
+        except AttributeError:
+            text = repr(self)
+        return text
+
     cls.__repr__ = __repr__  # type: ignore[method-assign]
+    if said is not None:
+        cls.__str__ = __str__  # type: ignore[method-assign]
     return cls
 
 

@@ -53,6 +53,8 @@ def repeats(text: str, secret: Secret) -> bool:
     for place, form in enumerate(_forms(text)):
         if place >= _MOST_ROUNDS or _holds(_letters(form), pieces):
             return True
+        if "," in form and _holds(_letters(_CODES.sub(_char_of_code, form)), pieces):
+            return True
         # Of JSON in text, `\\t` may be a tab, or a letter that is escaped for nothing.
         if "\\" in form and _holds(_letters(_SPACE.sub("", form)), pieces):
             return True
@@ -92,6 +94,8 @@ _SPACE = re.compile(_BACKSLASHES + "[bfnrtv]")
 # Python reads no number of thousands of digits, and no character has one.
 _ZEROS = re.compile("(?<=&#)0+(?=[0-9])")
 _NO_CHAR = re.compile("&#[0-9]{8,};?")
+# Bytes as numbers: Node writes a body that it has not read so.
+_CODES = re.compile(rf"\b(?:0[xX]({_HEX}{{1,2}})|[0-9]{{2,3}})\b")
 _NO_LETTERS = re.compile("[^a-z0-9]+")
 
 
@@ -105,6 +109,10 @@ def _unescaped(text: str) -> str:
 def _char(escape: re.Match[str]) -> str:
     code = int(escape[5], 8) if escape[5] else int(escape[escape.lastindex or 0], 16)
     return chr(code) if code < 0x110000 else escape[0]
+
+
+def _char_of_code(code: re.Match[str]) -> str:
+    return chr(int(code[1], 16) if code[1] else int(code[0]))
 
 
 def _letters(text: str) -> str:

@@ -98,7 +98,7 @@ _LARGEST_ID = 2**63 - 1
 _LONGEST_MESSAGE = 500
 _LONGEST_ID = 200
 _IDS = ("X-Request-Id", "Trace-Id")
-HEADERS = ("Location", *_IDS, *OF_LIMITS)
+HEADERS = ("Location", "Content-Encoding", *_IDS, *OF_LIMITS)
 """The headers of an answer that are ever read."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -151,6 +151,13 @@ class Answer:
         """The moment of this answer by the service's clock, in UTC; None without a readable `Date`."""
         return read_date(self.headers.get("Date", ""))
 
+    @property
+    def emptiness(self) -> str:
+        """Say of an answer without a body what is the matter: one that is packed may have been cut off."""
+        if self.headers.get("Content-Encoding", "identity").lower() == "identity":
+            return "the answer is empty"
+        return "the answer unpacks to nothing: it was cut off, or is empty"
+
     def redacted(self, text: str, most: int) -> str:
         """Give decoded text for an error: in one line, without our own credentials, at most so long."""
         return redacted(_searched(" ".join(text.split()), most, self.secrets), self.secrets)[:most]
@@ -181,7 +188,7 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     if not answer.body:
         if is_write and answer.status != 200:
             return Envelope(None, {})
-        raise ResponseDecodeError(f"{request.method} {request.path}: the answer is empty.", paths=["$"])
+        raise ResponseDecodeError(f"{request.method} {request.path}: {answer.emptiness}.", paths=["$"])
     body = _decoded(answer.body)
     if not isinstance(body, dict):
         raise ResponseDecodeError(
@@ -316,7 +323,7 @@ def _message(answer: Answer, body: Mapping[str, Any]) -> str:
     title = _title(answer.status)
     if answer.body.lstrip()[:1] == b"<":
         return f"{title} (the answer is HTML: it came from a gateway, not from the service)"
-    return title if answer.body else f"{title} (the answer is empty)"
+    return title if answer.body else f"{title} ({answer.emptiness})"
 
 
 def _title(status: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
@@ -52,6 +53,8 @@ SPELLINGS = {
     "wide letters": _each(lambda char: chr(ord(char) + 0xFEE0)),
     "hex": TOKEN.encode().hex(),
     "hex with colons": TOKEN.encode().hex(":"),
+    "Node": json.dumps({"type": "Buffer", "data": list(TOKEN.encode())}),
+    "bytes in hex": ",".join(f"0x{byte:02x}" for byte in TOKEN.encode()),
     "Base64 for URLs": urlsafe_b64encode(TOKEN.encode()).decode(),
     "Base64 in lines": "\n".join(b64encode(TOKEN.encode()).decode()[at : at + 10] for at in range(0, 40, 10)),
     **{f"Base64 {n}": b64encode(b"user:"[:n] + TOKEN.encode() + b"\n").decode() for n in range(4)},
@@ -95,7 +98,7 @@ def test_what_is_escaped_too_often_is_not_shown() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["\\", "%", "&#", "&#1", "\\u", "\\u{", "&", " ", "\\\\x"],
+    ["\\", "%", "&#", "&#1", "\\u", "\\u{", "&", " ", "1,", "\\\\x"],
     ids=lambda unit: unit.strip() or "blank",
 )
 def test_the_time_to_search_a_text_grows_with_its_length_alone(unit: str) -> None:

@@ -312,3 +312,11 @@ def test_of_hundreds_of_long_headers_few_are_looked_at() -> None:
     assert read.keys() == {"X-Request-Id", "Retry-After"}
     assert 200 <= len(read["X-Request-Id"]) < 2_000
     assert read["Retry-After"] == "***"
+
+
+def test_a_packed_answer_without_a_body_was_cut_off() -> None:
+    """Of a packed body that was cut, nothing may be left to unpack: it is not merely said to be empty."""
+    with pytest.raises(ResponseDecodeError, match="unpacks to nothing: it was cut off"):
+        read(b"", Content_Encoding="gzip")
+    assert "unpacks to nothing" in error_of(b"", 500, Content_Encoding="gzip").message
+    assert "(the answer is empty)" in error_of(b"", 500, Content_Encoding="identity").message
