@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum, StrEnum
 from functools import partial
 from typing import Any, TypeVar
@@ -235,6 +235,20 @@ def _filters(query: Mapping[str, str]) -> Iterable[tuple[str, _Matches]]:
         by = query.get("searchBy")
         fields = tuple(_SEARCHED.values()) if by is None else (_SEARCHED[by],)
         yield f"{OF_ROWS}.{by or 'q'}", partial(_has_text, _folded(keywords), fields)
+
+
+def has_left(query: PaymentQuery, payment: Mapping[str, Any], ignored: Collection[str]) -> bool:
+    """Whether a payment shows another status or invoice than the query asks for.
+
+    Not by texts, which a service may find in other ways than ours, and not by filters that it ignores.
+    """
+    row = msgspec.convert(payment, _Row)
+    status, invoice = query.processing_status, query.invoice_id
+    found = {
+        f"{OF_ROWS}.processingStatus": None if status is None else _has_status(int(status), row),
+        f"{OF_ROWS}.invoiceId": None if invoice is None else _has_invoice(invoice, row),
+    }
+    return any(fits is False and place not in ignored for place, fits in found.items())
 
 
 def _has_status(asked: int, row: _Row) -> bool | None:

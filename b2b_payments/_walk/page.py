@@ -18,6 +18,9 @@ from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.query import ChannelEncoding
 
 Key = int | Decimal
+Found = bool | Literal["left"] | None
+"""Whether a payment that was looked up by id is there; "left" if it is, and shows that it left the list's
+filters; None where that cannot be told."""
 
 
 def negated(key: Key) -> Key:

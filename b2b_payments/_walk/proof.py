@@ -11,10 +11,12 @@ others, so it takes the place of the walk's last page.
 - Where the two ends do not meet, the walk is tried again where it seemed to be over, and then read on from
   the other end, until they meet or neither leads any further. Then the walk is not complete.
 - A page at offset 0 that shows nothing of the last second taken, from either end, says that those payments
-  are gone. That is believed where they answer 404 when looked up by id, and one that the page shows does not.
+  are gone. That is believed where they answer 404 when looked up by id, and one that the page shows does not,
+  or where they show that they left the filters.
 - A list of a single second shows no order. It is whole where both ends show the same few payments and nothing
   stands behind them.
-- A list that comes empty from both ends is empty, and one that a walk begins behind is over if both say so.
+- A list that comes empty from both ends, twice, is empty; one that a walk begins behind is over if both say
+  so.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from b2b_payments._errors import PaginationError
 from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments._walk.checkpoint import Cursor
 from b2b_payments._walk.join import Given, Join, Step
-from b2b_payments._walk.page import Order, PageRequest, SortedPage, negated
+from b2b_payments._walk.page import Found, Order, PageRequest, SortedPage, negated
 from b2b_payments._walk.progress import Progress
 from b2b_payments._walk.service_limits import Totals
 
@@ -40,7 +42,7 @@ _MOST_ROUNDS = 4
 _WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before a list that hides payments is read again."""
 _EMPTY_WAITS = (0.5,)
-"""Seconds before a whole store that came empty from both ends is read again from both."""
+"""Seconds before a list that came empty from both ends is read again from both."""
 _MOST_OF_ONE_SECOND = 10
 """Payments of a single second that may be the whole list: nothing is known to cut lists shorter than that."""
 
@@ -65,8 +67,8 @@ class Ends:
     """A walk read from both ends of its list; it is over once there is a `verdict`.
 
     `place` and `other` are where an earlier walk stood at either end, `start` the offset to begin at. Where
-    `filtered`, payments may enter the list with an old time; `whole` says that it is all of a store. `shown`
-    are payments that this list was seen to hold before.
+    `filtered`, payments may enter the list with an old time. `shown` are payments that this list was
+    seen to hold before.
     """
 
     def __init__(
@@ -78,7 +80,6 @@ class Ends:
         place: Cursor | None = None,
         other: Cursor | None = None,
         filtered: bool = False,
-        whole: bool = False,
         shown: Sequence[int] = (),
     ) -> None:
         self._order = order
@@ -97,7 +98,7 @@ class Ends:
         self._is_one_way = False  # the service ignores orderBy
         self._next_far_page = None if other is None else self._far.next_page  # where to read on from there
         self._waits = iter(_WAITS)
-        self._empty_waits = iter(_EMPTY_WAITS if whole else ())
+        self._empty_waits = iter(_EMPTY_WAITS)
         self._is_flat = False  # both ends show the same payments of one second
         self._spelling: ChannelEncoding | None = None  # in which the pages were asked for
         self._rows = 0
@@ -185,11 +186,11 @@ class Ends:
             return Step(False, look_up=[*_some(missing), *_some(page.ids)])
         return self._take(page, more=more)
 
-    def looked_up(self, page: SortedPage, found: Mapping[int, bool | None], *, more: bool = False) -> Step:
-        """Take in which of the payments to be looked up for this page are there; None is not known."""
+    def looked_up(self, page: SortedPage, found: Mapping[int, Found], *, more: bool = False) -> Step:
+        """Take in which of the payments to be looked up for this page are there."""
         missing = [there for payment_id, there in found.items() if payment_id not in page.ids]
         shown = [there for payment_id, there in found.items() if payment_id in page.ids]
-        if any(missing):
+        if True in missing:
             wait = next(self._waits, None)
             if wait is not None:
                 again = PageRequest(0, full_size=True, from_other_end=page.from_other_end)
@@ -197,7 +198,8 @@ class Ends:
             self._end_unproven("the list no longer shows payments that are still there")
             return Step(False)
         step = self._take(page, more=more)
-        if None in missing or True not in shown:
+        # A scope that hides payments hides those, too, that have left the filters.
+        if None in missing or not {True, "left"} & {*shown, *missing}:
             self._end_unproven(
                 "the list no longer shows payments that it showed before, and looking them up by id does not "
                 "tell whether they are gone"

@@ -15,14 +15,14 @@ from b2b_payments._models import Payment
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._walk.checkpoint import Checkpoint, Origin
 from b2b_payments._walk.join import Step
-from b2b_payments._walk.page import PageRequest, SortedPage
+from b2b_payments._walk.page import Found, PageRequest, SortedPage
 from b2b_payments._walk.prefetch import Prefetcher
 from b2b_payments._walk.proof import OTHER_END, Ends
 from b2b_payments._walk.report import WalkReport
 from b2b_payments.events import Events, GapRepaired, PageJoined, WalkNotProven
 
-LookUp = Callable[[int], Awaitable[bool | None]]
-"""Tells whether a payment is there; None where that cannot be told."""
+LookUp = Callable[[int], Awaitable[Found]]
+"""Looks a payment up by its id."""
 
 
 @attrs.frozen
@@ -211,8 +211,8 @@ class Reader:
             return page
         return await self._prefetcher.next()
 
-    async def _found(self, payment_ids: Sequence[int]) -> dict[int, bool | None]:
-        found: dict[int, bool | None] = {}
+    async def _found(self, payment_ids: Sequence[int]) -> dict[int, Found]:
+        found: dict[int, Found] = {}
         for payment_id in payment_ids:
             self._report.looked_up += 1
             found[payment_id] = await self._look_up(payment_id)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
+from b2b_payments._protocol.request import Query
 from b2b_payments._walk.page import SortedPage
 
 _SMALLER = (249, 200, 100, 50, 25, 10, 5, 3, 1)
 _KEPT_SHOWN = 3
+_MOST_LISTS = 256
 
 
 class Totals:
@@ -51,23 +53,24 @@ class ServiceLimits:
         self._accepted: set[tuple[ChannelEncoding, bool]] = set()
         self._fitting: set[ChannelEncoding] = set()
         self._totals: dict[tuple[str, ...], Totals] = {}
-        self._shown: dict[tuple[int, ...] | None, Sequence[int]] = {}
+        self._shown: dict[Query, Sequence[int]] = {}  # by the list's filters, the latest last
 
     def totals_of(self, query: PaymentQuery) -> Totals:
         """Give what was learned of the totals of lists under the same filters, whatever their values."""
         return self._totals.setdefault(query.filters, Totals())
 
     def shows(self, query: PaymentQuery, payment_ids: Sequence[int]) -> None:
-        """Note payments that a page showed; in which channel one is does not change."""
+        """Note payments that a page showed."""
         if payment_ids:
-            some = payment_ids[-_KEPT_SHOWN:]
-            self._shown[None] = some
-            if not query.filtered:
-                self._shown[query.channel_ids] = some
+            for filters in (_filters(query), ()):
+                self._shown.pop(filters, None)
+                self._shown[filters] = payment_ids[-_KEPT_SHOWN:]
+            if len(self._shown) > _MOST_LISTS:
+                del self._shown[next(iter(self._shown))]
 
     def shown(self, query: PaymentQuery) -> Sequence[int]:
-        """Give some payments that this list has to show unless they were deleted."""
-        return () if query.filtered else self._shown.get(query.channel_ids, ())
+        """Give some payments that this list has to show unless they were deleted, or left its filters."""
+        return self._shown.get(_filters(query), ())
 
     @property
     def encodings(self) -> Sequence[ChannelEncoding]:
@@ -111,3 +114,9 @@ class ServiceLimits:
         """Note that so many rows were refused, by the service or, as more than is read, by us."""
         smaller = next(size for size in _SMALLER if size < limit)
         self._most_rows = self.limit(smaller)
+
+
+def _filters(query: PaymentQuery) -> Query:
+    """Give what the query asks for, in whatever order and of whatever page."""
+    pairs = query.pairs(offset=0, limit=0, encoding=ChannelEncoding.COMMA)
+    return tuple(pair for pair in pairs if pair[0] not in {"offset", "limit", "orderBy", "sortBy"})

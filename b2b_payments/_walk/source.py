@@ -22,10 +22,10 @@ from b2b_payments._mixups import MixUps
 from b2b_payments._models import OrderBy
 from b2b_payments._protocol.listing import Head, Listing, read_listing
 from b2b_payments._protocol.lookup import read_lookup
-from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
+from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
 from b2b_payments._protocol.request import get_payment, list_payments
 from b2b_payments._quota import Priority
-from b2b_payments._walk.page import Order, PageRequest, SortedPage, keyed
+from b2b_payments._walk.page import Found, Order, PageRequest, SortedPage, keyed
 from b2b_payments._walk.service_limits import ServiceLimits
 
 MOST_ROWS = 250
@@ -209,12 +209,16 @@ class Source:
                 return page
             spellings.misread(encoding, page)
 
-    async def is_there(self, payment_id: int) -> bool | None:
+    async def is_there(self, payment_id: int) -> Found:
         """Whether a payment is there, by the service's own word; None where a gateway answered."""
         try:
-            return await look_up(self.caller, payment_id, until=self.until, tally=self.tally) is not None
+            payment = await look_up(self.caller, payment_id, until=self.until, tally=self.tally)
         except NotFoundError:
             return None
+        ignored = self.caller.mixups.ignored("payments.list")
+        if payment is not None and has_left(self.query, payment, ignored):
+            return "left"
+        return payment is not None
 
     async def _is_shown_in(
         self, encodings: Sequence[ChannelEncoding], page: SortedPage, query: PaymentQuery

@@ -115,7 +115,6 @@ class Walk(Pager):
             place=place,
             other=other,
             filtered=self._query.filtered,
-            whole=not self._query.filters,
             shown=walker.learned.shown(self._query),
         )
         # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,

@@ -229,9 +229,9 @@ def test_an_empty_list_is_empty_from_both_ends() -> None:
 
 
 @pytest.mark.parametrize("came", [False, True])
-def test_a_whole_store_that_came_empty_is_asked_twice(*, came: bool) -> None:
-    """Empty in both directions, a whole store is read again from both, after a moment, before that counts."""
-    ends = Ends(ASCENDING, Totals(), whole=True)
+def test_a_list_that_came_empty_is_asked_twice(*, came: bool) -> None:
+    """Empty in both directions, a list is read again from both, after a moment, before that counts."""
+    ends = Ends(ASCENDING, Totals())
     assert ends.offer(page(0, [], total=0)).read == OTHER_END
     step = ends.offer(page(0, [], total=0, from_other_end=True))
     assert (step.read, step.wait, ends.verdict) == (PageRequest(0, full_size=True), 0.5, None)

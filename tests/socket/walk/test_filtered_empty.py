@@ -1,0 +1,66 @@
+"""Lists under a filter that come empty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from b2b_payments import ProcessingStatus
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.support.clients import client_of
+
+RULES = Rules(quota=False)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"processing_status": 3},
+        {"customer_name": "a"},
+        {"search_by": "id", "q": "7"},
+        {"channel_ids": [1]},
+    ],
+    ids=lambda filters: next(iter(filters)),
+)
+async def test_a_filtered_list_is_not_empty_by_two_answers(filters: Any) -> None:
+    """Empty in both directions, a list under a filter is asked for again, as a whole store is."""
+    async with (
+        Sandbox(200, rules=RULES) as sandbox,
+        client_of(sandbox) as other,
+        client_of(sandbox) as client,
+    ):
+        wanted = await other.payments.list(**filters).collect()
+        if "channel_ids" in filters:
+            await client.payments.list(channel_ids=[2]).collect()  # the spelling is known
+        sandbox.order(Fault.EMPTY_LIST, times=3)
+        walk = client.payments.list(**filters)
+        assert wanted
+        assert await walk.collect() == wanted
+        assert walk.report.complete
+
+
+@pytest.mark.parametrize("ask", ["count", "first", "collect"])
+async def test_an_empty_answer_contradicts_what_was_seen_under_the_filter(
+    ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Payments seen under a filter, and still of it, are no empty list, however often it comes."""
+    monkeypatch.setattr("b2b_payments._walk.proof._WAITS", (0.01,))
+    async with Sandbox(60, rules=RULES) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list(processing_status=3)
+        assert await getattr(walk, ask)()
+        sandbox.order(Fault.EMPTY_LIST, share=1)
+        assert await walk.collect() == []
+        assert not walk.report.complete
+        assert "no longer shows payments that are still there" in str(walk.report.ending)
+
+
+async def test_a_filter_that_all_payments_left_is_empty() -> None:
+    """A payment that shows another status than was asked for has left the list, and contradicts nothing."""
+    async with Sandbox(60, rules=RULES) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list(processing_status=ProcessingStatus.COMPLETED)
+        for payment in await walk.collect():
+            sandbox.store.update(payment.id, processingStatus=int(ProcessingStatus.REFUNDED))
+        assert await walk.collect() == []
+        assert walk.report.complete
+        assert walk.report.looked_up
