@@ -277,7 +277,7 @@ def test_a_database_in_the_middle_of_a_write_is_not_judged(tmp_path: Path) -> No
     written(path, "sqlite", ROWS)
     journal = path.with_name(f"{path.name}-journal")
     journal.write_bytes(b"\0" * 512)
-    with pytest.raises(ExportError, match=r"or was when a process ended: wait, or go on"):
+    with pytest.raises(ExportError, match=r"or was when a process ended: wait, or resume"):
         verify(path)
     journal.unlink()
     assert verify(path).account.sums.whole.rows == len(ROWS)
