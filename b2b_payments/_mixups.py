@@ -81,7 +81,7 @@ class MixUps:
         self._store = store
         self._store_is_given = bool(store)
         self.until: float = -math.inf
-        self.in_flight = InFlight()
+        self.in_flight: InFlight = InFlight()
         self._ignored: defaultdict[str, set[str]] = defaultdict(set)  # places in the answers, by call
         self._reliable: set[tuple[str, str]] = set()  # by call: places where what was asked for was named
         self._named: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)

@@ -98,7 +98,7 @@ class QuotaGate:
         self._offset = offset
         self._wait = wait
         self._chance = chance
-        self.place = home if isinstance(home, Place) else Place(home or ProcessHome(quota))
+        self.place: Place = home if isinstance(home, Place) else Place(home or ProcessHome(quota))
         self._me = Member()
         self.place.home.join(self._me)
         self.tighten(quota)

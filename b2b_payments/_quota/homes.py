@@ -31,7 +31,7 @@ class Home(ABC):
     """Keeps one store's window, and lets one at a time work on it."""
 
     def __init__(self, quota: Quota) -> None:
-        self.latest = Window(quota)
+        self.latest: Window = Window(quota)
         """The window as this process saw it last. Only to be read."""
         self._quotas = {quota}
         self._members: WeakSet[Member] = WeakSet()

@@ -59,7 +59,7 @@ class Grants:
     """
 
     def __init__(self, quota: Quota) -> None:
-        self.quotas = {quota}
+        self.quotas: set[Quota] = {quota}
         self.allocated: tuple[int, float] | None = None
         self.moments: deque[float] = deque()
         self.pages: deque[float] = deque()  # those of them that were given to pages
@@ -137,7 +137,8 @@ class Grants:
             share = min(quota.share for quota in self.quotas)
             windows.add((part_of(requests, share), per + max(quota.margin for quota in self.quotas)))
         self._windows = sorted(windows)
-        self.limit, self.span = self._windows[0]
+        self.limit: int = self._windows[0][0]
+        self.span: float = self._windows[0][1]
         self._most = max(limit for limit, _ in windows)
         self._reserve = max(quota.reserve for quota in self.quotas)
 
@@ -153,11 +154,11 @@ class Forecast:
 
     def __init__(self, grants: Grants) -> None:
         self._grants = grants
-        self.trust = 1.0
-        self.remaining = math.inf
-        self.stated_at = -math.inf
-        self.resets_at = math.inf
-        self.slides = False
+        self.trust: float = 1.0
+        self.remaining: float = math.inf
+        self.stated_at: float = -math.inf
+        self.resets_at: float = math.inf
+        self.slides: bool = False
 
     def room(self, now: float) -> float:
         """Give how many requests may be in flight now: always one."""
@@ -231,9 +232,9 @@ class Window:
     """All that is known of one store's quota. See the module's docstring."""
 
     def __init__(self, quota: Quota) -> None:
-        self.grants = Grants(quota)
-        self.forecast = Forecast(self.grants)
-        self.closed_until = -math.inf
+        self.grants: Grants = Grants(quota)
+        self.forecast: Forecast = Forecast(self.grants)
+        self.closed_until: float = -math.inf
         self.in_flight: OrderedDict[int, float] = OrderedDict()
         self.claims: dict[int, Claim] = {}
 
