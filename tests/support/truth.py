@@ -113,8 +113,8 @@ class Truth:
         pages = math.ceil(rows / max(1.0, most * (1 - share / 2))) + 1
         lists = {_channels(seen) for seen in requests if seen.path == _LIST}
         whole_lists = len(lists) if "channelIds" in rules.ignores else 1
-        # A run of equals that is longer than a page is read back and forth, to count it, until rows that come in
-        # another order each time were all seen: four pages took 407 to 575 requests, by the draw.
+        # A run of equals that is longer than a page is read back and forth, to count it, until rows that come
+        # in another order each time were all seen: four pages took 407 to 575 requests, by the draw.
         each = 12 if self.service.together < most else 160
         enough = 60 * len(lists) + each * pages * whole_lists + min(by_id, 600)
         if self.service.twice:
