@@ -113,10 +113,13 @@ class Truth:
         pages = math.ceil(rows / max(1.0, most * (1 - share / 2))) + 1
         lists = {_channels(seen) for seen in requests if seen.path == _LIST}
         whole_lists = len(lists) if "channelIds" in rules.ignores else 1
-        # A run of equals that is longer than a page is read back and forth, to count it, until rows that come
-        # in another order each time were all seen: four pages took 407 to 575 requests, by the draw.
-        each = 12 if self.service.together < most else 160
+        # A run of equals that is longer than a page is read back and forth, to count it.
+        each = 12 if self.service.together < most else 80
         enough = 60 * len(lists) + each * pages * whole_lists + min(by_id, 600)
+        if self.service.drift:
+            # Between any two requests rows come and go: pages of three led so little further that one walk of
+            # 60 payments took 470 requests, and the next, by the draw, 407 or 575.
+            enough *= 2
         if self.service.twice:
             # A page of rows that come twice seems to reach twice as far.
             enough *= 2
