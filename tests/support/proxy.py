@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from types import TracebackType
-from typing import Self
+from contextlib import suppress
 from urllib.parse import urlsplit
 
+from tests.support.local_server import LocalServer
 
-class Proxy:
+
+class Proxy(LocalServer):
     """Listens on loopback, and brings every host's requests to one port of this machine.
 
     `asked` holds what was asked of it, `credentials` the user names and passwords that came. `status` is a
@@ -17,47 +18,22 @@ class Proxy:
     """
 
     def __init__(self, port: int = 0, *, status: int | None = None, wanted: str | None = None) -> None:
+        super().__init__()
         self._to = port
         self._status = status
         self._wanted = wanted
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self.asked: list[str] = []
         self.credentials: list[str] = []
-        self.port = 0
 
     @property
     def url(self) -> str:
         """The proxy's address."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
             while await self._one(reader, writer):
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            return
-        finally:
-            writer.close()
-            self._tasks.discard(task)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Carry out one request; False where nothing can follow it on this connection."""

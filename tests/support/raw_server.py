@@ -6,8 +6,9 @@ import asyncio
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Self
+
+from tests.support.local_server import LocalServer
 
 EMPTY = b'{"code":200,"data":[],"meta":{}}'
 
@@ -71,16 +72,15 @@ class Connection:
 Play = Callable[[Connection], Awaitable[object]]
 
 
-class RawServer:
+class RawServer(LocalServer):
     """Listens on loopback, notes each request, and lets `play` answer it.
 
     `requests` holds method, target and the rest of each head, and the body; `connections` counts.
     """
 
     def __init__(self, play: Play) -> None:
+        super().__init__()
         self._play = play
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[tuple[str, str]] = []
         self.connections = 0
         self.base_url = ""
@@ -91,35 +91,14 @@ class RawServer:
         return [head.splitlines()[0].removesuffix(" HTTP/1.1") for head, _ in self.requests]
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.base_url = f"http://127.0.0.1:{port}/io"
+        await super().__aenter__()
+        self.base_url = f"http://127.0.0.1:{self.port}/io"
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        # The event loop closes the sockets at its next turn.
-        await asyncio.sleep(0)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.connections += 1
         connection = Connection(reader, writer)
-        try:
-            while not writer.is_closing() and (request := await connection.request()) is not None:
-                self.requests.append(request)
-                connection.number = len(self.requests)
-                await self._play(connection)
-        except asyncio.CancelledError:
-            return
-        finally:
-            writer.close()
-            self._tasks.discard(task)
+        while not writer.is_closing() and (request := await connection.request()) is not None:
+            self.requests.append(request)
+            connection.number = len(self.requests)
+            await self._play(connection)
