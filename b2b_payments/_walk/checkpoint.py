@@ -25,7 +25,7 @@ class Cursor:
 
     Every lasting row before `key` was given, and of that second those in `ids` (`closed`: all of them). The
     next page has to start at `resume_at` or before. `first` is the key of the first row taken, `first_ids`
-    are those that the first page gave of it.
+    are those that the first page gave of it. `rises` says that a page showed its order by two keys.
     """
 
     key: Key
@@ -34,6 +34,7 @@ class Cursor:
     ids: tuple[int, ...]
     first: Key | None = None
     first_ids: tuple[int, ...] = ()
+    rises: bool = False
 
 
 @attrs.frozen
@@ -86,6 +87,7 @@ def _packed(place: Cursor | None) -> Checkpoint | None:
         "ids": list(place.ids),
         "first": None if place.first is None else _text(place.first),
         "first_ids": list(place.first_ids),
+        "rises": place.rises,
     }
 
 
@@ -130,15 +132,15 @@ def _place(packed: Any) -> Cursor:
             packed["resume_at"],
             packed["ids"],
         )
-        # The first version knew of neither.
-        first, first_ids = packed.get("first"), packed.get("first_ids", ())
+        # The first version knew of none of these.
+        first, first_ids, rises = packed.get("first"), packed.get("first_ids", ()), packed.get("rises", False)
         first = None if first is None else _key(first)
         whole = all(type(number) is int for number in (resume_at, *ids, *first_ids))
     except (AttributeError, TypeError, KeyError, ArithmeticError):
         raise damaged from None
-    if not whole or resume_at < 0 or type(closed) is not bool:
+    if not whole or resume_at < 0 or type(closed) is not bool or type(rises) is not bool:
         raise damaged
-    return Cursor(key, closed, resume_at, tuple(ids), first, tuple(first_ids))
+    return Cursor(key, closed, resume_at, tuple(ids), first, tuple(first_ids), rises)
 
 
 def _key(text: str) -> Key:

@@ -67,6 +67,7 @@ class Given:
         self._next: dict[bool, Key | None] = {False: None, True: None}
         self._most = _KEPT_IDS
         self._kept: Key | None = None  # ids of this key are never let go
+        self._earlier: set[int] = set()  # ids given by the walk that is resumed
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -75,6 +76,7 @@ class Given:
         """Take it that all rows behind this key were given, and of those with this key the ones named."""
         edge = negated(key) if mirrored else key
         self._keys |= dict.fromkeys(ids, edge)
+        self._earlier.update(ids)
         self._move(edge, mirrored=mirrored)
 
     def leave_out_before(self, key: Key) -> None:
@@ -95,7 +97,9 @@ class Given:
             if upto is not None and own > upto:
                 continue
             key = negated(own) if mirrored else own
-            if payment_id in known or (low is not None and key < low) or (high is not None and key > high):
+            # A store that was restored since the earlier walk gives an id again to a payment created later.
+            again = payment_id in known and not (payment_id in self._earlier and key > known[payment_id])
+            if again or (low is not None and key < low) or (high is not None and key > high):
                 duplicates += 1
             else:
                 known[payment_id] = key
@@ -160,6 +164,8 @@ class Join:
         """K: the sort key of the last row taken."""
         self.first_key: Key | None = None
         """The smallest sort key of a row taken."""
+        self.rises = False
+        """Whether one page showed two sort keys, in the order asked for."""
         self.closed = False
         """Whether K's own second has been seen whole."""
         self.counted = False
@@ -181,6 +187,7 @@ class Join:
         if place is not None:
             self.key, self.first_key = place.key, place.key if place.first is None else place.first
             self.closed, self.resume_at, self._boundary = place.closed, place.resume_at, list(place.ids)
+            self.rises = place.rises
             given.restore(place.key, place.ids, mirrored=mirrored)
 
     @property
@@ -188,7 +195,8 @@ class Join:
         """Where the join stands, None before the first row."""
         if self.key is None:
             return None
-        return Cursor(self.key, self.closed, self.resume_at, tuple(self._boundary), self.first_key)
+        ids = tuple(self._boundary)
+        return Cursor(self.key, self.closed, self.resume_at, ids, self.first_key, rises=self.rises)
 
     @property
     def counting(self) -> bool:
@@ -233,6 +241,7 @@ class Join:
             self._given.leave_out_before(page.keys[0])  # the walk was asked to begin here
         if self.first_key is None or page.keys[0] < self.first_key:
             self.first_key = page.keys[0]
+        self.rises = self.rises or page.keys[0] < last
         rows, duplicates = self._given.take(page.ids, page.keys, mirrored=self._mirrored)
         if self.key is not None and last < self.key and page.offset < self.resume_at and not self._steps_back:
             # Fetched ahead, and overtaken meanwhile: it leads nowhere that was not reached already.
@@ -296,6 +305,7 @@ class Join:
     def _in_run(self, run: Ties, page: SortedPage) -> Step:
         next_offset = run.observe(page)
         rows, duplicates = self._given.take(page.ids, page.keys, mirrored=self._mirrored, upto=run.key)
+        self.rises = self.rises or bool(page.keys and page.keys[0] < page.keys[-1])
         self._note_boundary(page, rows)
         if run.stuck:
             self._run = None

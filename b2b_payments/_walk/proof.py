@@ -159,6 +159,7 @@ class Ends:
         if not page.is_sorted and page.from_other_end:
             # Nothing is proven then, but what stands further on is given.
             self._far_was_read = self._is_one_way = True
+            self._next_far_page = None
             return Step(False, read=self._near.retry())
         if not page.is_sorted:
             raise PaginationError(
@@ -341,9 +342,7 @@ class Ends:
     def _is_met(self) -> bool:
         """Whether every lasting payment is before K, or beyond what the other end has reached."""
         near, far = self._near, self._far
-        if near.key is None or far.key is None or far.first_key is None:
-            return False
-        if not (far.closed or far.key > far.first_key):
+        if near.key is None or far.key is None or not far.rises:
             return False  # nothing shows that the opposite order was honoured
         reached = negated(far.key)
         return reached < near.key or (reached == near.key and (near.closed or far.closed))

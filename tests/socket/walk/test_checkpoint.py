@@ -66,6 +66,28 @@ async def test_a_stream_goes_on_with_all_its_channels(ordered: bool) -> None:
         assert drift.lasting(before) <= set(ids)
 
 
+async def test_an_id_that_a_restored_store_gives_again_is_another_payment() -> None:
+    """A payment given before is not given again, back or not; one that got its id since then is."""
+    async with (
+        Sandbox(payments=60, rules=RULES) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client,
+    ):
+        store = sandbox.store
+        backup = store.snapshot()
+        again = store.insert()
+        given = [page async for page in client.payments.list().raw_pages()]
+        for payment_id in (1, 30, 60):
+            store.delete(payment_id)
+        store.restore(backup)
+        assert store.insert() == again
+        rest = client.payments.list(checkpoint=carried(given[-1].checkpoint))
+        (before,) = (row for page in given for row in page.items if int(row["id"]) == again)
+        assert [(one.id, one.created_at.timestamp() > before["createdAt"]) async for one in rest] == [
+            (again, True)
+        ]
+        assert rest.report.complete
+
+
 async def test_a_running_walk_says_where_it_stands() -> None:
     """`walk.checkpoint()` stands in front of the page being given out: going on loses nothing."""
     async with Sandbox(payments=100, channels=(1,), seed=5, rules=RULES) as sandbox:

@@ -101,6 +101,24 @@ def test_an_offset_that_is_ignored_ends_the_walk_soon(total: int | None) -> None
     assert "same page" in verdict(ends).reason
 
 
+@pytest.mark.parametrize("when", range(1, 9))
+def test_an_order_that_a_list_of_one_second_hides_is_shown_by_no_later_payment(when: int) -> None:
+    """Both ends show one list, and then a later payment at its end: that the other end is none shows soon."""
+    ends = Ends(ASCENDING, Totals())
+    listed: list[tuple[object, object]] = [(number, 1) for number in range(1, 21)]
+    asked = 1
+    step = ends.offer(page(0, listed, total=None))
+    while ends.verdict is None:
+        if asked == when:
+            listed.append((21, 2))
+        request = step.read or PageRequest(ends.resume_at)
+        part = listed[request.offset :]
+        step = ends.offer(page(request.offset, part, total=None, from_other_end=request.from_other_end))
+        asked += 1
+    assert not verdict(ends).complete
+    assert asked < 20
+
+
 def test_pages_that_bring_nothing_end_the_walk() -> None:
     """However its pages differ, a service that gives nothing new is asked so many times, and no more."""
     ends = Ends(ASCENDING, Totals())
