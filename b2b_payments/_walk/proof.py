@@ -141,8 +141,12 @@ class Ends:
             far = attrs.evolve(far, first_ids=tuple(self._front))
         if near is not None and far is not None and self._is_met():
             # All is given: whoever goes on wants what came behind the newest row.
-            top = near.key if far.first is None else max(near.key, negated(far.first))
-            ids = {*self._given.ids_at(top), *(near.ids if top == near.key else self._front)}
+            newest = near.key if far.first is None else negated(far.first)
+            top, ids = max(near.key, newest), set(self._given.ids_at(max(near.key, newest)))
+            if near.key == top:
+                ids.update(near.ids)
+            if newest == top:
+                ids.update(self._front)
             return attrs.evolve(near, key=top, closed=near.closed and top == near.key, ids=tuple(ids)), None
         return near, far
 
@@ -331,7 +335,7 @@ class Ends:
         near, far = self._near_list, self._far_list
         if near is None or far is None or not near.ids or self._start > 0:
             return False
-        rows = len(near.ids)
+        rows = len(set(near.ids))
         if near.total is None or far.total is None:
             # Of a single second, a window shows the same rows in both directions.
             totals_agree = rows == 1 or near.keys[0] != near.keys[-1]

@@ -38,9 +38,12 @@ class Totals:
         return trusted and page.offset == 0 and page.reaches_total and self.is_uncut(page)
 
     def is_uncut(self, page: SortedPage) -> bool:
-        """Whether longer pages than this are known and were asked for, or pages cannot be shorter."""
+        """Whether longer pages than this are known and were asked for, or pages cannot be shorter.
+
+        A payment that it shows twice may stand in the place of another.
+        """
         rows = len(page.ids)
-        return 0 < rows < min(self._longest, page.limit) or rows == 1
+        return (0 < rows < min(self._longest, page.limit) or rows == 1) and len(set(page.ids)) == rows
 
 
 class ServiceLimits:

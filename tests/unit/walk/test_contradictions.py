@@ -203,6 +203,33 @@ def test_a_walk_gone_on_with_knows_what_the_other_end_showed_first() -> None:
     assert (place.key, place.ids, other) == (40, (40,), None)
 
 
+def test_a_resumed_walk_that_reaches_what_the_other_end_showed_remembers_it() -> None:
+    """What an earlier process gave of the newest second does not come again from where the ends met."""
+    ends = Ends(ASCENDING, Totals())
+    ends.offer(page(0, rows(1, 10), total=10, limit=10))
+    ends.offer(page(0, back(21, 30), total=10, from_other_end=True, limit=10))
+    near, far = ends.places
+    again = Ends(ASCENDING, Totals(), place=near, other=far)
+    again.offer(page(8, rows(9, 30), total=22, limit=100))
+    assert verdict(again).complete
+    met, other = again.places
+    assert met is not None
+    assert (met.key, met.ids, other) == (30, (30,), None)
+
+
+def test_a_payment_that_is_shown_twice_counts_once() -> None:
+    """A page that shows payments twice is no whole list by a total that counts its places."""
+    doubled: Rows = [(number, 1) for number in (1, 1, 2, 2)]
+    ends = Ends(ASCENDING, Totals())
+    read_from(doubled, ends, total=4, limit=50)
+    assert not verdict(ends).complete
+    totals = Totals()
+    totals.note(page(0, rows(1, 20), total=30, limit=20))
+    totals.prove(30, 30)
+    assert totals.vouch_for(page(0, rows(1, 4), total=4, limit=20))
+    assert not totals.vouch_for(page(0, doubled, total=4, limit=20))
+
+
 def test_a_newer_payment_of_the_same_second_is_remembered() -> None:
     """What came from the other end, in the second that a walk went on from, does not come again."""
     ends = Ends(ASCENDING, Totals())
