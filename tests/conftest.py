@@ -53,11 +53,25 @@ _core.ClientResponse = _PlayedResponse
 _core.stream_reader_factory = _reader
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave slow tests out of what is covered: tracing doubles their time, and the others cover as much."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
+
+
 @pytest.fixture
 def played() -> Iterator[fake_aiohttp]:
     """Give a stand-in for the network, in which answers are played."""
     with fake_aiohttp() as answers:
         yield answers
+
+
+@pytest.fixture(autouse=True)
+def no_coverage_of_slow_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the processes that slow tests start out of what is covered, too."""
+    if request.node.get_closest_marker("slow"):
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture(autouse=True)

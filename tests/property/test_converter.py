@@ -26,6 +26,7 @@ from tests.support.examples import LISTED_PAYMENT
 from tests.support.strategies import REQUIRED, json_values, payments, transactions
 
 
+@pytest.mark.slow
 @given(payments)
 def test_a_payment_comes_back_as_it_came(wire: dict[str, Any]) -> None:
     """A payment's wire object is equal to what was read, spelling included, and no input is changed."""
@@ -34,6 +35,7 @@ def test_a_payment_comes_back_as_it_came(wire: dict[str, Any]) -> None:
     assert json.loads(json.dumps(to_wire(payment))) == wire == before
 
 
+@pytest.mark.slow
 @given(st.lists(payments, min_size=1, max_size=4))
 def test_a_page_is_read_as_its_rows_are(rows: list[dict[str, Any]]) -> None:
     """Payments read from a page's bytes are those read from its objects, one by one, spelling included."""
@@ -51,6 +53,7 @@ def test_a_transaction_comes_back_as_it_came(wire: dict[str, Any]) -> None:
     assert to_wire(transaction) == wire
 
 
+@pytest.mark.slow
 @given(payments)
 def test_copies_are_equal_and_give_the_same_wire_object(wire: dict[str, Any]) -> None:
     """A pickled or copied payment equals the first, hashes the same and gives the same wire object."""

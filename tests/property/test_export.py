@@ -70,6 +70,7 @@ def compare(payment: Payment, row: dict[str, Any], format_: str) -> None:
     assert json.loads(row["extra"]) == extra
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["csv", "parquet", "sqlite", "duckdb"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=batches)

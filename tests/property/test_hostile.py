@@ -97,6 +97,7 @@ READINGS: list[Callable[[Answer], object]] = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(payments, max_size=3), st.integers(0, 2**32))
 def test_hostile_bodies(rows: list[dict[str, Any]], seed: int) -> None:
@@ -141,6 +142,7 @@ def test_a_moment_beyond_all_time_is_an_error_at_once(moment: bytes, order: Orde
     assert time.process_time() - begun < PATIENCE
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     seed=st.integers(0, 2**32),

@@ -24,6 +24,7 @@ def _tried(seed: int) -> Outcome:
     return run(lied_to(drawn(seed, most=MOST), action_of(seed)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_lie_is_believed(part: int) -> None:
     """What says that it is complete gave every lasting payment, once; a sweep deletes only what is gone."""
@@ -35,6 +36,7 @@ def test_no_lie_is_believed(part: int) -> None:
     assert faults == {}
 
 
+@pytest.mark.slow
 def test_the_lies_bite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the proof by the other end, walks over the same services say complete where they are not."""
     monkeypatch.setattr(Totals, "vouch_for", lambda *_: True)

@@ -92,6 +92,7 @@ def check(row: Any, payment: Payment) -> None:
         assert decode(item.extra.encode()) == {**wanted.extra, **beside}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(rows=st.lists(payments, max_size=4), spoilt=st.lists(spoilt_fields))
 def test_rows_say_what_the_models_say(rows: list[dict[str, Any]], spoilt: list[tuple[int, str, Any]]) -> None:

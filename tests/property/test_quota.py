@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import anyio
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +44,7 @@ async def end(gate: QuotaGate, permit: Permit, how: str, reading: QuotaReading) 
         gate.release(permit)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     quota=QUOTAS,
@@ -139,6 +141,7 @@ def test_no_one_waits_beyond_the_deadline(quota: Quota, until: list[float | None
         assert granted if deadline is None else ended <= deadline + 1e-9  # floating point
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(quota=QUOTAS, cancelled=st.sets(st.integers(0, 19)), step=st.integers(0, 6))
 def test_a_cancelled_waiter_passes_its_turn_on(quota: Quota, cancelled: set[int], step: int) -> None:

@@ -220,6 +220,7 @@ async def life(seed: int, path: Path) -> tuple[Wrong, int, bool]:
     return wrong, failed, equal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "examples"), [("sqlite", 10), ("duckdb", 2)])
 def test_a_copy_is_never_wrong(ending: str, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever changes, fails and lags: what was not written lately is right, and nothing is made up."""
@@ -236,6 +237,7 @@ def test_a_copy_is_never_wrong(ending: str, examples: int, monkeypatch: pytest.M
     check()
 
 
+@pytest.mark.slow
 def test_nothing_is_deleted_on_hearsay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the lists show and hide, only what GET by id does not know leaves; then the copy is equal."""
     monkeypatch.setattr(readings, "BATCH_ROWS", 25)

@@ -65,6 +65,7 @@ def drawn(seed: int) -> tuple[ChangingList, int]:
     return listed, draw.choice([1, 2, 4, 8])
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_no_lasting_row_is_lost_and_none_comes_twice(seed: int) -> None:
@@ -80,6 +81,7 @@ def test_no_lasting_row_is_lost_and_none_comes_twice(seed: int) -> None:
     assert not report.complete or listed.lasting <= set(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [4, 12])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_store_that_is_being_emptied_is_read_to_its_end(seed: int, changes: int) -> None:
@@ -93,6 +95,7 @@ def test_a_store_that_is_being_emptied_is_read_to_its_end(seed: int, changes: in
     assert listed.lasting <= set(ids)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), stable=st.booleans())
 def test_a_run_of_equals_longer_than_any_page_is_read_whole(seed: int, stable: bool) -> None:
@@ -130,6 +133,7 @@ async def pages_of(
         await tasks.stop()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_a_walk_in_parts_is_exact_too(seed: int) -> None:

@@ -31,6 +31,7 @@ def account_of(mix_up: MixUp) -> Account:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix_up", MIX_UPS, ids=lambda mix_up: mix_up.name)
 def test_no_result_belongs_to_another_request(mix_up: MixUp) -> None:
     """Whatever answers go astray, each result is of what was asked for, and no write is told wrong."""
@@ -66,6 +67,7 @@ def let_connections_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Exchange, "_look_at", take_any)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "without"),
     [
@@ -100,6 +102,7 @@ def test_a_wrong_figure_is_counted() -> None:
     assert (account.wrong, account.reads.right, account.writes.failed) == (2, 1, 1)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

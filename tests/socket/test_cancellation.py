@@ -84,6 +84,8 @@ class Case:
     check: Check = untouched
     drifts: bool = False
     token: str = ""
+    stride: int = 1
+    """Every how many steps it is cancelled: a walk has hundreds of them, much alike."""
 
 
 async def _fetch(client: PaymentsClient) -> int:
@@ -129,12 +131,12 @@ CASES = [
         LOST,
         check=reverted,
     ),
-    Case("list", _walk),
-    Case("list through troubles", _walk, TROUBLES, token="stale"),
-    Case("list left early", _first_rows),
-    Case("list of a store that changes", _walk, drifts=True, check=lambda *_: True),
-    Case("stream", _stream(ordered=False)),
-    Case("stream, channel by channel", _stream(ordered=True)),
+    Case("list", _walk, stride=3),
+    Case("list through troubles", _walk, TROUBLES, token="stale", stride=3),
+    Case("list left early", _first_rows, stride=3),
+    Case("list of a store that changes", _walk, drifts=True, check=lambda *_: True, stride=3),
+    Case("stream", _stream(ordered=False), stride=3),
+    Case("stream, channel by channel", _stream(ordered=True), stride=3),
 ]
 
 
@@ -210,19 +212,23 @@ async def trial_of(case: Case, step: int, way: Way, moment: Moment) -> Trial[Any
     return trial
 
 
+@pytest.mark.slow
 @EVERY_WAY
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_cancelled_call_or_walk_leaves_nothing_behind(case: Case, way: Way, moment: Moment) -> None:
     """At each step: connections and turns are given back, no task is left, and the client goes on working."""
-    assert run(steps_of(lambda step: trial_of(case, step, way, moment), way)) >= 3
+    steps = steps_of(lambda step: trial_of(case, step, way, moment), way, case.stride)
+    assert run(steps) >= 3
 
 
-async def steps_of(trial_at: Callable[[int], Coroutine[Any, Any, Trial[Any]]], way: Way) -> int:
-    """Cancel at each step, until the work ends before; gives how many there were."""
+async def steps_of(
+    trial_at: Callable[[int], Coroutine[Any, Any, Trial[Any]]], way: Way, stride: int = 1
+) -> int:
+    """Cancel at each step, or at each of `stride`, until the work ends before; gives how many there were."""
     untold: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, about: untold.append(about))
-    for step in itertools.count(1):
+    for step in itertools.count(1, stride):
         trial = await trial_at(step)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         if way is Way.TASK:
@@ -261,6 +267,7 @@ async def enter_and_exit(step: int, way: Way, moment: Moment) -> Trial[Any]:
     return trial
 
 
+@pytest.mark.slow
 @EVERY_WAY
 def test_a_client_cancelled_while_it_opens_or_closes_is_closed(way: Way, moment: Moment) -> None:
     """At each step from `async with` to its end: the session is closed, no task is left, nothing warns."""

@@ -103,6 +103,7 @@ def assert_urls_are_clean(sandbox: Sandbox, *marks: str) -> None:
     assert not [url for url in urls if any(mark in url for mark in marks)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "name"),
     [(fault, name) for fault in Fault for name in WORKS if fault not in LARGE or name == "get"],
@@ -403,6 +404,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 async def test_the_command_line_shows_nothing(sandbox: Sandbox, command: tuple[str, ...]) -> None:
     """A command that fails writes the environment's credential to neither of its outputs."""

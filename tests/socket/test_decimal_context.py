@@ -216,6 +216,7 @@ def _read(done: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 async def test_walks_exports_and_copies_are_alike(client: PaymentsClient, tmp_path: Path) -> None:
     """Walks, checkpoints, exports, manifests, copies and a write that is looked for are alike."""
     folders = [tmp_path / "usual", tmp_path / "hostile"]

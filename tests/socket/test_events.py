@@ -207,6 +207,7 @@ async def test_log_records_carry_the_events_fields(
         assert record.levelname == ("WARNING" if isinstance(event, RetryScheduled) else "DEBUG")
 
 
+@pytest.mark.slow
 async def test_nothing_private_is_told(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
     """No record and no event holds a query string, a filter's value, a body or a credential."""
     caplog.set_level(logging.DEBUG)

@@ -24,6 +24,7 @@ def test_reads_are_exact(trouble: Trouble) -> None:
     assert read.requests > QUICK.payments / PAGE + 1
 
 
+@pytest.mark.slow
 @everywhere
 def test_creates_are_made_once_and_reported_truly(trouble: Trouble) -> None:
     """What is reported as made is there once, and what is reported as failed is not there."""
@@ -35,6 +36,7 @@ def test_creates_are_made_once_and_reported_truly(trouble: Trouble) -> None:
         assert made.done > 0.95 * QUICK.creates
 
 
+@pytest.mark.slow
 @everywhere
 def test_other_writes_are_reported_as_the_store_shows_them(trouble: Trouble) -> None:
     """Deletes, statuses, operations and updates: the report agrees with the payment's state."""
@@ -67,6 +69,7 @@ def test_the_account_tells_truth_from_falsehood() -> None:
     assert writes.wrong == 4
 
 
+@pytest.mark.slow
 def test_a_row_with_a_wrong_figure_is_not_right() -> None:
     """The command's exit code follows from each row: one false report is enough."""
     row = measure(BY_NAME["garbage"], QUICK)
@@ -75,6 +78,7 @@ def test_a_row_with_a_wrong_figure_is_not_right() -> None:
     assert not row.right
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("read", "fault"),
     [

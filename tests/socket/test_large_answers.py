@@ -131,6 +131,7 @@ async def _refused(client: PaymentsClient, use: Use) -> None:
     assert caught.value.too_large or "nested too deeply" in text or "is to another request" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 async def test_what_holds_too_much_is_refused(page: Callable[[], bytes]) -> None:
     """A million of anything is refused, in a walk and in a call, and takes no more than 48 MiB."""
@@ -157,6 +158,7 @@ LARGEST: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", LARGEST.values(), ids=LARGEST)
 async def test_the_largest_that_is_read(page: Callable[[], bytes]) -> None:
     """The largest that is read takes 64 MiB at most."""
@@ -194,6 +196,7 @@ def _list_of(rows: Rows, *, most: int = 250) -> Callable[[str, dict[str, str]], 
     return answer
 
 
+@pytest.mark.slow
 async def test_pages_of_fat_rows_are_read_in_smaller_ones() -> None:
     """Where 250 rows are more than is read, fewer are asked for, and nothing is missing."""
     rows = [row(number, details={"memo": "x" * 60_000}) for number in range(1, 301)]
@@ -206,6 +209,7 @@ async def test_pages_of_fat_rows_are_read_in_smaller_ones() -> None:
     assert set(server.limits[4:]) == {50}
 
 
+@pytest.mark.slow
 async def test_pages_of_thousands_of_rows_are_read() -> None:
     """A service that gives 3,000 rows where 250 were asked for is read like any other."""
     rows = [row(number) for number in range(1, 6_501)]
@@ -216,6 +220,7 @@ async def test_pages_of_thousands_of_rows_are_read() -> None:
             assert walk.report.complete
 
 
+@pytest.mark.slow
 async def test_a_flood_in_a_walk_is_survived() -> None:
     """A page that comes as a million rows once is asked for again, with fewer rows; a call is made again."""
     async with Sandbox(600) as sandbox, client_of(sandbox) as client:

@@ -220,6 +220,7 @@ WALKS: dict[str, Callable[[PaymentsClient], Pager]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", [break_early, raise_inside, run_out_of_time, be_cancelled, drop])
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
 async def test_a_walk_left_early_leaves_nothing(

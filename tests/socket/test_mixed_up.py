@@ -376,6 +376,7 @@ async def test_a_list_of_which_payments_came_among_others_is_not_empty(
         await walk.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [1, 2])
 @pytest.mark.parametrize("retry", [NEVER, None], ids=["attempts=1", "attempts=5"])
 async def test_empty_answers_in_between_hide_no_ignored_filter(

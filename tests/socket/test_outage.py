@@ -173,6 +173,7 @@ def test_an_export_outlives_it(trouble: str, tmp_path: Path) -> None:
     assert verify(path).account.sums.whole.rows == PAYMENTS
 
 
+@pytest.mark.slow
 @each_kind
 def test_a_sync_outlives_it(trouble: str, tmp_path: Path) -> None:
     """A copy is in step with the store, as if nothing had been."""
@@ -255,6 +256,7 @@ def test_a_deadline_ends_those_that_wait_too() -> None:
     assert played("500", job, deadline=40.0).took <= 40
 
 
+@pytest.mark.slow
 def test_leaving_ends_the_waiting() -> None:
     """A walk that is left in an outage leaves nothing behind: the next one finds the service by itself."""
 

@@ -267,6 +267,7 @@ async def test_a_proxys_password_shows_nowhere(sandbox: Sandbox, scheme: str, st
         assert not emitted.found(PASSWORD, "bWU6")
 
 
+@pytest.mark.slow
 async def test_the_command_line_heeds_the_environments_proxy() -> None:
     """A command goes by HTTPS_PROXY: one that cannot be is an error, which does not show its password."""
     variables = {"B2B_PAYMENTS_AUTH_TOKEN": "token", "HTTPS_PROXY": f"socks5://me:{PASSWORD}@proxy.example"}

@@ -16,6 +16,7 @@ from tests.support.virtual_time import run
 either_window = pytest.mark.parametrize("window", WINDOWS)
 
 
+@pytest.mark.slow
 @either_window
 def test_300_pages_are_read_in_two_windows_without_a_refusal(window: Window) -> None:
     """A walk of 300 pages on 150 requests a minute takes at most 5 % more than it must, unrefused."""
@@ -25,6 +26,7 @@ def test_300_pages_are_read_in_two_windows_without_a_refusal(window: Window) -> 
     assert spent.bound <= spent.seconds <= 1.05 * spent.bound
 
 
+@pytest.mark.slow
 @either_window
 def test_two_clients_of_a_store_share_its_quota(window: Window) -> None:
     """Two clients that walk at once send no more together than one may, and are never refused."""
@@ -34,6 +36,7 @@ def test_two_clients_of_a_store_share_its_quota(window: Window) -> None:
     assert spent.bound <= spent.seconds <= 1.05 * spent.bound
 
 
+@pytest.mark.slow
 @either_window
 @pytest.mark.parametrize("start", STARTS)
 def test_with_another_integration_one_request_a_window_is_refused_at_most(
@@ -45,12 +48,14 @@ def test_with_another_integration_one_request_a_window_is_refused_at_most(
     assert spent.most_refused <= 1
 
 
+@pytest.mark.slow
 @either_window
 def test_a_call_goes_ahead_of_pages(window: Window) -> None:
     """A payment asked for while a walk waits for the quota is the next request that is sent."""
     assert run(pages_before_a_call(window)) == 0
 
 
+@pytest.mark.slow
 @either_window
 def test_without_a_quota_the_same_walk_is_refused(window: Window) -> None:
     """A client that keeps no quota runs into refusals: the service counts."""

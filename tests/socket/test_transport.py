@@ -273,6 +273,7 @@ async def test_a_body_is_measured_unpacked(encoding: str, wbits: int) -> None:
     assert "larger than 1000 bytes" in error.message
 
 
+@pytest.mark.slow
 async def test_the_sandboxs_oversized_bodies_are_refused() -> None:
     """64 MiB, sent or unpacked, are refused by the limit of 32 MiB."""
     async with Sandbox(3) as sandbox, client_of(sandbox, retry=NEVER) as client:
@@ -316,6 +317,7 @@ async def test_every_answer_gives_its_connection_back(status: int) -> None:
         assert server.connections == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("play", [hang, hang_in_the_body, reset_in_the_body, Oversize(b"X: 1", b"x" * 9)])
 async def test_every_failure_gives_its_connection_back(play: Play) -> None:
     """After a failure the only connection of the pool can be used again."""

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no uvloop for Windows")
 def test_misuse_is_refused_under_uvloop() -> None:
     """The tests of clients used in other loops, threads and processes pass on uvloop, in a process apart."""

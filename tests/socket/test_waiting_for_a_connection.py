@@ -109,6 +109,7 @@ async def test_a_connection_that_never_opens_was_not_sent() -> None:
     assert not caught.value.sent
 
 
+@pytest.mark.slow
 def test_creates_that_never_left_are_not_unknown() -> None:
     """Of 250 creates at a slow service, those that waited for a connection in vain are known not made."""
 

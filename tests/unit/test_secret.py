@@ -90,6 +90,7 @@ def test_other_text_is_shown_as_it_is(text: str) -> None:
     assert redacted(text, [TOKEN]) == text
 
 
+@pytest.mark.slow
 def test_what_is_escaped_too_often_is_not_shown() -> None:
     """What would have to be undone without end is not shown."""
     assert redacted(f"&{'amp;' * 5}lt;", [TOKEN]) != HIDDEN

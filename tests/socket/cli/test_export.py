@@ -32,6 +32,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield sandbox
 
 
+@pytest.mark.slow
 async def test_readme_command(tmp_path: Path) -> None:
     """`export --sandbox` needs nothing else, writes 10,000 payments, and is quiet but for the report."""
     path = tmp_path / "payments.jsonl"
@@ -102,6 +103,7 @@ def test_standard_output(service: Sandbox) -> None:
     assert result.stderr.startswith("Standard output: complete: 300 payments")
 
 
+@pytest.mark.slow
 def test_empty_store(tmp_path: Path) -> None:
     """A store without payments is a complete, empty file."""
     path = tmp_path / "payments.jsonl"
@@ -148,6 +150,7 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
     assert [found.read_text() for found in tmp_path.iterdir()] == ["last night's"]
 
 
+@pytest.mark.slow
 def test_no_network(service: Sandbox, tmp_path: Path) -> None:
     """A service that cannot be reached is one sentence that names the host, once patience is over."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -169,6 +172,7 @@ def test_sandbox_leaves_the_environment_alone(service: Sandbox, tmp_path: Path) 
     assert service.request_count == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)]
 )
@@ -206,6 +210,7 @@ def test_stopped_before_the_first_page(service: Sandbox, tmp_path: Path) -> None
     assert _names(tmp_path) == []
 
 
+@pytest.mark.slow
 async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
     """An export to standard output that is stopped says that what was printed is not complete."""
     asked = asyncio.Event()
@@ -217,6 +222,7 @@ async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
     assert await finished(process) == (130, "", "Stopped by Ctrl-C: what was printed is not complete.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [("export", "--output", "-"), ("list", "--page-size", "10")])
 async def test_reader_who_has_seen_enough(sandbox: Sandbox, args: tuple[str, ...]) -> None:
     """A pipe whose reader goes away ends the command quietly, and not as a success."""
@@ -227,6 +233,7 @@ async def test_reader_who_has_seen_enough(sandbox: Sandbox, args: tuple[str, ...
     assert await finished(process) == (1, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [("export", "--output", "-"), ("list",)])
 async def test_no_room_for_the_output(sandbox: Sandbox, args: tuple[str, ...]) -> None:
     """Output that finds no room is one sentence."""
@@ -238,6 +245,7 @@ async def test_no_room_for_the_output(sandbox: Sandbox, args: tuple[str, ...]) -
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 async def test_progress_on_a_terminal(tmp_path: Path) -> None:
     """A terminal shows payments, pages, rate, time left, retries and waits for the quota; then the report."""
     async with Sandbox(payments=300, rules=Rules(requests=4, per=2.0)) as sandbox:

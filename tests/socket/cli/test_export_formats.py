@@ -70,6 +70,7 @@ def test_resume_without_anything_kept(service: Sandbox, tmp_path: Path) -> None:
 
 
 # All formats are made of one and the same log: a line each, and the one that is made in most steps.
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["jsonl", "duckdb"])
 async def test_killed_again_and_again(tmp_path: Path, format_: str) -> None:
     """Killed outright five times while payments change, and resumed, an export has each payment once."""

@@ -56,6 +56,7 @@ def test_pattern_and_filter(served: Fleet, tmp_path: Path) -> None:
         assert ids_in(tmp_path / name / "completed.parquet", "parquet") == wanted
 
 
+@pytest.mark.slow
 async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
     """A refused store, one that fails half-way and one with an unknown channel do not stop a slow one."""
     async with (
@@ -129,6 +130,7 @@ def _span(sandbox: Sandbox) -> tuple[float, float]:
     return moments[0], moments[-1]
 
 
+@pytest.mark.slow
 def test_each_has_its_own_quota(tmp_path: Path) -> None:
     """A store with a small quota keeps it, and holds no other one up."""
     rules = Rules(requests=4, per=1.0, quota_headers=False)
@@ -191,6 +193,7 @@ def test_error_of_the_program(service: Sandbox, tmp_path: Path, monkeypatch: pyt
     assert table["two"][0] == "complete"
 
 
+@pytest.mark.slow
 async def test_progress_on_a_terminal(tmp_path: Path) -> None:
     """A terminal shows a line for all stores and one for each that is under way; then the table."""
     slow = Rules(requests=4, per=1.0, quota_headers=False)
@@ -206,6 +209,7 @@ async def test_progress_on_a_terminal(tmp_path: Path) -> None:
     assert "2 of 2 stores complete." in screen.splitlines()[-1]
 
 
+@pytest.mark.slow
 async def test_a_line_a_channel(tmp_path: Path) -> None:
     """With several channels, a terminal shows a line for each that is under way, and one for all."""
     async with Sandbox(payments=600, rules=Rules(quota=False, latency=0.1)) as sandbox:

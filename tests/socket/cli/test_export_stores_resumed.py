@@ -24,6 +24,7 @@ from tests.support.program import finished, invoke, sentence, start
 pytestmark = pytest.mark.usefixtures("tokens")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "format_"), [(signal.SIGINT, "jsonl"), (signal.SIGKILL, "sqlite")])
 async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, format_: str) -> None:
     """Stopped or killed in the middle, `--resume` finishes the rest, and leaves alone what was finished."""
@@ -67,6 +68,7 @@ async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, forma
         assert hidden(out) == []
 
 
+@pytest.mark.slow
 async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
     """Killed outright at random instants while payments change, every file ends with each payment once."""
     draw = random.Random(3)
@@ -102,6 +104,7 @@ async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
     assert hidden(out) == []
 
 
+@pytest.mark.slow
 async def test_stopped_with_nothing_to_keep(fleet: Fleet, tmp_path: Path) -> None:
     """Stopped before anything came, it says that nothing is left, and nothing is."""
     asked = asyncio.Event()
@@ -121,6 +124,7 @@ async def test_stopped_with_nothing_to_keep(fleet: Fleet, tmp_path: Path) -> Non
     assert os.listdir(tmp_path / "out") == []
 
 
+@pytest.mark.slow
 async def test_two_runs_at_once(fleet: Fleet, tmp_path: Path) -> None:
     """A second run of the same stores into the same folder is refused before it sends anything."""
     path = write(tmp_path, fleet)
@@ -190,6 +194,7 @@ def test_finished_with_another_question(interrupted: tuple[Sandbox, Path]) -> No
     assert service.requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["store", "file", "note", "manifest", "alone"])
 def test_finished_is_of_that_store_and_file(interrupted: tuple[Sandbox, Path], change: str) -> None:
     """A store that is another now, lacks file, note or sound manifest, or is asked for alone, is exported."""

@@ -61,6 +61,7 @@ def arrival(sandbox: Sandbox) -> anyio.Event:
     return event
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "what", "look"), CASES, ids=[what for _, what, _ in CASES])
 async def test_a_write_stopped_after_it_was_sent_says_where_to_look(
     command: list[str], what: str, look: str
@@ -79,6 +80,7 @@ async def test_a_write_stopped_after_it_was_sent_says_where_to_look(
     ]
 
 
+@pytest.mark.slow
 async def test_a_write_that_was_refused_changed_nothing() -> None:
     """SIGTERM during the pause after a refusal: certainly nothing was changed."""
     async with Sandbox(20, rules=Rules(refusal_wait=60)) as sandbox:

@@ -13,6 +13,7 @@ from b2b_payments._cli.sandbox import _refusal
 from tests.support.program import finished, invoke, sentence, start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_serves_until_stopped(number: signal.Signals) -> None:
     """It prints the variables that lead to it, serves the store asked for, and ends well on a signal."""

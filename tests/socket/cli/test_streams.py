@@ -78,6 +78,7 @@ async def _in_shell(sandbox: Sandbox, arguments: str, redirections: str) -> tupl
     return await finished(process)
 
 
+@pytest.mark.slow
 async def test_streams_of_a_shell(sandbox: Sandbox, tmp_path: Path) -> None:
     """With streams that a shell has closed or filled, commands work or say in a sentence why they cannot."""
     path = tmp_path / "payments.jsonl"
@@ -170,6 +171,7 @@ def test_json_steers_no_terminal(streams: Streams, service: Sandbox) -> None:
     assert STEERING[17:] in invoke(service, "export", "--output", "-").stdout
 
 
+@pytest.mark.slow
 def test_a_wait_that_the_service_asks_for_is_visible(
     streams: Streams, service: Sandbox, tmp_path: Path
 ) -> None:

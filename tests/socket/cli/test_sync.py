@@ -39,6 +39,7 @@ def test_first_changes_sweep(service: Sandbox, tmp_path: Path, ending: str) -> N
     assert os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.slow
 def test_a_list_that_shows_less(service: Sandbox, tmp_path: Path) -> None:
     """Exit code 1 and the remedy while the list contradicts the copy, and 0 once all of it was settled."""
     path = tmp_path / "copy.sqlite"
@@ -130,6 +131,7 @@ def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
     assert held_in(path) == versions_of(service.store)
 
 
+@pytest.mark.slow
 async def test_stopped(tmp_path: Path) -> None:
     """Ctrl-C says what is left; the next sync goes on."""
     path = tmp_path / "copy.sqlite"

@@ -11,6 +11,7 @@ from b2b_payments.sandbox import Fault, Sandbox
 from tests.support.program import start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("n\n", False)])
 async def test_delete_asks(answer: str, *, gone: bool) -> None:
     """`delete` asks first, and deletes on a yes alone; JSON is indented, and a retry is told of."""

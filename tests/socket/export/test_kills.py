@@ -111,6 +111,7 @@ def test_stages(tmp_path: Path, format_: str) -> None:
     assert json.loads((tmp_path / f"{path.name}.manifest.json").read_bytes())["rows"] == PAYMENTS
 
 
+@pytest.mark.slow
 def test_a_few_kills(tmp_path: Path) -> None:
     """Processes killed at random instants leave something to go on from, and nothing is wrong at the end."""
     said: list[str] = []

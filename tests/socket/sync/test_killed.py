@@ -112,15 +112,16 @@ print(steps)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "kind", "stride", "least"),
     [
-        ("sqlite", "first", 9, 50),
-        ("sqlite", "changes", 3, 20),
-        ("sqlite", "sweep", 14, 50),
-        ("duckdb", "first", 27, 50),
-        ("duckdb", "changes", 9, 20),
-        ("duckdb", "sweep", 41, 50),
+        ("sqlite", "first", 17, 50),
+        ("sqlite", "changes", 5, 20),
+        ("sqlite", "sweep", 27, 50),
+        ("duckdb", "first", 45, 50),
+        ("duckdb", "changes", 17, 20),
+        ("duckdb", "sweep", 67, 50),
     ],
 )
 def test_a_kill_at_any_step(tmp_path: Path, ending: str, kind: str, stride: int, least: int) -> None:

@@ -64,6 +64,7 @@ async def test_first_changes_sweep(path: Path, sandbox: Sandbox, client: Payment
     assert "deletions not checked" in str(second)
 
 
+@pytest.mark.slow
 async def test_empty_store(path: Path) -> None:
     """A store without payments is in step at once, and is found out when it gets some, or loses them."""
     async with Sandbox(payments=0, rules=RULES) as sandbox, client_of(sandbox) as client:
@@ -131,6 +132,7 @@ async def test_a_failure_leaves_nothing_new(tmp_path: Path, sandbox: Sandbox) ->
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ways", ["scope", "task"])
 async def test_cancelled(
     monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore, ways: str
@@ -234,6 +236,7 @@ async def test_a_reading_of_another_version(
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
+@pytest.mark.slow
 async def test_a_list_that_shows_a_payment_and_then_none_is_not_believed(
     sandbox: Sandbox, copy: SQLiteStore
 ) -> None:

@@ -15,6 +15,7 @@ from tests.support.synced import ENDINGS, LivingStore, Wrong, uneven_lag
 from tests.support.virtual_time import run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_week(ending: str) -> None:
     """After each night nothing older than the list's lag is wrong, after a sweep nothing deleted is left."""
@@ -47,12 +48,14 @@ async def _pass_minutes(living: LivingStore, minutes: int) -> None:
         living.change()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_syncs_closer_than_the_lag(tmp_path: Path, seed: int) -> None:
     """Synced more often than the list takes to show a write, the copy misses none for longer than that."""
     assert run(_hour_by_hour(tmp_path / "copy.sqlite", seed, overlap=1800)) == Wrong()
 
 
+@pytest.mark.slow
 def test_the_schedules_bite(tmp_path: Path) -> None:
     """Without the overlap, the same changes leave payments in the copy as they were."""
     wrong = run(_hour_by_hour(tmp_path / "copy.sqlite", 0, overlap=0))

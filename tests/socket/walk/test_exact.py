@@ -41,6 +41,7 @@ async def scheduled(seed: int) -> AsyncIterator[tuple[Sandbox, PaymentsClient, D
             yield sandbox, client, drift, draw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, SCHEDULES, BATCH))
 async def test_list_and_stream_lose_and_double_nothing(first: int) -> None:
     """Every payment that was there from start to end comes out once, from `list` and from `stream`."""
@@ -64,6 +65,7 @@ async def test_list_and_stream_lose_and_double_nothing(first: int) -> None:
             assert stream.report.complete, seed
 
 
+@pytest.mark.slow
 async def test_a_plain_offset_walk_loses_rows_on_the_same_schedules() -> None:
     """Paging by offset until a page is short loses or doubles payments: the schedules bite."""
     wrong = runs = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from b2b_payments import PaymentsClient, WalkReport
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
 from tests.support.clients import client_of
@@ -42,6 +44,7 @@ async def test_a_window_is_read_from_the_other_end() -> None:
         assert report.reread == 4
 
 
+@pytest.mark.slow
 async def test_lookups_and_what_is_read_again_count_apart() -> None:
     """Where the list says that payments are gone, some are asked for by id, and the list again."""
     async with Sandbox(200, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:

@@ -404,6 +404,7 @@ print(open("p.jsonl").read())
 """
 
 
+@pytest.mark.slow
 def test_without_posix(tmp_path: Path) -> None:
     """Where the system has nothing of POSIX beyond Python's own, exports work, and one at a time."""
     ran = subprocess.run(

@@ -36,6 +36,7 @@ def test_twice(ids: list[object], twice: str | None) -> None:
     assert _twice(ids) == twice
 
 
+@pytest.mark.slow
 def test_far_apart() -> None:
     """Among many, in any order, the only one that came twice is found."""
     ids: list[object] = [(number * 7919) % 200_003 for number in range(200_003)]
@@ -43,6 +44,7 @@ def test_far_apart() -> None:
     assert _twice([*ids, 77]) == "77"
 
 
+@pytest.mark.slow
 def test_a_million() -> None:
     """A million ids are kept in little more than eight megabytes."""
     ids = Ids()

@@ -91,14 +91,15 @@ print(steps)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format_", "stride", "walk"),
     [
-        ("jsonl", 2, "complete"),
-        ("csv", 3, "complete"),
-        ("parquet", 5, "complete"),
-        ("sqlite", 3, "complete"),
-        ("duckdb", 7, "complete"),
+        ("jsonl", 3, "complete"),
+        ("csv", 5, "complete"),
+        ("parquet", 7, "complete"),
+        ("sqlite", 5, "complete"),
+        ("duckdb", 11, "complete"),
         ("jsonl", 5, "unproven"),
         ("sqlite", 7, "unproven"),
     ],

@@ -64,6 +64,7 @@ _json = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(_json)
 def test_no_data_raises(data: Any) -> None:
     """Whatever the data is, what comes out is texts by path, none of them empty."""

@@ -392,6 +392,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_real_processes_some_of_them_killed_keep_the_window(tmp_path: Path) -> None:
     """Of three processes one is killed and one stopped: no window holds more than the quota."""
     running = [

@@ -87,6 +87,7 @@ async def fetch(service: Service, count: int, chance: random.Random) -> float:
     return anyio.current_time() - begun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slides", [False, True], ids=["fixed", "sliding"])
 def test_two_windows_are_filled_without_a_refusal(slides: bool) -> None:
     """300 requests on a quota of 150 take at most 5 % more than the 60 s they must, and none is refused."""
@@ -96,6 +97,7 @@ def test_two_windows_are_filled_without_a_refusal(slides: bool) -> None:
         assert service.refused == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slides", [False, True], ids=["fixed", "sliding"])
 @pytest.mark.parametrize("spending", ["evenly", "by chance", "at once"])
 @pytest.mark.parametrize("start", [0.0, 20.0, 43.0])

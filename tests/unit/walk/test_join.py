@@ -51,6 +51,7 @@ def test_a_gap_is_looked_for_further_and_further_back() -> None:
     assert asked == [98, 96, 88, 56]
 
 
+@pytest.mark.slow
 def test_memory_stays_the_same_over_a_long_walk() -> None:
     """Ids that lie well behind are let go, and a row from there is not given again."""
     given = Given(forgets=True)
