@@ -10,7 +10,7 @@ import anyio
 import attrs
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 from b2b_payments._secret import Secret
 
 TokenProvider = Callable[[], Awaitable[str]]
@@ -54,8 +54,7 @@ def _kept(token: str | TokenProvider) -> Secret | TokenProvider:
     return Secret(token) if isinstance(token, str) else token
 
 
-@repr_when_incomplete
-@attrs.frozen(init=False)
+@frozen(init=False)
 class StoreAuth:
     """The current way [doc]: a store-level API account's token and the store's hash.
 
@@ -96,8 +95,7 @@ class StoreAuth:
         return {"X-Auth-Token": token, "X-Store-Hash": self.store_hash}
 
 
-@repr_when_incomplete
-@attrs.frozen(init=False)
+@frozen(init=False)
 class LegacyAuth:
     """The older way [doc]: `authToken` alone. Deprecated by the vendor on 2025-09-30, and still working.
 

@@ -26,6 +26,7 @@ from b2b_payments._errors import (
     in_our_words,
 )
 from b2b_payments._mixups import Doubts, MixUps
+from b2b_payments._printable import define, frozen
 from b2b_payments._protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments._protocol.limits import read_limits
 from b2b_payments._protocol.request import Request
@@ -57,7 +58,7 @@ class Tally(Protocol):
     waited: float
 
 
-@attrs.define
+@define
 class NoTally:
     """An account that nobody looks at."""
 
@@ -65,7 +66,7 @@ class NoTally:
     waited: float = 0.0
 
 
-@attrs.define
+@define
 class Sent:
     """What is known of a write's attempts: whether the service may have carried one out.
 
@@ -89,7 +90,7 @@ class Sent:
         self.earlier, self.latest = self.earlier or in_doubt, False
 
 
-@attrs.frozen
+@frozen
 class Caller:
     """Carries calls out for one client.
 
@@ -163,7 +164,7 @@ class Caller:
             self.events.emit(CallEnded(request.call, anyio.current_time() - begun, error, call.id))
 
 
-@attrs.frozen
+@frozen
 class _Attempt:
     """A request that is about to be sent, the `number`th of its call, with its headers and permit."""
 
@@ -173,7 +174,7 @@ class _Attempt:
     permit: Permit | None
 
 
-@attrs.define
+@define
 class _Call(Generic[T]):
     """One call under way: what it wants, and how it stands."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Final
 
-import attrs
+from b2b_payments._printable import frozen
 
 
-@attrs.frozen
+@frozen
 class Format:
     """A format: its sink in `b2b_payments.export`, and the endings of its files, the usual one first."""
 

@@ -12,6 +12,7 @@ import anyio
 import attrs
 
 from b2b_payments._errors import AnswerMismatchError, APIError, AuthenticationError, B2BPaymentsError
+from b2b_payments._printable import define
 from b2b_payments._protocol.answer import Envelope
 from b2b_payments._protocol.belonging import OF_ROWS, OF_STORE, check_envelope, check_proof
 from b2b_payments._protocol.listing import Listing
@@ -169,7 +170,7 @@ def _names_its_request(request: Request, envelope: Envelope) -> bool:
     return True
 
 
-@attrs.define
+@define
 class Doubts:
     """What one call makes of answers that may be another's. `request` is what it sends next.
 

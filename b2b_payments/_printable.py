@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import category
 
 import attrs
+
+if TYPE_CHECKING:
+    from attrs import define as define  # noqa: PLC0414 - it is imported from here
+    from attrs import frozen as frozen  # noqa: PLC0414
 
 T = TypeVar("T")
 
@@ -38,6 +42,23 @@ def repr_when_incomplete(cls: type[T]) -> type[T]:
     if said is not None:
         cls.__str__ = __str__  # type: ignore[method-assign]
     return cls
+
+
+def _shown_when_incomplete(decorator: Callable[..., Any]) -> Callable[..., Any]:
+    """Give attrs' decorator with `repr_when_incomplete` for each class that it makes."""
+
+    def decorate(cls: type[Any] | None = None, **options: Any) -> Any:
+        def made(one: type[Any]) -> type[Any]:
+            return repr_when_incomplete(decorator(one, **options))
+
+        return made if cls is None else made(cls)
+
+    return decorate
+
+
+if not TYPE_CHECKING:
+    define = _shown_when_incomplete(attrs.define)
+    frozen = _shown_when_incomplete(attrs.frozen)
 
 
 def unset_field(made: Any) -> str | None:

@@ -39,7 +39,7 @@ from b2b_payments._errors import (
     TransportError,
     shown,
 )
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 
 LONGEST_ASKED = 3600.0
 """Seconds: a service that asks to wait longer than this is not waited for. So long a page is refused, too."""
@@ -101,8 +101,7 @@ def _seconds(_policy: RetryPolicy, field: attrs.Attribute[float], value: object)
         raise ConfigurationError(f"RetryPolicy {field.name}={shown(value)}: give seconds, 0 or more.")
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class RetryPolicy:
     """How often, how soon and for how long a failed attempt is made again.
 

@@ -9,15 +9,15 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
-import attrs
 from anyio.abc import TaskGroup
 
 from b2b_payments._errors import ConfigurationError
+from b2b_payments._printable import frozen
 
 NOT_OPEN = "The client is not open: use it inside `async with PaymentsClient(...) as client:`."
 
 
-@attrs.frozen
+@frozen
 class Home:
     """The event loop and the process in which something was opened: it works there and nowhere else."""
 

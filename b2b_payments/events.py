@@ -23,14 +23,13 @@ from collections.abc import Callable
 
 import attrs
 
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 
 logger: logging.Logger = logging.getLogger("b2b_payments")
 logger.addHandler(logging.NullHandler())
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class CallStarted:
     """A call begins. `call` names the endpoint, such as ``payments.get``."""
 
@@ -38,8 +37,7 @@ class CallStarted:
     call_id: int = 0
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class CallEnded:
     """A call ended after `elapsed` seconds, waits included: well, or with the name of an `error`.
 
@@ -52,8 +50,7 @@ class CallEnded:
     call_id: int = 0
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class RequestStarted:
     """An attempt is about to be sent. `call` names the endpoint; `path` is without query."""
 
@@ -64,8 +61,7 @@ class RequestStarted:
     call_id: int = 0
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class RequestEnded:
     """An attempt ended after `elapsed` seconds: with an HTTP `status`, or with the name of an `error`."""
 
@@ -79,8 +75,7 @@ class RequestEnded:
     call_id: int = 0
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class RetryScheduled:
     """Attempt number `attempt` failed, and the next follows after `delay` seconds.
 
@@ -99,8 +94,7 @@ class RetryScheduled:
     patience: float | None = None
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class QuotaWait:
     """A call waits `seconds` (at the least) for its turn under the store's quota.
 
@@ -112,8 +106,7 @@ class QuotaWait:
     call_id: int = 0
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class QuotaWaitEnded:
     """A wait for the quota ended after `seconds`: with a turn, or with the call."""
 
@@ -121,8 +114,7 @@ class QuotaWaitEnded:
     call_id: int = 0
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class WriteInterrupted:
     """A write was cancelled after it had been sent: whether it was carried out is not known.
 
@@ -134,8 +126,7 @@ class WriteInterrupted:
     path: str
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class PageJoined:
     """A walk joined a page: `rows` came, `new` of them for the first time; `total` is the service's count.
 
@@ -149,8 +140,7 @@ class PageJoined:
     from_other_end: bool = False
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class WalkNotProven:
     """A walk by `createdAt` is over after `rows` payments, and that these are all is not proven: `reason`."""
 
@@ -158,8 +148,7 @@ class WalkNotProven:
     reason: str
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class GapRepaired:
     """A page had left a gap, because rows in front of it went away; it was closed by reading at `offset`."""
 

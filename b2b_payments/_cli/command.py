@@ -31,10 +31,12 @@ class CommandError(Exception):
 class StoppedError(CommandError):
     """SIGINT or SIGTERM ended the command. `left` says what that leaves; the exit code is a shell's."""
 
+    _by: str = "a signal"
+    left: str = ""
+
     def __init__(self, number: int) -> None:
         super().__init__("", 128 + number)
         self._by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        self.left = ""
 
     def __str__(self) -> str:
         return f"Stopped by {self._by}{self.left}."

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from b2b_payments.events import Event, Listener
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Written:
     """What came of a write: the object to print, and a sentence that says that it was carried out."""
 
@@ -38,7 +38,7 @@ class Written:
     sentence: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Connection:
     """The address, the quota and the patience that a command was given, None for what it was not."""
 

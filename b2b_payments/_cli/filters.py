@@ -39,7 +39,7 @@ _OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Asked:
     """Which payments a command asks for, and how they are read."""
 

@@ -37,7 +37,7 @@ _BETWEEN_LINES = 15.0
 _NEWS = 1.0  # by how many seconds a wait ends later than the one told of, to be told of too
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Wait:
     """A wait: why, and until which moment. From `least` seconds on it is worth a line of its own."""
 

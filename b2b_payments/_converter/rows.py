@@ -27,6 +27,7 @@ from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import Extra
 from b2b_payments._models.money import Money
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import exact_number
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class _OddAmountError(ValueError):
     """An amount is more than digits and a point."""
 
 
-@attrs.frozen
+@frozen
 class Learned:
     """What rows were seen to have beyond the usual: unknown names, and how often a field did not fit.
 

@@ -11,11 +11,10 @@ from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import DIGITS, LENIENT
 from b2b_payments._models.extra import Extra, extra_of
 from b2b_payments._models.moment import in_utc
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 
 
-@repr_when_incomplete
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Channel(AnswerModel):
     """A channel of a store with several storefronts.
 

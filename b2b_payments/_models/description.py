@@ -24,6 +24,8 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import attrs
 
+from b2b_payments._printable import frozen
+
 LENIENT: Final = {"lenient": True}
 DIGITS: Final = {"digits": True}
 
@@ -46,7 +48,7 @@ class Kind(Enum):
     """A list of models."""
 
 
-@attrs.frozen(eq=False)  # there is one of each
+@frozen(eq=False)  # there is one of each
 class Field:
     """A field of a model: its name here and on the wire, its kind, and what may stand there.
 

@@ -12,7 +12,7 @@ from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.decimals import decimal_of
 from b2b_payments._models.description import DIGITS
 from b2b_payments._models.extra import Extra, extra_of
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 
 MOST_DIGITS: Final = 100
 """No amount has more digits than this before or after its point: a guard against ``"1E+999999999"``."""
@@ -46,8 +46,7 @@ def exact_amount(value: object) -> Decimal:
     return number
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class Money(AnswerModel):
     """An amount in a currency: `currency` is the service's code, e.g. ``"USD"``.
 

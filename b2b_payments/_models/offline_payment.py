@@ -15,7 +15,7 @@ from b2b_payments._models.description import DIGITS
 from b2b_payments._models.enums import ProcessingStatus
 from b2b_payments._models.money import exact_amount
 from b2b_payments._models.plain_data import checked_data, checked_text
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 
@@ -107,8 +107,7 @@ def _line_items(value: Any) -> tuple[OfflineLineItem, ...]:
     return items
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class OfflineLineItem:
     """The part of an offline payment that goes to one invoice.
 
@@ -120,8 +119,7 @@ class OfflineLineItem:
     amount: Decimal = attrs.field(converter=exact_amount, metadata=DIGITS)
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class OfflinePayment:
     """An offline payment to record, or its new state. None means left out: the service then uses its default.
 

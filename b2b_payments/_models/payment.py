@@ -15,7 +15,7 @@ from b2b_payments._models.enums import OperationCode, StatusCode
 from b2b_payments._models.extra import Extra, extra_of
 from b2b_payments._models.moment import in_utc
 from b2b_payments._models.money import Money, exact_amount
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 
 
 def _operations(codes: Iterable[OperationCode]) -> tuple[OperationCode, ...]:
@@ -34,8 +34,7 @@ def _line_items(items: Iterable[LineItem]) -> tuple[LineItem, ...]:
     return tuple(items)
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class LineItem(AnswerModel):
     """The part of a payment that goes to one invoice. In lists, `amount` may be left out [doc]."""
 
@@ -46,8 +45,7 @@ class LineItem(AnswerModel):
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class Fee(AnswerModel):
     """A fee on a payment. The service names no currency beside `amount` [doc], and may send nothing else."""
 
@@ -57,8 +55,7 @@ class Fee(AnswerModel):
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class PaymentOperations(AnswerModel):
     """What a payment allows now. A code that no enum knows is a plain number."""
 
@@ -67,8 +64,7 @@ class PaymentOperations(AnswerModel):
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
-@repr_when_incomplete
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Payment(AnswerModel):
     """A payment.
 

@@ -9,11 +9,10 @@ import attrs
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.description import LENIENT
 from b2b_payments._models.extra import Extra, extra_of
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class Card(AnswerModel):
     """A card as far as the gateway shows it."""
 
@@ -24,8 +23,7 @@ class Card(AnswerModel):
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class Transaction(AnswerModel):
     """One transaction of a payment.
 

@@ -24,6 +24,7 @@ from b2b_payments._errors import (
     ServerError,
     ValidationError,
 )
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.belonging import check_envelope
 from b2b_payments._protocol.json import decode, encode
 from b2b_payments._protocol.limits import HEADERS as OF_LIMITS
@@ -129,7 +130,7 @@ def headers_read(headers: Mapping[str, str], secrets: Sequence[Secret]) -> dict[
     return {name: redacted(value, secrets) for name, value in read.items()}
 
 
-@attrs.frozen
+@frozen
 class Answer:
     """A whole HTTP answer. `headers` are those that are read; the body is unpacked and complete.
 
@@ -163,7 +164,7 @@ class Answer:
         return redacted(_searched(" ".join(text.split()), most, self.secrets), self.secrets)[:most]
 
 
-@attrs.frozen
+@frozen
 class Envelope:
     """A success: the service's `data` and `meta`, not yet looked into; None and empty where it sent none."""
 

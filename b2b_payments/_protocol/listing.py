@@ -12,6 +12,7 @@ import msgspec
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.payment import Payment
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
 from b2b_payments._protocol.belonging import OF_PAGE, OF_STORE, OF_TOTAL, check_page, check_stores
 from b2b_payments._protocol.json import check_measure, decode_part, exact_number, mended, too_large
@@ -51,7 +52,7 @@ _heads = msgspec.json.Decoder(_Body, float_hook=exact_number)
 _rows = msgspec.json.Decoder(_Rows)
 
 
-@attrs.frozen
+@frozen
 class Listing:
     """One answered page: what a walk has to know of its rows, and how to have the rows themselves.
 

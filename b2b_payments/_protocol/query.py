@@ -15,6 +15,7 @@ from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._models.enums import OrderBy, ProcessingStatus, SearchBy, SortBy
 from b2b_payments._models.plain_data import checked_text
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.belonging import OF_ROWS, number, require
 from b2b_payments._protocol.json import exact_number
 from b2b_payments._protocol.request import Query, Request, whole
@@ -115,7 +116,7 @@ def _filter_text(name: str, value: str | None) -> str | None:
     return checked_text(name, value)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class PaymentQuery:
     """Which payments, in which order: the list's parameters but for the page. Names as in the service."""
 
@@ -189,7 +190,7 @@ _SEARCHED: Mapping[str, Callable[[_Row], Any]] = {
 }
 
 
-@attrs.frozen
+@frozen
 class Filtered:
     """What rows show of their list's filters, by the filters' places: `kept` all show what was asked for,
     `ignored` some do not.

@@ -9,13 +9,14 @@ import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.decimals import is_whole
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import encode
 from b2b_payments._retry import Kind
 
 Query = tuple[tuple[str, str], ...]
 
 
-@attrs.frozen
+@frozen
 class Request:
     """What is to be sent: `path` lies below the client's base URL; `call` names the endpoint for people.
 

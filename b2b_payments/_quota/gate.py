@@ -14,7 +14,7 @@ import anyio
 import attrs
 from anyio.lowlevel import RunVar
 
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import define, frozen
 from b2b_payments._quota.file import FileHome
 from b2b_payments._quota.homes import Home, Member, Place, ProcessHome, Store, place_for
 from b2b_payments._quota.quota import Quota, QuotaReading, believable
@@ -35,8 +35,7 @@ WaitHook = Callable[[float, WaitReason], object]
 """Called when a wait begins or becomes longer, with its expected seconds at least, and the reason."""
 
 
-@repr_when_incomplete
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Permit:
     """The right to send one request, now. `granted_at` is a moment, `waited` seconds."""
 
@@ -45,15 +44,14 @@ class Permit:
     waited: float
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class TooLate:
     """No permit: the wait would end after the deadline. `seconds` is how long it would take at least."""
 
     seconds: float
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Waiter:
     until: float | None
     came: float
@@ -254,7 +252,7 @@ def _tell(hook: WaitHook | None, seconds: float, reason: WaitReason) -> None:
         _logger.warning("The hook for quota waits raised an error.", exc_info=True)
 
 
-@attrs.define
+@define
 class _Loop:
     """An event loop's gates, and how far the machine's clock is ahead of its own when it first asks."""
 
@@ -288,8 +286,7 @@ _WINDOW = 60.0
 """Seconds of the service's own window [doc]."""
 
 
-@repr_when_incomplete
-@attrs.define
+@define
 class StoreQuota:
     """What a client passes before each request: the gate that `store` shares; nothing without a quota.
 

@@ -12,6 +12,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 import attrs
 
+from b2b_payments._printable import define
 from b2b_payments._quota.quota import Quota
 from b2b_payments._quota.window import Window
 
@@ -20,7 +21,7 @@ Store = tuple[Hashable, ...]
 """What tells a store from others: where it is, and its hash or token."""
 
 
-@attrs.define(eq=False, slots=False)
+@define(eq=False, slots=False)
 class Member:
     """One who takes part in a store's quota: the gate of an event loop. `number` names it among processes."""
 
@@ -75,7 +76,7 @@ class ProcessHome(Home):
         self.work(action)
 
 
-@attrs.define(eq=False, slots=False)
+@define(eq=False, slots=False)
 class Place:
     """Where a store's home is: it changes when the first client comes that shares with other processes."""
 

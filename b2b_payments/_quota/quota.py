@@ -10,7 +10,7 @@ from typing import Any, Self
 import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 
 LONGEST_READING = 3600.0
 """Seconds: a wait, a reset or a window that the service states beyond this is not kept to."""
@@ -78,8 +78,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class Quota:
     """How many requests a store allows, and which part of them this process may use.
 
@@ -131,8 +130,7 @@ def part_of(requests: int, share: float) -> int:
     return max(1, math.floor(requests * share + 1e-9))
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class QuotaReading:
     """What one answer says about the quota; None where it says nothing (that can be believed).
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import attrs
-
 from b2b_payments._call import Caller
 from b2b_payments._converter import structure, structure_list
 from b2b_payments._errors import APIError
 from b2b_payments._models import Channel
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
 
 _SINGLE_STOREFRONT = "multi storefront is not enabled"
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class Channels:
     """The store's channels."""
 

@@ -26,7 +26,7 @@ from b2b_payments._models import (
     SortBy,
     Transaction,
 )
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import whole
@@ -37,8 +37,7 @@ from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class Payments:
     """The store's payments. Every method raises APIError, TransportError and ResponseDecodeError."""
 

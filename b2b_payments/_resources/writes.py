@@ -29,6 +29,7 @@ from b2b_payments._errors import (
 )
 from b2b_payments._models import Operation, OrderBy, Payment, SearchBy
 from b2b_payments._models.decimals import EXACT
+from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.answer import read_payment_id
 from b2b_payments._protocol.listing import read_listing
@@ -51,7 +52,7 @@ _KNOWN_AT_MOST = 10_000
 """Payments whose ids are kept; more than an hour's, at the service's quota."""
 
 
-@attrs.frozen
+@frozen
 class _Wanted:
     """An offline payment that is to be created, and since when by our clock."""
 
@@ -74,7 +75,7 @@ class _Wanted:
         )
 
 
-@attrs.frozen
+@frozen
 class Writes:
     """The writes of one client. `_known` are payments that a create's answer cannot name, the latest last."""
 

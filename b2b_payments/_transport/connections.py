@@ -23,6 +23,7 @@ from aiohttp.connector import Connection
 from anyio.lowlevel import checkpoint
 
 from b2b_payments._mixups import MixUps
+from b2b_payments._printable import define
 from b2b_payments._protocol.request import Request
 
 _poll = getattr(select, "poll", None)  # not on Windows
@@ -74,7 +75,7 @@ def _watching(protocol: ResponseHandler) -> Callable[[int], object]:
     return poller.poll  # type: ignore[no-any-return]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Used:
     """What is known of a connection on which something was sent: what tells of waiting bytes, its list."""
 
@@ -96,7 +97,7 @@ _used: WeakKeyDictionary[ResponseHandler, _Used] = WeakKeyDictionary()
 """The connections on which a client of this process has sent something."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Exchange:
     """One request on its way.
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 import aiohttp
-import attrs
 from aiohttp import http_exceptions
 
 from b2b_payments._errors import (
@@ -23,6 +22,7 @@ from b2b_payments._errors import (
     ResponseDecodeError,
     TransportError,
 )
+from b2b_payments._printable import frozen
 from b2b_payments._transport.connections import DroppedError, SpeaksFirstError
 
 LONGEST_HEADER = 64 * 1024
@@ -80,7 +80,7 @@ _SENT: tuple[tuple[_Kinds, str], ...] = (
 )
 
 
-@attrs.frozen
+@frozen
 class Way:
     """Where requests go: the service's host, and the proxy's where there is one. Nothing secret."""
 

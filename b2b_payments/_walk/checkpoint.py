@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import attrs
-
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.decimals import decimal_of, decimal_text
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._walk.page import MOST_DIGITS, Key
 
@@ -19,7 +18,7 @@ _VERSION = 2
 _TOO_OLD = "Give one that this version of the library made, or start again without it."
 
 
-@attrs.frozen
+@frozen
 class Cursor:
     """Where a join stands: all that another process needs to go on from there.
 
@@ -37,7 +36,7 @@ class Cursor:
     rises: bool = False
 
 
-@attrs.frozen
+@frozen
 class Origin:
     """What a checkpoint is tied to: another store or other filters have other rows in other places."""
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-import attrs
-
+from b2b_payments._printable import frozen
 from b2b_payments._walk.checkpoint import Cursor
 from b2b_payments._walk.page import Key, Order, PageRequest, SortedPage, negated
 from b2b_payments._walk.ties import Ties
@@ -27,7 +26,7 @@ _MOST_WITHOUT_PROGRESS = 64
 """Pages in a row that may bring nothing new. Real changes bring a few; a service that repeats itself, all."""
 
 
-@attrs.frozen
+@frozen
 class Step:
     """What one offered page brought: `rows` are the places of its new rows; `joined` is False for a page
     that leaves a gap, to be offered again once what was asked for by `read` has joined.

@@ -13,6 +13,7 @@ from b2b_payments._models.decimals import decimal_of, is_whole
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.enums import OrderBy, SortBy
 from b2b_payments._models.payment import Payment
+from b2b_payments._printable import define, frozen
 from b2b_payments._protocol.answer import kind_of
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.query import ChannelEncoding
@@ -38,7 +39,7 @@ _TIMES: Mapping[SortBy, Literal["created_at", "updated_at"]] = {
 _WIRE_NAMES = wire_names(Payment)
 
 
-@attrs.frozen
+@frozen
 class Order:
     """The order that a walk asked for.
 
@@ -71,7 +72,7 @@ class Order:
         return attrs.evolve(self, descending=not self.descending)
 
 
-@attrs.frozen
+@frozen
 class PageRequest:
     """Which page to read: from which offset, with the most rows that the service gives where `full_size`.
 
@@ -83,7 +84,7 @@ class PageRequest:
     from_other_end: bool = False
 
 
-@attrs.define
+@define
 class SortedPage:
     """An answered page: where it starts, what is in it, and how many rows the service says there are.
 

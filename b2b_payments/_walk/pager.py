@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 
 from b2b_payments._models import Payment
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._walk.checkpoint import Checkpoint
 from b2b_payments._walk.reader import JoinedPage
@@ -19,8 +19,7 @@ from b2b_payments._walk.report import WalkReport
 Item = TypeVar("Item")
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class Page(Generic[Item]):
     """The new payments of one page, its offset, the rows asked for, and the service's count of all rows.
 

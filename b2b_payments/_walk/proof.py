@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from b2b_payments._errors import PaginationError
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments._walk.checkpoint import Cursor
 from b2b_payments._walk.join import Given, Join, Step
@@ -55,7 +56,7 @@ def _some(ids: Sequence[int]) -> Sequence[int]:
     return list(dict.fromkeys(ids[step * (len(ids) - 1) // steps] for step in range(_LOOKED_UP)))
 
 
-@attrs.frozen
+@frozen
 class Verdict:
     """How a walk ended: whether it is complete, and why, in words."""
 

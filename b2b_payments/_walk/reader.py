@@ -12,6 +12,7 @@ import msgspec
 
 from b2b_payments._converter import structure_rows
 from b2b_payments._models import Payment
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._walk.checkpoint import Checkpoint, Origin
 from b2b_payments._walk.join import Step
@@ -25,7 +26,7 @@ LookUp = Callable[[int], Awaitable[Found]]
 """Looks a payment up by its id."""
 
 
-@attrs.frozen
+@frozen
 class JoinedPage:
     """One page of a walk: its listing, and the places of the new rows in it.
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
-
-from b2b_payments._printable import counted, repr_when_incomplete
+from b2b_payments._printable import counted, define
 
 _ADDED_UP = (
     "pages", "requests", "rows", "duplicates", "gaps", "from_other_end", "reread", "looked_up", "waited",
 )  # fmt: skip
 
 
-@repr_when_incomplete
-@attrs.define
+@define
 class WalkReport:
     """The account of a walk, kept up to date while it runs.
 

@@ -20,6 +20,7 @@ from b2b_payments._errors import (
 )
 from b2b_payments._mixups import MixUps
 from b2b_payments._models import OrderBy
+from b2b_payments._printable import define
 from b2b_payments._protocol.listing import Head, Listing, read_listing
 from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
@@ -132,7 +133,7 @@ class _Spellings:
         self._give_up(encoding)
 
 
-@attrs.define
+@define
 class Source:
     """Reads pages for one walk."""
 

@@ -11,6 +11,7 @@ import anyio
 import attrs
 
 from b2b_payments._errors import ConfigurationError, PaginationError
+from b2b_payments._printable import define
 from b2b_payments._tasks import Tasks
 from b2b_payments._walk.checkpoint import Checkpoint, of_channels, with_channel
 from b2b_payments._walk.pager import Iteration, Pager
@@ -29,7 +30,7 @@ _PAGES_HELD = 2
 _Item = tuple[int | None, JoinedPage | Exception]
 
 
-@attrs.define
+@define
 class StreamStanding:
     """Where one iteration of a stream stands. `doubled` rows came from two channels' walks."""
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-import attrs
-
 from b2b_payments._call import Caller
 from b2b_payments._converter import structure_rows
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._models import Payment, SortBy
+from b2b_payments._printable import define, frozen
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import whole
 from b2b_payments._quota import Priority
@@ -28,7 +27,7 @@ from b2b_payments._walk.source import MOST_ROWS, Source
 DEFAULT_CONCURRENCY = 8
 
 
-@attrs.frozen
+@frozen
 class Walker:
     """What walks of one client share: how to call, what was learned, who owns tasks, which store it is."""
 
@@ -38,7 +37,7 @@ class Walker:
     store: str
 
 
-@attrs.define
+@define
 class WalkStanding:
     """Where one iteration of a walk stands."""
 

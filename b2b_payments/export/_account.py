@@ -17,7 +17,7 @@ import msgspec
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.decimals import EXACT
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import define
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._walk.report import WalkReport
 
@@ -68,8 +68,7 @@ def entry_of(sent: bytes | msgspec.Raw) -> Entry:
     return int(payment.processing_status), payment.total.currency, payment.total.amount
 
 
-@repr_when_incomplete
-@attrs.define
+@define
 class Tally:
     """How many payments, and the sum of their totals in each currency, to the last digit."""
 
@@ -91,8 +90,7 @@ class Tally:
         }
 
 
-@repr_when_incomplete
-@attrs.define
+@define
 class Sums:
     """The tally of all payments, and of those of each processing status."""
 
@@ -117,8 +115,7 @@ class Sums:
         return {**self.whole.pack(), "statuses": statuses}
 
 
-@repr_when_incomplete
-@attrs.define
+@define
 class Account:
     """The account of one export, over all the times it was resumed.
 

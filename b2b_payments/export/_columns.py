@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Any, Final
 
-import attrs
-
 from b2b_payments._models import LineItem, Money, Payment
 from b2b_payments._models import description as models
+from b2b_payments._printable import frozen
 
 Row = tuple[Any, ...]
 """A table's cells: int, text and None; amounts as their digits, moments as microseconds since 1970 in UTC."""
@@ -38,7 +37,7 @@ _KINDS: Final = {
 }
 
 
-@attrs.frozen
+@frozen
 class Column:
     """A column. Where it is nullable, null is what the service left out, or sent as null.
 
@@ -52,7 +51,7 @@ class Column:
     wire: tuple[str, ...] = ()
 
 
-@attrs.frozen
+@frozen
 class Table:
     """A table: its columns, and the names of those that are its primary key."""
 

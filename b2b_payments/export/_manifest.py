@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 import msgspec
 
 from b2b_payments._errors import ExportError
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 from b2b_payments._version import __version__
 from b2b_payments.export._account import Account
 from b2b_payments.export._sink import Checkpoint
@@ -22,8 +21,7 @@ _FORMATS_OF_VERSION_1 = ("jsonl", "csv", "parquet")
 _CHUNK = 1 << 20
 
 
-@repr_when_incomplete
-@attrs.frozen
+@frozen
 class Manifest:
     """A manifest that was read: the export's account, its format, and its hashes.
 

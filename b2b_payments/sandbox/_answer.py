@@ -8,8 +8,10 @@ from typing import Any
 import attrs
 import msgspec
 
+from b2b_payments._printable import frozen
 
-@attrs.frozen
+
+@frozen
 class Answer:
     """An answer before it is sent: a status, a body, and headers of its own."""
 

@@ -6,13 +6,12 @@ import random
 
 import attrs
 
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import define
 from b2b_payments.sandbox._faults import SeenRequest
 from b2b_payments.sandbox._store import Store
 
 
-@repr_when_incomplete
-@attrs.define(eq=False)
+@define(eq=False)
 class Drift:
     """Changes the store before each list request; to be set as `Sandbox.before_list`.
 

@@ -11,12 +11,11 @@ from typing import Any
 import attrs
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import define
 from b2b_payments.sandbox._service import is_list
 
 
-@repr_when_incomplete
-@attrs.define(eq=False)
+@define(eq=False)
 class SeenRequest:
     """A request as it arrived. `at` is the loop's time of its arrival, in seconds.
 
@@ -122,7 +121,7 @@ _NOT_CARRIED_OUT = frozenset(
 )
 
 
-@attrs.define
+@define
 class _Order:
     fault: Fault
     share: float

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import define, frozen
 from b2b_payments.sandbox._data import Rows
 
 Row = dict[str, Any]
@@ -41,7 +41,7 @@ KEYS: Final[dict[str, Callable[[Row], Any]]] = {
 _VIEWS = 32
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Table:
     """Payments in the order (createdAt, id). A row is drawn from the seed unless it was changed."""
 
@@ -204,8 +204,7 @@ class InvalidFieldsError(Exception):
         self.errors = errors
 
 
-@repr_when_incomplete
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ListQuery:
     """What a request asks of the list. `sort_by` None is the service's own order, id."""
 
@@ -298,8 +297,7 @@ class ListQuery:
         return [one for one in ids if any(self.q in str(column[one]) for column in columns)]
 
 
-@repr_when_incomplete
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Listing:
     """One page of the list. `asked` is the limit of the request, `limit` the one the page was cut with."""
 

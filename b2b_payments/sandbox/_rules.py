@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._printable import repr_when_incomplete
+from b2b_payments._printable import frozen
 
 ChannelEncoding = Literal["repeat", "repeat-last", "brackets", "brackets-comma", "comma"]
 RefusalHeader = Literal["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]
@@ -57,8 +57,7 @@ def _successes(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         )
 
 
-@repr_when_incomplete
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Rules:
     """The rules in force. The defaults are the documented service; `attrs.evolve` makes others from them.
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from b2b_payments._printable import frozen
 from b2b_payments.sandbox._answer import Answer
 from b2b_payments.sandbox._data import OFFLINE, operations
 from b2b_payments.sandbox._listing import InvalidFieldsError, Listing, ListQuery, Pairs, Row
@@ -24,7 +25,7 @@ _APPLY, _REVERT = 0, 1
 _UPPER = re.compile("[A-Z]")
 
 
-@attrs.frozen
+@frozen
 class Call:
     """What an endpoint gets: store, method, query, body, and the path's id (0 where it has none)."""
 

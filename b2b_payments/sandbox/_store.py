@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-import attrs
 import msgspec
 
 from b2b_payments._errors import ConfigurationError
+from b2b_payments._printable import frozen
 from b2b_payments.sandbox._data import FIRST_CREATED, Rows, created_times, spelled_channel, spelled_payment
 from b2b_payments.sandbox._listing import Listing, ListQuery, Row, Table
 from b2b_payments.sandbox._rules import Rules
@@ -19,7 +19,7 @@ from b2b_payments.sandbox._rules import Rules
 _CACHED_ROWS = 20_000
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Snapshot:
     """What a store held at a moment: made by `Store.snapshot`, for `Store.restore`."""
 

@@ -14,10 +14,9 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-import attrs
-
 from b2b_payments._converter import normal_rows
 from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import encode
 from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
 from b2b_payments.export._database import Database, microseconds_of, moment_of, told
@@ -39,7 +38,7 @@ Held = tuple[Row, list[Row]]
 """A payment and its line items, as the database gives them."""
 
 
-@attrs.frozen
+@frozen
 class Candidates:
     """The payments that the list contradicts: `total` in all, of which it did not show those `missing`.
 
@@ -251,7 +250,7 @@ def _held(database: Database, payment_ids: Sequence[int]) -> dict[int, Held]:
     return held
 
 
-@attrs.frozen
+@frozen
 class _Rows:
     """Payments as rows of the copy, by id, and their line items."""
 

@@ -44,6 +44,7 @@ import attrs
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._models import OrderBy, Payment, SortBy
+from b2b_payments._printable import define
 from b2b_payments._resources.payments import Payments
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
@@ -63,7 +64,7 @@ BATCH_ROWS = 2_000
 _SHOWN = 5
 
 
-@attrs.define
+@define
 class Readings:
     """Reads a store into its copy; `state` is what the copy says of itself, `report` the account.
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import attrs
-
-from b2b_payments._printable import counted, repr_when_incomplete
+from b2b_payments._printable import counted, define
 
 
-@repr_when_incomplete
-@attrs.define
+@define
 class Changes:
     """What a batch did to the copy, in payments."""
 
@@ -19,8 +16,7 @@ class Changes:
     unchanged: int = 0
 
 
-@repr_when_incomplete
-@attrs.define
+@define
 class SyncReport:
     """The account of one sync.
 

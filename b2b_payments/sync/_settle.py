@@ -29,9 +29,9 @@ from functools import partial
 from typing import Any
 
 import anyio
-import attrs
 
 from b2b_payments._errors import NotFoundError
+from b2b_payments._printable import define
 from b2b_payments._resources.payments import Payments
 from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Candidates, Copy
@@ -61,7 +61,7 @@ _NOT_KNOWN = (
 )
 
 
-@attrs.define
+@define
 class Settling:
     """Settles candidates, and says in the report what came of it.
 

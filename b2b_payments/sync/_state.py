@@ -8,12 +8,13 @@ from typing import Any, Self
 import attrs
 import msgspec
 
+from b2b_payments._printable import frozen
 from b2b_payments._walk.checkpoint import Checkpoint
 
 _VERSION = 1
 
 
-@attrs.frozen
+@frozen
 class Reading:
     """A reading of the whole store that is under way.
 
@@ -26,7 +27,7 @@ class Reading:
     begun: datetime | None = None
 
 
-@attrs.frozen
+@frozen
 class State:
     """Which store a copy is of, how far it is in step, and the reading that is under way, if one is.
 

@@ -21,7 +21,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Low to high: a module imports from layers below its own, or from its own package.
 LAYERS = (
-    {"formats", "printable", "secret", "version"},
+    {"printable"},
+    {"formats", "secret", "version"},
     {"errors"},
     {"auth", "events", "models", "quota", "retry", "tasks"},
     {"protocol", "tracing"},

@@ -19,7 +19,7 @@ from b2b_payments._cli.stores.file import Store
 from b2b_payments._cli.stores.places import Places
 from b2b_payments._cli.stores.run import Run
 from b2b_payments._errors import AuthenticationError, B2BPaymentsError
-from b2b_payments._printable import printable
+from b2b_payments._printable import define, printable
 
 COMPLETE = "complete"
 ALREADY = "complete already"
@@ -29,7 +29,7 @@ STOPPED = "stopped"
 NOT_BEGUN = "not begun"
 
 
-@attrs.define
+@define
 class Standing:
     """How a store stands: `rows` are the payments that are kept, `requests` and `seconds` this run's."""
 

@@ -32,6 +32,7 @@ from b2b_payments._cli.command import USAGE, CommandError
 from b2b_payments._cli.connection import Connection
 from b2b_payments._client import BASE_URL, PaymentsClient, shared_by_env
 from b2b_payments._errors import ConfigurationError
+from b2b_payments._printable import frozen
 from b2b_payments._quota import Quota
 from b2b_payments._retry import RetryPolicy
 from b2b_payments._secret import Secret
@@ -57,7 +58,7 @@ class StoresFileError(CommandError):
         super().__init__(sentence, USAGE)
 
 
-@attrs.frozen
+@frozen
 class Store:
     """A store of the file. `variable` names what holds its token."""
 
@@ -134,7 +135,7 @@ def _refuse_credential(where: str, key: str) -> None:
         )
 
 
-@attrs.frozen
+@frozen
 class _Table:
     """One table of the file, as it is written: what has to be there is looked at afterwards."""
 

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import attrs
 import click
 
 from b2b_payments._cli.command import CommandError
 from b2b_payments._cli.exporting import STDOUT, format_of_file
 from b2b_payments._cli.stores.file import Store, folded
 from b2b_payments._formats import FORMATS, format_by_ending
+from b2b_payments._printable import frozen
 from b2b_payments.export._csv import companion_of
 from b2b_payments.export._manifest import manifest_path
 
@@ -20,7 +20,7 @@ NAME = "{name}"
 _BESIDE = (".wal", "-wal", "-shm", "-journal")  # what a database keeps beside its file
 
 
-@attrs.frozen
+@frozen
 class Places:
     """Where each store's file goes: `pattern` has `{name}` in it. `folder` is the one that they share."""
 
