@@ -18,7 +18,7 @@ _PACKAGE = Entry("package", "b2b_payments, nothing used yet", "import b2b_paymen
 _HELP = Entry(
     "help",
     "b2b-payments --help",
-    "import sys; sys.argv = ['b2b-payments', '--help']; from b2b_payments.__main__ import main; main()",
+    "import sys; sys.argv = ['b2b-payments', '--help']; from b2b_payments.cli import main; main()",
 )
 
 

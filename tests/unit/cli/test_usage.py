@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
+import warnings
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from b2b_payments.__main__ import main
 from b2b_payments._cli.program import Program, program
+from b2b_payments.cli import main
 from tests.support.program import invoke, sentence
 
 _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line", "13=20.00")
@@ -227,3 +229,13 @@ def test_interrupted_before_the_start() -> None:
 
     result = CliRunner().invoke(Program(commands={"load": load}), ["load"])
     assert (result.exit_code, result.stderr) == (130, "Stopped by Ctrl-C.\n")
+
+
+@pytest.mark.parametrize("module", ["b2b_payments", "b2b_payments.cli"])
+def test_python_m(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The package is its own command, and goes on being so under its first name."""
+    monkeypatch.setattr(sys, "argv", ["ignored", "--help"])
+    with pytest.raises(SystemExit, match="^0$"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of the module that other tests have imported
+        runpy.run_module(module, run_name="__main__")
+    assert capsys.readouterr().out.startswith("Usage: b2b-payments ")

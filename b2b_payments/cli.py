@@ -1,0 +1,23 @@
+"""The entry of `b2b-payments`, and of `python -m b2b_payments.cli` for schedules that have it so."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+
+def main() -> None:
+    """Run the command line. Says what to install where the extra `cli` is missing."""
+    try:
+        for name in ("click", "rich"):
+            import_module(name)
+    except ModuleNotFoundError as error:
+        sys.exit(f"Error: {error.name} is not installed: pip install 'b2b-payments[cli]'")
+
+    from b2b_payments._cli.program import program
+
+    program(prog_name="b2b-payments")
+
+
+if __name__ == "__main__":
+    main()
