@@ -103,7 +103,7 @@ class PaymentsClient:
             raise ConfigurationError(f"auth must be a StoreAuth or a LegacyAuth, not {kind}.")
         if (unset := unset_field(auth)) is not None:
             raise ConfigurationError(f"auth is half made: its {unset} is not set.")
-        _check("quota", quota, Quota | None, "a Quota, or None to turn it off")
+        _check_quota(quota)
         _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
         _check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
         _check("trust_env", trust_env, bool, "True to go through the environment's proxy, or False")
@@ -143,6 +143,7 @@ class PaymentsClient:
         ConfigurationError that names what is missing.
         """
         quota = settings.get("quota", _DEFAULT_QUOTA)
+        _check_quota(quota)
         settings["quota"] = None if quota is None else shared_by_env(quota)
         if base_url := _from_env("BASE_URL"):
             settings.setdefault("base_url", base_url)
@@ -225,6 +226,10 @@ def _check(name: str, value: object, kind: Any, expected: str) -> None:
         raise ConfigurationError(f"{name} is {type(value).__name__}; give {expected}.")
     if isinstance(value, Quota | RetryPolicy) and (unset := unset_field(value)) is not None:
         raise ConfigurationError(f"{name} is half made: its {unset} is not set.")
+
+
+def _check_quota(quota: object) -> None:
+    _check("quota", quota, Quota | None, "a Quota, or None to turn it off")
 
 
 def _seconds(name: str, value: object) -> float:

@@ -95,6 +95,7 @@ HALF_MADE: dict[str, Callable[[], object]] = {
     "auth": lambda: PaymentsClient(StoreAuth.__new__(StoreAuth)),
     "retry": lambda: PaymentsClient(AUTH, retry=RetryPolicy.__new__(RetryPolicy)),
     "quota": lambda: PaymentsClient(AUTH, quota=Quota.__new__(Quota)),
+    "from_env": lambda: PaymentsClient.from_env(quota=Quota.__new__(Quota)),
     "OfflinePayment": lambda: offline_payment_body(OfflinePayment.__new__(OfflinePayment)),
     "OfflineLineItem": lambda: offline_payment_body(
         OfflinePayment("1", "USD", [OfflineLineItem.__new__(OfflineLineItem)])
@@ -105,5 +106,6 @@ HALF_MADE: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("what", HALF_MADE)
 def test_what_is_half_made_is_refused_by_name(what: str) -> None:
     """An argument that lacks its fields is a configuration error before anything is sent."""
-    with pytest.raises(ConfigurationError, match=rf"{what} is half made: its \w+ is not set\."):
+    argument = {"from_env": "quota"}.get(what, what)
+    with pytest.raises(ConfigurationError, match=rf"{argument} is half made: its \w+ is not set\."):
         HALF_MADE[what]()
