@@ -31,7 +31,7 @@ from b2b_payments._protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments._protocol.limits import read_limits
 from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Permit, Priority, QuotaReading, StoreQuota, TooLate, WaitReason
-from b2b_payments._retry import Failures, Recovery, RetryPolicy, outcome_of
+from b2b_payments._retry import Failures, Kind, Outcome, Recovery, RetryPolicy, outcome_of
 from b2b_payments._transport import Transport
 from b2b_payments.events import (
     CallEnded,
@@ -106,6 +106,8 @@ class Caller:
     events: Events
     chance: Callable[[], float] = random.random  # noqa: S311 - it spreads, it hides nothing
     recovery: Recovery = attrs.field(factory=Recovery, init=False)
+    answered: set[str] = attrs.field(factory=set, init=False)
+    """Reads that the service has answered, by their calls."""
 
     @property
     def mixups(self) -> MixUps:
@@ -237,7 +239,7 @@ class _Call(Generic[T]):
                 return
         if self.failures is not None and isinstance(failure, ResponseDecodeError) and failure.too_large:
             raise failure  # it would be as large again: a walk asks for fewer rows instead
-        outcome = outcome_of(failure)
+        outcome = self._outcome(failure)
         may_retry = attempt.number < caller.retry.attempts
         may_retry = may_retry or (self.failures is not None and caller.retry.attempts > 1)
         if doubts.again(failure, outcome, may_retry=may_retry):
@@ -252,9 +254,12 @@ class _Call(Generic[T]):
                 failure.message = f"{failure.message.rstrip('.')}; {hint}"
             raise failure
 
+    def _outcome(self, failure: B2BPaymentsError) -> Outcome:
+        return outcome_of(failure, answered_before=self.doubts.request.call in self.caller.answered)
+
     async def _wait(self, attempt: _Attempt, failure: B2BPaymentsError) -> bool:
         """Wait before the next attempt; False where there is none."""
-        caller, outcome, now = self.caller, outcome_of(failure), anyio.current_time()
+        caller, outcome, now = self.caller, self._outcome(failure), anyio.current_time()
         alike, failing_for = attempt.number, None
         if self.failures is not None:
             alike, failing_for = self.failures.note(outcome, now)
@@ -377,13 +382,15 @@ class _Call(Generic[T]):
             raise
         else:
             caller.credential.taken()
+            if request.kind is Kind.READ:
+                caller.answered.add(request.call)
             return reply
         finally:
             # Whether the status says 429 or, under HTTP 200, the body.
             refused = isinstance(failed, RateLimitError)
             caller.quota.release(attempt.permit, reading, refused=refused, attempt=attempt.number)
             status = None if answer is None else answer.status
-            down = isinstance(failed, B2BPaymentsError) and outcome_of(failed).is_outage
+            down = isinstance(failed, B2BPaymentsError) and self._outcome(failed).is_outage
             if self.failures is not None and status is not None and not down:
                 caller.recovery.answered(page)
             elapsed, error = anyio.current_time() - begun, None if failed is None else type(failed).__name__

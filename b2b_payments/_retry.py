@@ -6,7 +6,7 @@ what became of the attempt               READ and REPEATABLE  ONCE              
 NOT_SENT: it never arrived; 421, 425     again                again              `outage` seconds
 UNREACHABLE: no such host, no trust      again                again              its attempts
 AMBIGUOUS: sent, no answer; 408          again                stop: look for it  `outage` seconds
-FAILED: 5xx                              again                stop: look for it  `outage` seconds
+FAILED: 5xx; 405 and its like in between again                stop: look for it  `outage` seconds
 REFUSED: 429                             again                again              an hour
 UNREADABLE: an answer that makes none    again                stop: look for it  its attempts
 UNCLEAR: a redirect, a contradiction     stop                 stop: look for it  –
@@ -16,6 +16,8 @@ FINAL: any other answer                  stop                 stop              
 There is no idempotency key [doc]: a POST is sent again only where it is certain that it changed nothing.
 408 leaves that open (a proxy may say it of a request that it passed on), 421 and 425 do not (RFC 9110, 8470).
 So does a redirect, which may lead to what a POST has made (303), and an error whose body says success.
+405, 406, 411, 415, 417, 426 and 431 refuse a request for its method and headers: where a read with the same
+was answered before, something on the way fails.
 
 Somebody waits for a call, so it is made `attempts` times. Nobody waits for a walk's page, and much is lost
 with it: it outlives an outage, and it waits for the quota that others spend."""
@@ -178,8 +180,11 @@ class RetryPolicy:
         return self.outage if outcome.is_outage else 0.0
 
 
-def outcome_of(failure: B2BPaymentsError) -> Outcome:
-    """Say what became of an attempt that failed in this way."""
+def outcome_of(failure: B2BPaymentsError, *, answered_before: bool = False) -> Outcome:
+    """Say what became of an attempt that failed in this way.
+
+    `answered_before` says that a read with the same method and headers was.
+    """
     if isinstance(failure, TransportError):
         if failure.sent:
             return Outcome.AMBIGUOUS
@@ -190,6 +195,8 @@ def outcome_of(failure: B2BPaymentsError) -> Outcome:
         return Outcome.FINAL
     # Where HTTP says success and the body does not, it is the body's code that tells, if it refuses.
     status = failure.status if failure.status >= 300 else failure.code or 0
+    if answered_before and status in _OF_METHOD_AND_HEADERS:
+        return Outcome.FAILED
     if status in _OUTCOMES:
         return _OUTCOMES[status]
     if 400 <= status < 500:
@@ -207,6 +214,8 @@ _OUTCOMES = {
     425: Outcome.NOT_SENT,
     429: Outcome.REFUSED,
 }
+
+_OF_METHOD_AND_HEADERS = frozenset({405, 406, 411, 415, 417, 426, 431})
 
 
 class Failures:

@@ -98,6 +98,7 @@ _FIXED: Final = {
     Fault.HTML_502_AFTER: Answer.gateway(502),
     Fault.ERROR_500: _ERROR_500,
     Fault.ERROR_500_AFTER: _ERROR_500,
+    Fault.ERROR_405: Answer.gateway(405),
     Fault.ERROR_408: Answer.error(408, "Request timeout"),
     Fault.ERROR_408_AFTER: Answer.error(408, "Request timeout"),
     Fault.ERROR_421: Answer.error(421, "Misdirected request"),

@@ -48,6 +48,7 @@ class Fault(Enum):
     RATE_LIMITED = "429, with the headers that the rules name"
     ERROR_500 = "500"
     ERROR_503 = "503, which says how long to wait where the rules do"
+    ERROR_405 = "405, as a gateway says it for a while of what is allowed"
     ERROR_408 = "408"
     ERROR_421 = "421"
     ERROR_425 = "425"
@@ -110,6 +111,7 @@ _NOT_CARRIED_OUT = frozenset(
         Fault.RATE_LIMITED,
         Fault.ERROR_500,
         Fault.ERROR_503,
+        Fault.ERROR_405,
         Fault.ERROR_408,
         Fault.ERROR_421,
         Fault.ERROR_425,

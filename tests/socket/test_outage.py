@@ -42,6 +42,7 @@ TROUBLES: dict[str, Fault | None] = {
     REFUSED: None,
     "500": Fault.ERROR_500,
     "503": Fault.ERROR_503,
+    "405 of what is allowed": Fault.ERROR_405,
     "502 in HTML": Fault.HTML_502,
     "200 with code 500": Fault.OK_WITH_CODE_500,
     "reset": Fault.RESET_BEFORE,

@@ -55,6 +55,14 @@ def test_the_outcome_follows_from_the_failure(failure: Any, outcome: Outcome) ->
     assert outcome_of(failure) is outcome
 
 
+@pytest.mark.parametrize("status", [405, 406, 411, 415, 417, 426, 431])
+def test_what_was_allowed_before_is_not_refused_for_good(status: int) -> None:
+    """A refusal of a request's method and headers is final, unless the same were taken before."""
+    assert outcome_of(answered(status)) is Outcome.FINAL
+    assert outcome_of(answered(status), answered_before=True) is Outcome.FAILED
+    assert outcome_of(answered(403), answered_before=True) is Outcome.FINAL
+
+
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_an_outage_is_never_a_final_answer(outcome: Outcome) -> None:
     """What a service that is down shows, and what leaves doubt, is worth another attempt."""
