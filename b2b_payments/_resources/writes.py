@@ -37,14 +37,13 @@ from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Priority
 from b2b_payments._retry import Kind, Outcome, outcome_of
-from b2b_payments._walk.source import look_up
+from b2b_payments._walk.source import gives_listed, look_up
 from b2b_payments.events import WriteInterrupted
 
 _OPPOSITE = {
     int(Operation.APPLY_TO_INVOICES): int(Operation.REVERT_FROM_INVOICES),
     int(Operation.REVERT_FROM_INVOICES): int(Operation.APPLY_TO_INVOICES),
 }
-_A_FEW_ROWS = PaymentQuery().pairs(offset=0, limit=5, encoding=ChannelEncoding.REPEAT)
 _ROWS_LOOKED_AT = 50
 _CLOCKS_APART = 900.0
 """Seconds by which the service's clock may differ from ours: an older payment is not the one just sent."""
@@ -234,14 +233,8 @@ class Writes:
         A missing scope shows as 404, too [seen]: so a payment that the list shows has to be there by its id.
         Then this one is asked for again: a 404 does not say whose it is.
         """
-        reader = partial(read_listing, offset=0)
-        reply = await self._caller.read(requests.list_payments(_A_FEW_ROWS), reader, until=until)
-        for row in reply.objects():
-            # The list may still show payments that were deleted, and this one.
-            shown = structure_payment(row).id
-            if shown != payment_id and await self._read(shown, until) is not None:
-                return await self._read(payment_id, until) is None
-        return False
+        gives = await gives_listed(self._caller, payment_id, priority=Priority.CALL, until=until)
+        return gives and await self._read(payment_id, until) is None
 
     async def _look_for(self, wanted: _Wanted, until: float | None) -> int | None:
         """Look in the list, several times with growing delays: it may lag a write."""

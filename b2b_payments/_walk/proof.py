@@ -11,7 +11,7 @@ others, so it takes the place of the walk's last page.
 - Where the two ends do not meet, the walk is tried again where it seemed to be over, and then read on from
   the other end, until they meet or neither leads any further. Then the walk is not complete.
 - A page at offset 0 that shows nothing of the last second taken, from either end, says that those payments
-  are gone. That is believed where they answer 404 when looked up by id, and one that the page shows does not,
+  are gone. That is believed where they answer 404 when looked up by id, and another that is listed does not,
   or where they show that they left the filters.
 - A list of a single second shows no order. It is whole where both ends show the same few payments and nothing
   stands behind them.
@@ -37,7 +37,7 @@ from b2b_payments._walk.service_limits import Totals
 OTHER_END = PageRequest(0, full_size=True, from_other_end=True)
 
 _LOOKED_UP = 3
-"""Payments looked up by id where the list says that they are gone, and as many of those that it shows."""
+"""Payments looked up by id where the list says that they are gone."""
 _MOST_ROUNDS = 4
 """Times that both ends are tried again where neither leads any further, and new rows came."""
 _WAITS = (0.5, 1.0, 2.0, 4.0)
@@ -189,23 +189,21 @@ class Ends:
             return Step(False)
         missing = self._missing(page)
         if missing:
-            return Step(False, look_up=[*_some(missing), *_some(page.ids)])
+            return Step(False, look_up=_some(missing))
         return self._take(page, more=more)
 
     def looked_up(self, page: SortedPage, found: Mapping[int, Found], *, more: bool = False) -> Step:
         """Take in which of the payments to be looked up for this page are there."""
-        missing = [there for payment_id, there in found.items() if payment_id not in page.ids]
-        shown = [there for payment_id, there in found.items() if payment_id in page.ids]
-        if True in missing:
+        if True in found.values():
             wait = next(self._waits, None)
             if wait is not None:
                 again = PageRequest(0, full_size=True, from_other_end=page.from_other_end)
                 return Step(False, read=again, wait=wait)
             self._end_unproven("the list no longer shows payments that are still there")
             return Step(False)
+        self._shown = ()
         step = self._take(page, more=more)
-        # A scope that hides payments hides those, too, that have left the filters.
-        if None in missing or not {True, "left"} & {*shown, *missing}:
+        if None in found.values():
             self._end_unproven(
                 "the list no longer shows payments that it showed before, and looking them up by id does not "
                 "tell whether they are gone"

@@ -75,6 +75,11 @@ class ServiceLimits:
         """Give some payments that this list has to show unless they were deleted, or left its filters."""
         return self._shown.get(_filters(query), ())
 
+    def is_gone(self, payment_id: int) -> None:
+        """Note that a payment was deleted: no list has to show it."""
+        for filters, shown in self._shown.items():
+            self._shown[filters] = [one for one in shown if one != payment_id]
+
     @property
     def encodings(self) -> Sequence[ChannelEncoding]:
         """The ways to write `channelIds` that are not known to be of no use, the first to be tried first."""

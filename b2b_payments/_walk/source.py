@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from b2b_payments._errors import (
 from b2b_payments._mixups import MixUps
 from b2b_payments._models import OrderBy
 from b2b_payments._printable import define
+from b2b_payments._protocol.belonging import number
 from b2b_payments._protocol.listing import Head, Listing, read_listing
 from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
@@ -31,6 +33,7 @@ from b2b_payments._walk.service_limits import ServiceLimits
 
 MOST_ROWS = 250
 """Rows of a page that the vendor's shared model allows at most; some answers give fewer [open]."""
+_A_FEW_ROWS = PaymentQuery().pairs(offset=0, limit=5, encoding=ChannelEncoding.REPEAT)
 _TIMES_ASKED = 2
 _TIMES_DOUBTED = 5
 """How often a misread page is asked for in one spelling: as a rule, and where it may be another request's."""
@@ -148,6 +151,7 @@ class Source:
     order: Order = attrs.field(init=False)
     _tried_others: bool = attrs.field(default=False, init=False)
     _spelling_is_tried: bool = attrs.field(init=False)
+    _gives_listed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.order = Order.of(self.query.sort_by, self.query.order_by)
@@ -211,15 +215,21 @@ class Source:
             spellings.misread(encoding, page)
 
     async def is_there(self, payment_id: int) -> Found:
-        """Whether a payment is there, by the service's own word; None where a gateway answered."""
+        """Whether a payment is there, by the service's own word; None where it may be out of scope."""
         try:
             payment = await look_up(self.caller, payment_id, until=self.until, tally=self.tally)
         except NotFoundError:
             return None
-        ignored = self.caller.mixups.ignored("payments.list")
-        if payment is not None and has_left(self.query, payment, ignored):
-            return "left"
-        return payment is not None
+        if payment is not None:
+            ignored = self.caller.mixups.ignored("payments.list")
+            return "left" if has_left(self.query, payment, ignored) else True
+        self._gives_listed = self._gives_listed or await gives_listed(
+            self.caller, payment_id, until=self.until, tally=self.tally
+        )
+        if not self._gives_listed:
+            return None
+        self.learned.is_gone(payment_id)
+        return False
 
     async def _is_shown_in(
         self, encodings: Sequence[ChannelEncoding], page: SortedPage, query: PaymentQuery
@@ -308,3 +318,27 @@ async def look_up(
         until=until,
         tally=tally,
     )
+
+
+async def gives_listed(
+    caller: Caller,
+    but: int,
+    *,
+    priority: Priority = Priority.PAGE,
+    until: float | None = None,
+    tally: Tally | None = None,
+) -> bool:
+    """Whether a payment that the list shows is given by its id, other than `but`, which was answered 404.
+
+    A missing scope shows as 404, too [seen]: it hides them all.
+    """
+    request, reader = list_payments(_A_FEW_ROWS), partial(read_listing, offset=0)
+    listing = await caller.read(request, reader, priority=priority, until=until, tally=tally)
+    for head in listing.heads:
+        # The list may still show payments that were deleted, and this one.
+        if (listed := number(head.id)) is None or listed == but:
+            continue
+        with suppress(NotFoundError):
+            if await look_up(caller, listed, priority=priority, until=until, tally=tally) is not None:
+                return True
+    return False

@@ -64,3 +64,28 @@ async def test_a_filter_that_all_payments_left_is_empty() -> None:
         assert await walk.collect() == []
         assert walk.report.complete
         assert walk.report.looked_up
+
+
+async def test_a_filter_whose_payments_were_deleted_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Payments seen under a filter that answer 404, while others are given by id, contradict nothing."""
+    monkeypatch.setattr("b2b_payments._walk.proof._EMPTY_WAITS", (0.01,))
+    async with Sandbox(60, rules=RULES) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list(processing_status=ProcessingStatus.COMPLETED)
+        for payment in await walk.collect():
+            sandbox.store.delete(payment.id)
+        looked_up = []
+        for _ in range(2):
+            assert await walk.collect() == []
+            assert walk.report.complete
+            looked_up.append(walk.report.looked_up)
+        assert looked_up == [3, 0]
+
+
+async def test_a_filter_whose_payments_may_be_out_of_scope_is_not_empty() -> None:
+    """Where every payment is answered 404, those seen under a filter may well be there."""
+    async with Sandbox(60, rules=RULES) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list(processing_status=ProcessingStatus.COMPLETED)
+        assert await walk.collect()
+        sandbox.rules = Rules(quota=False, hidden=lambda _: True)
+        assert await walk.collect() == []
+        assert not walk.report.complete

@@ -63,7 +63,7 @@ def test_payments_that_the_front_no_longer_shows_are_looked_up() -> None:
     ends.offer(page(0, back(91, 100), total=100, order=DESCENDING))
     shrunk = page(0, back(1, 10), total=10, order=DESCENDING)
     step = ends.offer(shrunk)
-    assert list(step.look_up) == [100, 96, 91, 10, 6, 1]
+    assert list(step.look_up) == [100, 96, 91]
     step = ends.looked_up(shrunk, dict.fromkeys(step.look_up, True))
     assert step.read == PageRequest(0, full_size=True)
 
@@ -74,8 +74,8 @@ def test_a_payment_that_is_gone_does_not_speak_for_those_before_it() -> None:
     ends.offer(page(0, rows(1, 10), total=10))
     shrunk = page(0, back(1, 5), total=5, from_other_end=True)
     step = ends.offer(shrunk)
-    assert list(step.look_up) == [6, 8, 10, 5, 3, 1]
-    ends.looked_up(shrunk, {6: True, 8: True, 10: False, 5: True, 3: True, 1: True})
+    assert list(step.look_up) == [6, 8, 10]
+    ends.looked_up(shrunk, {6: True, 8: True, 10: False})
     assert ends.verdict is None
 
 
@@ -84,7 +84,7 @@ def test_payments_of_the_front_that_are_gone_are_believed_to_be() -> None:
     ends = Ends(DESCENDING, Totals())
     ends.offer(page(0, back(91, 100), total=100, order=DESCENDING))
     shrunk = page(0, back(81, 90), total=90, order=DESCENDING)
-    step = ends.looked_up(shrunk, {91: False, 81: True})
+    step = ends.looked_up(shrunk, {91: False})
     assert len(step.rows) == 10
     assert ends.verdict is None
 
