@@ -12,10 +12,9 @@ from typing import Any
 import attrs
 import msgspec
 
-from b2b_payments._converter import normal_rows
 from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, Kind, Row, Table
 from b2b_payments.export._database import moment_of
-from b2b_payments.export._rows import cells_of, fit, items_of
+from b2b_payments.export._rows import Rows
 from b2b_payments.sandbox import Store
 from benchmarks.kills_service import CHANNELS, SEED, Wire
 from tests.support.export_reading import tables_in
@@ -69,12 +68,11 @@ class Check:
     def _version(self, wire: Wire) -> Version:
         if self._format == "jsonl":
             return (msgspec.json.encode(wire),)
-        (row,) = normal_rows([msgspec.json.encode(wire)])
-        fit([row], whole=False, decimal=False)
+        [(row, items)] = Rows.of_objects([wire], whole=False, decimal=False).by_payment()
         text = self._format == "csv"
         return (
-            _spelled(PAYMENTS, cells_of(row), text=text),
-            *(_spelled(LINE_ITEMS, item, text=text) for item in items_of(row)),
+            _spelled(PAYMENTS, row, text=text),
+            *(_spelled(LINE_ITEMS, item, text=text) for item in items),
         )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from b2b_payments._converter.normal import NormalItem, NormalMoney, NormalRow
+from b2b_payments._converter.normal import ColumnReader, Columns
 from b2b_payments._converter.structuring import (
     from_wire,
-    normal_rows,
     offline_payment_body,
     structure,
     structure_list,
@@ -17,11 +16,9 @@ from b2b_payments._converter.structuring import (
 from b2b_payments._models.answer_model import to_dict
 
 __all__ = [
-    "NormalItem",
-    "NormalMoney",
-    "NormalRow",
+    "ColumnReader",
+    "Columns",
     "from_wire",
-    "normal_rows",
     "offline_payment_body",
     "structure",
     "structure_list",

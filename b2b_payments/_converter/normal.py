@@ -1,158 +1,396 @@
-"""Payments as rows of plain values in one spelling, whatever spelling came: what exports and databases take.
+"""Payments in one spelling, whatever spelling came, a column at a time: what exports and databases take.
 
-As lines of JSON, such rows mean the same to any other parser that is told their types. What the service
-sent does not: DuckDB reads an id of 1.6 as 2 and true as 1, and fails on a doubled key or a lone surrogate.
+What the service sent means something else to each parser: DuckDB reads an id of 1.6 as 2 and true as 1, and
+fails on a doubled key or a lone surrogate. So a page is decoded once, in C, by row types that take what is
+usual; what is within objects stays as it was sent. Cells that are not of their column's own type are read as
+the cattrs converter reads them. A row that does not fit even so becomes a model, and that is spelled anew.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
+from functools import cache
+from itertools import chain
 from operator import attrgetter
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import attrs
 import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
 
-from b2b_payments._converter.rows import unknown_of
-from b2b_payments._converter.values import read_amount
-from b2b_payments._models import LineItem, Money, Payment
+from b2b_payments._converter.rows import Learned
+from b2b_payments._converter.service import reader_of
+from b2b_payments._converter.structuring import structure_payment
+from b2b_payments._converter.unreadable import UNREADABLE
+from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._models import LineItem, Payment
 from b2b_payments._models.answer_model import spelled
 from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import sent_of
-from b2b_payments._protocol.json import encode_each
+from b2b_payments._printable import frozen
+from b2b_payments._protocol.json import decode_part, encode, mended
+
+Cells = Sequence[Any]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_amount: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
-_is_amount: Final = re.compile(_amount).fullmatch
-_are_amounts: Final = re.compile(rf"(?:{_amount}\n)*{_amount}").fullmatch
+_MOST_LESSONS: Final = 40
+"""Unknown names that are learned of one page: a service may make names up."""
+_MOST_KNOWN: Final = 1_000
+_UNFIT: Final = (*UNREADABLE, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
+_amount: Final = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+"
+_are_amounts: Final = re.compile(rf"(?:{_amount}\n)*+{_amount}").fullmatch
+_TYPES: Final[Mapping[Kind, Any]] = {
+    Kind.WHOLE: int | str,
+    Kind.CODE: int | str,
+    Kind.MOMENT: Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)] | str,  # years 1 to 9999
+    Kind.TEXT: str | int,
+    Kind.AMOUNT: str | int,
+    Kind.CODES: tuple[int | str, ...],
+    Kind.OBJECT: Raw,
+}
+_OWN: Final[Mapping[Kind, type]] = {Kind.WHOLE: int, Kind.CODE: int, Kind.TEXT: str}
+"""Types of cells that are as their column has them."""
+_REQUIRED: Final[Any] = msgspec.NODEFAULT
+_EMPTY: Final[Mapping[Kind, Any]] = {Kind.CODES: (), Kind.MODELS: ()}
 
 
-def _normal_type(model: type[Any]) -> Any:
-    types = [(field.name, _type_of(field)) for field in fields_of(model)]
-    if model is not Money:
-        types.append(("extra", str))
-    names = {field.name: field.wire for field in fields_of(model)}
-    return msgspec.defstruct(f"Normal{model.__name__}", types, rename=names, gc=False)
+@frozen
+class Columns:
+    """Payments in one spelling: cells by the name of their attribute, such as ``total.amount``.
 
-
-def _type_of(field: Field) -> Any:
-    type_: Any = int if field.kind in {Kind.WHOLE, Kind.CODE, Kind.MOMENT} else str
-    if field.kind is Kind.MODEL:
-        type_ = NormalMoney
-    elif field.kind is Kind.MODELS and not field.bare:
-        type_ = tuple[NormalItem, ...]  # type: ignore[valid-type]
-    return type_ | None if field.nullable else type_
-
-
-NormalMoney: Final = _normal_type(Money)
-"""An amount: `amount` is its digits as text, every zero that was sent, no exponent."""
-NormalItem: Final = _normal_type(LineItem)
-NormalRow: Final = _normal_type(Payment)
-"""A payment in one spelling: attributes are named as the model's, JSON's names are the service's.
-
-Ids and codes are int; `created_at` and `updated_at` are int, too: microseconds since 1970. Texts are str, or
-None where the model has None. `details`, `module_data`, `fees` (as sent), what is allowed, and `extra` are
-JSON text; unknown fields within `total`, or within an item's amount, are in `extra` under that name.
-"""
-_NORMAL: Final[Mapping[type[Any], Any]] = {Money: NormalMoney, LineItem: NormalItem, Payment: NormalRow}
-
-
-def normal(model: type[Any], found: Sequence[Any]) -> list[Any]:
-    """Bring models, or their rows as they were decoded, into one spelling, a field at a time.
-
-    Raises ValueError, TypeError or UnreadableError where one of them is not as its model has it.
+    Ids and codes are int; `created_at` and `updated_at` are int, too: microseconds since 1970. Texts are str,
+    or None where the model has None. Amounts are digits, every zero that was sent, no exponent. `details`,
+    `module_data` and `fees` are JSON text as sent; so are what is allowed, and `extra`: unknown fields,
+    those within `total` or an item's amount under that name. `items` are those of all payments, one after the
+    other; so many as `counts` says are of each.
     """
-    columns = [_column(field, found) for field in fields_of(model)]
-    if model is not Money:
-        columns.append(_extras(model, found))
-    return list(map(_NORMAL[model], *columns))
+
+    payments: dict[str, list[Any]]
+    items: dict[str, list[Any]]
+    counts: Sequence[int]
+
+    @classmethod
+    def of(cls, parts: Sequence[Columns]) -> Columns:
+        """Put columns together."""
+        first = parts[0]
+        return cls(
+            {name: list(chain.from_iterable(one.payments[name] for one in parts)) for name in first.payments},
+            {name: list(chain.from_iterable(one.items[name] for one in parts)) for name in first.items},
+            list(chain.from_iterable(one.counts for one in parts)),
+        )
 
 
-def _column(field: Field, found: Sequence[Any]) -> Sequence[Any]:
-    cells = list(map(attrgetter(field.name), found))
-    if field.bare:
-        return _as_sent(field, _typed(tuple)(field, cells), found)
-    if not field.nullable or None not in cells:
-        return _SPELLING[field.kind](field, cells)
-    made = iter(_SPELLING[field.kind](field, [cell for cell in cells if cell is not None]))
-    return [None if cell is None else next(made) for cell in cells]
+class ColumnReader:
+    """Reads pages into columns. The unknown names that it learns, it keeps."""
+
+    def __init__(self) -> None:
+        self._types = _Types(Learned())
+
+    def read(self, body: bytes, places: Sequence[int]) -> Columns:
+        """Give the rows at these places of a page. Raises `ResponseDecodeError` for one that cannot be read.
+
+        Numbers of any size pass, as models have them: whether they fit is for the format to say.
+        """
+        if b"\n" in body or b"\r" in body:
+            body = msgspec.json.format(body, indent=-1)
+        made = self._made(body, places)
+        if made is None:
+            body = mended(body)
+            try:
+                rows = _rows.decode(body).data
+            except (ValueError, RecursionError):
+                decode_part(body)  # says what is wrong
+                raise
+            made = Columns.of([self._one(rows[place]) for place in places])
+        return made
+
+    def _one(self, row: Raw) -> Columns:
+        made = self._made(_page(row), (0,))
+        if made is None:
+            payment = _payment(row)
+            made = self._types.columns(_page(encode(_usual(payment))), (0,))
+            made.payments["extra"][:] = [_extra(payment)]
+            made.items["extra"][:] = map(_extra, payment.line_items)
+        return made
+
+    def _made(self, body: bytes, places: Sequence[int]) -> Columns | None:
+        for _ in range(_MOST_LESSONS):
+            types = self._types
+            try:
+                return types.columns(body, places)
+            except msgspec.ValidationError as error:
+                learned = types.learned.with_fault(Payment, str(error).replace("`$.data[", "`$["))
+                if learned is None or learned.unknown == types.learned.unknown:
+                    return None
+                # Another thread may put its own here meanwhile: what that loses is learned again.
+                self._types = _Types(attrs.evolve(learned, odd={}))
+            except _UNFIT:
+                return None
+        return None
 
 
-def _typed(*types: type) -> Callable[[Field, list[Any]], list[Any]]:
-    def same(_: Field, cells: list[Any]) -> list[Any]:
-        if not {*types}.issuperset(map(type, cells)):
-            raise TypeError
-        return cells
-
-    return same
+class _Page(msgspec.Struct):
+    data: list[Raw]
 
 
-def _microseconds(_: Field, cells: list[Any]) -> list[int]:
-    if {int}.issuperset(map(type, cells)):
-        return [cell * 1_000_000 for cell in cells]
+_rows: Final = msgspec.json.Decoder(_Page)
+
+
+def _page(row: Raw | bytes) -> bytes:
+    return b'{"data":[%b]}' % bytes(row)
+
+
+class _Types:
+    """Row types with the unknown names that were learned."""
+
+    def __init__(self, learned: Learned) -> None:
+        self.learned = learned
+        page = msgspec.defstruct("Page", [("data", list[self._struct(Payment)])])  # type: ignore[misc]
+        self._decode = msgspec.json.Decoder(page).decode
+
+    def columns(self, body: bytes, places: Sequence[int]) -> Columns:
+        """Read rows. Raises msgspec.ValidationError or one of `_UNFIT` where one is not as usual."""
+        found: Any = self._decode(body)
+        rows = found.data
+        if len(places) < len(rows):
+            rows = [rows[place] for place in places]
+        lists = [row.line_items for row in rows]
+        return Columns(
+            self._spelled(Payment, rows),
+            self._spelled(LineItem, list(chain.from_iterable(lists))),
+            list(map(len, lists)),
+        )
+
+    def _struct(self, model: type[Any]) -> Any:
+        unknown = self._unknown(model)
+        members: list[tuple[str, Any, Any]] = [(name, Raw | UnsetType, UNSET) for name in unknown]
+        for field in fields_of(model):
+            type_, default = self._type(field), None if field.nullable else _EMPTY.get(field.kind, "")
+            if type_ is Raw:
+                default = Raw(b"[]" if field.bare else b"{}")
+            elif not field.required:
+                type_ |= None
+            members.append((field.name, type_, _REQUIRED if field.required else default))
+        names = unknown | {field.name: field.wire for field in fields_of(model)}
+        return msgspec.defstruct(
+            f"{model.__name__}Cells",
+            members,
+            rename=names,
+            kw_only=True,
+            gc=False,
+            forbid_unknown_fields=True,
+        )
+
+    def _type(self, field: Field) -> Any:
+        if field.bare:
+            return Raw
+        if field.kind is Kind.MODELS:
+            return tuple[self._struct(field.of), ...]  # type: ignore[misc]
+        return self._struct(field.of) if field.kind is Kind.MODEL else _TYPES[field.kind]
+
+    def _unknown(self, model: type[Any]) -> dict[str, str]:
+        return {f"unknown{place}": name for place, name in enumerate(self.learned.unknown.get(model, ()))}
+
+    def _spelled(self, model: type[Any], rows: Cells) -> dict[str, list[Any]]:
+        """Give the columns of a model's objects."""
+        columns: dict[str, list[Any]] = {}
+        extras = self._extras(model, rows)
+        for field in fields_of(model):
+            cells = list(map(attrgetter(field.name), rows))
+            if field.kind is Kind.MODEL:
+                there = [cell for cell in cells if cell is not None]
+                parts = self._spelled(field.of, there)
+                if len(there) < len(cells):
+                    parts = {name: _spread(part, cells) for name, part in parts.items()}
+                if (extra := parts.pop("extra")) != ["{}"] * len(extra):
+                    extras = _within(field.wire, extra, extras)
+                columns |= {f"{field.name}.{name}": part for name, part in parts.items()}
+            elif field.kind is not Kind.MODELS or field.bare:
+                columns[field.name] = _column(field, cells)
+        columns["extra"] = extras
+        return columns
+
+    def _extras(self, model: type[Any], rows: Cells) -> list[str]:
+        """Write the unknown fields of each object."""
+        names = self._unknown(model)
+        if not names:
+            return ["{}"] * len(rows)
+        written = [b"%b:%%b" % msgspec.json.encode(name).replace(b"%", b"%%") for name in names.values()]
+        several = attrgetter(*names) if len(names) > 1 else lambda row: (getattr(row, *names),)
+        cells = list(map(several, rows))
+        try:
+            template = b"{%b}" % b",".join(written)
+            return _texts([template % one for one in cells])
+        except TypeError:  # some have not all of them
+
+            @cache
+            def template_of(*kinds: type) -> bytes:
+                there = [member for member, kind in zip(written, kinds, strict=True) if kind is Raw]
+                return b"{%b}" % b",".join(there)
+
+            return _texts([
+                template_of(*map(type, one)) % tuple([cell for cell in one if cell is not UNSET])
+                for one in cells
+            ])  # fmt: skip
+
+
+def _within(name: str, parts: Sequence[str | None], extras: Sequence[str]) -> list[str]:
+    """Add what is unknown of a part of each object."""
+    inside = [
+        f"{msgspec.json.encode(name).decode()}:{part}" if part not in {None, "{}"} else "" for part in parts
+    ]
     return [
-        (cell - _EPOCH) // _MICROSECOND if isinstance(cell, datetime) else cell * 1_000_000 for cell in cells
+        f"{whole[:-1]}{',' if part and whole != '{}' else ''}{part}}}"
+        for whole, part in zip(extras, inside, strict=True)
     ]
 
 
-def _amounts(_: Field, cells: list[Any]) -> list[str]:
-    if {str}.issuperset(map(type, cells)):
+def _spread(cells: Cells, like: Cells) -> list[Any]:
+    made = iter(cells)
+    return [None if one is None else next(made) for one in like]
+
+
+def _texts(cells: Sequence[Any]) -> list[str]:
+    # In one go: JSON of one line has no newline of its own.
+    return b"\n".join(cells).decode().split("\n") if cells else []
+
+
+def _column(field: Field, cells: list[Any]) -> list[Any]:
+    """Bring a field's cells into one spelling."""
+    if field.bare or field.kind is Kind.OBJECT:
+        return _json(field, cells)
+    if field.kind is Kind.CODES or (field.digits and field.kind is Kind.WHOLE):
+        return _few(field, cells)
+    kinds = set(map(type, cells))
+    if field.nullable and type(None) in kinds:
+        return _spread(_column(field, [cell for cell in cells if cell is not None]), cells)
+    if kinds <= {_OWN.get(field.kind)}:
+        return cells
+    if field.kind is Kind.MOMENT and kinds == {int}:
+        return [cell * 1_000_000 for cell in cells]
+    if field.kind is Kind.AMOUNT and kinds == {str}:
         text = "\n".join(cells)
         if _are_amounts(text) and text.count("\n") == len(cells) - 1:
             return cells
-    return [cell if type(cell) is str and _is_amount(cell) else spelled(read_amount(cell)) for cell in cells]
+    return list(map(_read(field), cells))
 
 
-def _json(type_: type) -> Callable[[Field, list[Any]], list[str]]:
-    check = _typed(type_)
-    return lambda field, cells: encode_each(check(field, cells))
+def _read(field: Field) -> Callable[[Any], Any]:
+    """Give what reads a cell of any tolerated spelling. Raises one of `_UNFIT`."""
+    read, own = reader_of(field), _OWN.get(field.kind)
+
+    def read_cell(cell: Any) -> Any:
+        if type(cell) is own:
+            return cell
+        value = read(cell)
+        if isinstance(value, datetime):
+            return (value - _EPOCH) // _MICROSECOND
+        if field.kind is Kind.AMOUNT:
+            return spelled(value)
+        return int(value) if field.kind is Kind.CODE else value
+
+    return read_cell
 
 
-def _parts(field: Field, cells: list[Any]) -> list[tuple[Any, ...]]:
-    made = iter(normal(field.of, list(chain.from_iterable(cells))))
-    return [tuple(islice(made, length)) for length in map(len, cells)]
+def _few(field: Field, cells: list[Any]) -> list[Any]:
+    """Read cells of which few are different: what they are read as is remembered."""
+    known = _known(field)
+    if len(known) > _MOST_KNOWN:
+        known.clear()
+    for cell in set(cells) - known.keys():
+        value: Any = reader_of(field)(list(cell) if isinstance(cell, tuple) else cell)
+        known[cell] = encode(list(map(int, value))).decode() if field.kind is Kind.CODES else value
+    return [known[cell] for cell in cells]
 
 
-_SPELLING: Final[Mapping[Kind, Callable[[Field, list[Any]], list[Any]]]] = {
-    Kind.WHOLE: _typed(int),
-    Kind.CODE: lambda _, cells: list(map(int, cells)),
-    Kind.TEXT: _typed(str),
-    Kind.MOMENT: _microseconds,
-    Kind.AMOUNT: _amounts,
-    Kind.OBJECT: _json(dict),
-    Kind.CODES: _json(tuple),
-    Kind.MODEL: lambda field, cells: normal(field.of, cells),
-    Kind.MODELS: _parts,
+@cache
+def _known(_: Field) -> dict[Any, Any]:
+    return {}
+
+
+def _json(field: Field, cells: Sequence[Raw]) -> list[str]:
+    """Give objects, or lists whose items may be bare numbers, as the JSON text that was sent."""
+    texts = _texts(cells)
+    if not field.bare:
+        odd = [place for place, text in enumerate(texts) if text[0] != "{"]
+    else:
+        odd = [place for place, text in enumerate(texts) if text != "[]"]
+        if odd and _are_usual(field, [texts[place] for place in odd]):
+            return texts
+    for place in odd:
+        value = reader_of(field)(decode_part(cells[place]))
+        if not value or not field.bare:
+            texts[place] = encode(value or field.empty()).decode()
+    return texts
+
+
+def _are_usual(field: Field, texts: Sequence[str]) -> bool:
+    """Tell whether lists hold nothing but numbers, and objects of the usual types."""
+    try:
+        lists = _decoder_of(field).decode(f"[{','.join(texts)}]")
+    except (ValueError, RecursionError):
+        return False
+    numbers = [getattr(one, field.bare or "", one) for one in chain.from_iterable(lists)]
+    return all(not number or 1e-90 < abs(number) < 1e90 for number in numbers)
+
+
+@cache
+def _decoder_of(field: Field) -> msgspec.json.Decoder[Any]:
+    types = {Kind.TEXT: str | int | None, Kind.AMOUNT: int | float | None}
+    members = [(one.name, types[one.kind], None) for one in fields_of(field.of)]
+    names = {one.name: one.wire for one in fields_of(field.of)}
+    part = msgspec.defstruct(f"{field.of.__name__}Cells", members, rename=names, gc=False)
+    return msgspec.json.Decoder(list[list[part | int | float]])  # type: ignore[valid-type]
+
+
+class _Identified(msgspec.Struct):
+    id: int | str | None = None
+
+
+def _payment(row: Raw) -> Payment:
+    try:
+        sent = decode_part(row)
+    except ResponseDecodeError as error:
+        payment_id = None
+        with suppress(ValueError, RecursionError):
+            payment_id = msgspec.json.decode(row, type=_Identified).id
+        raise ResponseDecodeError(f"payment {payment_id}: {error}", paths=error.paths) from None
+    return structure_payment(sent, f"payment {sent.get('id')}: $")
+
+
+def _usual(model: Any) -> dict[str, Any]:
+    """Give a model as JSON data of the usual types, without what is unknown."""
+    usual: dict[str, Any] = {}
+    for field in fields_of(type(model)):
+        value: Any = getattr(model, field.name)
+        if field.bare and value:
+            value = sent_of(model.extra)[field.wire]
+        elif field.kind is Kind.MODELS:
+            value = list(map(_usual, value))
+        elif value is not None and field.kind in _USUAL:
+            value = _USUAL[field.kind](value)
+        usual[field.wire] = value
+    return usual
+
+
+_USUAL: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    Kind.MOMENT: datetime.isoformat,
+    Kind.AMOUNT: spelled,
+    Kind.CODE: int,
+    Kind.CODES: lambda codes: list(map(int, codes)),
+    Kind.MODEL: _usual,
 }
 
 
-def _as_sent(field: Field, cells: list[Any], found: Sequence[Any]) -> list[str]:
-    """Give lists as they were sent, whose items may be bare numbers."""
-    if not any(cells):
-        return ["[]"] * len(cells)
-    parts = list(chain.from_iterable(cells))
-    for one in fields_of(field.of):
-        if msgspec.UNSET in map(attrgetter(one.name), parts):
-            raise TypeError
-    return encode_each([_sent(field, one) if cell else () for cell, one in zip(cells, found, strict=True)])
-
-
-def _sent(field: Field, one: Any) -> Any:
-    if isinstance(one, msgspec.Struct):
-        return getattr(one, f"{field.name}_", None) or getattr(one, field.name)
-    return sent_of(one.extra)[field.wire]
-
-
-def _extras(model: type[Any], found: Sequence[Any]) -> list[str]:
-    extras: Any = unknown_of(found)
-    for field in fields_of(model):
-        if field.kind is not Kind.MODEL:
-            continue
-        for place, part in enumerate(map(attrgetter(field.name), found)):
-            if part is not None and part.extra:
-                extras = extras or [{}] * len(found)
-                extras[place] = {**found[place].extra, field.wire: part.extra}
-    return encode_each(extras) if extras else ["{}"] * len(found)
+def _extra(model: Any) -> str:
+    """Write what is unknown of a model, and of the models that are its fields."""
+    extra = dict(model.extra)
+    for field in fields_of(type(model)):
+        if field.kind is Kind.MODEL and (part := getattr(model, field.name)) is not None and part.extra:
+            extra[field.wire] = part.extra
+    return encode(extra).decode()

@@ -14,11 +14,10 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from b2b_payments._converter.normal import normal
 from b2b_payments._converter.rows import RowReader, RowTypes, model_of
 from b2b_payments._converter.service import as_sent, service_converter, whole_converter
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
-from b2b_payments._errors import ConfigurationError, ResponseDecodeError
+from b2b_payments._errors import ConfigurationError
 from b2b_payments._models import OfflinePayment, Payment
 from b2b_payments._models.answer_model import check_model, plain
 from b2b_payments._models.extra import json_of
@@ -76,36 +75,6 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]
     return _rows.read(places, rows, otherwise, RowTypes.models)
 
 
-class _Identified(msgspec.Struct):
-    id: int | str | None = None
-
-
-def _id_in(row: bytes | msgspec.Raw) -> int | str | None:
-    try:
-        return msgspec.json.decode(row, type=_Identified).id
-    except (ValueError, RecursionError):
-        return None
-
-
-def normal_rows(rows: Sequence[bytes | msgspec.Raw]) -> list[Any]:
-    """Give payments, each as it was sent, as `NormalRow`. Raises `ResponseDecodeError`.
-
-    Numbers of any size pass, as models have them: whether they fit is for the format to say.
-    """
-
-    def otherwise(place: int) -> Any:
-        try:
-            sent = decode_part(rows[place])
-        except ResponseDecodeError as error:
-            raise ResponseDecodeError(f"payment {_id_in(rows[place])}: {error}", paths=error.paths) from None
-        [made] = normal(Payment, [structure_payment(sent, f"payment {sent.get('id')}: $")])
-        return made
-
-    return list(
-        _rows.read(range(len(rows)), rows, otherwise, lambda _, found: normal(Payment, found), _AT_ONCE)
-    )
-
-
 def to_wire(model: Any) -> dict[str, Any]:
     """Give the service's own JSON object back from a model, equal to what came in.
 
@@ -156,4 +125,3 @@ def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
 
 _rows: Final = RowReader(Payment)
 _objects: Final = RowReader(Payment)  # another: what GET leaves out is nothing that lists do
-_AT_ONCE: Final = 256  # field by field, many rows cost little more than one

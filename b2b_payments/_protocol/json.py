@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal, getcontext, localcontext
 from typing import Any, Final
 
@@ -197,12 +197,3 @@ def encode(value: Any) -> bytes:
         return _encoder.encode(value)
     with localcontext(EXACT):  # else an exponent's `E` would be small
         return _encoder.encode(value)
-
-
-def encode_each(values: Sequence[Any]) -> list[str]:
-    """Encode plain JSON values, each into a text of its own."""
-    if not getcontext().capitals:
-        with localcontext(EXACT):
-            return encode_each(values)
-    # In one go: a line each, since JSON has no newline of its own.
-    return _encoder.encode_lines(values).decode().split("\n")[:-1]

@@ -41,14 +41,13 @@ _KINDS: Final = {
 class Column:
     """A column. Where it is nullable, null is what the service left out, or sent as null.
 
-    `attribute` is where a `NormalRow` has the cell, `wire` where the row's JSON has it.
+    `attribute` is where the converter's `Columns` have its cells.
     """
 
     name: str
     kind: Kind
-    nullable: bool = False
     attribute: str = ""
-    wire: tuple[str, ...] = ()
+    nullable: bool = False
 
 
 @frozen
@@ -70,21 +69,20 @@ def _columns(model: type[Any]) -> Iterator[Column]:
     for field in models.fields_of(model):
         if field.of is Money:
             for part in reversed(models.fields_of(Money)):
-                kind, path = _KINDS[part.kind], f"{field.name}.{part.name}"
+                kind = _KINDS[part.kind]
                 name = field.name if kind is Kind.MONEY else part.name
-                yield Column(name, kind, field.nullable, path, (field.wire, part.wire))
+                yield Column(name, kind, f"{field.name}.{part.name}", field.nullable)
         elif field.of is not LineItem:
-            kind = _KINDS.get(field.kind, Kind.JSON)
-            yield Column(field.name, kind, field.nullable, field.name, (field.wire,))
-    yield Column("extra", Kind.JSON, attribute="extra", wire=("extra",))
+            yield Column(field.name, _KINDS.get(field.kind, Kind.JSON), field.name, field.nullable)
+    yield Column("extra", Kind.JSON, "extra")
 
 
 PAYMENTS: Final = Table("payments", tuple(_columns(Payment)), ("id",))
 LINE_ITEMS: Final = Table(
     "line_items",
     (
-        Column("payment_id", Kind.INTEGER),
-        Column("position", Kind.INTEGER),
+        Column("payment_id", Kind.INTEGER, "payment_id"),
+        Column("position", Kind.INTEGER, "position"),
         *[column for column in _columns(LineItem) if column.name != "payment_id"],
     ),
     ("payment_id", "position"),
@@ -94,5 +92,3 @@ LINE_ITEMS: Final = Table(
 Should the item itself name another payment, that is in `extra` as `paymentId`.
 """
 TABLES: Final = (PAYMENTS, LINE_ITEMS)
-ITEMS: Final = next(field.wire for field in models.fields_of(Payment) if field.of is LineItem)
-"""Where a row's JSON has its line items."""

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from b2b_payments._errors import ConfigurationError, ExportError
-from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Kind, Row, Table
+from b2b_payments.export._columns import TABLES, Column, Kind, Table
 from b2b_payments.export._database import moment_text
 from b2b_payments.export._file import PathLike, writable
-from b2b_payments.export._log import Log
-from b2b_payments.export._logged import FileSink, Made, TableSink
+from b2b_payments.export._logged import FileSink, TableSink
 from b2b_payments.export._manifest import read_manifest
-from b2b_payments.export._rows import cells_of, items_of, rows_of_lines
+from b2b_payments.export._rows import Rows
 
 _COMPANION: Final = ".line_items.csv"
-# So few rows stay in the processor's cache while one column after the other is written.
-_BLOCK: Final = 250
 _RUN: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet takes for a formula."""
 
@@ -68,33 +65,26 @@ class CSVSink(FileSink, TableSink):
                     f"{name}. Give another name."
                 )
 
-    def fill(self, log: Log, files: Sequence[Made]) -> None:
-        """Write both files."""
-        for file, table in zip(files, TABLES, strict=True):
-            file.write((",".join(table.names) + "\n").encode())
-        for lines in log.segments():
-            rows = rows_of_lines(lines)
-            for start in range(0, len(rows), _BLOCK):
-                block = rows[start : start + _BLOCK]
-                items = [item for row in block for item in items_of(row)]
-                files[0].write(self._spelled(PAYMENTS, list(map(cells_of, block))))
-                files[1].write(self._spelled(LINE_ITEMS, items))
+    def head(self) -> Sequence[bytes]:
+        """Give the lines with the columns' names."""
+        return [(",".join(table.names) + "\n").encode() for table in TABLES]
 
-    def _spelled(self, table: Table, rows: Sequence[Row]) -> bytes:
+    def spelled(self, rows: Rows) -> Sequence[bytes]:
         """Write rows as lines: column by column, since few cells have anything to be escaped."""
-        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-        for place, (column, cells) in enumerate(zip(table.columns, columns, strict=bool(rows))):
-            if column.kind in {Kind.TEXT, Kind.JSON}:
-                columns[place] = self._quoted(cells, nullable=column.nullable)
-            elif column.kind is Kind.MOMENT:
-                columns[place] = list(map(moment_text, cells))
-            elif column.nullable:
-                columns[place] = ["" if cell is None else cell for cell in cells]
-        line = ",".join(
-            '"%s"' if column.kind in {Kind.TEXT, Kind.JSON} and not column.nullable else "%s"
-            for column in table.columns
-        )
-        return "".join([f"{line}\n" % cells for cells in zip(*columns, strict=True)]).encode()
+        return [self._spelled(table, rows.tables[table.name]) for table in TABLES]
+
+    def _spelled(self, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
+        cells = list(map(self._cells, table.columns, columns))
+        quoted = [column.kind in {Kind.TEXT, Kind.JSON} and not column.nullable for column in table.columns]
+        line = ",".join('"%s"' if one else "%s" for one in quoted) + "\n"
+        return "".join(map(line.__mod__, zip(*cells, strict=True))).encode()
+
+    def _cells(self, column: Column, cells: Sequence[Any]) -> Sequence[Any]:
+        if column.kind in {Kind.TEXT, Kind.JSON}:
+            return self._quoted(cells, nullable=column.nullable)
+        if column.kind is Kind.MOMENT:
+            return list(map(moment_text, cells))
+        return ["" if cell is None else cell for cell in cells] if column.nullable else cells
 
     def _quoted(self, cells: Sequence[Any], *, nullable: bool) -> Sequence[str]:
         if self._spreadsheet_safe:

@@ -16,14 +16,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
-
 from b2b_payments._errors import ExportError
 from b2b_payments.export._columns import Column, Kind, Row, Table
 from b2b_payments.export._log import Log
+from b2b_payments.export._rows import encode_lines
 
 _ROWS_AT_ONCE = 2_000
-_encode_lines = msgspec.json.Encoder().encode_lines
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -74,6 +72,11 @@ class Database(ABC):
     @abstractmethod
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Put rows in, in place of those with the same key."""
+
+    @classmethod
+    @abstractmethod
+    def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Write rows as lines of JSON, of which `replace` makes rows again."""
 
     @abstractmethod
     def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
@@ -156,13 +159,13 @@ class Database(ABC):
     def digest(self, table: Table) -> str:
         """Give the digest of a table's rows."""
         rows = self.rows(table, table.names)
-        return digest_text(sum(map(digest_of, iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), []))))
+        blocks = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
+        return digest_text(sum(digest_of(encode_lines(block)) for block in blocks))
 
 
-def digest_of(rows: Sequence[Row]) -> int:
-    """Give the sum of the rows' SHA-256, each as JSON: it is the same in whatever order they come."""
-    lines = _encode_lines(rows).split(b"\n")[:-1]
-    return sum(int.from_bytes(hashlib.sha256(line).digest()) for line in lines)
+def digest_of(lines: bytes) -> int:
+    """Give the sum of the SHA-256 of lines, each a row as JSON: the same in whatever order they come."""
+    return sum(int.from_bytes(hashlib.sha256(line).digest()) for line in lines.split(b"\n")[:-1])
 
 
 def digest_text(digest: int) -> str:
@@ -184,7 +187,17 @@ def microseconds_of(moment: datetime) -> int:
 @lru_cache(maxsize=4_096)
 def moment_text(microseconds: int) -> str:
     """Write a moment in UTC as ISO 8601 has it, with a fraction of a second only where there is one."""
-    return moment_of(microseconds).isoformat().replace("+00:00", "Z")
+    seconds, fraction = divmod(microseconds, 1_000_000)
+    if fraction:
+        return moment_of(microseconds).isoformat().replace("+00:00", "Z")
+    minutes, second = divmod(seconds, 60)
+    day, minute = divmod(minutes, 24 * 60)
+    return f"{_day(day)}T{minute // 60:02}:{minute % 60:02}:{second:02}Z"
+
+
+@lru_cache(maxsize=64)
+def _day(days: int) -> str:
+    return (_EPOCH + timedelta(days)).date().isoformat()
 
 
 @contextmanager

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments.export._columns import PAYMENTS, TABLES
 from b2b_payments.export._database import Database, opened
 from b2b_payments.export._logged import TableSink
+from b2b_payments.export._rows import Rows
 
 SYNCED = "b2b_payments_sync"
 """The table that says that a database is kept in step: no export replaces its rows."""
+
+
+class _TwiceError(Exception):
+    """A payment is in a batch twice."""
 
 
 class DatabaseSink(TableSink):
@@ -29,6 +35,28 @@ class DatabaseSink(TableSink):
 
     database: ClassVar[type[Database]]
     whole = True
+
+    def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Take payments; in a segment of the log, each of them is there once."""
+        if self._waiting:
+            self._append(None)
+        try:
+            super().write(batch)
+        except _TwiceError:
+            for payment in batch:
+                self.write([payment])
+
+    def rows(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
+        """Read payments."""
+        found = list(super().rows(batch))
+        ids = list(chain.from_iterable(rows.tables[PAYMENTS.name][0] for rows in found))
+        if len(set(ids)) < len(ids):
+            raise _TwiceError
+        return found
+
+    def spelled(self, rows: Rows) -> Sequence[bytes]:
+        """Give the lines of both tables."""
+        return [self.database.lines(table, rows.tables[table.name]) for table in TABLES]
 
     def check(self, target: Path) -> None:
         """Refuse tables of our names that are not ours."""

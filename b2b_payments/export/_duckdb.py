@@ -6,22 +6,26 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
+
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.decimals import EXACT
-from b2b_payments.export._columns import ITEMS, LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments.export._columns import PAYMENTS, Column, Kind, Row, Table
 from b2b_payments.export._database import Database, digest_text, moment_of
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
-from b2b_payments.export._rows import DIGITS, LEAST, SCALE
+from b2b_payments.export._rows import DIGITS, LEAST, SCALE, encode_lines
 
 _PATIENCE, _PAUSE = 30.0, 0.1  # seconds for which another program may have the file
 _SQLITE = b"SQLite format 3\0"
 _HASH_PARTS = 4
 _MEMORY, _BYTES_A_BYTE_OF_MEMORY = 96 * 2**20, 24
+_NOTHING: Mapping[str, str] = {}
 _TYPES: Mapping[Kind, str] = {
     Kind.INTEGER: "BIGINT",
     Kind.TEXT: "VARCHAR",
@@ -98,24 +102,28 @@ class DuckDBDatabase(Database):
             appender.append_rows([tuple(map(_stored, kinds, row)) for row in last.values()])
             appender.flush()
 
+    @classmethod
+    def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Write rows as objects."""
+        return encode_lines(list(map(row_type(table), *columns)))
+
     def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
         """Let the tables hold exactly the rows of a log: DuckDB reads it."""
+        for _ in log.segments():
+            pass  # DuckDB would not see what was changed from outside
         for table in reversed(tables):
             self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
-        payments, items = source_of(log, PAYMENTS.columns), source_of(log, PAYMENTS.columns[:1])
-        if thorough:
-            payments, items = map(_last_ones, (payments, items))
         # DuckDB would take most of the machine's memory to keep what it has written.
-        memory = _MEMORY + sum(log.files().values()) // _BYTES_A_BYTE_OF_MEMORY
+        size = sum(sum(log.files(part).values()) for part, _ in enumerate(tables))
+        memory = _MEMORY + size // _BYTES_A_BYTE_OF_MEMORY
         self.execute("RESET memory_limit" if thorough else f"SET memory_limit = '{memory}B'")
         self.execute("SET preserve_insertion_order = false")
-        columns = ", ".join(map(expression, PAYMENTS.columns))
-        self.execute(f"INSERT INTO main.{PAYMENTS.name} SELECT {columns} FROM {payments}")  # noqa: S608
-        columns = ", ".join(expression(column, "item.") for column in LINE_ITEMS.columns[2:])
-        self.execute(
-            f"INSERT INTO main.{LINE_ITEMS.name} SELECT id, position - 1, {columns} FROM (SELECT id, "  # noqa: S608
-            f'generate_subscripts("{ITEMS}", 1) AS position, unnest("{ITEMS}") AS item FROM {items})'
-        )
+        for part, table in enumerate(tables):
+            source = source_of(log, table.columns, part)
+            if thorough:
+                source = _last_ones(source, source_of(log, PAYMENTS.columns[:1]), table.key[0])
+            columns = ", ".join(map(expression, table.columns))
+            self.execute(f"INSERT INTO main.{table.name} SELECT {columns} FROM {source}")  # noqa: S608
         return {table.name: self.digest(table) for table in tables}
 
     def digest(self, table: Table) -> str:
@@ -156,48 +164,41 @@ def _stored(kind: Kind, cell: Any) -> Any:
     return Decimal(cell) if kind is Kind.MONEY else moment_of(cell)
 
 
-def source_of(log: Log, columns: Sequence[Column]) -> str:
-    """Give what reads these columns of a log's rows, and their line items, with stated types."""
-    types = _types(columns) | {ITEMS: f"{_struct(_types(LINE_ITEMS.columns[2:]))}[]"}
+@cache
+def row_type(table: Table, *more: str) -> Any:
+    """Give the type of a table's rows in the log: JSON's names are those of the columns."""
+    return msgspec.defstruct(table.name, [*table.names, *more], gc=False)
+
+
+def source_of(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[str, str] = _NOTHING) -> str:
+    """Give what reads columns of a part of a log, and `more`, with stated types, beside their `segment`."""
+    types = {**dict(map(stated_type, columns)), **more}
     stated = ", ".join(f"{_quoted(name)}: {_quoted(type_)}" for name, type_ in types.items())
-    sizes = log.files()
+    sizes = log.files(part)
     files = ", ".join(_quoted(str(path)) for path in sizes)
-    # Each part of a log begins with a line that is no row.
+    # The first part of each segment begins with a line that is no row.
     return (
-        f"(SELECT * FROM read_json([{files}], columns = {{{stated}}}, format = 'newline_delimited', "  # noqa: S608
-        f"maximum_object_size = {max(sizes.values())}, map_inference_threshold = -1) WHERE id IS NOT NULL)"
+        "(SELECT *, regexp_extract(filename, '([0-9]+)[.0-9]*$', 1) AS segment "  # noqa: S608
+        f"FROM read_json([{files}], columns = {{{stated}}}, format = 'newline_delimited', "
+        f"maximum_object_size = {max(sizes.values()) + 1}, map_inference_threshold = -1, filename = true) "
+        f"WHERE {columns[0].name} IS NOT NULL)"
     )
 
 
-def _last_ones(source: str) -> str:
-    """Give the last one of rows with the same id."""
-    lines = f"(SELECT *, row_number() OVER () AS line FROM {source})"  # noqa: S608
-    last = "row_number() OVER (PARTITION BY id ORDER BY line DESC) = 1"
-    return f"(SELECT * EXCLUDE (line) FROM {lines} QUALIFY {last})"  # noqa: S608
+def stated_type(column: Column) -> tuple[str, str]:
+    """Give a column's name, and its type in the log: moments are microseconds there."""
+    return column.name, "BIGINT" if column.kind is Kind.MOMENT else _TYPES[column.kind]
 
 
-def _types(columns: Sequence[Column]) -> dict[str, str]:
-    """Give the types of what a row's JSON has for columns: moments are microseconds there."""
-    types: dict[str, str] = {}
-    parts: dict[str, dict[str, str]] = {}
-    for column in columns:
-        type_ = "BIGINT" if column.kind is Kind.MOMENT else _TYPES[column.kind]
-        name, *below = column.wire
-        if below:
-            parts.setdefault(name, {})[below[0]] = type_
-        types[name] = _struct(parts[name]) if below else type_
-    return types
+def _last_ones(source: str, payments: str, key: str) -> str:
+    """Give rows of the last segment that has their payment."""
+    last = f"SELECT id AS {key}, max(segment) AS segment FROM {payments} GROUP BY id"  # noqa: S608
+    return f"(SELECT * FROM {source} SEMI JOIN ({last}) USING ({key}, segment))"  # noqa: S608
 
 
-def _struct(types: Mapping[str, str]) -> str:
-    fields = [f'"{name}" {type_}' for name, type_ in types.items()]
-    return f"STRUCT({', '.join(fields)})"
-
-
-def expression(column: Column, item: str = "") -> str:
-    """Give the expression for the cell of a payment, or of an item."""
-    found = item + ".".join(f'"{name}"' for name in column.wire)
-    return f"make_timestamptz({found})" if column.kind is Kind.MOMENT else found
+def expression(column: Column) -> str:
+    """Give the expression for a cell."""
+    return f"make_timestamptz({column.name})" if column.kind is Kind.MOMENT else column.name
 
 
 def _quoted(text: str) -> str:

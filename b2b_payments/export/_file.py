@@ -188,11 +188,11 @@ def take_permissions(place: Path, like: Path | None) -> None:
             place.chmod(stat.S_IMODE(like.stat().st_mode))
 
 
-def write_whole(place: Path, data: bytes, like: Path | None = None) -> None:
-    """Create a small file in one step, and put it on the disk. Raises OSError."""
+def write_whole(place: Path, *data: bytes, like: Path | None = None) -> None:
+    """Create a file in one step, and put it on the disk. Raises OSError."""
     new = place.with_name(f"{place.name}.new")
     with created(new, like) as file:
-        file.write(data)
+        file.writelines(data)
         file.flush()
         os.fsync(file.fileno())
     new.replace(place)

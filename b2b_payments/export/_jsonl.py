@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 
 from b2b_payments._protocol.json import encode
 from b2b_payments.export._file import LentStream, PathLike
-from b2b_payments.export._log import Log
-from b2b_payments.export._logged import FileSink, Made
+from b2b_payments.export._log import Part
+from b2b_payments.export._logged import FileSink
 from b2b_payments.export._pages import PageBatch
 from b2b_payments.export._sink import Checkpoint
 
@@ -49,7 +49,8 @@ class JSONLSink(FileSink):
         if self._stream is None:
             super().write(batch)
         else:
-            self._stream.write(self.lines(batch))
+            for piece in self.lines(batch)[0]:
+                self._stream.write(piece)
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
         """Keep the lines written so far, with the checkpoint."""
@@ -61,13 +62,8 @@ class JSONLSink(FileSink):
         if self._stream is None:
             super().close(complete=complete)
 
-    def lines(self, batch: Sequence[Mapping[str, Any]]) -> bytes:
+    def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
         """Give the payments as the service wrote them."""
         if isinstance(batch, PageBatch):
-            return batch.lines()
-        return b"".join([encode(payment) + b"\n" for payment in batch])
-
-    def fill(self, log: Log, files: Sequence[Made]) -> None:
-        """Write the log's lines."""
-        for lines in log.segments():
-            files[0].write(lines)
+            return [batch.lines()]
+        return [[encode(payment) + b"\n" for payment in batch]]

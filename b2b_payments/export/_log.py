@@ -1,8 +1,9 @@
 """The log of an export: what it writes while it walks, and all that a kill can interrupt.
 
 It is a row of numbered segments. Each is put down whole, once: its first line says what it holds and where
-the export stands, and then come the payments, a line each. The bytes of a segment that was put down never
-change, so that what is made of them, a file or a database, can be made again.
+the export stands, and then come lines of JSON or CSV. A segment of two tables has the second one's lines in a
+file beside it, which is there first. The bytes of a segment that was put down never change, so that what is
+made of them, a file or a database, can be made again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from b2b_payments._errors import ExportError
 from b2b_payments.export._file import sync_folder, write_whole
 from b2b_payments.export._sink import Checkpoint
 
-_VERSION = 2
-_SEGMENT = re.compile(r"[0-9]{8}").fullmatch
+_VERSION = 3
+_FILE = re.compile(r"[0-9]{8}(?:\.[1-9])?").fullmatch
 _LONGEST_HEAD = 1 << 20
+
+Part = Sequence[bytes]
+"""Lines of one table, in some pieces."""
 
 
 class Folder:
@@ -35,13 +39,11 @@ class Folder:
         self._gone = path.with_name(f"{path.name}.old")
 
     def sizes(self) -> Mapping[str, int]:
-        """Give the names of the segments that are there, and how many bytes each has."""
+        """Give the names of the segments' files that are there, and how many bytes each has."""
         self._refuse_link()
         try:
             with os.scandir(self.path) as found:
-                return {
-                    one.name: one.stat(follow_symlinks=False).st_size for one in found if _SEGMENT(one.name)
-                }
+                return {one.name: one.stat(follow_symlinks=False).st_size for one in found if _FILE(one.name)}
         except FileNotFoundError:
             return {}
 
@@ -50,16 +52,16 @@ class Folder:
         with (self.path / name).open("rb") as file:
             return file.read(most)
 
-    def put(self, name: str, data: bytes) -> None:
-        """Put bytes down for good."""
+    def put(self, name: str, data: Part) -> None:
+        """Put bytes down; the first file of a segment is there once, for good."""
         if not self.path.exists():
             self._refuse_link()
             self.path.mkdir(0o700)
             sync_folder(self.path.parent)
         place = self.path / name
-        if place.exists():
+        if name.isdigit() and place.exists():
             raise FileExistsError(name)
-        write_whole(place, data)
+        write_whole(place, *data)
         sync_folder(self.path)
 
     def remove(self, name: str) -> None:
@@ -80,12 +82,12 @@ class Folder:
 
 
 class _Head(msgspec.Struct, omit_defaults=True):
-    """The first line of a segment: what follows, and what came before; `before` counts all earlier bytes."""
+    """The first line of a segment: sizes and checksums of its parts, and how many bytes came before them."""
 
     version: int
     format: str
-    size: int
-    crc32: int
+    sizes: list[int]
+    crc32: list[int]
     before: int
     checkpoint: dict[str, Any] | None = None
 
@@ -113,57 +115,58 @@ class Log:
     def last(self) -> Checkpoint | None:
         """Give the last checkpoint, and drop what came after it; None where there is none."""
         sizes = self._folder.sizes()
-        count = len(sizes)
-        if sizes.keys() != {_name(number) for number in range(1, count + 1)}:
+        numbers = sorted(int(name) for name in sizes if name.isdigit())
+        if numbers != list(range(1, len(numbers) + 1)):
             raise self._damaged("a part of it is missing")
-        for number in range(count, 0, -1):
-            head, line = self._head(number)
+        for number in reversed(numbers):
+            head, line = self._read(self._folder.get(_name(number), _LONGEST_HEAD))
             if head.checkpoint is None:
                 self._folder.remove(_name(number))
                 continue
-            before = sum(sizes[_name(one)] for one in range(1, number))
-            self._count, self._bytes = number, before + sizes[_name(number)]
-            if (before, sizes[_name(number)]) != (head.before, line + head.size):
+            before = sum(size for name, size in sizes.items() if int(name[:8]) < number)
+            found = [sizes.get(_name(number, part), 0) for part in range(len(head.sizes))]
+            found[0] -= line
+            if (before, found) != (head.before, head.sizes):
                 raise self._damaged("a part of it is shorter than it was")
+            self._count, self._bytes = number, before + line + sum(found)
             return head.checkpoint
         return None
 
-    def append(self, lines: bytes, checkpoint: Checkpoint | None) -> None:
+    def append(self, parts: Sequence[Part], checkpoint: Checkpoint | None) -> None:
         """Put lines down, and the checkpoint."""
-        head = _Head(
-            _VERSION,
-            self._format,
-            len(lines),
-            zlib.crc32(lines),
-            self._bytes,
-            None if checkpoint is None else dict(checkpoint),
-        )
-        data = msgspec.json.encode(head) + b"\n" + lines
-        self._folder.put(_name(self._count + 1), data)
-        self._count += 1
-        self._bytes += len(data)
+        sums = [0] * len(parts)
+        for place, part in enumerate(parts):
+            for piece in part:
+                sums[place] = zlib.crc32(piece, sums[place])
+        sizes = [sum(map(len, part)) for part in parts]
+        at = None if checkpoint is None else dict(checkpoint)
+        head = msgspec.json.encode(_Head(_VERSION, self._format, sizes, sums, self._bytes, at)) + b"\n"
+        number = self._count + 1
+        for place, part in enumerate(parts[1:], 1):
+            self._folder.put(_name(number, place), part)
+        self._folder.put(_name(number), [head, *parts[0]])
+        self._count = number
+        self._bytes += len(head) + sum(sizes)
 
-    def segments(self) -> Iterator[bytes]:
-        """Give the lines of one segment after the other."""
+    def segments(self) -> Iterator[Sequence[bytes | memoryview]]:
+        """Give the lines of one segment after the other, those of each table."""
         for number in range(1, self._count + 1):
             try:
                 data = self._folder.get(_name(number))
+                head, line = self._read(data)
+                more = [self._folder.get(_name(number, part)) for part in range(1, len(head.sizes))]
             except FileNotFoundError:
                 raise self._damaged("a part of it is missing") from None
-            head, line = self._read(data)
-            lines = memoryview(data)[line:]
-            if (len(lines), zlib.crc32(lines)) != (head.size, head.crc32):
+            parts: list[bytes | memoryview] = [memoryview(data)[line:], *more]
+            if (list(map(len, parts)), list(map(zlib.crc32, parts))) != (head.sizes, head.crc32):
                 raise self._damaged("a part of it is not as it was")
-            yield bytes(lines)
+            yield parts
 
-    def files(self) -> Mapping[Path, int]:
-        """Check all segments; give their files and sizes. In each, the lines stand behind another."""
-        for _ in self.segments():
-            pass
-        return {self._folder.path / name: size for name, size in sorted(self._folder.sizes().items())}
-
-    def _head(self, number: int) -> tuple[_Head, int]:
-        return self._read(self._folder.get(_name(number), _LONGEST_HEAD))
+    def files(self, part: int = 0) -> Mapping[Path, int]:
+        """Give the files of a part, and their sizes. In the first part, lines stand behind another one."""
+        sizes = self._folder.sizes()
+        names = [_name(number, part) for number in range(1, self._count + 1)]
+        return {self._folder.path / name: sizes[name] for name in names}
 
     def _read(self, data: bytes) -> tuple[_Head, int]:
         line = data.find(b"\n") + 1
@@ -186,5 +189,5 @@ class Log:
         )
 
 
-def _name(number: int) -> str:
-    return f"{number:08}"
+def _name(number: int, part: int = 0) -> str:
+    return f"{number:08}.{part}" if part else f"{number:08}"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
-from b2b_payments._converter import normal_rows
 from b2b_payments._errors import ConfigurationError, ExportError
-from b2b_payments._protocol.json import encode
 from b2b_payments.export._file import (
     Lock,
     PathLike,
@@ -23,10 +22,10 @@ from b2b_payments.export._file import (
     write_whole,
     writing,
 )
-from b2b_payments.export._log import Folder, Log
+from b2b_payments.export._log import Folder, Log, Part
 from b2b_payments.export._manifest import manifest_of, manifest_path, read_manifest
 from b2b_payments.export._pages import PageBatch
-from b2b_payments.export._rows import fit, lines_of
+from b2b_payments.export._rows import Rows
 from b2b_payments.export._sink import Checkpoint
 
 _MOST_HELD = 32 * 2**20
@@ -58,7 +57,7 @@ class LoggedSink(ABC):
         self._locks = [Lock(target) for target in self.targets(self.target)]
         self._opened = False
         self._checkpoint: Checkpoint | None = None
-        self._waiting: list[bytes] = []
+        self._waiting: list[Sequence[Part]] = []
 
     @property
     def kept(self) -> bool:
@@ -76,8 +75,8 @@ class LoggedSink(ABC):
         """Raise where what will be made could not take its place."""
 
     @abstractmethod
-    def lines(self, batch: Sequence[Mapping[str, Any]]) -> bytes:
-        """Give the lines of payments, as the log has them."""
+    def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
+        """Give the lines of payments, as the log has them: of one table, or of two."""
 
     @abstractmethod
     def holds(self, target: Path) -> bool:
@@ -113,7 +112,7 @@ class LoggedSink(ABC):
         """Take payments; they are read, and refused where the format cannot hold them exactly."""
         self._check_opened()
         self._waiting.append(self.lines(batch))
-        if sum(map(len, self._waiting)) > _MOST_HELD:
+        if sum(len(piece) for parts in self._waiting for part in parts for piece in part) > _MOST_HELD:
             self._append(None)
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
@@ -158,9 +157,10 @@ class LoggedSink(ABC):
 
     def _append(self, checkpoint: Checkpoint | None) -> None:
         if self._waiting or checkpoint is not None or not self._log.is_there:
-            lines, self._waiting = b"".join(self._waiting), []
+            waiting, self._waiting = self._waiting or [self.lines([])], []
+            parts = [list(chain.from_iterable(part)) for part in zip(*waiting, strict=True)]
             with writing(self.path):
-                self._log.append(lines, checkpoint)
+                self._log.append(parts, checkpoint)
 
     def _publish(self) -> None:
         self._append(None)
@@ -170,12 +170,12 @@ class LoggedSink(ABC):
             manifest, hidden = manifest_path(target), self.work / "manifest"
             if self._is_incomplete:
                 # First of all: after a kill, it is not to be taken for one that may be complete.
-                write_whole(hidden, manifest_of(self._checkpoint, self.format, {}) or b"", like)
+                write_whole(hidden, manifest_of(self._checkpoint, self.format, {}) or b"", like=like)
                 hidden.replace(manifest)
             hashes = self.make(target)
             text = manifest_of(self._checkpoint, self.format, hashes)
             if text is not None:
-                write_whole(hidden, text, like)
+                write_whole(hidden, text, like=like)
             self.place(target)
             if text is None:
                 manifest.unlink(missing_ok=True)
@@ -216,11 +216,20 @@ class TableSink(LoggedSink):
     decimal: ClassVar[bool] = False
     whole: ClassVar[bool] = False
 
-    def lines(self, batch: Sequence[Mapping[str, Any]]) -> bytes:
+    @abstractmethod
+    def spelled(self, rows: Rows) -> Sequence[bytes]:
+        """Give the lines of rows, as the log has them: of one table, or of two."""
+
+    def rows(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
+        """Read payments."""
+        if isinstance(batch, PageBatch):
+            return batch.rows(whole=self.whole, decimal=self.decimal)
+        return [Rows.of_objects(batch, whole=self.whole, decimal=self.decimal)]
+
+    def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
         """Give the lines of rows."""
-        rows = batch.rows() if isinstance(batch, PageBatch) else normal_rows([*map(encode, batch)])
-        fit(rows, decimal=self.decimal, whole=self.whole)
-        return lines_of(rows)
+        pieces = map(self.spelled, self.rows(batch) if batch else self.rows([]))
+        return list(zip(*pieces, strict=True))
 
 
 class FileSink(LoggedSink):
@@ -236,9 +245,15 @@ class FileSink(LoggedSink):
         """Whether a file stands there already."""
         return target.exists()
 
-    @abstractmethod
+    def head(self) -> Sequence[bytes]:
+        """Give what the files begin with."""
+        return [b""] * len(self._made)
+
     def fill(self, log: Log, files: Sequence[Made]) -> None:
-        """Write the files."""
+        """Write the files: the log's own lines."""
+        for parts in chain([self.head()], log.segments()):
+            for file, lines in zip(files, parts, strict=True):
+                file.write(lines)
 
     def make(self, target: Path) -> Mapping[str, str]:
         """Make the files beside their places."""
@@ -267,7 +282,7 @@ class Made:
         self._hash = hashlib.sha256()
         self._size = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write behind what was written."""
         self.file.write(data)
         self._hash.update(data)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import InvalidOperation
 from functools import cached_property
-from operator import attrgetter
 from typing import Any, overload
 
 import msgspec
 
-from b2b_payments._converter import normal_rows
 from b2b_payments._protocol.json import decode_part, encode
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export._account import Entry, UsualPayment, entries_of, entry_of
+from b2b_payments.export._columns import PAYMENTS
+from b2b_payments.export._rows import Rows
 
 
 class _Store(msgspec.Struct, rename="camel"):
@@ -26,10 +25,8 @@ class _Page(msgspec.Struct):
     data: list[UsualPayment]
 
 
-_parts = attrgetter("processing_status", "total.currency", "total.amount")
+_parts = [PAYMENTS.names.index(name) for name in ("processing_status", "currency", "total")]
 _page = msgspec.json.Decoder(_Page)
-_CHUNK = 2**16
-_utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class PageBatch(Sequence[Mapping[str, Any]]):
@@ -40,7 +37,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     def __init__(self, pages: Sequence[JoinedPage]) -> None:
         self._pages = pages
-        self._rows: list[Any] = []
+        self._entries: list[Entry] = []
 
     def __len__(self) -> int:
         return sum(len(page.places) for page in self._pages)
@@ -62,22 +59,21 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         """The payments. Raises ResponseDecodeError for what is not JSON."""
         return [payment for page in self._pages for payment in page.objects()]
 
-    def lines(self) -> bytes:
+    def lines(self) -> list[bytes]:
         """Give the payments as the service wrote them, a line each, each with its end.
 
         Raises ResponseDecodeError for what is not JSON.
         """
-        rows = [row for page in self._pages for row in page.raw()]
-        text = b"\n".join([*rows, b""])
-        one_line_each = text.count(b"\n") == len(rows) and b"\r" not in text
-        if one_line_each and _is_utf8(text):
-            return text
-        return b"".join([encode(decode_part(row)) + b"\n" for row in rows])
+        return [_lines(page) for page in self._pages]
 
-    def rows(self) -> list[Any]:
-        """Give the payments as `NormalRow`. Raises ResponseDecodeError for one that cannot be read."""
-        self._rows = normal_rows([row for page in self._pages for row in page.raw()])
-        return self._rows
+    def rows(self, *, whole: bool, decimal: bool) -> Iterator[Rows]:
+        """Give the payments of each page as rows. Raises as `Rows.read`."""
+        self._entries = []
+        for page in self._pages:
+            rows = Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal)
+            columns = rows.tables[PAYMENTS.name]
+            self._entries += zip(*[columns[place] for place in _parts], strict=True)
+            yield rows
 
     @property
     def store_hash(self) -> str | None:
@@ -89,9 +85,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     def entries(self) -> list[Entry]:
         """Give what an account takes of each payment."""
-        if self._rows:
-            return list(map(_parts, self._rows))
-        return [entry for page in self._pages for entry in _entries(page)]
+        return self._entries or [entry for page in self._pages for entry in _entries(page)]
 
 
 def _entries(page: JoinedPage) -> list[Entry]:
@@ -101,13 +95,12 @@ def _entries(page: JoinedPage) -> list[Entry]:
     return list(map(entry_of, page.raw()))
 
 
-def _is_utf8(text: bytes) -> bool:
-    decoder = _utf8()
-    try:
-        # A text as large as this would take longer to make than to check.
-        for start in range(0, len(text), _CHUNK):
-            decoder.decode(text[start : start + _CHUNK])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
+def _lines(page: JoinedPage) -> bytes:
+    rows: Sequence[msgspec.Raw | bytes] = page.raw()
+    if b"\n" in page.listing.body or b"\r" in page.listing.body:
+        rows = [msgspec.json.format(bytes(row), indent=-1) for row in rows]
+    lines = b"\n".join([*rows, b""])
+    with suppress(UnicodeDecodeError):
+        if lines.isascii() or lines.decode():
+            return lines
+    return b"".join([encode(decode_part(row)) + b"\n" for row in rows])

@@ -1,20 +1,22 @@
-"""Rows on their way into columns: in one spelling, and refused where a format cannot hold them exactly."""
+"""Rows of both tables, a column at a time: refused where a format cannot hold them exactly."""
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, Inexact, InvalidOperation
-from operator import attrgetter
+from itertools import chain, islice, repeat
 from typing import Any, Final
 
 import msgspec
 
-from b2b_payments._converter import NormalRow
+from b2b_payments._converter import ColumnReader
 from b2b_payments._errors import ExportError
 from b2b_payments._models.decimals import EXACT
-from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, Kind, Row, Table
+from b2b_payments._printable import frozen
+from b2b_payments._protocol.json import encode
+from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Kind, Row, Table
 
 DIGITS: Final = 38
 SCALE: Final = 12
@@ -22,70 +24,91 @@ SCALE: Final = 12
 
 LEAST: Final = Decimal(f"1E-{SCALE}")
 _fits: Final = re.compile(rf"-?[0-9]{{1,{DIGITS - SCALE}}}(?:\.[0-9]{{1,{SCALE}}})?").fullmatch
+_INTEGERS, _MONEYS = (
+    [(table, place) for table in TABLES for place, column in enumerate(table.columns) if column.kind is kind]
+    for kind in (Kind.INTEGER, Kind.MONEY)
+)
+_read: Final = ColumnReader().read
 
-lines_of: Final = msgspec.json.Encoder().encode_lines
-rows_of_lines: Final = msgspec.json.Decoder(NormalRow).decode_lines
-"""Read rows back from the lines of `lines_of`."""
-
-cells_of: Final = attrgetter(*[column.attribute for column in PAYMENTS.columns])
-"""Give a row's cells in the order of the table's columns."""
-
-
-def items_of(row: Any) -> list[Row]:
-    """Give the cells of a row's line items."""
-    return [
-        (row.id, place, item.invoice_id, item.invoice_number, *_amount_of(item.amount), item.extra)
-        for place, item in enumerate(row.line_items)
-    ]
+encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
-def _amount_of(money: Any) -> tuple[str | None, str | None]:
-    return (None, None) if money is None else (money.amount, money.currency)
+@frozen
+class Rows:
+    """Rows of payments and of line items: each column's cells, and how many items each payment has."""
+
+    tables: Mapping[str, list[list[Any]]]
+    counts: Sequence[int]
+
+    @classmethod
+    def read(cls, body: bytes, places: Sequence[int], *, whole: bool, decimal: bool) -> Rows:
+        """Read rows of a page; what line items have no column for is in `extra`.
+
+        If `decimal`, amounts have to fit into a decimal column, and if `whole`, numbers into 64 bits: raises
+        ExportError for one that does not, and ResponseDecodeError for a payment that cannot be read.
+        """
+        found = _read(body, places)
+        owners = list(chain.from_iterable(map(repeat, found.payments["id"], found.counts)))
+        _note_others(found.items, owners)
+        positions = list(chain.from_iterable(map(range, found.counts)))
+        items = {**found.items, "payment_id": owners, "position": positions}
+        tables = {
+            PAYMENTS.name: [found.payments[column.attribute] for column in PAYMENTS.columns],
+            LINE_ITEMS.name: [items[column.attribute] for column in LINE_ITEMS.columns],
+        }
+        for table, place in _INTEGERS if whole else ():
+            _fit_whole(table, place, tables[table.name])
+        for table, place in _MONEYS if decimal else ():
+            _fit_decimal(table, place, tables[table.name])
+        return cls(tables, found.counts)
+
+    @classmethod
+    def of_objects(cls, payments: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -> Rows:
+        """Read payments as the service sent them. Raises as `read`."""
+        body = b'{"data":[%b]}' % b",".join(map(encode, payments))
+        return cls.read(body, range(len(payments)), whole=whole, decimal=decimal)
+
+    def of(self, table: Table) -> list[Row]:
+        """Give a table's rows."""
+        return list(zip(*self.tables[table.name], strict=True))
+
+    def by_payment(self) -> Iterator[tuple[Row, list[Row]]]:
+        """Give each payment's row, and those of its items."""
+        items = iter(self.of(LINE_ITEMS))
+        for row, count in zip(self.of(PAYMENTS), self.counts, strict=True):
+            yield row, list(islice(items, count))
 
 
-def fit(rows: Sequence[Any], *, whole: bool, decimal: bool) -> None:
-    """Make rows fit into columns: note in `extra` what line items have no column for.
-
-    If `decimal`, amounts have to fit into a decimal column, and if `whole`, numbers into 64 bits: raises
-    ExportError for one that does not.
-    """
-    owners = [row for row in rows for _ in row.line_items]
-    items = [item for row in rows for item in row.line_items]
-    for row, item in zip(owners, items, strict=True):
-        if item.payment_id is not None and item.payment_id != row.id:
-            extra = msgspec.json.decode(item.extra, type=dict[str, msgspec.Raw])
-            item.extra = msgspec.json.encode({**extra, "paymentId": item.payment_id}).decode()
-    if whole:
-        _fit_whole(PAYMENTS, rows, rows)
-        _fit_whole(LINE_ITEMS, owners, items)
-    if decimal:
-        _fit_decimal("total", rows, [row.total for row in rows])
-        _fit_decimal("amount", owners, [item.amount for item in items])
-
-
-def _fit_whole(table: Table, owners: Sequence[Any], parts: Sequence[Any]) -> None:
-    for column in table.columns:
-        if column.kind is not Kind.INTEGER or not column.attribute:
-            continue
-        cells = list(map(attrgetter(column.attribute), parts))
-        try:
-            array("q", [cell for cell in cells if cell is not None])
-        except OverflowError:
-            for row, cell in zip(owners, cells, strict=True):
-                if cell is not None and not -(2**63) <= cell < 2**63:
-                    raise _does_not_fit(row, column.name, cell, "64 bits") from None
-
-
-def _fit_decimal(name: str, owners: Sequence[Any], moneys: Sequence[Any]) -> None:
-    # An amount as short as this fits, wherever its point is.
-    if max([len(money.amount) for money in moneys if money is not None], default=0) <= SCALE:
+def _note_others(items: Mapping[str, list[Any]], owners: Sequence[int]) -> None:
+    if items["payment_id"] == owners:
         return
-    for row, money in zip(owners, moneys, strict=True):
-        if money is not None:
-            money.amount = _fitted(row, name, money.amount)
+    for place, (said, owner) in enumerate(zip(items["payment_id"], owners, strict=True)):
+        if said is not None and said != owner:
+            extra = msgspec.json.decode(items["extra"][place], type=dict[str, msgspec.Raw])
+            items["extra"][place] = msgspec.json.encode({**extra, "paymentId": said}).decode()
 
 
-def _fitted(row: Any, name: str, amount: str) -> str:
+def _fit_whole(table: Table, place: int, columns: Sequence[Sequence[Any]]) -> None:
+    try:
+        cells = columns[place]
+        array("q", filter(None, cells) if table.columns[place].nullable else cells)
+    except OverflowError:
+        for owner, cell in zip(columns[0], columns[place], strict=True):
+            if cell is not None and not -(2**63) <= cell < 2**63:
+                raise _does_not_fit(owner, table.names[place], cell, "64 bits") from None
+
+
+def _fit_decimal(table: Table, place: int, columns: Sequence[list[Any]]) -> None:
+    amounts = columns[place]
+    # An amount as short as this fits, wherever its point is.
+    if max(map(len, filter(None, amounts)), default=0) > SCALE:
+        amounts[:] = [
+            amount and _fitted(owner, table.names[place], amount)
+            for owner, amount in zip(columns[0], amounts, strict=True)
+        ]
+
+
+def _fitted(owner: int, name: str, amount: str) -> str:
     """Give an amount with as many digits behind its point as the column has: others are zeros."""
     if _fits(amount):
         return amount
@@ -95,12 +118,12 @@ def _fitted(row: Any, name: str, amount: str) -> str:
         fitted = None
     if fitted is None or fitted.adjusted() >= DIGITS - SCALE:
         place = f"a decimal of {DIGITS} digits, {SCALE} behind its point"
-        raise _does_not_fit(row, name, amount, place)
+        raise _does_not_fit(owner, name, amount, place)
     return f"{fitted:f}"
 
 
-def _does_not_fit(row: Any, name: str, value: object, place: str) -> ExportError:
+def _does_not_fit(owner: int, name: str, value: object, place: str) -> ExportError:
     return ExportError(
-        f"{name} {value} of payment {row.id} does not fit into {place}, and nothing is rounded here: "
+        f"{name} {value} of payment {owner} does not fit into {place}, and nothing is rounded here: "
         "export to jsonl or csv, which hold every digit."
     )

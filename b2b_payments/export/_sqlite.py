@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+import msgspec
 
 from b2b_payments._errors import ExportError
 from b2b_payments._protocol.json import encode
@@ -14,8 +16,9 @@ from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row
 from b2b_payments.export._database import Database, digest_of, digest_text, moment_text
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._log import Log
-from b2b_payments.export._rows import cells_of, items_of, rows_of_lines
+from b2b_payments.export._rows import encode_lines
 
+_decode_lines: Final = msgspec.json.Decoder().decode_lines
 _PATIENCE = 30.0  # seconds for which another connection may write
 
 
@@ -73,6 +76,15 @@ class SQLiteDatabase(Database):
         read = [tuple(map(self.as_read, table.columns, row)) for row in rows]
         self._insert(table, read, f"VALUES ({', '.join('?' * len(table.columns))}) {_on_conflict(table)}")
 
+    @classmethod
+    def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Write rows as lists, as they are stored."""
+        cells = [
+            list(map(moment_text, cells)) if column.kind is Kind.MOMENT else cells
+            for column, cells in zip(table.columns, columns, strict=True)
+        ]
+        return encode_lines(list(zip(*cells, strict=True)))
+
     def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
         """Let the tables hold exactly the rows of a log.
 
@@ -116,18 +128,14 @@ class SQLiteDatabase(Database):
     def _fill(self, schema: str, log: Log, *, thorough: bool) -> dict[str, int]:
         """Put the rows of a log into empty tables; give the sums of their hashes."""
         digests = {PAYMENTS.name: 0, LINE_ITEMS.name: 0}
-        for lines in log.segments():
-            rows = rows_of_lines(lines)
-            if thorough:
-                rows = list({row.id: row for row in rows}.values())
-                for table in (PAYMENTS, LINE_ITEMS):
-                    self.remove(table, [row.id for row in rows], schema)
-            for row in rows:
-                row.created_at, row.updated_at = moment_text(row.created_at), moment_text(row.updated_at)
-            items = [item for row in rows for item in items_of(row)]
-            for table, cells in ((PAYMENTS, list(map(cells_of, rows))), (LINE_ITEMS, items)):
-                self._insert(table, cells, f"VALUES ({', '.join('?' * len(table.columns))})", schema)
-                digests[table.name] += digest_of(cells)
+        for parts in log.segments():
+            for table, lines in zip((PAYMENTS, LINE_ITEMS), map(bytes, parts), strict=True):
+                rows = _decode_lines(lines)
+                if thorough and table is PAYMENTS:
+                    for one in (PAYMENTS, LINE_ITEMS):
+                        self.remove(one, [row[0] for row in rows], schema)
+                self._insert(table, rows, f"VALUES ({', '.join('?' * len(table.columns))})", schema)
+                digests[table.name] += digest_of(lines)
         return digests
 
     def readable(self, column: Column) -> str:

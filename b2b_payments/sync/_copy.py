@@ -14,15 +14,13 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from b2b_payments._converter import normal_rows
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.json import encode
 from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
 from b2b_payments.export._database import Database, microseconds_of, moment_of, told
 from b2b_payments.export._database_sink import SYNCED
 from b2b_payments.export._file import Lock, writable, writing
-from b2b_payments.export._rows import cells_of, fit, items_of
+from b2b_payments.export._rows import Rows
 from b2b_payments.sync._report import Changes
 from b2b_payments.sync._state import State
 from b2b_payments.sync._store import Store
@@ -260,13 +258,12 @@ class _Rows:
     @classmethod
     def read(cls, database: Database, batch: Sequence[Mapping[str, Any]]) -> _Rows:
         """Read payments as the service sent them."""
-        found = normal_rows([*map(encode, batch)])
-        fit(found, decimal=database.decimal, whole=True)
-        rows = {row.id: row for row in found}
-        return cls(
-            {payment_id: cells_of(row) for payment_id, row in rows.items()},
-            {payment_id: items_of(row) for payment_id, row in rows.items()},
-        )
+        rows = Rows.of_objects(batch, whole=True, decimal=database.decimal)
+        payments: dict[int, Row] = {}
+        lines: dict[int, list[Row]] = {}
+        for row, its in rows.by_payment():
+            payments[row[0]], lines[row[0]] = row, its
+        return cls(payments, lines)
 
     def as_read(self, database: Database, payment_id: int) -> Held:
         """Give a payment as the database will give it, once it was written."""

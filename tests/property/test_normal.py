@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2b_payments._converter import NormalRow, from_wire, normal_rows, structure_payment
+from b2b_payments._converter import ColumnReader, from_wire, structure_payment
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import Fee, Money, Payment
 from b2b_payments._protocol.json import decode, encode
@@ -56,65 +55,68 @@ def micros(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
-def check_money(found: Any, money: Money | None) -> None:
+def check_money(cells: dict[str, Any], name: str, money: Money | None) -> None:
     """Hold an amount against its model's: equal, with the same zeros."""
+    found = cells[f"{name}.currency"], cells[f"{name}.amount"]
     if money is None:
-        assert found is None
+        assert found == (None, None)
         return
-    assert (found.currency, found.amount) == (money.currency, f"{money.amount:f}")
-    assert str(Decimal(found.amount)) == str(Decimal(f"{money.amount:f}"))
+    assert found == (money.currency, f"{money.amount:f}")
+    assert str(Decimal(found[1])) == str(Decimal(f"{money.amount:f}"))
 
 
-def check(row: Any, payment: Payment) -> None:
-    """Hold a row against its payment's model."""
+def with_amount(extra: dict[str, Any], name: str, money: Money | None) -> dict[str, Any]:
+    """Give what is unknown of an object, and of its amount."""
+    return {**extra, name: dict(money.extra)} if money is not None and money.extra else dict(extra)
+
+
+def check(row: dict[str, Any], items: list[dict[str, Any]], payment: Payment) -> None:
+    """Hold a row and its items against the payment's model."""
     for name in SAME:
-        value, wanted = getattr(row, name), getattr(payment, name)
+        value, wanted = row[name], getattr(payment, name)
         assert value == wanted, name
         assert type(value) in {int, str, type(None)}, name
-    assert (row.created_at, row.updated_at) == (micros(payment.created_at), micros(payment.updated_at))
-    check_money(row.total, payment.total)
-    assert decode(row.details.encode()) == payment.details
-    assert decode(row.module_data.encode()) == payment.module_data
-    assert json.loads(row.allowed_operations) == [int(code) for code in payment.allowed_operations]
-    assert json.loads(row.allowed_statuses) == [int(code) for code in payment.allowed_statuses]
+    assert (row["created_at"], row["updated_at"]) == (micros(payment.created_at), micros(payment.updated_at))
+    check_money(row, "total", payment.total)
+    assert decode(row["details"].encode()) == payment.details
+    assert decode(row["module_data"].encode()) == payment.module_data
+    assert json.loads(row["allowed_operations"]) == [int(code) for code in payment.allowed_operations]
+    assert json.loads(row["allowed_statuses"]) == [int(code) for code in payment.allowed_statuses]
     fees = [
-        from_wire(Fee, fee if isinstance(fee, dict) else {"amount": fee}) for fee in decode(row.fees.encode())
+        from_wire(Fee, fee if isinstance(fee, dict) else {"amount": fee})
+        for fee in decode(row["fees"].encode())
     ]
     assert tuple(fees) == payment.fees
-    assert decode(row.extra.encode()) == {
-        **payment.extra, **({"total": payment.total.extra} if payment.total.extra else {})
-    }  # fmt: skip
-    for item, wanted in zip(row.line_items, payment.line_items, strict=True):
-        assert (item.payment_id, item.invoice_id) == (wanted.payment_id, wanted.invoice_id)
-        assert item.invoice_number == wanted.invoice_number
-        check_money(item.amount, wanted.amount)
-        beside = {"amount": wanted.amount.extra} if wanted.amount and wanted.amount.extra else {}
-        assert decode(item.extra.encode()) == {**wanted.extra, **beside}
+    assert decode(row["extra"].encode()) == with_amount(payment.extra, "total", payment.total)
+    for item, line in zip(items, payment.line_items, strict=True):
+        assert (item["payment_id"], item["invoice_id"]) == (line.payment_id, line.invoice_id)
+        assert item["invoice_number"] == line.invoice_number
+        check_money(item, "amount", line.amount)
+        assert decode(item["extra"].encode()) == with_amount(line.extra, "amount", line.amount)
+
+
+def rows_of(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Give columns as rows."""
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(rows=st.lists(payments, max_size=4), spoilt=st.lists(spoilt_fields))
 def test_rows_say_what_the_models_say(rows: list[dict[str, Any]], spoilt: list[tuple[int, str, Any]]) -> None:
-    """A row holds what the model holds, or fails as it does; so does its line of JSON."""
+    """A row holds what the model holds, or fails as it does."""
     rows = [usual(), *rows]
     for place, name, value in spoilt:
         rows[place % len(rows)][name] = value
-    sent = [encode(row) for row in rows]
+    body, places = encode({"data": rows}), range(len(rows))
     try:
-        models = [structure_payment(decode(row)) for row in sent]
+        models = [structure_payment(row) for row in decode(body)["data"]]
     except ResponseDecodeError:
         with pytest.raises(ResponseDecodeError):
-            normal_rows(sent)
+            ColumnReader().read(body, places)
         return
-    found = normal_rows(sent)
-    lines = msgspec.json.Encoder().encode_lines(found)
-    for row, again, payment in zip(
-        found, msgspec.json.Decoder(NormalRow).decode_lines(lines), models, strict=True
-    ):
-        check(row, payment)
-        assert repr(row) == repr(again)  # 1, 1.0 and True are equal, and are not the same
-    for line in lines.splitlines():
-        plain = json.loads(line)
-        assert list(plain) == [*(name for name in NormalRow.__struct_encode_fields__)]
-        assert not any(isinstance(value, float | bool) for value in plain.values())
+    found = ColumnReader().read(body, places)
+    items = iter(rows_of(found.items))
+    for row, count, payment in zip(rows_of(found.payments), found.counts, models, strict=True):
+        check(row, [next(items) for _ in range(count)], payment)
+    assert not list(items)

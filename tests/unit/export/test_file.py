@@ -379,9 +379,9 @@ def test_planted_links_in_the_log(tmp_path: Path) -> None:
 def test_put_once(tmp_path: Path) -> None:
     """A segment that was put down is never put down again."""
     folder = Folder(tmp_path / "log")
-    folder.put("00000001", b"one")
+    folder.put("00000001", [b"one"])
     with pytest.raises(FileExistsError):
-        folder.put("00000001", b"two")
+        folder.put("00000001", [b"two"])
     assert folder.get("00000001") == b"one"
 
 
