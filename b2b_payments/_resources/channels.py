@@ -28,7 +28,7 @@ class Channels:
             reply = await self._caller.call(requests.list_channels())
         except APIError as error:
             # 403 and 422 mean many things; only these words mean that there are no channels [doc].
-            if error.status in {403, 422} and _says_single_storefront(error):
+            if error.status in {403, 422} and says_single_storefront(error):
                 return []
             raise
         return structure_list(Channel, reply.data)
@@ -43,6 +43,7 @@ class Channels:
         return structure(Channel, reply.data)
 
 
-def _says_single_storefront(error: APIError) -> bool:
+def says_single_storefront(error: APIError) -> bool:
+    """Whether a refusal says that the store has no multi-storefront."""
     texts = [error.message, *(text for texts in error.errors.values() for text in texts)]
     return any(_SINGLE_STOREFRONT in text.lower() for text in texts)

@@ -147,9 +147,10 @@ class Admission:
                 500, "authToken came together with X-Store-Hash: what that gives is undefined"
             )
         if legacy_token is not None:
-            known = legacy_token == self.auth_token
+            known = "legacy" in rules.authentication and legacy_token == self.auth_token
         else:
             known = store_hash is not None and headers.get("X-Auth-Token") == self.access_token
+            known = known and "store" in rules.authentication
         if not known:
             return Answer.denied(401, "Invalid or missing token")
         if store_hash not in {None, STORE_HASH}:

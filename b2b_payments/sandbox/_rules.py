@@ -14,6 +14,7 @@ from b2b_payments._printable import frozen
 ChannelEncoding = Literal["repeat", "repeat-last", "brackets", "brackets-comma", "comma"]
 RefusalHeader = Literal["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
+Authentication = Literal["store", "legacy"]
 ListParameter = Literal[
     "offset", "limit", "sortBy", "orderBy", "searchBy", "q", "customerName", "invoiceId", "processingStatus",
     "channelIds",
@@ -24,6 +25,10 @@ _SUCCESSES = {int(status) for status in HTTPStatus if 200 <= status < 300}
 
 def _words(value: Collection[str]) -> frozenset[str]:
     return frozenset({value} if isinstance(value, str) else value)
+
+
+def _ids_or_none(value: Collection[int] | None) -> frozenset[int] | None:
+    return None if value is None else frozenset(value)
 
 
 def _ids_or_predicate(value: Collection[int] | Hides) -> frozenset[int] | Hides:
@@ -77,6 +82,7 @@ class Rules:
         probability that a page holds fewer rows than it could, or a function from that number of rows to the
         one given. `equals` is the order among rows of the same sort key: turned round with the list
         ("stable"), the same in both directions ("one way"), or another at each request ("shuffled").
+        Without `sortBy` and `orderBy` the list comes by id, in the `default_order` [open].
         `ignores` names query parameters that the list ignores [open]; without `orderBy` its order is
         `ignored_order`, without `sortBy` it is that of the ids.
         `list_lag` is how many seconds lists lag a write [seen], or a function that gives them for each write:
@@ -84,7 +90,8 @@ class Rules:
         the ways to write `channelIds` that are understood; `other_channel_encodings` says what becomes of
         others [open]: they are ignored, and rows of every channel come back ("ignore"), they find no rows
         ("nothing"), or they are refused with a status, of which 422 names the field and 400 does not.
-        "repeat-last" takes the last of a repeated key alone, as many servers do. `sparse_lists` leaves
+        "repeat-last" takes the last of a repeated key alone, as many servers do. `default_channels` are those
+        whose payments a list shows that names none: all where it is None [open]. `sparse_lists` leaves
         `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists
         [doc]; off by default, so that a list's row equals `Store.wire`. `ids_as` spells ids as numbers
         or strings [seen].
@@ -159,6 +166,7 @@ class Rules:
         default=(), converter=_words, validator=_among(*get_args(ListParameter))
     )
     ignored_order: Literal["ASC", "DESC"] = attrs.field(default="ASC", validator=_among("ASC", "DESC"))
+    default_order: Literal["ASC", "DESC"] = attrs.field(default="DESC", validator=_among("ASC", "DESC"))
     total_count: Literal["filtered", "store", "absent", "page", "wandering"] = attrs.field(
         default="filtered", validator=_among("filtered", "store", "absent", "page", "wandering")
     )
@@ -172,6 +180,7 @@ class Rules:
     other_channel_encodings: Literal["ignore", "nothing", 400, 422] = attrs.field(
         default="ignore", validator=_among("ignore", "nothing", 400, 422)
     )
+    default_channels: Collection[int] | None = attrs.field(default=None, converter=_ids_or_none)
     sparse_lists: bool = False
     ids_as: Literal["number", "string"] = attrs.field(default="number", validator=_among("number", "string"))
 
@@ -205,6 +214,9 @@ class Rules:
     single_storefront_status: Literal[403, 422] = attrs.field(default=422, validator=_among(403, 422))
     missing_scope_status: Literal[401, 403, 404] | None = attrs.field(
         default=None, validator=_among(401, 403, 404, None)
+    )
+    authentication: Collection[Authentication] = attrs.field(
+        default=("store", "legacy"), converter=_words, validator=_among(*get_args(Authentication))
     )
     content_type_required: bool = False
     field_errors: Literal["flat", "nested"] = attrs.field(default="flat", validator=_among("flat", "nested"))

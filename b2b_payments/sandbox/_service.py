@@ -97,6 +97,8 @@ def _list(call: Call) -> Answer:
     query = ListQuery.parse(heeded, rules.channel_encoding)
     if "orderBy" in rules.ignores:
         query = attrs.evolve(query, ascending=rules.ignored_order == "ASC")
+    elif not any(name == "orderBy" and value for name, value in heeded):
+        query = attrs.evolve(query, ascending=rules.default_order == "ASC")
     if query.channel_ids is None and any(name.startswith("channelIds") and value for name, value in heeded):
         if rules.other_channel_encodings == 422:
             raise InvalidFieldsError({"channelIds": ["Not a valid list."]})
@@ -104,6 +106,8 @@ def _list(call: Call) -> Answer:
             return Answer.error(400, "A parameter is not valid.", "Parameter Error")
         if rules.other_channel_encodings == "nothing":
             query = attrs.evolve(query, channel_ids=frozenset())
+    if query.channel_ids is None and rules.default_channels is not None:
+        query = attrs.evolve(query, channel_ids=frozenset(rules.default_channels))
     if query.limit > rules.max_limit and rules.over_limit == "refuse":
         return Answer.error(413, f"limit must not be more than {rules.max_limit}")
     page = store.page(query)

@@ -32,6 +32,7 @@ LAYERS = (
     {"walk"},
     {"resources"},
     {"client"},
+    {"doctor"},
     {"export"},
     {"sync"},
     {"cli"},

@@ -192,6 +192,7 @@ def test_help_lists_every_command() -> None:
     assert sorted(listed) == sorted(
         [
             "export",
+            "doctor",
             "list",
             "get",
             "operations",

@@ -1,0 +1,123 @@
+"""`doctor`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from b2b_payments._cli.command import Command, CommandError, run
+from b2b_payments._cli.connection import Connection, connection_options
+from b2b_payments._cli.streams import require_output
+from b2b_payments._cli.values import TEXT
+
+if TYPE_CHECKING:
+    from b2b_payments._doctor.evidence import Auth, Evidence
+    from b2b_payments._doctor.finding import Finding
+
+_MARKS: Final = {"fine": "ok", "note": "note", "problem": "PROBLEM", "unknown": "?"}
+_WIDTH: Final = 100
+
+
+@click.command(cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
+@click.option(
+    "--save",
+    metavar="FILE",
+    type=TEXT,
+    help="Write the same JSON to a file, to send to the maintainers: it holds no personal data.",
+)
+@connection_options
+def doctor(connection: Connection, as_json: bool, save: str | None) -> None:
+    """Find out what this store's service really does, and what that means.
+
+    It sends reads alone, at most 32. Each finding says what was seen, what it means for this library, and
+    what to set. Nothing that it writes holds a payment's data, a credential, the store's name or address.
+    Exit code 0 says that the credential works, whatever else was found.
+    """
+    require_output()
+
+    async def work() -> Evidence:
+        from b2b_payments._cli.waits import waits_told
+        from b2b_payments._doctor.asking import examine
+
+        with waits_told() as listen:
+            auth, others = _credentials()
+            return await examine(auth, others, _settings(connection) | {"on_event": listen})
+
+    from b2b_payments._doctor.findings import findings
+
+    evidence = run(work)
+    found = findings(evidence)
+    report = _report(evidence, found)
+    if save is not None:
+        _save(save, report)
+    if as_json:
+        sys.stdout.write(report)
+    else:
+        _print(evidence, found, save)
+    click.get_current_context().exit(1 if found[0].level == "problem" else 0)
+
+
+def _credentials() -> tuple[Auth, list[Auth]]:
+    """Give the credential that the environment has, and the same token in the other way."""
+    from b2b_payments._auth import LegacyAuth, StoreAuth
+    from b2b_payments._client import auth_from_env
+    from b2b_payments._errors import ConfigurationError
+
+    auth = auth_from_env()
+    if isinstance(auth, StoreAuth):
+        return auth, [LegacyAuth(auth.access_token)]
+    try:
+        return auth, [StoreAuth(os.environ.get("B2B_PAYMENTS_STORE_HASH", ""), auth.auth_token)]
+    except ConfigurationError:
+        return auth, []
+
+
+def _settings(connection: Connection) -> dict[str, Any]:
+    from b2b_payments._client import BASE_URL, shared_by_env
+    from b2b_payments._quota import Quota
+
+    settings = {"base_url": os.environ.get("B2B_PAYMENTS_BASE_URL") or BASE_URL, **connection.settings}
+    quota = settings.get("quota", Quota())
+    return settings | {"quota": None if quota is None else shared_by_env(quota)}
+
+
+def _report(evidence: Evidence, found: list[Finding]) -> str:
+    import attrs
+    import msgspec
+
+    from b2b_payments._version import __version__
+
+    report: dict[str, Any] = {
+        "b2b_payments": __version__,
+        "requests": evidence.requests,
+        "findings": [attrs.asdict(one) for one in found],
+    }
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+
+
+def _save(path: str, report: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(report)
+    except OSError as error:
+        raise CommandError(f"{path} could not be written: {error.strerror}.") from None
+
+
+def _print(evidence: Evidence, found: list[Finding], saved: str | None) -> None:
+    from b2b_payments._printable import counted
+
+    indent = " " * 9
+    for one in found:
+        title = one.topic if one.level == "unknown" else f"{one.topic}: {one.verdict}"
+        click.echo(f"{_MARKS[one.level]:>7}  {title}")
+        for text in filter(None, (one.seen, one.means, one.advice and f"→ {one.advice}")):
+            click.echo(textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent))
+    problems = sum(one.level == "problem" for one in found)
+    click.echo(f"{counted(evidence.requests, 'request')}, {counted(problems, 'problem')}.", err=True)
+    where = f"{saved} is" if saved else "--save FILE writes"
+    click.echo(f"{where} a file to send to the maintainers: it holds no personal data.", err=True)

@@ -1,0 +1,239 @@
+"""What is found on services of different habits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from b2b_payments._doctor.asking import MOST_REQUESTS, examine
+from b2b_payments._doctor.findings import findings
+from b2b_payments.sandbox import Rules, Sandbox
+
+_USUAL = {
+    "authentication": "store",
+    "store": "the credential's",
+    "clock": "in step",
+    "quota headers": "present",
+    "quota": "150/60",
+    "quota window": "fixed or sliding",
+    "other programs": "none seen",
+    "failures": "none",
+    "page size": "250",
+    "stated limit": "as used",
+    "offset": "heeded",
+    "default list": "newest first",
+    "order": "heeded",
+    "order among equals": "stable",
+    "totals": "of the list",
+    "paging window": "none",
+    "filters": "heeded",
+    "totals under filters": "of the filtered",
+    "channels": "listed",
+    "channelIds": "repeat",
+    "channelIds otherwise": "ignored",
+    "list without channelIds": "all channels",
+    "reading by id": "works",
+    "list lag": "unknown",
+    "unreadable": "none",
+    "unknown fields": "none",
+    "unknown values": "none",
+    "spellings": "fees as objects",
+}
+"""What is found on the sandbox as it is without any rules."""
+
+_NO_CHANNELS = {
+    "channelIds": "unknown",
+    "channelIds otherwise": "unknown",
+    "list without channelIds": "unknown",
+}
+
+
+def _late(seconds: int) -> Callable[[Sandbox], object]:
+    return lambda sandbox: sandbox.store.advance(seconds)
+
+
+def _create(sandbox: Sandbox) -> None:
+    sandbox.store.insert()
+
+
+def _update(sandbox: Sandbox) -> None:
+    sandbox.store.update(sandbox.store.payments, processingStatus=2)
+
+
+def _break(sandbox: Sandbox) -> None:
+    sandbox.store.update(1, total={"code": "USD", "value": "much"})
+
+
+def _surprise(sandbox: Sandbox) -> None:
+    sandbox.store.update(1, brandNew=1)
+    sandbox.store.update(2, processingStatus=9)
+
+
+HABITS: dict[str, tuple[dict[str, Any], Callable[[Sandbox], object] | None, dict[str, str]]] = {
+    "as documented": ({}, None, {}),
+    "two channels": ({"channels": (1, 2)}, None, {}),
+    "one channel": ({"channels": (1,)}, None, _NO_CHANNELS),
+    "no multi-storefront": (
+        {"rules": Rules(multi_storefront=False)},
+        None,
+        {**_NO_CHANNELS, "channels": "single storefront"},
+    ),
+    "channelIds with brackets": (
+        {"rules": Rules(channel_encoding="brackets")},
+        None,
+        {"channelIds": "brackets"},
+    ),
+    "channelIds with brackets and a comma, others refused": (
+        {"rules": Rules(channel_encoding="brackets-comma", other_channel_encodings=422)},
+        None,
+        {"channelIds": "brackets-comma", "channelIds otherwise": "refused 422"},
+    ),
+    "channelIds with a comma, others find nothing": (
+        {"rules": Rules(channel_encoding="comma", other_channel_encodings="nothing")},
+        None,
+        {"channelIds": "comma", "channelIds otherwise": "found nothing"},
+    ),
+    "the last of several channels alone": (
+        {"rules": Rules(channel_encoding="repeat-last")},
+        None,
+        {"channelIds": "one at a time", "channelIds otherwise": "ignored, read in part"},
+    ),
+    "no spelling of channelIds": ({"rules": Rules(channel_encoding=())}, None, {"channelIds": "none"}),
+    "one channel by default": (
+        {"rules": Rules(default_channels=[1]), "payments": 960},
+        None,
+        {"list without channelIds": "some channels"},
+    ),
+    "two of three channels by default": (
+        {"rules": Rules(default_channels=[1, 2]), "payments": 480},
+        None,
+        {"list without channelIds": "some channels"},
+    ),
+    "pages of 100": ({"rules": Rules(max_limit=100)}, None, {"page size": "100"}),
+    "pages of 249, larger ones refused": (
+        {"rules": Rules(max_limit=249, over_limit="refuse")},
+        None,
+        {"page size": "249, more refused"},
+    ),
+    "pages of 280": ({"rules": Rules(max_limit=280)}, None, {"page size": "280"}),
+    "short pages": ({"rules": Rules(short_pages=0.5)}, None, {"page size": "short pages"}),
+    "the limit as asked": ({"rules": Rules(echo="asked")}, None, {"stated limit": "as asked"}),
+    "no limit stated": ({"rules": Rules(echo=None)}, None, {"stated limit": "absent"}),
+    "offset zero stated": ({"rules": Rules(echo_offset="zero")}, None, {"offset": "stated otherwise"}),
+    "offset stated up to the total": (
+        {"rules": Rules(echo_offset="clamped")},
+        None,
+        {"offset": "stated up to the total"},
+    ),
+    "offset ignored": ({"rules": Rules(ignores="offset")}, None, {"offset": "offset ignored"}),
+    "limit ignored": (
+        {"rules": Rules(ignores="limit")},
+        None,
+        {"offset": "limit ignored", "page size": "10"},
+    ),
+    "oldest first by default": (
+        {"rules": Rules(default_order="ASC")},
+        None,
+        {"default list": "oldest first"},
+    ),
+    "orderBy ignored": (
+        {"rules": Rules(ignores="orderBy", ignored_order="DESC")},
+        None,
+        {"order": "orderBy ignored"},
+    ),
+    "sortBy ignored": ({"rules": Rules(ignores="sortBy")}, None, {"order": "sortBy ignored"}),
+    "equals shuffled": ({"rules": Rules(equals="shuffled")}, None, {"order among equals": "shuffled"}),
+    "equals one way": ({"rules": Rules(equals="one way")}, None, {"order among equals": "one way"}),
+    "invoiceId ignored": ({"rules": Rules(ignores="invoiceId")}, None, {"filters": "invoiceId ignored"}),
+    "customerName ignored": (
+        {"rules": Rules(ignores="customerName")},
+        None,
+        {"filters": "customerName ignored"},
+    ),
+    "q ignored": ({"rules": Rules(ignores="q")}, None, {"filters": "q ignored"}),
+    "searchBy ignored": (
+        {"rules": Rules(ignores="searchBy")},
+        None,
+        {"filters": "q found in other fields than searchBy says"},
+    ),
+    "processingStatus ignored": (
+        {"rules": Rules(ignores="processingStatus")},
+        None,
+        {"filters": "processingStatus ignored", "totals under filters": "unknown"},
+    ),
+    "no total": (
+        {"rules": Rules(total_count="absent")},
+        None,
+        {"totals": "absent", "paging window": "unknown", "totals under filters": "unknown"},
+    ),
+    "the page's own total": (
+        {"rules": Rules(total_count="page")},
+        None,
+        {"totals": "of the page", "totals under filters": "unknown"},
+    ),
+    "the whole store's total under a filter": (
+        {"rules": Rules(total_count="store")},
+        None,
+        {"totals under filters": "of all"},
+    ),
+    "wandering totals": (
+        {"rules": Rules(total_count="wandering")},
+        None,
+        {"totals": "wandering", "totals under filters": "unknown"},
+    ),
+    "a total that is cut": (
+        {"rules": Rules(total_cap=280)},
+        None,
+        {"totals": "too small", "totals under filters": "unknown"},
+    ),
+    "a window of 280 rows": ({"rules": Rules(paging_window=280)}, None, {"paging window": "280"}),
+    "lists that lag a create": ({"rules": Rules(list_lag=900)}, _create, {"list lag": "seen"}),
+    "lists that lag an update": ({"rules": Rules(list_lag=900)}, _update, {"list lag": "seen"}),
+    "lists that do not lag": ({}, _create, {"list lag": "not seen"}),
+    "lists that leave the newest out": ({"rules": Rules(shown=290)}, None, {"list lag": "left out"}),
+    "ids in text": ({"rules": Rules(ids_as="string")}, None, {"spellings": "fees as objects, ids in text"}),
+    "fees as numbers": ({"rules": Rules(fees_as="numbers")}, None, {"spellings": "fees as numbers"}),
+    "an amount that is none": ({}, _break, {"unreadable": "some", "list lag": "not seen"}),
+    "a field and a status that are new": (
+        {},
+        _surprise,
+        {"unknown fields": "some", "unknown values": "some", "list lag": "not seen"},
+    ),
+    "none of the documented headers": (
+        {"rules": Rules(quota_headers=False, date_header=False)},
+        None,
+        {
+            "clock": "not said",
+            "quota headers": "absent",
+            "quota": "unknown",
+            "quota window": "unknown",
+            "other programs": "unknown",
+        },
+    ),
+    "another quota": ({"rules": Rules(requests=100, per=30)}, None, {"quota": "100/30"}),
+    "a quota that others use": (
+        {"rules": Rules(requests=90_000, others_per_window=89_000)},
+        None,
+        {"quota": "90000/60", "other programs": "seen"},
+    ),
+    "a clock that is ahead": ({}, _late(300), {"clock": "ahead"}),
+    "a clock that is behind": ({}, _late(-300), {"clock": "behind"}),
+}
+
+
+@pytest.mark.parametrize("habit", HABITS)
+async def test_each_habit_is_found_and_none_invented(habit: str) -> None:
+    """What a service does differently is found, and nothing else, by reads alone, within the bound."""
+    settings, prepare, differs = HABITS[habit]
+    async with Sandbox(**{"payments": 320, "seed": 7} | settings) as sandbox:
+        # The sandbox's own clock begins at its newest payment, years ago.
+        sandbox.store.clock = int(time.time())
+        if prepare is not None:
+            prepare(sandbox)
+        evidence = await examine(sandbox.auth, [], {"base_url": sandbox.base_url})
+        assert evidence.requests == sandbox.request_count <= MOST_REQUESTS
+        assert {seen.method for seen in sandbox.requests} == {"GET"}
+    assert {one.topic: one.verdict for one in findings(evidence)} == _USUAL | differs
