@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
 
@@ -97,6 +98,18 @@ async def _until_signal(work: Callable[[], Awaitable[T]]) -> T:
             loop.add_signal_handler(number, stop, number)
         return await work()
     raise StoppedError(came[0])
+
+
+def print_json(report: Mapping[str, Any]) -> None:
+    """Print a report to standard output, as one line of JSON."""
+    click.echo(json.dumps(report))
+
+
+def stays(instead: object) -> str:
+    """Say that what was there before stays, and where the export is; nothing where it took that place."""
+    if instead is None:
+        return ""
+    return f" What was there before stays; this export, which is not complete, is in {instead}."
 
 
 class Command(click.Command):

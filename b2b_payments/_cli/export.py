@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2b_payments._cli.command import Command, CommandError, StoppedError, run
+from b2b_payments._cli import values
+from b2b_payments._cli.command import Command, CommandError, StoppedError, print_json, run, stays
 from b2b_payments._cli.connection import Connection, connection_options
-from b2b_payments._cli.exporting import STDOUT, KeptSink, format_of, source_of
-from b2b_payments._cli.filters import Asked, filter_options
+from b2b_payments._cli.filters import filter_options
 from b2b_payments._cli.streams import output as standard_output
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
 from b2b_payments._formats import FORMATS
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from b2b_payments._walk.walk import Walk
     from b2b_payments.events import Listener
     from b2b_payments.export import Checkpoint
+    from b2b_payments.export._kept import KeptSink
+    from b2b_payments.export._selection import Selection
 
+STDOUT = "-"
 _AT_ONCE = 8
 _NEW = "There was nothing to resume: it began with the first payment."
 _GO_ON = "What came so far is kept: give the same command --resume to continue."
@@ -53,7 +57,18 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
 @click.option(
     "--only", metavar="NAME", type=TEXT, multiple=True, help="Of --stores, this one alone. May be repeated."
 )
+@click.option(
+    "--shard",
+    metavar="I/N",
+    type=values.shard,
+    help="Of --stores, those that belong to this part of so many, by their names.",
+)
 @click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Of --stores, so many at once. [8]")
+@click.option(
+    "--report",
+    type=click.Choice(["json"]),
+    help="Print the report as JSON to standard output, in place of the one on standard error.",
+)
 @click.option(
     "--spreadsheet-safe",
     is_flag=True,
@@ -63,14 +78,16 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
 @connection_options
 def export(
     connection: Connection,
-    asked: Asked,
+    asked: Selection,
     output: str,
     format_: str | None,
     resume: bool,
     sandbox: bool,
     stores: str | None,
     only: tuple[str, ...],
+    shard: tuple[int, int] | None,
     at_once: int | None,
+    report: str | None,
     spreadsheet_safe: bool,
 ) -> None:
     """Write every payment of the store to a file.
@@ -88,33 +105,50 @@ def export(
     if sandbox and connection.base_url is not None:
         raise click.UsageError("--sandbox is a service of its own: leave --base-url out.")
     if stores is None:
-        if only or at_once is not None:
-            option = "--only" if only else "--at-once"
+        of_many = {"--only": only, "--shard": shard, "--at-once": at_once}
+        if option := next((option for option, given in of_many.items() if given), None):
             raise click.UsageError(f"{option} is about many stores: give --stores too, the file of them.")
-        format_ = format_of(output, format_, resume=resume)
+        format_ = _format_of(output, format_, resume=resume)
         if spreadsheet_safe and format_ != "csv":
             raise click.UsageError(f"--spreadsheet-safe is about csv, not {format_}: leave it out.")
         options = {"spreadsheet_safe": True} if spreadsheet_safe else {}
-        _export_one(connection, asked, output, format_, resume, sandbox, options)
+        if report and output == STDOUT:
+            raise click.UsageError("--report goes to standard output: give --output a file.")
+        _export_one(connection, asked, output, format_, resume, sandbox, options, as_json=report is not None)
         return
     if spreadsheet_safe:
         raise click.UsageError("--spreadsheet-safe is about one export: leave --stores out.")
     if sandbox:
         raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
-    from b2b_payments._cli.stores.command import export_stores
+    if output == STDOUT:
+        raise click.UsageError("Standard output takes one store: give --stores a folder as --output.")
+    from b2b_payments._cli import stores as many
 
-    at_once = at_once or _AT_ONCE
-    export_stores(connection, asked, stores, output, format_, only=only, at_once=at_once, resume=resume)
+    many.refuse_ids(stores, asked)
+    many.export(
+        connection,
+        asked,
+        stores,
+        output,
+        format_,
+        only=only,
+        shard=shard,
+        at_once=at_once or _AT_ONCE,
+        resume=resume,
+        as_json=report is not None,
+    )
 
 
 def _export_one(
     connection: Connection,
-    asked: Asked,
+    asked: Selection,
     output: str,
     format_: str,
     resume: bool,
     sandbox: bool,
     options: dict[str, Any],
+    *,
+    as_json: bool,
 ) -> None:
     done: list[WalkReport] = []
     sinks: list[KeptSink] = []
@@ -122,6 +156,7 @@ def _export_one(
     async def work() -> None:
         from b2b_payments import export
         from b2b_payments._cli.progress import Progress
+        from b2b_payments.export._kept import KeptSink
 
         # First of all: nothing is sent for a file that cannot be written.
         to_stdout = output == STDOUT
@@ -133,7 +168,7 @@ def _export_one(
             kept = KeptSink(sink, progress.resumed)
             sinks.append(kept)
             client = await _client(stack, connection, progress.listen, sandbox=sandbox)
-            begin_walk = await source_of(client, asked)
+            begin_walk = await asked.source(client)
             query = asked.manifest | ({"sandbox": True} if sandbox else {})
 
             def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
@@ -160,12 +195,47 @@ def _export_one(
     from b2b_payments._printable import counted
 
     (report,) = done
+    if as_json:
+        print_json(_as_dict(output, report, sinks[0]))
+        click.get_current_context().exit(0 if report.complete else 1)
     in_all = ""
     if resume:
         rows = counted(sinks[0].rows, "payment")
         in_all = f" With what was there already: {rows}." if sinks[0].resumed else f" {_NEW}"
-    click.echo(f"{_name(output)}: {report} ({report.ending}).{in_all}{sinks[0].stays}", err=True)
+    click.echo(f"{_name(output)}: {report} ({report.ending}).{in_all}{stays(sinks[0].instead)}", err=True)
     click.get_current_context().exit(0 if report.complete else 1)
+
+
+def _format_of(output: str, format_: str | None, *, resume: bool) -> str:
+    """Give the format to write: the one given, or else the one that the ending says. Raises UsageError."""
+    if output == STDOUT:
+        if resume:
+            raise click.UsageError("What goes to standard output cannot be resumed: give --resume a file.")
+        if format_ not in {None, "jsonl"}:
+            raise click.UsageError(f"Standard output takes jsonl only, not {format_}: give a file.")
+        return "jsonl"
+    if os.path.isdir(output):
+        raise click.UsageError(f"{output} cannot be written: it is a folder; name a file in it.")
+    from b2b_payments._errors import ConfigurationError
+    from b2b_payments.export._formats import format_of
+
+    try:
+        return format_of(output, format_)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _as_dict(output: str, report: WalkReport, sink: KeptSink) -> dict[str, Any]:
+    import attrs
+
+    return {
+        "complete": report.complete,
+        "file": str(sink.instead or output),
+        "payments": sink.rows,
+        "requests": report.requests,
+        "ending": report.ending,
+        "walk": {**attrs.asdict(report), "ignored_filters": sorted(report.ignored_filters)},
+    }
 
 
 def _name(output: str) -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Handler, with_options
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
-
-if TYPE_CHECKING:
-    from b2b_payments._protocol.query import PaymentQuery
 
 _SEARCHED = ("id", "customerId", "externalId", "externalCustomerId")
 _OPTIONS = (
@@ -39,32 +35,6 @@ _OPTIONS = (
 )
 
 
-@dataclass(frozen=True, repr=False)
-class Asked:
-    """Which payments a command asks for, and how they are read."""
-
-    query: PaymentQuery
-    page_size: int
-    concurrency: int
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """What was asked for, as a manifest has it: how it was read is no part of it."""
-        given = {name: getattr(self.query, name) for name in self.query.filters}
-        return given | ({"channel_ids": list(given["channel_ids"])} if "channel_ids" in given else {})
-
-    @property
-    def stream(self) -> dict[str, Any]:
-        """The parameters of a stream."""
-        reading = {"page_size": self.page_size, "concurrency": self.concurrency}
-        return {name: getattr(self.query, name) for name in self.query.filters} | reading
-
-    @property
-    def walk(self) -> dict[str, Any]:
-        """The parameters of a walk."""
-        return self.stream | {"sort_by": self.query.sort_by, "order_by": self.query.order_by}
-
-
 def filter_options(function: Handler) -> Handler:
     """Give a command the list's filters and how to read, as one argument `asked`."""
 
@@ -85,6 +55,7 @@ def filter_options(function: Handler) -> Handler:
             raise click.UsageError("--search-by says where to search: give --q too, what for.")
         from b2b_payments._errors import ConfigurationError
         from b2b_payments._protocol.query import PaymentQuery
+        from b2b_payments.export._selection import Selection
 
         try:
             query = PaymentQuery(
@@ -97,6 +68,6 @@ def filter_options(function: Handler) -> Handler:
             )
         except ConfigurationError as error:
             raise click.UsageError(str(error)) from None
-        function(*args, asked=Asked(query, page_size, concurrency), **others)
+        function(*args, asked=Selection(query, page_size, concurrency), **others)
 
     return with_options(filtered, _OPTIONS)

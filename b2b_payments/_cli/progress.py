@@ -14,7 +14,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from b2b_payments._cli.pace import Pace
 from b2b_payments._cli.streams import bare
 from b2b_payments._cli.waits import PlainLines, Waits
 from b2b_payments._printable import counted, printable
@@ -23,6 +22,8 @@ from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.events import Event, QuotaWait
+from b2b_payments.export import StoreReport, StoreState
+from b2b_payments.export._pace import Pace, PaceReading
 
 _WIDE, _NARROW = 40, 12
 _LABEL = 24
@@ -83,36 +84,25 @@ class Screen:
 
 
 class Line:
-    """One export: told of its client's events and of its walk's report after each page."""
+    """One export: told of its client's events, and of how it goes."""
 
-    def __init__(self, label: str, quota: Quota | None, plain: PlainLines | None = None) -> None:
+    def __init__(self, label: str, plain: PlainLines | None = None) -> None:
         self.label = label
-        self.pace = Pace(quota or Quota())
         self._waits = Waits()
         self._plain = plain
 
     def listen(self, event: Event) -> None:
         """Take in what the client does."""
-        self.pace.listen(event)
         if not isinstance(event, QuotaWait):  # the pace knows more of these
             self._waits.listen(event)
         if self._plain is not None:
             self._plain.listen(event)
 
-    def advance(self, report: WalkReport) -> None:
-        """Take in how far the walk is."""
-        self.pace.advance(report)
-
-    def resumed(self, rows: int) -> None:
-        """Take in how many payments an interrupted export had kept."""
-        self.pace.before = rows
-
-    def row(self) -> Row:
+    def row(self, pace: PaceReading) -> Row:
         """Say how it goes."""
-        pace = self.pace
-        done = pace.before + pace.rows
+        done, left = pace.before + pace.rows, pace.seconds_left
         parts = [_payments(done, pace.total), f"{pace.rate:,.0f}/s"]
-        if (left := pace.seconds_left) is not None:
+        if left is not None:
             parts.append(f"{_duration(left)} left")
         if pace.waiting >= 1 and left != 0:
             parts.append(f"waiting {pace.waiting:.0f} s for the store's quota")
@@ -146,26 +136,28 @@ class Progress(_Shown):
     """Shows how an export goes, as long as it is entered; silent where there is no terminal."""
 
     def __init__(self, quota: Quota | None) -> None:
-        self._line = Line("all", quota, _plain_lines())
+        self._pace = Pace(quota or Quota())
+        self._line = Line("all", _plain_lines())
         self._channels: PaymentStream | None = None
         self._screen = Screen(self._rows)
 
     def listen(self, event: Event) -> None:
         """Take in what the client does."""
+        self._pace.listen(event)
         self._line.listen(event)
 
     def advance(self, report: WalkReport) -> None:
         """Take in how far the walk is."""
-        self._line.advance(report)
+        self._pace.advance(report)
 
     def resumed(self, rows: int) -> None:
         """Take in how many payments an interrupted export had kept."""
-        self._line.resumed(rows)
+        self._pace.before = rows
 
     @property
     def requests(self) -> int:
         """How many requests were sent."""
-        return self._line.pace.requests
+        return self._pace.requests
 
     def follow(self, source: Walk | PaymentStream) -> None:
         """Give each channel of a stream a line of its own."""
@@ -173,56 +165,75 @@ class Progress(_Shown):
             self._channels = source
 
     def _rows(self) -> Iterator[Row]:
-        yield self._line.row()
+        yield self._line.row(self._pace.reading())
         if self._channels is not None:
-            elapsed = self._line.pace.elapsed
-            yield from _of_channels(self._channels.reports, elapsed, since=self._line.pace.before > 0)
+            elapsed = self._pace.elapsed
+            yield from _of_channels(self._channels.reports, elapsed, since=self._pace.before > 0)
 
 
 class StoresProgress(_Shown):
-    """Shows how the exports of many stores go: a line for all, and one for each that is under way."""
+    """Shows how the exports of many stores go: a line for all, and one for each that is under way.
 
-    def __init__(self, stores: int) -> None:
-        self._stores = stores
-        self._running: dict[str, Line] = {}
-        self._ended = 0
+    `reports` are the latest of all stores, in their order.
+    """
+
+    def __init__(self) -> None:
+        self.reports: dict[str, StoreReport] = {}
+        self._lines: dict[str, Line] = {}
+        self._ended = _Ended()
         self._began = monotonic()
-        self._rows_ended = 0  # those of this run, and those that were there already
-        self._before_ended = 0
         self._screen = Screen(self._rows)
 
-    def begin(self, name: str, quota: Quota | None) -> Line:
-        """Give a store its line."""
-        line = self._running[name] = Line(name, quota, _plain_lines(name))
-        return line
+    def advance(self, report: StoreReport) -> None:
+        """Take in how a store stands."""
+        self.reports[report.name] = report
+        if report.state is StoreState.RUNNING:
+            self._line(report.name)
+        elif report.state is not StoreState.NOT_BEGUN:
+            self._lines.pop(report.name, None)
+            self._ended.add(report.pace)
 
-    def end(self, name: str) -> None:
-        """Count a store as ended, and take its line away if it has one."""
-        line = self._running.pop(name, None)
-        if line is not None:
-            self._rows_ended += line.pace.before + line.pace.rows
-            self._before_ended += line.pace.before
-        self._ended += 1
+    def listen(self, name: str, event: Event) -> None:
+        """Take in what a store's client does."""
+        self._line(name).listen(event)
+
+    def _line(self, name: str) -> Line:
+        if name not in self._lines:
+            self._lines[name] = Line(name, _plain_lines(name))
+        return self._lines[name]
 
     def _rows(self) -> Iterator[Row]:
         # A copy: this is asked for in the screen's own thread.
-        lines = list(self._running.values())
-        before = self._before_ended + sum(line.pace.before for line in lines)
-        rows = self._rows_ended + sum(line.pace.before + line.pace.rows for line in lines)
+        running = [(line, self.reports[name].pace) for name, line in list(self._lines.items())]
+        paces = [pace for _, pace in running]
+        ended, stores = self._ended.stores, len(self.reports)
+        rows = self._ended.rows + sum(pace.rows for pace in paces)
+        before = self._ended.before + sum(pace.before for pace in paces)
         elapsed = monotonic() - self._began
-        rate = max(0, rows - before) / elapsed if elapsed > 0 else 0.0
+        rate = max(0, rows) / elapsed if elapsed > 0 else 0.0
         parts = [
-            f"{self._ended:,} of {counted(self._stores, 'store')}",
-            counted(rows, "payment"),
+            f"{ended:,} of {counted(stores, 'store')}",
+            counted(before + rows, "payment"),
             f"{rate:,.0f}/s",
         ]
-        left = [line.pace.seconds_left for line in lines]
+        left = [pace.seconds_left for pace in paces]
         # What a store that has not begun will take, nobody knows.
-        if left and self._ended + len(lines) == self._stores and None not in left:
+        if left and ended + len(running) == stores and None not in left:
             parts.append(f"{_duration(max(seconds or 0.0 for seconds in left))} left")
-        yield Row("all stores", self._ended, self._stores, " · ".join(parts))
-        for line in lines:
-            yield line.row()
+        yield Row("all stores", ended, stores, " · ".join(parts))
+        for line, pace in running:
+            yield line.row(pace)
+
+
+class _Ended:
+    """The stores that have ended: how many, and their payments of this run and of earlier ones."""
+
+    stores = rows = before = 0
+
+    def add(self, pace: PaceReading) -> None:
+        self.stores += 1
+        self.rows += pace.rows
+        self.before += pace.before
 
 
 def _of_channels(reports: Mapping[int | None, WalkReport], elapsed: float, *, since: bool) -> Iterator[Row]:

@@ -9,12 +9,13 @@ import click
 
 from b2b_payments._cli.command import Command
 from b2b_payments._cli.connection import Connection, connection_options
-from b2b_payments._cli.filters import Asked, filter_options
+from b2b_payments._cli.filters import filter_options
 from b2b_payments._cli.output import show
 from b2b_payments._cli.values import AT_LEAST_ONE, PAYMENT_ID, WholeNumber
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
+    from b2b_payments.export._selection import Selection
 
 _SORT_KEYS = (
     "createdAt",
@@ -45,7 +46,7 @@ _SORT_KEYS = (
 @click.option("--offset", metavar="N", type=WholeNumber(least=0), default=0, help="Payments to skip.")
 @connection_options
 def list_(
-    connection: Connection, asked: Asked, limit: int | None, sort_by: str, order: str, offset: int
+    connection: Connection, asked: Selection, limit: int | None, sort_by: str, order: str, offset: int
 ) -> None:
     """Print payments, as the service sends them."""
 
@@ -56,7 +57,8 @@ def list_(
         # No more pages ahead than are wanted.
         ahead = asked.concurrency if limit is None else min(asked.concurrency, -(-limit // size))
         query = attrs.evolve(asked.query, sort_by=sort_by, order_by=order)
-        payments = client.payments.list(**Asked(query, size, ahead).walk, offset=offset)
+        selection = attrs.evolve(asked, query=query, page_size=size, concurrency=ahead)
+        payments = client.payments.list(**selection.walk, offset=offset)
         rows: list[dict[str, Any]] = []
         left = limit
         async with aclosing(payments.raw_pages()) as pages:

@@ -119,6 +119,15 @@ def quota(text: str) -> Quota:
         ) from None
 
 
+def shard(text: str) -> tuple[int, int]:
+    """Read which part of how many, as in 2/4."""
+    number, _, of = text.partition("/")
+    part = (whole(number) or 0, whole(of) or 0)
+    if not 1 <= part[0] <= part[1]:
+        raise click.BadParameter(f"{shown(text)} is no shard: write which one of how many, as in 2/4.")
+    return part
+
+
 def line_item(text: str) -> OfflineLineItem:
     """Read the part of an offline payment that goes to one invoice, as in 13=20.00."""
     from b2b_payments._errors import ConfigurationError

@@ -13,6 +13,10 @@ from b2b_payments.export._manifest import Manifest
 from b2b_payments.export._parquet import ParquetSink
 from b2b_payments.export._sink import Checkpoint, PlacedSink, Sink
 from b2b_payments.export._sqlite import SQLiteSink
+from b2b_payments.export._stores.file import read_stores
+from b2b_payments.export._stores.fleet import export_stores
+from b2b_payments.export._stores.report import StoreReport, StoresReport, StoreState
+from b2b_payments.export._stores.store import Store, TokenFromEnv
 from b2b_payments.export._verification import verify
 
 __all__ = [
@@ -27,8 +31,15 @@ __all__ = [
     "PlacedSink",
     "SQLiteSink",
     "Sink",
+    "Store",
+    "StoreReport",
+    "StoreState",
+    "StoresReport",
+    "TokenFromEnv",
     "VerificationError",
     "export",
+    "export_stores",
+    "read_stores",
     "resume",
     "sink_for",
     "verify",

@@ -1,12 +1,13 @@
-"""A sink by the name of its format."""
+"""Formats by their names: which one a path says, and the sink of each."""
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._formats import FORMATS
+from b2b_payments._formats import FORMATS, format_by_ending
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._sink import PlacedSink
 
@@ -23,3 +24,22 @@ def sink_for(format_: str, path: PathLike, **options: Any) -> PlacedSink:
     make: Any = getattr(import_module("b2b_payments.export"), FORMATS[format_].sink)
     sink: PlacedSink = make(path, **options)
     return sink
+
+
+def format_of(path: PathLike, format_: str | None = None) -> str:
+    """Give the format of a file: the one given, or else the one that its ending says.
+
+    Raises ConfigurationError where nothing says it, or its ending says another.
+    """
+    output = os.fspath(path)
+    by_ending = format_by_ending(output)
+    if format_ is None and by_ending is None:
+        raise ConfigurationError(
+            f"{output!r} does not say its format: name the format, or give an ending such as .jsonl."
+        )
+    if format_ is not None and by_ending not in {None, format_}:
+        raise ConfigurationError(
+            f"{output!r} has the ending of {by_ending}, and the format given is {format_}: "
+            "change one of the two."
+        )
+    return format_ or by_ending or ""

@@ -16,8 +16,7 @@ import aiohttp
 import pytest
 
 from b2b_payments import B2BPaymentsError, ConfigurationError, PaymentsClient, TransportError
-from b2b_payments._cli.connection import Connection
-from b2b_payments._cli.stores.file import read_stores
+from b2b_payments.export import read_stores
 from b2b_payments.sandbox import Sandbox
 from tests.support.clients import NEVER
 from tests.support.leaks import Emitted
@@ -291,5 +290,5 @@ def test_a_store_of_a_file_heeds_the_environments_proxy(
     monkeypatch.setenv("NORTH_TOKEN", "token")
     file = tmp_path / "stores.toml"
     file.write_text('[[stores]]\nname = "north"\nstore_hash = "abc123"\naccess_token_env = "NORTH_TOKEN"\n')
-    [store] = read_stores(str(file), Connection(None, None))
+    [store] = read_stores(str(file))
     assert store.client()._transport._trust_env

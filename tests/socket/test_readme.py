@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from b2b_payments._cli.connection import Connection
-from b2b_payments._cli.stores.file import read_stores
+from b2b_payments.export import read_stores
 from b2b_payments.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
@@ -79,5 +78,5 @@ def test_the_file_of_stores_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "stores.toml"
     path.write_text(example, encoding="utf-8")
     monkeypatch.setenv("NORTH_TOKEN", "token")
-    [store] = read_stores(str(path), Connection(None, None))
+    [store] = read_stores(str(path))
     assert (store.name, store.variable) == ("north", "NORTH_TOKEN")

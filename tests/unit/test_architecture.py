@@ -45,7 +45,7 @@ MAY_IMPORT = {"sandbox": {"auth", "errors", "models", "printable"}, "cli": {"san
 HOMES = {
     "aiohttp": {"client", "sandbox", "transport"},
     "asyncio": {"cli", "sandbox", "tasks"},
-    "cattrs": {"cli", "converter"},
+    "cattrs": {"converter", "export"},
     "click": {"cli"},
     "duckdb": {"export"},
     "opentelemetry": {"tracing"},

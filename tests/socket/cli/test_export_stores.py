@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from b2b_payments import PaymentsClient
-from b2b_payments._cli.exporting import source_of
-from b2b_payments._cli.filters import Asked
+from b2b_payments import LegacyAuth, PaymentsClient
+from b2b_payments.export import Store
+from b2b_payments.export._selection import Begin, Selection
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.socket.cli.fleet import FAST, Fleet, export, here, hidden, lines, rows, serving, write
 from tests.socket.cli.test_export import read_terminal
@@ -144,6 +144,53 @@ def test_each_has_its_own_quota(tmp_path: Path) -> None:
         assert seconds["large"] < 1.4 < seconds["small"]
 
 
+def test_one_alone_needs_no_other_token(served: Fleet, tmp_path: Path) -> None:
+    """The tokens of stores that are not exported are not asked for, by `--only` and by `--shard`."""
+    absent = {name: f'store_hash = "{name}"\naccess_token_env = "NO_TOKEN"' for name in ("east", "south")}
+    path = write(tmp_path, served, **absent)
+    code, said = here(path, tmp_path / "{name}.jsonl", "--only", "north")
+    assert (code, list(rows(said))) == (0, ["north"])
+    shards = [of for of in range(1, 60) if _alone("north", served, of)]
+    part = next(number for number in range(1, shards[0] + 1) if _store("north").in_shard(number, shards[0]))
+    code, said = here(path, tmp_path / "{name}.jsonl", "--shard", f"{part}/{shards[0]}")
+    assert (code, list(rows(said))) == (0, ["north"])
+    code, said = here(path, tmp_path / "{name}.jsonl")
+    assert code == 2
+    assert said.startswith("Error: store 'east': the environment variable NO_TOKEN is not set")
+    assert sum(sandbox.request_count for sandbox in served.values()) == served["north"].request_count
+
+
+def _store(name: str) -> Store:
+    return Store(name, LegacyAuth("token"))
+
+
+def _alone(name: str, fleet: Fleet, of: int) -> bool:
+    parts = {one: [_store(one).in_shard(number, of) for number in range(1, of + 1)] for one in fleet}
+    return all(parts[one] != parts[name] for one in fleet if one != name)
+
+
+def test_report_as_json(served: Fleet, tmp_path: Path) -> None:
+    """`--report json` prints the report as one line of JSON, in place of the table; the exit code stays."""
+    path = write(tmp_path, served, south='store_hash = "abc123"\naccess_token_env = "BAD_TOKEN"')
+    arguments = ("export", "--stores", path, "--output", str(tmp_path / "{name}.jsonl"), "--report", "json")
+    result = invoke(None, *arguments)
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert report["complete"] is False
+    assert [(one["name"], one["state"], one["payments"]) for one in report["stores"]] == [
+        ("north", "complete", 300),
+        ("east", "complete", 700),
+        ("south", "failed", 0),
+    ]
+    assert "401" in report["stores"][2]["error"]
+    assert result.stderr.splitlines()[-1].startswith("Error: 2 of 3 stores complete.")
+    result = invoke(served["north"], "export", "--output", str(tmp_path / "p.csv"), "--report", "json")
+    assert result.exit_code == 0
+    one = json.loads(result.stdout)
+    assert (one["complete"], one["payments"], one["walk"]["rows"]) == (True, 300, 300)
+    assert result.stderr == ""
+
+
 def test_file_that_cannot_be_written(service: Sandbox, tmp_path: Path) -> None:
     """One file that cannot be written is told of before anything is sent."""
     (tmp_path / "one.csv").mkdir()
@@ -175,13 +222,15 @@ def test_error_of_the_program(service: Sandbox, tmp_path: Path, monkeypatch: pyt
     """An error that nobody foresaw in one store is raised only when the others have ended."""
     calls = []
 
-    async def broken_once(client: PaymentsClient, asked: Asked) -> object:
-        calls.append(asked)
+    source = Selection.source
+
+    async def broken_once(selection: Selection, client: PaymentsClient) -> Begin:
+        calls.append(selection)
         if len(calls) == 1:
             raise ZeroDivisionError
-        return await source_of(client, asked)
+        return await source(selection, client)
 
-    monkeypatch.setattr("b2b_payments._cli.stores.exports.source_of", broken_once)
+    monkeypatch.setattr(Selection, "source", broken_once)
     path = write(tmp_path, {"one": service, "two": service}, two='auth_token_env = "OLD_TOKEN"')
     result = invoke(
         None, "export", "--stores", path, "--output", str(tmp_path / "{name}.jsonl"), "--at-once", "1"

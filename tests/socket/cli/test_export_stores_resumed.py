@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from b2b_payments._cli.connection import Connection
-from b2b_payments._cli.stores.file import read_stores
-from b2b_payments._cli.stores.places import places_of
-from b2b_payments._cli.stores.run import Run
+from b2b_payments.export import read_stores
+from b2b_payments.export._stores.places import places_of
+from b2b_payments.export._stores.run import Run
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox
 from tests.socket.cli.fleet import FAST, Fleet, after, export, hidden, rows, write
 from tests.support.export_reading import ids_in
@@ -156,10 +155,10 @@ def interrupted(service: Sandbox, tmp_path: Path) -> Iterator[tuple[Sandbox, Pat
     path = write(tmp_path, {"only": service})
     (tmp_path / "out").mkdir()
     file = tmp_path / "out/only.csv"
-    stores = read_stores(path, Connection(None, None))
+    stores = read_stores(path)
     # A file from before the run does not count.
     assert invoke(service, "export", "--output", str(file), "--q", "a").exit_code == 0
-    with Run(path, places_of(str(tmp_path / "out"), "csv"), stores, resume=False) as run:
+    with Run("stores.toml", places_of(str(tmp_path / "out"), "csv"), stores, resume=False) as run:
         assert run.finished(stores[0], {"q": "a"}) is None
         assert invoke(service, "export", "--output", str(file)).exit_code == 0
         assert run.finished(stores[0], {}) == 300
@@ -226,7 +225,7 @@ def test_damaged_note(service: Sandbox, tmp_path: Path, note: str) -> None:
     arguments = ("export", "--stores", path, "--output", str(tmp_path / "{name}.csv"))
     said = sentence(invoke(None, *arguments, "--resume"), 1)
     assert said.endswith(
-        "the note of the run that was interrupted, cannot be read: begin anew, without --resume."
+        "the note of the run that was interrupted, cannot be read: start again, without resuming."
     )
     assert service.request_count == 0
     assert invoke(None, *arguments).exit_code == 0

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from b2b_payments import Quota, WalkReport
-from b2b_payments._cli.exporting import KeptSink
-from b2b_payments._cli.pace import Pace
 from b2b_payments._cli.progress import Line, Progress, Row, Screen, StoresProgress
 from b2b_payments.events import PageJoined, QuotaWait, RetryScheduled
-from b2b_payments.export import Checkpoint, PlacedSink
+from b2b_payments.export import Checkpoint, PlacedSink, StoreReport, StoreState
+from b2b_payments.export._kept import KeptSink
+from b2b_payments.export._pace import Pace, PaceReading
 
 
 def _words(row: Row) -> list[str]:
@@ -23,14 +23,17 @@ def _words(row: Row) -> list[str]:
 def test_a_line() -> None:
     """A line says payments, pages, rate, time left, and what is being waited for."""
     moment = 0.0
-    line = Line("north", Quota())
-    line.pace = Pace(Quota(), lambda: moment)
-    assert _words(line.row()) == ["0 payments", "0/s", "0 pages"]
+    line, pace = Line("north"), Pace(Quota(), lambda: moment)
+    assert _words(line.row(pace.reading())) == ["0 payments", "0/s", "0 pages"]
     moment = 5.0
-    line.advance(WalkReport(rows=1_500, pages=6, total_last=3_000))
-    line.listen(RetryScheduled("payments.list", 1, 2.0, "failed", why="503 Service Unavailable"))
-    line.listen(QuotaWait(70.0, "closed"))
-    row = line.row()
+    pace.advance(WalkReport(rows=1_500, pages=6, total_last=3_000))
+    for event in (
+        RetryScheduled("payments.list", 1, 2.0, "failed", why="503 Service Unavailable"),
+        QuotaWait(70.0, "closed"),
+    ):
+        pace.listen(event)
+        line.listen(event)
+    row = line.row(pace.reading())
     assert (row.label, row.done, row.total) == ("north", 1_500, 3_000)
     payments, rate, left, waiting, trouble, pages = _words(row)
     assert (payments, pages) == ("1,500 of 3,000 payments", "6 pages")
@@ -38,36 +41,41 @@ def test_a_line() -> None:
     assert waiting == "waiting 70 s for the store's quota"
     assert trouble == "attempt 1 failed (503 Service Unavailable), the next in 2.0 s"
     line.listen(PageJoined(0, 250, 250, 3_000))
-    assert trouble not in _words(line.row())
+    assert trouble not in _words(line.row(pace.reading()))
 
 
 def test_a_line_of_a_resumed_export() -> None:
     """What an interrupted export had kept counts as done."""
-    line = Line("north", Quota())
-    line.resumed(2_000)
-    line.advance(WalkReport(rows=500, pages=2, total_last=3_000))
-    assert line.row().done == 2_500
-    assert _words(line.row())[0] == "2,500 of 3,000 payments"
+    row = Line("north").row(PaceReading(before=2_000, rows=500, pages=2, total=3_000))
+    assert row.done == 2_500
+    assert _words(row)[0] == "2,500 of 3,000 payments"
 
 
 def test_lines_of_stores() -> None:
     """The first line counts all stores; then comes one for each under way, none for those that have ended."""
-    progress = StoresProgress(4)
-    progress.end("finished before")
-    north, south = progress.begin("north", None), progress.begin("south", None)
-    north.advance(WalkReport(rows=1_000, pages=4, total_last=5_000))
+    progress = StoresProgress()
+
+    def tell(name: str, state: StoreState, pace: PaceReading) -> None:
+        progress.advance(StoreReport(name, f"{name}.csv", state, pace=pace))
+
+    for name in ("before", "north", "south", "west"):
+        tell(name, StoreState.NOT_BEGUN, PaceReading())
+    tell("before", StoreState.ALREADY_COMPLETE, PaceReading())
+    for name in ("north", "south"):
+        tell(name, StoreState.RUNNING, PaceReading())
+    north = PaceReading(rows=1_000, pages=4, total=5_000, seconds_left=9.0)
+    tell("north", StoreState.RUNNING, north)
     whole, *rest = progress._rows()
     assert (whole.label, whole.done, whole.total) == ("all stores", 1, 4)
     assert _words(whole)[:2] == ["1 of 4 stores", "1,000 payments"]
     # One has not begun: how long it takes is not known.
     assert len(_words(whole)) == 3
     assert [row.label for row in rest] == ["north", "south"]
-    south.resumed(50)
-    progress.end("south")
-    progress.begin("west", None).advance(WalkReport(rows=10, pages=1, total_last=10))
+    tell("south", StoreState.COMPLETE, PaceReading(before=50))
+    tell("west", StoreState.RUNNING, PaceReading(rows=10, pages=1, total=10, seconds_left=0.0))
     whole, *rest = progress._rows()
     assert _words(whole)[:2] == ["2 of 4 stores", "1,060 payments"]
-    assert _words(whole)[3].endswith(" left")
+    assert _words(whole)[3] == "0:00:09 left"
     assert [row.label for row in rest] == ["north", "west"]
 
 

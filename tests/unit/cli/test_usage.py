@@ -21,7 +21,7 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
     ("args", "says"),
     [
         (("export",), "Missing option '--output'"),
-        (("export", "--output", "payments.txt"), "'payments.txt' does not say its format: give --format"),
+        (("export", "--output", "payments.txt"), "'payments.txt' does not say its format: name the format"),
         (("export", "--output", "payments"), "does not say its format"),
         (("export", "--output", "-", "--format", "duckdb"), "Standard output takes jsonl only, not duckdb"),
         (("export", "--output", "p.jsonl", "--format", "xml"), "'xml' is not one of 'jsonl', 'csv'"),
@@ -29,11 +29,11 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("export", "--output", "."), ". cannot be written: it is a folder; name a file in it."),
         (
             ("export", "--output", "a.jsonl", "--format", "csv"),
-            "'a.jsonl' has the ending of jsonl, and --format says csv: change one of the two.",
+            "'a.jsonl' has the ending of jsonl, and the format given is csv: change one of the two.",
         ),
         (
             ("export", "--output", "a.DB", "--format", "duckdb"),
-            "'a.DB' has the ending of sqlite, and --format says duckdb",
+            "'a.DB' has the ending of sqlite, and the format given is duckdb",
         ),
         (("verify",), "Missing argument 'FILE'"),
         (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),

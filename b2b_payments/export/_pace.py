@@ -6,9 +6,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from b2b_payments._printable import frozen
 from b2b_payments._quota import Quota
 from b2b_payments._walk.report import WalkReport
 from b2b_payments.events import Event, QuotaWait, RequestStarted
+
+
+@frozen
+class PaceReading:
+    """How fast an export goes, as of a moment.
+
+    `rows`, `pages` and `requests` are this run's; `before` are the payments that an interrupted one had kept,
+    `total` is the service's count. `rate` is payments per second, `waiting` the seconds until the quota lets
+    the next request go, `seconds_left` those until the end, None while that is not known.
+    """
+
+    before: int = 0
+    rows: int = 0
+    pages: int = 0
+    requests: int = 0
+    total: int | None = None
+    rate: float = 0.0
+    waiting: float = 0.0
+    seconds_left: float | None = None
 
 
 class Pace:
@@ -48,6 +68,19 @@ class Pace:
         self.rows, self.pages, self.total = report.rows, report.pages, report.total_last
         left = self._estimate()
         self._ends = None if left is None else self._clock() + left
+
+    def reading(self) -> PaceReading:
+        """Give how it goes now."""
+        return PaceReading(
+            self.before,
+            self.rows,
+            self.pages,
+            self.requests,
+            self.total,
+            self.rate,
+            self.waiting,
+            self.seconds_left,
+        )
 
     @property
     def elapsed(self) -> float:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from b2b_payments import Quota, WalkReport
-from b2b_payments._cli.pace import Pace, seconds_for
 from b2b_payments.events import PageJoined, QuotaWait, RequestStarted
+from b2b_payments.export._pace import Pace, seconds_for
 
 _STARTED = RequestStarted("payments.list", "GET", "/ip/payments", 1)
 

@@ -17,25 +17,23 @@ from typing import Any, Self
 
 import msgspec
 
-from b2b_payments._cli.command import CommandError
-from b2b_payments._cli.stores.file import Store
-from b2b_payments._cli.stores.places import Places
 from b2b_payments._errors import ExportError
 from b2b_payments.export._file import Lock, sync_folder, writing
 from b2b_payments.export._manifest import manifest_path, read_manifest
+from b2b_payments.export._stores.places import Places
+from b2b_payments.export._stores.store import Store
 
 _VERSION = 1
 
 
 class Run:
-    """A run over a file of stores, from its beginning or resumed. One at a time: while entered it has a lock.
+    """A run over many stores, from its beginning or resumed. One at a time: while entered it has a lock.
 
-    Entering raises ExportError where another run is under way, or the note cannot be written, and
-    CommandError where a note is there that cannot be read.
+    Entering raises ExportError where another run is under way, or the note cannot be written or read.
     """
 
-    def __init__(self, path: str, places: Places, stores: Sequence[Store], *, resume: bool) -> None:
-        self._place = places.folder / f".{Path(path).name}.run"
+    def __init__(self, name: str, places: Places, stores: Sequence[Store], *, resume: bool) -> None:
+        self._place = places.folder / f".{name}.run"
         self._places = places
         self._stores = stores
         self._resume = resume
@@ -88,9 +86,9 @@ class Run:
         stores: Any = note.get("stores") if isinstance(note, dict) else None
         whole = isinstance(stores, dict) and all(isinstance(one, dict) for one in stores.values())
         if not whole or note.get("version") != _VERSION:
-            raise CommandError(
-                f"{self._place}, the note of the run that was interrupted, cannot be read: begin anew, "
-                "without --resume."
+            raise ExportError(
+                f"{self._place}, the note of the run that was interrupted, cannot be read: start again, "
+                "without resuming."
             )
         self._noted = stores
         return True

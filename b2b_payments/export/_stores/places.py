@@ -6,15 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import click
-
-from b2b_payments._cli.command import CommandError
-from b2b_payments._cli.exporting import STDOUT, format_of_file
-from b2b_payments._cli.stores.file import Store, folded
+from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._formats import FORMATS, format_by_ending
 from b2b_payments._printable import frozen
 from b2b_payments.export._csv import companion_of
+from b2b_payments.export._file import PathLike
+from b2b_payments.export._formats import format_of
 from b2b_payments.export._manifest import manifest_path
+from b2b_payments.export._stores.store import Store, folded
 
 NAME = "{name}"
 _BESIDE = (".wal", "-wal", "-shm", "-journal")  # what a database keeps beside its file
@@ -37,23 +36,23 @@ class Places:
         return Path(self.pattern.replace(NAME, store.name))
 
     def make_folders(self, stores: Sequence[Store]) -> None:
-        """Make the folders that are not there, but not what they should be in. Raises CommandError."""
+        """Make the folders that are not there, but not what they should be in. Raises ConfigurationError."""
         for folder in dict.fromkeys([self.folder, *(self.of(store).parent for store in stores)]):
             try:
                 folder.mkdir(exist_ok=True)
             except FileNotFoundError:
-                raise CommandError(f"{folder} cannot be made: {folder.parent} is not there.") from None
+                raise ConfigurationError(f"{folder} cannot be made: {folder.parent} is not there.") from None
             except OSError as error:
-                raise CommandError(f"{folder} cannot be made: {error.strerror}.") from None
+                raise ConfigurationError(f"{folder} cannot be made: {error.strerror}.") from None
 
-    def refuse_one_file(self, path: str, stores: Sequence[Store]) -> None:
-        """Check that no store writes where another does. Raises CommandError."""
+    def refuse_one_file(self, stores: Sequence[Store]) -> None:
+        """Check that no store writes where another does. Raises ConfigurationError."""
         owners: dict[str, Store] = {}
         for store in stores:
             for place in self._written(store):
                 if (first := owners.setdefault(folded(str(place)), store)) is not store:
-                    raise CommandError(
-                        f"{path}: {first.name!r} and {store.name!r} would both write {place}: give one of "
+                    raise ConfigurationError(
+                        f"{first.name!r} and {store.name!r} would both write {place}: give one of "
                         "them another name."
                     )
 
@@ -65,32 +64,33 @@ class Places:
         yield from (target.with_name(f"{target.name}{ending}") for ending in _BESIDE)
 
 
-def places_of(output: str, format_: str | None) -> Places:
-    """Read --output and --format as they are meant beside --stores. Raises UsageError."""
-    if output == STDOUT:
-        raise click.UsageError("Standard output takes one store: give --stores a folder as --output.")
+def places_of(path: PathLike, format_: str | None) -> Places:
+    """Read where many stores go, and in which format. Raises ConfigurationError."""
+    output = os.fspath(path)
+    if format_ is not None and format_ not in FORMATS:
+        raise ConfigurationError(f"{shown(format_)} is not a format: give {', '.join(FORMATS)}.")
     if NAME in output:
         return _by_pattern(output, format_)
     if "{" in output:
-        raise click.UsageError(f"{output!r} has a brace, and {NAME} is all that is replaced there.")
+        raise ConfigurationError(f"{output!r} has a brace, and {NAME} is all that is replaced there.")
     ending = format_by_ending(output)
     if (ending or Path(output).is_file()) and not output.endswith(os.sep) and not Path(output).is_dir():
         folder, file = os.path.split(output)
         pattern = os.path.join(folder, f"{NAME}{Path(file).suffix or '.jsonl'}")
-        raise click.UsageError(
+        raise ConfigurationError(
             f"{output!r} is one file, and each store has its own: give a folder, or a pattern such as "
             f"{pattern!r}."
         )
     if format_ is None:
         pattern = os.path.join(output, f"{NAME}.jsonl")
-        raise click.UsageError(
-            f"{output!r} does not say the format: give --format, or a pattern such as {pattern!r}."
+        raise ConfigurationError(
+            f"{output!r} does not say the format: name the format, or give a pattern such as {pattern!r}."
         )
     return Places(os.path.join(output, f"{NAME}{FORMATS[format_].endings[0]}"), format_)
 
 
 def _by_pattern(output: str, format_: str | None) -> Places:
-    format_ = format_of_file(output, format_)
+    format_ = format_of(output, format_)
     if "{" in output.replace(NAME, ""):
-        raise click.UsageError(f"{output!r} has another brace, and {NAME} is all that is replaced there.")
+        raise ConfigurationError(f"{output!r} has another brace, and {NAME} is all that is replaced there.")
     return Places(output, format_)

@@ -1,0 +1,174 @@
+"""What `export` does where --stores is given."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from b2b_payments._cli.command import CommandError, StoppedError, print_json, run, stays
+from b2b_payments._cli.connection import Connection
+from b2b_payments._cli.progress import StoresProgress
+from b2b_payments._errors import AuthenticationError, B2BPaymentsError
+from b2b_payments._printable import printable
+from b2b_payments.export import Store, StoreReport, StoresReport, StoreState, export_stores, read_stores
+
+if TYPE_CHECKING:
+    from b2b_payments.export._selection import Selection
+
+
+def export(
+    connection: Connection,
+    asked: Selection,
+    path: str,
+    output: str,
+    format_: str | None,
+    *,
+    only: Sequence[str],
+    shard: tuple[int, int] | None,
+    at_once: int,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Export the stores of a file, and end with a table of what came of each. Raises CommandError.
+
+    A run that ends by itself is over, whatever came of its stores. One that was interrupted leaves a note, by
+    which `resume` leaves alone what it had finished. With `only`, there is no run to speak of.
+    """
+    progress = StoresProgress()
+    stores: list[Store] = []
+    ended = False
+
+    async def work() -> None:
+        nonlocal ended
+        stores.extend(_chosen(path, connection, only, shard))
+        with progress:
+            await export_stores(
+                stores,
+                output,
+                format=format_,
+                at_once=at_once,
+                resume=resume,
+                run=None if only else _run_of(path, shard),
+                processing_status=asked.query.processing_status,
+                customer_name=asked.query.customer_name,
+                q=asked.query.q,
+                search_by=asked.query.search_by,
+                page_size=asked.page_size,
+                concurrency=asked.concurrency,
+                on_progress=progress.advance,
+                on_event=progress.listen,
+            )
+        ended = True
+
+    try:
+        run(work)
+    except CommandError as failure:
+        report = StoresReport(tuple(progress.reports.values()))
+        if report.stores:
+            _show(report, stores, as_json=as_json)
+        if isinstance(failure, StoppedError) and report.stores:
+            ended = ended or report.complete
+            failure.left = f": {report}. {_go_on(report)}"
+        if not (ended and isinstance(failure, StoppedError)):
+            raise
+    else:
+        report = StoresReport(tuple(progress.reports.values()))
+        _show(report, stores, as_json=as_json)
+    _conclude(report)
+
+
+def _show(report: StoresReport, stores: Sequence[Store], *, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        click.echo(table(report.stores, stores), err=True)
+
+
+def _run_of(path: str, shard: tuple[int, int] | None) -> str:
+    """Name a run: parts of one file may run side by side."""
+    return Path(path).name if shard is None else f"{Path(path).name}.{shard[0]}-of-{shard[1]}"
+
+
+def refuse_ids(path: str, asked: Selection) -> None:
+    """Refuse filters by what is of one store only. Raises UsageError."""
+    if asked.query.channel_ids is not None:
+        raise click.UsageError(
+            "A channel's id is of one store: leave --channel out, and write channels = [1, 2] under the "
+            f"store in {path}."
+        )
+    if asked.query.invoice_id is not None:
+        raise click.UsageError("An invoice's id is of one store: leave --invoice out.")
+
+
+def table(reports: Iterable[StoreReport], stores: Sequence[Store] = ()) -> str:
+    """Give a line for each store, in columns, with a heading. A remark of several lines becomes one."""
+    from rich.cells import cell_len
+
+    variables = {store.name: store.variable for store in stores}
+    rows = [("store", "state", "payments", "requests", "seconds", "file or error")]
+    for one in reports:
+        figures = (f"{one.rows:,}", f"{one.requests:,}", f"{one.seconds:,.1f}")
+        # Made visible here: an escape is wider than what it stands for.
+        remark = printable(" ".join(_remark(one, variables.get(one.name, "")).split()))
+        rows.append((one.name, one.state, *figures, remark))
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = []
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - cell_len(cell))
+            cells.append(space + cell if place in {2, 3, 4} else cell + space)
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _remark(report: StoreReport, variable: str) -> str:
+    error = report.error
+    if isinstance(error, AuthenticationError):
+        token = f"the token in {variable}" if variable else "its token"
+        return (
+            f"The service rejected the credential; check the store's hash, and {token} and its scope: {error}"
+        )
+    if error is not None:
+        return str(error) if isinstance(error, B2BPaymentsError) else f"{type(error).__name__}, see below."
+    if report.state is not StoreState.NOT_COMPLETE:
+        return report.path
+    return f"{report.path}: {report.ending}.{stays(report.instead)}"
+
+
+def _conclude(report: StoresReport) -> None:
+    """Say how many stores are complete. Raises CommandError where not all are."""
+    for one in report.stores:
+        if one.error is not None and not isinstance(one.error, B2BPaymentsError):
+            raise one.error
+    missing = [f"--only {shlex.quote(one.name)}" for one in report.stores if not one.complete]
+    if not missing:
+        click.echo(f"{report}.", err=True)
+        return
+    alone = "" if len(missing) == len(report.stores) else f" {' '.join(missing)}"
+    raise CommandError(f"{report}. To export what is missing, give the same command --resume{alone}.")
+
+
+def _chosen(
+    path: str, connection: Connection, only: Sequence[str], shard: tuple[int, int] | None
+) -> list[Store]:
+    """Give the stores to export. Raises CommandError for unknown names, and where none is left."""
+    stores = read_stores(path, base_url=connection.base_url, quota=connection.quota, retry=connection.retry)
+    known = [store.name for store in stores]
+    if unknown := [name for name in only if name not in known]:
+        raise CommandError(f"{path} has no store {', '.join(unknown)}; it has {', '.join(known)}.")
+    return [
+        store
+        for store in stores
+        if (not only or store.name in only) and (shard is None or store.in_shard(*shard))
+    ]
+
+
+def _go_on(report: StoresReport) -> str:
+    if any(one.complete or one.resumable for one in report.stores):
+        return "What came so far is kept: give the same command --resume to continue"
+    return "Nothing half-written is left"

@@ -1,1 +1,0 @@
-"""`export --stores`: many stores at once, each into its own file."""

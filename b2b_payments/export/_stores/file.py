@@ -1,0 +1,214 @@
+"""The file of stores: which there are, how to reach each, and which variable holds its token.
+
+::
+
+    [[stores]]
+    name = "north"                      # names its file: north.jsonl
+    store_hash = "abc123"
+    access_token_env = "NORTH_TOKEN"    # or auth_token_env alone, the older way
+    base_url = "https://..."            # these three may be left out
+    quota = "150/60"
+    channels = [1, 2]
+
+Every mistake is a ConfigurationError that names the file, the store and the key.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import attrs
+from cattrs import AttributeValidationNote, ClassValidationError, Converter, ForbiddenExtraKeysError
+
+from b2b_payments._auth import LegacyAuth, StoreAuth
+from b2b_payments._client import BASE_URL
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._printable import frozen
+from b2b_payments._quota import Quota
+from b2b_payments._retry import RetryPolicy
+from b2b_payments.export._file import PathLike
+from b2b_payments.export._stores.store import Store, TokenFromEnv, is_file_name, refuse_twice
+
+_CREDENTIALS = frozenset({"accesstoken", "authtoken", "token", "xauthtoken", "secret", "clientsecret"})
+_EXAMPLE = 'name = "north", store_hash = "abc123" and access_token_env = "NORTH_TOKEN"'
+
+
+def read_stores(
+    path: PathLike,
+    *,
+    base_url: str | None = None,
+    quota: Quota | None = None,
+    retry: RetryPolicy | None = None,
+) -> list[Store]:
+    """Read the stores, in the file's order. Tokens are not read yet, and nothing is sent.
+
+    What a store does not say itself is as given here: its `base_url` (or that of B2B_PAYMENTS_BASE_URL), its
+    `quota`, its `retry`.
+
+    Raises ConfigurationError for every mistake, a store that is there twice among them.
+    """
+    where = os.fspath(path)
+    base_url = base_url or os.environ.get("B2B_PAYMENTS_BASE_URL") or BASE_URL
+    rest = _Rest(base_url, quota or Quota(), retry or RetryPolicy())
+    stores = [_Entry(where, place, entry).store(rest) for place, entry in enumerate(_entries(where), start=1)]
+    try:
+        refuse_twice(stores)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error.message}") from None
+    return stores
+
+
+@frozen
+class _Rest:
+    """What holds for stores that do not say it themselves."""
+
+    base_url: str = attrs.field(repr=False)
+    quota: Quota
+    retry: RetryPolicy
+
+
+def _entries(path: str) -> list[Any]:
+    try:
+        # Some editors put a byte order mark in front, which TOML does not know.
+        written = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} could not be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not UTF-8: save it as that.") from None
+    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+        raise ConfigurationError(f"{path} is not TOML: {error}.") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path} is not TOML that can be read: it is nested too deep.") from None
+    for key in written:
+        _refuse_credential(path, key)
+        if key != "stores":
+            raise ConfigurationError(f"{path}: {key!r} is unknown: write each store under a line [[stores]].")
+    entries = written.get("stores", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigurationError(
+            f"{path}: stores is not a list of tables: write each store under a line [[stores]]."
+        )
+    if not entries:
+        raise ConfigurationError(f"{path} names no store: write a line [[stores]], and under it {_EXAMPLE}.")
+    return entries
+
+
+def _refuse_credential(where: str, key: str) -> None:
+    if key.lower().replace("_", "").replace("-", "") in _CREDENTIALS:
+        raise ConfigurationError(
+            f"{where}: {key} is a credential, and a credential is never in a file: take it out, put it into "
+            'an environment variable, and name that, as in access_token_env = "NORTH_TOKEN".'
+        )
+
+
+@frozen
+class _Table:
+    """One table of the file, as it is written: what has to be there is looked at afterwards."""
+
+    name: str | None = None
+    store_hash: str | None = None
+    access_token_env: str | None = None
+    auth_token_env: str | None = None
+    base_url: str | None = None
+    quota: Quota | None = None
+    channels: tuple[int, ...] | None = None
+
+
+def _text(value: object, _: object) -> str:
+    # The value is not shown: a token in the wrong place would be.
+    if not isinstance(value, str):
+        raise ValueError("is no text: write it in quotes")  # noqa: TRY004 - a mistake of the file
+    if not value:
+        raise ValueError("is empty: fill it in, or leave it out")
+    return value
+
+
+def _channels(value: Any, _: object) -> tuple[int, ...]:
+    known = isinstance(value, list) and all(type(one) is int and one > 0 for one in value)
+    if not known or not value:
+        raise ValueError("is no list of channels' ids: write it as in channels = [1, 2]")
+    return tuple(value)
+
+
+_reader = Converter(forbid_extra_keys=True)
+_reader.register_structure_hook(str, _text)
+_reader.register_structure_hook(Quota, lambda value, kind: Quota.parse(_text(value, kind)))
+_reader.register_structure_hook_func(lambda kind: kind == tuple[int, ...], _channels)
+
+
+def _problem(failure: ClassValidationError) -> str:
+    """Say what is wrong with a table, an unknown key first."""
+    for error in failure.exceptions:
+        if isinstance(error, ForbiddenExtraKeysError):
+            known = ", ".join(attrs.fields_dict(_Table))
+            return f"{min(error.extra_fields)!r} is unknown; known are {known}"
+    error = failure.exceptions[0]
+    notes = [note.name for note in error.__notes__ if isinstance(note, AttributeValidationNote)]
+    return f"{notes[0]}{':' if isinstance(error, ConfigurationError) else ''} {error}"
+
+
+class _Entry:
+    """One store of the file. `store` raises ConfigurationError for what is wrong with it."""
+
+    def __init__(self, path: str, place: int, table: dict[str, Any]) -> None:
+        name = table.get("name")
+        named = isinstance(name, str) and is_file_name(name)
+        self._where = f"{path}, store {name!r}" if named else f"{path}, store number {place}"
+        for key in table:
+            _refuse_credential(self._where, key)
+        try:
+            self._table = _reader.structure(table, _Table)
+        except ClassValidationError as failure:
+            raise self._wrong(_problem(failure)) from None
+
+    def store(self, rest: _Rest) -> Store:
+        """Give the store."""
+        if self._table.name is None:
+            raise self._wrong('name is missing: give one for its file, as in name = "north"')
+        try:
+            return Store(
+                self._table.name,
+                self._auth(),
+                base_url=self._table.base_url or rest.base_url,
+                quota=self._table.quota or rest.quota,
+                channel_ids=self._table.channels,
+                retry=rest.retry,
+            )
+        except ConfigurationError as error:
+            raise self._wrong(error.message) from None
+
+    def _wrong(self, problem: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._where}: {problem.removesuffix('.')}.")
+
+    def _auth(self) -> StoreAuth | LegacyAuth:
+        store_hash, older = self._table.store_hash, self._table.auth_token_env
+        access = self._table.access_token_env
+        if access is not None and older is not None:
+            raise ConfigurationError("give access_token_env or auth_token_env, not both")
+        if older is not None and store_hash is not None:
+            raise ConfigurationError(
+                "store_hash goes with access_token_env: beside auth_token_env leave it out, since the older "
+                "token alone says which store it is"
+            )
+        if older is not None:
+            return LegacyAuth(_variable("auth_token_env", older))
+        if access is None:
+            raise ConfigurationError(
+                "access_token_env is missing: name the environment variable that holds the token, as in "
+                'access_token_env = "NORTH_TOKEN"'
+            )
+        if store_hash is None:
+            raise ConfigurationError('store_hash is missing: give it, as in store_hash = "abc123"')
+        return StoreAuth(store_hash, _variable("access_token_env", access))
+
+
+def _variable(key: str, name: str) -> TokenFromEnv:
+    try:
+        return TokenFromEnv(name)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.message.replace("This", key, 1)) from None

@@ -1,0 +1,133 @@
+"""The exports of many stores, so many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+import anyio
+import attrs
+
+from b2b_payments._protocol.query import PaymentQuery
+from b2b_payments.export._file import PathLike
+from b2b_payments.export._selection import Selection
+from b2b_payments.export._stores.job import Job, Listener, Tell
+from b2b_payments.export._stores.places import Places, places_of
+from b2b_payments.export._stores.report import StoreReport, StoresReport, StoreState
+from b2b_payments.export._stores.run import Run
+from b2b_payments.export._stores.store import Store, refuse_twice
+
+
+async def export_stores(
+    stores: Iterable[Store],
+    output: PathLike,
+    *,
+    format: str | None = None,  # noqa: A002 - the name of the public surface
+    at_once: int = 8,
+    resume: bool = False,
+    run: str | None = "stores",
+    processing_status: int | None = None,
+    customer_name: str | None = None,
+    q: str | None = None,
+    search_by: str | None = None,
+    page_size: int = 250,
+    concurrency: int = 8,
+    on_progress: Tell = lambda _: None,
+    on_event: Listener = lambda _name, _event: None,
+) -> StoresReport:
+    """Export each store into its own file, `at_once` of them at the same time, and say what came of each.
+
+    `output` is a folder, or a path with ``{name}`` in it. Each store has its own quota, and what one fails
+    with stands in its report and does not stop the others. The filters hold for all.
+
+    A run that was interrupted leaves a hidden note in the folder; `resume` then goes on with what was begun,
+    and leaves alone what was finished. `run` is that note's name: runs that share a folder at the same time
+    need different ones, and with None there is no note.
+
+    `on_progress` is called with a store's report: as it stands at first, after each page, and at its end,
+    even where the run is cancelled. `on_event` is called with a store's name and each event of its client.
+
+    Raises ConfigurationError for what cannot work before anything is sent: a token that is not there, two
+    stores that would write one file. Raises ExportError where another run of this name is under way.
+    """
+    query = PaymentQuery(
+        processing_status=processing_status, customer_name=customer_name, q=q, search_by=search_by
+    )
+    return await Fleet(
+        tuple(stores), places_of(output, format), Selection(query, page_size, concurrency), resume=resume
+    ).export(at_once, run, on_progress, on_event)
+
+
+class Fleet:
+    """Stores, and where the file of each goes.
+
+    Raises ConfigurationError for what cannot work, before anything is made.
+    """
+
+    def __init__(
+        self, stores: Sequence[Store], places: Places, selection: Selection, *, resume: bool
+    ) -> None:
+        refuse_twice(stores)
+        # Two tokens in two variables may be one and the same.
+        refuse_twice([store.with_token() for store in stores])
+        places.refuse_one_file(stores)
+        self._stores = stores
+        self._places = places
+        self._jobs = [Job(store, str(places.of(store)), places.format, selection, resume) for store in stores]
+        self._resume = resume
+        self._reports: dict[str, StoreReport] = {}
+        self._tell: Tell = lambda _: None
+
+    async def export(self, at_once: int, run: str | None, tell: Tell, listen: Listener) -> StoresReport:
+        """Export them."""
+        self._tell = tell
+        self._places.make_folders(self._stores)
+        for job in self._jobs:
+            # First of all: nothing is sent where a file cannot be written.
+            job.sink()
+        with ExitStack() as stack:
+            note = None
+            if run is not None:
+                note = stack.enter_context(Run(run, self._places, self._stores, resume=self._resume))
+            jobs = [job for job in self._jobs if not self._is_done(job, note)]
+            try:
+                await self._export(jobs, at_once, listen)
+            finally:
+                # Where nothing is finished, there is nothing to be left alone by whoever goes on.
+                if note is not None and self._over:
+                    note.end()
+            if note is not None:
+                note.end()
+        return self._report
+
+    @property
+    def _report(self) -> StoresReport:
+        return StoresReport(tuple(self._reports[store.name] for store in self._stores))
+
+    @property
+    def _over(self) -> bool:
+        complete = sum(report.complete for report in self._reports.values())
+        return complete in {0, len(self._reports)}
+
+    def _is_done(self, job: Job, note: Run | None) -> bool:
+        rows = None if note is None else note.finished(job.store, job.query.manifest)
+        report = StoreReport(job.store.name, job.path)
+        if rows is not None:
+            report = attrs.evolve(report, state=StoreState.ALREADY_COMPLETE, rows=rows)
+        self._take(report)
+        return rows is not None
+
+    def _take(self, report: StoreReport) -> None:
+        self._reports[report.name] = report
+        self._tell(report)
+
+    async def _export(self, jobs: Sequence[Job], at_once: int, listen: Listener) -> None:
+        left = iter(jobs)
+
+        async def work() -> None:
+            for job in left:
+                await job.run(self._take, listen)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(min(at_once, len(jobs))):
+                group.start_soon(work)

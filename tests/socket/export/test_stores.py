@@ -1,0 +1,166 @@
+"""`export_stores`: many stores from Python."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from b2b_payments import AuthenticationError, ConfigurationError, LegacyAuth, Quota, StoreAuth
+from b2b_payments.export import Store, StoreReport, StoreState, TokenFromEnv, export_stores, verify
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.support.export_reading import ids_in
+
+Served = dict[str, Sandbox]
+FAST = Rules(quota=False)
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    """Give three stores, each on a port of its own."""
+    async with AsyncExitStack() as stack:
+        sandboxes = {name: Sandbox(size, seed=size, rules=FAST) for name, size in SIZES.items()}
+        yield {name: await stack.enter_async_context(one) for name, one in sandboxes.items()}
+
+
+SIZES = {"north": 300, "east": 700, "south": 500}
+
+
+def stores_of(served: Served) -> list[Store]:
+    """Give the stores as code makes them."""
+    return [Store(name, one.auth, base_url=one.base_url) for name, one in served.items()]
+
+
+async def test_every_store(served: Served, tmp_path: Path) -> None:
+    """Each store has its own file, and the report says what came of each, in the order given."""
+    told: dict[str, list[StoreState]] = {name: [] for name in SIZES}
+    asked: list[str] = []
+    report = await export_stores(
+        stores_of(served),
+        tmp_path / "out",
+        format="csv",
+        page_size=100,
+        on_progress=lambda one: told[one.name].append(one.state),
+        on_event=lambda name, _: asked.append(name),
+    )
+    assert report.complete
+    assert str(report) == "3 of 3 stores complete"
+    assert [(one.name, one.state, one.rows) for one in report.stores] == [
+        (name, StoreState.COMPLETE, size) for name, size in SIZES.items()
+    ]
+    for one in report.stores:
+        assert one.path == str(tmp_path / f"out/{one.name}.csv")
+        assert one.requests == served[one.name].request_count
+        assert verify(one.path).account.complete
+        assert ids_in(Path(one.path), "csv") == list(served[one.name].store.ids())
+    for states in told.values():
+        assert (states[0], states[-1]) == (StoreState.NOT_BEGUN, StoreState.COMPLETE)
+        assert states.count(StoreState.RUNNING) > 3
+    assert set(asked) == set(SIZES)
+
+
+async def test_what_one_fails_with(served: Served, tmp_path: Path) -> None:
+    """A store's error stands in its report, as it was raised; the others are complete."""
+    stores = stores_of(served)
+    stores[1] = Store("east", StoreAuth("abc123", "wrong"), base_url=served["east"].base_url)
+    report = await export_stores(stores, tmp_path / "{name}.jsonl")
+    assert not report.complete
+    assert [one.state for one in report.stores] == ["complete", "failed", "complete"]
+    assert isinstance(report.stores[1].error, AuthenticationError)
+    assert report.to_dict()["stores"][1]["error"] == str(report.stores[1].error)
+
+
+async def test_cancelled(served: Served, tmp_path: Path) -> None:
+    """Cancelled, it tells of each store that was under way as stopped, and can be resumed."""
+    served["east"].order(Fault.HANG_BEFORE, times=1)
+    last: dict[str, StoreReport] = {}
+    reached = asyncio.Event()
+
+    def tell(report: StoreReport) -> None:
+        last[report.name] = report
+        if sum(one.complete for one in last.values()) == 2:
+            reached.set()
+
+    task = asyncio.create_task(export_stores(stores_of(served), tmp_path, format="jsonl", on_progress=tell))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert {name: one.state for name, one in last.items()} == {
+        "north": "complete",
+        "east": "stopped",
+        "south": "complete",
+    }
+    before = served["north"].request_count
+    report = await export_stores(stores_of(served), tmp_path, format="jsonl", resume=True)
+    assert report.complete
+    assert report.stores[0].state == "complete already"
+    assert served["north"].request_count == before
+
+
+async def test_a_provider_is_asked_where_the_store_is_exported(served: Served, tmp_path: Path) -> None:
+    """A token may come from an async callable, which nobody asks before its store's turn."""
+    asked: list[str] = []
+
+    async def token() -> str:
+        asked.append("north")
+        return str(served["north"].auth.access_token)
+
+    store = Store(
+        "north", StoreAuth(served["north"].auth.store_hash, token), base_url=served["north"].base_url
+    )
+    assert not asked
+    assert (await export_stores([store], tmp_path, format="jsonl")).complete
+    assert asked == ["north"]
+
+
+async def test_what_cannot_work(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever cannot work is refused before a folder is made or anything is sent."""
+    monkeypatch.setenv("ONE", "token")
+    monkeypatch.setenv("TWO", "token")
+    north = stores_of(served)[0]
+    legacy = [Store(name, LegacyAuth(TokenFromEnv(name.upper()))) for name in ("one", "two")]
+    for stores, output, sentence in (
+        ([north, north], "{name}.csv", "two stores are called 'north' and 'north'"),
+        ([north, Store("other", north.auth, base_url=north.base_url)], "{name}.csv", "the same store_hash"),
+        (legacy, "{name}.csv", "the same token: name each store once"),
+        ([Store("x", StoreAuth("abc", TokenFromEnv("NOT_SET")))], "{name}.csv", "NOT_SET is not set"),
+        ([north], "out", "'.*out' does not say the format"),
+        ([north, Store("line_items", legacy[0].auth)], "{name}{name}.txt", "does not say its format"),
+    ):
+        with pytest.raises(ConfigurationError, match=sentence):
+            await export_stores(stores, tmp_path / output)
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - a moment of a test
+    assert served["north"].request_count == 0
+
+
+def test_a_store_as_code_makes_it() -> None:
+    """A store checks its name and its address, hides its token, and pickles."""
+    store = Store("north", StoreAuth("abc", TokenFromEnv("NORTH")), quota=Quota(shared=True), channel_ids=[1])
+    assert pickle.loads(pickle.dumps(store)) == store  # noqa: S301 - its own
+    assert store.channel_ids == (1,)
+    assert "secret" not in repr(Store("north", LegacyAuth("secret")))
+    with pytest.raises(ConfigurationError, match="cannot be the name of a file"):
+        Store("../north", store.auth)
+    with pytest.raises(ConfigurationError, match="is not https"):
+        Store("north", store.auth, base_url="http://shop.example")
+    with pytest.raises(ConfigurationError, match="is not the name of an environment variable"):
+        TokenFromEnv("a token")
+
+
+def test_shards() -> None:
+    """Each store is in one shard of so many, by its name alone, and shards are about as large as another."""
+    stores = [Store(f"store-{number}", LegacyAuth("token")) for number in range(400)]
+    for of in (1, 2, 7):
+        shards = [[one.name for one in stores if one.in_shard(number, of)] for number in range(1, of + 1)]
+        assert sorted(name for shard in shards for name in shard) == sorted(one.name for one in stores)
+        assert min(map(len, shards)) > 0.6 * len(stores) / of
+    # Written down: another version of this library has to divide stores alike.
+    names = ("north", "east", "south", "Zürich")
+    assert [Store(name, LegacyAuth("x")).in_shard(1, 2) for name in names] == [False, True, False, False]
+    with pytest.raises(ConfigurationError, match="Shard 3/2"):
+        stores[0].in_shard(3, 2)
