@@ -128,10 +128,9 @@ class PaymentsClient:
             deadline=None if deadline is None else _seconds("deadline", deadline),
             events=Events(on_event),
         )
-        walker = Walker(
-            self._caller, ServiceLimits(), self._tasks, f"{self._transport.base_url} {auth.name}".strip()
-        )
-        self.payments: Payments = Payments(walker, Writes(self._caller))
+        store = f"{self._transport.base_url} {auth.name}".strip()
+        walker = Walker(self._caller, ServiceLimits(), self._tasks, store)
+        self.payments: Payments = Payments(walker, Writes(self._caller, store))
         self.channels: Channels = Channels(self._caller)
 
     @classmethod

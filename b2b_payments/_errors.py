@@ -13,6 +13,7 @@
     ├── ResponseDecodeError           the service answered, and the answer cannot be read
     │   └── AnswerMismatchError       … since it belongs to another request
     ├── OutcomeUnknownError           a write was sent, and whether it happened could not be found out
+    ├── ExternalIdTakenError          another payment has the external_id of one that was to be created
     ├── PaginationError               a walk cannot be completed
     └── ExportError                   what was exported cannot be written, or not be read again
         └── VerificationError         … an export is not what its manifest says
@@ -216,11 +217,35 @@ class OutcomeUnknownError(B2BPaymentsError):
 
     `look_for` says what to look for, e.g. ``{"externalId": "INV-7"}``. Do not send the write again before
     having looked: there is no idempotency key, and lists may lag a write by about 20 minutes.
+    `client.payments.settle(error)` looks again, also in another process and much later: `write` is what it
+    has to know for that, in plain data, of which no text of the error shows anything.
     """
 
-    def __init__(self, message: str, *, look_for: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        look_for: Mapping[str, Any] | None = None,
+        write: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.look_for: dict[str, Any] = dict(look_for or {})
+        self.write: dict[str, Any] = dict(write or {})
+
+
+class ExternalIdTakenError(B2BPaymentsError):
+    """Another payment has the `external_id` of one that was to be created. Nothing was created.
+
+    `payment_id` is the payment that has it. `differences` are the fields in which it is not the one that was
+    to be created (``customer_id``, ``currency``, ``sum``), each with what it has and what was asked for.
+    """
+
+    def __init__(
+        self, message: str, *, payment_id: int, differences: Mapping[str, tuple[str, str]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.payment_id = payment_id
+        self.differences: dict[str, tuple[str, str]] = dict(differences or {})
 
 
 class PaginationError(B2BPaymentsError):

@@ -29,6 +29,11 @@ class Home:
         """Give the running event loop, in this process."""
         return cls(asyncio.get_running_loop(), os.getpid())
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing can happen there any more: the loop has ended, or is another process's."""
+        return self.process != os.getpid() or self.loop.is_closed()
+
     def require(self) -> None:
         """Raise ConfigurationError in any other event loop, thread or process.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from benchmarks.faults_account import Reads, Writes, creates, other_writes, reads
+from benchmarks.faults_account import Reads, Writes, creates, other_writes, reads, repeated_creates
 from benchmarks.faults_service import TROUBLES, Trouble
 from tests.support.virtual_time import run
 
@@ -23,6 +23,10 @@ _HEAD = """\
 | fault, on a third of all requests | reads: rows | lost | twice | requests | seconds \
 | creates: done | failed | unknown | made twice | false success | false failure \
 | other writes: done | failed | unknown | false |"""
+
+_REPEATED_HEAD = """\
+| fault, on a third of all requests | creates that look first: done | failed | unknown \
+| made twice | false success | false failure |"""
 
 
 @attrs.frozen
@@ -51,16 +55,35 @@ class Row:
 
 
 @attrs.frozen
+class Repeated:
+    """One fault's line of the table of creates that look first."""
+
+    fault: str
+    creates: Writes
+
+    @property
+    def right(self) -> bool:
+        """Whether nothing was made twice or reported falsely."""
+        return not self.creates.wrong
+
+    def __str__(self) -> str:
+        made = self.creates
+        cells = [made.done, made.failed, made.unknown, made.twice, made.false_success, made.false_failure]
+        return f"| {self.fault} | {' | '.join(f'{cell:,}' for cell in cells)} |"
+
+
+@attrs.frozen
 class Size:
     """How much is done under each fault: payments read, creates, and writes of each other kind."""
 
     payments: int
     creates: int
     others: int
+    repeated: int
 
 
-FULL = Size(2_000, 1_000, 200)
-QUICK = Size(300, 60, 15)
+FULL = Size(2_000, 1_000, 200, 500)
+QUICK = Size(300, 60, 15, 12)
 
 
 def measure(trouble: Trouble, size: Size) -> Row:
@@ -73,6 +96,11 @@ def measure(trouble: Trouble, size: Size) -> Row:
     )
 
 
+def repeat(trouble: Trouble, size: Size) -> Repeated:
+    """Create `unless_exists` under one fault, again and again."""
+    return Repeated(trouble.name, run(repeated_creates(trouble, size.repeated)))
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -80,6 +108,11 @@ def main() -> int:
     )
     parser.add_argument("--fault", metavar="NAME", help="only the faults in whose name this is found")
     parser.add_argument("--quick", action="store_true", help="fewer payments and writes")
+    parser.add_argument(
+        "--unless-exists",
+        action="store_true",
+        help="only creates that look first, each called again and again",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
     chosen = [one for one in TROUBLES if (options.fault or "").lower() in one.name.lower()]
@@ -88,11 +121,13 @@ def main() -> int:
             f"no fault is called {options.fault!r}; there are: {', '.join(t.name for t in TROUBLES)}"
         )
     begun = time.perf_counter()
-    print(_HEAD)
-    print("|" + " --- |" * (_HEAD.count("|") - 1))
-    rows = []
+    head = _REPEATED_HEAD if options.unless_exists else _HEAD
+    print(head)
+    print("|" + " --- |" * (head.count("|") - 1))
+    size = QUICK if options.quick else FULL
+    rows: list[Row | Repeated] = []
     for trouble in chosen:
-        rows.append(measure(trouble, QUICK if options.quick else FULL))
+        rows.append(repeat(trouble, size) if options.unless_exists else measure(trouble, size))
         print(rows[-1], flush=True)
     wrong = sum(not row.right for row in rows)
     took = time.perf_counter() - begun

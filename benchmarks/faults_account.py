@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from decimal import Decimal
@@ -18,11 +19,13 @@ from b2b_payments import (
     PaymentsClient,
     RetryPolicy,
 )
+from b2b_payments._resources.turns import LAG, TURNS
 from b2b_payments.sandbox import Sandbox
 from benchmarks.faults_service import Trouble, troubled
 
 PAGE = 50
 _AT_ONCE = 16
+_TIMES_REPEATED = 3
 _PATIENT = RetryPolicy(attempts=14)
 """For walks of dozens of requests: with 5 attempts and a third failing, one request in 243 fails for good."""
 
@@ -99,9 +102,7 @@ async def creates(trouble: Trouble, count: int) -> Writes:
             reports[f"fault-{number}"] = await reported(client.payments.create_offline(payment))
 
         await _all(create, range(count))
-        made: defaultdict[str, list[object]] = defaultdict(list)
-        for row in sandbox.store.all_wire():
-            made[row.get("externalId", "")].append(row["id"])
+        made = _made(sandbox)
     writes = Writes()
     for external_id, (report, payment_id) in reports.items():
         ids = made[external_id]
@@ -109,6 +110,52 @@ async def creates(trouble: Trouble, count: int) -> Writes:
         told_wrong = report is Report.DONE and payment_id not in ids
         writes.judge(report, 0 if told_wrong else len(ids))
     return writes
+
+
+async def repeated_creates(trouble: Trouble, count: int) -> Writes:
+    """Create payments `unless_exists`, each twice at once and again until it is done, and look in the store.
+
+    Lists lag by up to 20 minutes, unevenly. Once they have to show everything, each third payment is asked
+    for again by a client that remembers nothing, as in another process. One is done where a call gave its id;
+    another id given is a false success.
+    """
+    draw = random.Random(trouble.name)
+    rules = attrs.evolve(trouble.rules, list_lag=lambda: draw.choice([0.0, 0.0, 1.0, 1_190 * draw.random()]))
+    given: defaultdict[str, set[object]] = defaultdict(set)
+    unknown: set[str] = set()
+    async with troubled(attrs.evolve(trouble, rules=rules), 100, RetryPolicy()) as (sandbox, client):
+
+        async def create(number: int) -> None:
+            external_id = f"fault-{number}"
+            payment = offline_payment(external_id)
+            report, payment_id = await reported(client.payments.create_offline(payment, unless_exists=True))
+            if report is Report.DONE:
+                given[external_id].add(payment_id)
+            elif report is Report.UNKNOWN:
+                unknown.add(external_id)
+
+        await _all(create, [number for number in range(count) for _ in range(2)])
+        for _ in range(_TIMES_REPEATED):
+            await _all(create, [number for number in range(count) if not given[f"fault-{number}"]])
+        await anyio.sleep(LAG)
+        TURNS.forget()
+        await _all(create, range(0, count, 3))
+        made = _made(sandbox)
+    writes = Writes()
+    for external_id in (f"fault-{number}" for number in range(count)):
+        ids = made[external_id]
+        report = Report.UNKNOWN if external_id in unknown else Report.FAILED
+        writes.judge(Report.DONE if given[external_id] else report, len(ids))
+        writes.false_success += not given[external_id] <= {*ids}
+    return writes
+
+
+def _made(sandbox: Sandbox) -> defaultdict[str, list[object]]:
+    """Give the ids of the payments of each externalId."""
+    made: defaultdict[str, list[object]] = defaultdict(list)
+    for row in sandbox.store.all_wire():
+        made[row.get("externalId", "")].append(row["id"])
+    return made
 
 
 async def other_writes(trouble: Trouble, each: int) -> Writes:

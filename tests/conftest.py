@@ -13,6 +13,7 @@ from aioresponses import core
 from hypothesis import settings
 
 from b2b_payments._quota.homes import forget_all
+from b2b_payments._resources.turns import TURNS
 
 # Where a run decides over a change, the same examples are drawn each time; elsewhere always new ones.
 # No example has a deadline: what a busy machine takes says nothing.
@@ -75,6 +76,7 @@ def no_coverage_of_slow_processes(request: pytest.FixtureRequest, monkeypatch: p
 
 
 @pytest.fixture(autouse=True)
-def no_quota_of_another_test() -> None:
-    """Forget the quotas of the stores of other tests: one of them may have had the same port."""
+def nothing_of_another_test() -> None:
+    """Forget the quotas and creates of the stores of other tests: one of them may have had the same port."""
     forget_all()
+    TURNS.forget()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -124,23 +125,75 @@ def _payment_options(function: Handler) -> Handler:
 
 @click.command("create-offline", cls=Command)
 @_payment_options
+@click.option(
+    "--unless-exists",
+    is_flag=True,
+    help="Where a payment has this external id, customer, currency and sum already, print its id instead.",
+)
+@click.option("--yes", is_flag=True, help="Do not look for the external id first, and do not ask.")
 @connection_options
-def create_offline(connection: Connection, payment: OfflinePayment) -> None:
+def create_offline(connection: Connection, payment: OfflinePayment, unless_exists: bool, yes: bool) -> None:
     """Record an offline payment, once, and print its id.
 
-    Wants --customer-id, --currency and --line, or --json with all of it in the service's own words.
+    Wants --customer-id, --currency and --line, or --json with all of it in the service's own words. Where a
+    payment has its external id already, it asks first, on a terminal; elsewhere it wants --unless-exists or
+    --yes.
     """
+    external_id = payment.external_id if payment.external_id and payment.external_id.strip() else None
+    if unless_exists and external_id is None:
+        raise click.UsageError(
+            "--unless-exists looks for the payment by its external id: give one (--external-id)."
+        )
+    if unless_exists and yes:
+        raise click.UsageError("--unless-exists never asks: leave --yes out.")
+    if external_id is not None and not unless_exists and not yes:
+        _ask_if_taken(connection, external_id)
 
     async def work(client: PaymentsClient) -> Written:
-        new = await client.payments.create_offline(payment)
-        return Written({"paymentId": new}, f"payment {new} was recorded")
+        new = await _created(client, payment, unless_exists=unless_exists)
+        return Written({"paymentId": new}, f"payment {new} was recorded" if not unless_exists else what)
 
     what = f"the payment of customer {payment.customer_id} was recorded"
     look = "list --order DESC --limit 20"
-    if payment.external_id:
-        what = f"the payment with externalId {payment.external_id} was recorded"
-        look = shlex.join(["list", "--search-by", "externalId", "--q", payment.external_id])
+    if external_id is not None:
+        what = f"the payment with externalId {external_id} was recorded"
+        look = shlex.join(["list", "--search-by", "externalId", "--q", external_id])
     connection.write(work, what, look, lags=True)
+
+
+async def _created(client: PaymentsClient, payment: OfflinePayment, *, unless_exists: bool) -> int:
+    from b2b_payments._errors import ExternalIdTakenError
+
+    try:
+        return await client.payments.create_offline(payment, unless_exists=unless_exists)
+    except ExternalIdTakenError as error:
+        pairs = error.differences.items()
+        what = [f"{name.removesuffix('_id')} {has}, not {wanted}" for name, (has, wanted) in pairs]
+        raise CommandError(
+            f"Payment {error.payment_id} has externalId {payment.external_id}, but {_enumerated(what)}: "
+            "nothing was recorded."
+        ) from None
+
+
+def _ask_if_taken(connection: Connection, external_id: str) -> None:
+    """Ask whether to record another payment, where one has this external id. Raises CommandError."""
+    taken: list[str] = []
+
+    async def look(client: PaymentsClient) -> None:
+        found = await client.payments.list(search_by="externalId", q=external_id).collect()
+        same = [one for one in found if one.external_id == external_id]  # a search gives others, too
+        taken.extend(f"{one.id} ({one.total.amount} {one.total.currency})" for one in same)
+
+    connection.call(look)
+    if not taken:
+        return
+    who = f"Payment {taken[0]} has" if len(taken) == 1 else f"Payments {_enumerated(taken)} have"
+    if not sys.stdin.isatty():
+        raise CommandError(
+            f"{who} externalId {external_id} already: give --unless-exists to record no other, or --yes.",
+            USAGE,
+        )
+    click.confirm(f"{who} externalId {external_id} already. Record another?", abort=True, err=True)
 
 
 @click.command("update-offline", cls=Command)

@@ -15,6 +15,7 @@ from b2b_payments._converter import (
     structure_list,
     structure_payment,
 )
+from b2b_payments._errors import ConfigurationError, OutcomeUnknownError
 from b2b_payments._models import (
     OfflinePayment,
     Operation,
@@ -30,6 +31,7 @@ from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import whole
+from b2b_payments._resources.creates import Creates
 from b2b_payments._resources.writes import Writes
 from b2b_payments._walk.checkpoint import for_channel
 from b2b_payments._walk.source import MOST_ROWS, look_up
@@ -182,13 +184,46 @@ class Payments:
         reply = await self._walker.caller.call(requests.get_transactions(payment_id))
         return structure_list(Transaction, reply.data)
 
-    async def create_offline(self, payment: OfflinePayment) -> int:
+    async def create_offline(self, payment: OfflinePayment, *, unless_exists: bool = False) -> int:
         """Record an offline payment, once, and give its id.
 
         Give it an `external_id` that no other payment has: should the answer get lost, the payment is looked
         for by it. Raises ValidationError, or OutcomeUnknownError where looking did not settle it.
+
+        With `unless_exists` it can be called again and again: it looks first, and gives the id of the payment
+        that has this external id, customer, currency and sum. In one process one such call at a time looks
+        and creates, and what it created is known before lists show it; what another process created in the
+        last 20 minutes or so, a list may not show yet [seen]. Raises ConfigurationError without an
+        `external_id`, ExternalIdTakenError where the payment that has it is another, PaginationError where
+        the service's search cannot be read to its end, and OutcomeUnknownError where an earlier create of
+        this process is in doubt: until lists have to show it, it is not sent again.
         """
-        return await self._writes.create_offline(offline_payment_body(payment), payment.external_id)
+        creates = Creates(self._writes, self._walker)
+        return await creates.create_offline(offline_payment_body(payment), unless_exists=unless_exists)
+
+    async def settle(self, error: OutcomeUnknownError) -> int | None:
+        """Look again for what became of a write: the payment's id where it was carried out, else None.
+
+        `error` may come from another process and another day, pickled. A create is looked for by its
+        external id; any other write is judged by what its payment shows now, which another write may have
+        changed since. None says that nothing shows it: lists may lag a create by about 20 minutes [seen].
+
+        Raises ConfigurationError for a write of another store and for a create without an `external_id`,
+        PaginationError where the service's search cannot be read to its end, and `error` itself where
+        nothing can show it: an operation other than applying and reverting.
+        """
+        given: object = error
+        write = given.write if isinstance(given, OutcomeUnknownError) else {}
+        if not write:
+            raise ConfigurationError("settle() takes the OutcomeUnknownError of a write, as it was raised.")
+        if write["store"] != self._walker.store:
+            raise ConfigurationError(
+                f"The write was sent to {write['store']}, and this client is of {self._walker.store}: "
+                "settle it with a client of the same store."
+            )
+        until = self._walker.caller.until()
+        creates = Creates(self._writes, self._walker)
+        return await (self._writes if write["id"] else creates).settle(error, until)
 
     async def update_offline(self, payment_id: int, payment: OfflinePayment) -> int:
         """Replace an offline payment, and give its id. Raises ValidationError, NotFoundError."""

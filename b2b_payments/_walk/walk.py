@@ -29,12 +29,17 @@ DEFAULT_CONCURRENCY = 8
 
 @frozen
 class Walker:
-    """What walks of one client share: how to call, what was learned, who owns tasks, which store it is."""
+    """What walks of one client share: how to call, what was learned, who owns tasks, which store it is.
+
+    A walk has `priority`, and is over at the moment `until`; None is its own deadline.
+    """
 
     caller: Caller
     learned: ServiceLimits
     tasks: Tasks
     store: str
+    priority: Priority = Priority.PAGE
+    until: float | None = None
 
 
 @define
@@ -104,7 +109,13 @@ class Walk(Pager):
         walker, report = self._walker, standing.report
         walker.tasks.require_running()
         source = Source(
-            walker.caller, walker.learned, self._query, self._page_size, walker.caller.until(), report
+            walker.caller,
+            walker.learned,
+            self._query,
+            self._page_size,
+            walker.caller.until() if walker.until is None else walker.until,
+            report,
+            walker.priority,
         )
         place, other = self._places
         ends = Ends(

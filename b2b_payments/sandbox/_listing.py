@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -192,6 +193,7 @@ SORT_KEYS: Final = (
 )  # fmt: skip
 SEARCH_KEYS: Final = ("id", "customerId", "externalId", "externalCustomerId")
 _EXACT = frozenset({"id", "customerId"})
+_WORD = re.compile(r"\w+")
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -206,7 +208,10 @@ class InvalidFieldsError(Exception):
 
 @frozen(kw_only=True)
 class ListQuery:
-    """What a request asks of the list. `sort_by` None is the service's own order, id."""
+    """What a request asks of the list. `sort_by` None is the service's own order, id.
+
+    `by_words` finds texts that share a word with `q`, in any case, and not only those that contain it.
+    """
 
     offset: int = 0
     limit: int = 10
@@ -214,6 +219,7 @@ class ListQuery:
     ascending: bool = False
     search_by: str | None = None
     q: str = ""
+    by_words: bool = False
     customer_name: str = ""
     invoice_id: int | None = None
     processing_status: int | None = None
@@ -266,7 +272,7 @@ class ListQuery:
         """What tells this selection from another; None where every row matches."""
         plain = attrs.evolve(self, offset=0, limit=10, sort_by=None, ascending=False)
         if not plain.q:
-            plain = attrs.evolve(plain, search_by=None)
+            plain = attrs.evolve(plain, search_by=None, by_words=False)
         return None if plain == ListQuery() else plain
 
     def select(self, table: Table, ids: Iterable[int]) -> Iterable[int]:
@@ -292,9 +298,14 @@ class ListQuery:
             values = table.column(self.search_by)
             if self.search_by in _EXACT:
                 return [one for one in ids if str(values[one]) == self.q]
-            return [one for one in ids if self.q in values[one]]
+            return [one for one in ids if self._finds(values[one])]
         columns = [table.column(name) for name in SEARCH_KEYS]
-        return [one for one in ids if any(self.q in str(column[one]) for column in columns)]
+        return [one for one in ids if any(self._finds(str(column[one])) for column in columns)]
+
+    def _finds(self, text: str) -> bool:
+        if self.by_words:
+            return not _words(self.q).isdisjoint(_words(text))
+        return self.q in text
 
 
 @frozen(kw_only=True)
@@ -305,6 +316,10 @@ class Listing:
     total: int
     asked: int
     limit: int
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text.casefold()))
 
 
 def _is_number(text: str) -> bool:

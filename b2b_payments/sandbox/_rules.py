@@ -83,6 +83,8 @@ class Rules:
         one given. `equals` is the order among rows of the same sort key: turned round with the list
         ("stable"), the same in both directions ("one way"), or another at each request ("shuffled").
         Without `sortBy` and `orderBy` the list comes by id, in the `default_order` [open].
+        `search` says which texts `q` finds: those that contain it, or those that share a word with it, in any
+        case ("words"), as search engines do [open].
         `ignores` names query parameters that the list ignores [open]; without `orderBy` its order is
         `ignored_order`, without `sortBy` it is that of the ids.
         `list_lag` is how many seconds lists lag a write [seen], or a function that gives them for each write:
@@ -162,6 +164,9 @@ class Rules:
         default="stable", validator=_among("stable", "one way", "shuffled")
     )
     list_lag: float | Callable[[], float] = attrs.field(default=0.0, validator=_at_least(0))
+    search: Literal["contains", "words"] = attrs.field(
+        default="contains", validator=_among("contains", "words")
+    )
     ignores: Collection[ListParameter] = attrs.field(
         default=(), converter=_words, validator=_among(*get_args(ListParameter))
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from b2b_payments import _retry as retry
+from b2b_payments._resources.turns import Turns
 from b2b_payments._retry import Kind
 from b2b_payments.sandbox import Fault
 from benchmarks.faults import QUICK, main, measure
-from benchmarks.faults_account import PAGE, Report, Writes, creates, other_writes, reads
+from benchmarks.faults_account import PAGE, Report, Writes, creates, other_writes, reads, repeated_creates
 from benchmarks.faults_service import TROUBLES, Trouble
 from tests.support.virtual_time import run
 
@@ -69,6 +70,25 @@ def test_the_account_tells_truth_from_falsehood() -> None:
     assert writes.wrong == 4
 
 
+SEVERAL = ["reset before the answer", "reset instead of the answer", "500, carried out", "429, no header"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEVERAL)
+def test_creates_that_look_first_are_made_once(name: str) -> None:
+    """Called again and again, at once, while lists lag, and by who remembers nothing, none is made twice."""
+    made = run(repeated_creates(BY_NAME[name], QUICK.repeated))
+    assert made.wrong == 0
+    assert made.done + made.unknown == QUICK.repeated
+    assert made.done > QUICK.repeated / 2
+
+
+def test_forgetting_what_was_created_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that trusted lists alone would make payments twice: the suite bites."""
+    monkeypatch.setattr(Turns, "recall", lambda *_: None)
+    assert run(repeated_creates(BY_NAME["429, no header"], 6)).twice > 0
+
+
 @pytest.mark.slow
 def test_a_row_with_a_wrong_figure_is_not_right() -> None:
     """The command's exit code follows from each row: one false report is enough."""
@@ -88,3 +108,8 @@ def test_the_command_prints_a_table(
     head, _, line, *_ = capsys.readouterr().out.splitlines()
     assert head.count("|") == line.count("|")
     assert line.startswith("| truncated body | 300 | 0 | 0 |")
+    monkeypatch.setattr("sys.argv", ["faults", "--quick", "--fault", "truncated", "--unless-exists"])
+    assert main() == 0
+    head, _, line, *_ = capsys.readouterr().out.splitlines()
+    assert head.count("|") == line.count("|")
+    assert line.endswith(" | 0 | 0 | 0 |")

@@ -40,6 +40,8 @@ EXAMPLES: list[errors.B2BPaymentsError] = [
     errors.ResponseDecodeError("Not JSON.", paths=["$.data[3].total.value"]),
     errors.AnswerMismatchError("Another's.", paths=["$.data.id"]),
     errors.OutcomeUnknownError("Look for it.", look_for={"externalId": "INV-7"}),
+    errors.OutcomeUnknownError("Settle it.", write={"call": "payments.delete", "id": 7, "body": None}),
+    errors.ExternalIdTakenError("It is another.", payment_id=7, differences={"sum": ("1", "2")}),
     errors.ExportError("No room."),
     errors.VerificationError("It is another."),
     errors.PaginationError("It repeats itself.", checkpoint={"key": "1618800393", "ids": [70]}),

@@ -138,6 +138,32 @@ def test_create_offline_from_options(service: Sandbox) -> None:
     assert answer["paymentId"] in service.store
 
 
+def test_create_offline_unless_exists(service: Sandbox) -> None:
+    """`--unless-exists` records one payment however often it is given, and refuses another of the same id."""
+    command = ("create-offline", *_OFFLINE, "--external-id", "INV 7", "--unless-exists")
+    assert [_rows(service, *command) for _ in range(2)] == [[{"paymentId": 301}]] * 2
+    said = sentence(invoke(service, *command, "--line", "15=1"), 1)
+    assert (
+        said == "Error: Payment 301 has externalId INV 7, but sum 20.5000, not 21.50: nothing was recorded."
+    )
+    assert service.store.payments == 301
+
+
+def test_create_offline_with_an_id_that_is_taken(service: Sandbox) -> None:
+    """A second payment of one external id is recorded only on demand."""
+    command = ("create-offline", *_OFFLINE, "--external-id", "INV-7")
+    service.store.insert(externalId="INV-77")
+    assert _rows(service, *command) == [{"paymentId": 302}]
+    said = sentence(invoke(service, *command), 2)
+    assert said == (
+        "Error: Payment 302 (20.5000 USD) has externalId INV-7 already: "
+        "give --unless-exists to record no other, or --yes."
+    )
+    assert _rows(service, *command, "--yes") == [{"paymentId": 303}]
+    assert "Payments 302 (20.5000 USD) and 303 (20.5000 USD) have" in sentence(invoke(service, *command), 2)
+    assert service.store.payments == 303
+
+
 def test_create_offline_from_json(service: Sandbox, tmp_path: Path) -> None:
     """The vendor's own example is taken as it stands, from a file or from standard input."""
     example = {

@@ -17,7 +17,7 @@ LATER = f"{AGAIN} in 20 minutes, since lists may lag,"
 # What is not known, and where to look.
 CASES: list[tuple[list[str], str, str]] = [
     (
-        [*CREATE, "--external-id", "INV 7"],
+        [*CREATE, "--external-id", "INV 7", "--yes"],
         "the payment with externalId INV 7 was recorded",
         f"{LATER} (b2b-payments list --search-by externalId --q 'INV 7')",
     ),

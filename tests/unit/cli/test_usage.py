@@ -87,6 +87,12 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         ((*_OFFLINE, "--status", "0"), "'0' is none of awaiting-processing (1), processing (2)"),
         ((*_OFFLINE, "--json", "-"), "--json gives the whole payment: leave the other options out."),
         (("create-offline", "--json", "/nowhere/payment.json"), "No such file or directory"),
+        ((*_OFFLINE, "--unless-exists"), "by its external id: give one (--external-id)."),
+        (
+            (*_OFFLINE, "--unless-exists", "--external-id", "A-1", "--yes"),
+            "--unless-exists never asks: leave --yes out.",
+        ),
+        ((*_OFFLINE, "--unless-exists", "--unless-exists"), "--unless-exists is given 2 times; give it once"),
         (("sandbox", "--port", "70000"), "give a whole number from 0 to 65,535, not '70000'."),
         (("fly",), "No such command 'fly'"),
     ],

@@ -110,6 +110,16 @@ def test_empty_channel_list() -> None:
     assert _parse(("channelIds", "")).channel_ids is None
 
 
+def test_a_search_by_words_finds_what_shares_one() -> None:
+    """A search finds ids that contain what is looked for; by words, those that share a word in any case."""
+    store = Store(0)
+    a1, a10, other, inv, _ = (store.insert(externalId=one) for one in ("A-1", "A-10", "b 1", "inv-A", None))
+    about = {"search_by": "externalId", "q": "A-1"}
+    assert _listed(store, **about) == [a1, a10]
+    assert _listed(store, **about, by_words=True) == [a1, a10, other, inv]
+    assert _listed(store, q="B", by_words=True) == [other]
+
+
 @pytest.mark.parametrize("sort_by", SORT_KEYS)
 def test_sorting(sort_by: str) -> None:
     """Every sort key sorts, numbers as numbers, in both directions."""
