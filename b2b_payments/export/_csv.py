@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments.export._columns import TABLES, Column, Kind, Table
-from b2b_payments.export._database import moment_text
+from b2b_payments.export._database import moment_texts
 from b2b_payments.export._file import PathLike, writable
 from b2b_payments.export._logged import FileSink, TableSink
 from b2b_payments.export._manifest import read_manifest
@@ -80,18 +80,21 @@ class CSVSink(FileSink, TableSink):
         return "".join(map(line.__mod__, zip(*cells, strict=True))).encode()
 
     def _cells(self, column: Column, cells: Sequence[Any]) -> Sequence[Any]:
-        if column.kind in {Kind.TEXT, Kind.JSON}:
-            return self._quoted(cells, nullable=column.nullable)
         if column.kind is Kind.MOMENT:
-            return list(map(moment_text, cells))
+            return moment_texts(cells)
+        if column.kind in {Kind.TEXT, Kind.JSON}:
+            cells = self._quoted(column, cells)
         return ["" if cell is None else cell for cell in cells] if column.nullable else cells
 
-    def _quoted(self, cells: Sequence[Any], *, nullable: bool) -> Sequence[str]:
+    def _quoted(self, column: Column, cells: Sequence[Any]) -> Sequence[Any]:
+        if column.kind is Kind.JSON and cells:
+            # In one go: JSON of one line has no newline of its own, and is no formula.
+            return "\n".join(cells).replace('"', '""').split("\n")
         if self._spreadsheet_safe:
             cells = [f"'{cell}" if cell is not None and cell.startswith(_RUN) else cell for cell in cells]
         if '"' in "".join(filter(None, cells)):
             cells = [cell and cell.replace('"', '""') for cell in cells]
-        return ["" if cell is None else f'"{cell}"' for cell in cells] if nullable else cells
+        return [None if cell is None else f'"{cell}"' for cell in cells] if column.nullable else cells
 
 
 def _may_share(name: str, target: str) -> bool:

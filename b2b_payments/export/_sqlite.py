@@ -13,7 +13,7 @@ import msgspec
 from b2b_payments._errors import ExportError
 from b2b_payments._protocol.json import encode
 from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
-from b2b_payments.export._database import Database, digest_of, digest_text, moment_text
+from b2b_payments.export._database import Database, digest_of, digest_text, moment_text, moment_texts
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._log import Log
 from b2b_payments.export._rows import encode_lines
@@ -80,7 +80,7 @@ class SQLiteDatabase(Database):
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
         """Write rows as lists, as they are stored."""
         cells = [
-            list(map(moment_text, cells)) if column.kind is Kind.MOMENT else cells
+            moment_texts(cells) if column.kind is Kind.MOMENT else cells
             for column, cells in zip(table.columns, columns, strict=True)
         ]
         return encode_lines(list(zip(*cells, strict=True)))
