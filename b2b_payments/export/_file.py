@@ -6,22 +6,12 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
+
 from b2b_payments._errors import ConfigurationError, ExportError, shown
-
-
-def _optional(name: str) -> Any:
-    """Import what only some systems have."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError:
-        return None
-
-
-fcntl, msvcrt = _optional("fcntl"), _optional("msvcrt")
 
 PathLike = str | os.PathLike[str]
 
@@ -31,71 +21,44 @@ _PLAIN: Any = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getat
 class Lock:
     """Keeps two exports from writing to the same place at once, in this process or another.
 
-    It is the kernel's lock on a hidden file `.NAME.lock`, and ends with the process, however that ends. Where
-    the system has no such locks, the file itself is the lock, and stays after a kill.
+    It is a hidden file `.NAME.lock`, locked by the operating system: the lock ends with the process, however
+    that ends.
     """
 
     def __init__(self, target: Path) -> None:
-        self._path = target.with_name(f".{target.name}.lock")
-        self._held: int | None = None
         self._target = target
+        self._path = target.with_name(f".{target.name}.lock")
+        # Taken in one thread, and given back in another.
+        self._lock = FileLock(self._path, timeout=0, thread_local=False)
 
     def acquire(self) -> None:
         """Take it. Raises ExportError where another export has it, or nothing can be locked there."""
-        while self._held is None:
-            with writing(self._target):
-                try:
-                    descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _PLAIN | _ALONE, 0o600)
-                except FileExistsError:
-                    raise self._taken() from None
-            try:
-                _lock(descriptor)
-                # Whoever had it may have removed the file in between: then this is the lock of nothing.
-                if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
-                    self._held = descriptor
-                    return
-            except (BlockingIOError, PermissionError):
-                os.close(descriptor)
-                raise self._taken() from None
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                os.close(descriptor)
-                raise ExportError(
-                    f"{self._target} cannot be locked ({_reason(error)}): give a folder on a file system "
-                    "with locks."
-                ) from None
-            os.close(descriptor)
+        if self.held:
+            return
+        with writing(self._target):
+            self._path.parent.stat()  # filelock would make it
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise ExportError(
+                f"Another export or sync is writing {self._target}; wait until it has ended."
+            ) from None
+        except OSError as error:
+            problem = f"{self._target} cannot be locked ({_reason(error)})"
+            raise ExportError(f"{problem}: give a folder on a file system with locks.") from None
 
     @property
     def held(self) -> bool:
         """Whether this is who has it."""
-        return self._held is not None
+        return self._lock.is_locked
 
     def release(self) -> None:
-        """Give it back. Nothing happens where it is not held."""
-        if self._held is not None:
-            descriptor, self._held = self._held, None
+        """Give it back, and remove its file. Nothing happens where it is not held."""
+        if self.held:
+            # Before: whoever waits for a file that is gone takes another one. Windows removes no open file.
             with suppress(OSError):
                 self._path.unlink()
-            os.close(descriptor)
-            with suppress(OSError):
-                # Windows removes no file that is open.
-                if msvcrt is not None:
-                    self._path.unlink()
-
-    def _taken(self) -> ExportError:
-        return ExportError(f"Another export or sync is writing {self._target}; wait until it has ended.")
-
-
-_ALONE = os.O_EXCL if fcntl is None and msvcrt is None else 0
-
-
-def _lock(descriptor: int) -> None:
-    if fcntl is not None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    elif msvcrt is not None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            self._lock.release()
 
 
 class LentStream:

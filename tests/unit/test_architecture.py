@@ -48,6 +48,7 @@ HOMES = {
     "cattrs": {"converter", "export"},
     "click": {"cli"},
     "duckdb": {"export"},
+    "filelock": {"export"},
     "opentelemetry": {"tracing"},
     "pyarrow": set(),
     "rich": {"cli"},

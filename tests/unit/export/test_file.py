@@ -19,7 +19,6 @@ import pytest
 
 from b2b_payments import B2BPaymentsError, ConfigurationError
 from b2b_payments.export import CSVSink, ExportError, JSONLSink, SQLiteSink, sink_for
-from b2b_payments.export import _file as file
 from b2b_payments.export._log import Folder
 
 _NOBODY = 65534
@@ -216,7 +215,7 @@ def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(file.fcntl, "flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     sink = JSONLSink(tmp_path / "payments.jsonl")
     with pytest.raises(ExportError, match=r"cannot be locked \(No locks available\): give a folder"):
         sink.open()
