@@ -28,6 +28,7 @@ from b2b_payments._converter.unreadable import UNREADABLE
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import LineItem, Payment
 from b2b_payments._models.answer_model import spelled
+from b2b_payments._models.decimals import is_whole
 from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import sent_of
 from b2b_payments._printable import frozen
@@ -39,7 +40,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MOST_LESSONS: Final = 40
 """Unknown names that are learned of one page: a service may make names up."""
-_MOST_KNOWN: Final = 1_000
+_MOST_KNOWN, _LONGEST = 1_000, 100
+"""Values of a field that are remembered, and characters of one."""
 _UNFIT: Final = (*UNREADABLE, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 _amount: Final = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+"
@@ -156,9 +158,7 @@ class _Types:
     def columns(self, body: bytes, places: Sequence[int]) -> Columns:
         """Read rows. Raises msgspec.ValidationError or one of `_UNFIT` where one is not as usual."""
         found: Any = self._decode(body)
-        rows = found.data
-        if len(places) < len(rows):
-            rows = [rows[place] for place in places]
+        rows = [found.data[place] for place in places]
         lists = [row.line_items for row in rows]
         return Columns(
             self._spelled(Payment, rows),
@@ -241,9 +241,7 @@ class _Types:
 
 def _within(name: str, parts: Sequence[str | None], extras: Sequence[str]) -> list[str]:
     """Add what is unknown of a part of each object."""
-    inside = [
-        f"{msgspec.json.encode(name).decode()}:{part}" if part not in {None, "{}"} else "" for part in parts
-    ]
+    inside = ["" if part in {None, "{}"} else f'"{name}":{part}' for part in parts]
     return [
         f"{whole[:-1]}{',' if part and whole != '{}' else ''}{part}}}"
         for whole, part in zip(extras, inside, strict=True)
@@ -269,7 +267,9 @@ def _column(field: Field, cells: list[Any]) -> list[Any]:
     kinds = set(map(type, cells))
     if field.nullable and type(None) in kinds:
         return _spread(_column(field, [cell for cell in cells if cell is not None]), cells)
-    if kinds <= {_OWN.get(field.kind)}:
+    if kinds <= {_OWN.get(field.kind)} and (
+        kinds != {int} or (is_whole(min(cells)) and is_whole(max(cells)))
+    ):
         return cells
     if field.kind is Kind.MOMENT and kinds == {int}:
         return [cell * 1_000_000 for cell in cells]
@@ -300,11 +300,13 @@ def _read(field: Field) -> Callable[[Any], Any]:
 def _few(field: Field, cells: list[Any]) -> list[Any]:
     """Read cells of which few are different: what they are read as is remembered."""
     known = _known(field)
-    if len(known) > _MOST_KNOWN:
-        known.clear()
     for cell in set(cells) - known.keys():
         value: Any = reader_of(field)(list(cell) if isinstance(cell, tuple) else cell)
-        known[cell] = encode(list(map(int, value))).decode() if field.kind is Kind.CODES else value
+        if field.kind is Kind.CODES:
+            value = encode(list(map(int, value))).decode()
+        if len(known) >= _MOST_KNOWN or len(str(cell)) > _LONGEST:
+            known = known.copy()  # from here on, for these cells alone
+        known[cell] = value
     return [known[cell] for cell in cells]
 
 
