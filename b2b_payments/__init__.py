@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         SortBy,
         Transaction,
     )
+    from b2b_payments._protocol.response import Response
     from b2b_payments._quota import Quota
     from b2b_payments._retry import RetryPolicy
     from b2b_payments._walk.pager import Page
@@ -101,6 +102,7 @@ else:
             "SortBy",
             "Transaction",
         ],
+        "b2b_payments._protocol.response": ["Response"],
         "b2b_payments._quota": ["Quota"],
         "b2b_payments._retry": ["RetryPolicy"],
         "b2b_payments._walk.pager": ["Page"],
@@ -154,6 +156,7 @@ __all__ = [
     "Quota",
     "RateLimitError",
     "RequestTimeoutError",
+    "Response",
     "ResponseDecodeError",
     "RetryPolicy",
     "SearchBy",

@@ -105,7 +105,7 @@ class Caller:
     deadline: float | None
     events: Events
     chance: Callable[[], float] = random.random  # noqa: S311 - it spreads, it hides nothing
-    recovery: Recovery = attrs.field(factory=Recovery, init=False)
+    recovery: Recovery = attrs.field(factory=Recovery)
     answered: set[str] = attrs.field(factory=set, init=False)
     """Reads that the service has answered, by their calls."""
 
@@ -332,6 +332,7 @@ class _Call(Generic[T]):
                 f"{request.method} {request.path}: the deadline would pass while waiting "
                 f"{permit.seconds:.1f} s for the store's quota; give it a longer deadline.",
                 sent=False,
+                retry_after=permit.seconds,
             )
         return permit
 
@@ -389,9 +390,9 @@ class _Call(Generic[T]):
             # Whether the status says 429 or, under HTTP 200, the body.
             refused = isinstance(failed, RateLimitError)
             caller.quota.release(attempt.permit, reading, refused=refused, attempt=attempt.number)
-            status = None if answer is None else answer.status
+            status, request_id = (None, None) if answer is None else (answer.status, answer.request_id)
             down = isinstance(failed, B2BPaymentsError) and self._outcome(failed).is_outage
             if self.failures is not None and status is not None and not down:
                 caller.recovery.answered(page)
             elapsed, error = anyio.current_time() - begun, None if failed is None else type(failed).__name__
-            caller.events.emit(RequestEnded(*about, elapsed, status, error, self.id))
+            caller.events.emit(RequestEnded(*about, elapsed, status, error, self.id, request_id))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -17,8 +18,11 @@ from b2b_payments._auth import Credential, LegacyAuth, StoreAuth
 from b2b_payments._call import Caller
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._printable import repr_when_incomplete, unset_field
+from b2b_payments._protocol import request as requests
+from b2b_payments._protocol.response import Response
 from b2b_payments._quota import Quota, StoreQuota
 from b2b_payments._resources.channels import Channels
+from b2b_payments._resources.endpoint import answer_to
 from b2b_payments._resources.payments import Payments
 from b2b_payments._resources.writes import Writes
 from b2b_payments._retry import RetryPolicy
@@ -32,6 +36,7 @@ from b2b_payments.events import Events, Listener
 BASE_URL = "https://api-b2b.bigcommerce.com/api/v3/io"
 _DEFAULT_QUOTA = Quota()
 _DEFAULT_RETRY = RetryPolicy()
+_NEVER_AGAIN = RetryPolicy(attempts=1)
 
 
 class Settings(TypedDict, total=False):
@@ -47,6 +52,14 @@ class Settings(TypedDict, total=False):
     allow_http: bool
     proxy: str | None
     trust_env: bool
+
+
+class Options(TypedDict, total=False):
+    """What `PaymentsClient.with_options` takes."""
+
+    timeout: float
+    deadline: float | None
+    retry: RetryPolicy
 
 
 @repr_when_incomplete
@@ -104,7 +117,6 @@ class PaymentsClient:
         if (unset := unset_field(auth)) is not None:
             raise ConfigurationError(f"auth is half made: its {unset} is not set.")
         _check_quota(quota)
-        _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
         _check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
         _check("trust_env", trust_env, bool, "True to go through the environment's proxy, or False")
         if inspect.iscoroutinefunction(on_event):
@@ -119,19 +131,26 @@ class PaymentsClient:
             trust_env=trust_env,
             store=auth.name,
         )
-        self._caller = Caller(
+        caller = Caller(
             transport=self._transport,
             credential=Credential(auth),
             quota=StoreQuota((self._transport.base_url, auth.store), quota),
-            retry=retry,
-            timeout=_seconds("timeout", timeout),
-            deadline=None if deadline is None else _seconds("deadline", deadline),
             events=Events(on_event),
+            **_options(timeout=timeout, deadline=deadline, retry=retry),
         )
         store = f"{self._transport.base_url} {auth.name}".strip()
-        walker = Walker(self._caller, ServiceLimits(), self._tasks, store)
-        self.payments: Payments = Payments(walker, Writes(self._caller, store))
-        self.channels: Channels = Channels(self._caller)
+        self._wire(caller, Walker(caller, ServiceLimits(), self._tasks, store), Writes(caller, store))
+
+    def _wire(
+        self, caller: Caller, walker: Walker, writes: Writes, shares: PaymentsClient | None = None
+    ) -> None:
+        self._caller = caller
+        self._walker = walker
+        self._writes = writes
+        self._shares = shares  # whose session and tasks these are
+        self._open = False
+        self.payments: Payments = Payments(walker, writes)
+        self.channels: Channels = Channels(caller)
 
     @classmethod
     def from_env(cls, **settings: Unpack[Settings]) -> Self:
@@ -148,7 +167,53 @@ class PaymentsClient:
             settings.setdefault("base_url", base_url)
         return cls(auth_from_env(), **settings)
 
-    async def __aenter__(self) -> Self:
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """Give a client that has another `timeout`, `deadline` or `retry`, and shares all else with this one.
+
+        It uses this one's session, quota and credential, and works as long as this one is open: it needs no
+        closing. Raises ConfigurationError.
+        """
+        kept = {name: getattr(self._caller, name) for name in Options.__annotations__}
+        caller = attrs.evolve(self._caller, **_options(**{**kept, **options}))
+        other = copy.copy(self)
+        PaymentsClient._wire(
+            other,
+            caller,
+            attrs.evolve(self._walker, caller=caller),
+            attrs.evolve(self._writes, caller=caller),
+            shares=self._shares or self,
+        )
+        return other
+
+    async def request(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
+    ) -> Response:
+        """Send a request to any endpoint of the service, and give its answer.
+
+        `path` lies below the base URL, such as ``/ip/payments``; `params` are text and whole numbers, or
+        lists of them for a name that is repeated; `json` is the body. Quota, credential, deadline and retries
+        are those of all calls: GET, PUT and DELETE are sent again, POST and PATCH only where they certainly
+        did not arrive. Raises ConfigurationError for what cannot be sent, APIError, TransportError,
+        ResponseDecodeError, and OutcomeUnknownError where no answer says what became of a write.
+        """
+        return await answer_to(requests.any_endpoint(method, path, params, json), self._writes)
+
+    async def ping(self) -> None:
+        """Ask for one payment, in one request that is not sent again: for health checks.
+
+        It waits for the quota as every call does. Raises what is the matter: AuthenticationError, another
+        APIError, TransportError, ResponseDecodeError.
+        """
+        await self.with_options(retry=_NEVER_AGAIN).request("GET", "/ip/payments", params={"limit": 1})
+
+    async def open(self) -> Self:
+        """Make the client ready, as `async with` does: for start-up hooks. `aclose` ends it.
+
+        Raises ConfigurationError where it is open already or was closed.
+        """
+        if self._shares is not None:
+            self._transport.require_open()
+            return self
         if self._open:
             raise ConfigurationError("The client is open already; use one `async with` at a time.")
         if self._tasks.stopped:
@@ -164,6 +229,9 @@ class PaymentsClient:
         self._open = True
         return self
 
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -172,8 +240,11 @@ class PaymentsClient:
     async def aclose(self) -> None:
         """Cancel what is under way and close the session, unless it was lent. May be called twice.
 
+        A client made by `with_options` leaves all that to the one that it was made from.
         Raises ConfigurationError in another event loop, thread or process than the one it was opened in.
         """
+        if self._shares is not None:
+            return  # it owns nothing
         self._tasks.require_home()
         self._open = False
         try:
@@ -225,6 +296,15 @@ def _check(name: str, value: object, kind: Any, expected: str) -> None:
         raise ConfigurationError(f"{name} is {type(value).__name__}; give {expected}.")
     if isinstance(value, Quota | RetryPolicy) and (unset := unset_field(value)) is not None:
         raise ConfigurationError(f"{name} is half made: its {unset} is not set.")
+
+
+def _options(*, timeout: object, deadline: object, retry: object) -> dict[str, Any]:
+    _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
+    return {
+        "timeout": _seconds("timeout", timeout),
+        "deadline": None if deadline is None else _seconds("deadline", deadline),
+        "retry": retry,
+    }
 
 
 def _check_quota(quota: object) -> None:

@@ -97,7 +97,17 @@ class TransportError(B2BPaymentsError):
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
-    """No complete answer came within the attempt's timeout or the call's deadline."""
+    """No complete answer came within the attempt's timeout or the call's deadline.
+
+    `retry_after` is how many seconds the store's quota would have to be waited for, None where the deadline
+    passed for another reason.
+    """
+
+    def __init__(
+        self, message: str, *, sent: bool = True, lasting: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, sent=sent, lasting=lasting)
+        self.retry_after = retry_after
 
 
 class APIError(B2BPaymentsError):

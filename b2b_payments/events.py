@@ -63,7 +63,10 @@ class RequestStarted:
 
 @frozen
 class RequestEnded:
-    """An attempt ended after `elapsed` seconds: with an HTTP `status`, or with the name of an `error`."""
+    """An attempt ended after `elapsed` seconds: with an HTTP `status`, or with the name of an `error`.
+
+    `request_id` is what the service calls the request, None where it does not say.
+    """
 
     call: str
     method: str
@@ -73,6 +76,7 @@ class RequestEnded:
     status: int | None
     error: str | None
     call_id: int = 0
+    request_id: str | None = attrs.field(default=None, eq=False)  # no two are alike
 
 
 @frozen

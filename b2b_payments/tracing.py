@@ -43,8 +43,8 @@ class OpenTelemetry:
       the call was awaited, or where a walk's loop began. Its events ``retry`` and ``quota wait`` say why it
       takes so long.
     - An attempt's span is a client's, ``GET /ip/payments/{id}``, with `http.request.method`, `url.template`,
-      `http.response.status_code`, `b2b_payments.attempt` (from 1), and `http.request.resend_count` from the
-      second on.
+      `http.response.status_code`, `b2b_payments.request_id`, `b2b_payments.attempt` (from 1), and
+      `http.request.resend_count` from the second on.
     - `error.type` is the name of the error that ended either; a cancelled one has no error's status.
     - `b2b_payments.quota.wait` is a histogram of the seconds of each wait for the store's quota.
 
@@ -82,7 +82,9 @@ class OpenTelemetry:
             case RequestStarted():
                 self._begin(event)
             case RequestEnded():
-                self._end(self._attempts.pop(event.call_id, None), event.error, event.status)
+                self._end(
+                    self._attempts.pop(event.call_id, None), event.error, event.status, event.request_id
+                )
             case RetryScheduled():
                 self._note(event.call_id, "retry", {"delay": event.delay, "reason": event.reason})
             case QuotaWait():
@@ -109,9 +111,13 @@ class OpenTelemetry:
             attributes=attributes,
         )
 
-    def _end(self, span: Span | None, error: str | None, status: int | None = None) -> None:
+    def _end(
+        self, span: Span | None, error: str | None, status: int | None = None, request_id: str | None = None
+    ) -> None:
         if span is None:
             return
+        if request_id is not None:
+            span.set_attribute("b2b_payments.request_id", request_id)
         if status is not None:
             span.set_attribute("http.response.status_code", status)
         if error is not None:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import attrs
+from multidict import CIMultiDict
 
 from b2b_payments._errors import (
     AnswerMismatchError,
@@ -98,6 +99,7 @@ _LONGEST_SPELLING = 20
 _LARGEST_ID = 2**63 - 1
 _LONGEST_MESSAGE = 500
 _LONGEST_ID = 200
+_LONGEST_HEADER = 2_000
 _IDS = ("X-Request-Id", "Trace-Id")
 HEADERS = ("Location", "Content-Encoding", *_IDS, *OF_LIMITS)
 """The headers of an answer that are ever read."""
@@ -118,16 +120,23 @@ def _searched(text: str, most: int, secrets: Sequence[Secret]) -> str:
     return text[: most + _LONGEST_SPELLING * max(map(len, secrets), default=0)]
 
 
-def headers_read(headers: Mapping[str, str], secrets: Sequence[Secret]) -> dict[str, str]:
+def headers_read(
+    headers: Mapping[str, str], secrets: Sequence[Secret], *, every: bool = False
+) -> Mapping[str, str]:
     """Give the headers that are ever read, by the names used here, without our own credentials.
 
     An answer may have hundreds of headers of 64 KiB: they are cut before anything else is done with them.
+    `every` gives all others too, but for cookies.
     """
-    read = {name: _searched(headers[name], _LONGEST_ID, secrets) for name in HEADERS if name in headers}
+    names = [name for name in HEADERS if name in headers]
+    most = _LONGEST_ID
+    if every:
+        names, most = [name for name in headers if name.lower() != "set-cookie"], _LONGEST_HEADER
+    read = {name: _searched(headers[name], most, secrets) for name in names}
     together = "\n".join(read.values())
-    if redacted(together, secrets) == together:
-        return read
-    return {name: redacted(value, secrets) for name, value in read.items()}
+    if redacted(together, secrets) != together:
+        read = {name: redacted(value, secrets) for name, value in read.items()}
+    return CIMultiDict(read) if every else read
 
 
 @frozen
@@ -146,6 +155,12 @@ class Answer:
     secrets: Sequence[Secret] = attrs.field(default=(), repr=False)
     reused: bool = False
     hang_up: Callable[[], None] = attrs.field(default=_nothing, repr=False, eq=False)
+
+    @property
+    def request_id(self) -> str | None:
+        """What the service calls this request; None where it does not say."""
+        said = next(filter(None, map(self.headers.get, _IDS)), None)
+        return said and said[:_LONGEST_ID]
 
     @property
     def date(self) -> datetime | None:
@@ -295,7 +310,7 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
         "status": answer.status,
         "code": code,
         "errors": errors,
-        "request_id": _request_id(answer),
+        "request_id": answer.request_id,
         "method": request.method,
         "url": base_url + request.path,
     }
@@ -332,11 +347,6 @@ def _title(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "unknown status"
-
-
-def _request_id(answer: Answer) -> str | None:
-    said = next(filter(None, map(answer.headers.get, _IDS)), None)
-    return answer.redacted(said, _LONGEST_ID) if said else None
 
 
 def _joined(texts: Any) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.decimals import is_whole
+from b2b_payments._models.plain_data import checked_data, checked_text
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import encode
 from b2b_payments._retry import Kind
 
 Query = tuple[tuple[str, str], ...]
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]+")
 
 
 @frozen
@@ -24,7 +28,7 @@ class Request:
     empty where the answer has no such field. `store` is the store asked, as payments name it, None where that
     is not known. `reuse` lets it go out on a kept connection: only where its
     answer says what it is about. `ignored` are the places of an answer that are known to say the same
-    whatever is asked.
+    whatever is asked. `every_header` keeps all headers of the answer, and not those alone that are read.
     """
 
     call: str
@@ -36,6 +40,7 @@ class Request:
     reuse: bool = False
     ignored: frozenset[str] = frozenset()
     store: str | None = None
+    every_header: bool = False
 
     @property
     def about(self) -> int | None:
@@ -90,7 +95,13 @@ class Request:
 _LISTS = frozenset({"payments.list", "payments.transactions", "channels.list"})
 _OF_A_PAYMENT = ("id", "paymentId")
 _OF_A_PAGE = frozenset({"offset", "limit", "orderBy"})
-_KINDS = {"GET": Kind.READ, "PUT": Kind.REPEATABLE, "DELETE": Kind.REPEATABLE, "POST": Kind.ONCE}
+_KINDS = {
+    "GET": Kind.READ,
+    "PUT": Kind.REPEATABLE,
+    "DELETE": Kind.REPEATABLE,
+    "POST": Kind.ONCE,
+    "PATCH": Kind.ONCE,
+}
 
 
 def list_payments(query: Query, *, reuse: bool = True) -> Request:
@@ -153,6 +164,39 @@ def get_channel(channel_id: int) -> Request:
     return Request(
         "channels.get", "GET", f"/channels/{_id('channel id', channel_id)}", named_at=("channelId",)
     )
+
+
+def any_endpoint(
+    method: str, path: str, params: Mapping[str, Any] | None = None, json: object = None
+) -> Request:
+    """Any endpoint below the base URL. Raises ConfigurationError for what cannot be sent."""
+    verb = str(method).upper()
+    if verb not in _KINDS:
+        raise ConfigurationError(f"method {shown(method)} is unknown: give one of {', '.join(_KINDS)}.")
+    if not _PATH.fullmatch(str(path)) or not {"", ".", ".."}.isdisjoint(unquote(path).split("/")[1:]):
+        raise ConfigurationError(
+            f"path {shown(path)} cannot be sent: give one below the base URL, such as '/ip/payments', and "
+            "what follows a ? as `params`."
+        )
+    if json is not None and verb == "GET":
+        raise ConfigurationError("A GET has no body: give `params` instead of `json`.")
+    body = None if json is None else encode(checked_data("json", json))
+    query = tuple(_pairs(params))
+    return Request("request", verb, path, query, body, named_at=(), every_header=True)
+
+
+def _pairs(params: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    given: object = params or {}
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"params is {type(params).__name__}: give a dict such as {{'limit': 10}}.")
+    for name, value in given.items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if not isinstance(name, str) or isinstance(one, bool) or not isinstance(one, str | int):
+                raise ConfigurationError(
+                    f"params has {shown(name)}: {shown(one)}: give text and whole numbers, or lists of them."
+                )
+            text = one if isinstance(one, str) else str(int(one))
+            yield checked_text("a name in params", name), checked_text(f"params[{shown(name)}]", text)
 
 
 def _about(call: str, method: str, payment_id: int, rest: str = "", **more: Any) -> Request:

@@ -215,7 +215,10 @@ class Payments:
         given: object = error
         write = given.write if isinstance(given, OutcomeUnknownError) else {}
         if not write:
-            raise ConfigurationError("settle() takes the OutcomeUnknownError of a write, as it was raised.")
+            raise ConfigurationError(
+                "settle() takes the OutcomeUnknownError of a write to payments, as it was raised; of "
+                "client.request() only you can tell what became."
+            )
         if write["store"] != self._walker.store:
             raise ConfigurationError(
                 f"The write was sent to {write['store']}, and this client is of {self._walker.store}: "

@@ -95,7 +95,7 @@ class Writes:
         except B2BPaymentsError:
             raise
         except BaseException as stopped:
-            if sent.in_doubt:
+            if sent.in_doubt and request.kind is not Kind.READ:
                 stopped.add_note(str(self.unknown(request, look_for, "it was cancelled")))
                 self.caller.events.emit(WriteInterrupted(request.call, request.method, request.path))
             raise
@@ -177,17 +177,18 @@ class Writes:
         what_was_sent = f"{request.method} {request.path}"
         why = why.removeprefix(f"{what_was_sent}: ").rstrip(".")
         lag = "; lists may lag a write by about 20 minutes" if request.about is None else ""
+        write = {
+            "store": self.store,
+            "call": request.call,
+            "id": request.about,
+            "body": _body_of(request),
+            "begun": time.time() if begun is None else begun,
+        }
         return OutcomeUnknownError(
             f"{what_was_sent} was sent, and whether it was carried out is not known: {why}. "
             f"Look for {what} before sending it again{lag}.",
             look_for=look_for,
-            write={
-                "store": self.store,
-                "call": request.call,
-                "id": request.about,
-                "body": _body_of(request),
-                "begun": time.time() if begun is None else begun,
-            },
+            write=write if request.call.startswith("payments.") else None,
         )
 
 

@@ -266,7 +266,7 @@ class Transport:
                 raise unpacked_otherwise(f"{request.method} {request.path}")
             body = await self._read(request, response)
             secrets = [value for value in credential.values() if isinstance(value, Secret)]
-            headers = headers_read(response.headers, secrets)
+            headers = headers_read(response.headers, secrets, every=request.every_header)
             return Answer(
                 response.status, headers, body, secrets, reused=exchange.reused, hang_up=exchange.hang_up
             )

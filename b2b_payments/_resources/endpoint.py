@@ -1,0 +1,28 @@
+"""`client.request`: any endpoint of the service."""
+
+from __future__ import annotations
+
+from b2b_payments._call import Sent
+from b2b_payments._errors import B2BPaymentsError
+from b2b_payments._protocol.request import Request
+from b2b_payments._protocol.response import Response, read_response
+from b2b_payments._resources.writes import Writes
+from b2b_payments._retry import Kind
+
+
+async def answer_to(request: Request, writes: Writes) -> Response:
+    """Send a request under the rules of all others, and give its answer.
+
+    Raises OutcomeUnknownError where a write was sent whose outcome is not known: nobody knows where to look.
+    """
+    caller, sent = writes.caller, Sent()
+    until = caller.until()
+    look_for = {"path": request.path}
+    with writes.sending(request, look_for, sent):
+        try:
+            return await caller.read(request, read_response, until=until, sent=sent)
+        except B2BPaymentsError as error:
+            if request.kind is Kind.READ or not sent.in_doubt:
+                raise
+            failure = error
+    raise writes.unknown(request, look_for, failure.message)
