@@ -15,6 +15,7 @@ from b2b_payments._cli.progress import StoresProgress
 from b2b_payments._errors import AuthenticationError, B2BPaymentsError
 from b2b_payments._printable import printable
 from b2b_payments.export import Store, StoreReport, StoresReport, StoreState, export_stores, read_stores
+from b2b_payments.export._stores.limits import fitting
 
 if TYPE_CHECKING:
     from b2b_payments.export._selection import Selection
@@ -45,6 +46,9 @@ def export(
     async def work() -> None:
         nonlocal ended
         stores.extend(_chosen(path, connection, only, shard))
+        fit = fitting(at_once, asked.concurrency)
+        if fit.why and fit.stores < len(stores):
+            click.echo(f"Note: {fit.stores} stores at once, not {at_once}: {fit.why}.", err=True)
         with progress:
             await export_stores(
                 stores,

@@ -9,9 +9,11 @@ import anyio
 import attrs
 
 from b2b_payments._protocol.query import PaymentQuery
+from b2b_payments.events import logger
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._selection import Selection
 from b2b_payments.export._stores.job import Job, Listener, Tell
+from b2b_payments.export._stores.limits import fitting
 from b2b_payments.export._stores.places import Places, places_of
 from b2b_payments.export._stores.report import StoreReport, StoresReport, StoreState
 from b2b_payments.export._stores.run import Run
@@ -36,6 +38,9 @@ async def export_stores(
     on_event: Listener = lambda _name, _event: None,
 ) -> StoresReport:
     """Export each store into its own file, `at_once` of them at the same time, and say what came of each.
+
+    There are fewer at once where this process may not open enough files, or has not the memory; a warning in
+    the log says so.
 
     `output` is a folder, or a path with ``{name}`` in it. Each store has its own quota, and what one fails
     with stands in its report and does not stop the others. The filters hold for all.
@@ -74,12 +79,16 @@ class Fleet:
         self._stores = stores
         self._places = places
         self._jobs = [Job(store, str(places.of(store)), places.format, selection, resume) for store in stores]
+        self._concurrency = selection.concurrency
         self._resume = resume
         self._reports: dict[str, StoreReport] = {}
         self._tell: Tell = lambda _: None
 
     async def export(self, at_once: int, run: str | None, tell: Tell, listen: Listener) -> StoresReport:
         """Export them."""
+        fit = fitting(at_once, self._concurrency)
+        if fit.why and fit.stores < len(self._jobs):
+            logger.warning("%d stores at once, not %d: %s", fit.stores, at_once, fit.why)
         self._tell = tell
         self._places.make_folders(self._stores)
         for job in self._jobs:
@@ -91,7 +100,7 @@ class Fleet:
                 note = stack.enter_context(Run(run, self._places, self._stores, resume=self._resume))
             jobs = [job for job in self._jobs if not self._is_done(job, note)]
             try:
-                await self._export(jobs, at_once, listen)
+                await self._export(jobs, fit.stores, listen)
             finally:
                 # Where nothing is finished, there is nothing to be left alone by whoever goes on.
                 if note is not None and self._over:
