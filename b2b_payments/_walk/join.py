@@ -15,6 +15,7 @@ The rule holds from either end of the list. Where the list ends, a join cannot k
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 
 from b2b_payments._printable import frozen
@@ -24,6 +25,8 @@ from b2b_payments._walk.ties import Ties
 
 _MOST_WITHOUT_PROGRESS = 64
 """Pages in a row that may bring nothing new. Real changes bring a few; a service that repeats itself, all."""
+_MOST_REPEATS = 3
+"""Times that the very same page of them may come: then reading goes round in a circle."""
 
 
 @frozen
@@ -180,7 +183,7 @@ class Join:
         self._boundary: list[int] = []  # the ids given of K's second
         self._steps_back = 0
         self._gap_at: SortedPage | None = None  # the page that did not join last
-        self._without_progress = 0
+        self._in_vain: Counter[tuple[int, Sequence[int]]] = Counter()  # pages since the last that was new
         self._look_behind = False  # the next page is read right behind a page that led no further
         self._run: Ties | None = None
         if place is not None:
@@ -256,7 +259,7 @@ class Join:
         tail = len(page.keys) - bisect_left(page.keys, self.key) if by_time else 0
         self.resume_at = max(0, page.end - tail - 1)
         self._given.forget(self.key, mirrored=self._mirrored)
-        if self._stalls(rows):
+        if self._stalls(page, rows):
             return Step(True, rows, duplicates, stuck=True)
         if self.resume_at > page.offset:
             return Step(True, rows, duplicates)
@@ -275,12 +278,17 @@ class Join:
                 return Step(False, stuck=True, drops_prefetched=True)
             self._run = Ties(self.key, newest_first=newest_first)
             return self._in_run(self._run, page)
-        return Step(False, stuck=True) if self._stalls(()) else self._step_back(page)
+        stalls = page is not self._gap_at and self._stalls(page, ())
+        return Step(False, stuck=True) if stalls else self._step_back(page)
 
-    def _stalls(self, rows: Sequence[int]) -> bool:
-        """Whether too many pages in a row brought nothing new."""
-        self._without_progress = 0 if rows else self._without_progress + 1
-        return self._without_progress > _MOST_WITHOUT_PROGRESS
+    def _stalls(self, page: SortedPage, rows: Sequence[int]) -> bool:
+        """Whether too many pages in a row brought nothing new, or one of them comes again and again."""
+        if rows:
+            self._in_vain.clear()
+            return False
+        same = page.offset, tuple(page.ids)
+        self._in_vain[same] += 1
+        return self._in_vain[same] > _MOST_REPEATS or self._in_vain.total() > _MOST_WITHOUT_PROGRESS
 
     def _step_back(self, page: SortedPage) -> Step:
         """Read where the last joined page leads, then 2, 8, 32 … rows before that, until a page joins."""
@@ -297,7 +305,7 @@ class Join:
         """Join nothing: nothing stands here now, says this answer."""
         behind, self._look_behind = self._look_behind, False
         over = page.offset == 0 or self.key is None or behind or not self.insists
-        if over or self._stalls(()):
+        if over or self._stalls(page, ()):
             return Step(False, stuck=True, drops_prefetched=behind)
         return self._step_back(page)
 

@@ -44,6 +44,7 @@ class Ties:
         self._ends: list[tuple[int, int]] = []
         self._forward = True
         self._turns = 0
+        self._is_behind = False  # rows in front of the run were seen
         self._length = 1  # rows in the longest page seen
         self._last_end = -1
         self.complete = False
@@ -70,7 +71,8 @@ class Ties:
         if start is not None and end is not None:
             self.complete = True  # one page shows it whole
             return end
-        if end is not None and not (self._newest_first and self._may_grow(page)):
+        self._is_behind = self._is_behind or (bool(page.keys) and page.keys[0] < self.key)
+        if end is not None and not (self._newest_first and (self._is_behind or self._may_grow(page))):
             self._ends = [*self._ends[-_MOST_BOUNDS:], (self._reads, end)]
         before = 0 if self._newest_first else start
         if before is not None:
@@ -85,9 +87,9 @@ class Ties:
         An empty page says that the list ends with the run, so that its end is never shown; newest first, a
         row in front of the run says that it is not at the very front.
         """
-        in_front = self._newest_first and page.offset == 0 and bool(page.keys) and page.keys[0] < self.key
+        is_behind = self._newest_first and self._is_behind and (page.offset == 0 or not self._ends)
         uncounted = self._turns > _MOST_TURNS and not self._ends
-        return not page.ids or in_front or uncounted or self._reads > _MOST_READS
+        return not page.ids or is_behind or uncounted or self._reads > _MOST_READS
 
     def _settles(self, since: int, bound: int) -> bool:
         return sum(step >= since for step in self._seen_at.values()) == bound
