@@ -107,22 +107,19 @@ class Truth:
         rules = self.sandbox.rules
         requests = list(self.sandbox.requests)
         by_id = sum(re.fullmatch(A_PAYMENT, seen.path) is not None for seen in requests)
-        most = 10 if "limit" in rules.ignores else min(self.service.page, rules.max_limit)
+        page = min(self.service.page, self.service.later.get("max_limit", 250))
+        most = 10 if "limit" in rules.ignores else min(page, rules.max_limit)
         share = rules.short_pages if isinstance(rules.short_pages, float) else 0.0
         rows = len(self.sandbox.store)
         pages = math.ceil(rows / max(1.0, most * (1 - share / 2))) + 1
         lists = {_channels(seen) for seen in requests if seen.path == _LIST}
         whole_lists = len(lists) if "channelIds" in rules.ignores else 1
         # A run of equals that is longer than a page is read back and forth, to count it.
-        each = 12 if self.service.together < most else 80
-        enough = 60 * len(lists) + each * pages * whole_lists + min(by_id, 600)
-        if self.service.drift:
-            # Between any two requests rows come and go: pages of three led so little further that one walk of
-            # 60 payments took 470 requests, and the next, by the draw, 407 or 575.
-            enough *= 2
-        if self.service.twice:
-            # A page of rows that come twice seems to reach twice as far.
-            enough *= 2
+        each = 6 if self.service.together < most else 40
+        if self.service.drift and most < 10:
+            # Where a list moves by half a page at each request, most pages are read to find where to go on.
+            each *= 3
+        enough = 40 * len(lists) + each * pages * whole_lists + min(by_id, 600)
         if "offset" in rules.ignores:
             # Each page is asked for up to four times: its answers state an offset that was not asked for.
             enough *= 4
