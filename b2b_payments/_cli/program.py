@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from b2b_payments._cli import doctor, export, offline, reads, sandbox, sync, verify, writes
+from b2b_payments._cli import doctor, export, offline, reads, report, sandbox, sync, verify, writes
 from b2b_payments._cli.command import INTERRUPTED, Command, CommandError, StoppedError
 from b2b_payments._cli.streams import standard_streams
 from b2b_payments._version import __version__
@@ -57,7 +57,7 @@ def program() -> None:
     """
 
 
-for module in (export, sync, verify, doctor, reads, writes, offline, sandbox):
+for module in (export, sync, verify, report, doctor, reads, writes, offline, sandbox):
     for command in vars(module).values():
         if isinstance(command, Command):
             program.add_command(command)

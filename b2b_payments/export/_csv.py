@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,17 @@ def companion_of(target: Path) -> Path:
     """Give the file of line items beside a file of payments: ``x.line_items.csv`` for ``x.csv`` and ``x``."""
     name = target.stem if target.suffix.lower() == ".csv" else target.name
     return target.with_name(f"{name}{_COMPANION}")
+
+
+def cells(path: Path, names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Read columns of a file of payments back. Raises OSError, ValueError, KeyError and csv.Error."""
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                yield [row[name] for name in names]
+    finally:
+        csv.field_size_limit(before)
 
 
 class CSVSink(FileSink, TableSink):

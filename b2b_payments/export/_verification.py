@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -16,6 +14,7 @@ from b2b_payments._errors import ExportError, ResponseDecodeError, VerificationE
 from b2b_payments.export import _parquet as parquet
 from b2b_payments.export._account import Entry, Sums, entry_of
 from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS
+from b2b_payments.export._csv import cells
 from b2b_payments.export._database import Database, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import PathLike
@@ -128,13 +127,8 @@ def _jsonl(path: Path) -> Iterator[Read]:
 
 
 def _csv(path: Path) -> Iterator[Read]:
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                yield _read(row)
-    finally:
-        csv.field_size_limit(before)
+    for row in cells(path, _COLUMNS):
+        yield _read(dict(zip(_COLUMNS, row, strict=True)))
 
 
 def _parquet(path: Path) -> Iterator[Read]:

@@ -35,6 +35,7 @@ LAYERS = (
     {"doctor"},
     {"export"},
     {"sync"},
+    {"reporting"},
     {"cli"},
     {"__main__"},
 )

@@ -199,6 +199,7 @@ def test_help_lists_every_command() -> None:
         [
             "export",
             "doctor",
+            "report",
             "list",
             "get",
             "operations",

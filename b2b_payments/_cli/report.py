@@ -1,0 +1,138 @@
+"""`report`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from b2b_payments._cli.command import Command, CommandError
+from b2b_payments._cli.streams import bare, require_output
+from b2b_payments._cli.values import TEXT
+from b2b_payments._formats import FORMATS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from b2b_payments._reporting.summary import Summary
+    from b2b_payments._reporting.wording import Section
+
+_BAR = 16
+_PAGES = (".html", ".htm")
+
+
+@click.command(cls=Command)
+@click.argument("file", metavar="FILE", type=TEXT)
+@click.option(
+    "--html", "page", metavar="FILE", type=TEXT, help="Write a page with charts, for a browser, instead."
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice([*FORMATS]),
+    help="Not needed where the file's ending or its manifest says it.",
+)
+def report(file: str, page: str | None, format_: str | None) -> None:
+    """Show what is in an export, or in a copy that sync keeps: money and counts.
+
+    By month of creation (UTC), processing status, channel and module, and the customers of the largest
+    totals; in each currency for itself, to the last digit. The page of --html is one file that loads nothing.
+    """
+    from b2b_payments._errors import B2BPaymentsError
+    from b2b_payments._reporting.reading import format_of, read_payments
+    from b2b_payments._reporting.summary import summary_of
+
+    if page is not None and not page.lower().endswith(_PAGES):
+        raise click.UsageError(f"{page!r} has not the ending of a page: give one such as report.html.")
+    if page is None:
+        require_output()
+    elif os.path.realpath(page) == os.path.realpath(file):
+        raise click.UsageError(f"{page!r} is the file that is reported on: give --html another name.")
+    path = Path(file)
+    known = format_ or (format_of(path) if path.is_file() else "jsonl")
+    if known is None:
+        raise click.UsageError(f"{file!r} does not say its format: give --format, or name an export.")
+    try:
+        summary = summary_of(read_payments(path, known))
+        notes = _notes(path, summary)
+    except B2BPaymentsError as error:
+        raise CommandError(str(error)) from None
+    if page is None:
+        _print(summary, notes)
+    else:
+        _write(page, path, summary, notes)
+
+
+def _notes(path: Path, summary: Summary) -> list[str]:
+    """Say how the file came about, and what of it is not in the sums."""
+    from b2b_payments._errors import ExportError
+    from b2b_payments._printable import counted
+    from b2b_payments.export._manifest import read_manifest
+
+    notes = []
+    if summary.unreadable:
+        notes.append(f"{counted(summary.unreadable, 'payment')} could not be read: no sum has them.")
+    try:
+        account = read_manifest(path).account
+    except ExportError:
+        return notes
+    whole = {currency: of.whole.total for currency, of in summary.currencies.items()}
+    if (account.sums.whole.rows, account.sums.whole.totals) != (summary.payments, whole):
+        notes.append("These are not the payments of its manifest: run `b2b-payments verify`.")
+        return notes
+    state = "complete" if account.complete else "not known to be complete"
+    return [*notes, f"Exported until {account.ended or 'an unknown time'}, {state}."]
+
+
+def _write(page: str, path: Path, summary: Summary, notes: list[str]) -> None:
+    from b2b_payments._printable import counted
+    from b2b_payments._reporting.page import page_of
+
+    try:
+        Path(page).write_text(page_of(summary, path.name, notes), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{page} could not be written: {error.strerror}.") from None
+    click.echo(f"{page}: a report of {counted(summary.payments, 'payment')}.", err=True)
+
+
+def _print(summary: Summary, notes: list[str]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from b2b_payments._printable import counted, printable
+    from b2b_payments._reporting.wording import currency_name, money, ordered, sections
+
+    console = Console(file=bare(sys.stdout), highlight=False, markup=False)
+    console.print(Text(f"{counted(summary.payments, 'payment')}."))
+    for note in notes:
+        console.print(Text(printable(note)))
+    for currency, of in ordered(summary):
+        whole = f"{counted(of.whole.payments, 'payment')}, {money(of.whole.total)}"
+        console.print()
+        console.print(Text(f"{currency_name(currency)}: {whole}", style="bold"))
+        for section in sections(summary, of):
+            console.print()
+            console.print(_table(section))
+            if section.note:
+                console.print(Text(f"  {section.note}"))
+
+
+def _table(section: Section) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from b2b_payments._reporting.wording import money
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column(section.heading, overflow="fold")
+    table.add_column("Payments", justify="right", no_wrap=True)
+    table.add_column("Total", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True, min_width=_BAR)
+    for group in section.groups:
+        bar = "█" * round(_BAR * group.part) or ("▏" if group.part else "")
+        cells = (group.label, f"{group.figure.payments:,}", money(group.figure.total), bar)
+        table.add_row(*map(Text, cells))
+    return table

@@ -1,0 +1,184 @@
+"""The payments of an export or a copy, as a report wants them: of every format, a few at a time."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from b2b_payments._converter import structure_payment
+from b2b_payments._errors import ExportError, ResponseDecodeError
+from b2b_payments._formats import format_by_ending
+from b2b_payments._protocol.json import decode_part
+from b2b_payments.export._account import UNREADABLE
+from b2b_payments.export._columns import PAYMENTS, Kind
+from b2b_payments.export._csv import cells
+from b2b_payments.export._database import Database, microseconds_of, moment_of, opened
+from b2b_payments.export._duckdb import DuckDBDatabase
+from b2b_payments.export._manifest import read_manifest
+from b2b_payments.export._parquet import batches
+from b2b_payments.export._sqlite import SQLiteDatabase
+
+_DATABASES: Final[dict[str, type[Database]]] = {"sqlite": SQLiteDatabase, "duckdb": DuckDBDatabase}
+_SECOND: Final = 1_000_000
+
+
+class Read(NamedTuple):
+    """What a report takes of a payment. One that cannot be read has no month, no currency and no amount."""
+
+    month: str
+    currency: str
+    amount: Decimal | None
+    status: str
+    channel_id: str
+    channel_name: str
+    module: str
+    customer_id: str
+    customer_name: str
+
+
+_COLUMNS: Final = (
+    "created_at", "currency", "total", "processing_status", "channel_id", "channel_name", "module_name",
+    "customer_id", "customer_name",
+)  # fmt: skip
+_unreadable: Final = Read("", "", None, UNREADABLE, "", "", "", "", "")
+
+
+def format_of(path: Path) -> str | None:
+    """Give the format of a file, by its ending or else its manifest; None where neither says it."""
+    if (by_ending := format_by_ending(path.name)) is not None:
+        return by_ending
+    try:
+        return read_manifest(path).format
+    except ExportError:
+        return None
+
+
+def read_payments(path: Path, format_: str) -> Iterator[Read]:
+    """Read the payments of a file, in its own order.
+
+    Raises ExportError where it cannot be read, ConfigurationError where the format's extra is missing.
+    """
+    read = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}.get(format_)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ExportError(f"{path} {what}: name a file that an export or a sync has written.")
+    try:
+        yield from _database(path, _DATABASES[format_]) if read is None else read(path)
+    except (OSError, ValueError, LookupError, InvalidOperation, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ExportError(f"{path} cannot be read as {format_}: {reason}.") from None
+
+
+class _Total(msgspec.Struct, gc=False):
+    code: str
+    value: str
+
+
+class _Usual(msgspec.Struct, gc=False, rename="camel"):
+    """A payment as it usually comes."""
+
+    created_at: int
+    processing_status: int
+    total: _Total
+    customer_id: str
+    module_name: str
+    customer_name: str
+    channel_id: str | None = None
+    channel_name: str | None = None
+
+
+_usual: Final = msgspec.json.Decoder(_Usual).decode
+
+
+def _jsonl(path: Path) -> Iterator[Read]:
+    with path.open("rb") as file:
+        for line in file:
+            yield _of_line(line)
+
+
+def _of_line(line: bytes) -> Read:
+    try:
+        row = _usual(line)
+        plain = row.total.value.replace(".", "", 1).removeprefix("-")
+        if plain.isascii() and plain.isdecimal() and (row.channel_id or "0").isdecimal():
+            return Read(
+                _month(row.created_at * _SECOND),
+                row.total.code,
+                Decimal(row.total.value),
+                str(row.processing_status),
+                row.channel_id or "",
+                row.channel_name or "",
+                row.module_name,
+                row.customer_id,
+                row.customer_name,
+            )
+    except (ValueError, OverflowError):
+        pass  # as tolerantly as payments are read, below
+    try:
+        one = structure_payment(decode_part(line))
+    except ResponseDecodeError:
+        return _unreadable
+    return Read(
+        _month(microseconds_of(one.created_at)),
+        one.total.currency,
+        one.total.amount,
+        str(int(one.processing_status)),
+        "" if one.channel_id is None else str(one.channel_id),
+        one.channel_name or "",
+        one.module_name,
+        one.customer_id,
+        one.customer_name,
+    )
+
+
+def _csv(path: Path) -> Iterator[Read]:
+    return map(_of_cells, cells(path, _COLUMNS))
+
+
+def _parquet(path: Path) -> Iterator[Read]:
+    columns = [
+        f"epoch_us({column.name})" if column.kind is Kind.MOMENT else column.name
+        for name in _COLUMNS
+        for column in PAYMENTS.columns
+        if column.name == name
+    ]
+    return map(_of_cells, chain.from_iterable(batches(path, columns)))
+
+
+def _database(path: Path, kind: type[Database]) -> Iterator[Read]:
+    with opened(kind, path, read_only=True, doing="read") as database:
+        yield from map(_of_cells, database.rows(PAYMENTS, _COLUMNS))
+
+
+def _of_cells(row: Any) -> Read:
+    created, currency, total, status, channel, channel_name, module, customer, customer_name = row
+    return Read(
+        created[:7] if isinstance(created, str) else _month(created),
+        currency,
+        total if isinstance(total, Decimal) else Decimal(total),
+        str(status),
+        "" if channel is None else str(channel),
+        channel_name or "",
+        module,
+        customer,
+        customer_name,
+    )
+
+
+_DAY: Final = 86_400 * _SECOND
+_months: Final[dict[int, str]] = {}
+
+
+def _month(microseconds: int) -> str:
+    day = microseconds // _DAY
+    if (month := _months.get(day)) is None:
+        month = moment_of(day * _DAY).isoformat()[:7]
+        if len(_months) < 100_000:
+            _months[day] = month
+    return month

@@ -1,0 +1,51 @@
+"""Sums in bounded memory."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from decimal import Decimal, localcontext
+
+import pytest
+
+from b2b_payments._reporting import summary
+from b2b_payments._reporting.reading import Read
+from b2b_payments._reporting.summary import OTHERS, summary_of
+
+
+def _payment(number: int, customer: int) -> Read:
+    amount = Decimal(f"{number}.{number:04d}")
+    currency = ("USD", "EUR")[number % 2]
+    month, status = f"20{number % 30:02d}-01", str(number % 5)
+    return Read(
+        month, currency, amount, status, "1", "Main", f"m{number % 7}", f"C{customer}", f"N{customer}"
+    )
+
+
+def test_many_customers_are_summed_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More customers and combinations than are held in memory add up to the same, to the last digit."""
+    draw = random.Random(3)
+    payments = [_payment(number, draw.randrange(400)) for number in range(3_000)]
+    whole = summary_of(payments)
+    monkeypatch.setattr(summary, "_MOST_CUSTOMERS", 20)
+    monkeypatch.setattr(summary, "_MOST_TOGETHER", 10)
+    with localcontext(prec=3):
+        assert summary_of(payments) == whole
+    sums: dict[str, Decimal] = defaultdict(Decimal)
+    for one in payments:
+        if one.currency == "USD" and one.amount is not None:
+            sums[one.customer_id] += one.amount
+    usd = whole.currencies["USD"]
+    assert usd.whole.total == sum(sums.values())
+    assert usd.customers == len(sums)
+    best = sorted(sums.items(), key=lambda one: (-one[1], one[0]))[:10]
+    assert [(one.id, one.figure.total) for one in usd.top] == best
+
+
+def test_groups_beyond_a_bound_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store with thousands of modules takes no more memory: those beyond the bound are added together."""
+    monkeypatch.setattr(summary, "_MOST_GROUPS", 3)
+    modules = summary_of(_payment(number, 1) for number in range(0, 70, 2)).currencies["USD"].by["module"]
+    assert len(modules) == 4
+    assert sum(one.payments for one in modules.values()) == 35
+    assert modules[OTHERS].payments == 20
