@@ -55,8 +55,7 @@ _TYPES: Final[Mapping[Kind, Any]] = {
     Kind.CODES: tuple[int | str, ...],
     Kind.OBJECT: Raw,
 }
-_OWN: Final[Mapping[Kind, type]] = {Kind.WHOLE: int, Kind.CODE: int, Kind.TEXT: str}
-"""Types of cells that are as their column has them."""
+_WHOLE: Final = frozenset({Kind.WHOLE, Kind.CODE})
 _REQUIRED: Final[Any] = msgspec.NODEFAULT
 _EMPTY: Final[Mapping[Kind, Any]] = {Kind.CODES: (), Kind.MODELS: ()}
 
@@ -267,12 +266,12 @@ def _column(field: Field, cells: list[Any]) -> list[Any]:
     kinds = set(map(type, cells))
     if field.nullable and type(None) in kinds:
         return _spread(_column(field, [cell for cell in cells if cell is not None]), cells)
-    if kinds <= {_OWN.get(field.kind)} and (
-        kinds != {int} or (is_whole(min(cells)) and is_whole(max(cells)))
-    ):
+    if not cells or (field.kind is Kind.TEXT and kinds == {str}):
         return cells
     if field.kind is Kind.MOMENT and kinds == {int}:
         return [cell * 1_000_000 for cell in cells]
+    if field.kind in _WHOLE and kinds == {int} and is_whole(min(cells)) and is_whole(max(cells)):
+        return cells
     if field.kind is Kind.AMOUNT and kinds == {str}:
         text = "\n".join(cells)
         if _are_amounts(text) and text.count("\n") == len(cells) - 1:
@@ -282,11 +281,9 @@ def _column(field: Field, cells: list[Any]) -> list[Any]:
 
 def _read(field: Field) -> Callable[[Any], Any]:
     """Give what reads a cell of any tolerated spelling. Raises one of `_UNFIT`."""
-    read, own = reader_of(field), _OWN.get(field.kind)
+    read = reader_of(field)
 
     def read_cell(cell: Any) -> Any:
-        if type(cell) is own:
-            return cell
         value = read(cell)
         if isinstance(value, datetime):
             return (value - _EPOCH) // _MICROSECOND

@@ -63,6 +63,9 @@ def test_an_id_that_is_spelled_otherwise_is_a_number() -> None:
         None,
     ]
     assert read(sent(id="12345678901234567")).id == 12345678901234567
+    assert read(sent(id=10**37)).id == 10**37
+    with pytest.raises(ResponseDecodeError):
+        read(sent(id=10**38))
 
 
 @pytest.mark.parametrize("amount", ["0.1234567890123", "1E+3", "007.50", 30, 30.5, "+2"])
