@@ -52,12 +52,11 @@ _TYPES: Final[Mapping[Kind, Any]] = {
     Kind.MOMENT: Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)] | str,  # years 1 to 9999
     Kind.TEXT: str | int,
     Kind.AMOUNT: str | int,
-    Kind.CODES: tuple[int | str, ...],
+    Kind.CODES: Raw,
     Kind.OBJECT: Raw,
 }
 _WHOLE: Final = frozenset({Kind.WHOLE, Kind.CODE})
 _REQUIRED: Final[Any] = msgspec.NODEFAULT
-_EMPTY: Final[Mapping[Kind, Any]] = {Kind.CODES: (), Kind.MODELS: ()}
 
 
 @frozen
@@ -169,9 +168,9 @@ class _Types:
         unknown = self._unknown(model)
         members: list[tuple[str, Any, Any]] = [(name, Raw | UnsetType, UNSET) for name in unknown]
         for field in fields_of(model):
-            type_, default = self._type(field), None if field.nullable else _EMPTY.get(field.kind, "")
+            type_, default = self._type(field), field.empty()
             if type_ is Raw:
-                default = Raw(b"[]" if field.bare else b"{}")
+                default = Raw(encode(default))
             elif not field.required:
                 type_ |= None
             members.append((field.name, type_, _REQUIRED if field.required else default))
@@ -220,11 +219,10 @@ class _Types:
         if not names:
             return ["{}"] * len(rows)
         written = [b"%b:%%b" % msgspec.json.encode(name).replace(b"%", b"%%") for name in names.values()]
-        several = attrgetter(*names) if len(names) > 1 else lambda row: (getattr(row, *names),)
-        cells = list(map(several, rows))
+        cells = [list(map(attrgetter(name), rows)) for name in names]
         try:
             template = b"{%b}" % b",".join(written)
-            return _texts([template % one for one in cells])
+            return _texts(list(map(template.__mod__, zip(*cells, strict=True))))
         except TypeError:  # some have not all of them
 
             @cache
@@ -234,7 +232,7 @@ class _Types:
 
             return _texts([
                 template_of(*map(type, one)) % tuple([cell for cell in one if cell is not UNSET])
-                for one in cells
+                for one in zip(*cells, strict=True)
             ])  # fmt: skip
 
 
@@ -262,7 +260,7 @@ def _column(field: Field, cells: list[Any]) -> list[Any]:
     if field.bare or field.kind is Kind.OBJECT:
         return _json(field, cells)
     if field.kind is Kind.CODES or (field.digits and field.kind is Kind.WHOLE):
-        return _few(field, cells)
+        return _few(field, _texts(cells) if field.kind is Kind.CODES else cells)
     kinds = set(map(type, cells))
     if field.nullable and type(None) in kinds:
         return _spread(_column(field, [cell for cell in cells if cell is not None]), cells)
@@ -298,9 +296,11 @@ def _few(field: Field, cells: list[Any]) -> list[Any]:
     """Read cells of which few are different: what they are read as is remembered."""
     known = _known(field)
     for cell in set(cells) - known.keys():
-        value: Any = reader_of(field)(list(cell) if isinstance(cell, tuple) else cell)
         if field.kind is Kind.CODES:
-            value = encode(list(map(int, value))).decode()
+            codes: Any = reader_of(field)(decode_part(cell.encode()))
+            value = encode(list(map(int, codes))).decode()
+        else:
+            value = reader_of(field)(cell)
         if len(known) >= _MOST_KNOWN or len(str(cell)) > _LONGEST:
             known = known.copy()  # from here on, for these cells alone
         known[cell] = value

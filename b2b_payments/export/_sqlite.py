@@ -83,7 +83,7 @@ class SQLiteDatabase(Database):
             moment_texts(cells) if column.kind is Kind.MOMENT else cells
             for column, cells in zip(table.columns, columns, strict=True)
         ]
-        return encode_lines(list(zip(*cells, strict=True)))
+        return encode_lines(zip(*cells, strict=True))
 
     def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
         """Let the tables hold exactly the rows of a log.
