@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import shlex
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from b2b_payments._quota import Quota
     from b2b_payments._retry import RetryPolicy
     from b2b_payments.events import Event, Listener
+    from b2b_payments.sandbox import Sandbox
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,11 +42,22 @@ class Written:
 
 @dataclass(frozen=True, repr=False)
 class Connection:
-    """The address, the quota and the patience that a command was given, None for what it was not."""
+    """The address, the quota and the patience that a command was given, None for what it was not.
+
+    With `sandbox` it leads to a made-up store on this machine.
+    """
 
     base_url: str | None
-    quota: Quota | None
+    stated_quota: Quota | Literal["none"] | None
     outage: float | None = None
+    sandbox: bool = False
+
+    @property
+    def quota(self) -> Quota | None:
+        """The quota that is kept to; None where none is."""
+        from b2b_payments._quota import Quota
+
+        return None if self.stated_quota == "none" else self.stated_quota or Quota()
 
     @property
     def retry(self) -> RetryPolicy:
@@ -60,8 +73,19 @@ class Connection:
         address = None if self.base_url is not None else os.environ.get(variable)
         if address and (problem := values.problem_with_base_url(address)):
             raise CommandError(f"{variable}: {problem}", USAGE)
-        given = {"base_url": self.base_url, "quota": self.quota, "retry": self.retry}
-        return {"trust_env": True} | {name: value for name, value in given.items() if value is not None}
+        given: dict[str, Any] = {} if self.base_url is None else {"base_url": self.base_url}
+        return {"trust_env": True, "quota": self.quota, "retry": self.retry} | given
+
+    async def enter(self, stack: AsyncExitStack, on_event: Listener) -> PaymentsClient:
+        """Open a client, whose credential comes from the environment, or the sandbox and one for it."""
+        from b2b_payments._client import PaymentsClient
+
+        settings = self.settings | {"on_event": on_event}
+        if not self.sandbox:
+            return await stack.enter_async_context(PaymentsClient.from_env(**settings))
+        made_up = await stack.enter_async_context(_made_up_store())
+        settings["base_url"] = made_up.base_url
+        return await stack.enter_async_context(PaymentsClient(made_up.auth, **settings))
 
     def write(
         self,
@@ -123,7 +147,6 @@ class Connection:
 
         async def call() -> None:
             from b2b_payments._cli.waits import waits_told
-            from b2b_payments._client import PaymentsClient
 
             with waits_told() as listen:
 
@@ -131,12 +154,30 @@ class Connection:
                     on_event(event)
                     listen(event)
 
-                async with PaymentsClient.from_env(**self.settings, on_event=tell) as client:
-                    await work(client)
+                async with AsyncExitStack() as stack:
+                    await work(await self.enter(stack, tell))
 
         run(call)
 
 
+@asynccontextmanager
+async def _made_up_store() -> AsyncIterator[Sandbox]:
+    """Give a running sandbox, at the same address each time if it is free: so exports can be resumed."""
+    from b2b_payments.sandbox import Sandbox
+
+    sandbox = Sandbox(payments=10_000, port=_PORT)
+    try:
+        await sandbox.start()
+    except OSError:
+        sandbox = Sandbox(payments=10_000)
+        await sandbox.start()
+    try:
+        yield sandbox
+    finally:
+        await sandbox.stop()
+
+
+_PORT = 21_427
 _OPTIONS = (
     click.option(
         "--base-url",
@@ -148,7 +189,7 @@ _OPTIONS = (
         "--quota",
         metavar="N/SECONDS",
         type=values.quota,
-        help="Requests that the store allows in so many seconds. [150/60]",
+        help="Requests that the store allows in so many seconds; none keeps to nothing. [150/60]",
     ),
     click.option(
         "--outage",
@@ -164,8 +205,27 @@ def connection_options(function: Handler) -> Handler:
 
     @functools.wraps(function)
     def connected(
-        *args: Any, base_url: str | None, quota: Quota | None, outage: float | None, **others: Any
+        *args: Any,
+        base_url: str | None,
+        quota: Quota | Literal["none"] | None,
+        outage: float | None,
+        **others: Any,
     ) -> None:
         function(*args, connection=Connection(base_url, quota, outage), **others)
 
     return with_options(connected, _OPTIONS)
+
+
+def sandbox_option(function: Handler) -> Handler:
+    """Give a command that takes a connection the option --sandbox."""
+
+    @click.option(
+        "--sandbox", is_flag=True, help="Of a made-up store of 10,000 payments: needs no credential."
+    )
+    @functools.wraps(function)
+    def sandboxed(*args: Any, connection: Connection, sandbox: bool, **others: Any) -> None:
+        if sandbox and connection.base_url is not None:
+            raise click.UsageError("--sandbox is a service of its own: leave --base-url out.")
+        function(*args, connection=replace(connection, sandbox=sandbox), **others)
+
+    return sandboxed

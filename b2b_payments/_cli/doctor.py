@@ -79,10 +79,9 @@ def _credentials() -> tuple[Auth, list[Auth]]:
 
 def _settings(connection: Connection) -> dict[str, Any]:
     from b2b_payments._client import BASE_URL, shared_by_env
-    from b2b_payments._quota import Quota
 
     settings = {"base_url": os.environ.get("B2B_PAYMENTS_BASE_URL") or BASE_URL, **connection.settings}
-    quota = settings.get("quota", Quota())
+    quota = connection.quota
     return settings | {"quota": None if quota is None else shared_by_env(quota)}
 
 

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2b_payments._cli import values
-from b2b_payments._cli.command import Command, CommandError, StoppedError, print_json, run, stays
-from b2b_payments._cli.connection import Connection, connection_options
+from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, print_json, run, stays
+from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.filters import filter_options
 from b2b_payments._cli.streams import output as standard_output
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
 from b2b_payments._formats import FORMATS
 
 if TYPE_CHECKING:
-    from b2b_payments._client import PaymentsClient
     from b2b_payments._walk.report import WalkReport
     from b2b_payments._walk.stream import PaymentStream
     from b2b_payments._walk.walk import Walk
-    from b2b_payments.events import Listener
     from b2b_payments.export import Checkpoint
     from b2b_payments.export._kept import KeptSink
     from b2b_payments.export._selection import Selection
@@ -49,9 +47,6 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
 )
 @click.option("--resume", is_flag=True, help="Resume an export that was interrupted.")
 @click.option(
-    "--sandbox", is_flag=True, help="Export 10,000 payments of a made-up store: needs no credential."
-)
-@click.option(
     "--stores", metavar="FILE", type=TEXT, help="Export the stores of a TOML file, each into its own file."
 )
 @click.option(
@@ -76,13 +71,13 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
 )
 @filter_options
 @connection_options
+@sandbox_option
 def export(
     connection: Connection,
     asked: Selection,
     output: str,
     format_: str | None,
     resume: bool,
-    sandbox: bool,
     stores: str | None,
     only: tuple[str, ...],
     shard: tuple[int, int] | None,
@@ -102,8 +97,6 @@ def export(
     With --stores, each table [[stores]] of the file has a name, a store_hash, and as access_token_env the
     name of the environment variable with its token. What one store fails with does not stop the others.
     """
-    if sandbox and connection.base_url is not None:
-        raise click.UsageError("--sandbox is a service of its own: leave --base-url out.")
     if stores is None:
         of_many = {"--only": only, "--shard": shard, "--at-once": at_once}
         if option := next((option for option, given in of_many.items() if given), None):
@@ -114,12 +107,14 @@ def export(
         options = {"spreadsheet_safe": True} if spreadsheet_safe else {}
         if report and output == STDOUT:
             raise click.UsageError("--report goes to standard output: give --output a file.")
-        _export_one(connection, asked, output, format_, resume, sandbox, options, as_json=report is not None)
+        _export_one(connection, asked, output, format_, resume, options, as_json=report is not None)
         return
     if spreadsheet_safe:
         raise click.UsageError("--spreadsheet-safe is about one export: leave --stores out.")
-    if sandbox:
+    if connection.sandbox:
         raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
+    if connection.stated_quota == "none":
+        raise click.UsageError("--quota none is about one store: leave --stores out.")
     if output == STDOUT:
         raise click.UsageError("Standard output takes one store: give --stores a folder as --output.")
     from b2b_payments._cli import stores as many
@@ -145,7 +140,6 @@ def _export_one(
     output: str,
     format_: str,
     resume: bool,
-    sandbox: bool,
     options: dict[str, Any],
     *,
     as_json: bool,
@@ -167,9 +161,9 @@ def _export_one(
             progress = stack.enter_context(Progress(connection.quota))
             kept = KeptSink(sink, progress.resumed)
             sinks.append(kept)
-            client = await _client(stack, connection, progress.listen, sandbox=sandbox)
+            client = await connection.enter(stack, progress.listen)
             begin_walk = await asked.source(client)
-            query = asked.manifest | ({"sandbox": True} if sandbox else {})
+            query = asked.manifest | ({"sandbox": True} if connection.sandbox else {})
 
             def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
                 source = begin_walk(checkpoint)
@@ -189,21 +183,29 @@ def _export_one(
             stopped.left = f": {_left_behind(output, kept=_kept(sinks))}"
             raise
     except CommandError as failure:
-        if _kept(sinks):
+        # What was asked for wrongly has a remedy of its own.
+        if _kept(sinks) and failure.exit_code != USAGE:
             raise CommandError(f"{failure} {_GO_ON}", failure.exit_code) from None
         raise
-    from b2b_payments._printable import counted
-
+    except BrokenPipeError:
+        # Whoever read standard output has seen enough, and not all.
+        click.get_current_context().exit(1)
     (report,) = done
     if as_json:
         print_json(_as_dict(output, report, sinks[0]))
-        click.get_current_context().exit(0 if report.complete else 1)
+    else:
+        _tell(output, report, sinks[0], resume=resume)
+    click.get_current_context().exit(0 if report.complete else 1)
+
+
+def _tell(output: str, report: WalkReport, sink: KeptSink, *, resume: bool) -> None:
+    from b2b_payments._printable import counted
+
     in_all = ""
     if resume:
-        rows = counted(sinks[0].rows, "payment")
-        in_all = f" With what was there already: {rows}." if sinks[0].resumed else f" {_NEW}"
-    click.echo(f"{_name(output)}: {report} ({report.ending}).{in_all}{stays(sinks[0].instead)}", err=True)
-    click.get_current_context().exit(0 if report.complete else 1)
+        rows = counted(sink.rows, "payment")
+        in_all = f" With what was there already: {rows}." if sink.resumed else f" {_NEW}"
+    click.echo(f"{_name(output)}: {report} ({report.ending}).{in_all}{stays(sink.instead)}", err=True)
 
 
 def _format_of(output: str, format_: str | None, *, resume: bool) -> str:
@@ -252,17 +254,3 @@ def _left_behind(output: str, *, kept: bool) -> str:
     if kept:
         return f"{output} was not written yet. {_GO_ON[:-1]}"
     return f"{output} was not written, and nothing half-written is left"
-
-
-async def _client(
-    stack: AsyncExitStack, connection: Connection, on_event: Listener, *, sandbox: bool
-) -> PaymentsClient:
-    from b2b_payments._client import PaymentsClient
-
-    settings = connection.settings | {"on_event": on_event}
-    if not sandbox:
-        return await stack.enter_async_context(PaymentsClient.from_env(**settings))
-    from b2b_payments.sandbox import Sandbox
-
-    server = await stack.enter_async_context(Sandbox(payments=10_000))
-    return await stack.enter_async_context(PaymentsClient(server.auth, **settings, base_url=server.base_url))

@@ -38,6 +38,9 @@ class Program(click.Group):
         except CommandError as failure:
             click.echo(f"Error: {failure}", err=True)
             ctx.exit(failure.exit_code)
+        except BrokenPipeError:
+            # Whoever read has seen enough, as `head` has. An export that is cut off has an error of its own.
+            ctx.exit(0)
         except KeyboardInterrupt:
             # It came before there was anything to stop.
             click.echo("Stopped by Ctrl-C.", err=True)
@@ -45,7 +48,7 @@ class Program(click.Group):
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(__version__, "-V", "--version")
 def program() -> None:
     """Invoice payments of a BigCommerce B2B Edition store.
 

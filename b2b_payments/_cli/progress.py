@@ -136,7 +136,7 @@ class Progress(_Shown):
     """Shows how an export goes, as long as it is entered; silent where there is no terminal."""
 
     def __init__(self, quota: Quota | None) -> None:
-        self._pace = Pace(quota or Quota())
+        self._pace = Pace(quota)
         self._line = Line("all", _plain_lines())
         self._channels: PaymentStream | None = None
         self._screen = Screen(self._rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2b_payments._cli.command import Command
-from b2b_payments._cli.connection import Connection, connection_options
+from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.filters import filter_options
 from b2b_payments._cli.output import show
 from b2b_payments._cli.values import AT_LEAST_ONE, PAYMENT_ID, WholeNumber
@@ -45,6 +45,7 @@ _SORT_KEYS = (
 )
 @click.option("--offset", metavar="N", type=WholeNumber(least=0), default=0, help="Payments to skip.")
 @connection_options
+@sandbox_option
 def list_(
     connection: Connection, asked: Selection, limit: int | None, sort_by: str, order: str, offset: int
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from b2b_payments._cli.command import Command, CommandError
-from b2b_payments._cli.streams import bare, require_output
+from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import TEXT
 from b2b_payments._formats import FORMATS
 
@@ -99,13 +99,13 @@ def _write(page: str, path: Path, summary: Summary, notes: list[str]) -> None:
 
 
 def _print(summary: Summary, notes: list[str]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
+    from b2b_payments._cli.terminal import console_on
     from b2b_payments._printable import counted, printable
     from b2b_payments._reporting.wording import currency_name, money, ordered, sections
 
-    console = Console(file=bare(sys.stdout), highlight=False, markup=False)
+    console = console_on(sys.stdout)
     console.print(Text(f"{counted(summary.payments, 'payment')}."))
     for note in notes:
         console.print(Text(printable(note)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, run
-from b2b_payments._cli.connection import Connection, connection_options
+from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     help="Delete payments from the copy even where more than a fifth of it is missing.",
 )
 @connection_options
+@sandbox_option
 def sync(
     connection: Connection,
     to: str,
@@ -71,7 +73,6 @@ def sync(
 
         from b2b_payments import sync
         from b2b_payments._cli.progress import Progress
-        from b2b_payments._client import PaymentsClient
 
         # First of all: nothing is sent for a database that cannot be written.
         store = sync.store_for(to)
@@ -82,9 +83,9 @@ def sync(
 
         with Progress(connection.quota) as progress:
             begun.append(progress)
-            async with PaymentsClient.from_env(**connection.settings, on_event=progress.listen) as client:
+            async with AsyncExitStack() as stack:
                 report = await sync.sync(
-                    client,
+                    await connection.enter(stack, progress.listen),
                     store,
                     sweep=sweep,
                     overlap=60 * overlap,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -106,16 +106,19 @@ def problem_with_base_url(text: str) -> str:
     return ""
 
 
-def quota(text: str) -> Quota:
-    """Read requests and seconds, as in 150/60."""
+def quota(text: str) -> Quota | Literal["none"]:
+    """Read requests and seconds, as in 150/60; "none" is no quota at all."""
     from b2b_payments._errors import ConfigurationError
     from b2b_payments._quota import Quota
 
+    if text.strip().lower() == "none":
+        return "none"
     try:
         return Quota.parse(text)
     except ConfigurationError:
         raise click.BadParameter(
-            f"{shown(text)} is not a quota: write requests and seconds, each more than 0, as in 150/60."
+            f"{shown(text)} is not a quota: write requests and seconds, each more than 0, as in 150/60, "
+            "or none."
         ) from None
 
 

@@ -135,8 +135,8 @@ class _Progress:
             ) from None
         if account.query != query:
             raise ConfigurationError(
-                f"The export that was interrupted asked for {account.query!r}, not {dict(query)!r}: "
-                "go on with the same filters, or start again, without resuming."
+                f"The export that was interrupted asked otherwise: {_differences(account.query, query)}. "
+                "Resume it with the same filters, or start again, without resuming."
             )
         return cls(sink, account, kept.walk, finished=kept.finished)
 
@@ -182,6 +182,16 @@ class _Progress:
                 f"The export that was interrupted is of the store {known!r}, and the payments that came are "
                 f"those of {store_hash!r}: resume it with a credential of {known!r}."
             )
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which filters differ, and in what."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} was {_given(before, name)}, and is {_given(now, name)}" for name in names)
+
+
+def _given(query: Mapping[str, Any], name: str) -> str:
+    return repr(query[name]) if name in query else "not given"
 
 
 class _Kept(msgspec.Struct):

@@ -34,15 +34,16 @@ class PaceReading:
 class Pace:
     """Watches an export: told of the client's events and of the walk's report after each page.
 
-    `clock` gives seconds. All of what it says is as of the latest event or report. `rows` and `requests` are
-    this run's; `before` are the payments that an interrupted one had kept.
+    Without a quota nothing is waited for but answers. `clock` gives seconds. All of what it says is as of
+    the latest event or report. `rows` and `requests` are this run's; `before` are the payments that an
+    interrupted one had kept.
     """
 
-    def __init__(self, quota: Quota, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, quota: Quota | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._quota = quota
         self._clock = clock
         self._began = clock()
-        self._sent: deque[float] = deque(maxlen=quota.limit)
+        self._sent: deque[float] = deque(maxlen=0 if quota is None else quota.limit)
         self.requests = 0
         self._idle = 0.0  # seconds in which nothing could be sent
         self._idle_until = self._began
@@ -58,7 +59,7 @@ class Pace:
         if isinstance(event, RequestStarted):
             self._sent.append(now)
             self.requests += 1
-            if len(self._sent) == self._quota.limit:
+            if self._quota is not None and len(self._sent) == self._quota.limit:
                 self._held_back(now, self._sent[0] + self._quota.span)
         elif isinstance(event, QuotaWait) and event.reason != "in flight":
             self._held_back(now, now + event.seconds)
@@ -116,7 +117,8 @@ class Pace:
         requests = -(-rows * self.pages // self.rows) - on_their_way
         if requests <= 0:
             return rows * busy / self.rows
-        return max(rows * busy / self.rows, waiting, seconds_for(requests, self._quota, self._sent, now))
+        by_quota = 0.0 if self._quota is None else seconds_for(requests, self._quota, self._sent, now)
+        return max(rows * busy / self.rows, waiting, by_quota)
 
 
 def seconds_for(requests: int, quota: Quota, sent: Sequence[float], now: float) -> float:
@@ -125,7 +127,8 @@ def seconds_for(requests: int, quota: Quota, sent: Sequence[float], now: float) 
     There is at least one. `sent` are the moments of those sent lately, oldest first: each makes room for
     another one span after it was sent, and that one for the next a span later.
     """
-    held = [max(0.0, moment + quota.span - now) for moment in sent][-quota.limit :]
-    free = [0.0] * (quota.limit - len(held)) + held
     rounds, place = divmod(requests - 1, quota.limit)
-    return free[place] + rounds * quota.span
+    # So many are free at once; then each waits until one of those sent lately is a span old.
+    place += min(len(sent), quota.limit) - quota.limit
+    waited = 0.0 if place < 0 else max(0.0, sent[place - min(len(sent), quota.limit)] + quota.span - now)
+    return waited + rounds * quota.span

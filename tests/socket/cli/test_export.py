@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from b2b_payments.export import JSONLSink
+from b2b_payments.export._account import Account
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.program import finished, invoke, sentence, start
 
@@ -71,6 +73,22 @@ def test_an_older_export_stays(service: Sandbox, tmp_path: Path) -> None:
     )
     assert path.read_bytes() == older
     assert len(_lines(tmp_path / "payments.incomplete.jsonl")) > 60
+
+
+def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
+    """An interrupted export that is resumed with other filters says which ones differ, and in what."""
+    target = tmp_path / "p.jsonl"
+    sink = JSONLSink(target)
+    sink.open()
+    account = Account.begin({"processing_status": 3, "customer_name": "a"}).pack()
+    sink.commit({"version": 1, "finished": False, "walk": None, "account": account})
+    sink.close(complete=False)
+    other = ("--status", "refunded", "--channel", "2")
+    said = sentence(invoke(service, "export", "--output", str(target), "--resume", *other), 2)
+    assert "processing_status was 3, and is 4" in said
+    assert "customer_name was 'a', and is not given" in said
+    assert "channel_ids was not given, and is [2]" in said
+    assert said.endswith("Resume it with the same filters, or start again, without resuming.")
 
 
 def test_channels(service: Sandbox, tmp_path: Path) -> None:
@@ -223,14 +241,17 @@ async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("args", [("export", "--output", "-"), ("list", "--page-size", "10")])
-async def test_reader_who_has_seen_enough(sandbox: Sandbox, args: tuple[str, ...]) -> None:
-    """A pipe whose reader goes away ends the command quietly, and not as a success."""
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [(("export", "--output", "-"), 1), (("list", "--page-size", "10"), 0), (("channels",), 0)],
+)
+async def test_reader_who_has_seen_enough(sandbox: Sandbox, args: tuple[str, ...], code: int) -> None:
+    """A pipe whose reader goes away ends the command quietly; an export that is cut off is no success."""
     read_end, write_end = os.pipe()
     process = await start(sandbox, *args, stdout=write_end)
     os.close(write_end)
     os.close(read_end)
-    assert await finished(process) == (1, "", "")
+    assert await finished(process) == (code, "", "")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -86,6 +87,17 @@ def test_usage(
     assert says in sentence(invoke(service, "sync", *args), code)
     assert service.request_count == 0
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_made_up_store(tmp_path: Path) -> None:
+    """`--sandbox` needs no credential, and a second sync of the same copy finds the same store."""
+    target = str(tmp_path / "copy.sqlite")
+    first = invoke(None, "sync", "--to", target, "--sandbox", "--quota", "none")
+    assert "in step: 10,000 inserted" in first.stderr, first.output
+    assert "in step: 0 inserted" in invoke(None, "sync", "--to", target, "--sandbox").stderr
+    listed = invoke(None, "list", "--sandbox", "--limit", "2")
+    assert [json.loads(line)["id"] for line in listed.stdout.splitlines()] == [1, 2]
 
 
 def test_no_credential(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from b2b_payments._cli.program import Program, program
+from b2b_payments._version import __version__
 from b2b_payments.cli import main
 from tests.support.program import invoke, sentence
 
@@ -37,6 +38,13 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         ),
         (("verify",), "Missing argument 'FILE'"),
         (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
+        (("sync", "--to", "p.duckdb", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
+        (("list", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
+        (("sync", "--to", "p.csv"), "does not say its database: give it one of the endings .duckdb, .sqlite"),
+        (
+            ("export", "--stores", "s.toml", "--output", "x", "--quota", "none"),
+            "--quota none is about one store: leave --stores out.",
+        ),
         (("export", "--output", "p.jsonl", "--output", "q.jsonl"), "--output is given 2 times; give it once"),
         (
             ("export", "--output", "p.jsonl", "--quota", "fast"),
@@ -187,6 +195,12 @@ def test_unwritable_path(tmp_path: Path, name: str) -> None:
     """A path that cannot be written to comes first: before the missing credential is noticed."""
     result = invoke(None, "export", "--format", "jsonl", "--output", str(tmp_path / name))
     assert "cannot be written" in sentence(result, 2)
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version(option: str) -> None:
+    """The version is told by either name of the option."""
+    assert CliRunner().invoke(program, [option]).stdout.endswith(f", version {__version__}\n")
 
 
 def test_help_lists_every_command() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,3 +109,26 @@ def test_resumed() -> None:
     pace.advance(WalkReport(rows=500, pages=2, total_last=2000))
     assert pace.rate == 250
     assert pace.seconds_left == pytest.approx(2)
+
+
+def test_a_large_quota_takes_no_memory() -> None:
+    """The forecast under a quota of a million requests is worked out without a list of so many."""
+    pace = Pace(Quota(1_000_000, 1), clock := _Clock())
+    clock.now += 2
+    pace.listen(_STARTED)
+    tracemalloc.start()
+    try:
+        pace.advance(WalkReport(rows=500, pages=2, total_last=10**9))
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert pace.seconds_left == pytest.approx(2 * (10**9 - 500) / 500)
+
+
+def test_without_a_quota() -> None:
+    """Without a quota the forecast rests on the rate alone."""
+    pace = Pace(None, clock := _Clock())
+    clock.now += 1
+    pace.listen(_STARTED)
+    pace.advance(WalkReport(rows=100, pages=1, total_last=100_100))
+    assert pace.seconds_left == pytest.approx(1000)
