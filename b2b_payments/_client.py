@@ -160,12 +160,7 @@ class PaymentsClient:
         B2B_PAYMENTS_BASE_URL; B2B_PAYMENTS_QUOTA_SHARED is `Quota.shared`, ``1`` for True. Raises
         ConfigurationError that names what is missing.
         """
-        quota = settings.get("quota", _DEFAULT_QUOTA)
-        _check_quota(quota)
-        settings["quota"] = None if quota is None else shared_by_env(quota)
-        if base_url := _from_env("BASE_URL"):
-            settings.setdefault("base_url", base_url)
-        return cls(auth_from_env(), **settings)
+        return cls(auth_from_env(), **settings_from_env(settings))
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Give a client that has another `timeout`, `deadline` or `retry`, and shares all else with this one.
@@ -277,6 +272,16 @@ def auth_from_env() -> StoreAuth | LegacyAuth:
     raise ConfigurationError(
         f"No credential: set {missing} (or B2B_PAYMENTS_AUTH_TOKEN alone) in the environment."
     )
+
+
+def settings_from_env(settings: Settings) -> Settings:
+    """Add what the environment says to a client's settings. Raises ConfigurationError."""
+    quota = settings.get("quota", _DEFAULT_QUOTA)
+    _check_quota(quota)
+    found: Settings = {"quota": None if quota is None else shared_by_env(quota)}
+    if base_url := _from_env("BASE_URL"):
+        found["base_url"] = base_url
+    return {**found, **settings, "quota": found["quota"]}
 
 
 def shared_by_env(quota: Quota) -> Quota:

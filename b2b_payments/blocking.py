@@ -1,0 +1,227 @@
+"""The same client without `await`: for scripts, Django, Flask, notebooks.
+
+::
+
+    with PaymentsClient(StoreAuth(store_hash="abc123", access_token="…")) as client:
+        for payment in client.payments.list():
+            ...
+
+Every method takes, gives and raises what the one of the same name in `b2b_payments` does. A client lives in
+an event loop in a thread of its own, from `open` to `close`, and may be used from several threads at once.
+What it calls back (`on_event`, a token's provider) runs in that thread.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from functools import wraps
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack
+
+from b2b_payments import _client
+from b2b_payments._auth import LegacyAuth, StoreAuth
+from b2b_payments._background import BackgroundLoop
+from b2b_payments._client import Options, Settings
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._models import Payment
+from b2b_payments._resources import channels, payments
+from b2b_payments._walk import pager, stream, walk
+from b2b_payments._walk.report import WalkReport
+
+__all__ = ["Channels", "Iteration", "PaymentStream", "Payments", "PaymentsClient", "Walk"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+A_co = TypeVar("A_co", covariant=True)
+R_co = TypeVar("R_co", bound=pager.Pager | pager.Iteration[Any], covariant=True)
+W_co = TypeVar("W_co", bound=pager.Pager, covariant=True)
+
+
+class _Blocking(Generic[A_co]):
+    """What stands for an object of the async surface."""
+
+    def __init__(self, loop: BackgroundLoop, inner: A_co) -> None:
+        self._loop = loop
+        self._async = inner
+
+
+def _makes(
+    method: Callable[Concatenate[A, P], T], kind: Callable[[BackgroundLoop, T], B]
+) -> Callable[Concatenate[_Blocking[A], P], B]:
+    """Make a method of an async one: it gives what `kind` makes of what that gives."""
+
+    @wraps(method)
+    def call(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> B:
+        return kind(self._loop, method(self._async, *args, **kwargs))
+
+    return call
+
+
+class _Reported(_Blocking[R_co]):
+    @property
+    def report(self) -> WalkReport:
+        """The account of the (latest) iteration, kept up to date while it runs."""
+        return self._async.report
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Give where the (latest) iteration stands, as in `b2b_payments.Walk`."""
+        return self._async.checkpoint()
+
+
+class Iteration(_Reported[pager.Iteration[Any]], Iterator[T]):
+    """One way through a walk. Left before its end, or let go, it is closed: nothing more is asked for."""
+
+    def __init__(
+        self, loop: BackgroundLoop, pages: pager.Iteration[A], items: Callable[[A], Iterable[T]]
+    ) -> None:
+        super().__init__(loop, pages)
+        self._items = self._each(loop, pages, items)
+
+    @staticmethod
+    def _each(
+        loop: BackgroundLoop, pages: pager.Iteration[A], items: Callable[[A], Iterable[T]]
+    ) -> Generator[T, None, None]:
+        async def following() -> A | None:
+            return await anext(pages, None)
+
+        try:
+            # A hop to the loop and back for each page, not for each payment.
+            while (page := loop.wait(following())) is not None:
+                yield from items(page)
+        finally:
+            with suppress(ConfigurationError):  # the loop has ended, or sees to it: this is its own thread
+                loop.wait(pages.aclose())
+
+    def __iter__(self) -> Iterator[T]:  # noqa: PYI034
+        return self._items
+
+    def __next__(self) -> T:
+        return next(self._items)
+
+    def close(self) -> None:
+        """Cancel what is under way. May be called twice."""
+        self._items.close()
+
+
+def _by_page(loop: BackgroundLoop, pages: pager.Iteration[T]) -> Iteration[T]:
+    return Iteration(loop, pages, lambda page: (page,))
+
+
+def _by_item(loop: BackgroundLoop, pages: pager.Iteration[pager.Page[T]]) -> Iteration[T]:
+    return Iteration(loop, pages, lambda page: page.items)
+
+
+class _Pager(_Reported[W_co]):
+    collect: Final = _makes(pager.Pager.collect, BackgroundLoop.wait)
+    pages: Final = _makes(pager.Pager.pages, _by_page)
+    raw_pages: Final = _makes(pager.Pager.raw_pages, _by_page)
+
+    def raw(self) -> Iteration[dict[str, Any]]:
+        """Give the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
+        return _by_item(self._loop, self._async.raw_pages())
+
+    def __iter__(self) -> Iterator[Payment]:
+        return iter(_by_item(self._loop, self._async.pages()))
+
+
+class Walk(_Pager[walk.Walk]):
+    """The payments of a list, each exactly once."""
+
+    first: Final = _makes(walk.Walk.first, BackgroundLoop.wait)
+    count: Final = _makes(walk.Walk.count, BackgroundLoop.wait)
+
+
+class PaymentStream(_Pager[stream.PaymentStream]):
+    """The payments of several channels, each exactly once: as they come, or channel by channel."""
+
+    @property
+    def reports(self) -> dict[int | None, WalkReport]:
+        """The latest account of each channel; the key is None where the whole store is one walk."""
+        return self._async.reports
+
+
+class Payments(_Blocking[payments.Payments]):
+    """The store's payments."""
+
+    list: Final = _makes(payments.Payments.list, Walk)
+    stream: Final = _makes(payments.Payments.stream, PaymentStream)
+    get: Final = _makes(payments.Payments.get, BackgroundLoop.wait)
+    look_up: Final = _makes(payments.Payments.look_up, BackgroundLoop.wait)
+    delete: Final = _makes(payments.Payments.delete, BackgroundLoop.wait)
+    operations: Final = _makes(payments.Payments.operations, BackgroundLoop.wait)
+    perform_operation: Final = _makes(payments.Payments.perform_operation, BackgroundLoop.wait)
+    update_processing_status: Final = _makes(payments.Payments.update_processing_status, BackgroundLoop.wait)
+    transactions: Final = _makes(payments.Payments.transactions, BackgroundLoop.wait)
+    create_offline: Final = _makes(payments.Payments.create_offline, BackgroundLoop.wait)
+    update_offline: Final = _makes(payments.Payments.update_offline, BackgroundLoop.wait)
+    settle: Final = _makes(payments.Payments.settle, BackgroundLoop.wait)
+
+    @property
+    def mixed_up_lately(self) -> bool:
+        """Whether this client got an answer to another request than its own in the last five minutes."""
+
+        async def found() -> bool:
+            return self._async.mixed_up_lately
+
+        return self._loop.wait(found())
+
+
+class Channels(_Blocking[channels.Channels]):
+    """The store's channels."""
+
+    list: Final = _makes(channels.Channels.list, BackgroundLoop.wait)
+    get: Final = _makes(channels.Channels.get, BackgroundLoop.wait)
+
+
+class PaymentsClient(_Blocking[_client.PaymentsClient]):
+    """The client of one store; it takes what `b2b_payments.PaymentsClient` takes, but for `session`."""
+
+    _owns = True
+
+    def __init__(self, auth: StoreAuth | LegacyAuth, **settings: Unpack[Settings]) -> None:
+        super().__init__(BackgroundLoop(), _client.PaymentsClient(auth, **settings))
+        self.payments: Payments = Payments(self._loop, self._async.payments)
+        self.channels: Channels = Channels(self._loop, self._async.channels)
+
+    @classmethod
+    def from_env(cls, **settings: Unpack[Settings]) -> Self:
+        """Make a client from the environment, as `b2b_payments.PaymentsClient.from_env` does."""
+        return cls(_client.auth_from_env(), **_client.settings_from_env(settings))
+
+    request: Final = _makes(_client.PaymentsClient.request, BackgroundLoop.wait)
+    ping: Final = _makes(_client.PaymentsClient.ping, BackgroundLoop.wait)
+
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """Give a client that has another `timeout`, `deadline` or `retry`; it needs no closing."""
+        other, inner = copy.copy(self), self._async.with_options(**options)
+        vars(other).update(_async=inner, _owns=False)
+        other.payments, other.channels = (
+            Payments(self._loop, inner.payments),
+            Channels(self._loop, inner.channels),
+        )
+        return other
+
+    def open(self) -> Self:
+        """Make the client ready, as `with` does: for start-up hooks. `close` ends it."""
+        if self._owns:
+            self._loop.start()
+        try:
+            self._loop.wait(self._async.open())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Cancel what is under way, in whatever thread, and end the client's own. May be called twice."""
+        if self._owns:
+            self._loop.stop(self._async.aclose)
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
