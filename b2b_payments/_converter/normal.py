@@ -51,7 +51,7 @@ _TYPES: Final[Mapping[Kind, Any]] = {
     Kind.CODE: int | str,
     Kind.MOMENT: Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)] | str,  # years 1 to 9999
     Kind.TEXT: str | int,
-    Kind.AMOUNT: str | int,
+    Kind.AMOUNT: Raw,
     Kind.CODES: Raw,
     Kind.OBJECT: Raw,
 }
@@ -157,7 +157,7 @@ class _Types:
         """Read rows. Raises msgspec.ValidationError or one of `_UNFIT` where one is not as usual."""
         found: Any = self._decode(body)
         rows = [found.data[place] for place in places]
-        lists = [row.line_items for row in rows]
+        lists = [row.line_items or () for row in rows]
         return Columns(
             self._spelled(Payment, rows),
             self._spelled(LineItem, list(chain.from_iterable(lists))),
@@ -261,20 +261,26 @@ def _column(field: Field, cells: list[Any]) -> list[Any]:
         return _json(field, cells)
     if field.kind is Kind.CODES or (field.digits and field.kind is Kind.WHOLE):
         return _few(field, _texts(cells) if field.kind is Kind.CODES else cells)
+    if field.kind is Kind.AMOUNT:
+        return _amounts(field, cells)
     kinds = set(map(type, cells))
     if field.nullable and type(None) in kinds:
         return _spread(_column(field, [cell for cell in cells if cell is not None]), cells)
-    if not cells or (field.kind is Kind.TEXT and kinds == {str}):
-        return cells
+    if field.kind is Kind.TEXT and kinds <= {str, type(None)}:
+        return ["" if cell is None else cell for cell in cells] if type(None) in kinds else cells
     if field.kind is Kind.MOMENT and kinds == {int}:
         return [cell * 1_000_000 for cell in cells]
     if field.kind in _WHOLE and kinds == {int} and is_whole(min(cells)) and is_whole(max(cells)):
         return cells
-    if field.kind is Kind.AMOUNT and kinds == {str}:
-        text = "\n".join(cells)
-        if _are_amounts(text) and text.count("\n") == len(cells) - 1:
-            return cells
     return list(map(_read(field), cells))
+
+
+def _amounts(field: Field, cells: Sequence[Raw]) -> list[str]:
+    """Give amounts as the digits that were sent, in text or as numbers."""
+    found = [text.strip('"') for text in _texts(cells)]
+    if not found or (_are_amounts("\n".join(found)) and max(map(len, found)) <= _LONGEST):
+        return found
+    return [spelled(reader_of(field)(decode_part(cell))) for cell in cells]
 
 
 def _read(field: Field) -> Callable[[Any], Any]:
@@ -285,8 +291,6 @@ def _read(field: Field) -> Callable[[Any], Any]:
         value = read(cell)
         if isinstance(value, datetime):
             return (value - _EPOCH) // _MICROSECOND
-        if field.kind is Kind.AMOUNT:
-            return spelled(value)
         return int(value) if field.kind is Kind.CODE else value
 
     return read_cell

@@ -68,11 +68,18 @@ def test_an_id_that_is_spelled_otherwise_is_a_number() -> None:
         read(sent(id=10**38))
 
 
-@pytest.mark.parametrize("amount", ["0.1234567890123", "1E+3", "007.50", 30, 30.5, "+2"])
+@pytest.mark.parametrize("amount", ["0.1234567890123", "1E+3", "007.50", 30, 30.5, "+2", "-0.00"])
 def test_amounts_keep_every_digit(amount: object) -> None:
     """Amounts of any spelling are digits without an exponent, and none is rounded."""
     wanted = {"1E+3": "1000", "007.50": "7.50", "+2": "2"}.get(str(amount), str(amount))
     assert read(sent(total={"code": "USD", "value": amount})).total_amount == wanted
+
+
+@pytest.mark.parametrize("amount", ["", "1\n2", "1_000", "\u0661", ".", "0." + "1" * 101, None, True, [1]])
+def test_what_is_no_amount_is_refused(amount: object) -> None:
+    """Nothing is taken for an amount that is not one number, of a sane length."""
+    with pytest.raises(ResponseDecodeError, match="payment 70"):
+        read(sent(total={"code": "USD", "value": amount}))
 
 
 def test_a_doubled_name_counts_once() -> None:
