@@ -7,6 +7,7 @@ from b2b_payments._version import __version__
 
 if TYPE_CHECKING:
     from b2b_payments._auth import LegacyAuth, StoreAuth
+    from b2b_payments._changes.feed import Change, Changes
     from b2b_payments._client import PaymentsClient
     from b2b_payments._converter import from_wire, to_dict, to_wire
     from b2b_payments._errors import (
@@ -60,6 +61,7 @@ else:
     # Each name is imported when it is first asked for: `b2b-payments --help` needs no aiohttp, no cattrs.
     _HOMES = {
         "b2b_payments._auth": ["LegacyAuth", "StoreAuth"],
+        "b2b_payments._changes.feed": ["Change", "Changes"],
         "b2b_payments._client": ["PaymentsClient"],
         "b2b_payments._converter": ["from_wire", "to_dict", "to_wire"],
         "b2b_payments._errors": [
@@ -129,6 +131,8 @@ __all__ = [
     "B2BPaymentsError",
     "BadRequestError",
     "Card",
+    "Change",
+    "Changes",
     "Channel",
     "ConfigurationError",
     "ConflictError",

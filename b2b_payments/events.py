@@ -10,6 +10,7 @@
     WriteInterrupted                  a write was cancelled, and may have been carried out
     PageJoined, GapRepaired           a walk's, between calls
     WalkNotProven                     … and at its end
+    FollowWait                        between two polls of a feed that follows
 
 Many calls may be under way at once: `call_id` tells which one an event belongs to, and no other call of this
 process has the same. All times are seconds. No event holds a query, a credential or anything of a body; a
@@ -159,6 +160,19 @@ class GapRepaired:
     offset: int
 
 
+@frozen
+class FollowWait:
+    """A feed of changes polls again after `seconds`.
+
+    `reason` is ``interval``, ``quota`` where the poll before had to wait for the store's quota, or the name
+    of the error that it failed with; `why` says that error to people.
+    """
+
+    seconds: float
+    reason: str
+    why: str = ""
+
+
 Event = (
     CallStarted
     | CallEnded
@@ -171,6 +185,7 @@ Event = (
     | GapRepaired
     | WalkNotProven
     | WriteInterrupted
+    | FollowWait
 )
 Listener = Callable[[Event], None]
 
@@ -186,6 +201,7 @@ _LEVELS: dict[type[Event], int] = {
     GapRepaired: logging.INFO,
     WalkNotProven: logging.WARNING,
     WriteInterrupted: logging.WARNING,
+    FollowWait: logging.DEBUG,
 }
 
 

@@ -10,6 +10,7 @@ otherwise stands in its metadata:
 - `lenient`: empty where it cannot be read
 - `bare`: an item may be a bare number, which is this field of it
 - `always`: sent even where it is left at its default
+- `derived`: no part of the object's own content, but what is allowed now, or another object's name
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from b2b_payments._printable import frozen
 
 LENIENT: Final = {"lenient": True}
 DIGITS: Final = {"digits": True}
+DERIVED: Final = {"derived": True}
 
 
 class Kind(Enum):
@@ -67,6 +69,7 @@ class Field:
     lenient: bool = False
     bare: str | None = None
     always: bool = False
+    derived: bool = False
     has_default: bool = False
     empty: Callable[[], Any] = str
     """Give the attribute where the service sends nothing."""
@@ -113,6 +116,7 @@ def _field(attribute: attrs.Attribute[Any]) -> Field:
         lenient=said.get("lenient", False),
         bare=said.get("bare"),
         always=said.get("always", False),
+        derived=said.get("derived", False),
         has_default=attribute.default is not attrs.NOTHING,
         empty=_empty(attribute.default),
     )

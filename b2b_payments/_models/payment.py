@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from b2b_payments._models.answer_model import AnswerModel
-from b2b_payments._models.description import DIGITS
+from b2b_payments._models.description import DERIVED, DIGITS
 from b2b_payments._models.enums import OperationCode, StatusCode
 from b2b_payments._models.extra import Extra, extra_of
 from b2b_payments._models.moment import in_utc
@@ -97,9 +97,11 @@ class Payment(AnswerModel):
     funding_status: int
     total: Money
     line_items: tuple[LineItem, ...] = attrs.field(default=(), converter=_line_items)
-    customer_name: str = ""
-    allowed_operations: tuple[OperationCode, ...] = attrs.field(default=(), converter=_operations)
-    allowed_statuses: tuple[StatusCode, ...] = attrs.field(default=(), converter=_statuses)
+    customer_name: str = attrs.field(default="", metadata=DERIVED)
+    allowed_operations: tuple[OperationCode, ...] = attrs.field(
+        default=(), converter=_operations, metadata=DERIVED
+    )
+    allowed_statuses: tuple[StatusCode, ...] = attrs.field(default=(), converter=_statuses, metadata=DERIVED)
     channel_id: int | None = attrs.field(default=None, metadata=DIGITS)
-    channel_name: str | None = None
+    channel_name: str | None = attrs.field(default=None, metadata=DERIVED)
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)

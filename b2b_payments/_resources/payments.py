@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
 
 from b2b_payments._call import Tally
+from b2b_payments._changes.feed import INTERVAL, OVERLAP, Changes
 from b2b_payments._converter import (
     offline_payment_body,
     structure,
@@ -37,6 +39,7 @@ from b2b_payments._walk.checkpoint import for_channel
 from b2b_payments._walk.source import MOST_ROWS, look_up
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
+from b2b_payments._walk.window import Window
 
 
 @frozen
@@ -61,6 +64,8 @@ class Payments:
         page_size: int = MOST_ROWS,
         concurrency: int = DEFAULT_CONCURRENCY,
         checkpoint: Mapping[str, Any] | None = None,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
     ) -> Walk:
         """Give a walk over the payments that the filters let through.
 
@@ -69,8 +74,13 @@ class Payments:
         By another key nothing comes out twice, and `walk.report` says that completeness is not guaranteed.
         `page_size` is in rows, `concurrency` the most requests in flight. Nothing is sent before the first
         payment is asked for. With a `checkpoint` (of a page, a walk or a PaginationError) it goes on from
-        there. Raises ConfigurationError for what the service would not take, and for a checkpoint of another
-        list.
+        there.
+
+        `created_from` and `created_to` are aware datetimes: only payments created from the first on and
+        before the second are given. The service has no such filter, so the walk looks for the first of them
+        by reading a few single rows, and stops behind the last; it is as exact as any.
+
+        Raises ConfigurationError for what the service would not take, and for a checkpoint of another list.
         """
         query = PaymentQuery(
             channel_ids=channel_ids,
@@ -89,6 +99,7 @@ class Payments:
             page_size=page_size,
             concurrency=concurrency,
             checkpoint=checkpoint,
+            window=Window(created_from, created_to),
         )
 
     def stream(
@@ -104,10 +115,13 @@ class Payments:
         concurrency: int = DEFAULT_CONCURRENCY,
         ordered: bool = False,
         checkpoint: Mapping[str, Any] | None = None,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
     ) -> PaymentStream:
         """Walk several channels at once and merge them: as they come, or channel by channel (`ordered`).
 
         `channel_ids` are BigCommerce's (`Channel.channel_id`); None is the whole store in one walk.
+        `created_from` and `created_to` are those of `list`.
         `concurrency` bounds the requests in flight over all channels. Each channel's walk is exact.
         """
         query = PaymentQuery(
@@ -119,6 +133,7 @@ class Payments:
             q=q,
         )
         whole("concurrency", concurrency, least=1)
+        window = Window(created_from, created_to)
         channels = query.channel_ids or (None,)
         # Pages held ready are shared out, so that many channels take no more memory than one.
         each = max(1, -(-concurrency // len(channels)))
@@ -129,10 +144,44 @@ class Payments:
                 page_size=page_size,
                 concurrency=each,
                 checkpoint=for_channel(checkpoint, channel_id),
+                window=window,
             )
             for channel_id in channels
         }
         return PaymentStream(self._walker.tasks, walks, concurrency=concurrency, ordered=ordered)
+
+    def changes(
+        self,
+        since: datetime | Mapping[str, Any] | None = None,
+        *,
+        follow: bool = False,
+        interval: float = INTERVAL,
+        overlap: float = OVERLAP,
+    ) -> Changes:
+        """Give what changes in the store: `Change(payment, checkpoint)`, the oldest change first.
+
+        ::
+
+            async for change in client.payments.changes(since=kept, follow=True):
+                handle(change.payment)
+                kept = change.checkpoint
+
+        Each version of a payment (its id, `updated_at` and content) that lists show for longer than a poll
+        takes to come round is given once: across restarts, too, where `since` is the checkpoint of the last
+        change that was handled. A crash between handling a change and keeping its checkpoint repeats that
+        change, and those handled since the one that was kept. What is allowed now, the names of customers and
+        channels, and unknown fields are no content. A deletion cannot be seen: `sync` with a sweep finds it.
+
+        `since` may also be an aware datetime, by the service's clock; None begins now. Without `follow` the
+        feed ends with what lists show now. With it, it goes on for ever, and asks every `interval` seconds:
+        one page, where nothing happened. It outlives a service that is down. `overlap` is in seconds, and has
+        to be as wide as the lists' lag; a version that was written longer before than that is not found where
+        the service is restored from a backup.
+
+        Raises ConfigurationError for a checkpoint of another store, and what walks raise; with `follow` only
+        what waiting does not help.
+        """
+        return Changes(self._walker, since, follow=follow, interval=interval, overlap=overlap)
 
     async def get(self, payment_id: int) -> Payment:
         """Give one payment. Raises NotFoundError where there is none."""

@@ -44,9 +44,10 @@ class Origin:
     query: str
 
     @classmethod
-    def of(cls, store: str, query: PaymentQuery) -> Origin:
-        """Give the origin of a walk over this query of this store."""
+    def of(cls, store: str, query: PaymentQuery, bounds: Mapping[str, str] | None = None) -> Origin:
+        """Give the origin of a walk over this query of this store, within these bounds."""
         pairs = query.pairs(offset=0, limit=0, encoding=ChannelEncoding.COMMA)[2:]
+        pairs += tuple((bounds or {}).items())
         return cls(store, "&".join(f"{name}={value}" for name, value in pairs))
 
     def pack(self, place: Cursor | None, other: Cursor | None = None) -> Checkpoint:

@@ -58,11 +58,12 @@ class Given:
     """The rows given so far. Keys are those of the walk's own direction; `forgets` lets go of ids.
 
     By a time that moves, as `updatedAt` does, an old row may come again far from where it was: such a walk
-    remembers every id.
+    remembers every id, unless a row that has moved is wanted again (`moved`).
     """
 
-    def __init__(self, *, forgets: bool) -> None:
-        self._forgets = forgets
+    def __init__(self, *, forgets: bool, moved: bool = False) -> None:
+        self._forgets = forgets or moved
+        self._moved = moved
         self._keys: dict[int, Key] = {}
         self._low: Key | None = None  # rows with a smaller key were given
         self._high: Key | None = None  # rows with a larger key were given
@@ -100,7 +101,9 @@ class Given:
                 continue
             key = negated(own) if mirrored else own
             # A store that was restored since the earlier walk gives an id again to a payment created later.
-            again = payment_id in known and not (payment_id in self._earlier and key > known[payment_id])
+            again = payment_id in known and not (
+                (self._moved or payment_id in self._earlier) and key > known[payment_id]
+            )
             if again or (low is not None and key < low) or (high is not None and key > high):
                 duplicates += 1
             else:

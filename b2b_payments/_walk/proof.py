@@ -33,6 +33,7 @@ from b2b_payments._walk.join import Given, Join, Step
 from b2b_payments._walk.page import Found, Order, PageRequest, SortedPage, negated
 from b2b_payments._walk.progress import Progress
 from b2b_payments._walk.service_limits import Totals
+from b2b_payments._walk.window import Bounds
 
 OTHER_END = PageRequest(0, full_size=True, from_other_end=True)
 
@@ -69,7 +70,8 @@ class Ends:
 
     `place` and `other` are where an earlier walk stood at either end, `start` the offset to begin at. Where
     `filtered`, payments may enter the list with an old time. `shown` are payments that this list was
-    seen to hold before.
+    seen to hold before. `bounds` are those of what is asked for; where `moved`, a row that comes
+    again with another time is given again.
     """
 
     def __init__(
@@ -82,15 +84,18 @@ class Ends:
         other: Cursor | None = None,
         filtered: bool = False,
         shown: Sequence[int] = (),
+        bounds: Bounds | None = None,
+        moved: bool = False,
     ) -> None:
         self._order = order
+        self.bounds = bounds
         self._totals = totals
         self._filtered = filtered
-        self._given = Given(forgets=order.exact)
+        self._given = Given(forgets=order.exact, moved=moved)
         self._near = Join(order, self._given, start=start, place=place)
         self._start = start
         self._shown = shown
-        self._fresh = place is None and start == 0
+        self._fresh = place is None and start == 0 and bounds is None
         self._far = Join(order.opposite, self._given, place=other, mirrored=True)
         self._front: Sequence[int] = ()  # the ids at the very front of the other end
         self._near_list: SortedPage | None = None  # the latest page at offset 0, in either direction
@@ -227,6 +232,10 @@ class Ends:
 
     def _take(self, page: SortedPage, *, more: bool) -> Step:
         step = self._take_far(page) if page.from_other_end else self._offer_near(page, more=more)
+        if self.bounds is not None:
+            step = attrs.evolve(step, rows=self.bounds.cut(page, step.rows))
+            if self.verdict is None and self.bounds.are_passed(self._near.key):
+                self._end_proven()
         counting = self._near.counting or self._far.counting
         over = self._progress.is_over_after(page, new=len(step.rows), counting=counting)
         if over and self.verdict is None:
@@ -353,15 +362,19 @@ class Ends:
     def _end_proven(self) -> None:
         if self._fresh and self._total_exceeded_page:
             self._totals.prove(self._total_range[1], self._rows)
-        if self._near.counted_late or self._far.counted_late:
+        if not self._order.exact:
+            self._end_unproven("sorted by another key than createdAt, payments move while they are read")
+        elif self._near.counted_late or self._far.counted_late:
             self._end_unproven("a run of equals was counted while payments came late")
         elif self._filtered and (self._near.counted or self._far.counted):
             # A payment may have entered the filter with that time.
             self._end_unproven(
                 "a run of equals was counted, under a filter that payments may enter meanwhile"
             )
-        else:
+        elif self._is_met():
             self._end(complete=True, reason="the pages read from both ends of the list meet")
+        else:
+            self._end(complete=True, reason="the list was read beyond the time asked for")
 
     def _end_unproven(self, reason: str) -> None:
         self._end(complete=False, reason=reason)

@@ -178,6 +178,9 @@ class Reader:
             if self._ends.wants_other_end and self._other_end_asked:
                 return
             asked = self._last_asked + planner.length if not prefetcher.empty else self._ends.cursor
+            bounds = self._ends.bounds
+            if bounds is not None and not prefetcher.empty and bounds.likely_end_before(asked):
+                return
             overlap = planner.length - planner.rows
             proves_the_rest = self._ends.wants_other_end and asked >= end - planner.length + overlap
             if proves_the_rest and page.total is not None:

@@ -214,6 +214,12 @@ class Source:
                 return page
             spellings.misread(encoding, page)
 
+    async def one_row(self, request: PageRequest) -> SortedPage:
+        """Read the row at this place, where that is all that is asked for of its page."""
+        # A page of one channel says more about whether the service reads channelIds than one row does.
+        rows = 1 if self.query.channel_ids is None else self.page_size
+        return await attrs.evolve(self, page_size=rows).read(request)
+
     async def is_there(self, payment_id: int) -> Found:
         """Whether a payment is there, by the service's own word; None where it may be out of scope."""
         try:

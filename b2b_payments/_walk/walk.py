@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
+
+import attrs
 
 from b2b_payments._call import Caller
 from b2b_payments._converter import structure_rows
 from b2b_payments._errors import ConfigurationError, PaginationError
-from b2b_payments._models import Payment, SortBy
+from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define, frozen
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import whole
 from b2b_payments._quota import Priority
 from b2b_payments._tasks import Tasks
-from b2b_payments._walk.checkpoint import Checkpoint, Origin
-from b2b_payments._walk.page import Order, PageRequest, SortedPage
+from b2b_payments._walk.checkpoint import Checkpoint, Cursor, Origin
+from b2b_payments._walk.page import Order, PageRequest
 from b2b_payments._walk.pager import Iteration, Pager
 from b2b_payments._walk.prefetch import ConcurrencyLimiter, Prefetcher
 from b2b_payments._walk.proof import Ends
@@ -23,6 +26,7 @@ from b2b_payments._walk.reader import JoinedPage, OffsetPlanner, Reader
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.service_limits import ServiceLimits
 from b2b_payments._walk.source import MOST_ROWS, Source
+from b2b_payments._walk.window import Window, offset_before, place_of
 
 DEFAULT_CONCURRENCY = 8
 
@@ -78,15 +82,25 @@ class Walk(Pager):
         page_size: int = MOST_ROWS,
         concurrency: int = DEFAULT_CONCURRENCY,
         checkpoint: Mapping[str, Any] | None = None,
+        window: Window | None = None,
+        moved: bool = False,
     ) -> None:
         self._walker = walker
         self._query = query
-        self._origin = Origin.of(walker.store, query)
+        self._window = window or Window()
+        self._moved = moved
+        self._origin = Origin.of(walker.store, query, self._window.words)
         if checkpoint is not None and query.sort_by is not SortBy.CREATED_AT:
             raise ConfigurationError("A walk goes on from a checkpoint only by createdAt; leave out sort_by.")
         self._places = (None, None) if checkpoint is None else self._origin.unpack(checkpoint)
         self._order = Order.of(query.sort_by, query.order_by)
+        if self._window and not (moved or self._order.exact):
+            raise ConfigurationError(
+                "created_from and created_to hold for a walk by createdAt; leave out sort_by."
+            )
         self._offset = whole("offset", offset, least=0)
+        if self._window and offset:
+            raise ConfigurationError("Give created_from and created_to, or an offset, not both.")
         self._page_size = whole("page_size", page_size, least=1)
         self._concurrency = whole("concurrency", concurrency, least=1)
         self._latest = self._begin()
@@ -118,6 +132,10 @@ class Walk(Pager):
             walker.priority,
         )
         place, other = self._places
+        bounds = self._window.within(self._order) if self._window else None
+        start = None if bounds is None else bounds.start
+        if place is None and start is not None and (offset := await offset_before(source.one_row, start)):
+            place = Cursor(start, closed=False, resume_at=offset, ids=())
         ends = Ends(
             source.order,
             walker.learned.totals_of(self._query),
@@ -126,6 +144,8 @@ class Walk(Pager):
             other=other,
             filtered=self._query.filtered,
             shown=walker.learned.shown(self._query),
+            bounds=bounds,
+            moved=self._moved,
         )
         # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,
         # none is sent for before the page in front of it was taken.
@@ -149,35 +169,53 @@ class Walk(Pager):
         """Give the first payment in the order asked for, None where there is none. One request.
 
         It is the first as the service lists them: should it ignore the order, by that order. `channel_ids`
-        may take a few requests more, until the service's way to write them is known.
+        may take a few requests more, until the service's way to write them is known, and so do
+        `created_from` and `created_to`.
         """
-        page = await self._one_row()
-        return next(structure_rows(page.listing, [0])) if page.ids else None
+        if not self._window:
+            page = await self._single().read(PageRequest(self._offset))
+            return next(structure_rows(page.listing, [0])) if page.ids else None
+        async with aclosing(self.joined(ConcurrencyLimiter(self._walker.tasks, 1))) as pages:
+            async for joined in pages:
+                return next(joined.payments())
+        return None
 
     async def count(self) -> int:
         """Give how many payments the service says there are, in one request. It may change at once.
 
-        As with `first()`, the order does not matter, and `channel_ids` may take a few requests more.
+        As with `first()`, the order does not matter, and `channel_ids` may take a few requests more. With
+        `created_from` or `created_to`, the places of both in the list are looked up, a few requests each.
 
         Whether the service counts under every filter is not documented [open]: what it counts for
         `channel_ids` may be more than a walk gives. Raises PaginationError where the service does not say.
         """
-        page = await self._one_row()
+        source, query = self._single(), self._query
+        if self._window:
+            # Oldest first, whichever way the walk goes: what is at or after a bound stands behind it there.
+            source = self._single(attrs.evolve(query, order_by=OrderBy.ASC))
+            bounds = self._window.within(source.order)
+            before = [
+                0 if key is None else await place_of(source.one_row, source.read, key)
+                for key in (bounds.start, bounds.stop)
+            ]
+            if bounds.stop is not None:
+                return max(0, before[1] - before[0])
+        page = await source.read(PageRequest(self._offset))
         if page.total is None:
             raise PaginationError("The service gives no total count for this list; walk it and count.")
-        return page.total
+        return page.total if not self._window else max(0, page.total - before[0])
 
-    async def _one_row(self) -> SortedPage:
-        caller = self._walker.caller
+    def _single(self, query: PaymentQuery | None = None) -> Source:
+        """Give what reads single pages that somebody waits for."""
+        query = query or self._query
         # A page of one channel says more about whether the service reads channelIds than one row does.
-        limit = 1 if self._query.channel_ids is None else self._page_size
-        source = Source(
-            caller,
+        limit = 1 if query.channel_ids is None and not self._window else self._page_size
+        return Source(
+            self._walker.caller,
             self._walker.learned,
-            self._query,
+            query,
             limit,
-            caller.until(),
-            priority=Priority.CALL,  # somebody waits for it
+            self._walker.caller.until(),
+            priority=Priority.CALL,
             reuse=False,  # no other page would contradict another list's answer
         )
-        return await source.read(PageRequest(self._offset))

@@ -15,6 +15,7 @@ from b2b_payments.events import (
     CallEnded,
     CallStarted,
     Event,
+    FollowWait,
     GapRepaired,
     PageJoined,
     QuotaWait,
@@ -112,7 +113,7 @@ async def test_events_tell_their_calls_apart(sandbox: Sandbox) -> None:
             group.start_soon(client.payments.get, payment_id)
     calls: dict[int, list[type[Event]]] = {}
     for event in events:
-        assert not isinstance(event, PageJoined | GapRepaired | WalkNotProven | WriteInterrupted)
+        assert not isinstance(event, PageJoined | GapRepaired | WalkNotProven | WriteInterrupted | FollowWait)
         calls.setdefault(event.call_id, []).append(type(event))
     assert len(calls) == 8
     assert all(kinds == [CallStarted, RequestStarted, RequestEnded, CallEnded] for kinds in calls.values())

@@ -108,6 +108,16 @@ class Wrong:
         return Wrong(self.stale + other.stale, self.never + other.never, self.left + other.left)
 
 
+@attrs.define
+class Lived:
+    """A version of a payment, and from when to when it was the one that the store had."""
+
+    id: int
+    version: Version
+    written: float
+    ended: float = float("inf")
+
+
 @attrs.frozen
 class Backup:
     """What a store held at a moment."""
@@ -134,6 +144,8 @@ class LivingStore:
         self.had: dict[int, set[Version]] = {one: {it} for one, it in self.now_versions.items()}
         self.written: dict[int, float] = {}
         self.deleted: dict[int, float] = {}
+        self.lived: list[Lived] = []
+        self._living: dict[int, Lived] = {}
         sandbox.before_list = self._before_list
 
     def change(self, count: int = 1) -> None:
@@ -167,6 +179,16 @@ class LivingStore:
         """Restore the store from a backup: no list shows when payments went back to older versions."""
         self.store.restore(backup.snapshot)
         self.now_versions = dict(backup.versions)
+        for payment_id, lived in [*self._living.items()]:
+            if self.now_versions.get(payment_id) != lived.version:
+                self._end(payment_id)
+
+    def change_in_the_future(self, seconds: int) -> None:
+        """Update a payment as a clock that is so much ahead would."""
+        self._tell_time()
+        if (payment_id := self.store.pick(self._draw)) is not None:
+            self.store.update(payment_id, updatedAt=self.store.clock + seconds)
+            self._note(payment_id)
 
     def _tell_time(self) -> None:
         self.store.clock = self._begun + int(self._now()) - 1
@@ -199,9 +221,17 @@ class LivingStore:
             self.store.delete(payment_id)
             self.deleted[payment_id] = self._now()
             del self.now_versions[payment_id]
+            self._end(payment_id)
+
+    def _end(self, payment_id: int) -> None:
+        if (lived := self._living.pop(payment_id, None)) is not None:
+            lived.ended = self._now()
 
     def _note(self, payment_id: int) -> None:
         version = version_of(self.store.wire(payment_id))
         self.now_versions[payment_id] = version
         self.had.setdefault(payment_id, set()).add(version)
         self.written[payment_id] = self._now()
+        self._end(payment_id)
+        self._living[payment_id] = lived = Lived(payment_id, version, self._now())
+        self.lived.append(lived)

@@ -1,0 +1,1 @@
+"""What changed: the one place that reads it."""

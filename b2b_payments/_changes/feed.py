@@ -1,0 +1,164 @@
+"""The feed of changes: what `client.payments.changes()` gives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import anyio
+import attrs
+
+from b2b_payments._changes.ledger import Checkpoint, Ledger, Place
+from b2b_payments._changes.poll import OnPage, Poll
+from b2b_payments._changes.version import Stamp
+from b2b_payments._errors import B2BPaymentsError, ConfigurationError, PaginationError, RateLimitError, shown
+from b2b_payments._models import Payment
+from b2b_payments._models.moment import in_utc
+from b2b_payments._printable import define, frozen
+from b2b_payments._retry import Outcome, outcome_of
+from b2b_payments._walk.walk import Walker
+from b2b_payments.events import FollowWait
+
+INTERVAL = 60.0
+OVERLAP = 1800.0
+"""Seconds by which readings overlap. Lists lag a write by up to about 20 minutes [seen]."""
+_MOST_SECONDS = 366 * 86_400.0
+_LONGEST_PAUSE = 600.0
+"""Seconds between polls of a service that is down, where the interval is not longer."""
+_MOST_UNPROVEN = 5
+"""Polls in a row that may find a list that contradicts itself."""
+
+
+@frozen(eq=False)
+class Change:
+    """A payment, as a list showed it for the first time since it was written.
+
+    `checkpoint` is where to go on once it is handled: plain JSON, written when it is asked for, of about 25
+    bytes for each change of the overlap.
+    """
+
+    payment: Payment
+    _place: Place = attrs.field(repr=False)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where to go on behind this change: what `changes(since=...)` takes."""
+        return self._place.checkpoint()
+
+
+@define
+class ChangesReport:
+    """The account of a feed, kept up to date: its polls, the changes given, and the requests made.
+
+    `waited` is the seconds that they waited for the store's quota.
+    """
+
+    polls: int = 0
+    changes: int = 0
+    requests: int = 0
+    waited: float = 0.0
+
+
+class Changes(AsyncIterator[Change]):
+    """The changes of a store, oldest first, each version of a payment once.
+
+    A change that lists show late comes behind younger ones. To be iterated once. Left before its end, it is
+    to be closed (`contextlib.aclosing`) where a request must not be under way any longer.
+    """
+
+    def __init__(self, walker: Walker, since: Any, *, follow: bool, interval: float, overlap: float) -> None:
+        if isinstance(since, datetime):
+            since = in_utc(since)
+        overlap = _seconds("overlap", overlap)
+        self._walker = walker
+        self._follow = follow
+        self._interval = _seconds("interval", interval, least=0.001)
+        self._ledger = Ledger.since(walker.store, round(overlap * 1_000_000), since)
+        self._whole: frozenset[Stamp] | None = None
+        self._items = self._changes()
+        self.report: ChangesReport = ChangesReport()
+        self.on_page: OnPage = lambda _page, _report: None
+        """Called with each page and its walk's report: for those who show progress."""
+        self.is_behind: bool = False
+        """Whether the latest answer showed no payment as new as the watermark: the newest was deleted, or
+        the service restored from a backup."""
+
+    def __aiter__(self) -> AsyncIterator[Change]:  # noqa: PYI034
+        return self._items
+
+    async def __anext__(self) -> Change:
+        return await anext(self._items)
+
+    async def aclose(self) -> None:
+        """Cancel what is under way. May be called twice."""
+        await self._items.aclose()
+
+    def checkpoint(self) -> Checkpoint:
+        """Give where to go on behind the latest change, and behind the polls that brought none.
+
+        Before the first answer it is one that begins where this feed was to begin.
+        """
+        return self._ledger.place.checkpoint()
+
+    async def _changes(self) -> AsyncGenerator[Change, None]:
+        failures = 0
+        while True:
+            self._walker.tasks.require_running()
+            began, waited, before = anyio.current_time(), self.report.waited, self._ledger.watermark
+            failure: B2BPaymentsError | None = None
+            poll = Poll(self._walker, self._ledger, self.report, self.on_page, self._whole)
+            self.report.polls += 1
+            versions = poll.versions()
+            try:
+                async for version in versions:
+                    self.report.changes += 1
+                    yield Change(version.payment, self._ledger.place)
+                    self._walker.tasks.require_home()
+            except B2BPaymentsError as error:
+                failures += 1
+                if not (self._follow and _may_pass(error, failures)):
+                    raise
+                failure = error.with_traceback(None)
+            else:
+                failures = 0
+                self._whole = poll.whole
+                self.is_behind = before is not None and (poll.newest is None or poll.newest < before)
+            finally:
+                await versions.aclose()
+            if not self._follow:
+                return
+            pause, reason = self._pause(began, self.report.waited - waited, failure, failures)
+            self._walker.caller.events.emit(FollowWait(pause, reason, str(failure or "")))
+            await anyio.sleep(pause)
+
+    def _pause(
+        self, began: float, waited: float, failure: B2BPaymentsError | None, failures: int
+    ) -> tuple[float, str]:
+        """Give how long to wait until the next poll, and for what.
+
+        Polls that were missed, while the machine slept or the service was down, are not made up for.
+        """
+        if failure is None:
+            left = max(0.0, began + self._interval - anyio.current_time())
+            # Whoever spends the quota meanwhile needs it: a poll that had to wait puts the next one off.
+            return (left + waited, "quota") if waited > left else (left, "interval")
+        longest = max(self._interval, _LONGEST_PAUSE)
+        pause = min(longest, self._interval * 2.0 ** min(failures, 32))
+        asked = failure.retry_after or 0.0 if isinstance(failure, RateLimitError) else 0.0
+        # Followers that failed together do not come back together.
+        return max(asked, pause * (1 + self._walker.caller.chance()) / 2), type(failure).__name__
+
+
+def _may_pass(error: B2BPaymentsError, failures: int) -> bool:
+    """Whether a poll that failed so may succeed later, without anybody's doing."""
+    if isinstance(error, PaginationError):
+        return failures < _MOST_UNPROVEN
+    return outcome_of(error) not in {Outcome.FINAL, Outcome.UNCLEAR}
+
+
+def _seconds(name: str, value: object, *, least: float = 0.0) -> float:
+    if type(value) not in {int, float} or not least <= value <= _MOST_SECONDS:  # type: ignore[operator]
+        at_least = f"from {least:g} " if least else "from 0 "
+        raise ConfigurationError(f"{name} must be seconds, {at_least}to those of a year, not {shown(value)}.")
+    return float(value)  # type: ignore[arg-type]

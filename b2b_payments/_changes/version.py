@@ -1,0 +1,87 @@
+"""A version of a payment: its id, when it was updated, and a digest of its content.
+
+Two writes within one second have the same `updatedAt`, so the time alone does not tell versions apart. The
+content is what the models know of the payment itself: not what is only allowed now, not the names of others,
+which change without the payment, and not fields that the models do not know.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from b2b_payments._models import Payment
+from b2b_payments._models.answer_model import AnswerModel
+from b2b_payments._models.decimals import EXACT, decimal_text
+from b2b_payments._models.description import fields_of
+from b2b_payments._printable import frozen
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_DIGEST_BYTES = 6
+"""Enough to tell apart the versions of one payment that were written in the same second."""
+
+
+class Stamp(NamedTuple):
+    """What tells a version from all others; `updated` is in microseconds since 1970."""
+
+    id: int
+    updated: int
+    digest: str
+
+
+@frozen
+class Version:
+    """A payment as a list showed it; `updated` is in microseconds since 1970."""
+
+    payment: Payment
+    updated: int
+
+    @classmethod
+    def of(cls, payment: Payment) -> Version:
+        """Give the version that a payment is."""
+        return cls(payment, microseconds_of(payment.updated_at))
+
+    @cached_property
+    def stamp(self) -> Stamp:
+        """What tells it from all others, worked out where it is asked for."""
+        content = json.dumps(_content(self.payment), sort_keys=True, default=_text).encode()
+        digest = urlsafe_b64encode(blake2b(content, digest_size=_DIGEST_BYTES).digest()).decode()
+        return Stamp(self.payment.id, self.updated, digest)
+
+
+def microseconds_of(moment: datetime) -> int:
+    """Give how long after 1970 a moment is."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_of(microseconds: int) -> datetime:
+    """Give the moment so long after 1970."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _content(model: AnswerModel) -> dict[str, Any]:
+    """Give what a model holds of its own. What is left at its default is left out, so that a field which a
+    later version of this library knows makes no payment another.
+    """
+    held = ((field, getattr(model, field.name)) for field in fields_of(type(model)) if not field.derived)
+    return {field.name: value for field, value in held if not (field.has_default and value == field.empty())}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, AnswerModel):
+        return _content(value)
+    if isinstance(value, Decimal):
+        # 30.00 is 30.0000.
+        return decimal_text(EXACT.normalize(value) if value.is_finite() else value)
+    if isinstance(value, datetime):
+        return microseconds_of(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)

@@ -1,0 +1,140 @@
+"""Walks over the payments created between two moments, in a list that changes meanwhile."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from b2b_payments import ConfigurationError, PaymentsClient
+from b2b_payments.sandbox import Drift, Rules, Sandbox
+from tests.support.clients import NEVER, client_of
+
+RULES = Rules(quota=False, equals="shuffled", max_limit=50)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a store of 3,000 payments, 50 a page."""
+    async with Sandbox(payments=3_000, rules=RULES) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
+    """Give its client."""
+    async with client_of(sandbox, retry=NEVER) as client:
+        yield client
+
+
+def bounds(start: int | None, stop: int | None) -> dict[str, Any]:
+    """Give the parameters for these epoch seconds."""
+    moments = (None if one is None else datetime.fromtimestamp(one, UTC) for one in (start, stop))
+    return dict(zip(("created_from", "created_to"), moments, strict=True))
+
+
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+async def test_windows_are_exact(sandbox: Sandbox, client: PaymentsClient, order: str) -> None:
+    """Each payment of a window that lasts comes once, and no other, whatever changes; a few requests more."""
+    store, draw, extra = sandbox.store, random.Random(order), []
+    first, last = store.created(1), store.clock
+    drift = sandbox.before_list = Drift(5, rate=0.3)
+    for _ in range(6):
+        start = draw.choice([first - 5, draw.randint(first, last), draw.randint(first, last)])
+        stop = draw.choice(
+            [max(start, last - 10**6) + 2 * 10**6, start + draw.choice([1, 86_400, 2_000_000])]
+        )
+        inside = {one for one in store.ids() if start <= store.created(one) < stop}
+        walk = client.payments.list(**bounds(start, stop), order_by=order)
+        given = [payment.id async for payment in walk]
+        assert walk.report.complete, walk.report.ending
+        assert len(given) == len(set(given))
+        assert inside - drift.deleted <= set(given) <= inside | drift.inserted
+        extra.append(walk.report.requests - max(1, -(-len(inside) // 50)))
+    assert sorted(extra)[3] <= 12  # of 50 rows a page, each of which overlaps
+
+
+async def test_a_window_is_counted(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """The payments of a window are counted by looking up where it starts and ends, and the first is found."""
+    times = [sandbox.store.created(one) for one in sandbox.store.ids()]
+    for start, stop in (
+        (times[700], times[2_100]),
+        (times[0] - 9, None),
+        (None, times[5]),
+        (times[-1] + 1, None),
+    ):
+        window = times[bisect_left(times, start or 0) : None if stop is None else bisect_left(times, stop)]
+        walk = client.payments.list(**bounds(start, stop))
+        assert await walk.count() == len(window)
+        newest_first = client.payments.list(**bounds(start, stop), order_by="DESC")
+        assert await newest_first.count() == len(window)
+        found = [await walk.first(), await newest_first.first()]
+        assert [one and int(one.created_at.timestamp()) for one in found] == (
+            [window[0], window[-1]] if window else [None, None]
+        )
+    assert sandbox.request_count < 120
+
+
+async def test_it_is_resumed(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A walk over a window goes on from its checkpoint, and only with the same window."""
+    store = sandbox.store
+    window = bounds(store.created(1_000), store.created(1_400))
+    async for page in client.payments.list(**window).pages():
+        kept, given = page.checkpoint, [payment.id for payment in page.items]
+        break
+    rest = [payment.id async for payment in client.payments.list(**window, checkpoint=kept)]
+    assert sorted(given + rest) == [
+        one for one in store.ids() if store.created(1_000) <= store.created(one) < store.created(1_400)
+    ]
+    for other in (
+        {},
+        bounds(store.created(1_000), None),
+        bounds(store.created(999) - 1, store.created(1_400)),
+    ):
+        with pytest.raises(ConfigurationError, match="of another query"):
+            client.payments.list(**other, checkpoint=kept)
+
+
+@pytest.mark.parametrize(
+    "rules", [{"total_count": "absent"}, {"total_cap": 100}, {"total_count": "wandering"}], ids=str
+)
+async def test_a_total_that_misleads(sandbox: Sandbox, client: PaymentsClient, rules: dict[str, Any]) -> None:
+    """A total that is wrong or absent costs requests, and no payment."""
+    store = sandbox.store
+    sandbox.rules = attrs.evolve(RULES, **rules)
+    walk = client.payments.list(**bounds(store.created(2_000), store.created(2_100)))
+    inside = [one for one in store.ids() if store.created(2_000) <= store.created(one) < store.created(2_100)]
+    assert sorted([payment.id async for payment in walk]) == inside
+    assert walk.report.complete
+
+
+async def test_of_channels(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A stream over channels has a window, too."""
+    store = sandbox.store
+    window = bounds(store.created(500), store.created(900))
+    stream = client.payments.stream(channel_ids=[1, 3], **window)
+    inside = [one for one in range(500, 900) if store.channel(one) in {1, 3}]
+    assert sorted([payment.id async for payment in stream]) == [
+        one for one in inside if store.created(500) <= store.created(one) < store.created(900)
+    ]
+    assert stream.report.complete
+
+
+async def test_what_is_refused(client: PaymentsClient) -> None:
+    """Naive moments, windows without an extent, other sort keys and offsets are refused at once."""
+    moment = datetime(2022, 1, 1, tzinfo=UTC)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"created_from": datetime(2022, 1, 1)}, "created_from.*time zone"),  # noqa: DTZ001
+        ({"created_to": "2022-01-01"}, "created_to.*time zone"),
+        ({"created_from": moment, "created_to": moment}, "must be before"),
+        ({"created_from": moment, "sort_by": "updatedAt"}, "sort_by"),
+        ({"created_from": moment, "offset": 5}, "offset"),
+    ]
+    for given, words in wrong:
+        with pytest.raises(ConfigurationError, match=words):
+            client.payments.list(**given)

@@ -1,0 +1,104 @@
+"""What a feed has given, and what its checkpoints hold."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from b2b_payments import ConfigurationError
+from b2b_payments._changes.ledger import Ledger
+from b2b_payments._changes.version import Stamp, microseconds_of
+
+OVERLAP = 1800 * 1_000_000
+NOW = microseconds_of(datetime(2026, 11, 28, 20, tzinfo=UTC))
+
+
+def stamp(payment_id: int, seconds_ago: float) -> Stamp:
+    """Give the stamp of a version that was written so long before now."""
+    return Stamp(payment_id, NOW - round(seconds_ago * 1_000_000), f"digest{payment_id % 100:02}")
+
+
+def ledger_at(*ages: float) -> Ledger:
+    """Give a ledger at now, which has given versions of these ages."""
+    ledger = Ledger("a store", OVERLAP, NOW)
+    for number, age in enumerate(ages, 1):
+        ledger.give(stamp(number, age))
+    return ledger
+
+
+def test_a_checkpoint_remembers_what_was_given() -> None:
+    """A ledger made from a checkpoint knows what was given within the overlap, fractions of seconds too."""
+    ledger = ledger_at(0, 0.25, 1799, 1800, 1801, -86_400)
+    packed = json.loads(json.dumps(ledger.place.checkpoint()))
+    again = Ledger.since("a store", OVERLAP, packed)
+    assert again.bound == NOW - OVERLAP
+    known = [
+        stamp(number, age) in again for number, age in enumerate([0, 0.25, 1799, 1800, 1801, -86_400], 1)
+    ]
+    assert known == [True, True, True, True, False, True]
+    assert again.place.checkpoint() == packed
+
+
+def test_a_checkpoint_is_small() -> None:
+    """A change takes less than 30 bytes, whatever lies behind the overlap."""
+    sizes = []
+    for count in (100, 200):
+        ledger = ledger_at(*[float(age) for age in range(count)], *[5_000.0] * 50)
+        sizes.append(len(json.dumps(ledger.place.checkpoint(), separators=(",", ":"))))
+    assert (sizes[1] - sizes[0]) / 100 < 30
+
+
+def test_a_place_stays_what_it_was() -> None:
+    """A checkpoint that is asked for late is that of its change, though the ledger went on and forgot."""
+    ledger = Ledger("a store", OVERLAP, NOW - OVERLAP)
+    ledger.give(stamp(1, 1_000))
+    place = ledger.place
+    before = place.checkpoint()
+    for number in range(3_000):
+        ledger.give(stamp(number + 2, 900))
+        ledger.reach(NOW + number * 1_000_000)
+    assert stamp(1, 1_000) not in ledger
+    assert place.checkpoint() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"store": "another"}, "of another store"),
+        ({"feed": "walk"}, "no checkpoint of changes"),
+        ({"version": 99}, "no checkpoint of changes"),
+        ({"given": [[1, 2]]}, "damaged"),
+        ({"given": [["1", 2, "x"]]}, "damaged"),
+        ({"given": [[1, None, "x"]]}, "damaged"),
+        ({"watermark": "yesterday"}, "damaged"),
+        ({"watermark": 5}, "damaged"),
+    ],
+)
+def test_what_is_no_checkpoint_of_this_store(changed: dict[str, Any], words: str) -> None:
+    """A checkpoint of another store, another kind or version, or a damaged one, is refused in a sentence."""
+    packed = ledger_at(1, 2).place.checkpoint() | changed
+    with pytest.raises(ConfigurationError, match=words):
+        Ledger.since("a store", OVERLAP, packed)
+
+
+def test_what_is_no_checkpoint_at_all() -> None:
+    """A value of another type is refused."""
+    with pytest.raises(ConfigurationError, match="no checkpoint"):
+        Ledger.since("a store", OVERLAP, "2026-11-28")
+
+
+def test_before_the_first_answer() -> None:
+    """A checkpoint from before the first answer begins now, as its feed did."""
+    packed = Ledger.since("a store", OVERLAP, None).place.checkpoint()
+    assert Ledger.since("a store", OVERLAP, packed).watermark is None
+
+
+def test_nothing_before_the_floor() -> None:
+    """A feed that begins at a moment looks for nothing that was updated before, however wide the overlap."""
+    ledger = Ledger.since("a store", OVERLAP, datetime(2026, 11, 28, 20, tzinfo=UTC))
+    assert ledger.bound == NOW
+    ledger.reach(NOW + 10 * OVERLAP)
+    assert ledger.bound == NOW + 9 * OVERLAP
