@@ -263,7 +263,7 @@ class Join:
         self.resume_at = max(0, page.end - tail - 1)
         self._given.forget(self.key, mirrored=self._mirrored)
         if self._stalls(page, rows):
-            return Step(True, rows, duplicates, stuck=True)
+            return Step(True, rows, duplicates, stuck=True, drops_prefetched=True)
         if self.resume_at > page.offset:
             return Step(True, rows, duplicates)
         # Reading on from where this page leads would give this page again.
@@ -282,7 +282,7 @@ class Join:
             self._run = Ties(self.key, newest_first=newest_first)
             return self._in_run(self._run, page)
         stalls = page is not self._gap_at and self._stalls(page, ())
-        return Step(False, stuck=True) if stalls else self._step_back(page)
+        return Step(False, stuck=True, drops_prefetched=True) if stalls else self._step_back(page)
 
     def _stalls(self, page: SortedPage, rows: Sequence[int]) -> bool:
         """Whether too many pages in a row brought nothing new, or one of them comes again and again."""
@@ -307,7 +307,7 @@ class Join:
     def _empty(self, page: SortedPage) -> Step:
         """Join nothing: nothing stands here now, says this answer."""
         behind, self._look_behind = self._look_behind, False
-        over = page.offset == 0 or self.key is None or behind or not self.insists
+        over = page.offset == 0 or self.key is None or behind or page.refused or not self.insists
         if over or self._stalls(page, ()):
             return Step(False, stuck=True, drops_prefetched=behind)
         return self._step_back(page)

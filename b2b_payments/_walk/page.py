@@ -92,7 +92,7 @@ class SortedPage:
     the most rows were asked for that ever are. `from_other_end` says that the walk's opposite order was asked
     for, and `is_sorted` whether the rows came in the order asked for. No second before `now` (epoch seconds
     by the service's clock, None where it does not say) gets new rows any more. `spelling` is how several
-    channels were asked for, None where they were not.
+    channels were asked for, None where they were not. `refused` says that nothing was answered here.
     """
 
     offset: int
@@ -106,6 +106,7 @@ class SortedPage:
     is_sorted: bool = True
     now: int | None = None
     spelling: ChannelEncoding | None = None
+    refused: bool = False
 
     @property
     def end(self) -> int:
@@ -158,6 +159,13 @@ def keyed(
         list(keys) == sorted(keys),
         None if listing.date is None else int(listing.date.timestamp()),
     )
+
+
+def nothing_at(request: PageRequest) -> SortedPage:
+    """Give the page of an offset that the service refuses to read from."""
+    offset, full_size, from_other_end = request.offset, request.full_size, request.from_other_end
+    nothing = Listing([], b"", offset, None, None)
+    return SortedPage(nothing.offset, nothing, (), (), None, 0, full_size, from_other_end, refused=True)
 
 
 def _are_whole(numbers: Sequence[Any]) -> bool:

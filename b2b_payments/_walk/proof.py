@@ -281,7 +281,8 @@ class Ends:
 
     def _turn_to_far(self, page: SortedPage, step: Step) -> Step:
         """Go on from the other end, where this one leads no further."""
-        if self._is_flat and self._near_list is not None and page.offset == self._near_list.end:
+        flat = self._near_list if self._is_flat and not page.refused else None
+        if flat is not None and page.offset == flat.end:
             self._end(complete=True, reason="both directions show the same payments, and nothing behind them")
         return attrs.evolve(step, read=self._next_far_page or self._both_stuck())
 

@@ -28,7 +28,7 @@ from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
 from b2b_payments._protocol.request import get_payment, list_payments
 from b2b_payments._quota import Priority
-from b2b_payments._walk.page import Found, Order, PageRequest, SortedPage, keyed
+from b2b_payments._walk.page import Found, Order, PageRequest, SortedPage, keyed, nothing_at
 from b2b_payments._walk.service_limits import ServiceLimits
 
 MOST_ROWS = 250
@@ -149,6 +149,9 @@ class Source:
     priority: Priority = Priority.PAGE
     reuse: bool = True
     order: Order = attrs.field(init=False)
+    refusal: APIError | None = attrs.field(default=None, init=False)
+    """Why some page could not be read, which another page may have made up for."""
+    _was_answered: bool = attrs.field(default=False, init=False)
     _tried_others: bool = attrs.field(default=False, init=False)
     _spelling_is_tried: bool = attrs.field(init=False)
     _gives_listed: bool = attrs.field(default=False, init=False)
@@ -162,12 +165,22 @@ class Source:
         return self.query.channel_ids is not None and len(self.query.channel_ids) > 1
 
     async def read(self, request: PageRequest) -> SortedPage:
-        """Read one page, with another page size or channel encoding where the service wants that."""
+        """Read one page, with another page size or channel encoding where the service wants that.
+
+        Where an offset is refused once others were answered, it may lie behind a paging window, as search
+        engines have it: nothing can be read there.
+        """
         # Only the list's first page shows whether a spelling leaves out a channel.
         if request.offset > 0 and not self._spelling_is_tried:
             await self._read(PageRequest(0))
-        page = await self._read(request)
-        self._spelling_is_tried = True
+        try:
+            page = await self._read(request)
+        except (BadRequestError, NotFoundError, ValidationError) as refusal:
+            if request.offset == 0 or not self._was_answered:
+                raise
+            self.refusal = refusal
+            return nothing_at(request)
+        self._spelling_is_tried = self._was_answered = True
         return page
 
     async def _read(self, request: PageRequest) -> SortedPage:

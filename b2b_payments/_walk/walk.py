@@ -158,6 +158,8 @@ class Walk(Pager):
                 yield page
                 standing.checkpoint = page.checkpoint
                 walker.tasks.require_home()
+            if source.refusal is not None and not report.complete:
+                raise source.refusal
         except PaginationError as error:
             error.checkpoint = standing.checkpoint
             raise

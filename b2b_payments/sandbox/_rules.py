@@ -108,7 +108,8 @@ class Rules:
         `total_count` counts the filtered rows, or all of the store, or is absent [open]; or it is the number
         of the page's own rows ("page"), or another number near the true one at each answer ("wandering").
         It is never above `total_cap`. `paging_window` is the position from which on no rows come, in either
-        direction, whatever the total says: usual behind search engines. `hidden` are rows that the token's
+        direction, whatever the total says: usual behind search engines. Pages that reach beyond it are cut
+        there, or refused with the status `beyond_window`. `hidden` are rows that the token's
         scope does not show, as ids or as a predicate that takes the service's own object: they are in no list
         and no count, and every request for one of them is answered 404, as for a payment that does not exist.
         `shown` is how many rows, the oldest, all lists are made of: they agree with one another in both
@@ -177,6 +178,9 @@ class Rules:
     )
     total_cap: int | None = attrs.field(default=None, validator=_at_least(0))
     paging_window: int | None = attrs.field(default=None, validator=_at_least(0))
+    beyond_window: Literal[400, 404, 422] | None = attrs.field(
+        default=None, validator=_among(None, 400, 404, 422)
+    )
     hidden: Collection[int] | Hides = attrs.field(default=(), converter=_ids_or_predicate)
     shown: int | None = attrs.field(default=None, validator=_at_least(0))
     channel_encoding: Collection[ChannelEncoding] = attrs.field(

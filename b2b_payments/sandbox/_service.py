@@ -111,6 +111,9 @@ def _list(call: Call) -> Answer:
         query = attrs.evolve(query, channel_ids=frozenset(rules.default_channels))
     if query.limit > rules.max_limit and rules.over_limit == "refuse":
         return Answer.error(413, f"limit must not be more than {rules.max_limit}")
+    window, end = rules.paging_window, query.offset + min(query.limit, rules.max_limit)
+    if rules.beyond_window is not None and window is not None and end > window:
+        return Answer.error(rules.beyond_window, f"offset + limit must not be more than {window}")
     page = store.page(query)
     rows = [store.encoded(payment_id) for payment_id in page.ids]
     return call.success(rows, _pagination(rules, query.offset, page))

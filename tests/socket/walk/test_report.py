@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from b2b_payments import PaymentsClient, WalkReport
+from b2b_payments import PaymentsClient, ValidationError, WalkReport
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
 from tests.support.clients import client_of
 
@@ -42,6 +44,30 @@ async def test_a_window_is_read_from_the_other_end() -> None:
         assert report.complete
         assert report.from_other_end == 5
         assert report.reread == 4
+
+
+@pytest.mark.parametrize("beyond_window", [400, 404, 422])
+async def test_a_window_that_is_refused_is_read_from_the_other_end(beyond_window: Any) -> None:
+    """Offsets behind a window may be refused, as search engines do: that is no error where both ends meet."""
+    rules = Rules(quota=False, paging_window=300, max_limit=50, beyond_window=beyond_window)
+    async with Sandbox(500, rules=rules) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list(page_size=50)
+        assert sorted([payment.id async for payment in walk]) == sandbox.store.ids()
+        assert walk.report.complete
+
+
+async def test_a_window_that_hides_payments_is_refused_in_the_end() -> None:
+    """Where neither end leads further, the refusal is raised, and the report says what is missing."""
+    rules = Rules(quota=False, paging_window=200, max_limit=50, beyond_window=422)
+    async with Sandbox(500, rules=rules) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list(page_size=50)
+        with pytest.raises(ValidationError, match="must not be more than 200"):
+            await walk.collect()
+        assert walk.report.rows > 380
+        assert not walk.report.complete
+        assert "stop before they meet" in str(walk.report.ending)
+        with pytest.raises(ValidationError):
+            await client.payments.list(page_size=50, offset=300).collect()
 
 
 @pytest.mark.slow

@@ -49,6 +49,14 @@ def test_paging_window(equals: Any, *, ascending: bool) -> None:
     assert len(of_channel.ids) == 30 < of_channel.total
 
 
+def test_what_reaches_beyond_a_paging_window_can_be_refused() -> None:
+    """A page is refused where its last row could stand behind the window."""
+    store = Store(100, rules=Rules(paging_window=30, max_limit=20, beyond_window=422))
+    for offset, limit, status in ((10, 20, 200), (10, 250, 200), (11, 20, 422), (11, 19, 200), (30, 1, 422)):
+        pairs = [("offset", str(offset)), ("limit", str(limit))]
+        assert answer(store, "GET", f"{ROOT}/ip/payments", pairs, None).status == status
+
+
 def test_the_total_is_the_pages_own() -> None:
     """A total can be the number of rows of the page that it comes with."""
     store = Store(100, rules=Rules(total_count="page"))
@@ -206,6 +214,7 @@ def test_an_id_that_is_given_again() -> None:
         {"total_count": "none"},
         {"total_cap": -1},
         {"paging_window": -1},
+        {"beyond_window": 403},
         {"shown": -1},
         {"ignores": ("order_by",)},
         {"ignored_order": "asc"},
