@@ -297,6 +297,9 @@ _AWKWARD: Final[dict[str, _Lie]] = {
 _LIES: Final[dict[str, _Lie]] = {
     "window": _near("paging_window"),
     "window, later": _later(_near("paging_window")),
+    "window, refused": lambda service, draw: {
+        "lies": _near("paging_window")(service, draw)["lies"] | {"beyond_window": draw.choice((400, 422))}
+    },
     "total of the store": _rules(total_count=["store"]),
     "no total": _rules(total_count=["absent"]),
     "total of the page": _rules(total_count=["page"]),
@@ -339,7 +342,8 @@ _LIES: Final[dict[str, _Lie]] = {
 """What contradicts the store."""
 
 _OF_THE_END: Final = (
-    "window", "window, later", "no total", "total of the page", "total wanders", "total capped", "empties",
-    "ignored orderBy", "ignored offset", "shown, later", "restored, later", "blank pages",
+    "window", "window, later", "window, refused", "no total", "total of the page", "total wanders",
+    "total capped", "empties", "ignored orderBy", "ignored offset", "shown, later", "restored, later",
+    "blank pages",
 )  # fmt: skip
 """Lies about where a list ends: some of them are believed only where they meet."""

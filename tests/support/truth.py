@@ -118,7 +118,7 @@ class Truth:
         each = 6 if self.service.together < most else 40
         if self.service.drift and most < 10:
             # Where a list moves by half a page at each request, most pages are read to find where to go on.
-            each *= 3
+            each *= 4
         enough = 40 * len(lists) + each * pages * whole_lists + min(by_id, 600)
         if "offset" in rules.ignores:
             # Each page is asked for up to four times: its answers state an offset that was not asked for.
