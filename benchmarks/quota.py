@@ -20,9 +20,9 @@ from b2b_payments.sandbox import Rules, Sandbox
 from benchmarks import quota_processes
 from tests.support.virtual_time import run
 
-Window = Literal["sliding", "fixed"]
+Window = Literal["sliding", "fixed", "leaky"]
 
-WINDOWS: tuple[Window, ...] = ("sliding", "fixed")
+WINDOWS: tuple[Window, ...] = ("sliding", "fixed", "leaky")
 REQUESTS, PER = 150, 60.0
 PAGE = 20
 _DEFAULT = Quota()

@@ -1,8 +1,9 @@
-"""One store's quota over real processes, which share it through a file.
+"""One store's quota over real processes, which share it through a file or through a Redis server.
 
 Run with ``uv run python -m benchmarks.quota --processes``; ``--per SECONDS`` is the length of the window, 10
-unless given. Each case starts processes that walk the same store at once, over real sockets in real time.
-Exit code 1 where a bar is missed.
+unless given, ``--pairs`` a choice of cases in which each two of their properties come together, and
+``--at-once N`` runs so many cases at a time. Each case starts processes that walk the same store at once,
+over real sockets in real time. Exit code 1 where a bar is missed.
 """
 
 from __future__ import annotations
@@ -15,155 +16,306 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import attrs
 
 from b2b_payments import PaymentsClient, Quota, StoreAuth
-from b2b_payments.sandbox import Rules, Sandbox
+from b2b_payments._quota import Permit, Priority, QuotaReading, gate_for
+from b2b_payments.sandbox import Rules, Sandbox, SeenRequest
+from tests.support.redis_server import RedisServer
 
-REQUESTS, MARGIN, PAGE = 150, 0.5, 100
+Shared = Literal["file", "redis"]
+Window = Literal["sliding", "fixed", "leaky"]
+
+REQUESTS, MARGIN, PAGE = 150, 0.5, 20
 WINDOWS_SPENT = 4
-EVERY, RESERVE = 0.5, 25
+OTHERS = 100
+"""Requests of another integration in each window: two thirds."""
+RESERVE = 25
+TURNS = 1_000
 
 
 @attrs.frozen
 class Case:
-    """So many processes against a service of this kind; `calls` puts single calls beside the walks."""
+    """So many processes that walk against a service of this kind, and what there is beside them."""
 
-    processes: int
-    window: Literal["sliding", "fixed"]
+    shared: Shared | None
+    window: Window
     headers: bool
+    processes: int
+    apart: bool = False
+    others: int = 0
     calls: bool = False
 
     @property
     def name(self) -> str:
         """Give what it is called in the table."""
-        headers = "with" if self.headers else "without"
-        return f"{self.processes} processes, {self.window} window, {headers} headers"
+        return ", ".join(
+            [
+                f"{self.processes} processes" if self.shared else f"{self.processes} walks in one process",
+                *([self.shared] if self.shared else []),
+                self.window,
+                "headers" if self.headers else "no headers",
+                *(["started apart"] if self.apart else []),
+                *([f"others spend {self.others}"] if self.others else []),
+            ]
+        )
+
+
+PAIRS = (
+    Case("file", "sliding", headers=True, processes=4),
+    Case("redis", "sliding", headers=False, processes=8, apart=True),
+    Case("redis", "fixed", headers=True, processes=8),
+    Case("file", "fixed", headers=False, processes=4, apart=True),
+    Case("file", "leaky", headers=True, processes=8, apart=True),
+    Case("redis", "leaky", headers=False, processes=4),
+    Case("file", "sliding", headers=False, processes=8),
+    Case("redis", "fixed", headers=True, processes=4, apart=True),
+)
+EVERY_CASE = tuple(
+    Case(*case) for case in product(get_args(Shared), get_args(Window), (True, False), (4, 8), (False, True))
+)
+WITH_OTHERS = tuple(
+    Case(shared, window, headers=True, processes=4, others=OTHERS)
+    for shared, window in product(get_args(Shared), get_args(Window))
+)
+WITH_CALLS = tuple(
+    Case(shared, "sliding", headers=True, processes=3, calls=True) for shared in (None, "file", "redis")
+)
 
 
 @attrs.frozen
 class Outcome:
-    """What the service saw, and what the processes got."""
+    """What the service saw, and what the processes got. Times are seconds."""
 
-    refused: int
+    refused: Sequence[float]
     most: int
     beside_the_bound: float
     fairness: float
     failed: Sequence[str]
     calls: Sequence[float]
 
-
-async def _walk(client: PaymentsClient) -> list[float]:
-    moments: list[float] = []
-    async for page in client.payments.list(page_size=PAGE).pages():
-        moments += [time.monotonic()] if page.items else []
-    return moments
+    def most_refused(self, per: float) -> int:
+        """Give the most refusals within the length of one window."""
+        return max((sum(at <= other < at + per for other in self.refused) for at in self.refused), default=0)
 
 
-async def _call(client: PaymentsClient) -> list[float]:
-    seconds: list[float] = []
-    # Until the walks have ended, and this process is ended with them.
+async def _walk(client: PaymentsClient, name: str) -> None:
+    async for _ in client.payments.list(page_size=PAGE).pages():
+        print(json.dumps({"walk": name, "page": time.monotonic()}), flush=True)
+
+
+async def _call(client: PaymentsClient, per: float) -> None:
     while True:
         begun = time.monotonic()
         await client.payments.get(1)
-        seconds.append(time.monotonic() - begun)
-        print(json.dumps({"call": seconds[-1]}), flush=True)
-        await asyncio.sleep(EVERY)
+        print(json.dumps({"call": time.monotonic() - begun}), flush=True)
+        await asyncio.sleep(per / 20)
 
 
-async def _process(url: str, store_hash: str, token: str, per: float, shared: str, work: str) -> None:
-    quota = Quota(
-        REQUESTS, per, margin=MARGIN, reserve=RESERVE if work.endswith("reserve") else 0, shared=shared
-    )
-    auth = StoreAuth(store_hash, token)
-    async with PaymentsClient(auth, base_url=url, quota=quota, allow_http=True) as client:
-        if work.startswith("calls"):
-            await _call(client)
-        else:
-            print(json.dumps({"pages": await _walk(client)}), flush=True)
+async def _process(given: argparse.Namespace) -> None:
+    quota = Quota(REQUESTS, given.per, margin=MARGIN, reserve=given.reserve, shared=given.shared or None)
+    auth = StoreAuth(given.store_hash, given.token)
+    async with PaymentsClient(auth, base_url=given.url, quota=quota, allow_http=True) as client:
+        print(json.dumps({"ready": True}), flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        async with asyncio.TaskGroup() as group:  # which is ended with the process
+            for name in given.walks.split(","):
+                group.create_task(_walk(client, name) if name else _call(client, given.per))
 
 
 async def measure(case: Case, per: float) -> Outcome:
     """Run one case."""
-    payments = WINDOWS_SPENT * REQUESTS * PAGE // case.processes
-    rules = Rules(requests=REQUESTS, per=per, window=case.window, quota_headers=case.headers, latency=0.02)
-    with tempfile.TemporaryDirectory() as folder:
-        async with Sandbox(payments=payments, rules=rules) as sandbox:
-            suffix = " reserve" if case.calls else ""
-            works = [f"walk{suffix}"] * case.processes + ([f"calls{suffix}"] if case.calls else [])
+    walks = [str(number) for number in range(case.processes)]
+    works = [*walks, *([""] if case.calls else [])] if case.shared else [",".join([*walks, ""])]
+    rules = Rules(
+        requests=REQUESTS,
+        per=per,
+        window=case.window,
+        quota_headers=case.headers,
+        others_per_window=case.others,
+        latency=0.02,
+    )
+    with ExitStack() as stack:
+        shared = ""
+        if case.shared == "file":
+            shared = str(Path(stack.enter_context(tempfile.TemporaryDirectory()), "quota"))
+        elif case.shared == "redis":
+            shared = stack.enter_context(RedisServer()).url
+        async with Sandbox(payments=REQUESTS * PAGE * 2 * (WINDOWS_SPENT + 2), rules=rules) as sandbox:
             running = [
                 await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "benchmarks.quota_processes", "--work", work),
-                    *("--url", sandbox.base_url, "--per", str(per), "--shared", str(Path(folder, "quota"))),
+                    *(sys.executable, "-m", "benchmarks.quota_processes", "--walks", work),
+                    *("--url", sandbox.base_url, "--per", str(per), "--shared", shared),
                     *("--store-hash", sandbox.headers["X-Store-Hash"]),
                     *("--token", sandbox.headers["X-Auth-Token"]),
+                    *("--reserve", str(RESERVE if case.calls else 0)),
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    limit=2**24,
                 )
                 for work in works
             ]
-            walks = [(await process.communicate())[0] for process in running[: case.processes]]
-            calls = b""
-            if case.calls:
-                running[-1].terminate()
-                calls = (await running[-1].communicate())[0]
+            for process in running:
+                assert process.stdout is not None
+                await process.stdout.readline()
+            said = [asyncio.create_task(_lines(process)) for process in running]
+            for process in running:
+                assert process.stdin is not None
+                process.stdin.write(b"\n")
+                await asyncio.sleep(per / len(running) if case.apart else 0)
+            await asyncio.sleep(WINDOWS_SPENT * (per + MARGIN) + 2)
+            failed = [
+                f"process {number} ended" for number, one in enumerate(running) if one.returncode is not None
+            ]
             seen = list(sandbox.requests)
+            for process in running:
+                if process.returncode is None:
+                    process.kill()
+            lines = [json.loads(line) for task in said for line in await task]
+    return outcome_of(case, per, seen, lines, failed)
+
+
+async def _lines(process: asyncio.subprocess.Process) -> list[bytes]:
+    assert process.stdout is not None
+    return [line async for line in process.stdout if line.endswith(b"\n")]
+
+
+def outcome_of(
+    case: Case,
+    per: float,
+    seen: Sequence[SeenRequest],
+    lines: Sequence[dict[str, Any]],
+    failed: Sequence[str],
+) -> Outcome:
+    """Give the figures of what the service saw, and of what the processes said."""
     times = sorted(request.at for request in seen if request.status != 429)
-    came: list[list[float]] = [json.loads(out)["pages"] for out in walks if out]
-    begun, ended = max(pages[0] for pages in came), min(pages[-1] for pages in came)
-    counts = [sum(begun <= at <= ended for at in pages) for pages in came]
-    bound = (len(times) - 1) // REQUESTS * (per + MARGIN)
+    came: dict[str, list[float]] = {}
+    for line in lines:
+        if "page" in line:
+            came.setdefault(line["walk"], []).append(line["page"])
+    windows, place = divmod(len(times) - 1, REQUESTS)
+    # The first window as it went, and each other request as long after the one a quota before it as it must.
+    bound = times[place] - times[0] + windows * (per + MARGIN)
     return Outcome(
-        refused=sum(request.status == 429 for request in seen),
+        refused=[request.at for request in seen if request.status == 429],
         most=max(sum(at <= other < at + per for other in times[n:]) for n, at in enumerate(times)),
         beside_the_bound=(times[-1] - times[0]) / bound,
-        fairness=sum(counts) ** 2 / (len(counts) * sum(count**2 for count in counts)),
-        failed=[f"process {number} failed" for number, out in enumerate(walks) if not out],
-        calls=[json.loads(line)["call"] for line in calls.splitlines()],
+        fairness=_fairness(list(came.values()), case.processes, per + MARGIN),
+        failed=failed,
+        calls=[line["call"] for line in lines if "call" in line],
     )
+
+
+def _fairness(came: list[list[float]], processes: int, span: float) -> float:
+    """Give Jain's index of what each got in the full windows in which all of them walked."""
+    if len(came) < processes:
+        return 0.0
+    begun, ended = max(pages[0] for pages in came), max(pages[-1] for pages in came)
+    ended = begun + (ended - begun) // span * span
+    counts = [sum(begun <= at < ended for at in pages) for pages in came]
+    return sum(counts) ** 2 / (len(counts) * sum(count**2 for count in counts))
+
+
+async def turns(shared: str | None) -> tuple[float, float]:
+    """Give the least and the middle milliseconds of a turn, in windows that fill up."""
+    taken: list[float] = []
+    for number in range(TURNS // REQUESTS):
+        gate = gate_for(("turns", str(shared), str(number)), Quota(shared=shared))
+        for _ in range(REQUESTS):
+            begun = time.perf_counter()
+            permit = await gate.acquire(Priority.CALL)
+            taken.append(time.perf_counter() - begun)
+            assert isinstance(permit, Permit)
+            gate.learn(permit, QuotaReading(1000, 5.0))
+            await asyncio.sleep(0.002)  # what is said of it is no part of the next turn
+    return min(taken) * 1000, statistics.median(taken) * 1000
+
+
+def _verdict(case: Case, outcome: Outcome, per: float) -> bool:
+    if outcome.failed:
+        return False
+    if case.others:
+        return outcome.most_refused(per) <= 1
+    if case.calls:
+        return not outcome.refused
+    return not outcome.refused and outcome.beside_the_bound <= 1.03 and outcome.fairness >= 0.95
+
+
+async def tables(cases: Sequence[Case], per: float, at_once: int) -> bool:
+    """Measure cases and print a table; gives whether every bar was kept."""
+    slots, kept = asyncio.Semaphore(at_once), []
+
+    async def row(case: Case) -> None:
+        async with slots:
+            outcome = await measure(case, per)
+        kept.append(_verdict(case, outcome, per))
+        line = [
+            case.name,
+            f"{len(outcome.refused)}",
+            f"{outcome.most}",
+            "–" if case.others or case.calls else f"{outcome.beside_the_bound:.3f} ×",
+            f"{outcome.fairness:.3f}",
+        ]
+        if case.others:
+            line[1] += f", at most {outcome.most_refused(per)} in a window"
+        if case.calls:
+            middle, late = _quantiles(outcome.calls)
+            kept[-1] = kept[-1] and middle <= 0.2 and late <= 2
+            line[0] += (
+                f"; {len(outcome.calls)} calls beside: half within {middle:.3f} s, 99 % within {late:.2f} s"
+            )
+        print(f"| {' | '.join([*line, *outcome.failed, 'yes' if kept[-1] else 'NO'])} |", flush=True)
+
+    print(f"\nWindows of {per:g} s:\n")
+    print("| what | refused | most in a window | time beside the bound | fairness | kept |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    async with asyncio.TaskGroup() as group:
+        for case in cases:
+            group.create_task(row(case))
+    return all(kept)
+
+
+def _quantiles(seconds: Sequence[float]) -> tuple[float, float]:
+    return statistics.median(seconds), sorted(seconds)[int(len(seconds) * 0.99)]
+
+
+def _turn_rows() -> Iterator[bool]:
+    print("| a turn | least | half within | bar | kept |\n| --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
+        for name, shared, bar in (
+            ("one process", None, 0.05),
+            ("file", folder, 0.3),
+            ("redis", server.url, 0.6),
+        ):
+            least, middle = asyncio.run(turns(shared))
+            kept = middle <= bar
+            print(f"| {name} | {least:.3f} ms | {middle:.3f} ms | ≤ {bar} ms | {'yes' if kept else 'NO'} |")
+            yield kept
 
 
 def main(argv: Sequence[str]) -> int:
     """Measure every case and print a table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--processes", action="store_true")
+    parser.add_argument("--pairs", action="store_true")
     parser.add_argument("--per", type=float, default=10.0)
-    for name in ("--work", "--url", "--shared", "--store-hash", "--token"):
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--reserve", type=int, default=0)
+    for name in ("--walks", "--url", "--shared", "--store-hash", "--token"):
         parser.add_argument(name)
     given = parser.parse_args(argv)
-    if given.work:
-        asyncio.run(_process(given.url, given.store_hash, given.token, given.per, given.shared, given.work))
+    if given.walks is not None:
+        asyncio.run(_process(given))
         return 0
-    print("| what | refused | most in a window | time beside the bound | fairness | kept |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    missed = False
-    for processes, window, headers in product((4, 8), ("sliding", "fixed"), (True, False)):
-        case = Case(processes, window, headers)  # type: ignore[arg-type]
-        outcome = asyncio.run(measure(case, given.per))
-        kept = not (
-            outcome.refused or outcome.failed or outcome.beside_the_bound > 1.03 or outcome.fairness < 0.95
-        )
-        missed = missed or not kept
-        print(
-            f"| {case.name} | {outcome.refused} | {outcome.most} | {outcome.beside_the_bound:.3f} × "
-            f"| {outcome.fairness:.3f} | {'yes' if kept else 'NO'} |",
-            flush=True,
-        )
-    outcome = asyncio.run(measure(Case(3, "sliding", headers=True, calls=True), given.per))
-    middle = statistics.median(outcome.calls)
-    late = sorted(outcome.calls)[int(len(outcome.calls) * 0.99)]
-    kept = middle <= 0.2 and late <= 2 and not outcome.failed
-    print(
-        f"\n{len(outcome.calls)} calls beside three walks in processes of their own, {RESERVE} requests "
-        f"of each window reserved: half within {middle:.3f} s, 99 % within {late:.2f} s "
-        f"({'kept' if kept else 'MISSED'}: 0.2 and 2 s)."
-    )
-    return int(missed or not kept)
+    kept = list(_turn_rows())
+    cases = [*(PAIRS if given.pairs else EVERY_CASE), *WITH_OTHERS, *WITH_CALLS]
+    kept.append(asyncio.run(tables(cases, given.per, given.at_once)))
+    return int(not all(kept))
 
 
 if __name__ == "__main__":

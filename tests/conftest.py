@@ -12,7 +12,7 @@ from aioresponses import aioresponses as fake_aiohttp
 from aioresponses import core
 from hypothesis import settings
 
-from b2b_payments._quota.homes import forget_all
+from b2b_payments._quota.backends import forget_all
 from b2b_payments._resources.turns import TURNS
 
 # Where a run decides over a change, the same examples are drawn each time; elsewhere always new ones.

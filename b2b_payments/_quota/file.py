@@ -7,27 +7,22 @@ machine's monotonic clock, which all processes share and nobody sets.
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import stat
 import struct
 import time
 import zlib
-from array import array
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
-from random import getrandbits
 from typing import TypeVar
 
-import attrs
 import msgspec
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._quota.homes import Home, Store
+from b2b_payments._quota.backends import SharedBackend, StoreKey, digest_of
 from b2b_payments._quota.quota import Quota
-from b2b_payments._quota.window import Claim, Priority, Window
+from b2b_payments._quota.state import REMEMBERED, State, packed, terms_of, unpacked
+from b2b_payments._quota.window import Priority, Report, Verdict, Window
 
 try:
     import fcntl
@@ -35,8 +30,6 @@ except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
-Terms = tuple[int, float, float, int]
-"""A quota as the file holds it: limit, per, margin, reserve."""
 
 _FOLDERS = ("/dev/shm", "/tmp")  # noqa: S108 - a folder of our own there, which nobody else can enter
 _SLOT = 16 * 1024
@@ -46,35 +39,24 @@ _HEAD = struct.Struct("<8sQII")
 _OURS = b"b2bquota"
 _TRIES, _PAUSE = 20, 0.0001
 """How often a lock is tried that another holds, and the seconds in between: it is held for a fraction."""
+_REMEDY = "give a file's path"
 _BUSY = 1.0
 """Seconds after which a lock that is held all the time counts as lost: its holder was stopped."""
 _AGAIN = 1.0
 """Seconds between two attempts to get a lost file back."""
-_REMEMBERED = 120.0
-"""Seconds for which a process that asks no more counts among those that share."""
-
-_logger = logging.getLogger("b2b_payments")
 
 
-class _State(msgspec.Struct, array_like=True):
-    """A window as the file holds it."""
+class _Kept(msgspec.Struct, array_like=True):
+    """What a slot holds: a window, and since which start of the machine its moments count."""
 
     boot: str
-    moments: bytes
-    pages: bytes
-    allocated: tuple[int, float] | None
-    closed_until: float
-    forecast: tuple[float, float, float, float, bool]
-    in_flight: list[tuple[int, float]]
-    claims: list[tuple[int, int, float, float]]
-    shares: dict[int, tuple[float, list[Terms]]]
-    """Of each process: when it was here last, and its quotas."""
+    window: State
 
 
-_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_State)
+_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_Kept)
 
 
-def path_for(store: Store, shared: bool | str) -> Path:
+def path_for(key: StoreKey, shared: bool | str) -> Path:
     """Give the file of a store: the one named, or one of its own in the folder named, or in one of this user.
 
     That folder does not depend on the environment's variables: a job of cron and a shell have to meet. Raises
@@ -84,13 +66,7 @@ def path_for(store: Store, shared: bool | str) -> Path:
         raise ConfigurationError("Quota(shared=…) needs POSIX locks; leave it out, and divide by `share`.")
     if isinstance(shared, str) and not Path(shared).is_dir():
         return Path(shared)
-    # A credential's own text, which its `repr` hides: whoever has it not cannot find it by the file's name.
-    parts = [str.__str__(part) for part in store if isinstance(part, str)]
-    if len(parts) != len(store):
-        raise ConfigurationError(
-            "Quota(shared=…) does not know the store by a token that a function gives: give a file's path."
-        )
-    name = f"quota-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]}"
+    name = f"quota-{digest_of(key, _REMEDY)}"
     if isinstance(shared, str):
         return Path(shared, name)
     for base in _FOLDERS:
@@ -108,34 +84,40 @@ def path_for(store: Store, shared: bool | str) -> Path:
     )
 
 
-class FileHome(Home):
+class FileBackend(SharedBackend):
     """A window in a file. Where that is lost, each process goes on alone, with its part of the quota."""
 
-    def __init__(self, store: Store, quota: Quota, known: Window | None = None) -> None:
+    def __init__(self, key: StoreKey, quota: Quota, known: Window | None = None) -> None:
         super().__init__(quota)
         if known is not None:
             self.latest = known
             self._quotas |= known.grants.quotas
-        self.path = path_for(store, quota.shared or False)
-        self._me = getrandbits(62)
+        self.path = path_for(key, quota.shared or False)
+        self.where = str(self.path)
         self._boot = _boot_id()
         self._file: int | None = None
         self._pid = os.getpid()
         self._number = 0
-        self._shares: dict[int, tuple[float, list[Terms]]] = {}
-        self._reports: list[Callable[[Window], object]] = []
+        self._reports: list[tuple[Report, float]] = []
         self._busy_since: float | None = None
         self._lost = False
         self._retry_at = 0.0
         self._unmerged = known is not None
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether others take part: with a file, always."""
-        return True
+    async def ask(
+        self, member: int, priority: Priority, came: float, clock: Callable[[], float]
+    ) -> Verdict | None:
+        """Ask the window that the file holds, or where the file is lost, what is known of it."""
+        return self.work(lambda window: window.ask(member, priority, came, clock()))
+
+    def report(self, report: Report, now: float) -> None:
+        """Take in what became of a request now, or before this process asks the next time."""
+        with self._lock:
+            self._reports.append((report, now))
+            self.work(lambda _: None)
 
     def work(self, action: Callable[[Window], T]) -> T | None:
-        """Work on the window that the file holds, or where the file is lost, on what is known of it."""
+        """Work on the window now. None where another process has it for longer than a moment."""
         with self._lock:
             now = time.monotonic()
             if self._lost and now < self._retry_at:
@@ -167,15 +149,9 @@ class FileHome(Home):
                 fcntl.flock(file, fcntl.LOCK_UN)
             return done
 
-    def report(self, action: Callable[[Window], object]) -> None:
-        """Work on the window now, or at the latest before whoever of this process does so next."""
-        with self._lock:
-            self._reports.append(action)
-            self.work(lambda _: None)
-
     def _do(self, action: Callable[[Window], T]) -> T:
         while self._reports:
-            self._reports[0](self.latest)
+            self.latest.take_in(*self._reports[0])
             del self._reports[0]
         return action(self.latest)
 
@@ -207,23 +183,21 @@ class FileHome(Home):
     def _load(self, file: int, now: float) -> None:
         """Read the window. What this process knows is added where the file was lost or removed."""
         slots = self._slots(file)
-        state = self._newest(slots)
-        window = Window(next(iter(self._quotas)))
-        if state is not None and state.boot == self._boot:
-            self._shares = {who: share for who, share in state.shares.items() if share[0] + _REMEMBERED > now}
-            _unpack(state, window)
-        others = [_quota(terms) for _, quotas in self._shares.values() for terms in quotas]
-        for quota in (*self._quotas, *others):
-            window.grants.tighten(quota)
-        if state is None and (slots or self._number):
+        kept = self._newest(slots)
+        if kept is not None and kept.boot == self._boot:
+            window, sharers = unpacked(kept.window, self._quotas), kept.window.sharers
+        else:
+            window, sharers = Window(*self._quotas), []
+        self._sharers = [one for one in sharers if one[0] != self._me and one[1] + REMEMBERED > now]
+        if kept is None and (slots or self._number):
             # It is damaged, or another than before: nobody knows what was granted, so a whole window was.
             window.grants.fill(now)
         if self._lost or self._unmerged:
             window.grants.merge(self.latest.grants)
             window.close(self.latest.closed_until)
         if self._lost:
-            _logger.info("The quota is shared again, through %s.", self.path)
-        self._lost = self._unmerged = False
+            self._say_shared_again()
+        self._lost = self._unmerged = self._is_alone = False
         self.latest = window
 
     def _slots(self, file: int) -> list[tuple[int, int, int, bytes]]:
@@ -237,7 +211,7 @@ class FileHome(Home):
             raise OSError(None, "it holds something else")
         return [(*_HEAD.unpack_from(half)[1:], half[_HEAD.size :]) for half in ours]
 
-    def _newest(self, slots: list[tuple[int, int, int, bytes]]) -> _State | None:
+    def _newest(self, slots: list[tuple[int, int, int, bytes]]) -> _Kept | None:
         """Give what was written last, of what was written whole."""
         for number, length, checksum, rest in sorted(slots, reverse=True):
             body = rest[:length]
@@ -251,8 +225,8 @@ class FileHome(Home):
 
     def _save(self, file: int, now: float) -> None:
         """Write the window into the slot that was not written last. Raises OSError."""
-        self._shares[self._me] = now, [(q.limit, q.per, q.margin, q.reserve) for q in self._quotas]
-        body = _encoder.encode(_packed(self.latest, self._boot, self._shares))
+        self._sharers.append((self._me, now, terms_of(self._quotas)))
+        body = _encoder.encode(_Kept(self._boot, packed(self.latest, self._sharers)))
         slot, needed = os.fstat(file).st_size // 2, _HEAD.size + len(body)
         if needed > slot:
             slot = -(-needed // _SLOT) * _SLOT
@@ -263,54 +237,10 @@ class FileHome(Home):
 
     def _lose(self, error: OSError, now: float) -> None:
         self._retry_at = now + _AGAIN
-        if self._lost:
-            return
-        self._lost = True
-        sharers = max(1, len(self._shares))
-        for quota in self._quotas:
-            limit = max(1, quota.limit // sharers)
-            part = attrs.evolve(quota, requests=limit, share=1.0, reserve=min(quota.reserve, limit - 1))
-            self.latest.grants.tighten(part)
-        _logger.warning(
-            "The quota cannot be shared through %s (%s): this process keeps to a %s of it until it can.",
-            self.path,
-            error.strerror or error,
-            f"part in {sharers}" if sharers > 1 else "window of its own",
-        )
-
-
-def _quota(terms: Terms) -> Quota:
-    limit, per, margin, reserve = terms
-    return Quota(limit, per, margin=margin, reserve=reserve)
-
-
-def _packed(window: Window, boot: str, shares: dict[int, tuple[float, list[Terms]]]) -> _State:
-    grants, forecast = window.grants, window.forecast
-    return _State(
-        boot,
-        array("d", grants.moments).tobytes(),
-        array("d", grants.pages).tobytes(),
-        grants.allocated,
-        window.closed_until,
-        (forecast.trust, forecast.remaining, forecast.stated_at, forecast.resets_at, forecast.slides),
-        list(window.in_flight.items()),
-        [(who, *claim) for who, claim in window.claims.items()],
-        shares,
-    )
-
-
-def _unpack(state: _State, window: Window) -> None:
-    grants, forecast = window.grants, window.forecast
-    grants.moments = deque(array("d", state.moments))
-    grants.pages = deque(array("d", state.pages))
-    if state.allocated is not None:
-        grants.allocate(*state.allocated)
-    window.closed_until = state.closed_until
-    forecast.trust, forecast.remaining, forecast.stated_at, forecast.resets_at, forecast.slides = (
-        state.forecast
-    )
-    window.in_flight = OrderedDict(state.in_flight)
-    window.claims = {who: Claim(Priority(first), came, seen) for who, first, came, seen in state.claims}
+        if not self._lost:
+            self._lost = True
+            self._warn(str(error.strerror or error))
+        self._go_alone()
 
 
 def _boot_id() -> str:

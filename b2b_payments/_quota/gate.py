@@ -15,13 +15,11 @@ import attrs
 from anyio.lowlevel import RunVar
 
 from b2b_payments._printable import define, frozen
-from b2b_payments._quota.file import FileHome
-from b2b_payments._quota.homes import Home, Member, Place, ProcessHome, Store, place_for
+from b2b_payments._quota.backends import Backend, Entry, Member, MemoryBackend, StoreKey, entry_for
+from b2b_payments._quota.file import FileBackend
 from b2b_payments._quota.quota import Quota, QuotaReading, believable
-from b2b_payments._quota.window import Priority, Verdict, WaitReason, Window
-
-JITTER = 0.5
-"""Seconds by which a closed gate opens later at most: a tenth of the wait, up to this."""
+from b2b_payments._quota.redis import RedisBackend
+from b2b_payments._quota.window import Priority, Report, ReportKind, Verdict, WaitReason, Window
 
 BEAT = 1.0
 """Seconds after which one who waits asks again where others share the window: it may have opened earlier."""
@@ -40,6 +38,8 @@ class Permit:
     """The right to send one request, now. `granted_at` is a moment, `waited` seconds."""
 
     key: int = attrs.field(repr=False)
+    counted_at: float = attrs.field(repr=False)
+    """When it was granted, by the clock of the store's window."""
     granted_at: float
     waited: float
 
@@ -75,17 +75,17 @@ class QuotaGate:
 
     Calls go ahead of pages; within a priority, first come, first served. A waiter takes its permit itself
     and in one step, so a cancelled one leaves nothing behind but the next in line. Only the waiter at the
-    head of the line asks the store's window, and arms a timer. `home` keeps that window; without one it is
-    the gate's own.
+    head of the line asks the store's window, and arms a timer. `backend` keeps that window; without one it
+    is the gate's own.
 
     `clock` gives the moment, `wait` waits for an event, but no longer than some seconds, and `chance` gives
-    a number in [0, 1). The home's clock is `offset` seconds ahead of `clock`.
+    a number in [0, 1). The machine's clock is `offset` seconds ahead of `clock`.
     """
 
     def __init__(
         self,
         quota: Quota,
-        home: Home | Place | None = None,
+        backend: Backend | Entry | None = None,
         *,
         offset: float = 0.0,
         clock: Callable[[], float] = anyio.current_time,
@@ -96,9 +96,9 @@ class QuotaGate:
         self._offset = offset
         self._wait = wait
         self._chance = chance
-        self.place: Place = home if isinstance(home, Place) else Place(home or ProcessHome(quota))
+        self.entry: Entry = backend if isinstance(backend, Entry) else Entry(backend or MemoryBackend(quota))
         self._me = Member()
-        self.place.home.join(self._me)
+        self.entry.backend.join(self._me)
         self.tighten(quota)
         self._lines: Mapping[Priority, OrderedDict[_Waiter, None]] = {p: OrderedDict() for p in Priority}
         self._claims = False
@@ -106,11 +106,11 @@ class QuotaGate:
     @property
     def in_flight(self) -> int:
         """How many requests to this store are under way, as far as is known."""
-        return len(self.place.home.latest.in_flight)
+        return len(self.entry.backend.latest.in_flight)
 
     def tighten(self, quota: Quota) -> None:
         """Keep this quota too, beside those already kept: the stricter holds."""
-        self.place.home.tighten(quota)
+        self.entry.backend.tighten(quota)
 
     async def acquire(
         self, priority: Priority, *, until: float | None = None, on_wait: WaitHook | None = None
@@ -131,21 +131,21 @@ class QuotaGate:
         try:
             while True:
                 leads = self._head() is waiter
-                verdict = self._ask(waiter, priority, now) if leads else self._outlook(priority, now)
+                waiter.event = anyio.Event()
+                verdict = await self._ask(waiter, priority, now) if leads else self._outlook(priority, now)
                 if verdict.key is not None:
-                    return Permit(verdict.key, verdict.opens, verdict.opens - came)
-                window = self.place.home.latest
-                closing = window.closed_until if verdict.reason is WaitReason.CLOSED else -math.inf
+                    return Permit(verdict.key, verdict.granted_at, verdict.opens, verdict.opens - came)
+                backend = self.entry.backend
+                closing = backend.closed_until if verdict.reason is WaitReason.CLOSED else -math.inf
                 news = told is None or closing > told
                 if until is not None or news:
                     ahead = verdict.ahead if leads else self._ahead(waiter, priority)
-                    earliest = window.earliest(now, ahead, priority)
+                    earliest = backend.earliest(now, ahead, priority)
                     if until is not None and (now >= until or earliest > until):
                         return TooLate(earliest - now)
                     if news:
                         _tell(on_wait, max(earliest, verdict.opens) - now, verdict.reason)
                         told = closing
-                waiter.event = anyio.Event()
                 ends = self._asks_again(verdict, now) if leads else math.inf
                 await self._wait(waiter.event, (ends if until is None else min(ends, until)) - now)
                 now = self._now()
@@ -153,7 +153,7 @@ class QuotaGate:
             del line[waiter]
             if self._claims and self._head() is None:
                 self._claims = False
-                self.place.home.report(lambda window: window.withdraw(self._me.number))
+                self._report(Report(ReportKind.WITHDRAWN, self._me.number))
             self._wake_head()
 
     def learn(self, permit: Permit, reading: QuotaReading) -> None:
@@ -162,15 +162,8 @@ class QuotaGate:
         Only believable values count: nothing negative, resets and windows of an hour at most. Readings
         may come out of order: one whose request was sent before the last was read can only lower it.
         """
-
-        now = self._now()
-
-        def take_in(window: Window) -> None:
-            opens = window.learn(permit.key, permit.granted_at, reading, now)
-            if opens is not None:
-                window.close(self._jittered(opens, now))
-
-        self._report(take_in)
+        ended = Report(ReportKind.ANSWERED, permit.key, permit.counted_at, reading, chance=self._chance())
+        self._report(ended)
 
     def close_for(self, seconds: float, permit: Permit) -> None:
         """Close the gate to everyone: the service refused this permit's request (429).
@@ -178,53 +171,48 @@ class QuotaGate:
         It opens after that many seconds and a little more by chance, to one request; the others follow when
         it was answered. More than an hour does not close it: others are to hear of that themselves.
         """
-        now = self._now()
-        opens = now + (believable(seconds) or 0.0)
-
-        def close(window: Window) -> None:
-            window.close(self._jittered(window.refuse(permit.key, permit.granted_at, opens, now), now))
-
-        self._report(close)
+        pause = believable(seconds) or 0.0
+        refused = Report(
+            ReportKind.REFUSED, permit.key, permit.granted_at, pause=pause, chance=self._chance()
+        )
+        self._report(refused)
 
     def release(self, permit: Permit) -> None:
         """This permit's request got no answer: it is no longer in flight. Its grant stays counted.
 
         One that is never reported is taken to have been released after 3 seconds.
         """
-        self._report(lambda window: window.release(permit.key))
+        self._report(Report(ReportKind.UNANSWERED, permit.key, permit.counted_at))
 
-    def _ask(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
+    async def _ask(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
         if _passed(waiter.until, now):
             return self._outlook(priority, now)
-        verdict = self.place.home.work(
-            lambda window: window.ask(self._me.number, priority, waiter.came, self._now())
-        )
+        self._claims = True
+        verdict = await self.entry.backend.ask(self._me.number, priority, waiter.came, self._now)
         if verdict is None:
             return Verdict(None, now + _SOON, WaitReason.IN_FLIGHT)
         self._claims = verdict.key is None
         return verdict
 
     def _outlook(self, priority: Priority, now: float) -> Verdict:
-        return self.place.home.latest.outlook(now, 0, priority)
+        return self.entry.backend.outlook(now, 0, priority)
 
     def _asks_again(self, verdict: Verdict, now: float) -> float:
         """The moment at which the head of the line asks again; in a window of its own it is told of news."""
-        if not self.place.home.is_shared:
+        if not self.entry.backend.is_shared:
             return verdict.opens
         return min(verdict.opens, now + (_SOON if verdict.reason is WaitReason.IN_FLIGHT else BEAT))
 
-    def _report(self, action: Callable[[Window], object]) -> None:
-        before = self.place.home.latest.closed_until
-        self.place.home.report(action)
-        if (closed_until := self.place.home.latest.closed_until) > before:
+    def _report(self, report: Report) -> None:
+        backend = self.entry.backend
+        before = backend.closed_until
+        backend.report(report, self._now())
+        if (closed_until := backend.closed_until) > before:
             for line in self._lines.values():
                 for waiter in line:
                     if _passed(waiter.until, closed_until):
                         waiter.event.set()
         self._wake_head()
-
-    def _jittered(self, opens: float, now: float) -> float:
-        return opens + self._chance() * min(JITTER, (opens - now) / 10)
 
     def _head(self) -> _Waiter | None:
         return next((waiter for line in self._lines.values() for waiter in line), None)
@@ -257,13 +245,13 @@ class _Loop:
     """An event loop's gates, and how far the machine's clock is ahead of its own when it first asks."""
 
     offset: float = attrs.field(factory=lambda: time.monotonic() - anyio.current_time())
-    gates: WeakValueDictionary[Store, QuotaGate] = attrs.field(factory=WeakValueDictionary)
+    gates: WeakValueDictionary[StoreKey, QuotaGate] = attrs.field(factory=WeakValueDictionary)
 
 
 _loop: RunVar[_Loop] = RunVar("b2b_payments.quota")
 
 
-def gate_for(store: Store, quota: Quota) -> QuotaGate:
+def gate_for(key: StoreKey, quota: Quota) -> QuotaGate:
     """Give the gate of this store: one and the same for all clients in this event loop.
 
     The gates of all event loops of this process share one window. Where clients bring different quotas, each
@@ -273,13 +261,18 @@ def gate_for(store: Store, quota: Quota) -> QuotaGate:
     if loop is None:
         loop = _Loop()
         _loop.set(loop)
-    place = place_for(store, quota, anyio.current_time() + loop.offset, FileHome)
-    gate = loop.gates.get(store)
-    if gate is None or gate.place is not place:
-        gate = loop.gates[store] = QuotaGate(quota, place, offset=loop.offset)
+    entry = entry_for(key, quota, anyio.current_time() + loop.offset, _shared_backend)
+    gate = loop.gates.get(key)
+    if gate is None or gate.entry is not entry:
+        gate = loop.gates[key] = QuotaGate(quota, entry, offset=loop.offset)
     else:
         gate.tighten(quota)
     return gate
+
+
+def _shared_backend(key: StoreKey, quota: Quota, known: Window) -> Backend:
+    is_server = isinstance(quota.shared, str) and "://" in quota.shared
+    return (RedisBackend if is_server else FileBackend)(key, quota, known)
 
 
 _WINDOW = 60.0
@@ -293,7 +286,7 @@ class StoreQuota:
     The gate is that of the event loop in which this is opened. See `QuotaGate`.
     """
 
-    store: Store = attrs.field(repr=False)
+    store: StoreKey = attrs.field(repr=False)
     quota: Quota | None
     gate: QuotaGate | None = attrs.field(default=None, init=False)
 

@@ -6,17 +6,20 @@ import math
 import os
 import re
 from typing import Any, Self
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import attrs
 
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._printable import frozen
+from b2b_payments._secret import Secret
 
 LONGEST_READING = 3600.0
 """Seconds: a wait, a reset or a window that the service states beyond this is not kept to."""
 
 _LONGEST_PATH = 4_000  # bytes; a file's own name may follow, and Linux takes 4,095
 _LONGEST_NAME = 255
+_SCHEMES = ("redis", "rediss", "unix")
 
 _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 
@@ -56,11 +59,48 @@ def _reserve(quota: Quota, _field: attrs.Attribute[int], value: Any) -> None:
 
 
 def _shared(_quota: Quota, _field: attrs.Attribute[Any], value: Any) -> None:
-    if value is None or isinstance(value, bool) or (isinstance(value, str) and _is_path(value)):
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, str) and (_is_server(value) if "://" in value else _is_path(value)):
         return
     raise ConfigurationError(
-        f"Quota shared={shown(value)}: give True for this user's processes, or a file's or a folder's path."
+        f"Quota shared={_hidden(value)}: give True for this user's processes, the path of a file or folder, "
+        "or the URL of a Redis server, such as redis://host:6379/0."
     )
+
+
+def _hide(value: Any) -> Any:
+    return Secret(value) if isinstance(value, str) and "://" in value else value
+
+
+def _hidden(value: Any) -> str:
+    return repr(without_credentials(value)) if isinstance(value, Secret) else shown(value)
+
+
+def _is_server(text: str) -> bool:
+    scheme, _, rest = text.partition("://")
+    return scheme in _SCHEMES and bool(rest)
+
+
+def without_credentials(url: str) -> str:
+    """Name a server without the user name and the password of its URL, wherever they stand in it."""
+    scheme, _, rest = url.partition("://")
+    head, *options = re.split("[?#]", rest, maxsplit=1)
+    before, at, place = head.rpartition("@")
+    # One that is not escaped may hold any of these characters.
+    is_clear = not any("@" in option for option in options) and "/" not in before
+    return f"{scheme}://{'***@' if at else ''}{place}" if is_clear else f"{scheme}://***"
+
+
+def credentials_in(url: str) -> list[Secret]:
+    """Give whatever of a URL may be a credential."""
+    parts = urlsplit(str.__str__(url))
+    given = [
+        *parse_qs(parts.query).values(),
+        [unquote(parts.username or "")],
+        [unquote(parts.password or "")],
+    ]
+    return [Secret(text) for values in given for text in values if text]
 
 
 def _is_path(text: str) -> bool:
@@ -69,7 +109,7 @@ def _is_path(text: str) -> bool:
         path = os.fsencode(text)
     except UnicodeEncodeError:
         return False
-    if not path or b"\0" in path or "://" in text or len(path) > _LONGEST_PATH:
+    if not path or b"\0" in path or len(path) > _LONGEST_PATH:
         return False
     return max(map(len, path.split(b"/"))) <= _LONGEST_NAME
 
@@ -91,7 +131,8 @@ class Quota:
 
     All clients of a store in one process count together. `shared=True` makes all processes of this user on
     this machine do so, through a small file of each store; ``shared="/path"``, a file or a folder, those of
-    several users. It needs a system with POSIX locks.
+    several users. It needs a system with POSIX locks. ``shared="redis://host:6379/0"`` (``rediss://``,
+    ``unix://``) makes those of all machines do so, through a Redis or Valkey server (extra `redis`).
 
     Raises `ConfigurationError` for anything that is not a quota.
     """
@@ -101,7 +142,9 @@ class Quota:
     share: float = attrs.field(default=1.0, validator=_share, kw_only=True)
     margin: float = attrs.field(default=0.5, validator=_margin, kw_only=True)
     reserve: int = attrs.field(default=0, validator=_reserve, kw_only=True)
-    shared: bool | str | None = attrs.field(default=None, validator=_shared, kw_only=True)
+    shared: bool | str | None = attrs.field(
+        default=None, converter=_hide, validator=_shared, repr=_hidden, kw_only=True
+    )
 
     @property
     def limit(self) -> int:

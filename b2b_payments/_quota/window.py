@@ -2,12 +2,13 @@
 
 A `Window` is all that is known of one store's quota. It is held by one at a time and asked by several: the
 event loops of a process, or the processes of a machine. Moments are seconds of a clock that they have in
-common.
+common. `window.lua` is the same rule for a window that Redis holds.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import Counter, OrderedDict, deque
 from enum import Enum, IntEnum
 from random import getrandbits
@@ -32,6 +33,9 @@ LOW = 0.25
 
 MUCH = 0.5
 """The part of the quota that a reset frees, beyond our own old grants, where the window is fixed."""
+
+JITTER = 0.5
+"""Seconds by which a closed gate opens later at most: a tenth of the wait, up to this."""
 
 _MOST_ALLOCATED = 100_000
 
@@ -58,23 +62,21 @@ class Grants:
     less its `reserve`. It holds at most `limit` moments of each.
     """
 
-    def __init__(self, quota: Quota) -> None:
-        self.quotas: set[Quota] = {quota}
+    def __init__(self, *quotas: Quota) -> None:
+        self.quotas: set[Quota] = set(quotas)
         self.allocated: tuple[int, float] | None = None
         self.moments: deque[float] = deque()
         self.pages: deque[float] = deque()  # those of them that were given to pages
         self._set_windows()
 
-    def tighten(self, quota: Quota) -> None:
-        """Keep this quota too, beside those already kept."""
-        if quota not in self.quotas:
-            self.quotas.add(quota)
+    def tighten(self, *quotas: Quota) -> None:
+        """Keep these quotas too, beside those already kept."""
+        if not self.quotas.issuperset(quotas):
+            self.quotas.update(quotas)
             self._set_windows()
 
     def allocate(self, requests: int, per: float) -> None:
-        """Keep the quota that the service states, of which our share is ours; an absurd one is ignored."""
-        if not 1 <= requests <= _MOST_ALLOCATED or not 0 < per <= LONGEST_READING:
-            return
+        """Keep the quota that the service states, of which our share is ours."""
         if (requests, per) != self.allocated:
             self.allocated = requests, per
             self._set_windows()
@@ -93,6 +95,15 @@ class Grants:
         """Take as many as a window holds to have been granted now."""
         self.moments = deque([now] * self._most)
         self.pages = deque(self.moments)
+
+    def postpone(self, moment: float, ended: float) -> None:
+        """Count the grant of that moment so that it covers an arrival as late as its request's end."""
+        counted = ended - min(quota.margin for quota in self.quotas)
+        if counted > moment:
+            for moments in (self.moments, self.pages):
+                if moment in moments:
+                    moments.remove(moment)
+                    insort(moments, counted)
 
     def merge(self, other: Grants) -> None:
         """Count what another counted, too; what both counted counts once."""
@@ -167,8 +178,8 @@ class Forecast:
     def learn(self, granted_at: float, reading: QuotaReading, now: float) -> float | None:
         """Take in a reading of a request granted then; gives the moment until which to close, if any."""
         newer = granted_at >= self.stated_at
-        if newer and reading.allocated is not None:
-            self._grants.allocate(*reading.allocated)
+        if newer and (allocated := is_a_quota(reading.allocated)) is not None:
+            self._grants.allocate(*allocated)
         if reading.remaining is None or reading.remaining < 0:
             # A service that states nothing is trusted quickly, but not at once.
             self.trust *= 4
@@ -211,6 +222,13 @@ class Forecast:
         return self._grants.half_gone(now) if self.slides else now
 
 
+def is_a_quota(allocated: tuple[int, float] | None) -> tuple[int, float] | None:
+    """Give requests and seconds that can be a store's quota; None for absurd ones."""
+    if allocated is None or not 1 <= allocated[0] <= _MOST_ALLOCATED:
+        return None
+    return allocated if 0 < allocated[1] <= LONGEST_READING else None
+
+
 class Claim(NamedTuple):
     """The place in the line of one who asks: by priority, then first come, first served."""
 
@@ -220,19 +238,46 @@ class Claim(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What one who asks is told: a grant's key, or None with when to ask again, and why to wait."""
+    """What one who asks is told: a grant's key, or None with when to ask again, and why to wait.
+
+    `granted_at` is by the clock of the window, as a report of the grant has to say it again.
+    """
 
     key: int | None
     opens: float
     reason: WaitReason
     ahead: int = 0
+    granted_at: float = 0.0
+
+
+class ReportKind(IntEnum):
+    """What there is to report."""
+
+    ANSWERED = 0
+    REFUSED = 1
+    UNANSWERED = 2
+    WITHDRAWN = 3
+
+
+class Report(NamedTuple):
+    """How a permit's request ended, or that a member left the line. `key` is the permit's, or the member.
+
+    A refusal asks to wait `pause` seconds; `chance`, in [0, 1), says how much later a closed gate opens.
+    """
+
+    kind: ReportKind
+    key: int
+    granted_at: float = 0.0
+    reading: QuotaReading = QuotaReading()
+    pause: float = 0.0
+    chance: float = 0.0
 
 
 class Window:
     """All that is known of one store's quota. See the module's docstring."""
 
-    def __init__(self, quota: Quota) -> None:
-        self.grants: Grants = Grants(quota)
+    def __init__(self, *quotas: Quota) -> None:
+        self.grants: Grants = Grants(*quotas)
         self.forecast: Forecast = Forecast(self.grants)
         self.closed_until: float = -math.inf
         self.in_flight: OrderedDict[int, float] = OrderedDict()
@@ -259,10 +304,10 @@ class Window:
         if verdict.opens > now:
             return verdict
         del self.claims[member]
-        key = getrandbits(62)
+        key = new_key()
         self.grants.add(now, priority)
         self.in_flight[key] = now
-        return verdict._replace(key=key, opens=now)
+        return verdict._replace(key=key, opens=now, granted_at=now)
 
     def outlook(self, now: float, ahead: int, priority: Priority) -> Verdict:
         """Give when one with so many `ahead` may go, unless an answer comes and changes it."""
@@ -273,23 +318,21 @@ class Window:
         reason = WaitReason.CLOSED if self.closed_until >= opens else WaitReason.WINDOW
         return Verdict(None, opens, reason, ahead)
 
-    def withdraw(self, member: int) -> None:
-        """Take a member out of the line."""
-        self.claims.pop(member, None)
-
-    def learn(self, key: int, granted_at: float, reading: QuotaReading, now: float) -> float | None:
-        """Take in what a request's answer says; gives the moment until which to close, if any."""
-        self.in_flight.pop(key, None)
-        return self.forecast.learn(granted_at, reading, now)
-
-    def refuse(self, key: int, granted_at: float, opens: float, now: float) -> float:
-        """Take in a refusal; gives the moment until which to close."""
-        self.in_flight.pop(key, None)
-        return self.forecast.refuse(granted_at, opens, now)
-
-    def release(self, key: int) -> None:
-        """Note that a request got no answer. Its grant stays counted."""
-        self.in_flight.pop(key, None)
+    def take_in(self, report: Report, now: float) -> None:
+        """Take in how a request ended, or that a member left the line. Its grant stays counted."""
+        if report.kind is ReportKind.WITHDRAWN:
+            self.claims.pop(report.key, None)
+            return
+        self.in_flight.pop(report.key, None)
+        opens: float | None = None
+        if report.kind is not ReportKind.REFUSED:
+            self.grants.postpone(report.granted_at, now)
+        if report.kind is ReportKind.ANSWERED:
+            opens = self.forecast.learn(report.granted_at, report.reading, now)
+        elif report.kind is ReportKind.REFUSED:
+            opens = self.forecast.refuse(report.granted_at, now + report.pause, now)
+        if opens is not None:
+            self.close(opens + report.chance * min(JITTER, (opens - now) / 10))
 
     def close(self, opens: float) -> None:
         """Let nobody go before that moment."""
@@ -307,3 +350,8 @@ class Window:
             for other, claim in self.claims.items()
             if other != member
         )
+
+
+def new_key() -> int:
+    """Give a number by which processes tell permits and members: a double holds it exactly, as Lua has it."""
+    return getrandbits(53)

@@ -41,6 +41,10 @@ class Counter:
         self._forget(now)
         return max(0.0, self._counted[0] + self._per - now) if self._counted else self._per
 
+    def wait(self, now: float) -> float:
+        """Give the seconds until a request that is refused now would be let in."""
+        return self.resets_after(now)
+
     def _take(self, now: float) -> bool:
         self._forget(now)
         if len(self._counted) >= self._requests:
@@ -66,6 +70,35 @@ class Counter:
             self._next_other += self._others_every
 
 
+class LeakyBucket(Counter):
+    """Counts as GCRA does: a bucket of as many requests as the quota, which leaks evenly, one by one."""
+
+    def __init__(self, rules: Rules, now: float) -> None:
+        super().__init__(rules, now)
+        self._every = rules.per / rules.requests
+        self._empty_at = now
+
+    def remaining(self, now: float) -> int:
+        """Give how many more requests would be let in now."""
+        self._let_others(now)
+        # A moment is no exact multiple of what leaks in between.
+        return math.floor((self._per - self.resets_after(now)) / self._every + 1e-6)
+
+    def resets_after(self, now: float) -> float:
+        """Give the seconds until the bucket is empty, as in the documentation's sample headers."""
+        return max(0.0, self._empty_at - now)
+
+    def wait(self, now: float) -> float:
+        """Give the seconds until a request that is refused now would be let in."""
+        return max(0.0, self.resets_after(now) + self._every - self._per)
+
+    def _take(self, now: float) -> bool:
+        if self.wait(now) > 1e-6 * self._every:
+            return False
+        self._empty_at = max(self._empty_at, now) + self._every
+        return True
+
+
 def quota_headers(rules: Rules, remaining: int, resets_after: float) -> dict[str, str]:
     """Give the documented headers, with the units that the documentation shows."""
     return {
@@ -75,13 +108,16 @@ def quota_headers(rules: Rules, remaining: int, resets_after: float) -> dict[str
     }
 
 
-def refusal_headers(rules: Rules, wait: float, date: int) -> dict[str, str]:
+def refusal_headers(
+    rules: Rules, wait: float, date: int, resets_after: float | None = None
+) -> dict[str, str]:
     """Give the headers of a 429 under these rules; `wait` is in seconds, rounded up where it must be.
 
-    `date` is that of the answer, in epoch seconds.
+    `date` is that of the answer, in epoch seconds. The quota is whole again after the same wait, or as said.
     """
     seconds = math.ceil(wait)
-    headers = quota_headers(rules, 0, wait) if "documented" in rules.refusal_headers else {}
+    resets_after = wait if resets_after is None else resets_after
+    headers = quota_headers(rules, 0, resets_after) if "documented" in rules.refusal_headers else {}
     if "retry-after" in rules.refusal_headers:
         headers["Retry-After"] = str(seconds)
     elif "retry-after-date" in rules.refusal_headers:
@@ -103,7 +139,7 @@ class Admission:
 
     def open_window(self, rules: Rules, now: float) -> None:
         """Begin to count under these rules, from nothing."""
-        self._counter = Counter(rules, now)
+        self._counter = (LeakyBucket if rules.window == "leaky" else Counter)(rules, now)
 
     @property
     def access_token(self) -> str:
@@ -125,7 +161,7 @@ class Admission:
         if (denial := self._denial(rules, headers)) is not None:
             return denial
         if rules.quota and not self._counter.admit(now):
-            return too_many(rules, self._counter.resets_after(now), date)
+            return too_many(rules, self._counter.wait(now), date, self._counter.resets_after(now))
         if rules.content_type_required and headers.get("Content-Type") != "application/json":
             return Answer.error(415, "The Content-Type must be application/json")
         if rules.concurrent is not None and in_service >= rules.concurrent:
@@ -162,7 +198,7 @@ class Admission:
         return None
 
 
-def too_many(rules: Rules, wait: float, date: int) -> Answer:
+def too_many(rules: Rules, wait: float, date: int, resets_after: float | None = None) -> Answer:
     """Give a 429 that says to wait so many seconds from `date` on, in the headers that the rules name."""
     refused = Answer.error(429, "Too many requests. Try again later.")
-    return attrs.evolve(refused, headers=refusal_headers(rules, wait, date))
+    return attrs.evolve(refused, headers=refusal_headers(rules, wait, date, resets_after))

@@ -68,7 +68,8 @@ class Rules:
 
     Quota
         `quota` switches it on. `requests` are let through in each `per` seconds of the loop's clock, over a
-        `window` that slides, or that is fixed and opened by its first request. `others_per_window` of them
+        `window` that slides, or that is fixed and opened by its first request, or from a bucket that leaks
+        evenly ("leaky", GCRA: the reset is when it is empty again) [open]. `others_per_window` of them
         are spent by another integration, spread evenly. `quota_headers` puts the documented headers on every
         answer [doc]. `refusal_headers` are those a 429 carries [open]: "documented" (X-Requests-…),
         "retry-after" in seconds, "retry-after-date", and "x-retry-after" and "rate-limit" (X-Rate-Limit-…)
@@ -146,7 +147,9 @@ class Rules:
     quota: bool = attrs.field(default=True, converter=bool)
     requests: int = attrs.field(default=150, validator=_at_least(1))
     per: float = attrs.field(default=60.0, validator=_at_least(1e-6))
-    window: Literal["sliding", "fixed"] = attrs.field(default="sliding", validator=_among("sliding", "fixed"))
+    window: Literal["sliding", "fixed", "leaky"] = attrs.field(
+        default="sliding", validator=_among("sliding", "fixed", "leaky")
+    )
     others_per_window: int = attrs.field(default=0, validator=_at_least(0))
     quota_headers: bool = True
     refusal_headers: Collection[RefusalHeader] = attrs.field(

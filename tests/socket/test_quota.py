@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import anyio
 import msgspec
 import pytest
@@ -13,11 +15,11 @@ from benchmarks.quota import OTHERS, PAYMENTS, REQUESTS, STARTS, WINDOWS, Window
 from tests.support.clients import NEVER
 from tests.support.virtual_time import run
 
-either_window = pytest.mark.parametrize("window", WINDOWS)
+either_window = pytest.mark.parametrize("window", ["sliding", "fixed"])
 
 
 @pytest.mark.slow
-@either_window
+@pytest.mark.parametrize("window", WINDOWS)
 def test_300_pages_are_read_in_two_windows_without_a_refusal(window: Window) -> None:
     """A walk of 300 pages on 150 requests a minute takes at most 5 % more than it must, unrefused."""
     spent = run(walks(window))
@@ -37,8 +39,7 @@ def test_two_clients_of_a_store_share_its_quota(window: Window) -> None:
 
 
 @pytest.mark.slow
-@either_window
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(("window", "start"), [*product(("sliding", "fixed"), STARTS), ("leaky", 43.0)])
 def test_with_another_integration_one_request_a_window_is_refused_at_most(
     window: Window, start: float
 ) -> None:

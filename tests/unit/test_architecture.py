@@ -47,13 +47,14 @@ MAY_IMPORT = {"sandbox": {"auth", "errors", "models", "printable"}, "cli": {"san
 # The only modules that may know of these.
 HOMES = {
     "aiohttp": {"client", "sandbox", "transport"},
-    "asyncio": {"cli", "sandbox", "tasks"},
+    "asyncio": {"cli", "quota", "sandbox", "tasks"},
     "cattrs": {"converter", "export"},
     "click": {"cli"},
     "duckdb": {"export"},
     "filelock": {"export"},
     "opentelemetry": {"tracing"},
     "pyarrow": set(),
+    "redis": {"quota"},
     "rich": {"cli"},
     "yarl": {"transport"},
 }

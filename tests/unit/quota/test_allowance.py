@@ -57,10 +57,12 @@ def test_a_senseless_setting_is_named(name: str, value: Any) -> None:
     assert f"{name}={value!r}" in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["a\0b", "\ud800x", "a" * 5_000, "é" * 128, "", "redis://host", 1])
+@pytest.mark.parametrize(
+    "path", ["a\0b", "\ud800x", "a" * 5_000, "é" * 128, "", "http://host", "redis://", 1]
+)
 def test_a_path_that_no_file_can_have_is_refused(path: Any) -> None:
     """What systems refuse only when a file is opened is refused when the quota is made."""
-    with pytest.raises(ConfigurationError, match="give True for this user's processes, or a file's"):
+    with pytest.raises(ConfigurationError, match="give True for this user's processes, the path"):
         Quota(shared=path)
 
 

@@ -19,8 +19,8 @@ import pytest
 from b2b_payments import ConfigurationError, LegacyAuth
 from b2b_payments._quota import Permit, Priority, Quota, QuotaGate, QuotaReading, TooLate, gate_for
 from b2b_payments._quota import file as file_module
-from b2b_payments._quota.file import FileHome, path_for
-from b2b_payments._quota.window import Window
+from b2b_payments._quota.file import FileBackend, path_for
+from b2b_payments._quota.window import Report, ReportKind, Window
 
 STORE = ("https://service.example", "a store")
 
@@ -30,61 +30,61 @@ def quota_in(path: Path, requests: int = 3, **more: int) -> Quota:
     return Quota(requests, 3600, shared=str(path), **more)
 
 
-def home_in(path: Path, requests: int = 3) -> FileHome:
+def backend_in(path: Path, requests: int = 3) -> FileBackend:
     """Give what one process would have of a file; several in one process stand for several processes."""
-    return FileHome(STORE, quota_in(path, requests))
+    return FileBackend(STORE, quota_in(path, requests))
 
 
-def takes(home: FileHome, member: int = 1, priority: Priority = Priority.CALL) -> bool:
+def takes(backend: FileBackend, member: int = 1, priority: Priority = Priority.CALL) -> bool:
     """Ask for a permit at once, and give whether it came. Its answer comes at once, too."""
     now = time.monotonic()
-    verdict = home.work(lambda window: window.ask(member, priority, now, now))
+    verdict = backend.work(lambda window: window.ask(member, priority, now, now))
     if verdict is None or verdict.key is None:
-        home.report(lambda window: window.withdraw(member))
+        backend.report(Report(ReportKind.WITHDRAWN, member), now)
         return False
     key = verdict.key
-    home.report(lambda window: window.learn(key, now, QuotaReading(), now))
+    backend.report(Report(ReportKind.ANSWERED, key, now), now)
     return True
 
 
 def test_processes_count_together(tmp_path: Path) -> None:
     """What one is granted, the other is not; and whoever comes later knows of it."""
-    one, other = home_in(tmp_path / "quota"), home_in(tmp_path / "quota")
+    one, other = backend_in(tmp_path / "quota"), backend_in(tmp_path / "quota")
     assert [takes(one), takes(other), takes(one), takes(other)] == [True, True, True, False]
-    assert not takes(home_in(tmp_path / "quota"))
+    assert not takes(backend_in(tmp_path / "quota"))
 
 
 def test_the_strictest_quota_of_all_processes_holds(tmp_path: Path) -> None:
     """A process with a larger quota keeps to the smaller one of another."""
-    assert takes(home_in(tmp_path / "quota", 2))
-    large = home_in(tmp_path / "quota", 9)
+    assert takes(backend_in(tmp_path / "quota", 2))
+    large = backend_in(tmp_path / "quota", 9)
     assert [takes(large) for _ in range(3)] == [True, False, False]
 
 
 def test_what_one_hears_counts_for_all(tmp_path: Path) -> None:
     """A gate that is closed in one process is closed in the others."""
-    one, other = home_in(tmp_path / "quota"), home_in(tmp_path / "quota")
+    one, other = backend_in(tmp_path / "quota"), backend_in(tmp_path / "quota")
     opens = time.monotonic() + 50
-    one.report(lambda window: window.close(opens))
+    one.work(lambda window: window.close(opens))
     assert not takes(other)
     assert other.latest.closed_until == opens
 
 
 def test_a_call_of_another_process_goes_ahead_of_pages(tmp_path: Path) -> None:
     """The last permit of a window is a call's, though another process's page came first."""
-    pages, calls = home_in(tmp_path / "quota", 1), home_in(tmp_path / "quota", 1)
+    pages, calls = backend_in(tmp_path / "quota", 1), backend_in(tmp_path / "quota", 1)
     now = time.monotonic()
     opens = now + 50
-    pages.report(lambda window: window.close(opens))
+    pages.work(lambda window: window.close(opens))
     assert pages.work(lambda window: window.ask(1, Priority.PAGE, now, now)) is not None
     assert calls.work(lambda window: window.ask(2, Priority.CALL, now + 1, now + 1)) is not None
 
-    def asked(home: FileHome, member: int, priority: Priority, came: float) -> bool:
-        verdict = home.work(lambda window: window.ask(member, priority, came, opens))
+    def asked(backend: FileBackend, member: int, priority: Priority, came: float) -> bool:
+        verdict = backend.work(lambda window: window.ask(member, priority, came, opens))
         return verdict is not None and verdict.key is not None
 
-    for home in (pages, calls):
-        home.report(
+    for backend in (pages, calls):
+        backend.work(
             lambda window: window.claims.update({n: c._replace(seen=opens) for n, c in window.claims.items()})
         )
     assert not asked(pages, 1, Priority.PAGE, now)
@@ -93,9 +93,9 @@ def test_a_call_of_another_process_goes_ahead_of_pages(tmp_path: Path) -> None:
 
 def test_one_who_asks_no_more_blocks_nobody(tmp_path: Path) -> None:
     """The place in the line of a process that died is free a few seconds later."""
-    dead, alive = home_in(tmp_path / "quota", 1), home_in(tmp_path / "quota", 1)
+    dead, alive = backend_in(tmp_path / "quota", 1), backend_in(tmp_path / "quota", 1)
     now = time.monotonic()
-    dead.report(lambda window: window.close(now + 1))
+    dead.work(lambda window: window.close(now + 1))
     dead.work(lambda window: window.ask(1, Priority.CALL, now, now))
     later = now + 10
     verdict = alive.work(lambda window: window.ask(2, Priority.PAGE, later, later))
@@ -106,15 +106,15 @@ def test_one_who_asks_no_more_blocks_nobody(tmp_path: Path) -> None:
 def test_a_slot_that_was_half_written_is_not_read(tmp_path: Path) -> None:
     """A process killed while it writes leaves what was written before."""
     path = tmp_path / "quota"
-    home = home_in(path)
-    assert takes(home)
+    backend = backend_in(path)
+    assert takes(backend)
     before = path.read_bytes()
-    assert takes(home)
+    assert takes(backend)
     after = path.read_bytes()
     torn = [at for at, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
     for cut in (torn[0] + 1, torn[len(torn) // 2], torn[-1]):
         path.write_bytes(after[:cut] + before[cut:])
-        reader = home_in(path)
+        reader = backend_in(path)
         reader.work(lambda _: None)
         assert len(reader.latest.grants.moments) in {1, 2}
 
@@ -122,17 +122,17 @@ def test_a_slot_that_was_half_written_is_not_read(tmp_path: Path) -> None:
 def test_a_damaged_file_counts_as_a_full_window(tmp_path: Path) -> None:
     """Where nobody knows what was granted, all of it may have been."""
     path = tmp_path / "quota"
-    assert takes(home_in(path))
+    assert takes(backend_in(path))
     path.write_bytes(path.read_bytes().replace(b"b2bquota", b"b2bquota\xff"))
-    home = home_in(path)
-    assert not takes(home)
-    assert len(home.latest.grants.moments) == 3
+    backend = backend_in(path)
+    assert not takes(backend)
+    assert len(backend.latest.grants.moments) == 3
 
 
 def test_a_file_that_was_never_written_is_new(tmp_path: Path) -> None:
     """Whoever was killed before it wrote was granted nothing."""
     (tmp_path / "quota").write_bytes(bytes(32 * 1024))
-    assert takes(home_in(tmp_path / "quota"))
+    assert takes(backend_in(tmp_path / "quota"))
 
 
 @pytest.mark.parametrize("content", [b"x", b"\xff" * 4096, b"{}" * 20_000])
@@ -142,8 +142,8 @@ def test_somebody_elses_file_is_left_alone(
     """A file that holds something else is not written to; the process counts for itself."""
     path = tmp_path / "quota"
     path.write_bytes(content)
-    home = home_in(path)
-    assert [takes(home) for _ in range(4)] == [True, True, True, False]
+    backend = backend_in(path)
+    assert [takes(backend) for _ in range(4)] == [True, True, True, False]
     assert path.read_bytes() == content
     assert "holds something else" in caplog.text
 
@@ -162,13 +162,13 @@ def truncated(path: Path) -> None:
 def test_a_file_that_is_lost_counts_as_a_full_window(tmp_path: Path, lost: Callable[[Path], None]) -> None:
     """Whoever finds another file than before does not know what the others were granted since it looked."""
     path = tmp_path / "quota"
-    one, other = home_in(path, 4), home_in(path, 4)
+    one, other = backend_in(path, 4), backend_in(path, 4)
     assert takes(one)
     assert [takes(other) for _ in range(3)] == [True] * 3
     lost(path)
     assert not takes(one)
     assert not takes(other)
-    assert not takes(home_in(path, 4))
+    assert not takes(backend_in(path, 4))
 
 
 def test_moments_before_the_machine_was_started_mean_nothing(
@@ -176,9 +176,9 @@ def test_moments_before_the_machine_was_started_mean_nothing(
 ) -> None:
     """A file of before the last start holds moments of another clock."""
     path = tmp_path / "quota"
-    assert [takes(home_in(path)) for _ in range(4)] == [True, True, True, False]
+    assert [takes(backend_in(path)) for _ in range(4)] == [True, True, True, False]
     monkeypatch.setattr(file_module, "_boot_id", lambda: "another")
-    assert takes(home_in(path))
+    assert takes(backend_in(path))
 
 
 def test_a_lost_file_is_said_once_and_comes_back(
@@ -189,7 +189,7 @@ def test_a_lost_file_is_said_once_and_comes_back(
     folder = tmp_path / "folder"
     folder.mkdir()
     path = folder / "quota"
-    one, other = home_in(path, 6), home_in(path, 6)
+    one, other = backend_in(path, 6), backend_in(path, 6)
     assert takes(one)
     assert takes(other)
     assert takes(one)
@@ -217,8 +217,8 @@ def test_a_full_disk_stops_no_payment(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    home = home_in(tmp_path / "quota")
-    assert [takes(home) for _ in range(4)] == [True, True, True, False]
+    backend = backend_in(tmp_path / "quota")
+    assert [takes(backend) for _ in range(4)] == [True, True, True, False]
     assert "No space left on device" in caplog.text
 
 
@@ -227,24 +227,24 @@ def test_a_stopped_holder_stops_nobody(
 ) -> None:
     """A process that has the lock and does nothing is waited for a second at the most."""
     path = tmp_path / "quota"
-    home = home_in(path)
-    assert takes(home)
+    backend = backend_in(path)
+    assert takes(backend)
     holder = os.open(path, os.O_RDWR)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    assert home.work(lambda _: True) is None
+    assert backend.work(lambda _: True) is None
     monkeypatch.setattr(file_module, "_BUSY", 0.0)
-    assert home.work(lambda _: True) is True
+    assert backend.work(lambda _: True) is True
     assert "stopped" in caplog.text
     os.close(holder)
-    monkeypatch.setattr(home, "_retry_at", 0.0)
-    assert takes(home)
+    monkeypatch.setattr(backend, "_retry_at", 0.0)
+    assert takes(backend)
 
 
 def test_a_link_in_the_files_place_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever plants a symbolic link has nothing written through it."""
     target = tmp_path / "target"
     (tmp_path / "quota").symlink_to(target)
-    assert takes(home_in(tmp_path / "quota"))
+    assert takes(backend_in(tmp_path / "quota"))
     assert not target.exists()
     assert "cannot be shared" in caplog.text
 
@@ -283,19 +283,19 @@ def test_those_who_may_write_beside_a_file_may_write_to_it(tmp_path: Path) -> No
     tmp_path.chmod(0o1777)
     before = os.umask(0o022)
     try:
-        assert takes(home_in(tmp_path / "quota"))
+        assert takes(backend_in(tmp_path / "quota"))
     finally:
         os.umask(before)
     assert (tmp_path / "quota").stat().st_mode & 0o777 == 0o666
     own = tmp_path / "own"
     own.mkdir(mode=0o700)
-    assert takes(home_in(own / "quota"))
+    assert takes(backend_in(own / "quota"))
     assert (own / "quota").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_signal_in_between_gives_the_lock_back(tmp_path: Path) -> None:
     """Whatever is raised while the file is held, it is not held any longer."""
-    one, other = home_in(tmp_path / "quota"), home_in(tmp_path / "quota")
+    one, other = backend_in(tmp_path / "quota"), backend_in(tmp_path / "quota")
 
     def interrupted(_: Window) -> None:
         raise KeyboardInterrupt
@@ -327,25 +327,25 @@ async def test_a_shared_and_an_unshared_client_share(tmp_path: Path) -> None:
     assert isinstance(await shared.acquire(Priority.CALL), Permit)
     late = await shared.acquire(Priority.CALL, until=asyncio.get_running_loop().time() + 1)
     assert isinstance(late, TooLate)
-    assert not takes(home_in(tmp_path / "quota"))
+    assert not takes(backend_in(tmp_path / "quota"))
 
 
 def test_a_fork_is_not_kept_by_a_lock_of_its_parent() -> None:
     """A child whose parent's thread held a lock at the fork makes its own gates all the same."""
     script = """
 import asyncio, os, threading
-from b2b_payments._quota import Priority, Quota, QuotaReading, gate_for, homes
+from b2b_payments._quota import Priority, Quota, QuotaReading, gate_for, backends
 
 async def spend():
     gate = gate_for(("store",), Quota())
     gate.learn(await gate.acquire(Priority.CALL), QuotaReading())
 
 asyncio.run(spend())
-place = next(iter(homes._Places.kept))
+entry = next(iter(backends._Registry.kept))
 held, go = threading.Event(), threading.Event()
 
 def hold():
-    with homes._Places.lock, place.home._lock:
+    with backends._Registry.lock, entry.backend._lock:
         held.set()
         go.wait()
 
@@ -373,7 +373,7 @@ def test_without_posix_locks_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
     """Where there are no such locks, a sentence says what to do instead."""
     monkeypatch.setattr(file_module, "fcntl", None)
     with pytest.raises(ConfigurationError, match="POSIX locks"):
-        home_in(tmp_path / "quota")
+        backend_in(tmp_path / "quota")
 
 
 CHILD = """
@@ -417,19 +417,19 @@ def test_real_processes_some_of_them_killed_keep_the_window(tmp_path: Path) -> N
 
 def test_a_child_of_a_fork_has_its_own_lock(tmp_path: Path) -> None:
     """A forked child opens the file again: its parent's lock would not keep it out."""
-    home = home_in(tmp_path / "quota")
-    assert takes(home)
-    before = home._file
-    home._pid = -1  # as a child of a fork finds it
-    assert takes(home)
-    assert home._pid == os.getpid()
+    backend = backend_in(tmp_path / "quota")
+    assert takes(backend)
+    before = backend._file
+    backend._pid = -1  # as a child of a fork finds it
+    assert takes(backend)
+    assert backend._pid == os.getpid()
     assert before is not None
 
 
 async def test_a_gate_waits_for_what_other_processes_leave(tmp_path: Path) -> None:
     """A gate in one process is told how long the others' requests keep it."""
-    one = QuotaGate(quota_in(tmp_path / "q", 2), home_in(tmp_path / "q", 2), clock=time.monotonic)
-    other = QuotaGate(quota_in(tmp_path / "q", 2), home_in(tmp_path / "q", 2), clock=time.monotonic)
+    one = QuotaGate(quota_in(tmp_path / "q", 2), backend_in(tmp_path / "q", 2), clock=time.monotonic)
+    other = QuotaGate(quota_in(tmp_path / "q", 2), backend_in(tmp_path / "q", 2), clock=time.monotonic)
     for gate in (one, other):
         permit = await gate.acquire(Priority.PAGE)
         assert isinstance(permit, Permit)
@@ -476,7 +476,7 @@ def test_a_reserve_is_kept_from_pages() -> None:
     def asked(priority: Priority) -> float:
         verdict = window.ask(1, priority, 0.0, 0.0)
         if verdict.key is not None:
-            window.learn(verdict.key, 0.0, QuotaReading(), 0.0)
+            window.take_in(Report(ReportKind.ANSWERED, verdict.key), 0.0)
         return verdict.opens
 
     assert [asked(Priority.PAGE) for _ in range(4)] == [0.0, 0.0, 0.0, 10.0]
@@ -490,7 +490,7 @@ def test_a_reserve_that_cannot_be_is_refused(reserve: int) -> None:
         Quota(reserve=reserve)
 
 
-@pytest.mark.parametrize("shared", ["", 3, "redis://host:6379/0", b"/path"])
+@pytest.mark.parametrize("shared", ["", 3, "http://host:6379/0", "redis://", b"/path"])
 def test_a_place_that_cannot_be_is_refused(shared: str) -> None:
     """A quota is shared through a file, or not at all."""
     with pytest.raises(ConfigurationError, match="shared"):

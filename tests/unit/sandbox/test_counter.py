@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from b2b_payments.sandbox import Rules
-from b2b_payments.sandbox._admission import Counter, quota_headers, refusal_headers
+from b2b_payments.sandbox._admission import Counter, LeakyBucket, quota_headers, refusal_headers
 
 
 def test_sliding_window() -> None:
@@ -30,6 +30,21 @@ def test_fixed_window() -> None:
     ]  # fmt: skip
     assert counter.resets_after(14.0) == pytest.approx(9.0)
     assert counter.remaining(24.0) == 2
+
+
+def test_leaky_bucket() -> None:
+    """A bucket takes the quota at once, then one whenever one has leaked; its reset is when it is empty."""
+    counter = LeakyBucket(Rules(requests=150, per=60.0, window="leaky"), 0.0)
+    assert (counter.remaining(0.0), counter.resets_after(0.0)) == (150, 0.0)
+    assert counter.admit(0.0)
+    assert counter.remaining(0.0) == 149
+    assert counter.resets_after(0.0) == pytest.approx(0.4)
+    assert [counter.admit(0.4) for _ in range(151)] == [True] * 150 + [False]
+    assert counter.remaining(0.4) == 0
+    assert counter.wait(0.4) == pytest.approx(0.4)
+    assert counter.resets_after(0.4) == pytest.approx(60.0)
+    assert [counter.admit(at) for at in (0.79, 0.8, 1.2, 1.6, 1.61)] == [False, True, True, True, False]
+    assert counter.remaining(31.6) == 75
 
 
 @pytest.mark.parametrize("window", ["sliding", "fixed"])

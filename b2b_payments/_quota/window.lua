@@ -1,0 +1,211 @@
+-- The rule of window.py for a window that Redis keeps: one call takes in what became of requests, and asks
+-- for a permit. It runs as a whole, so that nobody has to lock, and by one clock, the server's.
+-- tests/unit/quota/test_rule_in_lua.py shows that the two are one rule; names and numbers are those of window.py.
+local me, quotas, seen, elapsed, born, reports, ask, alone, closes = unpack(cmsgpack.unpack(ARGV[1]))
+local kept = redis.call('GET', KEYS[1])
+local time = redis.call('TIME')
+local clock = time[1] + time[2] / 1000000
+local NEVER, ALWAYS = -math.huge, math.huge
+local state = kept and cmsgpack.unpack(kept)
+    or { clock, 0, seen > 0 and seen + elapsed - clock or 0, false,
+         { {}, {}, {}, NEVER, { 1, ALWAYS, NEVER, ALWAYS, false }, {}, {}, {} } }
+local moments, pages, allocated, closed, forecast, in_flight, claims, sharers = unpack(state[5])
+local trust, remaining, stated_at, resets_at, slides = unpack(forecast)
+
+-- Whoever was here before knows how far the clock may have come since. It does not run backwards.
+local now = clock + state[3]
+if seen > 0 and now > seen + elapsed + SLACK then now = seen + elapsed end
+if now < state[2] then now = state[2] end
+
+-- Grants -----------------------------------------------------------------------------------------------
+
+local windows, limit, span, most, reserve, least_margin
+
+local function part_of(requests, share)
+    return math.max(1, math.floor(requests * share + 1e-9))
+end
+
+local function set_windows()
+    local share, margin = 1, 0
+    windows, reserve, most, least_margin = {}, 0, 0, ALWAYS
+    for _, sharer in ipairs(sharers) do
+        for _, quota in ipairs(sharer[3]) do
+            windows[#windows + 1] = { part_of(quota[1], quota[3]), quota[2] + quota[4] }
+            share, margin = math.min(share, quota[3]), math.max(margin, quota[4])
+            least_margin, reserve = math.min(least_margin, quota[4]), math.max(reserve, quota[5])
+        end
+    end
+    if allocated[1] then
+        windows[#windows + 1] = { part_of(allocated[1], share), allocated[2] + margin }
+    end
+    table.sort(windows, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
+    limit, span = unpack(windows[1])
+    most = windows[#windows][1]
+end
+
+local function keep(granted, moment)
+    granted[#granted + 1] = moment
+    while #granted > most do table.remove(granted, 1) end
+end
+
+local function add(moment, is_page)
+    keep(moments, moment)
+    if is_page and reserve > 0 then keep(pages, moment) end
+end
+
+local function postpone(granted, moment)
+    local counted = now - least_margin
+    if counted <= moment then return end
+    for place = #granted, 1, -1 do
+        if granted[place] == moment then
+            table.remove(granted, place)
+            while granted[place] and granted[place] <= counted do place = place + 1 end
+            table.insert(granted, place, counted)
+            return
+        end
+    end
+end
+
+local function due_of(granted, most_of_them, length, ahead)
+    local rounds = math.floor(ahead / most_of_them)
+    local index = #granted - most_of_them + ahead % most_of_them + 1
+    return (index >= 1 and granted[index] + length or now) + rounds * length
+end
+
+local function due(ahead, is_page)
+    local moment = now
+    for _, window in ipairs(windows) do
+        moment = math.max(moment, due_of(moments, window[1], window[2], ahead))
+        if is_page and reserve > 0 then
+            moment = math.max(moment, due_of(pages, math.max(1, window[1] - reserve), window[2], ahead))
+        end
+    end
+    return moment
+end
+
+local function within()
+    local first = #moments + 1
+    while first > 1 and moments[first - 1] + span > now do first = first - 1 end
+    return first, #moments - first + 1
+end
+
+local function half_gone()
+    local first, count = within()
+    if not slides or count == 0 then return now end
+    return moments[first + math.floor((count - 1) / 2)] + span
+end
+
+-- Forecast ---------------------------------------------------------------------------------------------
+
+local function left()
+    return remaining - AGEING * limit * (now - stated_at) / span
+end
+
+local function judge_reset(stated)
+    local gone = 0
+    for _, moment in ipairs(moments) do
+        if stated_at < moment + span and moment + span <= now then gone = gone + 1 end
+    end
+    slides = stated - remaining - gone <= (slides and MUCH * limit or 0)
+end
+
+local function close(opens, chance)
+    closed = math.max(closed, opens + chance * math.min(JITTER, (opens - now) / 10))
+end
+
+local function learn(granted_at, stated, resets_after, requests, per, chance)
+    local newer = granted_at >= stated_at
+    if newer and requests > 0 and (requests ~= allocated[1] or per ~= allocated[2]) then
+        allocated = { requests, per }
+        set_windows()
+    end
+    if stated < 0 then
+        trust = trust * 4
+        return
+    end
+    trust = ALWAYS
+    if not newer and stated >= remaining then return end
+    if granted_at >= resets_at then judge_reset(stated) end
+    remaining, stated_at = stated, now
+    resets_at = resets_after < 0 and ALWAYS or now + resets_after
+    local _, count = within()
+    if resets_after >= 0 and stated <= SPARE * limit and stated < limit - count then
+        close(math.max(resets_at, half_gone()), chance)
+    end
+end
+
+local function refuse(granted_at, opens, chance)
+    trust = 1
+    if not (left() > LOW * limit) then -- what was never stated is not a number
+        slides = slides or granted_at >= resets_at
+        resets_at = math.max(opens, half_gone())
+        opens = resets_at
+    end
+    close(opens, chance)
+end
+
+-- Window -----------------------------------------------------------------------------------------------
+
+local function drop(list, unwanted)
+    for place = #list, 1, -1 do
+        if unwanted(list[place]) then table.remove(list, place) end
+    end
+end
+
+local function permit(member, priority, came, key)
+    drop(claims, function(claim) return claim[1] == member or claim[4] + LOST < now end)
+    local ahead = 0
+    for _, claim in ipairs(claims) do
+        if claim[2] < priority or claim[2] == priority and claim[3] < came then ahead = ahead + 1 end
+    end
+    claims[#claims + 1] = { member, priority, came, now }
+    while in_flight[1] and in_flight[1][2] + PATIENCE <= now do table.remove(in_flight, 1) end
+    local opens = math.max(closed, due(ahead, priority > 0))
+    if opens <= now and #in_flight + ahead >= math.max(1, math.min(trust, math.floor(left() / 2))) then
+        return { 0, (in_flight[1] and in_flight[1][2] or now) + PATIENCE, IN_FLIGHT, ahead, 0 }
+    end
+    local reason = closed >= opens and CLOSED or WINDOW
+    if opens > now then return { 0, opens, reason, ahead, 0 } end
+    table.remove(claims)
+    add(now, priority > 0)
+    in_flight[#in_flight + 1] = { key, now }
+    return { key, now, reason, ahead, now }
+end
+
+drop(sharers, function(sharer) return sharer[1] == me or sharer[2] + REMEMBERED <= now end)
+sharers[#sharers + 1] = { me, now, quotas }
+set_windows()
+
+if seen > 0 and (not kept or state[2] < seen or state[1] ~= born and not state[4]) then
+    -- What was kept is lost, and nobody knows what was granted: so a whole window was.
+    moments, pages, state[4] = {}, {}, true
+    for _ = 1, most do add(now, true) end
+end
+for _, grant in ipairs(alone) do add(math.min(now, grant[1]), grant[2] > 0) end
+if alone[1] then
+    table.sort(moments)
+    table.sort(pages)
+end
+closed = math.max(closed, closes)
+
+for _, report in ipairs(reports) do
+    local kind, key, granted_at, stated, resets_after, requests, per, pause, chance = unpack(report)
+    if kind == WITHDRAWN then
+        drop(claims, function(claim) return claim[1] == key end)
+    else
+        drop(in_flight, function(one) return one[1] == key end)
+        if kind ~= REFUSED then
+            postpone(moments, granted_at)
+            postpone(pages, granted_at)
+        end
+        if kind == ANSWERED then learn(granted_at, stated, resets_after, requests, per, chance) end
+        if kind == REFUSED then refuse(granted_at, now + pause, chance) end
+    end
+end
+local verdict = ask[1] and cmsgpack.pack(permit(unpack(ask))) or ''
+
+forecast = { trust, remaining, stated_at, resets_at, slides }
+state = cmsgpack.pack({ state[1], now, now - clock, state[4],
+    { moments, pages, allocated, closed, forecast, in_flight, claims, sharers } })
+redis.call('SET', KEYS[1], state, 'EX', TTL)
+return { state, verdict }

@@ -1,0 +1,257 @@
+"""Schedules of kills: processes share a quota, and what they share it through is harmed at random moments.
+
+Run with ``uv run python -m benchmarks.quota_kills``; ``--schedules N`` is how many, from ``--first SEED`` on,
+and ``--at-once N`` how many at a time. In each, three processes spend what they are granted at a service that
+counts, over real sockets and in real time, while processes are killed, or stopped and continued, the Redis
+server is killed and started again, its clock is set, or the file is removed or emptied. Exit code 1 where a
+window at the service held more than the quota but for what is allowed (see `Outcome`), or a process got
+nothing more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from b2b_payments._quota import Permit, Priority, Quota, QuotaReading, gate_for
+from b2b_payments._quota import redis as redis_module
+from b2b_payments.sandbox import Rules
+from b2b_payments.sandbox._admission import Counter as Window
+from b2b_payments.sandbox._admission import LeakyBucket
+from tests.support.redis_server import RedisServer
+
+REQUESTS, PER, MARGIN = 20, 1.0, 0.5
+PROCESSES, SECONDS = 3, 6.0
+GRACE = 20.0
+"""Seconds after the last harm within which every process has to be granted something."""
+HARMS = {
+    "file": ("kill", "stop", "remove", "empty"),
+    "redis": ("kill", "stop", "restart", "forget", "set clock"),
+}
+_fork = multiprocessing.get_context("forkserver")
+
+
+@attrs.frozen
+class Arrival:
+    """A request as the service saw it: from which process, and how long after its permit."""
+
+    at: float
+    process: int
+    late: float
+
+
+@attrs.define
+class Outcome:
+    """What a schedule came to.
+
+    `most` is the most arrivals in a window; `most_in_time` leaves out permits that were older than the margin
+    when they arrived, since their process was stopped. Where what is shared was `lost`, each process goes on
+    with its part, beside what the others were granted before: at most twice the quota.
+    """
+
+    seed: int
+    harms: Sequence[str]
+    lost: bool
+    most: int
+    most_in_time: int
+    refused: int
+    waiting: Sequence[int]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is within what is allowed."""
+        return self.most_in_time <= (2 if self.lost else 1) * REQUESTS and not self.waiting
+
+
+def _worker(number: int, port: int, shared: str) -> None:
+    logging.disable()
+    source = redis_module.script()
+    stepped = source.replace(
+        "redis.call('TIME')", "redis.call('TIME'); time[1] = time[1] + (redis.call('GET', 'step') or 0)"
+    )
+    redis_module.script = lambda _=None: stepped  # type: ignore[assignment]
+    asyncio.run(_spend(number, port, shared))
+
+
+async def _spend(number: int, port: int, shared: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    gate = gate_for(("kills", "store"), Quota(REQUESTS, PER, margin=MARGIN, shared=shared))
+    while True:
+        permit = await gate.acquire(Priority.PAGE)
+        assert isinstance(permit, Permit)
+        writer.write(f"{number} {permit.granted_at}\n".encode())
+        remaining, resets_after, refused = map(float, (await reader.readline()).split())
+        if refused:
+            gate.close_for(resets_after, permit)
+        elif remaining < 0:
+            gate.learn(permit, QuotaReading())
+        else:
+            gate.learn(permit, QuotaReading(int(remaining), resets_after))
+
+
+class Schedule:
+    """One schedule under way."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.seed = seed
+        self.shared = self.chance.choice(["file", "redis"])
+        self.headers = self.chance.random() < 0.5
+        window = self.chance.choice(["sliding", "fixed", "leaky"])
+        rules = Rules(requests=REQUESTS, per=PER, window=window)  # type: ignore[arg-type]
+        self.window = (LeakyBucket if window == "leaky" else Window)(rules, time.monotonic())
+        self.arrivals: list[Arrival] = []
+        self.refused = 0
+        self.harms: list[str] = []
+        self.processes: dict[int, Any] = {}
+        self.reach = 0, ""
+
+    async def run(self) -> Outcome:
+        """Run it to its end."""
+        with ExitStack() as stack:
+            server = stack.enter_context(RedisServer()) if self.shared == "redis" else None
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "quota")
+            listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+            self.reach = listener.sockets[0].getsockname()[1], server.url if server else str(path)
+            try:
+                for _ in range(PROCESSES):
+                    self._start()
+                await self._wait_for_all()
+                end = time.monotonic() + SECONDS
+                while time.monotonic() < end:
+                    await asyncio.sleep(self.chance.uniform(0, 2))
+                    harm = self.chance.choice(HARMS[self.shared])
+                    self.harms.append(harm)
+                    await self._harm(harm, server, path)
+                waiting = await self._wait_for_all()
+            finally:
+                for process in self.processes.values():
+                    process.kill()
+                listener.close()
+        most, in_time = (self._most(late) for late in (float("inf"), MARGIN))
+        lost = bool(set(self.harms) & {"restart", "forget", "remove", "empty"})
+        return Outcome(self.seed, self.harms, lost, most, in_time, self.refused, waiting)
+
+    async def _harm(self, harm: str, server: RedisServer | None, path: Path) -> None:
+        number = self.chance.choice(list(self.processes))
+        process = self.processes[number]
+        if harm == "kill":
+            process.kill()
+            del self.processes[number]
+            self._start()
+        elif harm == "stop":
+            os.kill(process.pid, signal.SIGSTOP)
+            await asyncio.sleep(self.chance.uniform(0.1, 3))
+            os.kill(process.pid, signal.SIGCONT)
+        elif harm == "remove":
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        elif harm == "empty":
+            with suppress(FileNotFoundError):
+                os.truncate(path, 0)
+        elif server is not None and harm == "restart":
+            server.kill()
+            await asyncio.sleep(self.chance.uniform(0, 2))
+            server.start()
+        elif server is not None:
+            with server.client as client:
+                if harm == "forget":
+                    client.flushall()
+                else:
+                    client.set("step", self.chance.choice([-3600, -2, 2, 3600]))
+
+    async def _wait_for_all(self) -> list[int]:
+        """Give the processes that are granted nothing more."""
+        since, end = time.monotonic(), time.monotonic() + GRACE
+        while time.monotonic() < end:
+            waiting = set(self.processes) - {one.process for one in self.arrivals if one.at > since}
+            if not waiting:
+                return []
+            await asyncio.sleep(0.1)
+        return sorted(waiting)
+
+    def _start(self) -> None:
+        number = max(self.processes, default=0) + 1
+        process = _fork.Process(target=_worker, args=(number, *self.reach), daemon=True)
+        process.start()
+        self.processes[number] = process
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.CancelledError):
+            async for line in reader:
+                now = time.monotonic()
+                number, granted_at = line.split()
+                self.arrivals.append(Arrival(now, int(number), now - float(granted_at)))
+                is_refused = not self.window.admit(now)
+                self.refused += is_refused
+                remaining = self.window.remaining(now) if self.headers else -1
+                wait = self.window.wait(now) if is_refused else self.window.resets_after(now)
+                writer.write(f"{remaining} {wait} {int(is_refused)}\n".encode())
+        writer.close()
+
+    def _most(self, late: float) -> int:
+        times = [one.at for one in self.arrivals if one.late <= late]
+        return max(sum(at <= other < at + PER for other in times) for at in times)
+
+
+async def measure(seeds: Sequence[int], at_once: int) -> list[Outcome]:
+    """Run the schedules of these seeds."""
+    slots, outcomes = asyncio.Semaphore(at_once), list[Outcome]()
+
+    async def one(seed: int) -> None:
+        async with slots:
+            outcome = await Schedule(seed).run()
+        outcomes.append(outcome)
+        if not outcome.is_kept:
+            print(outcome, flush=True)
+
+    async with asyncio.TaskGroup() as group:
+        for seed in seeds:
+            group.create_task(one(seed))
+    return outcomes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run all schedules and print what they came to."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--schedules", type=int, default=300)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=4)
+    given = parser.parse_args(argv)
+    outcomes = asyncio.run(measure(range(given.first, given.first + given.schedules), given.at_once))
+    harms = Counter(harm for outcome in outcomes for harm in outcome.harms)
+    print(
+        f"{len(outcomes)} schedules: "
+        + ", ".join(f"{count} × {harm}" for harm, count in sorted(harms.items()))
+    )
+    for lost in (False, True):
+        of_kind = [outcome for outcome in outcomes if outcome.lost is lost]
+        print(
+            f"{len(of_kind)} in which what is shared was {'lost' if lost else 'there all the time'}: "
+            f"at most {max((one.most_in_time for one in of_kind), default=0)} of {REQUESTS} in a window "
+            f"({max((one.most for one in of_kind), default=0)} with permits of stopped processes), "
+            f"more than the quota in {sum(one.most_in_time > REQUESTS for one in of_kind)}, "
+            f"{sum(one.refused for one in of_kind)} refused"
+        )
+    bad = [outcome.seed for outcome in outcomes if not outcome.is_kept]
+    print(f"not kept: {bad}; processes that got nothing more: {sum(len(one.waiting) for one in outcomes)}")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

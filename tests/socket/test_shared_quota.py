@@ -1,0 +1,411 @@
+"""A window that processes share through a real Redis server, whatever becomes of it or of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import pytest
+
+from b2b_payments import ConfigurationError, LegacyAuth, Quota
+from b2b_payments._quota import Permit, Priority, QuotaGate, QuotaReading, TooLate, gate_for
+from b2b_payments._quota import redis as redis_module
+from b2b_payments._quota.backends import forget_all
+from b2b_payments._quota.quota import without_credentials
+from b2b_payments._quota.redis import RedisBackend
+from b2b_payments._quota.window import Report, ReportKind
+from tests.support.redis_server import RedisServer
+
+STORE = ("https://service.example", "a store")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RedisServer]:
+    """Give a server that runs for all tests that do it no harm."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: RedisServer) -> RedisServer:
+    """Give a server that keeps nothing of another test."""
+    with running.client as client:
+        client.flushall()
+    return running
+
+
+@pytest.fixture
+def mortal() -> Iterator[RedisServer]:
+    """Give a server of the test's own."""
+    with RedisServer() as server:
+        yield server
+
+
+def backend_at(server: RedisServer, requests: int = 3, **more: float) -> RedisBackend:
+    """Give what one process would have of a window; several in one process stand for several processes."""
+    return RedisBackend(STORE, Quota(requests, 3600, shared=server.url, **more))  # type: ignore[arg-type]
+
+
+async def takes(backend: RedisBackend, member: int = 1, priority: Priority = Priority.CALL) -> bool:
+    """Ask for a permit at once, and give whether it came. Its answer comes at once, too."""
+    now = time.monotonic()
+    verdict = await backend.ask(member, priority, now, time.monotonic)
+    assert verdict is not None
+    if verdict.key is None:
+        backend.report(Report(ReportKind.WITHDRAWN, member), now)
+    else:
+        backend.report(Report(ReportKind.ANSWERED, verdict.key, now), now)
+    return verdict.key is not None
+
+
+def exchange(backend: RedisBackend) -> None:
+    """Let a backend that was lost look for its server, and wait until it has."""
+    backend._submit(None).result()
+
+
+async def test_processes_count_together(server: RedisServer) -> None:
+    """What one is granted, the other is not; and whoever comes later knows of it."""
+    one, other = backend_at(server), backend_at(server)
+    granted = [await takes(backend) for backend in (one, other, one, other)]
+    assert granted == [True, True, True, False]
+    assert not await takes(backend_at(server))
+    assert await takes(RedisBackend(("another", "store"), Quota(shared=server.url)))
+
+
+async def test_a_turn_is_one_call(server: RedisServer) -> None:
+    """A permit is asked for in one call, which also says what became of the requests before."""
+    backend = backend_at(server, 9)
+    assert await takes(backend)
+    with server.client as client:
+        exchange(backend)
+        client.config_resetstat()
+        for _ in range(4):
+            verdict = await backend.ask(1, Priority.CALL, time.monotonic(), time.monotonic)
+            assert verdict is not None
+            assert verdict.key is not None
+            backend._reports.append((Report(ReportKind.ANSWERED, verdict.key), 0.0))
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 4
+
+
+async def test_the_strictest_quota_of_all_processes_holds(server: RedisServer) -> None:
+    """A process with a larger quota keeps to the smaller one of another."""
+    assert await takes(backend_at(server, 2))
+    large = backend_at(server, 9)
+    assert [await takes(large) for _ in range(3)] == [True, False, False]
+
+
+async def test_what_one_hears_counts_for_all(server: RedisServer) -> None:
+    """A gate that a refusal closed in one process is closed in the others, as long as was asked."""
+    one, other = backend_at(server), backend_at(server)
+    now = time.monotonic()
+    verdict = await one.ask(1, Priority.CALL, now, time.monotonic)
+    assert verdict is not None
+    assert verdict.key is not None
+    one.report(Report(ReportKind.REFUSED, verdict.key, now, pause=50.0), now)
+    exchange(one)
+    assert not await takes(other)
+    assert other.closed_until == pytest.approx(now + 50, abs=5)
+    assert one.closed_until == pytest.approx(other.closed_until, abs=5)
+
+
+async def test_calls_go_first_then_who_came_first(server: RedisServer) -> None:
+    """Of those who wait in several processes, a call comes first, and of pages the one that waits longest."""
+    backends = [backend_at(server, 1) for _ in range(4)]
+    now = time.monotonic()
+    assert await takes(backends[3])
+
+    async def ahead(number: int, priority: Priority, came: float) -> int:
+        verdict = await backends[number].ask(number, priority, came, time.monotonic)
+        assert verdict is not None
+        assert verdict.key is None
+        return verdict.ahead
+
+    assert await ahead(0, Priority.PAGE, now - 1) == 0
+    assert await ahead(1, Priority.PAGE, now - 2) == 0
+    assert await ahead(2, Priority.CALL, now) == 0
+    assert [await ahead(0, Priority.PAGE, now - 1), await ahead(1, Priority.PAGE, now - 2)] == [2, 1]
+
+
+async def test_pages_leave_the_reserve(server: RedisServer) -> None:
+    """Pages of all processes together leave the reserve to calls."""
+    one, other = backend_at(server, 5, reserve=2), backend_at(server, 5, reserve=2)
+    pages = [await takes(backend, 1, Priority.PAGE) for backend in (one, other, one, other)]
+    assert pages == [True, True, True, False]
+    assert [await takes(backend) for backend in (one, other, one)] == [True, True, False]
+
+
+async def test_a_killed_server_stops_no_payment(
+    mortal: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the server each process keeps to its part, says so once, and shares again when it is back."""
+    caplog.set_level(logging.INFO, "b2b_payments")
+    one, other = backend_at(mortal, 8), backend_at(mortal, 8)
+    assert [await takes(backend) for backend in (one, other, one)] == [True] * 3
+    mortal.kill()
+    assert [await takes(one) for _ in range(4)] == [
+        True,
+        False,
+        False,
+        False,
+    ]  # its part is four, three known
+    assert caplog.text.count("cannot be shared") == 1
+    assert "part in 2" in caplog.text
+    mortal.start()
+    exchange(one)
+    assert "shared again" in caplog.text
+    assert not await takes(one)  # nobody knows what the others were granted meanwhile
+    assert not await takes(other)
+    assert not await takes(backend_at(mortal, 8))
+    assert len(one.latest.grants.moments) == 8
+
+
+async def test_what_a_process_spent_alone_counts_when_it_is_back(mortal: RedisServer) -> None:
+    """A server that only could not be reached hears what was granted meanwhile."""
+    one, other = backend_at(mortal, 4), backend_at(mortal, 4)
+    assert await takes(one)
+    one._lose("a cable was drawn")
+    one._server.retry_at = time.monotonic() + 60
+    assert [await takes(one) for _ in range(3)] == [True, True, True]
+    exchange(one)
+    assert not await takes(one)
+    assert not await takes(other)
+    assert len(other.latest.grants.moments) == 4
+
+
+async def test_a_server_that_hangs_is_waited_for_a_moment(
+    mortal: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that takes requests and answers none keeps nobody, and what it grants later is given back."""
+    monkeypatch.setattr(redis_module, "PATIENCE", 0.02)
+    backend = backend_at(mortal, 8)
+    assert await takes(backend)
+    mortal.pause()
+    assert await takes(backend)
+    assert await takes(backend)
+    assert caplog.text.count("cannot be shared") == 1
+    mortal.go_on()
+    monkeypatch.setattr(redis_module, "PATIENCE", 5.0)
+    exchange(backend)
+    assert not backend._server.lost
+    assert await takes(backend)
+    assert 4 <= len(backend.latest.grants.moments) <= 5
+
+
+async def test_a_window_that_was_forgotten_counts_as_full(server: RedisServer) -> None:
+    """Whoever finds the window gone does not know what the others were granted since it looked."""
+    one, other = backend_at(server, 4), backend_at(server, 4)
+    assert await takes(one)
+    assert await takes(other)
+    with server.client as client:
+        client.flushall()
+    assert not await takes(one)
+    assert not await takes(other)
+    with server.client as client:
+        client.flushall()
+    assert await takes(backend_at(server, 4))  # one that never was here cannot know
+    assert not await takes(one)
+
+
+@pytest.mark.parametrize("jump", [-5000.0, 5000.0])
+async def test_a_clock_that_is_set_changes_nothing(server: RedisServer, jump: float) -> None:
+    """When the server's clock is set ahead or back, what was granted counts for as long as before."""
+    backend = backend_at(server, 3)
+    assert await takes(backend)
+    source = redis_module.script()
+    stepped = source.replace("redis.call('TIME')", f"redis.call('TIME'); time[1] = time[1] + {jump}")
+    other = backend_at(server, 3)
+    assert await takes(other)
+    before = backend._seen
+    for one in (backend, other):
+        one._server._script = one._server._client.register_script(stepped)
+    assert await takes(other)
+    assert not await takes(backend)
+    assert before is not None
+    assert backend._seen is not None
+    assert 0 <= backend._seen.now - before.now < 60
+    forget_all()
+
+
+async def test_one_who_is_cancelled_takes_no_permit_along(server: RedisServer) -> None:
+    """A waiter that gives up while the server answers leaves no request in flight."""
+    gate = gate_for(STORE, Quota(9, 3600, shared=server.url))
+    for _ in range(20):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await gate.acquire(Priority.CALL)
+    task = asyncio.create_task(gate.acquire(Priority.CALL))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    backend = gate.entry.backend
+    assert isinstance(backend, RedisBackend)
+    exchange(backend)
+    exchange(backend)
+    assert not backend.latest.in_flight
+    assert not backend.latest.claims
+
+
+async def test_a_gate_waits_for_what_other_processes_leave(server: RedisServer) -> None:
+    """A gate in one process is told how long the others' requests keep it."""
+    quota = Quota(2, 3600, shared=server.url)
+    one, other = (QuotaGate(quota, backend_at(server, 2), clock=time.monotonic) for _ in range(2))
+    for gate in (one, other):
+        permit = await gate.acquire(Priority.PAGE)
+        assert isinstance(permit, Permit)
+        gate.learn(permit, QuotaReading())
+    late = await one.acquire(Priority.CALL, until=time.monotonic() + 5)
+    assert isinstance(late, TooLate)
+    assert 3590 < late.seconds < 3601
+
+
+def test_loops_in_several_threads_share_one_window(server: RedisServer) -> None:
+    """Event loops in threads, one after another and at once, count together through one connection."""
+
+    async def spend() -> int:
+        gate = gate_for(STORE, Quota(20, 3600, shared=server.url))
+        granted = 0
+        while isinstance(
+            permit := await gate.acquire(Priority.PAGE, until=asyncio.get_running_loop().time() + 2), Permit
+        ):
+            gate.learn(permit, QuotaReading())
+            granted += 1
+        return granted
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sum(pool.map(lambda _: asyncio.run(spend()), range(4))) == 20
+
+
+CHILD = """
+import asyncio, os, sys
+from b2b_payments._quota import Priority, Quota, QuotaReading, gate_for
+
+async def main():
+    gate = gate_for(("store",), Quota(10, 1.0, margin=0.0, shared=sys.argv[1]))
+    while True:
+        permit = await gate.acquire(Priority.PAGE)
+        print(gate.entry.backend.offset + permit.granted_at, flush=True)
+        gate.learn(permit, QuotaReading(remaining=1000, resets_after=1.0))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_real_processes_some_of_them_killed_keep_the_window(server: RedisServer) -> None:
+    """Of three processes one is killed and one stopped: no window holds more than the quota."""
+    running = [
+        subprocess.Popen([sys.executable, "-c", CHILD, server.url], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    killed, stopped, _ = running
+    assert killed.stdout is not None
+    assert stopped.stdout is not None
+    lines = [stopped.stdout.readline(), killed.stdout.readline()]
+    killed.kill()
+    stopped.send_signal(signal.SIGSTOP)
+    stopped.send_signal(signal.SIGCONT)
+    lines += [stopped.stdout.readline() for _ in range(8)]
+    for process in running:
+        process.kill()
+        lines += process.communicate()[0].splitlines()
+    moments = sorted(float(line) for line in lines if line.strip())
+    assert len(moments) > 10
+    assert all(later - earlier >= 0.999 for earlier, later in zip(moments, moments[10:], strict=False))
+
+
+@pytest.mark.slow
+def test_a_child_of_a_fork_has_its_own_connection(server: RedisServer) -> None:
+    """A forked child shares the window with its parent, and not the connection."""
+    script = """
+import asyncio, os, sys
+from b2b_payments._quota import Permit, Priority, Quota, QuotaReading, gate_for
+
+async def spend():
+    gate = gate_for(("store",), Quota(2, 3600, shared=sys.argv[1]))
+    permit = await gate.acquire(Priority.CALL, until=asyncio.get_running_loop().time() + 20)
+    if isinstance(permit, Permit):
+        gate.learn(permit, QuotaReading())
+    return isinstance(permit, Permit) and not gate.entry.backend._server.lost
+
+assert asyncio.run(spend())
+child = os.fork()
+if not child:
+    os._exit(0 if [asyncio.run(spend()), asyncio.run(spend())] == [True, False] else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert not asyncio.run(spend())
+"""
+    assert subprocess.run([sys.executable, "-c", script, server.url], check=False, timeout=60).returncode == 0
+
+
+async def test_a_shared_and_an_unshared_client_share(server: RedisServer) -> None:
+    """Of two clients of a store in one process, the second's sharing takes in what the first one counted."""
+    alone = gate_for(STORE, Quota(3, 3600))
+    for _ in range(2):
+        permit = await alone.acquire(Priority.PAGE)
+        assert isinstance(permit, Permit)
+        alone.learn(permit, QuotaReading())
+    shared = gate_for(STORE, Quota(3, 3600, shared=server.url))
+    assert shared is alone
+    assert isinstance(await shared.acquire(Priority.CALL), Permit)
+    late = await shared.acquire(Priority.CALL, until=asyncio.get_running_loop().time() + 1)
+    assert isinstance(late, TooLate)
+    assert not await takes(backend_at(server))
+
+
+PASSWORDS = [
+    "redis://:hunter2@host:6379/0",
+    "redis://user:hunter2@host/0?socket_timeout=1",
+    "redis://host?password=hunter2",
+    "redis://host?password=x@hunter2",
+    "redis://:x/hunter2@host",
+    "redis://:x?hunter2@host",
+    "redis://:x#hunter2@host",
+    "rediss://hunter2:x@host",
+    "unix://:hunter2@/run/redis.sock",
+]
+
+
+@pytest.mark.parametrize("url", PASSWORDS)
+def test_a_password_is_never_shown(url: str) -> None:
+    """Neither a quota nor the place where it is shared shows the credentials of a URL."""
+    quota = Quota(shared=url)
+    assert quota.shared == url
+    texts = [repr(quota), repr(quota.shared), without_credentials(url)]
+    with pytest.raises(ConfigurationError) as caught:
+        Quota(shared=f"http{url}")
+    assert "hunter2" not in str([*texts, str(caught.value)])
+
+
+async def test_a_wrong_password_is_said_without_it(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that lets nobody in is a server that is lost, and the message shows no credential."""
+    url = server.url.replace("unix://", "unix://user:hunter2@")
+    gate = gate_for(STORE, Quota(2, 3600, shared=url))
+    assert isinstance(await gate.acquire(Priority.CALL), Permit)
+    assert "cannot be shared through unix://***@/" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_what_cannot_be_a_server_is_refused(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL that cannot be read, a token that tells no store, or a missing package: a sentence says so."""
+
+    async def give() -> str:
+        return "token"
+
+    make: Callable[[str], RedisBackend] = lambda url: RedisBackend(STORE, Quota(shared=url))  # noqa: E731
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        make("redis://host:port/0")
+    with pytest.raises(ConfigurationError, match="use StoreAuth"):
+        RedisBackend(("https://service.example", LegacyAuth(give).store), Quota(shared=server.url))
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigurationError, match=r"b2b-payments\[redis\]"):
+        make("redis://other")
