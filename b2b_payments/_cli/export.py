@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2b_payments._cli import values
 from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, print_json, run, stays
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.filters import filter_options
+from b2b_payments._cli.fleet import Fleet, fleet_options
 from b2b_payments._cli.streams import output as standard_output
-from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
+from b2b_payments._cli.values import TEXT
 from b2b_payments._formats import FORMATS
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from b2b_payments.export._selection import Selection
 
 STDOUT = "-"
-_AT_ONCE = 8
 _NEW = "There was nothing to resume: it began with the first payment."
 _GO_ON = "What came so far is kept: give the same command --resume to continue."
 
@@ -47,19 +46,6 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
 )
 @click.option("--resume", is_flag=True, help="Resume an export that was interrupted.")
 @click.option(
-    "--stores", metavar="FILE", type=TEXT, help="Export the stores of a TOML file, each into its own file."
-)
-@click.option(
-    "--only", metavar="NAME", type=TEXT, multiple=True, help="Of --stores, this one alone. May be repeated."
-)
-@click.option(
-    "--shard",
-    metavar="I/N",
-    type=values.shard,
-    help="Of --stores, those that belong to this part of so many, by their names.",
-)
-@click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Of --stores, so many at once. [8]")
-@click.option(
     "--report",
     type=click.Choice(["json"]),
     help="Print the report as JSON to standard output, in place of the one on standard error.",
@@ -69,6 +55,7 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
     is_flag=True,
     help="Of CSV: put an apostrophe in front of text that a spreadsheet would run as a formula.",
 )
+@fleet_options
 @filter_options
 @connection_options
 @sandbox_option
@@ -78,10 +65,7 @@ def export(
     output: str,
     format_: str | None,
     resume: bool,
-    stores: str | None,
-    only: tuple[str, ...],
-    shard: tuple[int, int] | None,
-    at_once: int | None,
+    fleet: Fleet | None,
     report: str | None,
     spreadsheet_safe: bool,
 ) -> None:
@@ -97,10 +81,7 @@ def export(
     With --stores, each table [[stores]] of the file has a name, a store_hash, and as access_token_env the
     name of the environment variable with its token. What one store fails with does not stop the others.
     """
-    if stores is None:
-        of_many = {"--only": only, "--shard": shard, "--at-once": at_once}
-        if option := next((option for option, given in of_many.items() if given), None):
-            raise click.UsageError(f"{option} is about many stores: give --stores too, the file of them.")
+    if fleet is None:
         format_ = _format_of(output, format_, resume=resume)
         if spreadsheet_safe and format_ != "csv":
             raise click.UsageError(f"--spreadsheet-safe is about csv, not {format_}: leave it out.")
@@ -117,21 +98,10 @@ def export(
         raise click.UsageError("--quota none is about one store: leave --stores out.")
     if output == STDOUT:
         raise click.UsageError("Standard output takes one store: give --stores a folder as --output.")
-    from b2b_payments._cli import stores as many
+    from b2b_payments._cli import stores
 
-    many.refuse_ids(stores, asked)
-    many.export(
-        connection,
-        asked,
-        stores,
-        output,
-        format_,
-        only=only,
-        shard=shard,
-        at_once=at_once or _AT_ONCE,
-        resume=resume,
-        as_json=report is not None,
-    )
+    stores.refuse_ids(fleet.path, asked)
+    stores.export(connection, asked, fleet, output, format_, resume=resume, as_json=report is not None)
 
 
 def _export_one(

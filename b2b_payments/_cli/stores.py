@@ -11,6 +11,7 @@ import click
 
 from b2b_payments._cli.command import CommandError, StoppedError, print_json, run, stays
 from b2b_payments._cli.connection import Connection
+from b2b_payments._cli.fleet import Fleet
 from b2b_payments._cli.progress import StoresProgress
 from b2b_payments._errors import AuthenticationError, B2BPaymentsError
 from b2b_payments._printable import printable
@@ -24,13 +25,10 @@ if TYPE_CHECKING:
 def export(
     connection: Connection,
     asked: Selection,
-    path: str,
+    fleet: Fleet,
     output: str,
     format_: str | None,
     *,
-    only: Sequence[str],
-    shard: tuple[int, int] | None,
-    at_once: int,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -45,18 +43,20 @@ def export(
 
     async def work() -> None:
         nonlocal ended
-        stores.extend(_chosen(path, connection, only, shard))
-        fit = fitting(at_once, asked.concurrency)
-        if fit.why and fit.stores < len(stores):
-            click.echo(f"Note: {fit.stores} stores at once, not {at_once}: {fit.why}.", err=True)
+        stores.extend(_chosen(fleet, connection))
+        fit = fitting(fleet.at_once, asked.concurrency)
+        if fleet.dask is None and fit.why and fit.stores < len(stores):
+            click.echo(f"Note: {fit.stores} stores at once, not {fleet.at_once}: {fit.why}.", err=True)
         with progress:
             await export_stores(
                 stores,
                 output,
                 format=format_,
-                at_once=at_once,
+                at_once=fleet.at_once,
+                dask=fleet.dask,
+                workers=fleet.workers,
                 resume=resume,
-                run=None if only else _run_of(path, shard),
+                run=_run_of(fleet),
                 processing_status=asked.query.processing_status,
                 customer_name=asked.query.customer_name,
                 q=asked.query.q,
@@ -92,9 +92,12 @@ def _show(report: StoresReport, stores: Sequence[Store], *, as_json: bool) -> No
         click.echo(table(report.stores, stores), err=True)
 
 
-def _run_of(path: str, shard: tuple[int, int] | None) -> str:
+def _run_of(fleet: Fleet) -> str | None:
     """Name a run: parts of one file may run side by side."""
-    return Path(path).name if shard is None else f"{Path(path).name}.{shard[0]}-of-{shard[1]}"
+    if fleet.only:
+        return None
+    part = "" if fleet.shard is None else f".{fleet.shard[0]}-of-{fleet.shard[1]}"
+    return f"{Path(fleet.path).name}{part}"
 
 
 def refuse_ids(path: str, asked: Selection) -> None:
@@ -157,19 +160,17 @@ def _conclude(report: StoresReport) -> None:
     raise CommandError(f"{report}. To export what is missing, give the same command --resume{alone}.")
 
 
-def _chosen(
-    path: str, connection: Connection, only: Sequence[str], shard: tuple[int, int] | None
-) -> list[Store]:
-    """Give the stores to export. Raises CommandError for unknown names, and where none is left."""
-    stores = read_stores(path, base_url=connection.base_url, quota=connection.quota, retry=connection.retry)
+def _chosen(fleet: Fleet, connection: Connection) -> list[Store]:
+    """Give the stores to export. Raises CommandError for unknown names."""
+    stores = read_stores(
+        fleet.path, base_url=connection.base_url, quota=connection.quota, retry=connection.retry
+    )
     known = [store.name for store in stores]
-    if unknown := [name for name in only if name not in known]:
-        raise CommandError(f"{path} has no store {', '.join(unknown)}; it has {', '.join(known)}.")
-    return [
-        store
-        for store in stores
-        if (not only or store.name in only) and (shard is None or store.in_shard(*shard))
-    ]
+    if unknown := [name for name in fleet.only if name not in known]:
+        raise CommandError(f"{fleet.path} has no store {', '.join(unknown)}; it has {', '.join(known)}.")
+    if fleet.only:
+        stores = [store for store in stores if store.name in fleet.only]
+    return stores if fleet.shard is None else [store for store in stores if store.in_shard(*fleet.shard)]
 
 
 def _go_on(report: StoresReport) -> str:

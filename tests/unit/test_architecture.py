@@ -50,6 +50,7 @@ HOMES = {
     "asyncio": {"cli", "quota", "sandbox", "tasks"},
     "cattrs": {"converter", "export"},
     "click": {"cli"},
+    "distributed": {"export"},
     "duckdb": {"export"},
     "filelock": {"export"},
     "opentelemetry": {"tracing"},

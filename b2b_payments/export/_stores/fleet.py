@@ -7,13 +7,15 @@ from contextlib import ExitStack
 
 import anyio
 import attrs
+from anyio import to_thread
 
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments.events import logger
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._selection import Selection
+from b2b_payments.export._stores.cluster import DaskClient, Workers, check_travelling
 from b2b_payments.export._stores.job import Job, Listener, Tell
-from b2b_payments.export._stores.limits import fitting
+from b2b_payments.export._stores.limits import AtOnce, fitting
 from b2b_payments.export._stores.places import Places, places_of
 from b2b_payments.export._stores.report import StoreReport, StoresReport, StoreState
 from b2b_payments.export._stores.run import Run
@@ -26,6 +28,8 @@ async def export_stores(
     *,
     format: str | None = None,  # noqa: A002 - the name of the public surface
     at_once: int = 8,
+    dask: str | DaskClient | None = None,
+    workers: int | None = None,
     resume: bool = False,
     run: str | None = "stores",
     processing_status: int | None = None,
@@ -49,8 +53,16 @@ async def export_stores(
     and leaves alone what was finished. `run` is that note's name: runs that share a folder at the same time
     need different ones, and with None there is no note.
 
+    `dask` is the address of a scheduler or a `distributed.Client` (extra ``dask``): then each store is a task
+    for the cluster's workers, each of which exports as many at once as it has threads, into the folder that
+    all share; where one dies, another goes on behind the last commit. ``"local"`` starts `workers` processes
+    on this machine, for `at_once` stores in all. Tokens are not sent: they are a `TokenFromEnv`, or an async
+    callable that the workers can import. A store's quota that does not say how it is shared is then shared by
+    the processes of a machine.
+
     `on_progress` is called with a store's report: as it stands at first, after each page, and at its end,
-    even where the run is cancelled. `on_event` is called with a store's name and each event of its client.
+    even where the run is cancelled. `on_event` is called with a store's name and each event of its client,
+    not with those of other processes.
 
     Raises ConfigurationError for what cannot work before anything is sent: a token that is not there, two
     stores that would write one file. Raises ExportError where another run of this name is under way.
@@ -58,9 +70,15 @@ async def export_stores(
     query = PaymentQuery(
         processing_status=processing_status, customer_name=customer_name, q=q, search_by=search_by
     )
-    return await Fleet(
-        tuple(stores), places_of(output, format), Selection(query, page_size, concurrency), resume=resume
-    ).export(at_once, run, on_progress, on_event)
+    selection = Selection(query, page_size, concurrency)
+    places, cluster = places_of(output, format), None if dask is None else Workers(dask, workers)
+    fleet = Fleet(tuple(stores), places, selection, cluster, resume=resume)
+    return await fleet.export(at_once, run, on_progress, on_event)
+
+
+def _forget(jobs: Iterable[Job]) -> None:
+    for job in jobs:
+        job.forget()
 
 
 class Fleet:
@@ -70,23 +88,33 @@ class Fleet:
     """
 
     def __init__(
-        self, stores: Sequence[Store], places: Places, selection: Selection, *, resume: bool
+        self,
+        stores: Sequence[Store],
+        places: Places,
+        selection: Selection,
+        workers: Workers | None,
+        *,
+        resume: bool,
     ) -> None:
         refuse_twice(stores)
-        # Two tokens in two variables may be one and the same.
-        refuse_twice([store.with_token() for store in stores])
+        if workers is not None:
+            check_travelling(stores)
+        if workers is None or workers.are_local:
+            # Two tokens in two variables may be one and the same.
+            refuse_twice([store.with_token() for store in stores])
         places.refuse_one_file(stores)
         self._stores = stores
         self._places = places
         self._jobs = [Job(store, str(places.of(store)), places.format, selection, resume) for store in stores]
         self._concurrency = selection.concurrency
+        self._workers = workers
         self._resume = resume
         self._reports: dict[str, StoreReport] = {}
         self._tell: Tell = lambda _: None
 
     async def export(self, at_once: int, run: str | None, tell: Tell, listen: Listener) -> StoresReport:
         """Export them."""
-        fit = fitting(at_once, self._concurrency)
+        fit = fitting(at_once, self._concurrency) if self._workers is None else AtOnce(at_once)
         if fit.why and fit.stores < len(self._jobs):
             logger.warning("%d stores at once, not %d: %s", fit.stores, at_once, fit.why)
         self._tell = tell
@@ -131,6 +159,12 @@ class Fleet:
         self._tell(report)
 
     async def _export(self, jobs: Sequence[Job], at_once: int, listen: Listener) -> None:
+        if self._workers is not None:
+            if not self._resume:
+                # Tasks resume, whichever worker they come to: so nothing older may be there.
+                await to_thread.run_sync(_forget, jobs)
+            await self._workers.export(jobs, at_once, self._take)
+            return
         left = iter(jobs)
 
         async def work() -> None:

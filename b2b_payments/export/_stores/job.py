@@ -45,6 +45,14 @@ class Job:
         """Give what it writes to. Raises ConfigurationError for a file that cannot be written."""
         return sink_for(self.format, self.path)
 
+    def forget(self) -> None:
+        """Remove what an interrupted export has left. Raises ExportError."""
+        sink = self.sink()
+        try:
+            sink.open()
+        finally:
+            sink.close(complete=False)
+
     async def run(self, tell: Tell, listen: Listener) -> StoreReport:
         """Export the store; what it fails with is in the report, and does not stop others.
 
@@ -60,23 +68,21 @@ class _Export:
         self._listen = listen
         self._pace = Pace(job.store.quota or Quota())
         self._began = monotonic()
+        self._kept: KeptSink | None = None
         self._report = StoreReport(job.store.name, job.path, StoreState.RUNNING)
 
     async def run(self) -> StoreReport:
         self._tell(self._report)
-        kept: KeptSink | None = None
         # What is left where this is cancelled.
         self._note(state=StoreState.STOPPED)
         try:
-            kept = KeptSink(self._job.sink(), self._resumed)
-            await self._export(kept)
+            self._kept = KeptSink(self._job.sink(), self._resumed)
+            await self._export(self._kept)
         except Exception as error:  # noqa: BLE001 - the other stores go on, and whoever reads the report sees it
             self._note(state=StoreState.FAILED, error=error)
         finally:
             self._note(
-                rows=0 if kept is None else kept.rows,
-                resumable=kept is not None and kept.kept,
-                seconds=monotonic() - self._began,
+                resumable=self._kept is not None and self._kept.kept, seconds=monotonic() - self._began
             )
             self._tell(self._report)
         return self._report
@@ -109,5 +115,5 @@ class _Export:
         self._tell(attrs.evolve(self._report, state=StoreState.RUNNING, seconds=monotonic() - self._began))
 
     def _note(self, **changes: Any) -> None:
-        pace = self._pace.reading()
-        self._report = attrs.evolve(self._report, pace=pace, requests=pace.requests, **changes)
+        pace, rows = self._pace.reading(), 0 if self._kept is None else self._kept.rows
+        self._report = attrs.evolve(self._report, pace=pace, requests=pace.requests, rows=rows, **changes)

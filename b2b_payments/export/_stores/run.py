@@ -58,16 +58,9 @@ class Run:
     def finished(self, store: Store, query: Mapping[str, Any]) -> int | None:
         """Give the payments in a store's file where this run has finished it; else None."""
         noted, target = self._noted.get(store.name), self._places.of(store)
-        now = self._note(store)
-        if noted is None or {**noted, "manifest": ""} != {**now, "manifest": ""}:
+        if noted is None or {**noted, "manifest": ""} != {**self._note(store), "manifest": ""}:
             return None
-        if now["manifest"] in {None, noted["manifest"]} or not target.is_file():
-            return None
-        try:
-            account = read_manifest(Path(os.path.realpath(target))).account
-        except ExportError:
-            return None  # damaged since: this store is exported again
-        return account.sums.whole.rows if account.complete and account.query == query else None
+        return finished_since(target, noted["manifest"], query)
 
     def end(self) -> None:
         """Forget it. Raises ExportError."""
@@ -107,9 +100,23 @@ class Run:
 
     def _note(self, store: Store) -> dict[str, Any]:
         target = self._places.of(store)
-        manifest = manifest_path(Path(os.path.realpath(target)))
-        try:
-            found = hashlib.sha256(manifest.read_bytes()).hexdigest()
-        except OSError:
-            found = None
-        return {"store": store.identity, "file": str(target), "manifest": found}
+        return {"store": store.identity, "file": str(target), "manifest": manifest_hash(target)}
+
+
+def manifest_hash(target: Path) -> str | None:
+    """Give the hash of a file's manifest, None where it has none."""
+    try:
+        return hashlib.sha256(manifest_path(Path(os.path.realpath(target))).read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def finished_since(target: Path, before: str | None, query: Mapping[str, Any]) -> int | None:
+    """Give the payments in a file where it was finished since its manifest had this hash; else None."""
+    if manifest_hash(target) in {None, before} or not target.is_file():
+        return None
+    try:
+        account = read_manifest(Path(os.path.realpath(target))).account
+    except ExportError:
+        return None  # damaged since: this store is exported again
+    return account.sums.whole.rows if account.complete and account.query == query else None

@@ -1,0 +1,275 @@
+"""Exports on the workers of a Dask cluster: one store is one task.
+
+A task's export is in the shared folder, so that another worker goes on behind its last commit where one dies.
+What goes to the workers names the variables that hold tokens, and never a token.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import time
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import AsyncExitStack
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Protocol
+
+import anyio
+import attrs
+from anyio.from_thread import BlockingPortalProvider
+
+from b2b_payments._auth import StoreAuth
+from b2b_payments._client import shared_by_env
+from b2b_payments._errors import ConfigurationError, ExportError, shown
+from b2b_payments._printable import frozen
+from b2b_payments.export._pace import PaceReading
+from b2b_payments.export._stores.job import Job, Tell
+from b2b_payments.export._stores.report import StoreReport, StoreState
+from b2b_payments.export._stores.run import finished_since, manifest_hash
+from b2b_payments.export._stores.store import Store, TokenFromEnv
+
+LOCAL = "local"
+_NEWS_EVERY = 2.0
+"""Seconds between two reports of a store that is under way: thousands may be at once."""
+_LOOK_EVERY = 0.5
+"""Seconds between two looks whether a task is still wanted."""
+_HELD_FOR = 30.0
+"""Seconds in which the file of a store may still be locked by a worker that counts as dead."""
+_PRELOAD = """
+import signal
+import b2b_payments.export
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+"""
+"""What a worker process of ours begins with: Ctrl-C in a terminal reaches it too, and is for us to handle."""
+
+
+class DaskClient(Protocol):
+    """What is asked of a `distributed.Client`: where its scheduler is, and how to reach that."""
+
+    @property
+    def scheduler(self) -> Any:
+        """The scheduler's end of its connection."""
+
+    @property
+    def security(self) -> Any:
+        """Its certificates, where it has some."""
+
+
+@frozen
+class Workers:
+    """Where exports run: a scheduler's address, a connected client, or `LOCAL` for `processes` of ours."""
+
+    dask: str | DaskClient
+    processes: int | None = None
+
+    @property
+    def are_local(self) -> bool:
+        """Whether they are processes of ours, with our environment."""
+        return self.dask == LOCAL
+
+    async def export(self, jobs: Sequence[Job], at_once: int, tell: Tell) -> None:
+        """Export stores; of processes of ours, so many at once in all. Cancelled, it cancels the tasks."""
+        tasks = _Tasks(jobs, tell)
+        stack = AsyncExitStack()
+        try:
+            await tasks.finish(await self._connected(stack, at_once))
+        finally:
+            # A task that nobody wants any more ends by itself, and keeps what it has committed.
+            with anyio.CancelScope(shield=True):
+                await stack.aclose()
+            tasks.stop()
+
+    async def _connected(self, stack: AsyncExitStack, at_once: int) -> Any:
+        distributed = import_distributed()
+        given: Any = self.dask
+        if self.are_local:
+            processes = self.processes or os.cpu_count() or 1
+            given = await stack.enter_async_context(
+                distributed.LocalCluster(
+                    n_workers=processes,
+                    threads_per_worker=-(-at_once // processes),
+                    processes=True,
+                    dashboard_address=None,
+                    preload=[_PRELOAD],
+                    silence_logs=logging.CRITICAL,
+                    asynchronous=True,
+                )
+            )
+        # A client of ours, whether the caller's waits in threads or in an event loop.
+        address = given if isinstance(given, str) else given.scheduler.address
+        security = None if isinstance(given, str) else given.security
+        try:
+            return await stack.enter_async_context(
+                distributed.Client(address, security=security, asynchronous=True, set_as_default=False)
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"No Dask scheduler answers at {shown(address)} ({type(error).__name__})."
+            ) from None
+
+
+def import_distributed() -> Any:
+    """Give the library. Raises ConfigurationError where the extra is missing."""
+    try:
+        import distributed  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigurationError(
+            "Dask needs the extra dask: pip install 'b2b-payments[dask]', on the workers too."
+        ) from None
+    return distributed
+
+
+def check_travelling(stores: Sequence[Store]) -> None:
+    """Raise ConfigurationError for a secret that would travel to workers, or cannot."""
+    for store in stores:
+        if isinstance(store.auth.token, str):
+            raise ConfigurationError(
+                f"store {store.name!r} holds its token, and no token is sent to workers: give "
+                "TokenFromEnv, or an async callable that the workers can import."
+            )
+        if store.quota is not None and "@" in str(store.quota.shared or ""):
+            raise ConfigurationError(
+                f"store {store.name!r}: its quota is shared by an address with a password, which is not sent "
+                "to workers: set B2B_PAYMENTS_QUOTA_SHARED there, and leave it out of the quota."
+            )
+        try:
+            pickle.dumps(store)
+        except Exception:  # noqa: BLE001 - whatever the caller's callable is
+            raise ConfigurationError(
+                f"store {store.name!r} cannot be sent to workers: its token has to be TokenFromEnv, or an "
+                "async function of a module."
+            ) from None
+
+
+@frozen
+class _Task:
+    """A store's export, and the hash of the manifest that was there before."""
+
+    job: Job
+    before: str | None
+
+
+class _Tasks:
+    """The tasks of a run, as the client sees them."""
+
+    def __init__(self, jobs: Sequence[Job], tell: Tell) -> None:
+        self._run = f"b2b-payments-{token_hex(4)}"
+        self._tell = tell
+        self._left = {job.store.name: job for job in jobs}
+        self._latest: dict[str, StoreReport] = {}
+
+    async def finish(self, client: Any) -> None:
+        """Have them done."""
+        client.subscribe_topic(self._run, self._hear)
+        tasks = [_Task(job, manifest_hash(Path(job.path))) for job in self._left.values()]
+        futures = [
+            client.submit(_run_task, task, self._run, key=f"{self._run}-{task.job.store.name}", pure=False)
+            for task in tasks
+        ]
+        jobs = {future.key: task.job for future, task in zip(futures, tasks, strict=True)}
+        ended = import_distributed().as_completed(
+            futures, loop=client.loop, with_results=True, raise_errors=False
+        )
+        del futures  # the scheduler forgets what has ended
+        async for future, result in ended:
+            self._end(jobs[future.key], result)
+
+    def stop(self) -> None:
+        """Tell of those that were under way as stopped."""
+        for name, report in self._latest.items():
+            if name in self._left:
+                kept = self._left[name].sink().kept
+                self._tell(attrs.evolve(report, state=StoreState.STOPPED, resumable=kept))
+
+    def _end(self, job: Job, result: object) -> None:
+        del self._left[job.store.name]
+        if not isinstance(result, StoreReport):
+            why = "The workers that exported it died again and again: look into their logs, then resume."
+            result = StoreReport(
+                job.store.name,
+                job.path,
+                StoreState.FAILED,
+                resumable=job.sink().kept,
+                error=ExportError(why),
+            )
+        self._tell(result)
+
+    def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
+        _, news = event
+        job = self._left.get(news["name"])
+        if job is not None:  # a last word may come late
+            pace = PaceReading(**news["pace"])
+            report = StoreReport(job.store.name, job.path, StoreState.RUNNING, **news["numbers"], pace=pace)
+            self._latest[report.name] = report
+            self._tell(report)
+
+
+# One event loop for all tasks of a worker.
+_portals = BlockingPortalProvider()
+
+
+def _run_task(task: _Task, topic: str) -> StoreReport:
+    """Export a store in a worker, for as long as the task is wanted."""
+    worker = import_distributed().get_worker()
+    key = worker.get_current_task()
+    told_at = -_NEWS_EVERY
+
+    def tell(report: StoreReport) -> None:
+        nonlocal told_at
+        if report.state is StoreState.RUNNING and time.monotonic() - told_at >= _NEWS_EVERY:
+            told_at = time.monotonic()
+            numbers = {"rows": report.rows, "requests": report.requests, "seconds": report.seconds}
+            news = {"name": report.name, "numbers": numbers, "pace": attrs.asdict(report.pace)}
+            worker.log_event(topic, news)
+
+    with _portals as portal:
+        export = portal.start_task_soon(_export, task, tell)
+        while True:
+            try:
+                return _travelling(export.result(_LOOK_EVERY))
+            except NotYet:
+                state = worker.state.tasks.get(key)
+                if state is None or state.state != "executing":
+                    export.cancel()
+            except CancelledError:
+                return StoreReport(task.job.store.name, task.job.path, StoreState.STOPPED)
+
+
+async def _export(task: _Task, tell: Tell) -> StoreReport:
+    job = attrs.evolve(task.job, store=_sharing(task.job.store), resume=True)
+    # Another worker may have died after the file was there, and before it could say so.
+    rows = finished_since(Path(job.path), task.before, job.query.manifest)
+    if rows is not None:
+        return StoreReport(job.store.name, job.path, StoreState.COMPLETE, rows=rows)
+    give_up = anyio.current_time() + _HELD_FOR
+    while True:
+        report = await job.run(tell, lambda _name, _event: None)
+        locked = isinstance(report.error, ExportError) and not report.requests
+        if not locked or anyio.current_time() >= give_up:
+            return report
+        await anyio.sleep(_LOOK_EVERY)
+
+
+def _sharing(store: Store) -> Store:
+    """Let a store's quota be counted by all processes of this machine, unless it says otherwise.
+
+    A worker that goes on where another one died has to know what that one has spent.
+    """
+    quota = None if store.quota is None else shared_by_env(store.quota)
+    known = isinstance(store.auth, StoreAuth) or isinstance(store.auth.token, TokenFromEnv)
+    if quota is not None and quota.shared is None and known and os.name == "posix":
+        quota = attrs.evolve(quota, shared=True)
+    return attrs.evolve(store, quota=quota)
+
+
+def _travelling(report: StoreReport) -> StoreReport:
+    """Give a report that can be sent: an error of somebody else's may not pickle."""
+    try:
+        pickle.dumps(report.error)
+    except Exception:  # noqa: BLE001 - whatever the error is
+        return attrs.evolve(report, error=RuntimeError(f"{type(report.error).__name__} in a worker"))
+    return report

@@ -1,0 +1,208 @@
+"""`export_stores` on the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from distributed import Client, LocalCluster
+
+from b2b_payments import ConfigurationError, LegacyAuth, Quota, StoreAuth
+from b2b_payments.export import Store, StoreReport, StoreState, TokenFromEnv, export_stores, verify
+from b2b_payments.export._selection import Selection
+from b2b_payments.export._stores import cluster
+from b2b_payments.export._stores.job import Job
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.support.export_reading import ids_in
+
+TOKEN = str(Sandbox(0).auth.access_token)
+FAST = Rules(quota=False)
+Served = dict[str, Sandbox]
+
+
+@pytest.fixture
+async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
+    """Give three stores, whose token is in the environment."""
+    monkeypatch.setenv("FLEET_TOKEN", TOKEN)
+    async with AsyncExitStack() as stack:
+        sandboxes = {name: Sandbox(size, seed=size, rules=FAST) for name, size in SIZES.items()}
+        yield {name: await stack.enter_async_context(one) for name, one in sandboxes.items()}
+
+
+SIZES = {"north": 300, "east": 700, "south": 500}
+
+
+def stores_of(served: Served, **settings: Any) -> list[Store]:
+    """Give the stores, with tokens that workers read themselves."""
+    return [
+        Store(
+            name,
+            StoreAuth(one.auth.store_hash, TokenFromEnv("FLEET_TOKEN")),
+            base_url=one.base_url,
+            **settings,
+        )
+        for name, one in served.items()
+    ]
+
+
+@pytest.fixture
+async def threads() -> AsyncIterator[LocalCluster]:
+    """Give a cluster whose workers are threads of this process: it is there at once."""
+    async with LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None, asynchronous=True
+    ) as found:
+        yield found
+
+
+async def test_no_secret_travels(threads: Any, served: Served, tmp_path: Path) -> None:
+    """Each store is exported, and no token is in tasks, keys, events or logs of the cluster."""
+    seen: list[bytes] = []
+
+    def look(report: StoreReport) -> None:
+        if report.state is StoreState.RUNNING:
+            for key, task in threads.scheduler.tasks.items():
+                seen.append(pickle.dumps((str(key), task.run_spec, task.annotations)))
+
+    async with Client(threads, asynchronous=True, set_as_default=False) as client:
+        report = await export_stores(
+            stores_of(served), tmp_path, format="jsonl", dask=client, on_progress=look
+        )
+        assert report.complete
+        for one in report.stores:
+            assert ids_in(Path(one.path), "jsonl") == list(served[one.name].store.ids())
+            assert one.requests == served[one.name].request_count
+        seen.append(repr(threads.scheduler.get_events()).encode())
+        seen.append(repr(await client.get_scheduler_logs()).encode())
+        seen.append(repr(await client.get_worker_logs()).encode())
+    everything = b"\n".join(seen)
+    # What it looks in does hold the tasks.
+    assert b"FLEET_TOKEN" in everything
+    assert b"b2b-payments" in everything
+    assert TOKEN.encode() not in everything
+
+
+async def test_what_a_store_fails_with(
+    threads: Any, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store's error comes back from its worker as it was, and the store can be resumed."""
+    stores = stores_of(served)
+    monkeypatch.setenv("BAD_TOKEN", "another")
+    wrong = StoreAuth(served["east"].auth.store_hash, TokenFromEnv("BAD_TOKEN"))
+    stores[1] = attrs.evolve(stores[1], auth=wrong)
+    address = threads.scheduler.address
+    report = await export_stores(stores, tmp_path, format="csv", dask=address)
+    assert [one.state for one in report.stores] == ["complete", "failed", "complete"]
+    assert "401" in str(report.stores[1].error)
+    monkeypatch.setenv("BAD_TOKEN", TOKEN)
+    report = await export_stores(stores[1:2], tmp_path, format="csv", dask=address, resume=True)
+    assert report.complete
+
+
+async def test_cancelled(threads: Any, served: Served, tmp_path: Path) -> None:
+    """Cancelled, its tasks stop, and keep what they have; the next run goes on with that."""
+    served["east"].order(Fault.HANG_BEFORE, times=1)
+    last: dict[str, StoreState] = {}
+    hanging = asyncio.Event()
+
+    def tell(report: StoreReport) -> None:
+        last[report.name] = report.state
+        if [*last.values()].count(StoreState.COMPLETE) == 2:
+            hanging.set()
+
+    settings = {"format": "jsonl", "dask": threads.scheduler.address}
+    task = asyncio.create_task(export_stores(stores_of(served), tmp_path, **settings, on_progress=tell))
+    await hanging.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert last == {"north": "complete", "east": "stopped", "south": "complete"}
+    report = await export_stores(stores_of(served), tmp_path, **settings, resume=True)
+    assert [one.state for one in report.stores] == ["complete already", "complete", "complete already"]
+
+
+async def test_an_export_that_was_finished_is_not_begun_again(
+    threads: Any, served: Served, tmp_path: Path
+) -> None:
+    """Where a worker died after the file was there, the next one sees that, and sends nothing."""
+    (store, *_) = stores_of(served)
+    report = await export_stores([store], tmp_path, format="jsonl")
+    job = cluster._Task(_job(store, tmp_path), before=None)
+    before = served["north"].request_count
+    again = await cluster._export(job, lambda _: None)
+    assert (again.state, again.rows) == (StoreState.COMPLETE, report.stores[0].rows)
+    assert served["north"].request_count == before
+
+
+def _job(store: Store, folder: Path) -> Job:
+    return Job(store, str(folder / f"{store.name}.jsonl"), "jsonl", Selection(), False)
+
+
+async def test_what_holds_a_secret_is_refused(tmp_path: Path) -> None:
+    """A store that holds its token, or a password of its quota's home, is not sent to a cluster."""
+    for store, says in ((Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and no token is sent"),):
+        with pytest.raises(ConfigurationError, match=says):
+            await export_stores([store], tmp_path, format="csv", dask="tcp://127.0.0.1:1")
+    assert not os.listdir(tmp_path)
+
+
+async def test_a_token_that_cannot_travel(tmp_path: Path) -> None:
+    """A callable that workers cannot import is refused, in a sentence."""
+
+    async def token() -> str:
+        return TOKEN
+
+    store = Store("a", StoreAuth("abc", token))
+    with pytest.raises(ConfigurationError, match="cannot be sent to workers"):
+        await export_stores([store], tmp_path, format="csv", dask="tcp://127.0.0.1:1")
+
+
+def test_quotas_are_shared_between_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quota that does not say otherwise is that of all processes of a worker's machine."""
+    auth = StoreAuth("abc", TokenFromEnv("A"))
+    for quota, shared in ((Quota(), True), (Quota(shared=False), False), (Quota(shared="/q"), "/q")):
+        sharing = cluster._sharing(Store("a", auth, quota=quota))
+        assert sharing.quota is not None
+        assert sharing.quota.shared == shared
+    monkeypatch.setenv("B2B_PAYMENTS_QUOTA_SHARED", "/elsewhere")
+    assert cluster._sharing(Store("a", auth)).quota == Quota(shared="/elsewhere")
+    assert cluster._sharing(Store("a", auth, quota=None)).quota is None
+
+
+@pytest.mark.slow
+async def test_a_worker_is_killed(served: Served, tmp_path: Path) -> None:
+    """Where a worker process is killed, another one goes on with its stores, and each is complete."""
+    killed: list[int] = []
+
+    def kill(report: StoreReport) -> None:
+        if report.state is StoreState.RUNNING and not killed:
+            killed.append(_workers()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    for sandbox in served.values():
+        sandbox.rules = Rules(quota=False, latency=0.3)
+    report = await export_stores(
+        stores_of(served), tmp_path, format="jsonl", dask="local", workers=2, at_once=4, on_progress=kill
+    )
+    assert killed
+    assert report.complete
+    for one in report.stores:
+        assert verify(one.path).account.complete
+        assert ids_in(Path(one.path), "jsonl") == list(served[one.name].store.ids())
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        f"{name}.jsonl{ending}" for name in SIZES for ending in ("", ".manifest.json")
+    )
+
+
+def _workers() -> list[int]:
+    """Give the worker processes of this one."""
+    of_threads = Path("/proc/self/task").glob("*/children")
+    children = [child for found in of_threads for child in found.read_text(encoding="ascii").split()]
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
