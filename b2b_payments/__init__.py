@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
     from b2b_payments._converter import from_wire, to_dict, to_wire
     from b2b_payments._errors import (
+        AlreadyRunningError,
         AnswerMismatchError,
         APIError,
         AuthenticationError,
@@ -66,6 +67,7 @@ else:
         "b2b_payments._converter": ["from_wire", "to_dict", "to_wire"],
         "b2b_payments._errors": [
             "APIError",
+            "AlreadyRunningError",
             "AnswerMismatchError",
             "AuthenticationError",
             "B2BPaymentsError",
@@ -126,6 +128,7 @@ else:
 
 __all__ = [
     "APIError",
+    "AlreadyRunningError",
     "AnswerMismatchError",
     "AuthenticationError",
     "B2BPaymentsError",

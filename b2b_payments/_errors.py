@@ -16,6 +16,7 @@
     ├── ExternalIdTakenError          another payment has the external_id of one that was to be created
     ├── PaginationError               a walk cannot be completed
     └── ExportError                   what was exported cannot be written, or not be read again
+        ├── AlreadyRunningError       … since another sync of the same copy, or such an export, is under way
         └── VerificationError         … an export is not what its manifest says
 
 All of them pickle, and none carries a credential.
@@ -271,6 +272,10 @@ class PaginationError(B2BPaymentsError):
 
 class ExportError(B2BPaymentsError):
     """What was exported could not be written: the disk is full, or the place went away."""
+
+
+class AlreadyRunningError(ExportError):
+    """Another sync of the same copy, or export to the same file, is under way: this one may be skipped."""
 
 
 class VerificationError(ExportError):

@@ -70,10 +70,10 @@ class Changes(AsyncIterator[Change]):
     def __init__(self, walker: Walker, since: Any, *, follow: bool, interval: float, overlap: float) -> None:
         if isinstance(since, datetime):
             since = in_utc(since)
-        overlap = _seconds("overlap", overlap)
+        overlap = seconds("overlap", overlap)
         self._walker = walker
         self._follow = follow
-        self._interval = _seconds("interval", interval, least=0.001)
+        self._interval = seconds("interval", interval, least=0.001)
         self._ledger = Ledger.since(walker.store, round(overlap * 1_000_000), since)
         self._whole: frozenset[Stamp] | None = None
         self._items = self._changes()
@@ -157,7 +157,8 @@ def _may_pass(error: B2BPaymentsError, failures: int) -> bool:
     return outcome_of(error) not in {Outcome.FINAL, Outcome.UNCLEAR}
 
 
-def _seconds(name: str, value: object, *, least: float = 0.0) -> float:
+def seconds(name: str, value: object, *, least: float = 0.0) -> float:
+    """Check seconds that the caller gave. Raises ConfigurationError."""
     if type(value) not in {int, float} or not least <= value <= _MOST_SECONDS:  # type: ignore[operator]
         at_least = f"from {least:g} " if least else "from 0 "
         raise ConfigurationError(f"{name} must be seconds, {at_least}to those of a year, not {shown(value)}.")

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from b2b_payments._errors import ConfigurationError, ExportError, shown
+from b2b_payments._errors import AlreadyRunningError, ConfigurationError, ExportError, shown
 
 PathLike = str | os.PathLike[str]
 
@@ -32,7 +32,9 @@ class Lock:
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
 
     def acquire(self) -> None:
-        """Take it. Raises ExportError where another export has it, or nothing can be locked there."""
+        """Take it. Raises AlreadyRunningError where another export has it, ExportError where nothing can be
+        locked there.
+        """
         if self.held:
             return
         with writing(self._target):
@@ -40,7 +42,7 @@ class Lock:
         try:
             self._lock.acquire()
         except Timeout:
-            raise ExportError(
+            raise AlreadyRunningError(
                 f"Another export or sync is writing {self._target}; wait until it has ended."
             ) from None
         except OSError as error:

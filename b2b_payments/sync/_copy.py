@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
@@ -31,6 +31,7 @@ _CANDIDATES = Table(
     f"{SYNCED}_candidates", (Column("id", Kind.INTEGER), Column("missing", Kind.INTEGER)), ("id",)
 )
 _UPDATED = PAYMENTS.names.index("updated_at")
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 Held = tuple[Row, list[Row]]
 """A payment and its line items, as the database gives them."""
@@ -115,17 +116,7 @@ class Copy:
         """
         with self._transaction() as database:
             came = _Rows.read(database, batch)
-            held = _held(database, list(came.payments))
-            inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
-            for payment_id, row in came.payments.items():
-                if payment_id not in held:
-                    inserted.append(payment_id)
-                elif came.as_read(database, payment_id) == held[payment_id]:
-                    continue
-                elif moment_of(row[_UPDATED]) < (written := database.moment(held[payment_id][0][_UPDATED])):
-                    (unclear if lagging[0] < written <= lagging[1] else older).append(payment_id)
-                else:
-                    updated.append(payment_id)
+            inserted, updated, older, unclear = _compared(database, came, lagging)
             came.write(database, inserted, updated)
             as_held_or_newer = came.payments.keys() - {*older, *unclear}
             database.remove(_CANDIDATES, list(as_held_or_newer))
@@ -136,6 +127,18 @@ class Copy:
                 _put(database, state)
         changed = len(inserted) + len(updated)
         return Changes(len(inserted), len(updated), len(came.payments) - changed)
+
+    def would_take(
+        self, batch: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None
+    ) -> set[int]:
+        """Give the ids of those payments that `keep` would put in the place of another version, or of none.
+
+        Without `lagging`, of those that `settle` would. Raises as they do.
+        """
+        with self._writing() as database:
+            came = _Rows.read(database, batch)
+            inserted, updated, *others = _compared(database, came, lagging or (_EVER, _EVER))
+            return {*inserted, *updated, *([] if lagging else [*others[0], *others[1]])}
 
     def latest_seen(self, until: datetime) -> datetime | None:
         """Give when the latest of the payments seen was updated, of those updated by `until`.
@@ -239,6 +242,26 @@ class Copy:
 def _put(database: Database, state: State) -> None:
     database.execute(f"DELETE FROM {SYNCED}")  # noqa: S608
     database.execute(f"INSERT INTO {SYNCED} VALUES (?)", [state.pack()])  # noqa: S608
+
+
+def _compared(
+    database: Database, came: _Rows, lagging: tuple[datetime, datetime]
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Give the ids of those that are not in the copy, or there in an older version, or in a newer one, which
+    the list should show, or may just not show yet.
+    """
+    held = _held(database, list(came.payments))
+    inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
+    for payment_id, row in came.payments.items():
+        if payment_id not in held:
+            inserted.append(payment_id)
+        elif came.as_read(database, payment_id) == held[payment_id]:
+            continue
+        elif moment_of(row[_UPDATED]) < (written := database.moment(held[payment_id][0][_UPDATED])):
+            (unclear if lagging[0] < written <= lagging[1] else older).append(payment_id)
+        else:
+            updated.append(payment_id)
+    return inserted, updated, older, unclear
 
 
 def _held(database: Database, payment_ids: Sequence[int]) -> dict[int, Held]:

@@ -1,24 +1,9 @@
 """The two ways to read a store into its copy: what changed, and the whole.
 
-**What changed** is read by `updatedAt`, newest first, down to the watermark less an overlap. Nothing is lost:
-
-- The watermark W is the latest `updatedAt` in the first answer of a reading, and so not later than the moment
-  S of that answer. All times are the service's own; but a time later than the answer's `Date` (our clock,
-  where it has none) counts as that, since a single such payment would hide every later change. (A smaller W
-  is always safe: it reads more.)
-  A write that the list did not show at S was made
-  after S - lag, and so after W - lag. The next reading goes beyond W - overlap, so it finds that write where
-  the overlap is as wide as the list's lag.
-- A payment that the list shows unchanged from S to the reading's end comes, if its time is later than that of
-  the last row taken. For a page joins on only if its *first* row is later than that row: what stands in front
-  of such a page came already, and what is in it comes now. A payment that is updated meanwhile goes to
-  the front, and moves others back into pages still to come. One that is deleted moves others forward;
-  then the next page does not join, and is read again from further forward. A payment that the list shows
-  updated only after S was written after S - lag: see above.
-- Only a row older than W - overlap, and than the first one, shows that all of it came, since that also shows
-  that the order was honoured. A list that ends before such a row is not believed, whatever total it states;
-  nor is one whose first row is older than W, as after a backup was restored. The whole is read then.
-- W is put down with the last rows, in one transaction. A reading that was interrupted is done again.
+**What changed** comes from the feed of changes (`_changes/poll.py` says why it loses nothing). Each batch is
+put down in one transaction with the checkpoint of its last change, so that a reading that was interrupted
+goes on. Where the list does not show all that changed, or shows no payment as new as the last reading did, as
+after a backup was restored, the whole is read.
 
 **The whole** is read by `createdAt`, which loses no payment that lasts. Each batch is put down in one
 transaction with the ids seen and with the walk's checkpoint, so that a reading that was interrupted goes on.
@@ -32,6 +17,7 @@ list contradicts it, `settle.py` asks by id.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -41,7 +27,9 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._converter import structure_payment
+from b2b_payments._changes.feed import Change
+from b2b_payments._changes.ledger import Checkpoint, Ledger
+from b2b_payments._converter import structure_payment, to_wire
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define
@@ -55,6 +43,8 @@ from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._state import Reading, State
 
 Listener = Callable[[WalkReport], object]
+OnChange = Callable[[Change], object]
+"""What is called with each change before it is put down; what it gives is awaited, if it can be."""
 Row = dict[str, Any]
 """A payment as the service sent it."""
 
@@ -77,52 +67,38 @@ class Readings:
     path: Path
     overlap: timedelta
     on_progress: Listener | None
+    on_change: OnChange | None
     state: State
     report: SyncReport = attrs.field(factory=SyncReport)
     _answered: datetime | None = None
     _shown: Sequence[Row] = ()
 
-    async def changes(self, since: datetime) -> bool:
+    async def changes(self) -> bool:
         """Read what changed; tell whether all of it came.
 
-        It did not where a list that changes cannot be joined by `updatedAt`, shows no row that is older than
-        the last reading, or none that is as new.
+        It did not where the list does not show all that changed, or no payment that is as new as before.
         """
-        # One request at a time: what was asked ahead is for nothing once the watermark is reached.
-        walk = self.payments.list(sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, concurrency=1)
-        watermark: datetime | None = None
-        newest: datetime | None = None
-        held: list[Row] = []
+        feed = self.payments.changes(self.state.changes, overlap=self.overlap.total_seconds())
+        feed.on_page = self._look_at
+        held: list[Change] = []
         through = False
         try:
-            async with aclosing(walk.joined()) as pages:
-                async for page in pages:
-                    rows = self._rows_of(page)
-                    held += rows
-                    self._advance(walk)
-                    oldest = _payment(rows[-1]).updated_at
-                    if newest is None:
-                        newest = _payment(rows[0]).updated_at
-                        watermark = _no_later(newest, page.listing.date)
-                        if newest < since:
-                            break
-                    # Before anything is awaited, so that the next page is not sent for.
-                    through = oldest < newest and oldest < since - self.overlap
-                    if through:
-                        break
+            async with aclosing(feed):
+                async for change in feed:
+                    held.append(change)
                     if len(held) >= BATCH_ROWS:
-                        await self._keep(held)
+                        await self._keep_changes(held, change.checkpoint)
                         held = []
+            through = not feed.is_behind
         except PaginationError:
-            return False
+            pass  # what came is kept
         finally:
-            self._count(walk)
-        if not through:
-            return False
-        self.state = attrs.evolve(self.state, watermark=watermark)
-        await self._keep(held, self.state)
-        self._complete()
-        return True
+            self.report.requests += feed.report.requests
+            self.report.waited += feed.report.waited
+        await self._keep_changes(held, feed.checkpoint())
+        if through:
+            self._complete()
+        return through
 
     async def whole(self) -> bool:
         """Read every payment, from where a reading was interrupted; tell whether all of them came."""
@@ -144,7 +120,8 @@ class Readings:
                 async for page in pages:
                     held += self._rows_of(page)
                     self.state = attrs.evolve(self.state, reading=attrs.evolve(reading, walk=page.checkpoint))
-                    self._advance(walk)
+                    if self.on_progress is not None:
+                        self.on_progress(walk.report)
                     if len(held) >= BATCH_ROWS:
                         await self._keep(held, self.state, seen=True)
                         held = []
@@ -153,8 +130,8 @@ class Readings:
         await self._keep(held, self.state, seen=True)
         complete = walk.report.complete
         # One that is not known to be complete proves nothing: the next sync starts it again.
-        watermark = await self._checked(reading) if complete else self.state.watermark
-        self.state = attrs.evolve(self.state, watermark=watermark, reading=None)
+        state = self.state.in_step_until(await self._checked(reading)) if complete else self.state
+        self.state = attrs.evolve(state, reading=None)
         await self.worker.do(partial(self.copy.end_reading, self.state, complete=complete))
         if complete:
             self._complete()
@@ -167,6 +144,18 @@ class Readings:
         """The ids of some payments that the list showed in this run, of its latest page."""
         step = max(1, len(self._shown) // _SHOWN)
         return [_payment(row).id for row in self._shown[::step][:_SHOWN]]
+
+    async def tell(self, rows: Sequence[Row], lagging: tuple[datetime, datetime] | None = None) -> None:
+        """Call `on_change` for each of these payments that the copy is about to take in another version."""
+        if self.on_change is None:
+            return
+        place = (Ledger.since(self.state.store, 0, self.state.changes)).place
+        taken = await self.worker.do(partial(self.copy.would_take, rows, lagging)) or ()
+        for payment in map(_payment, rows):
+            if payment.id in taken:
+                told = self.on_change(Change(payment, place))
+                if inspect.isawaitable(told):
+                    await told
 
     async def _newest(self) -> datetime | None:
         """Give the latest `updatedAt` that the list shows, None for a store without payments."""
@@ -189,12 +178,23 @@ class Readings:
         latest = await self.worker.do(partial(self.copy.latest_seen, reading.begun - self.overlap))
         return None if latest is not None and latest > reading.watermark else reading.watermark
 
-    async def _keep(self, rows: Sequence[Row], state: State | None = None, *, seen: bool = False) -> None:
+    async def _keep_changes(self, changes: Sequence[Change], checkpoint: Checkpoint) -> None:
+        self.state = attrs.evolve(self.state, changes=checkpoint)
+        await self._keep([to_wire(change.payment) for change in changes], self.state)
+
+    async def _keep(self, rows: Sequence[Row], state: State, *, seen: bool = False) -> None:
         now = self._answered or datetime.now(UTC)
         lagging = now - self.overlap, now
+        # Before they are put down: whom it concerns hears of each once more rather than not at all.
+        await self.tell(rows, lagging)
         changes = await self.worker.do(partial(self.copy.keep, rows, lagging, state, seen=seen))
         if changes is not None:
             self.report.add(changes)
+
+    def _look_at(self, page: JoinedPage, report: WalkReport) -> None:
+        self._rows_of(page)
+        if self.on_progress is not None:
+            self.on_progress(report)
 
     def _rows_of(self, page: JoinedPage) -> list[Row]:
         """Give a page's new rows; raise ConfigurationError where they are not of the copy's store."""
@@ -215,10 +215,6 @@ class Readings:
     def _count(self, walk: Walk) -> None:
         self.report.requests += walk.report.requests
         self.report.waited += walk.report.waited
-
-    def _advance(self, walk: Walk) -> None:
-        if self.on_progress is not None:
-            self.on_progress(walk.report)
 
     def _complete(self) -> None:
         self.report.complete = True

@@ -24,7 +24,7 @@ one transaction. They are looked up in random order, so that those that cannot b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -65,8 +65,9 @@ _NOT_KNOWN = (
 class Settling:
     """Settles candidates, and says in the report what came of it.
 
-    `shown` are ids that the list showed in this run. Raises as `Payments.look_up` and `Copy` do, except for
-    404s; what was settled until then stays settled.
+    `shown` are ids that the list showed in this run; `tell` is given payments before they are put right.
+    Raises as `Payments.look_up`, `Copy` and `tell` do, except for 404s; what was settled until then stays
+    settled.
     """
 
     payments: Payments
@@ -74,6 +75,7 @@ class Settling:
     worker: Worker
     report: SyncReport
     shown: list[int]
+    tell: Callable[[Sequence[Row]], Awaitable[None]]
     allow_mass_deletion: bool
 
     async def settle(self, most_lookups: int) -> None:
@@ -125,6 +127,7 @@ class Settling:
         return "sync again to look up the rest"
 
     async def _put_down(self, there: Sequence[Row], gone: Sequence[int]) -> None:
+        await self.tell(there)
         await self.worker.do(partial(self.copy.settle, there, gone))
         self.report.put_right += len(there)
         self.report.deleted += len(gone)

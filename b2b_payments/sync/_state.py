@@ -8,10 +8,13 @@ from typing import Any, Self
 import attrs
 import msgspec
 
+from b2b_payments._changes.ledger import Ledger
+from b2b_payments._changes.version import microseconds_of
 from b2b_payments._printable import frozen
 from b2b_payments._walk.checkpoint import Checkpoint
 
-_VERSION = 1
+_VERSION = 2
+_KNOWN = {1, _VERSION}
 
 
 @frozen
@@ -32,13 +35,24 @@ class State:
     """Which store a copy is of, how far it is in step, and the reading that is under way, if one is.
 
     `store` is the name that checkpoints have for the store, `store_hash` the one in its payments: an older
-    credential says nothing of the store. `watermark` is None until a first reading is through.
+    credential says nothing of the store. `changes` is where the feed of changes goes on, None until a first
+    reading is through.
     """
 
     store: str
     store_hash: str | None = None
-    watermark: datetime | None = None
+    changes: Checkpoint | None = None
     reading: Reading | None = None
+
+    @property
+    def watermark(self) -> datetime | None:
+        """How far the copy is in step, in the service's time."""
+        return None if self.changes is None else _moment(self.changes["watermark"])
+
+    def in_step_until(self, watermark: datetime | None) -> Self:
+        """Give the state of a copy that has all that lists showed up to this moment."""
+        changes = None if watermark is None else Ledger(self.store, 0, microseconds_of(watermark)).place
+        return attrs.evolve(self, changes=None if changes is None else changes.checkpoint())
 
     def pack(self) -> str:
         """Write it as JSON."""
@@ -51,13 +65,15 @@ class State:
         Raises ValueError, LookupError and TypeError for anything else.
         """
         packed: Any = msgspec.json.decode(text)
-        if packed["version"] != _VERSION:
+        if packed["version"] not in _KNOWN:
             return None
         reading = packed["reading"]
         if reading is not None:
             begun = _moment(reading.get("begun"))
             reading = Reading(_moment(reading["watermark"]), reading["walk"], begun)
-        return cls(packed["store"], packed["store_hash"], _moment(packed["watermark"]), reading)
+        state = cls(packed["store"], packed["store_hash"], packed.get("changes"), reading)
+        # The first version remembered no more than how far it was.
+        return state.in_step_until(_moment(packed["watermark"])) if packed["version"] == 1 else state
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -6,20 +6,17 @@ from datetime import timedelta
 
 import anyio
 
+from b2b_payments._changes.feed import OVERLAP, seconds
 from b2b_payments._client import PaymentsClient
-from b2b_payments._errors import ConfigurationError, shown
+from b2b_payments._errors import ConfigurationError
 from b2b_payments._protocol.request import whole
 from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
-from b2b_payments.sync._readings import Listener, Readings
+from b2b_payments.sync._readings import Listener, OnChange, Readings
 from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._settle import MOST_LOOKUPS, Settling
 from b2b_payments.sync._state import State
 from b2b_payments.sync._store import Store
-
-OVERLAP = 1800.0
-"""Seconds by which readings overlap. Lists lag a write by up to about 20 minutes [seen]."""
-_MOST_OVERLAP = 366 * 86_400.0
 
 
 async def sync(
@@ -31,6 +28,7 @@ async def sync(
     most_lookups: int = MOST_LOOKUPS,
     allow_mass_deletion: bool = False,
     on_progress: Listener | None = None,
+    on_change: OnChange | None = None,
 ) -> SyncReport:
     """Bring the copy in step with the client's store: all of it the first time, then what changed since.
 
@@ -46,18 +44,19 @@ async def sync(
     report counts them and is not complete. Where more than a fifth of the copy is missing, and more than ten
     payments, nothing is deleted without `allow_mass_deletion`.
 
-    `overlap` is in seconds; it has to be as wide as the list's lag. `on_progress` is called with the walk's
-    report after each page. A first copy or a sweep that was interrupted is resumed by the next sync,
-    whether or not that is to sweep, and what changed meanwhile follows. Of any other sync that was
-    interrupted, the payments that came are kept, and the next one reads them again.
+    What changed comes from the feed of changes (`client.payments.changes`). `overlap` is in seconds; it has
+    to be as wide as the list's lag. `on_progress` is called with the walk's report after each page.
+    `on_change` is called with a `Change` for each payment that the copy takes in another version than it has,
+    right before a batch of them is committed: if it raises, or the process ends in between, they come again.
+    It may be an async function; deletions are only in the report. A sync that was interrupted is resumed by
+    the next one, a first copy and a sweep whether or not that is to sweep, and what changed meanwhile
+    follows.
 
-    Raises what walks raise; ExportError where the database cannot be written, or somebody else is writing to
-    it; ConfigurationError for one that no sync made, or that is a copy of another store; ResponseDecodeError
-    for a payment that cannot be read.
+    Raises what walks raise; AlreadyRunningError where another sync of this copy is under way; ExportError
+    where the database cannot be written; ConfigurationError for one that no sync made, or that is a copy of
+    another store; ResponseDecodeError for a payment that cannot be read.
     """
-    given: object = overlap
-    if type(given) not in {int, float} or not 0 <= overlap <= _MOST_OVERLAP:
-        raise ConfigurationError(f"overlap must be seconds, from 0 to those of a year, not {shown(overlap)}.")
+    overlap = seconds("overlap", overlap)
     whole("most_lookups", most_lookups, least=1)
     copy = Copy(store)
     worker = Worker(copy)
@@ -76,12 +75,19 @@ async def sync(
             store.path,
             timedelta(seconds=overlap),
             on_progress,
+            on_change,
             state or State(name),
         )
         await _read(readings, sweep=sweep)
         report = readings.report
         settling = Settling(
-            client.payments, copy, worker, report, readings.shown, allow_mass_deletion=allow_mass_deletion
+            client.payments,
+            copy,
+            worker,
+            report,
+            readings.shown,
+            readings.tell,
+            allow_mass_deletion=allow_mass_deletion,
         )
         await settling.settle(most_lookups)
         report.complete = report.complete and not report.candidates
@@ -100,9 +106,8 @@ async def _read(readings: Readings, *, sweep: bool) -> None:
         # It knows of what was there when it came by, perhaps days ago: what changed since then follows.
         if not await readings.whole():
             return
-    elif sweep or state.watermark is None:
+    elif sweep or state.changes is None:
         await readings.whole()
         return
-    since = readings.state.watermark
-    if since is not None and not await readings.changes(since):
+    if readings.state.changes is not None and not await readings.changes():
         await readings.whole()

@@ -43,6 +43,7 @@ EXAMPLES: list[errors.B2BPaymentsError] = [
     errors.OutcomeUnknownError("Settle it.", write={"call": "payments.delete", "id": 7, "body": None}),
     errors.ExternalIdTakenError("It is another.", payment_id=7, differences={"sum": ("1", "2")}),
     errors.ExportError("No room."),
+    errors.AlreadyRunningError("Another sync is writing it."),
     errors.VerificationError("It is another."),
     errors.PaginationError("It repeats itself.", checkpoint={"key": "1618800393", "ids": [70]}),
 ]

@@ -10,7 +10,7 @@ import attrs
 import pytest
 from aiohttp import web
 
-from b2b_payments import PaymentsClient
+from b2b_payments import AlreadyRunningError, Change, PaymentsClient
 from b2b_payments.sandbox import Drift, Sandbox, SeenRequest
 from b2b_payments.sandbox._service import answer
 from b2b_payments.sync import SQLiteStore, sync
@@ -73,7 +73,7 @@ async def test_a_list_that_is_not_sorted(sandbox: Sandbox, client: PaymentsClien
 async def test_a_list_of_changes_that_ends_early(
     sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore, lie: str
 ) -> None:
-    """A list of changes that ends before it reaches the last reading loses none: the whole is read."""
+    """A list of changes that ends before it reaches the last reading loses none: by createdAt they come."""
     await sync(client, copy)
     hours_pass(sandbox.store)
     for payment_id in range(1, 100):
@@ -91,7 +91,7 @@ async def test_a_list_of_changes_that_ends_early(
 
     sandbox.answer_with(shortened)
     report = await sync(client, copy)
-    assert (report.swept, report.complete, report.updated) == (True, True, 99)
+    assert (report.complete, report.updated) == (True, 99)
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
@@ -175,6 +175,47 @@ async def test_now_is_the_service_s_clock(
 
     sandbox.answer_with(dated)
     assert (await sync(client, copy)).watermark == now
+
+
+async def test_who_is_told_of_changes(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Each version that the copy takes is told before it is put down, and again where telling it failed."""
+    told: list[int] = []
+
+    def note(change: Change) -> None:
+        told.append(change.payment.id)
+        if len(told) == 202:
+            raise KeyError
+
+    await sync(client, copy, on_change=note)
+    assert sorted(told) == list(range(1, 201))
+    for payment_id in (5, 6, 7):
+        sandbox.store.update(payment_id, payerName="new")
+    with pytest.raises(KeyError):
+        await sync(client, copy, on_change=note)
+    assert held_in(copy.path)[5] != versions_of(sandbox.store)[5]
+
+    async def later(change: Change) -> None:
+        told.append(change.payment.id)
+
+    report = await sync(client, copy, on_change=later)
+    assert told[200:] == [5, 6, 5, 6, 7]
+    assert report.updated == 3
+    await sync(client, copy, sweep=True, on_change=later)
+    assert len(told) == 205
+
+
+async def test_a_sync_that_runs_already(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Another sync of the same copy is refused by an error of its own, before anything is sent."""
+
+    async def another(_: Change) -> None:
+        asked = sandbox.request_count
+        with pytest.raises(AlreadyRunningError, match="wait until it has ended"):
+            await sync(client, SQLiteStore(copy.path))
+        assert sandbox.request_count == asked
+
+    await sync(client, copy)
+    sandbox.store.update(5, payerName="new")
+    assert (await sync(client, copy, on_change=another)).updated == 1
 
 
 async def test_a_time_in_the_future_hides_nothing(

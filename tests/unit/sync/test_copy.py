@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -172,14 +173,20 @@ def test_a_copy_of_an_earlier_version(path: Path) -> None:
 
 def test_what_it_says_of_itself(path: Path) -> None:
     """The state that was put down last is given when the copy is opened again, the checkpoint included."""
-    state = State(
-        "a store", "hash", SETTLED, Reading(SETTLED + timedelta(seconds=0.5), {"at": [1, "x"]}, SETTLED)
-    )
+    reading = Reading(SETTLED + timedelta(seconds=0.5), {"at": [1, "x"]}, SETTLED)
+    state = State("a store", "hash", reading=reading).in_step_until(SETTLED)
+    assert state.watermark == SETTLED
     with opened(path) as copy:
         copy.keep(ROWS[:1], LAGGING, state)
     copy = Copy(store_for(path))
     assert copy.open() == state
     copy.close(complete=True)
+
+
+def test_what_the_first_version_said() -> None:
+    """A state that an earlier version of the library put down is read: it knows how far the copy was."""
+    packed = {"version": 1, "store": "a store", "store_hash": "hash", "watermark": SETTLED, "reading": None}
+    assert State.unpack(json.dumps(packed, default=str)) == State("a store", "hash").in_step_until(SETTLED)
 
 
 def test_an_unreadable_payment(path: Path) -> None:
