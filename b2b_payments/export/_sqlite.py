@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -18,7 +18,7 @@ from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._log import Log
 from b2b_payments.export._rows import encode_lines
 
-_decode_lines: Final = msgspec.json.Decoder().decode_lines
+_decode: Final[Callable[[bytes], list[Any]]] = msgspec.json.Decoder().decode
 _PATIENCE = 30.0  # seconds for which another connection may write
 
 
@@ -129,12 +129,14 @@ class SQLiteDatabase(Database):
         """Put the rows of a log into empty tables; give the sums of their hashes."""
         digests = {PAYMENTS.name: 0, LINE_ITEMS.name: 0}
         for parts in log.segments():
-            for table, lines in zip((PAYMENTS, LINE_ITEMS), map(bytes, parts), strict=True):
-                rows = _decode_lines(lines)
+            for table, part in zip((PAYMENTS, LINE_ITEMS), parts, strict=True):
+                lines = bytes(part).split(b"\n")[:-1]
                 if thorough and table is PAYMENTS:
                     for one in (PAYMENTS, LINE_ITEMS):
-                        self.remove(one, [row[0] for row in rows], schema)
-                self._insert(table, rows, f"VALUES ({', '.join('?' * len(table.columns))})", schema)
+                        self.remove(one, [_decode(line)[0] for line in lines], schema)
+                # One by one: rows that are there together cost the garbage collector more than this does.
+                values = f"VALUES ({', '.join('?' * len(table.columns))})"
+                self._insert(table, map(_decode, lines), values, schema)
                 digests[table.name] += digest_of(lines)
         return digests
 
@@ -155,7 +157,7 @@ class SQLiteDatabase(Database):
         condition = f"{column} IN (SELECT value FROM json_each(?))"  # noqa: S608
         return condition, [encode(list(numbers)).decode()]
 
-    def _insert(self, table: Table, rows: Sequence[Row], how: str, schema: str = "main") -> None:
+    def _insert(self, table: Table, rows: Iterable[Sequence[Any]], how: str, schema: str = "main") -> None:
         self._connection.executemany(f"INSERT INTO {schema}.{table.name} {how}", rows)
 
 
