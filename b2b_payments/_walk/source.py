@@ -175,6 +175,11 @@ class Source:
             await self._read(PageRequest(0))
         try:
             page = await self._read(request)
+            if not page.is_sorted:
+                # Another order than was asked for may be another request's.
+                page = await self._read(request)
+                if page.is_sorted:
+                    self.caller.mixups.noticed()
         except (BadRequestError, NotFoundError, ValidationError) as refusal:
             if request.offset == 0 or not self._was_answered:
                 raise

@@ -31,7 +31,7 @@ from b2b_payments import (
 )
 from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments.events import Event, RetryScheduled
-from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
+from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
 from tests.support import examples
 from tests.support.clients import NEVER, client_of
 from tests.support.raw_server import Connection, RawServer
@@ -199,6 +199,28 @@ async def test_a_walk_gets_its_own_pages(
     assert [payment.id async for payment in walk] == sandbox.store.ids()
     assert walk.report.complete
     assert sandbox.mixed_up > 0
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_page_in_another_order_is_asked_for_again(
+    sandbox: Sandbox, client: PaymentsClient, number: int
+) -> None:
+    """One page in the opposite order, the walk's own or its proof, ends no walk and spoils no proof."""
+    lists, own = 0, sandbox.rules
+
+    def turn(_: Store, seen: SeenRequest) -> None:
+        nonlocal lists
+        lists += 1
+        turned = attrs.evolve(
+            own, ignores=("orderBy",), ignored_order="DESC" if ("orderBy", "ASC") in seen.query else "ASC"
+        )
+        sandbox.rules = turned if lists == number else own
+
+    sandbox.before_list = turn
+    walk = client.payments.list(page_size=20, concurrency=1)
+    assert [payment.id async for payment in walk] == sandbox.store.ids()
+    assert walk.report.complete
+    assert client.payments.mixed_up_lately
 
 
 @pytest.mark.parametrize("retry", [NEVER, None], ids=["attempts=1", "attempts=5"])
