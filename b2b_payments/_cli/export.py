@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from b2b_payments._cli.connection import Connection, connection_options, sandbox
 from b2b_payments._cli.filters import filter_options
 from b2b_payments._cli.fleet import Fleet, fleet_options
 from b2b_payments._cli.streams import output as standard_output
+from b2b_payments._cli.telling import Telling, telling_options
 from b2b_payments._cli.values import TEXT
 from b2b_payments._formats import FORMATS
 
@@ -59,9 +61,11 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
 @filter_options
 @connection_options
 @sandbox_option
+@telling_options
 def export(
     connection: Connection,
     asked: Selection,
+    telling: Telling,
     output: str,
     format_: str | None,
     resume: bool,
@@ -88,7 +92,8 @@ def export(
         options = {"spreadsheet_safe": True} if spreadsheet_safe else {}
         if report and output == STDOUT:
             raise click.UsageError("--report goes to standard output: give --output a file.")
-        _export_one(connection, asked, output, format_, resume, options, as_json=report is not None)
+        as_json = report is not None
+        _export_one(connection, asked, telling, output, format_, resume, options, as_json=as_json)
         return
     if spreadsheet_safe:
         raise click.UsageError("--spreadsheet-safe is about one export: leave --stores out.")
@@ -100,13 +105,15 @@ def export(
         raise click.UsageError("Standard output takes one store: give --stores a folder as --output.")
     from b2b_payments._cli import stores
 
+    as_json = report is not None
     stores.refuse_ids(fleet.path, asked)
-    stores.export(connection, asked, fleet, output, format_, resume=resume, as_json=report is not None)
+    stores.export(connection, asked, telling, fleet, output, format_, resume=resume, as_json=as_json)
 
 
 def _export_one(
     connection: Connection,
     asked: Selection,
+    telling: Telling,
     output: str,
     format_: str,
     resume: bool,
@@ -115,6 +122,7 @@ def _export_one(
     as_json: bool,
 ) -> None:
     done: list[WalkReport] = []
+    took: list[float] = []
     sinks: list[KeptSink] = []
 
     async def work() -> None:
@@ -128,7 +136,7 @@ def _export_one(
             export.JSONLSink(standard_output()) if to_stdout else export.sink_for(format_, output, **options)
         )
         async with AsyncExitStack() as stack:
-            progress = stack.enter_context(Progress(connection.quota))
+            progress = stack.enter_context(Progress(connection.quota, telling))
             kept = KeptSink(sink, progress.resumed)
             sinks.append(kept)
             client = await connection.enter(stack, progress.listen)
@@ -145,6 +153,7 @@ def _export_one(
             else:
                 report = await export.export(begin(None), kept, query=query, on_progress=progress.advance)
             done.append(report)
+            took.append(progress.seconds)
 
     try:
         run(work)
@@ -164,18 +173,45 @@ def _export_one(
     if as_json:
         print_json(_as_dict(output, report, sinks[0]))
     else:
-        _tell(output, report, sinks[0], resume=resume)
+        _tell(output, report, sinks[0], telling, took[0], resume=resume)
     click.get_current_context().exit(0 if report.complete else 1)
 
 
-def _tell(output: str, report: WalkReport, sink: KeptSink, *, resume: bool) -> None:
+def _tell(
+    output: str, report: WalkReport, sink: KeptSink, telling: Telling, seconds: float, *, resume: bool
+) -> None:
     from b2b_payments._printable import counted
 
     in_all = ""
     if resume:
         rows = counted(sink.rows, "payment")
         in_all = f" With what was there already: {rows}." if sink.resumed else f" {_NEW}"
-    click.echo(f"{_name(output)}: {report} ({report.ending}).{in_all}{stays(sink.instead)}", err=True)
+    account = ""
+    if telling.verbose:
+        account = _account_of(report)
+    elif not report.complete:
+        account = str(report.ending)
+        telling = replace(telling, quiet=False)
+    rest = f"{in_all}{stays(sink.instead)}"
+    telling.conclude(_name(output), report, seconds, account=account, rest=rest)
+
+
+def _account_of(report: WalkReport) -> str:
+    """Say what a walk took, and how its end is proven."""
+    from b2b_payments._printable import counted
+
+    return ", ".join(
+        [
+            str(report.ending),
+            counted(report.pages, "page"),
+            f"{report.duplicates:,} rows again",
+            f"{counted(report.gaps, 'gap')} closed",
+            f"{report.from_other_end:,} pages from the other end",
+            f"{report.reread:,} read again",
+            f"{report.looked_up:,} looked up by id",
+            f"{report.waited:.1f} s waited for the quota",
+        ]
+    )
 
 
 def _format_of(output: str, format_: str | None, *, resume: bool) -> str:

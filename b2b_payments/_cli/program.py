@@ -6,13 +6,14 @@ imported inside the command that does.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 from b2b_payments._cli import doctor, export, offline, reads, report, sandbox, sync, verify, writes
 from b2b_payments._cli.command import INTERRUPTED, Command, CommandError, StoppedError
-from b2b_payments._cli.streams import standard_streams
+from b2b_payments._cli.streams import bare, standard_streams
 from b2b_payments._version import __version__
 
 
@@ -33,7 +34,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except StoppedError as stopped:
-            click.echo(str(stopped), err=True)
+            _say_stopped(str(stopped))
             ctx.exit(stopped.exit_code)
         except CommandError as failure:
             click.echo(f"Error: {failure}", err=True)
@@ -43,8 +44,15 @@ class Program(click.Group):
             ctx.exit(0)
         except KeyboardInterrupt:
             # It came before there was anything to stop.
-            click.echo("Stopped by Ctrl-C.", err=True)
+            _say_stopped("Stopped by Ctrl-C.")
             ctx.exit(INTERRUPTED)
+
+
+def _say_stopped(sentence: str) -> None:
+    if sys.stderr.isatty():
+        # A terminal shows ^C where the cursor was: the sentence stands in its place.
+        bare(sys.stderr).write("\r")
+    click.echo(sentence, err=True)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})

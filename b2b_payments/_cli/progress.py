@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from rich.console import Console
+import click
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from b2b_payments._cli.streams import bare
+from b2b_payments._cli.telling import Telling
+from b2b_payments._cli.terminal import can_draw, console_on
 from b2b_payments._cli.waits import PlainLines, Waits
 from b2b_payments._printable import counted, printable
 from b2b_payments._quota import Quota
@@ -25,9 +27,13 @@ from b2b_payments.events import Event, QuotaWait
 from b2b_payments.export import StoreReport, StoreState
 from b2b_payments.export._pace import Pace, PaceReading
 
-_WIDE, _NARROW = 40, 12
-_LABEL = 24
+_ROOMY = 80
+"""Columns from which on a bar and its words stand side by side."""
+_WIDE, _NARROW, _SHORT = 40, 12, 6
+_LABEL, _SHORT_LABEL = 24, 14
 _SHOWN = 12
+_EVERY = 10.0
+"""Seconds between two lines where nothing can be drawn over."""
 
 
 class Row(NamedTuple):
@@ -40,25 +46,31 @@ class Row(NamedTuple):
 
 
 class Screen:
-    """Shows the rows that a function gives, as long as it is entered; silent where there is no terminal.
+    """Shows the rows that a function gives, as long as it is entered, within an event loop.
 
-    The first row speaks of the whole. Of the others a dozen are shown.
+    The first row speaks of the whole. Of the others a dozen are shown on a terminal; where that cannot be
+    drawn over, and off terminals, the first one's words come as a line every ten seconds.
     """
 
-    def __init__(self, rows: Callable[[], Iterable[Row]]) -> None:
+    def __init__(self, rows: Callable[[], Iterable[Row]], telling: Telling) -> None:
         self._rows = rows
+        self._telling = telling
+        self._timer: asyncio.TimerHandle | None = None
         self._live: Live | None = None
-        if sys.stderr.isatty():
+        if draws(telling):
+            console = console_on(sys.stderr)
             self._live = Live(
-                console=Console(file=bare(sys.stderr)),
+                console=console,
                 transient=True,
                 refresh_per_second=10,
-                get_renderable=self._table,
+                get_renderable=lambda: self._table(console.width),
             )
 
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start(refresh=True)
+        elif not self._telling.quiet:
+            self._tell_later()
         return self
 
     def __exit__(
@@ -66,20 +78,43 @@ class Screen:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def _table(self) -> Table:
+    def _tell_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_EVERY, self._tell)
+
+    def _tell(self) -> None:
+        click.echo(f"{next(iter(self._rows())).words}.", err=True)
+        self._tell_later()
+
+    def _table(self, width: int) -> Table:
         rows = list(self._rows())
-        several = len(rows) > 1
+        if len(rows) > 1:
+            return self._lines(rows[: 1 + _SHOWN], roomy=width >= _ROOMY)
+        (row,) = rows
+        bar = ProgressBar(total=row.total, completed=row.done, width=min(_WIDE, width - 1))
+        # It may go on in the next line.
+        words = Text(printable(row.words), overflow="fold")
         table = Table.grid(padding=(0, 1))
-        if several:
-            table.add_column(no_wrap=True, max_width=_LABEL, overflow="ellipsis")
+        if width >= _ROOMY:
+            table.add_row(bar, words)
+        else:
+            table.add_row(bar)
+            table.add_row(words)
+        return table
+
+    @staticmethod
+    def _lines(rows: Iterable[Row], *, roomy: bool) -> Table:
+        """Give a line each: it is cut at its end."""
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True, max_width=_LABEL if roomy else _SHORT_LABEL, overflow="ellipsis")
         table.add_column(no_wrap=True)
         table.add_column()
-        for row in rows[: 1 + _SHOWN]:
-            bar = ProgressBar(total=row.total, completed=row.done, width=_NARROW if several else _WIDE)
-            # One line may go on in the next; many are cut, and their ends alone.
-            words = Text(printable(row.words), no_wrap=several, overflow="ellipsis" if several else "fold")
-            table.add_row(*([Text(printable(row.label))] if several else []), bar, words)
+        for row in rows:
+            bar = ProgressBar(total=row.total, completed=row.done, width=_NARROW if roomy else _SHORT)
+            words = Text(printable(row.words), no_wrap=True, overflow="ellipsis")
+            table.add_row(Text(printable(row.label)), bar, words)
         return table
 
 
@@ -101,7 +136,9 @@ class Line:
     def row(self, pace: PaceReading) -> Row:
         """Say how it goes."""
         done, left = pace.before + pace.rows, pace.seconds_left
-        parts = [_payments(done, pace.total), f"{pace.rate:,.0f}/s"]
+        # Of several channels, a resumed walk is not told the totals of those that it had finished.
+        total = pace.total if pace.total is not None and pace.total >= done else None
+        parts = [_payments(done, total), f"{pace.rate:,.0f}/s"]
         if left is not None:
             parts.append(f"{_duration(left)} left")
         if pace.waiting >= 1 and left != 0:
@@ -109,12 +146,17 @@ class Line:
         if (words := self._waits.words) is not None:
             parts.append(words)
         parts.append(counted(pace.pages, "page"))
-        return Row(self.label, done, pace.total, " · ".join(parts))
+        return Row(self.label, done, total, " · ".join(parts))
 
 
-def _plain_lines(label: str = "") -> PlainLines | None:
+def draws(telling: Telling) -> bool:
+    """Whether what is told is drawn, over and over."""
+    return can_draw() and not (telling.quiet or telling.log)
+
+
+def _plain_lines(telling: Telling, label: str = "") -> PlainLines | None:
     """Give what tells of waits where no screen does."""
-    return None if sys.stderr.isatty() else PlainLines(label)
+    return None if draws(telling) or telling.quiet else PlainLines(label)
 
 
 class _Shown:
@@ -133,13 +175,13 @@ class _Shown:
 
 
 class Progress(_Shown):
-    """Shows how an export goes, as long as it is entered; silent where there is no terminal."""
+    """Shows how an export goes, as long as it is entered, within an event loop."""
 
-    def __init__(self, quota: Quota | None) -> None:
+    def __init__(self, quota: Quota | None, telling: Telling) -> None:
         self._pace = Pace(quota)
-        self._line = Line("all", _plain_lines())
+        self._line = Line("all", _plain_lines(telling))
         self._channels: PaymentStream | None = None
-        self._screen = Screen(self._rows)
+        self._screen = Screen(self._rows, telling)
 
     def listen(self, event: Event) -> None:
         """Take in what the client does."""
@@ -159,6 +201,11 @@ class Progress(_Shown):
         """How many requests were sent."""
         return self._pace.requests
 
+    @property
+    def seconds(self) -> float:
+        """How long it has taken."""
+        return self._pace.elapsed
+
     def follow(self, source: Walk | PaymentStream) -> None:
         """Give each channel of a stream a line of its own."""
         if isinstance(source, PaymentStream) and len(source.reports) > 1:
@@ -177,12 +224,13 @@ class StoresProgress(_Shown):
     `reports` are the latest of all stores, in their order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, telling: Telling) -> None:
         self.reports: dict[str, StoreReport] = {}
+        self._telling = telling
         self._lines: dict[str, Line] = {}
         self._ended = _Ended()
         self._began = monotonic()
-        self._screen = Screen(self._rows)
+        self._screen = Screen(self._rows, telling)
 
     def advance(self, report: StoreReport) -> None:
         """Take in how a store stands."""
@@ -199,7 +247,7 @@ class StoresProgress(_Shown):
 
     def _line(self, name: str) -> Line:
         if name not in self._lines:
-            self._lines[name] = Line(name, _plain_lines(name))
+            self._lines[name] = Line(name, _plain_lines(self._telling, name))
         return self._lines[name]
 
     def _rows(self) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from b2b_payments._cli.command import CommandError, StoppedError, print_json, ru
 from b2b_payments._cli.connection import Connection
 from b2b_payments._cli.fleet import Fleet
 from b2b_payments._cli.progress import StoresProgress
+from b2b_payments._cli.telling import Telling
 from b2b_payments._errors import AuthenticationError, B2BPaymentsError
 from b2b_payments._printable import printable
 from b2b_payments.export import Store, StoreReport, StoresReport, StoreState, export_stores, read_stores
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 def export(
     connection: Connection,
     asked: Selection,
+    telling: Telling,
     fleet: Fleet,
     output: str,
     format_: str | None,
@@ -37,7 +39,7 @@ def export(
     A run that ends by itself is over, whatever came of its stores. One that was interrupted leaves a note, by
     which `resume` leaves alone what it had finished. With `only`, there is no run to speak of.
     """
-    progress = StoresProgress()
+    progress = StoresProgress(telling)
     stores: list[Store] = []
     ended = False
 
@@ -81,8 +83,9 @@ def export(
             raise
     else:
         report = StoresReport(tuple(progress.reports.values()))
-        _show(report, stores, as_json=as_json)
-    _conclude(report)
+        if as_json or not (telling.quiet and report.complete):
+            _show(report, stores, as_json=as_json)
+    _conclude(report, quiet=telling.quiet)
 
 
 def _show(report: StoresReport, stores: Sequence[Store], *, as_json: bool) -> None:
@@ -147,14 +150,15 @@ def _remark(report: StoreReport, variable: str) -> str:
     return f"{report.path}: {report.ending}.{stays(report.instead)}"
 
 
-def _conclude(report: StoresReport) -> None:
+def _conclude(report: StoresReport, *, quiet: bool) -> None:
     """Say how many stores are complete. Raises CommandError where not all are."""
     for one in report.stores:
         if one.error is not None and not isinstance(one.error, B2BPaymentsError):
             raise one.error
     missing = [f"--only {shlex.quote(one.name)}" for one in report.stores if not one.complete]
     if not missing:
-        click.echo(f"{report}.", err=True)
+        if not quiet:
+            click.echo(f"{report}.", err=True)
         return
     alone = "" if len(missing) == len(report.stores) else f" {' '.join(missing)}"
     raise CommandError(f"{report}. To export what is missing, give the same command --resume{alone}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, run
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
+from b2b_payments._cli.telling import Telling, telling_options
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
 )
 @connection_options
 @sandbox_option
+@telling_options
 def sync(
     connection: Connection,
+    telling: Telling,
     to: str,
     sweep: bool,
     overlap: float,
@@ -66,6 +70,7 @@ def sync(
     goes on with the next sync. A report follows on standard error; exit code 0 says that the copy is in step.
     """
     done: list[SyncReport] = []
+    took: list[float] = []
     begun: list[Progress] = []
 
     async def work() -> None:
@@ -81,7 +86,7 @@ def sync(
             # How many of the store's payments changed, nobody knows before the end.
             progress.advance(report if report.exact else attrs.evolve(report, total_last=None))
 
-        with Progress(connection.quota) as progress:
+        with Progress(connection.quota, telling) as progress:
             begun.append(progress)
             async with AsyncExitStack() as stack:
                 report = await sync.sync(
@@ -94,6 +99,7 @@ def sync(
                     on_progress=advance,
                 )
         done.append(report)
+        took.append(progress.seconds)
 
     try:
         run(work)
@@ -109,5 +115,8 @@ def sync(
             raise CommandError(sentence, failure.exit_code) from None
         raise
     (report,) = done
-    click.echo(f"{to}: {report}.", err=True)
+    if not report.complete:
+        telling = replace(telling, quiet=False)
+    account = f"{report.waited:.1f} s waited for the quota" if telling.verbose else ""
+    telling.conclude(to, report, took[0], account=account)
     click.get_current_context().exit(0 if report.complete else 1)

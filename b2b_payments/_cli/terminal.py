@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import NoReturn, TextIO
 
 from rich.console import Console
 
 from b2b_payments._cli.streams import bare
+
+_PLAIN = frozenset({"dumb", "unknown"})
+
+
+def can_draw() -> bool:
+    """Whether standard error is a terminal on which lines can be drawn over."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in _PLAIN
 
 
 class _Console(Console):

@@ -210,7 +210,9 @@ class Notice:
 @contextmanager
 def waits_told() -> Iterator[Listener]:
     """Give what tells of the waits of one call: a notice on a terminal, else plain lines."""
-    if not sys.stderr.isatty():
+    from b2b_payments._cli.terminal import can_draw
+
+    if not can_draw():
         yield PlainLines().listen
         return
     with Notice() as notice:
@@ -219,12 +221,11 @@ def waits_told() -> Iterator[Listener]:
 
 def _live(text: Callable[[], Text]) -> Live:
     # Loaded when there is something to wait for.
-    from rich.console import Console
     from rich.live import Live
 
-    from b2b_payments._cli.streams import bare
+    from b2b_payments._cli.terminal import console_on
 
-    console = Console(file=bare(sys.stderr))
+    console = console_on(sys.stderr)
     return Live(console=console, transient=True, refresh_per_second=10, get_renderable=text)
 
 

@@ -21,6 +21,7 @@ VARIABLES = (
     "B2B_PAYMENTS_AUTH_TOKEN",
 )
 _NONE: Mapping[str, str | None] = {}
+_TERMINAL: Mapping[str, str] = {"TERM": "xterm", "COLUMNS": "160"}
 
 
 def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
@@ -51,9 +52,11 @@ def sentence(result: Result, code: int) -> str:
     return last
 
 
-async def start(sandbox: Sandbox | None, *args: str, **pipes: Any) -> Process:
-    """Start a command for real."""
-    variables = os.environ | {"TERM": "xterm", "COLUMNS": "160"} | environment(sandbox)
+async def start(
+    sandbox: Sandbox | None, *args: str, terminal: Mapping[str, str] = _TERMINAL, **pipes: Any
+) -> Process:
+    """Start a command for real; `terminal` are the variables that say what kind of terminal there is."""
+    variables = {**os.environ, **terminal, **environment(sandbox)}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "b2b_payments", *args),
         env={name: value for name, value in variables.items() if value is not None},

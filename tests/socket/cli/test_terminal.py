@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import signal
+from pathlib import Path
 
 import pytest
 
-from b2b_payments.sandbox import Fault, Sandbox
-from tests.support.program import start
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.support.program import finished, invoke, start
 
 
 async def asked(sandbox: Sandbox, answer: str, *command: str) -> tuple[bytes, int, int | None, bytes]:
@@ -53,3 +56,83 @@ async def test_create_offline_asks_where_the_external_id_is_taken(answer: str, p
         said = f"Payment {taken} (3.0000 USD) has externalId A-1 already. Record another? [y/N]: "
         assert question.decode() == said
         assert (code, sandbox.store.payments) == (0 if payments == 12 else 1, payments)
+
+
+async def _on_terminal(
+    sandbox: Sandbox, *args: str, kind: str = "xterm", stopped_at: str = ""
+) -> tuple[int, str]:
+    """Run a command on a terminal of 60 columns, with Ctrl-C once it shows a text; give what it wrote."""
+    main_end, other_end = os.openpty()
+    terminal = {"TERM": kind, "COLUMNS": "60"}
+    process = await start(sandbox, *args, stdout=other_end, stderr=other_end, terminal=terminal)
+    os.close(other_end)
+    screen = b""
+    while chunk := await asyncio.to_thread(_read, main_end):
+        screen += chunk
+        if stopped_at and stopped_at.encode() in screen:
+            stopped_at = ""
+            process.send_signal(signal.SIGINT)
+    os.close(main_end)
+    return await process.wait(), screen.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""  # this is how a terminal ends on Linux
+
+
+def _lines(screen: str) -> list[str]:
+    """Give the lines that were drawn, without what moves the cursor and colors."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen).replace("\r", "\n").split("\n")
+
+
+@pytest.mark.slow
+async def test_sixty_columns(tmp_path: Path) -> None:
+    """On 60 columns no line is broken by the terminal; a wait counts down; the last line is for people."""
+    async with Sandbox(payments=300, rules=Rules(requests=3, per=2.0)) as sandbox:
+        args = ("export", "--output", str(tmp_path / "p.jsonl"), "--page-size", "60", "--quota", "3/2")
+        code, screen = await _on_terminal(sandbox, *args)
+    assert code == 0
+    *drawn, last = filter(str.strip, _lines(screen))
+    assert max(map(len, drawn)) <= 60
+    assert any(" of 300 payments · " in line for line in drawn)
+    seconds = [int(found[1]) for line in drawn if (found := re.search(r"waiting ([0-9]+) s", line))]
+    assert len({*seconds}) > 1
+    assert "p.jsonl: complete: 300 payments, " in last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+async def test_ctrl_c_leaves_no_half_line(tmp_path: Path, kind: str) -> None:
+    """Stopped on a terminal, a command ends with one whole sentence at the beginning of a line."""
+    async with Sandbox(payments=300, rules=Rules(requests=2, per=60.0)) as sandbox:
+        args = ("export", "--output", str(tmp_path / "p.jsonl"), "--page-size", "60", "--log-level", "info")
+        told = args if kind == "dumb" else args[:-2]
+        begun = "QuotaWait" if kind == "dumb" else "waiting"
+        code, screen = await _on_terminal(sandbox, *told, kind=kind, stopped_at=begun)
+    assert code == 130
+    assert screen.endswith("\rStopped by Ctrl-C: " + screen.rpartition("Stopped by Ctrl-C: ")[2])
+    assert screen.endswith("is left.\r\n")
+    assert ("\x1b" in screen) is (kind == "xterm")
+
+
+@pytest.mark.slow
+async def test_how_much_is_told(tmp_path: Path) -> None:
+    """`--quiet` tells nothing of a success, `--verbose` what the walk took, `--log-level` each request."""
+    async with Sandbox(payments=300) as sandbox:
+
+        async def told(*options: str) -> str:
+            process = await start(sandbox, "export", "--output", str(tmp_path / "p.jsonl"), *options)
+            code, _, err = await finished(process)
+            assert code == 0
+            return err
+
+        assert await told("--quiet") == ""
+        verbose = await told("--verbose")
+        assert "2 pages" in verbose
+        assert "the pages read from both ends of the list meet" in verbose
+        assert "DEBUG RequestStarted call=payments.list" in await told("-q", "--log-level", "debug")
+    contradiction = invoke(None, "export", "--output", "p.jsonl", "--quiet", "--verbose")
+    assert (contradiction.exit_code, "contradict each other" in contradiction.stderr) == (2, True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from rich.console import Console
 
 from b2b_payments import Quota, WalkReport
 from b2b_payments._cli.progress import Line, Progress, Row, Screen, StoresProgress
+from b2b_payments._cli.telling import Telling, timed
 from b2b_payments.events import PageJoined, QuotaWait, RetryScheduled
 from b2b_payments.export import Checkpoint, PlacedSink, StoreReport, StoreState
 from b2b_payments.export._kept import KeptSink
 from b2b_payments.export._pace import Pace, PaceReading
+from tests.support.virtual_time import run
 
 
 def _words(row: Row) -> list[str]:
@@ -53,7 +56,7 @@ def test_a_line_of_a_resumed_export() -> None:
 
 def test_lines_of_stores() -> None:
     """The first line counts all stores; then comes one for each under way, none for those that have ended."""
-    progress = StoresProgress()
+    progress = StoresProgress(Telling())
 
     def tell(name: str, state: StoreState, pace: PaceReading) -> None:
         progress.advance(StoreReport(name, f"{name}.csv", state, pace=pace))
@@ -79,23 +82,78 @@ def test_lines_of_stores() -> None:
     assert [row.label for row in rest] == ["north", "west"]
 
 
-def test_a_dozen_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of many lines the first and a dozen are shown, cut to one line each; without a terminal none is."""
+def test_a_dozen_lines() -> None:
+    """Of many lines the first and a dozen are shown, cut to one line each."""
     rows = [Row(f"store {place} {'x' * 40}", place, 100, "word " * 80) for place in range(50)]
-    screen = Screen(lambda: rows)
+    screen = Screen(lambda: rows, Telling())
     console = Console(width=80)
     with console.capture() as shown:
-        console.print(screen._table())
+        console.print(screen._table(80))
     lines = shown.get().splitlines()
     assert len(lines) == 13
     assert all(line.startswith(f"store {place} xxx") for place, line in enumerate(lines))
     assert all("… " in line and "word word" in line and line.endswith("…") for line in lines)
     with console.capture() as shown:
-        console.print(Screen(lambda: rows[:1])._table())
+        console.print(Screen(lambda: rows[:1], Telling())._table(80))
     assert shown.get().count("word") == 80
-    with screen, Progress(None):
-        pass
-    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_sixty_columns(*, many: bool) -> None:
+    """A narrow terminal shows all figures of one export, and a line each of many, within its width."""
+    rows = [Row(f"store number {place}", 500, 1_000, _BUSY) for place in range(1 + 9 * many)]
+    console = Console(width=60)
+    with console.capture() as shown:
+        console.print(Screen(lambda: rows, Telling())._table(60))
+    lines = shown.get().splitlines()
+    assert max(map(len, lines)) <= 60
+    if many:
+        assert len(lines) == 10
+        assert all("500 of 1,000 payments" in line for line in lines)
+    else:
+        assert _BUSY.split() == " ".join(lines[1:]).split()
+
+
+_BUSY = "500 of 1,000 payments · 300/s · 0:00:05 left · waiting 70 s for the store's quota · 6 pages"
+
+
+@pytest.mark.parametrize(
+    ("telling", "told"),
+    [(Telling(), ["0 payments · 0/s · 0 pages."] * 3), (Telling(quiet=True), []), (Telling(log=True), None)],
+)
+def test_a_line_every_ten_seconds(
+    capsys: pytest.CaptureFixture[str], telling: Telling, told: list[str] | None
+) -> None:
+    """Where nothing is drawn, how it goes is told every ten seconds, and never when quiet."""
+
+    async def export() -> None:
+        with Progress(None, telling):
+            await anyio.sleep(35)
+
+    run(export())
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == (["0 payments · 0/s · 0 pages."] * 3 if told is None else told)
+
+
+def test_a_total_that_leaves_out_what_was_resumed() -> None:
+    """A total smaller than what has come is not shown: it is of the channels alone that were left."""
+    row = Line("north").row(PaceReading(before=3_000, rows=200, pages=1, total=1_000))
+    assert (row.done, row.total) == (3_200, None)
+    assert _words(row)[0] == "3,200 payments"
+
+
+@pytest.mark.parametrize(
+    ("report", "seconds", "words"),
+    [
+        (WalkReport(rows=300, requests=3, complete=True), 4.25, "complete: 300 payments, 3 requests, 4.2 s"),
+        (WalkReport(complete=True), 3_723.4, "complete: 0 payments, 0 requests, 1:02:03"),
+    ],
+)
+def test_a_reports_time(report: WalkReport, seconds: float, words: str) -> None:
+    """The last line says how long it took, in seconds or else in hours, minutes and seconds."""
+    assert timed(report, seconds) == words
+    report.ignored_filters = frozenset({"invoiceId"})
+    assert timed(report, seconds).startswith(f"{words}; the service may ignore a filter")
 
 
 class _Sink:
