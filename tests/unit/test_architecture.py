@@ -33,7 +33,8 @@ LAYERS = (
     {"changes"},
     {"resources"},
     {"client"},
-    {"blocking"},
+    {"blocking", "testing"},
+    {"pytest_plugin"},
     {"doctor"},
     {"export"},
     {"sync"},
@@ -42,11 +43,15 @@ LAYERS = (
     {"__main__"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-MAY_IMPORT = {"sandbox": {"auth", "errors", "models", "printable"}, "cli": {"sandbox"}}
+MAY_IMPORT = {
+    "sandbox": {"auth", "errors", "models", "printable"},
+    "cli": {"sandbox"},
+    "pytest_plugin": {"sandbox"},
+}
 
 # The only modules that may know of these.
 HOMES = {
-    "aiohttp": {"client", "sandbox", "transport"},
+    "aiohttp": {"client", "pytest_plugin", "sandbox", "transport"},
     "asyncio": {"cli", "quota", "sandbox", "tasks"},
     "cattrs": {"converter", "export"},
     "click": {"cli"},
@@ -54,6 +59,7 @@ HOMES = {
     "duckdb": {"export"},
     "filelock": {"export"},
     "opentelemetry": {"tracing"},
+    "pytest": {"pytest_plugin"},
     "pyarrow": set(),
     "redis": {"quota"},
     "rich": {"cli"},

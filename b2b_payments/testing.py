@@ -1,0 +1,54 @@
+"""Payments for the tests of code that uses this library.
+
+Installing the package gives pytest the fixtures `payments_sandbox`, `payments_client` and
+`payments_aioresponses`, too: see docs/testing.md.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from b2b_payments._models import LineItem, Money, Payment, ProcessingStatus
+from b2b_payments._models.decimals import EXACT
+
+__all__ = ["make_payment"]
+
+_CREATED = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def make_payment(**fields: Any) -> Payment:
+    """Give a payment that has these fields, named as those of `Payment`, and plausible others.
+
+    It is a completed offline payment of 20 USD for one invoice. What is left out follows from what is given:
+    `total` from `line_items` and the other way round, `updated_at` from `created_at`. Raises TypeError for a
+    field that a payment does not have.
+    """
+    defaults: dict[str, Any] = {
+        "id": 1,
+        "created_at": _CREATED,
+        "updated_at": fields.get("created_at", _CREATED),
+        "store_hash": "abc123",
+        "customer_id": "95000",
+        "payer_name": "Store offline payment",
+        "payer_customer_id": fields.get("customer_id", "95000"),
+        "module_name": "payments_offline",
+        "processing_status": ProcessingStatus.COMPLETED,
+        "applied_status": 1,
+        "funding_status": 2,
+        "customer_name": "Acme Industrial",
+        "channel_id": 1,
+        "channel_name": "Main store",
+    }
+    total = fields.get("total") or _sum(fields.get("line_items", ())) or Money("USD", Decimal("20.0000"))
+    line = LineItem(payment_id=fields.get("id", 1), invoice_id=13, invoice_number="INV-000013", amount=total)
+    return Payment(**{**defaults, "total": total, "line_items": [line], **fields})
+
+
+def _sum(items: Any) -> Money | None:
+    amounts = [item.amount for item in items if item.amount is not None]
+    total = Decimal(0)
+    for amount in amounts:
+        total = EXACT.add(total, amount.amount)
+    return Money(amounts[0].currency, total) if amounts else None
