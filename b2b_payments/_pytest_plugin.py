@@ -57,7 +57,7 @@ def _kind(request: pytest.FixtureRequest) -> str:
 
 
 def _fresh() -> Sandbox:
-    from b2b_payments._quota.homes import forget_all
+    from b2b_payments._quota.backends import forget_all
     from b2b_payments._resources.turns import TURNS
     from b2b_payments.sandbox import Rules, Sandbox
 

@@ -6,22 +6,22 @@
         for payment in client.payments.list():
             ...
 
-Every method takes, gives and raises what the one of the same name in `b2b_payments` does. A client lives in
-an event loop in a thread of its own, from `open` to `close`, and may be used from several threads at once.
-What it calls back (`on_event`, a token's provider) runs in that thread.
+Every method takes, gives and raises what its namesake in `b2b_payments` does. A client has an event loop in a
+thread, from `open` to `close`; any threads may use it. What it calls back (`on_event`) runs in that thread.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import suppress
 from functools import wraps
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack
 
 from b2b_payments import _client
 from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._background import BackgroundLoop
+from b2b_payments._changes import feed
 from b2b_payments._client import Options, Settings
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models import Payment
@@ -29,14 +29,13 @@ from b2b_payments._resources import channels, payments
 from b2b_payments._walk import pager, stream, walk
 from b2b_payments._walk.report import WalkReport
 
-__all__ = ["Channels", "Iteration", "PaymentStream", "Payments", "PaymentsClient", "Walk"]
+__all__ = ["Changes", "Channels", "Iteration", "PaymentStream", "Payments", "PaymentsClient", "Walk"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 A_co = TypeVar("A_co", covariant=True)
-R_co = TypeVar("R_co", bound=pager.Pager | pager.Iteration[Any], covariant=True)
 W_co = TypeVar("W_co", bound=pager.Pager, covariant=True)
 
 
@@ -60,32 +59,22 @@ def _makes(
     return call
 
 
-class _Reported(_Blocking[R_co]):
-    @property
-    def report(self) -> WalkReport:
-        """The account of the (latest) iteration, kept up to date while it runs."""
-        return self._async.report
-
-    def checkpoint(self) -> dict[str, Any]:
-        """Give where the (latest) iteration stands, as in `b2b_payments.Walk`."""
-        return self._async.checkpoint()
+class _Source(Protocol[A_co]):
+    def __anext__(self) -> Awaitable[A_co]: ...
+    def aclose(self) -> Coroutine[Any, Any, None]: ...
 
 
-class Iteration(_Reported[pager.Iteration[Any]], Iterator[T]):
-    """One way through a walk. Left before its end, or let go, it is closed: nothing more is asked for."""
-
-    def __init__(
-        self, loop: BackgroundLoop, pages: pager.Iteration[A], items: Callable[[A], Iterable[T]]
-    ) -> None:
-        super().__init__(loop, pages)
-        self._items = self._each(loop, pages, items)
+class _Iterating(_Blocking[Any], Iterator[T]):
+    def __init__(self, loop: BackgroundLoop, source: _Source[A], items: Callable[[A], Iterable[T]]) -> None:
+        super().__init__(loop, source)
+        self._items = self._each(loop, source, items)
 
     @staticmethod
     def _each(
-        loop: BackgroundLoop, pages: pager.Iteration[A], items: Callable[[A], Iterable[T]]
+        loop: BackgroundLoop, source: _Source[A], items: Callable[[A], Iterable[T]]
     ) -> Generator[T, None, None]:
         async def following() -> A | None:
-            return await anext(pages, None)
+            return await anext(source, None)
 
         try:
             # A hop to the loop and back for each page, not for each payment.
@@ -93,7 +82,12 @@ class Iteration(_Reported[pager.Iteration[Any]], Iterator[T]):
                 yield from items(page)
         finally:
             with suppress(ConfigurationError):  # the loop has ended, or sees to it: this is its own thread
-                loop.wait(pages.aclose())
+                loop.wait(source.aclose())
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Give where this iteration stands: what another one takes to go on from there."""
+        checkpoint: dict[str, Any] = self._async.checkpoint()
+        return checkpoint
 
     def __iter__(self) -> Iterator[T]:  # noqa: PYI034
         return self._items
@@ -106,6 +100,28 @@ class Iteration(_Reported[pager.Iteration[Any]], Iterator[T]):
         self._items.close()
 
 
+class Iteration(_Iterating[T]):
+    """One way through a walk. Left before its end, or let go, it is closed: nothing more is asked for."""
+
+    @property
+    def report(self) -> WalkReport:
+        """The account of this iteration, kept up to date."""
+        report: WalkReport = self._async.report
+        return report
+
+
+class Changes(_Iterating[feed.Change]):
+    """The changes of a store, oldest first. Left before its end, or let go, it is closed."""
+
+    def __init__(self, loop: BackgroundLoop, changes: feed.Changes) -> None:
+        super().__init__(loop, changes, lambda change: (change,))
+        self.report: feed.ChangesReport = changes.report
+
+
+def _same(_: BackgroundLoop, made: T) -> T:
+    return made
+
+
 def _by_page(loop: BackgroundLoop, pages: pager.Iteration[T]) -> Iteration[T]:
     return Iteration(loop, pages, lambda page: (page,))
 
@@ -114,10 +130,16 @@ def _by_item(loop: BackgroundLoop, pages: pager.Iteration[pager.Page[T]]) -> Ite
     return Iteration(loop, pages, lambda page: page.items)
 
 
-class _Pager(_Reported[W_co]):
+class _Pager(_Blocking[W_co]):
+    checkpoint: Final = _makes(pager.Pager.checkpoint, _same)
     collect: Final = _makes(pager.Pager.collect, BackgroundLoop.wait)
     pages: Final = _makes(pager.Pager.pages, _by_page)
     raw_pages: Final = _makes(pager.Pager.raw_pages, _by_page)
+
+    @property
+    def report(self) -> WalkReport:
+        """The account of the latest iteration, kept up to date while it runs."""
+        return self._async.report
 
     def raw(self) -> Iteration[dict[str, Any]]:
         """Give the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
@@ -148,6 +170,7 @@ class Payments(_Blocking[payments.Payments]):
 
     list: Final = _makes(payments.Payments.list, Walk)
     stream: Final = _makes(payments.Payments.stream, PaymentStream)
+    changes: Final = _makes(payments.Payments.changes, Changes)
     get: Final = _makes(payments.Payments.get, BackgroundLoop.wait)
     look_up: Final = _makes(payments.Payments.look_up, BackgroundLoop.wait)
     delete: Final = _makes(payments.Payments.delete, BackgroundLoop.wait)

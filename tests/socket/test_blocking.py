@@ -127,6 +127,22 @@ def test_iterators_are_lazy_and_left_early(sandbox: Sandbox, client: PaymentsCli
     assert pages.checkpoint() != {}
 
 
+def test_changes_are_followed(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A feed of changes gives what changed, can be left, and goes on from a checkpoint."""
+    changes = client.payments.changes()
+    assert list(changes) == []
+    kept = changes.checkpoint()
+    sandbox.store.insert(externalId="A-1")
+    following = client.payments.changes(since=kept, follow=True, interval=0.01)
+    change = next(following)
+    assert (change.payment.external_id, following.report.changes) == ("A-1", 1)
+    sandbox.store.insert(externalId="A-2")
+    assert next(following).payment.external_id == "A-2"
+    following.close()
+    since = client.payments.changes(since=change.checkpoint)
+    assert [one.payment.external_id for one in since] == ["A-2"]
+
+
 def test_an_iterator_that_outlives_its_client_is_over(sandbox: Sandbox) -> None:
     """Going on with a walk after its client was closed is a clear error."""
     with client_of(sandbox) as client:

@@ -21,6 +21,7 @@ PAIRS: list[tuple[type[Any], type[Any]]] = [
     (b2b_payments.Walk, blocking.Walk),
     (b2b_payments.PaymentStream, blocking.PaymentStream),
     (Iteration, blocking.Iteration),
+    (b2b_payments.Changes, blocking.Changes),
 ]
 OTHER_NAMES = {
     "aclose": "close",
