@@ -2,31 +2,90 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
 import click
 
-from b2b_payments._cli.command import Command, CommandError
+from b2b_payments._cli.command import Command, CommandError, print_json
 from b2b_payments._cli.values import TEXT
+from b2b_payments._printable import counted
+
+_WORTH_A_PROCESS = 64 * 2**20
+"""Bytes of files that are checked in about the second that a process takes to start."""
 
 
 @click.command(cls=Command)
-@click.argument("file", metavar="FILE", type=TEXT)
-def verify(file: str) -> None:
-    """Check an exported file against its manifest.
+@click.argument("files", metavar="FILE...", type=TEXT, nargs=-1, required=True)
+@click.option("--report", type=click.Choice(["json"]), help="Print what was found as JSON.")
+def verify(files: tuple[str, ...], report: str | None) -> None:
+    """Check exported files against their manifests. A folder stands for all exports in it.
 
     The bytes' hashes (of a database: the rows'), the number of payments, that none is there twice, and the
     totals per currency and processing status. Exit code 0 says that all of it is as it was exported.
     """
+    paths = list(_files(files))
+    failed: list[str] = []
+    found: list[Mapping[str, Any]] = []
+    for one in _checked(paths):
+        found.append(one)
+        if one["error"] is not None:
+            failed.append(one["error"])
+            if len(paths) > 1 and report is None:
+                click.echo(one["error"], err=True)
+        elif report is None:
+            state = "complete" if one["complete"] else "not known to be complete"
+            totals = ", ".join(f"{total} {currency}" for currency, total in one["totals"].items())
+            payments = counted(one["payments"], "payment")
+            click.echo(f"{one['file']}: as it was exported, {state}: {payments}, {totals or 'nothing'}.")
+    if report is not None:
+        print_json({"as_exported": not failed, "files": found})
+    if failed:
+        many = f"{len(failed)} of {len(paths)} files are not as they were exported, or cannot be read."
+        raise CommandError(failed[0] if len(paths) == 1 else many)
+
+
+def _files(given: Iterable[str]) -> Iterator[str]:
+    from b2b_payments.export._verification import exports_in
+
+    for path in given:
+        if not os.path.isdir(path):
+            yield path
+            continue
+        exports = exports_in(path)
+        if not exports:
+            raise CommandError(f"{path} holds no export: there is no manifest in it.")
+        yield from map(str, exports)
+
+
+def _checked(paths: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Check files, in processes where there is enough to do for several."""
+    size = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+    processes = min(len(paths), os.cpu_count() or 1, size // _WORTH_A_PROCESS)
+    if processes < 2:
+        yield from map(_check, paths)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_check, paths)
+
+
+def _check(path: str) -> Mapping[str, Any]:
     from b2b_payments._errors import B2BPaymentsError
-    from b2b_payments._printable import counted
     from b2b_payments.export import verify
 
     try:
-        account = verify(file).account
+        account = verify(path).account
     except B2BPaymentsError as error:
-        raise CommandError(str(error)) from None
-    state = "complete" if account.complete else "not known to be complete"
-    totals = ", ".join(
-        f"{total:,f} {currency}" for currency, total in sorted(account.sums.whole.totals.items())
-    )
-    payments = counted(account.sums.whole.rows, "payment")
-    click.echo(f"{file}: as it was exported, {state}: {payments}, {totals or 'nothing'}.")
+        return {"file": path, "complete": False, "payments": None, "totals": {}, "error": str(error)}
+    totals = {currency: f"{total:,f}" for currency, total in sorted(account.sums.whole.totals.items())}
+    return {
+        "file": path,
+        "complete": account.complete,
+        "payments": account.sums.whole.rows,
+        "totals": totals,
+        "error": None,
+    }

@@ -16,6 +16,8 @@ from b2b_payments.export._account import Account
 from b2b_payments.export._sink import Checkpoint
 
 _VERSION = 2
+MANIFEST = ".manifest.json"
+"""What the name of a file's manifest has behind the file's own."""
 _FORMATS_OF_VERSION_1 = ("jsonl", "csv", "parquet")
 """Of databases, version 1 had hashes of another kind."""
 _CHUNK = 1 << 20
@@ -36,7 +38,7 @@ class Manifest:
 
 def manifest_path(target: Path) -> Path:
     """Give the manifest's place: the whole name, so that one folder can hold an export in several formats."""
-    return target.with_name(f"{target.name}.manifest.json")
+    return target.with_name(f"{target.name}{MANIFEST}")
 
 
 def manifest_of(checkpoint: Checkpoint | None, format_: str, sha256: Mapping[str, str]) -> bytes | None:

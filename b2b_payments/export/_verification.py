@@ -19,7 +19,7 @@ from b2b_payments.export._database import Database, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._ids import Ids
-from b2b_payments.export._manifest import Manifest, read_manifest, sha256_of
+from b2b_payments.export._manifest import MANIFEST, Manifest, read_manifest, sha256_of
 from b2b_payments.export._sqlite import SQLiteDatabase, journal_of
 
 _COLUMNS = ("id", "processing_status", "currency", "total")
@@ -55,6 +55,17 @@ def verify(path: PathLike) -> Manifest:
     except VerificationError as error:
         raise VerificationError(f"{path} is not what was exported: {error}") from None
     return manifest
+
+
+def exports_in(folder: PathLike) -> list[Path]:
+    """Give the files in a folder, and in those below it, that an export has written."""
+    manifests = sorted(Path(folder).rglob(f"*{MANIFEST}"))
+    hidden = [one.relative_to(folder).parts for one in manifests]
+    return [
+        one.with_name(one.name.removesuffix(MANIFEST))
+        for one, parts in zip(manifests, hidden, strict=True)
+        if not any(part.startswith(".") for part in parts)
+    ]
 
 
 def _verify_files(target: Path, manifest: Manifest) -> None:

@@ -54,8 +54,9 @@ def test_what_was_changed_is_found(service: Sandbox, tmp_path: Path, format_: st
 def test_nothing_to_verify(tmp_path: Path) -> None:
     """A folder, a file that does not exist, or has no manifest, is refused in one sentence."""
     path = tmp_path / "payments.csv"
-    folder = sentence(invoke(None, "verify", str(tmp_path)), 1)
-    assert folder == f"Error: {tmp_path} is a folder: name a file that an export has written."
+    (tmp_path / "empty").mkdir()
+    folder = sentence(invoke(None, "verify", str(tmp_path / "empty")), 1)
+    assert folder == f"Error: {tmp_path}/empty holds no export: there is no manifest in it."
     assert f"Error: {path} does not exist: name a" in sentence(invoke(None, "verify", str(path)), 1)
     path.touch()
     assert f"Error: {path} has no manifest" in sentence(invoke(None, "verify", str(path)), 1)

@@ -191,6 +191,36 @@ def test_report_as_json(served: Fleet, tmp_path: Path) -> None:
     assert result.stderr == ""
 
 
+def test_verified_by_folder(served: Fleet, tmp_path: Path) -> None:
+    """`verify` of a folder checks every export in it, and names each that was changed."""
+    assert here(write(tmp_path, served), tmp_path / "out/{name}/all.csv")[0] == 0
+    files = [f"{tmp_path}/out/{name}/all.csv" for name in sorted(served)]
+    result = invoke(None, "verify", str(tmp_path / "out"))
+    assert result.exit_code == 0
+    state = "as it was exported, complete"
+    assert [line.split(": ")[:2] for line in result.stdout.splitlines()] == [[one, state] for one in files]
+    with Path(files[1]).open("a", encoding="utf-8") as file:
+        file.write("x")
+    result = invoke(None, "verify", *files)
+    assert result.exit_code == 1
+    assert [line.partition(": ")[0] for line in result.stdout.splitlines()] == [files[0], files[2]]
+    changed, last = result.stderr.splitlines()
+    assert changed.startswith(f"{files[1]} is not what was exported: all.csv was changed")
+    assert last == "Error: 1 of 3 files are not as they were exported, or cannot be read."
+    report = json.loads(invoke(None, "verify", "--report", "json", *files).stdout)
+    assert report["as_exported"] is False
+    assert [one["payments"] for one in report["files"]] == [700, None, 500]
+
+
+@pytest.mark.slow
+def test_verified_in_processes(served: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large files are checked by several processes, which find the same."""
+    assert here(write(tmp_path, served), tmp_path / "{name}.csv")[0] == 0
+    alone = invoke(None, "verify", str(tmp_path))
+    monkeypatch.setattr("b2b_payments._cli.verify._WORTH_A_PROCESS", 1)
+    assert invoke(None, "verify", str(tmp_path)).stdout == alone.stdout
+
+
 def test_file_that_cannot_be_written(service: Sandbox, tmp_path: Path) -> None:
     """One file that cannot be written is told of before anything is sent."""
     (tmp_path / "one.csv").mkdir()

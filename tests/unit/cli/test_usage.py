@@ -36,7 +36,7 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
             ("export", "--output", "a.DB", "--format", "duckdb"),
             "'a.DB' has the ending of sqlite, and the format given is duckdb",
         ),
-        (("verify",), "Missing argument 'FILE'"),
+        (("verify",), "Missing argument 'FILE...'"),
         (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
         (("sync", "--to", "p.duckdb", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
         (("list", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
