@@ -97,11 +97,12 @@ class Creates:
     async def create_offline(self, body: Mapping[str, Any], *, unless_exists: bool = False) -> int:
         """Create a payment and give its id; `unless_exists`, that of the payment which is there already."""
         asked, wanted, until = anyio.current_time(), _Wanted(body), self._writes.caller.until()
+        if unless_exists and not any(map(str.isalnum, wanted.external_id or "")):
+            raise ConfigurationError(
+                "unless_exists looks for the payment by its external_id: give it one with a letter or a digit, "
+                "which a search can find."
+            )
         if wanted.external_id is None:
-            if unless_exists:
-                raise ConfigurationError(
-                    "unless_exists looks for the payment by its external_id, which is empty: give it one."
-                )
             return await self._create(wanted, Sent(), until)
         key = self._key(wanted.external_id)
         async with TURNS.turn(key, until):

@@ -140,11 +140,11 @@ async def test_of_several_the_oldest_that_agrees_is_given(sandbox: Sandbox, clie
     assert caught.value.payment_id in {different, same}
 
 
-@pytest.mark.parametrize("external_id", [None, "", " "])
-async def test_an_empty_id_is_refused(
+@pytest.mark.parametrize("external_id", [None, "", " ", "%", "--"])
+async def test_an_id_that_no_search_finds_is_refused(
     sandbox: Sandbox, client: PaymentsClient, external_id: str | None
 ) -> None:
-    """Without an external id there is nothing to look for: nothing is sent."""
+    """Without an external id, or by one without words, nothing can be found: nothing is sent."""
     payment = attrs.evolve(OFFLINE, external_id=external_id)
     with pytest.raises(ConfigurationError, match="unless_exists looks for the payment by its external_id"):
         await client.payments.create_offline(payment, unless_exists=True)
