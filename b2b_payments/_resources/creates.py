@@ -99,8 +99,8 @@ class Creates:
         asked, wanted, until = anyio.current_time(), _Wanted(body), self._writes.caller.until()
         if unless_exists and not any(map(str.isalnum, wanted.external_id or "")):
             raise ConfigurationError(
-                "unless_exists looks for the payment by its external_id: give it one with a letter or a digit, "
-                "which a search can find."
+                "unless_exists looks for the payment by its external_id: give it one with a letter or a "
+                "digit, so that a search finds it."
             )
         if wanted.external_id is None:
             return await self._create(wanted, Sent(), until)
