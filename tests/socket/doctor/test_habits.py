@@ -10,7 +10,8 @@ import pytest
 
 from b2b_payments._doctor.asking import MOST_REQUESTS, examine
 from b2b_payments._doctor.findings import findings
-from b2b_payments.sandbox import Rules, Sandbox
+from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.support.virtual_time import run
 
 _USUAL = {
     "authentication": "store",
@@ -51,8 +52,18 @@ _NO_CHANNELS = {
 }
 
 
+def _tell_time(sandbox: Sandbox, late: int = 0) -> None:
+    """Let the store's clock be this machine's, but for some seconds: its own begins years ago."""
+
+    def tick(_: object) -> None:
+        sandbox.store.clock = int(time.time()) + late
+
+    tick(None)
+    sandbox.answer_with(tick)
+
+
 def _late(seconds: int) -> Callable[[Sandbox], object]:
-    return lambda sandbox: sandbox.store.advance(seconds)
+    return lambda sandbox: _tell_time(sandbox, seconds)
 
 
 def _create(sandbox: Sandbox) -> None:
@@ -219,21 +230,66 @@ HABITS: dict[str, tuple[dict[str, Any], Callable[[Sandbox], object] | None, dict
         None,
         {"quota": "90000/60", "other programs": "seen"},
     ),
+    "a bucket that leaks": ({"rules": Rules(window="leaky")}, None, {"quota window": "leaky bucket"}),
     "a clock that is ahead": ({}, _late(300), {"clock": "ahead"}),
     "a clock that is behind": ({}, _late(-300), {"clock": "behind"}),
 }
 
 
-@pytest.mark.parametrize("habit", HABITS)
+_QUICK = {
+    "as documented",
+    "no multi-storefront",
+    "channelIds with brackets",
+    "the last of several channels alone",
+    "one channel by default",
+    "pages of 249, larger ones refused",
+    "orderBy ignored",
+    "equals shuffled",
+    "searchBy ignored",
+    "wandering totals",
+    "a window of 280 rows",
+    "lists that lag a create",
+    "an amount that is none",
+    "a field and a status that are new",
+    "none of the documented headers",
+    "a clock that is ahead",
+}
+"""Those that take most of what findings tell apart: the others are among the slow tests, as they are many."""
+
+
+@pytest.mark.parametrize(
+    "habit", [pytest.param(one, marks=() if one in _QUICK else pytest.mark.slow) for one in HABITS]
+)
 async def test_each_habit_is_found_and_none_invented(habit: str) -> None:
     """What a service does differently is found, and nothing else, by reads alone, within the bound."""
     settings, prepare, differs = HABITS[habit]
     async with Sandbox(**{"payments": 320, "seed": 7} | settings) as sandbox:
-        # The sandbox's own clock begins at its newest payment, years ago.
-        sandbox.store.clock = int(time.time())
+        _tell_time(sandbox)
         if prepare is not None:
             prepare(sandbox)
         evidence = await examine(sandbox.auth, [], {"base_url": sandbox.base_url})
         assert evidence.requests == sandbox.request_count <= MOST_REQUESTS
         assert {seen.method for seen in sandbox.requests} == {"GET"}
     assert {one.topic: one.verdict for one in findings(evidence)} == _USUAL | differs
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Fault.ERROR_503, Fault.RATE_LIMITED, Fault.RESET_AFTER, Fault.HTML_502, Fault.OK_WITH_CODE_500),
+        *(Fault.EMPTY_LIST, Fault.OTHER_STORE, Fault.DUPLICATE_IDS, Fault.NAN, Fault.GARBAGE, Fault.DEEP),
+        *(Fault.HTML_404, Fault.WRONG_TYPE, Fault.INVALID_UTF8),
+    ],
+    ids=lambda fault: fault.name,
+)
+def test_a_service_that_fails(fault: Fault) -> None:
+    """Whatever half of the requests meet, the examination ends with findings, and within its bound."""
+
+    async def examined() -> None:
+        async with Sandbox(payments=60, rules=Rules(quota=False)) as sandbox:
+            sandbox.order(fault, share=0.5)
+            evidence = await examine(sandbox.auth, [sandbox.legacy_auth], {"base_url": sandbox.base_url})
+            assert evidence.requests == sandbox.request_count <= MOST_REQUESTS
+        assert findings(evidence)
+
+    run(examined())

@@ -1,0 +1,1 @@
+"""Tests of what findings make of evidence."""

@@ -1,0 +1,106 @@
+"""Findings, from evidence that is made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from b2b_payments import Quota, StoreAuth
+from b2b_payments._auth import LegacyAuth
+from b2b_payments._doctor import access, lists, rows
+from b2b_payments._doctor.evidence import Evidence, Question, Seen, page, plain
+from b2b_payments._doctor.findings import findings
+from b2b_payments._quota import QuotaReading
+
+_TOKEN = "token"
+
+
+def _evidence(*seen: Seen, quota: Quota | None = None) -> Evidence:
+    auth = StoreAuth(store_hash="abc123", access_token=_TOKEN)
+    return Evidence(auth, quota, len(seen), {one.question.name: one for one in seen})
+
+
+def _seen(question: Question, data: Sequence[dict[str, Any]], total: int | None = None, **more: Any) -> Seen:
+    pagination = {} if total is None else {"totalCount": total}
+    return Seen(question, data=list(data), pagination=pagination, **more)
+
+
+def _rows(*ids: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"id": one, "createdAt": 1_000 + one, **more} for one in ids]
+
+
+def test_nothing_was_seen() -> None:
+    """Of a service that answered nothing there is one finding, and what was not asked is not known."""
+    (one,) = findings(_evidence())
+    assert (one.topic, one.level) == ("authentication", "problem")
+    evidence = _evidence(_seen(plain(), []))
+    levels = {one.level for one in findings(evidence) if one.topic != "authentication"}
+    assert levels <= {"unknown", "fine", "note"}
+
+
+def test_payments_of_another_store() -> None:
+    """Payments that name another store than the credential does are a problem; an older token names none."""
+    first = _seen(page("first", 250), _rows(1, 2, storeHash="other"))
+    assert rows.store(_evidence(first)).verdict == "another"
+    old = Evidence(LegacyAuth(_TOKEN), None, 1, {"first": first})
+    assert rows.store(old).level == "unknown"
+
+
+def test_a_total_that_is_too_large() -> None:
+    """A total beyond the newest payment's place is too large; nothing else is made of it."""
+    first = _seen(page("first", 2), _rows(1, 2), 40)
+    last = _seen(page("last", 2), _rows(5, 4), 40)
+    tail = _seen(page("tail", 2, 3), _rows(4, 5), 40)
+    assert lists.totals(_evidence(first, last, tail)).verdict == "too large"
+
+
+@pytest.mark.parametrize(
+    ("quota", "level", "advice"),
+    [
+        (Quota(100, 30), "fine", ""),
+        (Quota(150, 60), "note", "Quota(100, 30), or --quota 100/30"),
+        (None, "note", "--quota 100/30"),
+    ],
+)
+def test_the_quota_that_is_stated(quota: Quota | None, level: str, advice: str) -> None:
+    """A quota that differs from the one that is kept to is named as it is to be given."""
+    reading = QuotaReading(remaining=99, resets_after=1.0, allocated=(100, 30.0))
+    found = access.quota(_evidence(_seen(plain(), [], reading=reading), quota=quota))
+    assert (found.level, found.advice) == (level, advice)
+
+
+def _readings(left: Sequence[int], resets: Sequence[float], *, every: float = 0.1) -> Evidence:
+    return _evidence(
+        *(
+            _seen(
+                plain(f"q{place}"),
+                [],
+                reading=QuotaReading(remaining=one, resets_after=reset, allocated=(150, 60.0)),
+                moment=place * every,
+                sent=place + 1,
+            )
+            for place, (one, reset) in enumerate(zip(left, resets, strict=True))
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "resets", "verdict"),
+    [
+        (range(149, 139, -1), [60 - 0.1 * place for place in range(10)], "fixed or sliding"),
+        (range(149, 139, -1), [0.4 * (1 + place) for place in range(10)], "leaky bucket"),
+        (range(149, 139, -1), [7.0 * (1 + place) for place in range(10)], "unknown"),
+        ((149, 148), (60.0, 60.0), "unknown"),
+    ],
+)
+def test_the_kind_of_window(left: Sequence[int], resets: Sequence[float], verdict: str) -> None:
+    """A reset that stays is a window's, one that grows with what is used a leaky bucket's."""
+    assert access.window(_readings(left, resets)).verdict == verdict
+
+
+def test_other_programs() -> None:
+    """What remains less by than was sent here was spent by others."""
+    assert access.other_programs(_readings((149, 148, 147), (1.0,) * 3)).verdict == "none seen"
+    assert "others sent 5 requests" in access.other_programs(_readings((149, 146, 142), (1.0,) * 3)).seen
