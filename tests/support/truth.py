@@ -110,7 +110,7 @@ class Truth:
         page = min(self.service.page, self.service.later.get("max_limit", 250))
         most = 10 if "limit" in rules.ignores else min(page, rules.max_limit)
         share = rules.short_pages if isinstance(rules.short_pages, float) else 0.0
-        rows = len(self.sandbox.store)
+        rows = max(self.service.rows, len(self.sandbox.store))
         pages = math.ceil(rows / max(1.0, most * (1 - share / 2))) + 1
         lists = {_channels(seen) for seen in requests if seen.path == _LIST}
         whole_lists = len(lists) if "channelIds" in rules.ignores else 1
@@ -120,6 +120,9 @@ class Truth:
             # Where a list moves by half a page at each request, most pages are read to find where to go on.
             each *= 4
         enough = 40 * len(lists) + each * pages * whole_lists + min(by_id, 600)
+        if self.service.twice:
+            # A page of rows that come twice seems to reach twice as far.
+            enough *= 2
         if "offset" in rules.ignores:
             # Each page is asked for up to four times: its answers state an offset that was not asked for.
             enough *= 4
