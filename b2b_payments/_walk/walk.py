@@ -158,14 +158,16 @@ class Walk(Pager):
                 yield page
                 standing.checkpoint = page.checkpoint
                 walker.tasks.require_home()
-            if source.refusal is not None and not report.complete:
-                raise source.refusal
         except PaginationError as error:
             error.checkpoint = standing.checkpoint
             raise
         finally:
             walker.tasks.at_home(prefetcher.drop)
             await pages.aclose()
+        if (refusal := source.refusal) is not None and not report.complete:
+            if report.exact:
+                raise refusal
+            raise PaginationError(f"The list cannot be read to its end. {refusal}") from refusal
 
     async def first(self) -> Payment | None:
         """Give the first payment in the order asked for, None where there is none. One request.

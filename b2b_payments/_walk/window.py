@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._errors import ConfigurationError
+from b2b_payments._errors import BadRequestError, ConfigurationError, NotFoundError, ValidationError
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.moment import in_utc
 from b2b_payments._printable import define, frozen
@@ -209,8 +209,12 @@ async def offset_before(read: Read, key: Key, *, near: int = _NEAR) -> int:
         if search.is_near(near):
             break
         offset = search.guess()
-        page = await read(PageRequest(offset))
-        search.saw(offset, page.keys[0] if page.ids else None)
+        try:
+            page = await read(PageRequest(offset))
+        except (BadRequestError, NotFoundError, ValidationError):
+            search.saw(offset, None)  # behind a paging window
+        else:
+            search.saw(offset, page.keys[0] if page.ids else None)
     return search.low.offset
 
 

@@ -95,6 +95,20 @@ async def test_a_list_of_changes_that_ends_early(
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
+async def test_changes_behind_a_window_that_is_refused(
+    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """Where the service refuses to list so many changes, the whole is read, from both of its ends."""
+    await sync(client, copy)
+    hours_pass(sandbox.store)
+    for payment_id in range(1, 160):
+        sandbox.store.update(payment_id, payerName="new")
+    sandbox.rules = attrs.evolve(RULES, paging_window=140, beyond_window=422)
+    report = await sync(client, copy)
+    assert (report.complete, report.updated) == (True, 159)
+    assert held_in(copy.path) == versions_of(sandbox.store)
+
+
 async def test_an_order_that_is_ignored(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
     """Where a first page of equals comes from the wrong end, no change is missed: the whole is read."""
     store = sandbox.store
