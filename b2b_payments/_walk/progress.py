@@ -19,12 +19,12 @@ class Progress:
     """Counts pages with and without new rows, so that a service that repeats itself is not asked for ever.
 
     A list that changes brings some pages that are known already; how many grows with its length, which is
-    judged by rows that came, `furthest` being the offset reached before. Pages in a row that bring nothing
-    are few in any list, but while a run of equals is counted.
+    judged by the rows that came, and by those that came `before`. Pages in a row that bring nothing are few
+    in any list, but while a run of equals is counted.
     """
 
-    def __init__(self, furthest: int) -> None:
-        self._furthest = furthest
+    def __init__(self, before: int) -> None:
+        self._rows = before
         self._longest = 1
         self._new = 0
         self._in_vain = 0
@@ -54,10 +54,10 @@ class Progress:
         if new:
             self._new += 1
             self._in_a_row = 0
-            self._furthest = max(self._furthest, page.end)
+            self._rows += new
         else:
             self._in_vain += 1
             self._in_a_row += not counting
-        pages = self._furthest // self._longest
+        pages = self._rows // self._longest
         allowed = _ALLOWED + _ALLOWED_FOR_EACH_NEW * self._new + _ALLOWED_FOR_EACH_PAGE * pages
         return self._in_a_row > _MOST_IN_A_ROW or self._in_vain > allowed

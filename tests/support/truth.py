@@ -115,11 +115,11 @@ class Truth:
         lists = {_channels(seen) for seen in requests if seen.path == _LIST}
         whole_lists = len(lists) if "channelIds" in rules.ignores else 1
         # A run of equals that is longer than a page is read back and forth, to count it.
-        each = 6 if self.service.together < most else 40
+        each = 8 if self.service.together < most else 60
         if self.service.drift and most < 10:
             # Where a list moves by half a page at each request, most pages are read to find where to go on.
             each *= 4
-        enough = 40 * len(lists) + each * pages * whole_lists + min(by_id, 600)
+        enough = 60 * len(lists) + each * pages * whole_lists + min(by_id, 600)
         if self.service.twice:
             # A page of rows that come twice seems to reach twice as far.
             enough *= 2
