@@ -24,13 +24,14 @@ from anyio.from_thread import BlockingPortalProvider
 
 from b2b_payments._auth import StoreAuth
 from b2b_payments._client import shared_by_env
-from b2b_payments._errors import ConfigurationError, ExportError, shown
+from b2b_payments._errors import AlreadyRunningError, ConfigurationError, ExportError, shown
 from b2b_payments._printable import frozen
 from b2b_payments.export._pace import PaceReading
-from b2b_payments.export._stores.job import Job, Tell
+from b2b_payments.export._stores.job import Job
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.run import finished_since, manifest_hash
 from b2b_payments.export._stores.store import Store, TokenFromEnv
+from b2b_payments.export._stores.work import Tell
 
 LOCAL = "local"
 _NEWS_EVERY = 2.0
@@ -248,8 +249,7 @@ async def _export(task: _Task, tell: Tell) -> StoreReport:
     give_up = anyio.current_time() + _HELD_FOR
     while True:
         report = await job.run(tell, lambda _name, _event: None)
-        locked = isinstance(report.error, ExportError) and not report.requests
-        if not locked or anyio.current_time() >= give_up:
+        if not isinstance(report.error, AlreadyRunningError) or anyio.current_time() >= give_up:
             return report
         await anyio.sleep(_LOOK_EVERY)
 

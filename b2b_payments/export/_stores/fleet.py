@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
-import anyio
 import attrs
 from anyio import to_thread
 
@@ -14,12 +14,13 @@ from b2b_payments.events import logger
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._selection import Selection
 from b2b_payments.export._stores.cluster import DaskClient, Workers, check_travelling
-from b2b_payments.export._stores.job import Job, Listener, Tell
+from b2b_payments.export._stores.job import Job
 from b2b_payments.export._stores.limits import AtOnce, fitting
 from b2b_payments.export._stores.places import Places, places_of
 from b2b_payments.export._stores.report import StoreReport, StoresReport, StoreState
 from b2b_payments.export._stores.run import Run
 from b2b_payments.export._stores.store import Store, refuse_twice
+from b2b_payments.export._stores.work import Listener, Tell, do_all
 
 
 async def export_stores(
@@ -165,12 +166,4 @@ class Fleet:
                 await to_thread.run_sync(_forget, jobs)
             await self._workers.export(jobs, at_once, self._take)
             return
-        left = iter(jobs)
-
-        async def work() -> None:
-            for job in left:
-                await job.run(self._take, listen)
-
-        async with anyio.create_task_group() as group:
-            for _ in range(min(at_once, len(jobs))):
-                group.start_soon(work)
+        await do_all((partial(job.run, self._take, listen) for job in jobs), at_once)

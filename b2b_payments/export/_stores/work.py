@@ -1,0 +1,100 @@
+"""What is done for one store among many: how it goes, and what it fails with, as a report."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
+from typing import Any
+
+import anyio
+import attrs
+
+from b2b_payments._client import PaymentsClient
+from b2b_payments._quota import Quota
+from b2b_payments._walk.report import WalkReport
+from b2b_payments.events import Event
+from b2b_payments.export._pace import Pace
+from b2b_payments.export._stores.report import StoreReport, StoreState
+from b2b_payments.export._stores.store import Store
+
+Tell = Callable[[StoreReport], object]
+Listener = Callable[[str, Event], object]
+
+
+class Work(ABC):
+    """The work for one store, told of while it goes on.
+
+    `tell` is given a report whenever there is news, the last one even where it is cancelled.
+    """
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """The payments that are kept."""
+
+    @property
+    @abstractmethod
+    def resumable(self) -> bool:
+        """Whether something is kept to go on with."""
+
+    def __init__(self, store: Store, path: str, tell: Tell, listen: Listener) -> None:
+        self._store = store
+        self._tell = tell
+        self._listen = listen
+        self._pace = Pace(store.quota or Quota())
+        self._began = monotonic()
+        self._report = StoreReport(store.name, path, StoreState.RUNNING)
+
+    @abstractmethod
+    async def work(self, client: PaymentsClient) -> None:
+        """Do it, and note what came of it."""
+
+    async def run(self) -> StoreReport:
+        """Do it; what it fails with is in the report, and does not stop others."""
+        self._tell(self._report)
+        # What is left where this is cancelled.
+        self.note(state=StoreState.STOPPED)
+        try:
+            async with self._store.client(self._hear) as client:
+                await self.work(client)
+        except Exception as error:  # noqa: BLE001 - the others go on, and whoever reads the report sees it
+            self.note(state=StoreState.FAILED, error=error)
+        finally:
+            self.note(seconds=monotonic() - self._began, resumable=self.resumable)
+            self._tell(self._report)
+        return self._report
+
+    def note(self, **changes: Any) -> None:
+        """Note what the report is to say."""
+        pace = self._pace.reading()
+        self._report = attrs.evolve(
+            self._report, pace=pace, requests=pace.requests, rows=self.rows, **changes
+        )
+
+    def resumed(self, rows: int) -> None:
+        """Take in how many payments an interrupted export had kept."""
+        self._pace.before = rows
+
+    def advance(self, report: WalkReport) -> None:
+        """Take in how far the walk is."""
+        self._pace.advance(report)
+        self.note()
+        self._tell(attrs.evolve(self._report, state=StoreState.RUNNING, seconds=monotonic() - self._began))
+
+    def _hear(self, event: Event) -> None:
+        self._pace.listen(event)
+        self._listen(self._report.name, event)
+
+
+async def do_all(works: Iterable[Callable[[], Awaitable[object]]], at_once: int) -> None:
+    """Do all of these, so many at once, in their order."""
+    left = iter(works)
+
+    async def work() -> None:
+        for one in left:
+            await one()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(at_once):
+            group.start_soon(work)
