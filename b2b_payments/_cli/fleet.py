@@ -17,7 +17,7 @@ _OPTIONS = (
         "--stores",
         metavar="FILE",
         type=TEXT,
-        help="Export the stores of a TOML file, each into its own file.",
+        help="The stores of a TOML file, each with its own file.",
     ),
     click.option(
         "--only",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,7 @@ from b2b_payments._errors import AuthenticationError, B2BPaymentsError
 from b2b_payments._printable import printable
 from b2b_payments.export import Store, StoreReport, StoresReport, StoreState, export_stores, read_stores
 from b2b_payments.export._stores.limits import fitting
+from b2b_payments.sync import sync_stores
 
 if TYPE_CHECKING:
     from b2b_payments.export._selection import Selection
@@ -39,6 +40,62 @@ def export(
     A run that ends by itself is over, whatever came of its stores. One that was interrupted leaves a note, by
     which `resume` leaves alone what it had finished. With `only`, there is no run to speak of.
     """
+
+    def begin(stores: Sequence[Store], progress: StoresProgress) -> Awaitable[StoresReport]:
+        return export_stores(
+            stores,
+            output,
+            format=format_,
+            at_once=fleet.at_once,
+            dask=fleet.dask,
+            workers=fleet.workers,
+            resume=resume,
+            run=_run_of(fleet),
+            processing_status=asked.query.processing_status,
+            customer_name=asked.query.customer_name,
+            q=asked.query.q,
+            search_by=asked.query.search_by,
+            page_size=asked.page_size,
+            concurrency=asked.concurrency,
+            on_progress=progress.advance,
+            on_event=progress.listen,
+        )
+
+    again = "To export what is missing, give the same command --resume"
+    _run(connection, telling, fleet, asked.concurrency, begin, again=again, as_json=as_json)
+
+
+def sync(connection: Connection, telling: Telling, fleet: Fleet, to: str, **settings: Any) -> None:
+    """Bring the copies of the stores of a file in step, with a table of what came of each.
+
+    Raises CommandError.
+    """
+    if fleet.dask is not None:
+        raise click.UsageError("--dask is about exports: leave it out.")
+
+    def begin(stores: Sequence[Store], progress: StoresProgress) -> Awaitable[StoresReport]:
+        return sync_stores(
+            stores,
+            to,
+            at_once=fleet.at_once,
+            **settings,
+            on_progress=progress.advance,
+            on_event=progress.listen,
+        )
+
+    _run(connection, telling, fleet, 8, begin, again="To go on, give the same command", as_json=False)
+
+
+def _run(
+    connection: Connection,
+    telling: Telling,
+    fleet: Fleet,
+    concurrency: int,
+    begin: Callable[[Sequence[Store], StoresProgress], Awaitable[StoresReport]],
+    *,
+    again: str,
+    as_json: bool,
+) -> None:
     progress = StoresProgress(telling)
     stores: list[Store] = []
     ended = False
@@ -46,28 +103,11 @@ def export(
     async def work() -> None:
         nonlocal ended
         stores.extend(_chosen(fleet, connection))
-        fit = fitting(fleet.at_once, asked.concurrency)
+        fit = fitting(fleet.at_once, concurrency)
         if fleet.dask is None and fit.why and fit.stores < len(stores):
             click.echo(f"Note: {fit.stores} stores at once, not {fleet.at_once}: {fit.why}.", err=True)
         with progress:
-            await export_stores(
-                stores,
-                output,
-                format=format_,
-                at_once=fleet.at_once,
-                dask=fleet.dask,
-                workers=fleet.workers,
-                resume=resume,
-                run=_run_of(fleet),
-                processing_status=asked.query.processing_status,
-                customer_name=asked.query.customer_name,
-                q=asked.query.q,
-                search_by=asked.query.search_by,
-                page_size=asked.page_size,
-                concurrency=asked.concurrency,
-                on_progress=progress.advance,
-                on_event=progress.listen,
-            )
+            await begin(stores, progress)
         ended = True
 
     try:
@@ -78,14 +118,14 @@ def export(
             _show(report, stores, as_json=as_json)
         if isinstance(failure, StoppedError) and report.stores:
             ended = ended or report.complete
-            failure.left = f": {report}. {_go_on(report)}"
+            failure.left = f": {report}. {_go_on(report, again)}"
         if not (ended and isinstance(failure, StoppedError)):
             raise
     else:
         report = StoresReport(tuple(progress.reports.values()))
         if as_json or not (telling.quiet and report.complete):
             _show(report, stores, as_json=as_json)
-    _conclude(report, quiet=telling.quiet)
+    _conclude(report, again, quiet=telling.quiet)
 
 
 def _show(report: StoresReport, stores: Sequence[Store], *, as_json: bool) -> None:
@@ -150,7 +190,7 @@ def _remark(report: StoreReport, variable: str) -> str:
     return f"{report.path}: {report.ending}.{stays(report.instead)}"
 
 
-def _conclude(report: StoresReport, *, quiet: bool) -> None:
+def _conclude(report: StoresReport, again: str, *, quiet: bool) -> None:
     """Say how many stores are complete. Raises CommandError where not all are."""
     for one in report.stores:
         if one.error is not None and not isinstance(one.error, B2BPaymentsError):
@@ -161,7 +201,7 @@ def _conclude(report: StoresReport, *, quiet: bool) -> None:
             click.echo(f"{report}.", err=True)
         return
     alone = "" if len(missing) == len(report.stores) else f" {' '.join(missing)}"
-    raise CommandError(f"{report}. To export what is missing, give the same command --resume{alone}.")
+    raise CommandError(f"{report}. {again}{alone}.")
 
 
 def _chosen(fleet: Fleet, connection: Connection) -> list[Store]:
@@ -177,7 +217,7 @@ def _chosen(fleet: Fleet, connection: Connection) -> list[Store]:
     return stores if fleet.shard is None else [store for store in stores if store.in_shard(*fleet.shard)]
 
 
-def _go_on(report: StoresReport) -> str:
+def _go_on(report: StoresReport, again: str) -> str:
     if any(one.complete or one.resumable for one in report.stores):
-        return "What came so far is kept: give the same command --resume to continue"
+        return f"What came so far is kept. {again}"
     return "Nothing half-written is left"

@@ -11,6 +11,7 @@ import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, run
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
+from b2b_payments._cli.fleet import Fleet, fleet_options
 from b2b_payments._cli.telling import Telling, telling_options
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     metavar="FILE",
     required=True,
     type=TEXT,
-    help="The database: .duckdb, or .sqlite, .sqlite3, .db for SQLite. A first sync makes it.",
+    help="The database: .duckdb, or .sqlite, .sqlite3, .db for SQLite. A first sync makes it. "
+    "With --stores a path with {name} in it.",
 )
 @click.option("--sweep", is_flag=True, help="Read the whole store again, to find what was deleted.")
 @click.option(
@@ -50,12 +52,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Delete payments from the copy even where more than a fifth of it is missing.",
 )
+@fleet_options
 @connection_options
 @sandbox_option
 @telling_options
 def sync(
     connection: Connection,
     telling: Telling,
+    fleet: Fleet | None,
     to: str,
     sweep: bool,
     overlap: float,
@@ -69,6 +73,22 @@ def sync(
     filters. A payment is deleted only when the service itself says that it does not exist. Interrupted, it
     goes on with the next sync. A report follows on standard error; exit code 0 says that the copy is in step.
     """
+    if fleet is not None:
+        if connection.sandbox:
+            raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
+        from b2b_payments._cli import stores
+
+        stores.sync(
+            connection,
+            telling,
+            fleet,
+            to,
+            sweep=sweep,
+            overlap=60 * overlap,
+            most_lookups=most_lookups,
+            allow_mass_deletion=allow_mass_deletion,
+        )
+        return
     done: list[SyncReport] = []
     took: list[float] = []
     begun: list[Progress] = []

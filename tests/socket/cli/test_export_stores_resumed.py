@@ -50,8 +50,8 @@ async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, forma
             assert [row[0] for row in table.values()] == ["complete", "stopped", "not begun"]
             assert 2_000 <= int(table["half"][1].replace(",", "")) < 18 * 250
             assert said.splitlines()[-1].endswith(
-                ": 1 of 3 stores complete. What came so far is kept: "
-                "give the same command --resume to continue."
+                ": 1 of 3 stores complete. What came so far is kept. "
+                "To export what is missing, give the same command --resume."
             )
         half.answer_with(None)
         asked, before = done.request_count, half.request_count

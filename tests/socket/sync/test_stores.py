@@ -1,0 +1,67 @@
+"""`sync --stores`: the copies of many stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from b2b_payments import ConfigurationError, LegacyAuth
+from b2b_payments.export import Store
+from b2b_payments.sandbox import Sandbox
+from b2b_payments.sync import sync_stores
+from tests.socket.cli.fleet import Fleet, rows, serving, three_stores, write
+from tests.support.export_reading import ids_in
+from tests.support.program import invoke
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the tokens that the files of stores name, a wrong one among them."""
+    monkeypatch.setenv("BAD_TOKEN", "wrong")
+    monkeypatch.setenv("GOOD_TOKEN", str(Sandbox(0).auth.access_token))
+
+
+def in_step(path: str, to: str, *args: str) -> tuple[int, str]:
+    """Run the command in this process; give its exit code and what it said."""
+    result = invoke(None, "sync", "--stores", path, "--to", to, *args)
+    return result.exit_code, result.stderr
+
+
+@pytest.mark.usefixtures("tokens")
+def test_copies_of_many_stores(tmp_path: Path) -> None:
+    """Each store has its copy, in step; what one store fails with does not stop the others."""
+    with serving(three_stores()) as fleet:
+        path, to = write(tmp_path, fleet), str(tmp_path / "copies/{name}.sqlite")
+        code, said = in_step(path, to)
+        assert code == 0, said
+        assert {name: row[:2] for name, row in rows(said).items()} == {
+            "north": ["complete", "300"],
+            "east": ["complete", "700"],
+            "south": ["complete", "500"],
+        }
+        added = fleet["east"].store.insert(processingStatus=3)
+        code, said = in_step(path, to, "--only", "east")
+        assert code == 0, said
+        assert rows(said)["east"][:2] == ["complete", "1"]
+        assert added in ids_in(tmp_path / "copies/east.sqlite", "sqlite")
+        bad = _with_a_wrong_token(tmp_path, fleet)
+        code, said = in_step(bad, to)
+        assert code == 1
+        assert [row[0] for row in rows(said).values()] == ["failed", "complete", "complete"]
+        assert said.splitlines()[-1] == (
+            "Error: 2 of 3 stores complete. To go on, give the same command --only north."
+        )
+
+
+def _with_a_wrong_token(folder: Path, fleet: Fleet) -> str:
+    return write(folder, fleet, north='auth_token_env = "BAD_TOKEN"')
+
+
+async def test_what_cannot_work(tmp_path: Path) -> None:
+    """A copy is of a whole store, and goes into a database: anything else is refused first."""
+    store = Store("a", LegacyAuth("token"), channel_ids=[1])
+    with pytest.raises(ConfigurationError, match="a copy is of the whole store"):
+        await sync_stores([store], tmp_path / "{name}.sqlite")
+    with pytest.raises(ConfigurationError, match="does not say its database"):
+        await sync_stores([Store("a", LegacyAuth("token"))], tmp_path / "{name}.csv")
