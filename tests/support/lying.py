@@ -79,7 +79,8 @@ class Service:
         """
         fits = self.together < min(self.page, self.later.get("max_limit", self.page))
         is_past = self.quiet > 0 and not self.drift and self.lies.get("date_header", True)
-        provable = (fits or is_past) and (self.payments > 0 or self.together <= 1)
+        # The last second begins with the newest of those that lie apart.
+        provable = (fits or is_past) and (self.payments > 1 or self.payments + self.together <= 1)
         stays = not self.drift or self.rows > 60
         return provable and stays and {*_SHAPES, *_AWKWARD} >= set(self.kinds)
 
