@@ -2,7 +2,8 @@
 
 Run with ``uv run python -m benchmarks.quota``. Clients and sandbox talk over real sockets, on an event loop
 whose clock jumps over waits. Exit code 1 where a bar is missed. With ``--processes`` it is real processes, in
-real time, that share the quota: see `benchmarks.quota_processes`.
+real time, that share the quota, with ``--kills`` such that are killed: see `benchmarks.quota_processes` and
+`benchmarks.quota_kills`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import attrs
 from b2b_payments import PaymentsClient, Quota
 from b2b_payments.events import Event, QuotaWait, RequestStarted
 from b2b_payments.sandbox import Rules, Sandbox
-from benchmarks import quota_processes
+from benchmarks import quota_kills, quota_processes
 from tests.support.virtual_time import run
 
 Window = Literal["sliding", "fixed", "leaky"]
@@ -153,4 +154,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(quota_processes.main(sys.argv[1:]) if "--processes" in sys.argv else main())
+    if "--processes" in sys.argv:
+        sys.exit(quota_processes.main(sys.argv[1:]))
+    sys.exit(quota_kills.main(sys.argv[1:]) if "--kills" in sys.argv else main())

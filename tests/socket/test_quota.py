@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from b2b_payments import PaymentsClient, Quota, RateLimitError
-from b2b_payments.sandbox import Rules, Sandbox
+from b2b_payments.sandbox import Fault, Rules, Sandbox
 from benchmarks.quota import OTHERS, PAYMENTS, REQUESTS, STARTS, WINDOWS, Window, pages_before_a_call, walks
 from tests.support.clients import NEVER
 from tests.support.virtual_time import run
@@ -102,3 +102,21 @@ def test_a_count_waits_for_no_page_that_waits_for_the_quota() -> None:
                 return seconds
 
     assert run(main()) < 10
+
+
+@pytest.mark.parametrize("headers", [True, False])
+def test_a_walk_that_is_refused_waits_and_goes_on(headers: bool) -> None:
+    """A walk outlives more refusals in a row than a call's attempts, and waits as long as is asked."""
+
+    async def main() -> tuple[int, float]:
+        said = {"documented", "retry-after"} if headers else set()
+        rules = Rules(quota_headers=headers, refusal_headers=said, refusal_wait=30)
+        async with Sandbox(payments=60, rules=rules) as sandbox:
+            sandbox.order(Fault.RATE_LIMITED, times=12)
+            async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client:
+                rows = await client.payments.list(page_size=20).collect()
+            return len(rows), sandbox.requests[11].at - sandbox.requests[0].at
+
+    rows, seconds = run(main())
+    assert rows == 60
+    assert seconds >= 11 * (30 if headers else 3)
