@@ -1,6 +1,6 @@
 """Schedules of kills: processes share a quota, and what they share it through is harmed at random moments.
 
-Run with ``uv run python -m benchmarks.quota --kills``; ``--schedules N`` is how many, from ``--first SEED`` on,
+Run with ``uv run python -m benchmarks.quota --kills``; ``--schedules N`` is how many, ``--first SEED`` on,
 and ``--at-once N`` how many at a time. In each, three processes spend what they are granted at a service that
 counts, over real sockets and in real time, while processes are killed, or stopped and continued, the Redis
 server is killed and started again, its clock is set, or the file is removed or emptied. Exit code 1 where a
@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -218,6 +219,8 @@ async def measure(seeds: Sequence[int], at_once: int) -> list[Outcome]:
         outcomes.append(outcome)
         if not outcome.is_kept or outcome.most > REQUESTS:
             print(outcome, flush=True)
+        elif len(outcomes) % 25 == 0:
+            print(f"{len(outcomes)} schedules so far", file=sys.stderr, flush=True)
 
     async with asyncio.TaskGroup() as group:
         for seed in seeds:

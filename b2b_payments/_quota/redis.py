@@ -98,13 +98,13 @@ class _Server:
         limits = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "retry": again}
         try:
             self._client = Redis.from_url(url, **limits)
+            self._secrets = credentials_in(url)
         except ValueError:
             raise ConfigurationError(
                 "Quota(shared=…) has a URL that cannot be read: write redis://host:6379/0, rediss:// or unix://."
             ) from None
         self._script = self._client.register_script(script())
         self.where: str = without_credentials(url)
-        self._secrets = credentials_in(url)
         self.thread: ThreadPoolExecutor = ThreadPoolExecutor(1, "b2b_payments.quota")
         self.lost: bool = False
         self.retry_at: float = 0.0

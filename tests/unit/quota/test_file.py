@@ -495,3 +495,25 @@ def test_a_place_that_cannot_be_is_refused(shared: str) -> None:
     """A quota is shared through a file, or not at all."""
     with pytest.raises(ConfigurationError, match="shared"):
         Quota(shared=shared)
+
+
+@pytest.mark.parametrize("kind", [ReportKind.ANSWERED, ReportKind.UNANSWERED])
+def test_a_request_that_was_held_up_counts_as_late_as_it_may_have_arrived(kind: ReportKind) -> None:
+    """Where a process was stopped between its permit and its request, the service counted it later."""
+    window = Window(Quota(3, 10, margin=0.5, reserve=1))
+    verdicts = [window.ask(1, Priority.PAGE, 0.0, 0.0)]
+    window.take_in(Report(ReportKind.ANSWERED, verdicts[0].key or 0), 0.25)
+    verdicts.append(window.ask(1, Priority.PAGE, 1.0, 1.0))
+    window.take_in(Report(kind, verdicts[1].key or 0, 1.0), 4.0)
+    assert list(window.grants.moments) == list(window.grants.pages) == [0.0, 3.5]
+    assert window.earliest(5.0, 0, Priority.PAGE) == 10.5
+    assert window.earliest(5.0, 1, Priority.PAGE) == 14.0
+
+
+def test_a_refusal_was_never_counted() -> None:
+    """The service does not count what it refuses: the permit counts from when it was given."""
+    window = Window(Quota(3, 10, margin=0.5))
+    verdict = window.ask(1, Priority.CALL, 0.0, 0.0)
+    window.take_in(Report(ReportKind.REFUSED, verdict.key or 0, 0.0, pause=2.0), 4.0)
+    assert list(window.grants.moments) == [0.0]
+    assert window.closed_until == 6.0
