@@ -33,7 +33,7 @@ PATIENCE = 0.9
 """Seconds for which a request waits for the server; then this process goes on alone."""
 _AGAIN = 1.0
 """Seconds between two attempts to reach a server that was lost."""
-_SLACK = 0.25
+_SLACK = PATIENCE + 0.1
 """Seconds by which the server's clock may seem to be ahead, since a call was late: more, and it was set."""
 _KEPT = 2 * LONGEST_READING
 """Seconds after its last use for which the server keeps a window."""
