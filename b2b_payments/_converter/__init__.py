@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from b2b_payments._converter.normal import ColumnReader, Columns
 from b2b_payments._converter.structuring import (
+    decoded_page,
     from_wire,
     offline_payment_body,
     structure,
@@ -18,6 +19,7 @@ from b2b_payments._models.answer_model import to_dict
 __all__ = [
     "ColumnReader",
     "Columns",
+    "decoded_page",
     "from_wire",
     "offline_payment_body",
     "structure",

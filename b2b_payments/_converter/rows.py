@@ -10,73 +10,63 @@ store has of its own. Whatever does not fit even so is left to the cattrs conver
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import localcontext
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
-from typing import Annotated, Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
 
-from b2b_payments._converter.service import reader_of
+from b2b_payments._converter.row_fields import (
+    Cells,
+    OddTextError,
+    Rows,
+    Way,
+    extras_of,
+    in_place_of,
+    ways_of,
+    ways_of_unknown,
+)
 from b2b_payments._converter.unreadable import UNREADABLE
+from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import Extra
-from b2b_payments._models.money import Money
-from b2b_payments._printable import frozen
-from b2b_payments._protocol.json import exact_number
+from b2b_payments._protocol.listing import Head, Listing
 
 T = TypeVar("T")
 R = TypeVar("R")
 Sent: TypeAlias = bytes | msgspec.Raw
-Find: TypeAlias = Callable[[Iterable[Any]], Iterable[str]]
+S = TypeVar("S")
 
-_BLOCK: Final = 16
+_BLOCK: Final = 50
 """Models that are made at once: so few that come and go together do not wake the garbage collector."""
 _MOST_NAMES: Final = 200
 """Unknown names that are remembered, and values of a field."""
-_MOST_LESSONS: Final = 40
+_MOST_LESSONS: Final = 60
 """Times that types are made again for one page, a millisecond each: a service may make names up."""
 _LONGEST: Final = 100
-_UNFIT: Final = (*UNREADABLE, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError)
-_SANE: Final = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-
-# Of a kind that is not here, a property reads whatever came.
-_USUAL: Final[Mapping[tuple[Kind, bool], Any]] = {
-    (Kind.WHOLE, False): _SANE,
-    (Kind.WHOLE, True): str,
-    (Kind.TEXT, False): str,
-    (Kind.AMOUNT, True): Annotated[str, Meta(min_length=1, max_length=40)],
-    (Kind.MOMENT, False): Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)],  # years 1 to 9999
-    (Kind.CODE, False): _SANE,
-    (Kind.CODES, False): tuple[int | str, ...],
-    (Kind.OBJECT, False): dict[str, Any],
-}
-_FEW: Final = frozenset({(Kind.CODE, False), (Kind.CODES, False), (Kind.WHOLE, True)})
-"""Few different values are ever seen: what they are read as is remembered."""
+_UNFIT: Final = (
+    *UNREADABLE, ResponseDecodeError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError,
+)  # fmt: skip
 _fault: Final = re.compile(
     r"(?:Object (?:contains (?P<unknown>unknown)|missing required) field `(?P<name>.*)`|.*?)"
-    r" - at `\$(?P<path>.*)`",
+    r" - at `\$(?:\.data)?(?P<path>.*)`",
     re.DOTALL,
 ).fullmatch
-_REQUIRED: Final[Any] = msgspec.NODEFAULT
 
 
-class _OddAmountError(ValueError):
-    """An amount is more than digits and a point."""
-
-
-@frozen
+@attrs.frozen
 class Learned:
     """What rows were seen to have beyond the usual: unknown names, and how often a field did not fit.
 
-    A field that did not fit may from then on be missing, or anything that can be read; an object or a list
-    may be anything once it did not fit a second time. So no more is remembered than there are fields, and
-    `_MOST_NAMES` unknown names: one more, and learning starts again.
+    A field that did not fit may from then on be missing, or anything that can be read. So no more is
+    remembered than there are fields, and `_MOST_NAMES` unknown names: one more, and learning starts again.
     """
 
     unknown: Mapping[type[Any], tuple[str, ...]] = attrs.field(factory=dict)
@@ -87,21 +77,29 @@ class Learned:
         if (fault := _fault(message)) is None:
             return None
         field: Field | None = None
-        for step in fault["path"].split(".")[1:]:
-            model = model if field is None else field.of
+        for step in fault["path"].replace("[...]", "").split(".")[1:]:
+            model, name = model if field is None else field.of, step.partition("[")[0]
+            if name in self.unknown.get(model, ()):
+                return self.with_odd(model, name)
             known = fields_of(model) if attrs.has(model) else ()
-            field = next((one for one in known if one.wire == step.partition("[")[0]), None)
+            field = next((one for one in known if one.wire == name), None)
             if field is None:  # within an object of any kind
                 return None
         if fault["name"] is not None:
             model, name = model if field is None else field.of, fault["name"]
-            return self._with_name(model, name) if fault["unknown"] else self.with_odd(model, name, 1)
-        return None if field is None else self.with_odd(model, field.wire, 2 if field.bare else 1)
+            return self._with_name(model, name) if fault["unknown"] else self.with_odd(model, name)
+        return None if field is None else self.with_odd(model, field.wire)
 
-    def with_odd(self, model: type[Any], name: str, most: int) -> Learned | None:
-        """Add that a field did not fit; None where it did not so often before."""
+    def with_odd(self, model: type[Any], name: str) -> Learned | None:
+        """Add that a field did not fit; None where there is no other way to hold it."""
         times = self.odd.get((model, name), 0) + 1
-        return attrs.evolve(self, odd={**self.odd, (model, name): times}) if times <= most else None
+        field = next((one for one in fields_of(model) if one.wire == name), None)
+        ways = (
+            ways_of_unknown(Any, missing=False)
+            if field is None
+            else ways_of(model, field, Any, msgspec.Struct)
+        )
+        return attrs.evolve(self, odd={**self.odd, (model, name): times}) if times < len(ways) else None
 
     def _with_name(self, model: type[Any], name: str) -> Learned | None:
         # A struct's field cannot be called what JSON has to escape.
@@ -113,125 +111,149 @@ class Learned:
 
 
 class RowReader(Generic[T]):
-    """Reads the rows of pages into one model, or what else is made of rows. What it learns, it keeps."""
+    """Reads the rows of pages into one model, or what else is made of rows. What it learns, it keeps.
 
-    def __init__(self, model: type[T]) -> None:
+    `anything` is the type of what may be anything: bytes in a page, `Any` where objects are read.
+    """
+
+    def __init__(self, model: type[T], anything: Any = msgspec.Raw) -> None:
         self._model = model
-        self._types = RowTypes(model, Learned())
+        self._anything = anything
+        self._types = RowTypes(model, Learned(), anything)
         self._lessons = 0
 
-    def read(
-        self,
-        places: Sequence[int],
-        rows: Sequence[Sent],
-        otherwise: Callable[[int], R],
-        make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
-        at_once: int = _BLOCK,
-    ) -> Iterator[R]:
-        """Give what is made of the rows at these places of a page, one by one; they are decoded in blocks.
+    def page(self, body: bytes) -> Any:
+        """Give a page whose rows are decoded, and are heads as well; None where one does not fit."""
+        self._lessons = _MOST_LESSONS
+        page = self._made(RowTypes.page, body) if self._types.has_heads else None
+        return page if self._types.has_heads else None
 
-        `rows` are the bytes of all rows, `otherwise` gives what is made of one that does not fit.
+    def read(self, page: Listing, places: Sequence[int], otherwise: Callable[[int, Sent], T]) -> Iterator[T]:
+        """Give the models of the rows at these places of a page, one by one.
+
+        `otherwise` gives the model of a row that does not fit.
         """
         self._lessons = _MOST_LESSONS
-        blocks = (places[start : start + at_once] for start in range(0, len(places), at_once))
+        types, rows = self._types, page.heads
+        if not (rows and isinstance(rows[0], types.row)):
+            decoded = self._made(RowTypes.page, page.body)
+            types, rows = self._types, decoded.data if decoded is not None else ()
+        sent = cache(page.rows)  # for the few pages that have rows to be looked at one by one
+        blocks = (places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK))
         # No name is given to what is made, so that one block is gone before the next one is there.
-        return chain.from_iterable(self._block(block, rows, otherwise, make) for block in blocks)
+        return chain.from_iterable(self._block(types, rows, sent, block, otherwise) for block in blocks)
+
+    def _block(
+        self,
+        types: RowTypes[T],
+        rows: Rows,
+        sent: Callable[[], Sequence[Sent]],
+        places: Sequence[int],
+        otherwise: Callable[[int, Sent], T],
+    ) -> Iterable[T]:
+        if rows:
+            with suppress(*_UNFIT):
+                return types.models([rows[place] for place in places])
+        some = [sent()[place] for place in places]
+        made = self._made(RowTypes.read, some)
+        if made is not None:
+            return made
+        if len(places) == 1:
+            return map(otherwise, places, some)
+        return chain.from_iterable(self._block(types, (), sent, [place], otherwise) for place in places)
 
     def read_object(self, sent: object) -> T | None:
         """Give the model of an object that is decoded already; None where it does not fit."""
         self._lessons = _MOST_LESSONS
-        made = self._made(RowTypes.convert, [sent], RowTypes.models)
+        made = self._made(RowTypes.convert, [sent])
         return None if made is None else made[0]
 
-    def _block(
-        self,
-        places: Sequence[int],
-        rows: Sequence[Sent],
-        otherwise: Callable[[int], R],
-        make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
-    ) -> Iterable[R]:
-        made = self._made(RowTypes.decode, [rows[place] for place in places], make)
-        if made is not None:
-            return made
-        if len(places) == 1:
-            return map(otherwise, places)
-        return chain.from_iterable(self._block([place], rows, otherwise, make) for place in places)
-
-    def _made(
-        self,
-        read: Callable[[RowTypes[T], Sequence[Any]], Sequence[Any]],
-        rows: Sequence[Any],
-        make: Callable[[RowTypes[T], Sequence[Any]], Sequence[R]],
-    ) -> Sequence[R] | None:
+    def _made(self, make: Callable[[RowTypes[T], Any], R], given: Any) -> R | None:
         """Make something of rows, once what they have was learned; None where one does not fit."""
         while True:
             types = self._types
             try:
-                found = read(types, rows)
+                return make(types, given)
             except msgspec.ValidationError as error:
                 learned = types.learned.with_fault(self._model, str(error))
+            except OddTextError as error:
+                learned = types.learned.with_odd(error.model, error.wire)
             except _UNFIT:
                 return None
-            else:
-                try:
-                    return make(types, found)
-                except _OddAmountError:
-                    learned = types.learned.with_odd(Money, "value", 1)
-                except _UNFIT:
-                    return None
             if learned is None or not self._lessons:
                 return None
             self._lessons -= 1
             # Another thread may put its own here meanwhile: what that loses is learned again.
-            self._types = RowTypes(self._model, learned)
+            self._types = RowTypes(self._model, learned, self._anything)
 
 
 class RowTypes(Generic[T]):
-    """The row types of a model and of those within it, as far as learned."""
+    """The row types of a model and of those within it, as far as learned; `row` is that of the model.
 
-    def __init__(self, model: type[T], learned: Learned) -> None:
+    `has_heads` says that rows have what a walk has to know of them by its name, as it was sent.
+    """
+
+    def __init__(self, model: type[T], learned: Learned, anything: Any) -> None:
         self.learned = learned
-        self._models = list[model]  # type: ignore[valid-type]
-        self._amounts = list(self._amounts_of(model))
-        self._rows: Any = list[self._struct(model, whole=True)]  # type: ignore[misc]
-        self._decode = msgspec.json.Decoder(self._rows, float_hook=exact_number).decode
+        self._model = model
+        self._anything = anything
+        self.row: Any = self._struct(model, whole=True)
+        self.has_heads: bool = {*Head.__struct_fields__} <= {*self.row.__struct_fields__}
+        self._rows: Any = list[self.row]  # type: ignore[name-defined]
+        members: Any = [("data", self._rows), ("code", Any, None), ("meta", Any, None)]
+        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Page", members))
 
-    def decode(self, rows: Sequence[Sent]) -> Sequence[Any]:
-        """Read rows as they were sent."""
-        found: Sequence[Any] = self._decode(b"[%b]" % b",".join(rows))
-        return found
+    def page(self, body: bytes) -> Any:
+        """Read a page: `data` has its rows."""
+        return self._decoder.decode(body)
 
-    def convert(self, objects: Sequence[object]) -> Sequence[Any]:
-        """Read rows from objects."""
-        found: Sequence[Any] = msgspec.convert(objects, self._rows)
-        return found
+    def read(self, sent: Sequence[Sent]) -> list[T]:
+        """Make models of rows as they were sent."""
+        return self.models(self.page(b'{"data":[%b]}' % b",".join(sent)).data)
 
-    def models(self, rows: Sequence[Any]) -> list[T]:
-        """Convert rows to models."""
-        # Decimal takes more: `1_000`, other scripts' digits, NaN.
-        amounts = "".join(chain.from_iterable(find(rows) for find in self._amounts))
-        if amounts.encode().translate(None, b"0123456789.-"):
-            raise _OddAmountError
-        return model_of(self._models, rows)
+    def convert(self, objects: Sequence[object]) -> list[T]:
+        """Make models of objects."""
+        return self.models(msgspec.convert(objects, self._rows))
+
+    def models(self, rows: Rows) -> list[T]:
+        """Make models of rows."""
+        with localcontext(EXACT):
+            return _models_of(self._model, rows)
 
     def _struct(self, model: type[Any], *, whole: bool = False) -> Any:
+        odd, anything = self.learned.odd, self._anything
         unknown = {f"unknown{index}": name for index, name in enumerate(self.learned.unknown.get(model, ()))}
-        missing = any((model, name) in self.learned.odd for name in unknown.values())
-        namespace: dict[str, Any] = {"extra": _extra_of(unknown, missing=missing, whole=whole)}
-        members: list[tuple[str, Any, Any]] = []
-        names = dict(unknown)
+        missing = any((model, name) in odd for name in unknown.values())
+        columns: dict[str, Cells] = {}
+        checks: list[Callable[[Rows], None]] = []
+        parts: list[Field] = []
+        members, names = [], {}
+        namespace = {"columns": columns, "checks": checks, "parts": parts, "extra": Extra()}
+
+        def hold(name: str, wire: str, ways: Sequence[Way]) -> str:
+            way = ways[odd.get((model, wire), 0)]
+            held = f"{name}_" if way.reads else name
+            if way.reads:
+                columns[name] = way.reads(held)
+            if way.checks:
+                checks.append(way.checks(held))
+            members.append((held, way.type, way.nothing))
+            names[held] = wire
+            return held
+
         for field in fields_of(model):
-            odd = self.learned.odd.get((model, field.wire), 0)
-            name, type_, default = field.name, self._type(field, odd), _REQUIRED
-            if odd or type_ is Any or (field.kind, field.digits) in _FEW:
-                name = f"{name}_"
-                namespace[field.name] = _property(field, name, odd)
-                default = UNSET if odd or type_ is Any else _REQUIRED
-            members.append((name, type_ | None if field.nullable and type_ is not Any else type_, default))
-            names[name] = field.wire
-        members += (others := [(name, Any, UNSET if missing else _REQUIRED) for name in unknown])
-        if unknown:
-            namespace["unknown"] = msgspec.defstruct("Unknown", others, rename=unknown, gc=False)
+            struct = self._struct(field.of) if field.kind in {Kind.MODEL, Kind.MODELS} else None
+            ways = ways_of(model, field, anything, struct, partial(_models_of, field.of))
+            if hold(field.name, field.wire, ways) != field.name:
+                namespace[field.name] = in_place_of(field)
+            elif struct is not None and (struct.columns or struct.checks or struct.parts):
+                parts.append(field)
+        ways = ways_of_unknown(anything, missing=missing)
+        others = [hold(name, wire, ways) for name, wire in unknown.items()]
+        decoded = [columns.pop(name) for name in unknown if name in columns]
+        if unknown or whole:
+            wires = dict(zip(others, unknown.values(), strict=True))
+            columns["extra"] = extras_of(wires, decoded, missing=missing, whole=whole)
         return msgspec.defstruct(
             f"{model.__name__}Row",
             members,
@@ -240,99 +262,33 @@ class RowTypes(Generic[T]):
             kw_only=True,
             gc=False,  # JSON has no cycles
             forbid_unknown_fields=True,
+            omit_defaults=True,
         )
 
-    def _type(self, field: Field, odd: int) -> Any:
-        if field.kind not in {Kind.MODEL, Kind.MODELS}:
-            return Any if odd else _USUAL.get((field.kind, field.digits), Any)
-        usual: Any = self._struct(field.of)
-        empty: Any = list[Any]
-        if field.kind is Kind.MODELS:
-            # The empty tuple is no object of its own, and costs the garbage collector nothing.
-            usual, empty = tuple[usual, ...], dict[str, Any]
-        return (usual, usual | empty | str | UnsetType | None, Any)[odd]
 
-    def _amounts_of(self, model: type[Any]) -> Iterator[Find]:
-        """Give what finds amounts of the usual type in objects of a model."""
-        for field in fields_of(model):
-            get = attrgetter(field.name)
-            if (field.kind, field.digits) == (Kind.AMOUNT, True):
-                if (model, field.wire) not in self.learned.odd:
-                    yield partial(map, get)
-            elif field.kind in {Kind.MODEL, Kind.MODELS} and self.learned.odd.get((model, field.wire), 0) < 2:
-                for find in self._amounts_of(field.of):
-                    yield partial(_within, get, find, many=field.kind is Kind.MODELS)
+def _models_of(model: type[T], rows: Rows) -> list[T]:
+    # Not strict: seconds are moments, and digits are numbers.
+    made: list[T] = msgspec.convert(rows, list[model], strict=False, from_attributes=True)  # type: ignore[valid-type]
+    _fill(model, made, rows)
+    return made
 
 
-def unknown_of(rows: Sequence[Any]) -> list[Any]:
-    """Give the unknown fields of each model or row, as JSON knows them; nothing where none has any."""
-    unknown = getattr(type(rows[0]), "unknown", None) if rows else None
-    if unknown is None:
-        extras = [row.extra for row in rows]
-        return extras if any(extras) else []
-    return list(map(unknown, *[map(attrgetter(name), rows) for name in unknown.__struct_fields__]))
+def _fill(model: type[Any], made: Sequence[Any], rows: Rows) -> None:
+    """Put into models what msgspec does not read."""
+    row = type(rows[0]) if rows else None
+    if row is None:
+        return
+    for check in row.checks:
+        check(rows)
+    for name, cells in row.columns.items():
+        deque(map(getattr(model, name).__set__, made, cells(rows)), maxlen=0)
+    for field in row.parts:
+        get = attrgetter(field.name)
+        flat: Any = chain.from_iterable if field.kind is Kind.MODELS else partial(filter, None)
+        _fill(field.of, list(flat(map(get, made))), list(flat(map(get, rows))))
 
 
 def model_of(model: type[T], row: Any) -> T:
     """Convert a row to its model."""
-    # Not strict: seconds are moments, and digits are numbers.
     with localcontext(EXACT):
-        return msgspec.convert(row, model, strict=False, from_attributes=True)
-
-
-def _within(get: Callable[[Any], Any], find: Find, rows: Iterable[Any], *, many: bool) -> Iterable[str]:
-    parts = map(get, rows)
-    return find(chain.from_iterable(parts) if many else filter(None, parts))
-
-
-def _property(field: Field, name: str, odd: int) -> property:
-    """Make what gives a field's attribute from what the row holds under another name."""
-    raw, read_field = attrgetter(name), reader_of(field)
-
-    def read(value: object) -> Any:
-        try:
-            return read_field(value)
-        except UNREADABLE:
-            if field.required:
-                raise
-            # An error would pass for an attribute that is not there: this is of no attribute's type.
-            return UNSET
-
-    if field.kind in {Kind.MODEL, Kind.MODELS} and odd == 1:
-        nothing = (type(None), UnsetType, str, list, dict)
-        return property(lambda row: read(value) if isinstance(value := raw(row), nothing) else value)
-    if field.kind is Kind.TEXT:
-        return property(lambda row: value if (value := raw(row)).__class__ is str else read(value))
-    if odd or (field.kind, field.digits) not in _FEW:
-        return property(lambda row: read(raw(row)))
-    known: dict[object, Any] = {}
-
-    def get(row: Any) -> Any:
-        value = raw(row)
-        try:
-            return known[value]
-        except KeyError:
-            made = read(list(value) if isinstance(value, tuple) else value)
-        if len(known) < _MOST_NAMES and len(str(value)) < _LONGEST:
-            known[value] = made
-        return made
-
-    return property(get)
-
-
-def _extra_of(unknown: Mapping[str, str], *, missing: bool, whole: bool) -> Any:
-    """Make what gives the unknown fields of a row; those of a whole one keep the row itself, too."""
-    names = tuple(unknown.values())
-    if not whole and not names:
-        return Extra()  # shared: it is read-only
-    # The last one twice: of one name alone, attrgetter gives no tuple.
-    several = attrgetter(*unknown, list(unknown)[-1]) if names else lambda _: ()
-
-    def get(row: Any) -> Extra:
-        pairs: Iterable[tuple[str, Any]] = zip(names, several(row))  # noqa: B905
-        extra = Extra([pair for pair in pairs if pair[1] is not UNSET] if missing else pairs)
-        if whole:
-            extra.sent = row
-        return extra
-
-    return property(get)
+        return _models_of(model, [row])[0]

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from b2b_payments._converter.rows import RowReader, RowTypes, model_of
+from b2b_payments._converter.rows import RowReader, model_of
 from b2b_payments._converter.service import as_sent, service_converter, whole_converter
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._errors import ConfigurationError
@@ -23,7 +23,7 @@ from b2b_payments._models.answer_model import check_model, plain
 from b2b_payments._models.extra import json_of
 from b2b_payments._models.plain_data import checked_data
 from b2b_payments._printable import unset_field
-from b2b_payments._protocol.json import decode_part
+from b2b_payments._protocol.json import decode
 from b2b_payments._protocol.listing import Listing
 
 T = TypeVar("T")
@@ -67,12 +67,20 @@ structure_payments = partial(structure_list, Payment)
 
 def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]:
     """Read the payments at these places of a page, one by one. Raises `ResponseDecodeError`."""
-    rows = listing.rows()
 
-    def otherwise(place: int) -> Payment:
-        return structure_payment(decode_part(rows[place]), f"payment {listing.heads[place].id}: $")
+    def otherwise(place: int, sent: bytes | msgspec.Raw) -> Payment:
+        return structure_payment(decode(sent), f"payment {listing.heads[place].id}: $")
 
-    return _rows.read(places, rows, otherwise, RowTypes.models)
+    return _rows.read(listing, places, otherwise)
+
+
+def decoded_page(body: bytes) -> Any:
+    """Give a page of payments with its rows decoded, for `structure_rows`, without measuring it before.
+
+    None for one that is large, and where one of its rows does not fit, or may hold something that is nested
+    too deeply.
+    """
+    return _rows.page(body) if len(body) <= _MOST_UNMEASURED else None
 
 
 def to_wire(model: Any) -> dict[str, Any]:
@@ -124,4 +132,6 @@ def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
 
 
 _rows: Final = RowReader(Payment)
-_objects: Final = RowReader(Payment)  # another: what GET leaves out is nothing that lists do
+_objects: Final = RowReader(Payment, Any)  # another: what GET leaves out is nothing that lists do
+_MOST_UNMEASURED: Final = 2**19
+"""Bytes of a page that cannot hold so much that decoding it takes long."""

@@ -29,7 +29,7 @@ _SHORT = 16
 """Characters of a number, its point included, that a float always gives back: it holds any 15 digits."""
 
 _USUAL_LEVELS = 10
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NO_SIGNS = bytes(set(range(256)) - set(b"[]{},"))
 _CONTAINERS: frozenset[type] = frozenset({dict, list})
 
 
@@ -65,7 +65,8 @@ def decode(body: bytes | msgspec.Raw) -> Any:
     Raises ResponseDecodeError for whatever is not JSON in UTF-8, too large, or nested too deeply to be read.
     """
     try:
-        brackets = _brackets_of(body)
+        # So short, it is as any part of an answer.
+        brackets = _brackets_of(body) if len(body) > MOST_LEVELS else b""
         value = decode_part(body)
         if _may_be_deep(brackets) and _is_deep(value):
             raise _too_deep()
@@ -143,14 +144,14 @@ def _brackets_of(body: bytes | msgspec.Raw) -> bytes:
     """
     if len(body) > MOST_BYTES:
         raise too_large(f"{len(body):,} bytes")
-    plain = bytes(body)
-    brackets = plain.translate(None, _NO_BRACKETS)
+    signs = bytes(body).translate(None, _NO_SIGNS)
+    brackets = signs.translate(None, b",")
     if brackets.count(b"{") > MOST_OBJECTS:
         raise too_large(f"more than {MOST_OBJECTS:,} objects")
     if len(brackets) // 2 > MOST_LISTS:
         raise too_large(f"more than {MOST_LISTS:,} lists and objects")
-    # Each value but the last has a comma and a byte of its own: so few bytes need not be counted.
-    if len(plain) // 2 >= MOST_VALUES and plain.count(b",") >= MOST_VALUES:
+    # Each value but the last has a comma of its own.
+    if len(signs) - len(brackets) >= MOST_VALUES:
         raise too_large(f"more than {MOST_VALUES:,} values")
     return brackets
 
@@ -161,7 +162,7 @@ def _may_be_deep(brackets: bytes) -> bool:
         # Each round has removed two levels at the most; what is left has no more levels than brackets.
         if len(brackets) <= MOST_LEVELS - 2 * removed:
             return False
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
     return True
 
 

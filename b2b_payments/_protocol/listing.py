@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -48,6 +48,14 @@ class _Rows(msgspec.Struct):
 
 _SUCCESSES = range(200, 300)
 
+Decode = Callable[[bytes], Any]
+"""Decodes a page whole, its rows as they will be wanted, with what `Head` has; None where it does not."""
+
+
+def not_decoded(_: bytes) -> None:
+    """Leave the rows of a page as bytes."""
+
+
 _heads = msgspec.json.Decoder(_Body, float_hook=exact_number)
 _rows = msgspec.json.Decoder(_Rows)
 
@@ -66,7 +74,7 @@ class Listing:
     filters that some of its rows do not fit. `store` is the one that all its rows name.
     """
 
-    heads: Sequence[Head] = attrs.field(repr=False)
+    heads: Sequence[Any] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     offset: int
     limit: int | None
@@ -86,12 +94,15 @@ class Listing:
         return objects
 
 
-def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int) -> Listing:
+def read_listing(
+    request: Request, answer: Answer, base_url: str, *, offset: int, decoded: Decode = not_decoded
+) -> Listing:
     """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects, or endless.
 
+    `decoded` may give the page with its rows decoded as they will be wanted: they are heads as well.
     Raises AnswerMismatchError where the answer names another offset, or its rows are not those filtered by.
     """
-    body, source = _body(request, answer, base_url)
+    body, source = _body(request, answer, base_url, decoded)
     if len(body.data) > MOST_ROWS_A_PAGE:
         raise too_large(f"{len(body.data):,} rows")
     pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
@@ -121,8 +132,11 @@ def read_listing(request: Request, answer: Answer, base_url: str, *, offset: int
     )
 
 
-def _body(request: Request, answer: Answer, base_url: str) -> tuple[_Body, bytes]:
+def _body(request: Request, answer: Answer, base_url: str, decoded: Decode) -> tuple[_Body, bytes]:
     if 200 <= answer.status < 300:
+        page = decoded(answer.body)
+        if page is not None and page.code in _SUCCESSES:
+            return page, answer.body
         check_measure(answer.body)
         try:
             body = _heads.decode(answer.body)

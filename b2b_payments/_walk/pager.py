@@ -9,9 +9,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
+from b2b_payments._converter import decoded_page
 from b2b_payments._models import Payment
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import decode_part
+from b2b_payments._protocol.listing import Decode, not_decoded
 from b2b_payments._walk.checkpoint import Checkpoint
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
@@ -92,19 +94,22 @@ class Pager(ABC):
         return self._latest.checkpoint
 
     @abstractmethod
-    def joined(self) -> Iteration[JoinedPage]:
-        """Give the new rows page by page, as the service sent them."""
+    def joined(self, *, decoded: Decode = not_decoded) -> Iteration[JoinedPage]:
+        """Give the new rows page by page, as the service sent them.
+
+        `decoded` decodes a page whose rows are wanted at once, as they are wanted.
+        """
 
     def __aiter__(self) -> AsyncIterator[Payment]:
         return self._payments()
 
     def _payments(self) -> AsyncGenerator[Payment, None]:
         # One by one: a payment that the caller lets go is gone before the next one is made.
-        return _flat(self.joined(), JoinedPage.payments)
+        return _flat(self.joined(decoded=decoded_page), JoinedPage.payments)
 
     def pages(self) -> Iteration[Page[Payment]]:
         """Give the payments page by page: `Page(items, offset, limit, total_count)`."""
-        joined = self.joined()
+        joined = self.joined(decoded=decoded_page)
         return Iteration(_each(joined, lambda page: _page(list(page.payments()), page)), joined.standing)
 
     def raw(self) -> Iteration[dict[str, Any]]:

@@ -11,7 +11,8 @@ from b2b_payments._errors import ConfigurationError
 from b2b_payments._tasks import Tasks
 from b2b_payments._walk.page import PageRequest, SortedPage
 
-Read = Callable[[PageRequest], Awaitable[SortedPage]]
+Read = Callable[[PageRequest, Callable[[], bool]], Awaitable[SortedPage]]
+"""Reads a page; it may ask whether somebody waits for that one already."""
 
 
 class ConcurrencyLimiter:
@@ -67,6 +68,7 @@ class PageTask:
         self._done = anyio.Event()
         self._page: SortedPage | None = None
         self._error: Exception | None = None
+        self._is_awaited = False
 
     async def run(self) -> None:
         """Read the page; an error is kept for the one who asked."""
@@ -74,7 +76,7 @@ class PageTask:
             return  # a scope that is cancelled already would let the request out before its first wait
         try:
             with self._scope:
-                self._page = await self._read(self.request)
+                self._page = await self._read(self.request, lambda: self._is_awaited)
         except Exception as error:  # noqa: BLE001 - raised again where the page is awaited
             self._error = error
         finally:
@@ -82,6 +84,7 @@ class PageTask:
 
     async def page(self) -> SortedPage:
         """Give the page, or raise what reading it raised."""
+        self._is_awaited = True
         await self._done.wait()
         if self._error is not None:
             raise self._error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from b2b_payments._mixups import MixUps
 from b2b_payments._models import OrderBy
 from b2b_payments._printable import define
 from b2b_payments._protocol.belonging import number
-from b2b_payments._protocol.listing import Head, Listing, read_listing
+from b2b_payments._protocol.listing import Decode, Head, Listing, not_decoded, read_listing
 from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
 from b2b_payments._protocol.request import get_payment, list_payments
@@ -138,7 +138,11 @@ class _Spellings:
 
 @define
 class Source:
-    """Reads pages for one walk."""
+    """Reads pages for one walk.
+
+    `decoded` decodes one that is about to be taken, as `read_listing` has it. Those that have to wait do so
+    as bytes.
+    """
 
     caller: Caller
     learned: ServiceLimits
@@ -148,6 +152,7 @@ class Source:
     tally: Tally = attrs.field(factory=NoTally)
     priority: Priority = Priority.PAGE
     reuse: bool = True
+    decoded: Decode = not_decoded
     order: Order = attrs.field(init=False)
     refusal: APIError | None = attrs.field(default=None, init=False)
     """Why some page could not be read, which another page may have made up for."""
@@ -164,7 +169,7 @@ class Source:
     def _is_of_several(self) -> bool:
         return self.query.channel_ids is not None and len(self.query.channel_ids) > 1
 
-    async def read(self, request: PageRequest) -> SortedPage:
+    async def read(self, request: PageRequest, is_awaited: Callable[[], bool] = lambda: False) -> SortedPage:
         """Read one page, with another page size or channel encoding where the service wants that.
 
         Where an offset is refused once others were answered, it may lie behind a paging window, as search
@@ -174,7 +179,7 @@ class Source:
         if request.offset > 0 and not self._spelling_is_tried:
             await self._read(PageRequest(0))
         try:
-            page = await self._read(request)
+            page = await self._read(request, lambda body: self.decoded(body) if is_awaited() else None)
             if not page.is_sorted:
                 # Another order than was asked for may be another request's.
                 page = await self._read(request)
@@ -188,7 +193,7 @@ class Source:
         self._spelling_is_tried = self._was_answered = True
         return page
 
-    async def _read(self, request: PageRequest) -> SortedPage:
+    async def _read(self, request: PageRequest, decoded: Decode = not_decoded) -> SortedPage:
         query, order, full_size = self.query, self.order, request.full_size
         if request.from_other_end:
             order = order.opposite
@@ -199,7 +204,7 @@ class Source:
             limit = self.learned.limit(most if full_size else self.page_size)
             encoding = spellings.next()
             try:
-                listing = await self._listing(query, encoding, request.offset, limit)
+                listing = await self._listing(query, encoding, request.offset, limit, decoded)
             except (PayloadTooLargeError, ResponseDecodeError) as error:
                 if limit == 1 or not (isinstance(error, PayloadTooLargeError) or error.too_large):
                     raise
@@ -305,13 +310,18 @@ class Source:
         return bool(given) and given.isdisjoint(str(head.channel_id) for head in listing.heads)
 
     async def _listing(
-        self, query: PaymentQuery, encoding: ChannelEncoding | None, offset: int, limit: int
+        self,
+        query: PaymentQuery,
+        encoding: ChannelEncoding | None,
+        offset: int,
+        limit: int,
+        decoded: Decode = not_decoded,
     ) -> Listing:
         request = list_payments(
             query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT),
             reuse=self.reuse,
         )
-        reader = partial(read_listing, offset=offset)
+        reader = partial(read_listing, offset=offset, decoded=decoded)
         return await self.caller.read(
             request, reader, priority=self.priority, until=self.until, tally=self.tally
         )

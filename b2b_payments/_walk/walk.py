@@ -13,6 +13,7 @@ from b2b_payments._converter import structure_rows
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define, frozen
+from b2b_payments._protocol.listing import Decode, not_decoded
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import whole
 from b2b_payments._quota import Priority
@@ -108,17 +109,19 @@ class Walk(Pager):
     def _begin(self) -> WalkStanding:
         return WalkStanding(WalkReport(exact=self._order.exact), self._origin.pack(*self._places))
 
-    def joined(self, limiter: ConcurrencyLimiter | None = None) -> Iteration[JoinedPage]:
+    def joined(
+        self, limiter: ConcurrencyLimiter | None = None, *, decoded: Decode = not_decoded
+    ) -> Iteration[JoinedPage]:
         """Give the new rows page by page, as the service sent them.
 
         `limiter` bounds the requests in flight of several walks together.
         """
         standing = self._latest = self._begin()
         limiter = limiter or ConcurrencyLimiter(self._walker.tasks, self._concurrency)
-        return Iteration(self._join(standing, limiter), standing)
+        return Iteration(self._join(standing, decoded, limiter), standing)
 
     async def _join(
-        self, standing: WalkStanding, limiter: ConcurrencyLimiter
+        self, standing: WalkStanding, decoded: Decode, limiter: ConcurrencyLimiter
     ) -> AsyncGenerator[JoinedPage, None]:
         walker, report = self._walker, standing.report
         walker.tasks.require_running()
@@ -130,6 +133,7 @@ class Walk(Pager):
             walker.caller.until() if walker.until is None else walker.until,
             report,
             walker.priority,
+            decoded=decoded,
         )
         place, other = self._places
         bounds = self._window.within(self._order) if self._window else None

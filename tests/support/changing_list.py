@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import anyio
@@ -81,7 +82,7 @@ class ChangingList:
         now = datetime.fromtimestamp(max(self.rows.values(), default=1_600_000_000) + 1, UTC)
         return Listing(heads, encode({"data": part}), offset, None, total, now)
 
-    async def read(self, request: PageRequest) -> SortedPage:
+    async def read(self, request: PageRequest, _is_awaited: Callable[[], bool]) -> SortedPage:
         """Read a page as a walk's source does; answers overtake one another."""
         for _ in range(self.draw.randint(0, 3)):
             await anyio.lowlevel.checkpoint()

@@ -13,7 +13,7 @@ import pytest
 
 from b2b_payments._converter import rows as converter_rows
 from b2b_payments._converter import structure_payment, structure_rows, to_wire
-from b2b_payments._converter.rows import RowReader, RowTypes
+from b2b_payments._converter.rows import RowReader
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import Payment
 from b2b_payments._protocol.json import decode
@@ -51,12 +51,11 @@ def fits(reader: RowReader[Payment], rows: Sequence[object]) -> list[bool]:
     """Tell of each row whether the fast way reads it."""
     unfit: list[int] = []
 
-    def otherwise(place: int) -> Payment:
+    def otherwise(place: int, _: object) -> Payment:
         unfit.append(place)
         return structure_payment(LISTED_PAYMENT)
 
-    listed = page(rows)
-    made = list(reader.read(range(len(rows)), listed.rows(), otherwise, RowTypes.models))
+    made = list(reader.read(page(rows), range(len(rows)), otherwise))
     assert len(made) == len(rows)
     return [place not in unfit for place in range(len(rows))]
 
@@ -183,7 +182,7 @@ def test_threads_learn_at_once() -> None:
         rows = [changed(**{f"w{worker}n{number}": number}) for number in range(10)]
         expected = [structure_payment(row) for row in rows]
         pages = [page([row]) for row in rows[1:]]
-        read = [next(reader.read([0], one.rows(), lambda _: expected[0], RowTypes.models)) for one in pages]
+        read = [next(reader.read(one, [0], lambda *_: expected[0])) for one in pages]
         return read == expected[1:]
 
     with ThreadPoolExecutor(8) as pool:
