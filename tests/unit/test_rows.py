@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from b2b_payments._converter import decoded_page, structure_payment, structure_rows, structuring, to_wire
 from b2b_payments._converter import rows as converter_rows
-from b2b_payments._converter import structure_payment, structure_rows, to_wire
 from b2b_payments._converter.rows import RowReader
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import Payment
-from b2b_payments._protocol.json import decode
-from b2b_payments._protocol.listing import Head, Listing
+from b2b_payments._protocol.answer import Answer
+from b2b_payments._protocol.json import MOST_LEVELS, decode
+from b2b_payments._protocol.listing import Head, Listing, read_listing
+from b2b_payments._protocol.request import list_payments
 from tests.support.examples import LISTED_PAYMENT
 
 
@@ -126,6 +129,50 @@ def test_a_row_that_cannot_be_read_is_named_where_it_stands(row: dict[str, Any])
     with pytest.raises(ResponseDecodeError) as fast:
         next(payments)
     assert (str(fast.value), fast.value.paths) == (str(slow.value), slow.value.paths)
+
+
+def arrived(rows: Sequence[object]) -> Listing:
+    """Give a page that is decoded as it arrives."""
+    answer = Answer(200, {}, json.dumps({"code": 200, "data": rows}).encode())
+    return read_listing(list_payments(()), answer, "", offset=0, decoded=decoded_page)
+
+
+@pytest.mark.parametrize("row", USUAL)
+def test_a_page_may_be_decoded_as_it_arrives(row: dict[str, Any]) -> None:
+    """Rows that are decoded as a page arrives become the same payments, and say the same of themselves."""
+    came, kept = arrived([changed(), row]), page([changed(), row])
+    assert list(structure_rows(came, [0, 1])) == list(structure_rows(kept, [0, 1]))
+    assert [str(head.id) for head in came.heads] == [str(head.id) for head in kept.heads]
+
+
+def test_the_usual_page_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a page that is decoded as it arrives are its heads as well."""
+    monkeypatch.setattr(structuring, "_rows", RowReader(Payment))
+    arrived([changed()])  # teaches the names that the example has beyond the documented ones
+    assert not isinstance(arrived([changed()]).heads[0], Head)
+
+
+@pytest.mark.parametrize("name", ["moduleData", "details", "newName", "lineItems"])
+def test_a_page_that_arrives_too_deep_is_refused(name: str) -> None:
+    """What is nested too deeply is refused in a page that nobody measured, and the row before it is given."""
+    deep: Any = 1
+    for _ in range(MOST_LEVELS + 10):
+        deep = {"a": [deep]}
+    value: Any = [{"new": deep}] if name == "lineItems" else deep
+    with pytest.raises(ResponseDecodeError, match="nested too deeply"):
+        list(structure_rows(arrived([changed(), changed(**{name: value})]), [0, 1]))
+
+
+def test_a_page_is_gone_once_it_was_read() -> None:
+    """Reading a page leaves nothing that only the garbage collector would find."""
+    list(structure_rows(arrived([changed()]), [0]))
+    gc.collect()
+    gc.disable()
+    try:
+        list(structure_rows(arrived([changed()]), [0]))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_numbers_are_exact() -> None:
