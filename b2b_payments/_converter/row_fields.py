@@ -24,6 +24,7 @@ from msgspec import UNSET, Meta, UnsetType
 from b2b_payments._converter.service import reader_of
 from b2b_payments._models.description import Field, Kind
 from b2b_payments._models.extra import Extra
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import decode
 
 Rows: TypeAlias = Sequence[Any]
@@ -68,7 +69,7 @@ class OddTextError(ValueError):
         self.wire = wire
 
 
-@attrs.frozen
+@frozen
 class Way:
     """A way to hold a field: its type, its default, and what reads it if msgspec does not, or looks at it.
 

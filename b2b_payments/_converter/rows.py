@@ -2,9 +2,13 @@
 
 msgspec decodes a page into structs, and converts them to models by their attributes. A row type has the
 service's names, and the type that each field usually has. Where a row does not fit, msgspec says why, and the
-types are made again: a field that was absent, null or of another type becomes a property, which reads it as
-the cattrs converter does, and an unknown name becomes a field. So rows cost Python no more than what their
-store has of its own. Whatever does not fit even so is left to the cattrs converter, which says what is wrong.
+types are made again: a field that was absent, null or of another type is read as the cattrs converter reads
+it, for many rows at once (`row_fields`), and an unknown name becomes a field. So rows cost Python no more
+than what their store has of its own. Whatever does not fit even so is left to the cattrs converter, which
+says what is wrong.
+
+A page is decoded whole. What its rows hold of any kind has few levels, or stays bytes until it is measured
+and read: so a page that fits needs no measure beforehand.
 """
 
 from __future__ import annotations
@@ -37,19 +41,19 @@ from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import Extra
+from b2b_payments._printable import frozen
 from b2b_payments._protocol.listing import Head, Listing
 
 T = TypeVar("T")
 R = TypeVar("R")
 Sent: TypeAlias = bytes | msgspec.Raw
-S = TypeVar("S")
 
 _BLOCK: Final = 50
 """Models that are made at once: so few that come and go together do not wake the garbage collector."""
 _MOST_NAMES: Final = 200
-"""Unknown names that are remembered, and values of a field."""
+"""Unknown names that are remembered."""
 _MOST_LESSONS: Final = 60
-"""Times that types are made again for one page, a millisecond each: a service may make names up."""
+"""Times that types are made again for one page, two milliseconds each: a service may make names up."""
 _LONGEST: Final = 100
 _UNFIT: Final = (
     *UNREADABLE, ResponseDecodeError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError,
@@ -61,7 +65,7 @@ _fault: Final = re.compile(
 ).fullmatch
 
 
-@attrs.frozen
+@frozen
 class Learned:
     """What rows were seen to have beyond the usual: unknown names, and how often a field did not fit.
 
@@ -262,7 +266,7 @@ class RowTypes(Generic[T]):
             kw_only=True,
             gc=False,  # JSON has no cycles
             forbid_unknown_fields=True,
-            omit_defaults=True,
+            omit_defaults=True,  # what was left out is None, where null was not sent
         )
 
 
@@ -274,7 +278,7 @@ def _models_of(model: type[T], rows: Rows) -> list[T]:
 
 
 def _fill(model: type[Any], made: Sequence[Any], rows: Rows) -> None:
-    """Put into models what msgspec does not read."""
+    """Put into models what msgspec does not read: they are frozen, but nobody has seen them yet."""
     row = type(rows[0]) if rows else None
     if row is None:
         return
