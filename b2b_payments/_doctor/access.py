@@ -84,11 +84,18 @@ def clock(evidence: Evidence) -> Finding:
         topic,
         "ahead" if ahead > 0 else "behind",
         "note",
-        f"The service's clock is {abs(ahead):,.0f} s {way} this machine's.",
+        f"The service's clock is {_time(abs(ahead))} {way} this machine's.",
         "Walks and copies judge by the service's clock, so they are right. A date that you compute from this "
         "machine's clock is off by as much.",
         "Set this machine's clock (NTP), or allow for the difference in dates that you give.",
     )
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def quota_headers(evidence: Evidence) -> Finding:

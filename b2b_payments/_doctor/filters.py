@@ -78,7 +78,7 @@ def channel_spelling(evidence: Evidence) -> Finding:
         ", ".join(one.name.lower().replace("_", "-") for one in understood),
         "fine" if usual else "note",
         f"{seen}.",
-        "" if usual else "Each new client finds that out by itself, at up to six more requests.",
+        "" if usual else "Each new client finds that out by itself, at a few more requests.",
         "" if usual else "One client for all walks of a store finds it out once.",
     )
 
@@ -109,12 +109,13 @@ def default_channels(evidence: Evidence) -> Finding:
         more = total is not None and None not in parts and sum(filter(None, parts)) > total
         # One of few payments may merely not have been on the pages seen.
         if more or (len(shown) == 1 and len(pages) > 1):
+            others = f"{counted(len(missing), 'other')} {'has' if len(missing) == 1 else 'have'} some, too."
             seen = f"Without channelIds, payments of {len(shown)} of {counted(len(known), 'channel')} come; "
             return Finding(
                 topic,
                 "some channels",
                 "problem",
-                f"{seen}{counted(len(missing), 'other')} have some, too.",
+                f"{seen}{others}",
                 "A walk of the whole store is a walk of some channels, and so is a copy by sync.",
                 "Name every channel: channel_ids=[…] of client.payments.stream(), or --channel for each; "
                 "`b2b-payments channels` lists them.",

@@ -53,7 +53,9 @@ def page_size(evidence: Evidence) -> Finding:
         times = f"{FULL / longest:.2g} times"
         means = f"A walk takes {times} the requests that pages of {FULL} would take."
         seen = f"A page holds {longest} rows at most, however many are asked for."
-        return Finding(topic, str(longest), "note", seen, means, f"page_size={longest} says so at once")
+        return Finding(
+            topic, str(longest), "note", seen, means, f"page_size={longest}, or --page-size {longest}"
+        )
     refused = ", and more is refused" if larger.status == 413 else ""
     return Finding(topic, "250", "fine", f"A page holds {FULL} rows{refused}.")
 
@@ -240,11 +242,12 @@ def totals(evidence: Evidence) -> Finding:
         seen = f"The total differs between answers, from {least:,} to {most:,}."
         return Finding(topic, "wandering", "note", seen, means)
     beyond = evidence.get("beyond").rows and not _ignores_offset(evidence.get("first"), evidence.get("one"))
-    if beyond or any(rows > total for total, rows in said):
-        seen = f"The total is {most:,}, and rows come behind it."
-        return Finding(topic, "too small", "note", seen, means)
     tail, last = evidence.get("tail"), evidence.get("last")
-    end = (tail.parameter("offset") or 0) + len(tail.rows)
+    hides = _stops_short(evidence) and _end_of(tail) >= most
+    if beyond or hides or any(rows > total for total, rows in said):
+        seen = f"The total is {most:,}, and there are more payments than that."
+        return Finding(topic, "too small", "note", seen, means)
+    end = _end_of(tail)
     if last.ids[:1] and last.ids[0] in tail.ids and most - end > max(_FEW, _PART * most):
         seen = f"The total is {most:,}, and the newest payment is row {end:,}."
         return Finding(topic, "too large", "note", seen, means)
@@ -254,26 +257,46 @@ def totals(evidence: Evidence) -> Finding:
 def paging_window(evidence: Evidence) -> Finding:
     """Say how far the list can be read."""
     topic, first, tail, total = "paging window", evidence.get("first"), evidence.get("tail"), evidence.total
-    probes = evidence.all("at ")
     if not first.rows:
         return unknown(topic, "No payments came.")
     if total is None or (total > len(first.rows) and not tail.is_success):
         return unknown(topic, "How far the list goes was not shown.")
-    found = {int(at): bool(one.rows) for at, one in probes.items() if one.is_success}
-    end = (tail.parameter("offset") or 0) + len(tail.rows)
-    if (tail.rows and found.get(end, True)) or total <= max(end if tail.rows else 0, len(first.rows)):
+    found = {int(at): bool(one.rows) for at, one in evidence.all("at ").items() if one.is_success}
+    end = _end_of(tail)
+    if not _stops_short(evidence) and (tail.rows or total <= len(first.rows)):
+        if totals(evidence).verdict in {"too small", "of the page"}:
+            return unknown(topic, "The total does not say where the list ends.")
         return Finding(topic, "none", "fine", "Rows come up to the end of the list.")
     shown = end - 1 if tail.rows else len(first.rows) - 1
     shown = max([shown, *(at for at, came in found.items() if came)])
     empty = min([end, *(at for at, came in found.items() if not came)])
-    where = f"row {empty:,}" if empty == shown + 1 else f"a row between {shown + 1:,} and {empty:,}"
-    enough = total <= 2 * (shown + 1)
+    exact = empty == shown + 1
+    where = f"row {empty:,}" if exact else f"a row between {shown + 1:,} and {empty:,}"
+    most = 2 * (shown + 1)
+    knows_total = total > empty
+    enough = knows_total and total <= most
+    though = f"though the total is {total:,}" if knows_total else "and newer payments come from the other end"
+    longer = "this one is longer, and is" if knows_total else "a longer one is"
     return Finding(
         topic,
-        f"{empty}" if empty == shown + 1 else f"{shown + 1} to {empty}",
+        f"{empty}" if exact else f"{shown + 1} to {empty}",
         "note" if enough else "problem",
-        f"No rows come behind {where}, though the total is {total:,}.",
-        f"Walks read from both ends, so lists of up to {2 * (shown + 1):,} payments are read completely"
-        f"{'' if enough else '; this one is longer, and is reported as not complete'}.",
+        f"No rows come behind {where}, {though}.",
+        f"Walks read from both ends, so lists of up to {most:,} payments are read completely"
+        f"{'' if enough else f'; {longer} reported as not complete'}.",
         "" if enough else "Read it in parts: by channel_ids, processing_status or dates, each shorter.",
     )
+
+
+def _end_of(tail: Seen) -> int:
+    """Give the position behind the last row of a page."""
+    return (tail.parameter("offset") or 0) + len(tail.rows)
+
+
+def _stops_short(evidence: Evidence) -> bool:
+    """Whether no rows come behind a page that the newest payment is not on."""
+    first, last, tail = map(evidence.get, ("first", "last", "tail"))
+    behind = evidence.seen.get(f"at {_end_of(tail)}")
+    nothing = behind is not None and behind.is_success and not behind.rows
+    turned = _way(first.times) != _way(last.times)
+    return bool(tail.rows and nothing and turned and last.ids[:1] and last.ids[0] not in tail.ids)

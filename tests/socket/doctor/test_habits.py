@@ -183,7 +183,7 @@ HABITS: dict[str, tuple[dict[str, Any], Callable[[Sandbox], object] | None, dict
     "the page's own total": (
         {"rules": Rules(total_count="page")},
         None,
-        {"totals": "of the page", "totals under filters": "unknown"},
+        {"totals": "of the page", "paging window": "unknown", "totals under filters": "unknown"},
     ),
     "the whole store's total under a filter": (
         {"rules": Rules(total_count="store")},
@@ -198,7 +198,12 @@ HABITS: dict[str, tuple[dict[str, Any], Callable[[Sandbox], object] | None, dict
     "a total that is cut": (
         {"rules": Rules(total_cap=280)},
         None,
-        {"totals": "too small", "totals under filters": "unknown"},
+        {"totals": "too small", "paging window": "unknown", "totals under filters": "unknown"},
+    ),
+    "a total and a window of the same size": (
+        {"rules": Rules(total_cap=280, paging_window=280)},
+        None,
+        {"totals": "too small", "paging window": "280", "totals under filters": "unknown"},
     ),
     "a window of 280 rows": ({"rules": Rules(paging_window=280)}, None, {"paging window": "280"}),
     "lists that lag a create": ({"rules": Rules(list_lag=900)}, _create, {"list lag": "seen"}),
