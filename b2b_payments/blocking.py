@@ -25,8 +25,9 @@ from b2b_payments._changes import feed
 from b2b_payments._client import Options, Settings
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models import Payment
+from b2b_payments._protocol.json import decode_part
 from b2b_payments._resources import channels, payments
-from b2b_payments._walk import pager, stream, walk
+from b2b_payments._walk import pager, reader, stream, walk
 from b2b_payments._walk.report import WalkReport
 
 __all__ = ["Changes", "Channels", "Iteration", "PaymentStream", "Payments", "PaymentsClient", "Walk"]
@@ -126,10 +127,6 @@ def _by_page(loop: BackgroundLoop, pages: pager.Iteration[T]) -> Iteration[T]:
     return Iteration(loop, pages, lambda page: (page,))
 
 
-def _by_item(loop: BackgroundLoop, pages: pager.Iteration[pager.Page[T]]) -> Iteration[T]:
-    return Iteration(loop, pages, lambda page: page.items)
-
-
 class _Pager(_Blocking[W_co]):
     checkpoint: Final = _makes(pager.Pager.checkpoint, _same)
     collect: Final = _makes(pager.Pager.collect, BackgroundLoop.wait)
@@ -143,10 +140,11 @@ class _Pager(_Blocking[W_co]):
 
     def raw(self) -> Iteration[dict[str, Any]]:
         """Give the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
-        return _by_item(self._loop, self._async.raw_pages())
+        return Iteration(self._loop, self._async.joined(), lambda page: map(decode_part, page.raw()))
 
     def __iter__(self) -> Iterator[Payment]:
-        return iter(_by_item(self._loop, self._async.pages()))
+        # One by one: a payment that the caller lets go is gone before the next one is made.
+        return iter(Iteration(self._loop, self._async.joined(), reader.JoinedPage.payments))
 
 
 class Walk(_Pager[walk.Walk]):
