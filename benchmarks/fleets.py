@@ -1,0 +1,255 @@
+"""Many stores: in one process, on the workers of a Dask cluster, and with workers that are killed.
+
+Run with ``uv run --extra dask python -m benchmarks.fleets one-process``, ``dask`` or ``kills``; ``--help``
+says what sizes can be given. The service is a process of its own, with a path and a quota for each store.
+Exit code 1 says that a bar is missed.
+
+``one-process``: so many stores at once, under a limit of file handles; CPU of the exporting process alone.
+
+``dask``: real worker processes, each with one store at a time. The bound is the time in which the service had
+a request of a store under way, added up over the stores and divided by the workers.
+
+``kills``: in each run a worker process is killed (SIGKILL) at a random moment. Each store's file has to hold
+each payment once, and the service must not have refused a request; asked for twice, by store and kill, may be
+what was not committed yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+from distributed import Client, LocalCluster
+
+from b2b_payments import Quota
+from b2b_payments.export import StoreReport, StoresReport, StoreState, export_stores, verify
+from benchmarks.fleets_job import stores_at
+from benchmarks.fleets_service import TOKEN, VARIABLE, Served, serving
+
+CPU_BAR, MEMORY_BAR, TIME_BAR = 1.2, 400, 1.15
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="fleets-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+async def one_process(options: argparse.Namespace) -> Sequence[str]:
+    """Export in one process, with each number of stores at once; give the bars that are missed."""
+    print("| at once | complete | µs CPU a payment | × the first | peak memory, MiB | handles |")
+    print("| --- " * 6 + "|")
+    missed, first = [], 0.0
+    async with serving(payments=options.payments, latency=options.latency) as served:
+        for at_once in options.at_once:
+            outcome = await _job(served, options, at_once)
+            cost = 1e6 * outcome["cpu"] / max(1, outcome["rows"])
+            first = first or cost
+            complete, memory = outcome["complete"], outcome["memory"]
+            print(
+                f"| {at_once} | {complete} | {cost:.1f} | {cost / first:.2f} | {memory:.0f} "
+                f"| {outcome['handles']} |",
+                flush=True,
+            )
+            if not complete:
+                missed.append(f"{at_once} at once: not complete: {outcome['errors']}")
+            if memory >= MEMORY_BAR:
+                missed.append(f"{at_once} at once: {memory:.0f} MiB, bar {MEMORY_BAR}")
+            if cost > CPU_BAR * first:
+                missed.append(f"{at_once} at once: {cost / first:.2f} × the CPU, bar {CPU_BAR}")
+    return missed
+
+
+async def _job(served: Served, options: argparse.Namespace, at_once: int) -> dict[str, Any]:
+    with _folder() as folder:
+        settings = {
+            "url": served.url,
+            "stores": options.stores,
+            "folder": str(folder),
+            "format": options.format,
+            "at_once": at_once,
+            "handles": options.handles,
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "benchmarks.fleets_job", json.dumps(settings)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await process.communicate()
+        outcome: dict[str, Any] = json.loads(printed)
+        return outcome
+
+
+@attrs.define
+class _Watch:
+    """When the first store began, and the worker processes that were there then."""
+
+    then: Callable[[], object] = lambda: None
+    began: float | None = None
+
+    def tell(self, report: StoreReport) -> None:
+        if self.began is None and report.state is StoreState.RUNNING:
+            self.began = time.monotonic()
+            self.then()
+
+
+async def on_dask(options: argparse.Namespace) -> Sequence[str]:
+    """Export with each number of workers; give the bars that are missed."""
+    print("| workers | seconds | bound | × bound | × the first by workers | requests | refused |")
+    print("| --- " * 7 + "|")
+    missed, first = [], 0.0
+    async with serving(payments=options.payments, latency=options.latency) as served:
+        stores = stores_at(served.url, options.stores)
+        for workers in options.workers:
+            async with _cluster(workers) as cluster, Client(cluster, asynchronous=True) as client:
+                # The library is loaded, and each worker has exported once.
+                with _folder() as folder:
+                    await export_stores(stores[: 2 * workers], folder, format="jsonl", dask=client)
+                    await served.record()
+                watch = _Watch()
+                with _folder() as folder:
+                    report = await export_stores(
+                        stores, folder, format="jsonl", dask=client, on_progress=watch.tell
+                    )
+                    seconds = time.monotonic() - (watch.began or 0.0)
+                record = await served.record()
+            bound = sum(one["busy"] for one in record.values()) / workers
+            first = first or seconds * workers
+            requests, refused = (
+                sum(one[name] for one in record.values()) for name in ("requests", "refused")
+            )
+            print(
+                f"| {workers} | {seconds:.1f} | {bound:.1f} | {seconds / bound:.2f} "
+                f"| {seconds * workers / first:.2f} | {requests:,.0f} | {refused:.0f} |",
+                flush=True,
+            )
+            if not report.complete or refused:
+                missed.append(f"{workers} workers: {report}, {refused:.0f} refused")
+            if seconds > TIME_BAR * bound:
+                missed.append(f"{workers} workers: {seconds / bound:.2f} × the bound, bar {TIME_BAR}")
+    return missed
+
+
+def _cluster(workers: int, threads: int = 1) -> Any:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=threads,
+        processes=True,
+        dashboard_address=None,
+        silence_logs="CRITICAL",
+        asynchronous=True,
+    )
+
+
+async def kills(options: argparse.Namespace) -> Sequence[str]:
+    """Kill a worker in each run; give what went wrong."""
+    draw = random.Random(options.seed)
+    quota = Quota(options.requests, options.per, shared=True)
+    missed: list[str] = []
+    killed = resumed = most_twice = 0
+    async with (
+        serving(
+            payments=options.payments, latency=options.latency, requests=options.requests, per=options.per
+        ) as served,
+        _cluster(options.workers, threads=4) as cluster,
+        Client(cluster, asynchronous=True) as client,
+    ):
+        stores = stores_at(served.url, options.stores, quota)
+        for run in range(options.runs):
+            pids = list((await client.run(os.getpid)).values())
+            pid, after = draw.choice(pids), draw.uniform(0.0, options.seconds)
+            kill = partial(
+                asyncio.get_running_loop().call_later, after, partial(os.kill, pid, signal.SIGKILL)
+            )
+            watch = _Watch(kill)
+            with _folder() as folder:
+                report = await export_stores(
+                    stores, folder, format="jsonl", dask=client, on_progress=watch.tell
+                )
+                missed += [f"run {run}: {one}" for one in _wrong(report, options.payments)]
+            # A kill after the end of a run is the next one's.
+            await asyncio.sleep(max(0.0, after - time.monotonic() + (watch.began or 0.0)) + 0.1)
+            await client.wait_for_workers(options.workers)
+            record = await served.record()
+            twice = max(one["twice"] for one in record.values())
+            refused = sum(one["refused"] for one in record.values())
+            killed, most_twice = killed + 1, max(most_twice, int(twice))
+            resumed += twice > 0
+            if refused or twice > options.requests:
+                missed.append(f"run {run}: {refused:.0f} refused, {twice:.0f} asked for twice")
+            print(f"run {run}: {report}, {twice:.0f} twice", file=sys.stderr, flush=True)
+            # The next run begins with a full window.
+            await asyncio.sleep(options.per + quota.margin)
+    print(
+        f"{killed} kills, {resumed} of them in the middle of a store; at most {most_twice} requests of a "
+        f"store were spent twice; {len(missed)} wrong."
+    )
+    return missed
+
+
+def _wrong(report: StoresReport, payments: int) -> Iterator[str]:
+    for one in report.stores:
+        if not one.complete:
+            yield f"{one.name}: {one.state}: {one.error}"
+        elif (rows := verify(one.path).account.sums.whole.rows) != payments:
+            yield f"{one.name}: {rows} payments"
+
+
+def main() -> int:
+    """Measure, and print what came of it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+
+    def command(name: str, function: Callable[[argparse.Namespace], Awaitable[Sequence[str]]]) -> Any:
+        one = commands.add_parser(name)
+        one.set_defaults(function=function)
+        one.add_argument("--latency", type=float, default=0.05, help="of the service, in seconds [0.05]")
+        return one
+
+    one = command("one-process", one_process)
+    one.add_argument("--stores", type=int, default=1_000, help="[1000]")
+    one.add_argument("--payments", type=int, default=1_000, help="of each store [1000]")
+    one.add_argument("--at-once", type=int, nargs="+", default=[8, 50], help="[8 50]")
+    one.add_argument("--handles", type=int, default=256, help="the limit of file handles [256]")
+    one.add_argument("--format", default="sqlite", help="[sqlite]")
+    one = command("dask", on_dask)
+    one.add_argument("--stores", type=int, default=200, help="[200]")
+    one.add_argument("--payments", type=int, default=1_000, help="of each store [1000]")
+    one.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="[1 2 4]")
+    one = command("kills", kills)
+    one.add_argument("--runs", type=int, default=50, help="[50]")
+    one.add_argument("--stores", type=int, default=8, help="[8]")
+    one.add_argument("--payments", type=int, default=6_000, help="of each store [6000]")
+    one.add_argument("--workers", type=int, default=2, help="[2]")
+    one.add_argument("--requests", type=int, default=20, help="of a store in one window [20]")
+    one.add_argument("--per", type=float, default=2.0, help="the window in seconds [2]")
+    one.add_argument("--seconds", type=float, default=6.0, help="a kill is at most so late [6]")
+    one.add_argument("--seed", type=int, default=1, help="[1]")
+    options = parser.parse_args()
+    os.environ[VARIABLE] = TOKEN
+    missed = asyncio.run(options.function(options))
+    for line in missed:
+        print(f"missed: {line}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

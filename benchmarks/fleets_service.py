@@ -1,0 +1,173 @@
+"""The service of many stores in a process of its own: each under a path of its own, with its own quota.
+
+All stores have the same payments, encoded once. What arrived is on record by store, and given at ``/record``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import attrs
+import msgspec
+from aiohttp import web
+
+from b2b_payments.sandbox import Sandbox
+from b2b_payments.sandbox._data import STORE_HASH
+
+TOKEN = "token-of-the-fleet"
+"""What the service takes; the exports read it from `VARIABLE`."""
+VARIABLE = "FLEET_TOKEN"
+
+
+@attrs.define
+class _Record:
+    """What arrived for one store: how many, how many too many, and when anything was being answered."""
+
+    requests: int = 0
+    refused: int = 0
+    most: int = 0
+    busy: float = 0.0
+    under_way: int = 0
+    since: float = 0.0
+    window: deque[float] = attrs.field(factory=deque)
+    pages: defaultdict[str, int] = attrs.field(factory=lambda: defaultdict(int))
+
+    def admit(self, now: float, limit: int, per: float) -> bool:
+        while self.window and self.window[0] + per <= now:
+            self.window.popleft()
+        self.requests += 1
+        if len(self.window) >= limit:
+            self.refused += 1
+            return False
+        self.window.append(now)
+        self.most = max(self.most, len(self.window))
+        return True
+
+    def begin(self, now: float) -> None:
+        self.since = self.since if self.under_way else now
+        self.under_way += 1
+
+    def end(self, now: float) -> None:
+        self.under_way -= 1
+        self.busy += 0.0 if self.under_way else now - self.since
+
+
+class Service:
+    """Answers for all stores."""
+
+    def __init__(self, payments: int, latency: float, requests: int, per: float) -> None:
+        rows = Sandbox(payments, seed=payments).store.all_wire()
+        self._rows = [msgspec.json.encode(row) for row in rows]
+        self._reversed = self._rows[::-1]
+        self._latency = latency
+        self._quota = (requests, per)
+        self._records: defaultdict[str, _Record] = defaultdict(_Record)
+
+    async def payments(self, request: web.Request) -> web.Response:
+        """Answer with a page of a store's list."""
+        store = request.match_info["store"]
+        if request.headers.get("X-Auth-Token") != TOKEN or request.headers.get("X-Store-Hash") != store:
+            return web.json_response({"code": 401, "message": "denied"}, status=401)
+        record, now = self._records[store], time.monotonic()
+        if not record.admit(now, *self._quota):
+            return web.json_response({"code": 429}, status=429, headers={"Retry-After": "1"})
+        record.begin(now)
+        try:
+            await asyncio.sleep(self._latency)
+        finally:
+            record.end(time.monotonic())
+        return self._page(record, request.query, store)
+
+    def _page(self, record: _Record, query: Mapping[str, str], store: str) -> web.Response:
+        offset, limit = int(query.get("offset", 0)), min(250, int(query.get("limit", 10)))
+        order = query.get("orderBy", "DESC")
+        record.pages[f"{order} {offset} {limit}"] += 1
+        rows = (self._rows if order == "ASC" else self._reversed)[offset : offset + limit]
+        pagination = msgspec.json.encode({"totalCount": len(self._rows), "offset": offset, "limit": limit})
+        body = b'{"code":200,"data":[%b],"meta":{"message":"SUCCESS","pagination":%b}}' % (
+            b",".join(rows).replace(STORE_HASH.encode(), store.encode()),
+            pagination,
+        )
+        return web.Response(body=body, content_type="application/json")
+
+    async def record(self, _: web.Request) -> web.Response:
+        """Give what arrived, and forget it."""
+        kept, self._records = self._records, defaultdict(_Record)
+        return web.json_response(
+            {
+                store: {
+                    "requests": one.requests,
+                    "refused": one.refused,
+                    "most": one.most,
+                    "busy": one.busy,
+                    "twice": sum(count - 1 for count in one.pages.values()),
+                }
+                for store, one in kept.items()
+            }
+        )
+
+
+async def _serve(settings: Mapping[str, Any]) -> None:
+    service = Service(**settings)
+    app = web.Application()
+    app.router.add_get("/{store}/ip/payments", service.payments)
+    app.router.add_get("/record", service.record)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    print(f"http://{host}:{port}", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await runner.cleanup()
+
+
+@attrs.frozen
+class Served:
+    """The service, as those who measure see it."""
+
+    url: str
+
+    async def record(self) -> dict[str, dict[str, float]]:
+        """Give what arrived since the last time, by store."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/record") as answer:
+            found: dict[str, dict[str, float]] = await answer.json()
+            return found
+
+
+@asynccontextmanager
+async def serving(
+    *, payments: int, latency: float, requests: int = 150, per: float = 60.0
+) -> AsyncIterator[Served]:
+    """Run the service in a process of its own."""
+    settings = {"payments": payments, "latency": latency, "requests": requests, "per": per}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.fleets_service", json.dumps(settings)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield Served((await process.stdout.readline()).decode().strip())
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+def names(stores: int) -> Sequence[str]:
+    """Give so many stores their names, which are their hashes too."""
+    width = len(STORE_HASH)
+    return [f"s{number:0{width - 1}}" for number in range(stores)]
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(json.loads(sys.argv[1])))
