@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2b_payments._cli.command import Command, CommandError
+from b2b_payments._cli.command import USAGE, Command, CommandError
 from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import TEXT
 from b2b_payments._formats import FORMATS
@@ -41,7 +41,7 @@ def report(file: str, page: str | None, format_: str | None) -> None:
     By month of creation (UTC), processing status, channel and module, and the customers of the largest
     totals; in each currency for itself, to the last digit. The page of --html is one file that loads nothing.
     """
-    from b2b_payments._errors import B2BPaymentsError
+    from b2b_payments._errors import B2BPaymentsError, ConfigurationError
     from b2b_payments._reporting.reading import format_of, read_payments
     from b2b_payments._reporting.summary import summary_of
 
@@ -58,6 +58,8 @@ def report(file: str, page: str | None, format_: str | None) -> None:
     try:
         summary = summary_of(read_payments(path, known))
         notes = _notes(path, summary)
+    except ConfigurationError as error:
+        raise CommandError(str(error), USAGE) from None
     except B2BPaymentsError as error:
         raise CommandError(str(error)) from None
     if page is None:

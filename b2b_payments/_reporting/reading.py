@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from b2b_payments._converter import structure_payment
-from b2b_payments._errors import ExportError, ResponseDecodeError
+from b2b_payments._errors import B2BPaymentsError, ExportError, ResponseDecodeError
 from b2b_payments._formats import format_by_ending
 from b2b_payments._protocol.json import decode_part
 from b2b_payments.export._account import UNREADABLE
@@ -70,6 +70,8 @@ def read_payments(path: Path, format_: str) -> Iterator[Read]:
         raise ExportError(f"{path} {what}: name a file that an export or a sync has written.")
     try:
         yield from _database(path, _DATABASES[format_]) if read is None else read(path)
+    except B2BPaymentsError:
+        raise  # some of them are ValueErrors, too, and say all there is to say
     except (OSError, ValueError, LookupError, InvalidOperation, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ExportError(f"{path} cannot be read as {format_}: {reason}.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -169,3 +170,12 @@ def test_what_cannot_be_reported_on(
     for name in ("payments.txt", "same.html"):
         Path(name).write_text("id\nnonsense\n", encoding="utf-8")
     assert says in sentence(invoke(None, "report", *args), code)
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose library is not installed is refused with what to install."""
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    target = tmp_path / "payments.parquet"
+    target.write_bytes(b"PAR1")
+    said = sentence(invoke(None, "report", str(target)), 2)
+    assert said == "Error: Parquet needs duckdb: pip install 'b2b-payments[parquet]'."
