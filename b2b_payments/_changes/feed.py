@@ -117,7 +117,7 @@ class Changes(AsyncIterator[Change]):
                     self._walker.tasks.require_home()
             except B2BPaymentsError as error:
                 failures += 1
-                if not (self._follow and _may_pass(error, failures)):
+                if not (self._follow and may_pass(error, failures)):
                     raise
                 failure = error.with_traceback(None)
             else:
@@ -150,7 +150,7 @@ class Changes(AsyncIterator[Change]):
         return max(asked, pause * (1 + self._walker.caller.chance()) / 2), type(failure).__name__
 
 
-def _may_pass(error: B2BPaymentsError, failures: int) -> bool:
+def may_pass(error: B2BPaymentsError, failures: int) -> bool:
     """Whether a poll that failed so may succeed later, without anybody's doing."""
     if isinstance(error, PaginationError):
         return failures < _MOST_UNPROVEN

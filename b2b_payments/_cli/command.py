@@ -18,6 +18,7 @@ Handler = Callable[..., None]
 FAILED = 1
 USAGE = 2
 OUTCOME_UNKNOWN = 3
+ALREADY_RUNNING = 4
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -51,6 +52,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     import anyio
 
     from b2b_payments._errors import (
+        AlreadyRunningError,
         AuthenticationError,
         B2BPaymentsError,
         ConfigurationError,
@@ -68,6 +70,8 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         ) from None
     except ConfigurationError as error:
         raise CommandError(_VARIABLE.sub(_variable, str(error)), USAGE) from None
+    except AlreadyRunningError as error:
+        raise CommandError(str(error), ALREADY_RUNNING) from None
     except B2BPaymentsError as error:
         raise CommandError(str(error)) from None
 

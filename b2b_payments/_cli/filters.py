@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from datetime import datetime
 from typing import Any
 
 import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Handler, with_options
-from b2b_payments._cli.values import AT_LEAST_ONE, TEXT
+from b2b_payments._cli.values import AT_LEAST_ONE, MOMENT, TEXT
 
 _SEARCHED = ("id", "customerId", "externalId", "externalCustomerId")
 _OPTIONS = (
@@ -23,6 +24,10 @@ _OPTIONS = (
     click.option("--invoice", metavar="ID", type=AT_LEAST_ONE, help="An invoice that is paid."),
     click.option("--q", metavar="TEXT", type=TEXT, help="Keywords to search for."),
     click.option("--search-by", type=click.Choice(_SEARCHED), help="Where to search for --q. [everywhere]"),
+    click.option(
+        "--since", metavar="TIME", type=MOMENT, help="Created then or later: a date or a time, UTC. [first]"
+    ),
+    click.option("--until", metavar="TIME", type=MOMENT, help="Created before then. [last]"),
     click.option("--page-size", metavar="ROWS", type=AT_LEAST_ONE, default=250, show_default=True),
     click.option(
         "--concurrency",
@@ -47,6 +52,8 @@ def filter_options(function: Handler) -> Handler:
         invoice: int | None,
         q: str | None,
         search_by: str | None,
+        since: datetime | None,
+        until: datetime | None,
         page_size: int,
         concurrency: int,
         **others: Any,
@@ -55,6 +62,7 @@ def filter_options(function: Handler) -> Handler:
             raise click.UsageError("--search-by says where to search: give --q too, what for.")
         from b2b_payments._errors import ConfigurationError
         from b2b_payments._protocol.query import PaymentQuery
+        from b2b_payments._walk.window import Window
         from b2b_payments.export._selection import Selection
 
         try:
@@ -66,8 +74,9 @@ def filter_options(function: Handler) -> Handler:
                 q=q,
                 search_by=search_by,
             )
+            window = Window(since, until)
         except ConfigurationError as error:
             raise click.UsageError(str(error)) from None
-        function(*args, asked=Selection(query, page_size, concurrency), **others)
+        function(*args, asked=Selection(query, page_size, concurrency, window), **others)
 
     return with_options(filtered, _OPTIONS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from b2b_payments._cli import doctor, export, offline, reads, report, sandbox, sync, verify, writes
+from b2b_payments._cli import doctor, export, follow, offline, reads, report, sandbox, sync, verify, writes
 from b2b_payments._cli.command import INTERRUPTED, Command, CommandError, StoppedError
 from b2b_payments._cli.streams import bare, standard_streams
 from b2b_payments._version import __version__
@@ -64,11 +64,12 @@ def program() -> None:
     B2B_PAYMENTS_AUTH_TOKEN alone; B2B_PAYMENTS_BASE_URL names another address of the service.
 
     Results go to standard output as JSON, indented on a terminal, a line each in a pipe. Exit codes: 0 done,
-    1 failed, 2 wrong usage, 3 a write whose outcome is not known, 130 or 143 stopped.
+    1 failed, 2 wrong usage, 3 a write whose outcome is not known, 4 another run of it is under way,
+    130 or 143 stopped.
     """
 
 
-for module in (export, sync, verify, report, doctor, reads, writes, offline, sandbox):
+for module in (export, sync, follow, verify, report, doctor, reads, writes, offline, sandbox):
     for command in vars(module).values():
         if isinstance(command, Command):
             program.add_command(command)

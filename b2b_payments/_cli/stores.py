@@ -57,6 +57,8 @@ def export(
             search_by=asked.query.search_by,
             page_size=asked.page_size,
             concurrency=asked.concurrency,
+            created_from=asked.window.start,
+            created_to=asked.window.stop,
             on_progress=progress.advance,
             on_event=progress.listen,
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +18,10 @@ from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:
     from b2b_payments._cli.progress import Progress
+    from b2b_payments._client import PaymentsClient
     from b2b_payments._walk.report import WalkReport
-    from b2b_payments.sync import SyncReport
+    from b2b_payments.events import Event
+    from b2b_payments.sync import Store, SyncReport
 
 
 @click.command(cls=Command)
@@ -52,6 +55,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Delete payments from the copy even where more than a fifth of it is missing.",
 )
+@click.option(
+    "--every",
+    metavar="SECONDS",
+    type=Number(1, 86_400),
+    help="Sync again so long after each sync, until stopped: a copy that one process keeps.",
+)
 @fleet_options
 @connection_options
 @sandbox_option
@@ -65,6 +74,7 @@ def sync(
     overlap: float,
     most_lookups: int,
     allow_mass_deletion: bool,
+    every: float | None,
 ) -> None:
     """Keep a database in step with the store.
 
@@ -74,6 +84,8 @@ def sync(
     goes on with the next sync. A report follows on standard error; exit code 0 says that the copy is in step.
     """
     if fleet is not None:
+        if every is not None:
+            raise click.UsageError("--every is about one copy: leave --stores out.")
         if connection.sandbox:
             raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
         from b2b_payments._cli import stores
@@ -89,54 +101,108 @@ def sync(
             allow_mass_deletion=allow_mass_deletion,
         )
         return
-    done: list[SyncReport] = []
-    took: list[float] = []
-    begun: list[Progress] = []
-
-    async def work() -> None:
-        import attrs
-
-        from b2b_payments import sync
-        from b2b_payments._cli.progress import Progress
-
-        # First of all: nothing is sent for a database that cannot be written.
-        store = sync.store_for(to)
-
-        def advance(report: WalkReport) -> None:
-            # How many of the store's payments changed, nobody knows before the end.
-            progress.advance(report if report.exact else attrs.evolve(report, total_last=None))
-
-        with Progress(connection.quota, telling) as progress:
-            begun.append(progress)
-            async with AsyncExitStack() as stack:
-                report = await sync.sync(
-                    await connection.enter(stack, progress.listen),
-                    store,
-                    sweep=sweep,
-                    overlap=60 * overlap,
-                    most_lookups=most_lookups,
-                    allow_mass_deletion=allow_mass_deletion,
-                    on_progress=advance,
-                )
-        done.append(report)
-        took.append(progress.seconds)
-
+    settings = {
+        "sweep": sweep,
+        "overlap": 60 * overlap,
+        "most_lookups": most_lookups,
+        "allow_mass_deletion": allow_mass_deletion,
+    }
+    syncs = _Syncs(connection, telling, to, every, settings)
     try:
-        run(work)
+        run(syncs.run)
     except StoppedError as stopped:
-        if not done:
+        if every is not None or syncs.report is None:
             kept = f"the next sync goes on with what {to} holds"
             stopped.left = f": {kept if Path(to).exists() else f'{to} was not written'}"
             raise
     except CommandError as failure:
         # Not of a database that is another's, or that could not be opened.
-        if begun and begun[0].requests and Path(to).exists():
+        if syncs.progress is not None and syncs.progress.requests and Path(to).exists():
             sentence = f"{failure} What {to} holds is kept, and the next sync goes on."
             raise CommandError(sentence, failure.exit_code) from None
         raise
-    (report,) = done
-    if not report.complete:
-        telling = replace(telling, quiet=False)
-    account = f"{report.waited:.1f} s waited for the quota" if telling.verbose else ""
-    telling.conclude(to, report, took[0], account=account)
-    click.get_current_context().exit(0 if report.complete else 1)
+    report = syncs.report
+    syncs.conclude()
+    click.get_current_context().exit(0 if report is not None and report.complete else 1)
+
+
+class _Syncs:
+    """One sync, or one after the other: `report` is the latest one's, None until it is through."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        telling: Telling,
+        to: str,
+        every: float | None,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._connection = connection
+        self._telling = telling
+        self._to = to
+        self._every = every
+        self._settings = settings
+        self._failures = 0
+        self.report: SyncReport | None = None
+        self.progress: Progress | None = None
+
+    async def run(self) -> None:
+        """Sync once, or again and again."""
+        import anyio
+
+        from b2b_payments import sync
+
+        # First of all: nothing is sent for a database that cannot be written.
+        store = sync.store_for(self._to)
+        async with AsyncExitStack() as stack:
+            client = await self._connection.enter(stack, self._listen)
+            while self._every is not None:
+                await self._try(client, store)
+                await anyio.sleep(self._every)
+            await self._sync(client, store)
+
+    async def _try(self, client: PaymentsClient, store: Store) -> None:
+        """Sync, and say what came of it. Raises what waiting does not help."""
+        from b2b_payments._changes.feed import may_pass
+        from b2b_payments._errors import AlreadyRunningError, B2BPaymentsError
+
+        try:
+            await self._sync(client, store)
+        except B2BPaymentsError as error:
+            if not isinstance(error, AlreadyRunningError):
+                self._failures += 1
+                if not may_pass(error, self._failures):
+                    raise
+            click.echo(f"{self._to}: not synced this time: {error}", err=True)
+        else:
+            self._failures = 0
+            self.conclude()
+
+    def conclude(self) -> None:
+        """Say what came of the latest sync."""
+        report, telling = self.report, self._telling
+        if report is None or self.progress is None:
+            return
+        if not report.complete:
+            telling = replace(telling, quiet=False)
+        account = f"{report.waited:.1f} s waited for the quota" if telling.verbose else ""
+        telling.conclude(self._to, report, self.progress.seconds, account=account)
+
+    async def _sync(self, client: PaymentsClient, store: Store) -> None:
+        from b2b_payments import sync
+        from b2b_payments._cli.progress import Progress
+
+        self.report = None
+        with Progress(self._connection.quota, self._telling) as self.progress:
+            self.report = await sync.sync(client, store, on_progress=self._advance, **self._settings)
+
+    def _listen(self, event: Event) -> None:
+        if self.progress is not None:
+            self.progress.listen(event)
+
+    def _advance(self, report: WalkReport) -> None:
+        import attrs
+
+        if self.progress is not None:
+            # How many of the store's payments changed, nobody knows before the end.
+            self.progress.advance(report if report.exact else attrs.evolve(report, total_last=None))

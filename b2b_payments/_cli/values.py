@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -70,6 +71,26 @@ class Text(click.ParamType[str]):
         return value
 
 
+class Moment(click.ParamType[datetime]):
+    """A date or a time as ISO 8601 has it; without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the moment."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"give a date or a time, such as 2026-11-28 or 2026-11-28T20:00:00Z, not {shown(value)}.",
+                param,
+                ctx,
+            )
+
+
 def _is_within(number: float, least: float | None, most: float | None) -> bool:
     return (least is None or number >= least) and (most is None or number <= most)
 
@@ -82,6 +103,7 @@ def _bounds(least: float | None, most: float | None) -> str:
 
 TEXT = Text()
 AT_LEAST_ONE = WholeNumber(least=1)
+MOMENT = Moment()
 PAYMENT_ID = click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
 
 

@@ -70,7 +70,7 @@ class Window:
         if self.start is not None and self.stop is not None and self.start >= self.stop:
             raise ConfigurationError(
                 f"created_from ({self.start.isoformat()}) must be before created_to "
-                f"({self.stop.isoformat()}), which is left out itself."
+                f"({self.stop.isoformat()}), for payments from the one on and before the other."
             )
 
     def __bool__(self) -> bool:

@@ -11,6 +11,7 @@ from b2b_payments._printable import frozen
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
+from b2b_payments._walk.window import Window
 from b2b_payments.export._sink import Checkpoint
 
 Begin = Callable[[Checkpoint | None], Walk | PaymentStream]
@@ -23,17 +24,20 @@ class Selection:
     query: PaymentQuery = PaymentQuery()
     page_size: int = 250
     concurrency: int = 8
+    window: Window = Window()
 
     @property
     def manifest(self) -> dict[str, Any]:
         """What was asked for, as a manifest has it: how it was read is no part of it."""
         given = {name: getattr(self.query, name) for name in self.query.filters}
-        return given | ({"channel_ids": list(given["channel_ids"])} if "channel_ids" in given else {})
+        listed = {"channel_ids": list(given["channel_ids"])} if "channel_ids" in given else {}
+        return given | listed | self.window.words
 
     @property
     def stream(self) -> dict[str, Any]:
         """The parameters of a stream."""
-        reading = {"page_size": self.page_size, "concurrency": self.concurrency}
+        reading: dict[str, Any] = {"page_size": self.page_size, "concurrency": self.concurrency}
+        reading |= {"created_from": self.window.start, "created_to": self.window.stop}
         return {name: getattr(self.query, name) for name in self.query.filters} | reading
 
     @property

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from functools import partial
 
 import attrs
 from anyio import to_thread
 
 from b2b_payments._protocol.query import PaymentQuery
+from b2b_payments._walk.window import Window
 from b2b_payments.events import logger
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._selection import Selection
@@ -39,6 +41,8 @@ async def export_stores(
     search_by: str | None = None,
     page_size: int = 250,
     concurrency: int = 8,
+    created_from: datetime | None = None,
+    created_to: datetime | None = None,
     on_progress: Tell = lambda _: None,
     on_event: Listener = lambda _name, _event: None,
 ) -> StoresReport:
@@ -48,7 +52,8 @@ async def export_stores(
     the log says so.
 
     `output` is a folder, or a path with ``{name}`` in it. Each store has its own quota, and what one fails
-    with stands in its report and does not stop the others. The filters hold for all.
+    with stands in its report and does not stop the others. The filters hold for all, `created_from` and
+    `created_to` (those of `client.payments.list`) among them.
 
     A run that was interrupted leaves a hidden note in the folder; `resume` then goes on with what was begun,
     and leaves alone what was finished. `run` is that note's name: runs that share a folder at the same time
@@ -71,7 +76,7 @@ async def export_stores(
     query = PaymentQuery(
         processing_status=processing_status, customer_name=customer_name, q=q, search_by=search_by
     )
-    selection = Selection(query, page_size, concurrency)
+    selection = Selection(query, page_size, concurrency, Window(created_from, created_to))
     places, cluster = places_of(output, format), None if dask is None else Workers(dask, workers)
     fleet = Fleet(tuple(stores), places, selection, cluster, resume=resume)
     return await fleet.export(at_once, run, on_progress, on_event)

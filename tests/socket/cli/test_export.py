@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,21 @@ def test_every_payment(service: Sandbox, tmp_path: Path) -> None:
     result = invoke(service, "export", "--output", str(path))
     assert (result.exit_code, result.stdout) == (0, "")
     assert _lines(path) == list(service.store.all_wire())
+
+
+def test_between_two_moments(service: Sandbox, tmp_path: Path) -> None:
+    """--since and --until are in the manifest, and what was exported with others is not resumed."""
+    path, store = tmp_path / "payments.jsonl", service.store
+    since, until = (datetime.fromtimestamp(store.created(one), UTC).isoformat() for one in (100, 150))
+    command = ["export", "--output", str(path), "--since", since, "--until", until]
+    done = invoke(service, *command)
+    assert (done.exit_code, done.stdout) == (0, "")
+    inside = [one for one in store.ids() if store.created(100) <= store.created(one) < store.created(150)]
+    assert [json.loads(line)["id"] for line in path.read_bytes().splitlines()] == inside
+    manifest = json.loads(path.with_name(f"{path.name}.manifest.json").read_text())
+    assert manifest["query"] == {"created_from": since, "created_to": until}
+    assert invoke(service, "list", "--since", since, "--until", until).stdout.count("\n") == len(inside)
+    assert "must be before" in sentence(invoke(service, *command[:-2], "--until", since), 2)
 
 
 def test_an_older_export_stays(service: Sandbox, tmp_path: Path) -> None:

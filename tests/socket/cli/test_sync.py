@@ -6,11 +6,14 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from b2b_payments import AlreadyRunningError
 from b2b_payments.export import sink_for
+from b2b_payments.export._file import Lock
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.program import finished, invoke, sentence, start
 from tests.support.synced import ENDINGS, held_in, versions_of
@@ -179,3 +182,48 @@ async def test_stopped(tmp_path: Path) -> None:
         assert code == 0, err
         assert sandbox.request_count - before < 45 - held // 250
         assert held_in(path) == versions_of(sandbox.store)
+
+
+@pytest.mark.slow
+async def test_a_copy_that_one_process_keeps(tmp_path: Path) -> None:
+    """With --every it syncs again and again, skips a round where another is in the way, and is stopped."""
+    path = tmp_path / "copy.sqlite"
+    async with Sandbox(payments=30) as sandbox:
+        process = await start(sandbox, "sync", "--to", str(path), "--every", "1")
+        assert process.stderr is not None
+
+        async def said() -> str:
+            assert process.stderr is not None
+            return (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+
+        assert "in step: 30 inserted" in await said()
+        sandbox.store.update(5, payerName="new")
+        line = await said()
+        while "1 updated" not in line:
+            assert "in step: 0 inserted, 0 updated" in line
+            line = await said()
+        lock = Lock(path)
+        while not lock.held:
+            with suppress(AlreadyRunningError):
+                lock.acquire()
+        while "not synced this time" not in line:
+            line = await said()
+        lock.release()
+        while "in step" not in line:
+            line = await said()
+        process.terminate()
+        rest = (await process.communicate())[1].decode()
+    assert process.returncode == 143
+    assert rest.endswith(f"Stopped by SIGTERM: the next sync goes on with what {path} holds.\n")
+
+
+def test_a_copy_that_is_being_synced(service: Sandbox, tmp_path: Path) -> None:
+    """A sync that another is in the way of says so by an exit code of its own, which cron can pass over."""
+    path = tmp_path / "copy.sqlite"
+    lock = Lock(path)
+    lock.acquire()
+    try:
+        assert "wait until it has ended" in sentence(invoke(service, "sync", "--to", str(path)), 4)
+    finally:
+        lock.release()
+    assert service.request_count == 0

@@ -229,6 +229,7 @@ def test_help_lists_every_command() -> None:
             "sandbox",
             "verify",
             "sync",
+            "follow",
         ]
     )
 

@@ -1,0 +1,94 @@
+"""Lives of a store with a follower that is killed and started again at random, beside the usual loop.
+
+Run with ``uv run python -m benchmarks.changes [--lives N] [--first SEED]``. Each life is drawn from its seed
+(`tests.support.followed`): creates, updates, deletes, bursts in one second, lists that lag up to 20 minutes
+unevenly, times in the future, outages, restores from a backup. Then a day of following at 60 seconds, and
+what a checkpoint takes. Exit code 1 where a lasting version is missing, comes twice or never was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing
+from functools import partial
+
+from tests.support.followed import Life, life, naive_loop
+from tests.support.living import living_store
+from tests.support.virtual_time import run
+
+LIVES = 1_000
+DAY = 86_400
+
+
+def one_life(naive: bool, seed: int) -> tuple[int, Life]:
+    """Live once."""
+    return seed, run(life(seed, naive_loop if naive else None))
+
+
+def lives(seeds: Iterable[int], processes: int, *, naive: bool) -> Iterator[tuple[int, Life]]:
+    """Live often."""
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap(partial(one_life, naive), seeds, chunksize=5)
+
+
+async def day(seed: int) -> tuple[int, int, int, float]:
+    """Follow for a day; give polls, requests, changes and the bytes of a checkpoint for each change in it."""
+    draw = random.Random(seed)
+    async with living_store(seed, draw) as (_, living, direct, client):
+        living.during = 0
+        feed = client.payments.changes(follow=True, interval=60.0)
+        sizes = []
+
+        async def follow() -> None:
+            async with aclosing(feed):
+                async for change in feed:
+                    kept = json.dumps(change.checkpoint["given"], separators=(",", ":"))
+                    sizes.append(len(kept) / len(change.checkpoint["given"]))
+
+        running = asyncio.create_task(follow())
+        for _ in range(24):
+            await asyncio.sleep(DAY / 24)
+            living.change(2)
+        running.cancel()
+        await asyncio.wait([running])
+        return feed.report.polls, direct.requests, feed.report.changes, max(sizes, default=0.0)
+
+
+def main() -> int:
+    """Live so often, and print what was given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lives", type=int, default=LIVES)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    given = parser.parse_args()
+    seeds = range(given.first, given.first + given.lives)
+    wrong = 0
+    print("| | lives | lasting versions | missing | twice | never were | kills | polls | requests |")
+    print("| --- " * 9 + "|")
+    for name, naive in (("the feed", False), ("newest first down to a watermark", True)):
+        total = Life()
+        for seed, one in lives(seeds, given.processes, naive=naive):
+            total += one
+            if not naive and (one.missing or one.twice or one.never):
+                wrong += 1
+                print(f"seed {seed}: {one}", file=sys.stderr)
+        print(
+            f"| {name} | {len(seeds):,} | {total.lasting:,} | {total.missing:,} | {total.twice:,} | "
+            f"{total.never:,} | {total.kills:,} | {total.polls:,} | {total.requests:,} |",
+            flush=True,
+        )
+    print("| a day at 60 s | polls | requests | changes | bytes for a change |\n" + "| --- " * 5 + "|")
+    for seed in range(4):
+        polls, requests, changes, size = run(day(seed))
+        print(f"| {seed} | {polls:,} | {requests:,} | {changes:,} | {size:.0f} |")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Changes as lines of JSON, from a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2b_payments.sandbox import Rules, Sandbox
+from tests.support.program import finished, invoke, sentence, start
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Give a sandbox for commands that run in a process of their own."""
+    async with Sandbox(payments=30, rules=Rules(quota=False)) as sandbox:
+        yield sandbox
+
+
+class Polls:
+    """Tells of the polls that a sandbox answers."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._polled = asyncio.Event()
+        sandbox.before_list = lambda *_: self._polled.set()
+
+    async def next(self) -> None:
+        """Wait for one that begins from now on."""
+        self._polled.clear()
+        await asyncio.wait_for(self._polled.wait(), 30)
+
+
+async def lines(process: asyncio.subprocess.Process, count: int) -> list[Any]:
+    """Read so many lines."""
+    assert process.stdout is not None
+    return [json.loads(await asyncio.wait_for(process.stdout.readline(), 30)) for _ in range(count)]
+
+
+@pytest.mark.slow
+async def test_each_change_is_a_line_over_all_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Changes come as they happen; the next run goes on where the state says, and Ctrl-C ends it."""
+    state, polls = tmp_path / "state.json", Polls(sandbox)
+    command = ("follow", "--state", str(state), "--interval", "0.1")
+    first = await start(sandbox, *command)
+    await polls.next()
+    await polls.next()
+    assert json.loads(state.read_text())["given"]
+    sandbox.store.update(5, payerName="new")
+    sandbox.store.update(6, payerName="new")
+    came = await lines(first, 2)
+    assert [one["id"] for one in came] == [5, 6]
+    assert came[1] == sandbox.store.wire(6)
+    await polls.next()
+    await polls.next()
+    first.send_signal(signal.SIGINT)
+    code, rest, errors = await finished(first)
+    assert (code, rest, errors) == (130, "", f"Stopped by Ctrl-C: {state} says where to go on.\n")
+    sandbox.store.update(7, payerName="new")
+    second = await start(sandbox, *command)
+    assert [one["id"] for one in await lines(second, 1)] == [7]
+    third = await finished(await start(sandbox, *command))
+    assert third[0] == 4
+    assert "wait until it has ended" in third[2]
+    second.send_signal(signal.SIGTERM)
+    assert (await finished(second))[0] == 143
+
+
+@pytest.mark.slow
+async def test_it_ends_with_its_reader(sandbox: Sandbox) -> None:
+    """As soon as nobody reads any more it ends, though nothing changes."""
+    process = await start(sandbox, "follow", "--since", "2000-01-01", "--interval", "60")
+    await lines(process, 3)
+    process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    assert process.stderr is not None
+    errors = await asyncio.wait_for(process.stderr.read(), 30)
+    assert (await process.wait(), errors) == (0, b"")
+
+
+def test_what_it_refuses(service: Sandbox, tmp_path: Path) -> None:
+    """A time that is none, and a state that is another's, are refused in a sentence."""
+    state = tmp_path / "state.json"
+    assert "2026-11-28" in sentence(invoke(service, "follow", "--since", "yesterday"), 2)
+    state.write_text("[]")
+    assert "no checkpoint of changes" in sentence(invoke(service, "follow", "--state", str(state)), 2)
+    state.write_text("nothing")
+    assert "not the state of a feed" in sentence(invoke(service, "follow", "--state", str(state)), 1)
+    assert service.request_count == 0
