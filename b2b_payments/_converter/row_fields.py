@@ -230,7 +230,7 @@ def extras_of(unknown: Mapping[str, str], decoded: Sequence[Cells], *, missing: 
             decode_column(rows)
         pairs: Any = map(zip, repeat(names), map(several, rows))
         if missing:
-            pairs = ([pair for pair in some if pair[1] is not UNSET] for some in pairs)
+            pairs = ({name: one for name, one in some if one is not UNSET} for some in pairs)
         made = list(map(Extra, pairs))
         if whole:
             deque(map(keep, made, rows), maxlen=0)
