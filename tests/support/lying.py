@@ -99,7 +99,8 @@ class Service:
 
     def begin_to_lie(self, sandbox: Sandbox) -> None:
         """Put the lies in force."""
-        sandbox.rules = attrs.evolve(HONEST, **self.lies)
+        # What is later from the first list on is so from the start: nothing is shown before.
+        sandbox.rules = attrs.evolve(HONEST, **(self.lies | ({} if self.from_list else self.later)))
         old = sandbox.store.snapshot()
         self.write(sandbox.store)
         if self.replicas:
