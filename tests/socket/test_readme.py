@@ -29,7 +29,8 @@ def test_the_two_commands_stand_in_blocks_of_their_own() -> None:
     assert run is not None
     assert test is not None
     assert (
-        run[1] == "pip install uv && uv run --extra cli b2b-payments export --sandbox --output payments.jsonl"
+        run[1]
+        == "pip install uv && uv run --no-dev --extra cli b2b-payments export --sandbox --output payments.jsonl"
     )
     assert test[1] == "pip install uv && uv run pytest"
 
