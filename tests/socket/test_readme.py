@@ -28,10 +28,8 @@ def test_the_two_commands_stand_in_blocks_of_their_own() -> None:
     test = re.search(r"## Test it\n.*?```sh\n(.*?)\n```", README, flags=re.DOTALL)
     assert run is not None
     assert test is not None
-    assert (
-        run[1]
-        == "pip install uv && uv run --no-dev --extra cli b2b-payments export --sandbox --output payments.jsonl"
-    )
+    export = "b2b-payments export --sandbox --output payments.jsonl"
+    assert run[1] == f"pip install uv && uv run --no-dev --extra cli {export}"
     assert test[1] == "pip install uv && uv run pytest"
 
 
