@@ -15,7 +15,7 @@ Usually the first page holds all of it: newest first, it is through at a row tha
 for and than the first row, which also shows that the order was honoured. New versions wait until then, and
 are given oldest first. Where they are too many to wait, or a page cannot be joined (many rows of one second
 are counted from their old end alone), the list is read oldest first, from where the search for the oldest of
-them leads to, and each is given as it comes, until the top is reached. The watermark goes with them: what was
+them leads to, and each is given as it comes, until the top is passed. The watermark goes with them: what was
 given is older, or remembered; what was not stands at the watermark or behind it. So either way a checkpoint
 may be taken after any version.
 
@@ -29,6 +29,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
+
+import attrs
 
 from b2b_payments._call import Tally
 from b2b_payments._changes.ledger import Ledger
@@ -64,6 +66,7 @@ class Poll:
     newest: int | None = None
     _top: int = 0
     _is_reached: bool = False
+    _front: list[Version] = attrs.field(factory=list)
     _answered: datetime | None = None
 
     async def versions(self) -> AsyncGenerator[Version, None]:
@@ -97,7 +100,7 @@ class Poll:
         """Give what was not given yet; None where that is more than `most`, or not known to be all."""
         # One request at a time: what was asked ahead is for nothing once the watermark is reached.
         walk = self._walk(SortBy.UPDATED_AT, OrderBy.DESC, concurrency=1)
-        held: list[Version] = []
+        held = self._front = list[Version]()
         shown: list[Version] = []
         try:
             async with aclosing(walk.joined()) as pages:
@@ -146,19 +149,25 @@ class Poll:
             return
         since = Window(start=moment_of(self._bound))
         walk = self._walk(SortBy.UPDATED_AT, OrderBy.ASC, window=since)
-        pages = walk.joined()
+        pages, latest = walk.joined(), 0
         try:
             async for page in pages:
                 versions = self._versions(page, walk)
                 for version in self._new(versions):
                     if self._take(version):
                         yield version
-                if versions[-1].updated >= self._top:
-                    self._end()
-                    return
+                latest = max(latest, versions[-1].updated)
+                if latest > self._top:
+                    break
         finally:
             await pages.aclose()
             self._count(walk)
+        if latest >= self._top:
+            # Where the list ends with many of one second, they can be counted from its front alone.
+            for version in self._new(one for one in self._front if one.updated >= self._top):
+                if self._take(version):
+                    yield version
+            self._end()
 
     @property
     def _bound(self) -> int:

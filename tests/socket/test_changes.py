@@ -75,6 +75,25 @@ async def test_each_checkpoint_goes_on_behind_its_change(sandbox: Sandbox, clien
         assert sorted(ids(left)) == sorted(ids(changes[handled + 1 :]))
 
 
+@pytest.mark.parametrize("latest", [1, 19, 20, 21, 45])
+@pytest.mark.parametrize("equals", ["stable", "shuffled"])
+async def test_many_of_one_second_behind_many_of_another(
+    sandbox: Sandbox, client: PaymentsClient, latest: int, equals: Any
+) -> None:
+    """Runs of one second that no page can reach across come whole, the one at the very end too."""
+    sandbox.rules = attrs.evolve(RULES, equals=equals)
+    _, kept, _ = await given(client)
+    store = sandbox.store
+    for first, count in ((1, 45), (101, latest)):
+        moment = store.advance(10)
+        for payment_id in range(first, first + count):
+            store.update(payment_id, payerName="import", updatedAt=moment)
+    store.advance(10)
+    changes, kept, _ = await given(client, kept)
+    assert sorted(ids(changes)) == [*range(1, 46), *range(101, 101 + latest)]
+    assert (await given(client, kept))[0] == []
+
+
 async def test_two_writes_in_one_second(sandbox: Sandbox, client: PaymentsClient) -> None:
     """The second write of a second comes too, though it has the first one's time."""
     _, kept, _ = await given(client)
