@@ -33,10 +33,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from b2b_payments import Quota
 from b2b_payments.export import StoreReport, StoresReport, StoreState, export_stores, verify
+from b2b_payments.export._stores.cluster import local_cluster
 from benchmarks.fleets_job import stores_at
 from benchmarks.fleets_service import TOKEN, VARIABLE, Served, serving
 
@@ -117,7 +118,7 @@ async def on_dask(options: argparse.Namespace) -> Sequence[str]:
     async with serving(payments=options.payments, latency=options.latency) as served:
         stores = stores_at(served.url, options.stores)
         for workers in options.workers:
-            async with _cluster(workers) as cluster, Client(cluster, asynchronous=True) as client:
+            async with local_cluster(workers, 1) as cluster, Client(cluster, asynchronous=True) as client:
                 # The library is loaded, and each worker has exported once.
                 with _folder() as folder:
                     await export_stores(stores[: 2 * workers], folder, format="jsonl", dask=client)
@@ -146,17 +147,6 @@ async def on_dask(options: argparse.Namespace) -> Sequence[str]:
     return missed
 
 
-def _cluster(workers: int, threads: int = 1) -> Any:
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=threads,
-        processes=True,
-        dashboard_address=None,
-        silence_logs="CRITICAL",
-        asynchronous=True,
-    )
-
-
 async def kills(options: argparse.Namespace) -> Sequence[str]:
     """Kill a worker in each run; give what went wrong."""
     draw = random.Random(options.seed)
@@ -167,7 +157,7 @@ async def kills(options: argparse.Namespace) -> Sequence[str]:
         serving(
             payments=options.payments, latency=options.latency, requests=options.requests, per=options.per
         ) as served,
-        _cluster(options.workers, threads=4) as cluster,
+        local_cluster(options.workers, 4) as cluster,
         Client(cluster, asynchronous=True) as client,
     ):
         stores = stores_at(served.url, options.stores, quota)

@@ -10,10 +10,11 @@ import logging
 import os
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Protocol
@@ -38,6 +39,8 @@ _NEWS_EVERY = 2.0
 """Seconds between two reports of a store that is under way: thousands may be at once."""
 _LOOK_EVERY = 0.5
 """Seconds between two looks whether a task is still wanted."""
+_LOOK_FOR_WORKERS_EVERY, _WORKER_IS_LOST_AFTER = 5.0, 30.0
+"""Seconds: a worker that is started again is back sooner."""
 _HELD_FOR = 30.0
 """Seconds in which the file of a store may still be locked by a worker that counts as dead."""
 _PRELOAD = """
@@ -89,17 +92,7 @@ class Workers:
         given: Any = self.dask
         if self.are_local:
             processes = self.processes or os.cpu_count() or 1
-            given = await stack.enter_async_context(
-                distributed.LocalCluster(
-                    n_workers=processes,
-                    threads_per_worker=-(-at_once // processes),
-                    processes=True,
-                    dashboard_address=None,
-                    preload=[_PRELOAD],
-                    silence_logs=logging.CRITICAL,
-                    asynchronous=True,
-                )
-            )
+            given = await stack.enter_async_context(local_cluster(processes, -(-at_once // processes)))
         # A client of ours, whether the caller's waits in threads or in an event loop.
         address = given if isinstance(given, str) else given.scheduler.address
         security = None if isinstance(given, str) else given.security
@@ -122,6 +115,37 @@ def import_distributed() -> Any:
             "Dask needs the extra dask: pip install 'b2b-payments[dask]', on the workers too."
         ) from None
     return distributed
+
+
+@asynccontextmanager
+async def local_cluster(processes: int, threads: int) -> AsyncIterator[Any]:
+    """Give a cluster of worker processes of ours, which are replaced where they die."""
+    async with import_distributed().LocalCluster(
+        n_workers=processes,
+        threads_per_worker=threads,
+        processes=True,
+        dashboard_address=None,
+        preload=[_PRELOAD],
+        silence_logs=logging.CRITICAL,
+        asynchronous=True,
+    ) as cluster:
+        lost = 0
+
+        def look() -> None:
+            # Each worker is started again after its first death, and (seen with 2026.8) not after its second.
+            nonlocal lost
+            missing = processes - len(cluster.scheduler.workers)
+            lost = lost + 1 if missing > 0 else 0
+            if lost * _LOOK_FOR_WORKERS_EVERY >= _WORKER_IS_LOST_AFTER:
+                lost = 0
+                cluster.scale(len(cluster.worker_spec) + missing)
+
+        looking = import_module("tornado.ioloop").PeriodicCallback(look, 1_000 * _LOOK_FOR_WORKERS_EVERY)
+        looking.start()
+        try:
+            yield cluster
+        finally:
+            looking.stop()
 
 
 def check_travelling(stores: Sequence[Store]) -> None:
