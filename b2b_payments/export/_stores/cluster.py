@@ -124,7 +124,7 @@ async def local_cluster(processes: int, threads: int) -> AsyncIterator[Any]:
         n_workers=processes,
         threads_per_worker=threads,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # any free port, and not for other machines
         preload=[_PRELOAD],
         silence_logs=logging.CRITICAL,
         asynchronous=True,

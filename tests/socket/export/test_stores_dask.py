@@ -57,7 +57,11 @@ def stores_of(served: Served, **settings: Any) -> list[Store]:
 async def threads() -> AsyncIterator[LocalCluster]:
     """Give a cluster whose workers are threads of this process: it is there at once."""
     async with LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None, asynchronous=True
+        n_workers=2,
+        threads_per_worker=2,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        asynchronous=True,
     ) as found:
         yield found
 
