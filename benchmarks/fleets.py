@@ -231,7 +231,7 @@ def main() -> int:
     one.add_argument("--workers", type=int, default=2, help="[2]")
     one.add_argument("--requests", type=int, default=20, help="of a store in one window [20]")
     one.add_argument("--per", type=float, default=2.0, help="the window in seconds [2]")
-    one.add_argument("--seconds", type=float, default=6.0, help="a kill is at most so late [6]")
+    one.add_argument("--seconds", type=float, default=2.5, help="a kill is at most so late [2.5]")
     one.add_argument("--seed", type=int, default=1, help="[1]")
     options = parser.parse_args()
     os.environ[VARIABLE] = TOKEN
