@@ -221,11 +221,12 @@ class Progress(_Shown):
 class StoresProgress(_Shown):
     """Shows how the exports of many stores go: a line for all, and one for each that is under way.
 
-    `reports` are the latest of all stores, in their order.
+    `reports` are the latest of all stores, in their order; `stores` is how many there will be.
     """
 
     def __init__(self, telling: Telling) -> None:
         self.reports: dict[str, StoreReport] = {}
+        self.stores = 0
         self._telling = telling
         self._lines: dict[str, Line] = {}
         self._ended = _Ended()
@@ -254,7 +255,7 @@ class StoresProgress(_Shown):
         # A copy: this is asked for in the screen's own thread.
         running = [(line, self.reports[name].pace) for name, line in list(self._lines.items())]
         paces = [pace for _, pace in running]
-        ended, stores = self._ended.stores, len(self.reports)
+        ended, stores = self._ended.stores, max(self.stores, len(self.reports))
         rows = self._ended.rows + sum(pace.rows for pace in paces)
         before = self._ended.before + sum(pace.before for pace in paces)
         elapsed = monotonic() - self._began

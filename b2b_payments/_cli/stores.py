@@ -108,6 +108,7 @@ def _run(
         fit = fitting(fleet.at_once, concurrency)
         if fleet.dask is None and fit.why and fit.stores < len(stores):
             click.echo(f"Note: {fit.stores} stores at once, not {fleet.at_once}: {fit.why}.", err=True)
+        progress.stores = len(stores)
         with progress:
             await begin(stores, progress)
         ended = True

@@ -96,7 +96,8 @@ class Creates:
 
     async def create_offline(self, body: Mapping[str, Any], *, unless_exists: bool = False) -> int:
         """Create a payment and give its id; `unless_exists`, that of the payment which is there already."""
-        asked, wanted, until = anyio.current_time(), _Wanted(body), self._writes.caller.until()
+        until = self._writes.caller.until()  # first of all: it refuses what is not called from here
+        asked, wanted = anyio.current_time(), _Wanted(body)
         if unless_exists and not any(map(str.isalnum, wanted.external_id or "")):
             raise ConfigurationError(
                 "unless_exists looks for the payment by its external_id: give it one with a letter or a "

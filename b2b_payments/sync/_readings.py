@@ -103,6 +103,7 @@ class Readings:
     async def whole(self) -> bool:
         """Read every payment, from where a reading was interrupted; tell whether all of them came."""
         self.report.complete, self.report.swept = False, True
+        self.report.unchanged = 0  # those that a reading of changes has seen come again
         reading = self.state.reading
         try:
             walk = self.payments.list(checkpoint=None if reading is None else reading.walk)

@@ -20,6 +20,7 @@ from b2b_payments import (
     ConfigurationError,
     OfflineLineItem,
     OfflinePayment,
+    OutcomeUnknownError,
     Payment,
     PaymentsClient,
     StoreAuth,
@@ -44,6 +45,18 @@ async def _all(pages: AsyncIterator[Any]) -> list[Any]:
     return [page async for page in pages]
 
 
+def in_doubt(client: PaymentsClient) -> OutcomeUnknownError:
+    """Give the error of a DELETE of this client's store that was not settled."""
+    write = {
+        "store": client.payments._walker.store,
+        "id": 1,
+        "call": "payments.delete",
+        "body": None,
+        "begun": None,
+    }
+    return OutcomeUnknownError("not known", write=write)
+
+
 CALLS: dict[str, Use] = {
     "get": lambda client: client.payments.get(1),
     "look_up": lambda client: client.payments.look_up(1),
@@ -54,6 +67,7 @@ CALLS: dict[str, Use] = {
     "transactions": lambda client: client.payments.transactions(1),
     "create_offline": lambda client: client.payments.create_offline(NEW),
     "update_offline": lambda client: client.payments.update_offline(1, NEW),
+    "settle": lambda client: client.payments.settle(in_doubt(client)),
 }
 CHANNELS: dict[str, Use] = {
     "get": lambda client: client.channels.get(1),
@@ -78,10 +92,15 @@ STREAMS: dict[str, Use] = {
     "__aiter__": lambda client: _all(aiter(client.payments.stream())),
 }
 OWN: dict[str, Use] = {
+    "open": lambda client: client.open(),
+    "ping": lambda client: client.ping(),
+    "request": lambda client: client.request("GET", "/ip/payments"),
     "aclose": lambda client: client.aclose(),
     "__aenter__": lambda client: client.__aenter__(),
     "__aexit__": lambda client: client.__aexit__(None, None, None),
 }
+OPENING = (OWN["open"], OWN["__aenter__"])
+CLOSING = (OWN["aclose"], OWN["__aexit__"])
 RESOURCES = {"payments": CALLS, "channels": CHANNELS}
 USES = [use for uses in (*RESOURCES.values(), WALKS, STREAMS, OWN) for use in uses.values()]
 
@@ -92,7 +111,7 @@ def test_every_public_coroutine_is_here() -> None:
     resources = {
         name: type(value)
         for name, value in vars(client).items()
-        if type(value).__module__.startswith("b2b_payments._resources.")
+        if type(value).__module__.startswith("b2b_payments._resources.") and not name.startswith("_")
     }
     assert resources.keys() == RESOURCES.keys()
     everything: list[tuple[type, dict[str, Use]]] = [
@@ -149,9 +168,7 @@ async def test_another_loop_is_refused(sandbox: Sandbox) -> None:
     async with client_of(sandbox) as client:
         await client.payments.get(1)  # a connection is waiting in the pool
         for use in USES:
-            await asyncio.to_thread(
-                refused, use, client, "is open already" if use is OWN["__aenter__"] else OTHER_LOOP
-            )
+            await asyncio.to_thread(refused, use, client, "is open already" if use in OPENING else OTHER_LOOP)
         assert sandbox.request_count == 1
         assert len(await client.payments.list().collect()) == 300
 
@@ -166,7 +183,7 @@ async def test_a_loop_that_has_ended_is_named(sandbox: Sandbox) -> None:
         assert session is not None
         try:
             for use in USES:
-                refused(use, client, "is open already" if use is OWN["__aenter__"] else ENDED_LOOP)
+                refused(use, client, "is open already" if use in OPENING else ENDED_LOOP)
         finally:
             client._open = False
             in_a_loop_of_its_own(session.close)
@@ -186,7 +203,7 @@ async def test_a_forked_child_is_refused(sandbox: Sandbox) -> None:
             status = 1
             try:
                 for use in USES:
-                    refused(use, client, "is open already" if use is OWN["__aenter__"] else FORKED)
+                    refused(use, client, "is open already" if use in OPENING else FORKED)
                 status = 0
             finally:
                 os._exit(status)
@@ -203,9 +220,9 @@ async def test_a_closed_client_is_refused_anywhere(sandbox: Sandbox) -> None:
 
     def uses() -> None:
         for use in USES:
-            if use is OWN["__aenter__"]:
+            if use in OPENING:
                 refused(use, client, "was closed; make a new one")
-            elif use in OWN.values():
+            elif use in CLOSING:
                 in_a_loop_of_its_own(partial(use, client))
             else:
                 refused(use, client, "The client is not open")

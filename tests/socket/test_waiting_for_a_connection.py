@@ -119,10 +119,13 @@ def test_creates_that_never_left_are_not_unknown() -> None:
             Sandbox(1, rules=rules) as sandbox,
             client_of(sandbox, timeout=10.0, retry=NEVER) as client,
         ):
-            new = OfflinePayment(
-                customer_id="1", currency="USD", line_items=[OfflineLineItem(1, "2.00")], external_id="X"
-            )
-            creates = [client.payments.create_offline(new) for _ in range(250)]
+            line_items = [OfflineLineItem(1, "2.00")]
+            creates = [
+                client.payments.create_offline(
+                    OfflinePayment("1", "USD", line_items, external_id=f"X-{number}")
+                )
+                for number in range(250)
+            ]
             return await asyncio.gather(*creates, return_exceptions=True), sandbox
 
     results, sandbox = run(main())

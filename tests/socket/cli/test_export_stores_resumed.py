@@ -142,7 +142,7 @@ async def test_two_runs_at_once(fleet: Fleet, tmp_path: Path) -> None:
     await asked.wait()
     counts = [sandbox.request_count for sandbox in fleet.values()]
     code, said = await export(path, tmp_path / "{name}.csv")
-    assert code == 1
+    assert code == 4
     assert said.startswith("Error: Another export or sync is writing ")
     assert [sandbox.request_count for sandbox in fleet.values()] == counts
     first.kill()
