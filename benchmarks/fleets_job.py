@@ -12,6 +12,7 @@ from typing import Any
 
 from b2b_payments import Quota, StoreAuth
 from b2b_payments.export import Store, TokenFromEnv, export_stores
+from benchmarks.exports_job import memory
 from benchmarks.fleets_service import VARIABLE, names
 
 
@@ -45,7 +46,7 @@ async def _export(settings: Mapping[str, Any]) -> None:
         "complete": report.complete,
         "rows": sum(one.rows for one in report.stores),
         "cpu": _cpu() - before,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory": memory("VmHWM") / 2**20,
         "handles": most,
         "errors": sorted({str(one.error) for one in report.stores if one.error})[:3],
     }

@@ -36,7 +36,7 @@ from tests.support import examples, hostile
 from tests.support.strategies import payments
 from tests.support.virtual_time import run
 
-EXAMPLES, EACH = 60, 100
+EXAMPLES, EACH = 25, 100
 """6,000 bodies in all."""
 PATIENCE = 5.0
 """Seconds of computing for one body: a hundred times what any takes."""
