@@ -42,11 +42,13 @@ def doctor(connection: Connection, as_json: bool, save: str | None) -> None:
 
     async def work() -> Evidence:
         from b2b_payments._cli.waits import waits_told
+        from b2b_payments._client import settings_from_env
         from b2b_payments._doctor.asking import examine
 
         with waits_told() as listen:
             auth, others = _credentials()
-            return await examine(auth, others, _settings(connection) | {"on_event": listen})
+            settings: Any = connection.settings | {"on_event": listen}
+            return await examine(auth, others, settings_from_env(settings))
 
     from b2b_payments._doctor.findings import findings
 
@@ -75,14 +77,6 @@ def _credentials() -> tuple[Auth, list[Auth]]:
         return auth, [StoreAuth(os.environ.get("B2B_PAYMENTS_STORE_HASH", ""), auth.auth_token)]
     except ConfigurationError:
         return auth, []
-
-
-def _settings(connection: Connection) -> dict[str, Any]:
-    from b2b_payments._client import BASE_URL, shared_by_env
-
-    settings = {"base_url": os.environ.get("B2B_PAYMENTS_BASE_URL") or BASE_URL, **connection.settings}
-    quota = connection.quota
-    return settings | {"quota": None if quota is None else shared_by_env(quota)}
 
 
 def _report(evidence: Evidence, found: list[Finding]) -> str:

@@ -1,4 +1,4 @@
-"""Which payments, and how to read them: the options that `list` and `export` share."""
+"""Which payments, and how to read them: the options that commands share."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ _OPTIONS = (
         show_default=True,
         help="Requests in flight at most.",
     ),
+)
+
+overlap_option = click.option(
+    "--overlap",
+    metavar="MINUTES",
+    type=values.Number(0, 527_040),
+    default=30,
+    show_default=True,
+    help="How far to read back beyond what was read before: at least as long as the service's lists lag.",
 )
 
 

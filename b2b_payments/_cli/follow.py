@@ -17,6 +17,7 @@ import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
+from b2b_payments._cli.filters import overlap_option
 from b2b_payments._cli.output import show
 from b2b_payments._cli.values import MOMENT, TEXT, Number
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from b2b_payments.events import Event
 
 
-class _State:
+class State:
     """The file that says where to go on; without a path, nothing is kept."""
 
     def __init__(self, path: Path | None) -> None:
@@ -61,13 +62,11 @@ class _State:
         """Put a checkpoint in the place of the one that is there, in one step."""
         if self._path is None or checkpoint == self._kept:
             return
-        beside = self._path.with_name(f".{self._path.name}.new")
+        from b2b_payments._protocol.json import encode
+        from b2b_payments.export._file import write_whole
+
         try:
-            with open(beside, "w") as file:
-                json.dump(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self._path)
+            write_whole(self._path, encode(checkpoint), like=self._path)
         except OSError as error:
             raise CommandError(f"{self._path} cannot be written: {error.strerror}.") from None
         self._kept = checkpoint
@@ -94,14 +93,7 @@ class _State:
     show_default=True,
     help="How often to ask.",
 )
-@click.option(
-    "--overlap",
-    metavar="MINUTES",
-    type=Number(0, 527_040),
-    default=30,
-    show_default=True,
-    help="How far each reading goes back: at least as long as the service's lists lag.",
-)
+@overlap_option
 @connection_options
 @sandbox_option
 def follow(
@@ -113,7 +105,7 @@ def follow(
     version comes once over all runs: the file is written after the line was taken, so that what a crash in
     between repeats is one line. What is deleted cannot be seen: sync --sweep finds it.
     """
-    kept = _State(None if state is None else Path(state))
+    kept = State(None if state is None else Path(state))
 
     async def work(client: PaymentsClient) -> None:
         import errno

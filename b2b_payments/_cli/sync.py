@@ -12,6 +12,7 @@ import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, run
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
+from b2b_payments._cli.filters import overlap_option
 from b2b_payments._cli.fleet import Fleet, fleet_options
 from b2b_payments._cli.telling import Telling, telling_options
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
@@ -34,14 +35,7 @@ if TYPE_CHECKING:
     "With --stores a path with {name} in it.",
 )
 @click.option("--sweep", is_flag=True, help="Read the whole store again, to find what was deleted.")
-@click.option(
-    "--overlap",
-    metavar="MINUTES",
-    type=Number(0, 527_040),
-    default=30,
-    show_default=True,
-    help="How far to read back beyond the last sync: at least as long as the service's lists lag.",
-)
+@overlap_option
 @click.option(
     "--most-lookups",
     metavar="N",
@@ -83,6 +77,12 @@ def sync(
     filters. A payment is deleted only when the service itself says that it does not exist. Interrupted, it
     goes on with the next sync. A report follows on standard error; exit code 0 says that the copy is in step.
     """
+    settings: dict[str, Any] = {
+        "sweep": sweep,
+        "overlap": 60 * overlap,
+        "most_lookups": most_lookups,
+        "allow_mass_deletion": allow_mass_deletion,
+    }
     if fleet is not None:
         if every is not None:
             raise click.UsageError("--every is about one copy: leave --stores out.")
@@ -90,23 +90,8 @@ def sync(
             raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
         from b2b_payments._cli import stores
 
-        stores.sync(
-            connection,
-            telling,
-            fleet,
-            to,
-            sweep=sweep,
-            overlap=60 * overlap,
-            most_lookups=most_lookups,
-            allow_mass_deletion=allow_mass_deletion,
-        )
+        stores.sync(connection, telling, fleet, to, **settings)
         return
-    settings = {
-        "sweep": sweep,
-        "overlap": 60 * overlap,
-        "most_lookups": most_lookups,
-        "allow_mass_deletion": allow_mass_deletion,
-    }
     syncs = _Syncs(connection, telling, to, every, settings)
     try:
         run(syncs.run)

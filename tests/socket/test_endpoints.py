@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -36,20 +36,6 @@ OFFLINE = OfflinePayment(
     external_id="INV-7",
     channel_id=2,
 )
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 60 payments."""
-    async with Sandbox(60) as one:
-        yield one
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give a client of the sandbox."""
-    async with client_of(sandbox) as one:
-        yield one
 
 
 def some(sandbox: Sandbox, module: str = "payments_offline", **fields: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -31,13 +30,6 @@ from tests.support.clients import NEVER, client_of
 from tests.support.virtual_time import run
 
 PATH = "/ip/payments/1"
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 60 payments."""
-    async with Sandbox(60) as one:
-        yield one
 
 
 def plain(events: list[Event]) -> list[Event]:

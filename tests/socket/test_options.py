@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -33,20 +32,6 @@ from b2b_payments import (
 from b2b_payments.events import Event, RequestEnded
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.support.clients import NEVER, QUICK, client_of
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 60 payments."""
-    async with Sandbox(60) as one:
-        yield one
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give a client of the sandbox."""
-    async with client_of(sandbox) as one:
-        yield one
 
 
 async def test_other_options_hold_for_the_other_client_alone(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -28,20 +27,6 @@ OFFLINE = OfflinePayment(
     line_items=[OfflineLineItem(13, Decimal("20.00"))],
     external_id="INV-7",
 )
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 60 payments."""
-    async with Sandbox(60) as one:
-        yield one
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give a client of the sandbox."""
-    async with client_of(sandbox) as one:
-        yield one
 
 
 async def everything(client: PaymentsClient) -> None:

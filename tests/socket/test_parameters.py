@@ -38,13 +38,6 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield one
 
 
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give a client of the sandbox."""
-    async with client_of(sandbox) as one:
-        yield one
-
-
 def last(sandbox: Sandbox) -> SeenRequest:
     """Give the request that arrived last; it was answered as a success."""
     seen = sandbox.requests[-1]

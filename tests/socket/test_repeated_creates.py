@@ -45,13 +45,6 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield one
 
 
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give a client of the sandbox."""
-    async with client_of(sandbox) as one:
-        yield one
-
-
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a list that comes empty be asked again at once."""

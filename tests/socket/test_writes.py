@@ -59,13 +59,6 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield one
 
 
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give a client of the sandbox."""
-    async with client_of(sandbox) as one:
-        yield one
-
-
 def today(sandbox: Sandbox) -> None:
     """Set the sandbox's clock to the present: a new payment is created now."""
     sandbox.store.clock = int(time.time())

@@ -18,7 +18,7 @@ from typing import Any, Self
 import msgspec
 
 from b2b_payments._errors import ExportError
-from b2b_payments.export._file import Lock, sync_folder, writing
+from b2b_payments.export._file import Lock, sync_folder, write_whole, writing
 from b2b_payments.export._manifest import manifest_path, read_manifest
 from b2b_payments.export._stores.places import Places
 from b2b_payments.export._stores.store import Store
@@ -89,13 +89,8 @@ class Run:
     def _begin(self) -> None:
         self._noted = {store.name: self._note(store) for store in self._stores}
         packed = msgspec.json.encode({"version": _VERSION, "stores": self._noted})
-        new = self._place.with_name(f"{self._place.name}.new")
         with writing(self._place):
-            with new.open("wb") as file:
-                file.write(packed)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._place)
+            write_whole(self._place, packed)
             sync_folder(self._place.parent)
 
     def _note(self, store: Store) -> dict[str, Any]:

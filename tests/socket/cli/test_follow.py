@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from b2b_payments._cli.follow import State
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.support.program import finished, invoke, sentence, start
 
@@ -90,3 +91,15 @@ def test_what_it_refuses(service: Sandbox, tmp_path: Path) -> None:
     state.write_text("nothing")
     assert "not the state of a feed" in sentence(invoke(service, "follow", "--state", str(state)), 1)
     assert service.request_count == 0
+
+
+def test_nothing_is_written_through_a_link_beside_the_state(tmp_path: Path) -> None:
+    """A link at the place where the next state is prepared is replaced, and what it leads to stays."""
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / "state.json.new").symlink_to(precious)
+    kept = State(tmp_path / "state.json")
+    kept.write({"at": 1})
+    assert State(tmp_path / "state.json").read() == {"at": 1}
+    assert precious.read_text() == "kept"
+    assert [one.name for one in tmp_path.iterdir() if one.is_symlink()] == []
