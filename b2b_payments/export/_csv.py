@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from b2b_payments._errors import ConfigurationError, ExportError
-from b2b_payments.export._columns import TABLES, Column, Kind, Table
+from b2b_payments._tables.columns import TABLES, Column, Kind, Table
+from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import moment_texts
 from b2b_payments.export._file import PathLike, writable
 from b2b_payments.export._logged import FileSink, TableSink
 from b2b_payments.export._manifest import read_manifest
-from b2b_payments.export._rows import Rows
 
 _COMPANION: Final = ".line_items.csv"
 _RUN: Final = ("=", "+", "-", "@", "\t", "\r")

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from b2b_payments._errors import ExportError
-from b2b_payments.export._columns import Column, Kind, Row, Table
+from b2b_payments._tables.columns import Column, Kind, Row, Table
+from b2b_payments._tables.rows import encode_lines
 from b2b_payments.export._log import Log
-from b2b_payments.export._rows import encode_lines
 
 _ROWS_AT_ONCE = 2_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from b2b_payments._errors import ConfigurationError, ExportError
-from b2b_payments.export._columns import PAYMENTS, TABLES
+from b2b_payments._tables.columns import PAYMENTS, TABLES
+from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import Database, opened
 from b2b_payments.export._logged import TableSink
-from b2b_payments.export._rows import Rows
 
 SYNCED = "b2b_payments_sync"
 """The table that says that a database is kept in step: no export replaces its rows."""

@@ -14,12 +14,12 @@ import msgspec
 
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.decimals import EXACT
-from b2b_payments.export._columns import PAYMENTS, Column, Kind, Row, Table
+from b2b_payments._tables.columns import PAYMENTS, Column, Kind, Row, Table
+from b2b_payments._tables.rows import DIGITS, LEAST, SCALE, encode_lines
 from b2b_payments.export._database import Database, digest_text, moment_of
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
-from b2b_payments.export._rows import DIGITS, LEAST, SCALE, encode_lines
 
 _PATIENCE, _PAUSE = 30.0, 0.1  # seconds for which another program may have the file
 _SQLITE = b"SQLite format 3\0"

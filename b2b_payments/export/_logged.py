@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._tables.rows import Rows
 from b2b_payments.export._file import (
     Lock,
     PathLike,
@@ -25,7 +26,6 @@ from b2b_payments.export._file import (
 from b2b_payments.export._log import Folder, Log, Part
 from b2b_payments.export._manifest import manifest_of, manifest_path, read_manifest
 from b2b_payments.export._pages import PageBatch
-from b2b_payments.export._rows import Rows
 from b2b_payments.export._sink import Checkpoint
 
 _MOST_HELD = 32 * 2**20

@@ -11,10 +11,10 @@ from typing import Any, overload
 import msgspec
 
 from b2b_payments._protocol.json import decode_part, encode
+from b2b_payments._tables.columns import PAYMENTS
+from b2b_payments._tables.rows import Rows
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export._account import Entry, UsualPayment, entries_of, entry_of
-from b2b_payments.export._columns import PAYMENTS
-from b2b_payments.export._rows import Rows
 
 
 class _Store(msgspec.Struct, rename="camel"):

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Table
+from b2b_payments._tables.rows import Rows, encode_lines
 from b2b_payments.export._database import told
 from b2b_payments.export._duckdb import (
     DuckDBDatabase,
@@ -20,7 +21,6 @@ from b2b_payments.export._duckdb import (
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
 from b2b_payments.export._logged import FileSink, Made, TableSink
-from b2b_payments.export._rows import Rows, encode_lines
 
 _ITEMS = LINE_ITEMS.name
 _ITEM = Table(_ITEMS, LINE_ITEMS.columns[2:], ())

@@ -12,11 +12,11 @@ import msgspec
 
 from b2b_payments._errors import ExportError
 from b2b_payments._protocol.json import encode
-from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments._tables.rows import encode_lines
 from b2b_payments.export._database import Database, digest_of, digest_text, moment_text, moment_texts
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._log import Log
-from b2b_payments.export._rows import encode_lines
 
 _decode: Final[Callable[[bytes], list[Any]]] = msgspec.json.Decoder().decode
 _PATIENCE = 30.0  # seconds for which another connection may write

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from b2b_payments._errors import ExportError, ResponseDecodeError, VerificationError
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS
 from b2b_payments.export import _parquet as parquet
 from b2b_payments.export._account import Entry, Sums, entry_of
-from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS
 from b2b_payments.export._csv import cells
 from b2b_payments.export._database import Database, opened
 from b2b_payments.export._duckdb import DuckDBDatabase

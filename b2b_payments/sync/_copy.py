@@ -16,11 +16,11 @@ from typing import Any
 
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._printable import frozen
-from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
+from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import Database, microseconds_of, moment_of, told
 from b2b_payments.export._database_sink import SYNCED
 from b2b_payments.export._file import Lock, writable, writing
-from b2b_payments.export._rows import Rows
 from b2b_payments.sync._report import Changes
 from b2b_payments.sync._state import State
 from b2b_payments.sync._store import Store

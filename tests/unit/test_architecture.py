@@ -28,7 +28,7 @@ LAYERS = (
     {"protocol", "tracing"},
     {"mixups"},
     {"converter", "transport"},
-    {"call"},
+    {"call", "tables"},
     {"walk"},
     {"changes"},
     {"resources"},

@@ -13,10 +13,10 @@ import pytest
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._protocol.json import encode
 from b2b_payments._protocol.listing import Head, Listing
+from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export import JSONLSink, verify
 from b2b_payments.export._account import UNREADABLE, Account, Sums, entry_of
-from b2b_payments.export._columns import PAYMENTS
 from b2b_payments.export._export import _Progress
 from b2b_payments.export._pages import PageBatch
 from tests.support.examples import LISTED_PAYMENT

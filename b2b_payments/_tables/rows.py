@@ -16,7 +16,7 @@ from b2b_payments._errors import ExportError
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import encode
-from b2b_payments.export._columns import LINE_ITEMS, PAYMENTS, TABLES, Kind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Kind, Row, Table
 
 DIGITS: Final = 38
 SCALE: Final = 12

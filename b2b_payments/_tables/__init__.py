@@ -1,0 +1,1 @@
+"""Payments as tables: their columns, their rows, and Arrow."""
