@@ -18,13 +18,13 @@ from b2b_payments._protocol.json import decode_part
 from b2b_payments._tables.columns import PAYMENTS, Kind
 from b2b_payments.export._account import UNREADABLE
 from b2b_payments.export._csv import cells
-from b2b_payments.export._database import Database, microseconds_of, moment_of, opened
+from b2b_payments.export._database import FileDatabase, microseconds_of, moment_of, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._manifest import read_manifest
 from b2b_payments.export._parquet import batches
 from b2b_payments.export._sqlite import SQLiteDatabase
 
-_DATABASES: Final[dict[str, type[Database]]] = {"sqlite": SQLiteDatabase, "duckdb": DuckDBDatabase}
+_DATABASES: Final[dict[str, type[FileDatabase]]] = {"sqlite": SQLiteDatabase, "duckdb": DuckDBDatabase}
 _SECOND: Final = 1_000_000
 
 
@@ -153,7 +153,7 @@ def _parquet(path: Path) -> Iterator[Read]:
     return map(_of_cells, chain.from_iterable(batches(path, columns)))
 
 
-def _database(path: Path, kind: type[Database]) -> Iterator[Read]:
+def _database(path: Path, kind: type[FileDatabase]) -> Iterator[Read]:
     with opened(kind, path, read_only=True, doing="read") as database:
         yield from map(_of_cells, database.rows(PAYMENTS, _COLUMNS))
 

@@ -1,7 +1,7 @@
-"""One database, opened: what every database does alike, and what SQLite and DuckDB do each in their own way.
+"""One database, opened: what every database does alike, and what each does in its own way.
 
-Exports and syncs use it alike, and another database is one more subclass. Tables are named with their schema,
-`main`, so that no other is meant.
+Copies are kept in any of them, exports are written into those that are a file. Another database is one more
+subclass. Tables are named with their schema, so that no other is meant.
 """
 
 from __future__ import annotations
@@ -11,25 +11,45 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
 from b2b_payments._errors import ExportError
-from b2b_payments._tables.columns import Column, Kind, Row, Table
-from b2b_payments._tables.rows import encode_lines
+from b2b_payments._printable import frozen
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments._tables.rows import Rows, encode_lines
 from b2b_payments.export._log import Log
 
 _ROWS_AT_ONCE = 2_000
+_UPDATED = PAYMENTS.names.index("updated_at")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+@frozen
+class Batch:
+    """Payments as rows, by id, and their line items."""
+
+    payments: Mapping[int, Row]
+    lines: Mapping[int, Sequence[Row]]
+
+    @classmethod
+    def read(cls, sent: Sequence[Mapping[str, Any]], *, decimal: bool) -> Batch:
+        """Read payments as the service sent them; of one that came twice, the last. Raises as `Rows`."""
+        payments: dict[int, Row] = {}
+        lines: dict[int, list[Row]] = {}
+        for row, its in Rows.of_objects(sent, whole=True, decimal=decimal).by_payment():
+            payments[row[0]], lines[row[0]] = row, its
+        return cls(payments, lines)
 
 
 class Database(ABC):
     """One database, opened."""
 
-    format: ClassVar[str]
+    schema: str = "main"
     types: ClassVar[Mapping[Kind, str]]
     begin: ClassVar[str] = "BEGIN"
     decimal: ClassVar[bool] = False
@@ -48,18 +68,8 @@ class Database(ABC):
 
     @classmethod
     @abstractmethod
-    def connect(cls, path: Path, *, read_only: bool = False) -> Database:
-        """Open a database; wait a while where another program has it. Raises what `failures` gives."""
-
-    @classmethod
-    @abstractmethod
     def failures(cls) -> type[Exception]:
         """Give the root of this database's errors."""
-
-    @classmethod
-    @abstractmethod
-    def hasty(cls) -> tuple[type[Exception], ...]:
-        """Give the errors for which `replace` is tried once more, thoroughly."""
 
     @abstractmethod
     def names(self) -> set[str]:
@@ -72,19 +82,6 @@ class Database(ABC):
     @abstractmethod
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Put rows in, in place of those with the same key."""
-
-    @classmethod
-    @abstractmethod
-    def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
-        """Write rows as lines of JSON, of which `replace` makes rows again."""
-
-    @abstractmethod
-    def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
-        """Let the tables hold exactly the rows of an export's log; give their digests.
-
-        Of a payment that is there twice, the last row counts if `thorough`, which costs more; otherwise that
-        raises one of `hasty`.
-        """
 
     @abstractmethod
     def readable(self, column: Column) -> str:
@@ -120,19 +117,61 @@ class Database(ABC):
             (column.name, self.types[column.kind]) for column in table.columns
         ]
 
-    def create(self, table: Table, schema: str = "main") -> None:
+    def lacks(self, table: Table) -> Sequence[Column] | None:
+        """Give the columns that an older version's table does not have; None for one that is not ours."""
+        return () if self.holds(table) else None
+
+    def compare(self, batch: Batch) -> Mapping[int, datetime | None]:
+        """Give the payments that are not held as they came, and when what is held was updated, if any is."""
+        held: dict[int, tuple[Row, list[Row]]] = {
+            row[0]: (row, []) for row in self.found(PAYMENTS, list(batch.payments))
+        }
+        for line in self.found(LINE_ITEMS, list(held)):
+            held[line[0]][1].append(line)
+        differing: dict[int, datetime | None] = {}
+        for payment_id, row in batch.payments.items():
+            if (there := held.get(payment_id)) is None:
+                differing[payment_id] = None
+            elif there != (
+                self._as_read(PAYMENTS, row),
+                [self._as_read(LINE_ITEMS, line) for line in batch.lines[payment_id]],
+            ):
+                differing[payment_id] = self.moment(there[0][_UPDATED])
+        return differing
+
+    def write(self, batch: Batch, inserted: Sequence[int], updated: Sequence[int]) -> None:
+        """Put these payments down, of a batch that was compared in this transaction."""
+        if updated:
+            self.remove(LINE_ITEMS, updated)
+        if written := [*inserted, *updated]:
+            self.upsert(PAYMENTS, [batch.payments[one] for one in written])
+            self.upsert(LINE_ITEMS, list(chain.from_iterable(batch.lines[one] for one in written)))
+
+    def _as_read(self, table: Table, row: Row) -> Row:
+        return tuple(map(self.as_read, table.columns, row))
+
+    def create(self, table: Table, schema: str = "") -> None:
         """Create a table."""
         columns = [
             f"{column.name} {self.types[column.kind]}{'' if column.nullable else ' NOT NULL'}"
             for column in table.columns
         ]
         key = ", ".join(table.key)
-        self.execute(f"CREATE TABLE {schema}.{table.name} ({', '.join(columns)}, PRIMARY KEY ({key}))")
+        self.execute(
+            f"CREATE TABLE {schema or self.schema}.{table.name} ({', '.join(columns)}, PRIMARY KEY ({key}))"
+        )
+
+    def add(self, table: Table, column: Column) -> None:
+        """Add a column to a table; rows that are there have null."""
+        self.execute(
+            f"ALTER TABLE {self.schema}.{table.name} ADD COLUMN {column.name} {self.types[column.kind]}"
+        )
 
     def rows(self, table: Table, names: Sequence[str]) -> Iterator[Row]:
         """Read columns of a table, as integers and texts."""
         columns = {column.name: self.readable(column) for column in table.columns}
-        result = self.execute(f"SELECT {', '.join(columns[name] for name in names)} FROM main.{table.name}")  # noqa: S608
+        cells = ", ".join(columns[name] for name in names)
+        result = self.execute(f"SELECT {cells} FROM {self.schema}.{table.name}")  # noqa: S608
         while rows := result.fetchmany(_ROWS_AT_ONCE):
             yield from rows
 
@@ -141,20 +180,50 @@ class Database(ABC):
         condition, parameters = self.among(table.key[0], payment_ids)
         columns = ", ".join(map(self.readable, table.columns))
         statement = (
-            f"SELECT {columns} FROM main.{table.name} WHERE {condition} ORDER BY {', '.join(table.key)}"  # noqa: S608
+            f"SELECT {columns} FROM {self.schema}.{table.name} "  # noqa: S608
+            f"WHERE {condition} ORDER BY {', '.join(table.key)}"
         )
         rows: list[Row] = self.execute(statement, parameters).fetchall()
         return rows
 
     def count(self, rows: str) -> int:
         """Count the rows of a table, or of those that a condition behind its name leaves."""
-        ((count,),) = self.execute(f"SELECT count(*) FROM main.{rows}").fetchall()  # noqa: S608
+        ((count,),) = self.execute(f"SELECT count(*) FROM {self.schema}.{rows}").fetchall()  # noqa: S608
         return int(count)
 
-    def remove(self, table: Table, payment_ids: Sequence[int], schema: str = "main") -> None:
+    def remove(self, table: Table, payment_ids: Sequence[int], schema: str = "") -> None:
         """Remove the rows of these payments."""
         condition, parameters = self.among(table.key[0], payment_ids)
-        self.execute(f"DELETE FROM {schema}.{table.name} WHERE {condition}", parameters)  # noqa: S608
+        self.execute(f"DELETE FROM {schema or self.schema}.{table.name} WHERE {condition}", parameters)  # noqa: S608
+
+
+class FileDatabase(Database):
+    """A database that is a file: exports are written into it, too."""
+
+    format: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def connect(cls, path: Path, *, read_only: bool = False) -> FileDatabase:
+        """Open a database; wait a while where another program has it. Raises what `failures` gives."""
+
+    @classmethod
+    @abstractmethod
+    def hasty(cls) -> tuple[type[Exception], ...]:
+        """Give the errors for which `replace` is tried once more, thoroughly."""
+
+    @classmethod
+    @abstractmethod
+    def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Write rows as lines of JSON, of which `replace` makes rows again."""
+
+    @abstractmethod
+    def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
+        """Let the tables hold exactly the rows of an export's log; give their digests.
+
+        Of a payment that is there twice, the last row counts if `thorough`, which costs more; otherwise that
+        raises one of `hasty`.
+        """
 
     def digest(self, table: Table) -> str:
         """Give the digest of a table's rows."""
@@ -195,19 +264,19 @@ def moment_texts(cells: Sequence[int]) -> list[str]:
 
 
 @contextmanager
-def told(kind: type[Database], path: Path, doing: str = "written") -> Iterator[None]:
+def told(kind: type[Database], place: object, doing: str = "written") -> Iterator[None]:
     """Turn an error of a database into a sentence. Raises ExportError."""
     try:
         yield
     except kind.failures() as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise ExportError(f"{path} could not be {doing}: {reason}.") from None
+        raise ExportError(f"{place} could not be {doing}: {reason}.") from None
 
 
 @contextmanager
 def opened(
-    kind: type[Database], path: Path, *, read_only: bool = False, doing: str = "written"
-) -> Iterator[Database]:
+    kind: type[FileDatabase], path: Path, *, read_only: bool = False, doing: str = "written"
+) -> Iterator[FileDatabase]:
     """Give a database, and close it. What it raises becomes an ExportError."""
     with told(kind, path, doing):
         database = kind.connect(path, read_only=read_only)

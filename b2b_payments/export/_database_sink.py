@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._tables.columns import PAYMENTS, TABLES
 from b2b_payments._tables.rows import Rows
-from b2b_payments.export._database import Database, opened
+from b2b_payments.export._database import FileDatabase, opened
 from b2b_payments.export._logged import TableSink
 
 SYNCED = "b2b_payments_sync"
@@ -33,7 +33,7 @@ class DatabaseSink(TableSink):
     names that no export made. Otherwise as `LoggedSink`.
     """
 
-    database: ClassVar[type[Database]]
+    database: ClassVar[type[FileDatabase]]
     whole = True
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
@@ -85,7 +85,7 @@ class DatabaseSink(TableSink):
     def place(self, target: Path) -> None:
         """Nothing more to place: it is there once the transaction has ended."""
 
-    def _replaced(self, database: Database, *, thorough: bool) -> Mapping[str, str]:
+    def _replaced(self, database: FileDatabase, *, thorough: bool) -> Mapping[str, str]:
         with database.transaction():
             self._check(database)
             there = database.names()
@@ -94,7 +94,7 @@ class DatabaseSink(TableSink):
                     database.create(table)
             return database.replace(TABLES, self._log, thorough=thorough)
 
-    def _check(self, database: Database) -> None:
+    def _check(self, database: FileDatabase) -> None:
         there = database.names()
         if SYNCED in there:
             raise ConfigurationError(

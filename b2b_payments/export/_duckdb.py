@@ -16,7 +16,7 @@ from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._tables.columns import PAYMENTS, Column, Kind, Row, Table
 from b2b_payments._tables.rows import DIGITS, LEAST, SCALE, encode_lines
-from b2b_payments.export._database import Database, digest_text, moment_of
+from b2b_payments.export._database import FileDatabase, digest_text, moment_of
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
@@ -35,7 +35,7 @@ _TYPES: Mapping[Kind, str] = {
 }
 
 
-class DuckDBDatabase(Database):
+class DuckDBDatabase(FileDatabase):
     """DuckDB rounds what it converts without a word, and of two rows of one key it keeps the first.
 
     So amounts are fitted before they come here, and of such rows only the last one is handed over.
@@ -212,7 +212,7 @@ class DuckDBSink(DatabaseSink):
     """
 
     format = "duckdb"
-    database: ClassVar[type[Database]] = DuckDBDatabase
+    database: ClassVar[type[FileDatabase]] = DuckDBDatabase
     decimal = True
 
     def __init__(self, path: PathLike) -> None:

@@ -14,7 +14,7 @@ from b2b_payments._errors import ExportError
 from b2b_payments._protocol.json import encode
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
 from b2b_payments._tables.rows import encode_lines
-from b2b_payments.export._database import Database, digest_of, digest_text, moment_text, moment_texts
+from b2b_payments.export._database import FileDatabase, digest_of, digest_text, moment_text, moment_texts
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._log import Log
 
@@ -22,7 +22,7 @@ _decode: Final[Callable[[bytes], list[Any]]] = msgspec.json.Decoder().decode
 _PATIENCE = 30.0  # seconds for which another connection may write
 
 
-class SQLiteDatabase(Database):
+class SQLiteDatabase(FileDatabase):
     """SQLite has no decimals and no times: both are text, exact, and times sort as text does."""
 
     format = "sqlite"
@@ -180,4 +180,4 @@ class SQLiteSink(DatabaseSink):
     """
 
     format = "sqlite"
-    database: ClassVar[type[Database]] = SQLiteDatabase
+    database: ClassVar[type[FileDatabase]] = SQLiteDatabase

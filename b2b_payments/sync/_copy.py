@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any
+
+import attrs
 
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._printable import frozen
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
-from b2b_payments._tables.rows import Rows
-from b2b_payments.export._database import Database, microseconds_of, moment_of, told
+from b2b_payments._tables.columns import PAYMENTS, TABLES, Column, Kind, Table
+from b2b_payments.export._database import Batch, Database, microseconds_of, moment_of, told
 from b2b_payments.export._database_sink import SYNCED
-from b2b_payments.export._file import Lock, writable, writing
+from b2b_payments.export._file import writing
 from b2b_payments.sync._report import Changes
 from b2b_payments.sync._state import State
 from b2b_payments.sync._store import Store
@@ -32,9 +32,6 @@ _CANDIDATES = Table(
 )
 _UPDATED = PAYMENTS.names.index("updated_at")
 _EVER = datetime.min.replace(tzinfo=UTC)
-
-Held = tuple[Row, list[Row]]
-"""A payment and its line items, as the database gives them."""
 
 
 @frozen
@@ -57,10 +54,8 @@ class Copy:
     """
 
     def __init__(self, store: Store) -> None:
-        self._path = store.path
-        self._kind = store.database
-        self._target = writable(store.path)
-        self._lock = Lock(self._target)
+        self._store = store
+        self._access = store.access()
         self._database: Database | None = None
 
     def open(self) -> State | None:
@@ -69,22 +64,18 @@ class Copy:
         Raises ExportError while another sync or export writes to it, ConfigurationError for tables that are
         not a sync's.
         """
-        self._lock.acquire()
-        if not self._target.exists():
+        self._access.acquire()
+        if not self._access.exists:
             return None
         with self._writing() as database:
             there = database.names()
             if SYNCED in there:
-                self._check_tables(database, there)
-                state = self._state(database)
-                if _CANDIDATES.name not in there:
-                    database.create(_CANDIDATES)
-                return state
+                return self._brought_up(database, there)
             for name in (table.name for table in (*TABLES, _CANDIDATES, _SEEN)):
                 if name in there:
                     raise ConfigurationError(
-                        f"{self._path} has a table {name} that no sync made, an export's perhaps: it is left "
-                        "alone. Give another file, which a first sync fills."
+                        f"{self._store.place} has a table {name} that no sync made, an export's perhaps: it "
+                        f"is left alone. Give another {self._store.kept_in}, which a first sync fills."
                     )
             return None
 
@@ -92,10 +83,11 @@ class Copy:
         """Make ready for every payment of the store; nothing was seen yet."""
         with self._transaction() as database:
             if SYNCED not in database.names():
-                database.execute(f"CREATE TABLE {SYNCED} (state {database.types[Kind.TEXT]})")
                 for table in (*TABLES, _CANDIDATES):
                     database.create(table)
-            database.execute(f"DROP TABLE IF EXISTS {_SEEN.name}")
+                text = database.types[Kind.TEXT]
+                database.execute(f"CREATE TABLE {database.schema}.{SYNCED} (state {text})")
+            database.execute(f"DROP TABLE IF EXISTS {database.schema}.{_SEEN.name}")
             database.create(_SEEN)
             _put(database, state)
 
@@ -115,9 +107,9 @@ class Copy:
         If `seen`, note that they came. Raises ResponseDecodeError for a payment that cannot be read.
         """
         with self._transaction() as database:
-            came = _Rows.read(database, batch)
+            came = Batch.read(batch, decimal=database.decimal)
             inserted, updated, older, unclear = _compared(database, came, lagging)
-            came.write(database, inserted, updated)
+            database.write(came, inserted, updated)
             as_held_or_newer = came.payments.keys() - {*older, *unclear}
             database.remove(_CANDIDATES, list(as_held_or_newer))
             database.upsert(_CANDIDATES, [(one, 0) for one in older])
@@ -135,8 +127,8 @@ class Copy:
 
         Without `lagging`, of those that `settle` would. Raises as they do.
         """
-        with self._writing() as database:
-            came = _Rows.read(database, batch)
+        with self._transaction() as database:
+            came = Batch.read(batch, decimal=database.decimal)
             inserted, updated, *others = _compared(database, came, lagging or (_EVER, _EVER))
             return {*inserted, *updated, *([] if lagging else [*others[0], *others[1]])}
 
@@ -147,10 +139,11 @@ class Copy:
         """
         updated = PAYMENTS.columns[_UPDATED]
         with self._writing() as database:
-            cell = database.readable(updated)
+            cell, schema = database.readable(updated), database.schema
             ((latest,),) = database.execute(
-                f"SELECT max({cell}) FROM {PAYMENTS.name} WHERE {cell} <= ? "  # noqa: S608
-                f"AND id IN (SELECT id FROM {_SEEN.name}) AND id NOT IN (SELECT id FROM {_CANDIDATES.name})",
+                f"SELECT max({cell}) FROM {schema}.{PAYMENTS.name} WHERE {cell} <= ? "  # noqa: S608
+                f"AND id IN (SELECT id FROM {schema}.{_SEEN.name}) "
+                f"AND id NOT IN (SELECT id FROM {schema}.{_CANDIDATES.name})",
                 [database.as_read(updated, microseconds_of(until))],
             ).fetchall()
             return None if latest is None else database.moment(latest)
@@ -158,19 +151,25 @@ class Copy:
     def end_reading(self, state: State, *, complete: bool) -> None:
         """Make the payments that were not seen candidates, if the reading was complete."""
         with self._transaction() as database:
+            schema = database.schema
             if complete:
                 database.execute(
-                    f"INSERT OR REPLACE INTO {_CANDIDATES.name} SELECT id, 1 FROM {PAYMENTS.name} "  # noqa: S608
-                    f"WHERE id NOT IN (SELECT id FROM {_SEEN.name})"
+                    f"INSERT INTO {schema}.{_CANDIDATES.name} SELECT id, 1 FROM {schema}.{PAYMENTS.name} "  # noqa: S608
+                    f"WHERE id NOT IN (SELECT id FROM {schema}.{_SEEN.name}) "
+                    "ON CONFLICT (id) DO UPDATE SET missing = excluded.missing"
                 )
-            database.execute(f"DROP TABLE {_SEEN.name}")
+            database.execute(f"DROP TABLE {schema}.{_SEEN.name}")
             _put(database, state)
 
     def candidates(self, most: int) -> Candidates:
         """Count the candidates, and choose so many of them at the most, at random."""
         with self._writing() as database:
-            statement = f"SELECT id, missing FROM {_CANDIDATES.name} ORDER BY random() LIMIT ?"  # noqa: S608
-            chosen = {one: bool(missing) for one, missing in database.execute(statement, [most]).fetchall()}
+            rows = f"{database.schema}.{_CANDIDATES.name}"
+            found = database.execute(
+                f"SELECT id, missing FROM {rows} ORDER BY random() LIMIT ?",  # noqa: S608
+                [most],
+            )
+            chosen = {one: bool(missing) for one, missing in found.fetchall()}
             return Candidates(
                 database.count(_CANDIDATES.name),
                 database.count(f"{_CANDIDATES.name} WHERE missing = 1"),
@@ -184,11 +183,9 @@ class Copy:
         Raises ResponseDecodeError for a payment that cannot be read.
         """
         with self._transaction() as database:
-            came = _Rows.read(database, there)
-            held = _held(database, list(came.payments))
-            ids = [one for one in came.payments if came.as_read(database, one) != held.get(one)]
-            came.write(database, [], ids)
-            for table in TABLES:
+            came = Batch.read(there, decimal=database.decimal)
+            database.write(came, [], list(database.compare(came)))
+            for table in reversed(TABLES):
                 database.remove(table, gone)
             database.remove(_CANDIDATES, [*came.payments, *gone])
 
@@ -196,17 +193,18 @@ class Copy:
         """Let go."""
         database, self._database = self._database, None
         if database is not None:
-            with suppress(self._kind.failures()):
+            with suppress(self._store.database.failures()):
                 database.close()
-        self._lock.release()
+        self._access.release()
 
     @contextmanager
     def _writing(self) -> Iterator[Database]:
         """Give the database, opened when it is first used; what it raises becomes a sentence."""
-        if not self._lock.held:
-            raise ConfigurationError(f"{self._path} is not open: call open() first.")
-        with writing(self._path), told(self._kind, self._path):
-            self._database = self._database or self._kind.connect(self._target)
+        place = self._store.place
+        if not self._access.held:
+            raise ConfigurationError(f"{place} is not open: call open() first.")
+        with writing(place), told(self._store.database, place):
+            self._database = self._database or self._access.connect()
             yield self._database
 
     @contextmanager
@@ -215,93 +213,66 @@ class Copy:
         with self._writing() as database, database.transaction():
             yield database
 
+    def _brought_up(self, database: Database, there: set[str]) -> State:
+        """Give the state of a copy, with the tables and columns that an earlier version did not make."""
+        state = self._state(database)
+        lacking = {table: self._lacking(database, table, there) for table in TABLES}
+        with database.transaction():
+            if _CANDIDATES.name not in there:
+                database.create(_CANDIDATES)
+            if any(lacking.values()):
+                for table, columns in lacking.items():
+                    for column in columns:
+                        database.add(table, column)
+                # What belongs there only a reading of the whole store tells.
+                state = attrs.evolve(state, changes=None, reading=None)
+                _put(database, state)
+        return state
+
     def _state(self, database: Database) -> State:
-        rows = database.execute(f"SELECT state FROM {SYNCED}").fetchall()  # noqa: S608
+        place, kept_in = self._store.place, self._store.kept_in
+        rows = database.execute(f"SELECT state FROM {database.schema}.{SYNCED}").fetchall()  # noqa: S608
         try:
             state = State.unpack(rows[0][0])
         except (ValueError, LookupError, TypeError):
             raise ExportError(
-                f"What {self._path} says of itself is damaged: sync into another file."
+                f"What {place} says of itself is damaged: sync into another {kept_in}."
             ) from None
         if state is None:
             raise ExportError(
-                f"{self._path} was kept in step by another version of this library: use that one, or "
-                "sync into another file."
+                f"{place} was kept in step by another version of this library: use that one, or sync into "
+                f"another {kept_in}."
             )
         return state
 
-    def _check_tables(self, database: Database, there: set[str]) -> None:
-        for table in TABLES:
-            if table.name not in there or not database.holds(table):
-                raise ConfigurationError(
-                    f"The table {table.name} of {self._path} is not as a sync made it: it is left alone. "
-                    "Sync into another file."
-                )
+    def _lacking(self, database: Database, table: Table, there: set[str]) -> Sequence[Column]:
+        columns = database.lacks(table) if table.name in there else None
+        if columns is None:
+            raise ConfigurationError(
+                f"The table {table.name} of {self._store.place} is not as a sync made it: it is left alone. "
+                f"Sync into another {self._store.kept_in}."
+            )
+        return columns
 
 
 def _put(database: Database, state: State) -> None:
-    database.execute(f"DELETE FROM {SYNCED}")  # noqa: S608
-    database.execute(f"INSERT INTO {SYNCED} VALUES (?)", [state.pack()])  # noqa: S608
+    rows = f"{database.schema}.{SYNCED}"
+    database.execute(f"DELETE FROM {rows}")  # noqa: S608
+    database.execute(f"INSERT INTO {rows} VALUES (?)", [state.pack()])  # noqa: S608
 
 
 def _compared(
-    database: Database, came: _Rows, lagging: tuple[datetime, datetime]
+    database: Database, came: Batch, lagging: tuple[datetime, datetime]
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Give the ids of those that are not in the copy, or there in an older version, or in a newer one, which
     the list should show, or may just not show yet.
     """
-    held = _held(database, list(came.payments))
     inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
-    for payment_id, row in came.payments.items():
-        if payment_id not in held:
+    for payment_id, written in database.compare(came).items():
+        if written is None:
             inserted.append(payment_id)
-        elif came.as_read(database, payment_id) == held[payment_id]:
-            continue
-        elif moment_of(row[_UPDATED]) < (written := database.moment(held[payment_id][0][_UPDATED])):
+        elif moment_of(came.payments[payment_id][_UPDATED]) < written:
             (unclear if lagging[0] < written <= lagging[1] else older).append(payment_id)
         else:
             updated.append(payment_id)
     return inserted, updated, older, unclear
-
-
-def _held(database: Database, payment_ids: Sequence[int]) -> dict[int, Held]:
-    held: dict[int, Held] = {row[0]: (row, []) for row in database.found(PAYMENTS, payment_ids)}
-    for line in database.found(LINE_ITEMS, list(held)):
-        held[line[0]][1].append(line)
-    return held
-
-
-@frozen
-class _Rows:
-    """Payments as rows of the copy, by id, and their line items."""
-
-    payments: Mapping[int, Row]
-    lines: Mapping[int, Sequence[Row]]
-
-    @classmethod
-    def read(cls, database: Database, batch: Sequence[Mapping[str, Any]]) -> _Rows:
-        """Read payments as the service sent them."""
-        rows = Rows.of_objects(batch, whole=True, decimal=database.decimal)
-        payments: dict[int, Row] = {}
-        lines: dict[int, list[Row]] = {}
-        for row, its in rows.by_payment():
-            payments[row[0]], lines[row[0]] = row, its
-        return cls(payments, lines)
-
-    def as_read(self, database: Database, payment_id: int) -> Held:
-        """Give a payment as the database will give it, once it was written."""
-        lines = [_as_read(database, LINE_ITEMS, line) for line in self.lines[payment_id]]
-        return _as_read(database, PAYMENTS, self.payments[payment_id]), lines
-
-    def write(self, database: Database, inserted: Sequence[int], updated: Sequence[int]) -> None:
-        """Write these payments."""
-        if updated:
-            database.remove(LINE_ITEMS, updated)
-        if written := [*inserted, *updated]:
-            database.upsert(PAYMENTS, [self.payments[one] for one in written])
-            its = list(chain.from_iterable(self.lines[one] for one in written))
-            database.upsert(LINE_ITEMS, its)
-
-
-def _as_read(database: Database, table: Table, row: Row) -> Row:
-    return tuple(map(database.as_read, table.columns, row))

@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -41,6 +40,7 @@ from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._state import Reading, State
+from b2b_payments.sync._store import Store
 
 Listener = Callable[[WalkReport], object]
 OnChange = Callable[[Change], object]
@@ -64,7 +64,7 @@ class Readings:
     payments: Payments
     copy: Copy
     worker: Worker
-    path: Path
+    target: Store
     overlap: timedelta
     on_progress: Listener | None
     on_change: OnChange | None
@@ -206,8 +206,8 @@ class Readings:
             self.state = attrs.evolve(self.state, store_hash=payment.store_hash)
         elif known != payment.store_hash:
             raise ConfigurationError(
-                f"{self.path} is a copy of the store {known!r}, and the payments that came are those of "
-                f"{payment.store_hash!r}: give another file."
+                f"{self.target.place} is a copy of the store {known!r}, and the payments that came are those "
+                f"of {payment.store_hash!r}: give another {self.target.kept_in}."
             )
         self._shown = rows
         self._answered = self._answered or page.listing.date

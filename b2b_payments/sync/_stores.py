@@ -90,7 +90,7 @@ class _Sync(Work):
     def __init__(
         self, store: OneStore, copy: Store, settings: dict[str, Any], tell: Tell, listen: Listener
     ) -> None:
-        super().__init__(store, str(copy.path), tell, listen)
+        super().__init__(store, str(copy.place), tell, listen)
         self._copy = copy
         self._settings = settings
         self._changed = 0
@@ -101,7 +101,7 @@ class _Sync(Work):
 
     @property
     def resumable(self) -> bool:
-        return self._copy.path.exists()
+        return self._copy.exists
 
     async def work(self, client: PaymentsClient) -> None:
         report = await sync(client, self._copy, **self._settings, on_progress=self.advance)

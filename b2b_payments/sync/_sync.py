@@ -66,13 +66,14 @@ async def sync(
         state = await worker.do(copy.open)
         if state is not None and state.store != name:
             raise ConfigurationError(
-                f"{store.path} is a copy of another store ({state.store!r}, not {name!r}): give another file."
+                f"{store.place} is a copy of another store ({state.store!r}, not {name!r}): "
+                f"give another {store.kept_in}."
             )
         readings = Readings(
             client.payments,
             copy,
             worker,
-            store.path,
+            store,
             timedelta(seconds=overlap),
             on_progress,
             on_change,
