@@ -65,25 +65,25 @@ class _Source(Protocol[A_co]):
     def aclose(self) -> Coroutine[Any, Any, None]: ...
 
 
+def _each(
+    loop: BackgroundLoop, source: _Source[A], items: Callable[[A], Iterable[T]]
+) -> Generator[T, None, None]:
+    async def following() -> A | None:
+        return await anext(source, None)
+
+    try:
+        # A hop to the loop and back for each page, not for each payment.
+        while (page := loop.wait(following())) is not None:
+            yield from items(page)
+    finally:
+        with suppress(ConfigurationError):  # the loop has ended, or sees to it: this is its own thread
+            loop.wait(source.aclose())
+
+
 class _Iterating(_Blocking[Any], Iterator[T]):
     def __init__(self, loop: BackgroundLoop, source: _Source[A], items: Callable[[A], Iterable[T]]) -> None:
         super().__init__(loop, source)
-        self._items = self._each(loop, source, items)
-
-    @staticmethod
-    def _each(
-        loop: BackgroundLoop, source: _Source[A], items: Callable[[A], Iterable[T]]
-    ) -> Generator[T, None, None]:
-        async def following() -> A | None:
-            return await anext(source, None)
-
-        try:
-            # A hop to the loop and back for each page, not for each payment.
-            while (page := loop.wait(following())) is not None:
-                yield from items(page)
-        finally:
-            with suppress(ConfigurationError):  # the loop has ended, or sees to it: this is its own thread
-                loop.wait(source.aclose())
+        self._items = _each(loop, source, items)
 
     def checkpoint(self) -> dict[str, Any]:
         """Give where this iteration stands: what another one takes to go on from there."""
@@ -123,6 +123,10 @@ def _same(_: BackgroundLoop, made: T) -> T:
     return made
 
 
+def _one_by_one(loop: BackgroundLoop, source: _Source[T]) -> Generator[T, None, None]:
+    return _each(loop, source, lambda one: (one,))
+
+
 def _by_page(loop: BackgroundLoop, pages: pager.Iteration[T]) -> Iteration[T]:
     return Iteration(loop, pages, lambda page: (page,))
 
@@ -132,6 +136,10 @@ class _Pager(_Blocking[W_co]):
     collect: Final = _makes(pager.Pager.collect, BackgroundLoop.wait)
     pages: Final = _makes(pager.Pager.pages, _by_page)
     raw_pages: Final = _makes(pager.Pager.raw_pages, _by_page)
+    arrow_batches: Final = _makes(pager.Pager.arrow_batches, _one_by_one)
+    to_arrow: Final = _makes(pager.Pager.to_arrow, BackgroundLoop.wait)
+    to_pandas: Final = _makes(pager.Pager.to_pandas, BackgroundLoop.wait)
+    to_polars: Final = _makes(pager.Pager.to_polars, BackgroundLoop.wait)
 
     @property
     def report(self) -> WalkReport:

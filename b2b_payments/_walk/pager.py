@@ -14,6 +14,9 @@ from b2b_payments._models import Payment
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.listing import Decode, not_decoded
+from b2b_payments._protocol.request import whole
+from b2b_payments._tables import arrow
+from b2b_payments._tables.arrow import ArrowBatches, TableName
 from b2b_payments._walk.checkpoint import Checkpoint
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
@@ -127,6 +130,42 @@ class Pager(ABC):
         async with aclosing(self._payments()) as payments:
             return [payment async for payment in payments]
 
+    def arrow_batches(
+        self, *, rows: int = arrow.BATCH_ROWS, table: TableName = "payments"
+    ) -> AsyncGenerator[arrow.RecordBatch, None]:
+        """Give the payments as record batches of `rows` rows, the last of which may be shorter.
+
+        Columns are those of exports: amounts decimal128(38, 12), times UTC, and beside the number of a status
+        its name, null for one that is not documented. `line_items` is a list of structs; with
+        ``table="line_items"`` the rows are line items, each with its `payment_id` and its `position` there,
+        from 0. In memory are one batch and the pages ahead. Raises ConfigurationError where pyarrow is
+        missing (extra `arrow`), ExportError for a number that its column cannot hold exactly.
+        """
+        batches = ArrowBatches(table, whole("rows", rows, least=1))
+        return _in_batches(self.joined(), batches)
+
+    async def to_arrow(self, *, table: TableName = "payments") -> arrow.ArrowTable:
+        """Give all payments as one `pyarrow.Table`, with the columns and errors of `arrow_batches`."""
+        made = ArrowBatches(table)
+        async with aclosing(_in_batches(self.joined(), made)) as batches:
+            return made.table([batch async for batch in batches])
+
+    async def to_pandas(self, *, table: TableName = "payments") -> arrow.PandasFrame:
+        """Give all payments as a pandas DataFrame of Arrow's types, so that decimals stay exact.
+
+        Columns and errors are those of `arrow_batches`; the extra is `pandas`.
+        """
+        arrow.import_pandas()
+        return arrow.pandas_of(await self.to_arrow(table=table))
+
+    async def to_polars(self, *, table: TableName = "payments") -> arrow.PolarsFrame:
+        """Give all payments as a polars DataFrame.
+
+        Columns and errors are those of `arrow_batches`; the extra is `polars`.
+        """
+        arrow.import_polars()
+        return arrow.polars_of(await self.to_arrow(table=table))
+
 
 async def _flat(
     pages: Iteration[JoinedPage], items: Callable[[JoinedPage], Iterable[Item]]
@@ -145,6 +184,19 @@ async def _each(
     try:
         async for page in pages:
             yield made(page)
+    finally:
+        await pages.aclose()
+
+
+async def _in_batches(
+    pages: Iteration[JoinedPage], batches: ArrowBatches
+) -> AsyncGenerator[arrow.RecordBatch, None]:
+    try:
+        async for page in pages:
+            for batch in batches.add(page.listing.body, page.places):
+                yield batch
+        for batch in batches.rest():
+            yield batch
     finally:
         await pages.aclose()
 

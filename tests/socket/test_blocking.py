@@ -70,6 +70,9 @@ def test_the_whole_surface_without_await(sandbox: Sandbox, client: PaymentsClien
     assert (walk.count(), walk.report.rows) == (600, 600)
     assert [row for page in client.payments.list().raw_pages() for row in page.items] == wanted
     assert list(client.payments.list().raw()) == wanted
+    assert client.payments.list().to_pandas()["id"].to_list() == [row["id"] for row in wanted]
+    assert client.payments.list().to_arrow().num_rows == client.payments.list().to_polars().height == 600
+    assert [batch.num_rows for batch in client.payments.list().arrow_batches(rows=400)] == [400, 200]
     assert [to_wire(payment) for payment in client.payments.list(channel_ids=[1]).collect()] == [
         row for row in wanted if row["channelId"] == "1"
     ]

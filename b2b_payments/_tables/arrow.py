@@ -1,0 +1,173 @@
+"""Payments as Arrow, and as what pandas and polars make of that: the columns of exports, nothing rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._models import Payment
+from b2b_payments._models import description as models
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind
+from b2b_payments._tables.rows import DIGITS, SCALE, Rows
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
+    ArrowTable: TypeAlias = pyarrow.Table
+    RecordBatch: TypeAlias = pyarrow.RecordBatch
+    PandasFrame: TypeAlias = pandas.DataFrame
+    PolarsFrame: TypeAlias = polars.DataFrame
+else:
+    ArrowTable = RecordBatch = PandasFrame = PolarsFrame = Any
+
+TableName: TypeAlias = Literal["payments", "line_items"]
+"""Which rows a table has: payments, with their line items nested, or line items."""
+
+BATCH_ROWS: Final = 10_000
+"""Rows of a record batch, where nobody says otherwise."""
+
+_NAMES: Final = {
+    field.name: {int(code): code.name for code in field.of}
+    for field in models.fields_of(Payment)
+    if field.kind is models.Kind.CODE
+}
+"""What the numbers of a column mean; one that is not documented has no name."""
+
+
+class ArrowBatches:
+    """Pages of any length to record batches of `rows` rows, the last of which may be shorter.
+
+    Raises ConfigurationError where pyarrow is missing, and for a table that is none.
+    """
+
+    def __init__(self, table: TableName, rows: int = BATCH_ROWS) -> None:
+        if table not in get_args(TableName):
+            raise ConfigurationError(f"table must be 'payments' or 'line_items', not {table!r}.")
+        self._arrow = _import_pyarrow()
+        self._name = table
+        self._rows = rows
+        self._held: list[RecordBatch] = []
+        self._count = 0
+        self._fields = {one.name: [self._field(column) for column in one.columns] for one in TABLES}
+        self.schema: pyarrow.Schema = self._batch(Rows.of_objects([], whole=True, decimal=True)).schema
+
+    def add(self, body: bytes, places: Sequence[int]) -> list[RecordBatch]:
+        """Take rows of a page, and give the batches that are full.
+
+        Raises ExportError for a number that does not fit into its column, and ResponseDecodeError.
+        """
+        batch = self._batch(Rows.read(body, places, whole=True, decimal=True))
+        self._held.append(batch)
+        self._count += batch.num_rows
+        if self._count < self._rows:
+            return []
+        batches = self.rest()
+        if batches[-1].num_rows < self._rows:
+            self._held = [batches.pop()]
+            self._count = self._held[0].num_rows
+        return batches
+
+    def rest(self) -> list[RecordBatch]:
+        """Give what is left."""
+        table = self.table(self._held).combine_chunks()
+        self._held, self._count = [], 0
+        batches: list[RecordBatch] = table.to_batches(max_chunksize=self._rows)
+        return batches
+
+    def table(self, batches: Iterable[RecordBatch]) -> ArrowTable:
+        """Give batches as one table."""
+        return self._arrow.Table.from_batches(batches, self.schema)
+
+    def _field(self, column: Column) -> pyarrow.Field:
+        arrow = self._arrow
+        kinds = {
+            Kind.INTEGER: arrow.int64(),
+            Kind.MONEY: arrow.decimal128(DIGITS, SCALE),
+            Kind.MOMENT: arrow.timestamp("us", tz="UTC"),
+        }
+        return arrow.field(column.name, kinds.get(column.kind, arrow.string()), nullable=column.nullable)
+
+    def _batch(self, rows: Rows) -> RecordBatch:
+        if self._name == LINE_ITEMS.name:
+            fields, arrays = self._fields[LINE_ITEMS.name], self._arrays(rows, LINE_ITEMS.name)
+        else:
+            fields, arrays = self._payments(rows)
+        return self._arrow.RecordBatch.from_arrays(arrays, schema=self._arrow.schema(fields))
+
+    def _payments(self, rows: Rows) -> tuple[list[pyarrow.Field], list[pyarrow.Array]]:
+        arrow = self._arrow
+        fields, arrays = list[Any](), list[Any]()
+        columns = rows.tables[PAYMENTS.name]
+        for field, array, cells in zip(
+            self._fields[PAYMENTS.name], self._arrays(rows, PAYMENTS.name), columns, strict=True
+        ):
+            fields.append(field)
+            arrays.append(array)
+            if (names := _NAMES.get(field.name)) is not None:
+                fields.append(arrow.field(f"{field.name}_name", arrow.string()))
+                arrays.append(arrow.array(map(names.get, cells), arrow.string()))
+        # A nested item needs neither its payment nor its place.
+        parts, items = self._fields[LINE_ITEMS.name][2:], self._arrays(rows, LINE_ITEMS.name)[2:]
+        ends = list(accumulate(rows.counts, initial=0))
+        nested = arrow.ListArray.from_arrays(
+            arrow.array(ends, arrow.int32()), arrow.StructArray.from_arrays(items, fields=parts)
+        )
+        return [*fields, arrow.field(LINE_ITEMS.name, nested.type, nullable=False)], [*arrays, nested]
+
+    def _arrays(self, rows: Rows, name: str) -> list[pyarrow.Array]:
+        arrow = self._arrow
+        return [
+            # Decimals come as their digits, which Arrow reads itself.
+            arrow.array(cells, arrow.string()).cast(field.type)
+            if arrow.types.is_decimal(field.type)
+            else arrow.array(cells, field.type)
+            for field, cells in zip(self._fields[name], rows.tables[name], strict=True)
+        ]
+
+
+def import_pandas() -> Any:
+    """Give the library. Raises ConfigurationError with what to install."""
+    try:
+        import pandas  # noqa: PLC0415 - an extra, for those who want it
+    except ModuleNotFoundError:
+        raise _missing("pandas") from None
+    return pandas
+
+
+def pandas_of(table: ArrowTable) -> PandasFrame:
+    """Give a table to pandas, in Arrow's own types: its usual ones hold neither these decimals nor null."""
+    frame: PandasFrame = table.to_pandas(types_mapper=import_pandas().ArrowDtype)
+    return frame
+
+
+def import_polars() -> Any:
+    """Give the library. Raises ConfigurationError with what to install."""
+    try:
+        import polars  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise _missing("polars") from None
+    return polars
+
+
+def polars_of(table: ArrowTable) -> PolarsFrame:
+    """Give a table to polars."""
+    frame: PolarsFrame = import_polars().from_arrow(table)
+    return frame
+
+
+def _import_pyarrow() -> Any:
+    try:
+        import pyarrow  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise _missing("pyarrow", "arrow") from None
+    return pyarrow
+
+
+def _missing(library: str, extra: str = "") -> ConfigurationError:
+    return ConfigurationError(
+        f"This kind of table needs {library}: pip install 'b2b-payments[{extra or library}]'."
+    )
