@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from b2b_payments._cli.command import Command, CommandError, run
+from b2b_payments._cli.command import Command, run
 from b2b_payments._cli.connection import Connection, connection_options
+from b2b_payments._cli.output import write_file
 from b2b_payments._cli.streams import require_output
-from b2b_payments._cli.values import TEXT
+from b2b_payments._cli.values import new_file
 
 if TYPE_CHECKING:
     from b2b_payments._doctor.evidence import Auth, Evidence
@@ -27,7 +28,7 @@ _WIDTH: Final = 100
 @click.option(
     "--save",
     metavar="FILE",
-    type=TEXT,
+    type=new_file,
     help="Write the same JSON to a file, to send to the maintainers: it holds no personal data.",
 )
 @connection_options
@@ -56,7 +57,7 @@ def doctor(connection: Connection, as_json: bool, save: str | None) -> None:
     found = findings(evidence)
     report = _report(evidence, found)
     if save is not None:
-        _save(save, report)
+        write_file(save, report.encode())
     if as_json:
         sys.stdout.write(report)
     else:
@@ -91,14 +92,6 @@ def _report(evidence: Evidence, found: list[Finding]) -> str:
         "findings": [attrs.asdict(one) for one in found],
     }
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
-
-
-def _save(path: str, report: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(report)
-    except OSError as error:
-        raise CommandError(f"{path} could not be written: {error.strerror}.") from None
 
 
 def _print(evidence: Evidence, found: list[Finding], saved: str | None) -> None:

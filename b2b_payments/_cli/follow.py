@@ -18,8 +18,8 @@ import click
 from b2b_payments._cli.command import Command, CommandError, StoppedError
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.filters import overlap_option
-from b2b_payments._cli.output import show
-from b2b_payments._cli.values import MOMENT, TEXT, Number
+from b2b_payments._cli.output import show, write_file
+from b2b_payments._cli.values import MOMENT, Number, new_file
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -63,12 +63,8 @@ class State:
         if self._path is None or checkpoint == self._kept:
             return
         from b2b_payments._protocol.json import encode
-        from b2b_payments.export._file import write_whole
 
-        try:
-            write_whole(self._path, encode(checkpoint), like=self._path)
-        except OSError as error:
-            raise CommandError(f"{self._path} cannot be written: {error.strerror}.") from None
+        write_file(str(self._path), encode(checkpoint))
         self._kept = checkpoint
 
 
@@ -82,7 +78,7 @@ class State:
 @click.option(
     "--state",
     metavar="FILE",
-    type=TEXT,
+    type=new_file,
     help="Keep there where to go on, and go on from there if it exists.",
 )
 @click.option(

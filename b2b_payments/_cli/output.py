@@ -1,11 +1,14 @@
-"""Results: JSON objects on standard output, indented on a terminal, a line each in a pipe."""
+"""Results: JSON objects on standard output, indented on a terminal, a line each in a pipe; and files."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from b2b_payments._cli.command import CommandError
 from b2b_payments._cli.streams import OutputError, output, output_error
 
 
@@ -39,3 +42,14 @@ def _write(data: bytes) -> None:
     stream = output()
     stream.write(data)
     stream.flush()
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Put a file in its place in one step: one that was there stays until then. Raises CommandError."""
+    from b2b_payments.export._file import write_whole
+
+    target = Path(os.path.realpath(path))
+    try:
+        write_whole(target, data, like=target)
+    except OSError as error:
+        raise CommandError(f"{path} could not be written: {error.strerror}.") from None

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from b2b_payments._cli.command import USAGE, Command, CommandError
+from b2b_payments._cli.output import write_file
 from b2b_payments._cli.streams import require_output
-from b2b_payments._cli.values import TEXT
+from b2b_payments._cli.values import TEXT, new_file
 from b2b_payments._formats import FORMATS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _PAGES = (".html", ".htm")
 @click.command(cls=Command)
 @click.argument("file", metavar="FILE", type=TEXT)
 @click.option(
-    "--html", "page", metavar="FILE", type=TEXT, help="Write a page with charts, for a browser, instead."
+    "--html", "page", metavar="FILE", type=new_file, help="Write a page with charts, for a browser, instead."
 )
 @click.option(
     "--format",
@@ -93,10 +94,7 @@ def _write(page: str, path: Path, summary: Summary, notes: list[str]) -> None:
     from b2b_payments._printable import counted
     from b2b_payments._reporting.page import page_of
 
-    try:
-        Path(page).write_text(page_of(summary, path.name, notes), encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{page} could not be written: {error.strerror}.") from None
+    write_file(page, page_of(summary, path.name, notes).encode())
     click.echo(f"{page}: a report of {counted(summary.payments, 'payment')}.", err=True)
 
 

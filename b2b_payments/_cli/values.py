@@ -107,6 +107,18 @@ MOMENT = Moment()
 PAYMENT_ID = click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
 
 
+def new_file(text: str) -> str:
+    """Read the name of a file to be written: one that cannot be is refused before anything is sent."""
+    from b2b_payments._errors import ConfigurationError
+    from b2b_payments.export._file import writable
+
+    try:
+        writable(TEXT(text))
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
+
+
 def base_url(text: str) -> str:
     """Read the service's address."""
     if problem := problem_with_base_url(text):

@@ -158,7 +158,11 @@ def test_the_page_holds_all_and_loads_nothing(service: Sandbox, tmp_path: Path) 
         (("payments.txt", "--format", "parquet"), 1, "payments.txt cannot be read as parquet"),
         (("payments.txt", "--format", "sqlite"), 1, "payments.txt could not be read"),
         (("payments.txt", "--html", "report.pdf"), 2, "'report.pdf' has not the ending of a page"),
-        (("payments.txt", "--format", "jsonl", "--html", "nowhere/x.html"), 1, "nowhere/x.html could not be"),
+        (
+            ("payments.txt", "--format", "jsonl", "--html", "nowhere/x.html"),
+            2,
+            "nowhere/x.html cannot be written",
+        ),
         (("same.html", "--format", "jsonl", "--html", "./same.html"), 2, "is the file that is reported on"),
     ],
 )

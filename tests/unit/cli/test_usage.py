@@ -29,6 +29,9 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("export", "--output", "p.jsonl", "--format", "xml"), "'xml' is not one of 'jsonl', 'csv'"),
         (("export", "--output", "-", "--resume"), "standard output cannot be resumed: give --resume a file"),
         (("export", "--output", "."), ". cannot be written: it is a folder; name a file in it."),
+        (("doctor", "--save", "nowhere/doctor.json"), "nowhere/doctor.json cannot be written: "),
+        (("follow", "--state", "nowhere/state.json"), "nowhere/state.json cannot be written: "),
+        (("report", "x.csv", "--html", "nowhere/x.html"), "nowhere/x.html cannot be written: "),
         (
             ("export", "--output", "a.jsonl", "--format", "csv"),
             "'a.jsonl' has the ending of jsonl, and the format given is csv: change one of the two.",
