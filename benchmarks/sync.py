@@ -21,9 +21,10 @@ from b2b_payments import PaymentsClient
 from b2b_payments.events import Event, RequestStarted
 from b2b_payments.export import JSONLSink, export
 from b2b_payments.sandbox import Rules, Sandbox
-from b2b_payments.sync import store_for, sync
+from b2b_payments.sync import sync
 from benchmarks.walk import Row
-from tests.support.synced import ENDINGS, LAG, LivingStore, Wrong, held_in, uneven_lag
+from tests.support.postgres_server import postgres_server
+from tests.support.synced import KINDS, LAG, LivingStore, Wrong, held_in, store_in, uneven_lag
 from tests.support.virtual_time import run
 
 PAYMENTS = 20_000
@@ -51,12 +52,12 @@ class Week:
     changed: int
 
 
-async def week(ending: str, seed: int, payments: int, changes: int) -> Week:
+async def week(kind: str, seed: int, payments: int, changes: int, server: str = "") -> Week:
     """Live through a week."""
     loop, draw = asyncio.get_running_loop(), random.Random(seed)
     rules = Rules(quota=False, list_lag=uneven_lag(seed), latency=0.2, equals="shuffled")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"copy.{ending}"
+        copy = store_in(kind, Path(folder), server)
         async with Sandbox(payments=payments, seed=seed, rules=rules) as sandbox:
             living = LivingStore(sandbox, seed, during=0.5)
             by_id = 0
@@ -71,14 +72,14 @@ async def week(ending: str, seed: int, payments: int, changes: int) -> Week:
 
                 async def synced(*, sweep: bool = False) -> tuple[int, int, Wrong]:
                     begun, before, looked_up = loop.time(), sandbox.request_count, by_id
-                    reports = [await sync(client, store_for(path), sweep=sweep)]
+                    reports = [await sync(client, copy, sweep=sweep)]
                     while reports[-1].candidates:
-                        reports.append(await sync(client, store_for(path)))
+                        reports.append(await sync(client, copy))
                     assert reports[-1].complete
                     spent = sandbox.request_count - before
                     assert spent == sum(report.requests for report in reports)
                     deleted = sum(report.deleted for report in reports)
-                    wrong = living.wrong(path, begun=begun, swept=reports[0].swept)
+                    wrong = living.wrong(copy, begun=begun, swept=reports[0].swept)
                     return spent - (by_id - looked_up), deleted, wrong
 
                 first, _, wrong = await synced()
@@ -100,7 +101,7 @@ async def week(ending: str, seed: int, payments: int, changes: int) -> Week:
                 living.during, week_by_id = 0, by_id
                 await asyncio.sleep(2 * LAG)
                 *_, quiet = await synced(sweep=True)
-                differing = len(held_in(path).items() ^ living.now_versions.items())
+                differing = len(held_in(copy).items() ^ living.now_versions.items())
     return Week(
         first,
         tuple(nights),
@@ -114,10 +115,10 @@ async def week(ending: str, seed: int, payments: int, changes: int) -> Week:
     )
 
 
-def rows(ending: str) -> Iterator[Row]:
+def rows(kind: str, server: str) -> Iterator[Row]:
     """Measure some weeks of copies in one kind of database."""
-    weeks = [run(week(ending, seed, PAYMENTS, CHANGES)) for seed in SEEDS]
-    what = f"{len(weeks)} weeks into {ending}"
+    weeks = [run(week(kind, seed, PAYMENTS, CHANGES, server)) for seed in SEEDS]
+    what = f"{len(weeks)} weeks into {kind}"
     changed = sum(one.changed for one in weeks)
     wrong = sum((one.wrong + one.quiet for one in weeks), Wrong())
     differing = sum(one.differing for one in weeks)
@@ -149,7 +150,8 @@ def _none(what: str, count: int) -> Row:
 
 def main() -> int:
     """Measure and print everything."""
-    measured = [row for ending in ENDINGS for row in rows(ending)]
+    with postgres_server() as server:
+        measured = [row for kind in KINDS for row in rows(kind, server)]
     print("| what | measured | bar | kept |\n| --- | --- | --- | --- |")
     for row in measured:
         print(f"| {row.what} | {row.figure} | {row.bar} | {'yes' if row.kept else 'NO'} |")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from aioresponses import aioresponses
@@ -10,6 +11,7 @@ from hypothesis import settings
 
 from b2b_payments._quota.backends import forget_all
 from b2b_payments._resources.turns import TURNS
+from tests.support.postgres_server import postgres_server
 
 # Where a run decides over a change, the same examples are drawn each time; elsewhere always new ones.
 # No example has a deadline: what a busy machine takes says nothing.
@@ -29,3 +31,10 @@ def nothing_of_another_test() -> None:
     """Forget the quotas and creates of the stores of other tests: one of them may have had the same port."""
     forget_all()
     TURNS.forget()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Give the address of a PostgreSQL server, one for all tests of a process."""
+    with postgres_server() as address:
+        yield address

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,8 +30,16 @@ if TYPE_CHECKING:
     metavar="FILE",
     required=True,
     type=TEXT,
-    help="The database: .duckdb, or .sqlite, .sqlite3, .db for SQLite. A first sync makes it. "
-    "With --stores a path with {name} in it.",
+    help="The database: .duckdb, or .sqlite, .sqlite3, .db for SQLite, which a first sync makes; or one of "
+    "PostgreSQL as postgresql://user@host/name, the password in PGPASSWORD. With --stores, files have {name} "
+    "in their path.",
+)
+@click.option(
+    "--schema",
+    metavar="NAME",
+    type=TEXT,
+    help="In PostgreSQL, the schema of the copy, which a first sync makes; with --stores, {name} is in it. "
+    "[b2b_payments, or b2b_payments_{name}]",
 )
 @click.option("--sweep", is_flag=True, help="Read the whole store again, to find what was deleted.")
 @overlap_option
@@ -64,6 +71,7 @@ def sync(
     telling: Telling,
     fleet: Fleet | None,
     to: str,
+    schema: str | None,
     sweep: bool,
     overlap: float,
     most_lookups: int,
@@ -90,20 +98,19 @@ def sync(
             raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
         from b2b_payments._cli import stores
 
-        stores.sync(connection, telling, fleet, to, **settings)
+        stores.sync(connection, telling, fleet, to, schema=schema, **settings)
         return
-    syncs = _Syncs(connection, telling, to, every, settings)
+    syncs = _Syncs(connection, telling, to, schema, every, settings)
     try:
         run(syncs.run)
     except StoppedError as stopped:
         if every is not None or syncs.report is None:
-            kept = f"the next sync goes on with what {to} holds"
-            stopped.left = f": {kept if Path(to).exists() else f'{to} was not written'}"
+            stopped.left = f": {syncs.left}"
             raise
     except CommandError as failure:
         # Not of a database that is another's, or that could not be opened.
-        if syncs.progress is not None and syncs.progress.requests and Path(to).exists():
-            sentence = f"{failure} What {to} holds is kept, and the next sync goes on."
+        if syncs.progress is not None and syncs.progress.requests and syncs.store.exists:
+            sentence = f"{failure} What {syncs.store.place} holds is kept, and the next sync goes on."
             raise CommandError(sentence, failure.exit_code) from None
         raise
     report = syncs.report
@@ -112,19 +119,26 @@ def sync(
 
 
 class _Syncs:
-    """One sync, or one after the other: `report` is the latest one's, None until it is through."""
+    """One sync, or one after the other: `report` is the latest one's, None until it is through.
+
+    `store` is there once it runs.
+    """
+
+    store: Store
 
     def __init__(
         self,
         connection: Connection,
         telling: Telling,
         to: str,
+        schema: str | None,
         every: float | None,
         settings: Mapping[str, Any],
     ) -> None:
         self._connection = connection
         self._telling = telling
         self._to = to
+        self._schema = schema
         self._every = every
         self._settings = settings
         self._failures = 0
@@ -138,7 +152,7 @@ class _Syncs:
         from b2b_payments import sync
 
         # First of all: nothing is sent for a database that cannot be written.
-        store = sync.store_for(self._to)
+        self.store = store = sync.store_for(self._to, schema=self._schema)
         async with AsyncExitStack() as stack:
             client = await self._connection.enter(stack, self._listen)
             while self._every is not None:
@@ -158,10 +172,19 @@ class _Syncs:
                 self._failures += 1
                 if not may_pass(error, self._failures):
                     raise
-            click.echo(f"{self._to}: not synced this time: {error}", err=True)
+            click.echo(f"{store.place}: not synced this time: {error}", err=True)
         else:
             self._failures = 0
             self.conclude()
+
+    @property
+    def left(self) -> str:
+        """What is left where it is stopped."""
+        store = getattr(self, "store", None)
+        if store is None:
+            return "nothing was written"
+        kept = f"the next sync goes on with what {store.place} holds"
+        return kept if store.exists else f"{store.place} was not written"
 
     def conclude(self) -> None:
         """Say what came of the latest sync."""
@@ -171,7 +194,7 @@ class _Syncs:
         if not report.complete:
             telling = replace(telling, quiet=False)
         account = f"{report.waited:.1f} s waited for the quota" if telling.verbose else ""
-        telling.conclude(self._to, report, self.progress.seconds, account=account)
+        telling.conclude(str(self.store.place), report, self.progress.seconds, account=account)
 
     async def _sync(self, client: PaymentsClient, store: Store) -> None:
         from b2b_payments import sync

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -12,8 +13,12 @@ from b2b_payments._printable import repr_when_incomplete
 from b2b_payments.export._database import Database, FileDatabase
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import PathLike, writable
+from b2b_payments.export._postgres import PostgresDatabase, Server, is_postgres
 from b2b_payments.export._sqlite import SQLiteDatabase
-from b2b_payments.sync._access import Access, FileAccess
+from b2b_payments.sync._access import Access, FileAccess, ServerAccess
+
+SCHEMA = "b2b_payments"
+"""Where a copy in PostgreSQL is, unless another schema is named."""
 
 
 @repr_when_incomplete
@@ -86,6 +91,39 @@ class DuckDBStore(FileStore):
     database: ClassVar[type[FileDatabase]] = DuckDBDatabase
 
 
+class PostgresStore(Store):
+    """A copy in PostgreSQL (extra `postgres`): money is numeric, times timestamptz, JSON jsonb.
+
+    `dsn` is as libpq has it, such as ``postgresql://user@host:5432/name``; what it leaves out comes from
+    ``PGPASSWORD``, ``~/.pgpass`` and the like. It is not shown. The copy has a `schema` of its own, which a
+    first sync makes. Views, grants, indexes, triggers and further columns that others put there stay.
+
+    Raises ConfigurationError for what is no address, for a name that no schema can have, and where the extra
+    is missing.
+    """
+
+    database: ClassVar[type[Database]] = PostgresDatabase
+    kept_in = "schema"
+    exists = True
+
+    def __init__(self, dsn: str, *, schema: str = SCHEMA) -> None:
+        self._server = Server(dsn, schema)
+
+    @property
+    def place(self) -> Server:
+        """The server, the database and the schema."""
+        return self._server
+
+    def access(self) -> Access:
+        """Give the way in for one sync."""
+        return ServerAccess(self._server)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._server)!r})"
+
+
+# What may have a password in it, and is not shown.
+_is_address = re.compile(r"[a-z][a-z0-9+.-]+://|postgres\w*:|.*\bpassword\s*=", re.IGNORECASE).match
 _STORES: dict[str, type[FileStore]] = {
     ".duckdb": DuckDBStore,
     ".sqlite": SQLiteStore,
@@ -94,15 +132,32 @@ _STORES: dict[str, type[FileStore]] = {
 }
 
 
-def store_for(path: PathLike) -> Store:
-    """Give the store that the path's ending names: ``.duckdb``, ``.sqlite``, ``.sqlite3`` or ``.db``.
+def is_address(to: str) -> bool:
+    """Whether a copy is to be on a server. Raises ConfigurationError for another kind of server."""
+    if is_postgres(to):
+        return True
+    if _is_address(to):
+        raise ConfigurationError(
+            "The address of a database begins with postgresql://, as in postgresql://user@host:5432/name."
+        )
+    return False
 
-    Raises ConfigurationError for another ending, and as `Store` does.
+
+def store_for(to: PathLike, *, schema: str | None = None) -> Store:
+    """Give the store that a path's ending names, or an address ``postgresql://…``, with its `schema` there.
+
+    The endings are ``.duckdb``, ``.sqlite``, ``.sqlite3`` and ``.db``. Raises ConfigurationError for anything
+    else, and as the stores do.
     """
-    kind = _STORES.get(Path(path).suffix.lower())
-    if os.path.isdir(path):
-        raise ConfigurationError(f"{path} cannot be written: it is a folder; name a file in it.")
+    text = os.fspath(to)
+    if is_address(text):
+        return PostgresStore(text, schema=SCHEMA if schema is None else schema)
+    if schema is not None:
+        raise ConfigurationError(f"{to} is a file, and only a database on a server has a schema.")
+    kind = _STORES.get(Path(text).suffix.lower())
+    if os.path.isdir(text):
+        raise ConfigurationError(f"{to} cannot be written: it is a folder; name a file in it.")
     if kind is None:
         known = ", ".join(_STORES)
-        raise ConfigurationError(f"{path} does not say its database: give it one of the endings {known}.")
-    return kind(path)
+        raise ConfigurationError(f"{to} does not say its database: give it one of the endings {known}.")
+    return kind(text)

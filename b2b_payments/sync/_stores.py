@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,11 +15,11 @@ from b2b_payments.export import Store as OneStore
 from b2b_payments.export import StoreReport, StoresReport, StoreState
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._stores.limits import fitting
-from b2b_payments.export._stores.places import places_of
+from b2b_payments.export._stores.places import NAME, places_of
 from b2b_payments.export._stores.store import refuse_twice
 from b2b_payments.export._stores.work import Listener, Tell, Work, do_all
 from b2b_payments.sync._settle import MOST_LOOKUPS
-from b2b_payments.sync._store import Store, store_for
+from b2b_payments.sync._store import SCHEMA, PostgresStore, Store, is_address, store_for
 from b2b_payments.sync._sync import sync
 
 _REQUESTS_IN_FLIGHT = 8
@@ -29,6 +30,7 @@ async def sync_stores(
     output: PathLike,
     *,
     format: str | None = None,  # noqa: A002 - as `export_stores` has it
+    schema: str | None = None,
     at_once: int = 8,
     sweep: bool = False,
     overlap: float = OVERLAP,
@@ -40,8 +42,10 @@ async def sync_stores(
     """Bring the copy of each store in step, `at_once` of them at the same time.
 
     `stores`, `output`, `on_progress` and `on_event` are as for `b2b_payments.export.export_stores`, the rest
-    as for `sync`; `format` is ``sqlite`` or ``duckdb``. Of a report, `rows` are the payments that came and
-    were new or in another version, `ending` is what the sync said.
+    as for `sync`; `format` is ``sqlite`` or ``duckdb``. Where `output` is an address of PostgreSQL, each
+    store has a schema of its own there: `schema` is its name, with ``{name}`` in it, in place of
+    ``b2b_payments_{name}``. Of a report, `rows` are the payments that came and were new or in another
+    version, `ending` is what the sync said.
 
     Raises ConfigurationError for what cannot work, before anything is sent.
     """
@@ -53,8 +57,7 @@ async def sync_stores(
             raise ConfigurationError(
                 f"store {store.name!r}: a copy is of the whole store: leave channels out."
             )
-    places, fit = places_of(output, format), fitting(at_once, _REQUESTS_IN_FLIGHT)
-    places.refuse_one_file(given)
+    copies, fit = _copies(given, output, format, schema), fitting(at_once, _REQUESTS_IN_FLIGHT)
     if fit.why and fit.stores < len(given):
         logger.warning("%d stores at once, not %d: %s", fit.stores, at_once, fit.why)
     settings: dict[str, Any] = {
@@ -69,15 +72,32 @@ async def sync_stores(
         reports[report.name] = report
         on_progress(report)
 
-    places.make_folders(given)
     works: list[Callable[[], Awaitable[None]]] = []
-    for store in given:
-        path = places.of(store)
-        copy = store_for(path)
-        take(StoreReport(store.name, str(path)))
+    for store, copy in zip(given, copies, strict=True):
+        take(StoreReport(store.name, str(copy.place)))
         works.append(partial(_synced, store, copy, settings, take, on_event))
     await do_all(works, fit.stores)
     return StoresReport(tuple(reports[store.name] for store in given))
+
+
+def _copies(
+    stores: Sequence[OneStore], output: PathLike, format_: str | None, schema: str | None
+) -> list[Store]:
+    """Give each store's copy. Raises ConfigurationError."""
+    address = os.fspath(output)
+    if not is_address(address):
+        if schema is not None:
+            raise ConfigurationError("Only a database on a server has schemas: leave the schema out.")
+        places = places_of(output, format_)
+        places.refuse_one_file(stores)
+        places.make_folders(stores)
+        return [store_for(places.of(store)) for store in stores]
+    pattern = f"{SCHEMA}_{NAME}" if schema is None else schema
+    if NAME not in pattern:
+        raise ConfigurationError(
+            f"{schema!r} is one schema, and each store has its own: give a pattern such as '{SCHEMA}_{NAME}'."
+        )
+    return [PostgresStore(address, schema=pattern.replace(NAME, store.name)) for store in stores]
 
 
 async def _synced(

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from b2b_payments._errors import B2BPaymentsError, TransportError
 from b2b_payments.sandbox import Rules
+from b2b_payments.sync import Store, store_for, sync
 from b2b_payments.sync import _readings as readings
-from b2b_payments.sync import store_for, sync
 from tests.support.living import living_store
-from tests.support.synced import LAG, Wrong, held_in
+from tests.support.synced import LAG, Wrong, held_in, store_in
 from tests.support.virtual_time import run
 
 
@@ -79,11 +79,11 @@ async def lied_to(seed: int, path: Path) -> tuple[int, bool]:
         return contradicted, unproven or (report.complete and held_in(path) == living.now_versions)
 
 
-async def life(seed: int, path: Path) -> tuple[Wrong, int, bool]:
+async def life(seed: int, copy: Store) -> tuple[Wrong, int, bool]:
     """Sync a living store some times; give what was wrong, the syncs that failed, and the end's equality."""
     draw = random.Random(seed)
     wrong, failed, swept_from = Wrong(), 0, None
-    loop, copy = asyncio.get_running_loop(), store_for(path)
+    loop = asyncio.get_running_loop()
     async with living_store(seed, draw) as (_, living, direct, client):
         backup = living.back_up()
         for _ in range(draw.randint(2, 7)):
@@ -103,8 +103,8 @@ async def life(seed: int, path: Path) -> tuple[Wrong, int, bool]:
                 if swept and report.resumed:
                     # It may have been begun by the first of the syncs that failed.
                     begun_sweep = begun if swept_from is None else swept_from
-                    wrong += living.wrong(path, begun=begun_sweep, swept=True)
-                wrong += living.wrong(path, begun=begun, swept=swept and not report.resumed)
+                    wrong += living.wrong(copy, begun=begun_sweep, swept=True)
+                wrong += living.wrong(copy, begun=begun, swept=swept and not report.resumed)
                 swept_from = None
             for _step in range(draw.randint(0, 6)):
                 await asyncio.sleep(draw.choice([1, 60, 600]))
@@ -119,21 +119,24 @@ async def life(seed: int, path: Path) -> tuple[Wrong, int, bool]:
         report = await sync(client, copy, sweep=True, allow_mass_deletion=True)
         assert not report.resumed
         assert report.complete
-        equal = held_in(path) == living.now_versions
+        equal = held_in(copy) == living.now_versions
     return wrong, failed, equal
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ending", "examples"), [("sqlite", 10), ("duckdb", 2)])
-def test_a_copy_is_never_wrong(ending: str, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "examples"), [("sqlite", 6), ("duckdb", 2), ("postgres", 4)])
+def test_a_copy_is_never_wrong(
+    kind: str, examples: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """Whatever changes, fails and lags: what was not written lately is right, and nothing is made up."""
     monkeypatch.setattr(readings, "BATCH_ROWS", 25)
+    server = request.getfixturevalue("postgres") if kind == "postgres" else ""
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(seed=st.integers(0, 2**32))
     def check(seed: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            wrong, _, equal = run(life(seed, Path(folder) / f"copy.{ending}"))
+            wrong, _, equal = run(life(seed, store_in(kind, Path(folder), server)))
         assert wrong == Wrong()
         assert equal
 
@@ -162,4 +165,4 @@ def test_nothing_is_deleted_on_hearsay(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_schedules_bite() -> None:
     """Among such lives there are syncs that fail, and go on."""
     with tempfile.TemporaryDirectory() as folder:
-        assert sum(run(life(seed, Path(folder) / f"{seed}.sqlite"))[1] for seed in (0, 1, 2, 3)) > 0
+        assert sum(run(life(seed, store_for(Path(folder, f"{seed}.sqlite"))))[1] for seed in range(4)) > 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,26 @@ def tables_in(path: Path, format_: str) -> tuple[Rows, Rows]:
             for place, item in enumerate(row.pop("line_items"))
         ]
         return payments, items
-    queries = ("SELECT * FROM payments ORDER BY id", "SELECT * FROM line_items ORDER BY payment_id, position")
-    connected: Any = (
-        sqlite3.connect(path) if format_ == "sqlite" else duckdb.connect(str(path), read_only=True)
-    )
+    with connected_to(path, format_, read_only=True) as connection:
+        return selected(connection)
+
+
+@contextmanager
+def connected_to(path: Path, format_: str, *, read_only: bool = False) -> Iterator[Any]:
+    """Connect to a database that is a file; what is changed there stays."""
+    is_sqlite = format_ == "sqlite"
+    connected: Any = sqlite3.connect(path) if is_sqlite else duckdb.connect(str(path), read_only=read_only)
     with closing(connected) as connection:
-        first, second = (_selected(connection, query) for query in queries)
-        return first, second
+        yield connection
+        if is_sqlite:
+            connection.commit()
+
+
+def selected(connection: Any) -> tuple[Rows, Rows]:
+    """Give the payments and line items that a database holds."""
+    queries = ("SELECT * FROM payments ORDER BY id", "SELECT * FROM line_items ORDER BY payment_id, position")
+    first, second = (_selected(connection, query) for query in queries)
+    return first, second
 
 
 def exact(rows: Rows) -> Rows:

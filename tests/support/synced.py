@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import attrs
+import psycopg
 
+from b2b_payments import sync
 from b2b_payments.sandbox import Sandbox, SeenRequest, Store
 from b2b_payments.sandbox._store import Snapshot
-from tests.support.export_reading import tables_in
+from b2b_payments.sync._store import FileStore
+from tests.support.export_reading import Rows, connected_to, selected
 
 Version = tuple[Any, ...]
 """What a payment is, line items included, as the tests compare it."""
 
 ENDINGS = ("sqlite", "duckdb")
+KINDS = (*ENDINGS, "postgres")
+"""The databases that copies are kept in; all but the last one are files of such an ending."""
+Copied = Path | sync.Store
 LAG = 1200.0
 """Seconds that lists lag a write at the most."""
 
@@ -58,9 +66,36 @@ def hours_pass(store: Store) -> None:
     store.advance(7_200)
 
 
-def held_in(path: Path) -> dict[int, Version]:
+def store_in(kind: str, folder: Path, server: str) -> sync.Store:
+    """Give a place for a copy in one kind of database: in a folder, or in a new schema on a server."""
+    if kind == "postgres":
+        return sync.PostgresStore(server, schema=f"copy {uuid4().hex[:12]}")
+    return sync.store_for(folder / f"copy.{kind}")
+
+
+@contextmanager
+def connected(copy: Copied) -> Iterator[Any]:
+    """Connect to a copy's database as its user would; on a server, to the schema."""
+    if isinstance(copy, sync.PostgresStore):
+        with psycopg.connect(copy.place.dsn, autocommit=True) as connection:
+            connection.execute(f'SET search_path = "{copy.place.schema}"')
+            yield connection
+    else:
+        path = copy.path if isinstance(copy, FileStore) else copy
+        assert isinstance(path, Path)
+        with connected_to(path, path.suffix[1:]) as connection:
+            yield connection
+
+
+def tables_of(copy: Copied) -> tuple[Rows, Rows]:
+    """Give the payments and line items of a copy as the database's own library reads them."""
+    with connected(copy) as connection:
+        return selected(connection)
+
+
+def held_in(copy: Copied) -> dict[int, Version]:
     """Give the versions that a copy holds, by id."""
-    payments, lines = tables_in(path, path.suffix[1:])
+    payments, lines = tables_of(copy)
     items: dict[int, list[Version]] = {row["id"]: [] for row in payments}
     assert len(items) == len(payments)
     for place, line in enumerate(lines):
@@ -157,7 +192,7 @@ class LivingStore:
                 self._tell_time()
                 getattr(self, f"_{kind}")()
 
-    def wrong(self, copy: Path, *, begun: float, swept: bool) -> Wrong:
+    def wrong(self, copy: Copied, *, begun: float, swept: bool) -> Wrong:
         """Compare a copy with the store, after a sync that began at this moment."""
         held = held_in(copy)
         settled = begun - LAG - 1

@@ -60,6 +60,7 @@ HOMES = {
     "filelock": {"export"},
     "opentelemetry": {"tracing"},
     "pytest": {"pytest_plugin"},
+    "psycopg": {"export"},
     "pandas": {"tables"},
     "polars": {"tables"},
     "pyarrow": {"tables"},

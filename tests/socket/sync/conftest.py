@@ -9,17 +9,24 @@ import pytest
 
 from b2b_payments import PaymentsClient
 from b2b_payments.sandbox import Rules, Sandbox
-from b2b_payments.sync import SQLiteStore
+from b2b_payments.sync import SQLiteStore, Store
 from tests.support.clients import NEVER, client_of
-from tests.support.synced import ENDINGS
+from tests.support.synced import ENDINGS, KINDS, store_in
 
 RULES = Rules(quota=False, max_limit=20, equals="shuffled")
 
 
 @pytest.fixture(params=ENDINGS)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Give the place of a copy in each of the databases."""
+    """Give the place of a copy in each of the databases that are files."""
     return tmp_path / f"copy.{request.param}"
+
+
+@pytest.fixture(params=KINDS)
+def any_copy(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Give a place for a copy in each of the databases."""
+    server = request.getfixturevalue("postgres") if request.param == "postgres" else ""
+    return store_in(request.param, tmp_path, server)
 
 
 @pytest.fixture
@@ -40,3 +47,10 @@ async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
     """Give its client."""
     async with client_of(sandbox, retry=NEVER) as client:
         yield client
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the tokens that the files of stores name, a wrong one among them."""
+    monkeypatch.setenv("BAD_TOKEN", "wrong")
+    monkeypatch.setenv("GOOD_TOKEN", str(Sandbox(0).auth.access_token))

@@ -12,23 +12,24 @@ import pytest
 # Forks a child for each statement that a sync executes, and ends it there, as a kill would; ends a second one
 # a step further on, and lets a third one finish. Each runs a sandbox with the same payments at the same port.
 SCRIPT = """
-import asyncio, os, shutil, sys
+import asyncio, os, random, shutil, sys, time
 from importlib import import_module
 from pathlib import Path
 from b2b_payments.export._database import Database
 from b2b_payments.export._duckdb import DuckDBDatabase
+from b2b_payments.export._postgres import PostgresDatabase
 from b2b_payments.export._sqlite import SQLiteDatabase
 from b2b_payments.sandbox import Rules, Sandbox
-from b2b_payments.sync import _readings as readings, _settle as settle, store_for, sync
+from b2b_payments.sync import _readings as readings, _settle as settle, sync
 from tests.support.clients import client_of
-from tests.support.synced import held_in, versions_of
+from tests.support.synced import held_in, store_in, versions_of
 
-ending, kind, *_ = sys.argv[1:]
-stride, folder, port = int(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
+database, kind, *_ = sys.argv[1:]
+stride, folder, port, server = int(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
 readings.BATCH_ROWS, settle._BATCH = 10, 3
 left = 0
 import_module("b2b_payments._client")
-store_for(folder / f"loaded.{ending}")
+store_in(database, folder, server)
 
 def stepped(real):
     def step(*args):
@@ -41,6 +42,7 @@ def stepped(real):
     return step
 
 Database.execute = stepped(Database.execute)
+PostgresDatabase.execute = stepped(PostgresDatabase.execute)
 SQLiteDatabase.upsert = stepped(SQLiteDatabase.upsert)
 DuckDBDatabase.upsert = stepped(DuckDBDatabase.upsert)
 
@@ -57,79 +59,104 @@ def change(store):
     for _ in range(12):
         store.insert()
 
-async def work(path, changed, sweep):
+async def work(copy, changed, sweep):
     rules = Rules(quota=False, max_limit=10)
     async with Sandbox(payments=40, rules=rules, port=port) as sandbox, client_of(sandbox) as client:
         known = {*versions_of(sandbox.store).items()}
         if changed:
             change(sandbox.store)
         now = versions_of(sandbox.store)
-        if path.exists() and not left:
+        if copy.exists and not left:
             try:
-                held = {*held_in(path).items()}
+                held = {*held_in(copy).items()}
             except Exception as error:
                 assert "payments" in str(error), error  # not even the tables are there yet
                 held = set()
             assert held <= known | {*now.items()}, "held what the service never had"
-        report = await sync(client, store_for(path), sweep=sweep)
+        report = await sync(client, copy, sweep=sweep)
         assert report.complete
         if not changed or kind == "sweep":
-            assert held_in(path) == now
+            assert held_in(copy) == now
         else:
-            assert {*now.items()} <= {*held_in(path).items()} <= known | {*now.items()}
+            assert {*now.items()} <= {*held_in(copy).items()} <= known | {*now.items()}
 
-def child(steps, path, changed=True, sweep=kind == "sweep"):
+def child(steps, copy, changed=True, sweep=kind == "sweep", seconds=None):
     global left
     pid = os.fork()
     if not pid:
         left = steps
         code = 1
         try:
-            asyncio.run(work(path, changed, sweep))
+            asyncio.run(work(copy, changed, sweep))
             code = 0
         except BaseException:
             import traceback
             traceback.print_exc()
         finally:
             os._exit(code)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(pid, 9)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-base = folder / f"base.{ending}"
-if kind != "first":
-    assert child(0, base, changed=False) == 0
+# Gives a copy to begin with: one that is in step, unless this is about the first sync.
+def copied():
+    copy = store_in(database, folder, server)
+    if kind != "first":
+        base = folder / f"base.{database}"
+        if not base.exists():
+            assert child(0, copy, changed=False) == 0
+            if database != "postgres":
+                shutil.copy(copy.path, base)
+        else:
+            shutil.copy(base, copy.path)
+    elif database != "postgres":
+        copy.path.unlink(missing_ok=True)
+    return copy
+
 steps, code = 0, 9
 while code == 9:
     steps += stride
-    path = folder / f"{steps}.{ending}"
-    if base.exists():
-        shutil.copy(base, path)
-    code = child(steps, path, changed=kind != "first")
+    copy = copied()
+    code = child(steps, copy, changed=kind != "first")
     if code == 9:
-        assert child(steps + 1, path, changed=kind != "first") in (0, 9)
-        assert child(0, path, changed=kind != "first") == 0, steps
+        assert child(steps + 1, copy, changed=kind != "first") in (0, 9)
+        assert child(0, copy, changed=kind != "first") == 0, steps
 assert code == 0
+
+# Killed from outside, at whatever it was doing just then.
+draw, copy = random.Random(stride), copied()
+killed = [child(0, copy, changed=kind != "first", seconds=draw.uniform(0.02, 0.3)) for _ in range(6)]
+assert {*killed} <= {0, -9}, killed
+assert -9 in killed
+assert child(0, copy, changed=kind != "first") == 0
 print(steps)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("ending", "kind", "stride", "least"),
+    ("database", "kind", "stride", "least"),
     [
-        ("sqlite", "first", 17, 50),
-        ("sqlite", "changes", 5, 20),
+        ("sqlite", "first", 29, 50),
+        ("sqlite", "changes", 9, 20),
         ("sqlite", "sweep", 27, 50),
         ("duckdb", "first", 45, 50),
         ("duckdb", "changes", 17, 20),
         ("duckdb", "sweep", 67, 50),
+        ("postgres", "first", 45, 50),
+        ("postgres", "sweep", 83, 50),
     ],
 )
-def test_a_kill_at_any_step(tmp_path: Path, ending: str, kind: str, stride: int, least: int) -> None:
-    """Killed at a step, and again in the next sync, the copy is in step after one that nobody killed."""
+def test_a_kill_at_any_step(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str, kind: str, stride: int, least: int
+) -> None:
+    """Killed at a step or at any moment, time and again, it is in step after a sync that nobody killed."""
+    server = request.getfixturevalue("postgres") if database == "postgres" else ""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, ending, kind, str(stride), str(tmp_path), str(port)],
+        [sys.executable, "-c", SCRIPT, database, kind, str(stride), str(tmp_path), str(port), server],
         capture_output=True,
         text=True,
         check=False,

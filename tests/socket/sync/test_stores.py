@@ -8,18 +8,10 @@ import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth
 from b2b_payments.export import Store
-from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import sync_stores
 from tests.socket.cli.fleet import Fleet, rows, serving, three_stores, write
 from tests.support.export_reading import ids_in
 from tests.support.program import invoke
-
-
-@pytest.fixture
-def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the tokens that the files of stores name, a wrong one among them."""
-    monkeypatch.setenv("BAD_TOKEN", "wrong")
-    monkeypatch.setenv("GOOD_TOKEN", str(Sandbox(0).auth.access_token))
 
 
 def in_step(path: str, to: str, *args: str) -> tuple[int, str]:

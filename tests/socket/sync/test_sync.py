@@ -16,7 +16,7 @@ from aiohttp import web
 from b2b_payments import ConfigurationError, PaymentsClient, TransportError, WalkReport
 from b2b_payments.export import ExportError
 from b2b_payments.sandbox import Fault, Sandbox, SeenRequest
-from b2b_payments.sync import SQLiteStore, SyncReport, store_for, sync
+from b2b_payments.sync import SQLiteStore, Store, SyncReport, store_for, sync
 from b2b_payments.sync import _readings as readings
 from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._state import Reading, State
@@ -30,11 +30,11 @@ def counts(report: SyncReport) -> tuple[int, int, int, int]:
     return report.inserted, report.updated, report.deleted, report.unchanged
 
 
-async def test_first_changes_sweep(path: Path, sandbox: Sandbox, client: PaymentsClient) -> None:
+async def test_first_changes_sweep(any_copy: Store, sandbox: Sandbox, client: PaymentsClient) -> None:
     """A first sync copies all, the next one what changed, and a sweep finds what was deleted."""
-    store, copy = sandbox.store, store_for(path)
+    store, copy = sandbox.store, any_copy
     first = await sync(client, copy)
-    assert held_in(path) == versions_of(store)
+    assert held_in(any_copy) == versions_of(store)
     assert counts(first) == (200, 0, 0, 0)
     assert (first.complete, first.swept, first.resumed) == (True, True, False)
     assert first.requests == sandbox.request_count
@@ -52,11 +52,11 @@ async def test_first_changes_sweep(path: Path, sandbox: Sandbox, client: Payment
     assert sandbox.request_count - before == second.requests == 1
     assert second.watermark is not None
     assert second.watermark.timestamp() == store.clock
-    assert {7} == held_in(path).keys() - versions_of(store).keys()
+    assert {7} == held_in(any_copy).keys() - versions_of(store).keys()
 
     third = await sync(client, copy, sweep=True)
     assert counts(third) == (0, 0, 1, 202)
-    assert held_in(path) == versions_of(store)
+    assert held_in(any_copy) == versions_of(store)
     assert str(third) == (
         "in step: 0 inserted, 0 updated, 1 deleted, 202 unchanged, 1 looked up by id (0 still there), "
         f"{third.requests} requests"
@@ -65,20 +65,20 @@ async def test_first_changes_sweep(path: Path, sandbox: Sandbox, client: Payment
 
 
 @pytest.mark.slow
-async def test_empty_store(path: Path) -> None:
+async def test_empty_store(any_copy: Store) -> None:
     """A store without payments is in step at once, and is found out when it gets some, or loses them."""
     async with Sandbox(payments=0, rules=RULES) as sandbox, client_of(sandbox) as client:
-        report = await sync(client, store_for(path))
+        report = await sync(client, any_copy)
         assert counts(report) == (0, 0, 0, 0)
         assert report.complete
         assert report.watermark is None
         ids = [sandbox.store.insert() for _ in range(3)]
-        assert counts(await sync(client, store_for(path))) == (3, 0, 0, 0)
+        assert counts(await sync(client, any_copy)) == (3, 0, 0, 0)
         for payment_id in ids[1:]:
             sandbox.store.delete(payment_id)
         # Nothing is older than the last reading: only the whole shows that all changes came.
-        assert counts(await sync(client, store_for(path))) == (0, 0, 2, 1)
-        assert held_in(path) == versions_of(sandbox.store)
+        assert counts(await sync(client, any_copy)) == (0, 0, 2, 1)
+        assert held_in(any_copy) == versions_of(sandbox.store)
 
 
 @pytest.mark.parametrize("sweep", [False, True])

@@ -11,15 +11,16 @@ from b2b_payments.sandbox import Rules, Sandbox
 from b2b_payments.sync import store_for, sync
 from benchmarks.sync import week
 from tests.support.clients import client_of
-from tests.support.synced import ENDINGS, LivingStore, Wrong, uneven_lag
+from tests.support.synced import KINDS, LivingStore, Wrong, uneven_lag
 from tests.support.virtual_time import run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_week(ending: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_week(kind: str, request: pytest.FixtureRequest) -> None:
     """After each night nothing older than the list's lag is wrong, after a sweep nothing deleted is left."""
-    lived = run(week(ending, 3, 250, 12))
+    server = request.getfixturevalue("postgres") if kind == "postgres" else ""
+    lived = run(week(kind, 3, 250, 12, server))
     assert lived.wrong == lived.quiet == Wrong()
     assert lived.differing == 0
     assert lived.changed > 80

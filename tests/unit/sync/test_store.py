@@ -42,8 +42,16 @@ def test_unwritable_path(tmp_path: Path, name: str) -> None:
         store_for(tmp_path / name)
 
 
-def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("library", "extra", "to"),
+    [("duckdb", "duckdb", "a.duckdb"), ("psycopg", "postgres", "postgresql://user:geheim@host/db")],
+)
+def test_missing_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: str, extra: str, to: str
+) -> None:
     """Without the extra, one sentence says how to install it."""
-    monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'b2b-payments\[duckdb\]'"):
-        store_for(tmp_path / "a.duckdb")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConfigurationError, match=rf"pip install 'b2b-payments\[{extra}\]'") as caught:
+        store_for(to)
+    assert "geheim" not in str(caught.value)

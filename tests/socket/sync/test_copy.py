@@ -10,18 +10,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
-from b2b_payments import ConfigurationError, ResponseDecodeError
-from b2b_payments.export import ExportError, sink_for
+from b2b_payments import AlreadyRunningError, ConfigurationError, ResponseDecodeError
+from b2b_payments.export import ExportError, _postgres, sink_for
 from b2b_payments.sandbox import Sandbox
-from b2b_payments.sync import store_for
+from b2b_payments.sync import Store, store_for
 from b2b_payments.sync._copy import Candidates, Copy
 from b2b_payments.sync._report import Changes
 from b2b_payments.sync._state import Reading, State
-from tests.support.export_reading import tables_in
-from tests.support.synced import ENDINGS, held_in, version_of
+from tests.support.synced import connected, held_in, tables_of, version_of
 
 ROWS: list[dict[str, Any]] = list(Sandbox(payments=30).store.all_wire())
 SETTLED = datetime(2020, 1, 1, tzinfo=UTC)
@@ -30,16 +28,10 @@ LAGGING = SETTLED, SETTLED
 STATE = State("a store", reading=Reading(SETTLED))
 
 
-@pytest.fixture(params=ENDINGS)
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Give the place of a copy in each of the databases."""
-    return tmp_path / f"copy.{request.param}"
-
-
 @contextmanager
-def opened(path: Path) -> Iterator[Copy]:
+def opened(store: Store) -> Iterator[Copy]:
     """Give a copy with its tables, and close it."""
-    copy = Copy(store_for(path))
+    copy = Copy(store)
     try:
         if copy.open() is None:
             copy.begin_reading(STATE)
@@ -48,24 +40,14 @@ def opened(path: Path) -> Iterator[Copy]:
         copy.close(complete=True)
 
 
-@contextmanager
-def connected(path: Path) -> Iterator[Any]:
-    """Connect to a database."""
-    connection: Any = sqlite3.connect(path) if path.suffix == ".sqlite" else duckdb.connect(str(path))
-    with closing(connection):
-        yield connection
-        if path.suffix == ".sqlite":
-            connection.commit()
-
-
 def changed(row: dict[str, Any], seconds: int = 0, **fields: Any) -> dict[str, Any]:
     """Give a payment that was updated so many seconds later, with other fields."""
     return {**row, "updatedAt": row["updatedAt"] + seconds, **fields}
 
 
-def test_counts(path: Path) -> None:
+def test_counts(any_copy: Store) -> None:
     """Payments count as inserted, updated or unchanged by what their rows and line items really hold."""
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         assert copy.keep(ROWS, LAGGING) == Changes(inserted=30)
         assert copy.keep(ROWS, LAGGING) == Changes(unchanged=30)
         fewer = changed(ROWS[1], lineItems=ROWS[1]["lineItems"][:-1])
@@ -73,36 +55,46 @@ def test_counts(path: Path) -> None:
         assert copy.keep([later, fewer, same_time, ROWS[3]], LAGGING) == Changes(updated=3, unchanged=1)
         assert copy.keep([], LAGGING) == Changes()
     wanted = {row["id"]: version_of(row) for row in [*ROWS, later, fewer, same_time]}
-    assert held_in(path) == wanted
+    assert held_in(any_copy) == wanted
 
 
-def test_hostile_text(path: Path) -> None:
-    """Quotes, newlines, other scripts and a zero byte stay what they are, and count as unchanged."""
-    texts = ['"', "'; DROP TABLE payments; --", "a\nb\r\nc", "株式会社\u2028", "\x00", "", " x ", "\\"]
+def test_hostile_text(any_copy: Store) -> None:
+    """Quotes, newlines, other scripts and what means something to COPY stay what they are, and compare."""
+    texts = [
+        '"',
+        "'; DROP TABLE payments; --",
+        "a\nb\r\nc\t",
+        "株式会社\u2028",
+        "",
+        " x ",
+        "\\",
+        "\\N",
+        "\\.",
+    ]
     rows = [changed(ROWS[0], id=place, customerName=text) for place, text in enumerate(texts, 1)]
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         assert copy.keep(rows, LAGGING) == Changes(inserted=len(rows))
         assert copy.keep(rows, LAGGING) == Changes(unchanged=len(rows))
-    payments, _ = tables_in(path, path.suffix[1:])
+    payments, _ = tables_of(any_copy)
     assert [row["customer_name"] for row in payments] == texts
 
 
 @pytest.mark.parametrize("value", ["0", "-0.0000", "0.000000000001", "-12345678901234567890.5"])
-def test_amounts_compare(path: Path, value: str) -> None:
+def test_amounts_compare(any_copy: Store, value: str) -> None:
     """An amount that came before is the same amount, however the database writes it."""
     row = changed(ROWS[0], total={"code": "USD", "value": value})
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         copy.keep([row], LAGGING)
         assert copy.keep([row], LAGGING) == Changes(unchanged=1)
 
 
 @pytest.mark.parametrize("fraction", [0, 0.5])
-def test_an_older_version(path: Path, fraction: float) -> None:
+def test_an_older_version(any_copy: Store, fraction: float) -> None:
     """An older version leaves a newer one as it is, and contradicts it where lists do not lag so far."""
     newer = changed(ROWS[0], 60, payerName="newer")
     newer["updatedAt"] += fraction
     moment = datetime.fromtimestamp(newer["updatedAt"], UTC)
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         copy.keep([newer], LAGGING)
         a_little = timedelta(seconds=0.25)
         assert copy.keep([ROWS[0]], (moment - a_little, moment)) == Changes(unchanged=1)
@@ -112,12 +104,12 @@ def test_an_older_version(path: Path, fraction: float) -> None:
             assert copy.candidates(9) == Candidates(1, 0, {1: False}, 1)
             assert copy.keep([newer], LAGGING) == Changes(unchanged=1)
             assert copy.candidates(9).total == 0
-    assert held_in(path)[1][2] == "newer"
+    assert held_in(any_copy)[1][2] == "newer"
 
 
-def test_what_was_not_seen_is_missing(path: Path) -> None:
+def test_what_was_not_seen_is_missing(any_copy: Store) -> None:
     """What a complete reading did not see is a candidate, until a list shows it; nothing leaves the copy."""
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         copy.keep(ROWS, LAGGING)
         copy.keep(ROWS[:10], LAGGING, STATE, seen=True)
         copy.end_reading(State("a store"), complete=False)
@@ -126,19 +118,19 @@ def test_what_was_not_seen_is_missing(path: Path) -> None:
         copy.keep(ROWS[:20], LAGGING, STATE, seen=True)
         copy.end_reading(State("a store"), complete=True)
         assert copy.candidates(50) == Candidates(10, 10, {row["id"]: True for row in ROWS[20:]}, 30)
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         some = copy.candidates(4)
         assert (some.total, len(some.chosen)) == (10, 4)
         copy.keep([ROWS[20], changed(ROWS[21], 1)], LAGGING)
         assert copy.candidates(50).chosen == {row["id"]: True for row in ROWS[22:]}
-    assert len(held_in(path)) == 30
+    assert len(held_in(any_copy)) == 30
 
 
-def test_the_latest_seen(path: Path) -> None:
+def test_the_latest_seen(any_copy: Store) -> None:
     """The latest update counts up to a moment, of payments that came, and not of candidates."""
     last = sorted(ROWS, key=lambda row: row["updatedAt"])[-4:]
     moments = [datetime.fromtimestamp(row["updatedAt"], UTC) for row in last]
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         copy.keep(ROWS, LAGGING)
         copy.begin_reading(STATE)
         assert copy.latest_seen(moments[-1]) is None
@@ -148,37 +140,37 @@ def test_the_latest_seen(path: Path) -> None:
         assert copy.latest_seen(moments[2] - timedelta(microseconds=1)) == moments[0]
 
 
-def test_settling(path: Path) -> None:
+def test_settling(any_copy: Store) -> None:
     """What is there is put down as it came, older or not; what is gone leaves with its line items."""
     kept = changed(ROWS[2], -60, payerName="older", lineItems=[])
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         copy.keep(ROWS, LAGGING)
         copy.end_reading(STATE, complete=True)
         assert copy.candidates(50).missing == 30
         copy.settle([ROWS[1], kept], [row["id"] for row in ROWS[3:]])
         assert copy.candidates(50) == Candidates(1, 1, {1: True}, 3)
         copy.settle([], [])
-    assert held_in(path) == {1: version_of(ROWS[0]), 2: version_of(ROWS[1]), 3: version_of(kept)}
+    assert held_in(any_copy) == {1: version_of(ROWS[0]), 2: version_of(ROWS[1]), 3: version_of(kept)}
 
 
-def test_a_copy_of_an_earlier_version(path: Path) -> None:
+def test_a_copy_of_an_earlier_version(any_copy: Store) -> None:
     """A copy without the table of candidates gets it when it is opened."""
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         copy.keep(ROWS, LAGGING)
-    with connected(path) as db:
+    with connected(any_copy) as db:
         db.execute("DROP TABLE b2b_payments_sync_candidates")
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         assert copy.candidates(50) == Candidates(0, 0, {}, 30)
 
 
-def test_what_it_says_of_itself(path: Path) -> None:
+def test_what_it_says_of_itself(any_copy: Store) -> None:
     """The state that was put down last is given when the copy is opened again, the checkpoint included."""
     reading = Reading(SETTLED + timedelta(seconds=0.5), {"at": [1, "x"]}, SETTLED)
     state = State("a store", "hash", reading=reading).in_step_until(SETTLED)
     assert state.watermark == SETTLED
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         copy.keep(ROWS[:1], LAGGING, state)
-    copy = Copy(store_for(path))
+    copy = Copy(any_copy)
     assert copy.open() == state
     copy.close(complete=True)
 
@@ -189,26 +181,26 @@ def test_what_the_first_version_said() -> None:
     assert State.unpack(json.dumps(packed, default=str)) == State("a store", "hash").in_step_until(SETTLED)
 
 
-def test_an_unreadable_payment(path: Path) -> None:
+def test_an_unreadable_payment(any_copy: Store) -> None:
     """A payment that cannot be read is told of by its id, and nothing of its batch is put down."""
-    with opened(path) as copy, pytest.raises(ResponseDecodeError, match=r"payment 2: \$\.total"):
+    with opened(any_copy) as copy, pytest.raises(ResponseDecodeError, match=r"payment 2: \$\.total"):
         copy.keep([ROWS[0], changed(ROWS[1], total=5)], LAGGING, State("another"))
-    assert held_in(path) == {}
+    assert held_in(any_copy) == {}
 
 
-def test_indexes_and_other_tables_stay(path: Path) -> None:
+def test_indexes_and_other_tables_stay(any_copy: Store) -> None:
     """An analyst's own tables and indexes stay while payments are updated and removed."""
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         copy.keep(ROWS, LAGGING)
-    with connected(path) as db:
+    with connected(any_copy) as db:
         db.execute("CREATE TABLE notes (text VARCHAR)")
         db.execute("INSERT INTO notes VALUES ('mine')")
         db.execute("CREATE INDEX by_payer ON payments (payer_name)")
-    with opened(path) as copy:
+    with opened(any_copy) as copy:
         rows = [changed(row, 5, payerName="new") for row in ROWS]
         assert copy.keep(rows, LAGGING, STATE) == Changes(updated=30)
         copy.settle([], [rows[29]["id"]])
-    with connected(path) as db:
+    with connected(any_copy) as db:
         assert db.execute("SELECT text FROM notes").fetchall() == [("mine",)]
         assert db.execute("SELECT count(*) FROM payments WHERE payer_name = 'new'").fetchall() == [(29,)]
 
@@ -221,16 +213,32 @@ def test_nothing_came(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-def test_one_at_a_time(path: Path) -> None:
-    """A second sync of a database, or an export into it, is refused while the first one runs."""
-    with opened(path):
-        second = Copy(store_for(path))
-        with pytest.raises(ExportError, match="wait until it has ended"):
+def test_one_at_a_time(any_copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second sync of a copy is refused while the first one runs, and may have it afterwards."""
+    monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
+    second = Copy(any_copy)
+    with opened(any_copy):
+        with pytest.raises(AlreadyRunningError, match="wait until it has ended"):
             second.open()
         second.close(complete=False)
-        with pytest.raises(ExportError, match="wait until it has ended"):
-            sink_for(path.suffix[1:], path).open()
+    assert second.open() is not None
+    second.close(complete=True)
+
+
+def test_no_export_meanwhile(path: Path) -> None:
+    """An export into a copy is refused while a sync runs."""
+    with opened(store_for(path)), pytest.raises(AlreadyRunningError, match="wait until it has ended"):
+        sink_for(path.suffix[1:], path).open()
     assert held_in(path) == {}
+
+
+def test_a_zero_byte(path: Path) -> None:
+    """A zero byte in a text stays what it is."""
+    row = changed(ROWS[0], customerName="a\x00b")
+    with opened(store_for(path)) as copy:
+        assert copy.keep([row], LAGGING) == Changes(inserted=1)
+        assert copy.keep([row], LAGGING) == Changes(unchanged=1)
+    assert tables_of(path)[0][0]["customer_name"] == "a\x00b"
 
 
 def exported(path: Path, rows: list[dict[str, Any]], *, complete: bool) -> None:
@@ -261,13 +269,13 @@ def test_an_export_is_no_copy(path: Path) -> None:
 @pytest.mark.parametrize("how", ["open", "resume"])
 def test_a_copy_is_no_export(path: Path, how: str) -> None:
     """An export into a copy is refused, and leaves it as it is, a reading that is under way included."""
-    with opened(path) as copy:
+    with opened(store_for(path)) as copy:
         copy.keep(ROWS[:5], LAGGING, STATE, seen=True)
     sink = sink_for(path.suffix[1:], path)
     with pytest.raises(ConfigurationError, match="is kept in step by a sync, and no export replaces"):
         getattr(sink, how)()
     sink.close(complete=False)
-    with opened(path) as copy:
+    with opened(store_for(path)) as copy:
         copy.end_reading(State("a store"), complete=True)
     assert len(held_in(path)) == 5
 
@@ -290,23 +298,21 @@ def test_tables_of_the_users(path: Path, name: str, kind: str) -> None:
     ("state", "says"),
     [("{", "is damaged"), ("[]", "is damaged"), ('{"version":9}', "by another version of this library")],
 )
-def test_another_versions_copy_is_left_alone(path: Path, state: str, says: str) -> None:
+def test_another_versions_copy_is_left_alone(any_copy: Store, state: str, says: str) -> None:
     """A state that this version cannot read is refused in one sentence, and stays."""
-    with opened(path):
-        pass
-    with connected(path) as db:
-        db.execute("UPDATE b2b_payments_sync SET state = ?", [state])
-    copy = Copy(store_for(path))
+    with opened(any_copy) as copy, copy._transaction() as database:
+        database.execute(f"UPDATE {database.schema}.b2b_payments_sync SET state = ?", [state])  # noqa: S608
+    copy = Copy(any_copy)
     with pytest.raises(ExportError, match=says):
         copy.open()
     copy.close(complete=False)
-    with connected(path) as db:
+    with connected(any_copy) as db:
         assert db.execute("SELECT state FROM b2b_payments_sync").fetchall() == [(state,)]
 
 
 def test_a_table_that_was_changed(path: Path) -> None:
     """A copy whose tables somebody changed is refused."""
-    with opened(path):
+    with opened(store_for(path)):
         pass
     with connected(path) as db:
         db.execute("ALTER TABLE payments ADD COLUMN note VARCHAR")

@@ -1,0 +1,351 @@
+"""PostgreSQL: a copy on a server, of which each batch is compared and written by a few statements."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, Final
+
+import attrs
+
+from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._printable import frozen
+from b2b_payments._secret import Secret
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments.export._database import Batch, Database, moment_of, moment_texts
+
+_TYPES: Final[Mapping[Kind, str]] = {
+    Kind.INTEGER: "bigint",
+    Kind.TEXT: "text",
+    Kind.MONEY: "numeric",
+    Kind.MOMENT: "timestamp with time zone",
+    Kind.JSON: "jsonb",
+}
+# Seconds within which a server has to accept the connection, and milliseconds after which a network that
+# carries nothing any more is given up, or a lock that another program has.
+_SETTINGS: Final[Mapping[str, Any]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "tcp_user_timeout": 60_000,
+    "fallback_application_name": "b2b-payments",
+}
+# The same for the server, so that it soon lets go of a copy whose sync is gone.
+_SESSION: Final = (
+    "SET lock_timeout = '30s'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; "
+    "SET tcp_keepalives_count = 3"
+)
+_ENDED_LATELY = "2s"
+"""How long after the end of a process that was killed the server may still keep its lock."""
+_is_schema: Final = re.compile(r"[\w .-]+").fullmatch
+_LONGEST_NAME = 63  # bytes; PostgreSQL would cut what is longer
+_special: Final = re.compile(r"[\\\n\r\t]").search
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_NULL: Final = "\\N"
+_UPDATED: Final = next(column for column in PAYMENTS.columns if column.name == "updated_at")
+
+
+@frozen(init=False)
+class Server:
+    """A schema of a database on a server; its text does not show how to get in.
+
+    Raises ConfigurationError for what is no address, for a name that no schema can have, and where the extra
+    is missing.
+    """
+
+    dsn: Secret
+    schema: str
+    _shown: str
+
+    def __init__(self, dsn: str, schema: str) -> None:
+        if not _is_schema(schema) or len(schema.encode()) > _LONGEST_NAME:
+            raise ConfigurationError(
+                f"{schema!r} cannot be the name of a schema here: give letters, digits, '_', '-', '.' and "
+                f"spaces, {_LONGEST_NAME} bytes at the most."
+            )
+        self.__attrs_init__(Secret(dsn), schema, _shown(dsn))
+
+    def __str__(self) -> str:
+        return f"{self._shown} (schema {self.schema})"
+
+
+class PostgresDatabase(Database):
+    """Numbers keep all their digits, those in jsonb too; that keeps no order, and of a key twice the last.
+
+    What differs is what PostgreSQL holds differently.
+    """
+
+    types = _TYPES
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+
+    def __init__(self, connection: Any, schema: str) -> None:
+        super().__init__(connection)
+        self._name = schema
+        self.schema = f'"{schema}"'
+
+    @classmethod
+    def connect(cls, server: Server) -> PostgresDatabase:
+        """Connect. Raises what `failures` gives."""
+        psycopg = import_psycopg()
+        given = psycopg.conninfo.conninfo_to_dict(server.dsn)
+        settings = {name: value for name, value in _SETTINGS.items() if name not in given}
+        # Text travels as UTF-8 whatever the environment says; statements are not prepared, since a pool
+        # between here and the server may not know of them.
+        connection = psycopg.connect(
+            server.dsn, **settings, client_encoding="utf8", autocommit=True, prepare_threshold=None
+        )
+        return cls(connection, server.schema)
+
+    @classmethod
+    def failures(cls) -> type[Exception]:
+        """Give the root of this database's errors."""
+        failure: type[Exception] = import_psycopg().Error
+        return failure
+
+    def lock(self) -> bool:
+        """Keep others out of the schema until this connection ends; False where another has it."""
+        key = hashlib.sha256(f"b2b_payments_sync {self._name}".encode()).digest()
+        self.execute(f"SET lock_timeout = '{_ENDED_LATELY}'")
+        try:
+            self.execute("SELECT pg_advisory_lock(?)", [int.from_bytes(key[:8], signed=True)])
+        except import_psycopg().errors.LockNotAvailable:
+            return False
+        self.execute(_SESSION)
+        return True
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
+        """Execute a statement."""
+        return self._connection.execute(statement.replace("?", "%s"), parameters or None)
+
+    def names(self) -> set[str]:
+        """Give the names of all tables and views. PostgreSQL tells capitals from small letters."""
+        found = self.execute(
+            "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = ("
+            "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ?) "
+            "AND relkind IN ('r', 'p', 'v', 'm', 'f')",
+            [self._name],
+        )
+        return {name for (name,) in found.fetchall()}
+
+    def columns(self, name: str) -> list[tuple[str, str]]:
+        """Give the names and types of a table's columns."""
+        rows: list[tuple[str, str]] = self.execute(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute "
+            "JOIN pg_catalog.pg_class ON attrelid = pg_class.oid "
+            "JOIN pg_catalog.pg_namespace ON relnamespace = pg_namespace.oid "
+            "WHERE nspname = ? AND relname = ? AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped "
+            "ORDER BY attnum",
+            [self._name, name],
+        ).fetchall()
+        return rows
+
+    def lacks(self, table: Table) -> Sequence[Column] | None:
+        """Give the columns that a table does not have: others may be the user's."""
+        there = dict(self.columns(table.name))
+        lacking = [column for column in table.columns if column.name not in there]
+        held = [column for column in table.columns if column.name in there]
+        is_ours = held and all(there[column.name] == self.types[column.kind] for column in held)
+        return lacking if is_ours else None
+
+    def create(self, table: Table, schema: str = "") -> None:
+        """Create a table, and the schema where it is not there."""
+        known = self.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ?", [self._name])
+        if not known.fetchall():
+            self.execute(f"CREATE SCHEMA {self.schema}")
+        super().create(table, schema)
+
+    def compare(self, batch: Batch) -> Mapping[int, datetime | None]:
+        """Give the payments that are not held as they came; the batch stays staged for this transaction."""
+        payments = self._stage(PAYMENTS, list(batch.payments.values()))
+        lines = self._stage(LINE_ITEMS, list(chain.from_iterable(batch.lines.values())))
+        found = self.execute(
+            f"SELECT came.id, {self.readable(attrs.evolve(_UPDATED, name='held.updated_at'))} "  # noqa: S608
+            f"FROM {payments} AS came LEFT JOIN {self.schema}.payments AS held ON held.id = came.id "
+            f"WHERE {self._differ(PAYMENTS, 'came', 'held')} OR came.id IN ("
+            f"SELECT payment_id FROM {lines} AS came FULL JOIN ("
+            f"SELECT * FROM {self.schema}.line_items WHERE payment_id IN (SELECT id FROM {payments})"
+            f") AS held USING (payment_id, position) WHERE {self._differ(LINE_ITEMS, 'came', 'held')})"
+        )
+        return {one: None if cell is None else self.moment(cell) for one, cell in found.fetchall()}
+
+    def write(self, batch: Batch, inserted: Sequence[int], updated: Sequence[int]) -> None:  # noqa: ARG002
+        """Put these payments down, as they were staged. Line items that are left over go."""
+        if not (written := [*inserted, *updated]):
+            return
+        if updated:
+            self.execute(
+                f"DELETE FROM {self.schema}.line_items AS held WHERE payment_id = ANY (?) AND NOT EXISTS ("  # noqa: S608
+                f"SELECT FROM {_staged(LINE_ITEMS)} AS came "
+                "WHERE came.payment_id = held.payment_id AND came.position = held.position)",
+                [list(updated)],
+            )
+        for table in (PAYMENTS, LINE_ITEMS):
+            self._insert(table, f"WHERE {table.key[0]} = ANY (?)", [written])
+
+    def upsert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Put rows in."""
+        if rows:
+            self._stage(table, list({row[: len(table.key)]: row for row in rows}.values()))
+            self._insert(table, "", [])
+
+    def readable(self, column: Column) -> str:
+        """Give numbers and JSON as text, and times as microseconds since 1970."""
+        if column.kind is Kind.MOMENT:
+            return f"(extract(epoch FROM {column.name}) * 1000000)::bigint"
+        return f"{column.name}::text" if column.kind in {Kind.MONEY, Kind.JSON} else column.name
+
+    def as_read(self, column: Column, cell: Any) -> Any:  # noqa: ARG002
+        """Give a cell that is no JSON: what the server reads, it compares itself."""
+        return cell
+
+    def moment(self, cell: Any) -> datetime:
+        """Read microseconds."""
+        return moment_of(cell)
+
+    def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
+        """Give the condition and its parameter, an array."""
+        return f"{column} = ANY (?)", [list(numbers)]
+
+    def rows(self, table: Table, names: Sequence[str]) -> Iterator[Row]:
+        """Read columns of a table, some rows at a time."""
+        columns = {column.name: self.readable(column) for column in table.columns}
+        cells = ", ".join(columns[name] for name in names)
+        with self.transaction(), self._connection.cursor("b2b_payments_rows") as cursor:
+            cursor.itersize = 2_000
+            yield from cursor.execute(f"SELECT {cells} FROM {self.schema}.{table.name}")  # noqa: S608
+
+    def _stage(self, table: Table, rows: Sequence[Row]) -> str:
+        """Copy rows into a table of this connection alone, which is empty after the transaction."""
+        try:
+            return self._copy(table, table.columns, rows)
+        except self._refusals() as error:
+            raise self._refusal(table, rows, error) from None
+
+    def _copy(self, table: Table, columns: Sequence[Column], rows: Sequence[Row]) -> str:
+        staged = _staged(table)
+        typed = ", ".join(f"{column.name} {self.types[column.kind]}" for column in table.columns)
+        self.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} ({typed}) ON COMMIT DELETE ROWS; "
+            f"TRUNCATE {staged}"
+        )
+        cells = dict(zip(table.columns, zip(*rows, strict=True), strict=bool(rows)))
+        texts = [_texts(column, cells[column]) for column in columns] if rows else []
+        lines = "".join([f"{line}\n" for line in map("\t".join, zip(*texts, strict=True))])
+        names = ", ".join(column.name for column in columns)
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy(f"COPY {staged} ({names}) FROM STDIN") as copy,
+        ):
+            copy.write(lines.encode())
+        return staged
+
+    @staticmethod
+    def _refusals() -> tuple[type[Exception], ...]:
+        """Give the errors for what PostgreSQL cannot hold."""
+        psycopg = import_psycopg()
+        errors = psycopg.errors
+        return (
+            psycopg.DataError,
+            errors.ProgramLimitExceeded,
+            errors.StatementTooComplex,
+            UnicodeEncodeError,
+        )
+
+    def _refusal(self, table: Table, rows: Sequence[Row], error: Exception) -> ExportError:
+        """Say which payment PostgreSQL cannot hold, and what of it; nothing of the transaction is left."""
+
+        def refused(columns: Sequence[Column], some: Sequence[Row]) -> bool:
+            self.execute(f"ROLLBACK; {self.begin}")
+            try:
+                self._copy(table, columns, some)
+            except self._refusals():
+                return True
+            return False
+
+        while len(rows) > 1:
+            half = rows[: len(rows) // 2]
+            rows = half if refused(table.columns, half) else rows[len(half) :]
+        names = [column.name for column in table.columns if refused([column], rows)]
+        reason = getattr(getattr(error, "diag", None), "message_primary", None) or "it is no Unicode text"
+        return ExportError(
+            f"{' and '.join(names)} of payment {rows[0][0]} cannot be held by PostgreSQL ({reason}), and "
+            "nothing is altered here to fit: sync into SQLite, which holds all that the service sends."
+        )
+
+    def _insert(self, table: Table, where: str, parameters: Sequence[Any]) -> None:
+        """Put staged rows in their places; those that are held as they came are left alone."""
+        names = ", ".join(table.names)
+        others = [name for name in table.names if name not in table.key]
+        change = "NOTHING"
+        if others:
+            change = f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in others)}"
+            change += f" WHERE {self._differ(table, 'excluded', 'held')}"
+        self.execute(
+            f"INSERT INTO {self.schema}.{table.name} AS held ({names}) SELECT {names} FROM {_staged(table)} "  # noqa: S608
+            f"{where} ON CONFLICT ({', '.join(table.key)}) DO {change}",
+            parameters,
+        )
+
+    def _differ(self, table: Table, one: str, other: str) -> str:
+        """Give the condition that two rows differ, in what is read of them."""
+        rows = (
+            ", ".join(
+                self.readable(attrs.evolve(column, name=f"{row}.{column.name}")) for column in table.columns
+            )
+            for row in (one, other)
+        )
+        return "ROW({}) IS DISTINCT FROM ROW({})".format(*rows)
+
+
+def _staged(table: Table) -> str:
+    return f"pg_temp.b2b_payments_staged_{table.name}"
+
+
+def _texts(column: Column, cells: Sequence[Any]) -> Sequence[str]:
+    """Write cells as COPY reads them."""
+    if column.kind is Kind.MOMENT:
+        return moment_texts(cells)
+    if column.kind is Kind.INTEGER:
+        return (
+            [_NULL if cell is None else str(cell) for cell in cells]
+            if column.nullable
+            else list(map(str, cells))
+        )
+    if _special("".join(filter(None, cells))):
+        cells = [cell and cell.translate(_ESCAPES) for cell in cells]
+    return [_NULL if cell is None else cell for cell in cells] if column.nullable else cells
+
+
+def is_postgres(address: str) -> bool:
+    """Whether it is the address of a database of PostgreSQL."""
+    return address.startswith(("postgresql://", "postgres://"))
+
+
+def _shown(dsn: str) -> str:
+    """Give what may be shown of an address. Raises ConfigurationError for one that is none."""
+    psycopg = import_psycopg()
+    try:
+        found = psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.Error:
+        found = None
+    host, port, name = (str((found or {}).get(part, "")) for part in ("host", "port", "dbname"))
+    # A password with such a character in it would be taken for what is shown.
+    if found is None or re.search("[@=&]", host) or re.search("[@=&:?/]", name) or re.search("[^0-9,]", port):
+        raise ConfigurationError(
+            "The database's address cannot be read: give it as in postgresql://user@host:5432/name, with "
+            "special characters of a password as %40 has the @, or the password in PGPASSWORD."
+        )
+    if host.startswith("/"):
+        return f"postgresql:///{name}?host={host}"
+    return f"postgresql://{host}{port and f':{port}'}/{name}"
+
+
+def import_psycopg() -> Any:
+    """Give the library. Raises ConfigurationError with what to install."""
+    try:
+        import psycopg  # noqa: PLC0415 - an extra, for those who want it
+    except ImportError:  # also where it finds no libpq
+        raise ConfigurationError("PostgreSQL needs psycopg: pip install 'b2b-payments[postgres]'.") from None
+    return psycopg

@@ -1,0 +1,362 @@
+"""Copies in PostgreSQL: what is the user's there, what it cannot hold, servers that go away, passwords."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psycopg
+import pytest
+
+from b2b_payments import AlreadyRunningError, ConfigurationError, PaymentsClient
+from b2b_payments._walk.report import WalkReport
+from b2b_payments.export import ExportError, _postgres
+from b2b_payments.sandbox import Sandbox
+from b2b_payments.sync import PostgresStore, store_for, sync
+from b2b_payments.sync._copy import Copy
+from tests.socket.cli.fleet import rows, serving, three_stores, write
+from tests.support.program import invoke
+from tests.support.synced import connected, held_in, hours_pass, store_in, tables_of, versions_of
+
+PASSWORD = "hunter2/geheim"
+SEE = """
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO payments_seen VALUES (coalesce(NEW.id, OLD.id), TG_OP); RETURN NEW; END $$
+"""
+
+
+@pytest.fixture
+def copy(postgres: str, tmp_path: Path) -> PostgresStore:
+    """Give a schema for a copy, which is not there yet."""
+    store = store_in("postgres", tmp_path, postgres)
+    assert isinstance(store, PostgresStore)
+    return store
+
+
+@pytest.fixture
+def db(copy: PostgresStore) -> Iterator[Any]:
+    """Give a connection of the user's to the copy's schema."""
+    with connected(copy) as connection:
+        yield connection
+
+
+async def test_types(copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, db: Any) -> None:
+    """Money is numeric with all its digits, times are timestamptz, JSON is jsonb that can be queried."""
+    store = sandbox.store
+    digits = "12345678901234567890123456789.123456789012345678900"
+    store.update(5, total={"code": "USD", "value": digits}, details={"po": [{"n": 1.50}], "a": "\N{BULLET}"})
+    await sync(client, copy)
+    kinds = dict(
+        db.execute(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = %s "
+            "AND table_name = 'payments'",
+            [copy.place.schema],
+        ).fetchall()
+    )
+    assert {name: kinds[name] for name in ("id", "total", "updated_at", "details", "customer_name")} == {
+        "id": "bigint",
+        "total": "numeric",
+        "updated_at": "timestamp with time zone",
+        "details": "jsonb",
+        "customer_name": "text",
+    }
+    found = db.execute("SELECT total::text, details->'po'->0->>'n' FROM payments WHERE id = 5").fetchone()
+    assert found == (digits, "1.5")
+    assert (await sync(client, copy, sweep=True)).updated == 0
+
+
+async def test_what_is_the_users_stays(
+    copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, db: Any
+) -> None:
+    """Views, indexes, grants, triggers, keys and columns of the user's stay; triggers see what changed."""
+    store = sandbox.store
+    await sync(client, copy)
+    role = f"analyst {copy.place.schema}"
+    for statement in (
+        "ALTER TABLE payments ADD COLUMN note text DEFAULT 'new'",
+        "ALTER TABLE line_items ADD COLUMN booked boolean NOT NULL DEFAULT false",
+        "CREATE VIEW totals AS SELECT currency, sum(total) AS total FROM payments GROUP BY currency",
+        "CREATE INDEX by_payer ON payments (payer_name)",
+        f'CREATE ROLE "{role}"',
+        f'GRANT SELECT ON payments, totals TO "{role}"',
+        "CREATE TABLE payments_seen (id bigint, what text)",
+        SEE,
+        "CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON payments FOR EACH ROW EXECUTE FUNCTION see()",
+        "UPDATE payments SET note = 'mine'",
+        "UPDATE line_items SET booked = true",
+        "CREATE TABLE bookings (payment_id bigint REFERENCES payments ON DELETE SET NULL)",
+        "INSERT INTO bookings SELECT id FROM payments",
+        "TRUNCATE payments_seen",
+        f'ALTER FUNCTION see() SET search_path = "{copy.place.schema}"',
+    ):
+        db.execute(statement)
+    hours_pass(store)
+    store.update(7, payerName="other")
+    fewer = store.wire(8)["lineItems"][:1]
+    store.update(8, lineItems=fewer)
+    store.delete(9)
+    new = store.insert()
+    report = await sync(client, copy, sweep=True)
+    assert (report.inserted, report.updated, report.deleted) == (1, 2, 1)
+    assert held_in(copy) == versions_of(store)
+    seen = db.execute("SELECT id, what FROM payments_seen ORDER BY id").fetchall()
+    assert seen == [(7, "UPDATE"), (8, "UPDATE"), (9, "DELETE"), (new, "INSERT")]
+    assert db.execute("SELECT id FROM payments WHERE note != 'mine'").fetchall() == [(new,)]
+    assert db.execute("SELECT DISTINCT payment_id FROM line_items WHERE NOT booked").fetchall() == [(new,)]
+    assert db.execute("SELECT count(*), count(payment_id) FROM bookings").fetchone() == (200, 199)
+    assert db.execute("SELECT sum(total) FROM totals").fetchone()[0] > Decimal(0)
+    assert db.execute("SELECT count(*) FROM pg_indexes WHERE indexname = 'by_payer'").fetchone()[0] >= 1
+    granted = (
+        "SELECT has_table_privilege(%s, 'payments', 'SELECT'), has_table_privilege(%s, 'totals', 'SELECT')"
+    )
+    assert db.execute(granted, [role, role]).fetchone() == (True, True)
+
+
+async def test_a_column_that_a_newer_version_has(
+    copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, db: Any
+) -> None:
+    """Columns that an older version did not have are added, and filled by reading the whole store."""
+    await sync(client, copy)
+    db.execute("ALTER TABLE payments DROP COLUMN payer_name, ADD COLUMN mine text DEFAULT 'kept'")
+    db.execute("ALTER TABLE line_items DROP COLUMN invoice_number")
+    report = await sync(client, copy)
+    assert (report.swept, report.updated, report.complete) == (True, 200, True)
+    assert held_in(copy) == versions_of(sandbox.store)
+    assert {row["mine"] for row in tables_of(copy)[0]} == {"kept"}
+    assert not (await sync(client, copy)).swept
+
+
+async def test_a_column_of_another_type(copy: PostgresStore, client: PaymentsClient, db: Any) -> None:
+    """A table whose columns somebody changed is refused, and left alone."""
+    await sync(client, copy)
+    db.execute("ALTER TABLE payments ALTER COLUMN total TYPE double precision")
+    with pytest.raises(ConfigurationError, match=r"table payments of .* is not as a sync made it.*schema"):
+        await sync(client, copy)
+
+
+@pytest.mark.parametrize("name", ["payments", "line_items", "b2b_payments_sync_seen"])
+@pytest.mark.parametrize("kind", ["TABLE", "VIEW", "MATERIALIZED VIEW"])
+def test_tables_of_the_users(copy: PostgresStore, db: Any, name: str, kind: str) -> None:
+    """Tables and views of a copy's names are left alone where no sync made them."""
+    db.execute(f'CREATE SCHEMA "{copy.place.schema}"')
+    db.execute(f"CREATE {kind} {name} {'(mine integer)' if kind == 'TABLE' else 'AS SELECT 1 AS mine'}")
+    opened = Copy(copy)
+    with pytest.raises(ConfigurationError, match=r"has a table \w+ that no sync made.*Give another schema"):
+        opened.open()
+    opened.close(complete=False)
+    db.execute(f"SELECT mine FROM {name}")  # noqa: S608
+
+
+async def test_another_schema_is_another_copy(copy: PostgresStore, client: PaymentsClient, db: Any) -> None:
+    """Tables of the same names elsewhere are not touched, and names with capitals and spaces are kept."""
+    other = f"{copy.place.schema} Payments"
+    db.execute(f'CREATE SCHEMA "{other}"')
+    db.execute(f'CREATE TABLE "{other}".payments (mine text)')
+    assert (await sync(client, copy)).inserted == 200
+    assert db.execute(f'SELECT count(*) FROM "{other}".payments').fetchone() == (0,)  # noqa: S608
+    with pytest.raises(ConfigurationError, match="that no sync made"):
+        await sync(client, PostgresStore(copy.place.dsn, schema=other))
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"payerName": "a\x00b"}, "payer_name"),
+        ({"details": {"a": "\x00"}}, "details"),
+        ({"unknownToUs": "a\x00"}, "extra"),
+        ({"payerName": "\x00", "moduleData": {"\x00": 1}}, "payer_name and module_data"),
+        ({"lineItems": [{"invoiceNumber": "\x00"}]}, "invoice_number"),
+    ],
+)
+async def test_what_it_cannot_hold(
+    copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, fields: dict[str, Any], names: str
+) -> None:
+    """A zero byte is refused with the payment's name, nothing of its batch is written, and it can go on."""
+    store = sandbox.store
+    await sync(client, copy)
+    held = held_in(copy)
+    hours_pass(store)
+    if "lineItems" in fields:
+        fields = {"lineItems": [{**store.wire(11)["lineItems"][0], **fields["lineItems"][0]}]}
+    before = store.wire(11)
+    store.update(10, payerName="new")
+    store.update(11, **fields)
+    with pytest.raises(ExportError, match=rf"^{names} of payment 11 cannot be held by PostgreSQL"):
+        await sync(client, copy)
+    assert held_in(copy) == held
+    store.update(11, **{name: before.get(name) for name in fields})
+    assert (await sync(client, copy)).updated >= 1
+    assert held_in(copy) == versions_of(store)
+
+
+async def test_two_at_once(
+    copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two syncs at once one is refused, whichever comes second, and the other is complete."""
+    monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
+    came: list[object] = []
+    paused, second_over = anyio.Event(), anyio.Event()
+
+    async def wait(_: object) -> None:
+        paused.set()
+        await second_over.wait()
+
+    async def first() -> None:
+        came.append((await sync(client, copy, on_change=wait)).complete)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        await paused.wait()
+        with pytest.raises(AlreadyRunningError, match=r"^Another sync is writing postgresql://.*wait until"):
+            await sync(client, PostgresStore(copy.place.dsn, schema=copy.place.schema))
+        second_over.set()
+    assert came == [True]
+    assert held_in(copy) == versions_of(sandbox.store)
+
+
+async def test_a_server_that_goes_away(
+    copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, monkeypatch: pytest.MonkeyPatch, db: Any
+) -> None:
+    """Cut off in mid-sync it says so in a sentence, nothing is half written, and the next sync goes on."""
+    monkeypatch.setattr("b2b_payments.sync._readings.BATCH_ROWS", 50)
+    pages = 0
+
+    def cut_off(report: WalkReport) -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 8:
+            db.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE application_name = 'b2b-payments' AND pid != pg_backend_pid()"
+            )
+
+    with pytest.raises(ExportError, match=r"^postgresql://[^\n]* could not be written: [^\n]*$") as caught:
+        await sync(client, copy, on_progress=cut_off)
+    assert "terminating connection" in str(caught.value)
+    held = held_in(copy)
+    assert 0 < len(held) < 200
+    assert held.items() <= versions_of(sandbox.store).items()
+    report = await sync(client, copy)
+    assert (report.resumed, report.complete) == (True, True)
+    assert report.inserted == 200 - len(held)
+    assert held_in(copy) == versions_of(sandbox.store)
+
+
+async def test_nobody_there(client: PaymentsClient, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A server that is not there is told of in one sentence, before anything is sent."""
+    copy = PostgresStore(f"postgresql://u:{PASSWORD.replace('/', '%2F')}@/db?host={tmp_path}")
+    with pytest.raises(ExportError, match=r"^postgresql:///db\?host=.* could not be reached: .*") as caught:
+        await sync(client, copy)
+    assert "\n" not in str(caught.value)
+    assert sandbox.request_count == 0
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"postgresql://user:{PASSWORD}@host/db",
+        "postgresql://user:12/geheim@host/db",
+        "postgresql://user:hunter2@geheim@host/db",
+        "postgresql://host/db&password=geheim",
+        "postgresql://host:geheim/db",
+        "postgresql://user:geheim%@host/db",
+        "host=localhost password='geheim",
+        "host=localhost geheim",
+        "postgresql://host/db?geheim=1",
+    ],
+)
+def test_addresses_that_cannot_be_read(dsn: str) -> None:
+    """An address that cannot be read is refused without a word of it: its parts may be its password's."""
+    with pytest.raises(ConfigurationError, match=r"^The database's address cannot be read") as caught:
+        PostgresStore(dsn)
+    assert "geheim" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "postgres:/user:geheim@host/db",
+        "mysql://user:geheim@host/db",
+        "postgresql:user:geheim@host/db.sqlite",
+        "host=h password=geheim",
+        "PostgreSQL://user:geheim@host/db",
+    ],
+)
+def test_addresses_of_nothing(to: str) -> None:
+    """What looks like an address is refused without showing it, on the command line too."""
+    with pytest.raises(ConfigurationError, match="begins with postgresql://") as caught:
+        store_for(to)
+    assert "geheim" not in repr(caught.value)
+    result = invoke(None, "sync", "--to", to, "--sandbox")
+    assert result.exit_code == 2
+    assert "geheim" not in result.output + result.stderr
+
+
+@pytest.mark.parametrize("schema", ["", 'a"b', "a%b", "a?b", "x" * 64, "ü" * 32, "{name}", "a\nb"])
+def test_names_that_no_schema_has(schema: str) -> None:
+    """A name that a schema cannot have, or that PostgreSQL would cut, is refused."""
+    with pytest.raises(ConfigurationError, match="cannot be the name of a schema here"):
+        PostgresStore("postgresql://host/db", schema=schema)
+
+
+def test_a_schema_of_a_file(tmp_path: Path) -> None:
+    """Files have no schemas."""
+    with pytest.raises(ConfigurationError, match="only a database on a server has a schema"):
+        store_for(tmp_path / "copy.sqlite", schema="x")
+
+
+def test_passwords_are_in_no_output(
+    postgres: str, copy: PostgresStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in a repr, a report, progress, a log, an error or a line of the command."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("PGPASSWORD", "geheim-from-env")
+    secret = "geheim-in-the-address"
+    info = psycopg.conninfo.conninfo_to_dict(postgres)
+    to = f"postgresql://postgres:{secret}@/postgres?host={info['host']}"
+    store = PostgresStore(to, schema=copy.place.schema)
+    options = ("--schema", copy.place.schema, "--verbose")
+    with serving({"one": Sandbox(payments=30)}) as fleet:
+        first, second = (invoke(fleet["one"], "sync", "--to", to, *options) for _ in range(2))
+        nobody = to.replace(str(info["host"]), "/nowhere")
+        absent = invoke(fleet["one"], "sync", "--to", nobody, *options)
+        monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
+        access = store.access()
+        access.acquire()
+        running = invoke(fleet["one"], "sync", "--to", to, *options)
+        access.release()
+    codes = [result.exit_code for result in (first, second, absent, running)]
+    assert codes == [0, 0, 1, 4], first.stderr
+    shown = [repr(store), str(store.place), repr(store.place), caplog.text]
+    for result in (first, second, absent, running):
+        shown += [result.output, result.stderr]
+    assert f"postgresql:///postgres?host={info['host']} (schema {copy.place.schema}): in step" in first.stderr
+    assert "could not be reached: " in absent.stderr
+    assert not [text for text in shown if "geheim" in text]
+
+
+@pytest.mark.usefixtures("tokens")
+def test_many_stores(postgres: str, copy: PostgresStore, tmp_path: Path) -> None:
+    """Each store of a file has a schema of its own in one database, whose name has the store's in it."""
+    pattern = f"{copy.place.schema} {{name}}"
+    with serving(three_stores()) as fleet:
+        path = write(tmp_path, fleet)
+        for found in ({"north": "300", "east": "700", "south": "500"}, dict.fromkeys(fleet, "0")):
+            result = invoke(None, "sync", "--stores", path, "--to", postgres, "--schema", pattern)
+            assert result.exit_code == 0, result.stderr
+            assert {name: row[:2] for name, row in rows(result.stderr).items()} == {
+                name: ["complete", count] for name, count in found.items()
+            }
+        for name in found:
+            one = PostgresStore(postgres, schema=pattern.replace("{name}", name))
+            assert held_in(one) == versions_of(fleet[name].store)
+        result = invoke(None, "sync", "--stores", path, "--to", postgres, "--schema", "one")
+        assert "is one schema, and each store has its own: give a pattern" in result.stderr
+        result = invoke(
+            None, "sync", "--stores", path, "--to", str(tmp_path / "{name}.db"), "--schema", "one"
+        )
+        assert "Only a database on a server has schemas" in result.stderr
