@@ -67,8 +67,6 @@ class FileAccess(Access):
 class ServerAccess(Access):
     """A schema on a server: who has the lock there has it as long as the connection lasts, which writes."""
 
-    exists = True
-
     def __init__(self, server: Server) -> None:
         self._server = server
         self._database: PostgresDatabase | None = None
@@ -76,6 +74,10 @@ class ServerAccess(Access):
     @property
     def held(self) -> bool:
         return self._database is not None
+
+    @property
+    def exists(self) -> bool:
+        return True
 
     def acquire(self) -> None:
         if self._database is not None:

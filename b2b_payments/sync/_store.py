@@ -54,7 +54,7 @@ class FileStore(Store):
     """
 
     database: ClassVar[type[FileDatabase]]
-    kept_in = "file"
+    kept_in: ClassVar[str] = "file"
 
     def __init__(self, path: PathLike) -> None:
         self.path: Path = Path(path)
@@ -103,8 +103,7 @@ class PostgresStore(Store):
     """
 
     database: ClassVar[type[Database]] = PostgresDatabase
-    kept_in = "schema"
-    exists = True
+    kept_in: ClassVar[str] = "schema"
 
     def __init__(self, dsn: str, *, schema: str = SCHEMA) -> None:
         self._server = Server(dsn, schema)
@@ -113,6 +112,11 @@ class PostgresStore(Store):
     def place(self) -> Server:
         """The server, the database and the schema."""
         return self._server
+
+    @property
+    def exists(self) -> bool:
+        """Whether there may be a copy: only the server knows."""
+        return True
 
     def access(self) -> Access:
         """Give the way in for one sync."""
