@@ -37,7 +37,7 @@ async def ours(format_: str, where: Where, path: Path) -> int | None:
 
     async with client_of(where) as client:
         walk = client.payments.list(page_size=where.page_size, concurrency=where.in_flight)
-        return (await export(walk, sink_for(format_, path))).rows
+        return (await export(walk, sink_for(path, format_))).rows
 
 
 async def bare(where: Where, path: Path) -> int:

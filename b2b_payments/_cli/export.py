@@ -133,7 +133,7 @@ def _export_one(
         # First of all: nothing is sent for a file that cannot be written.
         to_stdout = output == STDOUT
         sink = (
-            export.JSONLSink(standard_output()) if to_stdout else export.sink_for(format_, output, **options)
+            export.JSONLSink(standard_output()) if to_stdout else export.sink_for(output, format_, **options)
         )
         async with AsyncExitStack() as stack:
             progress = stack.enter_context(Progress(connection.quota, telling))

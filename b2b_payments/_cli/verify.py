@@ -47,16 +47,20 @@ def verify(files: tuple[str, ...], report: str | None) -> None:
 
 
 def _files(given: Iterable[str]) -> Iterator[str]:
+    from b2b_payments.export._bucket import is_url
+    from b2b_payments.export._file import path_of
+    from b2b_payments.export._manifest import manifest_bytes
     from b2b_payments.export._verification import exports_in
 
     for path in given:
-        if not os.path.isdir(path):
+        folder = manifest_bytes(path) is None if is_url(path) else os.path.isdir(path_of(path))
+        if not folder:
             yield path
             continue
         exports = exports_in(path)
         if not exports:
             raise CommandError(f"{path} holds no export: there is no manifest in it.")
-        yield from map(str, exports)
+        yield from exports
 
 
 def _checked(paths: list[str]) -> Iterator[Mapping[str, Any]]:

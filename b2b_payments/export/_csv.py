@@ -13,7 +13,7 @@ from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._tables.columns import TABLES, Column, Kind, Table
 from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import moment_texts
-from b2b_payments.export._file import PathLike, writable
+from b2b_payments.export._file import PathLike
 from b2b_payments.export._logged import FileSink, TableSink
 from b2b_payments.export._manifest import read_manifest
 
@@ -54,7 +54,6 @@ class CSVSink(FileSink, TableSink):
 
     def __init__(self, path: PathLike, *, spreadsheet_safe: bool = False) -> None:
         super().__init__(path)
-        writable(companion_of(self.target))
         self._spreadsheet_safe = spreadsheet_safe
 
     def targets(self, target: Path) -> Sequence[Path]:

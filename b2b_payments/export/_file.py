@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError, ExportError, shown
 
 PathLike = str | os.PathLike[str]
+_FILE_URL = "file://"
 
 _PLAIN: Any = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -85,6 +87,23 @@ def writing(what: object) -> Iterator[None]:
         raise
     except OSError as error:
         raise ExportError(f"{what} could not be written: {_reason(error)}.") from None
+
+
+@contextmanager
+def reading(what: object) -> Iterator[None]:
+    """Turn an error of the operating system into a sentence, but FileNotFoundError. Raises ExportError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ExportError(f"{what} could not be read: {_reason(error)}.") from None
+
+
+def path_of(path: PathLike) -> PathLike:
+    """Give the path that a URL of a file names; any other as it is."""
+    text = os.fspath(path)
+    return url2pathname(text.removeprefix(_FILE_URL)) if text.startswith(_FILE_URL) else path
 
 
 def writable(path: PathLike, beside: Sequence[str] = ()) -> Path:

@@ -12,16 +12,17 @@ from b2b_payments.export._file import PathLike
 from b2b_payments.export._sink import PlacedSink
 
 
-def sink_for(format_: str, path: PathLike, **options: Any) -> PlacedSink:
-    """Give a sink of a format, ``jsonl``, ``csv``, ``parquet``, ``sqlite`` or ``duckdb``.
+def sink_for(path: PathLike, format: str | None = None, **options: Any) -> PlacedSink:  # noqa: A002
+    """Give a sink for a path or a URL: ``sink_for("s3://bucket/payments.parquet")``.
 
-    `options` are those of its class.
+    The format is ``jsonl``, ``csv``, ``parquet``, ``sqlite`` or ``duckdb``; it need not be given where the
+    ending says it. `options` are those of its class.
 
     Raises ConfigurationError for another format, a missing extra, or a path that cannot be written to.
     """
-    if format_ not in FORMATS:
-        raise ConfigurationError(f"{shown(format_)} is not a format: give {', '.join(FORMATS)}.")
-    make: Any = getattr(import_module("b2b_payments.export"), FORMATS[format_].sink)
+    if format is not None and format not in FORMATS:
+        raise ConfigurationError(f"{shown(format)} is not a format: give {', '.join(FORMATS)}.")
+    make: Any = getattr(import_module("b2b_payments.export"), FORMATS[format or format_of(path)].sink)
     sink: PlacedSink = make(path, **options)
     return sink
 

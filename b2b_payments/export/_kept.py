@@ -28,9 +28,14 @@ class KeptSink:
         return self._sink.kept
 
     @property
-    def instead(self) -> Path | None:
+    def instead(self) -> Path | str | None:
         """Where the export is, if not at its place: one that may be complete stays there."""
         return self._sink.instead
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The URLs of the data, once it is in an object store."""
+        return self._sink.objects
 
     def open(self) -> None:
         """Begin anew."""

@@ -12,10 +12,13 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -34,42 +37,57 @@ Part = Sequence[bytes]
 class Folder:
     """A hidden folder that only its owner may read, made when something is put into it."""
 
+    contested: ClassVar[bool] = False
+    """Whether nothing keeps two writers apart but that a segment is put down once."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._gone = path.with_name(f"{path.name}.old")
 
-    def sizes(self) -> Mapping[str, int]:
-        """Give the names of the segments' files that are there, and how many bytes each has."""
+    def sizes(self) -> Mapping[int, int]:
+        """Give the numbers of the segments that are there, and how many bytes each has in all its files."""
         self._refuse_link()
+        found: Counter[int] = Counter()
         try:
-            with os.scandir(self.path) as found:
-                return {one.name: one.stat(follow_symlinks=False).st_size for one in found if _FILE(one.name)}
+            with os.scandir(self.path) as files:
+                names = {one.name: one.stat(follow_symlinks=False).st_size for one in files}
         except FileNotFoundError:
             return {}
+        for name in filter(_FILE, names):
+            if name[:8] in names:
+                found[int(name[:8])] += names[name]
+        return found
 
-    def get(self, name: str, most: int = -1) -> bytes:
-        """Give the bytes, or so many at the most."""
-        with (self.path / name).open("rb") as file:
+    def get(self, number: int, part: int = 0, most: int = -1) -> bytes:
+        """Give the bytes of a part, or so many at the most."""
+        with self.file(number, part).open("rb") as file:
             return file.read(most)
 
-    def put(self, name: str, data: Part) -> None:
-        """Put bytes down; the first file of a segment is there once, for good."""
+    def file(self, number: int, part: int = 0) -> Path:
+        """Give the file of a part. Raises FileNotFoundError, or leaves that to whoever opens it."""
+        return self.path / _name(number, part)
+
+    def put(self, number: int, parts: Sequence[Part]) -> None:
+        """Put a segment down, once and for good. Raises FileExistsError where it is there."""
         if not self.path.exists():
             self._refuse_link()
             self.path.mkdir(0o700)
             sync_folder(self.path.parent)
-        place = self.path / name
-        if name.isdigit() and place.exists():
-            raise FileExistsError(name)
-        write_whole(place, *data)
-        sync_folder(self.path)
+        if (self.path / _name(number)).exists():
+            raise FileExistsError(number)
+        for part, pieces in reversed([*enumerate(parts)]):
+            write_whole(self.path / _name(number, part), *pieces)
+            sync_folder(self.path)
 
-    def remove(self, name: str) -> None:
-        """Remove one that is there."""
-        (self.path / name).unlink()
+    def keep(self, numbers: Collection[int], last: int) -> None:
+        """Remove all segments but these, up to the last of the writer's: where none is kept, in one step."""
+        del last
+        if not numbers:
+            self._clear()
+        for number in self.sizes().keys() - set(numbers):
+            (self.path / _name(number)).unlink()
 
-    def clear(self) -> None:
-        """Remove all in one step."""
+    def _clear(self) -> None:
         self._refuse_link()
         shutil.rmtree(self._gone, ignore_errors=True)
         with suppress(FileNotFoundError):
@@ -90,71 +108,108 @@ class _Head(msgspec.Struct, omit_defaults=True):
     crc32: list[int]
     before: int
     checkpoint: dict[str, Any] | None = None
+    since: int = 1
+    without: list[int] = []
+    writer: str = ""
 
 
 class Log:
-    """The segments of one export. Its methods raise ExportError for what is damaged, else OSError."""
+    """The segments of one export. Its methods raise ExportError for what is damaged, else OSError.
 
-    def __init__(self, folder: Folder, format_: str, path: Path) -> None:
+    Where the folder is contested, whoever begins or resumes puts down an empty segment first: the number that
+    any earlier writer would put next is taken then, so that this one can put nothing more. What an earlier
+    writer left without a checkpoint keeps its number, and is named in the segments that follow (`without`).
+    """
+
+    def __init__(self, folder: Folder, format_: str, path: object) -> None:
         self._folder = folder
         self._format = format_
         self._path = path
-        self._count = 0
+        self._writer = token_hex(8) if folder.contested else ""
+        self._numbers: list[int] = []
+        self._top = 0
         self._bytes = 0
+        self.lost: bool = False
+        """Whether another writer has taken over."""
 
     @property
     def is_there(self) -> bool:
         """Whether anything is there."""
-        return bool(self._count or self._folder.sizes())
+        return bool(self._numbers or self._folder.sizes())
 
     def clear(self) -> None:
         """Remove what is there."""
-        self._folder.clear()
-        self._count = self._bytes = 0
+        self._numbers, self._bytes = [], 0
+        self._folder.keep([], self._top)
+        self._top = self._top if self._folder.contested else 0
 
-    def last(self) -> Checkpoint | None:
-        """Give the last checkpoint, and drop what came after it; None where there is none."""
+    def begin(self, nothing: Sequence[Part]) -> None:
+        """Begin anew, with no lines of each table; what is there is removed."""
+        self._numbers, self._bytes = [], 0
+        self._top = max(self._folder.sizes(), default=0)
+        self._take_over(nothing, None)
+
+    def resume(self, nothing: Sequence[Part]) -> Checkpoint | None:
+        """Go on behind the last checkpoint, and give it, None where there is none.
+
+        What came after it is removed.
+        """
         sizes = self._folder.sizes()
-        numbers = sorted(int(name) for name in sizes if name.isdigit())
-        if numbers != list(range(1, len(numbers) + 1)):
+        for number in sorted(sizes, reverse=True):
+            head, line = self._read(self._folder.get(number, most=_LONGEST_HEAD))
+            if head.checkpoint is not None:
+                break
+            if head.since == number:
+                return None
+        else:
+            return None
+        numbers = sorted({*range(head.since, number + 1)} - {*head.without})
+        if not sizes.keys() >= {*numbers}:
             raise self._damaged("a part of it is missing")
-        for number in reversed(numbers):
-            head, line = self._read(self._folder.get(_name(number), _LONGEST_HEAD))
-            if head.checkpoint is None:
-                self._folder.remove(_name(number))
-                continue
-            before = sum(size for name, size in sizes.items() if int(name[:8]) < number)
-            found = [sizes.get(_name(number, part), 0) for part in range(len(head.sizes))]
-            found[0] -= line
-            if (before, found) != (head.before, head.sizes):
-                raise self._damaged("a part of it is shorter than it was")
-            self._count, self._bytes = number, before + line + sum(found)
-            return head.checkpoint
-        return None
+        *before, size = (sizes[one] for one in numbers)
+        if (sum(before), size) != (head.before, line + sum(head.sizes)):
+            raise self._damaged("a part of it is shorter than it was")
+        self._numbers, self._bytes, self._top = numbers, sum(before) + size, max(sizes)
+        self._take_over(nothing, head.checkpoint)
+        return head.checkpoint
+
+    def _take_over(self, nothing: Sequence[Part], checkpoint: Checkpoint | None) -> None:
+        if self._folder.contested:
+            self.append(nothing, checkpoint)
+        self._folder.keep(self._numbers, self._top)
+        self._top = max(self._numbers, default=0)
 
     def append(self, parts: Sequence[Part], checkpoint: Checkpoint | None) -> None:
-        """Put lines down, and the checkpoint."""
+        """Put lines down, and the checkpoint. Raises ExportError where another writer has taken over."""
         sums = [0] * len(parts)
         for place, part in enumerate(parts):
             for piece in part:
                 sums[place] = zlib.crc32(piece, sums[place])
         sizes = [sum(map(len, part)) for part in parts]
         at = None if checkpoint is None else dict(checkpoint)
-        head = msgspec.json.encode(_Head(_VERSION, self._format, sizes, sums, self._bytes, at)) + b"\n"
-        number = self._count + 1
-        for place, part in enumerate(parts[1:], 1):
-            self._folder.put(_name(number, place), part)
-        self._folder.put(_name(number), [head, *parts[0]])
-        self._count = number
+        number = self._top + 1
+        since = min(self._numbers, default=number)
+        without = sorted({*range(since, number)} - {*self._numbers})
+        packed = _Head(_VERSION, self._format, sizes, sums, self._bytes, at, since, without, self._writer)
+        head = msgspec.json.encode(packed) + b"\n"
+        try:
+            self._folder.put(number, [[head, *parts[0]], *parts[1:]])
+        except FileExistsError:
+            self.lost = True
+            raise ExportError(
+                f"Another export to {self._path} has taken over: this one stops, and changes nothing."
+            ) from None
+        self._numbers.append(number)
+        self._top = number
         self._bytes += len(head) + sum(sizes)
 
     def segments(self) -> Iterator[Sequence[bytes | memoryview]]:
         """Give the lines of one segment after the other, those of each table."""
-        for number in range(1, self._count + 1):
+        for number in self._numbers:
             try:
-                data = self._folder.get(_name(number))
+                data = self._folder.get(number)
                 head, line = self._read(data)
-                more = [self._folder.get(_name(number, part)) for part in range(1, len(head.sizes))]
+                more = [self._folder.get(number, part) for part in range(1, len(head.sizes))]
             except FileNotFoundError:
                 raise self._damaged("a part of it is missing") from None
             parts: list[bytes | memoryview] = [memoryview(data)[line:], *more]
@@ -164,9 +219,8 @@ class Log:
 
     def files(self, part: int = 0) -> Mapping[Path, int]:
         """Give the files of a part, and their sizes. In the first part, lines stand behind another one."""
-        sizes = self._folder.sizes()
-        names = [_name(number, part) for number in range(1, self._count + 1)]
-        return {self._folder.path / name: sizes[name] for name in names}
+        paths = [self._folder.file(number, part) for number in self._numbers]
+        return {path: path.stat().st_size for path in paths}
 
     def _read(self, data: bytes) -> tuple[_Head, int]:
         line = data.find(b"\n") + 1
@@ -187,6 +241,19 @@ class Log:
         return ExportError(
             f"What was kept of {self._path} is damaged: {what}. Start again, without resuming."
         )
+
+
+def segment_parts(data: bytes) -> Sequence[Part]:
+    """Give the parts of a segment whose bytes stand in one piece; one that cannot be read is one part."""
+    line = data.find(b"\n") + 1
+    try:
+        sizes = msgspec.json.decode(data[:line], type=_Head).sizes
+    except (ValueError, RecursionError):
+        return [[data]]
+    begins = [0, *accumulate(sizes, initial=line)][:-1]
+    del begins[1]
+    ends = [*begins[1:], len(data)]
+    return [[data[begin:end]] for begin, end in zip(begins, ends, strict=True)]
 
 
 def _name(number: int, part: int = 0) -> str:

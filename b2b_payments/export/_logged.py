@@ -14,24 +14,21 @@ from typing import Any, ClassVar
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._tables.rows import Rows
 from b2b_payments.export._file import (
-    Lock,
     PathLike,
     created,
     sync_folder,
     take_permissions,
-    writable,
     write_whole,
     writing,
 )
-from b2b_payments.export._log import Folder, Log, Part
-from b2b_payments.export._manifest import manifest_of, manifest_path, read_manifest
+from b2b_payments.export._location import Location, location_of
+from b2b_payments.export._log import Log, Part
+from b2b_payments.export._manifest import manifest_of, manifest_path
 from b2b_payments.export._pages import PageBatch
 from b2b_payments.export._sink import Checkpoint
 
 _MOST_HELD = 32 * 2**20
 _CHUNK = 2**20
-_INCOMPLETE = ".incomplete"
-_BESIDE = (f"{{}}{_INCOMPLETE}.manifest.json", ".{}.export.old", ".{}.lock")
 
 
 class LoggedSink(ABC):
@@ -41,20 +38,28 @@ class LoggedSink(ABC):
     again where that was interrupted. An export whose walk is not proven complete never takes the place of
     one that may be: then it is made beside that, as ``NAME.incomplete.ENDING``.
 
+    A URL (``s3://bucket/name``, ``gs://``, ``az://``, extra ``cloud``) is an object store: the log is there,
+    what is made of it is made in a temporary folder and put there, and ``NAME.manifest.json`` says where.
+
     Raises ConfigurationError for a path that cannot be written to; its methods raise ExportError, and
     ResponseDecodeError for a payment that cannot be read.
     """
 
     format: ClassVar[str]
-    instead: Path | None = None
+    instead: Path | str | None = None
     """Where the export is, if not at its place: one that may be complete stays there."""
+    objects: tuple[str, ...] = ()
+    """The URLs of the data, once it is in an object store."""
 
     def __init__(self, path: PathLike) -> None:
-        self.path: Path = Path(path)
-        self.target: Path = writable(path, _BESIDE)
-        self.work: Path = self.target.with_name(f".{self.target.name}.export")
-        self._log = Log(Folder(self.work), self.format, self.path)
-        self._locks = [Lock(target) for target in self.targets(self.target)]
+        self._location = location_of(path)
+        self.path: Path | str = self._location.shown
+        self.target: Path = self._location.target
+        self.work: Path = self._location.folder.path
+        self._location.plan(self.targets(self.target))
+        self._log = Log(self._location.folder, self.format, self.path)
+        self._entered: list[Location] = []
+        self._kept: bool | None = None
         self._opened = False
         self._checkpoint: Checkpoint | None = None
         self._waiting: list[Sequence[Part]] = []
@@ -62,9 +67,10 @@ class LoggedSink(ABC):
     @property
     def kept(self) -> bool:
         """Whether an export that was closed as not complete can be resumed."""
-        with suppress(OSError, ExportError):
-            return self._log.is_there
-        return False
+        if self._kept is None:
+            with suppress(OSError, ExportError):
+                return self._log.is_there
+        return bool(self._kept)
 
     def targets(self, target: Path) -> Sequence[Path]:
         """Give what is made for a target."""
@@ -94,17 +100,17 @@ class LoggedSink(ABC):
         """Begin; what an interrupted export left is removed."""
         self._begin()
         with writing(self.path):
-            self._log.clear()
+            self._log.begin(self.lines([]))
         self._opened = True
 
     def resume(self) -> Checkpoint | None:
         """Go on behind the last commit, and give its checkpoint; None where there was none."""
         self._begin()
         with writing(self.path):
-            self._checkpoint = self._log.last()
+            self._checkpoint = self._log.resume(self.lines([]))
             if self._checkpoint is None:
                 self._refuse_older()
-                self._log.clear()
+                self._log.begin(self.lines([]))
         self._opened = True
         return self._checkpoint
 
@@ -130,17 +136,23 @@ class LoggedSink(ABC):
                 self._publish()
         finally:
             self._opened, self._waiting = False, []
+            if opened:
+                self._kept = self._checkpoint is not None and not self._log.lost
             if opened and self._checkpoint is None:
                 with suppress(OSError, ExportError):
                     self._log.clear()
-            for lock in self._locks:
-                lock.release()
+            for location in self._entered:
+                location.leave()
 
     def _begin(self) -> None:
-        for lock in self._locks:
-            lock.acquire()
+        self._kept = None
+        self._enter(self._location)
+
+    def _enter(self, location: Location) -> None:
+        self._entered.append(location)
         with writing(self.path):
-            self.check(self.target)
+            location.enter()
+            self.check(location.target)
 
     def _refuse_older(self) -> None:
         """Raise where the first version of this library left an export that was interrupted."""
@@ -165,15 +177,17 @@ class LoggedSink(ABC):
     def _publish(self) -> None:
         self._append(None)
         with writing(self.path):
-            target = self._place_for_it()
+            location = self._place_for_it()
+            target = location.target
             like = self.target if self.target.exists() else None
             manifest, hidden = manifest_path(target), self.work / "manifest"
             if self._is_incomplete:
                 # First of all: after a kill, it is not to be taken for one that may be complete.
-                write_whole(hidden, manifest_of(self._checkpoint, self.format, {}) or b"", like=like)
+                first = manifest_of(self._checkpoint, self.format, {}, location.marks) or b""
+                write_whole(hidden, first, like=like)
                 hidden.replace(manifest)
             hashes = self.make(target)
-            text = manifest_of(self._checkpoint, self.format, hashes)
+            text = manifest_of(self._checkpoint, self.format, hashes, location.marks)
             if text is not None:
                 write_whole(hidden, text, like=like)
             self.place(target)
@@ -182,6 +196,8 @@ class LoggedSink(ABC):
             else:
                 hidden.replace(manifest)
             sync_folder(target.parent)
+            location.publish(text)
+            self.objects = location.objects
             self._log.clear()
             self._checkpoint = None
 
@@ -190,24 +206,16 @@ class LoggedSink(ABC):
         account = (self._checkpoint or {}).get("account")
         return isinstance(account, Mapping) and not account.get("complete")
 
-    def _place_for_it(self) -> Path:
+    def _place_for_it(self) -> Location:
         """Give the place: another one, where an export stands that is not known to be incomplete."""
-        target = self.target
-        while self._is_incomplete and self.holds(target) and not _is_known_incomplete(target):
-            target = self.instead = target.with_name(f"{target.stem}{_INCOMPLETE}{target.suffix}")
-        if self.instead is not None:
-            locks = [Lock(one) for one in self.targets(target)]
-            self._locks += locks
-            for lock in locks:
-                lock.acquire()
-            self.check(target)
-        return target
-
-
-def _is_known_incomplete(target: Path) -> bool:
-    with suppress(ExportError):
-        return not read_manifest(target).account.complete
-    return False
+        location = self._location
+        while self._is_incomplete and location.stands(self.holds):
+            location = location.beside()
+            location.plan(self.targets(location.target))
+            self.instead = location.shown
+        if location is not self._location:
+            self._enter(location)
+        return location
 
 
 class TableSink(LoggedSink):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from b2b_payments._errors import ExportError
 from b2b_payments._printable import frozen
 from b2b_payments._version import __version__
 from b2b_payments.export._account import Account
+from b2b_payments.export._bucket import bucket_and_name, is_url
+from b2b_payments.export._file import PathLike, path_of, reading
 from b2b_payments.export._sink import Checkpoint
 
 _VERSION = 2
@@ -21,6 +25,7 @@ MANIFEST = ".manifest.json"
 _FORMATS_OF_VERSION_1 = ("jsonl", "csv", "parquet")
 """Of databases, version 1 had hashes of another kind."""
 _CHUNK = 1 << 20
+_NONE: Mapping[str, Any] = {}
 
 
 @frozen
@@ -29,11 +34,16 @@ class Manifest:
 
     `sha256` is by file name for files, whose bytes are hashed. For databases, whose bytes may change by being
     opened, it is by table: the sum of the rows' hashes, in whatever order they stand.
+
+    In an object store, `files` are the objects that hold the data, seen from the manifest's own folder, and
+    `number` says how many exports there were.
     """
 
     account: Account
     format: str
     sha256: Mapping[str, str]
+    files: tuple[str, ...] = ()
+    number: int = 0
 
 
 def manifest_path(target: Path) -> Path:
@@ -41,8 +51,16 @@ def manifest_path(target: Path) -> Path:
     return target.with_name(f"{target.name}{MANIFEST}")
 
 
-def manifest_of(checkpoint: Checkpoint | None, format_: str, sha256: Mapping[str, str]) -> bytes | None:
-    """Write the manifest of what a last checkpoint gives account of; None where it gives none."""
+def manifest_of(
+    checkpoint: Checkpoint | None,
+    format_: str,
+    sha256: Mapping[str, str],
+    marks: Mapping[str, Any] = _NONE,
+) -> bytes | None:
+    """Write the manifest of what a last checkpoint gives account of; None where it gives none.
+
+    `marks` are what its location adds.
+    """
     account = (checkpoint or {}).get("account")
     if account is None:
         return None
@@ -51,23 +69,49 @@ def manifest_of(checkpoint: Checkpoint | None, format_: str, sha256: Mapping[str
         "library": f"b2b_payments {__version__}",
         "format": format_,
         **account,
+        **marks,
         "sha256": dict(sha256),
     }
+    return _written(packed)
+
+
+def numbered_manifest(data: bytes, number: int) -> bytes:
+    """Give a manifest with another number."""
+    return _written(msgspec.json.decode(data) | {"number": number})
+
+
+def _written(packed: Mapping[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(packed), indent=2) + b"\n"
 
 
-def read_manifest(path: Path) -> Manifest:
+def manifest_bytes(path: PathLike) -> bytes | None:
+    """Give the manifest beside an export as it is, None where there is none. Raises ExportError."""
+    place = f"{path}{MANIFEST}"
+    with suppress(FileNotFoundError), reading(place):
+        if is_url(path):
+            bucket, name = bucket_and_name(place)
+            return bucket.get(name)[0]
+        return manifest_path(Path(os.path.realpath(path_of(path)))).read_bytes()
+    return None
+
+
+def read_manifest(path: PathLike) -> Manifest:
     """Read the manifest beside an export. Raises ExportError."""
-    place = manifest_path(path)
+    data = manifest_bytes(path)
+    if data is None:
+        raise ExportError(f"{path} has no manifest: {path}{MANIFEST} is not there.")
+    return parse_manifest(data, f"{path}{MANIFEST}")
+
+
+def parse_manifest(data: bytes, place: object) -> Manifest:
+    """Read a manifest's bytes. Raises ExportError."""
     try:
-        packed: Any = msgspec.json.decode(place.read_bytes())
+        packed: Any = msgspec.json.decode(data)
         known = packed["version"] == 1 and packed["format"] in _FORMATS_OF_VERSION_1
         if known or packed["version"] == _VERSION:
-            return Manifest(Account.unpack(packed), packed["format"], dict(packed["sha256"]))
-    except FileNotFoundError:
-        raise ExportError(f"{path} has no manifest: {place} is not there.") from None
-    except OSError as error:
-        raise ExportError(f"{place} could not be read: {error.strerror}.") from None
+            files, number = tuple(map(str, packed.get("files", ()))), int(packed.get("number", 0))
+            account, sha256 = Account.unpack(packed), dict(packed["sha256"])
+            return Manifest(account, packed["format"], sha256, files, number)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         raise ExportError(f"{place} is damaged: it is not a manifest of an export.") from None
     raise ExportError(f"{place} is of another version than {_VERSION}: use the library that wrote it.")

@@ -44,12 +44,16 @@ class Sink(Protocol):
 
 
 class PlacedSink(Sink, Protocol):
-    """A sink with a place in the file system."""
+    """A sink with a place in the file system, or in an object store."""
 
     @property
     def kept(self) -> bool:
         """Whether an export that was closed as not complete can be resumed."""
 
     @property
-    def instead(self) -> Path | None:
+    def instead(self) -> Path | str | None:
         """Where the export is, if not at its place: one that may be complete stays there."""
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The URLs of the data, once it is in an object store."""

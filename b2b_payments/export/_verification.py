@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -14,12 +16,20 @@ from b2b_payments._errors import ExportError, ResponseDecodeError, VerificationE
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS
 from b2b_payments.export import _parquet as parquet
 from b2b_payments.export._account import Entry, Sums, entry_of
+from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._csv import cells
 from b2b_payments.export._database import Database, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
-from b2b_payments.export._file import PathLike
+from b2b_payments.export._file import PathLike, path_of, reading
 from b2b_payments.export._ids import Ids
-from b2b_payments.export._manifest import MANIFEST, Manifest, read_manifest, sha256_of
+from b2b_payments.export._manifest import (
+    MANIFEST,
+    Manifest,
+    manifest_bytes,
+    manifest_path,
+    read_manifest,
+    sha256_of,
+)
 from b2b_payments.export._sqlite import SQLiteDatabase, journal_of
 
 _COLUMNS = ("id", "processing_status", "currency", "total")
@@ -45,26 +55,50 @@ def verify(path: PathLike) -> Manifest:
     Raises VerificationError with what differs first, ExportError where something cannot be read, and
     ConfigurationError where the format's extra is missing.
     """
-    target = Path(path).resolve()
-    if not target.is_file():
-        what = "is a folder" if target.is_dir() else "does not exist"
-        raise ExportError(f"{path} {what}: name a file that an export has written.")
-    manifest = read_manifest(target)
-    try:
-        (_verify_database if manifest.format in _DATABASES else _verify_files)(target, manifest)
-    except VerificationError as error:
-        raise VerificationError(f"{path} is not what was exported: {error}") from None
-    return manifest
+    with _at_hand(path) as target:
+        if not target.is_file():
+            what = "is a folder" if target.is_dir() else "does not exist"
+            raise ExportError(f"{path} {what}: name a file that an export has written.")
+        manifest = read_manifest(target)
+        try:
+            (_verify_database if manifest.format in _DATABASES else _verify_files)(target, manifest)
+        except VerificationError as error:
+            raise VerificationError(f"{path} is not what was exported: {error}") from None
+        return manifest
 
 
-def exports_in(folder: PathLike) -> list[Path]:
+@contextmanager
+def _at_hand(path: PathLike) -> Iterator[Path]:
+    """Give an export's file, with the others beside it: of what is in an object store, a copy."""
+    if not is_url(path):
+        yield Path(path_of(path)).resolve()
+        return
+    bucket, name = bucket_and_name(str(path))
+    manifest = read_manifest(path)
+    with TemporaryDirectory(prefix="b2b-payments-") as folder, reading(path):
+        target = Path(folder) / name.rpartition("/")[2]
+        manifest_path(target).write_bytes(manifest_bytes(path) or b"")
+        for file in manifest.files:
+            try:
+                bucket.download(f"{name.removesuffix(target.name)}{file}", target.with_name(Path(file).name))
+            except FileNotFoundError:
+                raise VerificationError(f"{path} is not what was exported: {file} is not there.") from None
+        yield target
+
+
+def exports_in(folder: PathLike) -> list[str]:
     """Give the files in a folder, and in those below it, that an export has written."""
-    manifests = sorted(Path(folder).rglob(f"*{MANIFEST}"))
-    hidden = [one.relative_to(folder).parts for one in manifests]
+    if is_url(folder):
+        bucket, prefix = bucket_and_name(str(folder), folder=True)
+        with reading(folder):
+            found = [PurePosixPath(one) for one in bucket.sizes(prefix) if one.endswith(MANIFEST)]
+    else:
+        folder = path_of(folder)
+        found = [PurePosixPath(one.relative_to(folder)) for one in Path(folder).rglob(f"*{MANIFEST}")]
     return [
-        one.with_name(one.name.removesuffix(MANIFEST))
-        for one, parts in zip(manifests, hidden, strict=True)
-        if not any(part.startswith(".") for part in parts)
+        f"{str(folder).rstrip('/')}/{one}".removesuffix(MANIFEST)
+        for one in sorted(found)
+        if not any(part.startswith(".") for part in one.parts)
     ]
 
 

@@ -27,7 +27,7 @@ CODES = ("processing_status", "applied_status", "funding_status")
 
 def exported(rows: list[dict[str, Any]], path: Path, format_: str) -> None:
     """Export payments in two batches."""
-    sink = sink_for(format_, path)
+    sink = sink_for(path, format_)
     sink.open()
     account = account_of([])
     for batch in (rows[:1], rows[1:]):

@@ -194,9 +194,9 @@ async def _carried_out(client: PaymentsClient, folder: Path) -> dict[str, Any]:
     done["created"] = await client.payments.create_offline(NEW) >= 77
     for format_ in FORMATS:
         path = folder / f"payments.{format_}"
-        await export(client.payments.list(page_size=7), sink_for(format_, path))
+        await export(client.payments.list(page_size=7), sink_for(path, format_))
         assert (
-            await resume(lambda at: client.payments.list(checkpoint=at), sink_for(format_, path))
+            await resume(lambda at: client.payments.list(checkpoint=at), sink_for(path, format_))
         ).complete
         manifest = verify(path)
         done[format_] = manifest.account.sums

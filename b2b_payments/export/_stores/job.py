@@ -34,7 +34,7 @@ class Job:
 
     def sink(self) -> PlacedSink:
         """Give what it writes to. Raises ConfigurationError for a file that cannot be written."""
-        return sink_for(self.format, self.path)
+        return sink_for(self.path, self.format)
 
     def forget(self) -> None:
         """Remove what an interrupted export has left. Raises ExportError."""

@@ -134,7 +134,7 @@ def test_another_store(service: Sandbox, tmp_path: Path) -> None:
 def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
     """Neither does an export replace a copy, nor a sync go on with an export."""
     path = tmp_path / f"copy.{ending}"
-    sink = sink_for(ending, path)
+    sink = sink_for(path, ending)
     sink.open()
     sink.close(complete=True)
     assert "that no sync made" in sentence(invoke(service, "sync", "--to", str(path)), 2)

@@ -24,7 +24,7 @@ IDS = {row["id"] for row in ROWS}
 
 def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: bool = True) -> None:
     """Export rows, and commit them."""
-    sink = sink_for(format_, path)
+    sink = sink_for(path, format_)
     sink.open()
     sink.write(rows)
     sink.commit({"finished": False, "account": {"rows": len(rows)} | account()})

@@ -228,7 +228,7 @@ def test_one_at_a_time(any_copy: Store, monkeypatch: pytest.MonkeyPatch) -> None
 def test_no_export_meanwhile(path: Path) -> None:
     """An export into a copy is refused while a sync runs."""
     with opened(store_for(path)), pytest.raises(AlreadyRunningError, match="wait until it has ended"):
-        sink_for(path.suffix[1:], path).open()
+        sink_for(path, path.suffix[1:]).open()
     assert held_in(path) == {}
 
 
@@ -243,7 +243,7 @@ def test_a_zero_byte(path: Path) -> None:
 
 def exported(path: Path, rows: list[dict[str, Any]], *, complete: bool) -> None:
     """Export into a database."""
-    sink = sink_for(path.suffix[1:], path)
+    sink = sink_for(path, path.suffix[1:])
     try:
         sink.open()
         sink.write(rows)
@@ -271,7 +271,7 @@ def test_a_copy_is_no_export(path: Path, how: str) -> None:
     """An export into a copy is refused, and leaves it as it is, a reading that is under way included."""
     with opened(store_for(path)) as copy:
         copy.keep(ROWS[:5], LAGGING, STATE, seen=True)
-    sink = sink_for(path.suffix[1:], path)
+    sink = sink_for(path, path.suffix[1:])
     with pytest.raises(ConfigurationError, match="is kept in step by a sync, and no export replaces"):
         getattr(sink, how)()
     sink.close(complete=False)

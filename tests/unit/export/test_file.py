@@ -290,7 +290,7 @@ def test_damaged_segments(tmp_path: Path, damage: str) -> None:
             first.write_bytes(first.read_bytes()[:-1])
         case "missing":
             first.unlink()
-    sink = sink_for("csv" if damage == "another format" else "jsonl", path)
+    sink = sink_for(path, "csv" if damage == "another format" else "jsonl")
     says = "was one to jsonl, not csv" if damage == "another format" else "is damaged: a part of it is "
     with pytest.raises(ExportError, match=says):
         sink.resume()
@@ -305,7 +305,7 @@ def test_damaged_meanwhile(tmp_path: Path, damage: str, format_: str) -> None:
     path = tmp_path / "payments"
     payment = {"id": 1, "createdAt": 1, "updatedAt": 1, "customerId": "1", "processingStatus": 1}
     payment |= {"appliedStatus": 1, "fundingStatus": 1, "total": {"code": "USD", "value": "1"}}
-    sink = sink_for(format_, path)
+    sink = sink_for(path, format_)
     sink.open()
     for number in (1, 2):
         sink.write([payment | {"id": number}])
@@ -378,10 +378,11 @@ def test_planted_links_in_the_log(tmp_path: Path) -> None:
 def test_put_once(tmp_path: Path) -> None:
     """A segment that was put down is never put down again."""
     folder = Folder(tmp_path / "log")
-    folder.put("00000001", [b"one"])
+    folder.put(1, [[b"o", b"ne"], [b"its items"]])
     with pytest.raises(FileExistsError):
-        folder.put("00000001", [b"two"])
-    assert folder.get("00000001") == b"one"
+        folder.put(1, [[b"two"], [b""]])
+    assert (folder.get(1), folder.get(1, 1)) == (b"one", b"its items")
+    assert folder.sizes() == {1: 12}
 
 
 _ELSEWHERE = """

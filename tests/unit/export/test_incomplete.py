@@ -17,7 +17,7 @@ DATABASES = ("sqlite", "duckdb")
 
 def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: bool) -> PlacedSink:
     """Export payments of a walk that was proven complete, or was not."""
-    sink = sink_for(format_, path)
+    sink = sink_for(path, format_)
     sink.open()
     sink.write(rows)
     sink.commit({"account": account_of(rows) | {"complete": complete}})

@@ -21,7 +21,7 @@ from tests.support.export_reading import account_of
 format_, stride, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 complete = sys.argv[4] == "complete"
 # Loaded once, not in each child.
-sink_for(format_, folder / "p")
+sink_for(folder / "p", format_)
 rows = list(Sandbox(payments=40).store.all_wire())
 left = 0
 
@@ -44,7 +44,7 @@ sys.addaudithook(hook)
 Database.execute = execute
 
 def export(path, resume):
-    sink = sink_for(format_, path)
+    sink = sink_for(path, format_)
     earlier = sink.resume() if resume else sink.open()
     account = earlier["account"] if earlier else account_of([])
     while account["rows"] < len(rows):

@@ -31,7 +31,7 @@ def written(
     path: Path, format_: str, *batches: list[dict[str, Any]], complete: bool = True, resume: bool = False
 ) -> None:
     """Export batches, each committed."""
-    sink = sink_for(format_, path)
+    sink = sink_for(path, format_)
     try:
         earlier = None
         if resume:
@@ -262,13 +262,13 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format_:
     with pytest.raises(
         ConfigurationError, match=rf"needs {library}: pip install 'b2b-payments\[{format_}\]'"
     ):
-        sink_for(format_, tmp_path / "p")
+        sink_for(tmp_path / "p", format_)
 
 
 def test_unknown_format(tmp_path: Path) -> None:
     """A format that does not exist is told of with those that do."""
     with pytest.raises(ConfigurationError, match="'xml' is not a format: give jsonl, csv, parquet"):
-        sink_for("xml", tmp_path / "p")
+        sink_for(tmp_path / "p", "xml")
 
 
 def test_a_database_in_the_middle_of_a_write_is_not_judged(tmp_path: Path) -> None:

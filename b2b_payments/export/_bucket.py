@@ -1,0 +1,210 @@
+"""Object stores, by obstore (extra `cloud`), which no other module names.
+
+A bucket raises what a file system does: FileNotFoundError, FileExistsError, else OSError with the reason in
+`strerror`. obstore's own texts are not shown, since an address in them may be signed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from b2b_payments._errors import ConfigurationError, shown
+
+Version = Mapping[str, str]
+"""What tells an object from the one that was there before."""
+
+_SCHEMES = ("s3", "gs", "az", "memory")
+_URL = re.compile(r"(?P<root>(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<bucket>[^/]*))/?(?P<name>.*)", re.DOTALL)
+_ENVIRONMENT = ("AWS_", "GOOGLE_", "AZURE_")
+_STATUS = re.compile(r"status code: (\d{3})|<Code>(\w+)</Code>")
+_PART = 5 * 2**20
+_MOST_PARTS = 9_000
+"""S3 takes 10,000."""
+_PARTS_AT_ONCE = 4
+_RETRIES: dict[str, Any] = {"max_retries": 10, "retry_timeout": timedelta(seconds=60)}
+
+
+def is_url(path: object) -> bool:
+    """Whether a path is the URL of an object; that of a file is a path, too."""
+    return isinstance(path, str) and not path.startswith("file:") and _URL.fullmatch(path) is not None
+
+
+def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
+    """Give the bucket of an object, and the object's name; of a `folder` it may be empty.
+
+    Raises ConfigurationError.
+    """
+    found = _URL.fullmatch(url)
+    if found is None or found["scheme"] not in _SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in (*_SCHEMES, "file"))
+        raise ConfigurationError(f"{shown(url.partition('://')[0])}:// is no object store: give {known}.")
+    if re.search(r"[@?#]", found["root"]) or re.search(r"[?#]", found["name"]):
+        raise ConfigurationError(
+            "A URL of an object store has no user, query or fragment: give s3://bucket/name, and credentials "
+            "by environment variables, such as AWS_ACCESS_KEY_ID."
+        )
+    name = found["name"].removesuffix("/")
+    parts = {*name.split("/")} if name or not folder else set()
+    if not found["bucket"] or {"", ".", ".."} & parts or not url.isprintable():
+        raise ConfigurationError(f"{shown(url)} names no object: give s3://bucket/name.")
+    settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT)))
+    return _opened(found["root"], settings), name
+
+
+@cache
+def _opened(root: str, _settings: tuple[tuple[str, str], ...]) -> Bucket:
+    return Bucket(root)
+
+
+def _import_obstore() -> Any:
+    try:
+        import obstore  # noqa: PLC0415 - an extra
+        from obstore import exceptions, store  # noqa: F401, PLC0415
+    except ImportError:
+        raise ConfigurationError("Object stores need obstore: pip install 'b2b-payments[cloud]'.") from None
+    return obstore
+
+
+class Bucket:
+    """The objects of a bucket or container, or of a place in this process's memory.
+
+    Credentials, region and endpoint are those that obstore finds in the environment.
+
+    Raises ConfigurationError where the extra is missing, or the settings cannot be.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._obstore = _import_obstore()
+        self._checked = False
+        if root.startswith("memory:"):
+            self._store = self._obstore.store.MemoryStore()
+            return
+        try:
+            # No options of the HTTP client: they would take the place of those in the environment.
+            self._store = self._obstore.store.from_url(root, retry_config=_RETRIES)
+        except self._obstore.exceptions.BaseError as error:
+            reason = str(error).splitlines()[0].partition(" error: ")[2]
+            reason = reason if re.fullmatch(r"[\w ,.'-]{1,100}", reason) else "its settings cannot be"
+            raise ConfigurationError(f"{root} cannot be reached: {reason}.") from None
+
+    def get(self, name: str) -> tuple[bytes, Version]:
+        """Give an object, and its version."""
+        with self._told():
+            found = self._obstore.get(self._store, name)
+            return bytes(found.bytes()), _version_of(found.meta)
+
+    def version(self, name: str) -> Version | None:
+        """Give an object's version, None where there is none."""
+        try:
+            with self._told():
+                return _version_of(self._obstore.head(self._store, name))
+        except FileNotFoundError:
+            return None
+
+    def put(self, name: str, data: bytes, over: Version | None = None) -> Version:
+        """Put an object where there is none, or in place of a version of it.
+
+        Raises FileExistsError where another is there. That an answer was lost is no reason: then it is ours.
+        """
+        try:
+            with self._told():
+                mode = "create" if over is None else dict(over)
+                return _version_of(self._obstore.put(self._store, name, data, mode=mode))
+        except FileExistsError:
+            there, version = self.get(name)
+            if there != data:
+                raise
+            return version
+
+    def upload(self, name: str, path: Path) -> None:
+        """Put a file, in parts: it is there when all of it is."""
+        part = max(_PART, path.stat().st_size // _MOST_PARTS)
+        with self._told():
+            self._obstore.put(self._store, name, path, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+
+    def download(self, name: str, path: Path) -> None:
+        """Write an object into a file."""
+        with self._told(), path.open("wb") as file:
+            for chunk in self._obstore.get(self._store, name).stream(min_chunk_size=_PART):
+                file.write(chunk)
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        """Give the objects in a folder and below it, by their names there, and their sizes."""
+        with self._told():
+            found = [one for some in self._obstore.list(self._store, folder) for one in some]
+        return {one["path"].removeprefix(folder).lstrip("/"): one["size"] for one in found}
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects that may be gone already."""
+        try:
+            with self._told():
+                self._obstore.delete(self._store, list(names))
+        except FileNotFoundError:
+            for name in names if len(names) > 1 else ():
+                self.remove([name])
+
+    def check_conditions(self, folder: str) -> None:
+        """Find out, once, whether it puts an object only if what is said of the one there is true.
+
+        Raises ConfigurationError where it does not.
+        """
+        if self._checked:
+            return
+        name = f"{folder}/probe-{token_hex(8)}"
+        try:
+            first = self.put(name, b"first")
+            second = self.put(name, b"second", over=first)
+            self._checked = first != second and all(self._refuses(name, over) for over in (None, first))
+        except OSError as error:
+            if "501" not in (error.strerror or ""):
+                raise
+        finally:
+            with suppress(OSError):
+                self.remove([name])
+        if not self._checked:
+            raise ConfigurationError(
+                "This object store does not keep conditional puts (If-None-Match, If-Match), so that one "
+                "export could overwrite another: give a store that does, or export to a file and copy that."
+            )
+
+    def _refuses(self, name: str, over: Version | None) -> bool:
+        try:
+            self.put(name, b"third", over)
+        except FileExistsError:
+            return True
+        return False
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        errors = self._obstore.exceptions
+        try:
+            yield
+        except (errors.AlreadyExistsError, errors.PreconditionError):
+            raise FileExistsError(errno.EEXIST, "another object is there") from None
+        except FileNotFoundError as error:
+            missing = "no such bucket" if "NoSuchBucket" in str(error) else "no such object"
+            raise FileNotFoundError(errno.ENOENT, missing) from None
+        except errors.BaseError as error:
+            raise OSError(errno.EIO, _reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    said = [code for pair in _STATUS.findall(str(error)) for code in pair if code]
+    if said:
+        return f"the object store answered {' '.join(dict.fromkeys(said))}"
+    if "Denied" in type(error).__name__ or "Unauthenticated" in type(error).__name__:
+        return "the object store refused the credentials"
+    return "the object store did not answer"
+
+
+def _version_of(meta: Any) -> Version:
+    return {name: meta[name] for name in ("e_tag", "version") if meta[name]}
