@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from b2b_payments._errors import ConfigurationError, shown
@@ -119,11 +118,12 @@ class Bucket:
             with self._told():
                 mode = "create" if over is None else dict(over)
                 return _version_of(self._obstore.put(self._store, name, data, mode=mode))
-        except FileExistsError:
-            there, version = self.get(name)
-            if there != data:
-                raise
-            return version
+        except FileExistsError as refused:
+            with suppress(FileNotFoundError):
+                there, version = self.get(name)
+                if there == data:
+                    return version
+            raise refused from None
 
     def upload(self, name: str, path: Path) -> None:
         """Put a file, in parts: it is there when all of it is."""
@@ -152,18 +152,19 @@ class Bucket:
             for name in names if len(names) > 1 else ():
                 self.remove([name])
 
-    def check_conditions(self, folder: str) -> None:
+    def check_conditions(self, name: str) -> None:
         """Find out, once, whether it puts an object only if what is said of the one there is true.
 
-        Raises ConfigurationError where it does not.
+        It is tried with an object of this name. Raises ConfigurationError where it does not.
         """
         if self._checked:
             return
-        name = f"{folder}/probe-{token_hex(8)}"
         try:
             first = self.put(name, b"first")
             second = self.put(name, b"second", over=first)
             self._checked = first != second and all(self._refuses(name, over) for over in (None, first))
+        except FileExistsError:
+            pass
         except OSError as error:
             if "501" not in (error.strerror or ""):
                 raise

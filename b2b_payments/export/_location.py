@@ -32,7 +32,8 @@ from b2b_payments.export._manifest import MANIFEST, numbered_manifest, parse_man
 
 _INCOMPLETE = ".incomplete"
 _BESIDE = (f"{{}}{_INCOMPLETE}{MANIFEST}", ".{}.export.old", ".{}.lock")
-_DATA = re.compile(r"(([0-9]{8})-[0-9a-f]{16})/.+").fullmatch
+_DATA = re.compile(r"(?P<folder>(?P<number>[0-9]{8})-[0-9a-f]{16})/(?P<file>.+)").fullmatch
+_PROBE = "probe"
 _SEGMENT = re.compile(r"([0-9]{8})\.([0-9]{8})").fullmatch
 
 
@@ -201,8 +202,8 @@ class ObjectLocation(Location):
 
     def enter(self) -> None:
         """Make ready. Raises ConfigurationError for a store that does not keep conditional puts."""
-        self._bucket.check_conditions(f"{self._name}/_log")
         vars(self.folder).pop("base", None)
+        self._bucket.check_conditions(f"{self._name}/{self._folder}/{_PROBE}")
         self.folder.path.mkdir(0o700, parents=True)
 
     def leave(self) -> None:
@@ -242,8 +243,7 @@ class ObjectLocation(Location):
                 "changes nothing."
             ) from None
         self.objects = tuple(f"{self.shown}/{self._folder}/{target.name}" for target in self.targets)
-        older = self.folder.number - 1  # what it took the place of stays
-        self._remove(lambda number, folder: number < older or (number > older and folder != self._folder))
+        self._remove_older()
 
     def clean(self) -> int:
         """Remove what interrupted exports left, and what was replaced; give how many objects that were.
@@ -265,12 +265,19 @@ class ObjectLocation(Location):
             self._bucket.remove([f"{self._name}/{one}" for one in left])
             return len(left)
 
-    def _remove(self, unwanted: Callable[[int, str], bool]) -> None:
-        """Remove data by its number and folder."""
+    def _remove_older(self) -> None:
+        """Remove what no manifest can name any more, but what this export took the place of.
+
+        A probe of this number may be that of an export that has just begun.
+        """
         with suppress(OSError):  # the next one does it
             found = filter(None, map(_DATA, self._bucket.sizes(self._name)))
-            gone = [one[0] for one in found if unwanted(int(one[2]), one[1])]
+            gone = [one[0] for one in found if self._is_older(int(one["number"]), one["folder"], one["file"])]
             self._bucket.remove([f"{self._name}/{one}" for one in gone])
+
+    def _is_older(self, number: int, folder: str, file: str) -> bool:
+        now = self.folder.number
+        return number < now - 1 or (number == now and folder != self._folder and file != _PROBE)
 
     @property
     def _folder(self) -> str:

@@ -156,7 +156,10 @@ class Log:
         """
         sizes = self._folder.sizes()
         for number in sorted(sizes, reverse=True):
-            head, line = self._read(self._folder.get(number, most=_LONGEST_HEAD))
+            try:
+                head, line = self._read(self._folder.get(number, most=_LONGEST_HEAD))
+            except FileNotFoundError:
+                raise self._damaged("a part of it is missing") from None
             if head.checkpoint is not None:
                 break
             if head.since == number:
@@ -238,8 +241,9 @@ class Log:
         return head, line
 
     def _damaged(self, what: str) -> ExportError:
+        other = ", or another export has taken over" if self._folder.contested else ""
         return ExportError(
-            f"What was kept of {self._path} is damaged: {what}. Start again, without resuming."
+            f"What was kept of {self._path} is damaged: {what}{other}. Start again, without resuming."
         )
 
 

@@ -166,8 +166,10 @@ class _Sink:
     def open(self) -> None:
         self.calls.append("open")
 
+    objects: tuple[str, ...] = ()
+
     @property
-    def instead(self) -> Path | None:
+    def instead(self) -> Path | str | None:
         return None
 
     def resume(self) -> Checkpoint | None:

@@ -1,0 +1,41 @@
+"""Exports of a few rows straight through a sink, as `export` would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from b2b_payments.export import PlacedSink
+from b2b_payments.sandbox import Sandbox
+from tests.support.export_reading import account_of
+
+ROWS: list[dict[str, Any]] = list(Sandbox(payments=12).store.all_wire())
+_AT_ONCE = 4
+
+
+def written(
+    sink: PlacedSink, rows: Sequence[dict[str, Any]] = ROWS, *, resume: bool = False, complete: bool = True
+) -> None:
+    """Write what is missing of rows, in some commits, each of them with an account."""
+    earlier = None
+    if resume:
+        earlier = sink.resume()
+    else:
+        sink.open()
+    account = earlier["account"] if earlier else account_of([])
+    while account["rows"] < len(rows):
+        batch = list(rows[account["rows"] :][:_AT_ONCE])
+        sink.write(batch)
+        account = account_of(batch, account) | {"complete": complete}
+        sink.commit({"account": account})
+
+
+def exported(sink: PlacedSink, *args: Any, **options: Any) -> PlacedSink:
+    """Write rows and close the sink, which is given back."""
+    done = False
+    try:
+        written(sink, *args, **options)
+        done = True
+    finally:
+        sink.close(complete=done)
+    return sink

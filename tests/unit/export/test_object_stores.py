@@ -1,0 +1,421 @@
+"""Exports to an object store: what is there, what a kill leaves, and what two at once do."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from b2b_payments import ConfigurationError
+from b2b_payments.export import ExportError, PlacedSink, VerificationError, sink_for, verify
+from b2b_payments.export._bucket import Bucket, bucket_and_name
+from b2b_payments.export._location import location_of
+from b2b_payments.export._verification import exports_in
+from tests.support.export_reading import FORMATS, account_of, exact, tables_in
+from tests.support.exporting import ROWS, exported, written
+
+FOLDER = "memory://bucket/exports"
+TAKEN_OVER = r"Another export to memory://bucket/exports/p\.\w+ has taken over: this one stops"
+LATE = r"Another export to memory://bucket/exports/p\.\w+ has ended meanwhile"
+
+
+@pytest.fixture(autouse=True)
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+    """Give an empty bucket in this process's memory, and a place for temporary files."""
+    monkeypatch.setenv("AWS_TEST", str(tmp_path))
+    monkeypatch.setattr("b2b_payments.export._location.gettempdir", lambda: str(tmp_path))
+    return bucket_and_name(f"{FOLDER}/p")[0]
+
+
+def names(bucket: Bucket) -> list[str]:
+    """Give what is there, without what tells one export from another."""
+    return sorted(name.partition("-")[0] for name in bucket.sizes("exports"))
+
+
+def fetched(bucket: Bucket, url: str, folder: Path) -> Path:
+    """Write the data of an export, wherever its manifest says it is, into a folder."""
+    folder.mkdir(exist_ok=True)
+    manifest = verify(url)
+    for file in manifest.files:
+        bucket.download(f"exports/{file}", folder / Path(file).name)
+    return folder / Path(manifest.files[0]).name
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_as_local(bucket: Bucket, tmp_path: Path, format_: str) -> None:
+    """What the manifest names is what a local export writes; nothing else is left, here or there."""
+    url = f"{FOLDER}/p.{format_}"
+    local = tmp_path / f"p.{format_}"
+    exported(sink_for(local))
+    before = {*tmp_path.iterdir()}
+    sink = exported(sink_for(url))
+    assert {*tmp_path.iterdir()} == before
+    there = fetched(bucket, url, tmp_path / "there")
+    if format_ in {"jsonl", "csv"}:
+        assert there.read_bytes() == local.read_bytes()
+    if format_ != "jsonl":
+        assert [*map(exact, tables_in(there, format_))] == [*map(exact, tables_in(local, format_))]
+    parts = 2 if format_ == "csv" else 1
+    assert names(bucket) == [f"p.{format_}.manifest.json", *[f"p.{format_}/00000001"] * parts]
+    assert sink.objects == tuple(f"{FOLDER}/{file}" for file in verify(url).files)
+    assert not sink.kept
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_resumed(bucket: Bucket, format_: str) -> None:
+    """What was committed is resumed, by a sink that knows nothing of the one before."""
+    url = f"{FOLDER}/p.{format_}"
+    first = sink_for(url)
+    written(first, ROWS[:8])
+    first.close(complete=False)
+    assert first.kept
+    assert sink_for(url).kept
+    assert not any("manifest" in name for name in names(bucket))
+    second = sink_for(url)
+    earlier = second.resume()
+    assert earlier is not None
+    assert earlier["account"]["rows"] == 8
+    second.close(complete=False)
+    exported(sink_for(url), resume=True)
+    assert verify(url).account.sums.whole.rows == len(ROWS)
+    assert len(names(bucket)) == (3 if format_ == "csv" else 2)
+
+
+def test_nothing_to_resume(bucket: Bucket) -> None:
+    """Resumed where nothing is, and where only a beginning is, an export begins."""
+    sink = sink_for(f"{FOLDER}/p.jsonl")
+    assert not sink.kept
+    assert sink.resume() is None
+    sink.close(complete=False)
+    assert names(bucket) == []
+    left_alone = sink_for(f"{FOLDER}/p.jsonl")
+    left_alone.open()
+    assert exported(sink_for(f"{FOLDER}/p.jsonl"), resume=True).objects
+
+
+class _KilledError(BaseException):
+    """A process ends here."""
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], list[int]]:
+    """Give what lets something happen before the given step: steps are the requests to the store."""
+    steps = [0, 0]
+    happens: list[Callable[[], None]] = []
+
+    def counted(name: str) -> None:
+        real = getattr(Bucket, name)
+
+        def step(*args: object, **options: object) -> object:
+            steps[0] += 1
+            if steps[0] == steps[1]:
+                happens[0]()
+            return real(*args, **options)
+
+        monkeypatch.setattr(Bucket, name, step)
+
+    for name in ("get", "version", "put", "upload", "sizes", "remove"):
+        counted(name)
+
+    def begin(number: int, what: Callable[[], None]) -> list[int]:
+        steps[:] = [0, number]
+        happens[:] = [what]
+        return steps
+
+    return begin
+
+
+AtStep = Callable[[int, Callable[[], None]], list[int]]
+
+
+def killed() -> None:
+    """End the process."""
+    raise _KilledError
+
+
+def bucket_of_step(monkeypatch: pytest.MonkeyPatch, number: int) -> Bucket:
+    """Give another bucket for each step."""
+    monkeypatch.setenv("AWS_TEST", f"{os.environ['AWS_TEST'].partition('#')[0]}#{number}")
+    return bucket_and_name(f"{FOLDER}/p")[0]
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "csv", "sqlite"])
+@pytest.mark.parametrize("again", [True, False])
+def test_killed_at_any_step(
+    at_step: AtStep, monkeypatch: pytest.MonkeyPatch, format_: str, *, again: bool
+) -> None:
+    """Killed before any request, and resumed or begun again, an export is complete, and nothing is left."""
+    url = f"{FOLDER}/p.{format_}"
+    number, ended = 0, False
+    while not ended:
+        number += 1
+        bucket = bucket_of_step(monkeypatch, number)
+        at_step(0, killed)
+        exported(sink_for(url), ROWS[:3])
+        at_step(number, killed)
+        try:
+            written(sink := sink_for(url))
+            sink.close(complete=True)
+            ended = True
+        except _KilledError:
+            # The process is gone: nothing is closed.
+            assert verify(url).account.sums.whole.rows in {3, len(ROWS)}
+        at_step(0, killed)
+        exported(sink_for(url), resume=again)
+        assert verify(url).account.sums.whole.rows == len(ROWS)
+        found = names(bucket)
+        left = {name for name in found if "_log" in name}
+        assert not left
+        # That which it took the place of stays for one export.
+        assert len([name for name in found if "/" in name]) <= (4 if format_ == "csv" else 2)
+    assert number > 15
+
+
+@pytest.mark.parametrize(
+    ("resumed", "other_resumes", "other_finishes"),
+    [
+        (True, True, True),
+        (False, False, True),
+        (True, True, False),
+        (False, True, False),
+        (True, False, False),
+    ],
+)
+def test_two_writers(
+    at_step: AtStep,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    resumed: bool,
+    other_resumes: bool,
+    other_finishes: bool,
+) -> None:
+    """Paused before any request while another begins or ends: one is there, and who stops says why."""
+    url = f"{FOLDER}/p.csv"
+    number, others = 0, [sink_for(url)]
+    while others:
+        number += 1
+        bucket_of_step(monkeypatch, number)
+        others.clear()
+        at_step(0, killed)
+        if resumed:
+            written(sink_for(url), ROWS[:4])
+
+        def take_over() -> None:
+            others.append(sink_for(url))
+            written(others[0], ROWS if other_finishes else ROWS[:8], resume=other_resumes)
+            if other_finishes:
+                others[0].close(complete=True)
+
+        at_step(number, take_over)
+        first_stopped = stops(lambda: exported(sink_for(url), resume=resumed))
+        if others and not other_finishes:
+            # It goes on where the first one stopped, or begins behind its manifest.
+            stopped = stops(lambda: finish(others[0]))
+            assert not (first_stopped and stopped)
+            assert stopped or first_stopped or verify(url).number == 2
+        assert verify(url).account.sums.whole.rows == len(ROWS)
+    assert number > 15
+
+
+def stops(export: Callable[[], object]) -> bool:
+    """Whether an export says that another one has taken over, or was faster."""
+    try:
+        export()
+    except ExportError as error:
+        said = str(error)
+    else:
+        return False
+    assert re.match(rf"{TAKEN_OVER}|{LATE}|What was kept of .* or another export has taken over\.", said), (
+        said
+    )
+    return True
+
+
+def finish(sink: PlacedSink) -> None:
+    """Finish an export that has 8 rows."""
+    done = False
+    try:
+        sink.write(ROWS[8:])
+        sink.commit({"account": account_of(ROWS)})
+        done = True
+    finally:
+        sink.close(complete=done)
+
+
+def test_what_was_replaced(bucket: Bucket) -> None:
+    """What an export took the place of stays until the next one, for whoever reads it now."""
+    kept = []
+    for count in (3, 6, 9):
+        exported(sink_for(f"{FOLDER}/p.jsonl"), ROWS[:count])
+        kept.append(verify(f"{FOLDER}/p.jsonl").files[0].removeprefix("p.jsonl/"))
+        assert {*bucket.sizes("exports/p.jsonl")} == {*kept[-2:]}
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_not_complete(bucket: Bucket, *, before: bool) -> None:
+    """An export that is not complete leaves one that is in its place, and replaces one that is not."""
+    url, beside = f"{FOLDER}/p.jsonl", f"{FOLDER}/p.incomplete.jsonl"
+    exported(sink_for(url), ROWS[:3], complete=before)
+    sink = exported(sink_for(url), ROWS[:6], complete=False)
+    assert sink.instead == (beside if before else None)
+    assert verify(url).account.complete is before
+    assert not verify(beside if before else url).account.complete
+    assert verify(beside if before else url).account.sums.whole.rows == 6
+    assert exports_in(FOLDER) == ([beside, url] if before else [url])
+
+
+def test_without_an_account() -> None:
+    """What only the manifest can make visible needs a manifest."""
+    sink = sink_for(f"{FOLDER}/p.jsonl")
+    sink.open()
+    sink.write(ROWS)
+    sink.commit({"at": 1})
+    with pytest.raises(ExportError, match="its checkpoint has no account"):
+        sink.close(complete=True)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_cleaned(bucket: Bucket, *, finished: bool) -> None:
+    """What a kill has left goes, and what was replaced; what is published stays, and is as it was."""
+    url = f"{FOLDER}/p.csv"
+    if finished:
+        exported(sink_for(url), ROWS[:3])
+        exported(sink_for(url), ROWS[:6])
+    written(sink_for(url), ROWS)
+    found = len(bucket.sizes("exports/p.csv"))
+    assert location_of(url).clean() == found - (2 if finished else 0)
+    assert len(bucket.sizes("exports/p.csv")) == (2 if finished else 0)
+    assert location_of(url).clean() == 0
+    if finished:
+        assert verify(url).account.sums.whole.rows == 6
+    assert not sink_for(url).kept
+
+
+def test_cleaned_while_one_is_under_way(at_step: AtStep) -> None:
+    """An export under way while what it has is cleaned stops; cleaning stops where one ends meanwhile."""
+    url = f"{FOLDER}/p.jsonl"
+    exported(sink_for(url), ROWS[:3])
+    sink = sink_for(url)
+    written(sink, ROWS[:8])
+    assert location_of(url).clean() > 0
+    sink.write(ROWS[8:])
+    with pytest.raises(ExportError, match=TAKEN_OVER):
+        sink.commit({"account": account_of(ROWS)})
+    sink.close(complete=False)
+    written(sink_for(url), ROWS[:4])
+
+    def end_another() -> None:
+        exported(sink_for(url))
+
+    at_step(3, end_another)
+    with pytest.raises(ExportError, match="has just ended: clean again"):
+        location_of(url).clean()
+    assert verify(url).account.sums.whole.rows == len(ROWS)
+
+
+def test_cleaned_at_a_path(tmp_path: Path) -> None:
+    """What an interrupted export left at a path of this machine goes, too."""
+    path = tmp_path / "p.jsonl"
+    sink = sink_for(path)
+    written(sink, ROWS)
+    sink.close(complete=False)
+    assert location_of(path).clean() == 3
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("damage", ["shorter", "no head", "gone"])
+def test_damaged_log(bucket: Bucket, damage: str) -> None:
+    """A log that somebody has changed is not resumed."""
+    url = f"{FOLDER}/p.csv"
+    written(sink_for(url), ROWS)
+    name = f"exports/p.csv/_log/00000001.0000000{3 if damage == 'gone' else 4}"
+    data, version = bucket.get(name)
+    if damage == "gone":
+        bucket.remove([name])
+    else:
+        bucket.put(name, data[:-1] if damage == "shorter" else data[1:], version)
+    sink = sink_for(url)
+    with pytest.raises(ExportError, match=r"is damaged: .*, or another export has taken over\."):
+        sink.resume()
+    sink.close(complete=False)
+
+
+def test_verified(bucket: Bucket) -> None:
+    """Data that was changed or removed, and a manifest that is damaged or missing, are told of."""
+    url = f"{FOLDER}/p.jsonl"
+    exported(sink_for(url))
+    data = f"exports/{verify(url).files[0]}"
+    lines, version = bucket.get(data)
+    bucket.put(data, lines.replace(b"USD", b"EUR"), version)
+    with pytest.raises(VerificationError, match=r"p\.jsonl is not what was exported: p\.jsonl was changed"):
+        verify(url)
+    bucket.remove([data])
+    with pytest.raises(VerificationError, match=r"p\.jsonl is not there"):
+        verify(url)
+    _, version = bucket.get("exports/p.jsonl.manifest.json")
+    bucket.put("exports/p.jsonl.manifest.json", b"{}", version)
+    for broken in (verify, lambda url: exported(sink_for(url))):
+        with pytest.raises(ExportError, match=r"p\.jsonl\.manifest\.json is damaged"):
+            broken(url)
+    with pytest.raises(ExportError, match=r"q\.jsonl has no manifest"):
+        verify(f"{FOLDER}/q.jsonl")
+
+
+def test_a_url_of_a_file(tmp_path: Path) -> None:
+    """file:// names a path of this machine, and is exported to as that."""
+    path = tmp_path / "with space.jsonl"
+    url = path.as_uri()
+    assert exported(sink_for(url)).objects == ()
+    assert verify(url).account == verify(path).account
+    assert exports_in(tmp_path.as_uri()) == [str(path)]
+    assert len(path.read_bytes().splitlines()) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("ftp://host/p.jsonl", r"'ftp':// is no object store: give s3://, gs://, az://, memory://, file://"),
+        ("s3:///p.jsonl", r"names no object: give s3://bucket/name"),
+        ("s3://bucket", r"names no object"),
+        ("s3://bucket/a//p.jsonl", r"names no object"),
+        ("s3://bucket/../p.jsonl", r"names no object"),
+        ("s3://key:marked@bucket/p.jsonl", r"credentials by environment variables"),
+        ("az://bucket/p.jsonl?sig=marked", r"credentials by environment variables"),
+        ("az://container/p.jsonl", r"az://container cannot be reached: Account must be specified\."),
+    ],
+)
+def test_wrong_urls(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> None:
+    """A URL that cannot be is one sentence, without what may be a credential."""
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(ConfigurationError, match=says) as failure:
+        sink_for(url, "jsonl")
+    assert "marked" not in f"{failure.value!r}{failure.value.__cause__}{failure.value.__context__}"
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without obstore, one sentence says how to install it; a path needs none."""
+    monkeypatch.setenv("AWS_TEST", "another")
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'b2b-payments\[cloud\]'"):
+        sink_for("s3://bucket/p.jsonl")
+
+
+def test_a_path_needs_no_object_store(tmp_path: Path) -> None:
+    """Nothing of an object store is imported by an export to a path."""
+    script = "import sys; from b2b_payments.export import sink_for; sink_for('p.jsonl').close(complete=False)"
+    script += "; print(*sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert "obstore" not in ran.stdout.split()
