@@ -37,7 +37,8 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
     metavar="FILE",
     required=True,
     type=TEXT,
-    help="Where to write; - is standard output. With --stores a folder, or a pattern with {name} in it.",
+    help="Where to write: a path, - for standard output, or s3://bucket/name (also gs://, az://). "
+    "With --stores a folder, or a pattern with {name} in it.",
 )
 @click.option(
     "--format",
@@ -47,6 +48,9 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
     f"{', '.join(ending for one in FORMATS.values() for ending in one.endings)}.",
 )
 @click.option("--resume", is_flag=True, help="Resume an export that was interrupted.")
+@click.option(
+    "--clean", is_flag=True, help="Export nothing: remove what interrupted exports to --output left."
+)
 @click.option(
     "--report",
     type=click.Choice(["json"]),
@@ -69,6 +73,7 @@ def export(
     output: str,
     format_: str | None,
     resume: bool,
+    clean: bool,
     fleet: Fleet | None,
     report: str | None,
     spreadsheet_safe: bool,
@@ -82,9 +87,17 @@ def export(
     file, for `verify`. Exit code 0 says that it is complete. Where that cannot be proven, an older export
     stays, and this one is put beside it, as NAME.incomplete. A report follows on standard error.
 
+    In an object store (extra `cloud`), NAME.manifest.json makes an export visible, and says where it is.
+    Credentials and endpoint are those of the environment, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL.
+
     With --stores, each table [[stores]] of the file has a name, a store_hash, and as access_token_env the
     name of the environment variable with its token. What one store fails with does not stop the others.
     """
+    if clean:
+        if resume or report or output == STDOUT:
+            raise click.UsageError("--clean exports nothing: give it with --output FILE alone, or --stores.")
+        _clean(connection, fleet, output, format_)
+        return
     if fleet is None:
         format_ = _format_of(output, format_, resume=resume)
         if spreadsheet_safe and format_ != "csv":
@@ -108,6 +121,22 @@ def export(
     as_json = report is not None
     stores.refuse_ids(fleet.path, asked)
     stores.export(connection, asked, telling, fleet, output, format_, resume=resume, as_json=as_json)
+
+
+def _clean(connection: Connection, fleet: Fleet | None, output: str, format_: str | None) -> None:
+    removed = 0
+
+    async def work() -> None:
+        nonlocal removed
+        from b2b_payments._cli import stores
+        from b2b_payments.export._location import location_of
+
+        paths = [output] if fleet is None else stores.places(connection, fleet, output, format_)
+        for path in paths:
+            removed += location_of(path).clean()
+
+    run(work)
+    click.echo(f"{output}: {removed:,} left by interrupted exports, and removed.", err=True)
 
 
 def _export_one(
@@ -192,7 +221,8 @@ def _tell(
     elif not report.complete:
         account = str(report.ending)
         telling = replace(telling, quiet=False)
-    rest = f"{in_all}{stays(sink.instead)}"
+    where = f" Its data is {' and '.join(sink.objects)}." if sink.objects else ""
+    rest = f"{in_all}{stays(sink.instead)}{where}"
     telling.conclude(_name(output), report, seconds, account=account, rest=rest)
 
 
@@ -239,6 +269,7 @@ def _as_dict(output: str, report: WalkReport, sink: KeptSink) -> dict[str, Any]:
     return {
         "complete": report.complete,
         "file": str(sink.instead or output),
+        **({"objects": sink.objects} if sink.objects else {}),
         "payments": sink.rows,
         "requests": report.requests,
         "ending": report.ending,

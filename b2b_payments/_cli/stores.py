@@ -18,6 +18,7 @@ from b2b_payments._errors import AuthenticationError, B2BPaymentsError
 from b2b_payments._printable import printable
 from b2b_payments.export import Store, StoreReport, StoresReport, StoreState, export_stores, read_stores
 from b2b_payments.export._stores.limits import fitting
+from b2b_payments.export._stores.places import places_of
 from b2b_payments.sync import sync_stores
 
 if TYPE_CHECKING:
@@ -144,6 +145,12 @@ def _run_of(fleet: Fleet) -> str | None:
         return None
     part = "" if fleet.shard is None else f".{fleet.shard[0]}-of-{fleet.shard[1]}"
     return f"{Path(fleet.path).name}{part}"
+
+
+def places(connection: Connection, fleet: Fleet, output: str, format_: str | None) -> list[str]:
+    """Give where each store is exported to. Raises CommandError for unknown names."""
+    found = places_of(output, format_)
+    return [found.of(store) for store in _chosen(fleet, connection)]
 
 
 def refuse_ids(path: str, asked: Selection) -> None:

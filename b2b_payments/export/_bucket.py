@@ -125,6 +125,11 @@ class Bucket:
                     return version
             raise refused from None
 
+    def replace(self, name: str, data: bytes) -> None:
+        """Put an object, whatever is there."""
+        with self._told():
+            self._obstore.put(self._store, name, data)
+
     def upload(self, name: str, path: Path) -> None:
         """Put a file, in parts: it is there when all of it is."""
         part = max(_PART, path.stat().st_size // _MOST_PARTS)

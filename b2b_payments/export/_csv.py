@@ -6,8 +6,8 @@ import csv
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Final
+from pathlib import Path, PurePath
+from typing import Any, Final, TypeVar
 
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._tables.columns import TABLES, Column, Kind, Table
@@ -17,12 +17,13 @@ from b2b_payments.export._file import PathLike
 from b2b_payments.export._logged import FileSink, TableSink
 from b2b_payments.export._manifest import read_manifest
 
+P = TypeVar("P", bound=PurePath)
 _COMPANION: Final = ".line_items.csv"
 _RUN: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet takes for a formula."""
 
 
-def companion_of(target: Path) -> Path:
+def companion_of(target: P) -> P:
     """Give the file of line items beside a file of payments: ``x.line_items.csv`` for ``x.csv`` and ``x``."""
     name = target.stem if target.suffix.lower() == ".csv" else target.name
     return target.with_name(f"{name}{_COMPANION}")

@@ -6,8 +6,8 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._file import PathLike, path_of, reading
 from b2b_payments.export._sink import Checkpoint
 
+P = TypeVar("P", bound=PurePath)
 _VERSION = 2
 MANIFEST = ".manifest.json"
 """What the name of a file's manifest has behind the file's own."""
@@ -46,7 +47,7 @@ class Manifest:
     number: int = 0
 
 
-def manifest_path(target: Path) -> Path:
+def manifest_path(target: P) -> P:
     """Give the manifest's place: the whole name, so that one folder can hold an export in several formats."""
     return target.with_name(f"{target.name}{MANIFEST}")
 

@@ -15,12 +15,12 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
-from pathlib import Path
 from secrets import token_hex
 from typing import Any, Protocol
 
 import anyio
 import attrs
+from anyio import to_thread
 from anyio.from_thread import BlockingPortalProvider
 
 from b2b_payments._auth import StoreAuth
@@ -33,6 +33,7 @@ from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.run import finished_since, manifest_hash
 from b2b_payments.export._stores.store import Store, TokenFromEnv
 from b2b_payments.export._stores.work import Tell
+from b2b_payments.export._worker import in_threads
 
 LOCAL = "local"
 _NEWS_EVERY = 2.0
@@ -190,7 +191,10 @@ class _Tasks:
     async def finish(self, client: Any) -> None:
         """Have them done."""
         client.subscribe_topic(self._run, self._hear)
-        tasks = [_Task(job, manifest_hash(Path(job.path))) for job in self._left.values()]
+        hashes = await to_thread.run_sync(
+            in_threads, manifest_hash, [job.path for job in self._left.values()]
+        )
+        tasks = [_Task(job, found) for job, found in zip(self._left.values(), hashes, strict=True)]
         futures = [
             client.submit(_run_task, task, self._run, key=f"{self._run}-{task.job.store.name}", pure=False)
             for task in tasks
@@ -267,7 +271,7 @@ def _run_task(task: _Task, topic: str) -> StoreReport:
 async def _export(task: _Task, tell: Tell) -> StoreReport:
     job = attrs.evolve(task.job, store=_sharing(task.job.store), resume=True)
     # Another worker may have died after the file was there, and before it could say so.
-    rows = finished_since(Path(job.path), task.before, job.query.manifest)
+    rows = finished_since(job.path, task.before, job.query.manifest)
     if rows is not None:
         return StoreReport(job.store.name, job.path, StoreState.COMPLETE, rows=rows)
     give_up = anyio.current_time() + _HELD_FOR

@@ -23,6 +23,7 @@ from b2b_payments.export._stores.report import StoreReport, StoresReport, StoreS
 from b2b_payments.export._stores.run import Run
 from b2b_payments.export._stores.store import Store, refuse_twice
 from b2b_payments.export._stores.work import Listener, Tell, do_all
+from b2b_payments.export._worker import in_threads
 
 
 async def export_stores(
@@ -82,11 +83,6 @@ async def export_stores(
     return await fleet.export(at_once, run, on_progress, on_event)
 
 
-def _forget(jobs: Iterable[Job]) -> None:
-    for job in jobs:
-        job.forget()
-
-
 class Fleet:
     """Stores, and where the file of each goes.
 
@@ -111,7 +107,7 @@ class Fleet:
         places.refuse_one_file(stores)
         self._stores = stores
         self._places = places
-        self._jobs = [Job(store, str(places.of(store)), places.format, selection, resume) for store in stores]
+        self._jobs = [Job(store, places.of(store), places.format, selection, resume) for store in stores]
         self._concurrency = selection.concurrency
         self._workers = workers
         self._resume = resume
@@ -131,8 +127,9 @@ class Fleet:
         with ExitStack() as stack:
             note = None
             if run is not None:
-                note = stack.enter_context(Run(run, self._places, self._stores, resume=self._resume))
-            jobs = [job for job in self._jobs if not self._is_done(job, note)]
+                note = Run(run, self._places, self._stores, resume=self._resume)
+                await to_thread.run_sync(stack.enter_context, note)
+            jobs = await self._left(note)
             try:
                 await self._export(jobs, fit.stores, listen)
             finally:
@@ -152,13 +149,19 @@ class Fleet:
         complete = sum(report.complete for report in self._reports.values())
         return complete in {0, len(self._reports)}
 
-    def _is_done(self, job: Job, note: Run | None) -> bool:
-        rows = None if note is None else note.finished(job.store, job.query.manifest)
-        report = StoreReport(job.store.name, job.path)
-        if rows is not None:
-            report = attrs.evolve(report, state=StoreState.ALREADY_COMPLETE, rows=rows)
-        self._take(report)
-        return rows is not None
+    async def _left(self, note: Run | None) -> Sequence[Job]:
+        """Give what a run that is resumed had not finished."""
+
+        def finished(job: Job) -> int | None:
+            return None if note is None else note.finished(job.store, job.query.manifest)
+
+        rows = await to_thread.run_sync(in_threads, finished, self._jobs)
+        for job, count in zip(self._jobs, rows, strict=True):
+            report = StoreReport(job.store.name, job.path)
+            if count is not None:
+                report = attrs.evolve(report, state=StoreState.ALREADY_COMPLETE, rows=count)
+            self._take(report)
+        return [job for job, count in zip(self._jobs, rows, strict=True) if count is None]
 
     def _take(self, report: StoreReport) -> None:
         self._reports[report.name] = report
@@ -168,7 +171,7 @@ class Fleet:
         if self._workers is not None:
             if not self._resume:
                 # Tasks resume, whichever worker they come to: so nothing older may be there.
-                await to_thread.run_sync(_forget, jobs)
+                await to_thread.run_sync(in_threads, Job.forget, jobs)
             await self._workers.export(jobs, at_once, self._take)
             return
         await do_all((partial(job.run, self._take, listen) for job in jobs), at_once)

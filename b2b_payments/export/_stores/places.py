@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._formats import FORMATS, format_by_ending
 from b2b_payments._printable import frozen
+from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._csv import companion_of
-from b2b_payments.export._file import PathLike
+from b2b_payments.export._file import PathLike, path_of
 from b2b_payments.export._formats import format_of
 from b2b_payments.export._manifest import manifest_path
 from b2b_payments.export._stores.store import Store, folded
@@ -27,17 +28,22 @@ class Places:
     format: str
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> str:
         """The folder that all files are in, or that their folders are in."""
-        return Path(self.pattern.partition(NAME)[0] + "x").parent
+        before = f"{self.pattern.partition(NAME)[0]}x"
+        return before.rpartition("/")[0] if is_url(self.pattern) else str(Path(before).parent)
 
-    def of(self, store: Store) -> Path:
+    def of(self, store: Store) -> str:
         """Give a store's file."""
-        return Path(self.pattern.replace(NAME, store.name))
+        place = self.pattern.replace(NAME, store.name)
+        return place if is_url(place) else str(Path(place))
 
     def make_folders(self, stores: Sequence[Store]) -> None:
         """Make the folders that are not there, but not what they should be in. Raises ConfigurationError."""
-        for folder in dict.fromkeys([self.folder, *(self.of(store).parent for store in stores)]):
+        if is_url(self.pattern):
+            return
+        parents = (Path(self.of(store)).parent for store in stores)
+        for folder in dict.fromkeys([Path(self.folder), *parents]):
             try:
                 folder.mkdir(exist_ok=True)
             except FileNotFoundError:
@@ -56,8 +62,8 @@ class Places:
                         "them another name."
                     )
 
-    def _written(self, store: Store) -> Iterator[Path]:
-        target = self.of(store)
+    def _written(self, store: Store) -> Iterator[PurePath]:
+        target = PurePath(self.of(store))
         yield from (target, manifest_path(target))
         if self.format == "csv":
             yield companion_of(target)
@@ -66,13 +72,15 @@ class Places:
 
 def places_of(path: PathLike, format_: str | None) -> Places:
     """Read where many stores go, and in which format. Raises ConfigurationError."""
-    output = os.fspath(path)
+    output = os.fspath(path_of(path))
     if format_ is not None and format_ not in FORMATS:
         raise ConfigurationError(f"{shown(format_)} is not a format: give {', '.join(FORMATS)}.")
     if NAME in output:
         return _by_pattern(output, format_)
     if "{" in output:
         raise ConfigurationError(f"{output!r} has a brace, and {NAME} is all that is replaced there.")
+    if is_url(output):
+        bucket_and_name(output, folder=True)
     ending = format_by_ending(output)
     if (ending or Path(output).is_file()) and not output.endswith(os.sep) and not Path(output).is_dir():
         folder, file = os.path.split(output)
@@ -93,4 +101,7 @@ def _by_pattern(output: str, format_: str | None) -> Places:
     format_ = format_of(output, format_)
     if "{" in output.replace(NAME, ""):
         raise ConfigurationError(f"{output!r} has another brace, and {NAME} is all that is replaced there.")
-    return Places(output, format_)
+    found = Places(output, format_)
+    if is_url(output):
+        bucket_and_name(found.folder, folder=True)
+    return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,42 +19,45 @@ from typing import Any, Self
 import msgspec
 
 from b2b_payments._errors import ExportError
-from b2b_payments.export._file import Lock, sync_folder, write_whole, writing
-from b2b_payments.export._manifest import manifest_path, read_manifest
+from b2b_payments.export._bucket import Bucket, bucket_and_name, is_url
+from b2b_payments.export._file import Lock, reading, sync_folder, write_whole, writing
+from b2b_payments.export._manifest import manifest_bytes, parse_manifest
 from b2b_payments.export._stores.places import Places
 from b2b_payments.export._stores.store import Store
+from b2b_payments.export._worker import in_threads
 
 _VERSION = 1
 
 
 class Run:
-    """A run over many stores, from its beginning or resumed. One at a time: while entered it has a lock.
+    """A run over many stores, from its beginning or resumed. While entered it has a lock: one at a time.
+
+    In an object store there is no lock: of two runs, the later one goes on with the stores of both.
 
     Entering raises ExportError where another run is under way, or the note cannot be written or read.
     """
 
     def __init__(self, name: str, places: Places, stores: Sequence[Store], *, resume: bool) -> None:
-        self._place = places.folder / f".{name}.run"
+        self._file = _Note(os.path.join(places.folder, f".{name}.run"))
         self._places = places
         self._stores = stores
         self._resume = resume
-        self._lock = Lock(self._place)
         self._noted: Mapping[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self._lock.acquire()
+        self._file.acquire()
         try:
             if not (self._resume and self._read()):
                 self._begin()
         except BaseException:
-            self._lock.release()
+            self._file.release()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self._file.release()
 
     def finished(self, store: Store, query: Mapping[str, Any]) -> int | None:
         """Give the payments in a store's file where this run has finished it; else None."""
@@ -64,54 +68,104 @@ class Run:
 
     def end(self) -> None:
         """Forget it. Raises ExportError."""
-        with writing(self._place):
-            self._place.unlink(missing_ok=True)
+        self._file.remove()
 
     def _read(self) -> bool:
-        try:
-            note: Any = msgspec.json.decode(self._place.read_bytes())
-        except FileNotFoundError:
+        data = self._file.read()
+        if data is None:
             return False
-        except OSError as error:
-            raise ExportError(f"{self._place} could not be read: {error.strerror}.") from None
+        try:
+            note: Any = msgspec.json.decode(data)
         except ValueError:
             note = None
         stores: Any = note.get("stores") if isinstance(note, dict) else None
         whole = isinstance(stores, dict) and all(isinstance(one, dict) for one in stores.values())
         if not whole or note.get("version") != _VERSION:
             raise ExportError(
-                f"{self._place}, the note of the run that was interrupted, cannot be read: start again, "
+                f"{self._file.path}, the note of the run that was interrupted, cannot be read: start again, "
                 "without resuming."
             )
         self._noted = stores
         return True
 
     def _begin(self) -> None:
-        self._noted = {store.name: self._note(store) for store in self._stores}
-        packed = msgspec.json.encode({"version": _VERSION, "stores": self._noted})
-        with writing(self._place):
-            write_whole(self._place, packed)
-            sync_folder(self._place.parent)
+        self._noted = {
+            store.name: note
+            for store, note in zip(self._stores, in_threads(self._note, self._stores), strict=True)
+        }
+        self._file.write(msgspec.json.encode({"version": _VERSION, "stores": self._noted}))
 
     def _note(self, store: Store) -> dict[str, Any]:
         target = self._places.of(store)
-        return {"store": store.identity, "file": str(target), "manifest": manifest_hash(target)}
+        return {"store": store.identity, "file": target, "manifest": manifest_hash(target)}
 
 
-def manifest_hash(target: Path) -> str | None:
-    """Give the hash of a file's manifest, None where it has none."""
-    try:
-        return hashlib.sha256(manifest_path(Path(os.path.realpath(target))).read_bytes()).hexdigest()
-    except OSError:
-        return None
+def manifest_hash(target: str) -> str | None:
+    """Give the hash of a file's manifest, None where it has none. Raises ExportError."""
+    data = manifest_bytes(target)
+    return None if data is None else hashlib.sha256(data).hexdigest()
 
 
-def finished_since(target: Path, before: str | None, query: Mapping[str, Any]) -> int | None:
+def finished_since(target: str, before: str | None, query: Mapping[str, Any]) -> int | None:
     """Give the payments in a file where it was finished since its manifest had this hash; else None."""
-    if manifest_hash(target) in {None, before} or not target.is_file():
+    data = manifest_bytes(target)
+    if data is None or hashlib.sha256(data).hexdigest() == before:
+        return None
+    if not (is_url(target) or os.path.isfile(target)):
         return None
     try:
-        account = read_manifest(Path(os.path.realpath(target))).account
+        account = parse_manifest(data, target).account
     except ExportError:
         return None  # damaged since: this store is exported again
     return account.sums.whole.rows if account.complete and account.query == query else None
+
+
+class _Note:
+    """A small file that is read and put down whole, at a path or in an object store. Raises ExportError.
+
+    At a path it has a lock, too.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._bucket: Bucket | None = None
+        self._lock: Lock | None = None
+        if is_url(path):
+            self._bucket, self._name = bucket_and_name(path)
+        else:
+            self._lock = Lock(Path(path))
+
+    def acquire(self) -> None:
+        """Take the lock. Raises AlreadyRunningError where another has it."""
+        if self._lock is not None:
+            self._lock.acquire()
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def read(self) -> bytes | None:
+        """Give what is there, None where nothing is."""
+        with suppress(FileNotFoundError), reading(self.path):
+            return (
+                self._bucket.get(self._name)[0] if self._bucket is not None else Path(self.path).read_bytes()
+            )
+        return None
+
+    def write(self, data: bytes) -> None:
+        """Put it down, whatever is there."""
+        with writing(self.path):
+            if self._bucket is not None:
+                self._bucket.replace(self._name, data)
+            else:
+                write_whole(Path(self.path), data)
+                sync_folder(Path(self.path).parent)
+
+    def remove(self) -> None:
+        """Remove it."""
+        with writing(self.path):
+            if self._bucket is not None:
+                self._bucket.remove([self._name])
+            else:
+                Path(self.path).unlink(missing_ok=True)
