@@ -1,0 +1,205 @@
+"""Exports to a real S3: what is there, outages, kills, and two at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from b2b_payments import ConfigurationError
+from b2b_payments.export import ExportError, _bucket, export, resume, sink_for, verify
+from b2b_payments.export._bucket import bucket_and_name
+from b2b_payments.sandbox import Rules, Sandbox
+from tests.support.clients import client_of
+from tests.support.export_reading import FORMATS, exact, tables_in
+from tests.support.program import finished, invoke, start
+from tests.support.s3_server import SECRET, Fate, S3Proxy, S3Server, variables
+
+pytestmark = pytest.mark.slow
+
+FAST = Rules(quota=False)
+Proxied = Callable[..., S3Proxy]
+
+
+@pytest.fixture
+def proxied(s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxied]:
+    """Give what puts a proxy in front of the S3; requests are repeated once."""
+    soon = {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=5), "base": 2}
+    monkeypatch.setattr(_bucket, "_RETRIES", {"max_retries": 1, "backoff": soon})
+    started: list[S3Proxy] = []
+
+    def begin(leave_out: str = "") -> S3Proxy:
+        started.append(S3Proxy(s3_server.port, leave_out).__enter__())
+        monkeypatch.setenv("AWS_ENDPOINT_URL", variables(started[0].port)["AWS_ENDPOINT_URL"])
+        return started[0]
+
+    yield begin
+    for one in started:
+        one.__exit__()
+
+
+def fetched(url: str, folder: Path) -> Path:
+    """Write the data of an export, wherever its manifest says it is, into a folder."""
+    bucket, name = bucket_and_name(url)
+    manifest = verify(url)
+    folder.mkdir(exist_ok=True)
+    for file in manifest.files:
+        bucket.download(f"{name.rpartition('/')[0]}/{file}", folder / Path(file).name)
+    return folder / Path(manifest.files[0]).name
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+async def test_as_local(s3: str, tmp_path: Path, format_: str) -> None:
+    """Every format holds what a local export holds: the same bytes, or else the same rows."""
+    url, local = f"{s3}/deep/er/p.{format_}", tmp_path / f"p.{format_}"
+    async with Sandbox(700, rules=FAST) as sandbox, client_of(sandbox) as client:
+        await export(client.payments.list(), sink_for(local))
+        sink = sink_for(url)
+        report = await export(client.payments.list(), sink)
+    assert report.complete
+    there = fetched(url, tmp_path / "there")
+    if format_ in {"jsonl", "csv"}:
+        assert there.read_bytes() == local.read_bytes()
+    if format_ != "jsonl":
+        assert [*map(exact, tables_in(there, format_))] == [*map(exact, tables_in(local, format_))]
+    bucket, _ = bucket_and_name(url)
+    assert len(bucket.sizes("")) == 1 + len(sink.objects)
+
+
+def test_in_parts(s3: str, tmp_path: Path) -> None:
+    """A large file is put in parts, and comes back as it was."""
+    bucket, _ = bucket_and_name(f"{s3}/x")
+    path, back = tmp_path / "large", tmp_path / "back"
+    path.write_bytes(os.urandom(12_000_000))
+    bucket.upload("large", path)
+    bucket.download("large", back)
+    assert back.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("header", ["if-none-match", "if-match"])
+async def test_without_conditional_puts(s3: str, proxied: Proxied, header: str) -> None:
+    """A store that ignores what a put depends on is refused before anything is sent; nothing is left."""
+    proxied(header)
+    async with Sandbox(10) as sandbox, client_of(sandbox) as client:
+        with pytest.raises(ConfigurationError, match="does not keep conditional puts"):
+            await export(client.payments.list(), sink_for(f"{s3}/p.jsonl"))
+        assert sandbox.request_count == 0
+    assert bucket_and_name(f"{s3}/p")[0].sizes("") == {}
+
+
+@pytest.mark.parametrize("fate", [Fate.REFUSED, Fate.CUT, Fate.ANSWER_LOST])
+async def test_once_in_a_while(s3: str, proxied: Proxied, fate: Fate) -> None:
+    """Of an export every other request to the store fails, or its answer is lost: it does not matter."""
+    proxy = proxied()
+    proxy.decide = lambda _method, _path: fate if len(proxy.asked) % 2 else Fate.PASSED
+    async with Sandbox(100, rules=FAST) as sandbox, client_of(sandbox) as client:
+        await export(client.payments.list(), sink_for(f"{s3}/p.csv"))
+        assert verify(f"{s3}/p.csv").account.sums.whole.rows == len(sandbox.store)
+
+
+@pytest.mark.parametrize(("fate", "says"), [(Fate.REFUSED, "answered 503"), (Fate.CUT, "did not answer")])
+async def test_an_outage(s3: str, proxied: Proxied, fate: Fate, says: str) -> None:
+    """While the store is away, an export fails in one sentence; what was committed is resumed afterwards."""
+    proxy, down = proxied(), False
+    proxy.decide = lambda _method, _path: fate if down else Fate.PASSED
+    async with Sandbox(5_000, rules=FAST) as sandbox, client_of(sandbox) as client:
+        sink = sink_for(f"{s3}/p.jsonl")
+
+        def after_a_commit(_report: object) -> None:
+            nonlocal down
+            down = down or any("_log/00000001.00000002" in one for one in proxy.asked)
+
+        walk = client.payments.list(concurrency=1)
+        with pytest.raises(
+            ExportError, match=f"p.jsonl could not be written: the object store {says}"
+        ) as failure:
+            await export(walk, sink, on_progress=after_a_commit)
+        assert "marked" not in repr(failure.value)
+        assert sink.kept
+        down, before = False, sandbox.request_count
+        await resume(lambda at: client.payments.list(checkpoint=at), sink_for(f"{s3}/p.jsonl"))
+        assert sandbox.request_count - before < 15
+        assert verify(f"{s3}/p.jsonl").account.sums.whole.rows == len(sandbox.store)
+
+
+async def test_refused_credentials(s3: str, proxied: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket that is not there is one sentence, and no credential is in it."""
+    async with Sandbox(10) as sandbox, client_of(sandbox) as client:
+        with pytest.raises(ExportError, match=r"p\.jsonl could not be written: no such bucket") as failure:
+            await export(client.payments.list(), sink_for(f"{s3}-other/p.jsonl"))
+    assert "marked" not in repr(failure.value)
+
+
+def test_at_a_terminal(s3: str) -> None:
+    """`export` says where the data is, `verify` reads it there, and a folder stands for all in it."""
+    url = f"{s3}/exports/p.csv"
+    done = invoke(None, "export", "--sandbox", "--output", url)
+    assert done.exit_code == 0, done.stderr
+    assert f"Its data is {url}/00000001-" in done.stderr
+    done = invoke(None, "export", "--sandbox", "--output", url, "--report", "json")
+    told = json.loads(done.stdout)
+    assert told["file"] == url
+    assert [one.rpartition("/")[2] for one in told["objects"]] == ["p.csv", "p.line_items.csv"]
+    for place in (url, f"{s3}/exports", s3):
+        verified = invoke(None, "verify", place)
+        assert verified.exit_code == 0, verified.stderr
+        assert verified.stdout.startswith(f"{url}: as it was exported, complete: 10,000 payments")
+    assert "holds no export" in invoke(None, "verify", f"{s3}/nothing").stderr
+    cleaned = invoke(None, "export", "--clean", "--output", url)
+    assert cleaned.stderr == f"{url}: 2 left by interrupted exports, and removed.\n"
+    assert len(bucket_and_name(url)[0].sizes("")) == 3
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "duckdb"])
+async def test_killed_and_resumed(s3: str, format_: str) -> None:
+    """Killed outright after a commit, and resumed by another process: complete, and nothing is left over."""
+    url = f"{s3}/p.{format_}"
+    rules = Rules(quota=False, latency=0.01)
+    async with Sandbox(5_000, rules=rules) as sandbox:
+        export_ = ("export", "--output", url, "--quota", "none", "--concurrency", "1")
+        process = await start(sandbox, *export_)
+        bucket, name = bucket_and_name(url)
+        while not any(
+            one.endswith("00000002") for one in await asyncio.to_thread(bucket.sizes, f"{name}/_log")
+        ):
+            assert process.returncode is None
+        process.kill()
+        await finished(process)
+        before = sandbox.request_count
+        code, _, said = await finished(await start(sandbox, *export_, "--resume"))
+        assert code == 0, said
+        assert sandbox.request_count - before < 20
+        assert verify(url).account.sums.whole.rows == len(sandbox.store)
+        assert len(bucket.sizes("")) == 2
+
+
+async def test_two_at_once(s3: str) -> None:
+    """A process that was stopped, and taken for dead, ends with one sentence, and changes nothing."""
+    url = f"{s3}/p.jsonl"
+    async with Sandbox(5_000, rules=Rules(quota=False, latency=0.01)) as sandbox:
+        export_ = ("export", "--output", url, "--quota", "none", "--concurrency", "1")
+        first = await start(sandbox, *export_)
+        bucket, name = bucket_and_name(url)
+        while not any(
+            one.endswith("00000002") for one in await asyncio.to_thread(bucket.sizes, f"{name}/_log")
+        ):
+            assert first.returncode is None
+        first.send_signal(signal.SIGSTOP)
+        code, _, said = await finished(await start(sandbox, *export_, "--resume"))
+        assert code == 0, said
+        published = bucket.get(f"{name}.manifest.json")
+        first.send_signal(signal.SIGCONT)
+        code, _, said = await finished(first)
+        assert code == 1
+        assert said.splitlines()[-1] == (
+            f"Error: Another export to {url} has taken over: this one stops, and changes nothing."
+        )
+        assert SECRET not in said
+        assert bucket.get(f"{name}.manifest.json") == published
+        assert verify(url).account.sums.whole.rows == len(sandbox.store)
