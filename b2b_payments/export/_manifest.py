@@ -90,8 +90,8 @@ def manifest_bytes(path: PathLike) -> bytes | None:
     place = f"{path}{MANIFEST}"
     with suppress(FileNotFoundError), reading(place):
         if is_url(path):
-            bucket, name = bucket_and_name(place)
-            return bucket.get(name)[0]
+            bucket, name = bucket_and_name(str(path), folder=True)
+            return bucket.get(f"{name}{MANIFEST}")[0] if name else None
         return manifest_path(Path(os.path.realpath(path_of(path)))).read_bytes()
     return None
 
