@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from b2b_payments._errors import ConfigurationError
 
 T = TypeVar("T")
+
+_NAP: Final = 0.2
+"""Seconds after which whoever waits looks for Ctrl-C."""
 
 
 class BackgroundLoop:
@@ -62,6 +65,9 @@ class BackgroundLoop:
             coroutine.close()
             raise ConfigurationError(problem)
         try:
+            # Ctrl-C wakes nobody on Windows, nor where a library has a hand in signals, as polars has.
+            while wait([future], _NAP).not_done:
+                pass
             return future.result()
         except CancelledError:
             raise ConfigurationError("The client was closed while the call was under way.") from None

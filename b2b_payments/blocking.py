@@ -12,6 +12,7 @@ thread, from `open` to `close`; any threads may use it. What it calls back (`on_
 
 from __future__ import annotations
 
+import atexit
 import copy
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import suppress
@@ -237,6 +238,7 @@ class PaymentsClient(_Blocking[_client.PaymentsClient]):
         """Make the client ready, as `with` does: for start-up hooks. `close` ends it."""
         if self._owns:
             self._loop.start()
+            atexit.register(self.close)
         try:
             self._loop.wait(self._async.open())
         except BaseException:
@@ -245,8 +247,12 @@ class PaymentsClient(_Blocking[_client.PaymentsClient]):
         return self
 
     def close(self) -> None:
-        """Cancel what is under way, in whatever thread, and end the client's own. May be called twice."""
+        """Cancel what is under way, in whatever thread, and end the client's own. May be called twice.
+
+        An interpreter that ends does it.
+        """
         if self._owns:
+            atexit.unregister(self.close)
             self._loop.stop(self._async.aclose)
 
     def __enter__(self) -> Self:

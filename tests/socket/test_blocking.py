@@ -6,12 +6,15 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
+import polars  # noqa: F401 - with it, Ctrl-C does not wake a thread that waits for a lock
 import pytest
 from aiohttp import web
 from anyio.from_thread import start_blocking_portal
@@ -31,6 +34,7 @@ from b2b_payments.blocking import PaymentsClient
 from b2b_payments.events import Event, RequestStarted
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.support.clients import NEVER, QUICK
+from tests.support.program import whole_environment
 
 
 @pytest.fixture
@@ -188,6 +192,29 @@ def test_nothing_is_left_after_close(sandbox: Sandbox) -> None:
     loops = [one for one in gc.get_objects() if isinstance(one, asyncio.BaseEventLoop)]
     assert sum(not loop.is_closed() for loop in loops) <= 1  # the sandbox's own
     assert ours() == set()
+
+
+_LEFT_OPEN = """
+from b2b_payments.blocking import PaymentsClient
+
+client = PaymentsClient.from_env(quota=None).open()
+payments = iter(client.payments.list(page_size=10))
+print(next(payments).id)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_that_leaves_a_client_open_ends(sandbox: Sandbox) -> None:
+    """At the end of a program a client that nobody closed is closed: it neither hangs nor warns."""
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", _LEFT_OPEN],
+        env=whole_environment(sandbox),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1\n", "")
 
 
 def test_a_client_is_opened_once(sandbox: Sandbox) -> None:

@@ -33,6 +33,12 @@ def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
     return variables
 
 
+def whole_environment(sandbox: Sandbox | None, **more: str) -> dict[str, str]:
+    """Give the environment of a process that talks to a sandbox."""
+    variables = {**os.environ, **environment(sandbox), **more}
+    return {name: value for name, value in variables.items() if value is not None}
+
+
 def invoke(
     sandbox: Sandbox | None, *args: str, stdin: str | bytes = "", variables: Mapping[str, str | None] = _NONE
 ) -> Result:
@@ -56,10 +62,9 @@ async def start(
     sandbox: Sandbox | None, *args: str, terminal: Mapping[str, str] = _TERMINAL, **pipes: Any
 ) -> Process:
     """Start a command for real; `terminal` are the variables that say what kind of terminal there is."""
-    variables = {**os.environ, **terminal, **environment(sandbox)}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "b2b_payments", *args),
-        env={name: value for name, value in variables.items() if value is not None},
+        env=whole_environment(sandbox, **terminal),
         **{"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, **pipes},
     )
 
