@@ -103,5 +103,9 @@ def _by_pattern(output: str, format_: str | None) -> Places:
         raise ConfigurationError(f"{output!r} has another brace, and {NAME} is all that is replaced there.")
     found = Places(output, format_)
     if is_url(output):
+        if not is_url(found.folder):
+            raise ConfigurationError(
+                f"{output!r} is a bucket for each store: write {NAME} behind the bucket."
+            )
         bucket_and_name(found.folder, folder=True)
     return found

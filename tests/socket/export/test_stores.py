@@ -7,11 +7,14 @@ import pickle
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
 from b2b_payments import AuthenticationError, ConfigurationError, LegacyAuth, Quota, StoreAuth
 from b2b_payments.export import Store, StoreReport, StoreState, TokenFromEnv, export_stores, verify
+from b2b_payments.export._bucket import bucket_and_name
+from b2b_payments.export._verification import exports_in
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.export_reading import ids_in
 
@@ -164,3 +167,50 @@ def test_shards() -> None:
     assert [Store(name, LegacyAuth("x")).in_shard(1, 2) for name in names] == [False, True, False, False]
     with pytest.raises(ConfigurationError, match="Shard 3/2"):
         stores[0].in_shard(3, 2)
+
+
+async def test_into_an_object_store(served: Served) -> None:
+    """Each store is an export of its own there; what an interrupted run had finished is left alone."""
+    folder = f"memory://{token_hex(4)}/out"
+    served["east"].order(Fault.HANG_BEFORE, times=1)
+    two_done = asyncio.Event()
+    complete: list[str] = []
+
+    def tell(report: StoreReport) -> None:
+        if report.complete:
+            complete.append(report.name)
+        if len(complete) == 2:
+            two_done.set()
+
+    task = asyncio.create_task(export_stores(stores_of(served), folder, format="jsonl", on_progress=tell))
+    await two_done.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    bucket, name = bucket_and_name(folder)
+    assert ".stores.run" in bucket.sizes(name)
+    served["east"].answer_with(None)
+    report = await export_stores(stores_of(served), folder, format="jsonl", resume=True)
+    assert [one.state for one in report.stores] == ["complete already", "complete", "complete already"]
+    assert ".stores.run" not in bucket.sizes(name)
+    paths = [f"{folder}/{one}.jsonl" for one in SIZES]
+    assert [one.path for one in report.stores] == paths
+    assert exports_in(folder) == sorted(paths)
+    for path, size in zip(paths, SIZES.values(), strict=True):
+        assert verify(path).account.sums.whole.rows == size
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("memory://bucket/all.csv", "is one file, and each store has its own"),
+        ("memory://bucket/out", "does not say the format"),
+        ("memory://{name}/out.csv", "is a bucket for each store: write {name} behind the bucket"),
+        ("ftp://bucket/{name}.csv", "is no object store"),
+    ],
+)
+async def test_wrong_urls(served: Served, output: str, says: str) -> None:
+    """A URL that cannot hold many stores is refused before anything is sent."""
+    with pytest.raises(ConfigurationError, match=says):
+        await export_stores(stores_of(served), output)
+    assert not any(one.request_count for one in served.values())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import attrs
@@ -17,6 +19,7 @@ from distributed import Client, LocalCluster
 
 from b2b_payments import ConfigurationError, LegacyAuth, Quota, StoreAuth
 from b2b_payments.export import Store, StoreReport, StoreState, TokenFromEnv, export_stores, verify
+from b2b_payments.export._bucket import bucket_and_name
 from b2b_payments.export._selection import Selection
 from b2b_payments.export._stores import cluster
 from b2b_payments.export._stores.job import Job
@@ -180,9 +183,20 @@ def test_quotas_are_shared_between_workers(monkeypatch: pytest.MonkeyPatch) -> N
     assert cluster._sharing(Store("a", auth, quota=None)).quota is None
 
 
+async def test_into_an_object_store(threads: Any, served: Served) -> None:
+    """Workers that share an object store export into it; a run begins anew unless it is resumed."""
+    folder, address = f"memory://{token_hex(4)}/out", threads.scheduler.address
+    for number in (1, 2):
+        report = await export_stores(stores_of(served), folder, format="csv", dask=address)
+        assert report.complete
+        assert [verify(one.path).number for one in report.stores] == [number] * 3
+
+
 @pytest.mark.slow
-async def test_a_worker_is_killed(served: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["tmp_path", "s3"])
+async def test_a_worker_is_killed(served: Served, where: str, request: pytest.FixtureRequest) -> None:
     """Where a worker process is killed, another one goes on with its stores, and each is complete."""
+    folder = request.getfixturevalue(where)
     killed: list[int] = []
 
     def kill(report: StoreReport) -> None:
@@ -193,14 +207,20 @@ async def test_a_worker_is_killed(served: Served, tmp_path: Path) -> None:
     for sandbox in served.values():
         sandbox.rules = Rules(quota=False, latency=0.3)
     report = await export_stores(
-        stores_of(served), tmp_path, format="jsonl", dask="local", workers=2, at_once=4, on_progress=kill
+        stores_of(served), folder, format="jsonl", dask="local", workers=2, at_once=4, on_progress=kill
     )
     assert killed
     assert report.complete
     for one in report.stores:
-        assert verify(one.path).account.complete
-        assert ids_in(Path(one.path), "jsonl") == list(served[one.name].store.ids())
-    assert sorted(os.listdir(tmp_path)) == sorted(
+        account = verify(one.path).account
+        assert account.complete
+        assert account.sums.whole.rows == SIZES[one.name]
+    if where == "tmp_path":
+        found = os.listdir(folder)
+    else:
+        bucket, _ = bucket_and_name(f"{folder}/x")
+        found = [re.sub("/.*", "", name) for name in bucket.sizes("")]
+    assert sorted(found) == sorted(
         f"{name}.jsonl{ending}" for name in SIZES for ending in ("", ".manifest.json")
     )
 
