@@ -5,7 +5,8 @@ its own, is killed (SIGKILL), and the next one goes on with ``--resume``, to be 
 times an export. The instants are random, each within twice the fair share of what is left to do; the last two
 of an export are aimed at its end, where files take their place. A kill before a process's first request does
 not count. Databases are a user's, with tables, views, indexes and triggers of the user's, none of which may
-change. Each finished export has to pass `verify`, and to hold every lasting payment
+change. With ``--s3`` they go to an S3 on loopback, and the next process is to find what was committed there.
+Each finished export has to pass `verify`, and to hold every lasting payment
 (there from the export's start to its end) once, none twice, and no row that the service never had. Exit code
 1 where one does not, or where too few kills landed where they count.
 """
@@ -13,18 +14,21 @@ change. Each finished export has to pass `verify`, and to hold every lasting pay
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from benchmarks.kills_export import Account, killed
 from benchmarks.kills_service import Size
 from benchmarks.kills_state import Stage
+from tests.support.s3_server import S3Server, variables
 
 FORMATS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
 RESUMABLE = 0.4
@@ -68,6 +72,7 @@ def main() -> int:
     parser.add_argument(
         "--projections", action="store_true", help="aim all kills at the making of files; those alone count"
     )
+    parser.add_argument("--s3", action="store_true", help="export to an S3, which moto plays on this machine")
     parser.add_argument("--at-once", type=int, default=2, help="formats at once [2]")
     options = parser.parse_args()
     begun = time.perf_counter()
@@ -76,7 +81,13 @@ def main() -> int:
         print(f"{time.perf_counter() - begun:6.0f} s  {line}", file=sys.stderr, flush=True)
 
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
-    with ThreadPoolExecutor(options.at_once) as pool:
+    with ExitStack() as stack:
+        bucket = ""
+        if options.s3:
+            server = stack.enter_context(S3Server())
+            os.environ.update(variables(server.port))
+            bucket = f"s3://{server.new_bucket()}"
+        pool = stack.enter_context(ThreadPoolExecutor(options.at_once))
         fire = partial(
             killed,
             kills=options.kills,
@@ -85,6 +96,7 @@ def main() -> int:
             size=Size(),
             say=say,
             projections=options.projections,
+            bucket=bucket,
         )
         accounts = list(pool.map(fire, options.format or FORMATS))
     print(table(accounts))

@@ -9,24 +9,23 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import attrs
 
 from b2b_payments.export._export import BATCH_ROWS
-from b2b_payments.export._manifest import manifest_path
 from b2b_payments.sandbox import Sandbox
 from benchmarks.compare.job import ROOT
 from benchmarks.kills_check import Check
 from benchmarks.kills_service import Service, Size, changing_service
-from benchmarks.kills_state import Left, Stage, kept_of, left_by
+from benchmarks.kills_state import Left, Output, S3Output, Stage, left_by
 from benchmarks.user_databases import FORMATS as DATABASES
 from benchmarks.user_databases import NAMES, UserDatabase
 
 _LAST_KILLS = 2  # of an export: they wait for its end
 _KILLS_AN_EXPORT = (5, 10)
 _MOST_EXPORTS = 5  # for each kill
-_POLL = 0.001
 _OURS = {"payments", "line_items"}
 _NOT_OURS = [name for name in NAMES if name not in _OURS and not name.startswith("b2b_payments_sync")]
 _LONGEST = 120.0  # seconds for one process
@@ -78,30 +77,42 @@ class Pace:
 
 
 def killed(
-    format_: str, kills: int, seed: int, folder: Path, size: Size, say: Say, *, projections: bool = False
+    format_: str,
+    kills: int,
+    seed: int,
+    folder: Path,
+    size: Size,
+    say: Say,
+    *,
+    projections: bool = False,
+    bucket: str = "",
 ) -> Account:
     """Export to a format until so many processes were killed; each export goes on until it is complete.
 
     If `projections`, all kills are aimed at the making of files, and those alone count. Databases are the
-    user's, drawn at random, and nothing of the user's may change.
+    user's, drawn at random, and nothing of the user's may change. If `bucket`, exports go there, and a
+    database is a new one.
     """
     begun = time.perf_counter()
     draw = random.Random(f"{seed} {format_}")
     account, check = Account(format_), Check(size.payments, format_)
     user_payments = list(Sandbox(payments=30).store.all_wire())
     with changing_service(size, draw.randrange(2**32)) as service:
-        pace = _pace(format_, folder, service)
+        output: Callable[[Path], Output] = partial(S3Output, bucket) if bucket else Output
+        pace = _pace(output(folder / f"{format_}-quiet" / f"payments.{format_}"), service)
         say(f"{format_}: {pace.whole:.2f} s, of them {pace.publishing:.3f} s to publish")
         aim = True
         while account.counted(projections=projections) < kills:
             path = folder / f"{format_}-{account.exports}" / f"payments.{format_}"
             path.parent.mkdir()
-            user = UserDatabase(path, format_, draw, _NOT_OURS) if format_ in DATABASES else None
+            databases = format_ in DATABASES and not bucket
+            user = UserDatabase(path, format_, draw, _NOT_OURS) if databases else None
             if user is not None:
                 user.fill(user_payments)
             held = user and user.state()
             before = service.ids()
-            killing = _Killing(path, format_, service, pace, draw, payments=size.payments, aim=aim)
+            place = output(path)
+            killing = _Killing(place, service, pace, draw, payments=size.payments, aim=aim)
             killing.last_kills = _KILLS_AN_EXPORT[-1] if projections else _LAST_KILLS
             most = min(draw.randint(*_KILLS_AN_EXPORT), kills - account.counted(projections=projections))
             stages = killing.until_complete(most)
@@ -111,7 +122,7 @@ def killed(
             aim = bool(stages) or projections
             if account.exports > _MOST_EXPORTS * kills:
                 raise StuckError(f"{format_}: only {account.kills} kills in {account.exports} exports.")
-            _judge(account, check, path, before, service)
+            _judge(account, check, place, before, service)
             if user is not None and user.state() != held:
                 account.failed.append(f"something of the user's changed in {path}")
             say(f"{format_}: {account.kills} of {kills} kills, {account.exports} exports")
@@ -119,47 +130,48 @@ def killed(
     return account
 
 
-def _judge(account: Account, check: Check, path: Path, before: set[int], service: Service) -> None:
-    found = check.found(path, before, service.changes())
+def _judge(account: Account, check: Check, output: Output, before: set[int], service: Service) -> None:
+    found = check.found(output.data(), before, service.changes())
     account.rows += found.rows
     account.lasting += found.lasting
     account.lost += found.lost
     account.twice += found.twice
     account.untrue += found.untrue
-    verified = _start(["verify", str(path)], service)
+    verified = _start(["verify", output.name], service)
     _, error = verified.communicate(timeout=_LONGEST)
-    hidden = [one.name for one in path.parent.iterdir() if one.name.startswith(".")]
-    if verified.returncode or hidden:
-        account.failed.append(error.strip() or f"left behind: {', '.join(hidden)}")
+    left = output.left_behind()
+    if verified.returncode or left:
+        account.failed.append(error.strip() or f"left behind: {', '.join(left)}")
+    if isinstance(output, S3Output):
+        output.remove()
 
 
-def _pace(format_: str, folder: Path, service: Service) -> Pace:
-    path = folder / f"{format_}-quiet" / f"payments.{format_}"
-    path.parent.mkdir()
+def _pace(output: Output, service: Service) -> Pace:
+    output.path.parent.mkdir()
     service.expect()
     started = time.monotonic()
-    process = _export(path, service)
+    process = _export(output, service)
     published = 0.0
-    finished = finished_since(path)
+    finished = finished_since(output)
     while process.poll() is None:
-        if finished() and not published and path.exists() and manifest_path(path).exists():
+        if finished() and not published and output.is_there():
             published = time.monotonic()
-        time.sleep(_POLL)
+        time.sleep(output.poll)
     ended = time.monotonic()
     _, error = process.communicate()
     if process.returncode:
         raise StuckError(f"An export that nobody killed failed: {error}")
     starting = service.first - started
-    return Pace(starting, ended - service.first, max((published or ended) - finished(), _POLL))
+    return Pace(starting, ended - service.first, max((published or ended) - finished(), 0.001))
 
 
-def finished_since(path: Path) -> Callable[[], float]:
+def finished_since(output: Output) -> Callable[[], float]:
     """Give what tells since when an export has all its rows; 0 while it has not."""
     seen = 0.0
 
     def since() -> float:
         nonlocal seen
-        if not seen and (kept_of(path) or {}).get("finished"):
+        if not seen and (output.kept() or {}).get("finished"):
             seen = time.monotonic()
         return seen
 
@@ -171,8 +183,7 @@ class _Killing:
 
     def __init__(
         self,
-        path: Path,
-        format_: str,
+        output: Output,
         service: Service,
         pace: Pace,
         draw: random.Random,
@@ -180,8 +191,7 @@ class _Killing:
         payments: int,
         aim: bool,
     ) -> None:
-        self._path = path
-        self._format = format_
+        self._output = output
         self._service = service
         self._pace = pace
         self._draw = draw
@@ -196,17 +206,17 @@ class _Killing:
         while True:
             killing = stages.total() < most
             self._service.expect()
-            process = _export(self._path, self._service)
+            process = _export(self._output, self._service)
             if killing:
                 self._kill(process, left, 1 - left.rows / self._payments, most - stages.total())
             _, error = process.communicate(timeout=_LONGEST)
             if process.returncode == 0:
                 return stages
             if process.returncode > 0 or not killing:
-                raise StuckError(f"{self._path.name}: exit code {process.returncode}: {error}")
+                raise StuckError(f"{self._output.name}: exit code {process.returncode}: {error}")
             # Without a request it may still have been starting: that proves nothing.
             counts = self._service.first or left.stage is Stage.PUBLISHING
-            left = left_by(self._path)
+            left = left_by(self._output)
             if counts:
                 stages[left.stage] += 1
 
@@ -225,19 +235,19 @@ class _Killing:
         if left.stage is Stage.PUBLISHING:
             spread = 2 * pace.publishing
         elif kills <= self.last_kills and self._aim:
-            since, spread = finished_since(self._path), pace.publishing
+            since, spread = finished_since(self._output), pace.publishing
         delay = self._draw.uniform(0, spread)
         while process.poll() is None:
             asked = since()
             if asked and time.monotonic() >= asked + delay:
                 process.kill()
                 return
-            time.sleep(_POLL)
+            time.sleep(self._output.poll)
 
 
-def _export(path: Path, service: Service) -> subprocess.Popen[str]:
+def _export(output: Output, service: Service) -> subprocess.Popen[str]:
     reading = ("--resume", "--quota", "1000000/1", "--page-size", "250", "--concurrency", "4")
-    return _start(["export", "--output", str(path), *reading], service)
+    return _start(["export", "--output", output.name, *reading], service)
 
 
 def _start(arguments: list[str], service: Service) -> subprocess.Popen[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from b2b_payments.export._manifest import manifest_path
+from b2b_payments.export._bucket import bucket_and_name
+from b2b_payments.export._manifest import manifest_bytes, manifest_path, read_manifest
 
 
 class Stage(StrEnum):
@@ -29,24 +31,97 @@ class Left:
     rows: int = 0
 
 
-def left_by(path: Path) -> Left:
-    """Look at what is there of the export to a path."""
-    checkpoint = kept_of(path)
+class Output:
+    """What an export goes to: a path."""
+
+    poll = 0.001  # seconds between two looks
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = str(path)
+
+    def is_there(self) -> bool:
+        """Whether an export is there."""
+        return self.path.exists() and manifest_path(self.path).exists()
+
+    def kept(self) -> Any:
+        """Give the last checkpoint in the log, None where there is none."""
+        folder = self.path.with_name(f".{self.path.name}.export")
+        for segment in sorted(folder.glob("[0-9]" * 8), reverse=True):
+            try:
+                with segment.open("rb") as file:
+                    return json.loads(file.readline())["checkpoint"]
+            except (FileNotFoundError, KeyError):
+                continue
+        return None
+
+    def data(self) -> Path:
+        """Give what is there."""
+        return self.path
+
+    def left_behind(self) -> list[str]:
+        """Give what is there beside the export."""
+        return [one.name for one in self.path.parent.iterdir() if one.name.startswith(".")]
+
+
+class S3Output(Output):
+    """What an export goes to: an object of a bucket. Its data comes to a path."""
+
+    poll = 0.02
+
+    def __init__(self, bucket: str, path: Path) -> None:
+        super().__init__(path)
+        self.name = f"{bucket}/{path.parent.name}/{path.name}"
+        self._bucket, self._object = bucket_and_name(self.name)
+
+    def is_there(self) -> bool:
+        """Whether an export is there."""
+        return manifest_bytes(self.name) is not None
+
+    def kept(self) -> Any:
+        """Give the last checkpoint in the log of the export that is under way, None where there is none."""
+        number = read_manifest(self.name).number + 1 if self.is_there() else 1
+        log = f"{self._object}/_log"
+        for segment in sorted(self._bucket.sizes(log), reverse=True):
+            if not segment.startswith(f"{number:08}."):
+                continue
+            with suppress(FileNotFoundError):
+                head, _, _ = self._bucket.get(f"{log}/{segment}")[0].partition(b"\n")
+                checkpoint = json.loads(head).get("checkpoint")
+                if checkpoint is not None:
+                    return checkpoint
+        return None
+
+    def data(self) -> Path:
+        """Fetch what is there."""
+        for file in read_manifest(self.name).files:
+            name = f"{self._object.rpartition('/')[0]}/{file}"
+            self._bucket.download(name, self.path.with_name(Path(file).name))
+        return self.path
+
+    def left_behind(self) -> list[str]:
+        """Give what is there beside the export and the one before it."""
+        manifest = read_manifest(self.name)
+        kept = {f"{manifest.number - 1:08}", f"{manifest.number:08}"}
+        named = {file.rpartition("/")[0].rpartition("/")[2] for file in manifest.files}
+        found = self._bucket.sizes(self._object)
+        return [
+            one
+            for one in found
+            if one[:8] not in kept
+            or (one.startswith(f"{manifest.number:08}") and one.split("/")[0] not in named)
+        ]
+
+    def remove(self) -> None:
+        """Remove all of it: the server keeps it in memory."""
+        names = [f"{self._object}/{one}" for one in self._bucket.sizes(self._object)]
+        self._bucket.remove([*names, f"{self._object}.manifest.json"])
+
+
+def left_by(output: Output) -> Left:
+    """Look at what is there of the export to a place."""
+    checkpoint = output.kept()
     if checkpoint is None:
-        there = path.exists() and manifest_path(path).exists()
-        return Left(Stage.AFTER if there else Stage.BEFORE)
+        return Left(Stage.AFTER if output.is_there() else Stage.BEFORE)
     stage = Stage.PUBLISHING if checkpoint["finished"] else Stage.MIDWAY
     return Left(stage, checkpoint["account"]["rows"])
-
-
-def kept_of(path: Path) -> Any:
-    """Give the last checkpoint in the log of an export, None where there is none."""
-    folder = path.with_name(f".{path.name}.export")
-    for segment in sorted(folder.glob("[0-9]" * 8), reverse=True):
-        try:
-            with segment.open("rb") as file:
-                checkpoint = json.loads(file.readline())["checkpoint"]
-        except (FileNotFoundError, KeyError):
-            continue
-        return checkpoint
-    return None

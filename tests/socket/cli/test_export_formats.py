@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from b2b_payments.sandbox import Drift, Rules, Sandbox
-from benchmarks.kills_state import Stage, left_by
+from benchmarks.kills_state import Output, Stage, left_by
 from tests.support.export_reading import FORMATS, ids_in
 from tests.support.program import finished, invoke, sentence, start
 
@@ -103,7 +103,7 @@ async def test_killed_again_and_again(tmp_path: Path, format_: str) -> None:
             process.kill()
             await finished(process)
             await ended
-            was = left_by(path)
+            was = left_by(Output(path))
             stages[was.stage] += 1
             committed.append(was.rows)
         code, _, err = await finished(await start(sandbox, *command))

@@ -14,7 +14,7 @@ from b2b_payments.sandbox import Store
 from benchmarks.kills_check import Check, Found
 from benchmarks.kills_export import killed
 from benchmarks.kills_service import CHANNELS, SEED, Size
-from benchmarks.kills_state import Left, Stage, left_by
+from benchmarks.kills_state import Left, Output, Stage, left_by
 from tests.support.export_reading import FORMATS
 
 PAYMENTS = 30
@@ -103,11 +103,11 @@ def test_versions(tmp_path: Path) -> None:
 def test_stages(tmp_path: Path, format_: str) -> None:
     """What is left tells how far an export had come, and what it had committed."""
     path = tmp_path / f"payments.{format_}"
-    assert left_by(path) == Left(Stage.BEFORE)
+    assert left_by(Output(path)) == Left(Stage.BEFORE)
     exported(path, format_, ROWS, complete=False)
-    assert left_by(path) == Left(Stage.MIDWAY, PAYMENTS)
+    assert left_by(Output(path)) == Left(Stage.MIDWAY, PAYMENTS)
     exported(path, format_, ROWS)
-    assert left_by(path) == Left(Stage.AFTER)
+    assert left_by(Output(path)) == Left(Stage.AFTER)
     assert json.loads((tmp_path / f"{path.name}.manifest.json").read_bytes())["rows"] == PAYMENTS
 
 
