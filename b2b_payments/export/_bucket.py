@@ -146,7 +146,7 @@ class Bucket:
         """Give the objects in a folder and below it, by their names there, and their sizes."""
         with self._told():
             found = [one for some in self._obstore.list(self._store, folder) for one in some]
-        return {one["path"].removeprefix(folder).lstrip("/"): one["size"] for one in found}
+        return {one["path"].removeprefix(folder).removeprefix("/"): one["size"] for one in found}
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove objects that may be gone already."""
@@ -205,11 +205,10 @@ class Bucket:
 
 def _reason(error: Exception) -> str:
     said = [code for pair in _STATUS.findall(str(error)) for code in pair if code]
-    if said:
-        return f"the object store answered {' '.join(dict.fromkeys(said))}"
-    if "Denied" in type(error).__name__ or "Unauthenticated" in type(error).__name__:
-        return "the object store refused the credentials"
-    return "the object store did not answer"
+    if not said:
+        return "the object store did not answer"
+    what = "refused the credentials, or what they may do:" if said[0] in {"401", "403"} else "answered"
+    return f"the object store {what} {' '.join(dict.fromkeys(said))}"
 
 
 def _version_of(meta: Any) -> Version:

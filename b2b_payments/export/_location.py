@@ -13,11 +13,11 @@ can be removed, whoever left it. The data of the number before stays until the n
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
 from tempfile import gettempdir
@@ -28,12 +28,13 @@ from b2b_payments._printable import frozen
 from b2b_payments.export._bucket import Bucket, Version, bucket_and_name, is_url
 from b2b_payments.export._file import Lock, PathLike, path_of, writable, writing
 from b2b_payments.export._log import Folder, Part, segment_parts
-from b2b_payments.export._manifest import MANIFEST, numbered_manifest, parse_manifest, read_manifest
+from b2b_payments.export._manifest import MANIFEST, Manifest, numbered_manifest, parse_manifest, read_manifest
 
 _INCOMPLETE = ".incomplete"
 _BESIDE = (f"{{}}{_INCOMPLETE}{MANIFEST}", ".{}.export.old", ".{}.lock")
 _DATA = re.compile(r"(?P<folder>(?P<number>[0-9]{8})-[0-9a-f]{16})/(?P<file>.+)").fullmatch
 _PROBE = "probe"
+_LOG = "_log/"
 _SEGMENT = re.compile(r"([0-9]{8})\.([0-9]{8})").fullmatch
 
 
@@ -111,9 +112,14 @@ class Location:
 class _Base:
     """The manifest as it was when an export began."""
 
-    number: int = 0
     version: Version | None = None
     data: bytes = b""
+    manifest: Manifest | None = None
+
+    @property
+    def number(self) -> int:
+        """How many exports there were."""
+        return 0 if self.manifest is None else self.manifest.number
 
 
 class Objects(Folder):
@@ -125,14 +131,21 @@ class Objects(Folder):
         super().__init__(copy)
         self._bucket = bucket
         self._name = name
+        self._base: _Base | None = None
 
-    @cached_property
-    def base(self) -> _Base:
-        """Give the manifest as it was when this was first asked for."""
+    def begin(self) -> None:
+        """Look at the manifest as it is now."""
+        self._base = _Base()
         with suppress(FileNotFoundError):
             data, version = self._bucket.get(f"{self._name}{MANIFEST}")
-            return _Base(parse_manifest(data, f"{self._name}{MANIFEST}").number, version, data)
-        return _Base()
+            self._base = _Base(version, data, parse_manifest(data, f"{self._name}{MANIFEST}"))
+
+    @property
+    def base(self) -> _Base:
+        """The manifest as it was when this began."""
+        if self._base is None:
+            self.begin()
+        return self._base or _Base()
 
     @property
     def number(self) -> int:
@@ -141,7 +154,7 @@ class Objects(Folder):
 
     def sizes(self) -> Mapping[int, int]:
         """Give the numbers of the segments that are there, and how many bytes each has."""
-        found = self._bucket.sizes(f"{self._name}/_log")
+        found = self._bucket.sizes(f"{self._name}/{_LOG}")
         sizes = {_numbers(name): size for name, size in found.items()}
         return {number[1]: size for number, size in sizes.items() if number[:1] == (self.number,)}
 
@@ -166,12 +179,12 @@ class Objects(Folder):
         """Remove all segments but these, up to the last that is the writer's, and those of older exports."""
         kept = {(self.number, number) for number in numbers}
         with suppress(OSError):  # the next one does it
-            found = filter(_numbers, self._bucket.sizes(f"{self._name}/_log"))
+            found = filter(_numbers, self._bucket.sizes(f"{self._name}/{_LOG}"))
             gone = [one for one in found if (at := _numbers(one)) <= (self.number, last) and at not in kept]
-            self._bucket.remove([f"{self._name}/_log/{one}" for one in gone])
+            self._bucket.remove([f"{self._name}/{_LOG}{one}" for one in gone])
 
     def _segment(self, number: int) -> str:
-        return f"{self._name}/_log/{self.number:08}.{number:08}"
+        return f"{self._name}/{_LOG}{self.number:08}.{number:08}"
 
 
 def _numbers(segment: str) -> tuple[int, ...]:
@@ -192,7 +205,9 @@ class ObjectLocation(Location):
         self.shown = url.removesuffix("/")
         self._bucket, self._name = bucket_and_name(url)
         self._token = token_hex(8)
-        self._own = Path(gettempdir()) / f"b2b-payments-{self._token}"
+        self._all = f"b2b-payments-{hashlib.sha256(self.shown.encode()).hexdigest()[:16]}"
+        self._own = Path(gettempdir()) / f"{self._all}-{self._token}"
+        self._lock = Lock(self._own)
         self.target = self._own / self._name.rpartition("/")[2]
         self.folder: Objects = Objects(self._bucket, self._name, self._own / "log")
 
@@ -202,13 +217,23 @@ class ObjectLocation(Location):
 
     def enter(self) -> None:
         """Make ready. Raises ConfigurationError for a store that does not keep conditional puts."""
-        vars(self.folder).pop("base", None)
+        self.folder.begin()
         self._bucket.check_conditions(f"{self._name}/{self._folder}/{_PROBE}")
-        self.folder.path.mkdir(0o700, parents=True)
+        for left in self._own.parent.glob(f"{self._all}-*"):
+            lock = Lock(left)
+            with suppress(ExportError):  # it is in use, or another user's
+                lock.acquire()
+                shutil.rmtree(left, ignore_errors=True)
+                lock.release()
+        self._lock.acquire()
+        self._own.mkdir(0o700)
+        self.folder.path.mkdir()
 
     def leave(self) -> None:
         """Let go."""
-        shutil.rmtree(self._own, ignore_errors=True)
+        if self._lock.held:
+            shutil.rmtree(self._own, ignore_errors=True)
+            self._lock.release()
 
     def beside(self) -> Location:
         """Give the location of an export that is not complete, where one that may be stays in its place."""
@@ -218,8 +243,8 @@ class ObjectLocation(Location):
     def stands(self, holds: Callable[[Path], bool]) -> bool:
         """Whether an export stands there that is not known to be incomplete."""
         del holds
-        data = self.folder.base.data
-        return bool(data) and parse_manifest(data, self.shown).account.complete
+        manifest = self.folder.base.manifest
+        return manifest is not None and manifest.account.complete
 
     @property
     def marks(self) -> Mapping[str, Any]:
@@ -237,7 +262,8 @@ class ObjectLocation(Location):
         try:
             self._bucket.put(f"{self._name}{MANIFEST}", manifest, self.folder.base.version)
         except FileExistsError:
-            self._bucket.remove(names)
+            with suppress(OSError):
+                self._bucket.remove(names)
             raise ExportError(
                 f"Another export to {self.shown} has ended meanwhile, and is what is there now: this one "
                 "changes nothing."
@@ -253,9 +279,11 @@ class ObjectLocation(Location):
         """
         with writing(self.shown):
             base = self.folder.base
-            files = parse_manifest(base.data, self.shown).files if base.data else ()
-            kept = [file.split("/")[-2] for file in files]
-            left = [one for one in self._bucket.sizes(self._name) if one.split("/")[0] not in kept]
+            files = () if base.manifest is None else base.manifest.files
+            kept = {file.split("/")[1] for file in files}
+            found = self._bucket.sizes(self._name)
+            ours = [one for one in found if _DATA(one) or _numbers(one.removeprefix(_LOG))]
+            left = [one for one in ours if one.split("/")[0] not in kept]
             if left and base.data:
                 numbered = numbered_manifest(base.data, base.number + 1)
                 try:

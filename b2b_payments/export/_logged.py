@@ -141,8 +141,8 @@ class LoggedSink(ABC):
             if opened and self._checkpoint is None:
                 with suppress(OSError, ExportError):
                     self._log.clear()
-            for location in self._entered:
-                location.leave()
+            while self._entered:
+                self._entered.pop().leave()
 
     def _begin(self) -> None:
         self._kept = None

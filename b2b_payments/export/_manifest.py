@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -19,6 +20,7 @@ from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._file import PathLike, path_of, reading
 from b2b_payments.export._sink import Checkpoint
 
+_OBJECT = re.compile(r"[^/]+/[0-9a-f-]+/[^/]*[^/.][^/]*").fullmatch
 P = TypeVar("P", bound=PurePath)
 _VERSION = 2
 MANIFEST = ".manifest.json"
@@ -110,12 +112,18 @@ def parse_manifest(data: bytes, place: object) -> Manifest:
         packed: Any = msgspec.json.decode(data)
         known = packed["version"] == 1 and packed["format"] in _FORMATS_OF_VERSION_1
         if known or packed["version"] == _VERSION:
-            files, number = tuple(map(str, packed.get("files", ()))), int(packed.get("number", 0))
+            files, number = tuple(map(_object, packed.get("files", ()))), int(packed.get("number", 0))
             account, sha256 = Account.unpack(packed), dict(packed["sha256"])
             return Manifest(account, packed["format"], sha256, files, number)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         raise ExportError(f"{place} is damaged: it is not a manifest of an export.") from None
     raise ExportError(f"{place} is of another version than {_VERSION}: use the library that wrote it.")
+
+
+def _object(name: str) -> str:
+    if _OBJECT(name) is None:
+        raise ValueError(name)
+    return name
 
 
 def sha256_of(path: Path) -> str:

@@ -296,6 +296,32 @@ def test_cleaned(bucket: Bucket, *, finished: bool) -> None:
     assert not sink_for(url).kept
 
 
+def test_cleaned_a_folder(bucket: Bucket) -> None:
+    """Where a folder of exports is named by mistake, none of them is touched."""
+    exported(sink_for(f"{FOLDER}/p.jsonl"))
+    written(sink_for(f"{FOLDER}/q.jsonl"))
+    before = bucket.sizes("")
+    assert location_of(FOLDER).clean() == 0
+    assert bucket.sizes("") == before
+
+
+def test_temporary_files(tmp_path: Path) -> None:
+    """What a kill left on this machine is removed by the next export; that of one under way is not."""
+    url = f"{FOLDER}/p.jsonl"
+    under_way = sink_for(url)
+    written(under_way)
+    (own,) = tmp_path.glob("b2b-payments-*")
+    left = own.with_name(f"{own.name[:-1]}x")
+    (left / "log").mkdir(parents=True)
+    again = sink_for(url)
+    again.open()
+    assert not left.exists()
+    assert own.exists()
+    again.close(complete=False)
+    under_way.close(complete=False)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_cleaned_while_one_is_under_way(at_step: AtStep) -> None:
     """An export under way while what it has is cleaned stops; cleaning stops where one ends meanwhile."""
     url = f"{FOLDER}/p.jsonl"
@@ -357,11 +383,12 @@ def test_verified(bucket: Bucket) -> None:
     bucket.remove([data])
     with pytest.raises(VerificationError, match=r"p\.jsonl is not there"):
         verify(url)
-    _, version = bucket.get("exports/p.jsonl.manifest.json")
-    bucket.put("exports/p.jsonl.manifest.json", b"{}", version)
-    for broken in (verify, lambda url: exported(sink_for(url))):
-        with pytest.raises(ExportError, match=r"p\.jsonl\.manifest\.json is damaged"):
-            broken(url)
+    manifest, version = bucket.get("exports/p.jsonl.manifest.json")
+    for damaged in (b"{}", manifest.replace(b'"p.jsonl/', b'"../../')):
+        version = bucket.put("exports/p.jsonl.manifest.json", damaged, version)
+        for broken in (verify, lambda url: exported(sink_for(url))):
+            with pytest.raises(ExportError, match=r"p\.jsonl\.manifest\.json is damaged"):
+                broken(url)
     with pytest.raises(ExportError, match=r"q\.jsonl has no manifest"):
         verify(f"{FOLDER}/q.jsonl")
 
@@ -405,6 +432,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         sink_for("s3://bucket/p.jsonl")
 
 
+@pytest.mark.slow
 def test_a_path_needs_no_object_store(tmp_path: Path) -> None:
     """Nothing of an object store is imported by an export to a path."""
     script = "import sys; from b2b_payments.export import sink_for; sink_for('p.jsonl').close(complete=False)"
