@@ -1,4 +1,4 @@
-"""Spans and a metric for OpenTelemetry, from the client's events: what `PaymentsClient(on_event=...)` takes.
+"""Spans and metrics for OpenTelemetry, from the client's events: what `PaymentsClient(on_event=...)` takes.
 
 ::
 
@@ -37,7 +37,7 @@ _LEFT = frozenset({"CancelledError", "GeneratorExit"})
 
 
 class OpenTelemetry:
-    """A listener that gives a span a call, a span an attempt below it, and a histogram of quota waits.
+    """A listener that gives a span a call, a span an attempt below it, and histograms of attempts and waits.
 
     - A call's span bears the endpoint's name, ``payments.get``. Its parent is the span that is current where
       the call was awaited, or where a walk's loop began. Its events ``retry`` and ``quota wait`` say why it
@@ -46,7 +46,8 @@ class OpenTelemetry:
       `http.response.status_code`, `b2b_payments.request_id`, `b2b_payments.attempt` (from 1), and
       `http.request.resend_count` from the second on.
     - `error.type` is the name of the error that ended either; a cancelled one has no error's status.
-    - `b2b_payments.quota.wait` is a histogram of the seconds of each wait for the store's quota.
+    - Two histograms count seconds: `http.client.request.duration` those of each attempt, by method, template,
+      status and `error.type`, and `b2b_payments.quota.wait` those of each wait for the store's quota.
 
     One listener may serve several clients. The providers are the global ones unless others are given.
     Raises ConfigurationError where the extra is missing.
@@ -63,7 +64,14 @@ class OpenTelemetry:
             ) from None
         self._trace = trace
         self._tracer = trace.get_tracer("b2b_payments", __version__, tracer_provider)
-        self._waits = metrics.get_meter("b2b_payments", __version__, meter_provider).create_histogram(
+        meter = metrics.get_meter("b2b_payments", __version__, meter_provider)
+        self._durations = meter.create_histogram(
+            "http.client.request.duration",
+            unit="s",
+            description="Attempts",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )
+        self._waits = meter.create_histogram(
             "b2b_payments.quota.wait",
             unit="s",
             description="Waits for the store's quota",
@@ -82,6 +90,7 @@ class OpenTelemetry:
             case RequestStarted():
                 self._begin(event)
             case RequestEnded():
+                self._durations.record(event.elapsed, _labels(event))
                 self._end(
                     self._attempts.pop(event.call_id, None), event.error, event.status, event.request_id
                 )
@@ -95,7 +104,7 @@ class OpenTelemetry:
                 pass  # a page was joined, a gap repaired: of a walk, not of a call
 
     def _begin(self, event: RequestStarted) -> None:
-        trace, template = self._trace, _NUMBER.sub("/{id}", event.path)
+        trace, template = self._trace, _template(event)
         attributes: dict[str, str | int] = {
             "http.request.method": event.method,
             "url.template": template,
@@ -129,3 +138,17 @@ class OpenTelemetry:
     def _note(self, call_id: int, name: str, attributes: dict[str, str | float]) -> None:
         if (call := self._calls.get(call_id)) is not None:
             call.add_event(name, attributes)
+
+
+def _template(event: RequestStarted | RequestEnded) -> str:
+    return _NUMBER.sub("/{id}", event.path)
+
+
+def _labels(event: RequestEnded) -> dict[str, str | int]:
+    labels = {
+        "http.request.method": event.method,
+        "url.template": _template(event),
+        "http.response.status_code": event.status,
+        "error.type": event.error,
+    }
+    return {name: value for name, value in labels.items() if value is not None}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 import attrs
@@ -15,10 +16,30 @@ from b2b_payments._models.decimals import decimal_text
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
+def _new_serializer(model: Any) -> Any:
+    from pydantic_core import SchemaSerializer  # noqa: PLC0415 - who asks this has it
+
+    return SchemaSerializer(model.__get_pydantic_core_schema__(model, None))
+
+
+_serializer_of: Final[Callable[[Any], Any]] = cache(_new_serializer)
+
+
+class _Serializer:
+    """What pydantic looks for on an object of which no annotation says what it is, as with `-> Any`."""
+
+    def __get__(self, _model: object, owner: type[AnswerModel]) -> Any:
+        try:
+            return _serializer_of(owner)
+        except ModuleNotFoundError as error:
+            raise AttributeError(str(error)) from None
+
+
 class AnswerModel:
     """What the service answers with. A FastAPI route returns one as it is, with or without an annotation."""
 
     __slots__ = ()
+    __pydantic_serializer__: Any = _Serializer()
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return iter(to_dict(self).items())

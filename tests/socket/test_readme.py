@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from b2b_payments.export import read_stores
 from b2b_payments.sandbox import Sandbox
+from tests.support.program import environment, invoke
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path: path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
@@ -55,7 +58,8 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 
 def test_every_file_that_is_named_is_there() -> None:
     """The map and the checklists name files as they are called now; NAME stands for one to be written."""
-    files = [f"/{path.relative_to(ROOT)}" for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    folders = ("b2b_payments", "benchmarks", "docs", "tests")
+    files = [f"/{path.relative_to(ROOT)}" for name in folders for path in (ROOT / name).rglob("*.py")]
     for page in (ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"):
         for name in re.findall(r"`([\w/]+\.py)`", PAGES[page]):
             assert "NAME" in name or any(file.endswith(f"/{name}") for file in files), f"{page.name}: {name}"
@@ -68,6 +72,9 @@ async def test_an_example_runs(
     """Each example runs, against a sandbox where it wants a store."""
     monkeypatch.chdir(tmp_path)
     async with Sandbox(payments=300, channels=(1, 2, 3), seed=7) as sandbox:
+        for name, value in environment(sandbox).items():
+            if value is not None:
+                monkeypatch.setenv(name, value)
         here = f'StoreAuth(store_hash="{sandbox.headers["X-Store-Hash"]}", '
         here += f'access_token="{sandbox.headers["X-Auth-Token"]}"), base_url="{sandbox.base_url}"'
         adapted = code.replace('StoreAuth(store_hash="abc123", access_token="token")', here)
@@ -75,10 +82,26 @@ async def test_an_example_runs(
         awaited = re.sub(r"(?m)^asyncio\.run\(\w+\(\)\)$", "", adapted)
         # In a thread: some do without await, and the sandbox is served from here.
         await asyncio.to_thread(exec, compile(awaited, "README.md", "exec"), names)
-        for name in ("main", "try_it", "nightly", "every_night"):
+        for name in ("main", "try_it", "nightly", "every_night", "cell"):
             if name in names:
                 await names[name]()
                 assert capsys.readouterr().out
+
+
+def test_the_tutorial_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tutorial's commands are carried out, one after the other, on one sandbox."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```sh\n(.*?)```", PAGES[ROOT / "docs" / "tutorial.md"], flags=re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert commands[0].startswith("pip install 'b2b-payments[")
+    assert invoke(None, *shlex.split(f"{commands[1]} --help")[1:]).exit_code == 0
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Sandbox(payments=300, seed=7)) as sandbox,
+    ):
+        results = [invoke(sandbox, *shlex.split(command)[1:]) for command in commands[2:]]
+    assert [result.exit_code for result in results] == [0] * len(results)
+    assert "1 updated" in results[-1].stderr
 
 
 def test_the_file_of_stores_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

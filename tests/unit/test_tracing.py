@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import Histogram, HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -53,17 +53,24 @@ class Telemetry:
         """Give the ended spans of this name, first ended first."""
         return [span for span in self.exporter.get_finished_spans() if span.name == name]
 
-    def waits(self) -> tuple[int, float]:
-        """Give the number of quota waits, and the sum of their seconds."""
+    def points(self, name: str) -> list[HistogramDataPoint]:
+        """Give what a histogram of seconds counted, for each set of attributes."""
         data = self.reader.get_metrics_data()
         if data is None:
-            return 0, 0.0
-        [metric] = data.resource_metrics[0].scope_metrics[0].metrics
-        assert (metric.name, metric.unit) == ("b2b_payments.quota.wait", "s")
-        assert isinstance(metric.data, Histogram)
-        [point] = metric.data.data_points
-        assert max(point.explicit_bounds) == 120
-        return point.count, point.sum
+            return []
+        found = {one.name: one for one in data.resource_metrics[0].scope_metrics[0].metrics}
+        if name not in found:
+            return []
+        assert found[name].unit == "s"
+        counted = found[name].data
+        assert isinstance(counted, Histogram)
+        assert {max(point.explicit_bounds) for point in counted.data_points} == {120}
+        return list(counted.data_points)
+
+    def waits(self) -> tuple[int, float]:
+        """Give the number of quota waits, and the sum of their seconds."""
+        points = self.points("b2b_payments.quota.wait")
+        return sum(point.count for point in points), sum(point.sum for point in points)
 
 
 @pytest.fixture
@@ -199,6 +206,23 @@ async def test_calls_at_once_are_told_apart(telemetry: Telemetry) -> None:
         [span] = telemetry.spans(f"call {call_id}")
         attempts = telemetry.spans(f"call {call_id} /ip/payments/{{id}}")
         assert [parent_of(one) for one in attempts] == [id_of(span)] * 2
+
+
+def test_attempts_are_measured(telemetry: Telemetry) -> None:
+    """Each attempt counts with its seconds, by method, template, status and error, without ids."""
+    for number, (status, error) in enumerate([(200, None), (200, None), (None, "RequestTimeoutError")]):
+        telemetry.tell(
+            RequestEnded("payments.get", "GET", f"/ip/payments/{number}", 1, 0.5, status, error, number)
+        )
+    counted = {
+        tuple(sorted((point.attributes or {}).items())): (point.count, point.sum)
+        for point in telemetry.points("http.client.request.duration")
+    }
+    usual = {"http.request.method": "GET", "url.template": "/ip/payments/{id}"}
+    assert counted == {
+        tuple(sorted({**usual, "http.response.status_code": 200}.items())): (2, 1.0),
+        tuple(sorted({**usual, "error.type": "RequestTimeoutError"}.items())): (1, 0.5),
+    }
 
 
 def test_quota_waits_are_measured(telemetry: Telemetry) -> None:

@@ -31,6 +31,16 @@ async def nested() -> dict[str, Payment | Channel]:
     return {"payment": PAYMENT, "channel": CHANNEL}
 
 
+async def anything() -> Any:
+    """Return a payment, and leave open what it is."""
+    return PAYMENT
+
+
+async def of_anything() -> dict[str, Any]:
+    """Return models within an object of anything."""
+    return {"payment": PAYMENT, "channels": [CHANNEL]}
+
+
 async def bare():  # type: ignore[no-untyped-def]  # noqa: ANN201, RUF100
     """Return a payment, and say nothing."""
     return {"found": [PAYMENT]}
@@ -40,6 +50,8 @@ HANDLERS: dict[str, tuple[Any, Any]] = {
     "/annotated": (annotated, to_dict(PAYMENT)),
     "/listed": (listed, [to_dict(PAYMENT)]),
     "/nested": (nested, {"payment": to_dict(PAYMENT), "channel": to_dict(CHANNEL)}),
+    "/anything": (anything, to_dict(PAYMENT)),
+    "/of-anything": (of_anything, {"payment": to_dict(PAYMENT), "channels": [to_dict(CHANNEL)]}),
     "/bare": (bare, {"found": [to_dict(PAYMENT)]}),
 }
 
