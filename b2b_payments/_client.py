@@ -14,6 +14,7 @@ from typing import Any, Self, TypedDict, Unpack
 import aiohttp
 import attrs
 
+from b2b_payments._arguments import check
 from b2b_payments._auth import Credential, LegacyAuth, StoreAuth
 from b2b_payments._call import Caller
 from b2b_payments._errors import ConfigurationError, shown
@@ -117,8 +118,8 @@ class PaymentsClient:
         if (unset := unset_field(auth)) is not None:
             raise ConfigurationError(f"auth is half made: its {unset} is not set.")
         _check_quota(quota)
-        _check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
-        _check("trust_env", trust_env, bool, "True to go through the environment's proxy, or False")
+        check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
+        check("trust_env", trust_env, bool, "True to go through the environment's proxy, or False")
         if inspect.iscoroutinefunction(on_event):
             raise ConfigurationError("on_event is an async function; give a plain one, which does not wait.")
         self._auth = auth
@@ -296,15 +297,8 @@ def _from_env(name: str) -> Secret:
     return Secret(os.environ.get(f"B2B_PAYMENTS_{name}", ""))
 
 
-def _check(name: str, value: object, kind: Any, expected: str) -> None:
-    if not isinstance(value, kind):
-        raise ConfigurationError(f"{name} is {type(value).__name__}; give {expected}.")
-    if isinstance(value, Quota | RetryPolicy) and (unset := unset_field(value)) is not None:
-        raise ConfigurationError(f"{name} is half made: its {unset} is not set.")
-
-
 def _options(*, timeout: object, deadline: object, retry: object) -> dict[str, Any]:
-    _check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
+    check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
     return {
         "timeout": _seconds("timeout", timeout),
         "deadline": None if deadline is None else _seconds("deadline", deadline),
@@ -313,7 +307,7 @@ def _options(*, timeout: object, deadline: object, retry: object) -> dict[str, A
 
 
 def _check_quota(quota: object) -> None:
-    _check("quota", quota, Quota | None, "a Quota, or None to turn it off")
+    check("quota", quota, Quota | None, "a Quota, or None to turn it off")
 
 
 def _seconds(name: str, value: object) -> float:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import attrs
 import msgspec
 
+from b2b_payments._arguments import whole
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._models.enums import OrderBy, ProcessingStatus, SearchBy, SortBy
@@ -18,7 +19,7 @@ from b2b_payments._models.plain_data import checked_text
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.belonging import OF_ROWS, number, require
 from b2b_payments._protocol.json import exact_number
-from b2b_payments._protocol.request import Query, Request, whole
+from b2b_payments._protocol.request import Query, Request
 
 _Word = TypeVar("_Word", bound=StrEnum)
 

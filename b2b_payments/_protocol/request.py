@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 import attrs
 
+from b2b_payments._arguments import whole
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._models.decimals import is_whole
 from b2b_payments._models.plain_data import checked_data, checked_text
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import encode
@@ -207,14 +207,6 @@ def _about(call: str, method: str, payment_id: int, rest: str = "", **more: Any)
 def _id(name: str, value: object) -> int:
     # A str would be written into the path as it stands.
     return whole(name, value, least=1)
-
-
-def whole(name: str, value: object, *, least: int) -> int:
-    """Check a whole number that the caller gave. Raises ConfigurationError."""
-    # A bool is an int to Python.
-    if not is_whole(value) or value < least:
-        raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {shown(value)}.")
-    return value
 
 
 def _one_of(name: str, value: object, allowed: Sequence[int]) -> int:

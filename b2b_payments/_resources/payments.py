@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from b2b_payments._arguments import whole
 from b2b_payments._call import Tally
 from b2b_payments._changes.feed import INTERVAL, OVERLAP, Changes
 from b2b_payments._converter import (
@@ -32,7 +33,6 @@ from b2b_payments._models import (
 from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.query import PaymentQuery
-from b2b_payments._protocol.request import whole
 from b2b_payments._resources.creates import Creates
 from b2b_payments._resources.writes import Writes
 from b2b_payments._walk.checkpoint import for_channel

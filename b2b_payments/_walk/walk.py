@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from b2b_payments._arguments import whole
 from b2b_payments._call import Caller
 from b2b_payments._converter import structure_rows
 from b2b_payments._errors import ConfigurationError, PaginationError
@@ -15,7 +16,6 @@ from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define, frozen
 from b2b_payments._protocol.listing import Decode, not_decoded
 from b2b_payments._protocol.query import PaymentQuery
-from b2b_payments._protocol.request import whole
 from b2b_payments._quota import Priority
 from b2b_payments._tasks import Tasks
 from b2b_payments._walk.checkpoint import Checkpoint, Cursor, Origin

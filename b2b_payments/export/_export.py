@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from b2b_payments._arguments import check
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
@@ -50,6 +51,7 @@ async def export(
     Raises what the walk raises, and what the sink raises. Then, and where the export is cancelled, the sink
     is closed as not complete.
     """
+    check("source", source, Source, "a walk or a stream, such as client.payments.list()")
     return await _run(lambda _: source, sink, query, on_progress, anew=True)
 
 
@@ -69,6 +71,8 @@ async def resume(
     Otherwise as `export`; the report is of the part that was left. Raises ConfigurationError, too, for
     another query than the one that the export began with.
     """
+    expected = "a function that takes a checkpoint, and gives the walk to go on with"
+    check("begin", begin, Callable, expected)
     return await _run(begin, sink, query, on_progress, anew=False)
 
 
@@ -80,6 +84,9 @@ async def _run(
     *,
     anew: bool,
 ) -> WalkReport:
+    check("sink", sink, Sink, "a sink, such as sink_for('payments.jsonl')")
+    check("query", query, Mapping, "what was asked for as a dict, for the manifest")
+    check("on_progress", on_progress, Callable | None, "a function of one argument, the walk's report")
     worker = Worker(sink)
     complete = False
     try:

@@ -12,6 +12,7 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
+from b2b_payments._arguments import check
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError, ExportError, shown
 
 PathLike = str | os.PathLike[str]
@@ -101,7 +102,8 @@ def reading(what: object) -> Iterator[None]:
 
 
 def path_of(path: PathLike) -> PathLike:
-    """Give the path that a URL of a file names; any other as it is."""
+    """Give the path that a URL of a file names; any other as it is. Raises ConfigurationError for no path."""
+    check("path", path, str | os.PathLike, "the name of a file")
     text = os.fspath(path)
     return url2pathname(text.removeprefix(_FILE_URL)) if text.startswith(_FILE_URL) else path
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._formats import FORMATS, format_by_ending
-from b2b_payments.export._file import PathLike
+from b2b_payments.export._file import PathLike, path_of
 from b2b_payments.export._sink import PlacedSink
 
 
@@ -20,6 +20,8 @@ def sink_for(path: PathLike, format: str | None = None, **options: Any) -> Place
 
     Raises ConfigurationError for another format, a missing extra, or a path that cannot be written to.
     """
+    if format is not None and path in FORMATS and format not in FORMATS:
+        path, format = format, path  # noqa: A001 - as the first version had it: sink_for("csv", "payments")
     if format is not None and format not in FORMATS:
         raise ConfigurationError(f"{shown(format)} is not a format: give {', '.join(FORMATS)}.")
     make: Any = getattr(import_module("b2b_payments.export"), FORMATS[format or format_of(path)].sink)
@@ -32,7 +34,7 @@ def format_of(path: PathLike, format_: str | None = None) -> str:
 
     Raises ConfigurationError where nothing says it, or its ending says another.
     """
-    output = os.fspath(path)
+    output = os.fspath(path_of(path))
     by_ending = format_by_ending(output)
     if format_ is None and by_ending is None:
         raise ConfigurationError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from b2b_payments._protocol.json import encode
-from b2b_payments.export._file import LentStream, PathLike
+from b2b_payments.export._file import LentStream, PathLike, path_of
 from b2b_payments.export._log import Part
 from b2b_payments.export._logged import FileSink
 from b2b_payments.export._pages import PageBatch
@@ -28,6 +28,8 @@ class JSONLSink(FileSink):
         if isinstance(output, str | os.PathLike):
             super().__init__(output)
         else:
+            if not hasattr(output, "write"):
+                path_of(output)  # says what it is not
             self._stream = LentStream(output)
 
     @property

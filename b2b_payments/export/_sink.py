@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Checkpoint = Mapping[str, Any]
 """Where an export stands, as small plain JSON: the walk's own checkpoint, and an account of what was kept."""
 
 
+@runtime_checkable
 class Sink(Protocol):
     """A place for payments: a file, a database, a bucket.
 

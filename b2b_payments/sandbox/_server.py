@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
+from b2b_payments._arguments import whole
 from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._errors import ConfigurationError
 from b2b_payments.sandbox._admission import Admission
@@ -64,8 +65,9 @@ class Sandbox:
         rules: Rules | None = None,
         port: int = 0,
     ) -> None:
-        self._rules = rules or Rules()
-        self.store: Store = Store(payments, channels, seed, self._rules, self._time)
+        whole("port", port, least=0)
+        self.store: Store = Store(payments, channels, seed, rules, self._time)
+        self._rules = self.store.rules
         self.requests: deque[SeenRequest] = deque(maxlen=_REQUESTS_KEPT)
         self.request_count: int = 0
         self.before_list: BeforeList | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from b2b_payments._arguments import check, whole
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._printable import frozen
 from b2b_payments.sandbox._data import FIRST_CREATED, Rows, created_times, spelled_channel, spelled_payment
@@ -43,8 +44,10 @@ class Store:
         rules: Rules | None = None,
         lag_time: Callable[[], float] = time.monotonic,
     ) -> None:
-        if payments < 0:
-            raise ConfigurationError(f"payments={payments} must be 0 or more.")
+        whole("payments", payments, least=0)
+        check("channels", channels, Sequence, "a list of channel ids, such as (1, 2, 3)")
+        check("seed", seed, int, "a whole number")
+        check("rules", rules, Rules | None, "Rules")
         if not channels or len(set(channels)) != len(channels):
             raise ConfigurationError(f"channels={channels!r} must be one channel id or more, each once.")
         self._rules = rules or Rules()

@@ -57,8 +57,8 @@ class FileStore(Store):
     kept_in: ClassVar[str] = "file"
 
     def __init__(self, path: PathLike) -> None:
+        writable(path)
         self.path: Path = Path(path)
-        writable(self.path)
         self.database.failures()  # is it installed?
 
     @property

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import anyio
 
+from b2b_payments._arguments import check, whole
 from b2b_payments._changes.feed import OVERLAP, seconds
 from b2b_payments._client import PaymentsClient
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._protocol.request import whole
 from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._readings import Listener, OnChange, Readings
@@ -56,6 +57,10 @@ async def sync(
     where the database cannot be written; ConfigurationError for one that no sync made, or that is a copy of
     another store; ResponseDecodeError for a payment that cannot be read.
     """
+    check("client", client, PaymentsClient, "the PaymentsClient of the store")
+    check("store", store, Store, "where the copy is, such as SQLiteStore('payments.sqlite')")
+    check("on_progress", on_progress, Callable | None, "a function of one argument, the walk's report")
+    check("on_change", on_change, Callable | None, "a function of one argument, the change")
     overlap = seconds("overlap", overlap)
     whole("most_lookups", most_lookups, least=1)
     copy = Copy(store)

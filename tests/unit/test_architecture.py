@@ -25,6 +25,7 @@ LAYERS = (
     {"formats", "secret", "version"},
     {"errors"},
     {"auth", "background", "events", "models", "quota", "retry", "tasks"},
+    {"arguments"},
     {"protocol", "tracing"},
     {"mixups"},
     {"converter", "transport"},
@@ -44,7 +45,7 @@ LAYERS = (
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MAY_IMPORT = {
-    "sandbox": {"auth", "errors", "models", "printable"},
+    "sandbox": {"arguments", "auth", "errors", "models", "printable"},
     "cli": {"sandbox"},
     "pytest_plugin": {"sandbox"},
 }

@@ -29,7 +29,7 @@ from b2b_payments._errors import ConfigurationError
 from b2b_payments._printable import frozen
 from b2b_payments._quota import Quota
 from b2b_payments._retry import RetryPolicy
-from b2b_payments.export._file import PathLike
+from b2b_payments.export._file import PathLike, path_of
 from b2b_payments.export._stores.store import Store, TokenFromEnv, is_file_name, refuse_twice
 
 _CREDENTIALS = frozenset({"accesstoken", "authtoken", "token", "xauthtoken", "secret", "clientsecret"})
@@ -50,7 +50,7 @@ def read_stores(
 
     Raises ConfigurationError for every mistake, a store that is there twice among them.
     """
-    where = os.fspath(path)
+    where = os.fspath(path_of(path))
     base_url = base_url or os.environ.get("B2B_PAYMENTS_BASE_URL") or BASE_URL
     rest = _Rest(base_url, quota or Quota(), retry or RetryPolicy())
     stores = [_Entry(where, place, entry).store(rest) for place, entry in enumerate(_entries(where), start=1)]
