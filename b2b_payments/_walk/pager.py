@@ -9,12 +9,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
+from b2b_payments._arguments import whole
 from b2b_payments._converter import decoded_page
 from b2b_payments._models import Payment
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.listing import Decode, not_decoded
-from b2b_payments._protocol.request import whole
 from b2b_payments._tables import arrow
 from b2b_payments._tables.arrow import ArrowBatches, TableName
 from b2b_payments._walk.checkpoint import Checkpoint

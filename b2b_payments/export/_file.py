@@ -12,7 +12,6 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
-from b2b_payments._arguments import check
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError, ExportError, shown
 
 PathLike = str | os.PathLike[str]
@@ -101,10 +100,11 @@ def reading(what: object) -> Iterator[None]:
         raise ExportError(f"{what} could not be read: {_reason(error)}.") from None
 
 
-def path_of(path: PathLike) -> PathLike:
+def path_of(path: object) -> PathLike:
     """Give the path that a URL of a file names; any other as it is. Raises ConfigurationError for no path."""
-    check("path", path, str | os.PathLike, "the name of a file")
-    text = os.fspath(path)
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigurationError(f"path is {type(path).__name__}; give the name of a file.")
+    text: str = os.fspath(path)
     return url2pathname(text.removeprefix(_FILE_URL)) if text.startswith(_FILE_URL) else path
 
 
@@ -113,6 +113,7 @@ def writable(path: PathLike, beside: Sequence[str] = ()) -> Path:
 
     `beside` are patterns of the names of files that come beside it. Raises ConfigurationError.
     """
+    path = path_of(path)
     try:
         target = Path(os.path.realpath(path))
         if (problem := _problem(target)) is None:

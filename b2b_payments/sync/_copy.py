@@ -231,6 +231,8 @@ class Copy:
 
     def _state(self, database: Database) -> State:
         place, kept_in = self._store.place, self._store.kept_in
+        if [name for name, _ in database.columns(SYNCED)] != ["state"]:
+            raise self._another(SYNCED)
         rows = database.execute(f"SELECT state FROM {database.schema}.{SYNCED}").fetchall()  # noqa: S608
         try:
             state = State.unpack(rows[0][0])
@@ -248,11 +250,14 @@ class Copy:
     def _lacking(self, database: Database, table: Table, there: set[str]) -> Sequence[Column]:
         columns = database.lacks(table) if table.name in there else None
         if columns is None:
-            raise ConfigurationError(
-                f"The table {table.name} of {self._store.place} is not as a sync made it: it is left alone. "
-                f"Sync into another {self._store.kept_in}."
-            )
+            raise self._another(table.name)
         return columns
+
+    def _another(self, name: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"The table {name} of {self._store.place} is not as a sync made it: it is left alone. "
+            f"Sync into another {self._store.kept_in}."
+        )
 
 
 def _put(database: Database, state: State) -> None:

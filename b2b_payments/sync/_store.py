@@ -12,7 +12,7 @@ from b2b_payments._errors import ConfigurationError
 from b2b_payments._printable import repr_when_incomplete
 from b2b_payments.export._database import Database, FileDatabase
 from b2b_payments.export._duckdb import DuckDBDatabase
-from b2b_payments.export._file import PathLike, writable
+from b2b_payments.export._file import PathLike, path_of, writable
 from b2b_payments.export._postgres import PostgresDatabase, Server, is_postgres
 from b2b_payments.export._sqlite import SQLiteDatabase
 from b2b_payments.sync._access import Access, FileAccess, ServerAccess
@@ -58,7 +58,7 @@ class FileStore(Store):
 
     def __init__(self, path: PathLike) -> None:
         writable(path)
-        self.path: Path = Path(path)
+        self.path: Path = Path(path_of(path))
         self.database.failures()  # is it installed?
 
     @property

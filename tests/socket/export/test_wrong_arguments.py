@@ -83,8 +83,8 @@ def test_a_path_says_which_sink_it_is_for(tmp_path: Path) -> None:
     """The ending is enough; a format may be named in front of it, for a path that has none."""
     made = [
         sink_for(tmp_path / "p.csv"),
-        sink_for("csv", tmp_path / "p"),
-        sink_for("sqlite", tmp_path / "q.db"),
+        sink_for("csv", str(tmp_path / "p")),
+        sink_for(tmp_path / "q", "sqlite"),
     ]
     assert [type(one).__name__ for one in made] == ["CSVSink", "CSVSink", "SQLiteSink"]
     with pytest.raises(ConfigurationError, match="does not say its format"):
