@@ -12,9 +12,9 @@ from typing import Any
 import attrs
 import msgspec
 
+from b2b_payments._models.moment import moment_of
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Kind, Row, Table
 from b2b_payments._tables.rows import Rows
-from b2b_payments.export._database import moment_of
 from b2b_payments.sandbox import Store
 from benchmarks.kills_service import CHANNELS, SEED, Wire
 from tests.support.export_reading import tables_in

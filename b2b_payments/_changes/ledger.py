@@ -14,9 +14,10 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._changes.version import Stamp, microseconds_of, moment_of
+from b2b_payments._changes.version import Stamp
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.decimals import is_whole
+from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._printable import define, frozen
 
 Checkpoint = dict[str, Any]

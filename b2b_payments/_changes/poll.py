@@ -34,9 +34,10 @@ import attrs
 
 from b2b_payments._call import Tally
 from b2b_payments._changes.ledger import Ledger
-from b2b_payments._changes.version import Stamp, Version, microseconds_of, moment_of
+from b2b_payments._changes.version import Stamp, Version
 from b2b_payments._errors import PaginationError
 from b2b_payments._models import OrderBy, SortBy
+from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._printable import define
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._walk.reader import JoinedPage

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from hashlib import blake2b
@@ -20,10 +20,9 @@ from b2b_payments._models import Payment
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.decimals import EXACT, decimal_text
 from b2b_payments._models.description import fields_of
+from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _DIGEST_BYTES = 6
 """Enough to tell apart the versions of one payment that were written in the same second."""
 
@@ -54,16 +53,6 @@ class Version:
         content = json.dumps(_content(self.payment), sort_keys=True, default=_text).encode()
         digest = urlsafe_b64encode(blake2b(content, digest_size=_DIGEST_BYTES).digest()).decode()
         return Stamp(self.payment.id, self.updated, digest)
-
-
-def microseconds_of(moment: datetime) -> int:
-    """Give how long after 1970 a moment is."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment_of(microseconds: int) -> datetime:
-    """Give the moment so long after 1970."""
-    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _content(model: AnswerModel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cache
 from itertools import chain
 from operator import attrgetter
@@ -31,13 +31,12 @@ from b2b_payments._models.answer_model import spelled
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import sent_of
+from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import decode_part, encode, mended
 
 Cells = Sequence[Any]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _MOST_LESSONS: Final = 40
 """Unknown names that are learned of one page: a service may make names up."""
 _MOST_KNOWN, _LONGEST = 1_000, 100
@@ -290,7 +289,7 @@ def _read(field: Field) -> Callable[[Any], Any]:
     def read_cell(cell: Any) -> Any:
         value = read(cell)
         if isinstance(value, datetime):
-            return (value - _EPOCH) // _MICROSECOND
+            return microseconds_of(value)
         return int(value) if field.kind is Kind.CODE else value
 
     return read_cell

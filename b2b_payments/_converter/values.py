@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
 from b2b_payments._converter.unreadable import UnreadableError
 from b2b_payments._models.decimals import EXACT, decimal_of, decimal_text, is_whole
+from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._models.money import is_amount
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_DIGITS: Final = 12  # of epoch seconds: enough for the year 9999
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -87,7 +87,7 @@ def read_moment(value: object) -> datetime:
         # A number such as 1E+999990 would take a minute to be written out.
         if seconds is not None and seconds.is_finite() and seconds.adjusted() <= _MOST_DIGITS:
             with suppress(ArithmeticError):
-                return _EPOCH + timedelta(microseconds=int(EXACT.scaleb(seconds, 6)))
+                return moment_of(int(EXACT.scaleb(seconds, 6)))
     raise UnreadableError(value, expected)
 
 
@@ -100,6 +100,5 @@ def _number(value: float | str | Decimal) -> Decimal | None:
 
 def epoch_seconds(moment: datetime) -> int | float:
     """Give epoch seconds as the service counts them: whole, unless a caller's moment has a fraction."""
-    since = moment - _EPOCH
-    whole = since.days * 86_400 + since.seconds
-    return whole + since.microseconds / 1_000_000 if since.microseconds else whole
+    whole, rest = divmod(microseconds_of(moment), 1_000_000)
+    return whole + rest / 1_000_000 if rest else whole

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from b2b_payments._errors import ConfigurationError, shown
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def microseconds_of(moment: datetime) -> int:
+    """Give how long after 1970 a moment is."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_of(microseconds: int) -> datetime:
+    """Give the moment so long after 1970."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def in_utc(value: Any) -> datetime:

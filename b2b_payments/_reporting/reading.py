@@ -14,11 +14,12 @@ import msgspec
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import B2BPaymentsError, ExportError, ResponseDecodeError
 from b2b_payments._formats import format_by_ending
+from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._tables.columns import PAYMENTS, Kind
 from b2b_payments.export._account import UNREADABLE
 from b2b_payments.export._csv import cells
-from b2b_payments.export._database import FileDatabase, microseconds_of, moment_of, opened
+from b2b_payments.export._database import FileDatabase, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._manifest import read_manifest
 from b2b_payments.export._parquet import batches

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,14 +18,12 @@ import attrs
 
 from b2b_payments._errors import BadRequestError, ConfigurationError, NotFoundError, ValidationError
 from b2b_payments._models.decimals import EXACT
-from b2b_payments._models.moment import in_utc
+from b2b_payments._models.moment import in_utc, microseconds_of
 from b2b_payments._printable import define, frozen
 from b2b_payments._walk.page import Key, Order, PageRequest, SortedPage, negated
 
 Read = Callable[[PageRequest], Awaitable[SortedPage]]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _NEAR = 100
 """Rows before a window that its first page may hold: they cost no request."""
 _CLOSE = 1_500
@@ -38,7 +36,7 @@ _MOST_READS = 20
 
 def seconds_of(moment: datetime) -> Key:
     """Give a moment in epoch seconds, exactly."""
-    microseconds = (moment - _EPOCH) // _MICROSECOND
+    microseconds = microseconds_of(moment)
     if microseconds % 1_000_000 == 0:
         return microseconds // 1_000_000
     return Decimal(microseconds).scaleb(-6, EXACT)

@@ -10,7 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from b2b_payments._errors import ExportError
+from b2b_payments._models.moment import moment_of
 from b2b_payments._printable import frozen
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
 from b2b_payments._tables.rows import Rows, encode_lines
@@ -25,8 +26,6 @@ from b2b_payments.export._log import Log
 
 _ROWS_AT_ONCE = 2_000
 _UPDATED = PAYMENTS.names.index("updated_at")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @frozen
@@ -238,16 +237,6 @@ def digest_of(lines: Iterable[bytes]) -> int:
 def digest_text(digest: int) -> str:
     """Write a digest: 64 hexadecimal digits, whatever the number of rows."""
     return f"{digest % 2**256:064x}"
-
-
-def moment_of(microseconds: int) -> datetime:
-    """Give the moment so long after 1970."""
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-def microseconds_of(moment: datetime) -> int:
-    """Give how long after 1970 a moment is."""
-    return (moment - _EPOCH) // _MICROSECOND
 
 
 def moment_text(microseconds: int) -> str:

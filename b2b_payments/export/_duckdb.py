@@ -14,9 +14,10 @@ import msgspec
 
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.decimals import EXACT
+from b2b_payments._models.moment import moment_of
 from b2b_payments._tables.columns import PAYMENTS, Column, Kind, Row, Table
 from b2b_payments._tables.rows import DIGITS, LEAST, SCALE, encode_lines
-from b2b_payments.export._database import FileDatabase, digest_text, moment_of
+from b2b_payments.export._database import FileDatabase, digest_text
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log

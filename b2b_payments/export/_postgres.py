@@ -12,10 +12,11 @@ from typing import Any, Final
 import attrs
 
 from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._models.moment import moment_of
 from b2b_payments._printable import frozen
 from b2b_payments._secret import Secret
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
-from b2b_payments.export._database import Batch, Database, moment_of, moment_texts
+from b2b_payments.export._database import Batch, Database, moment_texts
 
 _TYPES: Final[Mapping[Kind, str]] = {
     Kind.INTEGER: "bigint",

@@ -16,9 +16,10 @@ from typing import Any
 import attrs
 
 from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._printable import frozen
 from b2b_payments._tables.columns import PAYMENTS, TABLES, Column, Kind, Table
-from b2b_payments.export._database import Batch, Database, microseconds_of, moment_of, told
+from b2b_payments.export._database import Batch, Database, told
 from b2b_payments.export._database_sink import SYNCED
 from b2b_payments.export._file import writing
 from b2b_payments.sync._report import Changes

@@ -9,7 +9,7 @@ import attrs
 import msgspec
 
 from b2b_payments._changes.ledger import Ledger
-from b2b_payments._changes.version import microseconds_of
+from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
 from b2b_payments._walk.checkpoint import Checkpoint
 

@@ -10,7 +10,8 @@ import pytest
 
 from b2b_payments import ConfigurationError
 from b2b_payments._changes.ledger import Ledger
-from b2b_payments._changes.version import Stamp, microseconds_of
+from b2b_payments._changes.version import Stamp
+from b2b_payments._models.moment import microseconds_of
 
 OVERLAP = 1800 * 1_000_000
 NOW = microseconds_of(datetime(2026, 11, 28, 20, tzinfo=UTC))
