@@ -7,6 +7,7 @@ A bucket raises what a file system does: FileNotFoundError, FileExistsError, els
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,12 +56,12 @@ def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
     parts = {*name.split("/")} if name or not folder else set()
     if not found["bucket"] or {"", ".", ".."} & parts or not url.isprintable():
         raise ConfigurationError(f"{shown(url)} names no object: give s3://bucket/name.")
-    settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT)))
-    return _opened(found["root"], settings), name
+    settings = sorted(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT))
+    return _opened(found["root"], hashlib.sha256(repr(settings).encode()).digest()), name
 
 
 @cache
-def _opened(root: str, _settings: tuple[tuple[str, str], ...]) -> Bucket:
+def _opened(root: str, _settings: bytes) -> Bucket:
     return Bucket(root)
 
 

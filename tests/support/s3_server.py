@@ -68,7 +68,6 @@ class Fate(Enum):
     """What becomes of a request."""
 
     PASSED = auto()
-    REFUSED = auto()
     CUT = auto()
     ANSWER_LOST = auto()
 
@@ -76,11 +75,12 @@ class Fate(Enum):
 class S3Proxy:
     """Hands requests on to an S3, without the headers that are to be left out.
 
-    `decide` is asked what becomes of each, by its method and path. `asked` holds those that came.
+    `decide` is asked what becomes of each, by its method and path: a number is the status of a refusal.
+    `asked` holds those that came.
     """
 
     def __init__(self, port: int, leave_out: str = "") -> None:
-        self.decide: Callable[[str, str], Fate] = lambda _method, _path: Fate.PASSED
+        self.decide: Callable[[str, str], Fate | int] = lambda _method, _path: Fate.PASSED
         self.asked: list[str] = []
         proxy = self
 
@@ -95,8 +95,8 @@ class S3Proxy:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 proxy.asked.append(f"{self.command} {self.path}")
                 fate = proxy.decide(self.command, self.path)
-                if fate is Fate.REFUSED:
-                    self.wfile.write(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
+                if isinstance(fate, int):
+                    self.wfile.write(f"HTTP/1.1 {fate} No\r\nContent-Length: 0\r\n\r\n".encode())
                     return
                 if fate is not Fate.CUT:
                     status, headers, answer = self._there(body)
