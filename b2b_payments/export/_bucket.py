@@ -46,7 +46,7 @@ def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
     found = _URL.fullmatch(url)
     if found is None or found["scheme"] not in _SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in (*_SCHEMES, "file"))
-        raise ConfigurationError(f"{shown(url.partition('://')[0])}:// is no object store: give {known}.")
+        raise ConfigurationError(f"{url.partition('://')[0]}:// is no object store: give {known}.")
     if re.search(r"[@?#]", found["root"]) or re.search(r"[?#]", found["name"]):
         raise ConfigurationError(
             "A URL of an object store has no user, query or fragment: give s3://bucket/name, and credentials "

@@ -406,7 +406,7 @@ def test_a_url_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("ftp://host/p.jsonl", r"'ftp':// is no object store: give s3://, gs://, az://, memory://, file://"),
+        ("ftp://host/p.jsonl", r"ftp:// is no object store: give s3://, gs://, az://, memory://, file://"),
         ("s3:///p.jsonl", r"names no object: give s3://bucket/name"),
         ("s3://bucket", r"names no object"),
         ("s3://bucket/a//p.jsonl", r"names no object"),

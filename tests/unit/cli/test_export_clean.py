@@ -1,0 +1,58 @@
+"""`export --clean`, and `verify` of what is in an object store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+
+from b2b_payments.export import sink_for
+from tests.support.exporting import exported, written
+from tests.support.program import invoke, sentence
+
+
+@pytest.fixture
+def folder() -> str:
+    """Give a folder in this process's memory."""
+    return f"memory://{token_hex(4)}/out"
+
+
+def test_cleaned(folder: str) -> None:
+    """What is removed is counted; what is published stays."""
+    url = f"{folder}/p.jsonl"
+    exported(sink_for(url))
+    written(sink_for(url))
+    done = invoke(None, "export", "--clean", "--output", url)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == f"{url}: 4 left by interrupted exports, and removed.\n"
+    verified = invoke(None, "verify", folder)
+    assert verified.stdout.startswith(f"{url}: as it was exported, complete: 12 payments")
+
+
+def test_cleaned_stores(folder: str, tmp_path: Path) -> None:
+    """With --stores, what was left of each is removed; no token is needed for that."""
+    path = tmp_path / "stores.toml"
+    tables = [
+        f'[[stores]]\nname = "{name}"\nstore_hash = "{name}"\naccess_token_env = "NO_TOKEN"\n'
+        for name in "abc"
+    ]
+    path.write_text("".join(tables))
+    for name in "ab":
+        written(sink_for(f"{folder}/{name}.csv"))
+    stores = ("--stores", str(path), "--output", folder, "--format", "csv")
+    assert "8 left by" in invoke(None, "export", "--clean", *stores).stderr
+    assert "0 left by" in invoke(None, "export", "--clean", *stores).stderr
+
+
+@pytest.mark.parametrize("more", [("--output", "-"), ("--output", "p.jsonl", "--resume")])
+def test_wrong_usage(more: tuple[str, ...]) -> None:
+    """Cleaning exports nothing."""
+    assert "--clean exports nothing" in sentence(invoke(None, "export", "--clean", *more), 2)
+
+
+def test_nothing_there(folder: str) -> None:
+    """A folder without an export is told of, and so is a store that there is not."""
+    assert "holds no export" in sentence(invoke(None, "verify", folder), 1)
+    said = sentence(invoke(None, "export", "--sandbox", "--output", "ftp://host/p.jsonl"), 2)
+    assert "ftp:// is no object store" in said
