@@ -35,8 +35,8 @@ _MIB = 2**20
 Runs = dict[str, list[dict[str, Any]]]
 
 
-def run(format_: str, where: Where, folder: str) -> dict[str, Any]:
-    """Export everything in a fresh process, and give its figures."""
+def run(format_: str, where: Where, folder: str, server: str = "") -> dict[str, Any]:
+    """Export everything in a fresh process, or copy it, and give its figures."""
     path = Path(folder, f"payments.{format_}")
     job = [
         sys.executable,
@@ -45,6 +45,7 @@ def run(format_: str, where: Where, folder: str) -> dict[str, Any]:
         format_,
         json.dumps(attrs.asdict(where)),
         str(path),
+        server,
     ]
     done = subprocess.run(job, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:

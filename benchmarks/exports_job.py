@@ -1,6 +1,7 @@
-"""One export in this process, or the floor; the figures go to standard output as JSON.
+"""One export in this process, a first copy, or the floor; the figures go to standard output as JSON.
 
-Started by `benchmarks.exports`: ``python -m benchmarks.exports_job FORMAT WHERE FILE``. The floor, ``bare``,
+Started by `benchmarks.exports`: ``python -m benchmarks.exports_job FORMAT WHERE FILE SERVER``, and by
+`benchmarks.copies` with ``copy-`` in front of a database. The floor, ``bare``,
 reads plain offsets with aiohttp and writes the pages as they come: it checks nothing, and cannot be resumed.
 """
 
@@ -11,6 +12,7 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Awaitable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,16 @@ async def ours(format_: str, where: Where, path: Path) -> int | None:
     async with client_of(where) as client:
         walk = client.payments.list(page_size=where.page_size, concurrency=where.in_flight)
         return (await export(walk, sink_for(path, format_))).rows
+
+
+async def copied(kind: str, where: Where, path: Path, server: str) -> int:
+    """Copy everything for the first time."""
+    from b2b_payments.sync import sync  # noqa: PLC0415
+    from benchmarks.compare.rivals.ours import client_of  # noqa: PLC0415
+    from tests.support.synced import store_in  # noqa: PLC0415
+
+    async with client_of(where) as client:
+        return (await sync(client, store_in(kind, path.parent, server))).inserted
 
 
 async def bare(where: Where, path: Path) -> int:
@@ -78,12 +90,16 @@ async def _sampled(samples: list[int]) -> None:
         await asyncio.sleep(_SAMPLE)
 
 
-async def _measured(format_: str, where: Where, path: Path) -> dict[str, Any]:
+async def _measured(format_: str, where: Where, path: Path, server: str) -> dict[str, Any]:
     if format_ != "bare":  # what importing costs is not a payment's
-        for name in ("b2b_payments.export", "benchmarks.compare.rivals.ours"):
+        for name in ("b2b_payments.sync", "benchmarks.compare.rivals.ours", "tests.support.synced"):
             import_module(name)
     samples: list[int] = []
-    run = bare(where, path) if format_ == "bare" else ours(format_, where, path)
+    run: Awaitable[int | None]
+    if format_.startswith("copy-"):
+        run = copied(format_.removeprefix("copy-"), where, path, server)
+    else:
+        run = bare(where, path) if format_ == "bare" else ours(format_, where, path)
     sampling = asyncio.create_task(_sampled(samples))
     wall, cpu = time.perf_counter(), time.process_time()
     rows = await run
@@ -94,8 +110,8 @@ async def _measured(format_: str, where: Where, path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Do what the command line says."""
-    format_, where, path = sys.argv[1:]
-    print(json.dumps(asyncio.run(_measured(format_, Where(**json.loads(where)), Path(path)))))
+    format_, where, path, server = sys.argv[1:]
+    print(json.dumps(asyncio.run(_measured(format_, Where(**json.loads(where)), Path(path), server))))
 
 
 if __name__ == "__main__":

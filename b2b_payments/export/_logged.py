@@ -24,7 +24,7 @@ from b2b_payments.export._file import (
 from b2b_payments.export._location import Location, location_of
 from b2b_payments.export._log import Log, Part
 from b2b_payments.export._manifest import manifest_of, manifest_path
-from b2b_payments.export._pages import PageBatch
+from b2b_payments.export._pages import rows_of
 from b2b_payments.export._sink import Checkpoint
 
 _MOST_HELD = 32 * 2**20
@@ -230,9 +230,7 @@ class TableSink(LoggedSink):
 
     def rows(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
         """Read payments."""
-        if isinstance(batch, PageBatch):
-            return batch.rows(whole=self.whole, decimal=self.decimal)
-        return [Rows.of_objects(batch, whole=self.whole, decimal=self.decimal)]
+        return rows_of(batch, whole=self.whole, decimal=self.decimal)
 
     def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
         """Give the lines of rows."""

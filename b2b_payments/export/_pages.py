@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import InvalidOperation
 from functools import cached_property
@@ -86,6 +86,13 @@ class PageBatch(Sequence[Mapping[str, Any]]):
     def entries(self) -> list[Entry]:
         """Give what an account takes of each payment."""
         return self._entries or [entry for page in self._pages for entry in _entries(page)]
+
+
+def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -> Iterable[Rows]:
+    """Give payments as rows, those of pages without objects in between. Raises as `Rows.read`."""
+    if isinstance(batch, PageBatch):
+        return batch.rows(whole=whole, decimal=decimal)
+    return [Rows.of_objects(batch, whole=whole, decimal=decimal)]
 
 
 def _entries(page: JoinedPage) -> list[Entry]:

@@ -43,7 +43,9 @@ _ENDED_LATELY = "2s"
 _is_schema: Final = re.compile(r"[\w .-]+").fullmatch
 _LONGEST_NAME = 63  # bytes; PostgreSQL would cut what is longer
 _special: Final = re.compile(r"[\\\n\r\t]").search
-_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+Columns = Sequence[Sequence[Any]]
+"""Cells of a table, column by column."""
+_ANY: Final = "ANY (CAST(? AS bigint[]))"
 _NULL: Final = "\\N"
 _UPDATED: Final = next(column for column in PAYMENTS.columns if column.name == "updated_at")
 
@@ -159,8 +161,9 @@ class PostgresDatabase(Database):
 
     def compare(self, batch: Batch) -> Mapping[int, datetime | None]:
         """Give the payments that are not held as they came; the batch stays staged for this transaction."""
-        payments = self._stage(PAYMENTS, list(batch.payments.values()))
-        lines = self._stage(LINE_ITEMS, list(chain.from_iterable(batch.lines.values())))
+        payments, lines = (
+            self._stage(table, batch.rows.tables[table.name]) for table in (PAYMENTS, LINE_ITEMS)
+        )
         found = self.execute(
             f"SELECT came.id, {self.readable(attrs.evolve(_UPDATED, name='held.updated_at'))} "  # noqa: S608
             f"FROM {payments} AS came LEFT JOIN {self.schema}.payments AS held ON held.id = came.id "
@@ -177,18 +180,19 @@ class PostgresDatabase(Database):
             return
         if updated:
             self.execute(
-                f"DELETE FROM {self.schema}.line_items AS held WHERE payment_id = ANY (?) AND NOT EXISTS ("  # noqa: S608
+                f"DELETE FROM {self.schema}.line_items AS held WHERE payment_id = {_ANY} AND NOT EXISTS ("  # noqa: S608
                 f"SELECT FROM {_staged(LINE_ITEMS)} AS came "
                 "WHERE came.payment_id = held.payment_id AND came.position = held.position)",
-                [list(updated)],
+                [_array(updated)],
             )
         for table in (PAYMENTS, LINE_ITEMS):
-            self._insert(table, f"WHERE {table.key[0]} = ANY (?)", [written])
+            self._insert(table, f"WHERE {table.key[0]} = {_ANY}", [_array(written)])
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Put rows in."""
         if rows:
-            self._stage(table, list({row[: len(table.key)]: row for row in rows}.values()))
+            last = {row[: len(table.key)]: row for row in rows}
+            self._stage(table, list(zip(*last.values(), strict=True)))
             self._insert(table, "", [])
 
     def readable(self, column: Column) -> str:
@@ -207,7 +211,7 @@ class PostgresDatabase(Database):
 
     def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
         """Give the condition and its parameter, an array."""
-        return f"{column} = ANY (?)", [list(numbers)]
+        return f"{column} = {_ANY}", [_array(numbers)]
 
     def rows(self, table: Table, names: Sequence[str]) -> Iterator[Row]:
         """Read columns of a table, some rows at a time."""
@@ -217,24 +221,23 @@ class PostgresDatabase(Database):
             cursor.itersize = 2_000
             yield from cursor.execute(f"SELECT {cells} FROM {self.schema}.{table.name}")  # noqa: S608
 
-    def _stage(self, table: Table, rows: Sequence[Row]) -> str:
+    def _stage(self, table: Table, columns: Columns) -> str:
         """Copy rows into a table of this connection alone, which is empty after the transaction."""
         try:
-            return self._copy(table, table.columns, rows)
+            return self._copy(table, table.columns, columns)
         except self._refusals() as error:
-            raise self._refusal(table, rows, error) from None
+            raise self._refusal(table, columns, error) from None
 
-    def _copy(self, table: Table, columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    def _copy(self, table: Table, which: Sequence[Column], columns: Columns) -> str:
         staged = _staged(table)
         typed = ", ".join(f"{column.name} {self.types[column.kind]}" for column in table.columns)
         self.execute(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} ({typed}) ON COMMIT DELETE ROWS; "
             f"TRUNCATE {staged}"
         )
-        cells = dict(zip(table.columns, zip(*rows, strict=True), strict=bool(rows)))
-        texts = [_texts(column, cells[column]) for column in columns] if rows else []
-        lines = "".join([f"{line}\n" for line in map("\t".join, zip(*texts, strict=True))])
-        names = ", ".join(column.name for column in columns)
+        texts = list(map(_texts, which, columns))
+        lines = "\n".join(chain(map("\t".join, zip(*texts, strict=True)), [""]))
+        names = ", ".join(column.name for column in which)
         with (
             self._connection.cursor() as cursor,
             cursor.copy(f"COPY {staged} ({names}) FROM STDIN") as copy,
@@ -254,24 +257,26 @@ class PostgresDatabase(Database):
             UnicodeEncodeError,
         )
 
-    def _refusal(self, table: Table, rows: Sequence[Row], error: Exception) -> ExportError:
+    def _refusal(self, table: Table, columns: Columns, error: Exception) -> ExportError:
         """Say which payment PostgreSQL cannot hold, and what of it; nothing of the transaction is left."""
 
-        def refused(columns: Sequence[Column], some: Sequence[Row]) -> bool:
+        def refused(which: Sequence[Column], some: Columns) -> bool:
             self.execute(f"ROLLBACK; {self.begin}")
             try:
-                self._copy(table, columns, some)
+                self._copy(table, which, some)
             except self._refusals():
                 return True
             return False
 
-        while len(rows) > 1:
-            half = rows[: len(rows) // 2]
-            rows = half if refused(table.columns, half) else rows[len(half) :]
-        names = [column.name for column in table.columns if refused([column], rows)]
+        while (count := len(columns[0])) > 1:
+            first = [cells[: count // 2] for cells in columns]
+            is_there = refused(table.columns, first)
+            columns = first if is_there else [cells[count // 2 :] for cells in columns]
+        pairs = zip(table.columns, columns, strict=True)
+        names = [column.name for column, cells in pairs if refused([column], [cells])]
         reason = getattr(getattr(error, "diag", None), "message_primary", None) or "it is no Unicode text"
         return ExportError(
-            f"{' and '.join(names)} of payment {rows[0][0]} cannot be held by PostgreSQL ({reason}), and "
+            f"{' and '.join(names)} of payment {columns[0][0]} cannot be held by PostgreSQL ({reason}), and "
             "nothing is altered here to fit: sync into SQLite, which holds all that the service sends."
         )
 
@@ -300,6 +305,10 @@ class PostgresDatabase(Database):
         return "ROW({}) IS DISTINCT FROM ROW({})".format(*rows)
 
 
+def _array(numbers: Sequence[int]) -> str:
+    return f"{{{','.join(map(str, numbers))}}}"
+
+
 def _staged(table: Table) -> str:
     return f"pg_temp.b2b_payments_staged_{table.name}"
 
@@ -315,8 +324,13 @@ def _texts(column: Column, cells: Sequence[Any]) -> Sequence[str]:
             else list(map(str, cells))
         )
     if _special("".join(filter(None, cells))):
-        cells = [cell and cell.translate(_ESCAPES) for cell in cells]
+        cells = [cell and _escaped(cell) for cell in cells]
     return [_NULL if cell is None else cell for cell in cells] if column.nullable else cells
+
+
+def _escaped(cell: str) -> str:
+    # A fifth of what `translate` takes.
+    return cell.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
 def is_postgres(address: str) -> bool:

@@ -111,15 +111,15 @@ class Copy:
             came = Batch.read(batch, decimal=database.decimal)
             inserted, updated, older, unclear = _compared(database, came, lagging)
             database.write(came, inserted, updated)
-            as_held_or_newer = came.payments.keys() - {*older, *unclear}
+            as_held_or_newer = {*came.ids} - {*older, *unclear}
             database.remove(_CANDIDATES, list(as_held_or_newer))
             database.upsert(_CANDIDATES, [(one, 0) for one in older])
             if seen:
-                database.upsert(_SEEN, [(payment_id,) for payment_id in came.payments])
+                database.upsert(_SEEN, [(payment_id,) for payment_id in came.ids])
             if state is not None:
                 _put(database, state)
         changed = len(inserted) + len(updated)
-        return Changes(len(inserted), len(updated), len(came.payments) - changed)
+        return Changes(len(inserted), len(updated), len(came.ids) - changed)
 
     def would_take(
         self, batch: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None
@@ -188,7 +188,7 @@ class Copy:
             database.write(came, [], list(database.compare(came)))
             for table in reversed(TABLES):
                 database.remove(table, gone)
-            database.remove(_CANDIDATES, [*came.payments, *gone])
+            database.remove(_CANDIDATES, [*came.ids, *gone])
 
     def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
         """Let go."""
@@ -274,10 +274,11 @@ def _compared(
     the list should show, or may just not show yet.
     """
     inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
+    moments = came.updated
     for payment_id, written in database.compare(came).items():
         if written is None:
             inserted.append(payment_id)
-        elif moment_of(came.payments[payment_id][_UPDATED]) < written:
+        elif moment_of(moments[payment_id]) < written:
             (unclear if lagging[0] < written <= lagging[1] else older).append(payment_id)
         else:
             updated.append(payment_id)

@@ -18,13 +18,14 @@ list contradicts it, `settle.py` asks by id.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import attrs
+import msgspec
 
 from b2b_payments._changes.feed import Change
 from b2b_payments._changes.ledger import Checkpoint, Ledger
@@ -32,10 +33,12 @@ from b2b_payments._converter import structure_payment, to_wire
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define
+from b2b_payments._protocol.json import decode_part
 from b2b_payments._resources.payments import Payments
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.walk import Walk
+from b2b_payments.export._pages import PageBatch
 from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._report import SyncReport
@@ -71,7 +74,7 @@ class Readings:
     state: State
     report: SyncReport = attrs.field(factory=SyncReport)
     _answered: datetime | None = None
-    _shown: Sequence[Row] = ()
+    _shown: Sequence[msgspec.Raw] = ()
 
     async def changes(self) -> bool:
         """Read what changed; tell whether all of it came.
@@ -79,7 +82,7 @@ class Readings:
         It did not where the list does not show all that changed, or no payment that is as new as before.
         """
         feed = self.payments.changes(self.state.changes, overlap=self.overlap.total_seconds())
-        feed.on_page = self._look_at
+        feed.on_page = self._heard
         held: list[Change] = []
         through = False
         try:
@@ -115,20 +118,21 @@ class Readings:
             reading = Reading(watermark, begun=self._answered)
             self.state = attrs.evolve(self.state, reading=reading)
             await self.worker.do(partial(self.copy.begin_reading, self.state))
-        held: list[Row] = []
+        held: list[JoinedPage] = []
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
-                    held += self._rows_of(page)
+                    self._look_at(page)
+                    held.append(page)
                     self.state = attrs.evolve(self.state, reading=attrs.evolve(reading, walk=page.checkpoint))
                     if self.on_progress is not None:
                         self.on_progress(walk.report)
-                    if len(held) >= BATCH_ROWS:
-                        await self._keep(held, self.state, seen=True)
+                    if sum(len(one.places) for one in held) >= BATCH_ROWS:
+                        await self._keep(PageBatch(held), self.state, seen=True)
                         held = []
         finally:
             self._count(walk)
-        await self._keep(held, self.state, seen=True)
+        await self._keep(PageBatch(held), self.state, seen=True)
         complete = walk.report.complete
         # One that is not known to be complete proves nothing: the next sync starts it again.
         state = self.state.in_step_until(await self._checked(reading)) if complete else self.state
@@ -144,9 +148,11 @@ class Readings:
     def shown(self) -> list[int]:
         """The ids of some payments that the list showed in this run, of its latest page."""
         step = max(1, len(self._shown) // _SHOWN)
-        return [_payment(row).id for row in self._shown[::step][:_SHOWN]]
+        return [_payment(decode_part(row)).id for row in self._shown[::step][:_SHOWN]]
 
-    async def tell(self, rows: Sequence[Row], lagging: tuple[datetime, datetime] | None = None) -> None:
+    async def tell(
+        self, rows: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None
+    ) -> None:
         """Call `on_change` for each of these payments that the copy is about to take in another version."""
         if self.on_change is None:
             return
@@ -166,8 +172,7 @@ class Readings:
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
-                    newest = _payment(self._rows_of(page)[0]).updated_at
-                    return _no_later(newest, page.listing.date)
+                    return _no_later(self._look_at(page).updated_at, page.listing.date)
             return None
         finally:
             self._count(walk)
@@ -183,7 +188,7 @@ class Readings:
         self.state = attrs.evolve(self.state, changes=checkpoint)
         await self._keep([to_wire(change.payment) for change in changes], self.state)
 
-    async def _keep(self, rows: Sequence[Row], state: State, *, seen: bool = False) -> None:
+    async def _keep(self, rows: Sequence[Mapping[str, Any]], state: State, *, seen: bool = False) -> None:
         now = self._answered or datetime.now(UTC)
         lagging = now - self.overlap, now
         # Before they are put down: whom it concerns hears of each once more rather than not at all.
@@ -192,15 +197,15 @@ class Readings:
         if changes is not None:
             self.report.add(changes)
 
-    def _look_at(self, page: JoinedPage, report: WalkReport) -> None:
-        self._rows_of(page)
+    def _heard(self, page: JoinedPage, report: WalkReport) -> None:
+        self._look_at(page)
         if self.on_progress is not None:
             self.on_progress(report)
 
-    def _rows_of(self, page: JoinedPage) -> list[Row]:
-        """Give a page's new rows; raise ConfigurationError where they are not of the copy's store."""
-        rows = page.objects()
-        payment = _payment(rows[0])
+    def _look_at(self, page: JoinedPage) -> Payment:
+        """Give a page's first new payment; raise ConfigurationError where it is not of the copy's store."""
+        rows = page.raw()
+        payment = _payment(decode_part(rows[0]))
         known = self.state.store_hash
         if known is None:
             self.state = attrs.evolve(self.state, store_hash=payment.store_hash)
@@ -211,7 +216,7 @@ class Readings:
             )
         self._shown = rows
         self._answered = self._answered or page.listing.date
-        return rows
+        return payment
 
     def _count(self, walk: Walk) -> None:
         self.report.requests += walk.report.requests
@@ -227,5 +232,5 @@ def _no_later(moment: datetime, answered: datetime | None) -> datetime:
     return min(moment, answered or datetime.now(UTC))
 
 
-def _payment(row: Row) -> Payment:
+def _payment(row: Mapping[str, Any]) -> Payment:
     return structure_payment(row, f"payment {row.get('id')}: $")

@@ -58,6 +58,14 @@ def test_counts(any_copy: Store) -> None:
     assert held_in(any_copy) == wanted
 
 
+def test_a_payment_that_comes_twice(any_copy: Store) -> None:
+    """Of a payment that is in a batch twice the last one counts, with its line items."""
+    later = changed(ROWS[1], 5, payerName="later", lineItems=ROWS[1]["lineItems"][:1])
+    with opened(any_copy) as copy:
+        assert copy.keep([*ROWS[:3], later], LAGGING) == Changes(inserted=3)
+    assert held_in(any_copy) == {row["id"]: version_of(row) for row in (ROWS[0], later, ROWS[2])}
+
+
 def test_hostile_text(any_copy: Store) -> None:
     """Quotes, newlines, other scripts and what means something to COPY stay what they are, and compare."""
     texts = [
