@@ -42,10 +42,10 @@ _ENDED_LATELY = "2s"
 """How long after the end of a process that was killed the server may still keep its lock."""
 _is_schema: Final = re.compile(r"[\w .-]+").fullmatch
 _LONGEST_NAME = 63  # bytes; PostgreSQL would cut what is longer
-_special: Final = re.compile(r"[\\\n\r\t]").search
 Columns = Sequence[Sequence[Any]]
 """Cells of a table, column by column."""
 _ANY: Final = "ANY (CAST(? AS bigint[]))"
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _NULL: Final = "\\N"
 _UPDATED: Final = next(column for column in PAYMENTS.columns if column.name == "updated_at")
 
@@ -186,14 +186,14 @@ class PostgresDatabase(Database):
                 [_array(updated)],
             )
         for table in (PAYMENTS, LINE_ITEMS):
-            self._insert(table, f"WHERE {table.key[0]} = {_ANY}", [_array(written)])
+            self._insert(table, f"{_staged(table)} WHERE {table.key[0]} = {_ANY}", [_array(written)])
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
-        """Put rows in."""
-        if rows:
-            last = {row[: len(table.key)]: row for row in rows}
-            self._stage(table, list(zip(*last.values(), strict=True)))
-            self._insert(table, "", [])
+        """Put rows of numbers in; those of payments are staged, and compared first."""
+        numbers = [_array(cells) for cells in zip(*rows, strict=True)]
+        if numbers:
+            arrays = ", ".join(["CAST(? AS bigint[])"] * len(numbers))
+            self._insert(table, f"unnest({arrays}) AS came ({', '.join(table.names)})", numbers)
 
     def readable(self, column: Column) -> str:
         """Give numbers and JSON as text, and times as microseconds since 1970."""
@@ -280,8 +280,8 @@ class PostgresDatabase(Database):
             "nothing is altered here to fit: sync into SQLite, which holds all that the service sends."
         )
 
-    def _insert(self, table: Table, where: str, parameters: Sequence[Any]) -> None:
-        """Put staged rows in their places; those that are held as they came are left alone."""
+    def _insert(self, table: Table, source: str, parameters: Sequence[Any]) -> None:
+        """Put rows in their places; those that are held as they came are left alone."""
         names = ", ".join(table.names)
         others = [name for name in table.names if name not in table.key]
         change = "NOTHING"
@@ -289,8 +289,8 @@ class PostgresDatabase(Database):
             change = f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in others)}"
             change += f" WHERE {self._differ(table, 'excluded', 'held')}"
         self.execute(
-            f"INSERT INTO {self.schema}.{table.name} AS held ({names}) SELECT {names} FROM {_staged(table)} "  # noqa: S608
-            f"{where} ON CONFLICT ({', '.join(table.key)}) DO {change}",
+            f"INSERT INTO {self.schema}.{table.name} AS held ({names}) SELECT {names} FROM {source} "  # noqa: S608
+            f"ON CONFLICT ({', '.join(table.key)}) DO {change}",
             parameters,
         )
 
@@ -315,22 +315,24 @@ def _staged(table: Table) -> str:
 
 def _texts(column: Column, cells: Sequence[Any]) -> Sequence[str]:
     """Write cells as COPY reads them."""
+    some = [cell for cell in cells if cell is not None] if column.nullable else cells
     if column.kind is Kind.MOMENT:
-        return moment_texts(cells)
-    if column.kind is Kind.INTEGER:
-        return (
-            [_NULL if cell is None else str(cell) for cell in cells]
-            if column.nullable
-            else list(map(str, cells))
-        )
-    if _special("".join(filter(None, cells))):
-        cells = [cell and _escaped(cell) for cell in cells]
-    return [_NULL if cell is None else cell for cell in cells] if column.nullable else cells
+        texts = moment_texts(some)
+    else:
+        texts = list(map(str, some)) if column.kind is Kind.INTEGER else _escaped(some)
+    if len(texts) == len(cells):
+        return texts
+    left = iter(texts)
+    return [_NULL if cell is None else next(left) for cell in cells]
 
 
-def _escaped(cell: str) -> str:
-    # A fifth of what `translate` takes.
-    return cell.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+def _escaped(cells: Sequence[str]) -> list[str]:
+    """Escape what means something to COPY: in one go, where there is one line for each cell."""
+    text = "\n".join(cells).replace("\\", "\\\\")
+    lines = text.replace("\t", "\\t").replace("\r", "\\r").split("\n")
+    if len(lines) == len(cells):
+        return lines
+    return [cell.translate(_ESCAPES) for cell in cells]
 
 
 def is_postgres(address: str) -> bool:

@@ -25,7 +25,6 @@ from functools import partial
 from typing import Any
 
 import attrs
-import msgspec
 
 from b2b_payments._changes.feed import Change
 from b2b_payments._changes.ledger import Checkpoint, Ledger
@@ -74,7 +73,7 @@ class Readings:
     state: State
     report: SyncReport = attrs.field(factory=SyncReport)
     _answered: datetime | None = None
-    _shown: Sequence[msgspec.Raw] = ()
+    _latest: JoinedPage | None = None
 
     async def changes(self) -> bool:
         """Read what changed; tell whether all of it came.
@@ -147,8 +146,8 @@ class Readings:
     @property
     def shown(self) -> list[int]:
         """The ids of some payments that the list showed in this run, of its latest page."""
-        step = max(1, len(self._shown) // _SHOWN)
-        return [_payment(decode_part(row)).id for row in self._shown[::step][:_SHOWN]]
+        rows = [] if self._latest is None else self._latest.raw()
+        return [_payment(decode_part(row)).id for row in rows[:: max(1, len(rows) // _SHOWN)][:_SHOWN]]
 
     async def tell(
         self, rows: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None
@@ -172,7 +171,8 @@ class Readings:
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
-                    return _no_later(self._look_at(page).updated_at, page.listing.date)
+                    self._look_at(page)
+                    return _no_later(_payment(decode_part(page.raw()[0])).updated_at, page.listing.date)
             return None
         finally:
             self._count(walk)
@@ -202,21 +202,20 @@ class Readings:
         if self.on_progress is not None:
             self.on_progress(report)
 
-    def _look_at(self, page: JoinedPage) -> Payment:
-        """Give a page's first new payment; raise ConfigurationError where it is not of the copy's store."""
-        rows = page.raw()
-        payment = _payment(decode_part(rows[0]))
-        known = self.state.store_hash
+    def _look_at(self, page: JoinedPage) -> None:
+        """Take a page in. Raises ConfigurationError where its first payment is not of the copy's store."""
+        self._latest = page
+        self._answered = self._answered or page.listing.date
+        known, named = self.state.store_hash, page.listing.heads[page.places[0]].store_hash
+        if not isinstance(named, str):
+            return  # such a payment is refused where it is read
         if known is None:
-            self.state = attrs.evolve(self.state, store_hash=payment.store_hash)
-        elif known != payment.store_hash:
+            self.state = attrs.evolve(self.state, store_hash=named)
+        elif known != named:
             raise ConfigurationError(
                 f"{self.target.place} is a copy of the store {known!r}, and the payments that came are those "
-                f"of {payment.store_hash!r}: give another {self.target.kept_in}."
+                f"of {named!r}: give another {self.target.kept_in}."
             )
-        self._shown = rows
-        self._answered = self._answered or page.listing.date
-        return payment
 
     def _count(self, walk: Walk) -> None:
         self.report.requests += walk.report.requests
