@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 
+from b2b_payments._arguments import check
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.moment import moment_of
 from b2b_payments._printable import frozen
@@ -63,6 +64,8 @@ class Server:
     _shown: str
 
     def __init__(self, dsn: str, schema: str) -> None:
+        check("dsn", dsn, str, "an address, such as 'postgresql://user@host:5432/name'")
+        check("schema", schema, str, "the name of a schema")
         if not _is_schema(schema) or len(schema.encode()) > _LONGEST_NAME:
             raise ConfigurationError(
                 f"{schema!r} cannot be the name of a schema here: give letters, digits, '_', '-', '.' and "

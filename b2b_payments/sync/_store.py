@@ -153,7 +153,7 @@ def store_for(to: PathLike, *, schema: str | None = None) -> Store:
     The endings are ``.duckdb``, ``.sqlite``, ``.sqlite3`` and ``.db``. Raises ConfigurationError for anything
     else, and as the stores do.
     """
-    text = os.fspath(to)
+    text = os.fspath(path_of(to))
     if is_address(text):
         return PostgresStore(text, schema=SCHEMA if schema is None else schema)
     if schema is not None:

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import attrs
 
+from b2b_payments import PaymentsClient
 from b2b_payments._errors import TransportError
 from b2b_payments._mixups import MixUps
 from b2b_payments._protocol.answer import Answer
@@ -104,7 +104,8 @@ async def living_store(
     await tasks.start()
     direct = Direct(sandbox, draw)
     caller: Any = direct
-    client = SimpleNamespace(payments=Payments(Walker(caller, ServiceLimits(), tasks, "a store"), caller))
+    client = PaymentsClient(sandbox.auth, base_url=BASE)
+    client.payments = Payments(Walker(caller, ServiceLimits(), tasks, "a store"), caller)
     # A list that grows faster than it is read has no end; and one without a total ends in a quiet moment.
     during = draw.choice([0, 0.2, 0.2 if sandbox.rules.total_count == "absent" else 0.6])
     living = LivingStore(sandbox, seed, during=during, many=draw.choice([3, 15]))
