@@ -13,6 +13,7 @@ html_theme = "furo"
 html_title = f"b2b_payments {release}"
 html_show_copyright = False
 
+smartquotes = False  # options begin with two hyphens
 myst_heading_anchors = 3
 default_role = "literal"  # in docstrings, `name` is code
 
@@ -21,7 +22,6 @@ autodoc_class_signature = "mixed"
 autodoc_default_options = {
     "members": True,
     "member-order": "bysource",
-    "show-inheritance": True,
     "exclude-members": "joined,standing",  # for the package itself
 }
 

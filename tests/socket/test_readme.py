@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+import b2b_payments
 from b2b_payments.export import read_stores
 from b2b_payments.sandbox import Sandbox
 from tests.support.program import environment, invoke
@@ -54,6 +55,15 @@ def test_every_link_leads_somewhere(path: Path) -> None:
     """Links to other files of this repository lead to files that are there."""
     for link in re.findall(r"\]\((?!https?://)([^)#]+)", PAGES[path]):
         assert (path.parent / link).exists(), link
+
+
+def test_the_reference_has_every_name() -> None:
+    """Whatever is public stands in the reference, which is made of docstrings."""
+    page = PAGES[ROOT / "docs" / "reference.md"]
+    named = re.findall(r"(?m)auto(?:class|function):: b2b_payments\.(\w+)$", page)
+    assert set(named) == {*b2b_payments.__all__} - {"__version__"}
+    modules = {path.stem for path in (ROOT / "b2b_payments").iterdir() if path.stem[0] not in "_."}
+    assert {*re.findall(r"(?m)automodule:: b2b_payments\.(\w+)$", page)} == modules - {"cli", "py"}
 
 
 def test_every_file_that_is_named_is_there() -> None:
