@@ -30,7 +30,11 @@ _PART = 5 * 2**20
 _MOST_PARTS = 9_000
 """S3 takes 10,000."""
 _PARTS_AT_ONCE = 4
-_RETRIES: dict[str, Any] = {"max_retries": 10, "retry_timeout": timedelta(seconds=60)}
+_RETRIES: dict[str, Any] = {
+    "max_retries": 100,
+    "retry_timeout": timedelta(seconds=60),
+    "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
+}
 
 
 def is_url(path: object) -> bool:
@@ -206,6 +210,8 @@ class Bucket:
 
 def _reason(error: Exception) -> str:
     said = [code for pair in _STATUS.findall(str(error)) for code in pair if code]
+    if "builder error" in str(error):
+        return "its endpoint is not https, and AWS_ALLOW_HTTP is not true"
     if not said:
         return "the object store did not answer"
     what = "refused the credentials, or what they may do:" if said[0] in {"401", "403"} else "answered"

@@ -153,6 +153,7 @@ async def test_no_such_bucket(s3: str) -> None:
         (503, r"the object store answered 503\."),
         (Fate.CUT, r"the object store did not answer\."),
         (501, r"does not keep conditional puts"),
+        (0, r"its endpoint is not https, and AWS_ALLOW_HTTP is not true\."),
     ],
 )
 def test_a_store_that_refuses(
@@ -162,6 +163,8 @@ def test_a_store_that_refuses(
     with S3Proxy(0) as proxy:
         for name, value in variables(proxy.port).items():
             monkeypatch.setenv(name, value)
+        if not fate:
+            monkeypatch.delenv("AWS_ALLOW_HTTP")
         proxy.decide = lambda method, _path: fate if method == "PUT" else 404
         sink = sink_for("s3://bucket/p.jsonl")
         with pytest.raises(B2BPaymentsError, match=says) as failure:
