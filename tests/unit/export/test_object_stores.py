@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from b2b_payments import ConfigurationError
-from b2b_payments.export import ExportError, PlacedSink, VerificationError, sink_for, verify
-from b2b_payments.export._bucket import Bucket, bucket_and_name
+from b2b_payments.export import ExportError, VerificationError, sink_for, verify
+from b2b_payments.export._bucket import Bucket
 from b2b_payments.export._location import location_of
 from b2b_payments.export._verification import exports_in
 from tests.support.export_reading import FORMATS, account_of, exact, tables_in
 from tests.support.exporting import ROWS, exported, written
+from tests.unit.export.conftest import AtStep
+
+pytestmark = pytest.mark.usefixtures("bucket")
 
 FOLDER = "memory://bucket/exports"
 TAKEN_OVER = r"Another export to memory://bucket/exports/p\.\w+ has taken over: this one stops"
-LATE = r"Another export to memory://bucket/exports/p\.\w+ has ended meanwhile"
-
-
-@pytest.fixture(autouse=True)
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
-    """Give an empty bucket in this process's memory, and a place for temporary files."""
-    monkeypatch.setenv("AWS_TEST", str(tmp_path))
-    monkeypatch.setattr("b2b_payments.export._location.gettempdir", lambda: str(tmp_path))
-    return bucket_and_name(f"{FOLDER}/p")[0]
 
 
 def names(bucket: Bucket) -> list[str]:
@@ -98,155 +90,6 @@ def test_nothing_to_resume(bucket: Bucket) -> None:
     assert exported(sink_for(f"{FOLDER}/p.jsonl"), resume=True).objects
 
 
-class _KilledError(BaseException):
-    """A process ends here."""
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], list[int]]:
-    """Give what lets something happen before the given step: steps are the requests to the store."""
-    steps = [0, 0]
-    happens: list[Callable[[], None]] = []
-
-    def counted(name: str) -> None:
-        real = getattr(Bucket, name)
-
-        def step(*args: object, **options: object) -> object:
-            steps[0] += 1
-            if steps[0] == steps[1]:
-                happens[0]()
-            return real(*args, **options)
-
-        monkeypatch.setattr(Bucket, name, step)
-
-    for name in ("get", "version", "put", "upload", "sizes", "remove"):
-        counted(name)
-
-    def begin(number: int, what: Callable[[], None]) -> list[int]:
-        steps[:] = [0, number]
-        happens[:] = [what]
-        return steps
-
-    return begin
-
-
-AtStep = Callable[[int, Callable[[], None]], list[int]]
-
-
-def killed() -> None:
-    """End the process."""
-    raise _KilledError
-
-
-def bucket_of_step(monkeypatch: pytest.MonkeyPatch, number: int) -> Bucket:
-    """Give another bucket for each step."""
-    monkeypatch.setenv("AWS_TEST", f"{os.environ['AWS_TEST'].partition('#')[0]}#{number}")
-    return bucket_and_name(f"{FOLDER}/p")[0]
-
-
-@pytest.mark.parametrize("format_", ["jsonl", "csv", "sqlite"])
-@pytest.mark.parametrize("again", [True, False])
-def test_killed_at_any_step(
-    at_step: AtStep, monkeypatch: pytest.MonkeyPatch, format_: str, *, again: bool
-) -> None:
-    """Killed before any request, and resumed or begun again, an export is complete, and nothing is left."""
-    url = f"{FOLDER}/p.{format_}"
-    number, ended = 0, False
-    while not ended:
-        number += 1
-        bucket = bucket_of_step(monkeypatch, number)
-        at_step(0, killed)
-        exported(sink_for(url), ROWS[:3])
-        at_step(number, killed)
-        try:
-            written(sink := sink_for(url))
-            sink.close(complete=True)
-            ended = True
-        except _KilledError:
-            # The process is gone: nothing is closed.
-            assert verify(url).account.sums.whole.rows in {3, len(ROWS)}
-        at_step(0, killed)
-        exported(sink_for(url), resume=again)
-        assert verify(url).account.sums.whole.rows == len(ROWS)
-        found = names(bucket)
-        left = {name for name in found if "_log" in name}
-        assert not left
-        # That which it took the place of stays for one export.
-        assert len([name for name in found if "/" in name]) <= (4 if format_ == "csv" else 2)
-    assert number > 15
-
-
-@pytest.mark.parametrize(
-    ("resumed", "other_resumes", "other_finishes"),
-    [
-        (True, True, True),
-        (False, False, True),
-        (True, True, False),
-        (False, True, False),
-        (True, False, False),
-    ],
-)
-def test_two_writers(
-    at_step: AtStep,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    resumed: bool,
-    other_resumes: bool,
-    other_finishes: bool,
-) -> None:
-    """Paused before any request while another begins or ends: one is there, and who stops says why."""
-    url = f"{FOLDER}/p.csv"
-    number, others = 0, [sink_for(url)]
-    while others:
-        number += 1
-        bucket_of_step(monkeypatch, number)
-        others.clear()
-        at_step(0, killed)
-        if resumed:
-            written(sink_for(url), ROWS[:4])
-
-        def take_over() -> None:
-            others.append(sink_for(url))
-            written(others[0], ROWS if other_finishes else ROWS[:8], resume=other_resumes)
-            if other_finishes:
-                others[0].close(complete=True)
-
-        at_step(number, take_over)
-        first_stopped = stops(lambda: exported(sink_for(url), resume=resumed))
-        if others and not other_finishes:
-            # It goes on where the first one stopped, or begins behind its manifest.
-            stopped = stops(lambda: finish(others[0]))
-            assert not (first_stopped and stopped)
-            assert stopped or first_stopped or verify(url).number == 2
-        assert verify(url).account.sums.whole.rows == len(ROWS)
-    assert number > 15
-
-
-def stops(export: Callable[[], object]) -> bool:
-    """Whether an export says that another one has taken over, or was faster."""
-    try:
-        export()
-    except ExportError as error:
-        said = str(error)
-    else:
-        return False
-    assert re.match(rf"{TAKEN_OVER}|{LATE}|What was kept of .* or another export has taken over\.", said), (
-        said
-    )
-    return True
-
-
-def finish(sink: PlacedSink) -> None:
-    """Finish an export that has 8 rows."""
-    done = False
-    try:
-        sink.write(ROWS[8:])
-        sink.commit({"account": account_of(ROWS)})
-        done = True
-    finally:
-        sink.close(complete=done)
-
-
 def test_what_was_replaced(bucket: Bucket) -> None:
     """What an export took the place of stays until the next one, for whoever reads it now."""
     kept = []
@@ -277,6 +120,22 @@ def test_without_an_account() -> None:
     sink.commit({"at": 1})
     with pytest.raises(ExportError, match="its checkpoint has no account"):
         sink.close(complete=True)
+
+
+def test_without_a_checkpoint(bucket: Bucket) -> None:
+    """Rows that were put down without a checkpoint are no part of what is resumed, however often that is."""
+    url = f"{FOLDER}/p.sqlite"
+    for _ in range(3):
+        sink = sink_for(url)
+        earlier = sink.resume()
+        rows = earlier["account"]["rows"] if earlier else 0
+        sink.write(ROWS[rows : rows + 2])
+        sink.commit({"account": account_of(ROWS[: rows + 2])})
+        for row in ROWS[rows + 2 : rows + 5]:  # each is a segment of its own in the log of a database
+            sink.write([row])
+    exported(sink_for(url), resume=True)
+    assert verify(url).account.sums.whole.rows == len(ROWS)
+    assert not [name for name in bucket.sizes("exports/p.sqlite") if name.startswith("_log")]
 
 
 @pytest.mark.parametrize("finished", [True, False])
