@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from anyio import sleep
 
 from b2b_payments._cli.command import CommandError, StoppedError, print_json, run, stays
 from b2b_payments._cli.connection import Connection
@@ -68,10 +69,12 @@ def export(
     _run(connection, telling, fleet, asked.concurrency, begin, again=again, as_json=as_json)
 
 
-def sync(connection: Connection, telling: Telling, fleet: Fleet, to: str, **settings: Any) -> None:
+def sync(
+    connection: Connection, telling: Telling, fleet: Fleet, to: str, *, every: float | None, **settings: Any
+) -> None:
     """Bring the copies of the stores of a file in step, with a table of what came of each.
 
-    Raises CommandError.
+    With `every`, again so many seconds after each time, until stopped. Raises CommandError.
     """
     if fleet.dask is not None:
         raise click.UsageError("--dask is about exports: leave it out.")
@@ -86,7 +89,8 @@ def sync(connection: Connection, telling: Telling, fleet: Fleet, to: str, **sett
             on_event=progress.listen,
         )
 
-    _run(connection, telling, fleet, 8, begin, again="To go on, give the same command", as_json=False)
+    again = "To go on, give the same command"
+    _run(connection, telling, fleet, 8, begin, again=again, as_json=False, every=every)
 
 
 def _run(
@@ -98,20 +102,25 @@ def _run(
     *,
     again: str,
     as_json: bool,
+    every: float | None = None,
 ) -> None:
     progress = StoresProgress(telling)
     stores: list[Store] = []
     ended = False
 
     async def work() -> None:
-        nonlocal ended
+        nonlocal ended, progress
         stores.extend(_chosen(fleet, connection))
-        fit = fitting(fleet.at_once, concurrency)
-        if fleet.dask is None and fit.why and fit.stores < len(stores):
-            click.echo(f"Note: {fit.stores} stores at once, not {fleet.at_once}: {fit.why}.", err=True)
-        progress.stores = len(stores)
-        with progress:
-            await begin(stores, progress)
+        _note_fewer_at_once(fleet, concurrency, len(stores))
+        while True:
+            progress.stores = len(stores)
+            with progress:
+                report = await begin(stores, progress)
+            if every is None:
+                break
+            _tell(report, stores, quiet=telling.quiet)
+            await sleep(every)
+            progress = StoresProgress(telling)
         ended = True
 
     try:
@@ -121,7 +130,7 @@ def _run(
         if report.stores:
             _show(report, stores, as_json=as_json)
         if isinstance(failure, StoppedError) and report.stores:
-            ended = ended or report.complete
+            ended = ended or (every is None and report.complete)
             failure.left = f": {report}. {_go_on(report, again)}"
         if not (ended and isinstance(failure, StoppedError)):
             raise
@@ -130,6 +139,22 @@ def _run(
         if as_json or not (telling.quiet and report.complete):
             _show(report, stores, as_json=as_json)
     _conclude(report, again, quiet=telling.quiet)
+
+
+def _note_fewer_at_once(fleet: Fleet, concurrency: int, stores: int) -> None:
+    fit = fitting(fleet.at_once, concurrency)
+    if fleet.dask is None and fit.why and fit.stores < stores:
+        click.echo(f"Note: {fit.stores} stores at once, not {fleet.at_once}: {fit.why}.", err=True)
+
+
+def _tell(report: StoresReport, stores: Sequence[Store], *, quiet: bool) -> None:
+    """Say what came of a round, after which there is another."""
+    _raise_unforeseen(report)
+    if not report.complete:
+        left = StoresReport(tuple(one for one in report.stores if not one.complete))
+        _show(left, stores, as_json=False)
+    if not (quiet and report.complete):
+        click.echo(f"{report}.", err=True)
 
 
 def _show(report: StoresReport, stores: Sequence[Store], *, as_json: bool) -> None:
@@ -202,9 +227,7 @@ def _remark(report: StoreReport, variable: str) -> str:
 
 def _conclude(report: StoresReport, again: str, *, quiet: bool) -> None:
     """Say how many stores are complete. Raises CommandError where not all are."""
-    for one in report.stores:
-        if one.error is not None and not isinstance(one.error, B2BPaymentsError):
-            raise one.error
+    _raise_unforeseen(report)
     missing = [f"--only {shlex.quote(one.name)}" for one in report.stores if not one.complete]
     if not missing:
         if not quiet:
@@ -212,6 +235,12 @@ def _conclude(report: StoresReport, again: str, *, quiet: bool) -> None:
         return
     alone = "" if len(missing) == len(report.stores) else f" {' '.join(missing)}"
     raise CommandError(f"{report}. {again}{alone}.")
+
+
+def _raise_unforeseen(report: StoresReport) -> None:
+    for one in report.stores:
+        if one.error is not None and not isinstance(one.error, B2BPaymentsError):
+            raise one.error
 
 
 def _chosen(fleet: Fleet, connection: Connection) -> list[Store]:

@@ -92,13 +92,11 @@ def sync(
         "allow_mass_deletion": allow_mass_deletion,
     }
     if fleet is not None:
-        if every is not None:
-            raise click.UsageError("--every is about one copy: leave --stores out.")
         if connection.sandbox:
             raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
         from b2b_payments._cli import stores
 
-        stores.sync(connection, telling, fleet, to, schema=schema, **settings)
+        stores.sync(connection, telling, fleet, to, every=every, schema=schema, **settings)
         return
     syncs = _Syncs(connection, telling, to, schema, every, settings)
     try:
@@ -163,12 +161,13 @@ class _Syncs:
     async def _try(self, client: PaymentsClient, store: Store) -> None:
         """Sync, and say what came of it. Raises what waiting does not help."""
         from b2b_payments._changes.feed import may_pass
-        from b2b_payments._errors import AlreadyRunningError, B2BPaymentsError
+        from b2b_payments._errors import B2BPaymentsError, ExportError
 
         try:
             await self._sync(client, store)
         except B2BPaymentsError as error:
-            if not isinstance(error, AlreadyRunningError):
+            # Another sync's end, and a database that is there again, are waited for.
+            if not isinstance(error, ExportError):
                 self._failures += 1
                 if not may_pass(error, self._failures):
                     raise

@@ -22,7 +22,7 @@ README = PAGES[ROOT / "README.md"]
 PYTHON = [
     pytest.param(code, id=f"{path.name}-{number}")
     for path, page in PAGES.items()
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+    for number, code in enumerate(re.findall(r"```python\n(?!# \w+\.py\n)(.*?)```", page, flags=re.DOTALL))
 ]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from b2b_payments import ConfigurationError, LegacyAuth
+from b2b_payments import AlreadyRunningError, ConfigurationError, LegacyAuth
 from b2b_payments.export import Store
+from b2b_payments.export._file import Lock
+from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import sync_stores
-from tests.socket.cli.fleet import Fleet, rows, serving, three_stores, write
+from tests.socket.cli.fleet import FAST, Fleet, rows, serving, three_stores, write
 from tests.support.export_reading import ids_in
-from tests.support.program import invoke
+from tests.support.program import invoke, start
 
 
 def in_step(path: str, to: str, *args: str) -> tuple[int, str]:
@@ -44,6 +48,42 @@ def test_copies_of_many_stores(tmp_path: Path) -> None:
         assert said.splitlines()[-1] == (
             "Error: 2 of 3 stores complete. To go on, give the same command --only north."
         )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tokens")
+async def test_copies_that_one_process_keeps(tmp_path: Path) -> None:
+    """With --every all stores are synced again and again; one that fails is told of, and tried again."""
+    async with Sandbox(payments=30, rules=FAST) as east, Sandbox(payments=40, seed=2, rules=FAST) as west:
+        path, to = write(tmp_path, {"east": east, "west": west}), tmp_path / "{name}.sqlite"
+        process = await start(None, "sync", "--stores", path, "--to", str(to), "--every", "1")
+        assert process.stderr is not None
+
+        async def said() -> str:
+            assert process.stderr is not None
+            return (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
+
+        assert await said() == "2 of 2 stores complete.\n"
+        added = west.store.insert()
+        while added not in ids_in(tmp_path / "west.sqlite", "sqlite"):
+            assert await said() == "2 of 2 stores complete.\n"
+        lock = Lock(tmp_path / "east.sqlite")
+        while not lock.held:
+            with suppress(AlreadyRunningError):
+                lock.acquire()
+        while (line := await said()) == "2 of 2 stores complete.\n":
+            pass
+        while "east" not in line:
+            line = await said()
+        assert "Another export or sync is writing" in line
+        assert await said() == "1 of 2 stores complete.\n"
+        lock.release()
+        while await said() != "2 of 2 stores complete.\n":
+            pass
+        process.terminate()
+        rest = (await process.communicate())[1].decode()
+    assert process.returncode == 143
+    assert "Stopped by SIGTERM: 2 of 2 stores complete." in rest
 
 
 def _with_a_wrong_token(folder: Path, fleet: Fleet) -> str:
