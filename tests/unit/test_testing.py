@@ -117,31 +117,39 @@ PROJECTS: dict[str, tuple[str, list[str]]] = {
             """,
         ],
     ),
-    "a sandbox of its own, without any plugin": (
-        "addopts = -p no:asyncio -p no:anyio",
-        [
-            """
-            import pytest
-            from anyio.from_thread import start_blocking_portal
-            from b2b_payments.sandbox import Sandbox
-
-            @pytest.fixture
-            def payments_sandbox():
-                with start_blocking_portal() as portal:
-                    with portal.wrap_async_context_manager(Sandbox(payments=3)) as sandbox:
-                        yield sandbox
-
-            def test_one(payments_client):
-                assert payments_client.payments.list().count() == 3
-            """
-        ],
-    ),
 }
 
 
-def run_pytest(folder: Path) -> tuple[int, str]:
-    """Run pytest in a folder as its users do; give its exit code, and what it says."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+WITHOUT_PLUGINS = """
+import pytest
+from anyio.from_thread import start_blocking_portal
+from b2b_payments.sandbox import Sandbox
+
+@pytest.fixture
+def payments_sandbox():
+    with start_blocking_portal() as portal:
+        with portal.wrap_async_context_manager(Sandbox(payments=3)) as sandbox:
+            yield sandbox
+
+def test_one(payments_client):
+    assert payments_client.payments.list().count() == 3
+
+async def test_two(payments_client):
+    pass
+"""
+
+
+def run_pytest(folder: Path, settings: str, tests: list[str]) -> tuple[int, str]:
+    """Run tests in a folder as its users do; give pytest's exit code, and what it says."""
+    ini = f"[pytest]\nfilterwarnings = error\n{textwrap.dedent(settings)}\n"
+    (folder / "pytest.ini").write_text(ini, encoding="utf-8")
+    for number, one in enumerate(tests):
+        (folder / f"test_{number}.py").write_text(textwrap.dedent(one), encoding="utf-8")
+    # Without what these tests do not need: hypothesis alone takes two seconds to load.
+    without = [
+        word for name in ("cacheprovider", "xdist", "hypothesispytest") for word in ("-p", f"no:{name}")
+    ]
+    command = [sys.executable, "-m", "pytest", "-q", *without]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return ended.returncode, ended.stdout + ended.stderr
 
@@ -150,22 +158,17 @@ def run_pytest(folder: Path) -> tuple[int, str]:
 @pytest.mark.parametrize(("settings", "tests"), PROJECTS.values(), ids=PROJECTS)
 def test_a_project_elsewhere_has_the_fixtures(tmp_path: Path, settings: str, tests: list[str]) -> None:
     """In a project outside of this one, whatever runs its async tests, the fixtures are there and right."""
-    ini = f"[pytest]\nfilterwarnings = error\n{textwrap.dedent(settings)}\n"
-    (tmp_path / "pytest.ini").write_text(ini, encoding="utf-8")
-    for number, one in enumerate(tests):
-        (tmp_path / f"test_{number}.py").write_text(textwrap.dedent(one), encoding="utf-8")
-    code, said = run_pytest(tmp_path)
+    code, said = run_pytest(tmp_path, settings, tests)
     assert code == 0, said
 
 
 @pytest.mark.slow
-def test_an_async_test_that_nothing_runs_is_told(tmp_path: Path) -> None:
-    """Where no plugin runs async tests, the fixture says which do."""
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p no:asyncio\n", encoding="utf-8")
-    (tmp_path / "test_it.py").write_text("async def test_one(payments_client):\n    pass\n", encoding="utf-8")
-    code, said = run_pytest(tmp_path)
-    assert code != 0
+def test_a_project_without_plugins(tmp_path: Path) -> None:
+    """Where no plugin runs async tests, those are told; others have the fixtures, and their own sandbox."""
+    code, said = run_pytest(tmp_path, "addopts = -p no:asyncio -p no:anyio", [WITHOUT_PLUGINS])
+    assert code == 1
     assert "payments_client need pytest-asyncio or anyio's plugin" in said
+    assert "1 passed, 1 error" in said
 
 
 def test_the_plugin_is_light() -> None:
