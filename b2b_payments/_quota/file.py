@@ -162,9 +162,7 @@ class FileBackend(SharedBackend):
             os.close(self._file)
             self._file, self._unmerged = None, True
         if self._file is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file, self._pid = os.open(self.path, flags, 0o600), os.getpid()
-            self._open_to_others(self._file)
+            self._file, self._pid = self._opened(), os.getpid()
         for _ in range(_TRIES):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,11 +172,18 @@ class FileBackend(SharedBackend):
                 return self._file
         raise BlockingIOError
 
-    def _open_to_others(self, file: int) -> None:
-        """Let those use a new file who may make files beside it."""
-        about = os.fstat(file)
-        if about.st_size == 0 and about.st_uid == os.geteuid():
+    def _opened(self) -> int:
+        """Open the file; those may use a new one who may make files beside it. Raises OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            file = os.open(self.path, flags | os.O_EXCL, 0o600)
             os.fchmod(file, 0o600 | self.path.parent.stat().st_mode & 0o066)
+        except FileExistsError:
+            file = os.open(self.path, flags, 0o600)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(None, "it is no plain file")
+        return file
 
     def _load(self, file: int, now: float) -> None:
         """Read the window. What this process knows is added where the file was lost or removed."""

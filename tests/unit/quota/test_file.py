@@ -249,6 +249,18 @@ def test_a_link_in_the_files_place_is_not_followed(tmp_path: Path, caplog: pytes
     assert "cannot be shared" in caplog.text
 
 
+def test_what_is_no_file_of_ours_stays_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A device or a pipe is neither written to nor opened to others; a file that was there keeps its mode."""
+    pipe, empty = tmp_path / "pipe", tmp_path / "empty"
+    os.mkfifo(pipe, 0o640)
+    assert takes(backend_in(pipe))
+    assert "cannot be shared" in caplog.text
+    assert "no plain file" in caplog.text
+    empty.touch(0o640)
+    assert takes(backend_in(empty))
+    assert [one.stat().st_mode & 0o777 for one in (pipe, empty)] == [0o640, 0o640]
+
+
 def test_the_folder_depends_on_no_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A job of cron and a shell of one user find the same file, in a folder that is theirs alone."""
     monkeypatch.setattr(file_module, "_FOLDERS", (str(tmp_path),))
