@@ -47,14 +47,10 @@ def verify(files: tuple[str, ...], report: str | None) -> None:
 
 
 def _files(given: Iterable[str]) -> Iterator[str]:
-    from b2b_payments.export._bucket import is_url
-    from b2b_payments.export._file import path_of
-    from b2b_payments.export._manifest import manifest_bytes
-    from b2b_payments.export._verification import exports_in
+    from b2b_payments.export._verification import exports_in, is_folder
 
     for path in given:
-        folder = manifest_bytes(path) is None if is_url(path) else os.path.isdir(path_of(path))
-        if not folder:
+        if not is_folder(path):
             yield path
             continue
         exports = exports_in(path)

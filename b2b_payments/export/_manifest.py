@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -16,9 +15,10 @@ from b2b_payments._errors import ExportError
 from b2b_payments._printable import frozen
 from b2b_payments._version import __version__
 from b2b_payments.export._account import Account
-from b2b_payments.export._bucket import bucket_and_name, is_url
-from b2b_payments.export._file import PathLike, path_of, reading
+from b2b_payments.export._bucket import is_url
+from b2b_payments.export._file import PathLike, path_of
 from b2b_payments.export._sink import Checkpoint
+from b2b_payments.export._whole import read_whole
 
 _OBJECT = re.compile(r"[^/]+/[0-9a-f-]+/[^/]*[^/.][^/]*").fullmatch
 P = TypeVar("P", bound=PurePath)
@@ -89,13 +89,8 @@ def _written(packed: Mapping[str, Any]) -> bytes:
 
 def manifest_bytes(path: PathLike) -> bytes | None:
     """Give the manifest beside an export as it is, None where there is none. Raises ExportError."""
-    place = f"{path}{MANIFEST}"
-    with suppress(FileNotFoundError), reading(place):
-        if is_url(path):
-            bucket, name = bucket_and_name(str(path), folder=True)
-            return bucket.get(f"{name}{MANIFEST}")[0] if name else None
-        return manifest_path(Path(os.path.realpath(path_of(path)))).read_bytes()
-    return None
+    place = str(path).rstrip("/") if is_url(path) else os.path.realpath(path_of(path))
+    return read_whole(f"{place}{MANIFEST}")
 
 
 def read_manifest(path: PathLike) -> Manifest:

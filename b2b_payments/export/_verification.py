@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
@@ -84,6 +85,14 @@ def _at_hand(path: PathLike) -> Iterator[Path]:
             except FileNotFoundError:
                 raise VerificationError(f"{path} is not what was exported: {file} is not there.") from None
         yield target
+
+
+def is_folder(path: PathLike) -> bool:
+    """Whether a path or a URL names a folder, and no export. Raises ExportError."""
+    if not is_url(path):
+        return os.path.isdir(path_of(path))
+    _, name = bucket_and_name(str(path), folder=True)
+    return not name or manifest_bytes(path) is None
 
 
 def exports_in(folder: PathLike) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,11 +18,12 @@ from typing import Any, Self
 import msgspec
 
 from b2b_payments._errors import ExportError
-from b2b_payments.export._bucket import Bucket, bucket_and_name, is_url
-from b2b_payments.export._file import Lock, reading, sync_folder, write_whole, writing
+from b2b_payments.export._bucket import is_url
+from b2b_payments.export._file import Lock
 from b2b_payments.export._manifest import manifest_bytes, parse_manifest
 from b2b_payments.export._stores.places import Places
 from b2b_payments.export._stores.store import Store
+from b2b_payments.export._whole import put_whole, read_whole
 from b2b_payments.export._worker import in_threads
 
 _VERSION = 1
@@ -38,26 +38,32 @@ class Run:
     """
 
     def __init__(self, name: str, places: Places, stores: Sequence[Store], *, resume: bool) -> None:
-        self._file = _Note(os.path.join(places.folder, f".{name}.run"))
+        self._path = os.path.join(places.folder, f".{name}.run")
+        self._lock = None if is_url(self._path) else Lock(Path(self._path))
         self._places = places
         self._stores = stores
         self._resume = resume
         self._noted: Mapping[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self._file.acquire()
+        if self._lock is not None:
+            self._lock.acquire()
         try:
             if not (self._resume and self._read()):
                 self._begin()
         except BaseException:
-            self._file.release()
+            self._release()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.release()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def finished(self, store: Store, query: Mapping[str, Any]) -> int | None:
         """Give the payments in a store's file where this run has finished it; else None."""
@@ -68,10 +74,10 @@ class Run:
 
     def end(self) -> None:
         """Forget it. Raises ExportError."""
-        self._file.remove()
+        put_whole(self._path, None)
 
     def _read(self) -> bool:
-        data = self._file.read()
+        data = read_whole(self._path)
         if data is None:
             return False
         try:
@@ -82,7 +88,7 @@ class Run:
         whole = isinstance(stores, dict) and all(isinstance(one, dict) for one in stores.values())
         if not whole or note.get("version") != _VERSION:
             raise ExportError(
-                f"{self._file.path}, the note of the run that was interrupted, cannot be read: start again, "
+                f"{self._path}, the note of the run that was interrupted, cannot be read: start again, "
                 "without resuming."
             )
         self._noted = stores
@@ -93,7 +99,7 @@ class Run:
             store.name: note
             for store, note in zip(self._stores, in_threads(self._note, self._stores), strict=True)
         }
-        self._file.write(msgspec.json.encode({"version": _VERSION, "stores": self._noted}))
+        put_whole(self._path, msgspec.json.encode({"version": _VERSION, "stores": self._noted}))
 
     def _note(self, store: Store) -> dict[str, Any]:
         target = self._places.of(store)
@@ -118,54 +124,3 @@ def finished_since(target: str, before: str | None, query: Mapping[str, Any]) ->
     except ExportError:
         return None  # damaged since: this store is exported again
     return account.sums.whole.rows if account.complete and account.query == query else None
-
-
-class _Note:
-    """A small file that is read and put down whole, at a path or in an object store. Raises ExportError.
-
-    At a path it has a lock, too.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._bucket: Bucket | None = None
-        self._lock: Lock | None = None
-        if is_url(path):
-            self._bucket, self._name = bucket_and_name(path)
-        else:
-            self._lock = Lock(Path(path))
-
-    def acquire(self) -> None:
-        """Take the lock. Raises AlreadyRunningError where another has it."""
-        if self._lock is not None:
-            self._lock.acquire()
-
-    def release(self) -> None:
-        """Give it back."""
-        if self._lock is not None:
-            self._lock.release()
-
-    def read(self) -> bytes | None:
-        """Give what is there, None where nothing is."""
-        with suppress(FileNotFoundError), reading(self.path):
-            return (
-                self._bucket.get(self._name)[0] if self._bucket is not None else Path(self.path).read_bytes()
-            )
-        return None
-
-    def write(self, data: bytes) -> None:
-        """Put it down, whatever is there."""
-        with writing(self.path):
-            if self._bucket is not None:
-                self._bucket.replace(self._name, data)
-            else:
-                write_whole(Path(self.path), data)
-                sync_folder(Path(self.path).parent)
-
-    def remove(self) -> None:
-        """Remove it."""
-        with writing(self.path):
-            if self._bucket is not None:
-                self._bucket.remove([self._name])
-            else:
-                Path(self.path).unlink(missing_ok=True)

@@ -26,8 +26,10 @@ def test_cleaned(folder: str) -> None:
     done = invoke(None, "export", "--clean", "--output", url)
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr == f"{url}: 4 left by interrupted exports, and removed.\n"
-    verified = invoke(None, "verify", folder)
-    assert verified.stdout.startswith(f"{url}: as it was exported, complete: 12 payments")
+    for place in (url, f"{url}/", folder, folder.removesuffix("/out")):
+        verified = invoke(None, "verify", place)
+        assert verified.stdout.startswith(f"{url}"), verified.stderr
+        assert "as it was exported, complete: 12 payments" in verified.stdout
 
 
 def test_cleaned_stores(folder: str, tmp_path: Path) -> None:
