@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ def report(file: str, page: str | None, format_: str | None) -> None:
     from b2b_payments._errors import B2BPaymentsError, ConfigurationError
     from b2b_payments._reporting.reading import format_of, read_payments
     from b2b_payments._reporting.summary import summary_of
+    from b2b_payments.export._bucket import is_url
+    from b2b_payments.export._verification import at_hand
 
     if page is not None and not page.lower().endswith(_PAGES):
         raise click.UsageError(f"{page!r} has not the ending of a page: give one such as report.html.")
@@ -52,13 +55,13 @@ def report(file: str, page: str | None, format_: str | None) -> None:
         require_output()
     elif os.path.realpath(page) == os.path.realpath(file):
         raise click.UsageError(f"{page!r} is the file that is reported on: give --html another name.")
-    path = Path(file)
-    known = format_ or (format_of(path) if path.is_file() else "jsonl")
-    if known is None:
-        raise click.UsageError(f"{file!r} does not say its format: give --format, or name an export.")
     try:
-        summary = summary_of(read_payments(path, known))
-        notes = _notes(path, summary)
+        with at_hand(file) if is_url(file) else nullcontext(Path(file)) as path:
+            known = format_ or (format_of(path) if path.is_file() else "jsonl")
+            if known is None:
+                raise click.UsageError(f"{file!r} does not say its format: give --format, or name an export.")
+            summary = summary_of(read_payments(path, known))
+            notes = _notes(path, summary)
     except ConfigurationError as error:
         raise CommandError(str(error), USAGE) from None
     except B2BPaymentsError as error:

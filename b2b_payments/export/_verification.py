@@ -56,7 +56,7 @@ def verify(path: PathLike) -> Manifest:
     Raises VerificationError with what differs first, ExportError where something cannot be read, and
     ConfigurationError where the format's extra is missing.
     """
-    with _at_hand(path) as target:
+    with at_hand(path) as target:
         if not target.is_file():
             what = "is a folder" if target.is_dir() else "does not exist"
             raise ExportError(f"{path} {what}: name a file that an export has written.")
@@ -69,7 +69,7 @@ def verify(path: PathLike) -> Manifest:
 
 
 @contextmanager
-def _at_hand(path: PathLike) -> Iterator[Path]:
+def at_hand(path: PathLike) -> Iterator[Path]:
     """Give an export's file, with the others beside it: of what is in an object store, a copy."""
     if not is_url(path):
         yield Path(path_of(path)).resolve()

@@ -30,6 +30,8 @@ def test_cleaned(folder: str) -> None:
         verified = invoke(None, "verify", place)
         assert verified.stdout.startswith(f"{url}"), verified.stderr
         assert "as it was exported, complete: 12 payments" in verified.stdout
+    assert invoke(None, "report", url).stdout.startswith("12 payments.\nExported until ")
+    assert "q.jsonl has no manifest" in sentence(invoke(None, "report", f"{folder}/q.jsonl"), 1)
 
 
 def test_cleaned_stores(folder: str, tmp_path: Path) -> None:
