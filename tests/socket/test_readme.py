@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import re
 import shlex
@@ -91,8 +92,10 @@ async def test_an_example_runs(
         names: dict[str, Any] = {}
         awaited = re.sub(r"(?m)^asyncio\.run\(\w+\(\)\)$", "", adapted)
         # In a thread: some do without await, and the sandbox is served from here.
-        await asyncio.to_thread(exec, compile(awaited, "README.md", "exec"), names)
-        for name in ("main", "try_it", "nightly", "every_night", "cell"):
+        compiled = compile(awaited, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if (cell := await asyncio.to_thread(eval, compiled, names)) is not None:  # noqa: S307
+            await cell
+        for name in ("main", "try_it", "nightly", "every_night"):
             if name in names:
                 await names[name]()
                 assert capsys.readouterr().out
