@@ -58,7 +58,8 @@ def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
         )
     name = found["name"].removesuffix("/")
     parts = {*name.split("/")} if name or not folder else set()
-    if not found["bucket"] or {"", ".", ".."} & parts or not url.isprintable():
+    nowhere = not found["bucket"] and found["scheme"] != "memory"
+    if nowhere or {"", ".", ".."} & parts or not url.isprintable():
         raise ConfigurationError(f"{shown(url)} names no object: give s3://bucket/name.")
     settings = sorted(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT))
     return _opened(found["root"], hashlib.sha256(repr(settings).encode()).digest()), name

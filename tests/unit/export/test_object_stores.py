@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -211,6 +212,13 @@ def test_cleaned_at_a_path(tmp_path: Path) -> None:
     sink.close(complete=False)
     assert location_of(path).clean() == 3
     assert not [*tmp_path.iterdir()]
+
+
+def test_memory_without_a_bucket() -> None:
+    """A place in memory needs no bucket."""
+    url = f"memory:///{token_hex(4)}/p.jsonl"
+    (place,) = exported(sink_for(url)).objects
+    assert place == f"{url.removesuffix('p.jsonl')}{verify(url).files[0]}"
 
 
 @pytest.mark.parametrize("damage", ["shorter", "no head", "gone"])
