@@ -26,6 +26,10 @@ _SCHEMES = ("s3", "gs", "az", "memory")
 _URL = re.compile(r"(?P<root>(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<bucket>[^/]*))/?(?P<name>.*)", re.DOTALL)
 _ENVIRONMENT = ("AWS_", "GOOGLE_", "AZURE_")
 _STATUS = re.compile(r"status code: (\d{3})|<Code>(\w+)</Code>")
+_SIGNS = {
+    "builder error": "its endpoint is not https, and AWS_ALLOW_HTTP is not true",
+    "redirect": "the bucket is in another region than AWS_REGION says",
+}
 _PART = 5 * 2**20
 _MOST_PARTS = 9_000
 """S3 takes 10,000."""
@@ -211,8 +215,9 @@ class Bucket:
 
 def _reason(error: Exception) -> str:
     said = [code for pair in _STATUS.findall(str(error)) for code in pair if code]
-    if "builder error" in str(error):
-        return "its endpoint is not https, and AWS_ALLOW_HTTP is not true"
+    for sign, what in _SIGNS.items():
+        if sign in str(error):
+            return what
     if not said:
         return "the object store did not answer"
     what = "refused the credentials, or what they may do:" if said[0] in {"401", "403"} else "answered"

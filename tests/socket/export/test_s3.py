@@ -152,6 +152,7 @@ async def test_no_such_bucket(s3: str) -> None:
         (403, r"the object store refused the credentials, or what they may do: 403\."),
         (503, r"the object store answered 503\."),
         (Fate.CUT, r"the object store did not answer\."),
+        (301, r"the bucket is in another region than AWS_REGION says\."),
         (501, r"does not keep conditional puts"),
         (0, r"its endpoint is not https, and AWS_ALLOW_HTTP is not true\."),
     ],
