@@ -145,8 +145,9 @@ class LoggedSink(ABC):
                 self._entered.pop().leave()
 
     def _begin(self) -> None:
-        self._kept = None
+        self._kept = False
         self._enter(self._location)
+        self._kept = None
 
     def _enter(self, location: Location) -> None:
         self._entered.append(location)
