@@ -80,6 +80,10 @@ WALKS: dict[str, Use] = {
     "pages": lambda client: _all(client.payments.list().pages()),
     "raw": lambda client: _all(client.payments.list().raw()),
     "raw_pages": lambda client: _all(client.payments.list().raw_pages()),
+    "arrow_batches": lambda client: _all(client.payments.list().arrow_batches()),
+    "to_arrow": lambda client: client.payments.list().to_arrow(),
+    "to_pandas": lambda client: client.payments.list().to_pandas(),
+    "to_polars": lambda client: client.payments.list().to_polars(),
     "joined": lambda client: _all(client.payments.list().joined()),
     "__aiter__": lambda client: _all(aiter(client.payments.list())),
 }
@@ -88,6 +92,10 @@ STREAMS: dict[str, Use] = {
     "pages": lambda client: _all(client.payments.stream().pages()),
     "raw": lambda client: _all(client.payments.stream(ordered=True).raw()),
     "raw_pages": lambda client: _all(client.payments.stream().raw_pages()),
+    "arrow_batches": lambda client: _all(client.payments.stream().arrow_batches()),
+    "to_arrow": lambda client: client.payments.stream().to_arrow(),
+    "to_pandas": lambda client: client.payments.stream().to_pandas(),
+    "to_polars": lambda client: client.payments.stream().to_polars(),
     "joined": lambda client: _all(client.payments.stream().joined()),
     "__aiter__": lambda client: _all(aiter(client.payments.stream())),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 
@@ -89,7 +91,7 @@ def test_plain_lines_tell_of_a_first_request_that_fails(capsys: pytest.CaptureFi
     """The first request's first failure is told of at once, and others when the wait is of five seconds."""
 
     async def fail() -> None:
-        lines = PlainLines(clock=anyio.current_time)
+        lines = PlainLines(clock=asyncio.get_running_loop().time)
         for delay in (0.4, 0.9, 1.8, 7.0):
             why = "no connection to 127.0.0.1: Connection refused"
             scheduled = RetryScheduled("payments.list", 1, delay, "not sent", 7, why=why, patience=300.0)
@@ -109,7 +111,7 @@ def test_plain_lines_tell_of_a_wait_again(capsys: pytest.CaptureFixture[str]) ->
     """Without a terminal, a wait is told of when it begins and every 15 seconds; others at once are not."""
 
     async def wait() -> None:
-        lines = PlainLines("north", clock=anyio.current_time)
+        lines = PlainLines("north", clock=asyncio.get_running_loop().time)
         lines.listen(ASKED)
         lines.listen(RetryScheduled("payments.list", 1, 55.4, "refused", 8, asked=55.0))  # refused with it
         lines.listen(QuotaWait(55.4, "closed", 9))  # and this one waits for the same gate
