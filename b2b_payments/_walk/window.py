@@ -26,9 +26,11 @@ Read = Callable[[PageRequest], Awaitable[SortedPage]]
 
 _NEAR = 100
 """Rows before a window that its first page may hold: they cost no request."""
+_PAGE = 250
+"""Rows that a page too many reads: it costs no more than another single row would."""
 _CLOSE = 1_500
 """Rows within which times are taken to be even: a few pages at the most, where they are not."""
-_FEW_READS = 7
+_FEW_READS = 8
 """Single rows read in search of a place before each further one halves what is left …"""
 _MOST_READS = 20
 """… and the most in all, beside the list's first and last: a million rows of times at random take 2 or 3."""
@@ -144,6 +146,7 @@ class _Search:
     low: _Row
     high: _Row
     _seen: list[_Row] = attrs.field(factory=list)
+    _places: list[float] = attrs.field(factory=list)
     _in_vain: int = 0
     """Guesses in a row that left more than half of the rows."""
 
@@ -161,14 +164,19 @@ class _Search:
     def is_near(self, near: int) -> bool:
         """Whether `low` is as near as it has to be."""
         rows = self.high.offset - self.low.offset
-        return rows <= near or (rows <= _CLOSE and self.place - self.low.offset <= near)
+        return rows <= max(near, _PAGE) or (rows <= _CLOSE and self.place - self.low.offset <= near)
 
     def guess(self) -> int:
-        """Give the offset to look at next: a little to the side on which less is known."""
+        """Give the offset to look at next: a little to the side on which less is known.
+
+        That is further where nothing near was seen, and where the place was last thought to be elsewhere.
+        """
         low, high, place = self.low.offset, self.high.offset, self.place
         known = min(abs(row.offset - place) for row in self._seen)
-        spread = max(_NEAR / 2, math.sqrt(known) * 2)
-        if self._in_vain > 2 or len(self._seen) > _FEW_READS + 2:  # times are far from even
+        moved = abs(place - self._places[-1]) if len(self._places) > 1 else 0
+        self._places.append(place)
+        spread = max(_NEAR / 2, math.sqrt(known) * 2, moved / 4)
+        if self._in_vain > 1 or len(self._seen) > _FEW_READS + 2:  # times are far from even
             place = (low + high) / 2
         elif high - place > _CLOSE - _NEAR:
             place += spread
