@@ -1,6 +1,7 @@
-"""Lives of a store with a follower that is killed and started again at random, beside the usual loop.
+"""Lives of a store with a follower that is killed and started again at random, beside the usual loops.
 
-Run with ``uv run python -m benchmarks.changes [--lives N] [--first SEED]``. Each life is drawn from its seed
+Run with ``uv run python -m benchmarks.changes [--lives N] [--first SEED]``, and with ``--group bench`` and
+``--dlt N`` for that many lives with dlt's incremental cursor. Each life is drawn from its seed
 (`tests.support.followed`): creates, updates, deletes, bursts in one second, lists that lag up to 20 minutes
 unevenly, times in the future, outages, restores from a backup. Then a day of following at 60 seconds, and
 what a checkpoint takes. Exit code 1 where a lasting version is missing, comes twice or never was.
@@ -17,24 +18,38 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from functools import partial
+from typing import Any
 
 from tests.support.followed import Life, life, naive_loop
 from tests.support.living import living_store
 from tests.support.virtual_time import run
 
+FEED, NAIVE = "the feed", "newest first down to a watermark"
+DLT = {"dlt's incremental cursor": None, "dlt's incremental cursor, lag=1800": 1800.0}
 LIVES = 1_000
 DAY = 86_400
 
 
-def one_life(naive: bool, seed: int) -> tuple[int, Life]:
+def follower(name: str) -> Any:
+    """Give what follows, by its name; None for the feed."""
+    if name == FEED:
+        return None
+    if name == NAIVE:
+        return naive_loop
+    from benchmarks.changes_dlt import follow  # noqa: PLC0415 - only where it is installed
+
+    return partial(follow, lag=DLT[name])
+
+
+def one_life(name: str, seed: int) -> tuple[int, Life]:
     """Live once."""
-    return seed, run(life(seed, naive_loop if naive else None))
+    return seed, run(life(seed, follower(name)))
 
 
-def lives(seeds: Iterable[int], processes: int, *, naive: bool) -> Iterator[tuple[int, Life]]:
+def lives(name: str, seeds: Iterable[int], processes: int) -> Iterator[tuple[int, Life]]:
     """Live often."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap(partial(one_life, naive), seeds, chunksize=5)
+        yield from pool.imap(partial(one_life, name), seeds, chunksize=5)
 
 
 async def day(seed: int) -> tuple[int, int, int, float]:
@@ -65,17 +80,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lives", type=int, default=LIVES)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--dlt", type=int, default=0, help="lives with dlt's cursor [0]")
     parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
-    seeds = range(given.first, given.first + given.lives)
     wrong = 0
     print("| | lives | lasting versions | missing | twice | never were | kills | polls | requests |")
     print("| --- " * 9 + "|")
-    for name, naive in (("the feed", False), ("newest first down to a watermark", True)):
+    counts = {FEED: given.lives, NAIVE: given.lives}
+    if given.dlt:
+        counts |= dict.fromkeys(DLT, given.dlt)
+    for name, count in counts.items():
+        seeds = range(given.first, given.first + count)
         total = Life()
-        for seed, one in lives(seeds, given.processes, naive=naive):
+        for seed, one in lives(name, seeds, given.processes):
             total += one
-            if not naive and (one.missing or one.twice or one.never):
+            if name == FEED and (one.missing or one.twice or one.never):
                 wrong += 1
                 print(f"seed {seed}: {one}", file=sys.stderr)
         print(
