@@ -1,6 +1,6 @@
 """A week of nightly syncs: what is wrong in the copy, and requests beside a full export each night.
 
-Run with ``uv run --extra duckdb python -m benchmarks.sync``. The service is the sandbox over real sockets,
+Run with ``uv run python -m benchmarks.sync``. The service is the sandbox over real sockets,
 on an event loop whose clock jumps over waits; its lists lag each write by 20 minutes, and payments are
 created, updated and deleted all day and during the syncs. Six nights sync, the seventh sweeps.
 Exit code 1 where a bar is missed.

@@ -37,17 +37,23 @@ _PAGES = (".html", ".htm")
     type=click.Choice([*FORMATS]),
     help="Not needed where the file's ending or its manifest says it.",
 )
-def report(file: str, page: str | None, format_: str | None) -> None:
+@click.option(
+    "--schema", metavar="NAME", type=TEXT, help="The schema of a copy in PostgreSQL. [b2b_payments]"
+)
+def report(file: str, page: str | None, format_: str | None, schema: str | None) -> None:
     """Show what is in an export, or in a copy that sync keeps: money and counts.
 
-    By month of creation (UTC), processing status, channel and module, and the customers of the largest
-    totals; in each currency for itself, to the last digit. The page of --html is one file that loads nothing.
+    A copy in PostgreSQL is named by its address, as sync --to has it. By month of creation (UTC), processing
+    status, channel and module, and the customers of the largest totals; in each currency for itself, to the
+    last digit. The page of --html is one file that loads nothing.
     """
     from b2b_payments._errors import B2BPaymentsError, ConfigurationError
-    from b2b_payments._reporting.reading import format_of, read_payments
+    from b2b_payments._reporting.reading import format_of, read_copy, read_payments
     from b2b_payments._reporting.summary import summary_of
     from b2b_payments.export._bucket import is_url
+    from b2b_payments.export._postgres import is_postgres
     from b2b_payments.export._verification import at_hand
+    from b2b_payments.sync._store import SCHEMA, PostgresStore
 
     if page is not None and not page.lower().endswith(_PAGES):
         raise click.UsageError(f"{page!r} has not the ending of a page: give one such as report.html.")
@@ -55,13 +61,22 @@ def report(file: str, page: str | None, format_: str | None) -> None:
         require_output()
     elif os.path.realpath(page) == os.path.realpath(file):
         raise click.UsageError(f"{page!r} is the file that is reported on: give --html another name.")
+    if schema is not None and not is_postgres(file):
+        raise click.UsageError("--schema is about copies in PostgreSQL: leave it out.")
     try:
-        with at_hand(file) if is_url(file) else nullcontext(Path(file)) as path:
-            known = format_ or (format_of(path) if path.is_file() else "jsonl")
-            if known is None:
-                raise click.UsageError(f"{file!r} does not say its format: give --format, or name an export.")
-            summary = summary_of(read_payments(path, known))
-            notes = _notes(path, summary)
+        if is_postgres(file):
+            server = PostgresStore(file, schema=schema or SCHEMA).place
+            summary, name = summary_of(read_copy(server)), str(server)
+            notes = _unreadable(summary)
+        else:
+            with at_hand(file) if is_url(file) else nullcontext(Path(file)) as path:
+                known = format_ or (format_of(path) if path.is_file() else "jsonl")
+                if known is None:
+                    raise click.UsageError(
+                        f"{file!r} does not say its format: give --format, or name an export."
+                    )
+                summary, name = summary_of(read_payments(path, known)), path.name
+                notes = _notes(path, summary)
     except ConfigurationError as error:
         raise CommandError(str(error), USAGE) from None
     except B2BPaymentsError as error:
@@ -69,18 +84,23 @@ def report(file: str, page: str | None, format_: str | None) -> None:
     if page is None:
         _print(summary, notes)
     else:
-        _write(page, path, summary, notes)
+        _write(page, name, summary, notes)
+
+
+def _unreadable(summary: Summary) -> list[str]:
+    from b2b_payments._printable import counted
+
+    if not summary.unreadable:
+        return []
+    return [f"{counted(summary.unreadable, 'payment')} could not be read: no sum has them."]
 
 
 def _notes(path: Path, summary: Summary) -> list[str]:
     """Say how the file came about, and what of it is not in the sums."""
     from b2b_payments._errors import ExportError
-    from b2b_payments._printable import counted
     from b2b_payments.export._manifest import read_manifest
 
-    notes = []
-    if summary.unreadable:
-        notes.append(f"{counted(summary.unreadable, 'payment')} could not be read: no sum has them.")
+    notes = _unreadable(summary)
     try:
         account = read_manifest(path).account
     except ExportError:
@@ -93,11 +113,11 @@ def _notes(path: Path, summary: Summary) -> list[str]:
     return [*notes, f"Exported until {account.ended or 'an unknown time'}, {state}."]
 
 
-def _write(page: str, path: Path, summary: Summary, notes: list[str]) -> None:
+def _write(page: str, name: str, summary: Summary, notes: list[str]) -> None:
     from b2b_payments._printable import counted
     from b2b_payments._reporting.page import page_of
 
-    write_file(page, page_of(summary, path.name, notes).encode())
+    write_file(page, page_of(summary, name, notes).encode())
     click.echo(f"{page}: a report of {counted(summary.payments, 'payment')}.", err=True)
 
 

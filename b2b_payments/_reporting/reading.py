@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal, InvalidOperation
 from itertools import chain
 from pathlib import Path
@@ -19,10 +20,11 @@ from b2b_payments._protocol.json import decode_part
 from b2b_payments._tables.columns import PAYMENTS, Kind
 from b2b_payments.export._account import UNREADABLE
 from b2b_payments.export._csv import cells
-from b2b_payments.export._database import FileDatabase, opened
+from b2b_payments.export._database import FileDatabase, opened, told
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._manifest import read_manifest
 from b2b_payments.export._parquet import batches
+from b2b_payments.export._postgres import PostgresDatabase, Server
 from b2b_payments.export._sqlite import SQLiteDatabase
 
 _DATABASES: Final[dict[str, type[FileDatabase]]] = {"sqlite": SQLiteDatabase, "duckdb": DuckDBDatabase}
@@ -76,6 +78,12 @@ def read_payments(path: Path, format_: str) -> Iterator[Read]:
     except (OSError, ValueError, LookupError, InvalidOperation, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ExportError(f"{path} cannot be read as {format_}: {reason}.") from None
+
+
+def read_copy(server: Server) -> Iterator[Read]:
+    """Read the payments of a copy in PostgreSQL. Raises ExportError where they cannot be read."""
+    with told(PostgresDatabase, server, "read"), closing(PostgresDatabase.connect(server)) as database:
+        yield from map(_of_cells, database.rows(PAYMENTS, _COLUMNS))
 
 
 class _Total(msgspec.Struct, gc=False):

@@ -8,6 +8,7 @@ from typing import Any
 
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._formats import FORMATS, format_by_ending
+from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._file import PathLike, path_of
 from b2b_payments.export._sink import PlacedSink
 
@@ -36,6 +37,8 @@ def format_of(path: PathLike, format_: str | None = None) -> str:
     """
     output = os.fspath(path_of(path))
     by_ending = format_by_ending(output)
+    if is_url(output):
+        bucket_and_name(output)  # another address may have a password in it
     if format_ is None and by_ending is None:
         raise ConfigurationError(
             f"{output!r} does not say its format: name the format, or give an ending such as .jsonl."

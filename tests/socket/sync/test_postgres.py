@@ -339,6 +339,35 @@ def test_passwords_are_in_no_output(
     assert not [text for text in shown if "geheim" in text]
 
 
+async def test_a_report_of_a_copy(
+    copy: PostgresStore, client: PaymentsClient, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A report of a copy is that of the same payments in SQLite, and its page names no password."""
+    sandbox.store.update(5, total={"code": "USD", "value": "0.10000000000000000000000001"})
+    await sync(client, copy)
+    await sync(client, store_for(tmp_path / "copy.sqlite"))
+    to = str(copy.place.dsn).replace("postgres:@", "postgres:geheim@")
+    assert "geheim" in to
+    here = invoke(None, "report", str(tmp_path / "copy.sqlite"))
+    there = invoke(None, "report", to, "--schema", copy.place.schema)
+    assert (here.exit_code, there.exit_code) == (0, 0), there.stderr
+    assert "200 payments" in here.stdout
+    assert there.stdout == here.stdout
+    page = tmp_path / "report.html"
+    invoke(None, "report", to, "--schema", copy.place.schema, "--html", str(page))
+    assert "geheim" not in page.read_text()
+    nothing = invoke(None, "report", to, "--schema", "nowhere")
+    assert 'could not be read: relation "nowhere.payments" does not exist' in nothing.stderr
+
+
+@pytest.mark.parametrize("command", [("export", "--sandbox", "--output"), ("report",), ("sync", "--to")])
+def test_addresses_elsewhere(command: tuple[str, ...]) -> None:
+    """Commands that cannot use an address do not repeat it."""
+    result = invoke(None, *command, "postgresql+psycopg://user:geheim@host/db")
+    assert result.exit_code in {1, 2}
+    assert "geheim" not in result.output + result.stderr + repr(result.exception)
+
+
 @pytest.mark.usefixtures("tokens")
 def test_many_stores(postgres: str, copy: PostgresStore, tmp_path: Path) -> None:
     """Each store of a file has a schema of its own in one database, whose name has the store's in it."""
