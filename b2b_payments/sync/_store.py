@@ -47,6 +47,7 @@ class Store(ABC):
         """Whether there may be a copy."""
 
 
+@repr_when_incomplete
 class FileStore(Store):
     """A copy in a file.
 
@@ -91,6 +92,7 @@ class DuckDBStore(FileStore):
     database: ClassVar[type[FileDatabase]] = DuckDBDatabase
 
 
+@repr_when_incomplete
 class PostgresStore(Store):
     """A copy in PostgreSQL (extra `postgres`): money is numeric, times timestamptz, JSON jsonb.
 
