@@ -32,10 +32,10 @@ from b2b_payments.export._manifest import MANIFEST, Manifest, numbered_manifest,
 
 _INCOMPLETE = ".incomplete"
 _BESIDE = (f"{{}}{_INCOMPLETE}{MANIFEST}", ".{}.export.old", ".{}.lock")
-_DATA = re.compile(r"(?P<folder>(?P<number>[0-9]{8})-[0-9a-f]{16})/(?P<file>.+)").fullmatch
+_DATA = re.compile(r"(?P<folder>(?P<number>[0-9]{8,})-[0-9a-f]{16})/(?P<file>.+)").fullmatch
 _PROBE = "probe"
 _LOG = "_log/"
-_SEGMENT = re.compile(r"([0-9]{8})\.([0-9]{8})").fullmatch
+_SEGMENT = re.compile(r"([0-9]{8,})\.([0-9]{8,})").fullmatch
 
 
 class Location:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -99,12 +99,15 @@ class Folder:
             raise ExportError(f"{self.path} is not a folder that an export made; remove it.")
 
 
+_Size = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _Head(msgspec.Struct, omit_defaults=True):
     """The first line of a segment: sizes and checksums of its parts, and how many bytes came before them."""
 
     version: int
     format: str
-    sizes: list[int]
+    sizes: Annotated[list[_Size], msgspec.Meta(min_length=1, max_length=10)]
     crc32: list[int]
     before: int
     checkpoint: dict[str, Any] | None = None
@@ -166,8 +169,10 @@ class Log:
                 return None
         else:
             return None
-        numbers = sorted({*range(head.since, number + 1)} - {*head.without})
-        if not sizes.keys() >= {*numbers}:
+        # Whoever may write into the folder can say anything of it: no more numbers than there can be.
+        are_there = 0 <= number - head.since < len(sizes) + len(head.without)
+        numbers = sorted({*range(head.since, number + 1)} - {*head.without}) if are_there else []
+        if number not in numbers or not sizes.keys() >= {*numbers}:
             raise self._damaged("a part of it is missing")
         *before, size = (sizes[one] for one in numbers)
         if (sum(before), size) != (head.before, line + sum(head.sizes)):

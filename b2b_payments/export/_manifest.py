@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -20,7 +21,7 @@ from b2b_payments.export._file import PathLike, path_of
 from b2b_payments.export._sink import Checkpoint
 from b2b_payments.export._whole import read_whole
 
-_OBJECT = re.compile(r"[^/]+/[0-9a-f-]+/[^/]*[^/.][^/]*").fullmatch
+_FOLDER = re.compile(r"[0-9a-f-]+").fullmatch
 P = TypeVar("P", bound=PurePath)
 _VERSION = 2
 MANIFEST = ".manifest.json"
@@ -107,18 +108,34 @@ def parse_manifest(data: bytes, place: object) -> Manifest:
         packed: Any = msgspec.json.decode(data)
         known = packed["version"] == 1 and packed["format"] in _FORMATS_OF_VERSION_1
         if known or packed["version"] == _VERSION:
-            files, number = tuple(map(_object, packed.get("files", ()))), int(packed.get("number", 0))
-            account, sha256 = Account.unpack(packed), dict(packed["sha256"])
-            return Manifest(account, packed["format"], sha256, files, number)
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+            found = msgspec.convert(packed, _Packed)
+            for name in [*found.sha256, *chain.from_iterable(map(_parts, found.files))]:
+                _check_name(name)
+            account = Account.unpack(packed)
+            return Manifest(account, found.format, found.sha256, found.files, found.number)
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise ExportError(f"{place} is damaged: it is not a manifest of an export.") from None
     raise ExportError(f"{place} is of another version than {_VERSION}: use the library that wrote it.")
 
 
-def _object(name: str) -> str:
-    if _OBJECT(name) is None:
+class _Packed(msgspec.Struct):
+    format: str
+    sha256: dict[str, str]
+    files: tuple[str, ...] = ()
+    number: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+def _parts(file: str) -> Sequence[str]:
+    name, folder, data = file.split("/")
+    if _FOLDER(folder) is None:
+        raise ValueError(file)
+    return name, data
+
+
+def _check_name(name: str) -> None:
+    """Raise ValueError for what names no file in a folder: whoever may write there can write anything."""
+    if name in {"", ".", ".."} or {"/", os.sep, "\0"} & {*name}:
         raise ValueError(name)
-    return name
 
 
 def sha256_of(path: Path) -> str:
