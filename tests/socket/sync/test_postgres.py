@@ -193,6 +193,23 @@ async def test_what_it_cannot_hold(
     assert held_in(copy) == versions_of(store)
 
 
+async def test_a_role_that_may_do_little(
+    copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, db: Any
+) -> None:
+    """A role that may make tables in a schema that is there needs no more; one that may not says so."""
+    role = f"loader_{copy.place.schema.removeprefix('copy ')}"
+    db.execute(f'CREATE ROLE {role} LOGIN; CREATE SCHEMA "{copy.place.schema}"')
+    store = PostgresStore(copy.place.dsn.replace("postgres:@", f"{role}@"), schema=copy.place.schema)
+    with pytest.raises(ExportError, match=r"could not be written: permission denied for schema"):
+        await sync(client, store)
+    db.execute(f'GRANT USAGE, CREATE ON SCHEMA "{copy.place.schema}" TO {role}')
+    assert (await sync(client, store)).complete
+    assert held_in(copy) == versions_of(sandbox.store)
+    elsewhere = PostgresStore(store.place.dsn, schema=f"{copy.place.schema} 2")
+    with pytest.raises(ExportError, match=r"could not be written: permission denied for database"):
+        await sync(client, elsewhere)
+
+
 async def test_two_at_once(
     copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
