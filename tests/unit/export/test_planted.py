@@ -42,7 +42,7 @@ FOLDER = "p.csv/00000001-5f2c9a1b7d3e4f60"
     ],
 )
 def test_planted_manifest(bucket: Bucket, planted: Mapping[str, Any]) -> None:
-    """A manifest of which anything cannot be is refused in one sentence, and no file that it names is read."""
+    """A manifest of which anything cannot be is refused in one sentence, and no file it names is read."""
     exported(sink_for(URL))
     manifest = msgspec.json.decode(bucket.get(MANIFEST)[0])
     bucket.replace(MANIFEST, msgspec.json.encode(manifest | planted))
@@ -77,7 +77,7 @@ def test_planted_segment(bucket: Bucket, planted: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("segment", ["00000001.99999999", "99999999.00000001"])
 def test_planted_numbers(bucket: Bucket, segment: str) -> None:
-    """Numbers that are used up go on with more digits: what is written behind them is resumed, and removed."""
+    """Numbers that are used up go on with more digits: what is written behind is resumed, and removed."""
     bucket.replace(f"exports/p.csv/_log/{segment}", b"planted")
     exported(sink_for(URL))
     manifest = msgspec.json.decode(bucket.get(MANIFEST)[0])
