@@ -36,7 +36,7 @@ async def follow(
     while True:
         began = loop.time()
         try:
-            pages = await _pages(direct, _latest(kept.checkpoint), lag or 0.0)
+            pages = await _pages(direct, _remembered(kept.checkpoint, "last_value"), lag or 0.0)
         except TransportError:
             pass
         else:
@@ -46,11 +46,11 @@ async def follow(
         await asyncio.sleep(interval)
 
 
-def _latest(state: dict[str, Any]) -> float | None:
-    """Give the latest `updatedAt` that dlt remembers."""
+def _remembered(state: dict[str, Any], what: str) -> float | None:
+    """Give an `updatedAt` that dlt remembers: its `initial_value`, or its `last_value`."""
     for source in state.get("sources", {}).values():
-        latest: float = source["resources"]["payments"]["incremental"]["updatedAt"]["last_value"]
-        return latest
+        found: float = source["resources"]["payments"]["incremental"]["updatedAt"][what]
+        return found
     return None
 
 
@@ -68,10 +68,10 @@ async def _pages(direct: Direct, latest: float | None, lag: float) -> list[Page]
 
 def _taken(state: dict[str, Any], pages: Sequence[Page], lag: float | None) -> Page:
     """Give what dlt takes of the pages; it begins at the first row that it ever sees."""
-    newest = next(row for page in pages for row in page)["updatedAt"]
+    begun = _remembered(state, "initial_value") or next(row for page in pages for row in page)["updatedAt"]
 
     cursor = dlt.sources.incremental(
-        "updatedAt", initial_value=newest, row_order=None if lag else "desc", lag=lag
+        "updatedAt", initial_value=begun, row_order=None if lag else "desc", lag=lag
     )
 
     @dlt.resource(name="payments")  # type: ignore[untyped-decorator]
