@@ -51,6 +51,7 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
     from b2b_payments._reporting.reading import format_of, read_copy, read_payments
     from b2b_payments._reporting.summary import summary_of
     from b2b_payments.export._bucket import is_url
+    from b2b_payments.export._file import path_of
     from b2b_payments.export._postgres import is_postgres
     from b2b_payments.export._verification import at_hand
     from b2b_payments.sync._store import SCHEMA, PostgresStore
@@ -69,7 +70,7 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
             summary, name = summary_of(read_copy(server)), str(server)
             notes = _unreadable(summary)
         else:
-            with at_hand(file) if is_url(file) else nullcontext(Path(file)) as path:
+            with at_hand(file) if is_url(file) else nullcontext(Path(path_of(file))) as path:
                 known = format_ or (format_of(path) if path.is_file() else "jsonl")
                 if known is None:
                     raise click.UsageError(

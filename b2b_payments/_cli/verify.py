@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from b2b_payments._cli.command import Command, CommandError, print_json
+from b2b_payments._cli.command import FAILED, USAGE, Command, CommandError, print_json
 from b2b_payments._cli.values import TEXT
 from b2b_payments._printable import counted
 
@@ -25,7 +25,12 @@ def verify(files: tuple[str, ...], report: str | None) -> None:
     The bytes' hashes (of a database: the rows'), the number of payments, that none is there twice, and the
     totals per currency and processing status. Exit code 0 says that all of it is as it was exported.
     """
-    paths = list(_files(files))
+    from b2b_payments._errors import B2BPaymentsError, ConfigurationError
+
+    try:
+        paths = list(_files(files))
+    except B2BPaymentsError as error:
+        raise CommandError(str(error), USAGE if isinstance(error, ConfigurationError) else FAILED) from None
     failed: list[str] = []
     found: list[Mapping[str, Any]] = []
     for one in _checked(paths):

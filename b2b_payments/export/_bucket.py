@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,13 @@ Version = Mapping[str, str]
 _SCHEMES = ("s3", "gs", "az", "memory")
 _URL = re.compile(r"(?P<root>(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<bucket>[^/]*))/?(?P<name>.*)", re.DOTALL)
 _ENVIRONMENT = ("AWS_", "GOOGLE_", "AZURE_")
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_ASKS_MACHINE = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity").search
+"""What machines in a cloud are asked for: credentials, where the environment has none."""
 _STATUS = re.compile(r"status code: (\d{3})|<Code>(\w+)</Code>")
 _SIGNS = {
     "builder error": "its endpoint is not https, and AWS_ALLOW_HTTP is not true",
@@ -39,11 +46,13 @@ _RETRIES: dict[str, Any] = {
     "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
 }
+_HASTE = {**_RETRIES, "max_retries": 2, "retry_timeout": timedelta(seconds=3)}
+_PROBE = "b2b-payments"
 
 
 def is_url(path: object) -> bool:
-    """Whether a path is the URL of an object; that of a file is a path, too."""
-    return isinstance(path, str) and not path.startswith("file:") and _URL.fullmatch(path) is not None
+    """Whether a path is the URL of an object, or of what is none; that of a file is a path, too."""
+    return isinstance(path, str) and "://" in path and not path.startswith("file:")
 
 
 def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
@@ -54,8 +63,9 @@ def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
     found = _URL.fullmatch(url)
     if found is None or found["scheme"] not in _SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in (*_SCHEMES, "file"))
-        raise ConfigurationError(f"{url.partition('://')[0]}:// is no object store: give {known}.")
-    if re.search(r"[@?#]", found["root"]) or re.search(r"[?#]", found["name"]):
+        what = "This URL" if found is None else f"{found['scheme']}://"
+        raise ConfigurationError(f"{what} is no object store: give {known}.")
+    if re.search(r"[@?#]", found["root"]) or re.search(r"[?#]|:.*@", found["name"]):
         raise ConfigurationError(
             "A URL of an object store has no user, query or fragment: give s3://bucket/name, and credentials "
             "by environment variables, such as AWS_ACCESS_KEY_ID."
@@ -93,17 +103,37 @@ class Bucket:
 
     def __init__(self, root: str) -> None:
         self._obstore = _import_obstore()
+        self._root = root
         self._checked = False
         if root.startswith("memory:"):
-            self._store = self._obstore.store.MemoryStore()
+            self._patient = self._hasty = self._obstore.store.MemoryStore()
             return
         try:
             # No options of the HTTP client: they would take the place of those in the environment.
-            self._store = self._obstore.store.from_url(root, retry_config=_RETRIES)
+            self._patient, self._hasty = (
+                self._obstore.store.from_url(root, retry_config=retries) for retries in (_RETRIES, _HASTE)
+            )
         except self._obstore.exceptions.BaseError as error:
             reason = str(error).splitlines()[0].partition(" error: ")[2]
             reason = reason if re.fullmatch(r"[\w ,.'-]{1,100}", reason) else "its settings cannot be"
-            raise ConfigurationError(f"{root} cannot be reached: {reason}.") from None
+            raise ConfigurationError(f"{root} cannot be reached: {reason}. {self._remedy}") from None
+
+    @cached_property
+    def _store(self) -> Any:
+        """The store. Before anything waits for it as long as it may be away: are there credentials?"""
+        try:
+            self._obstore.head(self._hasty, _PROBE)
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            if _ASKS_MACHINE(str(error)):
+                raise ConfigurationError(
+                    f"{self._root} cannot be reached: there are no credentials, neither in the environment "
+                    f"nor from this machine. {self._remedy}"
+                ) from None
+        return self._patient
+
+    @property
+    def _remedy(self) -> str:
+        return f"Set {_CREDENTIALS[self._root.partition(':')[0]]}."
 
     def get(self, name: str) -> tuple[bytes, Version]:
         """Give an object, and its version."""

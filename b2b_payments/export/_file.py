@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from b2b_payments._errors import AlreadyRunningError, ConfigurationError, Export
 
 PathLike = str | os.PathLike[str]
 _FILE_URL = "file://"
+_URL_AS_PATH = re.compile("(?:s3|gs|az|memory|file):/(?!/)", re.IGNORECASE).match
 
 _PLAIN: Any = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -105,6 +107,8 @@ def path_of(path: object) -> PathLike:
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"path is {type(path).__name__}; give the name of a file.")
     text: str = os.fspath(path)
+    if _URL_AS_PATH(text):
+        raise ConfigurationError("A URL is given as text, and as it is: 's3://bucket/name', not as a Path.")
     return url2pathname(text.removeprefix(_FILE_URL)) if text.startswith(_FILE_URL) else path
 
 

@@ -353,7 +353,12 @@ def _shown(dsn: str) -> str:
         found = None
     host, port, name = (str((found or {}).get(part, "")) for part in ("host", "port", "dbname"))
     # A password with such a character in it would be taken for what is shown.
-    if found is None or re.search("[@=&]", host) or re.search("[@=&:?/]", name) or re.search("[^0-9,]", port):
+    if (
+        found is None
+        or re.search("[@=&]", host)
+        or re.search(r"[@=&:?/\x00-\x1f]", name)
+        or re.search("[^0-9,]", port)
+    ):
         raise ConfigurationError(
             "The database's address cannot be read: give it as in postgresql://user@host:5432/name, with "
             "special characters of a password as %40 has the @, or the password in PGPASSWORD."

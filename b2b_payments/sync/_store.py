@@ -128,8 +128,10 @@ class PostgresStore(Store):
         return f"{type(self).__name__}({str(self._server)!r})"
 
 
-# What may have a password in it, and is not shown.
-_is_address = re.compile(r"[a-z][a-z0-9+.-]+://|postgres\w*:|.*\bpassword\s*=", re.IGNORECASE).match
+# What may have a password in it, and is not shown: more than an address is, but no path to a known ending.
+_is_address = re.compile(
+    r"://|(?:^|\s)postgres\w*:|passw\w*\s*=|:[^/\\]+@(?!.*\.(?:duckdb|sqlite3?|db)$)", re.IGNORECASE
+).search
 _STORES: dict[str, type[FileStore]] = {
     ".duckdb": DuckDBStore,
     ".sqlite": SQLiteStore,

@@ -13,7 +13,7 @@ from b2b_payments._errors import ConfigurationError
 from b2b_payments.events import logger
 from b2b_payments.export import Store as OneStore
 from b2b_payments.export import StoreReport, StoresReport, StoreState
-from b2b_payments.export._file import PathLike
+from b2b_payments.export._file import PathLike, path_of
 from b2b_payments.export._stores.limits import fitting
 from b2b_payments.export._stores.places import NAME, places_of
 from b2b_payments.export._stores.store import refuse_twice
@@ -84,7 +84,7 @@ def _copies(
     stores: Sequence[OneStore], output: PathLike, format_: str | None, schema: str | None
 ) -> list[Store]:
     """Give each store's copy. Raises ConfigurationError."""
-    address = os.fspath(output)
+    address = os.fspath(path_of(output))
     if not is_address(address):
         if schema is not None:
             raise ConfigurationError("Only a database on a server has schemas: leave the schema out.")

@@ -77,10 +77,10 @@ def places_of(path: PathLike, format_: str | None) -> Places:
         raise ConfigurationError(f"{shown(format_)} is not a format: give {', '.join(FORMATS)}.")
     if NAME in output:
         return _by_pattern(output, format_)
+    if is_url(output):
+        bucket_and_name(output, folder=True)  # another address may have a password in it
     if "{" in output:
         raise ConfigurationError(f"{output!r} has a brace, and {NAME} is all that is replaced there.")
-    if is_url(output):
-        bucket_and_name(output, folder=True)
     ending = format_by_ending(output)
     if (ending or Path(output).is_file()) and not output.endswith(os.sep) and not Path(output).is_dir():
         folder, file = os.path.split(output)

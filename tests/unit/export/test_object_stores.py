@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
 
@@ -14,9 +15,11 @@ from b2b_payments import ConfigurationError
 from b2b_payments.export import ExportError, VerificationError, sink_for, verify
 from b2b_payments.export._bucket import Bucket
 from b2b_payments.export._location import location_of
+from b2b_payments.export._stores.places import places_of
 from b2b_payments.export._verification import exports_in
 from tests.support.export_reading import FORMATS, account_of, exact, tables_in
 from tests.support.exporting import ROWS, exported, written
+from tests.support.program import invoke, sentence
 from tests.unit.export.conftest import AtStep
 
 pytestmark = pytest.mark.usefixtures("bucket")
@@ -280,7 +283,11 @@ def test_a_url_of_a_file(tmp_path: Path) -> None:
         ("s3://bucket/../p.jsonl", r"names no object"),
         ("s3://key:marked@bucket/p.jsonl", r"credentials by environment variables"),
         ("az://bucket/p.jsonl?sig=marked", r"credentials by environment variables"),
-        ("az://container/p.jsonl", r"az://container cannot be reached: Account must be specified\."),
+        ("S3://key:marked@bucket/p.jsonl", r"This URL is no object store: give s3://"),
+        (" s3://key:marked@bucket/p.jsonl", r"This URL is no object store: give s3://"),
+        ("s3:///key:marked@bucket/p.jsonl", r"credentials by environment variables"),
+        ("s3:/key:marked@bucket/p.jsonl", r"A URL is given as text, and as it is"),
+        ("az://container/p.jsonl", r"Account must be specified\. Set AZURE_STORAGE_ACCOUNT_NAME and "),
     ],
 )
 def test_wrong_urls(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> None:
@@ -289,6 +296,29 @@ def test_wrong_urls(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> Non
     with pytest.raises(ConfigurationError, match=says) as failure:
         sink_for(url, "jsonl")
     assert "marked" not in f"{failure.value!r}{failure.value.__cause__}{failure.value.__context__}"
+
+
+@pytest.mark.parametrize("name", ["p.other", "p", "p.jsonl?sig=marked"])
+@pytest.mark.parametrize("place", [sink_for, lambda url: places_of(url, None)])
+def test_shown_before_it_is_read(place: Callable[[str], object], name: str) -> None:
+    """A URL that holds a credential is refused as that, before its ending is."""
+    with pytest.raises(ConfigurationError, match="credentials by environment variables") as failure:
+        place(f"s3://key:marked@bucket/{name}")
+    assert "marked" not in str(failure.value)
+
+
+def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where neither the environment nor the machine has any, one sentence says so, and not after a minute."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
+    sink = sink_for("s3://bucket/p.jsonl")
+    for failing in (sink.open, sink.resume, lambda: verify("s3://bucket/p.jsonl")):
+        with pytest.raises(ConfigurationError, match=r"there are no credentials, .* Set AWS_ACCESS_KEY_ID, "):
+            failing()
+        sink.close(complete=False)
+    for command in ("verify", "report"):
+        assert "Set AWS_ACCESS_KEY_ID" in sentence(invoke(None, command, "s3://bucket/p.jsonl"), 2)
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

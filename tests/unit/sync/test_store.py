@@ -55,3 +55,31 @@ def test_missing_extra(
     with pytest.raises(ConfigurationError, match=rf"pip install 'b2b-payments\[{extra}\]'") as caught:
         store_for(to)
     assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        " postgresql://user:geheim@host/db",
+        "jdbc:postgresql://user:geheim@host/db",
+        "'postgresql://user:geheim@host/db'",
+        "psql postgresql://user:geheim@host/db",
+        "postgresql//user:geheim@host/db",
+        "user:geheim@host:5432/db",
+        "host=host\npassword=geheim",
+        "host=host sslpassword=geheim",
+    ],
+)
+@pytest.mark.parametrize("schema", [None, "copy"])
+def test_almost_an_address(to: str, schema: str | None) -> None:
+    """What may be a mistyped address is never shown, since there may be a password in it."""
+    with pytest.raises(ConfigurationError, match="address of a database begins with postgresql://") as caught:
+        store_for(to, schema=schema)
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["10:30@host.sqlite", "postgres/copy.db", "postgresql.duckdb"])
+def test_almost_a_path(tmp_path: Path, name: str) -> None:
+    """A path that looks a little like an address is a path."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    assert isinstance(store_for(tmp_path / name), SQLiteStore | DuckDBStore)
