@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import stat
 import tempfile
@@ -33,3 +34,5 @@ def postgres_server() -> Iterator[str]:
                     connection.execute(f"ALTER SYSTEM SET {setting} = off")
                 connection.execute("SELECT pg_reload_conf()")
             yield address
+        # At the end of the process it would make its folder again, to lock it.
+        atexit.unregister(server._cleanup)
