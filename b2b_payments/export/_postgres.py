@@ -82,6 +82,10 @@ class PostgresDatabase(Database):
     """Numbers keep all their digits, those in jsonb too; that keeps no order, and of a key twice the last.
 
     What differs is what PostgreSQL holds differently.
+
+    Others may have put functions and operators into a schema that is searched, and one that fits better than
+    PostgreSQL's own is called, with our rights: those that are called with other types than theirs are named
+    with their schema. A search path of our own would be that of the user's triggers, too.
     """
 
     types = _TYPES
@@ -116,7 +120,10 @@ class PostgresDatabase(Database):
         key = hashlib.sha256(f"b2b_payments_sync {self._name}".encode()).digest()
         self.execute(f"SET lock_timeout = '{_ENDED_LATELY}'")
         try:
-            self.execute("SELECT pg_advisory_lock(?)", [int.from_bytes(key[:8], signed=True)])
+            self.execute(
+                "SELECT pg_catalog.pg_advisory_lock(CAST(? AS bigint))",
+                [int.from_bytes(key[:8], signed=True)],
+            )
         except import_psycopg().errors.LockNotAvailable:
             return False
         self.execute(_SESSION)
@@ -196,13 +203,13 @@ class PostgresDatabase(Database):
         """Put rows of numbers in; those of payments are staged, and compared first."""
         numbers = [_array(cells) for cells in zip(*rows, strict=True)]
         if numbers:
-            arrays = ", ".join(["CAST(? AS bigint[])"] * len(numbers))
-            self._insert(table, f"unnest({arrays}) AS came ({', '.join(table.names)})", numbers)
+            arrays = ", ".join(["pg_catalog.unnest(CAST(? AS bigint[]))"] * len(numbers))
+            self._insert(table, f"ROWS FROM ({arrays}) AS came ({', '.join(table.names)})", numbers)
 
     def readable(self, column: Column) -> str:
         """Give numbers and JSON as text, and times as microseconds since 1970."""
         if column.kind is Kind.MOMENT:
-            return f"(extract(epoch FROM {column.name}) * 1000000)::bigint"
+            return f"(extract(epoch FROM {column.name}) OPERATOR(pg_catalog.*) 1000000)::bigint"
         return f"{column.name}::text" if column.kind in {Kind.MONEY, Kind.JSON} else column.name
 
     def as_read(self, column: Column, cell: Any) -> Any:  # noqa: ARG002

@@ -237,7 +237,7 @@ class Copy:
         rows = database.execute(f"SELECT state FROM {database.schema}.{SYNCED}").fetchall()  # noqa: S608
         try:
             state = State.unpack(rows[0][0])
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise ExportError(
                 f"What {place} says of itself is damaged: sync into another {kept_in}."
             ) from None

@@ -62,18 +62,23 @@ class State:
     def unpack(cls, text: str) -> Self | None:
         """Read what `pack` gave, None where another version did.
 
-        Raises ValueError, LookupError and TypeError for anything else.
+        Raises ValueError, LookupError, TypeError and RecursionError for anything else.
         """
-        packed: Any = msgspec.json.decode(text)
+        packed = msgspec.json.decode(text, type=dict[str, Any])
         if packed["version"] not in _KNOWN:
             return None
-        reading = packed["reading"]
+        reading, changes = (_object(packed.get(name)) for name in ("reading", "changes"))
         if reading is not None:
             begun = _moment(reading.get("begun"))
-            reading = Reading(_moment(reading["watermark"]), reading["walk"], begun)
-        state = cls(packed["store"], packed["store_hash"], packed.get("changes"), reading)
+            reading = Reading(_moment(reading["watermark"]), _object(reading["walk"]), begun)
+        state = cls(packed["store"], packed["store_hash"], changes, reading)
+        _ = state.watermark  # raises where it is none
         # The first version remembered no more than how far it was.
         return state.in_step_until(_moment(packed["watermark"])) if packed["version"] == 1 else state
+
+
+def _object(packed: object) -> Any:
+    return msgspec.convert(packed, dict[str, Any] | None)
 
 
 def _moment(text: str | None) -> datetime | None:
