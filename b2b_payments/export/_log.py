@@ -134,6 +134,8 @@ class Log:
         self._bytes = 0
         self.lost: bool = False
         """Whether another writer has taken over."""
+        self.in_doubt: bool = False
+        """Whether the last segment may be there though it failed: in an object store, if not in its copy."""
 
     @property
     def is_there(self) -> bool:
@@ -207,6 +209,9 @@ class Log:
             raise ExportError(
                 f"Another export to {self._path} has taken over: this one stops, and changes nothing."
             ) from None
+        except OSError:
+            self.in_doubt = self._folder.contested
+            raise
         self._numbers.append(number)
         self._top = number
         self._bytes += len(head) + sum(sizes)

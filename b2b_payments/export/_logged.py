@@ -138,7 +138,7 @@ class LoggedSink(ABC):
             self._opened, self._waiting = False, []
             if opened:
                 self._kept = self._checkpoint is not None and not self._log.lost
-            if opened and self._checkpoint is None:
+            if opened and self._checkpoint is None and not self._log.in_doubt:
                 with suppress(OSError, ExportError):
                     self._log.clear()
             while self._entered:

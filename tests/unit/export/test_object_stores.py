@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -80,6 +81,29 @@ def test_resumed(bucket: Bucket, format_: str) -> None:
     exported(sink_for(url), resume=True)
     assert verify(url).account.sums.whole.rows == len(ROWS)
     assert len(names(bucket)) == (3 if format_ == "csv" else 2)
+
+
+def test_a_full_disk(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this machine's disk is full at the first commit, and the store has it already, it is resumed."""
+    sink = sink_for(f"{FOLDER}/p.csv")
+    sink.open()
+    sink.write(ROWS[:4])
+    with monkeypatch.context() as full:
+        full.setattr("b2b_payments.export._log.write_whole", no_space_left)
+        with pytest.raises(ExportError, match="No space left"):
+            sink.commit({"account": account_of(ROWS[:4])})
+    sink.close(complete=False)
+    assert names(bucket) != []
+    resumed = sink_for(f"{FOLDER}/p.csv")
+    earlier = resumed.resume()
+    assert earlier is not None
+    assert earlier["account"]["rows"] == 4
+    resumed.close(complete=False)
+
+
+def no_space_left(*_: object, **__: object) -> None:
+    """Fail as a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_nothing_to_resume(bucket: Bucket) -> None:
