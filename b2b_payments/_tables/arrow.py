@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
@@ -49,7 +50,7 @@ class ArrowBatches:
             raise ConfigurationError(f"table must be 'payments' or 'line_items', not {table!r}.")
         self._arrow = _import_pyarrow()
         self._name = table
-        self._rows = rows
+        self._rows = min(rows, sys.maxsize)
         self._held: list[RecordBatch] = []
         self._count = 0
         self._fields = {one.name: [self._field(column) for column in one.columns] for one in TABLES}

@@ -13,11 +13,12 @@ can be removed, whoever left it. The data of the number before stays until the n
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from tempfile import gettempdir
@@ -66,6 +67,12 @@ class Location:
         """Make ready. Raises AlreadyRunningError where another export has one of the targets."""
         for lock in self._locks:
             lock.acquire()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn an error of the operating system into a sentence. Raises ExportError."""
+        with writing(self.shown):
+            yield
 
     def leave(self) -> None:
         """Let go."""
@@ -228,6 +235,18 @@ class ObjectLocation(Location):
         self._lock.acquire()
         self._own.mkdir(0o700)
         self.folder.path.mkdir()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Do the same, and say whose disk is full."""
+        with super().writing():
+            try:
+                yield
+            except OSError as error:
+                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                    raise
+                where = f"{error.strerror} in {self._own.parent}, where it is made before (TMPDIR)"
+                raise OSError(error.errno, where) from None
 
     def leave(self) -> None:
         """Let go."""

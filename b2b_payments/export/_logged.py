@@ -19,7 +19,6 @@ from b2b_payments.export._file import (
     sync_folder,
     take_permissions,
     write_whole,
-    writing,
 )
 from b2b_payments.export._location import Location, location_of
 from b2b_payments.export._log import Log, Part
@@ -99,14 +98,14 @@ class LoggedSink(ABC):
     def open(self) -> None:
         """Begin; what an interrupted export left is removed."""
         self._begin()
-        with writing(self.path):
+        with self._location.writing():
             self._log.begin(self.lines([]))
         self._opened = True
 
     def resume(self) -> Checkpoint | None:
         """Go on behind the last commit, and give its checkpoint; None where there was none."""
         self._begin()
-        with writing(self.path):
+        with self._location.writing():
             self._checkpoint = self._log.resume(self.lines([]))
             if self._checkpoint is None:
                 self._refuse_older()
@@ -151,7 +150,7 @@ class LoggedSink(ABC):
 
     def _enter(self, location: Location) -> None:
         self._entered.append(location)
-        with writing(self.path):
+        with self._location.writing():
             location.enter()
             self.check(location.target)
 
@@ -172,12 +171,12 @@ class LoggedSink(ABC):
         if self._waiting or checkpoint is not None or not self._log.is_there:
             waiting, self._waiting = self._waiting or [self.lines([])], []
             parts = [list(chain.from_iterable(part)) for part in zip(*waiting, strict=True)]
-            with writing(self.path):
+            with self._location.writing():
                 self._log.append(parts, checkpoint)
 
     def _publish(self) -> None:
         self._append(None)
-        with writing(self.path):
+        with self._location.writing():
             location = self._place_for_it()
             target = location.target
             like = self.target if self.target.exists() else None
