@@ -75,8 +75,13 @@ def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
     nowhere = not found["bucket"] and found["scheme"] != "memory"
     if nowhere or {"", ".", ".."} & parts or not url.isprintable():
         raise ConfigurationError(f"{shown(url)} names no object: give s3://bucket/name.")
+    return _opened(found["root"], _settings()), name
+
+
+def _settings() -> bytes:
+    """Give a hash of what opens a bucket; no frame that an error passes through holds the credentials."""
     settings = sorted(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT))
-    return _opened(found["root"], hashlib.sha256(repr(settings).encode()).digest()), name
+    return hashlib.sha256(repr(settings).encode()).digest()
 
 
 @cache

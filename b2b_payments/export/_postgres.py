@@ -100,7 +100,7 @@ class PostgresDatabase(Database):
     def connect(cls, server: Server) -> PostgresDatabase:
         """Connect. Raises what `failures` gives."""
         psycopg = import_psycopg()
-        given = psycopg.conninfo.conninfo_to_dict(server.dsn)
+        given = {*psycopg.conninfo.conninfo_to_dict(server.dsn)}  # names alone
         settings = {name: value for name, value in _SETTINGS.items() if name not in given}
         # Text travels as UTF-8 whatever the environment says; statements are not prepared, since a pool
         # between here and the server may not know of them.

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
+from traceback import walk_tb
 
 import pytest
 
@@ -329,6 +330,16 @@ def test_shown_before_it_is_read(place: Callable[[str], object], name: str) -> N
     with pytest.raises(ConfigurationError, match="credentials by environment variables") as failure:
         place(f"s3://key:marked@bucket/{name}")
     assert "marked" not in str(failure.value)
+
+
+def test_settings_in_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says is in no variable of a frame that an error passes through."""
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "marked")
+    with pytest.raises(ConfigurationError, match="cannot be reached") as failure:
+        sink_for("az://container/p.jsonl")
+    _, *ours = walk_tb(failure.tb)
+    assert "marked" not in repr([frame.f_locals for frame, _ in ours])
 
 
 def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
