@@ -36,7 +36,7 @@ from tests.support import examples, hostile
 from tests.support.strategies import payments
 from tests.support.virtual_time import run
 
-EXAMPLES, EACH = 25, 100
+EXAMPLES, EACH = 15, 100
 """6,000 bodies in all."""
 PATIENCE = 5.0
 """Seconds of computing for one body: a hundred times what any takes."""
@@ -143,7 +143,7 @@ def test_a_moment_beyond_all_time_is_an_error_at_once(moment: bytes, order: Orde
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     page_size=st.sampled_from([1, 2, 7, 50, 250]),

@@ -101,7 +101,7 @@ def rows_of(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(rows=st.lists(payments, max_size=4), spoilt=st.lists(spoilt_fields))
 def test_rows_say_what_the_models_say(rows: list[dict[str, Any]], spoilt: list[tuple[int, str, Any]]) -> None:
     """A row holds what the model holds, or fails as it does."""

@@ -66,7 +66,7 @@ def drawn(seed: int) -> tuple[ChangingList, int]:
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_no_lasting_row_is_lost_and_none_comes_twice(seed: int) -> None:
     """Whatever changes and however the service pages: a walk that ends has every lasting row once."""

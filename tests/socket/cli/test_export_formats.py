@@ -70,11 +70,10 @@ def test_resume_without_anything_kept(service: Sandbox, tmp_path: Path) -> None:
     assert result.stderr.endswith("There was nothing to resume: it began with the first payment.\n")
 
 
-# All formats are made of one and the same log: a line each, and the one that is made in most steps.
 @pytest.mark.slow
-@pytest.mark.parametrize("format_", ["jsonl", "duckdb"])
-async def test_killed_again_and_again(tmp_path: Path, format_: str) -> None:
+async def test_killed_again_and_again(tmp_path: Path) -> None:
     """Killed outright five times while payments change, and resumed, an export has each payment once."""
+    format_ = "duckdb"  # all formats are made of one and the same log; this one in most steps
     draw = random.Random(format_)
     path = tmp_path / f"payments.{format_}"
     command = ("export", "--output", str(path), "--resume", "--page-size", "100", "--concurrency", "2")

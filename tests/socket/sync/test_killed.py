@@ -138,14 +138,14 @@ print(steps)
 @pytest.mark.parametrize(
     ("database", "kind", "stride", "least"),
     [
-        ("sqlite", "first", 29, 50),
-        ("sqlite", "changes", 9, 20),
-        ("sqlite", "sweep", 27, 50),
-        ("duckdb", "first", 45, 50),
-        ("duckdb", "changes", 17, 20),
-        ("duckdb", "sweep", 67, 50),
-        ("postgres", "first", 45, 50),
-        ("postgres", "sweep", 83, 50),
+        ("sqlite", "first", 53, 50),
+        ("sqlite", "changes", 19, 20),
+        ("sqlite", "sweep", 53, 50),
+        ("duckdb", "first", 71, 50),
+        ("duckdb", "changes", 31, 20),
+        ("duckdb", "sweep", 109, 50),
+        ("postgres", "first", 71, 50),
+        ("postgres", "sweep", 127, 50),
     ],
 )
 def test_a_kill_at_any_step(

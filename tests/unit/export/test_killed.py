@@ -95,13 +95,13 @@ print(steps)
 @pytest.mark.parametrize(
     ("format_", "stride", "walk"),
     [
-        ("jsonl", 3, "complete"),
-        ("csv", 5, "complete"),
-        ("parquet", 7, "complete"),
-        ("sqlite", 5, "complete"),
-        ("duckdb", 11, "complete"),
-        ("jsonl", 5, "unproven"),
-        ("sqlite", 7, "unproven"),
+        ("jsonl", 5, "complete"),
+        ("csv", 9, "complete"),
+        ("parquet", 13, "complete"),
+        ("sqlite", 9, "complete"),
+        ("duckdb", 19, "complete"),
+        ("jsonl", 9, "unproven"),
+        ("sqlite", 13, "unproven"),
     ],
 )
 def test_a_kill_at_any_step(tmp_path: Path, format_: str, stride: int, walk: str) -> None:
