@@ -1,6 +1,4 @@
-"""The same client without `await`: for scripts, Django, Flask, notebooks.
-
-::
+"""The same client without `await`, for scripts, Django, Flask, notebooks::
 
     with PaymentsClient(StoreAuth(store_hash="abc123", access_token="…")) as client:
         for payment in client.payments.list():
@@ -23,10 +21,8 @@ from b2b_payments import _client
 from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._background import BackgroundLoop
 from b2b_payments._changes import feed
-from b2b_payments._client import Options, Settings
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models import Payment
-from b2b_payments._protocol.json import decode_part
 from b2b_payments._resources import channels, payments
 from b2b_payments._walk import pager, reader, stream, walk
 from b2b_payments._walk.report import WalkReport
@@ -88,8 +84,7 @@ class _Iterating(_Blocking[Any], Iterator[T]):
 
     def checkpoint(self) -> dict[str, Any]:
         """Give where this iteration stands: what another one takes to go on from there."""
-        checkpoint: dict[str, Any] = self._async.checkpoint()
-        return checkpoint
+        return self._async.checkpoint()  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[T]:  # noqa: PYI034
         return self._items
@@ -108,8 +103,7 @@ class Iteration(_Iterating[T]):
     @property
     def report(self) -> WalkReport:
         """The account of this iteration, kept up to date."""
-        report: WalkReport = self._async.report
-        return report
+        return self._async.report  # type: ignore[no-any-return]
 
 
 class Changes(_Iterating[feed.Change]):
@@ -149,10 +143,9 @@ class _Pager(_Blocking[W_co]):
 
     def raw(self) -> Iteration[dict[str, Any]]:
         """Give the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
-        return Iteration(self._loop, self._async.joined(), lambda page: map(decode_part, page.raw()))
+        return Iteration(self._loop, self._async.raw_pages(), lambda page: page.items)
 
     def __iter__(self) -> Iterator[Payment]:
-        # One by one: a payment that the caller lets go is gone before the next one is made.
         return iter(Iteration(self._loop, self._async.joined(), reader.JoinedPage.payments))
 
 
@@ -209,29 +202,26 @@ class Channels(_Blocking[channels.Channels]):
 class PaymentsClient(_Blocking[_client.PaymentsClient]):
     """The client of one store; it takes what `b2b_payments.PaymentsClient` takes, but for `session`."""
 
-    _owns = True
-
-    def __init__(self, auth: StoreAuth | LegacyAuth, **settings: Unpack[Settings]) -> None:
+    def __init__(self, auth: StoreAuth | LegacyAuth, **settings: Unpack[_client.Settings]) -> None:
         super().__init__(BackgroundLoop(), _client.PaymentsClient(auth, **settings))
+        self._owns = True
         self.payments: Payments = Payments(self._loop, self._async.payments)
         self.channels: Channels = Channels(self._loop, self._async.channels)
 
     @classmethod
-    def from_env(cls, **settings: Unpack[Settings]) -> Self:
+    def from_env(cls, **settings: Unpack[_client.Settings]) -> Self:
         """Make a client from the environment, as `b2b_payments.PaymentsClient.from_env` does."""
         return cls(_client.auth_from_env(), **_client.settings_from_env(settings))
 
     request: Final = _makes(_client.PaymentsClient.request, BackgroundLoop.wait)
     ping: Final = _makes(_client.PaymentsClient.ping, BackgroundLoop.wait)
 
-    def with_options(self, **options: Unpack[Options]) -> Self:
+    def with_options(self, **options: Unpack[_client.Options]) -> Self:
         """Give a client that has another `timeout`, `deadline` or `retry`; it needs no closing."""
         other, inner = copy.copy(self), self._async.with_options(**options)
         vars(other).update(_async=inner, _owns=False)
-        other.payments, other.channels = (
-            Payments(self._loop, inner.payments),
-            Channels(self._loop, inner.channels),
-        )
+        other.payments = Payments(self._loop, inner.payments)
+        other.channels = Channels(self._loop, inner.channels)
         return other
 
     def open(self) -> Self:
@@ -247,10 +237,7 @@ class PaymentsClient(_Blocking[_client.PaymentsClient]):
         return self
 
     def close(self) -> None:
-        """Cancel what is under way, in whatever thread, and end the client's own. May be called twice.
-
-        An interpreter that ends does it.
-        """
+        """Cancel what is under way, in whatever thread. May be called twice; when Python ends, it is."""
         if self._owns:
             atexit.unregister(self.close)
             self._loop.stop(self._async.aclose)
