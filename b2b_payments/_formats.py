@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Final
-
-from b2b_payments._printable import frozen
+from typing import Final, NamedTuple
 
 
-@frozen
-class Format:
+class Format(NamedTuple):
     """A format: its sink in `b2b_payments.export`, and the endings of its files, the usual one first."""
 
     sink: str

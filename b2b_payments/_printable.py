@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import category
 
-import attrs
-
 if TYPE_CHECKING:
     from attrs import define as define  # noqa: PLC0414 - it is imported from here
     from attrs import frozen as frozen  # noqa: PLC0414
@@ -23,6 +21,8 @@ def repr_when_incomplete(cls: type[T]) -> type[T]:
         try:
             text: str = whole(self)
         except AttributeError:
+            import attrs  # noqa: PLC0415 - see `__getattr__`
+
             fields = attrs.fields(cls) if attrs.has(cls) else ()
             shown = [one.name for one in fields if one.repr and hasattr(self, one.name)]
             known = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
@@ -57,12 +57,21 @@ def _shown_when_incomplete(decorator: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if not TYPE_CHECKING:
-    define = _shown_when_incomplete(attrs.define)
-    frozen = _shown_when_incomplete(attrs.frozen)
+
+    def __getattr__(name):
+        # attrs is imported for those who ask for its decorators: `b2b-payments --help` does not.
+        if name not in {"define", "frozen"}:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import attrs  # noqa: PLC0415
+
+        made = globals()[name] = _shown_when_incomplete(getattr(attrs, name))
+        return made
 
 
 def unset_field(made: Any) -> str | None:
     """Name a field that an object which is half made does not have yet; None for one that is whole."""
+    import attrs  # noqa: PLC0415 - see `__getattr__`
+
     names = (field.name for field in attrs.fields(type(made)))
     return next((name for name in names if not hasattr(made, name)), None)
 

@@ -91,8 +91,13 @@ async def _sampled(samples: list[int]) -> None:
 
 
 async def _measured(format_: str, where: Where, path: Path, server: str) -> dict[str, Any]:
+    used = (
+        ("b2b_payments.sync", "tests.support.synced")
+        if format_.startswith("copy-")
+        else ("b2b_payments.export",)
+    )
     if format_ != "bare":  # what importing costs is not a payment's
-        for name in ("b2b_payments.sync", "benchmarks.compare.rivals.ours", "tests.support.synced"):
+        for name in (*used, "benchmarks.compare.rivals.ours"):
             import_module(name)
     samples: list[int] = []
     run: Awaitable[int | None]

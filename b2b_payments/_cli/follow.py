@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import stat
@@ -154,6 +153,8 @@ def _reader(reading: Any) -> Iterator[None]:
     if not is_pipe:
         yield
         return
+    import asyncio
+
     loop = asyncio.get_running_loop()
 
     def left() -> None:

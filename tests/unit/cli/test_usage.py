@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -205,6 +206,17 @@ def test_unwritable_path(tmp_path: Path, name: str) -> None:
 def test_version(option: str) -> None:
     """The version is told by either name of the option."""
     assert CliRunner().invoke(program, [option]).stdout.endswith(f", version {__version__}\n")
+
+
+def test_help_imports_little() -> None:
+    """Whoever asks for help waits for click, and for nothing that talks to a service."""
+    program = (
+        "import sys; sys.argv = ['b2b-payments', '--help']; from b2b_payments.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'aiohttp', 'anyio', 'asyncio', 'attrs', 'msgspec'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]")
 
 
 def test_help_lists_every_command() -> None:
