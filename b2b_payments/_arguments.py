@@ -10,6 +10,8 @@ from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._printable import unset_field
 
+_MOST_SECONDS = 366 * 86_400.0
+
 
 def check(name: str, value: object, kind: Any, expected: str) -> None:
     """Check the type of an argument, and that it is whole. Raises ConfigurationError."""
@@ -17,6 +19,14 @@ def check(name: str, value: object, kind: Any, expected: str) -> None:
         raise ConfigurationError(f"{name} is {type(value).__name__}; give {expected}.")
     if attrs.has(type(value)) and (unset := unset_field(value)) is not None:
         raise ConfigurationError(f"{name} is half made: its {unset} is not set.")
+
+
+def seconds(name: str, value: object, *, least: float = 0.0) -> float:
+    """Check seconds, of a year at the most. Raises ConfigurationError."""
+    if type(value) not in {int, float} or not least <= value <= _MOST_SECONDS:  # type: ignore[operator]
+        at_least = f"from {least:g} " if least else "from 0 "
+        raise ConfigurationError(f"{name} must be seconds, {at_least}to those of a year, not {shown(value)}.")
+    return float(value)  # type: ignore[arg-type]
 
 
 def whole(name: str, value: object, *, least: int) -> int:

@@ -9,10 +9,11 @@ from typing import Any
 import anyio
 import attrs
 
+from b2b_payments._arguments import seconds
 from b2b_payments._changes.ledger import Checkpoint, Ledger, Place
 from b2b_payments._changes.poll import OnPage, Poll
 from b2b_payments._changes.version import Stamp
-from b2b_payments._errors import B2BPaymentsError, ConfigurationError, PaginationError, RateLimitError, shown
+from b2b_payments._errors import B2BPaymentsError, PaginationError, RateLimitError
 from b2b_payments._models import Payment
 from b2b_payments._models.moment import in_utc
 from b2b_payments._printable import define, frozen
@@ -23,7 +24,6 @@ from b2b_payments.events import FollowWait
 INTERVAL = 60.0
 OVERLAP = 1800.0
 """Seconds by which readings overlap. Lists lag a write by up to about 20 minutes [seen]."""
-_MOST_SECONDS = 366 * 86_400.0
 _LONGEST_PAUSE = 600.0
 """Seconds between polls of a service that is down, where the interval is not longer."""
 _MOST_UNPROVEN = 5
@@ -155,11 +155,3 @@ def may_pass(error: B2BPaymentsError, failures: int) -> bool:
     if isinstance(error, PaginationError):
         return failures < _MOST_UNPROVEN
     return outcome_of(error) not in {Outcome.FINAL, Outcome.UNCLEAR}
-
-
-def seconds(name: str, value: object, *, least: float = 0.0) -> float:
-    """Check seconds that the caller gave. Raises ConfigurationError."""
-    if type(value) not in {int, float} or not least <= value <= _MOST_SECONDS:  # type: ignore[operator]
-        at_least = f"from {least:g} " if least else "from 0 "
-        raise ConfigurationError(f"{name} must be seconds, {at_least}to those of a year, not {shown(value)}.")
-    return float(value)  # type: ignore[arg-type]

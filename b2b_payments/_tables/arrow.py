@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
@@ -48,7 +49,7 @@ class ArrowBatches:
     def __init__(self, table: TableName, rows: int = BATCH_ROWS) -> None:
         if table not in get_args(TableName):
             raise ConfigurationError(f"table must be 'payments' or 'line_items', not {table!r}.")
-        self._arrow = _import_pyarrow()
+        self._arrow = library("pyarrow")
         self._name = table
         self._rows = min(rows, sys.maxsize)
         self._held: list[RecordBatch] = []
@@ -130,45 +131,24 @@ class ArrowBatches:
         ]
 
 
-def import_pandas() -> Any:
-    """Give the library. Raises ConfigurationError with what to install."""
-    try:
-        import pandas  # noqa: PLC0415 - an extra, for those who want it
-    except ModuleNotFoundError:
-        raise _missing("pandas") from None
-    return pandas
-
-
 def pandas_of(table: ArrowTable) -> PandasFrame:
     """Give a table to pandas, in Arrow's own types: its usual ones hold neither these decimals nor null."""
-    frame: PandasFrame = table.to_pandas(types_mapper=import_pandas().ArrowDtype)
+    frame: PandasFrame = table.to_pandas(types_mapper=library("pandas").ArrowDtype)
     return frame
-
-
-def import_polars() -> Any:
-    """Give the library. Raises ConfigurationError with what to install."""
-    try:
-        import polars  # noqa: PLC0415
-    except ModuleNotFoundError:
-        raise _missing("polars") from None
-    return polars
 
 
 def polars_of(table: ArrowTable) -> PolarsFrame:
     """Give a table to polars."""
-    frame: PolarsFrame = import_polars().from_arrow(table)
+    frame: PolarsFrame = library("polars").from_arrow(table)
     return frame
 
 
-def _import_pyarrow() -> Any:
+def library(name: str) -> Any:
+    """Give pyarrow, pandas or polars. Raises ConfigurationError with what to install."""
     try:
-        import pyarrow  # noqa: PLC0415
+        return import_module(name)
     except ModuleNotFoundError:
-        raise _missing("pyarrow", "arrow") from None
-    return pyarrow
-
-
-def _missing(library: str, extra: str = "") -> ConfigurationError:
-    return ConfigurationError(
-        f"This kind of table needs {library}: pip install 'b2b-payments[{extra or library}]'."
-    )
+        extra = "arrow" if name == "pyarrow" else name
+        raise ConfigurationError(
+            f"This kind of table needs {name}: pip install 'b2b-payments[{extra}]'."
+        ) from None

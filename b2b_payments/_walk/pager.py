@@ -155,7 +155,7 @@ class Pager(ABC):
 
         Columns and errors are those of `arrow_batches`; the extra is `pandas`.
         """
-        arrow.import_pandas()
+        arrow.library("pandas")
         return arrow.pandas_of(await self.to_arrow(table=table))
 
     async def to_polars(self, *, table: TableName = "payments") -> arrow.PolarsFrame:
@@ -163,7 +163,7 @@ class Pager(ABC):
 
         Columns and errors are those of `arrow_batches`; the extra is `polars`.
         """
-        arrow.import_polars()
+        arrow.library("polars")
         return arrow.polars_of(await self.to_arrow(table=table))
 
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import anyio
 
-from b2b_payments._arguments import check, whole
-from b2b_payments._changes.feed import OVERLAP, seconds
+from b2b_payments._arguments import check, seconds, whole
+from b2b_payments._changes.feed import OVERLAP
 from b2b_payments._client import PaymentsClient
 from b2b_payments._errors import ConfigurationError
 from b2b_payments.export._worker import Worker

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from b2b_payments import B2BPaymentsError, ConfigurationError
 from b2b_payments.export import ExportError, _bucket, export, resume, sink_for, verify
-from b2b_payments.export._bucket import bucket_and_name
+from b2b_payments.export._bucket import Bucket, bucket_and_name
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.support.clients import client_of
 from tests.support.export_reading import FORMATS, exact, tables_in
@@ -196,6 +197,14 @@ def test_at_a_terminal(s3: str) -> None:
     assert len(bucket_and_name(url)[0].sizes("")) == 3
 
 
+async def committed(process: Process, url: str) -> Bucket:
+    """Wait until an export has put its first commit down, behind the segment that says whose it is."""
+    bucket, name = bucket_and_name(url)
+    while not any(one.endswith("00000002") for one in await asyncio.to_thread(bucket.sizes, f"{name}/_log")):
+        assert process.returncode is None
+    return bucket
+
+
 @pytest.mark.slow
 async def test_killed_and_resumed(s3: str) -> None:
     """Killed outright after a commit, and resumed by another process: complete, and nothing is left over."""
@@ -204,11 +213,7 @@ async def test_killed_and_resumed(s3: str) -> None:
     async with Sandbox(5_000, rules=rules) as sandbox:
         export_ = ("export", "--output", url, "--quota", "none", "--concurrency", "1")
         process = await start(sandbox, *export_)
-        bucket, name = bucket_and_name(url)
-        while not any(
-            one.endswith("00000002") for one in await asyncio.to_thread(bucket.sizes, f"{name}/_log")
-        ):
-            assert process.returncode is None
+        bucket = await committed(process, url)
         process.kill()
         await finished(process)
         before = sandbox.request_count
@@ -226,15 +231,11 @@ async def test_two_at_once(s3: str) -> None:
     async with Sandbox(5_000, rules=Rules(quota=False, latency=0.01)) as sandbox:
         export_ = ("export", "--output", url, "--quota", "none", "--concurrency", "1")
         first = await start(sandbox, *export_)
-        bucket, name = bucket_and_name(url)
-        while not any(
-            one.endswith("00000002") for one in await asyncio.to_thread(bucket.sizes, f"{name}/_log")
-        ):
-            assert first.returncode is None
+        bucket = await committed(first, url)
         first.send_signal(signal.SIGSTOP)
         code, _, said = await finished(await start(sandbox, *export_, "--resume"))
         assert code == 0, said
-        published = bucket.get(f"{name}.manifest.json")
+        published = bucket.get("p.jsonl.manifest.json")
         first.send_signal(signal.SIGCONT)
         code, _, said = await finished(first)
         assert code == 1
@@ -242,5 +243,5 @@ async def test_two_at_once(s3: str) -> None:
             f"Error: Another export to {url} has taken over: this one stops, and changes nothing."
         )
         assert SECRET not in said
-        assert bucket.get(f"{name}.manifest.json") == published
+        assert bucket.get("p.jsonl.manifest.json") == published
         assert verify(url).account.sums.whole.rows == len(sandbox.store)
