@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio.lowlevel
 import msgspec
 
 from benchmarks.compare.contender import Where
@@ -97,8 +98,10 @@ async def _measured(format_: str, where: Where, path: Path, server: str) -> dict
         else ("b2b_payments.export",)
     )
     if format_ != "bare":  # what importing costs is not a payment's
-        for name in (*used, "benchmarks.compare.rivals.ours"):
+        imports = {"parquet": ["duckdb"], "duckdb": ["duckdb"], "copy-duckdb": ["duckdb"]}.get(format_, [])
+        for name in (*used, *imports, "benchmarks.compare.rivals.ours"):
             import_module(name)
+        await anyio.lowlevel.checkpoint()  # imports what anyio has for this event loop
     samples: list[int] = []
     run: Awaitable[int | None]
     if format_.startswith("copy-"):

@@ -74,13 +74,13 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]
     return _rows.read(listing, places, otherwise)
 
 
-def decoded_page(body: bytes) -> Any:
+def decoded_page(body: bytes, is_awaited: bool) -> Any:
     """Give a page of payments with its rows decoded, for `structure_rows`, without measuring it before.
 
-    None for one that is large, and where one of its rows does not fit, or may hold something that is nested
-    too deeply.
+    None for one that nobody waits for yet, for a large one, and where one of its rows does not fit, or may
+    hold something that is nested too deeply.
     """
-    return _rows.page(body) if len(body) <= _MOST_UNMEASURED else None
+    return _rows.page(body) if is_awaited and len(body) <= _MOST_UNMEASURED else None
 
 
 def to_wire(model: Any) -> dict[str, Any]:

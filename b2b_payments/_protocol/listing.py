@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -36,12 +37,6 @@ class Head(msgspec.Struct, rename=wire_names(Payment), gc=False):
     store_hash: Any = None
 
 
-class _Body(msgspec.Struct):
-    data: list[Head]
-    code: Any = None
-    meta: Any = None
-
-
 class _Rows(msgspec.Struct):
     data: list[msgspec.Raw]
 
@@ -52,11 +47,27 @@ Decode = Callable[[bytes], Any]
 """Decodes a page whole, its rows as they will be wanted, with what `Head` has; None where it does not."""
 
 
-def not_decoded(_: bytes) -> None:
+def decoder_of(row: type[Head]) -> Decode:
+    """Give what decodes pages with rows of a type. Raises as `check_measure`, and what msgspec raises."""
+    members: Any = [("data", list[row]), ("code", Any, None), ("meta", Any, None)]  # type: ignore[valid-type]
+    decode_page = msgspec.json.Decoder(msgspec.defstruct("Page", members), float_hook=exact_number).decode
+
+    def decode(body: bytes) -> Any:
+        check_measure(body)
+        return decode_page(body)
+
+    return decode
+
+
+DecodeRows = Callable[[bytes, bool], Any]
+"""Decodes as `Decode`, told whether somebody waits for the page: others may wait as bytes."""
+
+
+def not_decoded(_body: bytes, _is_awaited: bool) -> None:
     """Leave the rows of a page as bytes."""
 
 
-_heads = msgspec.json.Decoder(_Body, float_hook=exact_number)
+_heads = decoder_of(Head)
 _rows = msgspec.json.Decoder(_Rows)
 
 
@@ -95,7 +106,7 @@ class Listing:
 
 
 def read_listing(
-    request: Request, answer: Answer, base_url: str, *, offset: int, decoded: Decode = not_decoded
+    request: Request, answer: Answer, base_url: str, *, offset: int, decoded: Decode | None = None
 ) -> Listing:
     """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects, or endless.
 
@@ -132,24 +143,19 @@ def read_listing(
     )
 
 
-def _body(request: Request, answer: Answer, base_url: str, decoded: Decode) -> tuple[_Body, bytes]:
+def _body(request: Request, answer: Answer, base_url: str, decoded: Decode | None) -> tuple[Any, bytes]:
     if 200 <= answer.status < 300:
-        page = decoded(answer.body)
-        if page is not None and page.code in _SUCCESSES:
-            return page, answer.body
-        check_measure(answer.body)
-        try:
-            body = _heads.decode(answer.body)
-        except (ValueError, ArithmeticError, RecursionError):
-            pass  # what is wrong with it is said below
-        else:
-            if body.code in _SUCCESSES:
-                return body, answer.body
-            del body  # it is an error's, and a traceback's local variables would show what was sent
+        for decode in filter(None, (decoded, _heads)):
+            # What is wrong with it is said below.
+            with suppress(ValueError, ArithmeticError, RecursionError):
+                body = decode(answer.body)
+                if body is not None and body.code in _SUCCESSES:
+                    return body, answer.body
+                del body  # it is an error's, and a traceback's local variables would show what was sent
     if (failure := _problem_with(read_envelope(request, answer, base_url).data)) is not None:
         raise failure
     source = mended(answer.body)
-    return _heads.decode(source), source
+    return _heads(source), source
 
 
 def _problem_with(data: Any) -> ResponseDecodeError | None:

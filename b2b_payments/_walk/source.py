@@ -23,7 +23,7 @@ from b2b_payments._mixups import MixUps
 from b2b_payments._models import OrderBy
 from b2b_payments._printable import define
 from b2b_payments._protocol.belonging import number
-from b2b_payments._protocol.listing import Decode, Head, Listing, not_decoded, read_listing
+from b2b_payments._protocol.listing import Decode, DecodeRows, Head, Listing, not_decoded, read_listing
 from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
 from b2b_payments._protocol.request import get_payment, list_payments
@@ -140,8 +140,7 @@ class _Spellings:
 class Source:
     """Reads pages for one walk.
 
-    `decoded` decodes one that is about to be taken, as `read_listing` has it. Those that have to wait do so
-    as bytes.
+    `decoded` decodes them, as `read_listing` has it.
     """
 
     caller: Caller
@@ -152,7 +151,7 @@ class Source:
     tally: Tally = attrs.field(factory=NoTally)
     priority: Priority = Priority.PAGE
     reuse: bool = True
-    decoded: Decode = not_decoded
+    decoded: DecodeRows = not_decoded
     order: Order = attrs.field(init=False)
     refusal: APIError | None = attrs.field(default=None, init=False)
     """Why some page could not be read, which another page may have made up for."""
@@ -179,7 +178,7 @@ class Source:
         if request.offset > 0 and not self._spelling_is_tried:
             await self._read(PageRequest(0))
         try:
-            page = await self._read(request, lambda body: self.decoded(body) if is_awaited() else None)
+            page = await self._read(request, lambda body: self.decoded(body, is_awaited()))
             if not page.is_sorted:
                 # Another order than was asked for may be another request's.
                 page = await self._read(request)
@@ -193,7 +192,7 @@ class Source:
         self._spelling_is_tried = self._was_answered = True
         return page
 
-    async def _read(self, request: PageRequest, decoded: Decode = not_decoded) -> SortedPage:
+    async def _read(self, request: PageRequest, decoded: Decode | None = None) -> SortedPage:
         query, order, full_size = self.query, self.order, request.full_size
         if request.from_other_end:
             order = order.opposite
@@ -315,7 +314,7 @@ class Source:
         encoding: ChannelEncoding | None,
         offset: int,
         limit: int,
-        decoded: Decode = not_decoded,
+        decoded: Decode | None = None,
     ) -> Listing:
         request = list_payments(
             query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT),

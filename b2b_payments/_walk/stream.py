@@ -12,7 +12,7 @@ import attrs
 
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._printable import define
-from b2b_payments._protocol.listing import Decode, not_decoded
+from b2b_payments._protocol.listing import DecodeRows, not_decoded
 from b2b_payments._tasks import Tasks
 from b2b_payments._walk.checkpoint import Checkpoint, of_channels, with_channel
 from b2b_payments._walk.pager import Iteration, Pager
@@ -76,7 +76,7 @@ class PaymentStream(Pager):
         """The latest account of each channel; the key is None where the whole store is one walk."""
         return {channel_id: walk.report for channel_id, walk in self._latest.walks.items()}
 
-    def joined(self, *, decoded: Decode = not_decoded) -> Iteration[JoinedPage]:
+    def joined(self, *, decoded: DecodeRows = not_decoded) -> Iteration[JoinedPage]:
         """Give the new rows page by page, as the service sent them."""
         limiter = ConcurrencyLimiter(self._tasks, self._concurrency)
         walks = {

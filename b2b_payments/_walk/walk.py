@@ -14,7 +14,7 @@ from b2b_payments._converter import structure_rows
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define, frozen
-from b2b_payments._protocol.listing import Decode, not_decoded
+from b2b_payments._protocol.listing import DecodeRows, not_decoded
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._quota import Priority
 from b2b_payments._tasks import Tasks
@@ -110,7 +110,7 @@ class Walk(Pager):
         return WalkStanding(WalkReport(exact=self._order.exact), self._origin.pack(*self._places))
 
     def joined(
-        self, limiter: ConcurrencyLimiter | None = None, *, decoded: Decode = not_decoded
+        self, limiter: ConcurrencyLimiter | None = None, *, decoded: DecodeRows = not_decoded
     ) -> Iteration[JoinedPage]:
         """Give the new rows page by page, as the service sent them.
 
@@ -121,7 +121,7 @@ class Walk(Pager):
         return Iteration(self._join(standing, decoded, limiter), standing)
 
     async def _join(
-        self, standing: WalkStanding, decoded: Decode, limiter: ConcurrencyLimiter
+        self, standing: WalkStanding, decoded: DecodeRows, limiter: ConcurrencyLimiter
     ) -> AsyncGenerator[JoinedPage, None]:
         walker, report = self._walker, standing.report
         walker.tasks.require_running()

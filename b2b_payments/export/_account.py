@@ -16,14 +16,17 @@ import msgspec
 
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._models import Payment
 from b2b_payments._models.decimals import EXACT
+from b2b_payments._models.description import wire_names
 from b2b_payments._printable import define
 from b2b_payments._protocol.json import decode_part
+from b2b_payments._protocol.listing import Head, decoder_of
 from b2b_payments._walk.report import WalkReport
 
 UNREADABLE = "unreadable"
 
-Entry = tuple[object, str, str | Decimal | None]
+Entry = tuple[object, str, Decimal | None]
 """What an account takes of a payment: its status, its currency, its amount; None without a readable total."""
 
 _are_plain = re.compile(r"[0-9.-]*").fullmatch
@@ -35,18 +38,26 @@ class _Total(msgspec.Struct, gc=False):
     value: str
 
 
-class UsualPayment(msgspec.Struct, gc=False, rename="camel"):
-    """What an account takes of a payment, as it usually comes."""
+class AccountRow(Head, rename=wire_names(Payment), kw_only=True, gc=False):
+    """What an account takes of a payment, as it usually comes, and what a walk has to know of it."""
 
     processing_status: int
     total: _Total
 
 
-_usual = msgspec.json.Decoder(UsualPayment).decode
+_decoded = decoder_of(AccountRow)
+_usual = msgspec.json.Decoder(AccountRow).decode
 _parts = attrgetter("processing_status", "total.code", "total.value")
 
 
-def entries_of(payments: Sequence[UsualPayment]) -> list[Entry]:
+def account_page(body: bytes, _is_awaited: bool) -> Any:
+    """Give a page with its rows decoded for `entries_of`, too; None where one is not as usual."""
+    with suppress(ValueError, ArithmeticError, RecursionError):
+        return _decoded(body)
+    return None
+
+
+def entries_of(payments: Sequence[AccountRow]) -> list[Entry]:
     """Give the entries of payments. Raises ValueError or InvalidOperation for another spelling of a total."""
     found: list[tuple[int, str, str]] = list(map(_parts, payments))
     # Decimal takes more: `1_000`, other scripts' digits, NaN.
@@ -99,12 +110,12 @@ class Sums:
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Count payments."""
-        found: dict[tuple[object, str], list[str | Decimal | None]] = defaultdict(list)
+        found: dict[tuple[object, str], list[Decimal | None]] = defaultdict(list)
         for status, currency, amount in entries:
             found[status, currency].append(amount)
         with localcontext(EXACT):
             for (status, currency), amounts in found.items():
-                known = [Decimal(amount) for amount in amounts if amount is not None]
+                known = [amount for amount in amounts if amount is not None]
                 totals = {currency: sum(known[1:], known[0])} if known else {}
                 self.whole.add(len(amounts), totals)
                 self.statuses.setdefault(str(status), Tally()).add(len(amounts), totals)

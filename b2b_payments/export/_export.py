@@ -16,7 +16,7 @@ from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
-from b2b_payments.export._account import Account
+from b2b_payments.export._account import Account, account_page
 from b2b_payments.export._pages import PageBatch
 from b2b_payments.export._sink import Checkpoint, Sink
 from b2b_payments.export._worker import Worker
@@ -96,7 +96,7 @@ async def _run(
             report = WalkReport(complete=progress.account.complete, ending="all of it was there already")
         else:
             source = begin(progress.walk)
-            async with aclosing(source.joined()) as pages:
+            async with aclosing(source.joined(decoded=account_page)) as pages:
                 async for page in pages:
                     progress.hold(page)
                     if progress.full:

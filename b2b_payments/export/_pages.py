@@ -11,22 +11,9 @@ from typing import Any, overload
 import msgspec
 
 from b2b_payments._protocol.json import decode_part, encode
-from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments._tables.rows import Rows
 from b2b_payments._walk.reader import JoinedPage
-from b2b_payments.export._account import Entry, UsualPayment, entries_of, entry_of
-
-
-class _Store(msgspec.Struct, rename="camel"):
-    store_hash: str | None = None
-
-
-class _Page(msgspec.Struct):
-    data: list[UsualPayment]
-
-
-_parts = [PAYMENTS.names.index(name) for name in ("processing_status", "currency", "total")]
-_page = msgspec.json.Decoder(_Page)
+from b2b_payments.export._account import AccountRow, Entry, entries_of, entry_of
 
 
 class PageBatch(Sequence[Mapping[str, Any]]):
@@ -37,7 +24,6 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     def __init__(self, pages: Sequence[JoinedPage]) -> None:
         self._pages = pages
-        self._entries: list[Entry] = []
 
     def __len__(self) -> int:
         return sum(len(page.places) for page in self._pages)
@@ -68,24 +54,19 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     def rows(self, *, whole: bool, decimal: bool) -> Iterator[Rows]:
         """Give the payments of each page as rows. Raises as `Rows.read`."""
-        self._entries = []
         for page in self._pages:
-            rows = Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal)
-            columns = rows.tables[PAYMENTS.name]
-            self._entries += zip(*[columns[place] for place in _parts], strict=True)
-            yield rows
+            yield Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal)
 
     @property
     def store_hash(self) -> str | None:
         """The store that the first payment says it is of; None where it does not say."""
-        try:
-            return msgspec.json.decode(self._pages[0].raw()[0], type=_Store).store_hash
-        except (ValueError, LookupError):
-            return None
+        page = self._pages[0]
+        said = page.listing.heads[page.places[0]].store_hash
+        return said if isinstance(said, str) else None
 
     def entries(self) -> list[Entry]:
         """Give what an account takes of each payment."""
-        return self._entries or [entry for page in self._pages for entry in _entries(page)]
+        return [entry for page in self._pages for entry in _entries(page)]
 
 
 def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -> Iterable[Rows]:
@@ -96,9 +77,10 @@ def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -
 
 
 def _entries(page: JoinedPage) -> list[Entry]:
-    with suppress(ValueError, RecursionError, InvalidOperation):
-        rows = _page.decode(page.listing.body).data
-        return entries_of([rows[place] for place in page.places])
+    heads = page.listing.heads
+    if isinstance(heads[0], AccountRow):
+        with suppress(ValueError, InvalidOperation):
+            return entries_of([heads[place] for place in page.places])
     return list(map(entry_of, page.raw()))
 
 

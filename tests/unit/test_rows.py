@@ -134,7 +134,9 @@ def test_a_row_that_cannot_be_read_is_named_where_it_stands(row: dict[str, Any])
 def arrived(rows: Sequence[object]) -> Listing:
     """Give a page that is decoded as it arrives."""
     answer = Answer(200, {}, json.dumps({"code": 200, "data": rows}).encode())
-    return read_listing(list_payments(()), answer, "", offset=0, decoded=decoded_page)
+    return read_listing(
+        list_payments(()), answer, "", offset=0, decoded=lambda body: decoded_page(body, True)
+    )
 
 
 @pytest.mark.parametrize("row", USUAL)
