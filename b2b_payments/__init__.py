@@ -60,67 +60,30 @@ if TYPE_CHECKING:
     from b2b_payments._walk.walk import Walk
 else:
     # Each name is imported when it is first asked for: `b2b-payments --help` needs no aiohttp, no cattrs.
-    _HOMES = {
-        "b2b_payments._auth": ["LegacyAuth", "StoreAuth"],
-        "b2b_payments._changes.feed": ["Change", "Changes"],
-        "b2b_payments._client": ["PaymentsClient"],
-        "b2b_payments._converter": ["from_wire", "to_dict", "to_wire"],
-        "b2b_payments._errors": [
-            "APIError",
-            "AlreadyRunningError",
-            "AnswerMismatchError",
-            "AuthenticationError",
-            "B2BPaymentsError",
-            "BadRequestError",
-            "ConfigurationError",
-            "ConflictError",
-            "ExportError",
-            "ExternalIdTakenError",
-            "NotFoundError",
-            "OutcomeUnknownError",
-            "PaginationError",
-            "PayloadTooLargeError",
-            "PermissionDeniedError",
-            "RateLimitError",
-            "RequestTimeoutError",
-            "ResponseDecodeError",
-            "ServerError",
-            "TransportError",
-            "ValidationError",
-            "VerificationError",
-        ],
-        "b2b_payments._models": [
-            "Card",
-            "Channel",
-            "Fee",
-            "LineItem",
-            "Money",
-            "OfflineLineItem",
-            "OfflinePayment",
-            "Operation",
-            "OrderBy",
-            "Payment",
-            "PaymentOperations",
-            "ProcessingStatus",
-            "SearchBy",
-            "SortBy",
-            "Transaction",
-        ],
-        "b2b_payments._protocol.response": ["Response"],
-        "b2b_payments._quota": ["Quota"],
-        "b2b_payments._retry": ["RetryPolicy"],
-        "b2b_payments._walk.pager": ["Page"],
-        "b2b_payments._walk.report": ["WalkReport"],
-        "b2b_payments._walk.stream": ["PaymentStream"],
-        "b2b_payments._walk.walk": ["Walk"],
-    }
-    _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+    # The homes that import least are looked into first; a client needs them all.
+    _HOMES = (
+        "_errors",
+        "_auth",
+        "_retry",
+        "_walk.report",
+        "_models",
+        "_quota",
+        "_protocol.response",
+        "_converter",
+        "_walk.pager",
+        "_walk.walk",
+        "_walk.stream",
+        "_changes.feed",
+        "_client",
+    )
 
     def __getattr__(name):
-        if name not in _HOME_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
-        return value
+        for home in _HOMES if name in __all__ else ():
+            found = vars(import_module(f"b2b_payments.{home}"))
+            if name in found:
+                value = globals()[name] = found[name]
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():
         return sorted({*globals(), *__all__})
