@@ -48,11 +48,11 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
     last digit. The page of --html is one file that loads nothing.
     """
     from b2b_payments._errors import B2BPaymentsError, ConfigurationError
-    from b2b_payments._reporting.reading import format_of, read_copy, read_payments
     from b2b_payments._reporting.summary import summary_of
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of
     from b2b_payments.export._postgres import is_postgres
+    from b2b_payments.export._reading import format_of, read_copy, read_payments
     from b2b_payments.export._verification import at_hand
     from b2b_payments.sync._store import SCHEMA, PostgresStore
 

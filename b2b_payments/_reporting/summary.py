@@ -15,7 +15,7 @@ import msgspec
 
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._printable import define, frozen
-from b2b_payments._reporting.reading import Read
+from b2b_payments.export._reading import Read
 
 DIMENSIONS: Final = ("month", "status", "channel", "module")
 MOST_SHOWN: Final = 10

@@ -16,7 +16,7 @@ import msgspec
 
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import ResponseDecodeError
-from b2b_payments._models import Payment
+from b2b_payments._models import Money, Payment
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import wire_names
 from b2b_payments._printable import define
@@ -33,21 +33,21 @@ _are_plain = re.compile(r"[0-9.-]*").fullmatch
 _LONGEST = 80
 
 
-class _Total(msgspec.Struct, gc=False):
-    code: str
-    value: str
+class _Total(msgspec.Struct, rename=wire_names(Money), gc=False):
+    currency: str
+    amount: str
 
 
-class AccountRow(Head, rename=wire_names(Payment), kw_only=True, gc=False):
+class UsualPayment(Head, rename=wire_names(Payment), kw_only=True, gc=False):
     """What an account takes of a payment, as it usually comes, and what a walk has to know of it."""
 
     processing_status: int
     total: _Total
 
 
-_decoded = decoder_of(AccountRow)
-_usual = msgspec.json.Decoder(AccountRow).decode
-_parts = attrgetter("processing_status", "total.code", "total.value")
+_decoded = decoder_of(UsualPayment)
+_usual = msgspec.json.Decoder(UsualPayment).decode
+_parts = attrgetter("processing_status", "total.currency", "total.amount")
 
 
 def account_page(body: bytes, _is_awaited: bool) -> Any:
@@ -57,7 +57,7 @@ def account_page(body: bytes, _is_awaited: bool) -> Any:
     return None
 
 
-def entries_of(payments: Sequence[AccountRow]) -> list[Entry]:
+def entries_of(payments: Sequence[UsualPayment]) -> list[Entry]:
     """Give the entries of payments. Raises ValueError or InvalidOperation for another spelling of a total."""
     found: list[tuple[int, str, str]] = list(map(_parts, payments))
     # Decimal takes more: `1_000`, other scripts' digits, NaN.

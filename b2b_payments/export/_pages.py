@@ -13,7 +13,7 @@ import msgspec
 from b2b_payments._protocol.json import decode_part, encode
 from b2b_payments._tables.rows import Rows
 from b2b_payments._walk.reader import JoinedPage
-from b2b_payments.export._account import AccountRow, Entry, entries_of, entry_of
+from b2b_payments.export._account import Entry, UsualPayment, entries_of, entry_of
 
 
 class PageBatch(Sequence[Mapping[str, Any]]):
@@ -78,7 +78,7 @@ def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -
 
 def _entries(page: JoinedPage) -> list[Entry]:
     heads = page.listing.heads
-    if isinstance(heads[0], AccountRow):
+    if isinstance(heads[0], UsualPayment):
         with suppress(ValueError, InvalidOperation):
             return entries_of([heads[place] for place in page.places])
     return list(map(entry_of, page.raw()))

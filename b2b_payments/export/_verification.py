@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import msgspec
-
-from b2b_payments._errors import ExportError, ResponseDecodeError, VerificationError
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS
-from b2b_payments.export import _parquet as parquet
-from b2b_payments.export._account import Entry, Sums, entry_of
+from b2b_payments._errors import ExportError, VerificationError
+from b2b_payments._formats import FORMATS
+from b2b_payments._tables.columns import TABLES
+from b2b_payments.export._account import Sums
 from b2b_payments.export._bucket import bucket_and_name, is_url
-from b2b_payments.export._csv import cells
-from b2b_payments.export._database import Database, opened
-from b2b_payments.export._duckdb import DuckDBDatabase
+from b2b_payments.export._database import opened
 from b2b_payments.export._file import PathLike, path_of, reading
 from b2b_payments.export._ids import Ids
 from b2b_payments.export._manifest import (
@@ -31,23 +25,10 @@ from b2b_payments.export._manifest import (
     read_manifest,
     sha256_of,
 )
-from b2b_payments.export._sqlite import SQLiteDatabase, journal_of
+from b2b_payments.export._reading import DATABASES, Read, read_payments
+from b2b_payments.export._sqlite import journal_of
 
-_COLUMNS = ("id", "processing_status", "currency", "total")
 _AT_ONCE = 2_000
-_DATABASES: Mapping[str, type[SQLiteDatabase | DuckDBDatabase]] = {
-    "sqlite": SQLiteDatabase,
-    "duckdb": DuckDBDatabase,
-}
-Read = tuple[object, Entry]
-"""A payment's id, and what the account takes of it."""
-
-
-class _Identified(msgspec.Struct):
-    id: int | str
-
-
-_identified = msgspec.json.Decoder(_Identified).decode
 
 
 def verify(path: PathLike) -> Manifest:
@@ -61,9 +42,17 @@ def verify(path: PathLike) -> Manifest:
             what = "is a folder" if target.is_dir() else "does not exist"
             raise ExportError(f"{path} {what}: name a file that an export has written.")
         manifest = read_manifest(target)
+        if manifest.format not in FORMATS:
+            raise ExportError(f"The manifest of {target} names a format that this version does not know.")
+        if manifest.format in DATABASES and journal_of(target).exists():
+            raise ExportError(
+                f"{target} is being written to, or was when a process ended: wait, or resume what was "
+                "interrupted, and verify it then."
+            )
         try:
-            (_verify_database if manifest.format in _DATABASES else _verify_files)(target, manifest)
-        except VerificationError as error:
+            (_compare_tables if manifest.format in DATABASES else _compare_files)(target, manifest)
+            _compare_content(read_payments(target, manifest.format), manifest)
+        except ExportError as error:
             raise VerificationError(f"{path} is not what was exported: {error}") from None
         return manifest
 
@@ -111,10 +100,7 @@ def exports_in(folder: PathLike) -> list[str]:
     ]
 
 
-def _verify_files(target: Path, manifest: Manifest) -> None:
-    read = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}.get(manifest.format)
-    if read is None:
-        raise ExportError(f"The manifest of {target} names a format that this version does not know.")
+def _compare_files(target: Path, manifest: Manifest) -> None:
     for name, said in manifest.sha256.items():
         try:
             found = sha256_of(target.with_name(name))
@@ -123,37 +109,21 @@ def _verify_files(target: Path, manifest: Manifest) -> None:
         _compare_digest(name, found, said)
     if target.name not in manifest.sha256:
         raise VerificationError("its manifest is about other files.")
-    try:
-        _compare_content(read(target), manifest)
-    except (OSError, ValueError, LookupError, InvalidOperation, ResponseDecodeError) as error:
-        raise VerificationError(f"it cannot be read as {manifest.format}: {error}") from None
 
 
-def _verify_database(target: Path, manifest: Manifest) -> None:
-    kind = _DATABASES[manifest.format]
-    if journal_of(target).exists():
-        raise ExportError(
-            f"{target} is being written to, or was when a process ended: wait, or resume what was "
-            "interrupted, and verify it then."
-        )
-    try:
-        with opened(kind, target, read_only=True, doing="read") as database:
-            for table in (PAYMENTS, LINE_ITEMS):
-                found = database.digest(table)
-                _compare_digest(f"the table {table.name}", found, manifest.sha256.get(table.name, "missing"))
-            _compare_content(_database(database), manifest)
-    except VerificationError:
-        raise
-    except ExportError as error:
-        raise VerificationError(f"it cannot be read as {manifest.format}: {error}") from None
+def _compare_tables(target: Path, manifest: Manifest) -> None:
+    with opened(DATABASES[manifest.format], target, read_only=True, doing="read") as database:
+        for table in TABLES:
+            found = database.digest(table)
+            _compare_digest(f"the table {table.name}", found, manifest.sha256.get(table.name, "missing"))
 
 
 def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
     sums, ids = Sums(), Ids()
     while some := list(islice(payments, _AT_ONCE)):
-        for payment_id, _ in some:
-            ids.add(payment_id)
-        sums.add(entry for _, entry in some)
+        for one in some:
+            ids.add(one.id)
+        sums.add((one.status, one.currency, one.amount) for one in some)
     if (twice := ids.twice()) is not None:
         raise VerificationError(f"payment {twice} is there twice.")
     said = manifest.account.sums
@@ -172,29 +142,3 @@ def _compare_digest(what: str, found: str, said: str) -> None:
         raise VerificationError(
             f"{what} was changed after the export (its SHA-256 is {found[:12]}…, and was {said[:12]}…)."
         )
-
-
-def _jsonl(path: Path) -> Iterator[Read]:
-    with path.open("rb") as file:
-        for line in file:
-            yield str(_identified(line).id), entry_of(line)
-
-
-def _csv(path: Path) -> Iterator[Read]:
-    for row in cells(path, _COLUMNS):
-        yield _read(dict(zip(_COLUMNS, row, strict=True)))
-
-
-def _parquet(path: Path) -> Iterator[Read]:
-    for rows in parquet.batches(path, _COLUMNS):
-        for row in rows:
-            yield _read(dict(zip(_COLUMNS, row, strict=True)))
-
-
-def _database(database: Database) -> Iterator[Read]:
-    for row in database.rows(PAYMENTS, _COLUMNS):
-        yield _read(dict(zip(_COLUMNS, row, strict=True)))
-
-
-def _read(row: Mapping[str, Any]) -> Read:
-    return row["id"], (row["processing_status"], row["currency"], Decimal(row["total"]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from b2b_payments._reporting.reading import format_of, read_payments
+from b2b_payments.export._reading import format_of, read_payments
 from b2b_payments._reporting.summary import Summary, summary_of
 from b2b_payments.export import verify
 from b2b_payments.sandbox import Sandbox

@@ -9,17 +9,16 @@ from decimal import Decimal, localcontext
 import pytest
 
 from b2b_payments._reporting import summary
-from b2b_payments._reporting.reading import Read
 from b2b_payments._reporting.summary import OTHERS, summary_of
+from b2b_payments.export._reading import Read
 
 
 def _payment(number: int, customer: int) -> Read:
     amount = Decimal(f"{number}.{number:04d}")
     currency = ("USD", "EUR")[number % 2]
     month, status = f"20{number % 30:02d}-01", str(number % 5)
-    return Read(
-        month, currency, amount, status, "1", "Main", f"m{number % 7}", f"C{customer}", f"N{customer}"
-    )
+    others = "1", "Main", f"m{number % 7}", f"C{customer}", f"N{customer}"
+    return Read(number, status, currency, amount, month, *others)
 
 
 def test_many_customers_are_summed_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:

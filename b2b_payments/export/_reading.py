@@ -1,10 +1,10 @@
-"""The payments of an export or a copy, as a report wants them: of every format, a few at a time."""
+"""The payments of an export or a copy read back, as a check and a report want them: of every format."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from decimal import Decimal, InvalidOperation
 from itertools import chain
 from pathlib import Path
@@ -15,10 +15,12 @@ import msgspec
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import B2BPaymentsError, ExportError, ResponseDecodeError
 from b2b_payments._formats import format_by_ending
+from b2b_payments._models import Payment
+from b2b_payments._models.description import wire_names
 from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._tables.columns import PAYMENTS, Kind
-from b2b_payments.export._account import UNREADABLE
+from b2b_payments.export._account import UNREADABLE, UsualPayment, entries_of
 from b2b_payments.export._csv import cells
 from b2b_payments.export._database import FileDatabase, opened, told
 from b2b_payments.export._duckdb import DuckDBDatabase
@@ -27,17 +29,18 @@ from b2b_payments.export._parquet import batches
 from b2b_payments.export._postgres import PostgresDatabase, Server
 from b2b_payments.export._sqlite import SQLiteDatabase
 
-_DATABASES: Final[dict[str, type[FileDatabase]]] = {"sqlite": SQLiteDatabase, "duckdb": DuckDBDatabase}
+DATABASES: Final[dict[str, type[FileDatabase]]] = {"sqlite": SQLiteDatabase, "duckdb": DuckDBDatabase}
 _SECOND: Final = 1_000_000
 
 
 class Read(NamedTuple):
-    """What a report takes of a payment. One that cannot be read has no month, no currency and no amount."""
+    """What is read of a payment. One that cannot be read has no month, no currency and no amount."""
 
-    month: str
+    id: object
+    status: str
     currency: str
     amount: Decimal | None
-    status: str
+    month: str
     channel_id: str
     channel_name: str
     module: str
@@ -46,10 +49,9 @@ class Read(NamedTuple):
 
 
 _COLUMNS: Final = (
-    "created_at", "currency", "total", "processing_status", "channel_id", "channel_name", "module_name",
+    "id", "processing_status", "currency", "total", "created_at", "channel_id", "channel_name", "module_name",
     "customer_id", "customer_name",
 )  # fmt: skip
-_unreadable: Final = Read("", "", None, UNREADABLE, "", "", "", "", "")
 
 
 def format_of(path: Path) -> str | None:
@@ -72,7 +74,7 @@ def read_payments(path: Path, format_: str) -> Iterator[Read]:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ExportError(f"{path} {what}: name a file that an export or a sync has written.")
     try:
-        yield from _database(path, _DATABASES[format_]) if read is None else read(path)
+        yield from _database(path, DATABASES[format_]) if read is None else read(path)
     except B2BPaymentsError:
         raise  # some of them are ValueErrors, too, and say all there is to say
     except (OSError, ValueError, LookupError, InvalidOperation, csv.Error) as error:
@@ -86,17 +88,18 @@ def read_copy(server: Server) -> Iterator[Read]:
         yield from map(_of_cells, database.rows(PAYMENTS, _COLUMNS))
 
 
-class _Total(msgspec.Struct, gc=False):
-    code: str
-    value: str
+_unreadable: Final = Read(None, UNREADABLE, "", None, "", "", "", "", "", "")
 
 
-class _Usual(msgspec.Struct, gc=False, rename="camel"):
+class _Identified(msgspec.Struct):
+    id: int | str
+
+
+class _Usual(UsualPayment, rename=wire_names(Payment), kw_only=True, gc=False):
     """A payment as it usually comes."""
 
+    id: int
     created_at: int
-    processing_status: int
-    total: _Total
     customer_id: str
     module_name: str
     customer_name: str
@@ -105,6 +108,7 @@ class _Usual(msgspec.Struct, gc=False, rename="camel"):
 
 
 _usual: Final = msgspec.json.Decoder(_Usual).decode
+_identified: Final = msgspec.json.Decoder(_Identified).decode
 
 
 def _jsonl(path: Path) -> Iterator[Read]:
@@ -114,38 +118,45 @@ def _jsonl(path: Path) -> Iterator[Read]:
 
 
 def _of_line(line: bytes) -> Read:
-    try:
+    with suppress(ValueError, ArithmeticError, RecursionError):
         row = _usual(line)
-        plain = row.total.value.replace(".", "", 1).removeprefix("-")
-        if plain.isascii() and plain.isdecimal() and (row.channel_id or "0").isdecimal():
+        if (row.channel_id or "0").isdecimal():
+            ((status, currency, amount),) = entries_of([row])
             return Read(
+                row.id,
+                str(status),
+                currency,
+                amount,
                 _month(row.created_at * _SECOND),
-                row.total.code,
-                Decimal(row.total.value),
-                str(row.processing_status),
                 row.channel_id or "",
                 row.channel_name or "",
                 row.module_name,
                 row.customer_id,
                 row.customer_name,
             )
-    except (ValueError, OverflowError):
-        pass  # as tolerantly as payments are read, below
+    # As tolerantly as payments are read.
     try:
         one = structure_payment(decode_part(line))
     except ResponseDecodeError:
-        return _unreadable
+        return _unreadable._replace(id=_id_of(line))
     return Read(
-        _month(microseconds_of(one.created_at)),
+        one.id,
+        str(int(one.processing_status)),
         one.total.currency,
         one.total.amount,
-        str(int(one.processing_status)),
+        _month(microseconds_of(one.created_at)),
         "" if one.channel_id is None else str(one.channel_id),
         one.channel_name or "",
         one.module_name,
         one.customer_id,
         one.customer_name,
     )
+
+
+def _id_of(line: bytes) -> int | str | None:
+    with suppress(ValueError, RecursionError):
+        return _identified(line).id
+    return None
 
 
 def _csv(path: Path) -> Iterator[Read]:
@@ -168,12 +179,13 @@ def _database(path: Path, kind: type[FileDatabase]) -> Iterator[Read]:
 
 
 def _of_cells(row: Any) -> Read:
-    created, currency, total, status, channel, channel_name, module, customer, customer_name = row
+    one, status, currency, total, created, channel, channel_name, module, customer, customer_name = row
     return Read(
-        created[:7] if isinstance(created, str) else _month(created),
+        one,
+        str(status),
         currency,
         total if isinstance(total, Decimal) else Decimal(total),
-        str(status),
+        created[:7] if isinstance(created, str) else _month(created),
         "" if channel is None else str(channel),
         channel_name or "",
         module,
