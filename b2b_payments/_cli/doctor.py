@@ -62,7 +62,7 @@ def doctor(connection: Connection, as_json: bool, save: str | None) -> None:
         sys.stdout.write(report)
     else:
         _print(evidence, found, save)
-    click.get_current_context().exit(1 if found[0].level == "problem" else 0)
+    click.get_current_context().exit(1 if found["authentication"].level == "problem" else 0)
 
 
 def _credentials() -> tuple[Auth, list[Auth]]:
@@ -80,7 +80,7 @@ def _credentials() -> tuple[Auth, list[Auth]]:
         return auth, []
 
 
-def _report(evidence: Evidence, found: list[Finding]) -> str:
+def _report(evidence: Evidence, found: dict[str, Finding]) -> str:
     import attrs
     import msgspec
 
@@ -89,21 +89,21 @@ def _report(evidence: Evidence, found: list[Finding]) -> str:
     report: dict[str, Any] = {
         "b2b_payments": __version__,
         "requests": evidence.requests,
-        "findings": [attrs.asdict(one) for one in found],
+        "findings": [{"topic": topic, **attrs.asdict(one)} for topic, one in found.items()],
     }
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 
 
-def _print(evidence: Evidence, found: list[Finding], saved: str | None) -> None:
+def _print(evidence: Evidence, found: dict[str, Finding], saved: str | None) -> None:
     from b2b_payments._printable import counted
 
     indent = " " * 9
-    for one in found:
-        title = one.topic if one.level == "unknown" else f"{one.topic}: {one.verdict}"
+    for topic, one in found.items():
+        title = topic if one.level == "unknown" else f"{topic}: {one.verdict}"
         click.echo(f"{_MARKS[one.level]:>7}  {title}")
         for text in filter(None, (one.seen, one.means, one.advice and f"→ {one.advice}")):
             click.echo(textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent))
-    problems = sum(one.level == "problem" for one in found)
+    problems = sum(one.level == "problem" for one in found.values())
     click.echo(f"{counted(evidence.requests, 'request')}, {counted(problems, 'problem')}.", err=True)
     where = f"{saved} is" if saved else "--save FILE writes"
     click.echo(f"{where} a file to send to the maintainers: it holds no personal data.", err=True)

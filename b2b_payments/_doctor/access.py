@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from b2b_payments._auth import StoreAuth
 from b2b_payments._doctor.evidence import Evidence, Seen
-from b2b_payments._doctor.finding import Finding, unknown
+from b2b_payments._doctor.finding import Finding, fine, note, problem, unknown
 from b2b_payments._errors import APIError, RequestTimeoutError, ResponseDecodeError
 from b2b_payments._printable import counted
 from b2b_payments._quota import Quota
@@ -18,34 +18,32 @@ _VARIABLES = "B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN"
 
 def authentication(evidence: Evidence) -> Finding:
     """Say which credential works."""
-    topic, first, other = "authentication", evidence.get("plain"), evidence.get("other")
+    first, other = evidence.get("plain"), evidence.get("other")
     of_store = isinstance(evidence.auth, StoreAuth)
     if other.is_success:
         told = f"{_VARIABLES} (StoreAuth)" if of_store else "B2B_PAYMENTS_AUTH_TOKEN alone (LegacyAuth)"
         seen = "The credential is refused as it is given, and the same token works in the other way."
-        return Finding(topic, "other way", "problem", seen, "Every command fails.", f"Set {told}.")
+        return problem("other way", seen, "Every command fails.", f"Set {told}.")
     if first.is_success and of_store:
-        return Finding(topic, "store", "fine", "X-Auth-Token with X-Store-Hash works.")
+        return fine("store", "X-Auth-Token with X-Store-Hash works.")
     if first.is_success:
         works = evidence.get("newer").is_success
-        return Finding(
-            topic,
+        return note(
             "legacy, store works too" if works else "legacy",
-            "note",
             f"authToken works{', and so does the same token as X-Auth-Token' if works else ''}.",
             "It works with all of this library. The vendor has called it deprecated since September 2025.",
             f"Set {_VARIABLES} instead{'' if works else ', with the token of a store-level API account'}.",
         )
-    return _refused(topic, first, of_store=of_store)
+    return _refused(first, of_store=of_store)
 
 
-def _refused(topic: str, first: Seen, *, of_store: bool) -> Finding:
+def _refused(first: Seen, *, of_store: bool) -> Finding:
     means = "Nothing else could be asked."
     if first.status is None:
         late, garbled = (isinstance(first.failure, one) for one in (RequestTimeoutError, ResponseDecodeError))
         what = "no answer came in time" if late else "no connection" if not garbled else "no JSON came back"
         advice = "Check B2B_PAYMENTS_BASE_URL, and the network or proxy between."
-        return Finding(topic, "no answer", "problem", f"The service does not answer: {what}.", means, advice)
+        return problem("no answer", f"The service does not answer: {what}.", means, advice)
     status, advice = first.status, f"Wait, and run this again; the service answers {first.status}."
     if status == 401:
         advice = "Check the token, or make a new one; a missing scope may show as 401, too."
@@ -54,12 +52,11 @@ def _refused(topic: str, first: Seen, *, of_store: bool) -> Finding:
     elif status >= 500 and of_store:
         advice = "Check B2B_PAYMENTS_STORE_HASH: a wrong one is answered so. Else wait, and run this again."
     seen = f"The list of payments is answered {status}."
-    return Finding(topic, f"refused {status}", "problem", seen, means, advice)
+    return problem(f"refused {status}", seen, means, advice)
 
 
 def clock(evidence: Evidence) -> Finding:
     """Compare the service's clock with this machine's."""
-    topic = "clock"
     seconds: list[float] = []
     doubt = 0.0
     for one in evidence.seen.values():
@@ -68,22 +65,18 @@ def clock(evidence: Evidence) -> Finding:
             seconds.append((one.date - one.asked).total_seconds() - took / 2)
             doubt = max(doubt, took / 2)
     if not seconds:
-        return Finding(
-            topic,
+        return note(
             "not said",
-            "note",
             "The answers have no readable Date.",
             "Whether a payment is newer than a walk is judged by this machine's clock instead.",
             "Keep this machine's clock right (NTP).",
         )
     ahead = sum(seconds) / len(seconds)
     if abs(ahead) <= 2 + doubt:
-        return Finding(topic, "in step", "fine", "The service's clock and this machine's agree.")
+        return fine("in step", "The service's clock and this machine's agree.")
     way = "ahead of" if ahead > 0 else "behind"
-    return Finding(
-        topic,
+    return note(
         "ahead" if ahead > 0 else "behind",
-        "note",
         f"The service's clock is {_time(abs(ahead))} {way} this machine's.",
         "Walks and copies judge by the service's clock, so they are right. A date that you compute from this "
         "machine's clock is off by as much.",
@@ -100,44 +93,38 @@ def _time(seconds: float) -> str:
 
 def quota_headers(evidence: Evidence) -> Finding:
     """Say what the headers tell of the quota."""
-    topic = "quota headers"
     readings = [one.reading for one in evidence.seen.values() if one.reading is not None]
     tell = [one for one in readings if one.remaining is not None or one.resets_after is not None]
     if not tell:
-        return Finding(
-            topic,
+        return note(
             "absent",
-            "note",
             "No answer says how many requests remain.",
             "Requests are counted by this library alone: what other programs send to the store shows only as "
             "refusals (429), after which it waits.",
             "Where others use the store too, give this program a part: Quota(share=0.5), or --quota 75/60.",
         )
-    return Finding(topic, "present", "fine", "Answers say how many requests remain, and until when.")
+    return fine("present", "Answers say how many requests remain, and until when.")
 
 
 def quota(evidence: Evidence) -> Finding:
     """Compare the quota that the service states with the one that is kept."""
-    topic = "quota"
     stated = {one.reading.allocated for one in evidence.seen.values() if one.reading is not None} - {None}
     if not stated:
-        return unknown(topic, "The service does not say how many requests it allows.")
+        return unknown("The service does not say how many requests it allows.")
     kept = evidence.quota
     requests, per = min(one for one in stated if one is not None)
     text = f"{requests:,} requests in {per:g} s"
     as_set = f"{requests}/{per:g}"
     if kept is None:
         seen = f"The service allows {text}, and this program keeps to none of its own."
-        return Finding(topic, as_set, "note", seen, "It sends until it is refused.", f"--quota {as_set}")
+        return note(as_set, seen, "It sends until it is refused.", f"--quota {as_set}")
     same = (requests, per) == (kept.requests, kept.per)
     usual = (requests, per) == (Quota().requests, Quota().per)
     verdict = "150/60" if usual else as_set
     if same:
-        return Finding(topic, verdict, "fine", f"The service allows {text}, as is kept to.")
-    return Finding(
-        topic,
+        return fine(verdict, f"The service allows {text}, as is kept to.")
+    return note(
         verdict,
-        "note",
         f"The service allows {text}; this program is set to {kept.requests:,} in {kept.per:g} s.",
         "The smaller one is kept to, as soon as the first answer has said it.",
         f"Quota({requests}, {per:g}), or --quota {as_set}",
@@ -146,7 +133,6 @@ def quota(evidence: Evidence) -> Finding:
 
 def window(evidence: Evidence) -> Finding:
     """Say how the service counts requests, as far as the headers tell."""
-    topic = "quota window"
     told = [
         (one.moment, one.reading.remaining, one.reading.resets_after, one.reading.allocated)
         for one in evidence.seen.values()
@@ -158,48 +144,41 @@ def window(evidence: Evidence) -> Finding:
         if left is not None and resets is not None and allocated is not None
     ]
     if len(found) < 5:
-        return unknown(topic, "Too few answers say what remains and until when.")
+        return unknown("Too few answers say what remains and until when.")
     leaks = all(
         abs(resets - (requests - left) * per / requests) <= 2 * per / requests + 0.05
         for _, left, resets, (requests, per) in found
     )
     if leaks:
-        return Finding(
-            topic,
+        return note(
             "leaky bucket",
-            "note",
             "The time until the reset grows with each request: a bucket that leaks evenly.",
             "After a burst, requests become free one by one; this library reads that from the headers.",
         )
     ends = [moment + resets for moment, _, resets, _ in found]
     if max(ends) - min(ends) <= 1.0:
-        return Finding(
-            topic,
+        return fine(
             "fixed or sliding",
-            "fine",
             "The reset does not move with further requests: a window, fixed or sliding.",
             "Both are kept to. Which of them it is shows only after a whole window.",
         )
-    return unknown(topic, "The headers do not agree on when the window ends.")
+    return unknown("The headers do not agree on when the window ends.")
 
 
 def other_programs(evidence: Evidence) -> Finding:
     """Say whether other programs use the store's quota."""
-    topic = "other programs"
     left = [
         (one.sent, one.reading.remaining)
         for one in evidence.seen.values()
         if one.reading is not None and one.reading.remaining is not None
     ]
     if len(left) < 2:
-        return unknown(topic, "The answers do not say how many requests remain.")
+        return unknown("The answers do not say how many requests remain.")
     beyond = _spent_by_others(left)
     if not beyond:
-        return Finding(topic, "none seen", "fine", "While this ran, nobody else used the store's quota.")
-    return Finding(
-        topic,
+        return fine("none seen", "While this ran, nobody else used the store's quota.")
+    return note(
         "seen",
-        "note",
         f"While this ran, others sent {counted(beyond, 'request')} under the same quota, or more.",
         "This library waits by what the headers say remains, so neither is refused; walks take longer.",
         "To leave them more: Quota(share=0.5), or Quota(reserve=25) for calls beside your walks.",
@@ -213,19 +192,16 @@ def _spent_by_others(left: Sequence[tuple[int, int]]) -> int:
 
 def refused_meanwhile(evidence: Evidence) -> Finding:
     """Say whether requests failed that others like them did not."""
-    topic = "failures"
     failed = [
         one
         for one in evidence.seen.values()
         if isinstance(one.failure, APIError) and (one.status == 429 or (one.status or 0) >= 500)
     ]
     if not evidence.get("plain").is_success or not failed:
-        return Finding(topic, "none", "fine", "No question failed twice.")
+        return fine("none", "No question failed twice.")
     statuses = sorted({str(one.status) for one in failed})
-    return Finding(
-        topic,
+    return note(
         "seen",
-        "note",
         f"{counted(len(failed), 'question')} failed twice ({', '.join(statuses)}): what they were to show is "
         "not known.",
         "Pages are asked for again for five minutes, calls five times.",

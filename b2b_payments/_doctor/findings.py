@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from b2b_payments._doctor import access, filters, lists, rows
 from b2b_payments._doctor.evidence import Evidence
 from b2b_payments._doctor.finding import Finding
 
-_ALL: tuple[Callable[[Evidence], Finding], ...] = (
-    access.authentication, rows.store, access.clock, access.quota_headers, access.quota, access.window,
-    access.other_programs, access.refused_meanwhile,
-    lists.page_size, lists.stated_limit, lists.offset, lists.default_page, lists.order, lists.equals,
-    lists.totals, lists.paging_window, filters.filters, filters.filtered_totals,
-    filters.channels, filters.channel_spelling, filters.other_spellings, filters.default_channels,
-    rows.by_id, rows.lag, rows.unreadable, rows.unknown_fields, rows.unknown_values, rows.spellings,
-)  # fmt: skip
+_BY_TOPIC: Mapping[str, Callable[[Evidence], Finding]] = {
+    "authentication": access.authentication,
+    "store": rows.store,
+    "clock": access.clock,
+    "quota headers": access.quota_headers,
+    "quota": access.quota,
+    "quota window": access.window,
+    "other programs": access.other_programs,
+    "failures": access.refused_meanwhile,
+    "page size": lists.page_size,
+    "stated limit": lists.stated_limit,
+    "offset": lists.offset,
+    "default list": lists.default_page,
+    "order": lists.order,
+    "order among equals": lists.equals,
+    "totals": lists.totals,
+    "paging window": lists.paging_window,
+    "filters": filters.filters,
+    "totals under filters": filters.filtered_totals,
+    "channels": filters.channels,
+    "channelIds": filters.channel_spelling,
+    "channelIds otherwise": filters.other_spellings,
+    "list without channelIds": filters.default_channels,
+    "reading by id": rows.by_id,
+    "list lag": rows.lag,
+    "unreadable": rows.unreadable,
+    "unknown fields": rows.unknown_fields,
+    "unknown values": rows.unknown_values,
+    "spellings": rows.spellings,
+}
 
 
-def findings(evidence: Evidence) -> list[Finding]:
-    """Give the findings, one a topic; the first alone where the service could not be used."""
-    if not evidence.get("plain").is_success:
-        return [access.authentication(evidence)]
-    return [finding(evidence) for finding in _ALL]
+def findings(evidence: Evidence) -> dict[str, Finding]:
+    """Give the findings by their topics; the first alone where the service could not be used."""
+    usable = evidence.get("plain").is_success
+    return {topic: find(evidence) for topic, find in _BY_TOPIC.items() if usable or topic == "authentication"}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from b2b_payments._doctor.evidence import Evidence, Seen, moments
-from b2b_payments._doctor.finding import Finding, unknown
+from b2b_payments._doctor.finding import Finding, fine, note, problem, unknown
 from b2b_payments._doctor.questions import FULL, LARGER
 from b2b_payments._printable import counted
 
@@ -16,36 +16,30 @@ _PART = 0.01
 
 def page_size(evidence: Evidence) -> Finding:
     """Say how many rows a page holds at most."""
-    topic, first, larger = "page size", evidence.get("first"), evidence.get("larger")
+    first, larger = evidence.get("first"), evidence.get("larger")
     asked = first.parameter("limit") or FULL
     if not first.is_success:
-        return unknown(topic, "Pages of 250 rows and of fewer are refused.")
+        return unknown("Pages of 250 rows and of fewer are refused.")
     longest = max(len(first.rows), len(larger.rows))
     if asked < FULL:
-        return Finding(
-            topic,
+        return note(
             f"{asked}, more refused",
-            "note",
             f"Pages of {FULL} rows are refused (413), pages of {asked} are not.",
             "Each new client has to find that out, at some requests.",
             f"page_size={asked}, or --page-size {asked}",
         )
     if not _goes_on(evidence, first):
-        return unknown(topic, f"The list is too short to tell: {counted(longest, 'row')}.")
+        return unknown(f"The list is too short to tell: {counted(longest, 'row')}.")
     if longest > FULL:
-        return Finding(
-            topic,
+        return note(
             str(longest) if longest < LARGER and _goes_on(evidence, larger) else f"{longest} or more",
-            "note",
             f"Pages of {longest} rows come where {LARGER} are asked for.",
             f"A walk can take {FULL / longest:.0%} of the requests that pages of {FULL} take.",
             f"page_size={longest}, or --page-size {longest}",
         )
     if short := sorted({len(one.rows) for one in _full_pages(evidence)} - {longest}):
-        return Finding(
-            topic,
+        return note(
             "short pages",
-            "note",
             f"Pages hold {short[0]} to {longest} rows, though more follow.",
             "Walks advance by the rows that come, never by the rows asked for: nothing is missed.",
         )
@@ -53,11 +47,9 @@ def page_size(evidence: Evidence) -> Finding:
         times = f"{FULL / longest:.2g} times"
         means = f"A walk takes {times} the requests that pages of {FULL} would take."
         seen = f"A page holds {longest} rows at most, however many are asked for."
-        return Finding(
-            topic, str(longest), "note", seen, means, f"page_size={longest}, or --page-size {longest}"
-        )
+        return note(str(longest), seen, means, f"page_size={longest}, or --page-size {longest}")
     refused = ", and more is refused" if larger.status == 413 else ""
-    return Finding(topic, "250", "fine", f"A page holds {FULL} rows{refused}.")
+    return fine("250", f"A page holds {FULL} rows{refused}.")
 
 
 def _full_pages(evidence: Evidence) -> Iterable[Seen]:
@@ -77,32 +69,30 @@ def _goes_on(evidence: Evidence, first: Seen) -> bool:
 
 def stated_limit(evidence: Evidence) -> Finding:
     """Say which limit the answers state."""
-    topic, larger, first = "stated limit", evidence.get("larger"), evidence.get("first")
+    larger, first = evidence.get("larger"), evidence.get("first")
     if first.rows and not larger.is_success and first.said("limit") == len(first.rows):
-        return Finding(topic, "as used", "fine", "Answers state the limit that they used.")
+        return fine("as used", "Answers state the limit that they used.")
     if not larger.is_success or not larger.rows:
-        return unknown(topic, "Nothing came to a limit that may be more than is given.")
+        return unknown("Nothing came to a limit that may be more than is given.")
     said, rows = larger.said("limit"), len(larger.rows)
     if said is None:
         seen, means = "Answers do not state their limit.", "Walks count the rows that come."
-        return Finding(topic, "absent", "note", seen, means)
+        return note("absent", seen, means)
     if said == LARGER and rows < LARGER and _goes_on(evidence, larger):
         seen = f"Answers state the limit that was asked for ({LARGER}), not the one used."
-        return Finding(topic, "as asked", "note", seen, "Walks count the rows that come.")
-    return Finding(topic, "as used", "fine", "Answers state the limit that they used.")
+        return note("as asked", seen, "Walks count the rows that come.")
+    return fine("as used", "Answers state the limit that they used.")
 
 
 def default_page(evidence: Evidence) -> Finding:
     """Say what comes without parameters."""
-    topic, plain = "default list", evidence.get("plain")
+    plain = evidence.get("plain")
     if len(plain.rows) < 2:
-        return unknown(topic, "There are too few payments to tell an order.")
+        return unknown("There are too few payments to tell an order.")
     ways = {"up": "oldest first", "down": "newest first"}
     way = ways.get(_way(plain.times) or "", "in no order of createdAt")
-    return Finding(
-        topic,
+    return fine(
         way,
-        "fine",
         f"Without parameters, {counted(len(plain.rows), 'row')} come, {way}.",
         "This library always says how many it wants and in which order.",
     )
@@ -110,41 +100,34 @@ def default_page(evidence: Evidence) -> Finding:
 
 def order(evidence: Evidence) -> Finding:
     """Say whether sortBy and orderBy are heeded."""
-    topic = "order"
     first, last, updated = map(evidence.get, ("first", "last", "updated"))
     up, down = _way(first.times), _way(last.times)
     if up is None and down is None:
-        return unknown(topic, "There are too few payments of different seconds.")
+        return unknown("There are too few payments of different seconds.")
     if up == down or (first.ids and first.ids == last.ids and len(first.ids) > 1):
-        return Finding(
-            topic,
+        return problem(
             "orderBy ignored",
-            "problem",
             f"The list comes {'oldest' if up == 'up' else 'newest'} first whatever orderBy says.",
             "An end cannot be proven by the list's other end: walks give what comes and are never complete, "
             "and a sweep deletes nothing.",
             "Compare counts with the control panel; exit code 1 of an export means just this.",
         )
     if (up, down) != ("up", "down"):
-        return Finding(
-            topic,
+        return problem(
             "createdAt ignored",
-            "problem",
             "The list does not come in the order of createdAt.",
             "Walks cannot tell whether pages join: they are not complete.",
             "Send the report of --json to the maintainers.",
         )
     if _way(moments(updated.rows, "updatedAt")) not in {"down", None}:
-        return Finding(
-            topic,
+        return problem(
             "sortBy ignored",
-            "problem",
             "The list comes in the order of createdAt, and not in that of updatedAt.",
             "Exports are exact. A sync would miss updates of older payments.",
             "sync --sweep reads the whole store each time.",
         )
     seen = "createdAt and updatedAt are kept to, in both directions."
-    return Finding(topic, "heeded", "fine", seen)
+    return fine("heeded", seen)
 
 
 def _way(times: Sequence[int | None]) -> str | None:
@@ -156,30 +139,25 @@ def _way(times: Sequence[int | None]) -> str | None:
 
 def equals(evidence: Evidence) -> Finding:
     """Say in which order payments of the same second come."""
-    topic = "order among equals"
     first, again, last, tail, larger = map(evidence.get, ("first", "again", "last", "tail", "larger"))
     same = [_alike(one, other) for one, other in ((first, again), (first, larger), (tail, larger))]
     turned = _way(first.times) != _way(last.times)
     opposite = [_alike(one, last) for one in (first, tail) if turned]
     if not any(found is not None for found in (*same, *opposite)):
-        return unknown(topic, "No two payments of one second were seen twice.")
+        return unknown("No two payments of one second were seen twice.")
     if False in same:
-        return Finding(
-            topic,
+        return note(
             "shuffled",
-            "note",
             "Payments of one second come in another order at each request.",
             "Walks let pages overlap by such a run: nothing is missed, and nothing comes twice.",
         )
     if True in opposite:
-        return Finding(
-            topic,
+        return note(
             "one way",
-            "note",
             "Payments of one second come in the same order in both directions.",
             "Walks do not rely on it.",
         )
-    return Finding(topic, "stable", "fine", "Payments of one second keep their order.")
+    return fine("stable", "Payments of one second keep their order.")
 
 
 def _alike(one: Seen, other: Seen) -> bool | None:
@@ -195,28 +173,28 @@ def _alike(one: Seen, other: Seen) -> bool | None:
 
 def offset(evidence: Evidence) -> Finding:
     """Say whether offset and limit are heeded, and which offset answers state."""
-    topic, first, one, beyond = "offset", *map(evidence.get, ("first", "one", "beyond"))
+    first, one, beyond = map(evidence.get, ("first", "one", "beyond"))
     if not one.is_success or len({*first.times}) < 2:
-        return unknown(topic, "There are too few payments to tell.")
+        return unknown("There are too few payments to tell.")
     advice = "Send the report of --json to the maintainers: no walk can work on this."
     if len(one.rows) > 1:
         seen = "More than one row comes where one is asked for."
-        return Finding(topic, "limit ignored", "note", seen, "Walks advance by the rows that come.")
+        return note("limit ignored", seen, "Walks advance by the rows that come.")
     if _ignores_offset(first, one):
         seen, means = "The list begins with its first row at any offset.", "Only the first page can be read."
-        return Finding(topic, "offset ignored", "problem", seen, means, advice)
+        return problem("offset ignored", seen, means, advice)
     asked, said = beyond.parameter("offset"), beyond.said("offset")
     stated = [(page.parameter("offset"), page.said("offset")) for page in evidence.pages]
     stated = [(at, said) for at, said in stated if at and said != at]
     if beyond.is_success and said is not None and said == beyond.total != asked:
         seen, means = "An offset beyond the end is stated as the total.", "That is understood."
-        return Finding(topic, "stated up to the total", "note", seen, means)
+        return note("stated up to the total", seen, means)
     if stated:
         absent = {said for _, said in stated} == {None}
         seen = f"Answers state {'no offset' if absent else 'another offset than was asked for'}."
         means = "An answer that went astray on the way cannot be told by its offset; rows are still compared."
-        return Finding(topic, "not stated" if absent else "stated otherwise", "note", seen, means)
-    return Finding(topic, "heeded", "fine", "Offset and limit are heeded, and stated as asked.")
+        return note("not stated" if absent else "stated otherwise", seen, means)
+    return fine("heeded", "Offset and limit are heeded, and stated as asked.")
 
 
 def _ignores_offset(first: Seen, one: Seen) -> bool:
@@ -225,48 +203,47 @@ def _ignores_offset(first: Seen, one: Seen) -> bool:
 
 def totals(evidence: Evidence) -> Finding:
     """Say what the totals of the whole list count."""
-    topic = "totals"
     pages = [one for one in evidence.pages if one.rows]
     said = [(one.total, len(one.rows)) for one in pages if one.total is not None]
     means = "Complete is what the list's other end proves, not what a total says; time estimates may be off."
     if not pages:
-        return unknown(topic, "No payments came.")
+        return unknown("No payments came.")
     if not said:
         means = "What is left of a walk is not known while it runs, and walk.count() cannot be answered."
-        return Finding(topic, "absent", "note", "Answers state no total.", means)
+        return note("absent", "Answers state no total.", means)
     most, least = max(total for total, _ in said), min(total for total, _ in said)
     lengths = {rows for _, rows in said}
     if len(lengths) > 1 and all(total == rows for total, rows in said):
-        return Finding(topic, "of the page", "note", "The total is the number of the page's own rows.", means)
+        return note("of the page", "The total is the number of the page's own rows.", means)
     if most - least > max(_FEW, _PART * most):
         seen = f"The total differs between answers, from {least:,} to {most:,}."
-        return Finding(topic, "wandering", "note", seen, means)
+        return note("wandering", seen, means)
     beyond = evidence.get("beyond").rows and not _ignores_offset(evidence.get("first"), evidence.get("one"))
     tail, last = evidence.get("tail"), evidence.get("last")
     hides = _stops_short(evidence) and _end_of(tail) >= most
     if beyond or hides or any(rows > total for total, rows in said):
         seen = f"The total is {most:,}, and there are more payments than that."
-        return Finding(topic, "too small", "note", seen, means)
+        return note("too small", seen, means)
     end = _end_of(tail)
     if last.ids[:1] and last.ids[0] in tail.ids and most - end > max(_FEW, _PART * most):
         seen = f"The total is {most:,}, and the newest payment is row {end:,}."
-        return Finding(topic, "too large", "note", seen, means)
-    return Finding(topic, "of the list", "fine", "The total counts the rows of the list.")
+        return note("too large", seen, means)
+    return fine("of the list", "The total counts the rows of the list.")
 
 
 def paging_window(evidence: Evidence) -> Finding:
     """Say how far the list can be read."""
-    topic, first, tail, total = "paging window", evidence.get("first"), evidence.get("tail"), evidence.total
+    first, tail, total = evidence.get("first"), evidence.get("tail"), evidence.total
     if not first.rows:
-        return unknown(topic, "No payments came.")
+        return unknown("No payments came.")
     if total is None or (total > len(first.rows) and not tail.is_success):
-        return unknown(topic, "How far the list goes was not shown.")
+        return unknown("How far the list goes was not shown.")
     found = {int(at): bool(one.rows) for at, one in evidence.all("at ").items() if one.is_success}
     end = _end_of(tail)
     if not _stops_short(evidence) and (tail.rows or total <= len(first.rows)):
         if totals(evidence).verdict in {"too small", "of the page"}:
-            return unknown(topic, "The total does not say where the list ends.")
-        return Finding(topic, "none", "fine", "Rows come up to the end of the list.")
+            return unknown("The total does not say where the list ends.")
+        return fine("none", "Rows come up to the end of the list.")
     shown = end - 1 if tail.rows else len(first.rows) - 1
     shown = max([shown, *(at for at, came in found.items() if came)])
     empty = min([end, *(at for at, came in found.items() if not came)])
@@ -277,10 +254,8 @@ def paging_window(evidence: Evidence) -> Finding:
     enough = knows_total and total <= most
     though = f"though the total is {total:,}" if knows_total else "and newer payments come from the other end"
     longer = "this one is longer, and is" if knows_total else "a longer one is"
-    return Finding(
-        topic,
+    return (note if enough else problem)(
         f"{empty}" if exact else f"{shown + 1} to {empty}",
-        "note" if enough else "problem",
         f"No rows come behind {where}, {though}.",
         f"Walks read from both ends, so lists of up to {most:,} payments are read completely"
         f"{'' if enough else f'; {longer} reported as not complete'}.",

@@ -148,23 +148,17 @@ def _filters(evidence: Evidence) -> Questions:
     statuses = Counter(number(row.get("processingStatus")) for row in rows)
     # Where all are alike, rows do not show whether a filter is kept.
     if len(statuses) > 1 and (status := statuses.most_common(1)[0][0]) is not None:
-        yield page("status", size, filters=(("processingStatus", str(status)),))
-    if (invoice := next((found for row in rows for found in invoices_of(row)), None)) is not None:
-        yield page("invoice", size, filters=(("invoiceId", str(invoice)),))
+        yield page("processingStatus", size, filters=(("processingStatus", str(status)),))
+    items = [item for row in rows if isinstance(found := row.get("lineItems"), list) for item in found]
+    if invoice := next((number(item.get("invoiceId")) for item in items if isinstance(item, dict)), None):
+        yield page("invoiceId", size, filters=(("invoiceId", str(invoice)),))
     names = {name for row in rows if isinstance(name := row.get("customerName"), str) and name.strip()}
     if len(names) > 1:
-        yield page("name", size, filters=(("customerName", max(names, key=len)),))
+        yield page("customerName", size, filters=(("customerName", max(names, key=len)),))
     if len(rows) > 1 and (
         payment_id := min(filter(None, (number(row.get("id")) for row in rows)), default=0)
     ):
-        yield page("search", size, filters=(("searchBy", "id"), ("q", str(payment_id))))
-
-
-def invoices_of(row: Row) -> list[int | None]:
-    """Give the invoices that a payment's line items name."""
-    items = row.get("lineItems")
-    found = items if isinstance(items, list) else []
-    return [number(item.get("invoiceId")) for item in found if isinstance(item, dict)]
+        yield page("q", size, filters=(("searchBy", "id"), ("q", str(payment_id))))
 
 
 def _by_id(evidence: Evidence) -> Questions:

@@ -11,7 +11,7 @@ from typing import Any
 from b2b_payments._auth import StoreAuth
 from b2b_payments._converter import structure_list, structure_payment
 from b2b_payments._doctor.evidence import Evidence, Row, channel_of, moments
-from b2b_payments._doctor.finding import Finding, unknown
+from b2b_payments._doctor.finding import Finding, fine, note, problem, unknown
 from b2b_payments._errors import NotFoundError, ResponseDecodeError
 from b2b_payments._models import Channel, Operation, ProcessingStatus
 from b2b_payments._printable import counted
@@ -29,7 +29,6 @@ _MAINTAINERS = "Send the report of --json to the maintainers; it holds no person
 
 def unreadable(evidence: Evidence) -> Finding:
     """Say which payments and channels the models cannot read, and why."""
-    topic = "unreadable"
     rows, reasons, broken = evidence.rows, Counter[str](), 0
     for row in rows:
         try:
@@ -43,15 +42,13 @@ def unreadable(evidence: Evidence) -> Finding:
         broken += 1
         reasons[f"of a channel, {_reason(error)}"] += 1
     if not rows:
-        return unknown(topic, "No payments came.")
+        return unknown("No payments came.")
     if not broken:
         seen = f"All of {counted(len(rows), 'payment')} seen can be read."
-        return Finding(topic, "none", "fine", seen)
+        return fine("none", seen)
     why = "; ".join(f"{reason} ({times:,})" for reason, times in reasons.most_common(_MOST_NAMED))
-    return Finding(
-        topic,
+    return problem(
         "some",
-        "problem",
         f"Of {counted(len(rows), 'payment')} and the channels, {broken:,} cannot be read: {why}.",
         "Iterating over a walk raises ResponseDecodeError there; walk.raw() and exports as jsonl give them.",
         _MAINTAINERS,
@@ -66,23 +63,21 @@ def _reason(error: ResponseDecodeError) -> str:
 
 def unknown_fields(evidence: Evidence) -> Finding:
     """Say which fields the models do not know."""
-    topic, names = "unknown fields", Counter[str]()
+    names = Counter[str]()
     for row in evidence.rows:
         names.update(_unknown_in(row))
     for name in _SEEN_ELSEWHERE:
         names.pop(name, None)
     if not evidence.rows:
-        return unknown(topic, "No payments came.")
+        return unknown("No payments came.")
     if not names:
-        return Finding(topic, "none", "fine", "Payments have no fields but the known ones.")
+        return fine("none", "Payments have no fields but the known ones.")
     plain = sorted(name for name in names if _is_plain_name(name.rpartition(".")[2]))
     others = len(names) - len(plain)
     listed = [*plain[:_MOST_NAMED], *([f"{others} with unusual names"] if others else [])]
     more = len(plain) - len(plain[:_MOST_NAMED])
-    return Finding(
-        topic,
+    return note(
         "some",
-        "note",
         f"Beyond the known fields there are {', '.join(listed)}{f' and {more} more' if more else ''}.",
         "They are kept: payment.extra, the column extra, and every byte of a jsonl export.",
         _MAINTAINERS,
@@ -102,17 +97,15 @@ def _unknown_in(row: Row) -> Iterator[str]:
 
 def unknown_values(evidence: Evidence) -> Finding:
     """Say which codes nobody documents."""
-    topic, odd = "unknown values", Counter[str]()
+    odd = Counter[str]()
     for row in evidence.rows:
         odd.update(_odd_codes(row))
     if not evidence.rows:
-        return unknown(topic, "No payments came.")
+        return unknown("No payments came.")
     if not odd:
-        return Finding(topic, "none", "fine", "All statuses and operations are documented ones.")
-    return Finding(
-        topic,
+        return fine("none", "All statuses and operations are documented ones.")
+    return note(
         "some",
-        "note",
         f"Codes that nobody documents: {', '.join(sorted(odd)[:_MOST_NAMED])}.",
         "They come through as plain numbers: payment.processing_status == 7, say.",
         _MAINTAINERS,
@@ -136,15 +129,15 @@ def _odd_codes(row: Row) -> Iterator[str]:
 
 def spellings(evidence: Evidence) -> Finding:
     """Say in which of the documented ways things are spelled."""
-    topic, rows = "spellings", evidence.rows
+    rows = evidence.rows
     if not rows:
-        return unknown(topic, "No payments came.")
+        return unknown("No payments came.")
     found = sorted({what for row in rows for what in _spellings(row)})
     if not found:
-        return Finding(topic, "as documented", "fine", "Payments are spelled as the newer documents say.")
+        return fine("as documented", "Payments are spelled as the newer documents say.")
     seen = f"Payments have {', '.join(found)}."
     means = "All of these are read alike; an export as jsonl keeps them as they come."
-    return Finding(topic, ", ".join(found), "fine", seen, means)
+    return fine(", ".join(found), seen, means)
 
 
 def _spellings(row: Row) -> Iterator[str]:
@@ -164,16 +157,13 @@ def _spellings(row: Row) -> Iterator[str]:
 
 def store(evidence: Evidence) -> Finding:
     """Compare the store that payments name with the credential's."""
-    topic = "store"
     named = {row.get("storeHash") for row in evidence.rows if row.get("storeHash")}
     if not named or not isinstance(evidence.auth, StoreAuth):
-        return unknown(topic, "The credential, or no payment, names a store.")
+        return unknown("The credential, or no payment, names a store.")
     if named == {evidence.auth.store_hash}:
-        return Finding(topic, "the credential's", "fine", "Payments name the store of the credential.")
-    return Finding(
-        topic,
+        return fine("the credential's", "Payments name the store of the credential.")
+    return problem(
         "another",
-        "problem",
         "Payments name another store than the credential does.",
         "A payment of another store is asked for again and not given, until the service says it each time.",
         "Check B2B_PAYMENTS_STORE_HASH; if it is right, the token is of another store.",
@@ -182,28 +172,28 @@ def store(evidence: Evidence) -> Finding:
 
 def lag(evidence: Evidence) -> Finding:
     """Say whether lists lag, as far as the latest payments show it."""
-    topic, last, newest, after = "list lag", *map(evidence.get, ("last", "newest", "next"))
+    last, newest, after = map(evidence.get, ("last", "newest", "next"))
     now = last.date or datetime.now(UTC)
     shown = {channel_of(row) for row in evidence.whole}
     if after.is_success and isinstance(after.data, dict) and channel_of(after.data) in shown:
         seen = "A payment newer than all in the list can be read by its id."
-        return _lags(topic, seen, after.data, now)
+        return _lags(seen, after.data, now)
     listed = {str(row.get("id")): row for row in evidence.whole}
     one = newest.data if newest.is_success and isinstance(newest.data, dict) else {}
     row = listed.get(str(one.get("id")))
     mine, theirs = number(one.get("updatedAt")), number((row or {}).get("updatedAt"))
     if mine is not None and theirs is not None and mine > theirs:
         seen = "The newest payment was updated later, by its id, than the list shows."
-        return _lags(topic, seen, one, now)
+        return _lags(seen, one, now)
     latest = max(filter(None, moments(evidence.whole, "updatedAt")), default=None)
     if latest is None or now.timestamp() - latest > _RECENT:
-        return unknown(topic, "No payment was written in the last 20 minutes, so nothing shows it.")
+        return unknown("No payment was written in the last 20 minutes, so nothing shows it.")
     if not isinstance(after.failure, NotFoundError) or not newest.is_success:
-        return unknown(topic, "The newest payment could not be read by its id.")
-    return Finding(topic, "not seen", "fine", "The list shows the latest payment as it is by its id.")
+        return unknown("The newest payment could not be read by its id.")
+    return fine("not seen", "The list shows the latest payment as it is by its id.")
 
 
-def _lags(topic: str, seen: str, payment: Row, now: datetime) -> Finding:
+def _lags(seen: str, payment: Row, now: datetime) -> Finding:
     written = number(payment.get("updatedAt"))
     age = now.timestamp() - written if written is not None else 0.0
     means = "What was written lately may be missing from lists, though it can be read by its id."
@@ -211,22 +201,20 @@ def _lags(topic: str, seen: str, payment: Row, now: datetime) -> Finding:
         means = "Lists leave payments out, and no walk can give those; a copy keeps what it has of them."
         seen = f"{seen} It was written more than a day ago."
         advice = "Ask the vendor why the list does not show it; it may be out of this token's scope."
-        return Finding(topic, "left out", "problem", seen, means, advice)
+        return problem("left out", seen, means, advice)
     advice = "sync --overlap MINUTES, longer than the lag; 30 is the default."
-    return Finding(topic, "seen", "note", f"{seen} It was written {max(0, age):,.0f} s ago.", means, advice)
+    return note("seen", f"{seen} It was written {max(0, age):,.0f} s ago.", means, advice)
 
 
 def by_id(evidence: Evidence) -> Finding:
     """Say whether payments can be read by their ids."""
-    topic, newest = "reading by id", evidence.get("newest")
+    newest = evidence.get("newest")
     if newest.is_success:
-        return Finding(topic, "works", "fine", "A payment that the list shows can be read by its id.")
+        return fine("works", "A payment that the list shows can be read by its id.")
     if newest.status is None:
-        return unknown(topic, "No payment was asked for by its id, or none was answered.")
-    return Finding(
-        topic,
+        return unknown("No payment was asked for by its id, or none was answered.")
+    return problem(
         f"refused {newest.status}",
-        "problem",
         f"A payment that the list shows is answered {newest.status} by its id.",
         "No payment is taken for deleted: a sweep deletes nothing. get() and most writes fail.",
         "Give the API account the scope for payments.",

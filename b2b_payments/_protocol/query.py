@@ -244,13 +244,15 @@ def has_left(query: PaymentQuery, payment: Mapping[str, Any], ignored: Collectio
 
     Not by texts, which a service may find in other ways than ours, and not by filters that it ignores.
     """
+    asked = {"processingStatus": query.processing_status, "invoiceId": query.invoice_id}
+    found = fits({name: _text(value) for name, value in asked.items() if value is not None}, payment)
+    return any(fit is False and place not in ignored for place, fit in found.items())
+
+
+def fits(query: Mapping[str, str], payment: Mapping[str, Any]) -> dict[str, bool | None]:
+    """Whether a payment is as each filter of a query asks, by its place; None where it does not show that."""
     row = msgspec.convert(payment, _Row)
-    status, invoice = query.processing_status, query.invoice_id
-    found = {
-        f"{OF_ROWS}.processingStatus": None if status is None else _has_status(int(status), row),
-        f"{OF_ROWS}.invoiceId": None if invoice is None else _has_invoice(invoice, row),
-    }
-    return any(fits is False and place not in ignored for place, fits in found.items())
+    return {place: matches(row) for place, matches in _filters(query)}
 
 
 def _has_status(asked: int, row: _Row) -> bool | None:

@@ -275,7 +275,7 @@ async def test_each_habit_is_found_and_none_invented(habit: str) -> None:
         evidence = await examine(sandbox.auth, [], {"base_url": sandbox.base_url})
         assert evidence.requests == sandbox.request_count <= MOST_REQUESTS
         assert {seen.method for seen in sandbox.requests} == {"GET"}
-    assert {one.topic: one.verdict for one in findings(evidence)} == _USUAL | differs
+    assert {topic: one.verdict for topic, one in findings(evidence).items()} == _USUAL | differs
 
 
 @pytest.mark.parametrize(
