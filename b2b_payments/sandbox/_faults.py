@@ -84,8 +84,7 @@ class Fault(Enum):
     BYTE_ORDER_MARK = "carried out, and the body begins with a byte-order mark"
 
     # Carried out, with an answer that is easily believed.
-    EMPTY_LIST = "the list of payments is empty, with a total of 0; only lists meet it"
-
+    EMPTY_LIST = "carried out, and the list of payments is empty, with a total of 0; only lists meet it"
     OTHER_STORE = (
         "carried out, and the payments of the answer are another store's, those of lists with other ids"
     )
@@ -99,28 +98,7 @@ class Fault(Enum):
     @property
     def carried_out(self) -> bool:
         """Whether the service does what the request asks before the fault shows."""
-        return self not in _NOT_CARRIED_OUT
-
-
-_NOT_CARRIED_OUT = frozenset(
-    {
-        Fault.REFUSE,
-        Fault.RESET_BEFORE,
-        Fault.HTML_404,
-        Fault.HTML_502,
-        Fault.RATE_LIMITED,
-        Fault.ERROR_500,
-        Fault.ERROR_503,
-        Fault.ERROR_405,
-        Fault.ERROR_408,
-        Fault.ERROR_421,
-        Fault.ERROR_425,
-        Fault.OK_WITH_CODE_500,
-        Fault.OK_WITH_ODD_CODE,
-        Fault.HANG_BEFORE,
-        Fault.REDIRECT,
-    }
-)
+        return self.value.startswith("carried out")
 
 
 @define

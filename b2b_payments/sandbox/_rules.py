@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -33,16 +34,6 @@ def _ids_or_none(value: Collection[int] | None) -> frozenset[int] | None:
 
 def _ids_or_predicate(value: Collection[int] | Hides) -> frozenset[int] | Hides:
     return value if callable(value) else frozenset(value)
-
-
-def _among(*known: object) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        given = value if isinstance(value, frozenset) else {value}
-        if not given <= set(known):
-            names = ", ".join(map(repr, known))
-            raise ConfigurationError(f"Rules({attribute.name}={value!r}) is unknown; known are {names}.")
-
-    return check
 
 
 def _at_least(least: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
@@ -147,94 +138,82 @@ class Rules:
     quota: bool = attrs.field(default=True, converter=bool)
     requests: int = attrs.field(default=150, validator=_at_least(1))
     per: float = attrs.field(default=60.0, validator=_at_least(1e-6))
-    window: Literal["sliding", "fixed", "leaky"] = attrs.field(
-        default="sliding", validator=_among("sliding", "fixed", "leaky")
-    )
+    window: Literal["sliding", "fixed", "leaky"] = "sliding"
     others_per_window: int = attrs.field(default=0, validator=_at_least(0))
     quota_headers: bool = True
-    refusal_headers: Collection[RefusalHeader] = attrs.field(
-        default=("documented",), converter=_words, validator=_among(*get_args(RefusalHeader))
-    )
+    refusal_headers: Collection[RefusalHeader] = attrs.field(default=("documented",), converter=_words)
     refusal_wait: float = attrs.field(default=1.0, validator=_at_least(0))
     concurrent: int | None = attrs.field(default=None, validator=_at_least(1))
 
     max_limit: int = attrs.field(default=250, validator=_at_least(1))
-    over_limit: Literal["clamp", "refuse"] = attrs.field(default="clamp", validator=_among("clamp", "refuse"))
-    echo: Literal["effective", "asked"] | None = attrs.field(
-        default="effective", validator=_among("effective", "asked", None)
-    )
+    over_limit: Literal["clamp", "refuse"] = "clamp"
+    echo: Literal["effective", "asked"] | None = "effective"
     short_pages: float | Callable[[int], int] = attrs.field(default=0.0, validator=_at_least(0))
-    equals: Literal["stable", "one way", "shuffled"] = attrs.field(
-        default="stable", validator=_among("stable", "one way", "shuffled")
-    )
+    equals: Literal["stable", "one way", "shuffled"] = "stable"
     list_lag: float | Callable[[], float] = attrs.field(default=0.0, validator=_at_least(0))
-    search: Literal["contains", "words"] = attrs.field(
-        default="contains", validator=_among("contains", "words")
-    )
-    ignores: Collection[ListParameter] = attrs.field(
-        default=(), converter=_words, validator=_among(*get_args(ListParameter))
-    )
-    ignored_order: Literal["ASC", "DESC"] = attrs.field(default="ASC", validator=_among("ASC", "DESC"))
-    default_order: Literal["ASC", "DESC"] = attrs.field(default="DESC", validator=_among("ASC", "DESC"))
-    total_count: Literal["filtered", "store", "absent", "page", "wandering"] = attrs.field(
-        default="filtered", validator=_among("filtered", "store", "absent", "page", "wandering")
-    )
+    search: Literal["contains", "words"] = "contains"
+    ignores: Collection[ListParameter] = attrs.field(default=(), converter=_words)
+    ignored_order: Literal["ASC", "DESC"] = "ASC"
+    default_order: Literal["ASC", "DESC"] = "DESC"
+    total_count: Literal["filtered", "store", "absent", "page", "wandering"] = "filtered"
     total_cap: int | None = attrs.field(default=None, validator=_at_least(0))
     paging_window: int | None = attrs.field(default=None, validator=_at_least(0))
-    beyond_window: Literal[400, 404, 422] | None = attrs.field(
-        default=None, validator=_among(None, 400, 404, 422)
-    )
+    beyond_window: Literal[400, 404, 422] | None = None
     hidden: Collection[int] | Hides = attrs.field(default=(), converter=_ids_or_predicate)
     shown: int | None = attrs.field(default=None, validator=_at_least(0))
-    channel_encoding: Collection[ChannelEncoding] = attrs.field(
-        default=("repeat",), converter=_words, validator=_among(*get_args(ChannelEncoding))
-    )
-    other_channel_encodings: Literal["ignore", "nothing", 400, 422] = attrs.field(
-        default="ignore", validator=_among("ignore", "nothing", 400, 422)
-    )
+    channel_encoding: Collection[ChannelEncoding] = attrs.field(default=("repeat",), converter=_words)
+    other_channel_encodings: Literal["ignore", "nothing", 400, 422] = "ignore"
     default_channels: Collection[int] | None = attrs.field(default=None, converter=_ids_or_none)
     sparse_lists: bool = False
-    ids_as: Literal["number", "string"] = attrs.field(default="number", validator=_among("number", "string"))
+    ids_as: Literal["number", "string"] = "number"
 
-    fees_as: Literal["objects", "numbers"] = attrs.field(
-        default="objects", validator=_among("objects", "numbers")
-    )
-    empties_as: Literal["own", "swapped"] = attrs.field(default="own", validator=_among("own", "swapped"))
-    channel_times_as: Literal["digits", "number", "iso"] = attrs.field(
-        default="digits", validator=_among("digits", "number", "iso")
-    )
-    channel_name: Literal["name", "channelName"] = attrs.field(
-        default="name", validator=_among("name", "channelName")
-    )
-    site_as: Literal["object", "text"] = attrs.field(default="object", validator=_among("object", "text"))
+    fees_as: Literal["objects", "numbers"] = "objects"
+    empties_as: Literal["own", "swapped"] = "own"
+    channel_times_as: Literal["digits", "number", "iso"] = "digits"
+    channel_name: Literal["name", "channelName"] = "name"
+    site_as: Literal["object", "text"] = "object"
 
     stray_after: float | None = attrs.field(default=0.0, validator=_at_least(0))
     swap_within: float = attrs.field(default=0.05, validator=_at_least(0))
-    echo_offset: Literal["asked", "zero", "clamped"] | None = attrs.field(
-        default="asked", validator=_among("asked", "zero", "clamped", None)
-    )
-    written_ids: Literal["right", "absent", "wrong"] = attrs.field(
-        default="right", validator=_among("right", "absent", "wrong")
-    )
+    echo_offset: Literal["asked", "zero", "clamped"] | None = "asked"
+    written_ids: Literal["right", "absent", "wrong"] = "right"
 
     success_status: int | Mapping[Method, int] = attrs.field(default=200, validator=_successes)
     success_code: int | None = None
-    without_body: Collection[Method] = attrs.field(
-        default=(), converter=_words, validator=_among(*get_args(Method))
-    )
+    without_body: Collection[Method] = attrs.field(default=(), converter=_words)
     multi_storefront: bool = True
-    single_storefront_status: Literal[403, 422] = attrs.field(default=422, validator=_among(403, 422))
-    missing_scope_status: Literal[401, 403, 404] | None = attrs.field(
-        default=None, validator=_among(401, 403, 404, None)
-    )
-    authentication: Collection[Authentication] = attrs.field(
-        default=("store", "legacy"), converter=_words, validator=_among(*get_args(Authentication))
-    )
+    single_storefront_status: Literal[403, 422] = 422
+    missing_scope_status: Literal[401, 403, 404] | None = None
+    authentication: Collection[Authentication] = attrs.field(default=("store", "legacy"), converter=_words)
     content_type_required: bool = False
-    field_errors: Literal["flat", "nested"] = attrs.field(default="flat", validator=_among("flat", "nested"))
-    field_errors_status: Literal[422, 400] = attrs.field(default=422, validator=_among(422, 400))
+    field_errors: Literal["flat", "nested"] = "flat"
+    field_errors_status: Literal[422, 400] = 422
     unavailable_wait: float | None = attrs.field(default=None, validator=_at_least(0))
     latency: float = attrs.field(default=0.0, validator=_at_least(0))
     drip_interval: float = attrs.field(default=0.01, validator=_at_least(0))
     redirect_to: str = "https://elsewhere.invalid/"
     date_header: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        for name, words in _words_of_rules().items():
+            value = getattr(self, name)
+            given = value if isinstance(value, frozenset) else {value}
+            if not given <= set(words):
+                known = ", ".join(map(repr, words))
+                raise ConfigurationError(f"Rules({name}={value!r}) is unknown; known are {known}.")
+
+
+@cache
+def _words_of_rules() -> Mapping[str, Sequence[object]]:
+    """Give the words of each rule whose type names them."""
+    return {name: words for name, kind in get_type_hints(Rules).items() if (words := _words_in(kind))}
+
+
+def _words_in(kind: Any) -> Sequence[object]:
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return parts
+    if get_origin(kind) is Mapping:
+        return ()
+    words = [word for part in parts for word in _words_in(part)]
+    return [*words, None] if words and type(None) in parts else words
