@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import category
 
@@ -82,6 +82,11 @@ _MOST_REMEMBERED = 10_000
 def counted(number: int, noun: str) -> str:
     """Give a number with its noun, as in ``1 payment`` and ``1,200 payments``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """Give words as a sentence has them: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,29 +22,12 @@ from b2b_payments._cli.values import (
     detail,
     line_item,
     new_payments_status,
-    whole,
 )
+from b2b_payments._printable import enumerated
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
     from b2b_payments._models import OfflineLineItem, OfflinePayment
-
-_NAMES = {
-    "customerId": "customer_id",
-    "currency": "currency",
-    "lineItems": "line_items",
-    "details": "details",
-    "externalId": "external_id",
-    "externalCustomerId": "external_customer_id",
-    "payerName": "payer_name",
-    "payerCustomerId": "payer_customer_id",
-    "processingStatus": "processing_status",
-    "channelId": "channel_id",
-    "fundingStatus": "funding_status",
-}
-_LINE = '{"invoiceId": 13, "amount": "20.00"}'
-_NUMBERS = frozenset({"processingStatus", "channelId", "fundingStatus"})
-
 
 _OPTIONS = (
     click.option(
@@ -104,7 +87,10 @@ def _payment_options(function: Handler) -> Handler:
         details: tuple[tuple[str, str], ...],
         **others: Any,
     ) -> None:
-        names = others.keys() & _NAMES.values()
+        from b2b_payments._models import OfflinePayment
+        from b2b_payments._models.description import wire_names
+
+        names = others.keys() & wire_names(OfflinePayment).keys()
         fields = {name: value for name in names if (value := others.pop(name)) is not None}
         if line_items:
             _refuse_twice("--line", "invoice", [str(item.invoice_id) for item in line_items])
@@ -170,7 +156,7 @@ async def _created(client: PaymentsClient, payment: OfflinePayment, *, unless_ex
         pairs = error.differences.items()
         what = [f"{name.removesuffix('_id')} {has}, not {wanted}" for name, (has, wanted) in pairs]
         raise CommandError(
-            f"Payment {error.payment_id} has externalId {payment.external_id}, but {_enumerated(what)}: "
+            f"Payment {error.payment_id} has externalId {payment.external_id}, but {enumerated(what)}: "
             "nothing was recorded."
         ) from None
 
@@ -187,7 +173,7 @@ def _ask_if_taken(connection: Connection, external_id: str) -> None:
     connection.call(look)
     if not taken:
         return
-    who = f"Payment {taken[0]} has" if len(taken) == 1 else f"Payments {_enumerated(taken)} have"
+    who = f"Payment {taken[0]} has" if len(taken) == 1 else f"Payments {enumerated(taken)} have"
     if not sys.stdin.isatty():
         raise CommandError(
             f"{who} externalId {external_id} already: give --unless-exists to record no other, or --yes.",
@@ -219,19 +205,17 @@ def _refuse_twice(option: str, noun: str, given: list[str]) -> None:
 def _from_options(fields: Mapping[str, Any]) -> OfflinePayment:
     from b2b_payments._errors import ConfigurationError
     from b2b_payments._models import OfflinePayment
+    from b2b_payments._models.description import wire_names
 
     wanted = {"customer_id": "--customer-id", "currency": "--currency", "line_items": "--line"}
     if missing := [option for name, option in wanted.items() if name not in fields]:
-        raise click.UsageError(f"Give {_enumerated(missing)}, or the whole payment with --json.")
+        raise click.UsageError(f"Give {enumerated(missing)}, or the whole payment with --json.")
     try:
         return OfflinePayment(**fields)
     except ConfigurationError as error:
-        options = {name: f"--{name.replace('_', '-')}" for name in _NAMES.values()} | {"details": "--detail"}
+        names = wire_names(OfflinePayment)
+        options = {name: f"--{name.replace('_', '-')}" for name in names} | {"details": "--detail"}
         raise click.UsageError(_renamed(str(error), options)) from None
-
-
-def _enumerated(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _renamed(sentence: str, names: Mapping[str, str]) -> str:
@@ -242,8 +226,8 @@ def _renamed(sentence: str, names: Mapping[str, str]) -> str:
 def _from_json(source: BinaryIO) -> OfflinePayment:
     import msgspec
 
+    from b2b_payments._converter import offline_payment_from
     from b2b_payments._errors import ConfigurationError
-    from b2b_payments._models import OfflineLineItem, OfflinePayment
 
     try:
         given = source.read()
@@ -251,15 +235,7 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
             raise ConfigurationError("the file is empty")
         # Amounts may come as numbers: every digit of them counts.
         body = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode(given)
-        fields: dict[str, Any] = {_name(key, _NAMES): _value(key, value) for key, value in body.items()}
-        if missing := [key for key in ("customerId", "currency", "lineItems") if body.get(key) is None]:
-            verb = "is" if len(missing) == 1 else "are"
-            raise ConfigurationError(f"{_enumerated(missing)} {verb} missing.")
-        lines = body["lineItems"]
-        if not isinstance(lines, list) or not lines:
-            raise ConfigurationError(f"lineItems has to be a list such as [{_LINE}].")
-        fields["line_items"] = [OfflineLineItem(**_line(item)) for item in lines]
-        return OfflinePayment(**{name: value for name, value in fields.items() if value is not None})
+        return offline_payment_from(body)
     # ValueError covers msgspec's own errors, bad UTF-8 and ConfigurationError.
     except (OSError, ValueError, RecursionError, ArithmeticError) as error:
         raise CommandError(
@@ -269,6 +245,9 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
 
 def _reason(error: Exception) -> str:
     import msgspec
+
+    from b2b_payments._models import OfflineLineItem, OfflinePayment
+    from b2b_payments._models.description import wire_names
 
     if isinstance(error, OSError):
         return f"it could not be read: {error.strerror}"
@@ -280,34 +259,4 @@ def _reason(error: Exception) -> str:
         return "it is not an object such as {...}"
     if isinstance(error, msgspec.DecodeError):
         return f"it is not JSON: {error}"
-    wire = {name: key for key, name in _NAMES.items()}
-    return _renamed(str(error), {**wire, "invoice_id": "invoiceId"})
-
-
-def _line(item: object) -> dict[str, Any]:
-    from b2b_payments._errors import ConfigurationError, shown
-
-    names = {"invoiceId": "invoice_id", "amount": "amount"}
-    if not isinstance(item, dict) or not names.keys() <= item.keys():
-        raise ConfigurationError(f"each of lineItems has to be such as {_LINE}.")
-    if type(_number(item["invoiceId"])) is not int:
-        raise ConfigurationError(f"invoiceId has to be a whole number, not {shown(item['invoiceId'])}.")
-    return {_name(key, names): _number(value) if key == "invoiceId" else value for key, value in item.items()}
-
-
-def _name(key: str, names: Mapping[str, str]) -> str:
-    from b2b_payments._errors import ConfigurationError
-
-    if key not in names:
-        raise ConfigurationError(f"{key!r} is unknown; known are {', '.join(names)}.")
-    return names[key]
-
-
-def _value(key: str, value: object) -> object:
-    return _number(value) if key in _NUMBERS else value
-
-
-def _number(value: object) -> object:
-    """Take digits in a string as the number that they are: the vendor's own example writes some so [doc]."""
-    number = whole(value) if isinstance(value, str) else None
-    return value if number is None else number
+    return _renamed(str(error), wire_names(OfflinePayment) | wire_names(OfflineLineItem))

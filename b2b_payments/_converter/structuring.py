@@ -17,12 +17,14 @@ import msgspec
 from b2b_payments._converter.rows import RowReader, model_of
 from b2b_payments._converter.service import as_sent, service_converter, whole_converter
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
-from b2b_payments._errors import ConfigurationError
+from b2b_payments._converter.values import read_whole_number
+from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models import OfflinePayment, Payment
 from b2b_payments._models.answer_model import check_model, plain
+from b2b_payments._models.description import Field, Kind, fields_of
 from b2b_payments._models.extra import json_of
 from b2b_payments._models.plain_data import checked_data
-from b2b_payments._printable import unset_field
+from b2b_payments._printable import enumerated, unset_field
 from b2b_payments._protocol.json import decode
 from b2b_payments._protocol.listing import Listing
 
@@ -131,6 +133,41 @@ def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
     return {**service_converter.unstructure(payment), "details": details}
 
 
+def offline_payment_from(body: Mapping[str, Any]) -> OfflinePayment:
+    """Read the body that records or changes an offline payment. A number may come as its digits: the vendor's
+    own example writes some so [doc].
+
+    Raises `ConfigurationError` that says what is missing, unknown or wrong.
+    """
+    payment: OfflinePayment = _asked_for(OfflinePayment, body)
+    return payment
+
+
+def _asked_for(model: Any, body: Mapping[str, Any]) -> Any:
+    fields = {field.wire: field for field in fields_of(model)}
+    if (odd := next((name for name in body if name not in fields), None)) is not None:
+        raise ConfigurationError(f"{odd!r} is unknown; known are {', '.join(fields)}.")
+    given = {fields[name]: value for name, value in body.items() if value is not None}
+    if missing := [name for name, field in fields.items() if field.required and field not in given]:
+        verb = "is" if len(missing) == 1 else "are"
+        raise ConfigurationError(f"{enumerated(missing)} {verb} missing.")
+    return model(**{field.name: _given(field, value) for field, value in given.items()})
+
+
+def _given(field: Field, value: Any) -> Any:
+    if field.kind is Kind.MODELS:
+        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+            raise ConfigurationError(f"{field.wire} has to be a list such as [{_LINE}].")
+        return [_asked_for(field.of, item) for item in value]
+    if field.kind not in {Kind.WHOLE, Kind.CODE}:
+        return value
+    try:
+        return read_whole_number(value)
+    except UnreadableError:
+        raise ConfigurationError(f"{field.wire} has to be a whole number, not {shown(value)}.") from None
+
+
+_LINE: Final = '{"invoiceId": 13, "amount": "20.00"}'
 _rows: Final = RowReader(Payment)
 _objects: Final = RowReader(Payment, Any)  # another: what GET leaves out is nothing that lists do
 _MOST_UNMEASURED: Final = 2**19

@@ -20,7 +20,8 @@ import attrs
 from b2b_payments._call import Caller, Sent
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import B2BPaymentsError, OutcomeUnknownError, ValidationError
-from b2b_payments._models import Operation, Payment
+from b2b_payments._models import OfflinePayment, Operation, Payment
+from b2b_payments._models.description import fields_of
 from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.json import decode_part
@@ -213,18 +214,13 @@ def _shows_update(payment: Payment | None, body: Mapping[str, Any]) -> bool:
     # Counted: one invoice may stand in several lines.
     sent = Counter((item["invoiceId"], Decimal(str(item["amount"]))) for item in body["lineItems"])
     has = Counter((item.invoice_id, item.amount and item.amount.amount) for item in payment.line_items)
-    plain = {
-        "currency": payment.total.currency,
-        "details": payment.details,
-        "customerId": payment.customer_id,
-        "externalId": payment.external_id,
-        "externalCustomerId": payment.external_customer_id,
-        "payerName": payment.payer_name,
-        "payerCustomerId": payment.payer_customer_id,
-        "processingStatus": payment.processing_status,
-        "fundingStatus": payment.funding_status,
-    }
-    return sent == has and all(body[name] == value for name, value in plain.items() if name in body)
+    told_otherwise = {"currency", "line_items"}
+    plain = [field for field in fields_of(OfflinePayment) if field.name not in told_otherwise]
+    return (
+        sent == has
+        and body["currency"] == payment.total.currency
+        and all(body[field.wire] == getattr(payment, field.name) for field in plain if field.wire in body)
+    )
 
 
 _JUDGES: Mapping[str, Callable[[Payment | None, Any], bool | None]] = {

@@ -14,6 +14,7 @@ import pytest
 
 from b2b_payments._converter import (
     offline_payment_body,
+    offline_payment_from,
     structure,
     structure_list,
     structure_payment,
@@ -381,6 +382,8 @@ def test_the_vendors_offline_payment_is_made() -> None:
     body = offline_payment_body(payment)
     assert body == examples.CREATE_OFFLINE_BODY == examples.UPDATE_OFFLINE_BODY
     assert type(body["processingStatus"]) is int
+    assert offline_payment_from(body) == payment
+    assert offline_payment_from(body | {"processingStatus": "3", "payerName": None}).payer_name is None
 
 
 def test_an_offline_payment_sends_no_nulls() -> None:

@@ -145,7 +145,7 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
             '{"customerId": 1.5, "currency": "USD", "lineItems": [{"invoiceId": 1, "amount": "1"}]}',
             "customerId",
         ),
-        ('{"customerId": "1", "currency": "USD", "lineItems": [5]}', 'such as {"invoiceId": 13'),
+        ('{"customerId": "1", "currency": "USD", "lineItems": [5]}', 'a list such as [{"invoiceId": 13'),
         (
             '{"customerId": "1", "currency": "USD", "lineItems": [{"invoiceId": 1, "amount": "1", "y": 1}]}',
             "'y' is unknown; known are invoiceId, amount",
