@@ -14,12 +14,12 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from itertools import chain
-from operator import attrgetter
 from typing import Annotated, Any, Final
 
 import attrs
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec.structs import astuple
 
 from b2b_payments._converter.rows import Learned
 from b2b_payments._converter.service import reader_of
@@ -138,6 +138,7 @@ class _Page(msgspec.Struct):
 
 
 _rows: Final = msgspec.json.Decoder(_Page)
+encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 def _page(row: Raw | bytes) -> bytes:
@@ -149,6 +150,7 @@ class _Types:
 
     def __init__(self, learned: Learned) -> None:
         self.learned = learned
+        self._extras: dict[type[Any], Any] = {}
         page = msgspec.defstruct("Page", [("data", list[self._struct(Payment)])])  # type: ignore[misc]
         self._decode = msgspec.json.Decoder(page).decode
 
@@ -190,15 +192,30 @@ class _Types:
             return tuple[self._struct(field.of), ...]  # type: ignore[misc]
         return self._struct(field.of) if field.kind is Kind.MODEL else _TYPES[field.kind]
 
+    def _extra(self, model: type[Any]) -> Any:
+        if (made := self._extras.get(model)) is None:
+            unknown = self._unknown(model)
+            made = self._extras[model] = msgspec.defstruct("Extra", unknown, rename=unknown, gc=False)
+        return made
+
     def _unknown(self, model: type[Any]) -> dict[str, str]:
         return {f"unknown{place}": name for place, name in enumerate(self.learned.unknown.get(model, ()))}
 
     def _spelled(self, model: type[Any], rows: Cells) -> dict[str, list[Any]]:
         """Give the columns of a model's objects."""
+        fields, unknown = fields_of(model), self._unknown(model)
+        names = [*unknown, *(field.name for field in fields)]
+        # All fields of a row at once, and then turned: a getter for each field would cost four times as much.
+        turned = map(list, zip(*map(astuple, rows), strict=True)) if rows else ([] for _ in names)
+        held = dict(zip(names, turned, strict=True))
+        extras = ["{}"] * len(rows)
+        if unknown:
+            # What a row has not of them is left out.
+            objects = list(map(self._extra(model), *(held[name] for name in unknown)))
+            extras = encode_lines(objects).decode().split("\n")[:-1]
         columns: dict[str, list[Any]] = {}
-        extras = self._extras(model, rows)
-        for field in fields_of(model):
-            cells = list(map(attrgetter(field.name), rows))
+        for field in fields:
+            cells = held[field.name]
             if field.kind is Kind.MODEL:
                 there = [cell for cell in cells if cell is not None]
                 parts = self._spelled(field.of, there)
@@ -211,28 +228,6 @@ class _Types:
                 columns[field.name] = _column(field, cells)
         columns["extra"] = extras
         return columns
-
-    def _extras(self, model: type[Any], rows: Cells) -> list[str]:
-        """Write the unknown fields of each object."""
-        names = self._unknown(model)
-        if not names:
-            return ["{}"] * len(rows)
-        written = [b"%b:%%b" % msgspec.json.encode(name).replace(b"%", b"%%") for name in names.values()]
-        cells = [list(map(attrgetter(name), rows)) for name in names]
-        try:
-            template = b"{%b}" % b",".join(written)
-            return _texts(list(map(template.__mod__, zip(*cells, strict=True))))
-        except TypeError:  # some have not all of them
-
-            @cache
-            def template_of(*kinds: type) -> bytes:
-                there = [member for member, kind in zip(written, kinds, strict=True) if kind is Raw]
-                return b"{%b}" % b",".join(there)
-
-            return _texts([
-                template_of(*map(type, one)) % tuple([cell for cell in one if cell is not UNSET])
-                for one in zip(*cells, strict=True)
-            ])  # fmt: skip
 
 
 def _within(name: str, parts: Sequence[str | None], extras: Sequence[str]) -> list[str]:
@@ -276,7 +271,7 @@ def _column(field: Field, cells: list[Any]) -> list[Any]:
 
 def _amounts(field: Field, cells: Sequence[Raw]) -> list[str]:
     """Give amounts as the digits that were sent, in text or as numbers."""
-    found = [text.strip('"') for text in _texts(cells)]
+    found = b"\n".join(cells).decode().replace('"', "").split("\n") if cells else []
     if not found or (_are_amounts("\n".join(found)) and max(map(len, found)) <= _LONGEST):
         return found
     return [spelled(reader_of(field)(decode_part(cell))) for cell in cells]

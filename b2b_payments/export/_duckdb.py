@@ -6,17 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
-
-import msgspec
 
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.moment import moment_of
+from b2b_payments._protocol.json import encode
 from b2b_payments._tables.columns import PAYMENTS, Column, Kind, Row, Table
-from b2b_payments._tables.rows import DIGITS, LEAST, SCALE, encode_lines
+from b2b_payments._tables.rows import DIGITS, LEAST, SCALE
 from b2b_payments.export._database import FileDatabase, digest_text
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._file import PathLike
@@ -105,8 +103,8 @@ class DuckDBDatabase(FileDatabase):
 
     @classmethod
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
-        """Write rows as objects."""
-        return encode_lines(list(map(row_type(table), *columns)))
+        """Write rows as one object of their columns."""
+        return column_line(table.names, columns)
 
     def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
         """Let the tables hold exactly the rows of a log: DuckDB reads it."""
@@ -165,24 +163,23 @@ def _stored(kind: Kind, cell: Any) -> Any:
     return Decimal(cell) if kind is Kind.MONEY else moment_of(cell)
 
 
-@cache
-def row_type(table: Table, *more: str) -> Any:
-    """Give the type of a table's rows in the log: JSON's names are those of the columns."""
-    return msgspec.defstruct(table.name, [*table.names, *more], gc=False)
+def column_line(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> bytes:
+    """Write columns as a line of the log: with no names in each row, it is a third shorter than rows."""
+    return encode(dict(zip(names, columns, strict=True))) + b"\n"
 
 
 def source_of(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[str, str] = _NOTHING) -> str:
     """Give what reads columns of a part of a log, and `more`, with stated types, beside their `segment`."""
     types = {**dict(map(stated_type, columns)), **more}
-    stated = ", ".join(f"{_quoted(name)}: {_quoted(type_)}" for name, type_ in types.items())
+    stated = ", ".join(f"{_quoted(name)}: {_quoted(f'{type_}[]')}" for name, type_ in types.items())
+    cells = ", ".join(f"unnest({name}) AS {name}" for name in types)
     sizes = log.files(part)
     files = ", ".join(_quoted(str(path)) for path in sizes)
-    # The first part of each segment begins with a line that is no row.
+    # The first part of each segment begins with a line that has no columns, and so no rows.
     return (
-        "(SELECT *, regexp_extract(filename, '([0-9]+)[.0-9]*$', 1) AS segment "  # noqa: S608
+        f"(SELECT {cells}, regexp_extract(filename, '([0-9]+)[.0-9]*$', 1) AS segment "  # noqa: S608
         f"FROM read_json([{files}], columns = {{{stated}}}, format = 'newline_delimited', "
-        f"maximum_object_size = {max(sizes.values()) + 1}, map_inference_threshold = -1, filename = true) "
-        f"WHERE {columns[0].name} IS NOT NULL)"
+        f"maximum_object_size = {max(sizes.values()) + 1}, map_inference_threshold = -1, filename = true))"
     )
 
 

@@ -26,7 +26,7 @@ from b2b_payments._errors import ExportError
 from b2b_payments.export._file import sync_folder, write_whole
 from b2b_payments.export._sink import Checkpoint
 
-_VERSION = 3
+_VERSION = 4
 _FILE = re.compile(r"[0-9]{8}(?:\.[1-9])?").fullmatch
 _LONGEST_HEAD = 1 << 20
 

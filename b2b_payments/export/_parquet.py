@@ -7,14 +7,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Table
-from b2b_payments._tables.rows import Rows, encode_lines
+import msgspec
+
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS
+from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import told
 from b2b_payments.export._duckdb import (
     DuckDBDatabase,
+    column_line,
     expression,
     import_duckdb,
-    row_type,
     source_of,
     stated_type,
 )
@@ -23,7 +25,7 @@ from b2b_payments.export._log import Log
 from b2b_payments.export._logged import FileSink, Made, TableSink
 
 _ITEMS = LINE_ITEMS.name
-_ITEM = Table(_ITEMS, LINE_ITEMS.columns[2:], ())
+_Item: Any = msgspec.defstruct("Item", LINE_ITEMS.names[2:], gc=False)
 _ROW_GROUP = 20_480  # as many payments as are in memory at once
 
 
@@ -41,14 +43,14 @@ class ParquetSink(FileSink, TableSink):
         super().__init__(path)
 
     def spelled(self, rows: Rows) -> Sequence[bytes]:
-        """Write payments as objects, with their items within."""
-        items = map(row_type(_ITEM), *rows.tables[LINE_ITEMS.name][2:])
+        """Write payments as columns, their items as lists of objects."""
+        items = map(_Item, *rows.tables[_ITEMS][2:])
         lists = [list(islice(items, count)) for count in rows.counts]
-        return [encode_lines(list(map(row_type(PAYMENTS, _ITEMS), *rows.tables[PAYMENTS.name], lists)))]
+        return [column_line([*PAYMENTS.names, _ITEMS], [*rows.tables[PAYMENTS.name], lists])]
 
     def fill(self, log: Log, files: Sequence[Made]) -> None:
         """Let DuckDB make the file of the log's lines."""
-        item = ", ".join(map(" ".join, map(stated_type, _ITEM.columns)))
+        item = ", ".join(map(" ".join, map(stated_type, LINE_ITEMS.columns[2:])))
         source = source_of(log, PAYMENTS.columns, more={_ITEMS: f"STRUCT({item})[]"})
         columns = [f"{expression(column)} AS {column.name}" for column in PAYMENTS.columns]
         for _ in log.segments():

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from b2b_payments.export._reading import format_of, read_payments
 from b2b_payments._reporting.summary import Summary, summary_of
 from b2b_payments.export import verify
+from b2b_payments.export._reading import format_of, read_payments
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import FORMATS
 from tests.support.program import invoke, sentence
