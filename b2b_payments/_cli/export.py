@@ -11,10 +11,8 @@ import click
 
 from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, print_json, run, stays
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
-from b2b_payments._cli.filters import filter_options
-from b2b_payments._cli.fleet import Fleet, fleet_options
+from b2b_payments._cli.options import Fleet, Telling, filter_options, fleet_options, telling_options
 from b2b_payments._cli.streams import output as standard_output
-from b2b_payments._cli.telling import Telling, telling_options
 from b2b_payments._cli.values import TEXT
 from b2b_payments._formats import FORMATS
 

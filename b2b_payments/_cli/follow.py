@@ -16,7 +16,7 @@ import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
-from b2b_payments._cli.filters import overlap_option
+from b2b_payments._cli.options import overlap_option
 from b2b_payments._cli.output import show, write_file
 from b2b_payments._cli.values import MOMENT, Number, new_file
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from b2b_payments._cli import doctor, export, follow, offline, reads, report, sandbox, sync, verify, writes
+from b2b_payments._cli import doctor, endpoints, export, follow, offline, report, sandbox, sync, verify
 from b2b_payments._cli.command import INTERRUPTED, Command, CommandError, StoppedError
 from b2b_payments._cli.streams import bare, standard_streams
 from b2b_payments._version import __version__
@@ -69,7 +69,7 @@ def program() -> None:
     """
 
 
-for module in (export, sync, follow, verify, report, doctor, reads, writes, offline, sandbox):
+for module in (export, sync, follow, verify, report, doctor, endpoints, offline, sandbox):
     for command in vars(module).values():
         if isinstance(command, Command):
             program.add_command(command)

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from b2b_payments._cli.telling import Telling
+from b2b_payments._cli.options import Telling, clock
 from b2b_payments._cli.terminal import can_draw, console_on
 from b2b_payments._cli.waits import PlainLines, Waits
 from b2b_payments._printable import counted, printable
@@ -140,7 +140,7 @@ class Line:
         total = pace.total if pace.total is not None and pace.total >= done else None
         parts = [_payments(done, total), f"{pace.rate:,.0f}/s"]
         if left is not None:
-            parts.append(f"{_duration(left)} left")
+            parts.append(f"{clock(left)} left")
         if pace.waiting >= 1 and left != 0:
             parts.append(f"waiting {pace.waiting:.0f} s for the store's quota")
         if (words := self._waits.words) is not None:
@@ -268,7 +268,7 @@ class StoresProgress(_Shown):
         left = [pace.seconds_left for pace in paces]
         # What a store that has not begun will take, nobody knows.
         if left and ended + len(running) == stores and None not in left:
-            parts.append(f"{_duration(max(seconds or 0.0 for seconds in left))} left")
+            parts.append(f"{clock(max(seconds or 0.0 for seconds in left))} left")
         yield Row("all stores", ended, stores, " · ".join(parts))
         for line, pace in running:
             yield line.row(pace)
@@ -297,9 +297,3 @@ def _of_channels(reports: Mapping[int | None, WalkReport], elapsed: float, *, si
 
 def _payments(done: int, total: int | None) -> str:
     return counted(done, "payment") if total is None else f"{done:,} of {counted(total, 'payment')}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

@@ -12,9 +12,8 @@ from anyio import sleep
 
 from b2b_payments._cli.command import CommandError, StoppedError, print_json, run, stays
 from b2b_payments._cli.connection import Connection
-from b2b_payments._cli.fleet import Fleet
+from b2b_payments._cli.options import Fleet, Telling
 from b2b_payments._cli.progress import StoresProgress
-from b2b_payments._cli.telling import Telling
 from b2b_payments._errors import AuthenticationError, B2BPaymentsError
 from b2b_payments._printable import printable
 from b2b_payments.export import Store, StoreReport, StoresReport, StoreState, export_stores, read_stores

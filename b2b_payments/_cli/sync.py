@@ -11,9 +11,7 @@ import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, run
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
-from b2b_payments._cli.filters import overlap_option
-from b2b_payments._cli.fleet import Fleet, fleet_options
-from b2b_payments._cli.telling import Telling, telling_options
+from b2b_payments._cli.options import Fleet, Telling, fleet_options, overlap_option, telling_options
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from b2b_payments import Quota, WalkReport
+from b2b_payments._cli.options import Telling, timed
 from b2b_payments._cli.progress import Line, Progress, Row, Screen, StoresProgress
-from b2b_payments._cli.telling import Telling, timed
 from b2b_payments.events import PageJoined, QuotaWait, RetryScheduled
 from b2b_payments.export import Checkpoint, PlacedSink, StoreReport, StoreState
 from b2b_payments.export._kept import KeptSink
