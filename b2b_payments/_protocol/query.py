@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum, StrEnum
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import attrs
@@ -14,7 +15,9 @@ import msgspec
 from b2b_payments._arguments import whole
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.decimals import is_whole
+from b2b_payments._models.description import wire_names
 from b2b_payments._models.enums import OrderBy, ProcessingStatus, SearchBy, SortBy
+from b2b_payments._models.payment import LineItem, Payment
 from b2b_payments._models.plain_data import checked_text
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.belonging import OF_ROWS, number, require
@@ -165,7 +168,10 @@ def _text(value: object) -> str:
     return str(int(value)) if isinstance(value, int) else str(value)
 
 
-class _Row(msgspec.Struct, rename="camel", gc=False):
+_NAMES = wire_names(Payment)
+
+
+class _Row(msgspec.Struct, rename=_NAMES, gc=False):
     id: Any = None
     processing_status: Any = None
     customer_name: Any = None
@@ -184,11 +190,9 @@ _Matches = Callable[[_Row], bool | None]
 
 _body = msgspec.json.Decoder(_Body, float_hook=exact_number)
 _SEARCHED: Mapping[str, Callable[[_Row], Any]] = {
-    "id": lambda row: row.id,
-    "customerId": lambda row: row.customer_id,
-    "externalId": lambda row: row.external_id,
-    "externalCustomerId": lambda row: row.external_customer_id,
+    wire: attrgetter(name) for name, wire in _NAMES.items() if wire in set(SearchBy)
 }
+_INVOICE = wire_names(LineItem)["invoice_id"]
 
 
 @frozen
@@ -262,7 +266,7 @@ def _has_status(asked: int, row: _Row) -> bool | None:
 
 def _has_invoice(asked: int, row: _Row) -> bool | None:
     items = row.line_items if isinstance(row.line_items, list) else []
-    found = [number(item.get("invoiceId")) if isinstance(item, dict) else None for item in items]
+    found = [number(item.get(_INVOICE)) if isinstance(item, dict) else None for item in items]
     if asked in found:
         return True
     return None if not found or None in found else False
