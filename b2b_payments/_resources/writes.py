@@ -12,16 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any
 
 import attrs
 
 from b2b_payments._call import Caller, Sent
-from b2b_payments._converter import structure_payment
+from b2b_payments._converter import offline_payment_from, structure_payment
 from b2b_payments._errors import B2BPaymentsError, OutcomeUnknownError, ValidationError
 from b2b_payments._models import OfflinePayment, Operation, Payment
-from b2b_payments._models.description import fields_of
 from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.json import decode_part
@@ -211,15 +209,15 @@ def _shows_update(payment: Payment | None, body: Mapping[str, Any]) -> bool:
     """Whether a payment has everything that an update would have given it."""
     if payment is None:
         return False
+    wanted = offline_payment_from(body)
     # Counted: one invoice may stand in several lines.
-    sent = Counter((item["invoiceId"], Decimal(str(item["amount"]))) for item in body["lineItems"])
+    sent = Counter((item.invoice_id, item.amount) for item in wanted.line_items)
     has = Counter((item.invoice_id, item.amount and item.amount.amount) for item in payment.line_items)
-    told_otherwise = {"currency", "line_items"}
-    plain = [field for field in fields_of(OfflinePayment) if field.name not in told_otherwise]
+    alike = (name for name in attrs.fields_dict(OfflinePayment) if name not in {"currency", "line_items"})
     return (
         sent == has
-        and body["currency"] == payment.total.currency
-        and all(body[field.wire] == getattr(payment, field.name) for field in plain if field.wire in body)
+        and wanted.currency == payment.total.currency
+        and all(getattr(wanted, name) in (None, getattr(payment, name)) for name in alike)
     )
 
 
