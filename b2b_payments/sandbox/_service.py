@@ -191,8 +191,7 @@ def _transactions(call: Call) -> Answer:
 def _create_offline(call: Call) -> Answer:
     store = call.store
     fields = call.offline_payment()
-    channel = call.body.get("channelId", store.channels[0])
-    fields |= {"channelId": str(channel), "channelName": store.channel_name(channel)}
+    fields |= _of_channel(store, call.body.get("channelId", store.channels[0]))
     # Created now: a client may judge by the time whether a payment is the one that it sent.
     created = max(store.clock + 1, int(time.time()))
     return call.success({"paymentId": store.spelled_id(store.insert(created_at=created, **fields))})
@@ -208,8 +207,14 @@ def _update_offline(call: Call) -> Answer:
     fields["lineItems"] = [{"paymentId": call.id, **line} for line in fields["lineItems"]]
     fields["appliedStatus"] = applied
     fields["allowedOperations"] = operations(OFFLINE, fields["processingStatus"], applied)
+    if "channelId" in call.body:
+        fields |= _of_channel(store, call.body["channelId"])
     store.update(call.id, **fields)
     return _written(call, "paymentId")
+
+
+def _of_channel(store: Store, channel: int) -> Row:
+    return {"channelId": str(channel), "channelName": store.channel_name(channel)}
 
 
 def _channels(call: Call) -> Answer:

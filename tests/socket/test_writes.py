@@ -434,3 +434,17 @@ async def test_lines_of_one_invoice_are_told_apart(sandbox: Sandbox) -> None:
         sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
         with pytest.raises(OutcomeUnknownError):
             await client.payments.update_offline(payment_id, attrs.evolve(OFFLINE, line_items=[line, line]))
+
+
+async def test_an_update_is_judged_by_its_channel_too(sandbox: Sandbox) -> None:
+    """One that moves a payment to another channel is not taken for done where it stays in its own."""
+    payment_id = offline_payment(sandbox)
+    async with client_of(sandbox, retry=NEVER) as client:
+        await client.payments.update_offline(payment_id, attrs.evolve(OFFLINE, channel_id=1))
+        moved = attrs.evolve(OFFLINE, channel_id=2)
+        sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
+        with pytest.raises(OutcomeUnknownError):
+            await client.payments.update_offline(payment_id, moved)
+        sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
+        assert await client.payments.update_offline(payment_id, moved) == payment_id
+    assert sandbox.store.channel(payment_id) == 2
