@@ -6,7 +6,7 @@ import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, Inexact, InvalidOperation
-from itertools import chain, islice, repeat
+from itertools import accumulate, chain, islice, repeat
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,7 @@ DIGITS: Final = 38
 SCALE: Final = 12
 """Digits of a decimal column, and those of them behind its point. The service sends 4 there, at times 8."""
 
+_UPDATED: Final = PAYMENTS.names.index("updated_at")
 LEAST: Final = Decimal(f"1E-{SCALE}")
 _fits: Final = re.compile(rf"-?[0-9]{{1,{DIGITS - SCALE}}}(?:\.[0-9]{{1,{SCALE}}})?").fullmatch
 _INTEGERS, _MONEYS = (
@@ -67,6 +68,42 @@ class Rows:
         """Read payments as the service sent them. Raises as `read`."""
         body = b'{"data":[%b]}' % b",".join(map(encode, payments))
         return cls.read(body, range(len(payments)), whole=whole, decimal=decimal)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """Put rows together."""
+        tables = {
+            table.name: [
+                list(chain.from_iterable(part.tables[table.name][place] for part in parts))
+                for place, _ in enumerate(table.columns)
+            ]
+            for table in TABLES
+        }
+        return cls(tables, [count for part in parts for count in part.counts])
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The payments' ids."""
+        return self.tables[PAYMENTS.name][0]
+
+    @property
+    def updated(self) -> Mapping[int, int]:
+        """When each payment was updated, as microseconds since 1970."""
+        return dict(zip(self.ids, self.tables[PAYMENTS.name][_UPDATED], strict=True))
+
+    def last_of_each(self) -> Rows:
+        """Of a payment that is there twice, give the last alone."""
+        if len(set(self.ids)) == len(self.ids):
+            return self
+        places = sorted({one: place for place, one in enumerate(self.ids)}.values())
+        starts = list(accumulate(self.counts, initial=0))
+        lines = [line for place in places for line in range(starts[place], starts[place + 1])]
+        chosen = {PAYMENTS.name: places, LINE_ITEMS.name: lines}
+        tables = {
+            name: [[cells[place] for place in chosen[name]] for cells in columns]
+            for name, columns in self.tables.items()
+        }
+        return Rows(tables, [self.counts[place] for place in places])
 
     def of(self, table: Table) -> list[Row]:
         """Give a table's rows."""

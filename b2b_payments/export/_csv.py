@@ -58,7 +58,6 @@ class CSVSink(FileSink, TableSink):
         self._spreadsheet_safe = spreadsheet_safe
 
     def targets(self, target: Path) -> Sequence[Path]:
-        """Give the payments and the line items."""
         return [target, companion_of(target)]
 
     def check(self, target: Path) -> None:
@@ -79,7 +78,6 @@ class CSVSink(FileSink, TableSink):
                 )
 
     def head(self) -> Sequence[bytes]:
-        """Give the lines with the columns' names."""
         return [(",".join(table.names) + "\n").encode() for table in TABLES]
 
     def spelled(self, rows: Rows) -> Sequence[bytes]:

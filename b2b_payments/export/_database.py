@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,56 +19,13 @@ import msgspec
 
 from b2b_payments._errors import ExportError
 from b2b_payments._models.moment import moment_of
-from b2b_payments._printable import frozen
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
 from b2b_payments._tables.rows import Rows, encode_lines
 from b2b_payments.export._log import Log
 from b2b_payments.export._pages import rows_of
 
 _ROWS_AT_ONCE = 2_000
 _UPDATED = PAYMENTS.names.index("updated_at")
-
-
-@frozen
-class Batch:
-    """Payments and their line items, a column at a time; no payment is there twice."""
-
-    rows: Rows
-
-    @classmethod
-    def read(cls, sent: Sequence[Mapping[str, Any]], *, decimal: bool) -> Batch:
-        """Read payments as the service sent them; of one that came twice, the last. Raises as `Rows`."""
-        parts = list(rows_of(sent, whole=True, decimal=decimal))
-        tables = {
-            table.name: [
-                list(chain.from_iterable(part.tables[table.name][place] for part in parts))
-                for place, _ in enumerate(table.columns)
-            ]
-            for table in TABLES
-        }
-        batch = cls(Rows(tables, [count for part in parts for count in part.counts]))
-        return batch if len(set(batch.ids)) == len(batch.ids) else batch._last_ones()
-
-    @property
-    def ids(self) -> Sequence[int]:
-        """The payments' ids."""
-        return self.rows.tables[PAYMENTS.name][0]
-
-    @property
-    def updated(self) -> Mapping[int, int]:
-        """When each payment was updated, as microseconds since 1970."""
-        return dict(zip(self.ids, self.rows.tables[PAYMENTS.name][_UPDATED], strict=True))
-
-    def _last_ones(self) -> Batch:
-        places = sorted({one: place for place, one in enumerate(self.ids)}.values())
-        starts = list(accumulate(self.rows.counts, initial=0))
-        lines = [line for place in places for line in range(starts[place], starts[place + 1])]
-        chosen = {PAYMENTS.name: places, LINE_ITEMS.name: lines}
-        tables = {
-            name: [[cells[place] for place in chosen[name]] for cells in columns]
-            for name, columns in self.rows.tables.items()
-        }
-        return Batch(Rows(tables, [self.rows.counts[place] for place in places]))
 
 
 class Database(ABC):
@@ -108,6 +65,10 @@ class Database(ABC):
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Put rows in, in place of those with the same key."""
 
+    def read(self, payments: Sequence[Mapping[str, Any]]) -> Rows:
+        """Read payments as the service sent them; of one that came twice, the last. Raises as `Rows.read`."""
+        return Rows.joined(list(rows_of(payments, whole=True, decimal=self.decimal))).last_of_each()
+
     @abstractmethod
     def readable(self, column: Column) -> str:
         """Give the expression that reads a column exactly, as an integer or a text."""
@@ -146,15 +107,13 @@ class Database(ABC):
         """Give the columns that an older version's table does not have; None for one that is not ours."""
         return () if self.holds(table) else None
 
-    def compare(self, batch: Batch) -> Mapping[int, datetime | None]:
+    def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
         """Give the payments that are not held as they came, and when what is held was updated, if any is."""
-        held: dict[int, tuple[Row, list[Row]]] = {
-            row[0]: (row, []) for row in self.found(PAYMENTS, batch.ids)
-        }
+        held: dict[int, tuple[Row, list[Row]]] = {row[0]: (row, []) for row in self.found(PAYMENTS, rows.ids)}
         for line in self.found(LINE_ITEMS, list(held)):
             held[line[0]][1].append(line)
         differing: dict[int, datetime | None] = {}
-        for row, lines in batch.rows.by_payment():
+        for row, lines in rows.by_payment():
             if (there := held.get(row[0])) is None:
                 differing[row[0]] = None
             elif there != (
@@ -164,14 +123,14 @@ class Database(ABC):
                 differing[row[0]] = self.moment(there[0][_UPDATED])
         return differing
 
-    def write(self, batch: Batch, inserted: Sequence[int], updated: Sequence[int]) -> None:
-        """Put these payments down, of a batch that was compared in this transaction."""
+    def write(self, rows: Rows, inserted: Sequence[int], updated: Sequence[int]) -> None:
+        """Put these payments down, as they were compared in this transaction."""
         if updated:
             self.remove(LINE_ITEMS, updated)
         if written := {*inserted, *updated}:
-            rows = [(row, lines) for row, lines in batch.rows.by_payment() if row[0] in written]
-            self.upsert(PAYMENTS, [row for row, _ in rows])
-            self.upsert(LINE_ITEMS, list(chain.from_iterable(lines for _, lines in rows)))
+            chosen = [(row, lines) for row, lines in rows.by_payment() if row[0] in written]
+            self.upsert(PAYMENTS, [row for row, _ in chosen])
+            self.upsert(LINE_ITEMS, list(chain.from_iterable(lines for _, lines in chosen)))
 
     def _as_read(self, table: Table, row: Row) -> Row:
         return tuple(map(self.as_read, table.columns, row))

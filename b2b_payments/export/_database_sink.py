@@ -47,7 +47,6 @@ class DatabaseSink(TableSink):
                 self.write([payment])
 
     def rows(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
-        """Read payments."""
         found = list(super().rows(batch))
         ids = list(chain.from_iterable(rows.tables[PAYMENTS.name][0] for rows in found))
         if len(set(ids)) < len(ids):
@@ -55,17 +54,14 @@ class DatabaseSink(TableSink):
         return found
 
     def spelled(self, rows: Rows) -> Sequence[bytes]:
-        """Give the lines of both tables."""
         return [self.database.lines(table, rows.tables[table.name]) for table in TABLES]
 
     def check(self, target: Path) -> None:
-        """Refuse tables of our names that are not ours."""
         if target.exists() and target.stat().st_size:
             with opened(self.database, target, read_only=True) as database:
                 self._check(database)
 
     def holds(self, target: Path) -> bool:
-        """Whether payments are there already."""
         if not target.exists() or not target.stat().st_size:
             return False
         with opened(self.database, target, read_only=True) as database:

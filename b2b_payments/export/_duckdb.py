@@ -46,7 +46,6 @@ class DuckDBDatabase(FileDatabase):
 
     @classmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> DuckDBDatabase:
-        """Open a database."""
         # DuckDB would fetch an extension over the network to read it.
         if path.is_file() and _begin_of(path) == _SQLITE:
             raise ExportError(f"{path} is a SQLite database, not one of DuckDB: give it another ending.")
@@ -62,18 +61,15 @@ class DuckDBDatabase(FileDatabase):
 
     @classmethod
     def failures(cls) -> type[Exception]:
-        """Give the root of this database's errors."""
         failure: type[Exception] = import_duckdb().Error
         return failure
 
     @classmethod
     def hasty(cls) -> tuple[type[Exception], ...]:
-        """Give the errors for two rows of one key, and for too little memory."""
         duckdb = import_duckdb()
         return duckdb.ConstraintException, duckdb.OutOfMemoryException, duckdb.TransactionException
 
     def names(self) -> set[str]:
-        """Give the names of all tables and views, in small letters."""
         found = self.execute(
             "SELECT table_name FROM information_schema.tables "
             "WHERE table_catalog = current_database() AND table_schema = 'main'"
@@ -81,7 +77,6 @@ class DuckDBDatabase(FileDatabase):
         return {name.lower() for (name,) in found.fetchall()}
 
     def columns(self, name: str) -> list[tuple[str, str]]:
-        """Give the names and types of a table's columns."""
         statement = (
             "SELECT column_name, data_type FROM duckdb_columns() "
             "JOIN duckdb_tables() USING (table_oid, database_oid) "
@@ -92,7 +87,6 @@ class DuckDBDatabase(FileDatabase):
         return rows
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
-        """Put rows in."""
         keys = len(table.key)
         last = {row[:keys]: row for row in rows}
         if last:
@@ -103,11 +97,9 @@ class DuckDBDatabase(FileDatabase):
 
     @classmethod
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
-        """Write rows as one object of their columns."""
         return column_line(table.names, columns)
 
     def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
-        """Let the tables hold exactly the rows of a log: DuckDB reads it."""
         for _ in log.segments():
             pass  # DuckDB would not see what was changed from outside
         for table in reversed(tables):
@@ -126,7 +118,6 @@ class DuckDBDatabase(FileDatabase):
         return {table.name: self.digest(table) for table in tables}
 
     def digest(self, table: Table) -> str:
-        """Give the digest of a table's rows, each as DuckDB writes it as JSON."""
         cells = ", ".join(map(self.readable, table.columns))
         parts = [f"sum(('0x' || substr(hash, {1 + 16 * part}, 16))::UBIGINT)" for part in range(_HASH_PARTS)]
         (sums,) = self.execute(
@@ -136,7 +127,6 @@ class DuckDBDatabase(FileDatabase):
         return digest_text(sum(int(one or 0) << 64 * part for part, one in enumerate(reversed(sums))))
 
     def readable(self, column: Column) -> str:
-        """Give decimals as text and times as microseconds since 1970."""
         if column.kind is Kind.MONEY:
             return f"CAST({column.name} AS VARCHAR)"
         return f"epoch_us({column.name})" if column.kind is Kind.MOMENT else column.name
@@ -149,11 +139,9 @@ class DuckDBDatabase(FileDatabase):
         return f"{amount or amount.copy_abs():f}"
 
     def moment(self, cell: Any) -> datetime:
-        """Read microseconds."""
         return moment_of(cell)
 
     def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
-        """Give the condition and its parameter, a list."""
         return f"{column} IN (SELECT unnest(?))", [list(numbers)]
 
 

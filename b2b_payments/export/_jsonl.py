@@ -34,20 +34,16 @@ class JSONLSink(FileSink):
 
     @property
     def kept(self) -> bool:
-        """Whether an export that was closed as not complete can be resumed."""
         return self._stream is None and super().kept
 
     def open(self) -> None:
-        """Begin."""
         if self._stream is None:
             super().open()
 
     def resume(self) -> Checkpoint | None:
-        """Go on behind the last commit."""
         return super().resume() if self._stream is None else None
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
-        """Write a line for each payment."""
         if self._stream is None:
             super().write(batch)
         else:
@@ -55,17 +51,14 @@ class JSONLSink(FileSink):
                 self._stream.write(piece)
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
-        """Keep the lines written so far, with the checkpoint."""
         if self._stream is None:
             super().commit(checkpoint)
 
     def close(self, *, complete: bool) -> None:
-        """Let the file appear where it is complete."""
         if self._stream is None:
             super().close(complete=complete)
 
     def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
-        """Give the payments as the service wrote them."""
         if isinstance(batch, PageBatch):
             return [batch.lines()]
         return [[encode(payment) + b"\n" for payment in batch]]

@@ -233,7 +233,6 @@ class TableSink(LoggedSink):
         return rows_of(batch, whole=self.whole, decimal=self.decimal)
 
     def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
-        """Give the lines of rows."""
         pieces = map(self.spelled, self.rows(batch) if batch else self.rows([]))
         return list(zip(*pieces, strict=True))
 
@@ -248,7 +247,6 @@ class FileSink(LoggedSink):
         """Nothing more to check."""
 
     def holds(self, target: Path) -> bool:
-        """Whether a file stands there already."""
         return target.exists()
 
     def head(self) -> Sequence[bytes]:
@@ -262,7 +260,6 @@ class FileSink(LoggedSink):
                 file.write(lines)
 
     def make(self, target: Path) -> Mapping[str, str]:
-        """Make the files beside their places."""
         like, targets = self.target if self.target.exists() else None, self.targets(target)
         self._made = [Made(self.work / f"made{number}", like) for number, _ in enumerate(targets)]
         try:

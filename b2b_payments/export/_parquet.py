@@ -43,13 +43,11 @@ class ParquetSink(FileSink, TableSink):
         super().__init__(path)
 
     def spelled(self, rows: Rows) -> Sequence[bytes]:
-        """Write payments as columns, their items as lists of objects."""
         items = map(_Item, *rows.tables[_ITEMS][2:])
         lists = [list(islice(items, count)) for count in rows.counts]
         return [column_line([*PAYMENTS.names, _ITEMS], [*rows.tables[PAYMENTS.name], lists])]
 
     def fill(self, log: Log, files: Sequence[Made]) -> None:
-        """Let DuckDB make the file of the log's lines."""
         item = ", ".join(map(" ".join, map(stated_type, LINE_ITEMS.columns[2:])))
         source = source_of(log, PAYMENTS.columns, more={_ITEMS: f"STRUCT({item})[]"})
         columns = [f"{expression(column)} AS {column.name}" for column in PAYMENTS.columns]

@@ -17,7 +17,8 @@ from b2b_payments._models.moment import moment_of
 from b2b_payments._printable import frozen
 from b2b_payments._secret import Secret
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
-from b2b_payments.export._database import Batch, Database, moment_texts
+from b2b_payments._tables.rows import Rows
+from b2b_payments.export._database import Database, moment_texts
 
 _TYPES: Final[Mapping[Kind, str]] = {
     Kind.INTEGER: "bigint",
@@ -170,11 +171,9 @@ class PostgresDatabase(Database):
             self.execute(f"CREATE SCHEMA {self.schema}")
         super().create(table, schema)
 
-    def compare(self, batch: Batch) -> Mapping[int, datetime | None]:
-        """Give the payments that are not held as they came; the batch stays staged for this transaction."""
-        payments, lines = (
-            self._stage(table, batch.rows.tables[table.name]) for table in (PAYMENTS, LINE_ITEMS)
-        )
+    def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
+        """Give the payments that are not held as they came; they stay staged for this transaction."""
+        payments, lines = (self._stage(table, rows.tables[table.name]) for table in (PAYMENTS, LINE_ITEMS))
         found = self.execute(
             f"SELECT came.id, {self.readable(attrs.evolve(_UPDATED, name='held.updated_at'))} "  # noqa: S608
             f"FROM {payments} AS came LEFT JOIN {self.schema}.payments AS held ON held.id = came.id "
@@ -185,7 +184,7 @@ class PostgresDatabase(Database):
         )
         return {one: None if cell is None else self.moment(cell) for one, cell in found.fetchall()}
 
-    def write(self, batch: Batch, inserted: Sequence[int], updated: Sequence[int]) -> None:  # noqa: ARG002
+    def write(self, rows: Rows, inserted: Sequence[int], updated: Sequence[int]) -> None:  # noqa: ARG002
         """Put these payments down, as they were staged. Line items that are left over go."""
         if not (written := [*inserted, *updated]):
             return

@@ -31,7 +31,6 @@ class SQLiteDatabase(FileDatabase):
 
     @classmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> SQLiteDatabase:
-        """Open a database."""
         # The journal of a process that was killed is rolled back by whoever may write.
         mode = "ro" if read_only and not journal_of(path).exists() else "rwc"
         # Used by one thread after the other, never by two at once.
@@ -47,22 +46,18 @@ class SQLiteDatabase(FileDatabase):
 
     @classmethod
     def failures(cls) -> type[Exception]:
-        """Give the root of this database's errors."""
         failure: type[Exception] = sqlite3.Error
         return failure
 
     @classmethod
     def hasty(cls) -> tuple[type[Exception], ...]:
-        """Give the error for two rows of one key."""
         return (sqlite3.IntegrityError,)
 
     def names(self) -> set[str]:
-        """Give the names of all tables and views, in small letters."""
         found = self.execute("SELECT name FROM main.sqlite_master WHERE type IN ('table', 'view')")
         return {name.lower() for (name,) in found.fetchall()}
 
     def columns(self, name: str) -> list[tuple[str, str]]:
-        """Give the names and types of a table's columns."""
         statement = (
             "SELECT info.name, info.type "
             "FROM main.sqlite_master AS found, pragma_table_info(found.name, 'main') AS info "
@@ -72,13 +67,11 @@ class SQLiteDatabase(FileDatabase):
         return rows
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
-        """Put rows in."""
         read = [tuple(map(self.as_read, table.columns, row)) for row in rows]
         self._insert(table, read, f"VALUES ({', '.join('?' * len(table.columns))}) {_on_conflict(table)}")
 
     @classmethod
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
-        """Write rows as lists, as they are stored."""
         cells = [
             moment_texts(cells) if column.kind is Kind.MOMENT else cells
             for column, cells in zip(table.columns, columns, strict=True)
@@ -141,19 +134,15 @@ class SQLiteDatabase(FileDatabase):
         return digests
 
     def readable(self, column: Column) -> str:
-        """Give the column: what it holds is exact as it is."""
         return column.name
 
     def as_read(self, column: Column, cell: Any) -> Any:
-        """Give what is stored: that is what is read."""
         return moment_text(cell) if column.kind is Kind.MOMENT else cell
 
     def moment(self, cell: Any) -> datetime:
-        """Read a moment's text."""
         return datetime.fromisoformat(cell)
 
     def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
-        """Give the condition and its parameter, a list as JSON: parameters of their own are limited."""
         condition = f"{column} IN (SELECT value FROM json_each(?))"  # noqa: S608
         return condition, [encode(list(numbers)).decode()]
 

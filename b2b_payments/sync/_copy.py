@@ -19,7 +19,8 @@ from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._printable import frozen
 from b2b_payments._tables.columns import PAYMENTS, TABLES, Column, Kind, Table
-from b2b_payments.export._database import Batch, Database, told
+from b2b_payments._tables.rows import Rows
+from b2b_payments.export._database import Database, told
 from b2b_payments.export._database_sink import SYNCED
 from b2b_payments.export._file import writing
 from b2b_payments.sync._report import Changes
@@ -108,7 +109,7 @@ class Copy:
         If `seen`, note that they came. Raises ResponseDecodeError for a payment that cannot be read.
         """
         with self._transaction() as database:
-            came = Batch.read(batch, decimal=database.decimal)
+            came = database.read(batch)
             inserted, updated, older, unclear = _compared(database, came, lagging)
             database.write(came, inserted, updated)
             as_held_or_newer = {*came.ids} - {*older, *unclear}
@@ -129,7 +130,7 @@ class Copy:
         Without `lagging`, of those that `settle` would. Raises as they do.
         """
         with self._transaction() as database:
-            came = Batch.read(batch, decimal=database.decimal)
+            came = database.read(batch)
             inserted, updated, *others = _compared(database, came, lagging or (_EVER, _EVER))
             return {*inserted, *updated, *([] if lagging else [*others[0], *others[1]])}
 
@@ -184,7 +185,7 @@ class Copy:
         Raises ResponseDecodeError for a payment that cannot be read.
         """
         with self._transaction() as database:
-            came = Batch.read(there, decimal=database.decimal)
+            came = database.read(there)
             database.write(came, [], list(database.compare(came)))
             for table in reversed(TABLES):
                 database.remove(table, gone)
@@ -268,7 +269,7 @@ def _put(database: Database, state: State) -> None:
 
 
 def _compared(
-    database: Database, came: Batch, lagging: tuple[datetime, datetime]
+    database: Database, came: Rows, lagging: tuple[datetime, datetime]
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Give the ids of those that are not in the copy, or there in an older version, or in a newer one, which
     the list should show, or may just not show yet.
