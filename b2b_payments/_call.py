@@ -31,7 +31,7 @@ from b2b_payments._protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments._protocol.limits import read_limits
 from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Permit, Priority, QuotaReading, StoreQuota, TooLate, WaitReason
-from b2b_payments._retry import Failures, Kind, Outcome, Recovery, RetryPolicy, outcome_of
+from b2b_payments._retry import Effect, Failures, Outcome, Recovery, RetryPolicy, outcome_of
 from b2b_payments._transport import Transport
 from b2b_payments.events import (
     CallEnded,
@@ -269,7 +269,7 @@ class _Call(Generic[T]):
         elif isinstance(failure, APIError) and self.failures is not None:
             asked = failure.retry_after
         delay = caller.retry.delay(
-            attempt.request.kind,
+            attempt.request.effect,
             outcome,
             alike,
             remaining=None if self.until is None else self.until - now,
@@ -383,7 +383,7 @@ class _Call(Generic[T]):
             raise
         else:
             caller.credential.taken()
-            if request.kind is Kind.READ:
+            if request.effect is Effect.READ:
                 caller.answered.add(request.call)
             return reply
         finally:

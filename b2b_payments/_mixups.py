@@ -17,7 +17,7 @@ from b2b_payments._protocol.answer import Envelope
 from b2b_payments._protocol.belonging import OF_ROWS, OF_STORE, check_envelope, check_proof
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.request import Request
-from b2b_payments._retry import Kind, Outcome
+from b2b_payments._retry import Effect, Outcome
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class MixUps:
                 self._rely_on(request.call, [OF_STORE])
             elif isinstance(said, str):
                 self._store = self._store or said
-            if request.kind is not Kind.READ and self.lately:
+            if request.effect is not Effect.READ and self.lately:
                 check_proof(request, read.data)
         return reply
 
@@ -211,7 +211,7 @@ class Doubts:
             self._said.append(failure.said)
             return self._is_habit(failure) or self._mixed_up(failure, may_retry=may_retry)
         return (
-            self.request.kind is Kind.READ
+            self.request.effect is Effect.READ
             and outcome is Outcome.FINAL
             and self._is_doubted(failure, may_retry=may_retry)
         )
@@ -250,17 +250,17 @@ class Doubts:
         self.mixups.noticed()
         # Asked again in any case where the answers are to be compared.
         may_be_habit = self.mixups.may_say_always(self.request, failure)
-        wanted = self.request.kind is Kind.READ and (may_retry or may_be_habit)
+        wanted = self.request.effect is Effect.READ and (may_retry or may_be_habit)
         # Empty answers in between do not use up those that are compared, but do not go on for ever either.
         empty = min(self._said.count(_EMPTY), _TIMES_ASKED)
         return wanted and len(self._said) < _TIMES_ASKED + empty
 
     def leaves_open(self, failure: B2BPaymentsError) -> bool:
         """Whether a write may have been carried out, whatever this answer says."""
-        return self.request.kind is not Kind.READ and isinstance(failure, APIError) and self.mixups.lately
+        return self.request.effect is not Effect.READ and isinstance(failure, APIError) and self.mixups.lately
 
     def ends_with(self, failure: B2BPaymentsError) -> bool:
         """Whether a write is not to be sent again, since only the payment shows what became of it."""
-        if self.request.kind is Kind.ONCE:
+        if self.request.effect is Effect.ONCE:
             return self.leaves_open(failure)
-        return self.request.kind is Kind.REPEATABLE and len(self._said) > 1
+        return self.request.effect is Effect.REPEATABLE and len(self._said) > 1

@@ -49,7 +49,7 @@ LONGEST_ASKED = 3600.0
 _MOST_DOUBLINGS = 64  # a float takes no more than about a thousand
 
 
-class Kind(Enum):
+class Effect(Enum):
     """What sending a request twice would do."""
 
     READ = "read"  # GET: nothing
@@ -81,9 +81,9 @@ class Outcome(Enum):
 
 
 _WORTH_ANOTHER = {
-    Kind.READ: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
-    Kind.REPEATABLE: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
-    Kind.ONCE: frozenset({Outcome.NOT_SENT, Outcome.UNREACHABLE, Outcome.REFUSED}),
+    Effect.READ: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
+    Effect.REPEATABLE: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
+    Effect.ONCE: frozenset({Outcome.NOT_SENT, Outcome.UNREACHABLE, Outcome.REFUSED}),
 }
 
 
@@ -136,7 +136,7 @@ class RetryPolicy:
 
     def delay(
         self,
-        kind: Kind,
+        effect: Effect,
         outcome: Outcome,
         attempt: int,
         *,
@@ -152,7 +152,7 @@ class RetryPolicy:
         begun. `random` gives a number in [0, 1). `failing_for` is given for a page: the seconds since its
         first failure.
         """
-        if outcome not in _WORTH_ANOTHER[kind]:
+        if outcome not in _WORTH_ANOTHER[effect]:
             return None
         patience = None if failing_for is None else self.patience(outcome) - failing_for
         if attempt >= self.attempts and (patience is None or patience <= 0):

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from b2b_payments._models.moment import moment_of
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Kind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, ColumnKind, Row, Table
 from b2b_payments._tables.rows import Rows
 from b2b_payments.sandbox import Store
 from benchmarks.kills_service import CHANNELS, SEED, Wire
@@ -105,13 +105,13 @@ def _spelled(table: Table, row: Iterable[Any], *, text: bool) -> Version:
     return tuple("" if text and cell is None else _cell(column.kind, cell) for column, cell in cells)
 
 
-def _cell(kind: Kind, cell: Any) -> object:
+def _cell(kind: ColumnKind, cell: Any) -> object:
     if cell is None or cell == "":
         return cell
-    if kind is Kind.MOMENT:
+    if kind is ColumnKind.MOMENT:
         if isinstance(cell, int):
             return moment_of(cell)
         return (datetime.fromisoformat(cell) if isinstance(cell, str) else cell).astimezone(UTC)
-    if kind is Kind.MONEY:
+    if kind is ColumnKind.MONEY:
         return Decimal(cell)
-    return int(cell) if kind is Kind.INTEGER else cell
+    return int(cell) if kind is ColumnKind.INTEGER else cell

@@ -29,7 +29,7 @@ from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import LineItem, Payment
 from b2b_payments._models.answer_model import spelled
 from b2b_payments._models.decimals import is_whole
-from b2b_payments._models.description import Field, Kind, fields_of
+from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import sent_of
 from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
@@ -45,16 +45,16 @@ _UNFIT: Final = (*UNREADABLE, ValueError, TypeError, AttributeError, ArithmeticE
 
 _amount: Final = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+"
 _are_amounts: Final = re.compile(rf"(?:{_amount}\n)*+{_amount}").fullmatch
-_TYPES: Final[Mapping[Kind, Any]] = {
-    Kind.WHOLE: int | str,
-    Kind.CODE: int | str,
-    Kind.MOMENT: Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)] | str,  # years 1 to 9999
-    Kind.TEXT: str | int,
-    Kind.AMOUNT: Raw,
-    Kind.CODES: Raw,
-    Kind.OBJECT: Raw,
+_TYPES: Final[Mapping[FieldKind, Any]] = {
+    FieldKind.WHOLE: int | str,
+    FieldKind.CODE: int | str,
+    FieldKind.MOMENT: Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)] | str,  # years 1 to 9999
+    FieldKind.TEXT: str | int,
+    FieldKind.AMOUNT: Raw,
+    FieldKind.CODES: Raw,
+    FieldKind.OBJECT: Raw,
 }
-_WHOLE: Final = frozenset({Kind.WHOLE, Kind.CODE})
+_WHOLE: Final = frozenset({FieldKind.WHOLE, FieldKind.CODE})
 _REQUIRED: Final[Any] = msgspec.NODEFAULT
 
 
@@ -188,9 +188,9 @@ class _Types:
     def _type(self, field: Field) -> Any:
         if field.bare:
             return Raw
-        if field.kind is Kind.MODELS:
+        if field.kind is FieldKind.MODELS:
             return tuple[self._struct(field.of), ...]  # type: ignore[misc]
-        return self._struct(field.of) if field.kind is Kind.MODEL else _TYPES[field.kind]
+        return self._struct(field.of) if field.kind is FieldKind.MODEL else _TYPES[field.kind]
 
     def _extra(self, model: type[Any]) -> Any:
         if (made := self._extras.get(model)) is None:
@@ -216,7 +216,7 @@ class _Types:
         columns: dict[str, list[Any]] = {}
         for field in fields:
             cells = held[field.name]
-            if field.kind is Kind.MODEL:
+            if field.kind is FieldKind.MODEL:
                 there = [cell for cell in cells if cell is not None]
                 parts = self._spelled(field.of, there)
                 if len(there) < len(cells):
@@ -224,7 +224,7 @@ class _Types:
                 if (extra := parts.pop("extra")) != ["{}"] * len(extra):
                     extras = _within(field.wire, extra, extras)
                 columns |= {f"{field.name}.{name}": part for name, part in parts.items()}
-            elif field.kind is not Kind.MODELS or field.bare:
+            elif field.kind is not FieldKind.MODELS or field.bare:
                 columns[field.name] = _column(field, cells)
         columns["extra"] = extras
         return columns
@@ -251,18 +251,18 @@ def _texts(cells: Sequence[Any]) -> list[str]:
 
 def _column(field: Field, cells: list[Any]) -> list[Any]:
     """Bring a field's cells into one spelling."""
-    if field.bare or field.kind is Kind.OBJECT:
+    if field.bare or field.kind is FieldKind.OBJECT:
         return _json(field, cells)
-    if field.kind is Kind.CODES or (field.digits and field.kind is Kind.WHOLE):
-        return _few(field, _texts(cells) if field.kind is Kind.CODES else cells)
-    if field.kind is Kind.AMOUNT:
+    if field.kind is FieldKind.CODES or (field.digits and field.kind is FieldKind.WHOLE):
+        return _few(field, _texts(cells) if field.kind is FieldKind.CODES else cells)
+    if field.kind is FieldKind.AMOUNT:
         return _amounts(field, cells)
     kinds = set(map(type, cells))
     if field.nullable and type(None) in kinds:
         return _spread(_column(field, [cell for cell in cells if cell is not None]), cells)
-    if field.kind is Kind.TEXT and kinds <= {str, type(None)}:
+    if field.kind is FieldKind.TEXT and kinds <= {str, type(None)}:
         return ["" if cell is None else cell for cell in cells] if type(None) in kinds else cells
-    if field.kind is Kind.MOMENT and kinds == {int}:
+    if field.kind is FieldKind.MOMENT and kinds == {int}:
         return [cell * 1_000_000 for cell in cells]
     if field.kind in _WHOLE and kinds == {int} and is_whole(min(cells)) and is_whole(max(cells)):
         return cells
@@ -285,7 +285,7 @@ def _read(field: Field) -> Callable[[Any], Any]:
         value = read(cell)
         if isinstance(value, datetime):
             return microseconds_of(value)
-        return int(value) if field.kind is Kind.CODE else value
+        return int(value) if field.kind is FieldKind.CODE else value
 
     return read_cell
 
@@ -294,7 +294,7 @@ def _few(field: Field, cells: list[Any]) -> list[Any]:
     """Read cells of which few are different: what they are read as is remembered."""
     known = _known(field)
     for cell in set(cells) - known.keys():
-        if field.kind is Kind.CODES:
+        if field.kind is FieldKind.CODES:
             codes: Any = reader_of(field)(decode_part(cell.encode()))
             value = encode(list(map(int, codes))).decode()
         else:
@@ -338,7 +338,7 @@ def _are_usual(field: Field, texts: Sequence[str]) -> bool:
 
 @cache
 def _decoder_of(field: Field) -> msgspec.json.Decoder[Any]:
-    types = {Kind.TEXT: str | int | None, Kind.AMOUNT: int | float | None}
+    types = {FieldKind.TEXT: str | int | None, FieldKind.AMOUNT: int | float | None}
     members = [(one.name, types[one.kind], None) for one in fields_of(field.of)]
     names = {one.name: one.wire for one in fields_of(field.of)}
     part = msgspec.defstruct(f"{field.of.__name__}Cells", members, rename=names, gc=False)
@@ -367,7 +367,7 @@ def _usual(model: Any) -> dict[str, Any]:
         value: Any = getattr(model, field.name)
         if field.bare and value:
             value = sent_of(model.extra)[field.wire]
-        elif field.kind is Kind.MODELS:
+        elif field.kind is FieldKind.MODELS:
             value = list(map(_usual, value))
         elif value is not None and field.kind in _USUAL:
             value = _USUAL[field.kind](value)
@@ -375,12 +375,12 @@ def _usual(model: Any) -> dict[str, Any]:
     return usual
 
 
-_USUAL: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.MOMENT: datetime.isoformat,
-    Kind.AMOUNT: spelled,
-    Kind.CODE: int,
-    Kind.CODES: lambda codes: list(map(int, codes)),
-    Kind.MODEL: _usual,
+_USUAL: Final[Mapping[FieldKind, Callable[[Any], Any]]] = {
+    FieldKind.MOMENT: datetime.isoformat,
+    FieldKind.AMOUNT: spelled,
+    FieldKind.CODE: int,
+    FieldKind.CODES: lambda codes: list(map(int, codes)),
+    FieldKind.MODEL: _usual,
 }
 
 
@@ -388,6 +388,6 @@ def _extra(model: Any) -> str:
     """Write what is unknown of a model, and of the models that are its fields."""
     extra = dict(model.extra)
     for field in fields_of(type(model)):
-        if field.kind is Kind.MODEL and (part := getattr(model, field.name)) is not None and part.extra:
+        if field.kind is FieldKind.MODEL and (part := getattr(model, field.name)) is not None and part.extra:
             extra[field.wire] = part.extra
     return encode(extra).decode()

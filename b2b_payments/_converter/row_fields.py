@@ -22,7 +22,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from b2b_payments._converter.service import reader_of
-from b2b_payments._models.description import Field, Kind
+from b2b_payments._models.description import Field, FieldKind
 from b2b_payments._models.extra import Extra
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import decode
@@ -44,20 +44,22 @@ def _json_of(levels: int) -> Any:
 
 
 _FLAT: Any = _json_of(4)
-_USUAL: Final[Mapping[tuple[Kind, bool], Any]] = {
-    (Kind.WHOLE, False): Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
-    (Kind.WHOLE, True): Annotated[str, Meta(min_length=1, max_length=18)],
-    (Kind.TEXT, False): str,
-    (Kind.AMOUNT, True): Annotated[str, Meta(min_length=1, max_length=40)],
-    (Kind.MOMENT, False): Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)],  # years 1 to 9999
-    (Kind.OBJECT, False): dict[str, _FLAT],
-    (Kind.CODES, False): tuple[int | str, ...],
+_USUAL: Final[Mapping[tuple[FieldKind, bool], Any]] = {
+    (FieldKind.WHOLE, False): Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
+    (FieldKind.WHOLE, True): Annotated[str, Meta(min_length=1, max_length=18)],
+    (FieldKind.TEXT, False): str,
+    (FieldKind.AMOUNT, True): Annotated[str, Meta(min_length=1, max_length=40)],
+    # The years 1 to 9999.
+    (FieldKind.MOMENT, False): Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)],
+    (FieldKind.OBJECT, False): dict[str, _FLAT],
+    (FieldKind.CODES, False): tuple[int | str, ...],
 }
-_IN_PLACE: Final[Mapping[Kind, Any]] = {
-    Kind.WHOLE: 0, Kind.TEXT: "", Kind.AMOUNT: Decimal(0), Kind.MOMENT: datetime.fromtimestamp(0, UTC),
-    Kind.FLAG: False, Kind.OBJECT: {}, Kind.MODELS: (), Kind.CODES: (),
+_IN_PLACE: Final[Mapping[FieldKind, Any]] = {
+    FieldKind.WHOLE: 0, FieldKind.TEXT: "", FieldKind.AMOUNT: Decimal(0), FieldKind.FLAG: False,
+    FieldKind.MOMENT: datetime.fromtimestamp(0, UTC), FieldKind.OBJECT: {}, FieldKind.MODELS: (),
+    FieldKind.CODES: (),
 }  # fmt: skip
-_AS_READ: Final[Mapping[Kind, type]] = {Kind.TEXT: str, Kind.OBJECT: dict}
+_AS_READ: Final[Mapping[FieldKind, type]] = {FieldKind.TEXT: str, FieldKind.OBJECT: dict}
 
 
 class OddTextError(ValueError):
@@ -86,7 +88,7 @@ def in_place_of(field: Field) -> Any:
     """Give what msgspec takes for the field until it is read."""
     if field.nullable:
         return None
-    return object.__new__(field.of) if field.kind is Kind.MODEL else _IN_PLACE.get(field.kind, 0)
+    return object.__new__(field.of) if field.kind is FieldKind.MODEL else _IN_PLACE.get(field.kind, 0)
 
 
 def ways_of(
@@ -100,18 +102,18 @@ def ways_of(
     kind, usual = field.kind, _USUAL.get((field.kind, field.digits))
     some: Any = usual
     first, later = Way(usual), partial(_read, field)
-    if kind is Kind.AMOUNT:
+    if kind is FieldKind.AMOUNT:
         first = Way(usual, reads=partial(_amounts, model, field))
-    elif kind is Kind.CODES:
+    elif kind is FieldKind.CODES:
         later = partial(_few, field)
         first, some = Way(usual, reads=later), usual | str
-    elif kind is Kind.CODE:
+    elif kind is FieldKind.CODE:
         first, some, later = Way(field.of), int | str, partial(_few, field)
-    elif kind is Kind.OBJECT:
+    elif kind is FieldKind.OBJECT:
         some = usual | list[_FLAT] | str
-    elif kind is Kind.MODEL:
+    elif kind is FieldKind.MODEL:
         first, some, later = Way(struct), struct | list[_FLAT] | str, partial(_nested, field, models)
-    elif kind is Kind.MODELS:
+    elif kind is FieldKind.MODELS:
         # The empty tuple is no object of its own, and costs the garbage collector nothing.
         several: Any = tuple[struct, ...]
         first, some, later = Way(several), several | dict[str, _FLAT] | str, partial(_nested, field, models)
@@ -125,7 +127,7 @@ def ways_of(
         usually = [attrs.evolve(first, type=first.type | None), attrs.evolve(first, nothing=None)]
     found = [*usually, Way(some | UnsetType | None, UNSET, later)]
     # What is no object where one belongs is refused; so it is not looked for in other rows.
-    is_part = kind in {Kind.MODEL, Kind.MODELS}
+    is_part = kind in {FieldKind.MODEL, FieldKind.MODELS}
     return found if is_part and not field.bare else [*found, last]
 
 
@@ -200,7 +202,7 @@ def _digits(model: type[Any], field: Field, held: str) -> Callable[[Rows], None]
 
 
 def _nested(field: Field, models: Cells, held: str) -> Cells:
-    sent, read, many = _sent(held), reader_of(field), field.kind is Kind.MODELS
+    sent, read, many = _sent(held), reader_of(field), field.kind is FieldKind.MODELS
     usual: Any = tuple if many else msgspec.Struct
 
     def cells(rows: Rows) -> Sequence[Any]:

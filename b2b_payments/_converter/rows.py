@@ -39,7 +39,7 @@ from b2b_payments._converter.row_fields import (
 from b2b_payments._converter.unreadable import UNREADABLE
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.decimals import EXACT
-from b2b_payments._models.description import Field, Kind, fields_of
+from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import Extra
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.listing import Head, Listing
@@ -246,7 +246,7 @@ class RowTypes(Generic[T]):
             return held
 
         for field in fields_of(model):
-            struct = self._struct(field.of) if field.kind in {Kind.MODEL, Kind.MODELS} else None
+            struct = self._struct(field.of) if field.kind in {FieldKind.MODEL, FieldKind.MODELS} else None
             ways = ways_of(model, field, anything, struct, partial(_models_of, field.of))
             if hold(field.name, field.wire, ways) != field.name:
                 namespace[field.name] = in_place_of(field)
@@ -288,7 +288,7 @@ def _fill(model: type[Any], made: Sequence[Any], rows: Rows) -> None:
         deque(map(getattr(model, name).__set__, made, cells(rows)), maxlen=0)
     for field in row.parts:
         get = attrgetter(field.name)
-        flat: Any = chain.from_iterable if field.kind is Kind.MODELS else partial(filter, None)
+        flat: Any = chain.from_iterable if field.kind is FieldKind.MODELS else partial(filter, None)
         _fill(field.of, list(flat(map(get, made))), list(flat(map(get, rows))))
 
 

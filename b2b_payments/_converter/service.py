@@ -16,23 +16,23 @@ from msgspec import UNSET
 from b2b_payments._converter import values
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError
 from b2b_payments._models.answer_model import json_number, plain, spelled
-from b2b_payments._models.description import Field, Kind, fields_of
+from b2b_payments._models.description import Field, FieldKind, fields_of
 
 Read = Callable[..., Any]
 
 _NUMBERS: Final = frozenset({int, float, Decimal})
-_TEXT: Final = frozenset({Kind.TEXT, Kind.ANYTHING})
-_CONTAINERS: Final = frozenset({Kind.OBJECT, Kind.MODEL, Kind.MODELS, Kind.CODES})
-_AS_IS: Final[Mapping[Kind, type]] = {Kind.TEXT: str, Kind.FLAG: bool, Kind.OBJECT: dict}
+_TEXT: Final = frozenset({FieldKind.TEXT, FieldKind.ANYTHING})
+_CONTAINERS: Final = frozenset({FieldKind.OBJECT, FieldKind.MODEL, FieldKind.MODELS, FieldKind.CODES})
+_AS_IS: Final[Mapping[FieldKind, type]] = {FieldKind.TEXT: str, FieldKind.FLAG: bool, FieldKind.OBJECT: dict}
 
-_READERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.WHOLE: values.read_whole_number,
-    Kind.TEXT: values.read_text,
-    Kind.AMOUNT: values.read_amount,
-    Kind.MOMENT: values.read_moment,
-    Kind.FLAG: values.read_flag,
-    Kind.OBJECT: values.read_object,
-    Kind.ANYTHING: lambda value: value,
+_READERS: Final[Mapping[FieldKind, Callable[[Any], Any]]] = {
+    FieldKind.WHOLE: values.read_whole_number,
+    FieldKind.TEXT: values.read_text,
+    FieldKind.AMOUNT: values.read_amount,
+    FieldKind.MOMENT: values.read_moment,
+    FieldKind.FLAG: values.read_flag,
+    FieldKind.OBJECT: values.read_object,
+    FieldKind.ANYTHING: lambda value: value,
 }
 
 
@@ -60,9 +60,9 @@ reader_of: Final[Callable[[Field], Read]] = cache(_reader_of)
 
 
 def _reader_of_type(field: Field) -> Read:
-    many = field.kind in {Kind.MODELS, Kind.CODES}
+    many = field.kind in {FieldKind.MODELS, FieldKind.CODES}
     type_ = tuple[field.of, ...] if many else field.of  # type: ignore[name-defined]
-    expected = "a list of whole numbers" if field.kind is Kind.CODES else "a list of objects"
+    expected = "a list of whole numbers" if field.kind is FieldKind.CODES else "a list of objects"
 
     def read(value: Any) -> Any:
         if many and not isinstance(value, list):
@@ -74,7 +74,7 @@ def _reader_of_type(field: Field) -> Read:
     return read
 
 
-def _says_nothing(kind: Kind, value: object) -> bool:
+def _says_nothing(kind: FieldKind, value: object) -> bool:
     """Tell whether a value stands for none: PHP spells an empty object ``[]``, and an empty list ``{}``."""
     if value is None or value is UNSET:
         return True
@@ -141,7 +141,7 @@ def _unstructure_hook(model: type[Any], converter: Converter) -> Callable[[Any],
 
 def _writer_of(field: Field, converter: Converter) -> Callable[[Any], Any]:
     write = _WRITERS[field.kind](field) if field.kind in _WRITERS else converter.unstructure
-    many = field.kind in {Kind.MODELS, Kind.CODES}
+    many = field.kind in {FieldKind.MODELS, FieldKind.CODES}
 
     def write_field(value: Any) -> Any:
         if value is None:
@@ -151,18 +151,18 @@ def _writer_of(field: Field, converter: Converter) -> Callable[[Any], Any]:
     return write_field
 
 
-_WRITERS: Final[Mapping[Kind, Callable[[Field], Callable[[Any], Any]]]] = {
-    Kind.AMOUNT: lambda field: spelled if field.digits else json_number,
-    Kind.WHOLE: lambda field: str if field.digits else int,
-    Kind.MOMENT: lambda field: (
+_WRITERS: Final[Mapping[FieldKind, Callable[[Field], Callable[[Any], Any]]]] = {
+    FieldKind.AMOUNT: lambda field: spelled if field.digits else json_number,
+    FieldKind.WHOLE: lambda field: str if field.digits else int,
+    FieldKind.MOMENT: lambda field: (
         (lambda moment: str(values.epoch_seconds(moment))) if field.digits else values.epoch_seconds
     ),
-    Kind.CODE: lambda _: int,
-    Kind.CODES: lambda _: int,
-    Kind.TEXT: lambda _: str,
-    Kind.FLAG: lambda _: bool,
-    Kind.OBJECT: lambda _: plain,
-    Kind.ANYTHING: lambda _: plain,
+    FieldKind.CODE: lambda _: int,
+    FieldKind.CODES: lambda _: int,
+    FieldKind.TEXT: lambda _: str,
+    FieldKind.FLAG: lambda _: bool,
+    FieldKind.OBJECT: lambda _: plain,
+    FieldKind.ANYTHING: lambda _: plain,
 }
 
 

@@ -21,7 +21,7 @@ from b2b_payments._converter.values import read_whole_number
 from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models import OfflinePayment, Payment
 from b2b_payments._models.answer_model import check_model, plain
-from b2b_payments._models.description import Field, Kind, fields_of
+from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import json_of
 from b2b_payments._models.plain_data import checked_data
 from b2b_payments._printable import enumerated, unset_field
@@ -155,11 +155,11 @@ def _asked_for(model: Any, body: Mapping[str, Any]) -> Any:
 
 
 def _given(field: Field, value: Any) -> Any:
-    if field.kind is Kind.MODELS:
+    if field.kind is FieldKind.MODELS:
         if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
             raise ConfigurationError(f"{field.wire} has to be a list such as [{_LINE}].")
         return [_asked_for(field.of, item) for item in value]
-    if field.kind not in {Kind.WHOLE, Kind.CODE}:
+    if field.kind not in {FieldKind.WHOLE, FieldKind.CODE}:
         return value
     try:
         return read_whole_number(value)

@@ -32,7 +32,7 @@ DIGITS: Final = {"digits": True}
 DERIVED: Final = {"derived": True}
 
 
-class Kind(Enum):
+class FieldKind(Enum):
     """What a field holds."""
 
     WHOLE = auto()
@@ -60,7 +60,7 @@ class Field:
 
     name: str
     wire: str
-    kind: Kind
+    kind: FieldKind
     required: bool
     nullable: bool
     of: Any = None
@@ -75,14 +75,14 @@ class Field:
     """Give the attribute where the service sends nothing."""
 
 
-_KINDS: Final[dict[Any, Kind]] = {
-    int: Kind.WHOLE,
-    str: Kind.TEXT,
-    Decimal: Kind.AMOUNT,
-    datetime: Kind.MOMENT,
-    bool: Kind.FLAG,
-    Mapping: Kind.OBJECT,
-    Any: Kind.ANYTHING,
+_KINDS: Final[dict[Any, FieldKind]] = {
+    int: FieldKind.WHOLE,
+    str: FieldKind.TEXT,
+    Decimal: FieldKind.AMOUNT,
+    datetime: FieldKind.MOMENT,
+    bool: FieldKind.FLAG,
+    Mapping: FieldKind.OBJECT,
+    Any: FieldKind.ANYTHING,
 }
 
 
@@ -109,7 +109,7 @@ def _field(attribute: attrs.Attribute[Any]) -> Field:
         said.get("wire", camel_case(attribute.name)),
         kind,
         required=attribute.default is attrs.NOTHING and not said.get("optional", False),
-        nullable=NoneType in types or kind is Kind.ANYTHING,
+        nullable=NoneType in types or kind is FieldKind.ANYTHING,
         of=of,
         also=said.get("also", ()),
         digits=said.get("digits", False),
@@ -129,16 +129,16 @@ def _empty(default: Any) -> Callable[[], Any]:
     return factory or (lambda: default)
 
 
-def _kind(type_: Any) -> tuple[Kind, type[Any] | None]:
+def _kind(type_: Any) -> tuple[FieldKind, type[Any] | None]:
     if get_origin(type_) is tuple:
         kind, of = _kind(_parts(get_args(type_)[0])[0])
-        return (Kind.CODES if kind is Kind.CODE else Kind.MODELS), of
+        return (FieldKind.CODES if kind is FieldKind.CODE else FieldKind.MODELS), of
     if get_origin(type_) is Annotated:
         type_ = get_args(type_)[1]
     known = _KINDS.get(get_origin(type_) or type_)
     if known is not None:
         return known, None
-    return (Kind.CODE if issubclass(type_, IntEnum) else Kind.MODEL), type_
+    return (FieldKind.CODE if issubclass(type_, IntEnum) else FieldKind.MODEL), type_
 
 
 def _parts(type_: Any) -> tuple[Any, ...]:

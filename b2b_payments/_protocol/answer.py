@@ -31,7 +31,7 @@ from b2b_payments._protocol.json import decode, encode
 from b2b_payments._protocol.limits import HEADERS as OF_LIMITS
 from b2b_payments._protocol.limits import read_date, read_limits
 from b2b_payments._protocol.request import Request
-from b2b_payments._retry import LONGEST_ASKED, Kind
+from b2b_payments._retry import LONGEST_ASKED, Effect
 from b2b_payments._secret import HIDDEN, Secret, redacted
 
 _MOST_MESSAGES = 100
@@ -200,7 +200,7 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     """
     if not 200 <= answer.status < 300:
         raise _refusal(request, answer, base_url)
-    is_write = request.kind is not Kind.READ
+    is_write = request.effect is not Effect.READ
     if not answer.body:
         if is_write and answer.status != 200:
             return Envelope(None, {})
@@ -242,7 +242,7 @@ def _contradiction(request: Request, body: Mapping[str, Any], code: int | None) 
         problem = f"expected a number at $.code, found {kind_of(said)}"
     elif code is None or 200 <= code < 300:
         told = isinstance(data, dict) and data.get("errMsg") and not data.keys() & {"id", "paymentId"}
-        if told and request.kind is not Kind.READ:
+        if told and request.effect is not Effect.READ:
             path, problem = "$.data.errMsg", "it says success, and at $.data.errMsg what went wrong"
     if not problem:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from b2b_payments._errors import AnswerMismatchError
 from b2b_payments._protocol.request import Request
-from b2b_payments._retry import Kind
+from b2b_payments._retry import Effect
 
 _CREATE = "payments.create_offline"
 _SEVERAL = frozenset({"channels.list", "payments.transactions"})
@@ -101,7 +101,7 @@ def _missing(request: Request, data: Mapping[str, Any]) -> str | None:
         return next((name for name in request.named_at if name not in data), None)
     if request.call == "payments.operations":
         return None if operations else _OPERATIONS[0]
-    if request.kind is not Kind.READ:
+    if request.effect is not Effect.READ:
         return "id" if operations and not ids else None
     return None
 
@@ -118,7 +118,7 @@ def require(request: Request, path: str, what: str, said: object, *, in_part: bo
     """
     # What is asked for by its id has to name that id, whatever a service usually says; a write, its payment.
     is_its_own_id = request.is_by_id and path.startswith("$.data.")
-    may_be_habit = said is not None and request.kind is Kind.READ and not is_its_own_id
+    may_be_habit = said is not None and request.effect is Effect.READ and not is_its_own_id
     if not may_be_habit:
         raise _mismatch(request, path, what)
     if path not in request.ignored:

@@ -14,7 +14,7 @@ from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.plain_data import checked_data, checked_text
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import encode
-from b2b_payments._retry import Kind
+from b2b_payments._retry import Effect
 
 Query = tuple[tuple[str, str], ...]
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]+")
@@ -51,12 +51,12 @@ class Request:
     @property
     def is_by_id(self) -> bool:
         """Whether the answer is the very thing whose id ends the path: it has to name that id."""
-        return self.kind is Kind.READ and self.path.endswith(f"/{self.about}") and bool(self.named_at)
+        return self.effect is Effect.READ and self.path.endswith(f"/{self.about}") and bool(self.named_at)
 
     @property
-    def kind(self) -> Kind:
+    def effect(self) -> Effect:
         """How often this may be sent: there is no idempotency key [doc], so a POST only once."""
-        return _KINDS[self.method]
+        return _EFFECTS[self.method]
 
     @property
     def listed(self) -> tuple[object, ...] | None:
@@ -95,12 +95,12 @@ class Request:
 _LISTS = frozenset({"payments.list", "payments.transactions", "channels.list"})
 _OF_A_PAYMENT = ("id", "paymentId")
 _OF_A_PAGE = frozenset({"offset", "limit", "orderBy"})
-_KINDS = {
-    "GET": Kind.READ,
-    "PUT": Kind.REPEATABLE,
-    "DELETE": Kind.REPEATABLE,
-    "POST": Kind.ONCE,
-    "PATCH": Kind.ONCE,
+_EFFECTS = {
+    "GET": Effect.READ,
+    "PUT": Effect.REPEATABLE,
+    "DELETE": Effect.REPEATABLE,
+    "POST": Effect.ONCE,
+    "PATCH": Effect.ONCE,
 }
 
 
@@ -171,8 +171,8 @@ def any_endpoint(
 ) -> Request:
     """Any endpoint below the base URL. Raises ConfigurationError for what cannot be sent."""
     verb = str(method).upper()
-    if verb not in _KINDS:
-        raise ConfigurationError(f"method {shown(method)} is unknown: give one of {', '.join(_KINDS)}.")
+    if verb not in _EFFECTS:
+        raise ConfigurationError(f"method {shown(method)} is unknown: give one of {', '.join(_EFFECTS)}.")
     if not _PATH.fullmatch(str(path)) or not {"", ".", ".."}.isdisjoint(unquote(path).split("/")[1:]):
         raise ConfigurationError(
             f"path {shown(path)} cannot be sent: give one below the base URL, such as '/ip/payments', and "

@@ -36,7 +36,7 @@ from b2b_payments._quota import Priority
 from b2b_payments._resources.particulars import Particulars
 from b2b_payments._resources.turns import LAG, TURNS, Key, Latest
 from b2b_payments._resources.writes import Writes
-from b2b_payments._retry import Kind, Outcome
+from b2b_payments._retry import Effect, Outcome
 from b2b_payments._walk.page import PageRequest
 from b2b_payments._walk.source import MOST_ROWS, Source
 from b2b_payments._walk.walk import Walk, Walker
@@ -277,7 +277,7 @@ class Creates:
                 return found
             remaining = None if until is None else until - anyio.current_time()
             delay = caller.retry.delay(
-                Kind.READ, Outcome.AMBIGUOUS, attempt, remaining=remaining, asked=None, random=caller.chance
+                Effect.READ, Outcome.AMBIGUOUS, attempt, remaining=remaining, asked=None, random=caller.chance
             )
             if delay is None:
                 return None

@@ -7,7 +7,7 @@ from b2b_payments._errors import B2BPaymentsError
 from b2b_payments._protocol.request import Request
 from b2b_payments._protocol.response import Response, read_response
 from b2b_payments._resources.writes import Writes
-from b2b_payments._retry import Kind
+from b2b_payments._retry import Effect
 
 
 async def answer_to(request: Request, writes: Writes) -> Response:
@@ -22,7 +22,7 @@ async def answer_to(request: Request, writes: Writes) -> Response:
         try:
             return await caller.read(request, read_response, until=until, sent=sent)
         except B2BPaymentsError as error:
-            if request.kind is Kind.READ or not sent.in_doubt:
+            if request.effect is Effect.READ or not sent.in_doubt:
                 raise
             failure = error
     raise writes.unknown(request, look_for, failure.message)

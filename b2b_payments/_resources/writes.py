@@ -25,7 +25,7 @@ from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Priority
-from b2b_payments._retry import Kind, Outcome, outcome_of
+from b2b_payments._retry import Effect, Outcome, outcome_of
 from b2b_payments._walk.source import gives_listed, look_up
 from b2b_payments.events import WriteInterrupted
 
@@ -94,7 +94,7 @@ class Writes:
         except B2BPaymentsError:
             raise
         except BaseException as stopped:
-            if sent.in_doubt and request.kind is not Kind.READ:
+            if sent.in_doubt and request.effect is not Effect.READ:
                 stopped.add_note(str(self.unknown(request, look_for, "it was cancelled")))
                 self.caller.events.emit(WriteInterrupted(request.call, request.method, request.path))
             raise
@@ -141,7 +141,7 @@ class Writes:
         done = _JUDGES[request.call](payment, _body_of(request)) is True
         refused = outcome_of(failure) is Outcome.FINAL
         # A refusal that may be another's: an operation that shows may have been carried out before.
-        tells = request.kind is not Kind.ONCE or not refused
+        tells = request.effect is not Effect.ONCE or not refused
         if done and tells:
             return
         certain = plain or payment is None or isinstance(failure, ValidationError)

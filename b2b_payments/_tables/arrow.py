@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models import Payment
 from b2b_payments._models import description as models
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, Kind
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, ColumnKind
 from b2b_payments._tables.rows import DIGITS, SCALE, Rows
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ BATCH_ROWS: Final = 10_000
 _NAMES: Final = {
     field.name: {int(code): code.name for code in field.of}
     for field in models.fields_of(Payment)
-    if field.kind is models.Kind.CODE
+    if field.kind is models.FieldKind.CODE
 }
 """What the numbers of a column mean; one that is not documented has no name."""
 
@@ -87,9 +87,9 @@ class ArrowBatches:
     def _field(self, column: Column) -> pyarrow.Field:
         arrow = self._arrow
         kinds = {
-            Kind.INTEGER: arrow.int64(),
-            Kind.MONEY: arrow.decimal128(DIGITS, SCALE),
-            Kind.MOMENT: arrow.timestamp("us", tz="UTC"),
+            ColumnKind.INTEGER: arrow.int64(),
+            ColumnKind.MONEY: arrow.decimal128(DIGITS, SCALE),
+            ColumnKind.MOMENT: arrow.timestamp("us", tz="UTC"),
         }
         return arrow.field(column.name, kinds.get(column.kind, arrow.string()), nullable=column.nullable)
 

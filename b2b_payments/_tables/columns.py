@@ -18,7 +18,7 @@ Row = tuple[Any, ...]
 """A table's cells: int, text and None; amounts as their digits, moments as microseconds since 1970 in UTC."""
 
 
-class Kind(Enum):
+class ColumnKind(Enum):
     """What a column holds."""
 
     INTEGER = auto()
@@ -29,11 +29,11 @@ class Kind(Enum):
 
 
 _KINDS: Final = {
-    models.Kind.WHOLE: Kind.INTEGER,
-    models.Kind.CODE: Kind.INTEGER,
-    models.Kind.TEXT: Kind.TEXT,
-    models.Kind.AMOUNT: Kind.MONEY,
-    models.Kind.MOMENT: Kind.MOMENT,
+    models.FieldKind.WHOLE: ColumnKind.INTEGER,
+    models.FieldKind.CODE: ColumnKind.INTEGER,
+    models.FieldKind.TEXT: ColumnKind.TEXT,
+    models.FieldKind.AMOUNT: ColumnKind.MONEY,
+    models.FieldKind.MOMENT: ColumnKind.MOMENT,
 }
 
 
@@ -45,7 +45,7 @@ class Column:
     """
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     attribute: str = ""
     nullable: bool = False
 
@@ -70,19 +70,19 @@ def _columns(model: type[Any]) -> Iterator[Column]:
         if field.of is Money:
             for part in reversed(models.fields_of(Money)):
                 kind = _KINDS[part.kind]
-                name = field.name if kind is Kind.MONEY else part.name
+                name = field.name if kind is ColumnKind.MONEY else part.name
                 yield Column(name, kind, f"{field.name}.{part.name}", field.nullable)
         elif field.of is not LineItem:
-            yield Column(field.name, _KINDS.get(field.kind, Kind.JSON), field.name, field.nullable)
-    yield Column("extra", Kind.JSON, "extra")
+            yield Column(field.name, _KINDS.get(field.kind, ColumnKind.JSON), field.name, field.nullable)
+    yield Column("extra", ColumnKind.JSON, "extra")
 
 
 PAYMENTS: Final = Table("payments", tuple(_columns(Payment)), ("id",))
 LINE_ITEMS: Final = Table(
     "line_items",
     (
-        Column("payment_id", Kind.INTEGER, "payment_id"),
-        Column("position", Kind.INTEGER, "position"),
+        Column("payment_id", ColumnKind.INTEGER, "payment_id"),
+        Column("position", ColumnKind.INTEGER, "position"),
         *[column for column in _columns(LineItem) if column.name != "payment_id"],
     ),
     ("payment_id", "position"),

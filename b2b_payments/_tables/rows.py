@@ -16,7 +16,7 @@ from b2b_payments._errors import ExportError
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import encode
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Kind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, ColumnKind, Row, Table
 
 DIGITS: Final = 38
 SCALE: Final = 12
@@ -27,7 +27,7 @@ LEAST: Final = Decimal(f"1E-{SCALE}")
 _fits: Final = re.compile(rf"-?[0-9]{{1,{DIGITS - SCALE}}}(?:\.[0-9]{{1,{SCALE}}})?").fullmatch
 _INTEGERS, _MONEYS = (
     [(table, place) for table in TABLES for place, column in enumerate(table.columns) if column.kind is kind]
-    for kind in (Kind.INTEGER, Kind.MONEY)
+    for kind in (ColumnKind.INTEGER, ColumnKind.MONEY)
 )
 _read: Final = ColumnReader().read
 

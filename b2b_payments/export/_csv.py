@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any, Final, TypeVar
 
 from b2b_payments._errors import ConfigurationError, ExportError
-from b2b_payments._tables.columns import TABLES, Column, Kind, Table
+from b2b_payments._tables.columns import TABLES, Column, ColumnKind, Table
 from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import moment_texts
 from b2b_payments.export._file import PathLike
@@ -86,19 +86,22 @@ class CSVSink(FileSink, TableSink):
 
     def _spelled(self, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
         cells = list(map(self._cells, table.columns, columns))
-        quoted = [column.kind in {Kind.TEXT, Kind.JSON} and not column.nullable for column in table.columns]
+        quoted = [
+            column.kind in {ColumnKind.TEXT, ColumnKind.JSON} and not column.nullable
+            for column in table.columns
+        ]
         line = ",".join('"%s"' if one else "%s" for one in quoted) + "\n"
         return "".join(map(line.__mod__, zip(*cells, strict=True))).encode()
 
     def _cells(self, column: Column, cells: Sequence[Any]) -> Sequence[Any]:
-        if column.kind is Kind.MOMENT:
+        if column.kind is ColumnKind.MOMENT:
             return moment_texts(cells)
-        if column.kind in {Kind.TEXT, Kind.JSON}:
+        if column.kind in {ColumnKind.TEXT, ColumnKind.JSON}:
             cells = self._quoted(column, cells)
         return ["" if cell is None else cell for cell in cells] if column.nullable else cells
 
     def _quoted(self, column: Column, cells: Sequence[Any]) -> Sequence[Any]:
-        if column.kind is Kind.JSON and cells:
+        if column.kind is ColumnKind.JSON and cells:
             # In one go: JSON of one line has no newline of its own, and is no formula.
             return "\n".join(cells).replace('"', '""').split("\n")
         if self._spreadsheet_safe:

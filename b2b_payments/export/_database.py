@@ -19,7 +19,7 @@ import msgspec
 
 from b2b_payments._errors import ExportError
 from b2b_payments._models.moment import moment_of
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, ColumnKind, Row, Table
 from b2b_payments._tables.rows import Rows, encode_lines
 from b2b_payments.export._log import Log
 from b2b_payments.export._pages import rows_of
@@ -32,7 +32,7 @@ class Database(ABC):
     """One database, opened."""
 
     schema: str = "main"
-    types: ClassVar[Mapping[Kind, str]]
+    types: ClassVar[Mapping[ColumnKind, str]]
     begin: ClassVar[str] = "BEGIN"
     decimal: ClassVar[bool] = False
     """Whether amounts have to fit into a decimal column."""

@@ -13,7 +13,7 @@ from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.moment import moment_of
 from b2b_payments._protocol.json import encode
-from b2b_payments._tables.columns import PAYMENTS, Column, Kind, Row, Table
+from b2b_payments._tables.columns import PAYMENTS, Column, ColumnKind, Row, Table
 from b2b_payments._tables.rows import DIGITS, LEAST, SCALE
 from b2b_payments.export._database import FileDatabase, digest_text
 from b2b_payments.export._database_sink import DatabaseSink
@@ -25,12 +25,12 @@ _SQLITE = b"SQLite format 3\0"
 _HASH_PARTS = 4
 _MEMORY, _BYTES_A_BYTE_OF_MEMORY = 96 * 2**20, 24
 _NOTHING: Mapping[str, str] = {}
-_TYPES: Mapping[Kind, str] = {
-    Kind.INTEGER: "BIGINT",
-    Kind.TEXT: "VARCHAR",
-    Kind.MONEY: f"DECIMAL({DIGITS},{SCALE})",
-    Kind.MOMENT: "TIMESTAMP WITH TIME ZONE",
-    Kind.JSON: "VARCHAR",
+_TYPES: Mapping[ColumnKind, str] = {
+    ColumnKind.INTEGER: "BIGINT",
+    ColumnKind.TEXT: "VARCHAR",
+    ColumnKind.MONEY: f"DECIMAL({DIGITS},{SCALE})",
+    ColumnKind.MOMENT: "TIMESTAMP WITH TIME ZONE",
+    ColumnKind.JSON: "VARCHAR",
 }
 
 
@@ -127,13 +127,13 @@ class DuckDBDatabase(FileDatabase):
         return digest_text(sum(int(one or 0) << 64 * part for part, one in enumerate(reversed(sums))))
 
     def readable(self, column: Column) -> str:
-        if column.kind is Kind.MONEY:
+        if column.kind is ColumnKind.MONEY:
             return f"CAST({column.name} AS VARCHAR)"
-        return f"epoch_us({column.name})" if column.kind is Kind.MOMENT else column.name
+        return f"epoch_us({column.name})" if column.kind is ColumnKind.MOMENT else column.name
 
     def as_read(self, column: Column, cell: Any) -> Any:
         """Give a cell as it is read. A decimal knows no zero below zero."""
-        if cell is None or column.kind is not Kind.MONEY:
+        if cell is None or column.kind is not ColumnKind.MONEY:
             return cell
         amount = Decimal(cell).quantize(LEAST, context=EXACT)
         return f"{amount or amount.copy_abs():f}"
@@ -145,10 +145,10 @@ class DuckDBDatabase(FileDatabase):
         return f"{column} IN (SELECT unnest(?))", [list(numbers)]
 
 
-def _stored(kind: Kind, cell: Any) -> Any:
-    if cell is None or kind not in {Kind.MONEY, Kind.MOMENT}:
+def _stored(kind: ColumnKind, cell: Any) -> Any:
+    if cell is None or kind not in {ColumnKind.MONEY, ColumnKind.MOMENT}:
         return cell
-    return Decimal(cell) if kind is Kind.MONEY else moment_of(cell)
+    return Decimal(cell) if kind is ColumnKind.MONEY else moment_of(cell)
 
 
 def column_line(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> bytes:
@@ -173,7 +173,7 @@ def source_of(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[
 
 def stated_type(column: Column) -> tuple[str, str]:
     """Give a column's name, and its type in the log: moments are microseconds there."""
-    return column.name, "BIGINT" if column.kind is Kind.MOMENT else _TYPES[column.kind]
+    return column.name, "BIGINT" if column.kind is ColumnKind.MOMENT else _TYPES[column.kind]
 
 
 def _last_ones(source: str, payments: str, key: str) -> str:
@@ -184,7 +184,7 @@ def _last_ones(source: str, payments: str, key: str) -> str:
 
 def expression(column: Column) -> str:
     """Give the expression for a cell."""
-    return f"make_timestamptz({column.name})" if column.kind is Kind.MOMENT else column.name
+    return f"make_timestamptz({column.name})" if column.kind is ColumnKind.MOMENT else column.name
 
 
 def _quoted(text: str) -> str:

@@ -16,16 +16,16 @@ from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.moment import moment_of
 from b2b_payments._printable import frozen
 from b2b_payments._secret import Secret
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, ColumnKind, Row, Table
 from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import Database, moment_texts
 
-_TYPES: Final[Mapping[Kind, str]] = {
-    Kind.INTEGER: "bigint",
-    Kind.TEXT: "text",
-    Kind.MONEY: "numeric",
-    Kind.MOMENT: "timestamp with time zone",
-    Kind.JSON: "jsonb",
+_TYPES: Final[Mapping[ColumnKind, str]] = {
+    ColumnKind.INTEGER: "bigint",
+    ColumnKind.TEXT: "text",
+    ColumnKind.MONEY: "numeric",
+    ColumnKind.MOMENT: "timestamp with time zone",
+    ColumnKind.JSON: "jsonb",
 }
 # Seconds within which a server has to accept the connection, and milliseconds after which a network that
 # carries nothing any more is given up, or a lock that another program has.
@@ -207,9 +207,9 @@ class PostgresDatabase(Database):
 
     def readable(self, column: Column) -> str:
         """Give numbers and JSON as text, and times as microseconds since 1970."""
-        if column.kind is Kind.MOMENT:
+        if column.kind is ColumnKind.MOMENT:
             return f"(extract(epoch FROM {column.name}) OPERATOR(pg_catalog.*) 1000000)::bigint"
-        return f"{column.name}::text" if column.kind in {Kind.MONEY, Kind.JSON} else column.name
+        return f"{column.name}::text" if column.kind in {ColumnKind.MONEY, ColumnKind.JSON} else column.name
 
     def as_read(self, column: Column, cell: Any) -> Any:  # noqa: ARG002
         """Give a cell that is no JSON: what the server reads, it compares itself."""
@@ -326,10 +326,10 @@ def _staged(table: Table) -> str:
 def _texts(column: Column, cells: Sequence[Any]) -> Sequence[str]:
     """Write cells as COPY reads them."""
     some = [cell for cell in cells if cell is not None] if column.nullable else cells
-    if column.kind is Kind.MOMENT:
+    if column.kind is ColumnKind.MOMENT:
         texts = moment_texts(some)
     else:
-        texts = list(map(str, some)) if column.kind is Kind.INTEGER else _escaped(some)
+        texts = list(map(str, some)) if column.kind is ColumnKind.INTEGER else _escaped(some)
     if len(texts) == len(cells):
         return texts
     left = iter(texts)

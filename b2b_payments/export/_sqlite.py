@@ -12,7 +12,7 @@ import msgspec
 
 from b2b_payments._errors import ExportError
 from b2b_payments._protocol.json import encode
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, Kind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, ColumnKind, Row, Table
 from b2b_payments._tables.rows import encode_lines
 from b2b_payments.export._database import FileDatabase, digest_of, digest_text, moment_text, moment_texts
 from b2b_payments.export._database_sink import DatabaseSink
@@ -26,7 +26,7 @@ class SQLiteDatabase(FileDatabase):
     """SQLite has no decimals and no times: both are text, exact, and times sort as text does."""
 
     format = "sqlite"
-    types = {kind: "INTEGER" if kind is Kind.INTEGER else "TEXT" for kind in Kind}  # noqa: RUF012
+    types = {kind: "INTEGER" if kind is ColumnKind.INTEGER else "TEXT" for kind in ColumnKind}  # noqa: RUF012
     begin = "BEGIN IMMEDIATE"  # a transaction that reads before it writes does not wait for others
 
     @classmethod
@@ -73,7 +73,7 @@ class SQLiteDatabase(FileDatabase):
     @classmethod
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
         cells = [
-            moment_texts(cells) if column.kind is Kind.MOMENT else cells
+            moment_texts(cells) if column.kind is ColumnKind.MOMENT else cells
             for column, cells in zip(table.columns, columns, strict=True)
         ]
         return encode_lines(zip(*cells, strict=True))
@@ -137,7 +137,7 @@ class SQLiteDatabase(FileDatabase):
         return column.name
 
     def as_read(self, column: Column, cell: Any) -> Any:
-        return moment_text(cell) if column.kind is Kind.MOMENT else cell
+        return moment_text(cell) if column.kind is ColumnKind.MOMENT else cell
 
     def moment(self, cell: Any) -> datetime:
         return datetime.fromisoformat(cell)

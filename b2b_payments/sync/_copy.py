@@ -18,7 +18,7 @@ import attrs
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._printable import frozen
-from b2b_payments._tables.columns import PAYMENTS, TABLES, Column, Kind, Table
+from b2b_payments._tables.columns import PAYMENTS, TABLES, Column, ColumnKind, Table
 from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import Database, told
 from b2b_payments.export._database_sink import SYNCED
@@ -27,10 +27,10 @@ from b2b_payments.sync._report import Changes
 from b2b_payments.sync._state import State
 from b2b_payments.sync._store import Store
 
-_SEEN = Table(f"{SYNCED}_seen", (Column("id", Kind.INTEGER),), ("id",))
+_SEEN = Table(f"{SYNCED}_seen", (Column("id", ColumnKind.INTEGER),), ("id",))
 # Missing: whether the list did not show it at all, rather than in an older version.
 _CANDIDATES = Table(
-    f"{SYNCED}_candidates", (Column("id", Kind.INTEGER), Column("missing", Kind.INTEGER)), ("id",)
+    f"{SYNCED}_candidates", (Column("id", ColumnKind.INTEGER), Column("missing", ColumnKind.INTEGER)), ("id",)
 )
 _UPDATED = PAYMENTS.names.index("updated_at")
 _EVER = datetime.min.replace(tzinfo=UTC)
@@ -87,7 +87,7 @@ class Copy:
             if SYNCED not in database.names():
                 for table in (*TABLES, _CANDIDATES):
                     database.create(table)
-                text = database.types[Kind.TEXT]
+                text = database.types[ColumnKind.TEXT]
                 database.execute(f"CREATE TABLE {database.schema}.{SYNCED} (state {text})")
             database.execute(f"DROP TABLE IF EXISTS {database.schema}.{_SEEN.name}")
             database.create(_SEEN)

@@ -6,7 +6,7 @@ import pytest
 
 from b2b_payments import _retry as retry
 from b2b_payments._resources.turns import Turns
-from b2b_payments._retry import Kind
+from b2b_payments._retry import Effect
 from b2b_payments.sandbox import Fault
 from benchmarks.faults import QUICK, main, measure
 from benchmarks.faults_account import PAGE, Report, Writes, creates, other_writes, reads, repeated_creates
@@ -48,7 +48,7 @@ def test_other_writes_are_reported_as_the_store_shows_them(trouble: Trouble) -> 
 
 def test_sending_a_create_again_after_a_lost_answer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that repeated a POST after a lost answer would make payments twice: the suite bites."""
-    again = retry._WORTH_ANOTHER | {Kind.ONCE: retry._WORTH_ANOTHER[Kind.READ]}
+    again = retry._WORTH_ANOTHER | {Effect.ONCE: retry._WORTH_ANOTHER[Effect.READ]}
     monkeypatch.setattr(retry, "_WORTH_ANOTHER", again)
     assert run(creates(BY_NAME["reset instead of the answer"], QUICK.creates)).twice > 0
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._retry import LONGEST_ASKED, Failures, Kind, Outcome, RetryPolicy
+from b2b_payments._retry import LONGEST_ASKED, Effect, Failures, Outcome, RetryPolicy
 
 OUTAGES = [Outcome.NOT_SENT, Outcome.AMBIGUOUS, Outcome.FAILED]
 TEMPORARY = [*OUTAGES, Outcome.UNREACHABLE, Outcome.REFUSED, Outcome.UNREADABLE]
@@ -17,20 +17,20 @@ TEMPORARY = [*OUTAGES, Outcome.UNREACHABLE, Outcome.REFUSED, Outcome.UNREADABLE]
 def delay(policy: RetryPolicy, attempt: int = 1, **about: Any) -> float | None:
     """Ask the policy about a failed GET, changed as the test says."""
     case: dict[str, Any] = {
-        "kind": Kind.READ,
+        "effect": Effect.READ,
         "outcome": Outcome.FAILED,
         "remaining": None,
         "asked": None,
         "random": lambda: 0.0,
     } | about
-    return policy.delay(case.pop("kind"), case.pop("outcome"), attempt, **case)
+    return policy.delay(case.pop("effect"), case.pop("outcome"), attempt, **case)
 
 
-@pytest.mark.parametrize("kind", [Kind.READ, Kind.REPEATABLE])
+@pytest.mark.parametrize("effect", [Effect.READ, Effect.REPEATABLE])
 @pytest.mark.parametrize("outcome", TEMPORARY)
-def test_what_may_be_repeated_is_tried_again(kind: Kind, outcome: Outcome) -> None:
+def test_what_may_be_repeated_is_tried_again(effect: Effect, outcome: Outcome) -> None:
     """GET, PUT and DELETE are tried again after every failure that can pass."""
-    assert delay(RetryPolicy(), kind=kind, outcome=outcome) == 0.25
+    assert delay(RetryPolicy(), effect=effect, outcome=outcome) == 0.25
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_what_may_be_repeated_is_tried_again(kind: Kind, outcome: Outcome) -> No
 )
 def test_a_post_is_sent_again_only_if_it_changed_nothing(outcome: Outcome, again: bool) -> None:
     """A POST is tried again only where it certainly was not carried out."""
-    assert (delay(RetryPolicy(), kind=Kind.ONCE, outcome=outcome) is not None) is again
+    assert (delay(RetryPolicy(), effect=Effect.ONCE, outcome=outcome) is not None) is again
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_a_final_answer_is_final(kind: Kind) -> None:
-    """No kind of request is tried again after a final answer."""
-    assert delay(RetryPolicy(), kind=kind, outcome=Outcome.FINAL) is None
+@pytest.mark.parametrize("effect", list(Effect))
+def test_a_final_answer_is_final(effect: Effect) -> None:
+    """No request, whatever its effect, is tried again after a final answer."""
+    assert delay(RetryPolicy(), effect=effect, outcome=Outcome.FINAL) is None
 
 
 def test_attempts_counts_the_tries_in_all() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from b2b_payments._models import Channel, Fee, LineItem, Money, Payment, ProcessingStatus, Transaction
-from b2b_payments._models.description import Kind, fields_of, wire_names
+from b2b_payments._models.description import FieldKind, fields_of, wire_names
 
 
 def test_kinds_and_wire_names_follow_from_the_models() -> None:
@@ -11,13 +11,16 @@ def test_kinds_and_wire_names_follow_from_the_models() -> None:
     found = {field.name: field for field in fields_of(Payment)}
     assert "extra" not in found
     assert not any(name.startswith("_") for name in found)
-    assert (found["created_at"].wire, found["created_at"].kind) == ("createdAt", Kind.MOMENT)
-    assert (found["fees"].kind, found["fees"].of) == (Kind.MODELS, Fee)
-    assert (found["line_items"].kind, found["line_items"].of) == (Kind.MODELS, LineItem)
-    assert (found["total"].kind, found["total"].of) == (Kind.MODEL, Money)
-    assert (found["processing_status"].kind, found["processing_status"].of) == (Kind.CODE, ProcessingStatus)
-    assert found["allowed_statuses"].kind is Kind.CODES
-    assert found["details"].kind is Kind.OBJECT
+    assert (found["created_at"].wire, found["created_at"].kind) == ("createdAt", FieldKind.MOMENT)
+    assert (found["fees"].kind, found["fees"].of) == (FieldKind.MODELS, Fee)
+    assert (found["line_items"].kind, found["line_items"].of) == (FieldKind.MODELS, LineItem)
+    assert (found["total"].kind, found["total"].of) == (FieldKind.MODEL, Money)
+    assert (found["processing_status"].kind, found["processing_status"].of) == (
+        FieldKind.CODE,
+        ProcessingStatus,
+    )
+    assert found["allowed_statuses"].kind is FieldKind.CODES
+    assert found["details"].kind is FieldKind.OBJECT
     assert found["channel_id"].digits
     assert [(field.wire, field.required) for field in fields_of(Money)] == [("code", False), ("value", True)]
 

@@ -14,7 +14,7 @@ from b2b_payments import ConfigurationError, Operation, ProcessingStatus
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.json import encode
 from b2b_payments._protocol.request import Request
-from b2b_payments._retry import Kind
+from b2b_payments._retry import Effect
 from tests.support.examples import CREATE_OFFLINE_BODY
 
 PAYMENT = "/ip/payments/70"
@@ -61,11 +61,11 @@ def test_every_call_has_a_name_of_its_own() -> None:
 
 def test_only_posts_must_not_be_repeated() -> None:
     """Reading harms nothing, PUT and DELETE lead to the same state, and a POST counts each time."""
-    assert {one.method: one.kind for one, *_ in BUILT} == {
-        "GET": Kind.READ,
-        "PUT": Kind.REPEATABLE,
-        "DELETE": Kind.REPEATABLE,
-        "POST": Kind.ONCE,
+    assert {one.method: one.effect for one, *_ in BUILT} == {
+        "GET": Effect.READ,
+        "PUT": Effect.REPEATABLE,
+        "DELETE": Effect.REPEATABLE,
+        "POST": Effect.ONCE,
     }
 
 
