@@ -32,7 +32,8 @@ def stores_at(url: str, stores: int, quota: Quota | None = None) -> Sequence[Sto
 async def _export(settings: Mapping[str, Any]) -> None:
     if limit := settings["handles"]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    stores = stores_at(settings["url"], settings["stores"])
+    quota = Quota(shared=True) if settings.get("shared") else None
+    stores = stores_at(settings["url"], settings["stores"], quota)
     before, most = _cpu(), _handles()
 
     def look(_: object) -> None:

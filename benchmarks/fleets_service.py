@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import attrs
 import msgspec
+import psutil
 from aiohttp import web
 
 from b2b_payments.sandbox import Sandbox
@@ -135,6 +136,13 @@ class Served:
     """The service, as those who measure see it."""
 
     url: str
+    process: psutil.Process
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used."""
+        used = self.process.cpu_times()
+        return float(used.user + used.system)
 
     async def record(self) -> dict[str, dict[str, float]]:
         """Give what arrived since the last time, by store."""
@@ -157,7 +165,8 @@ async def serving(
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield Served((await process.stdout.readline()).decode().strip())
+        url = (await process.stdout.readline()).decode().strip()
+        yield Served(url, psutil.Process(process.pid))
     finally:
         process.stdin.close()
         await process.wait()

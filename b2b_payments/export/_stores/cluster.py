@@ -9,19 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import time
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as NotYet
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from secrets import token_hex
+from time import monotonic
 from typing import Any, Protocol
 
 import anyio
 import attrs
 from anyio import to_thread
-from anyio.from_thread import BlockingPortalProvider
 
 from b2b_payments._auth import StoreAuth
 from b2b_payments._client import shared_by_env
@@ -51,6 +48,16 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 """
 """What a worker process of ours begins with: Ctrl-C in a terminal reaches it too, and is for us to handle."""
 
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+}
+"""What Dask measures of itself takes 3 % of a core for each worker, and 5 % for the scheduler. With its own
+threshold each page of a list is memory that is mapped anew, which costs a fifth of an export."""
+
 
 class DaskClient(Protocol):
     """What is asked of a `distributed.Client`: where its scheduler is, and how to reach that."""
@@ -77,8 +84,8 @@ class Workers:
         return self.dask == LOCAL
 
     async def export(self, jobs: Sequence[Job], at_once: int, tell: Tell) -> None:
-        """Export stores; of processes of ours, so many at once in all. Cancelled, it cancels the tasks."""
-        tasks = _Tasks(jobs, tell)
+        """Export stores, so many at once in each worker. Cancelled, it cancels the tasks."""
+        tasks = _Tasks(jobs, at_once, tell)
         stack = AsyncExitStack()
         try:
             await tasks.finish(await self._connected(stack, at_once))
@@ -93,7 +100,7 @@ class Workers:
         given: Any = self.dask
         if self.are_local:
             processes = self.processes or os.cpu_count() or 1
-            given = await stack.enter_async_context(local_cluster(processes, -(-at_once // processes)))
+            given = await stack.enter_async_context(local_cluster(processes, at_once))
         # A client of ours, whether the caller's waits in threads or in an event loop.
         address = given if isinstance(given, str) else given.scheduler.address
         security = None if isinstance(given, str) else given.security
@@ -119,34 +126,37 @@ def import_distributed() -> Any:
 
 
 @asynccontextmanager
-async def local_cluster(processes: int, threads: int) -> AsyncIterator[Any]:
+async def local_cluster(processes: int, at_once: int) -> AsyncIterator[Any]:
     """Give a cluster of worker processes of ours, which are replaced where they die."""
-    async with import_distributed().LocalCluster(
-        n_workers=processes,
-        threads_per_worker=threads,
-        processes=True,
-        dashboard_address="127.0.0.1:0",  # any free port, and not for other machines
-        preload=[_PRELOAD],
-        silence_logs=logging.CRITICAL,
-        asynchronous=True,
-    ) as cluster:
-        lost = 0
+    distributed = import_distributed()
+    with import_module("dask").config.set(_QUIET):
+        cluster = await distributed.LocalCluster(
+            n_workers=processes,
+            threads_per_worker=at_once,  # so many tasks: they wait in an event loop, and start no threads
+            processes=True,
+            dashboard_address="127.0.0.1:0",  # any free port, and not for other machines
+            preload=[_PRELOAD],
+            silence_logs=logging.CRITICAL,
+            asynchronous=True,
+        )
+    lost = 0
 
-        def look() -> None:
-            # Each worker is started again after its first death, and (seen with 2026.8) not after its second.
-            nonlocal lost
-            missing = processes - len(cluster.scheduler.workers)
-            lost = lost + 1 if missing > 0 else 0
-            if lost * _LOOK_FOR_WORKERS_EVERY >= _WORKER_IS_LOST_AFTER:
-                lost = 0
-                cluster.scale(len(cluster.worker_spec) + missing)
+    def look() -> None:
+        # Each worker is started again after its first death, and (seen with 2026.8) not after its second.
+        nonlocal lost
+        missing = processes - len(cluster.scheduler.workers)
+        lost = lost + 1 if missing > 0 else 0
+        if lost * _LOOK_FOR_WORKERS_EVERY >= _WORKER_IS_LOST_AFTER:
+            lost = 0
+            cluster.scale(len(cluster.worker_spec) + missing)
 
-        looking = import_module("tornado.ioloop").PeriodicCallback(look, 1_000 * _LOOK_FOR_WORKERS_EVERY)
-        looking.start()
-        try:
+    looking = import_module("tornado.ioloop").PeriodicCallback(look, 1_000 * _LOOK_FOR_WORKERS_EVERY)
+    looking.start()
+    try:
+        async with cluster:
             yield cluster
-        finally:
-            looking.stop()
+    finally:
+        looking.stop()
 
 
 def check_travelling(stores: Sequence[Store]) -> None:
@@ -173,17 +183,19 @@ def check_travelling(stores: Sequence[Store]) -> None:
 
 @frozen
 class _Task:
-    """A store's export, and the hash of the manifest that was there before."""
+    """A store's export, one of so many at once, and the hash of the manifest that was there before."""
 
     job: Job
     before: str | None
+    at_once: int
 
 
 class _Tasks:
     """The tasks of a run, as the client sees them."""
 
-    def __init__(self, jobs: Sequence[Job], tell: Tell) -> None:
+    def __init__(self, jobs: Sequence[Job], at_once: int, tell: Tell) -> None:
         self._run = f"b2b-payments-{token_hex(4)}"
+        self._at_once = at_once
         self._tell = tell
         self._left = {job.store.name: job for job in jobs}
         self._latest: dict[str, StoreReport] = {}
@@ -191,21 +203,18 @@ class _Tasks:
     async def finish(self, client: Any) -> None:
         """Have them done."""
         client.subscribe_topic(self._run, self._hear)
-        hashes = await to_thread.run_sync(
-            in_threads, manifest_hash, [job.path for job in self._left.values()]
-        )
-        tasks = [_Task(job, found) for job, found in zip(self._left.values(), hashes, strict=True)]
-        futures = [
-            client.submit(_run_task, task, self._run, key=f"{self._run}-{task.job.store.name}", pure=False)
-            for task in tasks
-        ]
-        jobs = {future.key: task.job for future, task in zip(futures, tasks, strict=True)}
+        jobs = list(self._left.values())
+        hashes = await to_thread.run_sync(in_threads, manifest_hash, [job.path for job in jobs])
+        tasks = [_Task(job, before, self._at_once) for job, before in zip(jobs, hashes, strict=True)]
+        keys = [f"{self._run}-{job.store.name}" for job in jobs]
+        futures = client.map(_run_task, tasks, keys, key=keys, topic=self._run, pure=False)
         ended = import_distributed().as_completed(
             futures, loop=client.loop, with_results=True, raise_errors=False
         )
         del futures  # the scheduler forgets what has ended
+        of_key = dict(zip(keys, jobs, strict=True))
         async for future, result in ended:
-            self._end(jobs[future.key], result)
+            self._end(of_key[future.key], result)
 
     def stop(self) -> None:
         """Tell of those that were under way as stopped."""
@@ -218,62 +227,64 @@ class _Tasks:
         del self._left[job.store.name]
         if not isinstance(result, StoreReport):
             why = "The workers that exported it died again and again: look into their logs, then resume."
-            result = StoreReport(
-                job.store.name,
-                job.path,
-                StoreState.FAILED,
-                resumable=job.sink().kept,
-                error=ExportError(why),
-            )
+            result = job.report(StoreState.FAILED, resumable=job.sink().kept, error=ExportError(why))
         self._tell(result)
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         _, news = event
         job = self._left.get(news["name"])
         if job is not None:  # a last word may come late
-            pace = PaceReading(**news["pace"])
-            report = StoreReport(job.store.name, job.path, StoreState.RUNNING, **news["numbers"], pace=pace)
+            report = job.report(StoreState.RUNNING, **news["numbers"], pace=PaceReading(**news["pace"]))
             self._latest[report.name] = report
             self._tell(report)
 
 
-# One event loop for all tasks of a worker.
-_portals = BlockingPortalProvider()
-
-
-def _run_task(task: _Task, topic: str) -> StoreReport:
+async def _run_task(task: _Task, key: str, topic: str) -> StoreReport:
     """Export a store in a worker, for as long as the task is wanted."""
     worker = import_distributed().get_worker()
-    key = worker.get_current_task()
+    _make_room(worker.state, key, task.at_once, worker.handle_stimulus)
     told_at = -_NEWS_EVERY
 
     def tell(report: StoreReport) -> None:
         nonlocal told_at
-        if report.state is StoreState.RUNNING and time.monotonic() - told_at >= _NEWS_EVERY:
-            told_at = time.monotonic()
+        if report.state is StoreState.RUNNING and monotonic() - told_at >= _NEWS_EVERY:
+            told_at = monotonic()
             numbers = {"rows": report.rows, "requests": report.requests, "seconds": report.seconds}
             news = {"name": report.name, "numbers": numbers, "pace": attrs.asdict(report.pace)}
             worker.log_event(topic, news)
 
-    with _portals as portal:
-        export = portal.start_task_soon(_export, task, tell)
-        while True:
-            try:
-                return _travelling(export.result(_LOOK_EVERY))
-            except NotYet:
-                state = worker.state.tasks.get(key)
-                if state is None or state.state != "executing":
-                    export.cancel()
-            except CancelledError:
-                return StoreReport(task.job.store.name, task.job.path, StoreState.STOPPED)
+    report = task.job.report(StoreState.STOPPED)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_unwanted, worker.state, key, group.cancel_scope)
+        try:
+            report = await _export(task, tell)
+        except Exception as error:  # noqa: BLE001 - whoever reads the report sees it
+            report = task.job.report(StoreState.FAILED, error=error)
+        group.cancel_scope.cancel()
+    return _travelling(report)
+
+
+def _make_room(state: Any, key: str, at_once: int, handle: Callable[[Any], object]) -> None:
+    """Let a worker of few threads begin another store: this one uses none, and waits most of the time."""
+    if len(state.long_running) + state.nthreads < at_once:
+        secede = import_module("distributed.worker_state_machine").SecedeEvent
+        # Without a duration: how long stores take is learned when they end.
+        handle(secede(key=key, compute_duration=None, stimulus_id=f"secede-{key}"))
+
+
+async def _stop_unwanted(state: Any, key: str, scope: anyio.CancelScope) -> None:
+    """Dask does not stop what runs already: once its task is not wanted, it has to be done here."""
+    while (task := state.tasks.get(key)) is not None and task.state in {"executing", "long-running"}:
+        await anyio.sleep(_LOOK_EVERY)
+    scope.cancel()
 
 
 async def _export(task: _Task, tell: Tell) -> StoreReport:
     job = attrs.evolve(task.job, store=_sharing(task.job.store), resume=True)
     # Another worker may have died after the file was there, and before it could say so.
-    rows = finished_since(job.path, task.before, job.query.manifest)
+    rows = await to_thread.run_sync(finished_since, job.path, task.before, job.query.manifest)
     if rows is not None:
-        return StoreReport(job.store.name, job.path, StoreState.COMPLETE, rows=rows)
+        return job.report(StoreState.COMPLETE, rows=rows)
     give_up = anyio.current_time() + _HELD_FOR
     while True:
         report = await job.run(tell, lambda _name, _event: None)

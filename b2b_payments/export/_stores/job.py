@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from b2b_payments._client import PaymentsClient
 from b2b_payments._printable import frozen
+from b2b_payments.export._bucket import is_url
 from b2b_payments.export._export import export, resume
 from b2b_payments.export._formats import sink_for
 from b2b_payments.export._kept import KeptSink
@@ -32,6 +35,10 @@ class Job:
         asked = attrs.evolve(self.selection.query, channel_ids=self.store.channel_ids)
         return attrs.evolve(self.selection, query=asked)
 
+    def report(self, state: StoreState = StoreState.NOT_BEGUN, **rest: Any) -> StoreReport:
+        """Give a report of it."""
+        return StoreReport(self.store.name, self.path, state, **rest)
+
     def sink(self) -> PlacedSink:
         """Give what it writes to. Raises ConfigurationError for a file that cannot be written."""
         return sink_for(self.path, self.format)
@@ -39,10 +46,11 @@ class Job:
     def forget(self) -> None:
         """Remove what an interrupted export has left. Raises ExportError."""
         sink = self.sink()
-        try:
-            sink.open()
-        finally:
-            sink.close(complete=False)
+        if is_url(self.path) or sink.kept:
+            try:
+                sink.open()
+            finally:
+                sink.close(complete=False)
 
     async def run(self, tell: Tell, listen: Listener) -> StoreReport:
         """Export the store; what it fails with is in the report."""

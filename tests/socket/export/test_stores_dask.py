@@ -141,7 +141,7 @@ async def test_an_export_that_was_finished_is_not_begun_again(
     """Where a worker died after the file was there, the next one sees that, and sends nothing."""
     (store, *_) = stores_of(served)
     report = await export_stores([store], tmp_path, format="jsonl")
-    job = cluster._Task(_job(store, tmp_path), before=None)
+    job = cluster._Task(_job(store, tmp_path), before=None, at_once=1)
     before = served["north"].request_count
     again = await cluster._export(job, lambda _: None)
     assert (again.state, again.rows) == (StoreState.COMPLETE, report.stores[0].rows)
