@@ -6,8 +6,8 @@ Exit code 1 says that a bar is missed.
 
 ``one-process``: so many stores at once, under a limit of file handles; CPU of the exporting process alone.
 
-``dask``: real worker processes, each with so many stores at once. The bound is made of what a store takes alone,
-in a process without Dask, one after the other; it is the largest of three times:
+``dask``: real worker processes, each with so many stores at once. The bound is made of what a store takes
+alone, in a process without Dask, one after the other; it is the largest of three times:
 
 - waiting: the service has a request of a store under way, × stores / stores at once in all workers
 - CPU of workers: what the process takes for a store, × stores / workers, or cores where these are fewer
@@ -168,7 +168,9 @@ class _CPU:
 
     def since(self, before: _CPU) -> _CPU:
         """Give those between."""
-        return _CPU(*(now - then for now, then in zip(attrs.astuple(self), attrs.astuple(before), strict=True)))
+        return _CPU(
+            *(now - then for now, then in zip(attrs.astuple(self), attrs.astuple(before), strict=True))
+        )
 
     @property
     def others(self) -> float:

@@ -114,7 +114,7 @@ _STORES = (
         type=values.shard,
         help="Of --stores, those that belong to this part of so many, by their names.",
     ),
-    click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Of --stores, so many at once. [8]"),
+    click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Stores at once in each process. [8]"),
     click.option(
         "--dask",
         metavar="ADDRESS",

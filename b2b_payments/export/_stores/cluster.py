@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import cache
 from importlib import import_module
 from secrets import token_hex
 from time import monotonic
@@ -26,6 +27,7 @@ from b2b_payments._errors import AlreadyRunningError, ConfigurationError, Export
 from b2b_payments._printable import frozen
 from b2b_payments.export._pace import PaceReading
 from b2b_payments.export._stores.job import Job
+from b2b_payments.export._stores.limits import fitting
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.run import finished_since, manifest_hash
 from b2b_payments.export._stores.store import Store, TokenFromEnv
@@ -242,7 +244,7 @@ class _Tasks:
 async def _run_task(task: _Task, key: str, topic: str) -> StoreReport:
     """Export a store in a worker, for as long as the task is wanted."""
     worker = import_distributed().get_worker()
-    _make_room(worker.state, key, task.at_once, worker.handle_stimulus)
+    _make_room(worker, key, _fitting(task.at_once, task.job.selection.concurrency))
     told_at = -_NEWS_EVERY
 
     def tell(report: StoreReport) -> None:
@@ -264,19 +266,30 @@ async def _run_task(task: _Task, key: str, topic: str) -> StoreReport:
     return _travelling(report)
 
 
-def _make_room(state: Any, key: str, at_once: int, handle: Callable[[Any], object]) -> None:
+@cache
+def _fitting(at_once: int, concurrency: int) -> int:
+    with suppress(ConfigurationError):
+        return fitting(at_once, concurrency).stores
+    return 1
+
+
+def _make_room(worker: Any, key: str, at_once: int) -> None:
     """Let a worker of few threads begin another store: this one uses none, and waits most of the time."""
-    if len(state.long_running) + state.nthreads < at_once:
+    if len(worker.state.long_running) + worker.state.nthreads < at_once:
         secede = import_module("distributed.worker_state_machine").SecedeEvent
         # Without a duration: how long stores take is learned when they end.
-        handle(secede(key=key, compute_duration=None, stimulus_id=f"secede-{key}"))
+        worker.handle_stimulus(secede(key=key, compute_duration=None, stimulus_id=f"secede-{key}"))
 
 
 async def _stop_unwanted(state: Any, key: str, scope: anyio.CancelScope) -> None:
     """Dask does not stop what runs already: once its task is not wanted, it has to be done here."""
-    while (task := state.tasks.get(key)) is not None and task.state in {"executing", "long-running"}:
+    while _is_wanted(state, key):  # noqa: ASYNC110 - the worker tells nobody
         await anyio.sleep(_LOOK_EVERY)
     scope.cancel()
+
+
+def _is_wanted(state: Any, key: str) -> bool:
+    return key in state.tasks and state.tasks[key].state in {"executing", "long-running"}
 
 
 async def _export(task: _Task, tell: Tell) -> StoreReport:

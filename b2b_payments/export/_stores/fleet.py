@@ -17,7 +17,7 @@ from b2b_payments.export._file import PathLike
 from b2b_payments.export._selection import Selection
 from b2b_payments.export._stores.cluster import DaskClient, Workers, check_travelling
 from b2b_payments.export._stores.job import Job
-from b2b_payments.export._stores.limits import AtOnce, fitting
+from b2b_payments.export._stores.limits import asked, fitting
 from b2b_payments.export._stores.places import Places, places_of
 from b2b_payments.export._stores.report import StoreReport, StoresReport, StoreState
 from b2b_payments.export._stores.run import Run
@@ -61,11 +61,11 @@ async def export_stores(
     need different ones, and with None there is no note.
 
     `dask` is the address of a scheduler or a `distributed.Client` (extra ``dask``): then each store is a task
-    for the cluster's workers, each of which exports as many at once as it has threads, into the folder that
-    all share; where one dies, another goes on behind the last commit. ``"local"`` starts `workers` processes
-    on this machine, for `at_once` stores in all. Tokens are not sent: they are a `TokenFromEnv`, or an async
-    callable that the workers can import. A store's quota that does not say how it is shared is then shared by
-    the processes of a machine.
+    for the cluster's workers, each of which exports `at_once` at the same time (more, where it has more
+    threads) into the folder that all share; where one dies, another goes on behind the last commit.
+    ``"local"`` starts `workers` processes on this machine. Tokens are not sent: they are a `TokenFromEnv`, or
+    an async callable that the workers can import. A store's quota that does not say how it is shared is then
+    shared by the processes of a machine.
 
     `on_progress` is called with a store's report: as it stands at first, after each page, and at its end,
     even where the run is cancelled. `on_event` is called with a store's name and each event of its client,
@@ -116,7 +116,8 @@ class Fleet:
 
     async def export(self, at_once: int, run: str | None, tell: Tell, listen: Listener) -> StoresReport:
         """Export them."""
-        fit = fitting(at_once, self._concurrency) if self._workers is None else AtOnce(at_once)
+        here = self._workers is None or self._workers.are_local
+        fit = fitting(at_once, self._concurrency) if here else asked(at_once)
         if fit.why and fit.stores < len(self._jobs):
             logger.warning("%d stores at once, not %d: %s", fit.stores, at_once, fit.why)
         self._tell = tell

@@ -32,15 +32,20 @@ class AtOnce:
     why: str = ""
 
 
+def asked(at_once: int) -> AtOnce:
+    """Give what was asked for. Raises ConfigurationError for what is no number of stores."""
+    given: object = at_once
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise ConfigurationError("at_once must be a whole number of stores, 1 or more.")
+    return AtOnce(at_once)
+
+
 def fitting(at_once: int, concurrency: int) -> AtOnce:
     """Give how many stores fit at once, `at_once` at most, each with so many requests in flight.
 
     Raises ConfigurationError where not one does.
     """
-    given: object = at_once
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-        raise ConfigurationError("at_once must be a whole number of stores, 1 or more.")
-    bounds = [AtOnce(at_once)]
+    bounds = [asked(at_once)]
     if (handles := _handles_left()) is not None:
         each = concurrency + _HANDLES_BESIDE_REQUESTS
         most = (handles - _SPARE - STEPS_AT_ONCE * _HANDLES_OF_A_STEP) // each

@@ -58,15 +58,20 @@ def stores_of(served: Served, **settings: Any) -> list[Store]:
 
 @pytest.fixture
 async def threads() -> AsyncIterator[LocalCluster]:
+    """Give a cluster of two workers."""
+    async with _cluster_of_threads(2, 2) as found:
+        yield found
+
+
+def _cluster_of_threads(workers: int, threads: int) -> Any:
     """Give a cluster whose workers are threads of this process: it is there at once."""
-    async with LocalCluster(
-        n_workers=2,
-        threads_per_worker=2,
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=threads,
         processes=False,
         dashboard_address="127.0.0.1:0",
         asynchronous=True,
-    ) as found:
-        yield found
+    )
 
 
 async def test_no_secret_travels(threads: Any, served: Served, tmp_path: Path) -> None:
@@ -133,6 +138,27 @@ async def test_cancelled(threads: Any, served: Served, tmp_path: Path) -> None:
     assert last == {"north": "complete", "east": "stopped", "south": "complete"}
     report = await export_stores(stores_of(served), tmp_path, **settings, resume=True)
     assert [one.state for one in report.stores] == ["complete already", "complete", "complete already"]
+
+
+async def test_a_worker_of_one_thread(served: Served, tmp_path: Path) -> None:
+    """It has as many stores at the same time as is asked for: where two hang, the third is exported."""
+    for name in ("north", "east"):
+        served[name].order(Fault.HANG_BEFORE, times=1)
+    third = asyncio.Event()
+
+    def tell(report: StoreReport) -> None:
+        if report.complete:
+            third.set()
+
+    async with _cluster_of_threads(1, 1) as one:
+        settings = {"format": "csv", "dask": one.scheduler.address, "at_once": 3}
+        task = asyncio.create_task(export_stores(stores_of(served), tmp_path, **settings, on_progress=tell))
+        async with asyncio.timeout(20):
+            await third.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert verify(tmp_path / "south.csv").account.complete
 
 
 async def test_an_export_that_was_finished_is_not_begun_again(
