@@ -14,12 +14,12 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from itertools import chain
+from operator import attrgetter
 from typing import Annotated, Any, Final
 
 import attrs
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
-from msgspec.structs import astuple
 
 from b2b_payments._converter.rows import Learned
 from b2b_payments._converter.service import reader_of
@@ -203,19 +203,15 @@ class _Types:
 
     def _spelled(self, model: type[Any], rows: Cells) -> dict[str, list[Any]]:
         """Give the columns of a model's objects."""
-        fields, unknown = fields_of(model), self._unknown(model)
-        names = [*unknown, *(field.name for field in fields)]
-        # All fields of a row at once, and then turned: a getter for each field would cost four times as much.
-        turned = map(list, zip(*map(astuple, rows), strict=True)) if rows else ([] for _ in names)
-        held = dict(zip(names, turned, strict=True))
         extras = ["{}"] * len(rows)
-        if unknown:
+        if unknown := self._unknown(model):
             # What a row has not of them is left out.
-            objects = list(map(self._extra(model), *(held[name] for name in unknown)))
+            objects = list(map(self._extra(model), *(map(attrgetter(name), rows) for name in unknown)))
             extras = encode_lines(objects).decode().split("\n")[:-1]
         columns: dict[str, list[Any]] = {}
-        for field in fields:
-            cells = held[field.name]
+        for field in fields_of(model):
+            # A column at a time: a tuple for each row would wake the garbage collector.
+            cells = list(map(attrgetter(field.name), rows))
             if field.kind is FieldKind.MODEL:
                 there = [cell for cell in cells if cell is not None]
                 parts = self._spelled(field.of, there)
