@@ -6,6 +6,7 @@ so that other work on the machine matters little. Exit code 1 where a bar is mis
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -77,6 +78,9 @@ def answers() -> Iterator[tuple[str, bytes, bytes]]:
 
 async def main() -> int:
     """Measure and print everything."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     print(
         f"| answer | MiB | {' | '.join(USES)} | bar | kept |\n| --- | --- {'| --- ' * len(USES)}| --- | --- |"
     )

@@ -8,6 +8,7 @@ real time, that share the quota, with ``--kills`` such that are killed: see `ben
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -154,6 +155,12 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if "--processes" in sys.argv:
-        sys.exit(quota_processes.main(sys.argv[1:]))
-    sys.exit(quota_kills.main(sys.argv[1:]) if "--kills" in sys.argv else main())
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--processes", action="store_true", help="real processes; its own options follow")
+    parser.add_argument("--kills", action="store_true", help="processes that are killed; likewise")
+    chosen, others = parser.parse_known_args()
+    if chosen.processes:
+        sys.exit(quota_processes.main(others))
+    sys.exit(quota_kills.main(others) if chosen.kills else main())

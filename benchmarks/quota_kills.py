@@ -234,7 +234,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--schedules", type=int, default=300)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=4)
-    parser.add_argument("--kills", action="store_true")
     given = parser.parse_args(argv)
     _fork.set_forkserver_preload(["benchmarks.quota_kills"])
     outcomes = asyncio.run(measure(range(given.first, given.first + given.schedules), given.at_once))

@@ -301,7 +301,6 @@ def _turn_rows() -> Iterator[bool]:
 def main(argv: Sequence[str]) -> int:
     """Measure every case and print a table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--processes", action="store_true")
     parser.add_argument("--pairs", action="store_true")
     parser.add_argument("--per", type=float, default=10.0)
     parser.add_argument("--at-once", type=int, default=1)

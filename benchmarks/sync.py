@@ -8,6 +8,7 @@ Exit code 1 where a bar is missed.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import random
 import sys
@@ -150,6 +151,9 @@ def _none(what: str, count: int) -> Row:
 
 def main() -> int:
     """Measure and print everything."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     with postgres_server() as server:
         measured = [row for kind in KINDS for row in rows(kind, server)]
     print("| what | measured | bar | kept |\n| --- | --- | --- | --- |")

@@ -6,6 +6,7 @@ or memory is measured. Exit code 1 where a bar is missed.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import math
 import multiprocessing
@@ -158,6 +159,9 @@ def memory_row() -> Row:
 
 def main() -> int:
     """Measure and print everything."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     random.seed(0)
     rows = [*requests_rows(), time_row(), memory_row()]
     print("| what | measured | bar | kept |\n| --- | --- | --- | --- |")
