@@ -251,7 +251,9 @@ class Ends:
             self._is_flat = False
         # What seems to be the end is none where pages that were asked for already may lead further.
         waits = more and self._near.key is not None and not step.drops_prefetched
-        over = self._seems_over(page, step) and not waits
+        # By a time that moves, there is no other end to settle a run that is still being counted.
+        counts = self._near.counting and not self._order.exact
+        over = self._seems_over(page, step) and not waits and (step.stuck or not counts)
         if self._far_was_read:
             if self._is_met():
                 self._end_proven()

@@ -94,6 +94,23 @@ async def test_many_of_one_second_behind_many_of_another(
     assert (await given(client, kept))[0] == []
 
 
+@pytest.mark.parametrize("earlier", [1, 5])
+@pytest.mark.parametrize("latest", [1, 3, 12])
+async def test_as_many_of_one_second_as_a_page_holds(earlier: int, latest: int) -> None:
+    """A run that fills a page comes whole in a short list too, whose last page shows the run's end alone."""
+    rules = attrs.evolve(RULES, max_limit=10, equals="stable")
+    async with Sandbox(payments=0, rules=rules) as sandbox, client_of(sandbox, retry=NEVER) as client:
+        store, start = sandbox.store, datetime.fromtimestamp(sandbox.store.clock, UTC)
+        for count, gap in ((earlier, 60), (10, 0), (latest, 60)):
+            moment = store.advance(60)
+            for row in range(count):
+                store.insert(created_at=moment + row * gap)
+        store.advance(60)
+        changes, kept, _ = await given(client, start)
+        assert sorted(ids(changes)) == store.ids()
+        assert (await given(client, kept))[0] == []
+
+
 async def test_two_writes_in_one_second(sandbox: Sandbox, client: PaymentsClient) -> None:
     """The second write of a second comes too, though it has the first one's time."""
     _, kept, _ = await given(client)
