@@ -76,11 +76,13 @@ class Order:
 class PageRequest:
     """Which page to read: from which offset, with the most rows that the service gives where `full_size`.
 
-    `from_other_end` asks for the walk's opposite order.
+    `one_row` says that its first row is all that is asked for, `from_other_end` asks for the walk's opposite
+    order.
     """
 
     offset: int
     full_size: bool = False
+    one_row: bool = False
     from_other_end: bool = False
 
 

@@ -112,10 +112,13 @@ class Reader:
         self._first_page: SortedPage | None = None
         self._in_line = True
 
-    async def pages(self) -> AsyncGenerator[JoinedPage, None]:
-        """Give the new rows, page by page, in the order of the list; ends once the ends have a verdict."""
+    async def pages(self, first: int = 0) -> AsyncGenerator[JoinedPage, None]:
+        """Give the new rows, page by page, in the order of the list; ends once the ends have a verdict.
+
+        The first page is asked for at `first`, if that is not in front of where the ends go on.
+        """
         ends = self._ends
-        self._ask_near(ends.resume_at)
+        self._ask_near(max(first, ends.resume_at))
         step = Step(True)
         while True:
             page = await self._next(step)

@@ -198,9 +198,11 @@ class Source:
             order = order.opposite
             query = attrs.evolve(query, order_by=OrderBy.DESC if order.descending else OrderBy.ASC)
         most = max(self.page_size, MOST_ROWS)
+        # A page of one channel says more about whether the service reads channelIds than one row does.
+        size = 1 if request.one_row and query.channel_ids is None else self.page_size
         spellings = _Spellings(self.learned, self.caller.mixups, query.channel_ids)
         while True:
-            limit = self.learned.limit(most if full_size else self.page_size)
+            limit = self.learned.limit(most if full_size else size)
             encoding = spellings.next()
             try:
                 listing = await self._listing(query, encoding, request.offset, limit, decoded)
@@ -235,12 +237,6 @@ class Source:
                 page.spelling = encoding if self._is_of_several else None
                 return page
             spellings.misread(encoding, page)
-
-    async def one_row(self, request: PageRequest) -> SortedPage:
-        """Read the row at this place, where that is all that is asked for of its page."""
-        # A page of one channel says more about whether the service reads channelIds than one row does.
-        rows = 1 if self.query.channel_ids is None else self.page_size
-        return await attrs.evolve(self, page_size=rows).read(request)
 
     async def is_there(self, payment_id: int) -> Found:
         """Whether a payment is there, by the service's own word; None where it may be out of scope."""

@@ -25,9 +25,10 @@ from b2b_payments._walk.prefetch import ConcurrencyLimiter, Prefetcher
 from b2b_payments._walk.proof import Ends
 from b2b_payments._walk.reader import JoinedPage, OffsetPlanner, Reader
 from b2b_payments._walk.report import WalkReport
+from b2b_payments._walk.search import MOST_READS, Search, Start
 from b2b_payments._walk.service_limits import ServiceLimits
 from b2b_payments._walk.source import MOST_ROWS, Source
-from b2b_payments._walk.window import Window, offset_before, place_of
+from b2b_payments._walk.window import Window
 
 DEFAULT_CONCURRENCY = 8
 
@@ -137,9 +138,12 @@ class Walk(Pager):
         )
         place, other = self._places
         bounds = self._window.within(self._order) if self._window else None
-        start = None if bounds is None else bounds.start
-        if place is None and start is not None and (offset := await offset_before(source.one_row, start)):
-            place = Cursor(start, closed=False, resume_at=offset, ids=())
+        search, start = Search(source.read, source.order.descending), Start()
+        if place is None and bounds is not None and bounds.start is not None:
+            start = await search.start_of(bounds.start, after=bounds.starts_after)
+            if start.first:
+                # Newest first, the rows of the window's end itself are not asked for.
+                place = Cursor(bounds.start, closed=bounds.starts_after, resume_at=start.offset, ids=())
         ends = Ends(
             source.order,
             walker.learned.totals_of(self._query),
@@ -153,10 +157,16 @@ class Walk(Pager):
         )
         # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,
         # none is sent for before the page in front of it was taken.
-        prefetcher = Prefetcher(limiter, source.read, 2 * self._concurrency - 1)
+        ahead = 2 * self._concurrency - 1
+        if bounds is not None and bounds.stop is not None:
+            # Those behind the window's end are for nothing: the less the search has cost, the more may be.
+            ahead = min(ahead, max(2, MOST_READS - search.reads))
+        prefetcher = Prefetcher(limiter, source.read, ahead)
         planner = OffsetPlanner(self._page_size)
         events = walker.caller.events
-        pages = Reader(prefetcher, ends, planner, report, events, self._origin, source.is_there).pages()
+        pages = Reader(prefetcher, ends, planner, report, events, self._origin, source.is_there).pages(
+            start.first
+        )
         try:
             async for page in pages:
                 yield page
@@ -202,9 +212,9 @@ class Walk(Pager):
             # Oldest first, whichever way the walk goes: what is at or after a bound stands behind it there.
             source = self._single(attrs.evolve(query, order_by=OrderBy.ASC))
             bounds = self._window.within(source.order)
+            search = Search(source.read, descending=False)
             before = [
-                0 if key is None else await place_of(source.one_row, source.read, key)
-                for key in (bounds.start, bounds.stop)
+                0 if key is None else await search.rows_before(key) for key in (bounds.start, bounds.stop)
             ]
             if bounds.stop is not None:
                 return max(0, before[1] - before[0])

@@ -45,8 +45,9 @@ class Sandbox:
         async with Sandbox(payments=1000, channels=(1, 2, 3), seed=7) as sandbox:
             sandbox.base_url, sandbox.auth
 
-    `payments` and `channels` (BigCommerce ids) say what the store holds, `seed` what it looks like, `rules`
-    how the service behaves, `port` where it listens (0: any free one). The same seed gives the same store.
+    `payments` (how many, or the epoch seconds of their creation, the oldest first) and `channels`
+    (BigCommerce ids) say what the store holds, `seed` what it looks like, `rules` how the service behaves,
+    `port` where it listens (0: any free one). The same seed gives the same store.
     The answers' `Date` is the store's clock, which goes on as the store is changed (see `Rules.date_header`).
 
     `before_list(store, seen)` is called before each list of payments is answered: tests change the store
@@ -59,7 +60,7 @@ class Sandbox:
 
     def __init__(
         self,
-        payments: int = 1000,
+        payments: int | Sequence[int] = 1000,
         channels: Sequence[int] = (1, 2, 3),
         seed: int = 7,
         rules: Rules | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 
 from b2b_payments._arguments import check, whole
 from b2b_payments._errors import ConfigurationError
+from b2b_payments._models.decimals import is_whole
 from b2b_payments._printable import frozen
 from b2b_payments.sandbox._data import FIRST_CREATED, Rows, created_times, spelled_channel, spelled_payment
 from b2b_payments.sandbox._listing import Listing, ListQuery, Row, Table
@@ -38,25 +40,25 @@ class Store:
 
     def __init__(
         self,
-        payments: int = 1000,
+        payments: int | Sequence[int] = 1000,
         channels: Sequence[int] = (1, 2, 3),
         seed: int = 7,
         rules: Rules | None = None,
         lag_time: Callable[[], float] = time.monotonic,
     ) -> None:
-        whole("payments", payments, least=0)
         check("channels", channels, Sequence, "a list of channel ids, such as (1, 2, 3)")
         check("seed", seed, int, "a whole number")
+        times = _times(payments, seed)
         check("rules", rules, Rules | None, "Rules")
         if not channels or len(set(channels)) != len(channels):
             raise ConfigurationError(f"channels={channels!r} must be one channel id or more, each once.")
         self._rules = rules or Rules()
         self._rows = Rows(seed, channels)
         self._now = self._listed = Table.of(
-            self._rows, created_times(seed, payments), single_storefront=not self._rules.multi_storefront
+            self._rows, times, single_storefront=not self._rules.multi_storefront
         )
         self._random = random.Random(f"store {seed}")
-        self._last_id = payments
+        self._last_id = len(times)
         self._lag_time = lag_time
         # Changes that lists do not show yet, each with the moment from which on they do.
         self._hidden: list[tuple[float, int, Callable[[Table], None]]] = []
@@ -298,3 +300,12 @@ class Store:
         if not self._hidden:
             self._listed = self._now
             self._shown_at.clear()
+
+
+def _times(payments: int | Sequence[int], seed: int) -> array[int]:
+    """Draw the creation times of so many payments, or take those that are given."""
+    if not isinstance(payments, Sequence):
+        return created_times(seed, whole("payments", payments, least=0))
+    if not all(map(is_whole, payments)) or list(payments) != sorted(payments):
+        raise ConfigurationError("payments must be how many, or whole epoch seconds, the oldest first.")
+    return array("q", payments)

@@ -14,6 +14,7 @@ import pytest
 from b2b_payments import ConfigurationError, PaymentsClient
 from b2b_payments.sandbox import Drift, Rules, Sandbox
 from tests.support.clients import NEVER, client_of
+from tests.support.times import moment, times
 
 RULES = Rules(quota=False, equals="shuffled", max_limit=50)
 
@@ -57,6 +58,31 @@ async def test_windows_are_exact(sandbox: Sandbox, client: PaymentsClient, order
         assert inside - drift.deleted <= set(given) <= inside | drift.inserted
         extra.append(walk.report.requests - max(1, -(-len(inside) // 50)))
     assert sorted(extra)[3] <= 12  # of 50 rows a page, each of which overlaps
+
+
+@pytest.mark.parametrize(
+    "name", ["evenly", "nine in ten within an hour", "a second a month", "crowds of crowds"]
+)
+async def test_a_moment_is_found_among_a_million(name: str) -> None:
+    """However payments are spread over time, at most 12 rows are read for it, none of them twice."""
+    draw = random.Random(name)
+    created = times(name, draw, 1_000_000)
+    async with Sandbox(created, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:
+        for _ in range(8):
+            at = moment(draw, created)
+            place = bisect_left(created, at)
+            for order, window, nearest in (
+                ("ASC", bounds(at, None), created[place : place + 1]),
+                ("DESC", bounds(None, at), created[:place][-1:]),
+            ):
+                if not nearest:
+                    continue
+                sandbox.requests.clear()
+                found = await client.payments.list(**window, order_by=order).first()
+                assert found is not None
+                assert found.created_at.timestamp() == nearest[0]
+                rows = [str(seen.query) for seen in sandbox.requests if ("limit", "1") in seen.query]
+                assert len(set(rows)) == len(rows) <= 12
 
 
 async def test_a_window_is_counted(sandbox: Sandbox, client: PaymentsClient) -> None:

@@ -89,7 +89,10 @@ def test_channels() -> None:
     assert store.channel_name(9) == channels[-1]["name"]
 
 
-@pytest.mark.parametrize("wrong", [{"payments": -1}, {"channels": ()}, {"channels": (1, 1)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"payments": -1}, {"payments": (2, 1)}, {"payments": "12"}, {"channels": ()}, {"channels": (1, 1)}],
+)
 def test_wrong_arguments(wrong: dict[str, object]) -> None:
     """A store that cannot be is refused with the name of what is wrong."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
