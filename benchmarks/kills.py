@@ -36,15 +36,19 @@ RESUMABLE = 0.4
 prove little."""
 
 
-def missed(account: Account) -> list[str]:
-    """Say what is wrong: with the exports, or with where the kills landed."""
+def missed(account: Account, wanted: int | None) -> list[str]:
+    """Say what is wrong: with the exports, or with where the kills landed.
+
+    `wanted` are the kills that were to land while files were being made, where those alone count.
+    """
     wrong = [*account.failed]
     if account.lost or account.twice or account.untrue:
         wrong.append(f"{account.lost} lost, {account.twice} twice, {account.untrue} untrue")
-    if account.stages[Stage.MIDWAY] + account.stages[Stage.PUBLISHING] < RESUMABLE * account.kills:
+    publishing = account.stages[Stage.PUBLISHING]
+    if wanted is None and account.stages[Stage.MIDWAY] + publishing < RESUMABLE * account.kills:
         wrong.append(f"fewer than {RESUMABLE:.0%} of the kills left something to go on from")
-    if not account.stages[Stage.PUBLISHING]:
-        wrong.append("no kill landed while the files were being published")
+    if publishing < (wanted or 1):
+        wrong.append(f"{publishing} kills landed while the files were being published")
     return [f"{account.format}: {what}" for what in wrong]
 
 
@@ -101,7 +105,8 @@ def main() -> int:
         accounts = list(pool.map(fire, options.format or FORMATS))
     print(table(accounts))
     print(f"\nPython {sys.version.split()[0]}, seed {options.seed}; {time.perf_counter() - begun:.0f} s.")
-    wrong = [what for account in accounts for what in missed(account)]
+    wanted = options.kills if options.projections else None
+    wrong = [what for account in accounts for what in missed(account, wanted)]
     if wrong:
         print("\n".join(["", *wrong, f"The exports are kept in {folder}."]))
         return 1
