@@ -59,8 +59,8 @@ class Tally(Protocol):
 
 
 @define
-class NoTally:
-    """An account that nobody looks at."""
+class Spent:
+    """Attempts made, and seconds spent waiting for the quota."""
 
     requests: int = 0
     waited: float = 0.0
@@ -150,7 +150,7 @@ class Caller:
             doubts=self.mixups.doubts(request),
             priority=priority,
             until=latest if until is None else until,
-            tally=tally or NoTally(),
+            tally=tally or Spent(),
             sent=sent or Sent(),
         )
         begun = anyio.current_time()

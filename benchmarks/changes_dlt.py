@@ -16,7 +16,7 @@ import dlt
 from dlt.common.configuration.container import Container
 from dlt.common.pipeline import StateInjectableContext
 
-from b2b_payments._call import NoTally
+from b2b_payments._call import Spent
 from b2b_payments._errors import TransportError
 from b2b_payments._protocol.listing import read_listing
 from b2b_payments._protocol.request import list_payments
@@ -60,7 +60,7 @@ async def _pages(direct: Direct, latest: float | None, lag: float) -> list[Page]
     while True:
         offset = sum(map(len, pages))
         query = (("sortBy", "updatedAt"), ("orderBy", "DESC"), ("offset", str(offset)), ("limit", "250"))
-        page = await direct.read(list_payments(query), partial(read_listing, offset=offset), tally=NoTally())
+        page = await direct.read(list_payments(query), partial(read_listing, offset=offset), tally=Spent())
         pages.append(page.objects())
         if latest is None or not pages[-1] or pages[-1][-1]["updatedAt"] < latest - lag:
             return pages

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import attrs
 
-from b2b_payments._call import Caller, NoTally
+from b2b_payments._call import Caller, Spent
 from b2b_payments._client import PaymentsClient
 from b2b_payments._doctor.evidence import Auth, Evidence, NotAskedError, Question, Seen
 from b2b_payments._doctor.questions import examination
@@ -37,7 +37,7 @@ async def examine(auth: Auth, others: Sequence[Auth], settings: Mapping[str, Any
     """
     quota = settings.get("quota", Quota())
     evidence = Evidence(auth, quota)
-    tally = NoTally()
+    tally = Spent()
     clients: dict[int, PaymentsClient] = {}
     async with AsyncExitStack() as stack:
         questions = examination(evidence, others)
@@ -56,7 +56,7 @@ async def examine(auth: Auth, others: Sequence[Auth], settings: Mapping[str, Any
                 return evidence
 
 
-async def _ask(caller: Caller, question: Question, tally: NoTally) -> Seen:
+async def _ask(caller: Caller, question: Question, tally: Spent) -> Seen:
     if tally.requests + _OF_ONE > MOST_REQUESTS:
         return Seen(question, failure=NotAskedError("No requests were left for it."))
     answers: list[tuple[Answer, datetime, float]] = []

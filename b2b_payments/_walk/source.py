@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from b2b_payments._call import Caller, NoTally, Tally
+from b2b_payments._call import Caller, Spent, Tally
 from b2b_payments._errors import (
     APIError,
     BadRequestError,
@@ -148,7 +148,7 @@ class Source:
     query: PaymentQuery
     page_size: int
     until: float | None
-    tally: Tally = attrs.field(factory=NoTally)
+    tally: Tally = attrs.field(factory=Spent)
     priority: Priority = Priority.PAGE
     reuse: bool = True
     decoded: DecodeRows = not_decoded

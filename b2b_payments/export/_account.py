@@ -80,7 +80,7 @@ def entry_of(sent: bytes | msgspec.Raw) -> Entry:
 
 
 @define
-class Tally:
+class Sum:
     """How many payments, and the sum of their totals in each currency, to the last digit."""
 
     rows: int = 0
@@ -103,10 +103,10 @@ class Tally:
 
 @define
 class Sums:
-    """The tally of all payments, and of those of each processing status."""
+    """The sum of all payments, and of those of each processing status."""
 
-    whole: Tally = attrs.field(factory=Tally)
-    statuses: dict[str, Tally] = attrs.field(factory=dict)
+    whole: Sum = attrs.field(factory=Sum)
+    statuses: dict[str, Sum] = attrs.field(factory=dict)
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Count payments."""
@@ -118,11 +118,11 @@ class Sums:
                 known = [amount for amount in amounts if amount is not None]
                 totals = {currency: sum(known[1:], known[0])} if known else {}
                 self.whole.add(len(amounts), totals)
-                self.statuses.setdefault(str(status), Tally()).add(len(amounts), totals)
+                self.statuses.setdefault(str(status), Sum()).add(len(amounts), totals)
 
     def pack(self) -> dict[str, Any]:
         """Give them as plain JSON."""
-        statuses = {status: tally.pack() for status, tally in sorted(self.statuses.items())}
+        statuses = {status: one.pack() for status, one in sorted(self.statuses.items())}
         return {**self.whole.pack(), "statuses": statuses}
 
 
@@ -179,12 +179,12 @@ class Account:
             total.is_finite() for one in (found, *found.statuses.values()) for total in one.totals.values()
         ):
             raise ValueError("a total is not a number")
-        statuses = {status: Tally(tally.rows, tally.totals) for status, tally in found.statuses.items()}
+        statuses = {status: Sum(one.rows, one.totals) for status, one in found.statuses.items()}
         return cls(
             found.query,
             found.begun,
             found.ended,
-            Sums(Tally(found.rows, found.totals), statuses),
+            Sums(Sum(found.rows, found.totals), statuses),
             found.requests,
             found.gaps_repaired,
             found.complete,
@@ -192,17 +192,17 @@ class Account:
         )
 
 
-class _PackedTally(msgspec.Struct):
+class _PackedSum(msgspec.Struct):
     rows: Annotated[int, msgspec.Meta(ge=0)]
     totals: dict[str, Decimal]
 
 
-class _Packed(_PackedTally):
+class _Packed(_PackedSum):
     query: dict[str, Any]
     begun: str
     ended: str | None
     complete: bool
-    statuses: dict[str, _PackedTally]
+    statuses: dict[str, _PackedSum]
     requests: int
     gaps_repaired: int
     store_hash: str | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from b2b_payments import Change, to_wire
-from b2b_payments._call import NoTally
+from b2b_payments._call import Spent
 from b2b_payments._errors import TransportError
 from b2b_payments._protocol.listing import read_listing
 from b2b_payments._protocol.request import list_payments
@@ -167,7 +167,7 @@ async def _naive_poll(direct: Direct, watermark: int | None) -> tuple[int | None
     while True:
         query = (("sortBy", "updatedAt"), ("orderBy", "DESC"), ("offset", str(offset)), ("limit", "250"))
         reader = partial(read_listing, offset=offset)
-        page = await direct.read(list_payments(query), reader, tally=NoTally())
+        page = await direct.read(list_payments(query), reader, tally=Spent())
         for row in page.objects():
             if watermark is None or row["updatedAt"] <= watermark:
                 return max(newest or 0, row["updatedAt"]), rows
