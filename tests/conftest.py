@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from aioresponses import aioresponses
@@ -12,12 +15,32 @@ from hypothesis import settings
 from b2b_payments._quota.backends import forget_all
 from b2b_payments._resources.turns import TURNS
 from tests.support.postgres_server import postgres_server
+from tests.support.virtual_time import VirtualTimeLoop
+
+# Tests start hundreds of processes. Where no bytecode is to be written beside the sources, it is written
+# elsewhere: else each process would compile all that it imports.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 # Where a run decides over a change, the same examples are drawn each time; elsewhere always new ones.
 # No example has a deadline: what a busy machine takes says nothing.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run half as many again at once as there are cores: many tests wait for processes and servers."""
+    return ((os.cpu_count() or 1) * 3 + 1) // 2
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Give tests marked `virtual_time`, and their fixtures, a loop that jumps over waits."""
+    if item.get_closest_marker("virtual_time"):
+        return {"virtual": VirtualTimeLoop}
+    return {"real": asyncio.new_event_loop}
 
 
 @pytest.fixture

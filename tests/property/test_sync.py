@@ -162,6 +162,7 @@ def test_nothing_is_deleted_on_hearsay(monkeypatch: pytest.MonkeyPatch) -> None:
     assert contradicted > 0
 
 
+@pytest.mark.slow
 def test_the_schedules_bite() -> None:
     """Among such lives there are syncs that fail, and go on."""
     with tempfile.TemporaryDirectory() as folder:

@@ -164,6 +164,7 @@ def test_an_iterator_that_outlives_its_client_is_over(sandbox: Sandbox) -> None:
         client.payments.get(1)
 
 
+@pytest.mark.slow
 def test_twenty_threads_at_once(sandbox: Sandbox, client: PaymentsClient) -> None:
     """Twenty threads read, walk and write at once on one client, and each gets its own answers."""
 

@@ -131,12 +131,12 @@ CASES = [
         LOST,
         check=reverted,
     ),
-    Case("list", _walk, stride=3),
-    Case("list through troubles", _walk, TROUBLES, token="stale", stride=3),
-    Case("list left early", _first_rows, stride=3),
-    Case("list of a store that changes", _walk, drifts=True, check=lambda *_: True, stride=3),
-    Case("stream", _stream(ordered=False), stride=3),
-    Case("stream, channel by channel", _stream(ordered=True), stride=3),
+    Case("list", _walk, stride=7),
+    Case("list through troubles", _walk, TROUBLES, token="stale", stride=7),
+    Case("list left early", _first_rows, stride=7),
+    Case("list of a store that changes", _walk, drifts=True, check=lambda *_: True, stride=7),
+    Case("stream", _stream(ordered=False), stride=7),
+    Case("stream, channel by channel", _stream(ordered=True), stride=7),
 ]
 
 

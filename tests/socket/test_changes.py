@@ -19,6 +19,8 @@ from b2b_payments.events import Event, FollowWait
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.clients import NEVER, client_of
 
+pytestmark = pytest.mark.virtual_time
+
 RULES = Rules(quota=False, max_limit=20, equals="shuffled")
 
 
@@ -75,8 +77,9 @@ async def test_each_checkpoint_goes_on_behind_its_change(sandbox: Sandbox, clien
         assert sorted(ids(left)) == sorted(ids(changes[handled + 1 :]))
 
 
-@pytest.mark.parametrize("latest", [1, 19, 20, 21, 45])
-@pytest.mark.parametrize("equals", ["stable", "shuffled"])
+@pytest.mark.parametrize(
+    ("equals", "latest"), [("stable", 20), *(("shuffled", count) for count in (1, 19, 20, 21, 45))]
+)
 async def test_many_of_one_second_behind_many_of_another(
     sandbox: Sandbox, client: PaymentsClient, latest: int, equals: Any
 ) -> None:

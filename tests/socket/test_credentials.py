@@ -103,6 +103,7 @@ def assert_urls_are_clean(sandbox: Sandbox, *marks: str) -> None:
     assert not [url for url in urls if any(mark in url for mark in marks)]
 
 
+@pytest.mark.virtual_time
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "name"),
@@ -259,6 +260,7 @@ async def test_no_connection_shows_nothing(emitted: Emitted, sandbox: Sandbox) -
     assert not emitted.found(MARK)
 
 
+@pytest.mark.virtual_time
 @EVERY_WORK
 async def test_a_cancelled_call_shows_nothing(emitted: Emitted, sandbox: Sandbox, work: Work) -> None:
     """Neither a cancellation nor a deadline has the credential in this library's frames."""

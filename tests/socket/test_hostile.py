@@ -191,6 +191,7 @@ async def test_a_404_for_want_of_a_scope_is_no_deletion(sandbox: Sandbox) -> Non
     assert 1 in sandbox.store
 
 
+@pytest.mark.virtual_time
 async def test_half_of_a_surrogate_pair_stops_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
     """A name that a service cut within an emoji is read with U+FFFD; typed, raw and exported."""
     pagination = {"totalCount": 1, "offset": 0, "limit": 250}

@@ -16,6 +16,8 @@ from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.socket.test_writes import OFFLINE
 from tests.support.clients import client_of
 
+pytestmark = pytest.mark.virtual_time
+
 AGAIN = "before sending it again"
 Write = Callable[[PaymentsClient], Awaitable[object]]
 WRITES: list[tuple[Write, str, str]] = [

@@ -24,6 +24,8 @@ from b2b_payments import (
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.clients import NEVER, client_of
 
+pytestmark = pytest.mark.virtual_time
+
 # A single call to one payment gets its own answer all the same, or always one that names another store.
 HARMLESS = {
     *(Fault.BYTE_ORDER_MARK, Fault.DUPLICATE_IDS, Fault.EMPTY_LIST, Fault.OTHER_STORE),

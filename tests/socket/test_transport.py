@@ -85,6 +85,7 @@ async def hang_in_the_body(connection: Connection) -> None:
     await connection.hang()
 
 
+@pytest.mark.virtual_time
 @ALL_METHODS
 @pytest.mark.parametrize("play", [drip, hang, hang_in_the_body])
 async def test_the_timeout_holds_for_the_whole_answer(play: Play, request_: Request) -> None:

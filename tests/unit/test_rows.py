@@ -167,14 +167,21 @@ def test_a_page_that_arrives_too_deep_is_refused(name: str) -> None:
 
 def test_a_page_is_gone_once_it_was_read() -> None:
     """Reading a page leaves nothing that only the garbage collector would find."""
-    list(structure_rows(arrived([changed()]), [0]))
-    gc.collect()
+
+    def left() -> int:
+        gc.collect()
+        list(structure_rows(arrived([changed()]), [0]))
+        return gc.collect()
+
+    left()
+    gc.freeze()  # what other tests left is not looked at
     gc.disable()
     try:
-        list(structure_rows(arrived([changed()]), [0]))
-        assert gc.collect() == 0
+        # Threads of other tests may leave something now and then; what reading leaves is there each time.
+        assert min(left() for _ in range(3)) == 0
     finally:
         gc.enable()
+        gc.unfreeze()
 
 
 def test_numbers_are_exact() -> None:
@@ -197,6 +204,7 @@ def test_bytes_that_are_no_text_fail_where_they_stand() -> None:
         next(payments)
 
 
+@pytest.mark.slow
 def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that makes up names without end is read right, and costs no more memory than the bound.
 
@@ -204,15 +212,15 @@ def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
     """
     monkeypatch.setattr(converter_rows, "_MOST_NAMES", 23)  # the example has three itself
     reader = RowReader(Payment)
-    for number in range(50):
+    for number in range(25):
         row = changed(**{f"new{number}": number})
         assert fits(reader, [row]) == [True]
         [payment] = read([row])
         assert payment.extra[f"new{number}"] == number
         assert sum(map(len, reader._types.learned.unknown.values())) <= 23
-    many = [changed(**{f"more{number}": number}) for number in range(50)]
+    many = [changed(**{f"more{number}": number}) for number in range(40)]
     assert fits(RowReader(Payment), many).count(False) >= 10
-    assert [payment.extra[f"more{number}"] for number, payment in enumerate(read(many))] == list(range(50))
+    assert [payment.extra[f"more{number}"] for number, payment in enumerate(read(many))] == list(range(40))
 
 
 @pytest.mark.parametrize("name", ['quo"te', "back\\slash", "line\nbreak", "", "x" * 101])
@@ -228,11 +236,11 @@ def test_threads_learn_at_once() -> None:
     reader = RowReader(Payment)
 
     def work(worker: int) -> bool:
-        rows = [changed(**{f"w{worker}n{number}": number}) for number in range(10)]
+        rows = [changed(**{f"w{worker}n{number}": number}) for number in range(5)]
         expected = [structure_payment(row) for row in rows]
         pages = [page([row]) for row in rows[1:]]
         read = [next(reader.read(one, [0], lambda *_: expected[0])) for one in pages]
         return read == expected[1:]
 
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(work, range(8)))
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))

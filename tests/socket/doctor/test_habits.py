@@ -245,19 +245,10 @@ _QUICK = {
     "as documented",
     "no multi-storefront",
     "channelIds with brackets",
-    "the last of several channels alone",
-    "one channel by default",
-    "pages of 249, larger ones refused",
     "orderBy ignored",
-    "equals shuffled",
-    "searchBy ignored",
-    "wandering totals",
     "a window of 280 rows",
-    "lists that lag a create",
-    "an amount that is none",
     "a field and a status that are new",
     "none of the documented headers",
-    "a clock that is ahead",
 }
 """Those that take most of what findings tell apart: the others are among the slow tests, as they are many."""
 

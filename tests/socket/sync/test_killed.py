@@ -138,14 +138,14 @@ print(steps)
 @pytest.mark.parametrize(
     ("database", "kind", "stride", "least"),
     [
-        ("sqlite", "first", 53, 50),
-        ("sqlite", "changes", 19, 20),
-        ("sqlite", "sweep", 53, 50),
-        ("duckdb", "first", 71, 50),
+        ("sqlite", "first", 97, 50),
+        ("sqlite", "changes", 31, 20),
+        ("sqlite", "sweep", 97, 50),
+        ("duckdb", "first", 131, 50),
         ("duckdb", "changes", 31, 20),
-        ("duckdb", "sweep", 109, 50),
-        ("postgres", "first", 71, 50),
-        ("postgres", "sweep", 127, 50),
+        ("duckdb", "sweep", 199, 50),
+        ("postgres", "first", 131, 50),
+        ("postgres", "sweep", 199, 50),
     ],
 )
 def test_a_kill_at_any_step(

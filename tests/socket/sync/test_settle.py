@@ -52,6 +52,7 @@ async def test_a_list_that_shows_a_part(sandbox: Sandbox, client: PaymentsClient
     assert sandbox.request_count - before < 10 + 190
 
 
+@pytest.mark.virtual_time
 @pytest.mark.slow
 async def test_an_empty_list(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
     """Where the list comes empty all at once nothing is believed; once it is back, the copy is in step."""

@@ -236,6 +236,7 @@ async def test_a_reading_of_another_version(
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
+@pytest.mark.virtual_time
 @pytest.mark.slow
 async def test_a_list_that_shows_a_payment_and_then_none_is_not_believed(
     sandbox: Sandbox, copy: SQLiteStore

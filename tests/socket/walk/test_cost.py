@@ -11,6 +11,8 @@ from b2b_payments.sandbox import Rules, Sandbox
 from benchmarks.walk import requests_spent
 from tests.support.clients import client_of
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.mark.parametrize("total_count", ["filtered", "absent"])
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from b2b_payments import ProcessingStatus
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.clients import client_of
 
+pytestmark = pytest.mark.virtual_time
+
 RULES = Rules(quota=False)
 
 

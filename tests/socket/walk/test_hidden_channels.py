@@ -11,6 +11,8 @@ from b2b_payments import PaginationError
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest, Store
 from tests.support.clients import client_of
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_an_empty_list_is_not_believed_where_another_spelling_showed_the_channel() -> None:
     """Payments of the channel came among others; a spelling in which none comes is no answer to that."""

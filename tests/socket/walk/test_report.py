@@ -70,6 +70,7 @@ async def test_a_window_that_hides_payments_is_refused_in_the_end() -> None:
             await client.payments.list(page_size=50, offset=300).collect()
 
 
+@pytest.mark.virtual_time
 @pytest.mark.slow
 async def test_lookups_and_what_is_read_again_count_apart() -> None:
     """Where the list says that payments are gone, some are asked for by id, and the list again."""

@@ -108,6 +108,7 @@ async def test_a_stream_gives_tables(client: PaymentsClient) -> None:
     assert len(listed) == table.num_rows > 0
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("table", ["payments", "line_items"])
 async def test_an_empty_list_has_columns(client: PaymentsClient, table: TableName) -> None:
     """Where there is no payment, the table has no rows, and every column of its type."""

@@ -39,6 +39,7 @@ def bounds(start: int | None, stop: int | None) -> dict[str, Any]:
     return dict(zip(("created_from", "created_to"), moments, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["ASC", "DESC"])
 async def test_windows_are_exact(sandbox: Sandbox, client: PaymentsClient, order: str) -> None:
     """Each payment of a window that lasts comes once, and no other, whatever changes; a few requests more."""

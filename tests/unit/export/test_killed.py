@@ -96,12 +96,12 @@ print(steps)
     ("format_", "stride", "walk"),
     [
         ("jsonl", 5, "complete"),
-        ("csv", 9, "complete"),
-        ("parquet", 13, "complete"),
-        ("sqlite", 9, "complete"),
-        ("duckdb", 19, "complete"),
+        ("csv", 13, "complete"),
+        ("parquet", 19, "complete"),
+        ("sqlite", 17, "complete"),
+        ("duckdb", 31, "complete"),
         ("jsonl", 9, "unproven"),
-        ("sqlite", 13, "unproven"),
+        ("sqlite", 19, "unproven"),
     ],
 )
 def test_a_kill_at_any_step(tmp_path: Path, format_: str, stride: int, walk: str) -> None:

@@ -15,5 +15,5 @@ from benchmarks.user_databases import tried
 def test_nothing_of_the_users_changes(tmp_path: Path) -> None:
     """Whatever tables, views, indexes and triggers stand there, exports and syncs leave them as they are."""
     payments = list(Sandbox(payments=30).store.all_wire())
-    came = Counter(tried(tmp_path, seed, payments) for seed in range(30))
+    came = Counter(tried(tmp_path, seed, payments) for seed in range(18))
     assert came.keys() == {"exported", "copied", "refused"}, came

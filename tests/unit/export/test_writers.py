@@ -180,7 +180,7 @@ class Turns:
                 self._changed.notify_all()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_many_writers(on_request: OnRequest, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """However three writers take turns and are killed, whoever looks sees a whole export."""
     url = f"{FOLDER}/p.csv"
