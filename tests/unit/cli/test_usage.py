@@ -123,7 +123,7 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
     ("body", "says"),
     [
         ("{", "--json -: it is not JSON: Input data was truncated."),
-        ('{"details": ' + "[" * 2_000, "it is nested too deep."),
+        ('{"details": ' + "[" * 200_000, "it is nested too deep."),
         ("[]", "it is not an object such as {...}."),
         ("", "--json -: the file is empty."),
         (b'{"customerId": "\xff"}', "it is not UTF-8; save it as that."),
