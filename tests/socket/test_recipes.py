@@ -129,17 +129,6 @@ async def test_a_django_view(tmp_path: Path) -> None:
     assert (ended.stdout, ended.returncode) == ("[200, 404] 7\n", 0), ended.stderr
 
 
-async def test_a_task_of_celery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task marks the payment and says what it is now."""
-    names: dict[str, Any] = {}
-    async with Sandbox(100, rules=Rules(quota=False)) as sandbox:
-        for name, value in environment(sandbox).items():
-            monkeypatch.setenv(name, value or "")
-        exec(recipe("A scheduled job"), names)  # noqa: S102
-        assert await asyncio.to_thread(names["mark_processing"], 7) == "PROCESSING"
-        assert sandbox.store.wire(7)["processingStatus"] == 2
-
-
 @pytest.mark.slow
 async def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell runs, in order, and the plot shows the exact sums of the store's main currency."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -400,6 +401,13 @@ def test_many_stores(postgres: str, copy: PostgresStore, tmp_path: Path) -> None
         for name in found:
             one = PostgresStore(postgres, schema=pattern.replace("{name}", name))
             assert held_in(one) == versions_of(fleet[name].store)
+        page = (Path(__file__).parents[3] / "docs" / "exports.md").read_text(encoding="utf-8")
+        (view,) = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
+        view = re.sub(r"b2b_payments_(\w+)", f'"{copy.place.schema} \\1"', view)
+        with psycopg.connect(postgres) as connection:
+            connection.execute(view)
+            assert connection.execute("SELECT count(*) FROM all_payments").fetchone() == (300 + 700,)
+            connection.rollback()  # other tests have this database, too
         result = invoke(None, "sync", "--stores", path, "--to", postgres, "--schema", "one")
         assert "is one schema, and each store has its own: give a pattern" in result.stderr
         result = invoke(
