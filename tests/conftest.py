@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 def pytest_xdist_auto_num_workers() -> int:
     """Run half as many again at once as there are cores: many tests wait for processes and servers."""
     return ((os.cpu_count() or 1) * 3 + 1) // 2
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was loaded by now: it is much, and many tests collect."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

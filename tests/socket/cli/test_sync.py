@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -93,8 +94,10 @@ def test_usage(
 
 
 @pytest.mark.slow
-def test_a_made_up_store(tmp_path: Path) -> None:
+def test_a_made_up_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--sandbox` needs no credential, and a second sync of the same copy finds the same store."""
+    with socket.create_server(("127.0.0.1", 0)) as free:  # the usual one may be another test's
+        monkeypatch.setattr("b2b_payments._cli.connection._PORT", free.getsockname()[1])
     target = str(tmp_path / "copy.sqlite")
     first = invoke(None, "sync", "--to", target, "--sandbox", "--quota", "none")
     assert "in step: 10,000 inserted" in first.stderr, first.output
