@@ -246,6 +246,7 @@ class PaymentsClient:
         try:
             await self._tasks.stop()
         finally:
+            self._caller.quota.close()
             await self._transport.aclose()
 
     def __del__(self) -> None:

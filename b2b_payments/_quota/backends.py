@@ -51,6 +51,9 @@ class Backend(ABC):
         with self._lock:
             self._members.add(member)
 
+    def rest(self) -> None:  # noqa: B027 - most keep nothing open
+        """Keep nothing open where no member takes part any more."""
+
     def tighten(self, quota: Quota) -> None:
         """Keep this quota too, beside those already kept: the stricter holds."""
         with self._lock:
@@ -169,6 +172,22 @@ class _Registry:
     lock: ClassVar[threading.Lock] = threading.Lock()
     known: ClassVar[WeakValueDictionary[StoreKey, Entry]] = WeakValueDictionary()
     kept: ClassVar[set[Entry]] = set()
+    most: ClassVar[int] = 0
+    """So many are kept before all of them are looked at: a process may go through thousands of stores."""
+
+    @classmethod
+    def forget(cls, key: StoreKey, now: float) -> None:
+        """Keep no longer what counts no more: of this store, and now and then of all."""
+        if len(cls.kept) > cls.most:
+            cls.kept = {entry for entry in cls.kept if _counts(entry, now)}
+            cls.most = 2 * len(cls.kept)
+        entry = cls.known.get(key)
+        if entry is not None and not _counts(entry, now):
+            cls.kept.discard(entry)
+
+
+def _counts(entry: Entry, now: float) -> bool:
+    return entry.backend.latest.counts(now + entry.backend.offset)
 
 
 def entry_for(
@@ -180,9 +199,7 @@ def entry_for(
     counted, which is ahead of this moment, means nothing and is dropped.
     """
     with _Registry.lock:
-        _Registry.kept = {
-            entry for entry in _Registry.kept if entry.backend.latest.counts(now + entry.backend.offset)
-        }
+        _Registry.forget(key, now)
         entry = _Registry.known.get(key)
         if entry is None or entry.backend.latest.is_ahead(now + entry.backend.offset):
             entry = _Registry.known[key] = Entry(MemoryBackend(quota))
@@ -197,6 +214,7 @@ def forget_all() -> None:
     _Registry.lock = threading.Lock()
     _Registry.known = WeakValueDictionary()
     _Registry.kept = set()
+    _Registry.most = 0
 
 
 if hasattr(os, "register_at_fork"):

@@ -149,6 +149,14 @@ class FileBackend(SharedBackend):
                 fcntl.flock(file, fcntl.LOCK_UN)
             return done
 
+    def rest(self) -> None:
+        """Close the file where no member takes part any more: there may be thousands of stores."""
+        with self._lock:
+            if self._file is not None and not self._members:
+                os.close(self._file)
+                # It may be another one by then.
+                self._file, self._unmerged = None, True
+
     def _do(self, action: Callable[[Window], T]) -> T:
         while self._reports:
             self.latest.take_in(*self._reports[0])

@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth
-from b2b_payments._quota import Permit, Priority, Quota, QuotaGate, QuotaReading, TooLate, gate_for
+from b2b_payments._quota import (
+    Permit,
+    Priority,
+    Quota,
+    QuotaGate,
+    QuotaReading,
+    StoreQuota,
+    TooLate,
+    gate_for,
+)
 from b2b_payments._quota import file as file_module
 from b2b_payments._quota.file import FileBackend, path_for
 from b2b_payments._quota.window import Report, ReportKind, Window
@@ -436,6 +445,23 @@ def test_a_child_of_a_fork_has_its_own_lock(tmp_path: Path) -> None:
     assert takes(backend)
     assert backend._pid == os.getpid()
     assert before is not None
+
+
+async def test_stores_that_were_left_keep_no_file_open(tmp_path: Path) -> None:
+    """A process that goes through many stores has those files open that it uses; each keeps its count."""
+    before = len(os.listdir("/dev/fd"))
+    for number in range(40):
+        store = StoreQuota(("store", str(number % 20)), Quota(2, 60.0, shared=str(tmp_path)))
+        store.open()
+        permit = await store.acquire(Priority.CALL, until=None, on_wait=lambda *_: None)
+        assert isinstance(permit, Permit)
+        assert len(os.listdir("/dev/fd")) == before + 1
+        store.release(permit, QuotaReading())
+        store.close()
+    assert len(os.listdir("/dev/fd")) == before
+    store.open()
+    late = await store.acquire(Priority.CALL, until=time.monotonic() + 5, on_wait=lambda *_: None)
+    assert isinstance(late, TooLate)
 
 
 async def test_a_gate_waits_for_what_other_processes_leave(tmp_path: Path) -> None:
