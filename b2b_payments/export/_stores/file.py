@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,26 +53,32 @@ def read_stores(
     Raises ConfigurationError for every mistake, a store that is there twice among them.
     """
     where = os.fspath(path_of(path))
-    base_url = base_url or os.environ.get("B2B_PAYMENTS_BASE_URL") or BASE_URL
-    rest = _Rest(base_url, quota or Quota(), retry or RetryPolicy())
-    stores = [_Entry(where, place, entry).store(rest) for place, entry in enumerate(_entries(where), start=1)]
-    try:
+    rest = {
+        "base_url": base_url or os.environ.get("B2B_PAYMENTS_BASE_URL") or BASE_URL,
+        "quota": quota or Quota(),
+        "retry": retry or RetryPolicy(),
+    }
+    stores = []
+    for place, table in enumerate(_tables(where), start=1):
+        name = table.get("name")
+        named = isinstance(name, str) and is_file_name(name)
+        with _mistakes_at(f"{where}, store {name!r}" if named else f"{where}, store number {place}"):
+            stores.append(_store(table, rest))
+    with _mistakes_at(where):
         refuse_twice(stores)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error.message}") from None
     return stores
 
 
-@frozen
-class _Rest:
-    """What holds for stores that do not say it themselves."""
+@contextmanager
+def _mistakes_at(where: str) -> Iterator[None]:
+    """Say where in the file a mistake is."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error.message.removesuffix('.')}.") from None
 
-    base_url: str = attrs.field(repr=False)
-    quota: Quota
-    retry: RetryPolicy
 
-
-def _entries(path: str) -> list[Any]:
+def _tables(path: str) -> list[Any]:
     try:
         # Some editors put a byte order mark in front, which TOML does not know.
         written = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
@@ -84,26 +92,27 @@ def _entries(path: str) -> list[Any]:
         raise ConfigurationError(f"{path} is not TOML: {error}.") from None
     except RecursionError:
         raise ConfigurationError(f"{path} is not TOML that can be read: it is nested too deep.") from None
-    for key in written:
-        _refuse_credential(path, key)
-        if key != "stores":
-            raise ConfigurationError(f"{path}: {key!r} is unknown: write each store under a line [[stores]].")
-    entries = written.get("stores", [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ConfigurationError(
-            f"{path}: stores is not a list of tables: write each store under a line [[stores]]."
-        )
-    if not entries:
+    with _mistakes_at(path):
+        _refuse_credentials(written)
+        if unknown := written.keys() - {"stores"}:
+            raise ConfigurationError(f"{min(unknown)!r} is unknown: write each store under a line [[stores]]")
+        tables = written.get("stores", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise ConfigurationError(
+                "stores is not a list of tables: write each store under a line [[stores]]"
+            )
+    if not tables:
         raise ConfigurationError(f"{path} names no store: write a line [[stores]], and under it {_EXAMPLE}.")
-    return entries
+    return tables
 
 
-def _refuse_credential(where: str, key: str) -> None:
-    if key.lower().replace("_", "").replace("-", "") in _CREDENTIALS:
-        raise ConfigurationError(
-            f"{where}: {key} is a credential, and a credential is never in a file: take it out, put it into "
-            'an environment variable, and name that, as in access_token_env = "NORTH_TOKEN".'
-        )
+def _refuse_credentials(table: Iterable[str]) -> None:
+    for key in table:
+        if key.lower().replace("_", "").replace("-", "") in _CREDENTIALS:
+            raise ConfigurationError(
+                f"{key} is a credential, and a credential is never in a file: take it out, put it into an "
+                'environment variable, and name that, as in access_token_env = "NORTH_TOKEN"'
+            )
 
 
 @frozen
@@ -152,59 +161,38 @@ def _problem(failure: ClassValidationError) -> str:
     return f"{notes[0]}{':' if isinstance(error, ConfigurationError) else ''} {error}"
 
 
-class _Entry:
-    """One store of the file. `store` raises ConfigurationError for what is wrong with it."""
+def _store(written: Mapping[str, Any], rest: Mapping[str, Any]) -> Store:
+    _refuse_credentials(written)
+    try:
+        table = _reader.structure(written, _Table)
+    except ClassValidationError as failure:
+        raise ConfigurationError(_problem(failure)) from None
+    if table.name is None:
+        raise ConfigurationError('name is missing: give one for its file, as in name = "north"')
+    said = {"base_url": table.base_url, "quota": table.quota}
+    given = {**rest, **{name: value for name, value in said.items() if value is not None}}
+    return Store(table.name, _auth(table), channel_ids=table.channels, **given)
 
-    def __init__(self, path: str, place: int, table: dict[str, Any]) -> None:
-        name = table.get("name")
-        named = isinstance(name, str) and is_file_name(name)
-        self._where = f"{path}, store {name!r}" if named else f"{path}, store number {place}"
-        for key in table:
-            _refuse_credential(self._where, key)
-        try:
-            self._table = _reader.structure(table, _Table)
-        except ClassValidationError as failure:
-            raise self._wrong(_problem(failure)) from None
 
-    def store(self, rest: _Rest) -> Store:
-        """Give the store."""
-        if self._table.name is None:
-            raise self._wrong('name is missing: give one for its file, as in name = "north"')
-        try:
-            return Store(
-                self._table.name,
-                self._auth(),
-                base_url=self._table.base_url or rest.base_url,
-                quota=self._table.quota or rest.quota,
-                channel_ids=self._table.channels,
-                retry=rest.retry,
-            )
-        except ConfigurationError as error:
-            raise self._wrong(error.message) from None
-
-    def _wrong(self, problem: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._where}: {problem.removesuffix('.')}.")
-
-    def _auth(self) -> StoreAuth | LegacyAuth:
-        store_hash, older = self._table.store_hash, self._table.auth_token_env
-        access = self._table.access_token_env
-        if access is not None and older is not None:
-            raise ConfigurationError("give access_token_env or auth_token_env, not both")
-        if older is not None and store_hash is not None:
-            raise ConfigurationError(
-                "store_hash goes with access_token_env: beside auth_token_env leave it out, since the older "
-                "token alone says which store it is"
-            )
-        if older is not None:
-            return LegacyAuth(_variable("auth_token_env", older))
-        if access is None:
-            raise ConfigurationError(
-                "access_token_env is missing: name the environment variable that holds the token, as in "
-                'access_token_env = "NORTH_TOKEN"'
-            )
-        if store_hash is None:
-            raise ConfigurationError('store_hash is missing: give it, as in store_hash = "abc123"')
-        return StoreAuth(store_hash, _variable("access_token_env", access))
+def _auth(table: _Table) -> StoreAuth | LegacyAuth:
+    store_hash, access, older = table.store_hash, table.access_token_env, table.auth_token_env
+    if access is not None and older is not None:
+        raise ConfigurationError("give access_token_env or auth_token_env, not both")
+    if older is not None and store_hash is not None:
+        raise ConfigurationError(
+            "store_hash goes with access_token_env: beside auth_token_env leave it out, since the older "
+            "token alone says which store it is"
+        )
+    if older is not None:
+        return LegacyAuth(_variable("auth_token_env", older))
+    if access is None:
+        raise ConfigurationError(
+            "access_token_env is missing: name the environment variable that holds the token, as in "
+            'access_token_env = "NORTH_TOKEN"'
+        )
+    if store_hash is None:
+        raise ConfigurationError('store_hash is missing: give it, as in store_hash = "abc123"')
+    return StoreAuth(store_hash, _variable("access_token_env", access))
 
 
 def _variable(key: str, name: str) -> TokenFromEnv:
