@@ -25,6 +25,7 @@ from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.events import Event, QuotaWait
 from b2b_payments.export import StoreReport, StoreState
+from b2b_payments.export._bucket import waited_for
 from b2b_payments.export._pace import Pace, PaceReading
 
 _ROOMY = 80
@@ -34,6 +35,8 @@ _LABEL, _SHORT_LABEL = 24, 14
 _SHOWN = 12
 _EVERY = 10.0
 """Seconds between two lines where nothing can be drawn over."""
+_LOOK_EVERY, _PATIENCE = 1.0, 2.0
+"""Seconds between two looks whether an object store is waited for; and from how many on that is told."""
 
 
 class Row(NamedTuple):
@@ -49,13 +52,15 @@ class Screen:
     """Shows the rows that a function gives, as long as it is entered, within an event loop.
 
     The first row speaks of the whole. Of the others a dozen are shown on a terminal; where that cannot be
-    drawn over, and off terminals, the first one's words come as a line every ten seconds.
+    drawn over, and off terminals, the first one's words come as a line every ten seconds, and at once where
+    an object store does not answer.
     """
 
     def __init__(self, rows: Callable[[], Iterable[Row]], telling: Telling) -> None:
         self._rows = rows
         self._telling = telling
         self._timer: asyncio.TimerHandle | None = None
+        self._told_at, self._told_of_wait = 0.0, False
         self._live: Live | None = None
         if draws(telling):
             console = console_on(sys.stderr)
@@ -70,7 +75,8 @@ class Screen:
         if self._live is not None:
             self._live.start(refresh=True)
         elif not self._telling.quiet:
-            self._tell_later()
+            self._told_at = asyncio.get_running_loop().time()
+            self._look_later()
         return self
 
     def __exit__(
@@ -81,15 +87,25 @@ class Screen:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _tell_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_EVERY, self._tell)
+    def _look_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
 
-    def _tell(self) -> None:
-        click.echo(f"{next(iter(self._rows())).words}.", err=True)
-        self._tell_later()
+    def _look(self) -> None:
+        now, waits = asyncio.get_running_loop().time(), waited_for(_PATIENCE) is not None
+        if now - self._told_at >= _EVERY or (waits and not self._told_of_wait):
+            click.echo(f"{self._all_rows()[0].words}.", err=True)
+            self._told_at, self._told_of_wait = now, waits
+        self._look_later()
+
+    def _all_rows(self) -> list[Row]:
+        first, *others = self._rows()
+        if (wait := waited_for(_PATIENCE)) is not None:
+            words = f"waiting {wait[1]:.0f} s for {wait[0]} to answer"
+            first = first._replace(words=f"{words} · {first.words}")
+        return [first, *others]
 
     def _table(self, width: int) -> Table:
-        rows = list(self._rows())
+        rows = self._all_rows()
         if len(rows) > 1:
             return self._lines(rows[: 1 + _SHOWN], roomy=width >= _ROOMY)
         (row,) = rows

@@ -10,21 +10,26 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import cache, cached_property
+from functools import cache, partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
+
+from anyio import from_thread
 
 from b2b_payments._errors import ConfigurationError, shown
 
 Version = Mapping[str, str]
 """What tells an object from the one that was there before."""
 
-_SCHEMES = ("s3", "gs", "az", "memory")
+_VARIABLES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+_SCHEMES = (*_VARIABLES, "memory")
 _URL = re.compile(r"(?P<root>(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<bucket>[^/]*))/?(?P<name>.*)", re.DOTALL)
-_ENVIRONMENT = ("AWS_", "GOOGLE_", "AZURE_")
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -37,6 +42,7 @@ _SIGNS = {
     "builder error": "its endpoint is not https, and AWS_ALLOW_HTTP is not true",
     "redirect": "the bucket is in another region than AWS_REGION says",
 }
+_NO_ANSWER = "the object store did not answer"
 _PART = 5 * 2**20
 _MOST_PARTS = 9_000
 """S3 takes 10,000."""
@@ -46,8 +52,27 @@ _RETRIES: dict[str, Any] = {
     "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
 }
-_HASTE = {**_RETRIES, "max_retries": 2, "retry_timeout": timedelta(seconds=3)}
+_HASTE = {**_RETRIES, "retry_timeout": timedelta(seconds=10)}
+_SOON = "5 s"
+"""For the first answer of all, which is short. In a file's own time anything may be sent."""
+_OF_REQUESTS = (
+    *("allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only"),
+    *("proxy_url", "proxy_ca_certificate", "proxy_excludes", "timeout", "user_agent"),
+)
+"""What the environment can say of requests, behind AWS_ and its like."""
+_AWAY_FOR = 5.0
+"""Seconds in which a store that gave no first answer is not asked again: there may be many exports to it."""
+_LOOK_EVERY = 0.2
+"""Seconds between two looks whether an answer is still waited for."""
 _PROBE = "b2b-payments"
+_waits: dict[object, tuple[float, str]] = {}
+
+
+def waited_for(least: float) -> tuple[str, float] | None:
+    """Give the bucket that something in this process waits for, and how long: so many seconds or more."""
+    began, root = min(list(_waits.values()), default=(monotonic(), ""))
+    waited = monotonic() - began
+    return (root, waited) if waited >= least else None
 
 
 def is_url(path: object) -> bool:
@@ -80,7 +105,7 @@ def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
 
 def _settings() -> bytes:
     """Give a hash of what opens a bucket; no frame that an error passes through holds the credentials."""
-    settings = sorted(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT))
+    settings = sorted(item for item in os.environ.items() if item[0].startswith((*_VARIABLES.values(),)))
     return hashlib.sha256(repr(settings).encode()).digest()
 
 
@@ -110,31 +135,50 @@ class Bucket:
         self._obstore = _import_obstore()
         self._root = root
         self._checked = False
-        if root.startswith("memory:"):
+        self._answered = root.startswith("memory:")
+        self._away_until = 0.0
+        if self._answered:
             self._patient = self._hasty = self._obstore.store.MemoryStore()
             return
         try:
-            # No options of the HTTP client: they would take the place of those in the environment.
-            self._patient, self._hasty = (
-                self._obstore.store.from_url(root, retry_config=retries) for retries in (_RETRIES, _HASTE)
-            )
+            make = partial(self._obstore.store.from_url, root)
+            self._patient = make(retry_config=_RETRIES)
+            self._hasty = make(retry_config=_HASTE, client_options=self._soon)
         except self._obstore.exceptions.BaseError as error:
             reason = str(error).splitlines()[0].partition(" error: ")[2]
             reason = reason if re.fullmatch(r"[\w ,.'-]{1,100}", reason) else "its settings cannot be"
             raise ConfigurationError(f"{root} cannot be reached: {reason}. {self._remedy}") from None
 
-    @cached_property
+    @property
+    def _soon(self) -> Mapping[str, str]:
+        """What the environment says of requests, and less patience: options given replace all of that."""
+        prefix = _VARIABLES[self._root.partition(":")[0]]
+        said = {name: os.environ.get(f"{prefix}{name.upper()}") for name in _OF_REQUESTS}
+        return {"timeout": _SOON} | {name: value for name, value in said.items() if value is not None}
+
+    @property
     def _store(self) -> Any:
-        """The store. Before anything waits for it as long as it may be away: are there credentials?"""
+        """The store. Before anything waits for it as long as it may be away: is it there at all?"""
+        if not self._answered:
+            self._find_out()
+        return self._patient
+
+    def _find_out(self) -> None:
+        if monotonic() < self._away_until:
+            raise OSError(errno.EIO, _NO_ANSWER)
         try:
-            self._obstore.head(self._hasty, _PROBE)
+            _call(self._obstore.head, self._hasty, _PROBE)
         except (self._obstore.exceptions.BaseError, OSError) as error:
             if _ASKS_MACHINE(str(error)):
                 raise ConfigurationError(
                     f"{self._root} cannot be reached: there are no credentials, neither in the environment "
                     f"nor from this machine. {self._remedy}"
                 ) from None
-        return self._patient
+            stopped = isinstance(error, OSError) and error.errno == errno.ECANCELED
+            if stopped or (not isinstance(error, FileNotFoundError) and _reason(error) == _NO_ANSWER):
+                self._away_until = monotonic() + _AWAY_FOR
+                raise
+        self._answered = True
 
     @property
     def _remedy(self) -> str:
@@ -143,14 +187,15 @@ class Bucket:
     def get(self, name: str) -> tuple[bytes, Version]:
         """Give an object, and its version."""
         with self._told():
-            found = self._obstore.get(self._store, name)
-            return bytes(found.bytes()), _version_of(found.meta)
+            found = _call(self._obstore.get, self._store, name)
+            return bytes(_call(found.bytes)), _version_of(found.meta)
 
     def version(self, name: str) -> Version | None:
         """Give an object's version, None where there is none."""
         try:
             with self._told():
-                return _version_of(self._obstore.head(self._store, name))
+                head = _call(self._obstore.head, self._store, name)
+                return _version_of(head)
         except FileNotFoundError:
             return None
 
@@ -162,7 +207,7 @@ class Bucket:
         try:
             with self._told():
                 mode = "create" if over is None else dict(over)
-                return _version_of(self._obstore.put(self._store, name, data, mode=mode))
+                return _version_of(self._put(name, data, mode=mode))
         except FileExistsError as refused:
             with suppress(FileNotFoundError):
                 there, version = self.get(name)
@@ -173,13 +218,16 @@ class Bucket:
     def replace(self, name: str, data: bytes) -> None:
         """Put an object, whatever is there."""
         with self._told():
-            self._obstore.put(self._store, name, data)
+            self._put(name, data)
 
     def upload(self, name: str, path: Path) -> None:
         """Put a file, in parts: it is there when all of it is."""
         part = max(_PART, path.stat().st_size // _MOST_PARTS)
         with self._told():
-            self._obstore.put(self._store, name, path, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+            self._put(name, path, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+
+    def _put(self, name: str, data: bytes | Path, **settings: Any) -> Any:
+        return _call(self._obstore.put, self._store, name, data, **settings)
 
     def download(self, name: str, path: Path) -> None:
         """Write an object into a file."""
@@ -190,14 +238,15 @@ class Bucket:
     def sizes(self, folder: str) -> Mapping[str, int]:
         """Give the objects in a folder and below it, by their names there, and their sizes."""
         with self._told():
-            found = [one for some in self._obstore.list(self._store, folder) for one in some]
+            listed = self._obstore.list(self._store, folder)
+            found = _call(listed.collect)
         return {one["path"].removeprefix(folder).removeprefix("/"): one["size"] for one in found}
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove objects that may be gone already."""
         try:
             with self._told():
-                self._obstore.delete(self._store, list(names))
+                _call(self._obstore.delete, self._store, list(names))
         except FileNotFoundError:
             for name in names if len(names) > 1 else ():
                 self.remove([name])
@@ -236,7 +285,8 @@ class Bucket:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        errors = self._obstore.exceptions
+        errors, this = self._obstore.exceptions, object()
+        _waits[this] = (monotonic(), self._root)
         try:
             yield
         except (errors.AlreadyExistsError, errors.PreconditionError):
@@ -246,6 +296,40 @@ class Bucket:
             raise FileNotFoundError(errno.ENOENT, missing) from None
         except errors.BaseError as error:
             raise OSError(errno.EIO, _reason(error)) from None
+        finally:
+            del _waits[this]
+
+
+def _call(function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+    """Call obstore. In a worker thread of a task, no longer than until that is cancelled: OSError then.
+
+    What was asked for may still be done.
+    """
+    try:
+        _check_cancelled()
+    except RuntimeError:  # no such thread
+        return function(*args, **settings)
+    done: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(function(*args, **settings))
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    while not wait([done], _LOOK_EVERY).done:
+        _check_cancelled()
+    return done.result()
+
+
+def _check_cancelled() -> None:
+    try:
+        from_thread.check_cancelled()
+    except RuntimeError:
+        raise
+    except BaseException:  # noqa: BLE001 - the event loop's own
+        raise OSError(errno.ECANCELED, "it was stopped") from None
 
 
 def _reason(error: Exception) -> str:
@@ -254,7 +338,7 @@ def _reason(error: Exception) -> str:
         if sign in str(error):
             return what
     if not said:
-        return "the object store did not answer"
+        return _NO_ANSWER
     what = "refused the credentials, or what they may do:" if said[0] in {"401", "403"} else "answered"
     return f"the object store {what} {' '.join(dict.fromkeys(said))}"
 

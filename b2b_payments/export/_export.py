@@ -30,6 +30,9 @@ BATCH_ROWS = 2_000
 _MOST_HELD = 32 * 2**20
 """Bytes of pages that wait to be written: many pages may bring few new rows each."""
 
+_GRACE = 2.0
+"""Seconds for what an object store still has to be asked, where an export does not end as it should."""
+
 _VERSION = 1
 _NOTHING_ASKED: Mapping[str, Any] = {}
 
@@ -88,7 +91,6 @@ async def _run(
     check("query", query, Mapping, "what was asked for as a dict, for the manifest")
     check("on_progress", on_progress, Callable | None, "a function of one argument, the walk's report")
     worker = Worker(sink)
-    complete = False
     try:
         earlier = await worker.do(sink.open if anew else sink.resume)
         progress = _Progress.begin(sink, query) if earlier is None else _Progress.go_on(sink, query, earlier)
@@ -105,10 +107,11 @@ async def _run(
                         on_progress(source.report)
             report = source.report
             await worker.do(partial(progress.keep, report, last=True))
-        complete = True
-    finally:
-        with anyio.CancelScope(shield=True):
-            await worker.close(complete=complete)
+        await worker.close(complete=True)
+    except BaseException:
+        with anyio.move_on_after(_GRACE, shield=True):
+            await worker.close(complete=False)
+        raise
     return report
 
 

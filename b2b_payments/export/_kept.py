@@ -19,13 +19,14 @@ class KeptSink:
         self._sink = sink
         self._on_resumed = on_resumed
         self.rows: int = 0
+        self._is_kept: bool | None = None
         self.resumed: bool = False
         """Whether there was something to go on behind."""
 
     @property
     def kept(self) -> bool:
         """Whether an export that was closed as not complete can be resumed."""
-        return self._sink.kept
+        return self._sink.kept if self._is_kept is None else self._is_kept
 
     @property
     def instead(self) -> Path | str | None:
@@ -61,7 +62,10 @@ class KeptSink:
 
     def close(self, *, complete: bool) -> None:
         """Finish, or leave what can be gone on with."""
-        self._sink.close(complete=complete)
+        try:
+            self._sink.close(complete=complete)
+        finally:
+            self._is_kept = self._sink.kept  # now: an object store may have to be asked
 
     def _count(self, checkpoint: Checkpoint | None) -> None:
         # What another version committed is refused by whoever goes on with it, in a sentence.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol, TypeVar
 
-from anyio import CapacityLimiter, to_thread
-from anyio.lowlevel import RunVar
+from anyio import CancelScope, CapacityLimiter, create_task_group, to_thread
+from anyio.lowlevel import RunVar, checkpoint_if_cancelled
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -20,10 +21,34 @@ want it back spend a fifth more CPU, and hold twice the memory."""
 _limiter: RunVar[CapacityLimiter] = RunVar("b2b_payments.export steps")
 
 
-def in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    """Call a function for each of these, in some threads, since each may wait for an object store."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(function, items))
+async def in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    """Call a function for each of these, in some threads, since each may wait for an object store.
+
+    Raises what the first of them raises that raises anything.
+    """
+    left = deque(enumerate(items))
+    found: dict[int, T] = {}
+    failures: list[Exception] = []
+
+    def work() -> None:
+        while left:
+            try:
+                place, item = left.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                found[place] = function(item)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+                left.clear()
+
+    async with create_task_group() as group:
+        for _ in range(min(_THREADS, len(left))):
+            group.start_soon(to_thread.run_sync, work)
+    if failures:
+        await checkpoint_if_cancelled()
+        raise failures[0]
+    return [found[place] for place in sorted(found)]
 
 
 class Closing(Protocol):
@@ -46,21 +71,37 @@ class Worker:
         self._closed = False
 
     async def do(self, step: Callable[[], T]) -> T | None:
-        """Take a step, and give its result; None where it came too late and was left out."""
-        return await to_thread.run_sync(self._do, step, limiter=_limit())
+        """Take a step, and give its result; None where it came too late and was left out.
+
+        Cancelled, it waits for the step, which gives up waiting for an object store then.
+        """
+        return await _in_thread(partial(self._do, step))
 
     async def close(self, *, complete: bool) -> None:
-        """Close what is used, after the step that is under way."""
-        await to_thread.run_sync(self._close, complete, limiter=_limit())
+        """Close what is used, after the step that is under way; nothing where it was closed."""
+        await _in_thread(partial(self._close, complete=complete))
 
     def _do(self, step: Callable[[], T]) -> T | None:
         with self._lock:
             return None if self._closed else step()
 
-    def _close(self, complete: bool) -> None:
+    def _close(self, *, complete: bool) -> None:
         with self._lock:
-            self._closed = True
-            self._used.close(complete=complete)
+            if not self._closed:
+                self._closed = True
+                self._used.close(complete=complete)
+
+
+async def _in_thread(step: Callable[[], T]) -> T:
+    scope = CancelScope()
+    try:
+        with scope:
+            result = await to_thread.run_sync(step, limiter=_limit())
+    except BaseException:
+        scope.cancel()  # a step that asyncio's cancellation has left behind gives up waiting, too
+        await checkpoint_if_cancelled()
+        raise
+    return result
 
 
 def _limit() -> CapacityLimiter:

@@ -10,11 +10,10 @@ from typing import Any
 from b2b_payments._changes.feed import OVERLAP
 from b2b_payments._client import PaymentsClient
 from b2b_payments._errors import ConfigurationError
-from b2b_payments.events import logger
 from b2b_payments.export import Store as OneStore
 from b2b_payments.export import StoreReport, StoresReport, StoreState
 from b2b_payments.export._file import PathLike, path_of
-from b2b_payments.export._stores.limits import fitting
+from b2b_payments.export._stores.limits import limited
 from b2b_payments.export._stores.places import NAME, places_of
 from b2b_payments.export._stores.store import refuse_twice
 from b2b_payments.export._stores.work import Listener, Tell, Work, do_all
@@ -57,9 +56,8 @@ async def sync_stores(
             raise ConfigurationError(
                 f"store {store.name!r}: a copy is of the whole store: leave channels out."
             )
-    copies, fit = _copies(given, output, format, schema), fitting(at_once, _REQUESTS_IN_FLIGHT)
-    if fit.why and fit.stores < len(given):
-        logger.warning("%d stores at once, not %d: %s", fit.stores, at_once, fit.why)
+    copies = _copies(given, output, format, schema)
+    fit = limited(at_once, _REQUESTS_IN_FLIGHT, len(given))
     settings: dict[str, Any] = {
         "sweep": sweep,
         "overlap": overlap,

@@ -40,6 +40,10 @@ class S3Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it."""
         self._process.kill()
         self._process.communicate()
 

@@ -31,7 +31,7 @@ from b2b_payments.export._stores.limits import fitting
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.run import finished_since, manifest_hash
 from b2b_payments.export._stores.store import Store, TokenFromEnv
-from b2b_payments.export._stores.work import Tell
+from b2b_payments.export._stores.work import ASKED_FOR, Tell
 from b2b_payments.export._worker import in_threads
 
 LOCAL = "local"
@@ -95,7 +95,7 @@ class Workers:
             # A task that nobody wants any more ends by itself, and keeps what it has committed.
             with anyio.CancelScope(shield=True):
                 await stack.aclose()
-            tasks.stop()
+                await tasks.stop()
 
     async def _connected(self, stack: AsyncExitStack, at_once: int) -> Any:
         distributed = import_distributed()
@@ -206,7 +206,7 @@ class _Tasks:
         """Have them done."""
         client.subscribe_topic(self._run, self._hear)
         jobs = list(self._left.values())
-        hashes = await to_thread.run_sync(in_threads, manifest_hash, [job.path for job in jobs])
+        hashes = await in_threads(manifest_hash, [job.path for job in jobs])
         tasks = [_Task(job, before, self._at_once) for job, before in zip(jobs, hashes, strict=True)]
         keys = [f"{self._run}-{job.store.name}" for job in jobs]
         futures = client.map(_run_task, tasks, keys, key=keys, topic=self._run, pure=False)
@@ -216,20 +216,23 @@ class _Tasks:
         del futures  # the scheduler forgets what has ended
         of_key = dict(zip(keys, jobs, strict=True))
         async for future, result in ended:
-            self._end(of_key[future.key], result)
+            await self._end(of_key[future.key], result)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Tell of those that were under way as stopped."""
-        for name, report in self._latest.items():
-            if name in self._left:
-                kept = self._left[name].sink().kept
-                self._tell(attrs.evolve(report, state=StoreState.STOPPED, resumable=kept))
+        under_way = [name for name in self._latest if name in self._left]
+        kept = [False] * len(under_way)
+        with anyio.move_on_after(ASKED_FOR):
+            kept = await in_threads(Job.is_kept, [self._left[name] for name in under_way])
+        for name, one in zip(under_way, kept, strict=True):
+            self._tell(attrs.evolve(self._latest[name], state=StoreState.STOPPED, resumable=one))
 
-    def _end(self, job: Job, result: object) -> None:
-        del self._left[job.store.name]
+    async def _end(self, job: Job, result: object) -> None:
         if not isinstance(result, StoreReport):
             why = "The workers that exported it died again and again: look into their logs, then resume."
-            result = job.report(StoreState.FAILED, resumable=job.sink().kept, error=ExportError(why))
+            kept = await to_thread.run_sync(job.is_kept)
+            result = job.report(StoreState.FAILED, resumable=kept, error=ExportError(why))
+        del self._left[job.store.name]
         self._tell(result)
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from functools import partial
 
-import attrs
+import anyio
 from anyio import to_thread
 
+from b2b_payments._errors import ExportError
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._walk.window import Window
-from b2b_payments.events import logger
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._selection import Selection
 from b2b_payments.export._stores.cluster import DaskClient, Workers, check_travelling
 from b2b_payments.export._stores.job import Job
-from b2b_payments.export._stores.limits import asked, fitting
-from b2b_payments.export._stores.places import Places, places_of
+from b2b_payments.export._stores.limits import asked, limited
+from b2b_payments.export._stores.places import places_of
 from b2b_payments.export._stores.report import StoreReport, StoresReport, StoreState
-from b2b_payments.export._stores.run import Run
+from b2b_payments.export._stores.run import Run, run_over
 from b2b_payments.export._stores.store import Store, refuse_twice
-from b2b_payments.export._stores.work import Listener, Tell, do_all
+from b2b_payments.export._stores.work import ASKED_FOR, Listener, Tell, do_all
 from b2b_payments.export._worker import in_threads
 
 
@@ -74,105 +74,73 @@ async def export_stores(
     Raises ConfigurationError for what cannot work before anything is sent: a token that is not there, two
     stores that would write one file. Raises ExportError where another run of this name is under way.
     """
+    given = tuple(stores)
     query = PaymentQuery(
         processing_status=processing_status, customer_name=customer_name, q=q, search_by=search_by
     )
     selection = Selection(query, page_size, concurrency, Window(created_from, created_to))
     places, cluster = places_of(output, format), None if dask is None else Workers(dask, workers)
-    fleet = Fleet(tuple(stores), places, selection, cluster, resume=resume)
-    return await fleet.export(at_once, run, on_progress, on_event)
+    refuse_twice(given)
+    if cluster is not None:
+        check_travelling(given)
+    here = cluster is None or cluster.are_local
+    if here:
+        # Two tokens in two variables may be one and the same.
+        refuse_twice([store.with_token() for store in given])
+    places.refuse_one_file(given)
+    fit = limited(at_once, concurrency, len(given)) if here else asked(at_once)
+    places.make_folders(given)
+    jobs = [Job(store, places.of(store), places.format, selection, resume) for store in given]
+    for job in jobs:
+        # First of all: nothing is sent where a file cannot be written.
+        job.sink()
+    reports: dict[str, StoreReport] = {}
+
+    def take(report: StoreReport) -> None:
+        reports[report.name] = report
+        on_progress(report)
+
+    async with AsyncExitStack() as stack:
+        note = None
+        if run is not None:
+            note = await stack.enter_async_context(run_over(given, places, run, resume=resume))
+        left = await _left(jobs, note, take)
+        try:
+            await _export(left, cluster, fit.stores, take, on_event, resume=resume)
+        except BaseException:
+            # Where nothing is finished, there is nothing to be left alone by whoever goes on.
+            if note is not None and len({report.complete for report in reports.values()}) == 1:
+                with anyio.move_on_after(ASKED_FOR, shield=True), suppress(ExportError):
+                    await to_thread.run_sync(note.end)
+            raise
+        if note is not None:
+            await to_thread.run_sync(note.end)
+    return StoresReport(tuple(reports[store.name] for store in given))
 
 
-class Fleet:
-    """Stores, and where the file of each goes.
+async def _left(jobs: Sequence[Job], note: Run | None, take: Tell) -> Sequence[Job]:
+    """Give what a run that is resumed had not finished."""
 
-    Raises ConfigurationError for what cannot work, before anything is made.
-    """
+    def finished(job: Job) -> int | None:
+        return None if note is None else note.finished(job.store, job.query.manifest)
 
-    def __init__(
-        self,
-        stores: Sequence[Store],
-        places: Places,
-        selection: Selection,
-        workers: Workers | None,
-        *,
-        resume: bool,
-    ) -> None:
-        refuse_twice(stores)
-        if workers is not None:
-            check_travelling(stores)
-        if workers is None or workers.are_local:
-            # Two tokens in two variables may be one and the same.
-            refuse_twice([store.with_token() for store in stores])
-        places.refuse_one_file(stores)
-        self._stores = stores
-        self._places = places
-        self._jobs = [Job(store, places.of(store), places.format, selection, resume) for store in stores]
-        self._concurrency = selection.concurrency
-        self._workers = workers
-        self._resume = resume
-        self._reports: dict[str, StoreReport] = {}
-        self._tell: Tell = lambda _: None
+    left = []
+    for job, rows in zip(jobs, await in_threads(finished, jobs), strict=True):
+        if rows is None:
+            left.append(job)
+            take(job.report())
+        else:
+            take(job.report(StoreState.ALREADY_COMPLETE, rows=rows))
+    return left
 
-    async def export(self, at_once: int, run: str | None, tell: Tell, listen: Listener) -> StoresReport:
-        """Export them."""
-        here = self._workers is None or self._workers.are_local
-        fit = fitting(at_once, self._concurrency) if here else asked(at_once)
-        if fit.why and fit.stores < len(self._jobs):
-            logger.warning("%d stores at once, not %d: %s", fit.stores, at_once, fit.why)
-        self._tell = tell
-        self._places.make_folders(self._stores)
-        for job in self._jobs:
-            # First of all: nothing is sent where a file cannot be written.
-            job.sink()
-        with ExitStack() as stack:
-            note = None
-            if run is not None:
-                note = Run(run, self._places, self._stores, resume=self._resume)
-                await to_thread.run_sync(stack.enter_context, note)
-            jobs = await self._left(note)
-            try:
-                await self._export(jobs, fit.stores, listen)
-            finally:
-                # Where nothing is finished, there is nothing to be left alone by whoever goes on.
-                if note is not None and self._over:
-                    note.end()
-            if note is not None:
-                note.end()
-        return self._report
 
-    @property
-    def _report(self) -> StoresReport:
-        return StoresReport(tuple(self._reports[store.name] for store in self._stores))
-
-    @property
-    def _over(self) -> bool:
-        complete = sum(report.complete for report in self._reports.values())
-        return complete in {0, len(self._reports)}
-
-    async def _left(self, note: Run | None) -> Sequence[Job]:
-        """Give what a run that is resumed had not finished."""
-
-        def finished(job: Job) -> int | None:
-            return None if note is None else note.finished(job.store, job.query.manifest)
-
-        rows = await to_thread.run_sync(in_threads, finished, self._jobs)
-        for job, count in zip(self._jobs, rows, strict=True):
-            report = StoreReport(job.store.name, job.path)
-            if count is not None:
-                report = attrs.evolve(report, state=StoreState.ALREADY_COMPLETE, rows=count)
-            self._take(report)
-        return [job for job, count in zip(self._jobs, rows, strict=True) if count is None]
-
-    def _take(self, report: StoreReport) -> None:
-        self._reports[report.name] = report
-        self._tell(report)
-
-    async def _export(self, jobs: Sequence[Job], at_once: int, listen: Listener) -> None:
-        if self._workers is not None:
-            if not self._resume:
-                # Tasks resume, whichever worker they come to: so nothing older may be there.
-                await to_thread.run_sync(in_threads, Job.forget, jobs)
-            await self._workers.export(jobs, at_once, self._take)
-            return
-        await do_all((partial(job.run, self._take, listen) for job in jobs), at_once)
+async def _export(
+    jobs: Sequence[Job], cluster: Workers | None, at_once: int, take: Tell, listen: Listener, *, resume: bool
+) -> None:
+    if cluster is None:
+        await do_all((partial(job.run, take, listen) for job in jobs), at_once)
+        return
+    if not resume:
+        # Tasks resume, whichever worker they come to: so nothing older may be there.
+        await in_threads(Job.forget, jobs)
+    await cluster.export(jobs, at_once, take)

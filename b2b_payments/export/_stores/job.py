@@ -43,6 +43,10 @@ class Job:
         """Give what it writes to. Raises ConfigurationError for a file that cannot be written."""
         return sink_for(self.path, self.format)
 
+    def is_kept(self) -> bool:
+        """Whether an interrupted export has left something to go on with."""
+        return self.sink().kept
+
     def forget(self) -> None:
         """Remove what an interrupted export has left. Raises ExportError."""
         sink = self.sink()

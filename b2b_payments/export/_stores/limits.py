@@ -10,6 +10,7 @@ from pathlib import Path
 
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._printable import counted, frozen
+from b2b_payments.events import logger
 from b2b_payments.export._worker import STEPS_AT_ONCE
 
 if sys.platform != "win32":
@@ -60,6 +61,14 @@ def fitting(at_once: int, concurrency: int) -> AtOnce:
             f"No store can be exported: {tightest.why}. Raise that, or lower `concurrency`."
         )
     return tightest
+
+
+def limited(at_once: int, concurrency: int, stores: int) -> AtOnce:
+    """Do the same, with a warning in the log where those are fewer than were asked for."""
+    fit = fitting(at_once, concurrency)
+    if fit.why and fit.stores < stores:
+        logger.warning("%d stores at once, not %d: %s", fit.stores, at_once, fit.why)
+    return fit
 
 
 def _handles_left() -> int | None:

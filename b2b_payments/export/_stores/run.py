@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
+from anyio import to_thread
 
 from b2b_payments._errors import ExportError
+from b2b_payments._printable import frozen
 from b2b_payments.export._bucket import is_url
 from b2b_payments.export._file import Lock
 from b2b_payments.export._manifest import manifest_bytes, parse_manifest
@@ -29,81 +32,75 @@ from b2b_payments.export._worker import in_threads
 _VERSION = 1
 
 
+@frozen
 class Run:
-    """A run over many stores, from its beginning or resumed. While entered it has a lock: one at a time.
+    """A run over many stores, and what it noted of each when it began."""
 
-    In an object store there is no lock: of two runs, the later one goes on with the stores of both.
-
-    Entering raises ExportError where another run is under way, or the note cannot be written or read.
-    """
-
-    def __init__(self, name: str, places: Places, stores: Sequence[Store], *, resume: bool) -> None:
-        self._path = os.path.join(places.folder, f".{name}.run")
-        self._lock = None if is_url(self._path) else Lock(Path(self._path))
-        self._places = places
-        self._stores = stores
-        self._resume = resume
-        self._noted: Mapping[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        if self._lock is not None:
-            self._lock.acquire()
-        try:
-            if not (self._resume and self._read()):
-                self._begin()
-        except BaseException:
-            self._release()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
+    path: str
+    places: Places
+    noted: Mapping[str, Any]
 
     def finished(self, store: Store, query: Mapping[str, Any]) -> int | None:
         """Give the payments in a store's file where this run has finished it; else None."""
-        noted, target = self._noted.get(store.name), self._places.of(store)
-        if noted is None or {**noted, "manifest": ""} != {**self._note(store), "manifest": ""}:
+        noted, target = self.noted.get(store.name), self.places.of(store)
+        if noted is None or (noted.get("store"), noted.get("file")) != (store.identity, target):
             return None
-        return finished_since(target, noted["manifest"], query)
+        return finished_since(target, noted.get("manifest"), query)
 
     def end(self) -> None:
         """Forget it. Raises ExportError."""
-        put_whole(self._path, None)
+        put_whole(self.path, None)
 
-    def _read(self) -> bool:
-        data = read_whole(self._path)
-        if data is None:
-            return False
-        try:
-            note: Any = msgspec.json.decode(data)
-        except ValueError:
-            note = None
-        stores: Any = note.get("stores") if isinstance(note, dict) else None
-        whole = isinstance(stores, dict) and all(isinstance(one, dict) for one in stores.values())
-        if not whole or note.get("version") != _VERSION:
-            raise ExportError(
-                f"{self._path}, the note of the run that was interrupted, cannot be read: start again, "
-                "without resuming."
-            )
-        self._noted = stores
-        return True
 
-    def _begin(self) -> None:
-        self._noted = {
-            store.name: note
-            for store, note in zip(self._stores, in_threads(self._note, self._stores), strict=True)
-        }
-        put_whole(self._path, msgspec.json.encode({"version": _VERSION, "stores": self._noted}))
+@asynccontextmanager
+async def run_over(stores: Sequence[Store], places: Places, name: str, *, resume: bool) -> AsyncIterator[Run]:
+    """Begin a run over many stores, or go on with one. As long as it is entered it has a lock: one at a time.
 
-    def _note(self, store: Store) -> dict[str, Any]:
-        target = self._places.of(store)
-        return {"store": store.identity, "file": target, "manifest": manifest_hash(target)}
+    In an object store there is no lock: of two runs, the later one goes on with the stores of both.
+
+    Raises ExportError where another run is under way, or the note cannot be written or read.
+    """
+    path = os.path.join(places.folder, f".{name}.run")
+    lock = None if is_url(path) else Lock(Path(path))
+    try:
+        if lock is not None:
+            lock.acquire()
+        noted = await to_thread.run_sync(_read, path) if resume else None
+        if noted is None:
+            notes = await in_threads(partial(_note, places), stores)
+            noted = {store.name: note for store, note in zip(stores, notes, strict=True)}
+            data = msgspec.json.encode({"version": _VERSION, "stores": noted})
+            await to_thread.run_sync(put_whole, path, data)
+        yield Run(path, places, noted)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _read(path: str) -> Mapping[str, Any] | None:
+    data = read_whole(path)
+    if data is None:
+        return None
+    try:
+        note = msgspec.json.decode(data, type=_Note)
+    except ValueError:
+        note = None
+    if note is None or note.version != _VERSION:
+        raise ExportError(
+            f"{path}, the note of the run that was interrupted, cannot be read: start again, "
+            "without resuming."
+        )
+    return note.stores
+
+
+class _Note(msgspec.Struct):
+    version: int
+    stores: dict[str, dict[str, Any]]
+
+
+def _note(places: Places, store: Store) -> dict[str, Any]:
+    target = places.of(store)
+    return {"store": store.identity, "file": target, "manifest": manifest_hash(target)}
 
 
 def manifest_hash(target: str) -> str | None:

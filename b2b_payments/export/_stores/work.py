@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import attrs
+from anyio import to_thread
 
 from b2b_payments._client import PaymentsClient
 from b2b_payments._quota import Quota
@@ -18,6 +19,8 @@ from b2b_payments.export._pace import Pace
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.store import Store
 
+ASKED_FOR = 2.0
+"""Seconds for which an object store is asked what is left of an export that was stopped."""
 Tell = Callable[[StoreReport], object]
 Listener = Callable[[str, Event], object]
 
@@ -61,7 +64,10 @@ class Work(ABC):
         except Exception as error:  # noqa: BLE001 - the others go on, and whoever reads the report sees it
             self.note(state=StoreState.FAILED, error=error)
         finally:
-            self.note(seconds=monotonic() - self._began, resumable=self.resumable)
+            resumable = False
+            with anyio.move_on_after(ASKED_FOR, shield=True):
+                resumable = await to_thread.run_sync(lambda: self.resumable)
+            self.note(seconds=monotonic() - self._began, resumable=resumable)
             self._tell(self._report)
         return self._report
 

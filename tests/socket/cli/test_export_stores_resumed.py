@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from b2b_payments.export import read_stores
 from b2b_payments.export._stores.places import places_of
-from b2b_payments.export._stores.run import Run
+from b2b_payments.export._stores.run import run_over
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox
 from tests.socket.cli.fleet import FAST, Fleet, after, export, hidden, rows, write
 from tests.support.export_reading import ids_in
@@ -158,7 +159,8 @@ def interrupted(service: Sandbox, tmp_path: Path) -> Iterator[tuple[Sandbox, Pat
     stores = read_stores(path)
     # A file from before the run does not count.
     assert invoke(service, "export", "--output", str(file), "--q", "a").exit_code == 0
-    with Run("stores.toml", places_of(str(tmp_path / "out"), "csv"), stores, resume=False) as run:
+    begun = run_over(stores, places_of(str(tmp_path / "out"), "csv"), "stores.toml", resume=False)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(begun) as run:
         assert run.finished(stores[0], {"q": "a"}) is None
         assert invoke(service, "export", "--output", str(file)).exit_code == 0
         assert run.finished(stores[0], {}) == 300

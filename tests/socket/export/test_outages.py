@@ -1,0 +1,130 @@
+"""Object stores that do not answer: what is said meanwhile, and how soon it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from asyncio.subprocess import Process
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from b2b_payments.export import ExportError, export, sink_for
+from b2b_payments.sandbox import Rules, Sandbox
+from tests.socket.cli.fleet import write
+from tests.support.clients import client_of
+from tests.support.program import finished, start
+from tests.support.s3_server import Fate, S3Proxy, S3Server, variables
+
+FAST = Rules(quota=False)
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Give a bucket at an address that takes connections, and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(100)
+        for name, value in variables(listening.getsockname()[1]).items():
+            monkeypatch.setenv(name, value)
+        yield "s3://silent"
+
+
+async def _told(process: Process) -> str:
+    """Give the first line that says what is waited for."""
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if b"waiting" in line:
+            return line.decode()
+    raise AssertionError("it ended without a word")
+
+
+@pytest.mark.slow
+async def test_a_store_that_never_answers(silent: str) -> None:
+    """What is waited for is told, and the export fails within 20 seconds, in a sentence."""
+    async with Sandbox(10, rules=FAST) as sandbox:
+        process = await start(sandbox, "export", "--output", f"{silent}/p.jsonl")
+        assert f"for {silent} to answer" in await _told(process)
+        told = monotonic()
+        code, _, err = await finished(process)
+    assert monotonic() - told < 18
+    assert code == 1
+    assert err == f"Error: {silent}/p.jsonl could not be written: the object store did not answer.\n"
+
+
+@pytest.mark.slow
+async def test_many_stores_in_one_that_never_answers(
+    silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not waited for once more for each store."""
+    async with Sandbox(10, rules=FAST) as one, Sandbox(10, rules=FAST) as other:
+        monkeypatch.setenv("GOOD_TOKEN", str(one.auth.access_token))
+        path = write(tmp_path, {"north": one, "south": other})
+        process = await start(None, "export", "--stores", path, "--output", silent, "--format", "csv")
+        assert f"for {silent} to answer" in await _told(process)
+        told = monotonic()
+        code, _, err = await finished(process)
+    assert monotonic() - told < 18
+    assert code == 1
+    assert "the object store did not answer" in err
+
+
+async def test_stopped_while_a_store_never_answers(silent: str) -> None:
+    """Ctrl-C ends an export that waits for a store's first answer at once."""
+    async with Sandbox(10, rules=FAST) as sandbox:
+        process = await start(sandbox, "export", "--output", f"{silent}/p.jsonl")
+        await _told(process)
+        await _stopped(process)
+
+
+@pytest.mark.slow
+async def test_stopped_while_a_store_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends an export whose store has gone away in the middle of it at once, and it can be resumed."""
+    with S3Server() as server, S3Proxy(server.port) as proxy:
+        for name, value in variables(proxy.port).items():
+            monkeypatch.setenv(name, value)
+
+        def decide(method: str, path: str) -> Fate:
+            if method == "PUT" and path.endswith(".00000003"):
+                server.stop()
+                return Fate.CUT
+            return Fate.PASSED
+
+        proxy.decide = decide
+        async with Sandbox(5_000, rules=FAST) as sandbox:
+            process = await start(sandbox, "export", "--output", f"s3://{server.new_bucket()}/p.jsonl")
+            await _told(process)
+            left = await _stopped(process)
+    assert "What came so far is kept" in left
+
+
+async def _stopped(process: Process) -> str:
+    process.send_signal(signal.SIGINT)
+    began = monotonic()
+    code, _, err = await finished(process)
+    assert monotonic() - began < 3
+    assert code == 130
+    *_, last = err.splitlines()
+    assert last.startswith("Stopped by Ctrl-C: ")
+    return last
+
+
+async def test_cancelled_while_a_store_never_answers(silent: str) -> None:
+    """A timeout around an export ends it, too; a new one asks the store anew."""
+    async with Sandbox(10, rules=FAST) as sandbox, client_of(sandbox) as client:
+        began = monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await export(client.payments.list(), sink_for(f"{silent}/p.jsonl"))
+        assert monotonic() - began < 3
+
+
+def test_a_sink_of_no_event_loop(silent: str) -> None:
+    """Used without an event loop, it waits just as long."""
+    sink = sink_for(f"{silent}/p.jsonl")
+    with pytest.raises(ExportError, match="the object store did not answer"):
+        sink.open()
+    sink.close(complete=False)
