@@ -8,8 +8,8 @@ are left alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,7 +57,8 @@ class Copy:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._access = store.access()
+        self._held = ExitStack()
+        self._connect: Callable[[], Database] | None = None
         self._database: Database | None = None
 
     def open(self) -> State | None:
@@ -66,8 +67,8 @@ class Copy:
         Raises ExportError while another sync or export writes to it, ConfigurationError for tables that are
         not a sync's.
         """
-        self._access.acquire()
-        if not self._access.exists:
+        self._connect = self._held.enter_context(self._store.held())
+        if not self._store.exists:
             return None
         with self._writing() as database:
             there = database.names()
@@ -193,20 +194,18 @@ class Copy:
 
     def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
         """Let go."""
-        database, self._database = self._database, None
-        if database is not None:
-            with suppress(self._store.database.failures()):
-                database.close()
-        self._access.release()
+        self._connect = self._database = None
+        with suppress(self._store.database.failures()):
+            self._held.close()
 
     @contextmanager
     def _writing(self) -> Iterator[Database]:
         """Give the database, opened when it is first used; what it raises becomes a sentence."""
         place = self._store.place
-        if not self._access.held:
+        if self._connect is None:
             raise ConfigurationError(f"{place} is not open: call open() first.")
         with writing(place), told(self._store.database, place):
-            self._database = self._database or self._access.connect()
+            self._database = self._database or self._connect()
             yield self._database
 
     @contextmanager

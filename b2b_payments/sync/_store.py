@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from b2b_payments._errors import ConfigurationError
+from b2b_payments._errors import AlreadyRunningError, ConfigurationError
 from b2b_payments._printable import repr_when_incomplete
-from b2b_payments.export._database import Database, FileDatabase
+from b2b_payments.export._database import Database, FileDatabase, told
 from b2b_payments.export._duckdb import DuckDBDatabase
-from b2b_payments.export._file import PathLike, path_of, writable
+from b2b_payments.export._file import Lock, PathLike, path_of, writable
 from b2b_payments.export._postgres import PostgresDatabase, Server, is_postgres
 from b2b_payments.export._sqlite import SQLiteDatabase
-from b2b_payments.sync._access import Access, FileAccess, ServerAccess
 
 SCHEMA = "b2b_payments"
 """Where a copy in PostgreSQL is, unless another schema is named."""
@@ -37,14 +38,18 @@ class Store(ABC):
     def place(self) -> object:
         """Where the copy is; its text is for messages."""
 
-    @abstractmethod
-    def access(self) -> Access:
-        """Give the way in for one sync. Raises ConfigurationError where there can be none."""
-
     @property
     @abstractmethod
     def exists(self) -> bool:
         """Whether there may be a copy."""
+
+    @abstractmethod
+    def held(self) -> AbstractContextManager[Callable[[], Database]]:
+        """Keep other syncs out, and give what connects to the database, which is closed with it.
+
+        Raises AlreadyRunningError where another has it, ExportError where it cannot be reached, and
+        ConfigurationError where there can be no copy.
+        """
 
 
 @repr_when_incomplete
@@ -64,17 +69,20 @@ class FileStore(Store):
 
     @property
     def place(self) -> Path:
-        """Its path."""
         return self.path
 
     @property
     def exists(self) -> bool:
-        """Whether the file is there."""
         return self.path.exists()
 
-    def access(self) -> Access:
-        """Give the way in for one sync."""
-        return FileAccess(self.database, self.path)
+    @contextmanager
+    def held(self) -> Iterator[Callable[[], Database]]:
+        target = writable(self.path)
+        lock = Lock(target)
+        lock.acquire()
+        with ExitStack() as stack:
+            stack.callback(lock.release)
+            yield lambda: stack.enter_context(closing(self.database.connect(target)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -112,17 +120,22 @@ class PostgresStore(Store):
 
     @property
     def place(self) -> Server:
-        """The server, the database and the schema."""
         return self._server
 
     @property
     def exists(self) -> bool:
-        """Whether there may be a copy: only the server knows."""
-        return True
+        return True  # only the server knows
 
-    def access(self) -> Access:
-        """Give the way in for one sync."""
-        return ServerAccess(self._server)
+    @contextmanager
+    def held(self) -> Iterator[Callable[[], Database]]:
+        # Who has the lock there has it as long as the connection lasts, which writes.
+        with ExitStack() as stack:
+            with told(PostgresDatabase, self._server, "reached"):
+                database = stack.enter_context(closing(PostgresDatabase.connect(self._server)))
+                locked = database.lock()
+            if not locked:
+                raise AlreadyRunningError(f"Another sync is writing {self._server}; wait until it has ended.")
+            yield lambda: database
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._server)!r})"

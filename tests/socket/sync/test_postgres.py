@@ -342,11 +342,9 @@ def test_passwords_are_in_no_output(
         first, second = (invoke(fleet["one"], "sync", "--to", to, *options) for _ in range(2))
         nobody = to.replace(str(info["host"]), "/nowhere")
         absent = invoke(fleet["one"], "sync", "--to", nobody, *options)
-        access = store.access()
-        access.acquire()
-        monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
-        running = invoke(fleet["one"], "sync", "--to", to, *options)
-        access.release()
+        with store.held():
+            monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
+            running = invoke(fleet["one"], "sync", "--to", to, *options)
     codes = [result.exit_code for result in (first, second, absent, running)]
     assert codes == [0, 0, 1, 4], first.stderr
     shown = [repr(store), str(store.place), repr(store.place), caplog.text]
