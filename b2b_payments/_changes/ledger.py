@@ -17,7 +17,7 @@ import attrs
 from b2b_payments._changes.version import Stamp
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.decimals import is_whole
-from b2b_payments._models.moment import microseconds_of, moment_of
+from b2b_payments._models.moment import in_utc, microseconds_of, moment_of
 from b2b_payments._printable import define, frozen
 
 Checkpoint = dict[str, Any]
@@ -152,9 +152,11 @@ def _unpacked(store: str, overlap: int, packed: Any) -> Ledger:
     try:
         watermark, floor = _moment(packed["watermark"]), _moment(packed["floor"])
         stamps = [_stamp(watermark or 0, *one) for one in packed["given"]]
-    except (KeyError, TypeError, ValueError, OverflowError):
+        ledger = Ledger(store, overlap, watermark, floor, _Given(tuple(stamps)))
+        moment_of(ledger.bound)
+    except (ConfigurationError, KeyError, TypeError, ValueError, OverflowError):
         raise ConfigurationError("The checkpoint is damaged. Begin again at a moment, or now.") from None
-    return Ledger(store, overlap, watermark, floor, _Given(tuple(stamps)))
+    return ledger
 
 
 def _stamp(watermark: int, payment_id: Any, age: Any, digest: Any) -> Stamp:
@@ -164,4 +166,4 @@ def _stamp(watermark: int, payment_id: Any, age: Any, digest: Any) -> Stamp:
 
 
 def _moment(text: Any) -> int | None:
-    return None if text is None else microseconds_of(datetime.fromisoformat(text))
+    return None if text is None else microseconds_of(in_utc(datetime.fromisoformat(text)))

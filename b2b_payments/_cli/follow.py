@@ -35,13 +35,19 @@ class State:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep others from following with the same file. Raises AlreadyRunningError where somebody does."""
+        from b2b_payments._errors import AlreadyRunningError
         from b2b_payments.export._file import Lock
 
         if self._path is None:
             yield
             return
         lock = Lock(self._path)
-        lock.acquire()
+        try:
+            lock.acquire()
+        except AlreadyRunningError:
+            raise AlreadyRunningError(
+                f"Another follow has {self._path}: wait until it has ended, or name another file."
+            ) from None
         try:
             yield
         finally:
@@ -53,8 +59,10 @@ class State:
             return None
         try:
             self._kept = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
-            raise CommandError(f"{self._path} is not the state of a feed: name another file.") from None
+        except (OSError, ValueError, RecursionError):
+            self._kept = None
+        if self._kept is None:  # which would begin now
+            raise CommandError(f"{self._path} is not the state of a feed: name another file.")
         return self._kept
 
     def write(self, checkpoint: Any) -> None:

@@ -22,9 +22,15 @@ def moment_of(microseconds: int) -> datetime:
 
 
 def in_utc(value: Any) -> datetime:
-    """Take a caller's aware datetime into UTC. Raises `ConfigurationError` for a naive one."""
+    """Take a caller's aware datetime into UTC.
+
+    Raises `ConfigurationError` for a naive one, and for one that is of no year from 1 to 9999 there.
+    """
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise ConfigurationError(
             f"{shown(value)} is not an aware datetime: give one with a time zone, e.g. datetime.now(UTC)."
         )
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"{shown(value)} is of no year from 1 to 9999 in UTC.") from None

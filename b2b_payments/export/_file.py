@@ -182,11 +182,16 @@ def take_permissions(place: Path, like: Path | None) -> None:
 def write_whole(place: Path, *data: bytes, like: Path | None = None) -> None:
     """Create a file in one step, and put it on the disk. Raises OSError."""
     new = place.with_name(f"{place.name}.new")
-    with created(new, like) as file:
-        file.writelines(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(place)
+    try:
+        with created(new, like) as file:
+            file.writelines(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(place)
+    except OSError:
+        with suppress(OSError):
+            new.unlink()  # of a full disk
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import attrs
 import pytest
@@ -152,6 +153,31 @@ async def test_of_channels(sandbox: Sandbox, client: PaymentsClient) -> None:
     assert stream.report.complete
 
 
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+async def test_moments_of_all_times_and_places(sandbox: Sandbox, client: PaymentsClient, order: str) -> None:
+    """Bounds of any year and time zone hold, the two of a clock that is set back as well."""
+    store, berlin = sandbox.store, ZoneInfo("Europe/Berlin")
+    forever = {
+        "created_from": datetime.min.replace(tzinfo=UTC),
+        "created_to": datetime.max.replace(tzinfo=UTC),
+    }
+    assert await client.payments.list(**forever, order_by=order).count() == len(store)
+    assert len(await client.payments.list(**forever, order_by=order).collect()) == len(store)
+    for nothing in (
+        {"created_to": datetime(1969, 1, 1, tzinfo=UTC)},
+        {"created_from": datetime(9999, 1, 1, tzinfo=UTC)},
+    ):
+        walk = client.payments.list(**nothing, order_by=order)
+        assert ([payment async for payment in walk], walk.report.complete) == ([], True)
+    first, second = (datetime(2022, 10, 30, 2, 30, tzinfo=berlin, fold=fold) for fold in (0, 1))
+    there = store.insert(created_at=int(first.timestamp()) + 60)
+    store.insert(created_at=int(second.timestamp()) + 60)
+    hour = client.payments.list(created_from=first, created_to=second, order_by=order)
+    expected = [one for one in store.ids() if first.timestamp() <= store.created(one) < second.timestamp()]
+    assert sorted([payment.id async for payment in hour]) == sorted(expected)
+    assert there in expected
+
+
 async def test_what_is_refused(client: PaymentsClient) -> None:
     """Naive moments, windows without an extent, other sort keys and offsets are refused at once."""
     moment = datetime(2022, 1, 1, tzinfo=UTC)
@@ -159,6 +185,8 @@ async def test_what_is_refused(client: PaymentsClient) -> None:
         ({"created_from": datetime(2022, 1, 1)}, "created_from.*time zone"),  # noqa: DTZ001
         ({"created_to": "2022-01-01"}, "created_to.*time zone"),
         ({"created_from": moment, "created_to": moment}, "must be before"),
+        ({"created_to": moment, "created_from": moment.astimezone(ZoneInfo("Asia/Tokyo"))}, "must be before"),
+        ({"created_from": datetime.min.replace(tzinfo=ZoneInfo("Asia/Tokyo"))}, "created_from.*no year"),
         ({"created_from": moment, "sort_by": "updatedAt"}, "sort_by"),
         ({"created_from": moment, "offset": 5}, "offset"),
     ]

@@ -76,6 +76,10 @@ def test_a_place_stays_what_it_was() -> None:
         ({"given": [[1, None, "x"]]}, "damaged"),
         ({"watermark": "yesterday"}, "damaged"),
         ({"watermark": 5}, "damaged"),
+        ({"watermark": "2026-11-28T20:00:00"}, "damaged"),
+        ({"watermark": "0001-01-01T00:00:00+00:00"}, "damaged"),
+        ({"watermark": "0001-01-01T00:00:00+23:00"}, "damaged"),
+        ({"floor": "9999-12-31T23:59:59-23:00"}, "damaged"),
     ],
 )
 def test_what_is_no_checkpoint_of_this_store(changed: dict[str, Any], words: str) -> None:

@@ -43,6 +43,12 @@ def test_a_moment_is_taken_to_utc() -> None:
     for wrong in (datetime(2026, 1, 2), 1618800393):  # noqa: DTZ001
         with pytest.raises(ConfigurationError, match="not an aware datetime"):
             payment(created_at=wrong)
+    for wrong in (
+        datetime.min.replace(tzinfo=there.tzinfo),
+        datetime.max.replace(tzinfo=timezone(-timedelta(1 / 24))),
+    ):
+        with pytest.raises(ConfigurationError, match="of no year from 1 to 9999"):
+            payment(created_at=wrong)
 
 
 def test_lists_become_tuples() -> None:
