@@ -53,7 +53,10 @@ def _kind(request: pytest.FixtureRequest) -> str:
         return str(marker.kwargs.get("loop_scope") or default or "function")
     if "anyio_backend" in request.fixturenames:
         return "anyio"
-    raise pytest.UsageError("payments_sandbox and payments_client need pytest-asyncio or anyio's plugin.")
+    raise pytest.UsageError(
+        "In an async test payments_sandbox and payments_client need pytest-asyncio, with asyncio_mode = auto "
+        "or @pytest.mark.asyncio, or anyio's plugin, with @pytest.mark.anyio."
+    )
 
 
 def _fresh() -> Sandbox:

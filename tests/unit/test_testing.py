@@ -167,7 +167,7 @@ def test_a_project_without_plugins(tmp_path: Path) -> None:
     """Where no plugin runs async tests, those are told; others have the fixtures, and their own sandbox."""
     code, said = run_pytest(tmp_path, "addopts = -p no:asyncio -p no:anyio", [WITHOUT_PLUGINS])
     assert code == 1
-    assert "payments_client need pytest-asyncio or anyio's plugin" in said
+    assert "payments_client need pytest-asyncio, with asyncio_mode = auto or @pytest.mark.asyncio" in said
     assert "1 passed, 1 error" in said
 
 
