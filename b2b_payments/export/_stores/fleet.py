@@ -91,9 +91,8 @@ async def export_stores(
     fit = limited(at_once, concurrency, len(given)) if here else asked(at_once)
     places.make_folders(given)
     jobs = [Job(store, places.of(store), places.format, selection, resume) for store in given]
-    for job in jobs:
-        # First of all: nothing is sent where a file cannot be written.
-        job.sink()
+    # First of all: nothing is sent where a file cannot be written.
+    sinks = {job.store.name: job.sink() for job in jobs}
     reports: dict[str, StoreReport] = {}
 
     def take(report: StoreReport) -> None:
@@ -106,7 +105,15 @@ async def export_stores(
             note = await stack.enter_async_context(run_over(given, places, run, resume=resume))
         left = await _left(jobs, note, take)
         try:
-            await _export(left, cluster, fit.stores, take, on_event, resume=resume)
+            if cluster is None:
+                works = (partial(job.run, take, on_event, sinks.pop(job.store.name)) for job in left)
+                await do_all(works, fit.stores)
+            else:
+                sinks.clear()
+                if not resume:
+                    # Tasks resume, whichever worker they come to: so nothing older may be there.
+                    await in_threads(Job.forget, left)
+                await cluster.export(left, fit.stores, take)
         except BaseException:
             # Where nothing is finished, there is nothing to be left alone by whoever goes on.
             if note is not None and len({report.complete for report in reports.values()}) == 1:
@@ -132,15 +139,3 @@ async def _left(jobs: Sequence[Job], note: Run | None, take: Tell) -> Sequence[J
         else:
             take(job.report(StoreState.ALREADY_COMPLETE, rows=rows))
     return left
-
-
-async def _export(
-    jobs: Sequence[Job], cluster: Workers | None, at_once: int, take: Tell, listen: Listener, *, resume: bool
-) -> None:
-    if cluster is None:
-        await do_all((partial(job.run, take, listen) for job in jobs), at_once)
-        return
-    if not resume:
-        # Tasks resume, whichever worker they come to: so nothing older may be there.
-        await in_threads(Job.forget, jobs)
-    await cluster.export(jobs, at_once, take)

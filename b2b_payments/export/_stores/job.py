@@ -56,15 +56,16 @@ class Job:
             finally:
                 sink.close(complete=False)
 
-    async def run(self, tell: Tell, listen: Listener) -> StoreReport:
-        """Export the store; what it fails with is in the report."""
-        return await _Export(self, tell, listen).run()
+    async def run(self, tell: Tell, listen: Listener, sink: PlacedSink | None = None) -> StoreReport:
+        """Export the store, to a sink of its own if there is one; what it fails with is in the report."""
+        return await _Export(self, tell, listen, sink).run()
 
 
 class _Export(Work):
-    def __init__(self, job: Job, tell: Tell, listen: Listener) -> None:
+    def __init__(self, job: Job, tell: Tell, listen: Listener, given: PlacedSink | None) -> None:
         super().__init__(job.store, job.path, tell, listen)
         self._job = job
+        self._given = given
         self._sink: KeptSink | None = None
 
     @property
@@ -77,7 +78,7 @@ class _Export(Work):
 
     async def work(self, client: PaymentsClient) -> None:
         selection = self._job.query
-        sink = self._sink = KeptSink(self._job.sink(), self.resumed)
+        sink = self._sink = KeptSink(self._given or self._job.sink(), self.resumed)
         begin = await selection.source(client)
         if self._job.resume:
             report = await resume(begin, sink, query=selection.manifest, on_progress=self.advance)

@@ -65,8 +65,11 @@ class Work(ABC):
             self.note(state=StoreState.FAILED, error=error)
         finally:
             resumable = False
-            with anyio.move_on_after(ASKED_FOR, shield=True):
-                resumable = await to_thread.run_sync(lambda: self.resumable)
+            if self._report.state in {StoreState.FAILED, StoreState.STOPPED}:
+                with anyio.move_on_after(ASKED_FOR, shield=True):
+                    resumable = await to_thread.run_sync(lambda: self.resumable)
+            else:
+                resumable = self.resumable
             self.note(seconds=monotonic() - self._began, resumable=resumable)
             self._tell(self._report)
         return self._report
