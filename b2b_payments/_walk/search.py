@@ -31,6 +31,8 @@ _CLOSE = 1_000
 """Rows within which a place is not looked for any further: four pages."""
 _TWO_PAGES = 480
 """Rows of two pages that overlap: where the first page does not join, two in front of it lead up to it."""
+_FURTHEST = 10**9
+"""Rows that no list has, where one without a total gives some row at whatever offset."""
 _BEFORE = 75
 """Rows that the first page holds before the likely place: they cost no request."""
 
@@ -116,7 +118,7 @@ class Search:
     async def _end_of_all(self) -> int:
         """Give an offset at or behind the end of a list whose total is not stated."""
         offset = _CLOSE
-        while await self._see(offset):
+        while offset < _FURTHEST and await self._see(offset):
             offset *= 4
         return offset
 

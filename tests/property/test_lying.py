@@ -10,7 +10,7 @@ from b2b_payments import NotFoundError
 from b2b_payments._resources.payments import Payments
 from b2b_payments._walk.service_limits import Totals
 from b2b_payments.sync._settle import Settling
-from tests.support.lied_to import Outcome, action_of, lied_to
+from tests.support.lied_to import WINDOWS, Outcome, action_of, lied_to
 from tests.support.lying import Service, drawn
 from tests.support.virtual_time import run
 
@@ -34,6 +34,14 @@ def test_no_lie_is_believed(part: int) -> None:
         if (one := _tried(seed)).faults
     }
     assert faults == {}
+
+
+@pytest.mark.parametrize("action", WINDOWS)
+def test_no_lie_about_a_window_is_believed(action: str) -> None:
+    """A walk between two moments that says that it is complete gave all of them, once, and no others."""
+    tried = {seed: run(lied_to(drawn(seed, most=MOST), action)) for seed in (*range(20), 178)}
+    assert {seed: (one.kinds, one.faults) for seed, one in tried.items() if one.faults} == {}
+    assert sum(one.complete for one in tried.values()) > 10
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import sqlite3
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing, closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,7 +83,9 @@ async def lied_to(service: Service, action: str) -> Outcome:
     outcome = Outcome(kinds=tuple(service.kinds), action=action, honest=service.honest)
     try:
         async with service.sandbox() as sandbox, client_of(sandbox) as client:
-            await ACTIONS[action](_Try(service, sandbox, client, outcome, random.Random(service.seed)))
+            await (ACTIONS | WINDOWS)[action](
+                _Try(service, sandbox, client, outcome, random.Random(service.seed))
+            )
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
         outcome.error, outcome.foreign = repr(error), True
     return outcome
@@ -105,12 +108,20 @@ class _Try:
         self.outcome.requests = len(self.sandbox.requests)
         self.outcome.allowed = self.truth.enough_requests()
 
-    async def walk(self, *, descending: bool = False, filtered: bool = False, parts: bool = False) -> None:
+    async def walk(
+        self, *, descending: bool = False, filtered: bool = False, parts: bool = False, window: bool = False
+    ) -> None:
         """Walk the list."""
         asked, read = self.draw.choice(_FILTERS) if filtered else ({}, {})
         # Where a run of equals has to be counted, a filter that payments may enter leaves a doubt.
         self.outcome.honest = self.outcome.honest and not filtered
         order = "DESC" if descending else "ASC"
+        bounds = self._bounds() if window else None
+        if bounds is not None:
+            start, stop = (datetime.fromtimestamp(one, UTC) for one in bounds)
+            asked = asked | {"created_from": start, "created_to": stop}
+            # A list that shows nothing before the window, and nothing in it, does not show its order either.
+            self.outcome.honest = False
 
         def begin(checkpoint: Any = None) -> Any:
             return self.client.payments.list(
@@ -136,7 +147,14 @@ class _Try:
                 else:
                     walk = begin(json.loads(json.dumps(page.checkpoint)))
 
-        await self._judge(read_into, ListQuery(**read), descending=descending)
+        await self._judge(read_into, ListQuery(**read), descending=descending, bounds=bounds)
+
+    def _bounds(self) -> tuple[int, int]:
+        """Draw two moments, from before the first payment to behind the last."""
+        store = self.sandbox.store
+        times = [store.created(one) for one in store.ids()] or [store.clock]
+        one, other = (self.draw.choice(times) + self.draw.choice((-9, 0, 1, 9)) for _ in range(2))
+        return min(one, other), max(one, other) + 1
 
     async def stream(self) -> None:
         """Read the channels side by side."""
@@ -179,6 +197,7 @@ class _Try:
         query: ListQuery,
         *,
         descending: bool = False,
+        bounds: tuple[int, int] | None = None,
     ) -> None:
         service, sandbox = self.service, self.sandbox
         service.begin_to_lie(sandbox)
@@ -193,10 +212,17 @@ class _Try:
             self.outcome.complete = False
         ids = {int(row["id"]) for row in rows}
         if self.outcome.complete:
-            self.outcome.lost = len(self.truth.lasting(listed, query, ids, descending=descending) - ids)
+            lost = self.truth.lasting(listed, query, ids, descending=descending) - ids
+            if bounds is not None:
+                lost = {one for one in lost if bounds[0] <= sandbox.store.created(one) < bounds[1]}
+                # That a list is sorted by something else may show behind the window alone.
+                lost = set() if "sortBy" in sandbox.rules.ignores else lost
+            self.outcome.lost = len(lost)
         # A restored store gives the ids that it lost to other payments, created later.
         named = {(row["id"], service.restored_later and row["createdAt"]) for row in rows}
         self.outcome.doubled = len(rows) - len(named)
+        if bounds is not None:
+            self.outcome.doubled += sum(not bounds[0] <= row["createdAt"] < bounds[1] for row in rows)
         self._account()
 
     async def by_another_key(self) -> None:
@@ -322,6 +348,11 @@ ACTIONS: Final[dict[str, _Action]] = {
     "sweep": _Try.sweep,
 }
 """What can be done at a service."""
+WINDOWS: Final[dict[str, _Action]] = {
+    "walk between two moments": lambda one: one.walk(window=True),
+    "walk between two moments, newest first": lambda one: one.walk(window=True, descending=True),
+    "walk between two moments, in parts": lambda one: one.walk(window=True, parts=True),
+}
 
 
 def action_of(seed: int) -> str:
