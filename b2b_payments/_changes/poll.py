@@ -26,6 +26,7 @@ proven raises PaginationError, and nothing is lost: the watermark stays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -67,7 +68,10 @@ class Poll:
     newest: int | None = None
     _top: int = 0
     _is_reached: bool = False
-    _front: list[Version] = attrs.field(factory=list)
+    _latest: dict[Stamp, Version] = attrs.field(factory=dict)
+    """What was shown of the top and of later times: of a second, as a rule."""
+    _is_behind_latest: bool = False
+    """Whether the list was read, newest first, until behind all of those."""
     _answered: datetime | None = None
 
     async def versions(self) -> AsyncGenerator[Version, None]:
@@ -101,7 +105,7 @@ class Poll:
         """Give what was not given yet; None where that is more than `most`, or not known to be all."""
         # One request at a time: what was asked ahead is for nothing once the watermark is reached.
         walk = self._walk(SortBy.UPDATED_AT, OrderBy.DESC, concurrency=1)
-        held = self._front = list[Version]()
+        held: list[Version] = []
         shown: list[Version] = []
         try:
             async with aclosing(walk.joined()) as pages:
@@ -110,6 +114,8 @@ class Poll:
                     oldest = versions[-1].updated
                     if not shown:
                         self._begin(versions[0].updated)
+                    self._note_latest(versions)
+                    self._is_behind_latest = self._is_behind_latest or oldest < self._top
                     held += self._new(versions)
                     # Before anything is awaited, so that the next page is not sent for.
                     if oldest < (self.newest or 0) and oldest < self._bound:
@@ -154,6 +160,7 @@ class Poll:
         try:
             async for page in pages:
                 versions = self._versions(page, walk)
+                self._note_latest(versions)
                 for version in self._new(versions):
                     if self._take(version):
                         yield version
@@ -163,12 +170,18 @@ class Poll:
         finally:
             await pages.aclose()
             self._count(walk)
-        if latest >= self._top:
-            # Where the list ends with many of one second, they can be counted from its front alone.
-            for version in self._new(one for one in self._front if one.updated >= self._top):
+        # Where the list ends with many of one second, they can be counted from its front alone; where it has
+        # no others, by its total.
+        ids = len({stamp.id for stamp in self._latest})
+        is_whole = self._is_behind_latest or ids >= (walk.report.total_last or math.inf)
+        if latest > self._top or (latest == self._top and is_whole):
+            for version in self._new(self._latest.values()):
                 if self._take(version):
                     yield version
             self._end()
+
+    def _note_latest(self, versions: Iterable[Version]) -> None:
+        self._latest |= {version.stamp: version for version in versions if version.updated >= self._top}
 
     @property
     def _bound(self) -> int:

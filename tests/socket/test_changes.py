@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -112,6 +112,22 @@ async def test_as_many_of_one_second_as_a_page_holds(earlier: int, latest: int) 
         changes, kept, _ = await given(client, start)
         assert sorted(ids(changes)) == store.ids()
         assert (await given(client, kept))[0] == []
+
+
+@pytest.mark.parametrize("equals", ["stable", "shuffled"])
+async def test_nothing_but_one_second(equals: Any) -> None:
+    """A list of a single second is given whole, or the feed says that it cannot be read."""
+    rules = attrs.evolve(RULES, max_limit=5, equals=equals)
+    async with (
+        Sandbox([1_700_000_000] * 60, rules=rules) as sandbox,
+        client_of(sandbox, retry=NEVER) as client,
+    ):
+        start, came = datetime.fromtimestamp(1_600_000_000, UTC), list[list[int]]()
+        for _ in range(4):
+            with suppress(PaginationError):
+                came.append(sorted(ids((await given(client, start))[0])))
+        assert all(one == sandbox.store.ids() for one in came)
+        assert came or equals == "shuffled"
 
 
 async def test_two_writes_in_one_second(sandbox: Sandbox, client: PaymentsClient) -> None:
