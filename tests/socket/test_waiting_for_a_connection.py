@@ -27,6 +27,8 @@ from tests.support.clients import NEVER, client_of
 from tests.support.raw_server import Connection, RawServer
 from tests.support.virtual_time import run
 
+pytestmark = pytest.mark.virtual_time
+
 READ = requests.get_payment(70)
 WRITES = [requests.delete_payment(70), requests.create_offline({}), requests.update_processing_status(70, 1)]
 
