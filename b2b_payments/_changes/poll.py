@@ -26,7 +26,6 @@ proven raises PaginationError, and nothing is lost: the watermark stays.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -72,6 +71,8 @@ class Poll:
     """What was shown of the top and of later times: of a second, as a rule."""
     _is_behind_latest: bool = False
     """Whether the list was read, newest first, until behind all of those."""
+    _front: set[int] = attrs.field(factory=set)
+    """The ids of those that were shown newest first."""
     _answered: datetime | None = None
 
     async def versions(self) -> AsyncGenerator[Version, None]:
@@ -107,6 +108,7 @@ class Poll:
         walk = self._walk(SortBy.UPDATED_AT, OrderBy.DESC, concurrency=1)
         held: list[Version] = []
         shown: list[Version] = []
+        self._front = set()
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
@@ -114,7 +116,7 @@ class Poll:
                     oldest = versions[-1].updated
                     if not shown:
                         self._begin(versions[0].updated)
-                    self._note_latest(versions)
+                    self._front |= self._note_latest(versions)
                     self._is_behind_latest = self._is_behind_latest or oldest < self._top
                     held += self._new(versions)
                     # Before anything is awaited, so that the next page is not sent for.
@@ -156,11 +158,11 @@ class Poll:
             return
         since = Window(start=moment_of(self._bound))
         walk = self._walk(SortBy.UPDATED_AT, OrderBy.ASC, window=since)
-        pages, latest = walk.joined(), 0
+        pages, latest, limit, end = walk.joined(), 0, 0, set[int]()
         try:
             async for page in pages:
                 versions = self._versions(page, walk)
-                self._note_latest(versions)
+                limit, end = max(limit, page.limit), end | self._note_latest(versions)
                 for version in self._new(versions):
                     if self._take(version):
                         yield version
@@ -170,18 +172,19 @@ class Poll:
         finally:
             await pages.aclose()
             self._count(walk)
-        # Where the list ends with many of one second, they can be counted from its front alone; where it has
-        # no others, by its total.
-        ids = len({stamp.id for stamp in self._latest})
-        is_whole = self._is_behind_latest or ids >= (walk.report.total_last or math.inf)
+        # Where the list ends with many of one second, they can be counted from its front alone. Where it has
+        # no others, both directions have to show the same, and not just one full page of them.
+        is_whole = self._is_behind_latest or (end == self._front and len(end) != limit)
         if latest > self._top or (latest == self._top and is_whole):
             for version in self._new(self._latest.values()):
                 if self._take(version):
                     yield version
             self._end()
 
-    def _note_latest(self, versions: Iterable[Version]) -> None:
-        self._latest |= {version.stamp: version for version in versions if version.updated >= self._top}
+    def _note_latest(self, versions: Iterable[Version]) -> set[int]:
+        latest = {version.stamp: version for version in versions if version.updated >= self._top}
+        self._latest |= latest
+        return {stamp.id for stamp in latest}
 
     @property
     def _bound(self) -> int:

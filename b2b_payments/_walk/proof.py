@@ -234,7 +234,8 @@ class Ends:
         step = self._take_far(page) if page.from_other_end else self._offer_near(page, more=more)
         if self.bounds is not None:
             step = attrs.evolve(step, rows=self.bounds.cut(page, step.rows))
-            if self.verdict is None and self.bounds.are_passed(self._near.key):
+            # A single row, or one second's, do not show that the order was honoured.
+            if self.verdict is None and self._near.rises and self.bounds.are_passed(self._near.key):
                 self._end_proven()
         counting = self._near.counting or self._far.counting
         over = self._progress.is_over_after(page, new=len(step.rows), counting=counting)
