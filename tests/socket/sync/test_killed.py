@@ -125,8 +125,11 @@ while code == 9:
 assert code == 0
 
 # Killed from outside, at whatever it was doing just then.
+begun = time.monotonic()
+assert child(0, copied(), changed=kind != "first") == 0
+took = time.monotonic() - begun
 draw, copy = random.Random(stride), copied()
-killed = [child(0, copy, changed=kind != "first", seconds=draw.uniform(0.02, 0.3)) for _ in range(6)]
+killed = [child(0, copy, changed=kind != "first", seconds=draw.uniform(0, 0.8 * took)) for _ in range(6)]
 assert {*killed} <= {0, -9}, killed
 assert -9 in killed
 assert child(0, copy, changed=kind != "first") == 0
