@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,7 +24,8 @@ def verify(files: tuple[str, ...], report: str | None) -> None:
     """Check exported files against their manifests. A folder stands for all exports in it.
 
     The bytes' hashes (of a database: the rows'), the number of payments, that none is there twice, and the
-    totals per currency and processing status. Exit code 0 says that all of it is as it was exported.
+    totals per currency and processing status. Exit code 0 says that all of it is as it was exported. A copy
+    that sync keeps has no manifest: it is checked for itself, and sync --sweep holds it against the store.
     """
     from b2b_payments._errors import B2BPaymentsError, ConfigurationError
 
@@ -40,10 +42,11 @@ def verify(files: tuple[str, ...], report: str | None) -> None:
             if len(paths) > 1 and report is None:
                 click.echo(one["error"], err=True)
         elif report is None:
+            kind = "a copy" if one["copy"] else "as it was exported"
             state = "complete" if one["complete"] else "not known to be complete"
             totals = ", ".join(f"{total} {currency}" for currency, total in one["totals"].items())
             payments = counted(one["payments"], "payment")
-            click.echo(f"{one['file']}: as it was exported, {state}: {payments}, {totals or 'nothing'}.")
+            click.echo(f"{one['file']}: {kind}, {state}: {payments}, {totals or 'nothing'}.")
     if report is not None:
         print_json({"as_exported": not failed, "files": found})
     if failed:
@@ -81,16 +84,24 @@ def _checked(paths: list[str]) -> Iterator[Mapping[str, Any]]:
 def _check(path: str) -> Mapping[str, Any]:
     from b2b_payments._errors import B2BPaymentsError
     from b2b_payments.export import verify
+    from b2b_payments.export._bucket import is_url
+    from b2b_payments.export._file import path_of
+    from b2b_payments.export._manifest import manifest_bytes
+    from b2b_payments.sync._verification import check_copy
 
+    copy = None
     try:
-        account = verify(path).account
+        if not is_url(path) and manifest_bytes(path) is None:
+            copy = check_copy(Path(path_of(path)))
+        if copy is not None:
+            state, sums = copy
+            complete = state.changes is not None
+        else:
+            account = verify(path).account
+            sums, complete = account.sums, account.complete
     except B2BPaymentsError as error:
-        return {"file": path, "complete": False, "payments": None, "totals": {}, "error": str(error)}
-    totals = {currency: f"{total:,f}" for currency, total in sorted(account.sums.whole.totals.items())}
-    return {
-        "file": path,
-        "complete": account.complete,
-        "payments": account.sums.whole.rows,
-        "totals": totals,
-        "error": None,
-    }
+        found: dict[str, Any] = {"complete": False, "payments": None, "totals": {}, "error": str(error)}
+    else:
+        totals = {currency: f"{total:,f}" for currency, total in sorted(sums.whole.totals.items())}
+        found = {"complete": complete, "payments": sums.whole.rows, "totals": totals, "error": None}
+    return {"file": path, "copy": copy is not None, **found}

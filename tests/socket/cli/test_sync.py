@@ -8,13 +8,17 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from b2b_payments import AlreadyRunningError
+from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments.export import sink_for
+from b2b_payments.export._database import opened
 from b2b_payments.export._file import Lock
+from b2b_payments.export._reading import DATABASES
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.program import finished, invoke, sentence, start
 from tests.support.synced import ENDINGS, held_in, versions_of
@@ -42,6 +46,31 @@ def test_first_changes_sweep(service: Sandbox, tmp_path: Path, ending: str) -> N
     assert held_in(path) == versions_of(service.store)
     assert new in held_in(path)
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_copy_is_verified_for_itself(service: Sandbox, tmp_path: Path, ending: str) -> None:
+    """`verify` adds a copy up, alone or beside exports, and says what cannot be as a sync left it."""
+    path, exported = tmp_path / f"copy.{ending}", tmp_path / "payments.jsonl"
+    invoke(service, "sync", "--to", str(path))
+    invoke(service, "export", "--output", str(exported))
+    verified = invoke(None, "verify", str(path), str(exported))
+    assert verified.exit_code == 0, verified.output
+    assert verified.stdout.startswith(f"{path}: a copy, complete: 300 payments, ")
+    files = json.loads(invoke(None, "verify", str(path), str(exported), "--report", "json").stdout)["files"]
+    copied, whole = (
+        {currency: Decimal(total.replace(",", "")) for currency, total in one["totals"].items()}
+        for one in files
+    )
+    assert (copied, files[0]["copy"], files[1]["copy"]) == (whole, True, False)
+    with opened(DATABASES[ending], path) as database:
+        database.remove(PAYMENTS, [7])
+    lost = sentence(invoke(None, "verify", str(path)), 1)
+    assert lost.startswith(f"Error: {path} was changed: ")
+    assert lost.endswith(" of its line items are of no payment.")
+    with opened(DATABASES[ending], path) as database:
+        database.execute("UPDATE b2b_payments_sync SET state = '{'")
+    assert "says of itself is damaged" in sentence(invoke(None, "verify", str(path)), 1)
 
 
 @pytest.mark.slow
