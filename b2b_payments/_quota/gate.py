@@ -173,7 +173,7 @@ class QuotaGate:
         """
         pause = believable(seconds) or 0.0
         refused = Report(
-            ReportKind.REFUSED, permit.key, permit.granted_at, pause=pause, chance=self._chance()
+            ReportKind.REFUSED, permit.key, permit.counted_at, pause=pause, chance=self._chance()
         )
         self._report(refused)
 

@@ -235,6 +235,20 @@ async def test_a_clock_that_is_set_changes_nothing(server: RedisServer, jump: fl
     forget_all()
 
 
+async def test_a_refusal_is_told_by_the_clock_of_the_window(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a refused request was granted is a moment of the server's: by another, no window ever slides."""
+    gate = gate_for(STORE, Quota(9, 3600, shared=server.url))
+    permit = await gate.acquire(Priority.CALL)
+    assert isinstance(permit, Permit)
+    told: list[Report] = []
+    monkeypatch.setattr(gate.entry.backend, "report", lambda report, _: told.append(report))
+    gate.close_for(5.0, permit)
+    assert [report.granted_at for report in told] == [permit.counted_at]
+    assert permit.counted_at != permit.granted_at
+
+
 async def test_one_who_is_cancelled_takes_no_permit_along(server: RedisServer) -> None:
     """A waiter that gives up while the server answers leaves no request in flight."""
     gate = gate_for(STORE, Quota(9, 3600, shared=server.url))
