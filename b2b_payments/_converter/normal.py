@@ -33,7 +33,7 @@ from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import sent_of
 from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.json import decode_part, encode, mended
+from b2b_payments._protocol.json import decode_part, encode, encode_lines, mended
 
 Cells = Sequence[Any]
 
@@ -138,7 +138,6 @@ class _Page(msgspec.Struct):
 
 
 _rows: Final = msgspec.json.Decoder(_Page)
-encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 def _page(row: Raw | bytes) -> bytes:

@@ -53,6 +53,9 @@ def exact_number(text: str) -> float | Decimal:
     return exact
 
 
+encode_lines: Final = msgspec.json.Encoder().encode_lines
+"""Encodes values, a line each."""
+
 decode_numbers: Final = msgspec.json.Decoder(float_hook=exact_number).decode
 """Decode JSON of any depth that Python bears, numbers exact; raises whatever msgspec raises."""
 

@@ -22,7 +22,9 @@ DIGITS: Final = 38
 SCALE: Final = 12
 """Digits of a decimal column, and those of them behind its point. The service sends 4 there, at times 8."""
 
-_UPDATED: Final = PAYMENTS.names.index("updated_at")
+UPDATED: Final = PAYMENTS.names.index("updated_at")
+"""The place of the column that says when a payment was updated."""
+
 LEAST: Final = Decimal(f"1E-{SCALE}")
 _fits: Final = re.compile(rf"-?[0-9]{{1,{DIGITS - SCALE}}}(?:\.[0-9]{{1,{SCALE}}})?").fullmatch
 _INTEGERS, _MONEYS = (
@@ -30,8 +32,6 @@ _INTEGERS, _MONEYS = (
     for kind in (ColumnKind.INTEGER, ColumnKind.MONEY)
 )
 _read: Final = ColumnReader().read
-
-encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 @frozen
@@ -89,7 +89,7 @@ class Rows:
     @property
     def updated(self) -> Mapping[int, int]:
         """When each payment was updated, as microseconds since 1970."""
-        return dict(zip(self.ids, self.tables[PAYMENTS.name][_UPDATED], strict=True))
+        return dict(zip(self.ids, self.tables[PAYMENTS.name][UPDATED], strict=True))
 
     def last_of_each(self) -> Rows:
         """Of a payment that is there twice, give the last alone."""

@@ -19,13 +19,13 @@ import msgspec
 
 from b2b_payments._errors import ExportError
 from b2b_payments._models.moment import moment_of
+from b2b_payments._protocol.json import encode_lines
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, ColumnKind, Row, Table
-from b2b_payments._tables.rows import Rows, encode_lines
+from b2b_payments._tables.rows import UPDATED, Rows
 from b2b_payments.export._log import Log
 from b2b_payments.export._pages import rows_of
 
 _ROWS_AT_ONCE = 2_000
-_UPDATED = PAYMENTS.names.index("updated_at")
 
 
 class Database(ABC):
@@ -120,7 +120,7 @@ class Database(ABC):
                 self._as_read(PAYMENTS, row),
                 [self._as_read(LINE_ITEMS, line) for line in lines],
             ):
-                differing[row[0]] = self.moment(there[0][_UPDATED])
+                differing[row[0]] = self.moment(there[0][UPDATED])
         return differing
 
     def write(self, rows: Rows, inserted: Sequence[int], updated: Sequence[int]) -> None:

@@ -11,9 +11,8 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from b2b_payments._errors import ExportError
-from b2b_payments._protocol.json import encode
+from b2b_payments._protocol.json import encode, encode_lines
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, ColumnKind, Row, Table
-from b2b_payments._tables.rows import encode_lines
 from b2b_payments.export._database import FileDatabase, digest_of, digest_text, moment_text, moment_texts
 from b2b_payments.export._database_sink import DatabaseSink
 from b2b_payments.export._log import Log

@@ -19,7 +19,7 @@ from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._printable import frozen
 from b2b_payments._tables.columns import PAYMENTS, TABLES, Column, ColumnKind, Table
-from b2b_payments._tables.rows import Rows
+from b2b_payments._tables.rows import UPDATED, Rows
 from b2b_payments.export._database import Database, told
 from b2b_payments.export._database_sink import SYNCED
 from b2b_payments.export._file import writing
@@ -32,7 +32,6 @@ _SEEN = Table(f"{SYNCED}_seen", (Column("id", ColumnKind.INTEGER),), ("id",))
 _CANDIDATES = Table(
     f"{SYNCED}_candidates", (Column("id", ColumnKind.INTEGER), Column("missing", ColumnKind.INTEGER)), ("id",)
 )
-_UPDATED = PAYMENTS.names.index("updated_at")
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -140,7 +139,7 @@ class Copy:
 
         Of candidates the copy does not hold what was seen: they do not count.
         """
-        updated = PAYMENTS.columns[_UPDATED]
+        updated = PAYMENTS.columns[UPDATED]
         with self._writing() as database:
             cell, schema = database.readable(updated), database.schema
             ((latest,),) = database.execute(
