@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from b2b_payments._walk.report import WalkReport
     from b2b_payments._walk.stream import PaymentStream
     from b2b_payments._walk.walk import Walk
-    from b2b_payments.export import Checkpoint
-    from b2b_payments.export._kept import KeptSink
+    from b2b_payments.export import Checkpoint, PlacedSink
     from b2b_payments.export._selection import Selection
 
 STDOUT = "-"
@@ -150,35 +149,34 @@ def _export_one(
 ) -> None:
     done: list[WalkReport] = []
     took: list[float] = []
-    sinks: list[KeptSink] = []
+    sinks: list[PlacedSink] = []
 
     async def work() -> None:
         from b2b_payments import export
         from b2b_payments._cli.progress import Progress
-        from b2b_payments.export._kept import KeptSink
 
         # First of all: nothing is sent for a file that cannot be written.
         to_stdout = output == STDOUT
-        sink = (
+        sink: PlacedSink = (
             export.JSONLSink(standard_output()) if to_stdout else export.sink_for(output, format_, **options)
         )
+        sinks.append(sink)
         async with AsyncExitStack() as stack:
             progress = stack.enter_context(Progress(connection.quota, telling))
-            kept = KeptSink(sink, progress.resumed)
-            sinks.append(kept)
             client = await connection.enter(stack, progress.listen)
             begin_walk = await asked.source(client)
             query = asked.manifest | ({"sandbox": True} if connection.sandbox else {})
 
             def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
+                progress.resumed(sink.rows)
                 source = begin_walk(checkpoint)
                 progress.follow(source)
                 return source
 
             if resume:
-                report = await export.resume(begin, kept, query=query, on_progress=progress.advance)
+                report = await export.resume(begin, sink, query=query, on_progress=progress.advance)
             else:
-                report = await export.export(begin(None), kept, query=query, on_progress=progress.advance)
+                report = await export.export(begin(None), sink, query=query, on_progress=progress.advance)
             done.append(report)
             took.append(progress.seconds)
 
@@ -205,7 +203,7 @@ def _export_one(
 
 
 def _tell(
-    output: str, report: WalkReport, sink: KeptSink, telling: Telling, seconds: float, *, resume: bool
+    output: str, report: WalkReport, sink: PlacedSink, telling: Telling, seconds: float, *, resume: bool
 ) -> None:
     from b2b_payments._printable import counted
 
@@ -261,7 +259,7 @@ def _format_of(output: str, format_: str | None, *, resume: bool) -> str:
         raise click.UsageError(str(error)) from None
 
 
-def _as_dict(output: str, report: WalkReport, sink: KeptSink) -> dict[str, Any]:
+def _as_dict(output: str, report: WalkReport, sink: PlacedSink) -> dict[str, Any]:
     import attrs
 
     return {
@@ -279,7 +277,7 @@ def _name(output: str) -> str:
     return "Standard output" if output == STDOUT else output
 
 
-def _kept(sinks: list[KeptSink]) -> bool:
+def _kept(sinks: list[PlacedSink]) -> bool:
     return any(sink.kept for sink in sinks)
 
 

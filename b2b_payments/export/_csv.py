@@ -14,7 +14,7 @@ from b2b_payments._tables.columns import TABLES, Column, ColumnKind, Table
 from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import moment_texts
 from b2b_payments.export._file import PathLike
-from b2b_payments.export._logged import FileSink, TableSink
+from b2b_payments.export._logged import TableSink
 from b2b_payments.export._manifest import read_manifest
 
 P = TypeVar("P", bound=PurePath)
@@ -40,7 +40,7 @@ def cells(path: Path, names: Sequence[str]) -> Iterator[Sequence[str]]:
         csv.field_size_limit(before)
 
 
-class CSVSink(FileSink, TableSink):
+class CSVSink(TableSink):
     """Writes ``NAME.csv`` and ``NAME.line_items.csv``: UTF-8, a header line, lines end with a newline.
 
     Text stands in quotes, so that an empty text and none at all can be told apart (PostgreSQL's COPY does).

@@ -17,10 +17,6 @@ SYNCED = "b2b_payments_sync"
 """The table that says that a database is kept in step: no export replaces its rows."""
 
 
-class _TwiceError(Exception):
-    """A payment is in a batch twice."""
-
-
 class DatabaseSink(TableSink):
     """Writes payments into a database's tables `payments` and `line_items`.
 
@@ -40,18 +36,12 @@ class DatabaseSink(TableSink):
         """Take payments; in a segment of the log, each of them is there once."""
         if self._waiting:
             self._append(None)
-        try:
-            super().write(batch)
-        except _TwiceError:
-            for payment in batch:
-                self.write([payment])
+        super().write(batch)
 
-    def rows(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
-        found = list(super().rows(batch))
-        ids = list(chain.from_iterable(rows.tables[PAYMENTS.name][0] for rows in found))
-        if len(set(ids)) < len(ids):
-            raise _TwiceError
-        return found
+    def read(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
+        found = list(super().read(batch))
+        ids = list(chain.from_iterable(rows.ids for rows in found))
+        return found if len(set(ids)) == len(ids) else [Rows.joined(found).last_of_each()]
 
     def spelled(self, rows: Rows) -> Sequence[bytes]:
         return [self.database.lines(table, rows.tables[table.name]) for table in TABLES]

@@ -67,19 +67,6 @@ class Lock:
             self._lock.release()
 
 
-class LentStream:
-    """A stream of the caller's, such as standard output: written as it comes, and left open."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, data: bytes) -> None:
-        """Write and pass on at once. Raises ExportError, BrokenPipeError where nobody reads any more."""
-        with writing("The output"):
-            self._stream.write(data)
-            self._stream.flush()
-
-
 @contextmanager
 def writing(what: object) -> Iterator[None]:
     """Turn an error of the operating system into a sentence. Raises ExportError."""

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from b2b_payments._protocol.json import encode
-from b2b_payments.export._file import LentStream, PathLike, path_of
+from b2b_payments.export._file import PathLike, path_of, writing
 from b2b_payments.export._log import Part
-from b2b_payments.export._logged import FileSink
+from b2b_payments.export._logged import LoggedSink
 from b2b_payments.export._pages import PageBatch
 from b2b_payments.export._sink import Checkpoint
 
 
-class JSONLSink(FileSink):
+class JSONLSink(LoggedSink):
     """Writes payments as JSON lines in UTF-8, numbers exact, to a file or to a binary stream.
 
     The file appears once it is complete. A stream gets the lines as they come, is left open, and cannot be
@@ -24,13 +24,13 @@ class JSONLSink(FileSink):
     format = "jsonl"
 
     def __init__(self, output: PathLike | BinaryIO) -> None:
-        self._stream: LentStream | None = None
+        self._stream: BinaryIO | None = None
         if isinstance(output, str | os.PathLike):
             super().__init__(output)
+        elif hasattr(output, "write"):
+            self._stream = output
         else:
-            if not hasattr(output, "write"):
-                path_of(output)  # says what it is not
-            self._stream = LentStream(output)
+            path_of(output)  # says what it is not
 
     @property
     def kept(self) -> bool:
@@ -47,8 +47,9 @@ class JSONLSink(FileSink):
         if self._stream is None:
             super().write(batch)
         else:
-            for piece in self.lines(batch)[0]:
-                self._stream.write(piece)
+            with writing("The output"):
+                self._stream.writelines(self.lines(batch)[0])
+                self._stream.flush()
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
         if self._stream is None:

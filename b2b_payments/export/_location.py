@@ -36,32 +36,30 @@ _BESIDE = (f"{{}}{_INCOMPLETE}{MANIFEST}", ".{}.export.old", ".{}.lock")
 _DATA = re.compile(r"(?P<folder>(?P<number>[0-9]{8,})-[0-9a-f]{16})/(?P<file>.+)").fullmatch
 _PROBE = "probe"
 _LOG = "_log/"
+TargetsOf = Callable[[Path], Sequence[Path]]
 _SEGMENT = re.compile(r"([0-9]{8,})\.([0-9]{8,})").fullmatch
 
 
 class Location:
     """A file in a folder of this machine: its log stands hidden beside it, and locks keep others away.
 
-    Raises ConfigurationError for a path that cannot be written to.
+    `targets_of` gives the files that are made for a target. Raises ConfigurationError for a path that cannot
+    be written to.
     """
 
-    targets: Sequence[Path] = ()
-    """The files that are to be made."""
     objects: tuple[str, ...] = ()
     """The URLs of the data, once it is in an object store."""
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, targets_of: TargetsOf) -> None:
         self.shown: Path | str = Path(path)
         self.target: Path = writable(path, _BESIDE)
         self.folder: Folder = Folder(self.target.with_name(f".{self.target.name}.export"))
-        self._locks: list[Lock] = []
-
-    def plan(self, targets: Sequence[Path]) -> None:
-        """Say what is to be made. Raises ConfigurationError where it cannot be put there."""
-        for target in targets:
+        self.targets: Sequence[Path] = targets_of(self.target)
+        """The files that are to be made."""
+        for target in self.targets:
             writable(target)
-        self.targets = targets
-        self._locks = [Lock(target) for target in targets]
+        self._locks = [Lock(target) for target in self.targets]
+        self._targets_of = targets_of
 
     def enter(self) -> None:
         """Make ready. Raises AlreadyRunningError where another export has one of the targets."""
@@ -81,7 +79,8 @@ class Location:
 
     def beside(self) -> Location:
         """Give the location of an export that is not complete, where one that may be stays in its place."""
-        return Location(self.target.with_name(f"{self.target.stem}{_INCOMPLETE}{self.target.suffix}"))
+        incomplete = f"{self.target.stem}{_INCOMPLETE}{self.target.suffix}"
+        return Location(self.target.with_name(incomplete), self._targets_of)
 
     def stands(self, holds: Callable[[Path], bool]) -> bool:
         """Whether an export stands there that is not known to be incomplete."""
@@ -105,7 +104,6 @@ class Location:
         Raises ExportError, AlreadyRunningError where an export is under way.
         """
         try:
-            self.plan([self.target])
             self.enter()
             with writing(self.shown):
                 found = len(self.folder.sizes())
@@ -208,7 +206,7 @@ class ObjectLocation(Location):
     Raises ConfigurationError for a URL that cannot be, and where the extra `cloud` is missing.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, targets_of: TargetsOf) -> None:
         self.shown = url.removesuffix("/")
         self._bucket, self._name = bucket_and_name(url)
         self._token = token_hex(8)
@@ -216,11 +214,9 @@ class ObjectLocation(Location):
         self._own = Path(gettempdir()) / f"{self._all}-{self._token}"
         self._lock = Lock(self._own)
         self.target = self._own / self._name.rpartition("/")[2]
+        self.targets = targets_of(self.target)
+        self._targets_of = targets_of
         self.folder: Objects = Objects(self._bucket, self._name, self._own / "log")
-
-    def plan(self, targets: Sequence[Path]) -> None:
-        """Say what is to be made."""
-        self.targets = targets
 
     def enter(self) -> None:
         """Make ready. Raises ConfigurationError for a store that does not keep conditional puts."""
@@ -257,7 +253,8 @@ class ObjectLocation(Location):
     def beside(self) -> Location:
         """Give the location of an export that is not complete, where one that may be stays in its place."""
         suffix = self.target.suffix
-        return ObjectLocation(f"{str(self.shown).removesuffix(suffix)}{_INCOMPLETE}{suffix}")
+        url = f"{str(self.shown).removesuffix(suffix)}{_INCOMPLETE}{suffix}"
+        return ObjectLocation(url, self._targets_of)
 
     def stands(self, holds: Callable[[Path], bool]) -> bool:
         """Whether an export stands there that is not known to be incomplete."""
@@ -331,6 +328,6 @@ class ObjectLocation(Location):
         return f"{self.folder.number:08}-{self._token}"
 
 
-def location_of(path: PathLike) -> Location:
+def location_of(path: PathLike, targets_of: TargetsOf = lambda target: [target]) -> Location:
     """Give the location that a path or a URL names. Raises ConfigurationError."""
-    return ObjectLocation(str(path)) if is_url(path) else Location(path_of(path))
+    return ObjectLocation(str(path), targets_of) if is_url(path) else Location(path_of(path), targets_of)

@@ -1,4 +1,4 @@
-"""Sinks that keep a log while they are written to, and make what was asked for of it at the end."""
+"""Sinks that keep a log while they are written to, and make of it at the end what was asked for."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ class LoggedSink(ABC):
     again where that was interrupted. An export whose walk is not proven complete never takes the place of
     one that may be: then it is made beside that, as ``NAME.incomplete.ENDING``.
 
+    Where a subclass does not say otherwise, files are made. Those that stand there already are replaced in
+    one step each; the first one's permissions are taken over. A symbolic link is followed, and stays a link.
+
     A URL (``s3://bucket/name``, ``gs://``, ``az://``, extra ``cloud``) is an object store: the log is there,
     what is made of it is made in a temporary folder and put there, and ``NAME.manifest.json`` says where.
 
@@ -49,19 +52,21 @@ class LoggedSink(ABC):
     """Where the export is, if not at its place: one that may be complete stays there."""
     objects: tuple[str, ...] = ()
     """The URLs of the data, once it is in an object store."""
+    resumed: bool = False
+    """Whether there was something to go on behind."""
+    _checkpoint: Checkpoint | None = None
 
     def __init__(self, path: PathLike) -> None:
-        self._location = location_of(path)
+        self._location = location_of(path, self.targets)
         self.path: Path | str = self._location.shown
         self.target: Path = self._location.target
         self.work: Path = self._location.folder.path
-        self._location.plan(self.targets(self.target))
         self._log = Log(self._location.folder, self.format, self.path)
         self._entered: list[Location] = []
         self._kept: bool | None = None
         self._opened = False
-        self._checkpoint: Checkpoint | None = None
         self._waiting: list[Sequence[Part]] = []
+        self._made: list[Made] = []
 
     @property
     def kept(self) -> bool:
@@ -71,36 +76,60 @@ class LoggedSink(ABC):
                 return self._log.is_there
         return bool(self._kept)
 
-    def targets(self, target: Path) -> Sequence[Path]:
-        """Give what is made for a target."""
-        return [target]
-
-    @abstractmethod
-    def check(self, target: Path) -> None:
-        """Raise where what will be made could not take its place."""
+    @property
+    def rows(self) -> int:
+        """How many payments were committed, those of interrupted exports included."""
+        # What another version committed is refused by whoever goes on with it, in a sentence.
+        rows = (self._account or {}).get("rows")
+        return rows if isinstance(rows, int) else 0
 
     @abstractmethod
     def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
         """Give the lines of payments, as the log has them: of one table, or of two."""
 
-    @abstractmethod
+    def targets(self, target: Path) -> Sequence[Path]:
+        """Give what is made for a target."""
+        return [target]
+
+    def check(self, target: Path) -> None:  # noqa: B027 - of most formats, all can
+        """Raise where what will be made could not take its place."""
+
     def holds(self, target: Path) -> bool:
         """Whether an export stands there already."""
+        return target.exists()
 
-    @abstractmethod
+    def head(self) -> Sequence[bytes]:
+        """Give what the files begin with."""
+        return [b""] * len(self._made)
+
+    def fill(self, log: Log, files: Sequence[Made]) -> None:
+        """Write the files: the log's own lines."""
+        for parts in chain([self.head()], log.segments()):
+            for file, lines in zip(files, parts, strict=True):
+                file.write(lines)
+
     def make(self, target: Path) -> Mapping[str, str]:
         """Make of the log's lines what was asked for; give the hashes for the manifest."""
+        like, targets = self.target if self.target.exists() else None, self.targets(target)
+        self._made = [Made(self.work / f"made{number}", like) for number, _ in enumerate(targets)]
+        try:
+            self.fill(self._log, self._made)
+            return {one.name: made.finish() for made, one in zip(self._made, targets, strict=True)}
+        finally:
+            for made in self._made:
+                made.file.close()
 
-    @abstractmethod
     def place(self, target: Path) -> None:
-        """Let what was made take its place, before its manifest does."""
+        """Let what was made take its place, before its manifest does: the first file last."""
+        for made, one in reversed(list(zip(self._made, self.targets(target), strict=True))):
+            made.move(one)
 
     def open(self) -> None:
         """Begin; what an interrupted export left is removed."""
         self._begin()
         with self._location.writing():
             self._log.begin(self.lines([]))
-        self._opened = True
+        self._checkpoint, self._opened = None, True
 
     def resume(self) -> Checkpoint | None:
         """Go on behind the last commit, and give its checkpoint; None where there was none."""
@@ -110,7 +139,7 @@ class LoggedSink(ABC):
             if self._checkpoint is None:
                 self._refuse_older()
                 self._log.begin(self.lines([]))
-        self._opened = True
+        self._opened, self.resumed = True, self._checkpoint is not None
         return self._checkpoint
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
@@ -128,16 +157,17 @@ class LoggedSink(ABC):
 
     def close(self, *, complete: bool) -> None:
         """Let what was asked for appear where it is complete; otherwise keep what was committed."""
-        opened = self._opened
+        opened, kept = self._opened, self._checkpoint is not None
         try:
             if complete:
                 self._check_opened()
                 self._publish()
+                kept = False
         finally:
             self._opened, self._waiting = False, []
             if opened:
-                self._kept = self._checkpoint is not None and not self._log.lost
-            if opened and self._checkpoint is None and not self._log.in_doubt:
+                self._kept = kept and not self._log.lost
+            if opened and not kept and not self._log.in_doubt:
                 with suppress(OSError, ExportError):
                     self._log.clear()
             while self._entered:
@@ -183,11 +213,11 @@ class LoggedSink(ABC):
             manifest, hidden = manifest_path(target), self.work / "manifest"
             if self._is_incomplete:
                 # First of all: after a kill, it is not to be taken for one that may be complete.
-                first = manifest_of(self._checkpoint, self.format, {}, location.marks) or b""
+                first = manifest_of(self._account, self.format, {}, location.marks) or b""
                 write_whole(hidden, first, like=like)
                 hidden.replace(manifest)
             hashes = self.make(target)
-            text = manifest_of(self._checkpoint, self.format, hashes, location.marks)
+            text = manifest_of(self._account, self.format, hashes, location.marks)
             if text is not None:
                 write_whole(hidden, text, like=like)
             self.place(target)
@@ -199,19 +229,22 @@ class LoggedSink(ABC):
             location.publish(text)
             self.objects = location.objects
             self._log.clear()
-            self._checkpoint = None
+
+    @property
+    def _account(self) -> Mapping[str, Any] | None:
+        """The account of what was committed, None where the caller gives none."""
+        account = (self._checkpoint or {}).get("account")
+        return account if isinstance(account, Mapping) else None
 
     @property
     def _is_incomplete(self) -> bool:
-        account = (self._checkpoint or {}).get("account")
-        return isinstance(account, Mapping) and not account.get("complete")
+        return self._account is not None and not self._account.get("complete")
 
     def _place_for_it(self) -> Location:
         """Give the place: another one, where an export stands that is not known to be incomplete."""
         location = self._location
         while self._is_incomplete and location.stands(self.holds):
             location = location.beside()
-            location.plan(self.targets(location.target))
             self.instead = location.shown
         if location is not self._location:
             self._enter(location)
@@ -228,51 +261,12 @@ class TableSink(LoggedSink):
     def spelled(self, rows: Rows) -> Sequence[bytes]:
         """Give the lines of rows, as the log has them: of one table, or of two."""
 
-    def rows(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
-        """Read payments."""
-        return rows_of(batch, whole=self.whole, decimal=self.decimal)
+    def read(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
+        """Read payments; of none, rows of none."""
+        return rows_of(batch or [], whole=self.whole, decimal=self.decimal)
 
     def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
-        pieces = map(self.spelled, self.rows(batch) if batch else self.rows([]))
-        return list(zip(*pieces, strict=True))
-
-
-class FileSink(LoggedSink):
-    """A sink that makes files. Those that stand there already are replaced in one step each.
-
-    They take over the permissions of the first. A symbolic link is followed, and stays a link.
-    """
-
-    def check(self, target: Path) -> None:
-        """Nothing more to check."""
-
-    def holds(self, target: Path) -> bool:
-        return target.exists()
-
-    def head(self) -> Sequence[bytes]:
-        """Give what the files begin with."""
-        return [b""] * len(self._made)
-
-    def fill(self, log: Log, files: Sequence[Made]) -> None:
-        """Write the files: the log's own lines."""
-        for parts in chain([self.head()], log.segments()):
-            for file, lines in zip(files, parts, strict=True):
-                file.write(lines)
-
-    def make(self, target: Path) -> Mapping[str, str]:
-        like, targets = self.target if self.target.exists() else None, self.targets(target)
-        self._made = [Made(self.work / f"made{number}", like) for number, _ in enumerate(targets)]
-        try:
-            self.fill(self._log, self._made)
-            return {one.name: made.finish() for made, one in zip(self._made, targets, strict=True)}
-        finally:
-            for made in self._made:
-                made.file.close()
-
-    def place(self, target: Path) -> None:
-        """Let the files take their places, the first one last."""
-        for made, one in reversed(list(zip(self._made, self.targets(target), strict=True))):
-            made.move(one)
+        return list(zip(*map(self.spelled, self.read(batch)), strict=True))
 
 
 class Made:

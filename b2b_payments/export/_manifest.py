@@ -18,7 +18,6 @@ from b2b_payments._version import __version__
 from b2b_payments.export._account import Account
 from b2b_payments.export._bucket import is_url
 from b2b_payments.export._file import PathLike, path_of
-from b2b_payments.export._sink import Checkpoint
 from b2b_payments.export._whole import read_whole
 
 _FOLDER = re.compile(r"[0-9a-f-]+").fullmatch
@@ -56,16 +55,15 @@ def manifest_path(target: P) -> P:
 
 
 def manifest_of(
-    checkpoint: Checkpoint | None,
+    account: Mapping[str, Any] | None,
     format_: str,
     sha256: Mapping[str, str],
     marks: Mapping[str, Any] = _NONE,
 ) -> bytes | None:
-    """Write the manifest of what a last checkpoint gives account of; None where it gives none.
+    """Write the manifest of what an account is of; None where there is none.
 
     `marks` are what its location adds.
     """
-    account = (checkpoint or {}).get("account")
     if account is None:
         return None
     packed = {

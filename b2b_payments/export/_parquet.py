@@ -22,14 +22,14 @@ from b2b_payments.export._duckdb import (
 )
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
-from b2b_payments.export._logged import FileSink, Made, TableSink
+from b2b_payments.export._logged import Made, TableSink
 
 _ITEMS = LINE_ITEMS.name
 _Item: Any = msgspec.defstruct("Item", LINE_ITEMS.names[2:], gc=False)
 _ROW_GROUP = 20_480  # as many payments as are in memory at once
 
 
-class ParquetSink(FileSink, TableSink):
+class ParquetSink(TableSink):
     """Writes a Parquet file: `line_items` is a list of structs, money decimal128(38, 12), times UTC.
 
     Raises ConfigurationError where the extra `parquet` is missing. Otherwise as `LoggedSink`.

@@ -48,6 +48,14 @@ class PlacedSink(Sink, Protocol):
     """A sink with a place in the file system, or in an object store."""
 
     @property
+    def resumed(self) -> bool:
+        """Whether there was something to go on behind."""
+
+    @property
+    def rows(self) -> int:
+        """How many payments were committed, those of interrupted exports included."""
+
+    @property
     def kept(self) -> bool:
         """Whether an export that was closed as not complete can be resumed."""
 

@@ -8,12 +8,13 @@ import attrs
 
 from b2b_payments._client import PaymentsClient
 from b2b_payments._printable import frozen
+from b2b_payments._walk.stream import PaymentStream
+from b2b_payments._walk.walk import Walk
 from b2b_payments.export._bucket import is_url
 from b2b_payments.export._export import export, resume
 from b2b_payments.export._formats import sink_for
-from b2b_payments.export._kept import KeptSink
 from b2b_payments.export._selection import Selection
-from b2b_payments.export._sink import PlacedSink
+from b2b_payments.export._sink import Checkpoint, PlacedSink
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.store import Store
 from b2b_payments.export._stores.work import Listener, Tell, Work
@@ -66,7 +67,7 @@ class _Export(Work):
         super().__init__(job.store, job.path, tell, listen)
         self._job = job
         self._given = given
-        self._sink: KeptSink | None = None
+        self._sink: PlacedSink | None = None
 
     @property
     def rows(self) -> int:
@@ -78,8 +79,13 @@ class _Export(Work):
 
     async def work(self, client: PaymentsClient) -> None:
         selection = self._job.query
-        sink = self._sink = KeptSink(self._given or self._job.sink(), self.resumed)
-        begin = await selection.source(client)
+        sink = self._sink = self._given or self._job.sink()
+        begin_walk = await selection.source(client)
+
+        def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
+            self.resumed(sink.rows)
+            return begin_walk(checkpoint)
+
         if self._job.resume:
             report = await resume(begin, sink, query=selection.manifest, on_progress=self.advance)
         else:

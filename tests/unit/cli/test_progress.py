@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import anyio
 import pytest
 from rich.console import Console
@@ -13,8 +10,7 @@ from b2b_payments import Quota, WalkReport
 from b2b_payments._cli.options import Telling, timed
 from b2b_payments._cli.progress import Line, Progress, Row, Screen, StoresProgress
 from b2b_payments.events import PageJoined, QuotaWait, RetryScheduled
-from b2b_payments.export import Checkpoint, PlacedSink, StoreReport, StoreState
-from b2b_payments.export._kept import KeptSink
+from b2b_payments.export import StoreReport, StoreState
 from b2b_payments.export._pace import Pace, PaceReading
 from tests.support.virtual_time import run
 
@@ -154,60 +150,3 @@ def test_a_reports_time(report: WalkReport, seconds: float, words: str) -> None:
     assert timed(report, seconds) == words
     report.ignored_filters = frozenset({"invoiceId"})
     assert timed(report, seconds).startswith(f"{words}; the service may ignore a filter")
-
-
-class _Sink:
-    kept = True
-
-    def __init__(self, checkpoint: Checkpoint | None) -> None:
-        self.calls: list[Any] = []
-        self._checkpoint = checkpoint
-
-    def open(self) -> None:
-        self.calls.append("open")
-
-    objects: tuple[str, ...] = ()
-
-    @property
-    def instead(self) -> Path | str | None:
-        return None
-
-    def resume(self) -> Checkpoint | None:
-        self.calls.append("resume")
-        return self._checkpoint
-
-    def write(self, batch: Any) -> None:
-        self.calls.append(batch)
-
-    def commit(self, checkpoint: Checkpoint | None) -> None:
-        self.calls.append(checkpoint)
-
-    def close(self, *, complete: bool) -> None:
-        self.calls.append(complete)
-
-
-def test_kept_rows() -> None:
-    """What was committed is counted, that of an interrupted export included; all else goes through."""
-    inner = _Sink({"account": {"rows": 7}})
-    checked: PlacedSink = inner
-    heard: list[int] = []
-    sink = KeptSink(checked, heard.append)
-    sink.open()
-    assert sink.rows == 0
-    sink.resume()
-    assert (sink.rows, heard, sink.kept) == (7, [7], True)
-    sink.write([{"id": 1}])
-    assert sink.rows == 7
-    later = {"account": {"rows": 8}}
-    sink.commit(later)
-    sink.close(complete=True)
-    assert sink.rows == 8
-    assert inner.calls == ["open", "resume", [{"id": 1}], later, True]
-
-
-@pytest.mark.parametrize("checkpoint", [None, {}, {"account": 5}, {"account": {"rows": "many"}}])
-def test_kept_rows_of_another_version(checkpoint: Checkpoint | None) -> None:
-    """A checkpoint that says nothing of rows counts for none."""
-    sink = KeptSink(_Sink(checkpoint))
-    sink.resume()
-    assert sink.rows == 0

@@ -1,4 +1,4 @@
-"""An export that is not proven complete: where it goes, and what stays."""
+"""What an export that ends early leaves, and where one goes that is not proven complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from b2b_payments.export import PlacedSink, sink_for, verify
+from b2b_payments.export import Checkpoint, PlacedSink, sink_for, verify
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import FORMATS, account_of, ids_in
 
@@ -91,3 +91,51 @@ def test_the_file_went_away(tmp_path: Path) -> None:
     path.unlink()
     assert exported(path, "jsonl", ROWS[:5], complete=False).instead is None
     assert ids_in(path, "jsonl") == [row["id"] for row in ROWS[:5]]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_committed_rows(tmp_path: Path, format_: str) -> None:
+    """What was committed is counted, that of an interrupted export included, and nothing else."""
+    sink = sink_for(tmp_path / f"p.{format_}", format_)
+    for again in range(2):
+        sink.open()
+        sink.write(ROWS[:7])
+        assert sink.rows == 0, again
+        sink.commit({"account": account_of(ROWS[:7])})
+        assert sink.rows == 7
+        sink.close(complete=False)
+        assert (sink.rows, sink.kept, sink.resumed) == (7, True, False)
+    later = sink_for(tmp_path / f"p.{format_}", format_)
+    assert (later.rows, later.kept) == (0, True)
+    later.resume()
+    later.write(ROWS[7:])
+    assert (later.rows, later.resumed) == (7, True)
+    later.commit({"account": account_of(ROWS)})
+    later.close(complete=True)
+    assert (later.rows, later.kept) == (30, False)
+
+
+@pytest.mark.parametrize("checkpoint", [{}, {"account": 5}, {"account": {"rows": "many"}}])
+def test_committed_rows_of_another_version(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    """A checkpoint that says nothing of rows counts for none."""
+    path = tmp_path / "p.jsonl"
+    sink = sink_for(path)
+    sink.open()
+    sink.commit(checkpoint)
+    sink.close(complete=False)
+    later = sink_for(path)
+    assert later.resume() == checkpoint
+    later.close(complete=False)
+    assert (later.rows, later.resumed) == (0, True)
+
+
+def test_opened_again(tmp_path: Path) -> None:
+    """What an earlier use of the same sink committed is forgotten with it."""
+    sink = sink_for(tmp_path / "p.csv")
+    sink.open()
+    sink.commit({"account": account_of([])})
+    sink.close(complete=False)
+    sink.open()
+    sink.close(complete=False)
+    assert not sink.kept
+    assert not [*tmp_path.iterdir()]
