@@ -52,7 +52,7 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of
     from b2b_payments.export._postgres import is_postgres
-    from b2b_payments.export._reading import format_of, read_copy, read_payments
+    from b2b_payments.export._reading import found_format, read_copy, read_payments
     from b2b_payments.export._verification import at_hand
     from b2b_payments.sync._store import SCHEMA, PostgresStore
 
@@ -71,7 +71,7 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
             notes = _unreadable(summary)
         else:
             with at_hand(file) if is_url(file) else nullcontext(Path(path_of(file))) as path:
-                known = format_ or (format_of(path) if path.is_file() else "jsonl")
+                known = format_ or (found_format(path) if path.is_file() else "jsonl")
                 if known is None:
                     raise click.UsageError(
                         f"{file!r} does not say its format: give --format, or name an export."

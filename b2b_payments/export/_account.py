@@ -31,6 +31,7 @@ Entry = tuple[object, str, Decimal | None]
 
 _are_plain = re.compile(r"[0-9.-]*").fullmatch
 _LONGEST = 80
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Total(msgspec.Struct, rename=wire_names(Money), gc=False):
@@ -83,7 +84,7 @@ def entry_of(sent: bytes | msgspec.Raw) -> Entry:
 class Sum:
     """How many payments, and the sum of their totals in each currency, to the last digit."""
 
-    rows: int = 0
+    rows: _Count = 0
     totals: dict[str, Decimal] = attrs.field(factory=dict)
 
     def add(self, rows: int, totals: Mapping[str, Decimal]) -> None:
@@ -175,16 +176,15 @@ class Account:
     def unpack(cls, packed: object) -> Account:
         """Read what `pack` gave. Raises ValueError for anything else."""
         found = msgspec.convert(packed, _Packed)
-        if not all(
-            total.is_finite() for one in (found, *found.statuses.values()) for total in one.totals.values()
-        ):
-            raise ValueError("a total is not a number")
-        statuses = {status: Sum(one.rows, one.totals) for status, one in found.statuses.items()}
+        whole = Sum(found.rows, found.totals)
+        for one in (whole, *found.statuses.values()):
+            if not all(total.is_finite() for total in one.totals.values()):
+                raise ValueError("a total is not a number")
         return cls(
             found.query,
             found.begun,
             found.ended,
-            Sums(Sum(found.rows, found.totals), statuses),
+            Sums(whole, found.statuses),
             found.requests,
             found.gaps_repaired,
             found.complete,
@@ -192,17 +192,14 @@ class Account:
         )
 
 
-class _PackedSum(msgspec.Struct):
-    rows: Annotated[int, msgspec.Meta(ge=0)]
-    totals: dict[str, Decimal]
-
-
-class _Packed(_PackedSum):
+class _Packed(msgspec.Struct):
     query: dict[str, Any]
     begun: str
     ended: str | None
     complete: bool
-    statuses: dict[str, _PackedSum]
+    rows: _Count
+    totals: dict[str, Decimal]
+    statuses: dict[str, Sum]
     requests: int
     gaps_repaired: int
     store_hash: str | None = None

@@ -15,8 +15,7 @@ from b2b_payments._models.moment import moment_of
 from b2b_payments._protocol.json import encode
 from b2b_payments._tables.columns import PAYMENTS, Column, ColumnKind, Row, Table
 from b2b_payments._tables.rows import DIGITS, LEAST, SCALE
-from b2b_payments.export._database import FileDatabase, digest_text
-from b2b_payments.export._database_sink import DatabaseSink
+from b2b_payments.export._database import DatabaseSink, FileDatabase, digest_text
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
 

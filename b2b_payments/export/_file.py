@@ -14,6 +14,7 @@ from urllib.request import url2pathname
 from filelock import FileLock, Timeout
 
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError, ExportError, shown
+from b2b_payments.export._bucket import bucket_and_name, is_url
 
 PathLike = str | os.PathLike[str]
 _FILE_URL = "file://"
@@ -189,3 +190,29 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def read_whole(path: PathLike) -> bytes | None:
+    """Give what is at a path or in an object store, None where nothing is. Raises ExportError."""
+    with suppress(FileNotFoundError), reading(path):
+        if is_url(path):
+            bucket, name = bucket_and_name(os.fspath(path))
+            return bucket.get(name)[0]
+        return Path(path_of(path)).read_bytes()
+    return None
+
+
+def put_whole(path: PathLike, data: bytes | None) -> None:
+    """Put a file down, whatever is there; None removes that. Raises ExportError."""
+    with writing(path):
+        if is_url(path):
+            bucket, name = bucket_and_name(os.fspath(path))
+            if data is None:
+                bucket.remove([name])
+            else:
+                bucket.replace(name, data)
+        elif data is None:
+            Path(path).unlink(missing_ok=True)
+        else:
+            write_whole(Path(path), data)
+            sync_folder(Path(path).parent)

@@ -17,8 +17,7 @@ from b2b_payments._printable import frozen
 from b2b_payments._version import __version__
 from b2b_payments.export._account import Account
 from b2b_payments.export._bucket import is_url
-from b2b_payments.export._file import PathLike, path_of
-from b2b_payments.export._whole import read_whole
+from b2b_payments.export._file import PathLike, path_of, read_whole
 
 _FOLDER = re.compile(r"[0-9a-f-]+").fullmatch
 P = TypeVar("P", bound=PurePath)

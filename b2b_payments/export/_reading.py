@@ -54,7 +54,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def format_of(path: Path) -> str | None:
+def found_format(path: Path) -> str | None:
     """Give the format of a file, by its ending or else its manifest; None where neither says it."""
     if (by_ending := format_by_ending(path.name)) is not None:
         return by_ending
@@ -119,32 +119,28 @@ def _jsonl(path: Path) -> Iterator[Read]:
 
 def _of_line(line: bytes) -> Read:
     with suppress(ValueError, ArithmeticError, RecursionError):
-        row = _usual(line)
-        if (row.channel_id or "0").isdecimal():
-            ((status, currency, amount),) = entries_of([row])
-            return Read(
-                row.id,
-                str(status),
-                currency,
-                amount,
-                _month(row.created_at * _SECOND),
-                row.channel_id or "",
-                row.channel_name or "",
-                row.module_name,
-                row.customer_id,
-                row.customer_name,
-            )
+        usual = _usual(line)
+        if (usual.channel_id or "0").isdecimal():
+            ((status, currency, amount),) = entries_of([usual])
+            return _of_payment(usual, status, currency, amount, usual.created_at * _SECOND)
     # As tolerantly as payments are read.
     try:
         one = structure_payment(decode_part(line))
     except ResponseDecodeError:
         return _unreadable._replace(id=_id_of(line))
+    status, total = int(one.processing_status), one.total
+    return _of_payment(one, status, total.currency, total.amount, microseconds_of(one.created_at))
+
+
+def _of_payment(
+    one: _Usual | Payment, status: object, currency: str, amount: Decimal | None, created: int
+) -> Read:
     return Read(
         one.id,
-        str(int(one.processing_status)),
-        one.total.currency,
-        one.total.amount,
-        _month(microseconds_of(one.created_at)),
+        str(status),
+        currency,
+        amount,
+        _month(created),
         "" if one.channel_id is None else str(one.channel_id),
         one.channel_name or "",
         one.module_name,

@@ -13,8 +13,14 @@ import msgspec
 from b2b_payments._errors import ExportError
 from b2b_payments._protocol.json import encode, encode_lines
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, ColumnKind, Row, Table
-from b2b_payments.export._database import FileDatabase, digest_of, digest_text, moment_text, moment_texts
-from b2b_payments.export._database_sink import DatabaseSink
+from b2b_payments.export._database import (
+    DatabaseSink,
+    FileDatabase,
+    digest_of,
+    digest_text,
+    moment_text,
+    moment_texts,
+)
 from b2b_payments.export._log import Log
 
 _decode: Final[Callable[[bytes], list[Any]]] = msgspec.json.Decoder().decode

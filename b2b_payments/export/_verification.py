@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import contextmanager, suppress
+from heapq import merge
+from itertools import islice, pairwise
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -16,7 +18,6 @@ from b2b_payments.export._account import Sums
 from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._database import opened
 from b2b_payments.export._file import PathLike, path_of, reading
-from b2b_payments.export._ids import Ids
 from b2b_payments.export._manifest import (
     MANIFEST,
     Manifest,
@@ -29,6 +30,7 @@ from b2b_payments.export._reading import DATABASES, Read, read_payments
 from b2b_payments.export._sqlite import journal_of
 
 _AT_ONCE = 2_000
+_RUN = 1 << 16
 
 
 def verify(path: PathLike) -> Manifest:
@@ -98,6 +100,46 @@ def exports_in(folder: PathLike) -> list[str]:
         for one in sorted(found)
         if not any(part.startswith(".") for part in one.parts)
     ]
+
+
+class Ids:
+    """Finds a payment's id that came twice, with eight bytes for each: 70 and ``"70"`` are the same id."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._runs: list[array[int]] = []
+        self._others: set[str] = set()
+        self._twice: str | None = None
+
+    def add(self, payment_id: object) -> None:
+        """Take an id."""
+        text = str(payment_id)
+        with suppress(ValueError):
+            number = int(text)
+            if str(number) == text and -(2**63) <= number < 2**63:
+                self._numbers.append(number)
+                if len(self._numbers) == _RUN:
+                    self._sort()
+                return
+        # No number that a payment has: few, if any.
+        if text in self._others:
+            self._twice = text
+        self._others.add(text)
+
+    def twice(self) -> str | None:
+        """Give an id that came twice; None where none did."""
+        self._sort()
+        if self._twice is None:
+            # Run by run, so that there is never an object for each id.
+            for one, next_one in pairwise(merge(*self._runs)):
+                if one == next_one:
+                    return str(one)
+        return self._twice
+
+    def _sort(self) -> None:
+        if self._numbers:
+            self._runs.append(array("q", sorted(self._numbers)))
+            self._numbers = []
 
 
 def _compare_files(target: Path, manifest: Manifest) -> None:

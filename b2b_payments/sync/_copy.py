@@ -20,8 +20,7 @@ from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._printable import frozen
 from b2b_payments._tables.columns import PAYMENTS, TABLES, Column, ColumnKind, Table
 from b2b_payments._tables.rows import UPDATED, Rows
-from b2b_payments.export._database import Database, told
-from b2b_payments.export._database_sink import SYNCED
+from b2b_payments.export._database import SYNCED, Database, told
 from b2b_payments.export._file import writing
 from b2b_payments.sync._report import Changes
 from b2b_payments.sync._state import State

@@ -8,9 +8,8 @@ from pathlib import Path
 from b2b_payments._errors import VerificationError
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS
 from b2b_payments.export._account import Sums
-from b2b_payments.export._database import opened
-from b2b_payments.export._database_sink import SYNCED
-from b2b_payments.export._reading import DATABASES, format_of, read_payments
+from b2b_payments.export._database import SYNCED, opened
+from b2b_payments.export._reading import DATABASES, found_format, read_payments
 from b2b_payments.sync._state import State
 
 _AT_ONCE = 2_000
@@ -22,7 +21,7 @@ def check_copy(path: Path) -> tuple[State, Sums] | None:
     Nothing is written. Raises VerificationError where what it says is damaged, or line items are of no
     payment, and ExportError where it cannot be read.
     """
-    kind = DATABASES.get(format_of(path) or "")
+    kind = DATABASES.get(found_format(path) or "")
     if kind is None or not path.is_file():
         return None
     with opened(kind, path, read_only=True, doing="read") as database:

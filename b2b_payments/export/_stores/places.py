@@ -12,8 +12,8 @@ from b2b_payments._printable import frozen
 from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._csv import companion_of
 from b2b_payments.export._file import PathLike, path_of
-from b2b_payments.export._formats import format_of
 from b2b_payments.export._manifest import manifest_path
+from b2b_payments.export._sink import format_of
 from b2b_payments.export._stores.store import Store, folded
 
 NAME = "{name}"

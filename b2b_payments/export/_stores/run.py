@@ -22,11 +22,10 @@ from anyio import to_thread
 from b2b_payments._errors import ExportError
 from b2b_payments._printable import frozen
 from b2b_payments.export._bucket import is_url
-from b2b_payments.export._file import Lock
+from b2b_payments.export._file import Lock, put_whole, read_whole
 from b2b_payments.export._manifest import manifest_bytes, parse_manifest
 from b2b_payments.export._stores.places import Places
 from b2b_payments.export._stores.store import Store
-from b2b_payments.export._whole import put_whole, read_whole
 from b2b_payments.export._worker import in_threads
 
 _VERSION = 1

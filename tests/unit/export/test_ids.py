@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from b2b_payments.export._ids import Ids
+from b2b_payments.export._verification import Ids
 
 
 def _twice(ids: list[object]) -> str | None:
