@@ -123,7 +123,7 @@ class ColumnReader:
             try:
                 return types.columns(body, places)
             except msgspec.ValidationError as error:
-                learned = types.learned.with_fault(Payment, str(error).replace("`$.data[", "`$["))
+                learned = types.learned.with_fault(Payment, str(error))
                 if learned is None or learned.unknown == types.learned.unknown:
                     return None
                 # Another thread may put its own here meanwhile: what that loses is learned again.

@@ -106,8 +106,8 @@ class Learned:
         return attrs.evolve(self, odd={**self.odd, (model, name): times}) if times < len(ways) else None
 
     def _with_name(self, model: type[Any], name: str) -> Learned | None:
-        # A struct's field cannot be called what JSON has to escape.
-        if len(name) > _LONGEST or not name.isprintable() or {'"', "\\"} & set(name):
+        # A struct's field cannot be called what JSON has to escape; and "`" ends a name in msgspec's words.
+        if len(name) > _LONGEST or not name.isprintable() or {'"', "\\", "`"} & set(name):
             return None
         if sum(map(len, self.unknown.values())) >= _MOST_NAMES:
             return Learned({model: (name,)})

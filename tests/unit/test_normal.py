@@ -136,6 +136,6 @@ def test_what_is_unknown_within_an_amount_is_in_extra() -> None:
 
 def test_a_name_that_cannot_be_learned() -> None:
     """An unknown name of any kind is in `extra` as it was sent."""
-    for name in ('a"b', "x" * 1_000, "\n", "%b", "extra", "unknown0", "üé", ""):
+    for name in ('a"b', "x" * 1_000, "\n", "%b", "extra", "unknown0", "üé", "", "x`$.data[", "x` - at `$"):
         assert json.loads(read(sent(**{name: 1})).extra)[name] == 1
         assert json.loads(read(sent(lineItems=[{name: 2}])).line_items[0].extra)[name] == 2

@@ -221,7 +221,9 @@ def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [payment.extra[f"more{number}"] for number, payment in enumerate(read(many))] == list(range(40))
 
 
-@pytest.mark.parametrize("name", ['quo"te', "back\\slash", "line\nbreak", "", "x" * 101])
+@pytest.mark.parametrize(
+    "name", ['quo"te', "back\\slash", "line\nbreak", "", "x" * 101, "x`$.data[", "x` - at `$.id"]
+)
 def test_a_name_that_no_field_can_have_is_kept(name: str) -> None:
     """Names that JSON has to escape, or that are very long, go the slow way and are kept all the same."""
     [payment] = read([changed(**{name: [1]})])
