@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from b2b_payments.export._export import BATCH_ROWS
+from b2b_payments.export._pages import BATCH_ROWS
 from b2b_payments.sandbox import Sandbox
 from benchmarks.compare.job import ROOT
 from benchmarks.kills_check import Check

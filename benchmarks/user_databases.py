@@ -131,7 +131,7 @@ class UserDatabase:
 
 def export(path: Path, format_: str, payments: Rows) -> None:
     """Export payments as a walk does that was proven complete."""
-    account, sink = Account.begin({}), sink_for(path, format_)
+    account, sink = Account({}), sink_for(path, format_)
     complete = False
     try:
         sink.open()

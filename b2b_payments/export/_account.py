@@ -22,7 +22,6 @@ from b2b_payments._models.description import wire_names
 from b2b_payments._printable import define
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.listing import Head, decoder_of
-from b2b_payments._walk.report import WalkReport
 
 UNREADABLE = "unreadable"
 
@@ -127,6 +126,10 @@ class Sums:
         return {**self.whole.pack(), "statuses": statuses}
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 @define
 class Account:
     """The account of one export, over all the times it was resumed.
@@ -137,23 +140,13 @@ class Account:
     """
 
     query: Mapping[str, Any]
-    begun: str
+    begun: str = attrs.field(factory=_now)
     ended: str | None = None
     sums: Sums = attrs.field(factory=Sums)
     requests: int = 0
     gaps: int = 0
     complete: bool = False
     store_hash: str | None = None
-
-    @classmethod
-    def begin(cls, query: Mapping[str, Any]) -> Account:
-        """Begin an account now."""
-        return cls(query, _now())
-
-    def following(self, report: WalkReport, before: Account) -> None:
-        """Take over what a walk spent, on top of what was spent before it."""
-        self.requests = before.requests + report.requests
-        self.gaps = before.gaps + report.gaps
 
     def end(self, *, complete: bool) -> None:
         """End it now."""
@@ -203,7 +196,3 @@ class _Packed(msgspec.Struct):
     requests: int
     gaps_repaired: int
     store_hash: str | None = None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 import anyio
@@ -12,23 +11,18 @@ import msgspec
 
 from b2b_payments._arguments import check
 from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._printable import frozen
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.export._account import Account, account_page
-from b2b_payments.export._pages import PageBatch
+from b2b_payments.export._pages import BATCH_ROWS, PageBatch
 from b2b_payments.export._sink import Checkpoint, Sink
 from b2b_payments.export._worker import Worker
 
 Listener = Callable[[WalkReport], object]
 Source = Walk | PaymentStream
-
-BATCH_ROWS = 2_000
-"""Payments that are written and committed at once: what a kill can cost, and a row group of Parquet."""
-
-_MOST_HELD = 32 * 2**20
-"""Bytes of pages that wait to be written: many pages may bring few new rows each."""
 
 _GRACE = 2.0
 """Seconds for what an object store still has to be asked, where an export does not end as it should."""
@@ -93,20 +87,21 @@ async def _run(
     worker = Worker(sink)
     try:
         earlier = await worker.do(sink.open if anew else sink.resume)
-        progress = _Progress.begin(sink, query) if earlier is None else _Progress.go_on(sink, query, earlier)
-        if progress.finished:
-            report = WalkReport(complete=progress.account.complete, ending="all of it was there already")
+        kept = _Kept(Account(query)) if earlier is None else _kept_of(earlier, query)
+        if kept.finished:
+            report = WalkReport(complete=kept.account.complete, ending="all of it was there already")
         else:
-            source = begin(progress.walk)
+            progress = _Progress(sink, kept)
+            source = begin(kept.walk)
             async with aclosing(source.joined(decoded=account_page)) as pages:
                 async for page in pages:
-                    progress.hold(page)
-                    if progress.full:
-                        await worker.do(partial(progress.keep, source.report))
+                    progress.take(page)
+                    if progress.held.is_full(BATCH_ROWS):
+                        await worker.do(progress.keep, source.report)
                     if on_progress is not None:
                         on_progress(source.report)
             report = source.report
-            await worker.do(partial(progress.keep, report, last=True))
+            await worker.do(progress.keep, report, last=True)
         await worker.close(complete=True)
     except BaseException:
         with anyio.move_on_after(_GRACE, shield=True):
@@ -115,78 +110,79 @@ async def _run(
     return report
 
 
+@frozen
+class _Kept:
+    """What was kept so far: its account, where the walk goes on, and whether that is at its end."""
+
+    account: Account
+    walk: Checkpoint | None = None
+    finished: bool = False
+
+
+def _kept_of(earlier: Checkpoint, query: Mapping[str, Any]) -> _Kept:
+    """Read a checkpoint. Raises ConfigurationError for that of another version or query, else ExportError."""
+    if earlier.get("version") != _VERSION:
+        raise ConfigurationError(
+            f"What was kept of the export is not of version {_VERSION}: start again, without resuming."
+        )
+    try:
+        packed = msgspec.convert(earlier, _Packed)
+        account = Account.unpack(packed.account)
+    except ValueError:
+        raise ExportError("What was kept of the export is damaged: start again, without resuming.") from None
+    if account.query != query:
+        raise ConfigurationError(
+            f"The export that was interrupted asked otherwise: {_differences(account.query, query)}. "
+            "Resume it with the same filters, or start again, without resuming."
+        )
+    return _Kept(account, packed.walk, packed.finished)
+
+
+class _Packed(msgspec.Struct):
+    """A checkpoint of this module's."""
+
+    finished: bool
+    walk: dict[str, Any] | None
+    account: dict[str, Any]
+
+
 class _Progress:
-    """What has come and is not yet kept, and the account of what is."""
+    """What has come and is `held`, not yet kept, and the account of what is."""
 
-    def __init__(self, sink: Sink, account: Account, walk: Checkpoint | None, *, finished: bool) -> None:
+    def __init__(self, sink: Sink, kept: _Kept) -> None:
         self._sink = sink
-        self._before = account
-        self._held: list[JoinedPage] = []
-        self.account = Account.unpack(account.pack())
-        self.walk = walk
-        self.finished = finished
+        self._account, self._walk = kept.account, kept.walk
+        self._requests, self._gaps = kept.account.requests, kept.account.gaps
+        self._store_hash = kept.account.store_hash
+        self.held: PageBatch = PageBatch()
 
-    @classmethod
-    def begin(cls, sink: Sink, query: Mapping[str, Any]) -> _Progress:
-        return cls(sink, Account.begin(query), None, finished=False)
-
-    @classmethod
-    def go_on(cls, sink: Sink, query: Mapping[str, Any], earlier: Checkpoint) -> _Progress:
-        if earlier.get("version") != _VERSION:
-            raise ConfigurationError(
-                f"What was kept of the export is not of version {_VERSION}: start again, without resuming."
-            )
-        try:
-            kept = msgspec.convert(earlier, _Kept)
-            account = Account.unpack(kept.account)
-        except ValueError:
-            raise ExportError(
-                "What was kept of the export is damaged: start again, without resuming."
-            ) from None
-        if account.query != query:
-            raise ConfigurationError(
-                f"The export that was interrupted asked otherwise: {_differences(account.query, query)}. "
-                "Resume it with the same filters, or start again, without resuming."
-            )
-        return cls(sink, account, kept.walk, finished=kept.finished)
-
-    @property
-    def full(self) -> bool:
-        held = self._held
-        rows, size = sum(len(page.places) for page in held), sum(len(page.listing.body) for page in held)
-        return rows >= BATCH_ROWS or size >= _MOST_HELD
-
-    def hold(self, page: JoinedPage) -> None:
-        if page.places:
-            self._held.append(page)
-        self.walk = page.checkpoint
+    def take(self, page: JoinedPage) -> None:
+        """Hold what is new in a page."""
+        self.held.add(page)
+        self._walk = page.checkpoint
 
     def keep(self, report: WalkReport, *, last: bool = False) -> None:
         """Write what is held, and commit it with the walk's checkpoint and the account.
 
-        Raises ConfigurationError for payments of another store than those that came before.
+        Raises ConfigurationError for payments of another store than those of an interrupted export.
         """
-        batch = PageBatch(self._held)
-        self._held = []
+        batch, self.held = self.held, PageBatch()
+        account = self._account
         if batch:
             self._check_store(batch.store_hash)
+            account.store_hash = account.store_hash or batch.store_hash
             self._sink.write(batch)
-        self.account.sums.add(batch.entries())
-        self.account.following(report, self._before)
+        account.sums.add(batch.entries())
+        account.requests = self._requests + report.requests
+        account.gaps = self._gaps + report.gaps
         if last:
-            self.account.end(complete=report.complete)
+            account.end(complete=report.complete)
         self._sink.commit(
-            {
-                "version": _VERSION,
-                "finished": last,
-                "walk": self.walk,
-                "account": self.account.pack(),
-            }
+            {"version": _VERSION, "finished": last, "walk": self._walk, "account": account.pack()}
         )
 
     def _check_store(self, store_hash: str | None) -> None:
-        known = self._before.store_hash
-        self.account.store_hash = self.account.store_hash or store_hash
+        known = self._store_hash
         if known and store_hash and known != store_hash:
             raise ConfigurationError(
                 f"The export that was interrupted is of the store {known!r}, and the payments that came are "
@@ -202,11 +198,3 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _given(query: Mapping[str, Any], name: str) -> str:
     return repr(query[name]) if name in query else "not given"
-
-
-class _Kept(msgspec.Struct):
-    """A checkpoint of this module's."""
-
-    finished: bool
-    walk: dict[str, Any] | None
-    account: dict[str, Any]

@@ -15,6 +15,11 @@ from b2b_payments._tables.rows import Rows
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export._account import Entry, UsualPayment, entries_of, entry_of
 
+BATCH_ROWS = 2_000
+"""Payments that are written and committed at once: what a kill can cost, and a row group of Parquet."""
+_MOST_HELD = 32 * 2**20
+"""Bytes of pages that wait to be written: many pages may bring few new rows each."""
+
 
 class PageBatch(Sequence[Mapping[str, Any]]):
     """The new payments of some pages: a sequence of the service's own JSON objects.
@@ -22,8 +27,17 @@ class PageBatch(Sequence[Mapping[str, Any]]):
     They are decoded when the first of them is looked at. `lines` and `entries` have cheaper ways.
     """
 
-    def __init__(self, pages: Sequence[JoinedPage]) -> None:
-        self._pages = pages
+    def __init__(self, pages: Iterable[JoinedPage] = ()) -> None:
+        self._pages = list(pages)
+
+    def add(self, page: JoinedPage) -> None:
+        """Take another page; one that brought nothing new takes no room."""
+        if page.places:
+            self._pages.append(page)
+
+    def is_full(self, rows: int) -> bool:
+        """Whether so many payments have come, or as many bytes of pages as may wait."""
+        return len(self) >= rows or sum(len(page.listing.body) for page in self._pages) >= _MOST_HELD
 
     def __len__(self) -> int:
         return sum(len(page.places) for page in self._pages)

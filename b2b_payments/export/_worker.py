@@ -6,13 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, create_task_group, to_thread
 from anyio.lowlevel import RunVar, checkpoint_if_cancelled
 
 S = TypeVar("S")
 T = TypeVar("T")
+P = ParamSpec("P")
 _THREADS = 16
 
 STEPS_AT_ONCE = 4
@@ -70,20 +71,23 @@ class Worker:
         self._lock = threading.Lock()
         self._closed = False
 
-    async def do(self, step: Callable[[], T]) -> T | None:
-        """Take a step, and give its result; None where it came too late and was left out.
+    async def do(self, step: Callable[P, T], *args: P.args, **settings: P.kwargs) -> T:
+        """Take a step, and give its result.
 
-        Cancelled, it waits for the step, which gives up waiting for an object store then.
+        Cancelled, it waits for the step, which gives up waiting for an object store then. Raises RuntimeError
+        where the step came too late and was left out: whoever waited for it is gone by then.
         """
-        return await _in_thread(partial(self._do, step))
+        return await _in_thread(partial(self._do, partial(step, *args, **settings)))
 
     async def close(self, *, complete: bool) -> None:
         """Close what is used, after the step that is under way; nothing where it was closed."""
         await _in_thread(partial(self._close, complete=complete))
 
-    def _do(self, step: Callable[[], T]) -> T | None:
+    def _do(self, step: Callable[[], T]) -> T:
         with self._lock:
-            return None if self._closed else step()
+            if self._closed:
+                raise RuntimeError("A step came after what it uses was closed.")
+            return step()
 
     def _close(self, *, complete: bool) -> None:
         with self._lock:

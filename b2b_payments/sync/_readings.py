@@ -21,7 +21,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import attrs
@@ -37,7 +36,7 @@ from b2b_payments._resources.payments import Payments
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.walk import Walk
-from b2b_payments.export._pages import PageBatch
+from b2b_payments.export._pages import BATCH_ROWS, PageBatch
 from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._report import SyncReport
@@ -49,9 +48,6 @@ OnChange = Callable[[Change], object]
 """What is called with each change before it is put down; what it gives is awaited, if it can be."""
 Row = dict[str, Any]
 """A payment as the service sent it."""
-
-BATCH_ROWS = 2_000
-"""Payments that are put down at once, and what a kill can cost."""
 
 _SHOWN = 5
 
@@ -116,27 +112,27 @@ class Readings:
             watermark = await self._newest()
             reading = Reading(watermark, begun=self._answered)
             self.state = attrs.evolve(self.state, reading=reading)
-            await self.worker.do(partial(self.copy.begin_reading, self.state))
-        held: list[JoinedPage] = []
+            await self.worker.do(self.copy.begin_reading, self.state)
+        held = PageBatch()
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
                     self._look_at(page)
-                    held.append(page)
+                    held.add(page)
                     self.state = attrs.evolve(self.state, reading=attrs.evolve(reading, walk=page.checkpoint))
                     if self.on_progress is not None:
                         self.on_progress(walk.report)
-                    if sum(len(one.places) for one in held) >= BATCH_ROWS:
-                        await self._keep(PageBatch(held), self.state, seen=True)
-                        held = []
+                    if held.is_full(BATCH_ROWS):
+                        await self._keep(held, self.state, seen=True)
+                        held = PageBatch()
         finally:
             self._count(walk)
-        await self._keep(PageBatch(held), self.state, seen=True)
+        await self._keep(held, self.state, seen=True)
         complete = walk.report.complete
         # One that is not known to be complete proves nothing: the next sync starts it again.
         state = self.state.in_step_until(await self._checked(reading)) if complete else self.state
         self.state = attrs.evolve(state, reading=None)
-        await self.worker.do(partial(self.copy.end_reading, self.state, complete=complete))
+        await self.worker.do(self.copy.end_reading, self.state, complete=complete)
         if complete:
             self._complete()
         else:
@@ -156,7 +152,7 @@ class Readings:
         if self.on_change is None:
             return
         place = (Ledger.since(self.state.store, 0, self.state.changes)).place
-        taken = await self.worker.do(partial(self.copy.would_take, rows, lagging)) or ()
+        taken = await self.worker.do(self.copy.would_take, rows, lagging)
         for payment in map(_payment, rows):
             if payment.id in taken:
                 told = self.on_change(Change(payment, place))
@@ -181,7 +177,7 @@ class Readings:
         """Give the watermark of a reading that came whole, None where what it saw contradicts that."""
         if reading.watermark is None or reading.begun is None:
             return reading.watermark
-        latest = await self.worker.do(partial(self.copy.latest_seen, reading.begun - self.overlap))
+        latest = await self.worker.do(self.copy.latest_seen, reading.begun - self.overlap)
         return None if latest is not None and latest > reading.watermark else reading.watermark
 
     async def _keep_changes(self, changes: Sequence[Change], checkpoint: Checkpoint) -> None:
@@ -193,9 +189,7 @@ class Readings:
         lagging = now - self.overlap, now
         # Before they are put down: whom it concerns hears of each once more rather than not at all.
         await self.tell(rows, lagging)
-        changes = await self.worker.do(partial(self.copy.keep, rows, lagging, state, seen=seen))
-        if changes is not None:
-            self.report.add(changes)
+        self.report.add(await self.worker.do(self.copy.keep, rows, lagging, state, seen=seen))
 
     def _heard(self, page: JoinedPage, report: WalkReport) -> None:
         self._look_at(page)

@@ -25,7 +25,6 @@ one transaction. They are looked up in random order, so that those that cannot b
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any
 
 import anyio
@@ -80,8 +79,8 @@ class Settling:
 
     async def settle(self, most_lookups: int) -> None:
         """Look up so many candidates at the most; say in the report which are left, and why."""
-        candidates = await self.worker.do(partial(self.copy.candidates, most_lookups))
-        if candidates is None or not candidates.total:
+        candidates = await self.worker.do(self.copy.candidates, most_lookups)
+        if not candidates.total:
             return
         self.report.candidates = candidates.total
         reason = await self._settle(candidates)
@@ -128,7 +127,7 @@ class Settling:
 
     async def _put_down(self, there: Sequence[Row], gone: Sequence[int]) -> None:
         await self.tell(there)
-        await self.worker.do(partial(self.copy.settle, there, gone))
+        await self.worker.do(self.copy.settle, there, gone)
         self.report.put_right += len(there)
         self.report.deleted += len(gone)
         self.report.candidates -= len(there) + len(gone)

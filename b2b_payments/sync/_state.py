@@ -67,18 +67,12 @@ class State:
         packed = msgspec.json.decode(text, type=dict[str, Any])
         if packed["version"] not in _KNOWN:
             return None
-        reading, changes = (_object(packed.get(name)) for name in ("reading", "changes"))
-        if reading is not None:
-            begun = _moment(reading.get("begun"))
-            reading = Reading(_moment(reading["watermark"]), _object(reading["walk"]), begun)
-        state = cls(packed["store"], packed["store_hash"], changes, reading)
+        state = msgspec.convert(packed, cls)
         _ = state.watermark  # raises where it is none
-        # The first version remembered no more than how far it was.
-        return state.in_step_until(_moment(packed["watermark"])) if packed["version"] == 1 else state
-
-
-def _object(packed: object) -> Any:
-    return msgspec.convert(packed, dict[str, Any] | None)
+        if packed["version"] == 1:
+            # The first version remembered no more than how far it was.
+            return state.in_step_until(_moment(packed["watermark"]))
+        return state
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -23,7 +23,7 @@ Rows = list[dict[str, Any]]
 
 def account_of(batch: Rows, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Give the packed account of an export of these payments, on top of an earlier one, as complete."""
-    account = Account.begin({}) if earlier is None else Account.unpack(earlier)
+    account = Account({}) if earlier is None else Account.unpack(earlier)
     account.sums.add(entry_of(encode(payment)) for payment in batch)
     account.end(complete=True)
     return account.pack()

@@ -96,7 +96,7 @@ def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
     target = tmp_path / "p.jsonl"
     sink = JSONLSink(target)
     sink.open()
-    account = Account.begin({"processing_status": 3, "customer_name": "a"}).pack()
+    account = Account({"processing_status": 3, "customer_name": "a"}).pack()
     sink.commit({"version": 1, "finished": False, "walk": None, "account": account})
     sink.close(complete=False)
     other = ("--status", "refunded", "--channel", "2")

@@ -268,5 +268,6 @@ async def test_nothing_after_close() -> None:
     sink = _Diary()
     worker = Worker(sink)
     await worker.close(complete=False)
-    await worker.do(sink.open)
+    with pytest.raises(RuntimeError, match="closed"):
+        await worker.do(sink.open)
     assert sink.steps == ["close False"]

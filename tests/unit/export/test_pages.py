@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -17,8 +16,7 @@ from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export import JSONLSink, verify
 from b2b_payments.export._account import UNREADABLE, Account, Sums, entry_of
-from b2b_payments.export._export import _Progress
-from b2b_payments.export._pages import PageBatch
+from b2b_payments.export._pages import BATCH_ROWS, PageBatch
 from tests.support.examples import LISTED_PAYMENT
 
 
@@ -103,20 +101,20 @@ def test_sums_are_exact() -> None:
 
 def test_pages_without_new_rows_are_not_kept() -> None:
     """What waits to be written has a bound in bytes too, and a page that brought nothing new takes none."""
-    progress = _Progress.begin(JSONLSink(io.BytesIO()), {})
+    batch = PageBatch()
     for _ in range(100):
-        progress.hold(page(b" " * 2**20, []))
-    assert not progress.full
+        batch.add(page(b" " * 2**20, []))
+    assert not batch.is_full(BATCH_ROWS)
     for _ in range(32):
-        progress.hold(page(b" " * 2**20, [0]))
-    assert progress.full
+        batch.add(page(b" " * 2**20, [0]))
+    assert batch.is_full(BATCH_ROWS)
 
 
 def test_a_number_without_end(tmp_path: Path) -> None:
     """A number of thousands of digits is exported as it came, and verified; columns have it as text."""
     rows = [changed(id=1), changed(id=2, processingStatus="3")]  # the second is spelled oddly
     sent = [json.dumps(row)[:-1] + f',"n":{"1" * 5_000}}}' for row in rows]
-    sink, account = JSONLSink(tmp_path / "p.jsonl"), Account.begin({})
+    sink, account = JSONLSink(tmp_path / "p.jsonl"), Account({})
     sink.open()
     sink.write(batch_of(*sent))
     account.sums.add(batch_of(*sent).entries())
