@@ -230,13 +230,13 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
     from b2b_payments._errors import ConfigurationError
 
     try:
-        given = source.read()
+        given = source.read().decode()
         if not given.strip():
             raise ConfigurationError("the file is empty")
         # Amounts may come as numbers: every digit of them counts.
         body = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode(given)
         return offline_payment_from(body)
-    # ValueError covers msgspec's own errors, bad UTF-8 and ConfigurationError.
+    # ValueError covers msgspec's errors, bad UTF-8 and ConfigurationError.
     except (OSError, ValueError, RecursionError, ArithmeticError) as error:
         raise CommandError(
             f"--json {getattr(source, 'name', '-')}: {_reason(error).rstrip('.')}.", USAGE

@@ -52,7 +52,7 @@ _RETRIES: dict[str, Any] = {
     "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
 }
-_HASTE = {**_RETRIES, "retry_timeout": timedelta(seconds=10)}
+_HASTE = {**_RETRIES, "max_retries": 4, "retry_timeout": timedelta(seconds=10)}
 _SOON = "5 s"
 """For the first answer of all, which is short. In a file's own time anything may be sent."""
 _OF_REQUESTS = (
@@ -61,7 +61,10 @@ _OF_REQUESTS = (
 )
 """What the environment can say of requests, behind AWS_ and its like."""
 _AWAY_FOR = 5.0
-"""Seconds in which a store that gave no first answer is not asked again: there may be many exports to it."""
+"""Seconds in which a store that gave no first answer is not asked again: there may be many exports to it.
+
+So is a machine that has no credentials.
+"""
 _LOOK_EVERY = 0.2
 """Seconds between two looks whether an answer is still waited for."""
 _PROBE = "b2b-payments"
@@ -137,6 +140,7 @@ class Bucket:
         self._checked = False
         self._answered = root.startswith("memory:")
         self._away_until = 0.0
+        self._has_credentials = True
         if self._answered:
             self._patient = self._hasty = self._obstore.store.MemoryStore()
             return
@@ -164,21 +168,27 @@ class Bucket:
         return self._patient
 
     def _find_out(self) -> None:
-        if monotonic() < self._away_until:
+        if monotonic() >= self._away_until:
+            self._ask_first()
+        if not self._has_credentials:
+            raise ConfigurationError(
+                f"{self._root} cannot be reached: there are no credentials, neither in the environment "
+                f"nor from this machine. {self._remedy}"
+            )
+        if not self._answered:
             raise OSError(errno.EIO, _NO_ANSWER)
+
+    def _ask_first(self) -> None:
         try:
             _call(self._obstore.head, self._hasty, _PROBE)
+        except FileNotFoundError:
+            pass
         except (self._obstore.exceptions.BaseError, OSError) as error:
-            if _ASKS_MACHINE(str(error)):
-                raise ConfigurationError(
-                    f"{self._root} cannot be reached: there are no credentials, neither in the environment "
-                    f"nor from this machine. {self._remedy}"
-                ) from None
-            stopped = isinstance(error, OSError) and error.errno == errno.ECANCELED
-            if stopped or (not isinstance(error, FileNotFoundError) and _reason(error) == _NO_ANSWER):
+            self._has_credentials = not _ASKS_MACHINE(str(error))
+            if not self._has_credentials or _reason(error) == _NO_ANSWER:
                 self._away_until = monotonic() + _AWAY_FOR
-                raise
-        self._answered = True
+                return
+        self._answered = self._has_credentials = True
 
     @property
     def _remedy(self) -> str:

@@ -72,6 +72,7 @@ async def test_many_stores_in_one_that_never_answers(
     assert "the object store did not answer" in err
 
 
+@pytest.mark.slow
 async def test_stopped_while_a_store_never_answers(silent: str) -> None:
     """Ctrl-C ends an export that waits for a store's first answer at once."""
     async with Sandbox(10, rules=FAST) as sandbox:
@@ -122,6 +123,7 @@ async def test_cancelled_while_a_store_never_answers(silent: str) -> None:
         assert monotonic() - began < 3
 
 
+@pytest.mark.slow
 def test_a_sink_of_no_event_loop(silent: str) -> None:
     """Used without an event loop, it waits just as long."""
     sink = sink_for(f"{silent}/p.jsonl")
