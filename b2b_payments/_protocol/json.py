@@ -28,7 +28,11 @@ longer be copied, pickled or written within Python's recursion limit."""
 _SHORT = 16
 """Characters of a number, its point included, that a float always gives back: it holds any 15 digits."""
 
-_USUAL_LEVELS = 10
+_RUN = 64
+"""Brackets that are counted at once: of real rows, half of them open."""
+_STRAY = 40
+"""Brackets that text may have without its answer being looked at level by level."""
+
 _NO_SIGNS = bytes(set(range(256)) - set(b"[]{},"))
 _CONTAINERS: frozenset[type] = frozenset({dict, list})
 
@@ -160,13 +164,17 @@ def _brackets_of(body: bytes | msgspec.Raw) -> bytes:
 
 
 def _may_be_deep(brackets: bytes) -> bool:
-    """Judge by the brackets alone; those in strings may mislead it."""
-    for removed in range(_USUAL_LEVELS):
-        # Each round has removed two levels at the most; what is left has no more levels than brackets.
-        if len(brackets) <= MOST_LEVELS - 2 * removed:
-            return False
-        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
-    return True
+    """Judge by the brackets alone, a run of them at a time; those in strings may mislead it."""
+    level = 0
+    for start in range(0, len(brackets), _RUN):
+        run = brackets[start : start + _RUN]
+        opened = run.count(b"{") + run.count(b"[")
+        if level + opened > MOST_LEVELS - _STRAY:
+            return True
+        level += 2 * opened - len(run)
+        if level < -_STRAY:
+            return True
+    return level > _STRAY
 
 
 def _is_deep(value: Any) -> bool:

@@ -46,6 +46,7 @@ def test_a_page_is_read_as_its_rows_are(rows: list[dict[str, Any]]) -> None:
     assert [to_wire(payment) for payment in read] == rows
 
 
+@pytest.mark.slow
 @given(transactions)
 def test_a_transaction_comes_back_as_it_came(wire: dict[str, Any]) -> None:
     """A transaction of any shape is read, and its wire object is equal to what came."""

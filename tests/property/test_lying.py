@@ -36,6 +36,7 @@ def test_no_lie_is_believed(part: int) -> None:
     assert faults == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", WINDOWS)
 def test_no_lie_about_a_window_is_believed(action: str) -> None:
     """A walk between two moments that says that it is complete gave all of them, once, and no others."""
@@ -67,6 +68,7 @@ async def _nothing(*_: object) -> bool:
 _look_up = Payments.look_up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("checked", "instead", "lie"),
     [

@@ -62,6 +62,7 @@ async def test_windows_are_exact(sandbox: Sandbox, client: PaymentsClient, order
     assert sorted(extra)[3] <= 12  # of 50 rows a page, each of which overlaps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["evenly", "nine in ten within an hour", "a second a month", "crowds of crowds"]
 )
@@ -153,6 +154,7 @@ async def test_of_channels(sandbox: Sandbox, client: PaymentsClient) -> None:
     assert stream.report.complete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["ASC", "DESC"])
 async def test_moments_of_all_times_and_places(sandbox: Sandbox, client: PaymentsClient, order: str) -> None:
     """Bounds of any year and time zone hold, the two of a clock that is set back as well."""

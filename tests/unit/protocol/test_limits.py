@@ -123,6 +123,7 @@ def test_garbage_is_left_out(name: str, text: str) -> None:
     assert read_limits({name: text}, NOW) == QuotaReading()
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(max_size=40)))
 def test_no_header_raises(headers: dict[str, str]) -> None:
     """Whatever the headers hold, a reading comes out, and what it holds is a number that is not negative."""
