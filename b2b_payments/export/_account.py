@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation, localcontext
-from operator import attrgetter
 from typing import Annotated, Any
 
 import attrs
@@ -47,7 +46,6 @@ class UsualPayment(Head, rename=wire_names(Payment), kw_only=True, gc=False):
 
 _decoded = decoder_of(UsualPayment)
 _usual = msgspec.json.Decoder(UsualPayment).decode
-_parts = attrgetter("processing_status", "total.currency", "total.amount")
 
 
 def account_page(body: bytes, _is_awaited: bool) -> Any:
@@ -57,21 +55,22 @@ def account_page(body: bytes, _is_awaited: bool) -> Any:
     return None
 
 
-def entries_of(payments: Sequence[UsualPayment]) -> list[Entry]:
+def entries_of(payments: Sequence[UsualPayment]) -> Iterable[Entry]:
     """Give the entries of payments. Raises ValueError or InvalidOperation for another spelling of a total."""
-    found: list[tuple[int, str, str]] = list(map(_parts, payments))
+    totals = [payment.total for payment in payments]
+    amounts = [total.amount for total in totals]
     # Decimal takes more: `1_000`, other scripts' digits, NaN.
-    if not _are_plain("".join([value for _, _, value in found])):
+    if not _are_plain("".join(amounts)) or max(map(len, amounts), default=0) > _LONGEST:
         raise ValueError
-    if max([len(value) for _, _, value in found], default=0) > _LONGEST:
-        raise ValueError
-    return [(status, currency, Decimal(value)) for status, currency, value in found]
+    # Entries that are there together would wake the garbage collector.
+    statuses = [payment.processing_status for payment in payments]
+    return zip(statuses, [total.currency for total in totals], [*map(Decimal, amounts)], strict=True)
 
 
 def entry_of(sent: bytes | msgspec.Raw) -> Entry:
     """Read a payment as it was sent, as tolerantly as payments are read; what is none still counts."""
     with suppress(ValueError, RecursionError, InvalidOperation):
-        return entries_of([_usual(sent)])[0]
+        return next(iter(entries_of([_usual(sent)])))
     try:
         payment = structure_payment(decode_part(sent))
     except ResponseDecodeError:

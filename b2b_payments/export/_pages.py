@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import InvalidOperation
 from functools import cached_property
+from itertools import chain
 from typing import Any, overload
 
 import msgspec
@@ -78,9 +79,9 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         said = page.listing.heads[page.places[0]].store_hash
         return said if isinstance(said, str) else None
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> Iterator[Entry]:
         """Give what an account takes of each payment."""
-        return [entry for page in self._pages for entry in _entries(page)]
+        return chain.from_iterable(map(_entries, self._pages))
 
 
 def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -> Iterable[Rows]:
@@ -90,12 +91,12 @@ def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -
     return [Rows.of_objects(batch, whole=whole, decimal=decimal)]
 
 
-def _entries(page: JoinedPage) -> list[Entry]:
+def _entries(page: JoinedPage) -> Iterable[Entry]:
     heads = page.listing.heads
     if isinstance(heads[0], UsualPayment):
         with suppress(ValueError, InvalidOperation):
             return entries_of([heads[place] for place in page.places])
-    return list(map(entry_of, page.raw()))
+    return map(entry_of, page.raw())
 
 
 def _lines(page: JoinedPage) -> bytes:
