@@ -14,7 +14,8 @@ from b2b_payments._tables.columns import TABLES, Column, ColumnKind, Table
 from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import moment_texts
 from b2b_payments.export._file import PathLike
-from b2b_payments.export._logged import TableSink
+from b2b_payments.export._log import Log
+from b2b_payments.export._logged import Made, TableSink
 from b2b_payments.export._manifest import read_manifest
 
 P = TypeVar("P", bound=PurePath)
@@ -77,8 +78,10 @@ class CSVSink(TableSink):
                     f"{name}. Give another name."
                 )
 
-    def head(self) -> Sequence[bytes]:
-        return [(",".join(table.names) + "\n").encode() for table in TABLES]
+    def fill(self, log: Log, files: Sequence[Made]) -> None:
+        for table, file in zip(TABLES, files, strict=True):
+            file.write((",".join(table.names) + "\n").encode())
+        super().fill(log, files)
 
     def spelled(self, rows: Rows) -> Sequence[bytes]:
         """Write rows as lines: column by column, since few cells have anything to be escaped."""

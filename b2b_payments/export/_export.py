@@ -21,7 +21,8 @@ from b2b_payments.export._pages import BATCH_ROWS, PageBatch
 from b2b_payments.export._sink import Checkpoint, Sink
 from b2b_payments.export._worker import Worker
 
-Listener = Callable[[WalkReport], object]
+OnProgress = Callable[[WalkReport], object]
+"""What is called with the walk's report after each page."""
 Source = Walk | PaymentStream
 
 _GRACE = 2.0
@@ -36,7 +37,7 @@ async def export(
     sink: Sink,
     *,
     query: Mapping[str, Any] = _NOTHING_ASKED,
-    on_progress: Listener | None = None,
+    on_progress: OnProgress | None = None,
 ) -> WalkReport:
     """Write all payments of a walk or a stream to a sink, and give the walk's report.
 
@@ -57,7 +58,7 @@ async def resume(
     sink: Sink,
     *,
     query: Mapping[str, Any] = _NOTHING_ASKED,
-    on_progress: Listener | None = None,
+    on_progress: OnProgress | None = None,
 ) -> WalkReport:
     """Go on with an export that was interrupted, behind the last batch that its sink committed.
 
@@ -77,7 +78,7 @@ async def _run(
     begin: Callable[[Checkpoint | None], Source],
     sink: Sink,
     query: Mapping[str, Any],
-    on_progress: Listener | None,
+    on_progress: OnProgress | None,
     *,
     anew: bool,
 ) -> WalkReport:

@@ -139,18 +139,20 @@ class Objects(Folder):
         self._base: _Base | None = None
 
     def begin(self) -> None:
-        """Look at the manifest as it is now."""
-        self._base = _Base()
-        with suppress(FileNotFoundError):
-            data, version = self._bucket.get(f"{self._name}{MANIFEST}")
-            self._base = _Base(version, data, parse_manifest(data, f"{self._name}{MANIFEST}"))
+        """Look at the manifest anew."""
+        self._base = None
 
     @property
     def base(self) -> _Base:
         """The manifest as it was when this began."""
         if self._base is None:
-            self.begin()
-        return self._base or _Base()
+            try:
+                data, version = self._bucket.get(f"{self._name}{MANIFEST}")
+            except FileNotFoundError:
+                self._base = _Base()
+            else:
+                self._base = _Base(version, data, parse_manifest(data, f"{self._name}{MANIFEST}"))
+        return self._base
 
     @property
     def number(self) -> int:

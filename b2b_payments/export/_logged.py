@@ -98,13 +98,9 @@ class LoggedSink(ABC):
         """Whether an export stands there already."""
         return target.exists()
 
-    def head(self) -> Sequence[bytes]:
-        """Give what the files begin with."""
-        return [b""] * len(self._made)
-
     def fill(self, log: Log, files: Sequence[Made]) -> None:
         """Write the files: the log's own lines."""
-        for parts in chain([self.head()], log.segments()):
+        for parts in log.segments():
             for file, lines in zip(files, parts, strict=True):
                 file.write(lines)
 
@@ -129,7 +125,7 @@ class LoggedSink(ABC):
         self._begin()
         with self._location.writing():
             self._log.begin(self.lines([]))
-        self._checkpoint, self._opened = None, True
+        self._checkpoint, self.resumed, self._opened = None, False, True
 
     def resume(self) -> Checkpoint | None:
         """Go on behind the last commit, and give its checkpoint; None where there was none."""

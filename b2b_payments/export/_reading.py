@@ -19,7 +19,7 @@ from b2b_payments._models import Payment
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._protocol.json import decode_part
-from b2b_payments._tables.columns import PAYMENTS, ColumnKind
+from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments.export._account import UNREADABLE, UsualPayment, entries_of
 from b2b_payments.export._csv import cells
 from b2b_payments.export._database import FileDatabase, opened, told
@@ -160,12 +160,7 @@ def _csv(path: Path) -> Iterator[Read]:
 
 
 def _parquet(path: Path) -> Iterator[Read]:
-    columns = [
-        f"epoch_us({column.name})" if column.kind is ColumnKind.MOMENT else column.name
-        for name in _COLUMNS
-        for column in PAYMENTS.columns
-        if column.name == name
-    ]
+    columns = ["epoch_us(created_at)" if name == "created_at" else name for name in _COLUMNS]
     return map(_of_cells, chain.from_iterable(batches(path, columns)))
 
 

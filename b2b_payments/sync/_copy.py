@@ -22,7 +22,7 @@ from b2b_payments._tables.columns import PAYMENTS, TABLES, Column, ColumnKind, T
 from b2b_payments._tables.rows import UPDATED, Rows
 from b2b_payments.export._database import SYNCED, Database, told
 from b2b_payments.export._file import writing
-from b2b_payments.sync._report import Changes
+from b2b_payments.sync._report import Counts
 from b2b_payments.sync._state import State
 from b2b_payments.sync._store import Store
 
@@ -99,7 +99,7 @@ class Copy:
         state: State | None = None,
         *,
         seen: bool = False,
-    ) -> Changes:
+    ) -> Counts:
         """Put payments that a list showed in their places, and the state: all in one transaction.
 
         A payment that the copy holds in a newer version stays as it is. It becomes a candidate, unless that
@@ -119,7 +119,7 @@ class Copy:
             if state is not None:
                 _put(database, state)
         changed = len(inserted) + len(updated)
-        return Changes(len(inserted), len(updated), len(came.ids) - changed)
+        return Counts(len(inserted), len(updated), len(came.ids) - changed)
 
     def would_take(
         self, batch: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None

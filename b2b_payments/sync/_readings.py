@@ -36,6 +36,7 @@ from b2b_payments._resources.payments import Payments
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.walk import Walk
+from b2b_payments.export._export import OnProgress
 from b2b_payments.export._pages import BATCH_ROWS, PageBatch
 from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
@@ -43,11 +44,8 @@ from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._state import Reading, State
 from b2b_payments.sync._store import Store
 
-Listener = Callable[[WalkReport], object]
 OnChange = Callable[[Change], object]
 """What is called with each change before it is put down; what it gives is awaited, if it can be."""
-Row = dict[str, Any]
-"""A payment as the service sent it."""
 
 _SHOWN = 5
 
@@ -64,7 +62,7 @@ class Readings:
     worker: Worker
     target: Store
     overlap: timedelta
-    on_progress: Listener | None
+    on_progress: OnProgress | None
     on_change: OnChange | None
     state: State
     report: SyncReport = attrs.field(factory=SyncReport)

@@ -8,7 +8,7 @@ from b2b_payments._printable import counted, define
 
 
 @define
-class Changes:
+class Counts:
     """What a batch did to the copy, in payments."""
 
     inserted: int = 0
@@ -66,8 +66,8 @@ class SyncReport:
             f"{counted(self.requests, 'request')}{caveat}"
         )
 
-    def add(self, changes: Changes) -> None:
+    def add(self, counts: Counts) -> None:
         """Count what a batch did."""
-        self.inserted += changes.inserted
-        self.updated += changes.updated
-        self.unchanged += changes.unchanged
+        self.inserted += counts.inserted
+        self.updated += counts.updated
+        self.unchanged += counts.unchanged

@@ -46,7 +46,7 @@ FEW = 10
 _BATCH = 50
 _CONCURRENCY = 8
 
-Row = dict[str, Any]
+Sent = dict[str, Any]
 """A payment as the service sent it."""
 
 
@@ -74,7 +74,7 @@ class Settling:
     worker: Worker
     report: SyncReport
     shown: list[int]
-    tell: Callable[[Sequence[Row]], Awaitable[None]]
+    tell: Callable[[Sequence[Sent]], Awaitable[None]]
     allow_mass_deletion: bool
 
     async def settle(self, most_lookups: int) -> None:
@@ -125,7 +125,7 @@ class Settling:
             return "404 came from something else than the service: sync again"
         return "sync again to look up the rest"
 
-    async def _put_down(self, there: Sequence[Row], gone: Sequence[int]) -> None:
+    async def _put_down(self, there: Sequence[Sent], gone: Sequence[int]) -> None:
         await self.tell(there)
         await self.worker.do(self.copy.settle, there, gone)
         self.report.put_right += len(there)
@@ -143,9 +143,9 @@ class Settling:
             self.shown.pop()
         return False
 
-    async def _look_up(self, payment_ids: Sequence[int]) -> dict[int, Row | None]:
+    async def _look_up(self, payment_ids: Sequence[int]) -> dict[int, Sent | None]:
         """Give what GET by id answers for each of them, but for 404s that are not the service's own."""
-        answers: dict[int, Row | None] = {}
+        answers: dict[int, Sent | None] = {}
         failures: list[Exception] = []
         line = iter(payment_ids)
 
@@ -167,13 +167,13 @@ class Settling:
         self.report.looked_up += len(payment_ids)
         return answers
 
-    async def _look_up_again(self, answers: dict[int, Row | None]) -> dict[int, Row | None]:
+    async def _look_up_again(self, answers: dict[int, Sent | None]) -> dict[int, Sent | None]:
         """Give the answers, with those 404s alone that come again, each on a new connection of its own.
 
         Nothing else of this run is under way meanwhile. A payment that is there is asked for before each, so
         that no 404 is the one before, come late.
         """
-        sure: dict[int, Row | None] = {}
+        sure: dict[int, Sent | None] = {}
         for payment_id, row in answers.items():
             if row is not None:
                 sure[payment_id] = row

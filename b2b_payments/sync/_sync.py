@@ -11,9 +11,10 @@ from b2b_payments._arguments import check, seconds, whole
 from b2b_payments._changes.feed import OVERLAP
 from b2b_payments._client import PaymentsClient
 from b2b_payments._errors import ConfigurationError
+from b2b_payments.export._export import OnProgress
 from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
-from b2b_payments.sync._readings import Listener, OnChange, Readings
+from b2b_payments.sync._readings import OnChange, Readings
 from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._settle import MOST_LOOKUPS, Settling
 from b2b_payments.sync._state import State
@@ -28,7 +29,7 @@ async def sync(
     overlap: float = OVERLAP,
     most_lookups: int = MOST_LOOKUPS,
     allow_mass_deletion: bool = False,
-    on_progress: Listener | None = None,
+    on_progress: OnProgress | None = None,
     on_change: OnChange | None = None,
 ) -> SyncReport:
     """Bring the copy in step with the client's store: all of it the first time, then what changed since.

@@ -17,7 +17,7 @@ from b2b_payments.export import ExportError, _postgres, sink_for
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import Store, store_for
 from b2b_payments.sync._copy import Candidates, Copy
-from b2b_payments.sync._report import Changes
+from b2b_payments.sync._report import Counts
 from b2b_payments.sync._state import Reading, State
 from tests.support.synced import connected, held_in, tables_of, version_of
 
@@ -48,12 +48,12 @@ def changed(row: dict[str, Any], seconds: int = 0, **fields: Any) -> dict[str, A
 def test_counts(any_copy: Store) -> None:
     """Payments count as inserted, updated or unchanged by what their rows and line items really hold."""
     with opened(any_copy) as copy:
-        assert copy.keep(ROWS, LAGGING) == Changes(inserted=30)
-        assert copy.keep(ROWS, LAGGING) == Changes(unchanged=30)
+        assert copy.keep(ROWS, LAGGING) == Counts(inserted=30)
+        assert copy.keep(ROWS, LAGGING) == Counts(unchanged=30)
         fewer = changed(ROWS[1], lineItems=ROWS[1]["lineItems"][:-1])
         later, same_time = changed(ROWS[0], 1), changed(ROWS[2], customerName="other")
-        assert copy.keep([later, fewer, same_time, ROWS[3]], LAGGING) == Changes(updated=3, unchanged=1)
-        assert copy.keep([], LAGGING) == Changes()
+        assert copy.keep([later, fewer, same_time, ROWS[3]], LAGGING) == Counts(updated=3, unchanged=1)
+        assert copy.keep([], LAGGING) == Counts()
     wanted = {row["id"]: version_of(row) for row in [*ROWS, later, fewer, same_time]}
     assert held_in(any_copy) == wanted
 
@@ -62,7 +62,7 @@ def test_a_payment_that_comes_twice(any_copy: Store) -> None:
     """Of a payment that is in a batch twice the last one counts, with its line items."""
     later = changed(ROWS[1], 5, payerName="later", lineItems=ROWS[1]["lineItems"][:1])
     with opened(any_copy) as copy:
-        assert copy.keep([*ROWS[:3], later], LAGGING) == Changes(inserted=3)
+        assert copy.keep([*ROWS[:3], later], LAGGING) == Counts(inserted=3)
     assert held_in(any_copy) == {row["id"]: version_of(row) for row in (ROWS[0], later, ROWS[2])}
 
 
@@ -81,8 +81,8 @@ def test_hostile_text(any_copy: Store) -> None:
     ]
     rows = [changed(ROWS[0], id=place, customerName=text) for place, text in enumerate(texts, 1)]
     with opened(any_copy) as copy:
-        assert copy.keep(rows, LAGGING) == Changes(inserted=len(rows))
-        assert copy.keep(rows, LAGGING) == Changes(unchanged=len(rows))
+        assert copy.keep(rows, LAGGING) == Counts(inserted=len(rows))
+        assert copy.keep(rows, LAGGING) == Counts(unchanged=len(rows))
     payments, _ = tables_of(any_copy)
     assert [row["customer_name"] for row in payments] == texts
 
@@ -93,7 +93,7 @@ def test_amounts_compare(any_copy: Store, value: str) -> None:
     row = changed(ROWS[0], total={"code": "USD", "value": value})
     with opened(any_copy) as copy:
         copy.keep([row], LAGGING)
-        assert copy.keep([row], LAGGING) == Changes(unchanged=1)
+        assert copy.keep([row], LAGGING) == Counts(unchanged=1)
 
 
 @pytest.mark.parametrize("fraction", [0, 0.5])
@@ -105,12 +105,12 @@ def test_an_older_version(any_copy: Store, fraction: float) -> None:
     with opened(any_copy) as copy:
         copy.keep([newer], LAGGING)
         a_little = timedelta(seconds=0.25)
-        assert copy.keep([ROWS[0]], (moment - a_little, moment)) == Changes(unchanged=1)
+        assert copy.keep([ROWS[0]], (moment - a_little, moment)) == Counts(unchanged=1)
         assert copy.candidates(9).total == 0
         for lagging in (moment, moment + a_little), (moment - 2 * a_little, moment - a_little):
-            assert copy.keep([ROWS[0]], lagging) == Changes(unchanged=1)
+            assert copy.keep([ROWS[0]], lagging) == Counts(unchanged=1)
             assert copy.candidates(9) == Candidates(1, 0, {1: False}, 1)
-            assert copy.keep([newer], LAGGING) == Changes(unchanged=1)
+            assert copy.keep([newer], LAGGING) == Counts(unchanged=1)
             assert copy.candidates(9).total == 0
     assert held_in(any_copy)[1][2] == "newer"
 
@@ -206,7 +206,7 @@ def test_indexes_and_other_tables_stay(any_copy: Store) -> None:
         db.execute("CREATE INDEX by_payer ON payments (payer_name)")
     with opened(any_copy) as copy:
         rows = [changed(row, 5, payerName="new") for row in ROWS]
-        assert copy.keep(rows, LAGGING, STATE) == Changes(updated=30)
+        assert copy.keep(rows, LAGGING, STATE) == Counts(updated=30)
         copy.settle([], [rows[29]["id"]])
     with connected(any_copy) as db:
         assert db.execute("SELECT text FROM notes").fetchall() == [("mine",)]
@@ -244,8 +244,8 @@ def test_a_zero_byte(path: Path) -> None:
     """A zero byte in a text stays what it is."""
     row = changed(ROWS[0], customerName="a\x00b")
     with opened(store_for(path)) as copy:
-        assert copy.keep([row], LAGGING) == Changes(inserted=1)
-        assert copy.keep([row], LAGGING) == Changes(unchanged=1)
+        assert copy.keep([row], LAGGING) == Counts(inserted=1)
+        assert copy.keep([row], LAGGING) == Counts(unchanged=1)
     assert tables_of(path)[0][0]["customer_name"] == "a\x00b"
 
 
