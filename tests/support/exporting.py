@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from b2b_payments.export import PlacedSink
+from b2b_payments.export import JSONLSink, PlacedSink
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import account_of
 
 ROWS: list[dict[str, Any]] = list(Sandbox(payments=12).store.all_wire())
+ONE, TWO = {"id": 1}, {"id": 2}
+"""Payments that only JSON lines take."""
 _AT_ONCE = 4
 
 
@@ -39,3 +43,25 @@ def exported(sink: PlacedSink, *args: Any, **options: Any) -> PlacedSink:
     finally:
         sink.close(complete=done)
     return sink
+
+
+def lines(path: Path) -> list[Any]:
+    """Give what a file of JSON lines holds."""
+    return list(map(json.loads, path.read_bytes().splitlines()))
+
+
+def names(folder: Path) -> set[str]:
+    """Give the names of what is in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def interrupted(path: Path, *rows: dict[str, Any]) -> Path:
+    """Leave what an interrupted export leaves, each row committed on its own; give its log's folder."""
+    sink = JSONLSink(path)
+    sink.open()
+    for row in rows:
+        sink.write([row])
+        sink.commit({"at": row["id"]})
+    sink.close(complete=False)
+    assert sink.kept
+    return path.with_name(f".{path.name}.export")

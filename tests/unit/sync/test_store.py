@@ -1,4 +1,4 @@
-"""Which database a path names."""
+"""Which database a path or an address names, and that no password in it is shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from b2b_payments import ConfigurationError
-from b2b_payments.sync import DuckDBStore, SQLiteStore, Store, store_for
+from b2b_payments.sync import DuckDBStore, PostgresStore, SQLiteStore, Store, store_for
+from tests.support.program import invoke
 
 
 @pytest.mark.parametrize(
@@ -83,3 +84,65 @@ def test_almost_a_path(tmp_path: Path, name: str) -> None:
     """A path that looks a little like an address is a path."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     assert isinstance(store_for(tmp_path / name), SQLiteStore | DuckDBStore)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://user:hunter2/geheim@host/db",
+        "postgresql://user:12/geheim@host/db",
+        "postgresql://user:hunter2@geheim@host/db",
+        "postgresql://host/db&password=geheim",
+        "postgresql://host:geheim/db",
+        "postgresql://user:geheim%@host/db",
+        "host=localhost password='geheim",
+        "host=localhost geheim",
+        "postgresql://host/db?geheim=1",
+    ],
+)
+def test_addresses_that_cannot_be_read(dsn: str) -> None:
+    """An address that cannot be read is refused without a word of it: its parts may be its password's."""
+    with pytest.raises(ConfigurationError, match=r"^The database's address cannot be read") as caught:
+        PostgresStore(dsn)
+    assert "geheim" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "postgres:/user:geheim@host/db",
+        "mysql://user:geheim@host/db",
+        "postgresql:user:geheim@host/db.sqlite",
+        "host=h password=geheim",
+        "PostgreSQL://user:geheim@host/db",
+    ],
+)
+def test_addresses_of_nothing(to: str) -> None:
+    """What looks like an address is refused without showing it, on the command line too."""
+    with pytest.raises(ConfigurationError, match="begins with postgresql://") as caught:
+        store_for(to)
+    assert "geheim" not in repr(caught.value)
+    result = invoke(None, "sync", "--to", to, "--sandbox")
+    assert result.exit_code == 2
+    assert "geheim" not in result.output + result.stderr
+
+
+@pytest.mark.parametrize("schema", ["", 'a"b', "a%b", "a?b", "x" * 64, "ü" * 32, "{name}", "a\nb"])
+def test_names_that_no_schema_has(schema: str) -> None:
+    """A name that a schema cannot have, or that PostgreSQL would cut, is refused."""
+    with pytest.raises(ConfigurationError, match="cannot be the name of a schema here"):
+        PostgresStore("postgresql://host/db", schema=schema)
+
+
+def test_a_schema_of_a_file(tmp_path: Path) -> None:
+    """Files have no schemas."""
+    with pytest.raises(ConfigurationError, match="only a database on a server has a schema"):
+        store_for(tmp_path / "copy.sqlite", schema="x")
+
+
+@pytest.mark.parametrize("command", [("export", "--sandbox", "--output"), ("report",), ("sync", "--to")])
+def test_addresses_elsewhere(command: tuple[str, ...]) -> None:
+    """Commands that cannot use an address do not repeat it."""
+    result = invoke(None, *command, "postgresql+psycopg://user:geheim@host/db")
+    assert result.exit_code in {1, 2}
+    assert "geheim" not in result.output + result.stderr + repr(result.exception)
