@@ -251,7 +251,7 @@ def _format_of(output: str, format_: str | None, *, resume: bool) -> str:
     if os.path.isdir(output):
         raise click.UsageError(f"{output} cannot be written: it is a folder; name a file in it.")
     from b2b_payments._errors import ConfigurationError
-    from b2b_payments.export._sink import format_of
+    from b2b_payments.export._placed import format_of
 
     try:
         return format_of(output, format_)

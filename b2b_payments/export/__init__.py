@@ -10,7 +10,8 @@ from b2b_payments.export._export import export, resume
 from b2b_payments.export._jsonl import JSONLSink
 from b2b_payments.export._manifest import Manifest
 from b2b_payments.export._parquet import ParquetSink
-from b2b_payments.export._sink import Checkpoint, PlacedSink, Sink, sink_for
+from b2b_payments.export._placed import PlacedSink, sink_for
+from b2b_payments.export._sink import Checkpoint, Sink
 from b2b_payments.export._sqlite import SQLiteSink
 from b2b_payments.export._stores.file import read_stores
 from b2b_payments.export._stores.fleet import export_stores

@@ -15,8 +15,8 @@ from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import moment_texts
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
-from b2b_payments.export._logged import Made, TableSink
 from b2b_payments.export._manifest import read_manifest
+from b2b_payments.export._placed import Made, TableSink
 
 P = TypeVar("P", bound=PurePath)
 _COMPANION: Final = ".line_items.csv"
@@ -49,7 +49,7 @@ class CSVSink(TableSink):
 
     Cells are exact, formulas included: a spreadsheet runs text that begins with ``=``, ``+``, ``-`` or ``@``.
     If `spreadsheet_safe`, such text gets an apostrophe in front, which makes it text to a spreadsheet.
-    Otherwise as `LoggedSink`.
+    Otherwise as `PlacedSink`.
     """
 
     format = "csv"

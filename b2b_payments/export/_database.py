@@ -23,8 +23,8 @@ from b2b_payments._protocol.json import encode_lines
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, ColumnKind, Row, Table
 from b2b_payments._tables.rows import UPDATED, Rows
 from b2b_payments.export._log import Log
-from b2b_payments.export._logged import TableSink
 from b2b_payments.export._pages import rows_of
+from b2b_payments.export._placed import TableSink
 
 SYNCED = "b2b_payments_sync"
 """The table that says that a database is kept in step: no export replaces its rows."""
@@ -275,7 +275,7 @@ class DatabaseSink(TableSink):
     came or changed.
 
     Raises ConfigurationError for a path that cannot be written to; its methods raise that for tables of these
-    names that no export made. Otherwise as `LoggedSink`.
+    names that no export made. Otherwise as `PlacedSink`.
     """
 
     database: ClassVar[type[FileDatabase]]

@@ -9,16 +9,16 @@ from typing import Any, BinaryIO
 from b2b_payments._protocol.json import encode
 from b2b_payments.export._file import PathLike, path_of, writing
 from b2b_payments.export._log import Part
-from b2b_payments.export._logged import LoggedSink
 from b2b_payments.export._pages import PageBatch
+from b2b_payments.export._placed import PlacedSink
 from b2b_payments.export._sink import Checkpoint
 
 
-class JSONLSink(LoggedSink):
+class JSONLSink(PlacedSink):
     """Writes payments as JSON lines in UTF-8, numbers exact, to a file or to a binary stream.
 
     The file appears once it is complete. A stream gets the lines as they come, is left open, and cannot be
-    resumed. Otherwise as `LoggedSink`.
+    resumed. Otherwise as `PlacedSink`.
     """
 
     format = "jsonl"

@@ -22,7 +22,7 @@ from b2b_payments.export._duckdb import (
 )
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
-from b2b_payments.export._logged import Made, TableSink
+from b2b_payments.export._placed import Made, TableSink
 
 _ITEMS = LINE_ITEMS.name
 _Item: Any = msgspec.defstruct("Item", LINE_ITEMS.names[2:], gc=False)
@@ -32,7 +32,7 @@ _ROW_GROUP = 20_480  # as many payments as are in memory at once
 class ParquetSink(TableSink):
     """Writes a Parquet file: `line_items` is a list of structs, money decimal128(38, 12), times UTC.
 
-    Raises ConfigurationError where the extra `parquet` is missing. Otherwise as `LoggedSink`.
+    Raises ConfigurationError where the extra `parquet` is missing. Otherwise as `PlacedSink`.
     """
 
     format = "parquet"

@@ -99,7 +99,6 @@ class PostgresDatabase(Database):
 
     @classmethod
     def connect(cls, server: Server) -> PostgresDatabase:
-        """Connect. Raises what `failures` gives."""
         psycopg = import_psycopg()
         given = {*psycopg.conninfo.conninfo_to_dict(server.dsn)}  # names alone
         settings = {name: value for name, value in _SETTINGS.items() if name not in given}
@@ -112,7 +111,6 @@ class PostgresDatabase(Database):
 
     @classmethod
     def failures(cls) -> type[Exception]:
-        """Give the root of this database's errors."""
         failure: type[Exception] = import_psycopg().Error
         return failure
 
@@ -131,7 +129,6 @@ class PostgresDatabase(Database):
         return True
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
-        """Execute a statement."""
         return self._connection.execute(statement.replace("?", "%s"), parameters or None)
 
     def names(self) -> set[str]:
@@ -145,7 +142,6 @@ class PostgresDatabase(Database):
         return {name for (name,) in found.fetchall()}
 
     def columns(self, name: str) -> list[tuple[str, str]]:
-        """Give the names and types of a table's columns."""
         rows: list[tuple[str, str]] = self.execute(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute "
             "JOIN pg_catalog.pg_class ON attrelid = pg_class.oid "
@@ -216,15 +212,12 @@ class PostgresDatabase(Database):
         return cell
 
     def moment(self, cell: Any) -> datetime:
-        """Read microseconds."""
         return moment_of(cell)
 
     def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
-        """Give the condition and its parameter, an array."""
         return f"{column} = {_ANY}", [_array(numbers)]
 
     def rows(self, table: Table, names: Sequence[str]) -> Iterator[Row]:
-        """Read columns of a table, some rows at a time."""
         columns = {column.name: self.readable(column) for column in table.columns}
         cells = ", ".join(columns[name] for name in names)
         with self.transaction(), self._connection.cursor("b2b_payments_rows") as cursor:

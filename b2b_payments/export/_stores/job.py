@@ -12,8 +12,9 @@ from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.export._bucket import is_url
 from b2b_payments.export._export import export, resume
+from b2b_payments.export._placed import PlacedSink, sink_for
 from b2b_payments.export._selection import Selection
-from b2b_payments.export._sink import Checkpoint, PlacedSink, sink_for
+from b2b_payments.export._sink import Checkpoint
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.store import Store
 from b2b_payments.export._stores.work import Listener, Tell, Work

@@ -13,7 +13,7 @@ from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._csv import companion_of
 from b2b_payments.export._file import PathLike, path_of
 from b2b_payments.export._manifest import manifest_path
-from b2b_payments.export._sink import format_of
+from b2b_payments.export._placed import format_of
 from b2b_payments.export._stores.store import Store, folded
 
 NAME = "{name}"

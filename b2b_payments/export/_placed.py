@@ -7,19 +7,16 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
-from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._errors import ConfigurationError, ExportError, shown
+from b2b_payments._formats import FORMATS, format_by_ending
 from b2b_payments._tables.rows import Rows
-from b2b_payments.export._file import (
-    PathLike,
-    created,
-    sync_folder,
-    take_permissions,
-    write_whole,
-)
+from b2b_payments.export._bucket import bucket_and_name, is_url
+from b2b_payments.export._file import PathLike, created, path_of, sync_folder, take_permissions, write_whole
 from b2b_payments.export._location import Location, location_of
 from b2b_payments.export._log import Log, Part
 from b2b_payments.export._manifest import manifest_of, manifest_path
@@ -30,8 +27,10 @@ _MOST_HELD = 32 * 2**20
 _CHUNK = 2**20
 
 
-class LoggedSink(ABC):
-    """Writes payments into the log in the hidden folder ``.NAME.export``, and at the end what is asked for.
+class PlacedSink(ABC):
+    """A sink with a place in the file system, or in an object store.
+
+    It writes payments into the log in the hidden folder ``.NAME.export``, and at the end what is asked for.
 
     The log survives a kill at any instant, and is gone once all is in its place. What is made of it is made
     again where that was interrupted. An export whose walk is not proven complete never takes the place of
@@ -247,7 +246,7 @@ class LoggedSink(ABC):
         return location
 
 
-class TableSink(LoggedSink):
+class TableSink(PlacedSink):
     """A sink of rows. Those in the log are in one spelling, and fit: none is refused later."""
 
     decimal: ClassVar[bool] = False
@@ -307,3 +306,41 @@ class Made:
                 f"{target} was not written: {self.path.name} of it was changed from outside. Resume."
             )
         self.path.replace(target)
+
+
+def sink_for(path: PathLike, format: str | None = None, **options: Any) -> PlacedSink:  # noqa: A002
+    """Give a sink for a path or a URL: ``sink_for("s3://bucket/payments.parquet")``.
+
+    The format is ``jsonl``, ``csv``, ``parquet``, ``sqlite`` or ``duckdb``; it need not be given where the
+    ending says it. `options` are those of its class.
+
+    Raises ConfigurationError for another format, a missing extra, or a path that cannot be written to.
+    """
+    if format is not None and path in FORMATS and format not in FORMATS:
+        path, format = format, path  # noqa: A001 - as the first version had it: sink_for("csv", "payments")
+    if format is not None and format not in FORMATS:
+        raise ConfigurationError(f"{shown(format)} is not a format: give {', '.join(FORMATS)}.")
+    make: Any = getattr(import_module("b2b_payments.export"), FORMATS[format or format_of(path)].sink)
+    sink: PlacedSink = make(path, **options)
+    return sink
+
+
+def format_of(path: PathLike, format_: str | None = None) -> str:
+    """Give the format of a file: the one given, or else the one that its ending says.
+
+    Raises ConfigurationError where nothing says it, or its ending says another.
+    """
+    output = os.fspath(path_of(path))
+    by_ending = format_by_ending(output)
+    if is_url(output):
+        bucket_and_name(output)  # another address may have a password in it
+    if format_ is None and by_ending is None:
+        raise ConfigurationError(
+            f"{output!r} does not say its format: name the format, or give an ending such as .jsonl."
+        )
+    if format_ is not None and by_ending not in {None, format_}:
+        raise ConfigurationError(
+            f"{output!r} has the ending of {by_ending}, and the format given is {format_}: "
+            "change one of the two."
+        )
+    return format_ or by_ending or ""
