@@ -12,19 +12,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from operator import attrgetter
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import attrs
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
-from b2b_payments._converter.rows import Learned
+from b2b_payments._converter.row_types import LONGEST, MOMENT, Learned, LearnedTypes, Learner, row_type
 from b2b_payments._converter.service import reader_of
 from b2b_payments._converter.structuring import structure_payment
-from b2b_payments._converter.unreadable import UNREADABLE
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import LineItem, Payment
 from b2b_payments._models.answer_model import spelled
@@ -37,25 +35,21 @@ from b2b_payments._protocol.json import decode_part, encode, encode_lines, mende
 
 Cells = Sequence[Any]
 
-_MOST_LESSONS: Final = 40
-"""Unknown names that are learned of one page: a service may make names up."""
-_MOST_KNOWN, _LONGEST = 1_000, 100
-"""Values of a field that are remembered, and characters of one."""
-_UNFIT: Final = (*UNREADABLE, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+_MOST_VALUES: Final = 1_000
+"""Values of a field that are remembered."""
 
 _amount: Final = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+"
 _are_amounts: Final = re.compile(rf"(?:{_amount}\n)*+{_amount}").fullmatch
 _TYPES: Final[Mapping[FieldKind, Any]] = {
     FieldKind.WHOLE: int | str,
     FieldKind.CODE: int | str,
-    FieldKind.MOMENT: Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)] | str,  # years 1 to 9999
+    FieldKind.MOMENT: MOMENT | str,
     FieldKind.TEXT: str | int,
     FieldKind.AMOUNT: Raw,
     FieldKind.CODES: Raw,
     FieldKind.OBJECT: Raw,
 }
 _WHOLE: Final = frozenset({FieldKind.WHOLE, FieldKind.CODE})
-_REQUIRED: Final[Any] = msgspec.NODEFAULT
 
 
 @frozen
@@ -88,7 +82,7 @@ class ColumnReader:
     """Reads pages into columns. The unknown names that it learns, it keeps."""
 
     def __init__(self) -> None:
-        self._types = _Types(Learned())
+        self._learner = Learner(_Types)
 
     def read(self, body: bytes, places: Sequence[int]) -> Columns:
         """Give the rows at these places of a page. Raises `ResponseDecodeError` for one that cannot be read.
@@ -97,7 +91,8 @@ class ColumnReader:
         """
         if b"\n" in body or b"\r" in body:
             body = msgspec.json.format(body, indent=-1)
-        made = self._made(body, places)
+        self._learner.begin()
+        made = self._learner.made(_Types.columns, (body, places))
         if made is None:
             body = mended(body)
             try:
@@ -109,28 +104,13 @@ class ColumnReader:
         return made
 
     def _one(self, row: Raw) -> Columns:
-        made = self._made(_page(row), (0,))
+        made = self._learner.made(_Types.columns, (_page(row), (0,)))
         if made is None:
             payment = _payment(row)
-            made = self._types.columns(_page(encode(_usual(payment))), (0,))
-            made.payments["extra"][:] = [_extra(payment)]
-            made.items["extra"][:] = map(_extra, payment.line_items)
+            made = _of_models.columns((_page(encode(payment)), (0,)))
+            if payment.fees:
+                made.payments["fees"] = [encode(sent_of(payment.extra)["fees"]).decode()]
         return made
-
-    def _made(self, body: bytes, places: Sequence[int]) -> Columns | None:
-        for _ in range(_MOST_LESSONS):
-            types = self._types
-            try:
-                return types.columns(body, places)
-            except msgspec.ValidationError as error:
-                learned = types.learned.with_fault(Payment, str(error))
-                if learned is None or learned.unknown == types.learned.unknown:
-                    return None
-                # Another thread may put its own here meanwhile: what that loses is learned again.
-                self._types = _Types(attrs.evolve(learned, odd={}))
-            except _UNFIT:
-                return None
-        return None
 
 
 class _Page(msgspec.Struct):
@@ -144,17 +124,21 @@ def _page(row: Raw | bytes) -> bytes:
     return b'{"data":[%b]}' % bytes(row)
 
 
-class _Types:
-    """Row types with the unknown names that were learned."""
+class _Types(LearnedTypes):
+    """Row types with the unknown names that were learned; or those of models as JSON, by their attributes."""
 
-    def __init__(self, learned: Learned) -> None:
-        self.learned = learned
+    names_only = True
+
+    def __init__(self, learned: Learned, *, of_models: bool = False) -> None:
+        super().__init__(learned)
+        self._of_models = of_models
         self._extras: dict[type[Any], Any] = {}
-        page = msgspec.defstruct("Page", [("data", list[self._struct(Payment)])])  # type: ignore[misc]
+        page = msgspec.defstruct("Page", [("data", list[self._type(Payment)])])  # type: ignore[misc]
         self._decode = msgspec.json.Decoder(page).decode
 
-    def columns(self, body: bytes, places: Sequence[int]) -> Columns:
-        """Read rows. Raises msgspec.ValidationError or one of `_UNFIT` where one is not as usual."""
+    def columns(self, page: tuple[bytes, Sequence[int]]) -> Columns:
+        """Read rows. Raises msgspec.ValidationError or one of `UNFIT` where one is not as usual."""
+        body, places = page
         found: Any = self._decode(body)
         rows = [found.data[place] for place in places]
         lists = [row.line_items or () for row in rows]
@@ -164,46 +148,34 @@ class _Types:
             list(map(len, lists)),
         )
 
-    def _struct(self, model: type[Any]) -> Any:
-        unknown = self._unknown(model)
-        members: list[tuple[str, Any, Any]] = [(name, Raw | UnsetType, UNSET) for name in unknown]
+    def _type(self, model: type[Any]) -> Any:
+        members: dict[str, tuple[str, Any, Any]] = {}
         for field in fields_of(model):
-            type_, default = self._type(field), field.empty()
+            type_: Any = Raw if field.bare else _TYPES.get(field.kind) or self._type(field.of)
+            default = field.empty()
+            if field.kind is FieldKind.MODELS and not field.bare:
+                type_ = tuple[type_, ...]
             if type_ is Raw:
                 default = Raw(encode(default))
             elif not field.required:
                 type_ |= None
-            members.append((field.name, type_, _REQUIRED if field.required else default))
-        names = unknown | {field.name: field.wire for field in fields_of(model)}
-        return msgspec.defstruct(
-            f"{model.__name__}Cells",
-            members,
-            rename=names,
-            kw_only=True,
-            gc=False,
-            forbid_unknown_fields=True,
-        )
-
-    def _type(self, field: Field) -> Any:
-        if field.bare:
-            return Raw
-        if field.kind is FieldKind.MODELS:
-            return tuple[self._struct(field.of), ...]  # type: ignore[misc]
-        return self._struct(field.of) if field.kind is FieldKind.MODEL else _TYPES[field.kind]
+            wire = field.name if self._of_models else field.wire
+            members[field.name] = wire, type_, msgspec.NODEFAULT if field.required else default
+        if self._of_models:
+            members["extra"] = "extra", Raw, msgspec.NODEFAULT
+        unknown = {held: (name, Raw | UnsetType, UNSET) for held, name in self.learned.names(model).items()}
+        return row_type(model, members | unknown)
 
     def _extra(self, model: type[Any]) -> Any:
         if (made := self._extras.get(model)) is None:
-            unknown = self._unknown(model)
+            unknown = self.learned.names(model)
             made = self._extras[model] = msgspec.defstruct("Extra", unknown, rename=unknown, gc=False)
         return made
 
-    def _unknown(self, model: type[Any]) -> dict[str, str]:
-        return {f"unknown{place}": name for place, name in enumerate(self.learned.unknown.get(model, ()))}
-
     def _spelled(self, model: type[Any], rows: Cells) -> dict[str, list[Any]]:
         """Give the columns of a model's objects."""
-        extras = ["{}"] * len(rows)
-        if unknown := self._unknown(model):
+        extras = _texts([row.extra for row in rows]) if self._of_models else ["{}"] * len(rows)
+        if unknown := self.learned.names(model):
             # What a row has not of them is left out.
             objects = list(map(self._extra(model), *(map(attrgetter(name), rows) for name in unknown)))
             extras = encode_lines(objects).decode().split("\n")[:-1]
@@ -220,9 +192,14 @@ class _Types:
                     extras = _within(field.wire, extra, extras)
                 columns |= {f"{field.name}.{name}": part for name, part in parts.items()}
             elif field.kind is not FieldKind.MODELS or field.bare:
+                if self._of_models and field.kind is FieldKind.AMOUNT:
+                    cells = [b'"%b"' % cell for cell in cells]  # a number such as 0E-8 would lose its zeros
                 columns[field.name] = _column(field, cells)
         columns["extra"] = extras
         return columns
+
+
+_of_models: Final = _Types(Learned(), of_models=True)
 
 
 def _within(name: str, parts: Sequence[str | None], extras: Sequence[str]) -> list[str]:
@@ -249,7 +226,7 @@ def _column(field: Field, cells: list[Any]) -> list[Any]:
     if field.bare or field.kind is FieldKind.OBJECT:
         return _json(field, cells)
     if field.kind is FieldKind.CODES or (field.digits and field.kind is FieldKind.WHOLE):
-        return _few(field, _texts(cells) if field.kind is FieldKind.CODES else cells)
+        return list(map(_few_of(field), _texts(cells) if field.kind is FieldKind.CODES else cells))
     if field.kind is FieldKind.AMOUNT:
         return _amounts(field, cells)
     kinds = set(map(type, cells))
@@ -267,13 +244,13 @@ def _column(field: Field, cells: list[Any]) -> list[Any]:
 def _amounts(field: Field, cells: Sequence[Raw]) -> list[str]:
     """Give amounts as the digits that were sent, in text or as numbers."""
     found = b"\n".join(cells).decode().replace('"', "").split("\n") if cells else []
-    if not found or (_are_amounts("\n".join(found)) and max(map(len, found)) <= _LONGEST):
+    if not found or (_are_amounts("\n".join(found)) and max(map(len, found)) <= LONGEST):
         return found
     return [spelled(reader_of(field)(decode_part(cell))) for cell in cells]
 
 
 def _read(field: Field) -> Callable[[Any], Any]:
-    """Give what reads a cell of any tolerated spelling. Raises one of `_UNFIT`."""
+    """Give what reads a cell of any tolerated spelling. Raises one of `UNFIT`."""
     read = reader_of(field)
 
     def read_cell(cell: Any) -> Any:
@@ -285,24 +262,18 @@ def _read(field: Field) -> Callable[[Any], Any]:
     return read_cell
 
 
-def _few(field: Field, cells: list[Any]) -> list[Any]:
-    """Read cells of which few are different: what they are read as is remembered."""
-    known = _known(field)
-    for cell in set(cells) - known.keys():
-        if field.kind is FieldKind.CODES:
-            codes: Any = reader_of(field)(decode_part(cell.encode()))
-            value = encode(list(map(int, codes))).decode()
-        else:
-            value = reader_of(field)(cell)
-        if len(known) >= _MOST_KNOWN or len(str(cell)) > _LONGEST:
-            known = known.copy()  # from here on, for these cells alone
-        known[cell] = value
-    return [known[cell] for cell in cells]
-
-
 @cache
-def _known(_: Field) -> dict[Any, Any]:
-    return {}
+def _few_of(field: Field) -> Callable[[Any], Any]:
+    """Give what reads cells of which few are different: what they are read as is remembered."""
+    read = reader_of(field)
+    if field.kind is not FieldKind.CODES:
+        return lru_cache(_MOST_VALUES)(read)
+
+    def spelled_codes(text: str) -> str:
+        return encode(list(map(int, read(decode_part(text.encode()))))).decode()
+
+    known = lru_cache(_MOST_VALUES)(spelled_codes)
+    return lambda text: known(text) if len(text) <= LONGEST else spelled_codes(text)
 
 
 def _json(field: Field, cells: Sequence[Raw]) -> list[str]:
@@ -353,36 +324,3 @@ def _payment(row: Raw) -> Payment:
             payment_id = msgspec.json.decode(row, type=_Identified).id
         raise ResponseDecodeError(f"payment {payment_id}: {error}", paths=error.paths) from None
     return structure_payment(sent, f"payment {sent.get('id')}: $")
-
-
-def _usual(model: Any) -> dict[str, Any]:
-    """Give a model as JSON data of the usual types, without what is unknown."""
-    usual: dict[str, Any] = {}
-    for field in fields_of(type(model)):
-        value: Any = getattr(model, field.name)
-        if field.bare and value:
-            value = sent_of(model.extra)[field.wire]
-        elif field.kind is FieldKind.MODELS:
-            value = list(map(_usual, value))
-        elif value is not None and field.kind in _USUAL:
-            value = _USUAL[field.kind](value)
-        usual[field.wire] = value
-    return usual
-
-
-_USUAL: Final[Mapping[FieldKind, Callable[[Any], Any]]] = {
-    FieldKind.MOMENT: datetime.isoformat,
-    FieldKind.AMOUNT: spelled,
-    FieldKind.CODE: int,
-    FieldKind.CODES: lambda codes: list(map(int, codes)),
-    FieldKind.MODEL: _usual,
-}
-
-
-def _extra(model: Any) -> str:
-    """Write what is unknown of a model, and of the models that are its fields."""
-    extra = dict(model.extra)
-    for field in fields_of(type(model)):
-        if field.kind is FieldKind.MODEL and (part := getattr(model, field.name)) is not None and part.extra:
-            extra[field.wire] = part.extra
-    return encode(extra).decode()

@@ -1,147 +1,89 @@
 """From the bytes of a page to models, in C: by row types that are derived from the models.
 
-msgspec decodes a page into structs, and converts them to models by their attributes. A row type has the
-service's names, and the type that each field usually has. Where a row does not fit, msgspec says why, and the
-types are made again: a field that was absent, null or of another type is read as the cattrs converter reads
-it, for many rows at once (`row_fields`), and an unknown name becomes a field. So rows cost Python no more
-than what their store has of its own. Whatever does not fit even so is left to the cattrs converter, which
-says what is wrong.
+msgspec decodes a page into structs, and converts them to models by their attributes. What a field usually is,
+a row holds under the field's own name. Anything else it holds under another name, as it was sent; such fields
+are read a column at a time, as the cattrs converter reads them, and put into models that are made already.
+Whatever does not fit even so is left to the cattrs converter, which says what is wrong.
 
-A page is decoded whole. What its rows hold of any kind has few levels, or stays bytes until it is measured
-and read: so a page that fits needs no measure beforehand.
+A page is decoded whole. Row types that take nothing but the usual have few levels: a page that fits needs no
+measure beforehand.
 """
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from decimal import localcontext
-from functools import cache, partial
-from itertools import chain
+from datetime import UTC, datetime
+from decimal import Decimal, localcontext
+from functools import cache, lru_cache, partial
+from itertools import chain, islice, repeat
 from operator import attrgetter
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, get_args
 
-import attrs
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from b2b_payments._converter.row_fields import (
-    Cells,
+from b2b_payments._converter.row_types import (
+    UNFIT,
+    Learned,
+    LearnedTypes,
+    Learner,
     OddTextError,
-    Rows,
-    Way,
-    extras_of,
-    in_place_of,
+    row_type,
     ways_of,
     ways_of_unknown,
 )
-from b2b_payments._converter.unreadable import UNREADABLE
-from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._converter.service import reader_of
+from b2b_payments._models import Payment
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import Extra
-from b2b_payments._printable import frozen
+from b2b_payments._protocol.json import check_measure, exact_number
 from b2b_payments._protocol.listing import Head, Listing
 
 T = TypeVar("T")
-R = TypeVar("R")
+Rows: TypeAlias = Sequence[Any]
+Cells: TypeAlias = Callable[[Rows], Sequence[Any]]
 Sent: TypeAlias = bytes | msgspec.Raw
 
 _BLOCK: Final = 50
 """Models that are made at once: so few that come and go together do not wake the garbage collector."""
-_MOST_NAMES: Final = 200
-"""Unknown names that are remembered."""
-_MOST_LESSONS: Final = 60
-"""Times that types are made again for one page, two milliseconds each: a service may make names up."""
-_LONGEST: Final = 100
-_UNFIT: Final = (
-    *UNREADABLE, ResponseDecodeError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError,
-)  # fmt: skip
-_fault: Final = re.compile(
-    r"(?:Object (?:contains (?P<unknown>unknown)|missing required) field `(?P<name>.*)`|.*?)"
-    r" - at `\$(?:\.data)?(?P<path>.*)`",
-    re.DOTALL,
-).fullmatch
+_MOST_VALUES: Final = 200
+"""Values of a field whose meaning is remembered."""
+_IN_PLACE: Final[Mapping[FieldKind, Any]] = {
+    FieldKind.TEXT: "", FieldKind.AMOUNT: Decimal(0), FieldKind.MOMENT: datetime.fromtimestamp(0, UTC),
+    FieldKind.OBJECT: {}, FieldKind.MODELS: (), FieldKind.CODES: (),
+}  # fmt: skip
+"""What msgspec takes for a field until it is read; 0 for the others."""
+_AS_READ: Final[Mapping[FieldKind, type]] = {FieldKind.TEXT: str, FieldKind.OBJECT: dict}
+_FEW: Final = frozenset({FieldKind.CODE, FieldKind.CODES})
 
 
-@frozen
-class Learned:
-    """What rows were seen to have beyond the usual: unknown names, and how often a field did not fit.
+class RowReader:
+    """Reads the rows of pages into payments. What it learns of them, it keeps."""
 
-    A field that did not fit may from then on be missing, or anything that can be read. So no more is
-    remembered than there are fields, and `_MOST_NAMES` unknown names: one more, and learning starts again.
-    """
-
-    unknown: Mapping[type[Any], tuple[str, ...]] = attrs.field(factory=dict)
-    odd: Mapping[tuple[type[Any], str], int] = attrs.field(factory=dict)
-
-    def with_fault(self, model: type[Any], message: str) -> Learned | None:
-        """Add what msgspec says of a row that did not fit; None where nothing can be learned of that."""
-        if (fault := _fault(message)) is None:
-            return None
-        field: Field | None = None
-        for step in fault["path"].replace("[...]", "").split(".")[1:]:
-            model, name = model if field is None else field.of, step.partition("[")[0]
-            if name in self.unknown.get(model, ()):
-                return self.with_odd(model, name)
-            known = fields_of(model) if attrs.has(model) else ()
-            field = next((one for one in known if one.wire == name), None)
-            if field is None:  # within an object of any kind
-                return None
-        if fault["name"] is not None:
-            model, name = model if field is None else field.of, fault["name"]
-            return self._with_name(model, name) if fault["unknown"] else self.with_odd(model, name)
-        return None if field is None else self.with_odd(model, field.wire)
-
-    def with_odd(self, model: type[Any], name: str) -> Learned | None:
-        """Add that a field did not fit; None where there is no other way to hold it."""
-        times = self.odd.get((model, name), 0) + 1
-        field = next((one for one in fields_of(model) if one.wire == name), None)
-        ways = (
-            ways_of_unknown(Any, missing=False)
-            if field is None
-            else ways_of(model, field, Any, msgspec.Struct)
-        )
-        return attrs.evolve(self, odd={**self.odd, (model, name): times}) if times < len(ways) else None
-
-    def _with_name(self, model: type[Any], name: str) -> Learned | None:
-        # A struct's field cannot be called what JSON has to escape; and "`" ends a name in msgspec's words.
-        if len(name) > _LONGEST or not name.isprintable() or {'"', "\\", "`"} & set(name):
-            return None
-        if sum(map(len, self.unknown.values())) >= _MOST_NAMES:
-            return Learned({model: (name,)})
-        return attrs.evolve(self, unknown={**self.unknown, model: (*self.unknown.get(model, ()), name)})
-
-
-class RowReader(Generic[T]):
-    """Reads the rows of pages into one model, or what else is made of rows. What it learns, it keeps.
-
-    `anything` is the type of what may be anything: bytes in a page, `Any` where objects are read.
-    """
-
-    def __init__(self, model: type[T], anything: Any = msgspec.Raw) -> None:
-        self._model = model
-        self._anything = anything
-        self._types = RowTypes(model, Learned(), anything)
-        self._lessons = 0
+    def __init__(self) -> None:
+        self.learner = Learner(RowTypes)
 
     def page(self, body: bytes) -> Any:
         """Give a page whose rows are decoded, and are heads as well; None where one does not fit."""
-        self._lessons = _MOST_LESSONS
-        page = self._made(RowTypes.page, body) if self._types.has_heads else None
-        return page if self._types.has_heads else None
+        self.learner.begin()
+        page = self.learner.made(RowTypes.unmeasured_page, body) if self.learner.types.has_heads else None
+        return page if self.learner.types.has_heads else None
 
-    def read(self, page: Listing, places: Sequence[int], otherwise: Callable[[int, Sent], T]) -> Iterator[T]:
-        """Give the models of the rows at these places of a page, one by one.
+    def read(
+        self, page: Listing, places: Sequence[int], otherwise: Callable[[int, Sent], Payment]
+    ) -> Iterator[Payment]:
+        """Give the payments at these places of a page, one by one.
 
-        `otherwise` gives the model of a row that does not fit.
+        `otherwise` gives the payment of a row that does not fit.
         """
-        self._lessons = _MOST_LESSONS
-        types, rows = self._types, page.heads
+        self.learner.begin()
+        types, rows = self.learner.types, page.heads
         if not (rows and isinstance(rows[0], types.row)):
-            decoded = self._made(RowTypes.page, page.body)
-            types, rows = self._types, decoded.data if decoded is not None else ()
+            decoded = self.learner.made(RowTypes.page, page.body)
+            types, rows = self.learner.types, decoded.data if decoded is not None else ()
         sent = cache(page.rows)  # for the few pages that have rows to be looked at one by one
         blocks = (places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK))
         # No name is given to what is made, so that one block is gone before the next one is there.
@@ -149,125 +91,159 @@ class RowReader(Generic[T]):
 
     def _block(
         self,
-        types: RowTypes[T],
+        types: RowTypes,
         rows: Rows,
         sent: Callable[[], Sequence[Sent]],
         places: Sequence[int],
-        otherwise: Callable[[int, Sent], T],
-    ) -> Iterable[T]:
+        otherwise: Callable[[int, Sent], Payment],
+    ) -> Iterable[Payment]:
         if rows:
-            with suppress(*_UNFIT):
-                return types.models([rows[place] for place in places])
+            with suppress(*UNFIT):
+                return types.payments([rows[place] for place in places])
         some = [sent()[place] for place in places]
-        made = self._made(RowTypes.read, some)
+        made = self.learner.made(RowTypes.read, some)
         if made is not None:
             return made
         if len(places) == 1:
             return map(otherwise, places, some)
         return chain.from_iterable(self._block(types, (), sent, [place], otherwise) for place in places)
 
-    def read_object(self, sent: object) -> T | None:
-        """Give the model of an object that is decoded already; None where it does not fit."""
-        self._lessons = _MOST_LESSONS
-        made = self._made(RowTypes.convert, [sent])
+    def read_object(self, sent: object) -> Payment | None:
+        """Give the payment of an object that is decoded already; None where it does not fit."""
+        self.learner.begin()
+        made = self.learner.made(RowTypes.convert, [sent])
         return None if made is None else made[0]
 
-    def _made(self, make: Callable[[RowTypes[T], Any], R], given: Any) -> R | None:
-        """Make something of rows, once what they have was learned; None where one does not fit."""
-        while True:
-            types = self._types
-            try:
-                return make(types, given)
-            except msgspec.ValidationError as error:
-                learned = types.learned.with_fault(self._model, str(error))
-            except OddTextError as error:
-                learned = types.learned.with_odd(error.model, error.wire)
-            except _UNFIT:
-                return None
-            if learned is None or not self._lessons:
-                return None
-            self._lessons -= 1
-            # Another thread may put its own here meanwhile: what that loses is learned again.
-            self._types = RowTypes(self._model, learned, self._anything)
 
-
-class RowTypes(Generic[T]):
-    """The row types of a model and of those within it, as far as learned; `row` is that of the model.
+class RowTypes(LearnedTypes):
+    """The row types of payments and of what is within them, as far as learned; `row` is that of payments.
 
     `has_heads` says that rows have what a walk has to know of them by its name, as it was sent.
     """
 
-    def __init__(self, model: type[T], learned: Learned, anything: Any) -> None:
-        self.learned = learned
-        self._model = model
-        self._anything = anything
-        self.row: Any = self._struct(model, whole=True)
+    def __init__(self, learned: Learned) -> None:
+        super().__init__(learned)
+        self._may_be_deep = False
+        self.row: Any = self._type(Payment)
         self.has_heads: bool = {*Head.__struct_fields__} <= {*self.row.__struct_fields__}
         self._rows: Any = list[self.row]  # type: ignore[name-defined]
         members: Any = [("data", self._rows), ("code", Any, None), ("meta", Any, None)]
-        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Page", members))
+        page = msgspec.defstruct("Page", members)
+        self._decode = msgspec.json.Decoder(page, float_hook=exact_number).decode
 
     def page(self, body: bytes) -> Any:
         """Read a page: `data` has its rows."""
-        return self._decoder.decode(body)
+        return self._decode(body)
 
-    def read(self, sent: Sequence[Sent]) -> list[T]:
-        """Make models of rows as they were sent."""
-        return self.models(self.page(b'{"data":[%b]}' % b",".join(sent)).data)
+    def unmeasured_page(self, body: bytes) -> Any:
+        """Read a page of which nobody knows how deep it is. Raises as `check_measure`."""
+        if self._may_be_deep:
+            check_measure(body)
+        return self._decode(body)
 
-    def convert(self, objects: Sequence[object]) -> list[T]:
-        """Make models of objects."""
-        return self.models(msgspec.convert(objects, self._rows))
+    def read(self, sent: Sequence[Sent]) -> list[Payment]:
+        """Make payments of rows as they were sent."""
+        return self.payments(self.page(b'{"data":[%b]}' % b",".join(sent)).data)
 
-    def models(self, rows: Rows) -> list[T]:
-        """Make models of rows."""
+    def convert(self, objects: Sequence[object]) -> list[Payment]:
+        """Make payments of objects."""
+        return self.payments(msgspec.convert(objects, self._rows))
+
+    def payments(self, rows: Rows) -> list[Payment]:
+        """Make payments of rows."""
         with localcontext(EXACT):
-            return _models_of(self._model, rows)
+            return _models_of(Payment, rows)
 
-    def _struct(self, model: type[Any], *, whole: bool = False) -> Any:
-        odd, anything = self.learned.odd, self._anything
-        unknown = {f"unknown{index}": name for index, name in enumerate(self.learned.unknown.get(model, ()))}
-        missing = any((model, name) in odd for name in unknown.values())
-        columns: dict[str, Cells] = {}
-        checks: list[Callable[[Rows], None]] = []
-        parts: list[Field] = []
-        members, names = [], {}
-        namespace = {"columns": columns, "checks": checks, "parts": parts, "extra": Extra()}
+    def _type(self, model: type[Any]) -> Any:
+        """Make a row type that knows how its rows become models.
 
-        def hold(name: str, wire: str, ways: Sequence[Way]) -> str:
-            way = ways[odd.get((model, wire), 0)]
-            held = f"{name}_" if way.reads else name
-            if way.reads:
-                columns[name] = way.reads(held)
-            if way.checks:
-                checks.append(way.checks(held))
-            members.append((held, way.type, way.nothing))
-            names[held] = wire
-            return held
-
+        `columns` read what msgspec does not, `checks` look at what it reads, and `parts` are the fields with
+        either of their own.
+        """
+        odd, members = self.learned.odd, dict[str, tuple[str, Any, Any]]()
+        columns, checks, parts = dict[str, Cells](), list[Callable[[Rows], None]](), list[Field]()
+        namespace: dict[str, Any] = {"extra": Extra()}
         for field in fields_of(model):
-            struct = self._struct(field.of) if field.kind in {FieldKind.MODEL, FieldKind.MODELS} else None
-            ways = ways_of(model, field, anything, struct, partial(_models_of, field.of))
-            if hold(field.name, field.wire, ways) != field.name:
-                namespace[field.name] = in_place_of(field)
-            elif struct is not None and (struct.columns or struct.checks or struct.parts):
+            part = self._type(field.of) if field.kind in {FieldKind.MODEL, FieldKind.MODELS} else None
+            way = ways_of(field, part)[odd.get((model, field.wire), 0)]
+            held = field.name
+            if not way.is_usual or field.kind is FieldKind.CODES:
+                held, namespace[field.name] = f"{field.name}_", _in_place_of(field)
+                columns[field.name] = _reader(field, held, way.type)
+            elif field.digits or field.kind is FieldKind.AMOUNT:
+                checks.append(partial(_check, model, field))
+            elif part is not None and (part.columns or part.checks or part.parts):
                 parts.append(field)
-        ways = ways_of_unknown(anything, missing=missing)
-        others = [hold(name, wire, ways) for name, wire in unknown.items()]
-        decoded = [columns.pop(name) for name in unknown if name in columns]
-        if unknown or whole:
-            wires = dict(zip(others, unknown.values(), strict=True))
-            columns["extra"] = extras_of(wires, decoded, missing=missing, whole=whole)
-        return msgspec.defstruct(
-            f"{model.__name__}Row",
-            members,
-            namespace=namespace,
-            rename=names,
-            kw_only=True,
-            gc=False,  # JSON has no cycles
-            forbid_unknown_fields=True,
-            omit_defaults=True,  # what was left out is None, where null was not sent
-        )
+            members[held] = field.wire, way.type, way.default
+            self._may_be_deep |= way.is_deep
+        unknown = self.learned.names(model)
+        for held, wire in unknown.items():
+            way = ways_of_unknown()[odd.get((model, wire), 0)]
+            members[held] = wire, way.type, way.default
+            self._may_be_deep |= way.is_deep
+        if unknown or model is Payment:
+            columns["extra"] = _extras(unknown, with_rows=model is Payment)
+        return row_type(model, members, columns=columns, checks=checks, parts=parts, **namespace)
+
+
+def _in_place_of(field: Field) -> Any:
+    if field.nullable:
+        return None
+    return object.__new__(field.of) if field.kind is FieldKind.MODEL else _IN_PLACE.get(field.kind, 0)
+
+
+def _reader(field: Field, held: str, type_: Any) -> Cells:
+    """Give what reads a column as the cattrs converter reads each cell."""
+    if field.kind in {FieldKind.MODEL, FieldKind.MODELS} and not field.bare:
+        return partial(_nested, field, attrgetter(held))
+    get, read, usual = attrgetter(held), reader_of(field), _AS_READ.get(field.kind, ())
+    if field.kind in _FEW and Any not in get_args(type_):
+        known = lru_cache(_MOST_VALUES)(lambda one: read(list(one) if isinstance(one, tuple) else one))
+        return lambda rows: list(map(known, map(get, rows)))
+    return lambda rows: [one if isinstance(one, usual) else read(one) for one in map(get, rows)]
+
+
+def _nested(field: Field, get: Callable[[Any], Any], rows: Rows) -> Sequence[Any]:
+    many = field.kind is FieldKind.MODELS
+    read, usual = reader_of(field), tuple if many else msgspec.Struct
+    found: list[Any] = [one if isinstance(one, usual) else read(one) for one in map(get, rows)]
+    if many:
+        made = iter(_models_of(field.of, list(chain.from_iterable(found))))
+        return [tuple(islice(made, length)) for length in map(len, found)]
+    made = iter(_models_of(field.of, [one for one in found if one is not None]))
+    return [None if one is None else next(made) for one in found]
+
+
+def _check(model: type[Any], field: Field, rows: Rows) -> None:
+    """Raise OddTextError where msgspec takes more for a number than is one."""
+    cells = list(filter(None, map(attrgetter(field.name), rows)))
+    if field.kind is FieldKind.WHOLE:
+        fits = not cells or "".join(cells).isdecimal()  # nor `1e2`, nor `null`
+    elif field.digits:
+        # Nor `1_000`, other scripts' digits, or NaN.
+        fits = not "".join(cells).encode().translate(None, b"0123456789.-")
+    else:
+        fits = set(map(type, cells)) <= {int, float} and all(1e-4 <= abs(cell) < 1e16 for cell in cells)
+    if not fits:
+        raise OddTextError(model, field.wire)
+
+
+def _extras(unknown: Mapping[str, str], *, with_rows: bool) -> Cells:
+    """Give what reads the unknown fields of rows, and keeps the row itself if it is to."""
+    names, gets = tuple(unknown.values()), list(map(attrgetter, unknown))
+    keep = Extra.sent.__set__  # type: ignore[attr-defined]
+
+    def cells(rows: Rows) -> Sequence[Extra]:
+        columns = [list(map(get, rows)) for get in gets]
+        pairs: Any = map(zip, repeat(names), zip(*columns, strict=True)) if columns else [()] * len(rows)
+        if any(UnsetType in set(map(type, column)) for column in columns):
+            pairs = ({name: one for name, one in some if one is not UNSET} for some in pairs)
+        made = list(map(Extra, pairs))
+        if with_rows:
+            deque(map(keep, made, rows), maxlen=0)
+        return made
+
+    return cells
 
 
 def _models_of(model: type[T], rows: Rows) -> list[T]:
@@ -279,9 +255,9 @@ def _models_of(model: type[T], rows: Rows) -> list[T]:
 
 def _fill(model: type[Any], made: Sequence[Any], rows: Rows) -> None:
     """Put into models what msgspec does not read: they are frozen, but nobody has seen them yet."""
-    row = type(rows[0]) if rows else None
-    if row is None:
+    if not rows:
         return
+    row = type(rows[0])
     for check in row.checks:
         check(rows)
     for name, cells in row.columns.items():
@@ -292,7 +268,7 @@ def _fill(model: type[Any], made: Sequence[Any], rows: Rows) -> None:
         _fill(field.of, list(flat(map(get, made))), list(flat(map(get, rows))))
 
 
-def model_of(model: type[T], row: Any) -> T:
-    """Convert a row to its model."""
+def payment_of(row: Any) -> Payment:
+    """Convert a row to its payment."""
     with localcontext(EXACT):
-        return _models_of(model, [row])[0]
+        return _models_of(Payment, [row])[0]

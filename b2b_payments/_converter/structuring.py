@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from b2b_payments._converter.rows import RowReader, model_of
+from b2b_payments._converter.rows import RowReader, payment_of
 from b2b_payments._converter.service import as_sent, service_converter, whole_converter
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._converter.values import read_whole_number
@@ -99,7 +99,7 @@ def to_wire(model: Any) -> dict[str, Any]:
     if sent is None:
         wire: dict[str, Any] = service_converter.unstructure(model)
         return wire
-    was = model_of(type(model), sent) if isinstance(sent, msgspec.Struct) else structure(type(model), sent)
+    was = payment_of(sent) if isinstance(sent, msgspec.Struct) else structure(type(model), sent)
     wire = plain(json_of(sent))
     if was != model:
         wire = as_sent(wire, whole_converter.unstructure(was), whole_converter.unstructure(model))
@@ -168,7 +168,7 @@ def _given(field: Field, value: Any) -> Any:
 
 
 _LINE: Final = '{"invoiceId": 13, "amount": "20.00"}'
-_rows: Final = RowReader(Payment)
-_objects: Final = RowReader(Payment, Any)  # another: what GET leaves out is nothing that lists do
+_rows: Final = RowReader()
+_objects: Final = RowReader()  # another: what GET leaves out is nothing that lists do
 _MOST_UNMEASURED: Final = 2**19
 """Bytes of a page that cannot hold so much that decoding it takes long."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import b2b_payments
-from b2b_payments import Payment, PaymentsClient
+from b2b_payments import PaymentsClient
 from b2b_payments._converter import structuring
 from b2b_payments._converter.rows import RowReader
 from b2b_payments._protocol.answer import Answer
@@ -85,7 +85,7 @@ async def _each(read: Callable[[PaymentsClient], Awaitable[int]]) -> float:
 @pytest.fixture(autouse=True)
 def a_reader_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is learned of other tests' odd payments: what rows cost depends on it."""
-    monkeypatch.setattr(structuring, "_rows", RowReader(Payment))
+    monkeypatch.setattr(structuring, "_rows", RowReader())
 
 
 async def _typed(client: PaymentsClient) -> int:

@@ -82,6 +82,14 @@ def test_what_is_no_amount_is_refused(amount: object) -> None:
         read(sent(total={"code": "USD", "value": amount}))
 
 
+def test_zeros_are_kept_in_a_row_that_is_read_by_its_model() -> None:
+    """Where a row's names need the slow way, its amounts have their zeros, and large ids all their digits."""
+    total = {"code": "USD", "value": "0.00000000", 'a"b': 1}
+    row = read(sent(id=10**37, total=total, details={"a": 1.5}, fees=[1.50, {"amount": 2}]))
+    assert (row.id, row.total_amount, row.details) == (10**37, "0.00000000", '{"a":1.5}')
+    assert (row.fees, json.loads(row.extra)["total"]) == ('[1.5,{"amount":2}]', {'a"b': 1})
+
+
 def test_a_doubled_name_counts_once() -> None:
     """Of a field that is there twice the last counts; within an object, both stay as they were sent."""
     doubled = (

@@ -12,8 +12,14 @@ from typing import Any
 
 import pytest
 
-from b2b_payments._converter import decoded_page, structure_payment, structure_rows, structuring, to_wire
-from b2b_payments._converter import rows as converter_rows
+from b2b_payments._converter import (
+    decoded_page,
+    row_types,
+    structure_payment,
+    structure_rows,
+    structuring,
+    to_wire,
+)
 from b2b_payments._converter.rows import RowReader
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import Payment
@@ -50,7 +56,7 @@ def read(rows: Sequence[object]) -> list[Payment]:
     return list(structure_rows(page(rows), range(len(rows))))
 
 
-def fits(reader: RowReader[Payment], rows: Sequence[object]) -> list[bool]:
+def fits(reader: RowReader, rows: Sequence[object]) -> list[bool]:
     """Tell of each row whether the fast way reads it."""
     unfit: list[int] = []
 
@@ -105,7 +111,7 @@ def test_pages_are_read_as_dicts_are() -> None:
 
 def test_the_usual_rows_take_the_fast_way() -> None:
     """No row of a known spelling needs the slow way, unknown names at any level included."""
-    assert all(fits(RowReader(Payment), USUAL))
+    assert all(fits(RowReader(), USUAL))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +155,7 @@ def test_a_page_may_be_decoded_as_it_arrives(row: dict[str, Any]) -> None:
 
 def test_the_usual_page_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows of a page that is decoded as it arrives are its heads as well."""
-    monkeypatch.setattr(structuring, "_rows", RowReader(Payment))
+    monkeypatch.setattr(structuring, "_rows", RowReader())
     arrived([changed()])  # teaches the names that the example has beyond the documented ones
     assert not isinstance(arrived([changed()]).heads[0], Head)
 
@@ -208,16 +214,16 @@ def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
 
     Where the bound is reached, learning begins again; and one page teaches so much and no more.
     """
-    monkeypatch.setattr(converter_rows, "_MOST_NAMES", 23)  # the example has three itself
-    reader = RowReader(Payment)
+    monkeypatch.setattr(row_types, "_MOST_NAMES", 23)  # the example has three itself
+    reader = RowReader()
     for number in range(25):
         row = changed(**{f"new{number}": number})
         assert fits(reader, [row]) == [True]
         [payment] = read([row])
         assert payment.extra[f"new{number}"] == number
-        assert sum(map(len, reader._types.learned.unknown.values())) <= 23
+        assert sum(map(len, reader.learner.types.learned.unknown.values())) <= 23
     many = [changed(**{f"more{number}": number}) for number in range(40)]
-    assert fits(RowReader(Payment), many).count(False) >= 10
+    assert fits(RowReader(), many).count(False) >= 10
     assert [payment.extra[f"more{number}"] for number, payment in enumerate(read(many))] == list(range(40))
 
 
@@ -233,7 +239,7 @@ def test_a_name_that_no_field_can_have_is_kept(name: str) -> None:
 
 def test_threads_learn_at_once() -> None:
     """Loops in several threads that meet other unknown names at the same time each read their rows right."""
-    reader = RowReader(Payment)
+    reader = RowReader()
 
     def work(worker: int) -> bool:
         rows = [changed(**{f"w{worker}n{number}": number}) for number in range(5)]
