@@ -8,7 +8,7 @@ and nothing else. Nothing before the *floor*, where the feed began, is given at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -29,29 +29,22 @@ _FEW = 1_000
 """Stamps that may lie behind the overlap before they are let go."""
 
 
-@define
-class _Given:
-    """Stamps in the order in which they were given: `before`, and those that came since."""
-
-    before: tuple[Stamp, ...] = ()
-    since: list[Stamp] = attrs.field(factory=list)
-
-
 @frozen
 class Place:
-    """Where a feed stood: it shares the list of what was given, and knows how much of it was given then."""
+    """Where a feed stood: the ledger's own list of what was given, and how much of it was given then."""
 
     store: str
     overlap: int
     watermark: int | None
     floor: int | None
-    given: _Given = attrs.field(repr=False)
+    before: tuple[Stamp, ...] = attrs.field(repr=False)
+    given: list[Stamp] = attrs.field(repr=False)
     count: int
 
     def checkpoint(self) -> Checkpoint:
         """Write it as plain JSON: about 25 bytes for each version of the overlap, and 130 more."""
         end = self.watermark
-        stamps = [] if end is None else [*self.given.before, *self.given.since[: self.count]]
+        stamps = [] if end is None else [*self.before, *self.given[: self.count]]
         return {
             "version": _VERSION,
             "feed": _FEED,
@@ -78,11 +71,12 @@ class Ledger:
     overlap: int
     watermark: int | None = None
     floor: int | None = None
-    _given: _Given = attrs.field(factory=_Given)
+    _before: tuple[Stamp, ...] = ()
+    _given: list[Stamp] = attrs.field(factory=list)
     _known: set[Stamp] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._known = set(self._given.before)
+        self._known = set(self._before)
 
     @classmethod
     def since(cls, store: str, overlap: int, since: Any) -> Ledger:
@@ -107,7 +101,7 @@ class Ledger:
     def place(self) -> Place:
         """Where the feed stands now."""
         given = self._given
-        return Place(self.store, self.overlap, self.watermark, self.floor, given, len(given.since))
+        return Place(self.store, self.overlap, self.watermark, self.floor, self._before, given, len(given))
 
     def __contains__(self, stamp: Stamp) -> bool:
         return stamp in self._known
@@ -119,19 +113,16 @@ class Ledger:
     def give(self, stamp: Stamp) -> None:
         """Note that a version was given."""
         self._known.add(stamp)
-        self._given.since.append(stamp)
+        self._given.append(stamp)
 
     def reach(self, moment: int) -> None:
         """Note that all that lists showed up to this moment was given; let go of what lies far behind it."""
         self.watermark = moment if self.watermark is None else max(self.watermark, moment)
-        given = self._given
-        if len(given.since) > max(_FEW, len(given.before)):
-            self.keep(stamp for stamp in (*given.before, *given.since) if stamp.updated >= self.bound)
-
-    def keep(self, stamps: Iterable[Stamp]) -> None:
-        """Remember these alone. A place that was given out keeps its own."""
-        self._given = _Given(tuple(stamps))
-        self._known = set(self._given.before)
+        if len(self._given) > max(_FEW, len(self._before)):
+            stamps = (*self._before, *self._given)
+            # A new list: a place that was given out keeps its own.
+            self._before, self._given = tuple(one for one in stamps if one.updated >= self.bound), []
+            self._known = set(self._before)
 
 
 def _seconds(microseconds: int) -> int | float:
@@ -152,7 +143,7 @@ def _unpacked(store: str, overlap: int, packed: Any) -> Ledger:
     try:
         watermark, floor = _moment(packed["watermark"]), _moment(packed["floor"])
         stamps = [_stamp(watermark or 0, *one) for one in packed["given"]]
-        ledger = Ledger(store, overlap, watermark, floor, _Given(tuple(stamps)))
+        ledger = Ledger(store, overlap, watermark, floor, tuple(stamps))
         moment_of(ledger.bound)
     except (ConfigurationError, KeyError, TypeError, ValueError, OverflowError):
         raise ConfigurationError("The checkpoint is damaged. Begin again at a moment, or now.") from None

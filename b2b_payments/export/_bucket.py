@@ -196,14 +196,14 @@ class Bucket:
 
     def get(self, name: str) -> tuple[bytes, Version]:
         """Give an object, and its version."""
-        with self._told():
+        with self._as_os_errors():
             found = _call(self._obstore.get, self._store, name)
             return bytes(_call(found.bytes)), _version_of(found.meta)
 
     def version(self, name: str) -> Version | None:
         """Give an object's version, None where there is none."""
         try:
-            with self._told():
+            with self._as_os_errors():
                 head = _call(self._obstore.head, self._store, name)
                 return _version_of(head)
         except FileNotFoundError:
@@ -215,7 +215,7 @@ class Bucket:
         Raises FileExistsError where another is there. That an answer was lost is no reason: then it is ours.
         """
         try:
-            with self._told():
+            with self._as_os_errors():
                 mode = "create" if over is None else dict(over)
                 return _version_of(self._put(name, data, mode=mode))
         except FileExistsError as refused:
@@ -227,13 +227,13 @@ class Bucket:
 
     def replace(self, name: str, data: bytes) -> None:
         """Put an object, whatever is there."""
-        with self._told():
+        with self._as_os_errors():
             self._put(name, data)
 
     def upload(self, name: str, path: Path) -> None:
         """Put a file, in parts: it is there when all of it is."""
         part = max(_PART, path.stat().st_size // _MOST_PARTS)
-        with self._told():
+        with self._as_os_errors():
             self._put(name, path, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
 
     def _put(self, name: str, data: bytes | Path, **settings: Any) -> Any:
@@ -241,13 +241,13 @@ class Bucket:
 
     def download(self, name: str, path: Path) -> None:
         """Write an object into a file."""
-        with self._told(), path.open("wb") as file:
+        with self._as_os_errors(), path.open("wb") as file:
             for chunk in self._obstore.get(self._store, name).stream(min_chunk_size=_PART):
                 file.write(chunk)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
         """Give the objects in a folder and below it, by their names there, and their sizes."""
-        with self._told():
+        with self._as_os_errors():
             listed = self._obstore.list(self._store, folder)
             found = _call(listed.collect)
         return {one["path"].removeprefix(folder).removeprefix("/"): one["size"] for one in found}
@@ -255,7 +255,7 @@ class Bucket:
     def remove(self, names: Sequence[str]) -> None:
         """Remove objects that may be gone already."""
         try:
-            with self._told():
+            with self._as_os_errors():
                 _call(self._obstore.delete, self._store, list(names))
         except FileNotFoundError:
             for name in names if len(names) > 1 else ():
@@ -294,7 +294,7 @@ class Bucket:
         return False
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_os_errors(self) -> Iterator[None]:
         errors, this = self._obstore.exceptions, object()
         _waits[this] = (monotonic(), self._root)
         try:

@@ -243,7 +243,7 @@ def moment_texts(cells: Sequence[int]) -> list[str]:
 
 
 @contextmanager
-def told(kind: type[Database], place: object, doing: str = "written") -> Iterator[None]:
+def as_export_error(kind: type[Database], place: object, doing: str = "written") -> Iterator[None]:
     """Turn an error of a database into a sentence. Raises ExportError."""
     try:
         yield
@@ -257,7 +257,7 @@ def opened(
     kind: type[FileDatabase], path: Path, *, read_only: bool = False, doing: str = "written"
 ) -> Iterator[FileDatabase]:
     """Give a database, and close it. What it raises becomes an ExportError."""
-    with told(kind, path, doing):
+    with as_export_error(kind, path, doing):
         database = kind.connect(path, read_only=read_only)
         try:
             yield database

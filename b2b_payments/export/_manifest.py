@@ -27,7 +27,6 @@ MANIFEST = ".manifest.json"
 _FORMATS_OF_VERSION_1 = ("jsonl", "csv", "parquet")
 """Of databases, version 1 had hashes of another kind."""
 _CHUNK = 1 << 20
-_NONE: Mapping[str, Any] = {}
 
 
 @frozen
@@ -54,26 +53,11 @@ def manifest_path(target: P) -> P:
 
 
 def manifest_of(
-    account: Mapping[str, Any] | None,
-    format_: str,
-    sha256: Mapping[str, str],
-    marks: Mapping[str, Any] = _NONE,
-) -> bytes | None:
-    """Write the manifest of what an account is of; None where there is none.
-
-    `marks` are what its location adds.
-    """
-    if account is None:
-        return None
-    packed = {
-        "version": _VERSION,
-        "library": f"b2b_payments {__version__}",
-        "format": format_,
-        **account,
-        **marks,
-        "sha256": dict(sha256),
-    }
-    return _written(packed)
+    account: Mapping[str, Any], format_: str, sha256: Mapping[str, str], marks: Mapping[str, Any]
+) -> bytes:
+    """Write the manifest of an export, from its packed account; `marks` are what its location adds."""
+    written_by = {"version": _VERSION, "library": f"b2b_payments {__version__}", "format": format_}
+    return _written({**written_by, **account, **marks, "sha256": dict(sha256)})
 
 
 def numbered_manifest(data: bytes, number: int) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS
 from b2b_payments._tables.rows import Rows
-from b2b_payments.export._database import told
+from b2b_payments.export._database import as_export_error
 from b2b_payments.export._duckdb import (
     DuckDBDatabase,
     column_line,
@@ -54,7 +54,7 @@ class ParquetSink(TableSink):
         for _ in log.segments():
             pass  # DuckDB would not see what was changed from outside
         place = str(files[0].path).replace("'", "''")
-        with told(DuckDBDatabase, self.path), _connected() as connection:
+        with as_export_error(DuckDBDatabase, self.path), _connected() as connection:
             connection.execute(
                 f"COPY (SELECT {', '.join(columns)}, {_ITEMS} FROM {source}) TO '{place}' "  # noqa: S608
                 f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_ROW_GROUP})"

@@ -208,11 +208,9 @@ class PlacedSink(ABC):
             manifest, hidden = manifest_path(target), self.work / "manifest"
             if self._is_incomplete:
                 # First of all: after a kill, it is not to be taken for one that may be complete.
-                first = manifest_of(self._account, self.format, {}, location.marks) or b""
-                write_whole(hidden, first, like=like)
+                write_whole(hidden, self._manifest(location, {}) or b"", like=like)
                 hidden.replace(manifest)
-            hashes = self.make(target)
-            text = manifest_of(self._account, self.format, hashes, location.marks)
+            text = self._manifest(location, self.make(target))
             if text is not None:
                 write_whole(hidden, text, like=like)
             self.place(target)
@@ -230,6 +228,10 @@ class PlacedSink(ABC):
         """The account of what was committed, None where the caller gives none."""
         account = (self._checkpoint or {}).get("account")
         return account if isinstance(account, Mapping) else None
+
+    def _manifest(self, location: Location, hashes: Mapping[str, str]) -> bytes | None:
+        account = self._account
+        return None if account is None else manifest_of(account, self.format, hashes, location.marks)
 
     @property
     def _is_incomplete(self) -> bool:

@@ -22,7 +22,7 @@ from b2b_payments._protocol.json import decode_part
 from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments.export._account import UNREADABLE, UsualPayment, entries_of
 from b2b_payments.export._csv import cells
-from b2b_payments.export._database import FileDatabase, opened, told
+from b2b_payments.export._database import FileDatabase, as_export_error, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._manifest import read_manifest
 from b2b_payments.export._parquet import batches
@@ -84,7 +84,10 @@ def read_payments(path: Path, format_: str) -> Iterator[Read]:
 
 def read_copy(server: Server) -> Iterator[Read]:
     """Read the payments of a copy in PostgreSQL. Raises ExportError where they cannot be read."""
-    with told(PostgresDatabase, server, "read"), closing(PostgresDatabase.connect(server)) as database:
+    with (
+        as_export_error(PostgresDatabase, server, "read"),
+        closing(PostgresDatabase.connect(server)) as database,
+    ):
         yield from map(_of_cells, database.rows(PAYMENTS, _COLUMNS))
 
 

@@ -20,7 +20,7 @@ from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._printable import frozen
 from b2b_payments._tables.columns import PAYMENTS, TABLES, Column, ColumnKind, Table
 from b2b_payments._tables.rows import UPDATED, Rows
-from b2b_payments.export._database import SYNCED, Database, told
+from b2b_payments.export._database import SYNCED, Database, as_export_error
 from b2b_payments.export._file import writing
 from b2b_payments.sync._report import Counts
 from b2b_payments.sync._state import State
@@ -202,7 +202,7 @@ class Copy:
         place = self._store.place
         if self._connect is None:
             raise ConfigurationError(f"{place} is not open: call open() first.")
-        with writing(place), told(self._store.database, place):
+        with writing(place), as_export_error(self._store.database, place):
             self._database = self._database or self._connect()
             yield self._database
 

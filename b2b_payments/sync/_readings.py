@@ -149,7 +149,7 @@ class Readings:
         """Call `on_change` for each of these payments that the copy is about to take in another version."""
         if self.on_change is None:
             return
-        place = (Ledger.since(self.state.store, 0, self.state.changes)).place
+        place = Ledger.since(self.state.store, 0, self.state.changes).place
         taken = await self.worker.do(self.copy.would_take, rows, lagging)
         for payment in map(_payment, rows):
             if payment.id in taken:

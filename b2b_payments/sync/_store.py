@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError
 from b2b_payments._printable import repr_when_incomplete
-from b2b_payments.export._database import Database, FileDatabase, told
+from b2b_payments.export._database import Database, FileDatabase, as_export_error
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import Lock, PathLike, path_of, writable
 from b2b_payments.export._postgres import PostgresDatabase, Server, is_postgres
@@ -130,7 +130,7 @@ class PostgresStore(Store):
     def held(self) -> Iterator[Callable[[], Database]]:
         # Who has the lock there has it as long as the connection lasts, which writes.
         with ExitStack() as stack:
-            with told(PostgresDatabase, self._server, "reached"):
+            with as_export_error(PostgresDatabase, self._server, "reached"):
                 database = stack.enter_context(closing(PostgresDatabase.connect(self._server)))
                 locked = database.lock()
             if not locked:

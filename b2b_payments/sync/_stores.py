@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from b2b_payments._changes.feed import OVERLAP
@@ -70,10 +69,12 @@ async def sync_stores(
         reports[report.name] = report
         on_progress(report)
 
-    works: list[Callable[[], Awaitable[None]]] = []
     for store, copy in zip(given, copies, strict=True):
         take(StoreReport(store.name, str(copy.place)))
-        works.append(partial(_synced, store, copy, settings, take, on_event))
+    # One by one: the work for a store begins when it is made.
+    works = (
+        _Sync(store, copy, settings, take, on_event).run for store, copy in zip(given, copies, strict=True)
+    )
     await do_all(works, fit.stores)
     return StoresReport(tuple(reports[store.name] for store in given))
 
@@ -96,12 +97,6 @@ def _copies(
             f"{schema!r} is one schema, and each store has its own: give a pattern such as '{SCHEMA}_{NAME}'."
         )
     return [PostgresStore(address, schema=pattern.replace(NAME, store.name)) for store in stores]
-
-
-async def _synced(
-    store: OneStore, copy: Store, settings: dict[str, Any], tell: Tell, listen: Listener
-) -> None:
-    await _Sync(store, copy, settings, tell, listen).run()
 
 
 class _Sync(Work):
