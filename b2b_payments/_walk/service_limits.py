@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._protocol.request import Query
+from b2b_payments._walk.channels import Spellings
 from b2b_payments._walk.page import SortedPage
 
 _SMALLER = (249, 200, 100, 50, 25, 10, 5, 3, 1)
@@ -51,10 +52,7 @@ class ServiceLimits:
 
     def __init__(self) -> None:
         self._most_rows: int | None = None  # the largest page that was not refused as too large
-        self._encodings = list(ChannelEncoding)
-        self._for_several: set[ChannelEncoding] = set()
-        self._accepted: set[tuple[ChannelEncoding, bool]] = set()
-        self._fitting: set[ChannelEncoding] = set()
+        self.spellings = Spellings()
         self._totals: dict[tuple[str, ...], Totals] = {}
         self._shown: dict[Query, Sequence[int]] = {}  # by the list's filters, the latest last
 
@@ -79,40 +77,6 @@ class ServiceLimits:
         """Note that a payment was deleted: no list has to show it."""
         for filters, shown in self._shown.items():
             self._shown[filters] = [one for one in shown if one != payment_id]
-
-    @property
-    def encodings(self) -> Sequence[ChannelEncoding]:
-        """The ways to write `channelIds` that are not known to be of no use, the first to be tried first."""
-        return self._encodings
-
-    def of_no_use(self, encoding: ChannelEncoding) -> None:
-        """Note that the service, asked in this way, refused, gave rows of other channels, or not all."""
-        if encoding in self._encodings:
-            self._encodings.remove(encoding)
-
-    def was_accepted(self, encoding: ChannelEncoding, *, several: bool) -> bool:
-        """Whether the service once answered when asked for one channel, or for several, in this way."""
-        return (encoding, several) in self._accepted
-
-    def note_accepted(self, encoding: ChannelEncoding, *, several: bool) -> None:
-        """Note that the service answered when asked in this way."""
-        self._accepted.add((encoding, several))
-
-    def is_confirmed(self, encoding: ChannelEncoding) -> bool:
-        """Whether a page with rows of the channels asked for, and no others, came when asked in this way."""
-        return encoding in self._fitting
-
-    def confirm(self, encoding: ChannelEncoding) -> None:
-        """Note that rows of the channels asked for, and no others, came when asked in this way."""
-        self._fitting.add(encoding)
-
-    def reads_several(self, encoding: ChannelEncoding) -> bool:
-        """Whether rows of more than one of several channels came when asked in this way."""
-        return encoding in self._for_several
-
-    def gave_several(self, encoding: ChannelEncoding) -> None:
-        """Note that rows of more than one channel came when asked in this way."""
-        self._for_several.add(encoding)
 
     def limit(self, wanted: int) -> int:
         """Give the number of rows to ask for."""

@@ -309,7 +309,7 @@ async def test_mixed_up_channels_unlearn_no_spelling(
     sandbox.answer_with(mixed_up)
     walk = client.payments.list(channel_ids=[1], concurrency=1)
     assert [payment.id async for payment in walk] == mine
-    assert list(client.payments._walker.learned.encodings) == list(ChannelEncoding)
+    assert list(client.payments._walker.learned.spellings.useful) == list(ChannelEncoding)
     assert client._caller.mixups.lately
 
 
