@@ -11,9 +11,9 @@ import attrs
 from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._errors import APIError, B2BPaymentsError
 from b2b_payments._models import OrderBy, SortBy
+from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import define, frozen
 from b2b_payments._protocol import request as requests
-from b2b_payments._protocol.belonging import number
 from b2b_payments._protocol.request import Query, Request
 from b2b_payments._quota import Quota, QuotaReading
 
@@ -96,7 +96,7 @@ class Seen:
     @property
     def ids(self) -> list[int | None]:
         """The payments' ids, in their order."""
-        return [number(row.get("id")) for row in self.rows]
+        return [whole_of(row.get("id")) for row in self.rows]
 
     @property
     def times(self) -> list[int | None]:
@@ -105,7 +105,7 @@ class Seen:
 
     def said(self, name: str) -> int | None:
         """Give a number of the pagination."""
-        return number(self.pagination.get(name))
+        return whole_of(self.pagination.get(name))
 
     @property
     def total(self) -> int | None:
@@ -114,17 +114,17 @@ class Seen:
 
     def parameter(self, name: str) -> int | None:
         """Give a number that was asked for."""
-        return number(dict(self.question.request.query).get(name))
+        return whole_of(dict(self.question.request.query).get(name))
 
 
 def moments(rows: Sequence[Row], field: str) -> list[int | None]:
     """Give a time of each row, in epoch seconds."""
-    return [number(row.get(field)) for row in rows]
+    return [whole_of(row.get(field)) for row in rows]
 
 
 def channel_of(row: Row) -> int | None:
     """Give the channel of a payment, None where it names none."""
-    return number(row.get("channelId"))
+    return whole_of(row.get("channelId"))
 
 
 @define

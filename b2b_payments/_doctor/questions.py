@@ -9,8 +9,8 @@ from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._doctor.evidence import Auth, Evidence, Question, Row, Seen, channel_of, page, plain
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models import OrderBy, SortBy
+from b2b_payments._models.decimals import whole_of
 from b2b_payments._protocol import request as requests
-from b2b_payments._protocol.belonging import number
 from b2b_payments._protocol.query import ChannelEncoding
 
 Questions = Generator[Question, Seen]
@@ -145,24 +145,24 @@ def channel_ids(listed: Seen) -> list[int]:
 
 def _filters(evidence: Evidence) -> Questions:
     rows, size = evidence.whole, evidence.size
-    statuses = Counter(number(row.get("processingStatus")) for row in rows)
+    statuses = Counter(whole_of(row.get("processingStatus")) for row in rows)
     # Where all are alike, rows do not show whether a filter is kept.
     if len(statuses) > 1 and (status := statuses.most_common(1)[0][0]) is not None:
         yield page("processingStatus", size, filters=(("processingStatus", str(status)),))
     items = [item for row in rows if isinstance(found := row.get("lineItems"), list) for item in found]
-    if invoice := next((number(item.get("invoiceId")) for item in items if isinstance(item, dict)), None):
+    if invoice := next((whole_of(item.get("invoiceId")) for item in items if isinstance(item, dict)), None):
         yield page("invoiceId", size, filters=(("invoiceId", str(invoice)),))
     names = {name for row in rows if isinstance(name := row.get("customerName"), str) and name.strip()}
     if len(names) > 1:
         yield page("customerName", size, filters=(("customerName", max(names, key=len)),))
     if len(rows) > 1 and (
-        payment_id := min(filter(None, (number(row.get("id")) for row in rows)), default=0)
+        payment_id := min(filter(None, (whole_of(row.get("id")) for row in rows)), default=0)
     ):
         yield page("q", size, filters=(("searchBy", "id"), ("q", str(payment_id))))
 
 
 def _by_id(evidence: Evidence) -> Questions:
-    ids = [one for one in map(number, (row.get("id") for row in evidence.rows)) if one]
+    ids = [one for one in map(whole_of, (row.get("id") for row in evidence.rows)) if one]
     if not ids:
         return
     newest = next((one for one in evidence.get("last").ids if one), max(ids))

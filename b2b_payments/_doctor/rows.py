@@ -14,8 +14,8 @@ from b2b_payments._doctor.evidence import Evidence, Row, channel_of, moments
 from b2b_payments._doctor.finding import Finding, fine, note, problem, unknown
 from b2b_payments._errors import NotFoundError, ResponseDecodeError
 from b2b_payments._models import Channel, Operation, ProcessingStatus
+from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import counted
-from b2b_payments._protocol.belonging import number
 
 _SEEN_ELSEWHERE = frozenset({"bcId", "bcGroupName", "customerBcId"})
 """Fields beyond the documented ones that others have reported."""
@@ -122,7 +122,7 @@ def _odd_codes(row: Row) -> Iterator[str]:
     }
     for name, codes in known.items():
         found = row.get(name)
-        for code in {number(one) for one in (found if isinstance(found, list) else [found])}:
+        for code in {whole_of(one) for one in (found if isinstance(found, list) else [found])}:
             if code is not None and code not in {int(one) for one in codes}:
                 yield f"{name} {code if code <= _LARGEST_CODE else f'over {_LARGEST_CODE}'}"
 
@@ -181,7 +181,7 @@ def lag(evidence: Evidence) -> Finding:
     listed = {str(row.get("id")): row for row in evidence.whole}
     one = newest.data if newest.is_success and isinstance(newest.data, dict) else {}
     row = listed.get(str(one.get("id")))
-    mine, theirs = number(one.get("updatedAt")), number((row or {}).get("updatedAt"))
+    mine, theirs = whole_of(one.get("updatedAt")), whole_of((row or {}).get("updatedAt"))
     if mine is not None and theirs is not None and mine > theirs:
         seen = "The newest payment was updated later, by its id, than the list shows."
         return _lags(seen, one, now)
@@ -194,7 +194,7 @@ def lag(evidence: Evidence) -> Finding:
 
 
 def _lags(seen: str, payment: Row, now: datetime) -> Finding:
-    written = number(payment.get("updatedAt"))
+    written = whole_of(payment.get("updatedAt"))
     age = now.timestamp() - written if written is not None else 0.0
     means = "What was written lately may be missing from lists, though it can be read by its id."
     if age > _A_DAY:

@@ -35,6 +35,13 @@ def is_whole(value: object) -> TypeGuard[int]:
     return type(value) is int and -MOST_WHOLE < value < MOST_WHOLE
 
 
+def whole_of(said: object) -> int | None:
+    """Read a whole number, which may come as digits in text [seen]; None for what is none."""
+    if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 20:
+        return int(said)
+    return said if type(said) is int else None
+
+
 def decimal_of(text: str) -> Decimal | None:
     """Read a number with all its digits; None for what is no number."""
     return Decimal(text) if _NUMBER.fullmatch(text) else None

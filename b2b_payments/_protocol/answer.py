@@ -25,6 +25,7 @@ from b2b_payments._errors import (
     ServerError,
     ValidationError,
 )
+from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.belonging import check_envelope
 from b2b_payments._protocol.json import decode, encode
@@ -97,6 +98,7 @@ _LONGEST_REFUSAL = 2**18
 _LONGEST_SPELLING = 20
 """Characters that an escape of one character takes, within reason."""
 _LARGEST_ID = 2**63 - 1
+_LONGEST_CODE = 4
 _LONGEST_MESSAGE = 500
 _LONGEST_ID = 200
 _LONGEST_HEADER = 2_000
@@ -291,11 +293,9 @@ def _decoded_or_none(body: bytes) -> Any:
 
 def _code(body: Mapping[str, Any]) -> int | None:
     code = body.get("code")
-    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 5:
-        return int(code)
-    if type(code) is float and code.is_integer():
-        return int(code)
-    return code if type(code) is int else None
+    if isinstance(code, str) and len(code) > _LONGEST_CODE:
+        return None
+    return int(code) if type(code) is float and code.is_integer() else whole_of(code)
 
 
 def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int | None) -> APIError:
@@ -357,12 +357,11 @@ def read_payment_id(envelope: Envelope) -> int:
     """Read the id of a payment just created. Raises ResponseDecodeError where there is none."""
     data = envelope.data
     value = data.get("paymentId") if isinstance(data, dict) else None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        value = int(value)
-    if type(value) is not int or not 1 <= value <= _LARGEST_ID:
+    payment_id = whole_of(value)
+    if payment_id is None or not 1 <= payment_id <= _LARGEST_ID:
         found = f"{kind_of(value)} out of range" if type(value) is int else kind_of(value)
         raise ResponseDecodeError(
             f"Expected the new payment's id at $.data.paymentId, found {found}.",
             paths=["$.data.paymentId"],
         )
-    return value
+    return payment_id

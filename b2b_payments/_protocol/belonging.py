@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from b2b_payments._errors import AnswerMismatchError
+from b2b_payments._models.decimals import whole_of
 from b2b_payments._protocol.request import Request
 from b2b_payments._retry import Effect
 
@@ -32,7 +33,7 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
     pagination = meta.get("pagination")
     one_thing = request.call == _CREATE or (request.about is not None and bool(request.named_at))
     if (one_thing or request.call in _SEVERAL) and isinstance(pagination, dict):
-        said = [number(pagination.get(name)) for name in ("offset", "totalCount")]
+        said = [whole_of(pagination.get(name)) for name in ("offset", "totalCount")]
         require(request, "$.meta.pagination", "is of a list's page", None if _are_payments(data) else said)
     # Not empty: some services write an object without fields as an empty list, and the other way round.
     if one_thing and isinstance(data, list) and any(isinstance(one, dict) for one in data):
@@ -46,7 +47,7 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
     check_stores(request, [data.get("storeHash")])
     if (about := request.about) is not None:
         for name in request.named_at:
-            if (named := number(data.get(name))) not in (None, about):
+            if (named := whole_of(data.get(name))) not in (None, about):
                 require(request, f"$.data.{name}", f"is {named}, not {about}", named)
     if (missing := _missing(request, data)) is not None:
         raise _mismatch(request, f"$.data.{missing}", "is missing, and other things are there")
@@ -80,15 +81,8 @@ def check_stores(request: Request, said: Iterable[object]) -> set[str]:
 def check_proof(request: Request, data: Any) -> None:
     """Raise AnswerMismatchError where a write's answer does not say what it is about: it proves nothing."""
     said = [data.get(name) for name in request.named_at] if isinstance(data, dict) else []
-    if request.about is not None and request.about not in map(number, said):
+    if request.about is not None and request.about not in map(whole_of, said):
         raise _mismatch(request, "$.data.id", "is missing, and answers were mixed up lately", "may be")
-
-
-def number(said: object) -> int | None:
-    """Read an id, which may come as a string [seen]; what is no number is somebody else's to judge."""
-    if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 20:
-        return int(said)
-    return said if type(said) is int else None
 
 
 def _missing(request: Request, data: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ import attrs
 import msgspec
 
 from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._models.decimals import whole_of
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.payment import Payment
 from b2b_payments._printable import frozen
@@ -170,6 +171,5 @@ def _problem_with(data: Any) -> ResponseDecodeError | None:
 
 
 def _count(value: object) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 14:
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= _MOST_ROWS else None
+    count = whole_of(value)
+    return count if count is not None and 0 <= count <= _MOST_ROWS else None

@@ -14,13 +14,13 @@ import msgspec
 
 from b2b_payments._arguments import whole
 from b2b_payments._errors import ConfigurationError, shown
-from b2b_payments._models.decimals import is_whole
+from b2b_payments._models.decimals import is_whole, whole_of
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.enums import OrderBy, ProcessingStatus, SearchBy, SortBy
 from b2b_payments._models.payment import LineItem, Payment
 from b2b_payments._models.plain_data import checked_text
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.belonging import OF_ROWS, number, require
+from b2b_payments._protocol.belonging import OF_ROWS, require
 from b2b_payments._protocol.json import exact_number
 from b2b_payments._protocol.request import Query, Request
 
@@ -260,13 +260,13 @@ def fits(query: Mapping[str, str], payment: Mapping[str, Any]) -> dict[str, bool
 
 
 def _has_status(asked: int, row: _Row) -> bool | None:
-    status = number(row.processing_status)
+    status = whole_of(row.processing_status)
     return None if status is None else status == asked
 
 
 def _has_invoice(asked: int, row: _Row) -> bool | None:
     items = row.line_items if isinstance(row.line_items, list) else []
-    found = [number(item.get(_INVOICE)) if isinstance(item, dict) else None for item in items]
+    found = [whole_of(item.get(_INVOICE)) if isinstance(item, dict) else None for item in items]
     if asked in found:
         return True
     return None if not found or None in found else False

@@ -37,6 +37,7 @@ class Spellings:
     joint: set[ChannelEncoding] = attrs.field(factory=set)
 
 
+@define(eq=False)
 class ChannelPage:
     """One page of some channels: the next spelling is tried where the service refuses or misreads one.
 
@@ -46,28 +47,21 @@ class ChannelPage:
     spellings that the walk has tried to see whether they show what another hides.
     """
 
-    def __init__(
-        self,
-        learned: Spellings,
-        mixups: MixUps,
-        query: PaymentQuery,
-        order: Order,
-        read: Read,
-        compared: set[ChannelEncoding],
-    ) -> None:
-        self._learned = learned
-        self._mixups = mixups
-        self._query = query
-        self._order = order
-        self._read = read
-        self._compared = compared
-        self._channel_ids: Sequence[int] = query.channel_ids or ()
-        self._asked = set(map(str, self._channel_ids))
-        self._shown = False  # payments of the channels asked for, among others
-        self._refusals: dict[ChannelEncoding, APIError] = {}
-        self._given_up: set[ChannelEncoding] = set()
-        self._misread: list[Sequence[int]] = []  # what came in the spelling that is being tried
-        self._answered = False
+    _learned: Spellings
+    _mixups: MixUps
+    _query: PaymentQuery
+    _order: Order
+    _read: Read
+    _compared: set[ChannelEncoding]
+    _shown: bool = attrs.field(default=False, init=False)  # payments of the channels asked for, among others
+    _refusals: dict[ChannelEncoding, APIError] = attrs.field(factory=dict, init=False)
+    _given_up: set[ChannelEncoding] = attrs.field(factory=set, init=False)
+    _misread: list[Sequence[int]] = attrs.field(factory=list, init=False)  # in the spelling that is tried
+    _answered: bool = attrs.field(default=False, init=False)
+
+    @property
+    def _asked(self) -> set[str]:
+        return set(map(str, self._query.channel_ids or ()))
 
     def next(self) -> ChannelEncoding | None:
         """Give the spelling to try; None where no channel was asked for.
@@ -143,9 +137,10 @@ class ChannelPage:
         """Whether payments of the channels asked for come in another spelling, where none came in this."""
         if page.ids or page.offset > 0 or encoding in self._learned.confirmed:
             return False
+        asked = self._asked
         for other in [one for one in self._learned.useful if one not in {encoding, *self._given_up}]:
             self._compared.add(other)
-            if any(str(head.channel_id) in self._asked for head in await self._shown_in(other, page.limit)):
+            if any(str(head.channel_id) in asked for head in await self._shown_in(other, page.limit)):
                 return True
         return False
 
@@ -177,7 +172,7 @@ class ChannelPage:
             if alone.ids and belongs and all(str(head.channel_id) == channel_id for head in listing.heads):
                 return True
         # They may well lie behind. But whoever reads one of the channels alone, gives another's when turned.
-        turned = attrs.evolve(self._query, channel_ids=self._channel_ids[::-1])
+        turned = attrs.evolve(self._query, channel_ids=(self._query.channel_ids or ())[::-1])
         listing = await self._read(turned, encoding, 1)
         return bool(given) and given.isdisjoint(str(head.channel_id) for head in listing.heads)
 

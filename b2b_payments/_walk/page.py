@@ -9,7 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from b2b_payments._errors import ResponseDecodeError
-from b2b_payments._models.decimals import decimal_of, is_whole
+from b2b_payments._models.decimals import decimal_of, is_whole, whole_of
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.enums import OrderBy, SortBy
 from b2b_payments._models.payment import Payment
@@ -176,10 +176,9 @@ def _are_whole(numbers: Sequence[Any]) -> bool:
 
 
 def _whole(value: object, path: str) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        value = int(value)
-    if is_whole(value):
-        return value
+    number = whole_of(value)
+    if is_whole(number):
+        return number
     raise ResponseDecodeError(f"Expected a whole number at {path}, found {kind_of(value)}.", paths=[path])
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from b2b_payments._converter import structure_rows
 from b2b_payments._models import Payment
-from b2b_payments._printable import frozen
+from b2b_payments._printable import define, frozen
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._walk.checkpoint import Checkpoint, Origin
 from b2b_payments._walk.join import Step
@@ -85,32 +85,25 @@ class OffsetPlanner:
         self._tails.append(page.end - resume_at)
 
 
+@define(eq=False)
 class Reader:
     """Reads one list to its end: asks ahead, offers pages to the join in line, reads again where they gap."""
 
-    def __init__(
-        self,
-        prefetcher: Prefetcher,
-        ends: Ends,
-        planner: OffsetPlanner,
-        report: WalkReport,
-        events: Events,
-        origin: Origin,
-        look_up: LookUp,
-    ) -> None:
-        self._prefetcher = prefetcher
-        self._ends = ends
-        self._planner = planner
-        self._report = report
-        self._events = events
-        self._origin = origin
-        self._look_up = look_up
-        self._last_asked = 0
-        self._other_end_asked = False
-        self._readable_end: int | None = None  # no row stands here or further on, whatever the total says
-        self._held: SortedPage | None = None  # a page in line that left a gap, until the gap is closed
-        self._first_page: SortedPage | None = None
-        self._in_line = True
+    _prefetcher: Prefetcher
+    _ends: Ends
+    _planner: OffsetPlanner
+    _report: WalkReport
+    _events: Events
+    _origin: Origin
+    _look_up: LookUp
+    _last_asked: int = attrs.field(default=0, init=False)
+    _other_end_asked: bool = attrs.field(default=False, init=False)
+    # No row stands here or further on, whatever the total says.
+    _readable_end: int | None = attrs.field(default=None, init=False)
+    # A page in line that left a gap, until the gap is closed.
+    _held: SortedPage | None = attrs.field(default=None, init=False)
+    _first_page: SortedPage | None = attrs.field(default=None, init=False)
+    _in_line: bool = attrs.field(default=True, init=False)
 
     async def pages(self, first: int = 0) -> AsyncGenerator[JoinedPage, None]:
         """Give the new rows, page by page, in the order of the list; ends once the ends have a verdict.

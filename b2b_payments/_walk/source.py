@@ -19,8 +19,8 @@ from b2b_payments._errors import (
     ValidationError,
 )
 from b2b_payments._models import OrderBy
+from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import define
-from b2b_payments._protocol.belonging import number
 from b2b_payments._protocol.listing import Decode, DecodeRows, Listing, not_decoded, read_listing
 from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
@@ -206,7 +206,7 @@ async def gives_listed(
     listing = await caller.read(request, reader, priority=priority, until=until, tally=tally)
     for head in listing.heads:
         # The list may still show payments that were deleted, and this one.
-        if (listed := number(head.id)) is None or listed == but:
+        if (listed := whole_of(head.id)) is None or listed == but:
             continue
         with suppress(NotFoundError):
             if await look_up(caller, listed, priority=priority, until=until, tally=tally) is not None:
