@@ -43,17 +43,13 @@ class JSONLSink(PlacedSink):
     def resume(self) -> Checkpoint | None:
         return super().resume() if self._stream is None else None
 
-    def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, batch: Sequence[Mapping[str, Any]], checkpoint: Checkpoint | None) -> None:
         if self._stream is None:
-            super().write(batch)
+            super().write(batch, checkpoint)
         else:
             with writing("The output"):
                 self._stream.writelines(self.lines(batch)[0])
                 self._stream.flush()
-
-    def commit(self, checkpoint: Checkpoint | None) -> None:
-        if self._stream is None:
-            super().commit(checkpoint)
 
     def close(self, *, complete: bool) -> None:
         if self._stream is None:

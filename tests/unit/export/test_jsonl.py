@@ -24,9 +24,8 @@ def test_one_object_a_line(tmp_path: Path) -> None:
     path = tmp_path / "payments.jsonl"
     sink = JSONLSink(path)
     sink.open()
-    sink.write(_ROWS)
-    sink.commit(None)
-    sink.write([])
+    sink.write(_ROWS, None)
+    sink.write([], None)
     sink.close(complete=True)
     lines = path.read_bytes().split(b"\n")
     assert lines.pop() == b""
@@ -39,7 +38,7 @@ def test_not_complete(tmp_path: Path) -> None:
     """A sink closed before the end leaves nothing, and so does one that was never opened."""
     sink = JSONLSink(tmp_path / "payments.jsonl")
     sink.open()
-    sink.write(_ROWS)
+    sink.write(_ROWS, None)
     sink.close(complete=False)
     JSONLSink(tmp_path / "other.jsonl").close(complete=False)
     assert list(tmp_path.iterdir()) == []
@@ -51,7 +50,7 @@ def test_stream(*, complete: bool) -> None:
     stream = io.BytesIO()
     sink = JSONLSink(stream)
     sink.open()
-    sink.write([{"id": 1}])
+    sink.write([{"id": 1}], None)
     assert json.loads(stream.getvalue()) == {"id": 1}
     sink.close(complete=complete)
     assert not stream.closed
@@ -62,7 +61,7 @@ def test_full_stream() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
         sink = JSONLSink(full)
         with pytest.raises(ExportError, match="The output could not be written: No space left on device"):
-            sink.write([{"id": 1}])
+            sink.write([{"id": 1}], None)
 
 
 def test_reader_gone() -> None:
@@ -70,4 +69,4 @@ def test_reader_gone() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "wb", buffering=0) as pipe, pytest.raises(BrokenPipeError):
-        JSONLSink(pipe).write([{"id": 1}])
+        JSONLSink(pipe).write([{"id": 1}], None)

@@ -40,9 +40,8 @@ def written(
             sink.open()
         account = earlier and earlier["account"]
         for batch in batches:
-            sink.write(batch)
             account = account_of(batch, account)
-            sink.commit({"account": account})
+            sink.write(batch, {"account": account})
     except BaseException:
         sink.close(complete=False)
         raise
