@@ -195,7 +195,7 @@ async def on_dask(options: argparse.Namespace) -> Sequence[str]:
         stores = stores_at(served.url, options.stores)
         for workers in options.workers:
             async with (
-                local_cluster(workers, options.at_once) as cluster,
+                local_cluster(workers) as cluster,
                 Client(cluster, asynchronous=True) as client,
             ):
                 # The library is loaded, and each worker has exported.
@@ -238,7 +238,7 @@ async def kills(options: argparse.Namespace) -> Sequence[str]:
         serving(
             payments=options.payments, latency=options.latency, requests=options.requests, per=options.per
         ) as served,
-        local_cluster(options.workers, 4) as cluster,
+        local_cluster(options.workers) as cluster,
         Client(cluster, asynchronous=True) as client,
     ):
         stores = stores_at(served.url, options.stores, quota)
@@ -251,7 +251,7 @@ async def kills(options: argparse.Namespace) -> Sequence[str]:
             watch = _Watch(kill)
             with _folder() as folder:
                 report = await export_stores(
-                    stores, folder, format="jsonl", dask=client, on_progress=watch.tell
+                    stores, folder, format="jsonl", at_once=4, dask=client, on_progress=watch.tell
                 )
                 missed += [f"run {run}: {one}" for one in _wrong(report, options.payments)]
             # A kill after the end of a run is the next one's.

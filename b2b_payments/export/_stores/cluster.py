@@ -1,6 +1,6 @@
-"""Exports on the workers of a Dask cluster: one store is one task.
+"""Exports on the workers of a Dask cluster: a task has some stores.
 
-A task's export is in the shared folder, so that another worker goes on behind its last commit where one dies.
+Exports are in the shared folder, so that another worker goes on behind their last commits where one dies.
 What goes to the workers names the variables that hold tokens, and never a token.
 """
 
@@ -9,40 +9,30 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import cache
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from secrets import token_hex
-from time import monotonic
 from typing import Any, Protocol
 
 import anyio
 import attrs
 from anyio import to_thread
 
-from b2b_payments._auth import StoreAuth
-from b2b_payments._client import shared_by_env
-from b2b_payments._errors import AlreadyRunningError, ConfigurationError, ExportError, shown
+from b2b_payments._errors import ConfigurationError, ExportError, shown
 from b2b_payments._printable import frozen
-from b2b_payments.export._pace import PaceReading
+from b2b_payments.export._stores.batch import TOPIC, Batch, run_batch
 from b2b_payments.export._stores.job import Job
-from b2b_payments.export._stores.limits import fitting
 from b2b_payments.export._stores.report import StoreReport, StoreState
-from b2b_payments.export._stores.run import finished_since, manifest_hash
-from b2b_payments.export._stores.store import Store, TokenFromEnv
+from b2b_payments.export._stores.run import manifest_hash
+from b2b_payments.export._stores.store import Store
 from b2b_payments.export._stores.work import ASKED_FOR, Tell
 from b2b_payments.export._worker import in_threads
 
 LOCAL = "local"
-_NEWS_EVERY = 2.0
-"""Seconds between two reports of a store that is under way: thousands may be at once."""
-_LOOK_EVERY = 0.5
-"""Seconds between two looks whether a task is still wanted."""
+_MOST_IN_BATCH = 8
 _LOOK_FOR_WORKERS_EVERY, _WORKER_IS_LOST_AFTER = 5.0, 30.0
 """Seconds: a worker that is started again is back sooner."""
-_HELD_FOR = 30.0
-"""Seconds in which the file of a store may still be locked by a worker that counts as dead."""
 _PRELOAD = """
 import signal
 import b2b_payments.export
@@ -90,19 +80,19 @@ class Workers:
         tasks = _Tasks(jobs, at_once, tell)
         stack = AsyncExitStack()
         try:
-            await tasks.finish(await self._connected(stack, at_once))
+            await tasks.finish(await self._connected(stack))
         finally:
             # A task that nobody wants any more ends by itself, and keeps what it has committed.
             with anyio.CancelScope(shield=True):
                 await stack.aclose()
                 await tasks.stop()
 
-    async def _connected(self, stack: AsyncExitStack, at_once: int) -> Any:
+    async def _connected(self, stack: AsyncExitStack) -> Any:
         distributed = import_distributed()
         given: Any = self.dask
         if self.are_local:
             processes = self.processes or os.cpu_count() or 1
-            given = await stack.enter_async_context(local_cluster(processes, at_once))
+            given = await stack.enter_async_context(local_cluster(processes))
         # A client of ours, whether the caller's waits in threads or in an event loop.
         address = given if isinstance(given, str) else given.scheduler.address
         security = None if isinstance(given, str) else given.security
@@ -128,13 +118,14 @@ def import_distributed() -> Any:
 
 
 @asynccontextmanager
-async def local_cluster(processes: int, at_once: int) -> AsyncIterator[Any]:
+async def local_cluster(processes: int) -> AsyncIterator[Any]:
     """Give a cluster of worker processes of ours, which are replaced where they die."""
     distributed = import_distributed()
     with import_module("dask").config.set(_QUIET):
         cluster = await distributed.LocalCluster(
             n_workers=processes,
-            threads_per_worker=at_once,  # so many tasks: they wait in an event loop, and start no threads
+            threads_per_worker=1,  # stores wait in an event loop, and need none
+            memory_limit=1 / processes,  # by default it follows from the threads
             processes=True,
             dashboard_address="127.0.0.1:0",  # any free port, and not for other machines
             preload=[_PRELOAD],
@@ -183,15 +174,6 @@ def check_travelling(stores: Sequence[Store]) -> None:
             ) from None
 
 
-@frozen
-class _Task:
-    """A store's export, one of so many at once, and the hash of the manifest that was there before."""
-
-    job: Job
-    before: str | None
-    at_once: int
-
-
 class _Tasks:
     """The tasks of a run, as the client sees them."""
 
@@ -204,19 +186,36 @@ class _Tasks:
 
     async def finish(self, client: Any) -> None:
         """Have them done."""
-        client.subscribe_topic(self._run, self._hear)
+        client.subscribe_topic(TOPIC, self._take)
         jobs = list(self._left.values())
         hashes = await in_threads(manifest_hash, [job.path for job in jobs])
-        tasks = [_Task(job, before, self._at_once) for job, before in zip(jobs, hashes, strict=True)]
-        keys = [f"{self._run}-{job.store.name}" for job in jobs]
-        futures = client.map(_run_task, tasks, keys, key=keys, topic=self._run, pure=False)
-        ended = import_distributed().as_completed(
-            futures, loop=client.loop, with_results=True, raise_errors=False
-        )
-        del futures  # the scheduler forgets what has ended
-        of_key = dict(zip(keys, jobs, strict=True))
-        async for future, result in ended:
-            await self._end(of_key[future.key], result)
+        threads = sum((await client.nthreads()).values())
+        batches = _batches(list(zip(jobs, hashes, strict=True)), threads, self._at_once)
+        of_key: dict[str, Batch] = {}
+
+        def submit(batches: Sequence[Batch]) -> Any:
+            keys = [f"{self._run}-{len(of_key) + number}" for number, _ in enumerate(batches)]
+            of_key.update(zip(keys, batches, strict=True))
+            # Pickled here: a scheduler has no need to read them.
+            pickled = list(map(pickle.dumps, batches))
+            return client.map(run_batch, pickled, keys, key=keys, run=self._run, pure=False)
+
+        # The scheduler forgets what has ended, since nothing here holds it.
+        ended = import_distributed().as_completed(submit(batches), loop=client.loop)
+        async for future in ended:
+            batch = of_key[future.key]
+            left = [one for one in batch.jobs if one[0].store.name in self._left]
+            if not left:  # as it is usually: all reports came as events, in front of this
+                continue
+            try:
+                self._hear(await future)
+            except Exception as error:  # noqa: BLE001 - whatever Dask raises
+                if len(left) > 1:
+                    # One of them may be what workers die of: each for itself.
+                    for one in left:
+                        ended.update(submit([Batch((one,), self._at_once)]))
+                else:
+                    await self._failed(left[0][0], error)
 
     async def stop(self) -> None:
         """Tell of those that were under way as stopped."""
@@ -227,104 +226,39 @@ class _Tasks:
         for name, one in zip(under_way, kept, strict=True):
             self._tell(attrs.evolve(self._latest[name], state=StoreState.STOPPED, resumable=one))
 
-    async def _end(self, job: Job, result: object) -> None:
-        if not isinstance(result, StoreReport):
+    async def _failed(self, job: Job, error: Exception) -> None:
+        if isinstance(error, import_distributed().KilledWorker):
             why = "The workers that exported it died again and again: look into their logs, then resume."
-            kept = await to_thread.run_sync(job.is_kept)
-            result = job.report(StoreState.FAILED, resumable=kept, error=ExportError(why))
-        del self._left[job.store.name]
-        self._tell(result)
+        else:
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # Dask's own says that something could not be read
+                cause = cause.__cause__
+            why = f"Dask gave it up: {type(cause).__name__}: {' '.join(str(cause).split()).rstrip('.')}."
+        kept = await to_thread.run_sync(job.is_kept)
+        self._hear([job.report(StoreState.FAILED, resumable=kept, error=ExportError(why))])
 
-    def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
+    def _take(self, event: tuple[float, Mapping[str, Any]]) -> None:
         _, news = event
-        job = self._left.get(news["name"])
-        if job is not None:  # a last word may come late
-            report = job.report(StoreState.RUNNING, **news["numbers"], pace=PaceReading(**news["pace"]))
-            self._latest[report.name] = report
-            self._tell(report)
+        if news["run"] == self._run:
+            self._hear(pickle.loads(news["reports"]))  # noqa: S301 - as Dask does with results
+
+    def _hear(self, reports: Sequence[StoreReport]) -> None:
+        for report in reports:
+            if report.name in self._left:  # another worker may tell again of what was over
+                self._latest[report.name] = report
+                if report.state is not StoreState.RUNNING:
+                    del self._left[report.name]
+                self._tell(report)
 
 
-async def _run_task(task: _Task, key: str, topic: str) -> StoreReport:
-    """Export a store in a worker, for as long as the task is wanted."""
-    worker = import_distributed().get_worker()
-    _make_room(worker, key, _fitting(task.at_once, task.job.selection.concurrency))
-    told_at = -_NEWS_EVERY
+def _batches(jobs: Sequence[tuple[Job, str | None]], threads: int, at_once: int) -> list[Batch]:
+    """Divide them: into smaller batches towards the end, so that all workers end at the same time.
 
-    def tell(report: StoreReport) -> None:
-        nonlocal told_at
-        if report.state is StoreState.RUNNING and monotonic() - told_at >= _NEWS_EVERY:
-            told_at = monotonic()
-            numbers = {"rows": report.rows, "requests": report.requests, "seconds": report.seconds}
-            news = {"name": report.name, "numbers": numbers, "pace": attrs.asdict(report.pace)}
-            worker.log_event(topic, news)
-
-    report = task.job.report(StoreState.STOPPED)
-    async with anyio.create_task_group() as group:
-        group.start_soon(_stop_unwanted, worker.state, key, group.cancel_scope)
-        try:
-            report = await _export(task, tell)
-        except Exception as error:  # noqa: BLE001 - whoever reads the report sees it
-            report = task.job.report(StoreState.FAILED, error=error)
-        group.cancel_scope.cancel()
-    return _travelling(report)
-
-
-@cache
-def _fitting(at_once: int, concurrency: int) -> int:
-    with suppress(ConfigurationError):
-        return fitting(at_once, concurrency).stores
-    return 1
-
-
-def _make_room(worker: Any, key: str, at_once: int) -> None:
-    """Let a worker of few threads begin another store: this one uses none, and waits most of the time."""
-    if len(worker.state.long_running) + worker.state.nthreads < at_once:
-        secede = import_module("distributed.worker_state_machine").SecedeEvent
-        # Without a duration: how long stores take is learned when they end.
-        worker.handle_stimulus(secede(key=key, compute_duration=None, stimulus_id=f"secede-{key}"))
-
-
-async def _stop_unwanted(state: Any, key: str, scope: anyio.CancelScope) -> None:
-    """Dask does not stop what runs already: once its task is not wanted, it has to be done here."""
-    while _is_wanted(state, key):  # noqa: ASYNC110 - the worker tells nobody
-        await anyio.sleep(_LOOK_EVERY)
-    scope.cancel()
-
-
-def _is_wanted(state: Any, key: str) -> bool:
-    return key in state.tasks and state.tasks[key].state in {"executing", "long-running"}
-
-
-async def _export(task: _Task, tell: Tell) -> StoreReport:
-    job = attrs.evolve(task.job, store=_sharing(task.job.store), resume=True)
-    # Another worker may have died after the file was there, and before it could say so.
-    rows = await to_thread.run_sync(finished_since, job.path, task.before, job.query.manifest)
-    if rows is not None:
-        return job.report(StoreState.COMPLETE, rows=rows)
-    give_up = anyio.current_time() + _HELD_FOR
-    while True:
-        report = await job.run(tell, lambda _name, _event: None)
-        if not isinstance(report.error, AlreadyRunningError) or anyio.current_time() >= give_up:
-            return report
-        await anyio.sleep(_LOOK_EVERY)
-
-
-def _sharing(store: Store) -> Store:
-    """Let a store's quota be counted by all processes of this machine, unless it says otherwise.
-
-    A worker that goes on where another one died has to know what that one has spent.
+    A worker of one thread has two batches besides what its last ones have begun.
     """
-    quota = None if store.quota is None else shared_by_env(store.quota)
-    known = isinstance(store.auth, StoreAuth) or isinstance(store.auth.token, TokenFromEnv)
-    if quota is not None and quota.shared is None and known and os.name == "posix":
-        quota = attrs.evolve(quota, shared=True)
-    return attrs.evolve(store, quota=quota)
-
-
-def _travelling(report: StoreReport) -> StoreReport:
-    """Give a report that can be sent: an error of somebody else's may not pickle."""
-    try:
-        pickle.dumps(report.error)
-    except Exception:  # noqa: BLE001 - whatever the error is
-        return attrs.evolve(report, error=RuntimeError(f"{type(report.error).__name__} in a worker"))
-    return report
+    batches, left = [], list(jobs)
+    while left:
+        size = min(_MOST_IN_BATCH, max(1, len(left) // (4 * max(1, threads))))
+        batches.append(Batch(tuple(left[:size]), at_once))
+        del left[:size]
+    return batches

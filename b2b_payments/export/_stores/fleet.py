@@ -60,9 +60,9 @@ async def export_stores(
     and leaves alone what was finished. `run` is that note's name: runs that share a folder at the same time
     need different ones, and with None there is no note.
 
-    `dask` is the address of a scheduler or a `distributed.Client` (extra ``dask``): then each store is a task
-    for the cluster's workers, each of which exports `at_once` at the same time (more, where it has more
-    threads) into the folder that all share; where one dies, another goes on behind the last commit.
+    `dask` is the address of a scheduler or a `distributed.Client` (extra ``dask``): then the cluster's
+    workers export `at_once` each, into the folder that all share; where one dies, another goes on behind the
+    last commit.
     ``"local"`` starts `workers` processes on this machine. Tokens are not sent: they are a `TokenFromEnv`, or
     an async callable that the workers can import. A store's quota that does not say how it is shared is then
     shared by the processes of a machine.

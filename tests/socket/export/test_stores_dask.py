@@ -21,7 +21,7 @@ from b2b_payments import ConfigurationError, LegacyAuth, Quota, StoreAuth
 from b2b_payments.export import Store, StoreReport, StoreState, TokenFromEnv, export_stores, verify
 from b2b_payments.export._bucket import bucket_and_name
 from b2b_payments.export._selection import Selection
-from b2b_payments.export._stores import cluster
+from b2b_payments.export._stores import batch
 from b2b_payments.export._stores.job import Job
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.export_reading import ids_in
@@ -118,6 +118,33 @@ async def test_what_a_store_fails_with(
     assert report.complete
 
 
+def _not_there() -> None:
+    raise ModuleNotFoundError("No module named 'of_the_client'")
+
+
+class _Unreadable:
+    """A token's provider that can be sent, and that no worker can read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _not_there, ()
+
+    async def __call__(self) -> str:
+        return TOKEN
+
+
+async def test_what_dask_fails_with(served: Served, tmp_path: Path) -> None:
+    """What no worker could begin fails with the cause; the other stores of its task are exported."""
+    bad = [Store(f"bad{n}", StoreAuth(f"bad{n}", _Unreadable())) for n in range(12)]
+    async with _cluster_of_threads(1, 1) as one:
+        # The first task has four stores, of which one is bad.
+        stores = [bad[0], *stores_of(served), *bad[1:]]
+        report = await export_stores(stores, tmp_path, format="csv", dask=one.scheduler.address)
+    assert [one.name for one in report.stores if one.complete] == list(served)
+    for failed in (one for one in report.stores if not one.complete):
+        assert failed.state is StoreState.FAILED
+        assert str(failed.error) == "Dask gave it up: ModuleNotFoundError: No module named 'of_the_client'."
+
+
 async def test_cancelled(threads: Any, served: Served, tmp_path: Path) -> None:
     """Cancelled, its tasks stop, and keep what they have; the next run goes on with that."""
     served["east"].order(Fault.HANG_BEFORE, times=1)
@@ -167,9 +194,8 @@ async def test_an_export_that_was_finished_is_not_begun_again(
     """Where a worker died after the file was there, the next one sees that, and sends nothing."""
     (store, *_) = stores_of(served)
     report = await export_stores([store], tmp_path, format="jsonl")
-    job = cluster._Task(_job(store, tmp_path), before=None, at_once=1)
     before = served["north"].request_count
-    again = await cluster._export(job, lambda _: None)
+    again = await batch._export(_job(store, tmp_path), None, lambda _: None)
     assert (again.state, again.rows) == (StoreState.COMPLETE, report.stores[0].rows)
     assert served["north"].request_count == before
 
@@ -201,12 +227,12 @@ def test_quotas_are_shared_between_workers(monkeypatch: pytest.MonkeyPatch) -> N
     """A quota that does not say otherwise is that of all processes of a worker's machine."""
     auth = StoreAuth("abc", TokenFromEnv("A"))
     for quota, shared in ((Quota(), True), (Quota(shared=False), False), (Quota(shared="/q"), "/q")):
-        sharing = cluster._sharing(Store("a", auth, quota=quota))
+        sharing = batch._sharing(Store("a", auth, quota=quota))
         assert sharing.quota is not None
         assert sharing.quota.shared == shared
     monkeypatch.setenv("B2B_PAYMENTS_QUOTA_SHARED", "/elsewhere")
-    assert cluster._sharing(Store("a", auth)).quota == Quota(shared="/elsewhere")
-    assert cluster._sharing(Store("a", auth, quota=None)).quota is None
+    assert batch._sharing(Store("a", auth)).quota == Quota(shared="/elsewhere")
+    assert batch._sharing(Store("a", auth, quota=None)).quota is None
 
 
 async def test_into_an_object_store(threads: Any, served: Served) -> None:
