@@ -18,6 +18,7 @@ from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.export._account import Account, account_page
 from b2b_payments.export._pages import BATCH_ROWS, PageBatch
+from b2b_payments.export._placed import TableSink
 from b2b_payments.export._sink import Checkpoint, Sink
 from b2b_payments.export._worker import Worker
 
@@ -172,6 +173,9 @@ class _Progress:
         if batch:
             self._check_store(batch.store_hash)
             account.store_hash = account.store_hash or batch.store_hash
+        if isinstance(self._sink, TableSink):
+            # Before the account is added to: what is read of a page then serves both.
+            batch.rows(whole=self._sink.whole, decimal=self._sink.decimal)
         account.sums.add(batch.entries())
         account.requests = self._requests + report.requests
         account.gaps = self._gaps + report.gaps

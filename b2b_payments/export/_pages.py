@@ -30,6 +30,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     def __init__(self, pages: Iterable[JoinedPage] = ()) -> None:
         self._pages = list(pages)
+        self._rows: list[Rows] = []
 
     def add(self, page: JoinedPage) -> None:
         """Take another page; one that brought nothing new takes no room."""
@@ -67,10 +68,11 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         """
         return [_lines(page) for page in self._pages]
 
-    def rows(self, *, whole: bool, decimal: bool) -> Iterator[Rows]:
-        """Give the payments of each page as rows. Raises as `Rows.read`."""
-        for page in self._pages:
-            yield Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal)
+    def rows(self, *, whole: bool, decimal: bool) -> Sequence[Rows]:
+        """Give the payments of each page as rows, which are read once. Raises as `Rows.read`."""
+        for page in self._pages[len(self._rows) :]:
+            self._rows.append(Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal))
+        return self._rows
 
     @property
     def store_hash(self) -> str | None:
