@@ -40,10 +40,10 @@ from b2b_payments._models import OrderBy, SortBy
 from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._printable import define
 from b2b_payments._protocol.query import PaymentQuery
+from b2b_payments._walk.period import Period
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.walk import Walk, Walker
-from b2b_payments._walk.window import Window
 
 MOST_HELD = 2_000
 """New versions that are held until all of them have come."""
@@ -156,8 +156,8 @@ class Poll:
         """Give what was not given yet as it comes; `_is_reached` says whether all of it came."""
         if self.newest is None or self.newest < self._bound:
             return
-        since = Window(start=moment_of(self._bound))
-        walk = self._walk(SortBy.UPDATED_AT, OrderBy.ASC, window=since)
+        since = Period(start=moment_of(self._bound))
+        walk = self._walk(SortBy.UPDATED_AT, OrderBy.ASC, period=since)
         pages, latest, limit, end = walk.joined(), 0, 0, set[int]()
         try:
             async for page in pages:
@@ -221,10 +221,10 @@ class Poll:
         return [Version.of(payment) for payment in page.payments()]
 
     def _walk(
-        self, sort_by: SortBy, order_by: OrderBy, *, concurrency: int = 8, window: Window | None = None
+        self, sort_by: SortBy, order_by: OrderBy, *, concurrency: int = 8, period: Period | None = None
     ) -> Walk:
         query = PaymentQuery(sort_by=sort_by, order_by=order_by)
-        return Walk(self.walker, query, concurrency=concurrency, window=window, moved=True)
+        return Walk(self.walker, query, concurrency=concurrency, period=period, moved=True)
 
     def _count(self, walk: Walk) -> None:
         self.tally.requests += walk.report.requests

@@ -74,7 +74,7 @@ def filter_options(function: Handler) -> Handler:
             raise click.UsageError("--search-by says where to search: give --q too, what for.")
         from b2b_payments._errors import ConfigurationError
         from b2b_payments._protocol.query import PaymentQuery
-        from b2b_payments._walk.window import Window
+        from b2b_payments._walk.period import Period
         from b2b_payments.export._selection import Selection
 
         try:
@@ -86,10 +86,10 @@ def filter_options(function: Handler) -> Handler:
                 q=q,
                 search_by=search_by,
             )
-            window = Window(since, until)
+            period = Period(since, until)
         except ConfigurationError as error:
             raise click.UsageError(str(error)) from None
-        function(*args, asked=Selection(query, page_size, concurrency, window), **others)
+        function(*args, asked=Selection(query, page_size, concurrency, period), **others)
 
     return with_options(filtered, _FILTERS)
 

@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import click
@@ -79,9 +78,7 @@ class Screen:
             self._look_later()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
         if self._timer is not None:
@@ -184,10 +181,8 @@ class _Shown:
         self._screen.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._screen.__exit__(kind, error, traceback)
+    def __exit__(self, *_: object) -> None:
+        self._screen.__exit__()
 
 
 class Progress(_Shown):

@@ -58,8 +58,8 @@ def export(
             search_by=asked.query.search_by,
             page_size=asked.page_size,
             concurrency=asked.concurrency,
-            created_from=asked.window.start,
-            created_to=asked.window.stop,
+            created_from=asked.period.start,
+            created_to=asked.period.stop,
             on_progress=progress.advance,
             on_event=progress.listen,
         )

@@ -36,10 +36,10 @@ from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._resources.creates import Creates
 from b2b_payments._resources.writes import Writes
 from b2b_payments._walk.checkpoint import for_channel
+from b2b_payments._walk.period import Period
 from b2b_payments._walk.source import MOST_ROWS, look_up
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
-from b2b_payments._walk.window import Window
 
 
 @frozen
@@ -99,7 +99,7 @@ class Payments:
             page_size=page_size,
             concurrency=concurrency,
             checkpoint=checkpoint,
-            window=Window(created_from, created_to),
+            period=Period(created_from, created_to),
         )
 
     def stream(
@@ -133,7 +133,7 @@ class Payments:
             q=q,
         )
         whole("concurrency", concurrency, least=1)
-        window = Window(created_from, created_to)
+        period = Period(created_from, created_to)
         channels = query.channel_ids or (None,)
         # Pages held ready are shared out, so that many channels take no more memory than one.
         each = max(1, -(-concurrency // len(channels)))
@@ -144,7 +144,7 @@ class Payments:
                 page_size=page_size,
                 concurrency=each,
                 checkpoint=for_channel(checkpoint, channel_id),
-                window=window,
+                period=period,
             )
             for channel_id in channels
         }

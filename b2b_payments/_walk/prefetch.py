@@ -106,10 +106,10 @@ class PageTask:
 class Prefetcher:
     """The pages of one walk that are asked for and not yet taken, in line."""
 
-    def __init__(self, limiter: ConcurrencyLimiter, read: Read, window: int) -> None:
+    def __init__(self, limiter: ConcurrencyLimiter, read: Read, most: int) -> None:
         self._limiter = limiter
         self._read = read
-        self._window = window
+        self._most = most
         self._line: deque[PageTask] = deque()
         self._urgent: PageTask | None = None
 
@@ -121,7 +121,7 @@ class Prefetcher:
     @property
     def full(self) -> bool:
         """Whether as many pages are in line as may be held."""
-        return len(self._line) >= self._window
+        return len(self._line) >= self._most
 
     def ask(self, request: PageRequest) -> None:
         """Put one more page in line."""

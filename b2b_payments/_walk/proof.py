@@ -31,9 +31,9 @@ from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments._walk.checkpoint import Cursor
 from b2b_payments._walk.join import Given, Join, Step
 from b2b_payments._walk.page import Found, Order, PageRequest, SortedPage, negated
+from b2b_payments._walk.period import Bounds
 from b2b_payments._walk.progress import Progress
 from b2b_payments._walk.service_limits import Totals
-from b2b_payments._walk.window import Bounds
 
 OTHER_END = PageRequest(0, full_size=True, from_other_end=True)
 
@@ -58,7 +58,7 @@ def _some(ids: Sequence[int]) -> Sequence[int]:
 
 
 @frozen
-class Verdict:
+class Ending:
     """How a walk ended: whether it is complete, and why, in words."""
 
     complete: bool
@@ -66,7 +66,7 @@ class Verdict:
 
 
 class Ends:
-    """A walk read from both ends of its list; it is over once there is a `verdict`.
+    """A walk read from both ends of its list; it is over once there is an `ending`.
 
     `place` and `other` are where an earlier walk stood at either end, `start` the offset to begin at. Where
     `filtered`, payments may enter the list with an old time. `shown` are payments that this list was
@@ -114,7 +114,7 @@ class Ends:
         self._total_range: list[int] = []  # the smallest and the largest total
         self._total_exceeded_page = False  # a total was more than the page's own end
         self._progress = Progress(self._near.resume_at + (0 if place is None else len(place.ids)))
-        self.verdict: Verdict | None = None
+        self.ending: Ending | None = None
         if other is not None:
             self._near.insists = True
             self._front = other.first_ids
@@ -122,7 +122,7 @@ class Ends:
     @property
     def over(self) -> bool:
         """Whether the walk is over, complete or not."""
-        return self.verdict is not None
+        return self.ending is not None
 
     @property
     def resume_at(self) -> int:
@@ -235,11 +235,11 @@ class Ends:
         if self.bounds is not None:
             step = attrs.evolve(step, rows=self.bounds.cut(page, step.rows))
             # A single row, or one second's, do not show that the order was honoured.
-            if self.verdict is None and self._near.rises and self.bounds.are_passed(self._near.key):
+            if self.ending is None and self._near.rises and self.bounds.are_passed(self._near.key):
                 self._end_proven()
         counting = self._near.counting or self._far.counting
         over = self._progress.is_over_after(page, new=len(step.rows), counting=counting)
-        if over and self.verdict is None:
+        if over and self.ending is None:
             self._end_unproven("the service repeats itself, and nothing new comes")
         return step
 
@@ -260,7 +260,7 @@ class Ends:
                 self._end_proven()
             elif page.offset == 0:
                 self._compare()
-            turn = over and step.stuck and self.verdict is None
+            turn = over and step.stuck and self.ending is None
             return self._turn_to_far(page, step) if turn else step
         if not over:
             return step
@@ -384,7 +384,7 @@ class Ends:
         self._end(complete=False, reason=reason)
 
     def _end(self, *, complete: bool, reason: str) -> None:
-        self.verdict = Verdict(complete, reason + self._claims())
+        self.ending = Ending(complete, reason + self._claims())
 
     def _claims(self) -> str:
         if not self._fresh or not self._total_range or self._total_range == [self._rows] * 2:

@@ -106,7 +106,7 @@ class Reader:
     _in_line: bool = attrs.field(default=True, init=False)
 
     async def pages(self, first: int = 0) -> AsyncGenerator[JoinedPage, None]:
-        """Give the new rows, page by page, in the order of the list; ends once the ends have a verdict.
+        """Give the new rows, page by page, in the order of the list; ends with the walk.
 
         The first page is asked for at `first`, if that is not in front of where the ends go on.
         """
@@ -133,7 +133,7 @@ class Reader:
                 return
 
     def _account(self, page: SortedPage, step: Step) -> None:
-        report, verdict = self._report, self._ends.verdict
+        report, ending = self._report, self._ends.ending
         if page is self._first_page:
             report.total_first = page.total
         report.total_last = page.total
@@ -159,10 +159,10 @@ class Reader:
             self._held = page
             report.gaps += 1
             self._events.emit(GapRepaired(step.read.offset))
-        if verdict is not None:
-            report.complete, report.ending = verdict.complete, verdict.reason
-            if report.exact and not verdict.complete:
-                self._events.emit(WalkNotProven(report.rows, verdict.reason))
+        if ending is not None:
+            report.complete, report.ending = ending.complete, ending.reason
+            if report.exact and not ending.complete:
+                self._events.emit(WalkNotProven(report.rows, ending.reason))
 
     def _ask_ahead(self, page: SortedPage, *, settled: bool) -> None:
         """Ask for pages up to the total, the last of them from the list's other end."""

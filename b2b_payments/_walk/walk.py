@@ -21,6 +21,7 @@ from b2b_payments._tasks import Tasks
 from b2b_payments._walk.checkpoint import Checkpoint, Cursor, Origin
 from b2b_payments._walk.page import Order, PageRequest
 from b2b_payments._walk.pager import Iteration, Pager
+from b2b_payments._walk.period import Period
 from b2b_payments._walk.prefetch import ConcurrencyLimiter, Prefetcher
 from b2b_payments._walk.proof import Ends
 from b2b_payments._walk.reader import JoinedPage, OffsetPlanner, Reader
@@ -28,7 +29,6 @@ from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.search import MOST_READS, Search, Start
 from b2b_payments._walk.service_limits import ServiceLimits
 from b2b_payments._walk.source import MOST_ROWS, Source
-from b2b_payments._walk.window import Window
 
 DEFAULT_CONCURRENCY = 8
 
@@ -84,24 +84,24 @@ class Walk(Pager):
         page_size: int = MOST_ROWS,
         concurrency: int = DEFAULT_CONCURRENCY,
         checkpoint: Mapping[str, Any] | None = None,
-        window: Window | None = None,
+        period: Period | None = None,
         moved: bool = False,
     ) -> None:
         self._walker = walker
         self._query = query
-        self._window = window or Window()
+        self._period = period or Period()
         self._moved = moved
-        self._origin = Origin.of(walker.store, query, self._window.words)
+        self._origin = Origin.of(walker.store, query, self._period.words)
         if checkpoint is not None and query.sort_by is not SortBy.CREATED_AT:
             raise ConfigurationError("A walk goes on from a checkpoint only by createdAt; leave out sort_by.")
         self._places = (None, None) if checkpoint is None else self._origin.unpack(checkpoint)
         self._order = Order.of(query.sort_by, query.order_by)
-        if self._window and not (moved or self._order.exact):
+        if self._period and not (moved or self._order.exact):
             raise ConfigurationError(
                 "created_from and created_to hold for a walk by createdAt; leave out sort_by."
             )
         self._offset = whole("offset", offset, least=0)
-        if self._window and offset:
+        if self._period and offset:
             raise ConfigurationError("Give created_from and created_to, or an offset, not both.")
         self._page_size = whole("page_size", page_size, least=1)
         self._concurrency = whole("concurrency", concurrency, least=1)
@@ -137,12 +137,12 @@ class Walk(Pager):
             decoded=decoded,
         )
         place, other = self._places
-        bounds = self._window.within(self._order) if self._window else None
+        bounds = self._period.within(self._order) if self._period else None
         search, start = Search(source.read, source.order.descending), Start()
         if place is None and bounds is not None and bounds.start is not None:
             start = await search.start_of(bounds.start, after=bounds.starts_after)
             if start.first:
-                # Newest first, the rows of the window's end itself are not asked for.
+                # Newest first, the rows of the period's end itself are not asked for.
                 place = Cursor(bounds.start, closed=bounds.starts_after, resume_at=start.offset, ids=())
         ends = Ends(
             source.order,
@@ -159,7 +159,7 @@ class Walk(Pager):
         # none is sent for before the page in front of it was taken.
         ahead = 2 * self._concurrency - 1
         if bounds is not None and bounds.stop is not None:
-            # Those behind the window's end are for nothing: the less the search has cost, the more may be.
+            # Those behind the period's end are for nothing: the less the search has cost, the more may be.
             ahead = min(ahead, max(2, MOST_READS - search.reads))
         prefetcher = Prefetcher(limiter, source.read, ahead)
         planner = OffsetPlanner(self._page_size)
@@ -190,7 +190,7 @@ class Walk(Pager):
         may take a few requests more, until the service's way to write them is known, and so do
         `created_from` and `created_to`.
         """
-        if not self._window:
+        if not self._period:
             page = await self._single().read(PageRequest(self._offset))
             return next(structure_rows(page.listing, [0])) if page.ids else None
         async with aclosing(self.joined(ConcurrencyLimiter(self._walker.tasks, 1))) as pages:
@@ -208,10 +208,10 @@ class Walk(Pager):
         `channel_ids` may be more than a walk gives. Raises PaginationError where the service does not say.
         """
         source, query = self._single(), self._query
-        if self._window:
+        if self._period:
             # Oldest first, whichever way the walk goes: what is at or after a bound stands behind it there.
             source = self._single(attrs.evolve(query, order_by=OrderBy.ASC))
-            bounds = self._window.within(source.order)
+            bounds = self._period.within(source.order)
             search = Search(source.read, descending=False)
             before = [
                 0 if key is None else await search.rows_before(key) for key in (bounds.start, bounds.stop)
@@ -221,13 +221,13 @@ class Walk(Pager):
         page = await source.read(PageRequest(self._offset))
         if page.total is None:
             raise PaginationError("The service gives no total count for this list; walk it and count.")
-        return page.total if not self._window else max(0, page.total - before[0])
+        return page.total if not self._period else max(0, page.total - before[0])
 
     def _single(self, query: PaymentQuery | None = None) -> Source:
         """Give what reads single pages that somebody waits for."""
         query = query or self._query
         # A page of one channel says more about whether the service reads channelIds than one row does.
-        limit = 1 if query.channel_ids is None and not self._window else self._page_size
+        limit = 1 if query.channel_ids is None and not self._period else self._page_size
         return Source(
             self._walker.caller,
             self._walker.learned,

@@ -9,9 +9,9 @@ from b2b_payments._client import PaymentsClient
 from b2b_payments._errors import ExportError
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.query import PaymentQuery
+from b2b_payments._walk.period import Period
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
-from b2b_payments._walk.window import Window
 from b2b_payments.export._sink import Checkpoint
 
 Begin = Callable[[Checkpoint | None], Walk | PaymentStream]
@@ -24,20 +24,20 @@ class Selection:
     query: PaymentQuery = PaymentQuery()
     page_size: int = 250
     concurrency: int = 8
-    window: Window = Window()
+    period: Period = Period()
 
     @property
     def manifest(self) -> dict[str, Any]:
         """What was asked for, as a manifest has it: how it was read is no part of it."""
         given = {name: getattr(self.query, name) for name in self.query.filters}
         listed = {"channel_ids": list(given["channel_ids"])} if "channel_ids" in given else {}
-        return given | listed | self.window.words
+        return given | listed | self.period.words
 
     @property
     def stream(self) -> dict[str, Any]:
         """The parameters of a stream."""
         reading: dict[str, Any] = {"page_size": self.page_size, "concurrency": self.concurrency}
-        reading |= {"created_from": self.window.start, "created_to": self.window.stop}
+        reading |= {"created_from": self.period.start, "created_to": self.period.stop}
         return {name: getattr(self.query, name) for name in self.query.filters} | reading
 
     @property

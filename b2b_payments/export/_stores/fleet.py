@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from b2b_payments._errors import ExportError
 from b2b_payments._protocol.query import PaymentQuery
-from b2b_payments._walk.window import Window
+from b2b_payments._walk.period import Period
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._selection import Selection
 from b2b_payments.export._stores.cluster import DaskClient, Workers, check_travelling
@@ -78,7 +78,7 @@ async def export_stores(
     query = PaymentQuery(
         processing_status=processing_status, customer_name=customer_name, q=q, search_by=search_by
     )
-    selection = Selection(query, page_size, concurrency, Window(created_from, created_to))
+    selection = Selection(query, page_size, concurrency, Period(created_from, created_to))
     places, cluster = places_of(output, format), None if dask is None else Workers(dask, workers)
     refuse_twice(given)
     if cluster is not None:

@@ -8,7 +8,7 @@ from b2b_payments._models import OrderBy, SortBy
 from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments._walk.checkpoint import Origin
 from b2b_payments._walk.page import Order, PageRequest
-from b2b_payments._walk.proof import Ends, Verdict
+from b2b_payments._walk.proof import Ending, Ends
 from b2b_payments._walk.service_limits import Totals
 from tests.support.walked import ASCENDING, Rows, page, rows
 
@@ -21,7 +21,7 @@ def back(first: int, last: int) -> Rows:
 
 
 def read_from(listed: Rows, ends: Ends, *, total: int | None, limit: int, most: int = 400) -> list[int]:
-    """Read a list that stays as it is until there is a verdict; give the ids as they came."""
+    """Read a list that stays as it is until there is an ending; give the ids as they came."""
     ids: list[int] = []
     step = None
     for _ in range(most):
@@ -32,15 +32,15 @@ def read_from(listed: Rows, ends: Ends, *, total: int | None, limit: int, most: 
             page(request.offset, part, total=total, from_other_end=request.from_other_end, limit=limit)
         )
         ids += [int(str(part[place][0])) for place in step.rows]
-        if ends.verdict is not None:
+        if ends.ending is not None:
             break
     return ids
 
 
-def verdict(ends: Ends) -> Verdict:
-    """Give the verdict of a walk that is over."""
-    assert ends.verdict is not None
-    return ends.verdict
+def ending(ends: Ends) -> Ending:
+    """Give the ending of a walk that is over."""
+    assert ends.ending is not None
+    return ends.ending
 
 
 def test_payments_that_the_other_end_no_longer_shows_are_looked_up() -> None:
@@ -76,7 +76,7 @@ def test_a_payment_that_is_gone_does_not_speak_for_those_before_it() -> None:
     step = ends.offer(shrunk)
     assert list(step.look_up) == [6, 8, 10]
     ends.looked_up(shrunk, {6: True, 8: True, 10: False})
-    assert ends.verdict is None
+    assert ends.ending is None
 
 
 def test_payments_of_the_front_that_are_gone_are_believed_to_be() -> None:
@@ -86,7 +86,7 @@ def test_payments_of_the_front_that_are_gone_are_believed_to_be() -> None:
     shrunk = page(0, back(81, 90), total=90, order=DESCENDING)
     step = ends.looked_up(shrunk, {91: False})
     assert len(step.rows) == 10
-    assert ends.verdict is None
+    assert ends.ending is None
 
 
 @pytest.mark.parametrize("total", [10, None])
@@ -94,11 +94,11 @@ def test_an_offset_that_is_ignored_ends_the_walk_soon(total: int | None) -> None
     """The same page at every offset: after a few of them the walk is over, and not complete."""
     ends = Ends(ASCENDING, Totals())
     for offset in range(0, 100, 10):
-        if ends.verdict is not None:
+        if ends.ending is not None:
             break
         ends.offer(page(offset, rows(1, 10), total=total, limit=10))
-    assert not verdict(ends).complete
-    assert "same page" in verdict(ends).reason
+    assert not ending(ends).complete
+    assert "same page" in ending(ends).reason
 
 
 @pytest.mark.parametrize("when", range(1, 9))
@@ -108,14 +108,14 @@ def test_an_order_that_a_list_of_one_second_hides_is_shown_by_no_later_payment(w
     listed: list[tuple[object, object]] = [(number, 1) for number in range(1, 21)]
     asked = 1
     step = ends.offer(page(0, listed, total=None))
-    while ends.verdict is None:
+    while ends.ending is None:
         if asked == when:
             listed.append((21, 2))
         request = step.read or PageRequest(ends.resume_at)
         part = listed[request.offset :]
         step = ends.offer(page(request.offset, part, total=None, from_other_end=request.from_other_end))
         asked += 1
-    assert not verdict(ends).complete
+    assert not ending(ends).complete
     assert asked < 20
 
 
@@ -123,13 +123,13 @@ def test_pages_that_bring_nothing_end_the_walk() -> None:
     """However its pages differ, a service that gives nothing new is asked so many times, and no more."""
     ends = Ends(ASCENDING, Totals())
     asked = 0
-    while ends.verdict is None:
+    while ends.ending is None:
         asked += 1
         assert asked < 300
         first = 1 + asked % 7
         ends.offer(page(0, rows(first, first + 9), total=500, limit=10))
-    assert not verdict(ends).complete
-    assert "nothing new" in verdict(ends).reason
+    assert not ending(ends).complete
+    assert "nothing new" in ending(ends).reason
 
 
 def test_a_total_that_is_each_pages_own_proves_nothing() -> None:
@@ -138,10 +138,10 @@ def test_a_total_that_is_each_pages_own_proves_nothing() -> None:
     first = Ends(ASCENDING, totals)
     first.offer(page(0, rows(1, 10), total=10))
     first.offer(page(0, back(1, 20), total=20, from_other_end=True))
-    assert verdict(first).complete
+    assert ending(first).complete
     second = Ends(ASCENDING, totals)
     second.offer(page(0, rows(1, 9), total=9))
-    assert second.verdict is None
+    assert second.ending is None
 
 
 def test_a_page_as_long_as_was_asked_for_is_not_the_whole_list_by_its_total() -> None:
@@ -153,7 +153,7 @@ def test_a_page_as_long_as_was_asked_for_is_not_the_whole_list_by_its_total() ->
     for limit, skips in ((8, False), (9, True)):
         second = Ends(ASCENDING, totals)
         second.offer(page(0, rows(1, 8), total=8, limit=limit))
-        assert (second.verdict is not None) is skips
+        assert (second.ending is not None) is skips
 
 
 def test_directions_that_agree_against_their_total_prove_nothing() -> None:
@@ -164,7 +164,7 @@ def test_directions_that_agree_against_their_total_prove_nothing() -> None:
     for total, complete in ((3, True), (9, False)):
         ends = Ends(ASCENDING, totals)
         read_from(same, ends, total=total, limit=50)
-        assert verdict(ends).complete is complete
+        assert ending(ends).complete is complete
 
 
 def test_a_last_second_that_ends_the_list_is_left_at_once() -> None:
@@ -197,7 +197,7 @@ def test_a_walk_gone_on_with_knows_what_the_other_end_showed_first() -> None:
         ends.offer(page(near[0], rows(*near[1:]), total=10, limit=10))
         if far is not None:
             ends.offer(page(far[0], back(*far[1:]), total=10, from_other_end=True, limit=10))
-    assert verdict(ends).complete
+    assert ending(ends).complete
     place, other = ends.places
     assert place is not None
     assert (place.key, place.ids, other) == (40, (40,), None)
@@ -211,7 +211,7 @@ def test_a_resumed_walk_that_reaches_what_the_other_end_showed_remembers_it() ->
     near, far = ends.places
     again = Ends(ASCENDING, Totals(), place=near, other=far)
     again.offer(page(8, rows(9, 30), total=22, limit=100))
-    assert verdict(again).complete
+    assert ending(again).complete
     met, other = again.places
     assert met is not None
     assert (met.key, met.ids, other) == (30, (30,), None)
@@ -222,7 +222,7 @@ def test_a_payment_that_is_shown_twice_counts_once() -> None:
     doubled: Rows = [(number, 1) for number in (1, 1, 2, 2)]
     ends = Ends(ASCENDING, Totals())
     read_from(doubled, ends, total=4, limit=50)
-    assert not verdict(ends).complete
+    assert not ending(ends).complete
     totals = Totals()
     totals.note(page(0, rows(1, 20), total=30, limit=20))
     totals.prove(30, 30)
@@ -249,11 +249,11 @@ def test_a_newer_payment_of_the_same_second_is_remembered() -> None:
     ("limit", "says"), [(1, "one payment a page, and only pages that overlap"), (5, None)]
 )
 def test_a_page_of_one_payment_is_named_as_the_cause(limit: int, says: str | None) -> None:
-    """A service that gives one payment a page leaves nothing to join by, and the verdict says so."""
+    """A service that gives one payment a page leaves nothing to join by, and the ending says so."""
     ends = Ends(ASCENDING, Totals())
     read_from(rows(1, 9), ends, total=9, limit=limit)
-    assert (says or "") in verdict(ends).reason
-    assert verdict(ends).complete is (says is None)
+    assert (says or "") in ending(ends).reason
+    assert ending(ends).complete is (says is None)
 
 
 def test_pages_of_two_spellings_prove_nothing() -> None:
@@ -265,5 +265,5 @@ def test_pages_of_two_spellings_prove_nothing() -> None:
     far = page(0, back(3, 6), total=None, limit=5, from_other_end=True)
     far.spelling = ChannelEncoding.BRACKETS
     ends.offer(far)
-    assert not verdict(ends).complete
-    assert "another spelling" in verdict(ends).reason
+    assert not ending(ends).complete
+    assert "another spelling" in ending(ends).reason

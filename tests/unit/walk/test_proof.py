@@ -10,7 +10,7 @@ import pytest
 from b2b_payments._errors import PaginationError
 from b2b_payments._models import OrderBy, SortBy
 from b2b_payments._walk.page import Order, PageRequest
-from b2b_payments._walk.proof import OTHER_END, Ends, Verdict
+from b2b_payments._walk.proof import OTHER_END, Ending, Ends
 from b2b_payments._walk.service_limits import Totals
 from tests.support.walked import ASCENDING, Rows, page, rows
 
@@ -22,10 +22,10 @@ def walking(
     return Ends(order, Totals(), start=start, filtered=filtered, shown=shown)
 
 
-def verdict(ends: Ends) -> Verdict:
-    """Give the verdict of a walk that is over."""
-    assert ends.verdict is not None
-    return ends.verdict
+def ending(ends: Ends) -> Ending:
+    """Give the ending of a walk that is over."""
+    assert ends.ending is not None
+    return ends.ending
 
 
 def back(first: int, last: int) -> Rows:
@@ -37,7 +37,7 @@ def test_an_end_that_only_the_total_states_is_looked_at_from_the_other_end() -> 
     """A page that reaches its total is no proof; the page in the opposite order is asked for."""
     ends = walking()
     step = ends.offer(page(0, rows(1, 10), total=10))
-    assert ends.verdict is None
+    assert ends.ending is None
     assert step.read == OTHER_END
 
 
@@ -47,7 +47,7 @@ def test_the_walk_is_complete_where_the_other_end_reaches_a_row_older_than_the_l
     ends.offer(page(0, rows(1, 10), total=12))
     step = ends.offer(page(0, back(6, 12), total=12, from_other_end=True))
     assert [back(6, 12)[place][0] for place in step.rows] == [11, 12]
-    assert verdict(ends).complete
+    assert ending(ends).complete
 
 
 def test_the_two_ends_do_not_meet_in_one_and_the_same_second() -> None:
@@ -55,7 +55,7 @@ def test_the_two_ends_do_not_meet_in_one_and_the_same_second() -> None:
     ends = walking()
     ends.offer(page(0, [(1, 1), (2, 2), (3, 3)], total=3))
     step = ends.offer(page(0, [(5, 4), (4, 3)], total=3, from_other_end=True))
-    assert ends.verdict is None
+    assert ends.ending is None
     assert step.read == PageRequest(1, full_size=True)
 
 
@@ -66,10 +66,10 @@ def test_a_total_that_is_the_pages_own_length_is_read_beyond() -> None:
     step = ends.offer(page(0, back(21, 30), total=10, from_other_end=True))
     assert step.read == PageRequest(8, full_size=True)
     ends.offer(page(8, rows(9, 18), total=10))
-    assert ends.verdict is None
+    assert ends.ending is None
     ends.offer(page(16, rows(17, 26), total=10))
-    assert verdict(ends).complete
-    assert "a total of 10" in verdict(ends).reason
+    assert ending(ends).complete
+    assert "a total of 10" in ending(ends).reason
 
 
 def test_a_paging_window_is_read_from_both_sides() -> None:
@@ -86,7 +86,7 @@ def test_a_paging_window_is_read_from_both_sides() -> None:
     assert step.read == PageRequest(4, full_size=False, from_other_end=True) or step.read is not None
     assert step.read.from_other_end
     ends.offer(page(4, back(16, 26), total=30, from_other_end=True))
-    assert verdict(ends).complete
+    assert ending(ends).complete
 
 
 def test_what_neither_end_shows_is_not_complete() -> None:
@@ -95,13 +95,13 @@ def test_what_neither_end_shows_is_not_complete() -> None:
     step = ends.offer(page(0, rows(1, 10), total=30))
     shown = {False: rows(1, 10), True: back(21, 30)}
     for _ in range(40):
-        if ends.verdict is not None:
+        if ends.ending is not None:
             break
         request = step.read or PageRequest(8)
         part = shown[request.from_other_end][request.offset :]
         step = ends.offer(page(request.offset, part, total=30, from_other_end=request.from_other_end))
-    assert not verdict(ends).complete
-    assert "before they meet; the service stated a total of 30" in verdict(ends).reason
+    assert not ending(ends).complete
+    assert "before they meet; the service stated a total of 30" in ending(ends).reason
 
 
 def test_a_service_that_ignores_the_order_proves_nothing() -> None:
@@ -111,11 +111,11 @@ def test_a_service_that_ignores_the_order_proves_nothing() -> None:
     step = ends.offer(page(0, rows(1, 10), total=10, from_other_end=True))
     assert step.read == PageRequest(8, full_size=True)
     step = ends.offer(page(8, rows(9, 10), total=10))
-    while ends.verdict is None:
+    while ends.ending is None:
         assert step.read is not None
         step = ends.offer(page(step.read.offset, rows(1, 10)[step.read.offset :], total=10))
-    assert not verdict(ends).complete
-    assert "ignores orderBy" in verdict(ends).reason
+    assert not ending(ends).complete
+    assert "ignores orderBy" in ending(ends).reason
 
 
 def test_a_service_that_ignores_the_order_is_read_forward() -> None:
@@ -126,14 +126,14 @@ def test_a_service_that_ignores_the_order_is_read_forward() -> None:
     assert step.read == PageRequest(8, full_size=True)
     assert len(ends.offer(page(8, rows(9, 18), total=10)).rows) == 8
     step = ends.offer(page(16, rows(17, 18), total=10))
-    while ends.verdict is None:
+    while ends.ending is None:
         assert step.read is not None
         offset = step.read.offset
         step = ends.offer(
             page(offset, rows(1, 18)[offset:], total=10, from_other_end=step.read.from_other_end)
         )
-    assert not verdict(ends).complete
-    assert "ignores orderBy" in verdict(ends).reason
+    assert not ending(ends).complete
+    assert "ignores orderBy" in ending(ends).reason
 
 
 def test_a_walk_over_an_unsorted_list_is_refused() -> None:
@@ -148,7 +148,7 @@ def test_an_empty_list_that_was_seen_to_hold_payments_is_looked_into() -> None:
         ends = walking(shown=(7, 8))
         step = ends.offer(page(0, [], total=0))
         for _ in range(20):
-            if ends.verdict is not None:
+            if ends.ending is not None:
                 break
             assert step.look_up or step.read
             if step.look_up:
@@ -157,8 +157,8 @@ def test_an_empty_list_that_was_seen_to_hold_payments_is_looked_into() -> None:
                 step = ends.looked_up(empty, dict.fromkeys(step.look_up, there))
             else:
                 step = ends.offer(page(0, [], total=0, from_other_end=step.read == OTHER_END))
-        assert not verdict(ends).complete
-        assert said in verdict(ends).reason
+        assert not ending(ends).complete
+        assert said in ending(ends).reason
 
 
 @pytest.mark.parametrize(("total", "complete"), [(3, True), (None, False), (5, False)])
@@ -170,12 +170,12 @@ def test_a_list_of_one_second_is_whole_only_where_the_total_agrees(
     same = [(1, 5), (2, 5), (3, 5)]
     step = ends.offer(page(0, same, total=total))
     for _ in range(40):
-        if ends.verdict is not None:
+        if ends.ending is not None:
             break
         request = step.read or PageRequest(3)
         rest = same[request.offset :]
         step = ends.offer(page(request.offset, rest, total=total, from_other_end=request.from_other_end))
-    assert verdict(ends).complete is complete
+    assert ending(ends).complete is complete
 
 
 def test_rows_that_vanish_are_looked_up() -> None:
@@ -186,7 +186,7 @@ def test_rows_that_vanish_are_looked_up() -> None:
     step = ends.offer(shrunk)
     assert list(step.look_up) == [4, 7, 10]
     ends.looked_up(shrunk, {10: False})
-    assert verdict(ends).complete
+    assert ending(ends).complete
 
 
 def test_rows_that_vanish_and_are_still_there_have_the_list_read_again() -> None:
@@ -195,14 +195,14 @@ def test_rows_that_vanish_and_are_still_there_have_the_list_read_again() -> None
     ends.offer(page(0, rows(1, 10), total=10))
     empty = page(0, [], total=0, from_other_end=True)
     waits = []
-    while ends.verdict is None:
+    while ends.ending is None:
         step = ends.offer(empty)
         assert list(step.look_up) == [1, 5, 10]
         step = ends.looked_up(empty, {10: True})
         waits.append(step.wait)
     assert waits == [0.5, 1.0, 2.0, 4.0, 0.0]
-    assert not verdict(ends).complete
-    assert "still there" in verdict(ends).reason
+    assert not ending(ends).complete
+    assert "still there" in ending(ends).reason
 
 
 def test_a_payment_of_which_nothing_tells_whether_it_is_gone_leaves_the_walk_open() -> None:
@@ -212,7 +212,7 @@ def test_a_payment_of_which_nothing_tells_whether_it_is_gone_leaves_the_walk_ope
     shrunk = page(0, back(1, 3), total=3, from_other_end=True)
     ends.offer(shrunk)
     ends.looked_up(shrunk, {4: False, 10: None})
-    assert not verdict(ends).complete
+    assert not ending(ends).complete
 
 
 def test_an_empty_list_is_empty_from_both_ends() -> None:
@@ -221,10 +221,10 @@ def test_an_empty_list_is_empty_from_both_ends() -> None:
         ends = walking()
         read = ends.offer(page(0, [], total=total)).read
         assert read == OTHER_END
-        while ends.verdict is None:
+        while ends.ending is None:
             far = read is not None and read.from_other_end
             read = ends.offer(page(0, [], total=total, from_other_end=far)).read
-        assert verdict(ends).complete is complete
+        assert ending(ends).complete is complete
 
 
 @pytest.mark.parametrize("came", [False, True])
@@ -233,12 +233,12 @@ def test_a_list_that_came_empty_is_asked_twice(*, came: bool) -> None:
     ends = Ends(ASCENDING, Totals())
     assert ends.offer(page(0, [], total=0)).read == OTHER_END
     step = ends.offer(page(0, [], total=0, from_other_end=True))
-    assert (step.read, step.wait, ends.verdict) == (PageRequest(0, full_size=True), 0.5, None)
+    assert (step.read, step.wait, ends.ending) == (PageRequest(0, full_size=True), 0.5, None)
     assert ends.offer(page(0, rows(1, 1) if came else [], total=None)).read == OTHER_END
-    assert ends.verdict is None
+    assert ends.ending is None
     ends.offer(page(0, rows(1, 1) if came else [], total=None, from_other_end=True))
-    assert verdict(ends).complete
-    assert verdict(ends).reason.startswith("both" if came else "the list came empty in both directions")
+    assert ending(ends).complete
+    assert ending(ends).reason.startswith("both" if came else "the list came empty in both directions")
 
 
 @pytest.mark.parametrize(("count", "complete"), [(10, True), (11, False)])
@@ -248,20 +248,20 @@ def test_a_list_of_one_second_is_believed_up_to_ten_payments(count: int, *, comp
     same: Rows = [(number, 1) for number in range(count)]
     step = ends.offer(page(0, same, total=count))
     for _ in range(40):
-        if ends.verdict is not None:
+        if ends.ending is not None:
             break
         request = step.read or PageRequest(count)
         rest = same[request.offset :]
         step = ends.offer(page(request.offset, rest, total=count, from_other_end=request.from_other_end))
-    assert verdict(ends).complete is complete
+    assert ending(ends).complete is complete
 
 
-def counted(draw: random.Random, *, late: bool) -> Verdict:
-    """Walk a run that is longer than a page, its rows in another order at each request, to the verdict."""
+def counted(draw: random.Random, *, late: bool) -> Ending:
+    """Walk a run that is longer than a page, its rows in another order at each request, to the ending."""
     listed: list[tuple[int, int]] = [(1, 1), *((number, 2) for number in range(2, 18)), (20, 3), (21, 4)]
     ends = walking()
     step = ends.offer(page(0, listed[:4], total=None, limit=4))
-    while ends.verdict is None:
+    while ends.ending is None:
         request = step.read or PageRequest(ends.resume_at)
         draw.shuffle(listed)
         listed.sort(key=lambda row: -row[1] if request.from_other_end else row[1])
@@ -270,7 +270,7 @@ def counted(draw: random.Random, *, late: bool) -> Verdict:
         end_seen = not request.from_other_end and (20, 3) in part
         if late and end_seen and (99, 2) not in listed:
             listed.append((99, 2))
-    return ends.verdict
+    return ends.ending
 
 
 def test_a_run_that_grew_while_it_was_counted_is_not_called_complete() -> None:
@@ -289,7 +289,7 @@ def test_a_walk_that_begins_behind_the_end_asks_the_other_end_too(behind: Rows) 
     step = ends.offer(page(3, [], total=2))
     assert step.read == PageRequest(3, from_other_end=True)
     assert not ends.offer(page(3, behind, total=2, from_other_end=True)).rows
-    assert verdict(ends).complete is not bool(behind)
+    assert ending(ends).complete is not bool(behind)
 
 
 def test_one_payment_is_complete_where_both_ends_show_it() -> None:
@@ -297,7 +297,7 @@ def test_one_payment_is_complete_where_both_ends_show_it() -> None:
     ends = walking()
     ends.offer(page(0, rows(1, 1), total=1))
     ends.offer(page(0, rows(1, 1), total=1, from_other_end=True))
-    assert verdict(ends).complete
+    assert ending(ends).complete
 
 
 @pytest.mark.parametrize("behind", [[], [(4, 1)]])
@@ -309,7 +309,7 @@ def test_a_list_of_one_second_is_looked_behind(behind: Rows) -> None:
     step = ends.offer(page(0, same[::-1], total=3, from_other_end=True))
     assert step.read == PageRequest(3, full_size=True)
     ends.offer(page(3, behind, total=3))
-    assert (ends.verdict is not None and ends.verdict.complete) is not bool(behind)
+    assert (ends.ending is not None and ends.ending.complete) is not bool(behind)
 
 
 def test_a_last_second_longer_than_a_page_is_counted_from_the_other_end() -> None:
@@ -321,13 +321,13 @@ def test_a_last_second_longer_than_a_page_is_counted_from_the_other_end() -> Non
     step = ends.offer(page(4, last[3:], total=7))
     listed = {True: [*last[::-1], (1, 1)], False: [(1, 1), *last]}
     reads = 0
-    while ends.verdict is None:
+    while ends.ending is None:
         assert reads < 40
         reads += 1
         request = step.read or OTHER_END
         part = listed[request.from_other_end][request.offset : request.offset + 4]
         step = ends.offer(page(request.offset, part, total=7, from_other_end=request.from_other_end))
-    assert verdict(ends).complete
+    assert ending(ends).complete
 
 
 def test_a_second_that_is_not_over_is_not_counted() -> None:
@@ -337,14 +337,14 @@ def test_a_second_that_is_not_over_is_not_counted() -> None:
     listed = {True: [*last[::-1], (1, 1)], False: [(1, 1), *last]}
     step = ends.offer(page(0, listed[False][:4], total=7, now=None))
     for _ in range(200):
-        if ends.verdict is not None:
+        if ends.ending is not None:
             break
         request = step.read or PageRequest(ends.resume_at)
         part = listed[request.from_other_end][request.offset : request.offset + 4]
         step = ends.offer(
             page(request.offset, part, total=7, from_other_end=request.from_other_end, now=None)
         )
-    assert not verdict(ends).complete
+    assert not ending(ends).complete
 
 
 def test_a_single_page_is_believed_where_totals_proved_right_and_longer_pages_are_known() -> None:
@@ -356,12 +356,12 @@ def test_a_single_page_is_believed_where_totals_proved_right_and_longer_pages_ar
     for length, skips in ((9, True), (10, False)):
         second = Ends(ASCENDING, totals)
         second.offer(page(0, rows(1, length), total=length))
-        assert (second.verdict is not None) is skips
+        assert (second.ending is not None) is skips
     lied = Ends(ASCENDING, totals)
     lied.offer(page(0, rows(1, 10), total=5))
     third = Ends(ASCENDING, totals)
     third.offer(page(0, rows(1, 9), total=9))
-    assert third.verdict is None
+    assert third.ending is None
 
 
 def test_a_run_counted_under_a_filter_is_not_called_complete() -> None:
@@ -370,13 +370,13 @@ def test_a_run_counted_under_a_filter_is_not_called_complete() -> None:
     for filtered in (False, True):
         ends = walking(filtered=filtered)
         step = ends.offer(page(0, listed[:4], total=9))
-        while ends.verdict is None:
+        while ends.ending is None:
             request = step.read or PageRequest(ends.resume_at)
             ordered = listed[::-1] if request.from_other_end else listed
             part = ordered[request.offset : request.offset + 4]
             step = ends.offer(page(request.offset, part, total=9, from_other_end=request.from_other_end))
-        assert verdict(ends).complete is not filtered
-        assert ("counted" in verdict(ends).reason) is filtered
+        assert ending(ends).complete is not filtered
+        assert ("counted" in ending(ends).reason) is filtered
 
 
 def test_another_sort_key_claims_nothing_and_reads_no_other_end() -> None:
@@ -384,7 +384,7 @@ def test_another_sort_key_claims_nothing_and_reads_no_other_end() -> None:
     order = Order.of(SortBy.TOTAL_AMOUNT, OrderBy.ASC)
     ends = walking(order)
     ends.offer(page(0, [(3, 1), (1, 2)], total=2, order=order))
-    assert not verdict(ends).complete
+    assert not ending(ends).complete
 
 
 def test_a_walk_that_has_met_goes_on_behind_the_newest_row() -> None:

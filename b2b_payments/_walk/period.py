@@ -41,7 +41,7 @@ def _to(value: Any) -> datetime | None:
 
 
 @frozen
-class Window:
+class Period:
     """Payments created (or updated, in a list sorted by that) from one moment on, and before another."""
 
     start: datetime | None = attrs.field(default=None, converter=_from)
@@ -73,7 +73,7 @@ class Window:
 
 @define
 class Bounds:
-    """A window's ends in a walk's order; a row of `start` is in it, or (`starts_after`) one of `stop`."""
+    """A period's ends in a walk's order; a row of `start` is in it, or (`starts_after`) one of `stop`."""
 
     start: Key | None = None
     stop: Key | None = None
