@@ -21,6 +21,8 @@ from b2b_payments._models.description import wire_names
 from b2b_payments._printable import define
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.listing import Head, decoder_of
+from b2b_payments._tables.columns import PAYMENTS
+from b2b_payments._tables.rows import Rows
 
 UNREADABLE = "unreadable"
 
@@ -29,6 +31,7 @@ Entry = tuple[object, str, Decimal | None]
 
 _are_plain = re.compile(r"[0-9.-]*").fullmatch
 _LONGEST = 80
+_PLACES = [PAYMENTS.names.index(name) for name in ("processing_status", "currency", "total")]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -65,6 +68,12 @@ def entries_of(payments: Sequence[UsualPayment]) -> Iterable[Entry]:
     # Entries that are there together would wake the garbage collector.
     statuses = [payment.processing_status for payment in payments]
     return zip(statuses, [total.currency for total in totals], [*map(Decimal, amounts)], strict=True)
+
+
+def entries_of_rows(rows: Rows) -> Iterable[Entry]:
+    """Give the entries of payments that were read as rows."""
+    statuses, currencies, amounts = map(rows.tables[PAYMENTS.name].__getitem__, _PLACES)
+    return zip(statuses, currencies, [amount and Decimal(amount) for amount in amounts], strict=True)
 
 
 def entry_of(sent: bytes | msgspec.Raw) -> Entry:

@@ -12,6 +12,7 @@ import msgspec
 from b2b_payments._arguments import check
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._printable import frozen
+from b2b_payments._protocol.listing import not_decoded
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.stream import PaymentStream
@@ -95,7 +96,8 @@ async def _run(
         else:
             progress = _Progress(sink, kept)
             source = begin(kept.walk)
-            async with aclosing(source.joined(decoded=account_page)) as pages:
+            decoded = not_decoded if isinstance(sink, TableSink) else account_page
+            async with aclosing(source.joined(decoded=decoded)) as pages:
                 async for page in pages:
                     progress.take(page)
                     if progress.held.is_full(BATCH_ROWS):

@@ -14,7 +14,7 @@ import msgspec
 from b2b_payments._protocol.json import decode_part, encode
 from b2b_payments._tables.rows import Rows
 from b2b_payments._walk.reader import JoinedPage
-from b2b_payments.export._account import Entry, UsualPayment, entries_of, entry_of
+from b2b_payments.export._account import Entry, UsualPayment, entries_of, entries_of_rows, entry_of
 
 BATCH_ROWS = 2_000
 """Payments that are written and committed at once: what a kill can cost, and a row group of Parquet."""
@@ -82,7 +82,9 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         return said if isinstance(said, str) else None
 
     def entries(self) -> Iterator[Entry]:
-        """Give what an account takes of each payment."""
+        """Give what an account takes of each payment: of rows, where all of them were read as such."""
+        if len(self._rows) == len(self._pages):
+            return chain.from_iterable(map(entries_of_rows, self._rows))
         return chain.from_iterable(map(_entries, self._pages))
 
 
