@@ -15,9 +15,10 @@ alone, in a process without Dask, one after the other; it is the largest of thre
 
 Of the cores, what other programs take meanwhile is left out. Dask's own CPU is in no bound.
 
-``kills``: in each run a worker process is killed (SIGKILL) at a random moment. Each store's file has to hold
-each payment once, and the service must not have refused a request; asked for twice, by store and kill, may be
-what was not committed yet.
+``kills``: in each run a worker process is killed (SIGKILL) while, or just after, the service has any one
+request of any one store: which is drawn, and whose it is the service sees by the connection. Each store's
+file has to hold each payment once, and the service must not have refused a request. Spent twice by the kill
+is what a store's requests are more than those of a run without a kill: one window of them at most.
 """
 
 from __future__ import annotations
@@ -28,13 +29,11 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ from b2b_payments import Quota
 from b2b_payments.export import StoreReport, StoresReport, StoreState, export_stores, verify
 from b2b_payments.export._stores.cluster import local_cluster
 from benchmarks.fleets_job import stores_at
-from benchmarks.fleets_service import TOKEN, VARIABLE, Served, serving
+from benchmarks.fleets_service import TOKEN, VARIABLE, Kill, Served, serving
 
 CPU_BAR, MEMORY_BAR, TIME_BAR = 1.2, 400, 1.15
 
@@ -107,15 +106,13 @@ async def _job(served: Served, options: argparse.Namespace, at_once: int, **more
 
 @attrs.define
 class _Watch:
-    """When the first store began, and the worker processes that were there then."""
+    """When the first store began."""
 
-    then: Callable[[], object] = lambda: None
     began: float | None = None
 
     def tell(self, report: StoreReport) -> None:
         if self.began is None and report.state is StoreState.RUNNING:
             self.began = time.monotonic()
-            self.then()
 
 
 @attrs.frozen
@@ -233,7 +230,7 @@ async def kills(options: argparse.Namespace) -> Sequence[str]:
     draw = random.Random(options.seed)
     quota = Quota(options.requests, options.per, shared=True)
     missed: list[str] = []
-    killed = resumed = most_twice = 0
+    killed = within = resumed = most_twice = 0
     async with (
         serving(
             payments=options.payments, latency=options.latency, requests=options.requests, per=options.per
@@ -242,34 +239,40 @@ async def kills(options: argparse.Namespace) -> Sequence[str]:
         Client(cluster, asynchronous=True) as client,
     ):
         stores = stores_at(served.url, options.stores, quota)
+        with _folder() as folder:
+            await export_stores(stores[:4], folder, format="jsonl", dask=client)
+        usual = max(one["requests"] for one in (await served.record()).values())
         for run in range(options.runs):
             pids = list((await client.run(os.getpid)).values())
-            pid, after = draw.choice(pids), draw.uniform(0.0, options.seconds)
-            kill = partial(
-                asyncio.get_running_loop().call_later, after, partial(os.kill, pid, signal.SIGKILL)
-            )
-            watch = _Watch(kill)
+            request, after = draw.randint(1, int(usual)), draw.uniform(0.0, options.seconds)
+            await served.kill(Kill(draw.choice(stores).name, request, after, pids))
             with _folder() as folder:
                 report = await export_stores(
-                    stores, folder, format="jsonl", at_once=4, dask=client, on_progress=watch.tell
+                    stores, folder, format="jsonl", at_once=options.at_once, dask=client
                 )
                 missed += [f"run {run}: {one}" for one in _wrong(report, options.payments)]
-            # A kill after the end of a run is the next one's.
-            await asyncio.sleep(max(0.0, after - time.monotonic() + (watch.began or 0.0)) + 0.1)
+            await asyncio.sleep(options.seconds)  # a kill after the end of a run is not the next one's
+            killed += sum(not psutil.pid_exists(pid) for pid in pids)
             await client.wait_for_workers(options.workers)
             record = await served.record()
-            twice = max(one["twice"] for one in record.values())
+            more = [one["requests"] - usual for one in record.values()]
+            twice = max(more)
             refused = sum(one["refused"] for one in record.values())
-            killed, most_twice = killed + 1, max(most_twice, int(twice))
-            resumed += twice > 0
+            most_twice = max(most_twice, int(twice))
+            resumed += sum(one > 0 for one in more)
+            within += twice > 0
             if refused or twice > options.requests:
                 missed.append(f"run {run}: {refused:.0f} refused, {twice:.0f} asked for twice")
-            print(f"run {run}: {report}, {twice:.0f} twice", file=sys.stderr, flush=True)
+            print(
+                f"run {run}: {report}, {twice:.0f} twice, {sum(map(bool, more))} stores",
+                file=sys.stderr,
+                flush=True,
+            )
             # The next run begins with a full window.
             await asyncio.sleep(options.per + quota.margin)
     print(
-        f"{killed} kills, {resumed} of them in the middle of a store; at most {most_twice} requests of a "
-        f"store were spent twice; {len(missed)} wrong."
+        f"{killed} kills, {within} within a store; {resumed} stores had requests sent again, "
+        f"at most {most_twice} of one; {len(missed)} wrong."
     )
     return missed
 
@@ -313,9 +316,12 @@ def main() -> int:
     one.add_argument("--stores", type=int, default=8, help="[8]")
     one.add_argument("--payments", type=int, default=6_000, help="of each store [6000]")
     one.add_argument("--workers", type=int, default=2, help="[2]")
+    one.add_argument("--at-once", type=int, default=4, help="of each worker [4]")
     one.add_argument("--requests", type=int, default=20, help="of a store in one window [20]")
     one.add_argument("--per", type=float, default=2.0, help="the window in seconds [2]")
-    one.add_argument("--seconds", type=float, default=2.5, help="a kill is at most so late [2.5]")
+    one.add_argument(
+        "--seconds", type=float, default=0.2, help="a kill is at most so late after its request [0.2]"
+    )
     one.add_argument("--seed", type=int, default=1, help="[1]")
     options = parser.parse_args()
     os.environ[VARIABLE] = TOKEN

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 from collections import defaultdict, deque
@@ -39,7 +41,6 @@ class _Record:
     under_way: int = 0
     since: float = 0.0
     window: deque[float] = attrs.field(factory=deque)
-    pages: defaultdict[str, int] = attrs.field(factory=lambda: defaultdict(int))
 
     def admit(self, now: float, limit: int, per: float) -> bool:
         while self.window and self.window[0] + per <= now:
@@ -61,6 +62,24 @@ class _Record:
         self.busy += 0.0 if self.under_way else now - self.since
 
 
+@attrs.frozen
+class Kill:
+    """Whom to kill: the process of these whose request is this one of a store, so many seconds after it."""
+
+    store: str
+    request: int
+    after: float
+    pids: Sequence[int]
+
+    def prepare(self, request: web.Request) -> None:
+        """Have the sender of a request killed."""
+        assert request.transport is not None
+        address = request.transport.get_extra_info("peername")
+        for pid in self.pids:
+            if any(tuple(one.laddr) == address[:2] for one in psutil.Process(pid).net_connections("tcp")):
+                asyncio.get_running_loop().call_later(self.after, os.kill, pid, signal.SIGKILL)
+
+
 class Service:
     """Answers for all stores."""
 
@@ -71,6 +90,12 @@ class Service:
         self._latency = latency
         self._quota = (requests, per)
         self._records: defaultdict[str, _Record] = defaultdict(_Record)
+        self._kill: Kill | None = None
+
+    async def kill(self, request: web.Request) -> web.Response:
+        """Take an order to kill whoever sends a request that is to come."""
+        self._kill = Kill(**await request.json())
+        return web.Response()
 
     async def payments(self, request: web.Request) -> web.Response:
         """Answer with a page of a store's list."""
@@ -80,17 +105,19 @@ class Service:
         record, now = self._records[store], time.monotonic()
         if not record.admit(now, *self._quota):
             return web.json_response({"code": 429}, status=429, headers={"Retry-After": "1"})
+        if (kill := self._kill) and (store, record.requests) == (kill.store, kill.request):
+            self._kill = None
+            kill.prepare(request)
         record.begin(now)
         try:
             await asyncio.sleep(self._latency)
         finally:
             record.end(time.monotonic())
-        return self._page(record, request.query, store)
+        return self._page(request.query, store)
 
-    def _page(self, record: _Record, query: Mapping[str, str], store: str) -> web.Response:
+    def _page(self, query: Mapping[str, str], store: str) -> web.Response:
         offset, limit = int(query.get("offset", 0)), min(250, int(query.get("limit", 10)))
         order = query.get("orderBy", "DESC")
-        record.pages[f"{order} {offset} {limit}"] += 1
         rows = (self._rows if order == "ASC" else self._reversed)[offset : offset + limit]
         pagination = msgspec.json.encode({"totalCount": len(self._rows), "offset": offset, "limit": limit})
         body = b'{"code":200,"data":[%b],"meta":{"message":"SUCCESS","pagination":%b}}' % (
@@ -109,7 +136,6 @@ class Service:
                     "refused": one.refused,
                     "most": one.most,
                     "busy": one.busy,
-                    "twice": sum(count - 1 for count in one.pages.values()),
                 }
                 for store, one in kept.items()
             }
@@ -121,6 +147,7 @@ async def _serve(settings: Mapping[str, Any]) -> None:
     app = web.Application()
     app.router.add_get("/{store}/ip/payments", service.payments)
     app.router.add_get("/record", service.record)
+    app.router.add_post("/kill", service.kill)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
@@ -149,6 +176,11 @@ class Served:
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/record") as answer:
             found: dict[str, dict[str, float]] = await answer.json()
             return found
+
+    async def kill(self, order: Kill) -> None:
+        """Have a process killed that sends a request."""
+        async with aiohttp.ClientSession() as session:
+            await session.post(f"{self.url}/kill", json=attrs.asdict(order))
 
 
 @asynccontextmanager
