@@ -16,7 +16,7 @@ from rich.text import Text
 
 from b2b_payments._cli.options import Telling, clock
 from b2b_payments._cli.terminal import can_draw, console_on
-from b2b_payments._cli.waits import PlainLines, Waits
+from b2b_payments._cli.waits import PATIENCE, PlainLines, Waits, words_of_silence
 from b2b_payments._printable import counted, printable
 from b2b_payments._quota import Quota
 from b2b_payments._walk.report import WalkReport
@@ -34,8 +34,8 @@ _LABEL, _SHORT_LABEL = 24, 14
 _SHOWN = 12
 _EVERY = 10.0
 """Seconds between two lines where nothing can be drawn over."""
-_LOOK_EVERY, _PATIENCE = 1.0, 2.0
-"""Seconds between two looks whether an object store is waited for; and from how many on that is told."""
+_LOOK_EVERY = 1.0
+"""Seconds between two looks whether an object store is waited for."""
 
 
 class Row(NamedTuple):
@@ -88,7 +88,7 @@ class Screen:
         self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
 
     def _look(self) -> None:
-        now, waits = asyncio.get_running_loop().time(), waited_for(_PATIENCE) is not None
+        now, waits = asyncio.get_running_loop().time(), waited_for(PATIENCE) is not None
         if now - self._told_at >= _EVERY or (waits and not self._told_of_wait):
             click.echo(f"{self._all_rows()[0].words}.", err=True)
             self._told_at, self._told_of_wait = now, waits
@@ -96,9 +96,8 @@ class Screen:
 
     def _all_rows(self) -> list[Row]:
         first, *others = self._rows()
-        if (wait := waited_for(_PATIENCE)) is not None:
-            words = f"waiting {wait[1]:.0f} s for {wait[0]} to answer"
-            first = first._replace(words=f"{words} · {first.words}")
+        if (wait := waited_for(PATIENCE)) is not None:
+            first = first._replace(words=f"{words_of_silence(*wait)} · {first.words}")
         return [first, *others]
 
     def _table(self, width: int) -> Table:

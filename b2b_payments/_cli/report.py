@@ -47,6 +47,7 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
     status, channel and module, and the customers of the largest totals; in each currency for itself, to the
     last digit. The page of --html is one file that loads nothing.
     """
+    from b2b_payments._cli.waits import telling_silence
     from b2b_payments._errors import B2BPaymentsError, ConfigurationError
     from b2b_payments._reporting.summary import summary_of
     from b2b_payments.export._bucket import is_url
@@ -70,7 +71,10 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
             summary, name = summary_of(read_copy(server)), str(server)
             notes = _unreadable(summary)
         else:
-            with at_hand(file) if is_url(file) else nullcontext(Path(path_of(file))) as path:
+            with (
+                telling_silence(),
+                at_hand(file) if is_url(file) else nullcontext(Path(path_of(file))) as path,
+            ):
                 known = format_ or (found_format(path) if path.is_file() else "jsonl")
                 if known is None:
                     raise click.UsageError(

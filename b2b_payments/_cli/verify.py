@@ -27,6 +27,13 @@ def verify(files: tuple[str, ...], report: str | None) -> None:
     totals per currency and processing status. Exit code 0 says that all of it is as it was exported. A copy
     that sync keeps has no manifest: it is checked for itself, and sync --sweep holds it against the store.
     """
+    from b2b_payments._cli.waits import telling_silence
+
+    with telling_silence():
+        _verify(files, report)
+
+
+def _verify(files: tuple[str, ...], report: str | None) -> None:
     from b2b_payments._errors import B2BPaymentsError, ConfigurationError
 
     try:

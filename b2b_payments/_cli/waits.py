@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event as Flag
+from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
@@ -27,13 +29,44 @@ from b2b_payments.events import (
     RequestStarted,
     RetryScheduled,
 )
+from b2b_payments.export._bucket import waited_for
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
+PATIENCE = 2.0
+"""Seconds for which an object store may be silent before that is told."""
+_LOOK_EVERY = 1.0
 _BETWEEN_LINES = 15.0
 _NEWS = 1.0  # by how many seconds a wait ends later than the one told of, to be told of too
+
+
+@contextmanager
+def telling_silence() -> Iterator[None]:
+    """Say, where there is no progress to show, how long an object store has not answered."""
+    over = Flag()
+
+    def tell() -> None:
+        told_at = -math.inf
+        while not over.wait(_LOOK_EVERY):
+            wait = waited_for(PATIENCE)
+            if wait is not None and monotonic() - told_at >= _BETWEEN_LINES:
+                told_at = monotonic()
+                click.echo(f"{words_of_silence(*wait)}.", err=True)
+
+    telling = Thread(target=tell, daemon=True)
+    telling.start()
+    try:
+        yield
+    finally:
+        over.set()
+        telling.join()
+
+
+def words_of_silence(bucket: str, seconds: float) -> str:
+    """Say that an object store does not answer."""
+    return f"waiting {seconds:.0f} s for {bucket} to answer"
 
 
 @dataclass(frozen=True, repr=False)

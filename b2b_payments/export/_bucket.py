@@ -241,9 +241,10 @@ class Bucket:
 
     def download(self, name: str, path: Path) -> None:
         """Write an object into a file."""
-        with self._as_os_errors(), path.open("wb") as file:
+        with self._as_os_errors() as waiting, path.open("wb") as file:
             for chunk in self._obstore.get(self._store, name).stream(min_chunk_size=_PART):
                 file.write(chunk)
+                _waits[waiting] = (monotonic(), self._root)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
         """Give the objects in a folder and below it, by their names there, and their sizes."""
@@ -294,11 +295,11 @@ class Bucket:
         return False
 
     @contextmanager
-    def _as_os_errors(self) -> Iterator[None]:
+    def _as_os_errors(self) -> Iterator[object]:
         errors, this = self._obstore.exceptions, object()
         _waits[this] = (monotonic(), self._root)
         try:
-            yield
+            yield this
         except (errors.AlreadyExistsError, errors.PreconditionError):
             raise FileExistsError(errno.EEXIST, "another object is there") from None
         except FileNotFoundError as error:

@@ -16,8 +16,8 @@ from b2b_payments.export._worker import STEPS_AT_ONCE
 if sys.platform != "win32":
     import resource
 
-_HANDLES_BESIDE_REQUESTS = 3
-"""Of a store: its lock, its log, and what looks up its host."""
+_HANDLES_BESIDE_REQUESTS = 4
+"""Of a store: its lock, its log, its quota's file, and what looks up its host."""
 _HANDLES_OF_A_STEP = 8
 """Of what is being made of a log: a database, what it keeps beside itself, the segment that is read."""
 _SPARE = 16

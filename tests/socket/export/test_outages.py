@@ -56,6 +56,17 @@ async def test_a_store_that_never_answers(silent: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", ["verify", "report"])
+async def test_reading_from_a_store_that_never_answers(silent: str, command: str) -> None:
+    """Whoever checks or reports on what is there is told what is waited for, too."""
+    process = await start(None, command, f"{silent}/p.jsonl")
+    assert f"for {silent} to answer" in await _told(process)
+    code, _, err = await finished(process)
+    assert code == 1
+    assert err.endswith("the object store did not answer.\n")
+
+
+@pytest.mark.slow
 async def test_many_stores_in_one_that_never_answers(
     silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

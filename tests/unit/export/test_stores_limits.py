@@ -29,9 +29,9 @@ def test_file_handles(handles: Callable[[int], None]) -> None:
     """What a process may open bounds the stores at once, by their requests in flight, and it says so."""
     handles(245)
     many = fitting(50, 8)
-    # Eleven handles a store, beside those of what is written.
+    # Twelve handles a store, beside those of what is written.
     assert 15 <= many.stores <= 20
-    assert "may open 245 more files (ulimit -n), and a store needs 11" in many.why
+    assert "may open 245 more files (ulimit -n), and a store needs 12" in many.why
     assert (fitting(5, 8).stores, fitting(5, 8).why) == (5, "")
     assert 40 <= fitting(50, 1).stores <= 50
     handles(40)
