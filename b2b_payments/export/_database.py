@@ -189,8 +189,6 @@ class Database(ABC):
 class FileDatabase(Database):
     """A database that is a file: exports are written into it, too."""
 
-    format: ClassVar[str]
-
     @classmethod
     @abstractmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> FileDatabase:

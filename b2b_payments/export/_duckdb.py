@@ -39,7 +39,6 @@ class DuckDBDatabase(FileDatabase):
     So amounts are fitted before they come here, and of such rows only the last one is handed over.
     """
 
-    format = "duckdb"
     types = _TYPES
     decimal = True
 

@@ -34,16 +34,15 @@ class Selection:
         return given | listed | self.period.words
 
     @property
-    def stream(self) -> dict[str, Any]:
-        """The parameters of a stream."""
+    def walk(self) -> dict[str, Any]:
+        """The parameters of a walk."""
+        return self._stream | {"sort_by": self.query.sort_by, "order_by": self.query.order_by}
+
+    @property
+    def _stream(self) -> dict[str, Any]:
         reading: dict[str, Any] = {"page_size": self.page_size, "concurrency": self.concurrency}
         reading |= {"created_from": self.period.start, "created_to": self.period.stop}
         return {name: getattr(self.query, name) for name in self.query.filters} | reading
-
-    @property
-    def walk(self) -> dict[str, Any]:
-        """The parameters of a walk."""
-        return self.stream | {"sort_by": self.query.sort_by, "order_by": self.query.order_by}
 
     async def source(self, client: PaymentsClient) -> Begin:
         """Give what begins the walk, anew or from a checkpoint. Raises ExportError for an unknown channel."""
@@ -56,4 +55,4 @@ class Selection:
             raise ExportError(f"The store has no channel {', '.join(unknown)}; it has {listed}.")
         # One request asks for one channel only: how several are written is not documented. Channel by
         # channel, so that two exports of a store that did not change are the same file.
-        return lambda checkpoint: client.payments.stream(**self.stream, ordered=True, checkpoint=checkpoint)
+        return lambda checkpoint: client.payments.stream(**self._stream, ordered=True, checkpoint=checkpoint)

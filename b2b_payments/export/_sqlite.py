@@ -30,7 +30,6 @@ _PATIENCE = 30.0  # seconds for which another connection may write
 class SQLiteDatabase(FileDatabase):
     """SQLite has no decimals and no times: both are text, exact, and times sort as text does."""
 
-    format = "sqlite"
     types = {kind: "INTEGER" if kind is ColumnKind.INTEGER else "TEXT" for kind in ColumnKind}  # noqa: RUF012
     begin = "BEGIN IMMEDIATE"  # a transaction that reads before it writes does not wait for others
 

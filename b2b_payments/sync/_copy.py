@@ -53,10 +53,11 @@ class Copy:
     Its methods raise ExportError where the database cannot be read or written.
     """
 
+    _connect: Callable[[], Database]
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held = ExitStack()
-        self._connect: Callable[[], Database] | None = None
         self._database: Database | None = None
 
     def open(self) -> State | None:
@@ -192,7 +193,7 @@ class Copy:
 
     def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
         """Let go."""
-        self._connect = self._database = None
+        self._database = None
         with suppress(self._store.database.failures()):
             self._held.close()
 
@@ -200,8 +201,6 @@ class Copy:
     def _writing(self) -> Iterator[Database]:
         """Give the database, opened when it is first used; what it raises becomes a sentence."""
         place = self._store.place
-        if self._connect is None:
-            raise ConfigurationError(f"{place} is not open: call open() first.")
         with writing(place), as_export_error(self._store.database, place):
             self._database = self._database or self._connect()
             yield self._database

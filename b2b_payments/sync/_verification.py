@@ -21,10 +21,10 @@ def check_copy(path: Path) -> tuple[State, Sums] | None:
     Nothing is written. Raises VerificationError where what it says is damaged, or line items are of no
     payment, and ExportError where it cannot be read.
     """
-    kind = DATABASES.get(found_format(path) or "")
-    if kind is None or not path.is_file():
+    format_ = found_format(path)
+    if format_ not in DATABASES or not path.is_file():
         return None
-    with opened(kind, path, read_only=True, doing="read") as database:
+    with opened(DATABASES[format_], path, read_only=True, doing="read") as database:
         if SYNCED not in database.names():
             return None
         try:
@@ -37,7 +37,7 @@ def check_copy(path: Path) -> tuple[State, Sums] | None:
         payments = f"SELECT id FROM {database.schema}.{PAYMENTS.name}"  # noqa: S608
         if lost := database.count(f"{LINE_ITEMS.name} WHERE payment_id NOT IN ({payments})"):
             raise VerificationError(f"{path} was changed: {lost:,} of its line items are of no payment.")
-    sums, found = Sums(), read_payments(path, kind.format)
+    sums, found = Sums(), read_payments(path, format_)
     while some := list(islice(found, _AT_ONCE)):
         sums.add((one.status, one.currency, one.amount) for one in some)
     return state, sums
