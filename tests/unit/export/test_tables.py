@@ -21,6 +21,7 @@ from b2b_payments import ConfigurationError, ResponseDecodeError
 from b2b_payments.export import ExportError, sink_for, verify
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import account_of, exact, tables_in
+from tests.support.exporting import exported
 
 ROWS: list[dict[str, Any]] = list(Sandbox(payments=60).store.all_wire())
 TABLES = ("csv", "parquet", "sqlite", "duckdb")
@@ -252,6 +253,31 @@ def test_going_on(tmp_path: Path, format_: str) -> None:
     assert verify(path).account.sums.whole.rows == 60
     names = {found.name for found in tmp_path.iterdir()}
     assert names - {"p.csv.line_items", "p.line_items.csv"} == {path.name, f"{path.name}.manifest.json"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("p.csv", "p"),
+        ("p", "p.csv"),
+        ("p.csv", "p.CSV"),
+        ("p.csv", "p.line_items.csv"),
+        ("p.line_items.csv", "p"),
+    ],
+)
+def test_files_of_another_export(tmp_path: Path, first: str, second: str) -> None:
+    """Where two exports would share a file, the second one is refused before anything is done."""
+    exported(sink_for(tmp_path / first, "csv"))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    sink = sink_for(tmp_path / second, "csv")
+    with pytest.raises(ConfigurationError, match=r"\.csv belongs to the export p.*\. Give another name\."):
+        sink.open()
+    sink.close(complete=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    exported(sink_for(tmp_path / first, "csv"))
+    (tmp_path / f"{first}.manifest.json").unlink()
+    exported(sink_for(tmp_path / second, "csv"))
+    verify(tmp_path / second)
 
 
 @pytest.mark.parametrize(("format_", "library"), [("parquet", "duckdb"), ("duckdb", "duckdb")])
