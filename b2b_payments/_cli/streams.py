@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -61,10 +61,6 @@ class _Terminal:
     def write(self, lines: bytes) -> None:
         """Write whole lines, with control characters as JSON's escapes."""
         self._stream.write(printable_json(lines))
-
-    def writelines(self, lines: Iterable[bytes]) -> None:
-        """Write lines, as `write` does."""
-        self.write(b"".join(lines))
 
     def flush(self) -> None:
         """Pass on what was written."""

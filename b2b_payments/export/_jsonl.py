@@ -48,7 +48,8 @@ class JSONLSink(PlacedSink):
             super().write(batch, checkpoint)
         else:
             with writing("The output"):
-                self._stream.writelines(self.lines(batch)[0])
+                for piece in self.lines(batch)[0]:
+                    self._stream.write(piece)
                 self._stream.flush()
 
     def close(self, *, complete: bool) -> None:
