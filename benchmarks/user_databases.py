@@ -135,9 +135,10 @@ def export(path: Path, format_: str, payments: Rows) -> None:
     complete = False
     try:
         sink.open()
+        sink.write(payments)
         account.sums.add(entry_of(encode(payment)) for payment in payments)
         account.end(complete=True)
-        sink.write(payments, {"account": account.pack()})
+        sink.commit({"account": account.pack()})
         complete = True
     finally:
         sink.close(complete=complete)

@@ -279,8 +279,13 @@ class DatabaseSink(TableSink):
     database: ClassVar[type[FileDatabase]]
     whole = True
 
+    def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Take payments; in a segment of the log, each of them is there once."""
+        if self._waiting:
+            self._append(None)
+        super().write(batch)
+
     def read(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
-        """Read payments; in a segment of the log, each of them is there once."""
         found = list(super().read(batch))
         ids = list(chain.from_iterable(rows.ids for rows in found))
         return found if len(set(ids)) == len(ids) else [Rows.joined(found).last_of_each()]

@@ -166,7 +166,7 @@ class _Progress:
         self._walk = page.checkpoint
 
     def keep(self, report: WalkReport, *, last: bool = False) -> None:
-        """Write what is held, with the walk's checkpoint and the account.
+        """Write what is held, and commit it with the walk's checkpoint and the account.
 
         Raises ConfigurationError for payments of another store than those of an interrupted export.
         """
@@ -175,16 +175,15 @@ class _Progress:
         if batch:
             self._check_store(batch.store_hash)
             account.store_hash = account.store_hash or batch.store_hash
-        if isinstance(self._sink, TableSink):
-            # Before the account is added to: what is read of a page then serves both.
-            batch.rows(whole=self._sink.whole, decimal=self._sink.decimal)
+            self._sink.write(batch)
         account.sums.add(batch.entries())
         account.requests = self._requests + report.requests
         account.gaps = self._gaps + report.gaps
         if last:
             account.end(complete=report.complete)
-        checkpoint = {"version": _VERSION, "finished": last, "walk": self._walk, "account": account.pack()}
-        self._sink.write(batch, checkpoint)
+        self._sink.commit(
+            {"version": _VERSION, "finished": last, "walk": self._walk, "account": account.pack()}
+        )
 
     def _check_store(self, store_hash: str | None) -> None:
         known = self._store_hash

@@ -43,14 +43,18 @@ class JSONLSink(PlacedSink):
     def resume(self) -> Checkpoint | None:
         return super().resume() if self._stream is None else None
 
-    def write(self, batch: Sequence[Mapping[str, Any]], checkpoint: Checkpoint | None) -> None:
+    def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
         if self._stream is None:
-            super().write(batch, checkpoint)
+            super().write(batch)
         else:
             with writing("The output"):
                 for piece in self.lines(batch)[0]:
                     self._stream.write(piece)
                 self._stream.flush()
+
+    def commit(self, checkpoint: Checkpoint | None) -> None:
+        if self._stream is None:
+            super().commit(checkpoint)
 
     def close(self, *, complete: bool) -> None:
         if self._stream is None:

@@ -68,11 +68,12 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         """
         return [_lines(page) for page in self._pages]
 
-    def rows(self, *, whole: bool, decimal: bool) -> Sequence[Rows]:
+    def rows(self, *, whole: bool, decimal: bool) -> Iterator[Rows]:
         """Give the payments of each page as rows, which are read once. Raises as `Rows.read`."""
-        for page in self._pages[len(self._rows) :]:
-            self._rows.append(Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal))
-        return self._rows
+        for place, page in enumerate(self._pages):
+            if place == len(self._rows):
+                self._rows.append(Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal))
+            yield self._rows[place]
 
     @property
     def store_hash(self) -> str | None:

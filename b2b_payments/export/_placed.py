@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from b2b_payments.export._manifest import manifest_of, manifest_path
 from b2b_payments.export._pages import rows_of
 from b2b_payments.export._sink import Checkpoint
 
+_MOST_HELD = 32 * 2**20
 _CHUNK = 2**20
 
 
@@ -62,6 +64,7 @@ class PlacedSink(ABC):
         self._entered: list[Location] = []
         self._kept: bool | None = None
         self._opened = False
+        self._waiting: list[Sequence[Part]] = []
         self._made: list[Made] = []
 
     @property
@@ -134,12 +137,17 @@ class PlacedSink(ABC):
         self._opened, self.resumed = True, self._checkpoint is not None
         return self._checkpoint
 
-    def write(self, batch: Sequence[Mapping[str, Any]], checkpoint: Checkpoint | None) -> None:
-        """Put payments on the disk, with a checkpoint; those that the format cannot hold are refused."""
+    def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Take payments; they are read, and refused where the format cannot hold them exactly."""
         self._check_opened()
-        lines = self.lines(batch)
-        with self._location.writing():
-            self._log.append(lines, checkpoint)
+        self._waiting.append(self.lines(batch))
+        if sum(len(piece) for parts in self._waiting for part in parts for piece in part) > _MOST_HELD:
+            self._append(None)
+
+    def commit(self, checkpoint: Checkpoint | None) -> None:
+        """Put everything written so far on the disk, together with the checkpoint."""
+        self._check_opened()
+        self._append(checkpoint)
         self._checkpoint = self._checkpoint if checkpoint is None else checkpoint
 
     def close(self, *, complete: bool) -> None:
@@ -151,7 +159,7 @@ class PlacedSink(ABC):
                 self._publish()
                 kept = False
         finally:
-            self._opened = False
+            self._opened, self._waiting = False, []
             if opened:
                 self._kept = kept and not self._log.lost
             if opened and not kept and not self._log.in_doubt:
@@ -184,10 +192,16 @@ class PlacedSink(ABC):
         if not self._opened:
             raise ConfigurationError(f"{self.path} is not open: call open() first.")
 
+    def _append(self, checkpoint: Checkpoint | None) -> None:
+        if self._waiting or checkpoint is not None or not self._log.is_there:
+            waiting, self._waiting = self._waiting or [self.lines([])], []
+            parts = [list(chain.from_iterable(part)) for part in zip(*waiting, strict=True)]
+            with self._location.writing():
+                self._log.append(parts, checkpoint)
+
     def _publish(self) -> None:
+        self._append(None)
         with self._location.writing():
-            if not self._log.is_there:
-                self._log.append(self.lines([]), None)
             location = self._place_for_it()
             target = location.target
             like = self.target if self.target.exists() else None

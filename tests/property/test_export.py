@@ -31,8 +31,9 @@ def exported(rows: list[dict[str, Any]], path: Path, format_: str) -> None:
     sink.open()
     account = account_of([])
     for batch in (rows[:1], rows[1:]):
+        sink.write(batch)
         account = account_of(batch, account)
-        sink.write(batch, {"account": account})
+        sink.commit({"account": account})
     sink.close(complete=True)
 
 

@@ -29,8 +29,9 @@ def written(
     account = earlier["account"] if earlier else account_of([])
     while account["rows"] < len(rows):
         batch = list(rows[account["rows"] :][:_AT_ONCE])
+        sink.write(batch)
         account = account_of(batch, account) | {"complete": complete}
-        sink.write(batch, {"account": account})
+        sink.commit({"account": account})
 
 
 def exported(sink: PlacedSink, *args: Any, **options: Any) -> PlacedSink:
@@ -59,7 +60,8 @@ def interrupted(path: Path, *rows: dict[str, Any]) -> Path:
     sink = JSONLSink(path)
     sink.open()
     for row in rows:
-        sink.write([row], {"at": row["id"]})
+        sink.write([row])
+        sink.commit({"at": row["id"]})
     sink.close(complete=False)
     assert sink.kept
     return path.with_name(f".{path.name}.export")

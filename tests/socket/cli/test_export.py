@@ -97,7 +97,7 @@ def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
     sink = JSONLSink(target)
     sink.open()
     account = Account({"processing_status": 3, "customer_name": "a"}).pack()
-    sink.write([], {"version": 1, "finished": False, "walk": None, "account": account})
+    sink.commit({"version": 1, "finished": False, "walk": None, "account": account})
     sink.close(complete=False)
     other = ("--status", "refunded", "--channel", "2")
     said = sentence(invoke(service, "export", "--output", str(target), "--resume", *other), 2)

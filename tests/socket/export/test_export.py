@@ -56,10 +56,13 @@ class _Diary:
         self._note("resume")
         return self.checkpoints[-1] if self.checkpoints else None
 
-    def write(self, batch: Sequence[Mapping[str, Any]], checkpoint: Checkpoint | None) -> None:
+    def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
         self.rows += batch
-        self.checkpoints.append(checkpoint)
         self._note("write")
+
+    def commit(self, checkpoint: Checkpoint | None) -> None:
+        self.checkpoints.append(checkpoint)
+        self._note("commit")
 
     def close(self, *, complete: bool) -> None:
         self._note(f"close {complete}")
@@ -74,11 +77,11 @@ class _Slow(_Diary):
         self.closed = threading.Event()
         self._loop = asyncio.get_running_loop()
 
-    def write(self, batch: Sequence[Mapping[str, Any]], checkpoint: Checkpoint | None) -> None:
+    def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
         self._loop.call_soon_threadsafe(self.writing.set)
         # Over at once, should anybody close the sink meanwhile.
         self.closed.wait(0.2)
-        super().write(batch, checkpoint)
+        super().write(batch)
 
     def close(self, *, complete: bool) -> None:
         self.closed.set()
@@ -118,7 +121,8 @@ async def test_order_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         report = await export(client.payments.list(page_size=20), sink, query={"q": "x"})
     batches = sink.steps.count("write")
     assert 3 <= batches < report.pages
-    assert sink.steps == ["open", *["write"] * batches, "close True"]
+    assert sink.steps[: 2 * batches + 1] == ["open", *["write", "commit"] * batches]
+    assert sink.steps[-1] == "close True"
     assert threading.get_ident() not in sink.threads
     assert [row["id"] for row in sink.rows] == list(range(1, 101))
     last = sink.checkpoints[-1]
@@ -205,16 +209,17 @@ async def test_nothing_sent_before_open() -> None:
     assert sink.steps == ["open", "close False"]
 
 
-async def test_failing_sink() -> None:
+@pytest.mark.parametrize("step", ["write", "commit"])
+async def test_failing_sink(step: str) -> None:
     """A sink's own error comes out bare, and the sink is closed as not complete."""
-    sink = _Diary(fails_at="write")
+    sink = _Diary(fails_at=step)
     async with (
         Sandbox(payments=10) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
     ):
-        with pytest.raises(RuntimeError, match="write"):
+        with pytest.raises(RuntimeError, match=step):
             await export(client.payments.list(), sink)
-    assert sink.steps == ["open", "write", "close False"]
+    assert sink.steps[-2:] == [step, "close False"]
 
 
 async def test_failing_walk(tmp_path: Path) -> None:
@@ -255,7 +260,7 @@ async def test_cancelled_task_waits_for_the_write() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert sink.steps == ["open", "write", "close False"]
+    assert sink.steps == ["open", "write", "commit", "close False"]
 
 
 async def test_nothing_after_close() -> None:

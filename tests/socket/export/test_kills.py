@@ -26,7 +26,8 @@ def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: 
     """Export rows, and commit them."""
     sink = sink_for(path, format_)
     sink.open()
-    sink.write(rows, {"finished": False, "account": {"rows": len(rows)} | account()})
+    sink.write(rows)
+    sink.commit({"finished": False, "account": {"rows": len(rows)} | account()})
     sink.close(complete=complete)
 
 

@@ -254,7 +254,8 @@ def exported(path: Path, rows: list[dict[str, Any]], *, complete: bool) -> None:
     sink = sink_for(path, path.suffix[1:])
     try:
         sink.open()
-        sink.write(rows, {"at": 1})
+        sink.write(rows)
+        sink.commit({"at": 1})
     except BaseException:
         complete = False
         raise

@@ -63,7 +63,8 @@ def test_damaged_meanwhile(tmp_path: Path, damage: str, format_: str) -> None:
     sink = sink_for(path, format_)
     sink.open()
     for number in (1, 2):
-        sink.write([payment | {"id": number}], {"at": number})
+        sink.write([payment | {"id": number}])
+        sink.commit({"at": number})
     segment = tmp_path / ".payments.export" / "00000001"
     text = segment.read_bytes()
     if damage == "missing":
@@ -101,7 +102,8 @@ def test_planted_links(tmp_path: Path, name: str) -> None:
     sink = JSONLSink(tmp_path / "p.jsonl")
     try:
         sink.open()
-        sink.write([ONE], {"at": 1})
+        sink.write([ONE])
+        sink.commit({"at": 1})
         sink.close(complete=True)
     except ExportError as error:
         assert "p.jsonl" in str(error)  # noqa: PT017
@@ -120,7 +122,8 @@ def test_planted_links_in_the_log(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("00000001.new", "made0", "manifest.new", "manifest"):
         (folder / name).symlink_to(secret)
-    sink.write([ONE], {"at": 1, "account": {}})
+    sink.write([ONE])
+    sink.commit({"at": 1, "account": {}})
     sink.close(complete=True)
     assert secret.read_text() == "precious"
     assert lines(tmp_path / "p.jsonl") == [ONE]

@@ -63,10 +63,11 @@ def test_appears_whole(tmp_path: Path) -> None:
     sink = JSONLSink(path)
     assert names(tmp_path) == set()
     sink.open()
-    sink.write([ONE], {"at": 1})
+    sink.write([ONE])
+    sink.commit({"at": 1})
     assert names(tmp_path) == {".payments.jsonl.export", ".payments.jsonl.lock"}
     assert stat.S_IMODE((tmp_path / ".payments.jsonl.export").stat().st_mode) == 0o700
-    sink.write([TWO], None)
+    sink.write([TWO])
     sink.close(complete=True)
     assert names(tmp_path) == {"payments.jsonl"}
     assert lines(path) == [ONE, TWO]
@@ -78,7 +79,7 @@ def test_closing_leaves_what_was_there(tmp_path: Path) -> None:
     target.write_text("last night's")
     sink = JSONLSink(target)
     sink.open()
-    sink.write([ONE], None)
+    sink.write([ONE])
     sink.close(complete=False)
     sink.close(complete=False)
     assert names(tmp_path) == {"payments.jsonl"}
@@ -93,7 +94,7 @@ def test_symbolic_link_stays(tmp_path: Path) -> None:
     link.symlink_to("data/payments.jsonl")
     sink = JSONLSink(link)
     sink.open()
-    sink.write([ONE], None)
+    sink.write([ONE])
     sink.close(complete=True)
     assert link.is_symlink()
     assert lines(tmp_path / "data" / "payments.jsonl") == [ONE]
@@ -151,15 +152,13 @@ def test_folder_gone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_disk_full(tmp_path: Path, *, complete: bool) -> None:
-    """A write that finds no room says so, and nothing is left, whether it is of payments or at the end."""
+    """A write that finds no room says so, and nothing is left, whether it is a commit or the end."""
     sink = JSONLSink(tmp_path / "payments.jsonl")
     sink.open()
-    large = [{"id": 1, "text": "x" * 100_000}]
-    if complete:
-        sink.write(large, None)
+    sink.write([{"id": 1, "text": "x" * 100_000}])
     with _largest_file(1000):
         with pytest.raises(ExportError, match=r"payments\.jsonl could not be written: File too large"):
-            sink.close(complete=True) if complete else sink.write(large, {"at": 1})
+            sink.close(complete=True) if complete else sink.commit({"at": 1})
         sink.close(complete=False)
     assert names(tmp_path) == set()
 
@@ -167,7 +166,7 @@ def test_disk_full(tmp_path: Path, *, complete: bool) -> None:
 def test_not_open(tmp_path: Path) -> None:
     """Writing without having begun is a clear error."""
     with pytest.raises(ConfigurationError, match=r"call open\(\) first"):
-        JSONLSink(tmp_path / "payments.jsonl").write([ONE], None)
+        JSONLSink(tmp_path / "payments.jsonl").write([ONE])
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -175,7 +174,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "payments.jsonl"
     first, second = JSONLSink(path), JSONLSink(path)
     first.open()
-    first.write([ONE], None)
+    first.write([ONE])
     with pytest.raises(ExportError, match=r"Another export or sync is writing .*; wait until it has ended"):
         second.open()
     second.close(complete=False)
@@ -202,18 +201,21 @@ def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 5])
-def test_goes_on_behind_the_checkpoint(tmp_path: Path, after: int) -> None:
-    """What was written after the last checkpoint is dropped on resuming, and what was before it stays."""
+def test_goes_on_behind_the_commit(tmp_path: Path, after: int) -> None:
+    """What was written after the last commit is dropped on resuming, and what was before it stays."""
     path = tmp_path / "payments.jsonl"
     sink = JSONLSink(path)
     sink.open()
-    sink.write([ONE], {"at": 1})
+    sink.write([ONE])
+    sink.commit({"at": 1})
     for _ in range(after):
-        sink.write([{"id": 9}], None)  # put down, but nothing to go on from
+        sink.write([{"id": 9}])
+        sink.commit(None)  # put down, but nothing to go on from
+    sink.write([{"id": 8}])
     sink.close(complete=False)
     again = JSONLSink(path)
     assert again.resume() == {"at": 1}
-    again.write([TWO], None)
+    again.write([TWO])
     again.close(complete=True)
     assert lines(path) == [ONE, TWO]
     assert names(tmp_path) == {"payments.jsonl"}
@@ -243,7 +245,8 @@ try:
     second.open()
 except ExportError as error:
     print(error)
-first.write([{"id": 1}], {"at": 1})
+first.write([{"id": 1}])
+first.commit({"at": 1})
 first.close(complete=True)
 print(open("p.jsonl").read())
 """

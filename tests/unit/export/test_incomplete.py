@@ -19,7 +19,8 @@ def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: 
     """Export payments of a walk that was proven complete, or was not."""
     sink = sink_for(path, format_)
     sink.open()
-    sink.write(rows, {"account": account_of(rows) | {"complete": complete}})
+    sink.write(rows)
+    sink.commit({"account": account_of(rows) | {"complete": complete}})
     sink.close(complete=True)
     return sink
 
@@ -98,18 +99,18 @@ def test_committed_rows(tmp_path: Path, format_: str) -> None:
     sink = sink_for(tmp_path / f"p.{format_}", format_)
     for again in range(2):
         sink.open()
-        sink.write(ROWS[:3], None)
+        sink.write(ROWS[:7])
         assert sink.rows == 0, again
-        sink.write(ROWS[3:7], {"account": account_of(ROWS[:7])})
+        sink.commit({"account": account_of(ROWS[:7])})
         assert sink.rows == 7
         sink.close(complete=False)
         assert (sink.rows, sink.kept, sink.resumed) == (7, True, False)
     later = sink_for(tmp_path / f"p.{format_}", format_)
     assert (later.rows, later.kept) == (0, True)
     later.resume()
-    later.write(ROWS[7:9], None)
+    later.write(ROWS[7:])
     assert (later.rows, later.resumed) == (7, True)
-    later.write(ROWS[9:], {"account": account_of(ROWS)})
+    later.commit({"account": account_of(ROWS)})
     later.close(complete=True)
     assert (later.rows, later.kept) == (30, False)
 
@@ -120,7 +121,7 @@ def test_committed_rows_of_another_version(tmp_path: Path, checkpoint: Checkpoin
     path = tmp_path / "p.jsonl"
     sink = sink_for(path)
     sink.open()
-    sink.write([], checkpoint)
+    sink.commit(checkpoint)
     sink.close(complete=False)
     later = sink_for(path)
     assert later.resume() == checkpoint
@@ -132,7 +133,7 @@ def test_opened_again(tmp_path: Path) -> None:
     """What an earlier use of the same sink committed is forgotten with it."""
     sink = sink_for(tmp_path / "p.csv")
     sink.open()
-    sink.write([], {"account": account_of([])})
+    sink.commit({"account": account_of([])})
     sink.close(complete=False)
     sink.open()
     sink.close(complete=False)

@@ -24,8 +24,9 @@ def test_one_object_a_line(tmp_path: Path) -> None:
     path = tmp_path / "payments.jsonl"
     sink = JSONLSink(path)
     sink.open()
-    sink.write(_ROWS, None)
-    sink.write([], None)
+    sink.write(_ROWS)
+    sink.commit(None)
+    sink.write([])
     sink.close(complete=True)
     lines = path.read_bytes().split(b"\n")
     assert lines.pop() == b""
@@ -38,7 +39,7 @@ def test_not_complete(tmp_path: Path) -> None:
     """A sink closed before the end leaves nothing, and so does one that was never opened."""
     sink = JSONLSink(tmp_path / "payments.jsonl")
     sink.open()
-    sink.write(_ROWS, None)
+    sink.write(_ROWS)
     sink.close(complete=False)
     JSONLSink(tmp_path / "other.jsonl").close(complete=False)
     assert list(tmp_path.iterdir()) == []
@@ -50,7 +51,7 @@ def test_stream(*, complete: bool) -> None:
     stream = io.BytesIO()
     sink = JSONLSink(stream)
     sink.open()
-    sink.write([{"id": 1}], None)
+    sink.write([{"id": 1}])
     assert json.loads(stream.getvalue()) == {"id": 1}
     sink.close(complete=complete)
     assert not stream.closed
@@ -61,7 +62,7 @@ def test_full_stream() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
         sink = JSONLSink(full)
         with pytest.raises(ExportError, match="The output could not be written: No space left on device"):
-            sink.write([{"id": 1}], None)
+            sink.write([{"id": 1}])
 
 
 def test_reader_gone() -> None:
@@ -69,4 +70,4 @@ def test_reader_gone() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "wb", buffering=0) as pipe, pytest.raises(BrokenPipeError):
-        JSONLSink(pipe).write([{"id": 1}], None)
+        JSONLSink(pipe).write([{"id": 1}])

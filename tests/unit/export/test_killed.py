@@ -49,8 +49,9 @@ def export(path, resume):
     account = earlier["account"] if earlier else account_of([])
     while account["rows"] < len(rows):
         batch = rows[account["rows"] :][:10]
+        sink.write(batch)
         account = account_of(batch, account) | {"complete": complete}
-        sink.write(batch, {"account": account})
+        sink.commit({"account": account})
     sink.close(complete=True)
     assert verify(path).account.sums.whole.rows == len(rows)
 

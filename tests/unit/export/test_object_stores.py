@@ -85,13 +85,14 @@ def test_resumed(bucket: Bucket, format_: str) -> None:
 
 
 def test_a_full_disk(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where this machine's disk is full at the first write, and the store has it already, it is resumed."""
+    """Where this machine's disk is full at the first commit, and the store has it already, it is resumed."""
     sink = sink_for(f"{FOLDER}/p.csv")
     sink.open()
+    sink.write(ROWS[:4])
     with monkeypatch.context() as full:
         full.setattr("b2b_payments.export._log.write_whole", no_space_left)
         with pytest.raises(ExportError, match=r"No space left on device in .* \(TMPDIR\)"):
-            sink.write(ROWS[:4], {"account": account_of(ROWS[:4])})
+            sink.commit({"account": account_of(ROWS[:4])})
     sink.close(complete=False)
     assert names(bucket) != []
     resumed = sink_for(f"{FOLDER}/p.csv")
@@ -144,7 +145,8 @@ def test_without_an_account() -> None:
     """What only the manifest can make visible needs a manifest."""
     sink = sink_for(f"{FOLDER}/p.jsonl")
     sink.open()
-    sink.write(ROWS, {"at": 1})
+    sink.write(ROWS)
+    sink.commit({"at": 1})
     with pytest.raises(ExportError, match="its checkpoint has no account"):
         sink.close(complete=True)
 
@@ -156,9 +158,10 @@ def test_without_a_checkpoint(bucket: Bucket) -> None:
         sink = sink_for(url)
         earlier = sink.resume()
         rows = earlier["account"]["rows"] if earlier else 0
-        sink.write(ROWS[rows : rows + 2], {"account": account_of(ROWS[: rows + 2])})
-        for row in ROWS[rows + 2 : rows + 5]:
-            sink.write([row], None)
+        sink.write(ROWS[rows : rows + 2])
+        sink.commit({"account": account_of(ROWS[: rows + 2])})
+        for row in ROWS[rows + 2 : rows + 5]:  # each is a segment of its own in the log of a database
+            sink.write([row])
     exported(sink_for(url), resume=True)
     assert verify(url).account.sums.whole.rows == len(ROWS)
     assert not [name for name in bucket.sizes("exports/p.sqlite") if name.startswith("_log")]
@@ -214,8 +217,9 @@ def test_cleaned_while_one_is_under_way(at_step: AtStep) -> None:
     sink = sink_for(url)
     written(sink, ROWS[:8])
     assert location_of(url).clean() > 0
+    sink.write(ROWS[8:])
     with pytest.raises(ExportError, match=TAKEN_OVER):
-        sink.write(ROWS[8:], {"account": account_of(ROWS)})
+        sink.commit({"account": account_of(ROWS)})
     sink.close(complete=False)
     written(sink_for(url), ROWS[:4])
 

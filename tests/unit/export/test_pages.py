@@ -116,8 +116,9 @@ def test_a_number_without_end(tmp_path: Path) -> None:
     sent = [json.dumps(row)[:-1] + f',"n":{"1" * 5_000}}}' for row in rows]
     sink, account = JSONLSink(tmp_path / "p.jsonl"), Account({})
     sink.open()
+    sink.write(batch_of(*sent))
     account.sums.add(batch_of(*sent).entries())
-    sink.write(batch_of(*sent), {"account": account.pack()})
+    sink.commit({"account": account.pack()})
     sink.close(complete=True)
     assert verify(tmp_path / "p.jsonl").account.sums.whole.rows == 2
     for read in batch_of(*sent).rows(whole=True, decimal=True):

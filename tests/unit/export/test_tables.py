@@ -41,8 +41,9 @@ def written(
             sink.open()
         account = earlier and earlier["account"]
         for batch in batches:
+            sink.write(batch)
             account = account_of(batch, account)
-            sink.write(batch, {"account": account})
+            sink.commit({"account": account})
     except BaseException:
         sink.close(complete=False)
         raise

@@ -134,7 +134,8 @@ def finish(sink: PlacedSink) -> None:
     """Finish an export that has 8 rows."""
     done = False
     try:
-        sink.write(ROWS[8:], {"account": account_of(ROWS)})
+        sink.write(ROWS[8:])
+        sink.commit({"account": account_of(ROWS)})
         done = True
     finally:
         sink.close(complete=done)
