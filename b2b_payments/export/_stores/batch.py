@@ -19,12 +19,11 @@ from b2b_payments._auth import StoreAuth
 from b2b_payments._client import shared_by_env
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError
 from b2b_payments._printable import frozen
-from b2b_payments.export._stores.job import Job
 from b2b_payments.export._stores.limits import fitting
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.run import finished_since
 from b2b_payments.export._stores.store import Store, TokenFromEnv
-from b2b_payments.export._stores.work import Tell
+from b2b_payments.export._stores.work import Job, Tell
 
 TOPIC = "b2b-payments"
 """Of the events of all runs: a scheduler never forgets a topic, only the oldest events in it."""

@@ -20,13 +20,11 @@ import attrs
 from anyio import to_thread
 
 from b2b_payments._errors import ConfigurationError, ExportError, shown
-from b2b_payments._printable import frozen
 from b2b_payments.export._stores.batch import TOPIC, Batch, run_batch
-from b2b_payments.export._stores.job import Job
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.run import manifest_hash
 from b2b_payments.export._stores.store import Store
-from b2b_payments.export._stores.work import ASKED_FOR, Tell
+from b2b_payments.export._stores.work import ASKED_FOR, Job, Tell
 from b2b_payments.export._worker import in_threads
 
 LOCAL = "local"
@@ -63,47 +61,40 @@ class DaskClient(Protocol):
         """Its certificates, where it has some."""
 
 
-@frozen
-class Workers:
-    """Where exports run: a scheduler's address, a connected client, or `LOCAL` for `processes` of ours."""
+async def export_on(
+    dask: str | DaskClient, processes: int | None, jobs: Sequence[Job], at_once: int, tell: Tell
+) -> None:
+    """Export stores on the workers of a scheduler, of a client's, or of `LOCAL`: so many at once in each.
 
-    dask: str | DaskClient
-    processes: int | None = None
+    Cancelled, it cancels the tasks. Raises ConfigurationError where there is no scheduler.
+    """
+    tasks = _Tasks(jobs, at_once, tell)
+    stack = AsyncExitStack()
+    given: Any = dask
+    try:
+        if dask == LOCAL:
+            given = await stack.enter_async_context(local_cluster(processes or os.cpu_count() or 1))
+        await tasks.finish(await stack.enter_async_context(_connected(given)))
+    finally:
+        # A task that nobody wants any more ends by itself, and keeps what it has committed.
+        with anyio.CancelScope(shield=True):
+            await stack.aclose()
+            await tasks.stop()
 
-    @property
-    def are_local(self) -> bool:
-        """Whether they are processes of ours, with our environment."""
-        return self.dask == LOCAL
 
-    async def export(self, jobs: Sequence[Job], at_once: int, tell: Tell) -> None:
-        """Export stores, so many at once in each worker. Cancelled, it cancels the tasks."""
-        tasks = _Tasks(jobs, at_once, tell)
-        stack = AsyncExitStack()
-        try:
-            await tasks.finish(await self._connected(stack))
-        finally:
-            # A task that nobody wants any more ends by itself, and keeps what it has committed.
-            with anyio.CancelScope(shield=True):
-                await stack.aclose()
-                await tasks.stop()
-
-    async def _connected(self, stack: AsyncExitStack) -> Any:
-        distributed = import_distributed()
-        given: Any = self.dask
-        if self.are_local:
-            processes = self.processes or os.cpu_count() or 1
-            given = await stack.enter_async_context(local_cluster(processes))
-        # A client of ours, whether the caller's waits in threads or in an event loop.
-        address = given if isinstance(given, str) else given.scheduler.address
-        security = None if isinstance(given, str) else given.security
-        try:
-            return await stack.enter_async_context(
-                distributed.Client(address, security=security, asynchronous=True, set_as_default=False)
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"No Dask scheduler answers at {shown(address)} ({type(error).__name__})."
-            ) from None
+@asynccontextmanager
+async def _connected(given: Any) -> AsyncIterator[Any]:
+    """Give a client of ours, whether the caller's waits in threads or in an event loop."""
+    address, security = (given, None) if isinstance(given, str) else (given.scheduler.address, given.security)
+    client = import_distributed().Client
+    try:
+        connected = await client(address, security=security, asynchronous=True, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"No Dask scheduler answers at {shown(address)} ({type(error).__name__})."
+        ) from None
+    async with connected:
+        yield connected
 
 
 def import_distributed() -> Any:

@@ -15,14 +15,13 @@ from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._walk.period import Period
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._selection import Selection
-from b2b_payments.export._stores.cluster import DaskClient, Workers, check_travelling
-from b2b_payments.export._stores.job import Job
+from b2b_payments.export._stores.cluster import LOCAL, DaskClient, check_travelling, export_on
 from b2b_payments.export._stores.limits import asked, limited
 from b2b_payments.export._stores.places import places_of
 from b2b_payments.export._stores.report import StoreReport, StoresReport, StoreState
 from b2b_payments.export._stores.run import Run, run_over
 from b2b_payments.export._stores.store import Store, refuse_twice
-from b2b_payments.export._stores.work import ASKED_FOR, Listener, Tell, do_all
+from b2b_payments.export._stores.work import ASKED_FOR, Job, Listener, Tell, do_all
 from b2b_payments.export._worker import in_threads
 
 
@@ -79,11 +78,11 @@ async def export_stores(
         processing_status=processing_status, customer_name=customer_name, q=q, search_by=search_by
     )
     selection = Selection(query, page_size, concurrency, Period(created_from, created_to))
-    places, cluster = places_of(output, format), None if dask is None else Workers(dask, workers)
+    places = places_of(output, format)
     refuse_twice(given)
-    if cluster is not None:
+    if dask is not None:
         check_travelling(given)
-    here = cluster is None or cluster.are_local
+    here = dask is None or dask == LOCAL
     if here:
         # Two tokens in two variables may be one and the same.
         refuse_twice([store.with_token() for store in given])
@@ -105,7 +104,7 @@ async def export_stores(
             note = await stack.enter_async_context(run_over(given, places, run, resume=resume))
         left = await _left(jobs, note, take)
         try:
-            if cluster is None:
+            if dask is None:
                 works = (partial(job.run, take, on_event, sinks.pop(job.store.name)) for job in left)
                 await do_all(works, fit.stores)
             else:
@@ -113,7 +112,7 @@ async def export_stores(
                 if not resume:
                     # Tasks resume, whichever worker they come to: so nothing older may be there.
                     await in_threads(Job.forget, left)
-                await cluster.export(left, fit.stores, take)
+                await export_on(dask, workers, left, fit.stores, take)
         except BaseException:
             # Where nothing is finished, there is nothing to be left alone by whoever goes on.
             if note is not None and len({report.complete for report in reports.values()}) == 1:

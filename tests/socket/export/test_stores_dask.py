@@ -22,7 +22,7 @@ from b2b_payments.export import Store, StoreReport, StoreState, TokenFromEnv, ex
 from b2b_payments.export._bucket import bucket_and_name
 from b2b_payments.export._selection import Selection
 from b2b_payments.export._stores import batch
-from b2b_payments.export._stores.job import Job
+from b2b_payments.export._stores.work import Job
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.export_reading import ids_in
 
