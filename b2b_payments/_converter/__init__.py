@@ -11,7 +11,6 @@ from b2b_payments._converter.structuring import (
     structure,
     structure_list,
     structure_payment,
-    structure_payments,
     structure_rows,
     to_wire,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "structure",
     "structure_list",
     "structure_payment",
-    "structure_payments",
     "structure_rows",
     "to_dict",
     "to_wire",

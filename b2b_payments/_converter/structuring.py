@@ -62,9 +62,8 @@ def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T
     raise failure
 
 
-# Without a frame of their own, whose local variables a traceback would show.
+# Without a frame of its own, whose local variables a traceback would show.
 structure_payment = partial(structure, Payment)
-structure_payments = partial(structure_list, Payment)
 
 
 def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]:

@@ -38,7 +38,7 @@ from b2b_payments._resources.turns import LAG, TURNS, Key, Latest
 from b2b_payments._resources.writes import Writes
 from b2b_payments._retry import Effect, Outcome
 from b2b_payments._walk.page import PageRequest
-from b2b_payments._walk.source import MOST_ROWS, Source
+from b2b_payments._walk.source import MOST_ROWS
 from b2b_payments._walk.walk import Walk, Walker
 
 _CLOCKS_APART = 900.0
@@ -285,9 +285,8 @@ class Creates:
 
     async def _find(self, wanted: _Wanted, external_id: str, until: float | None) -> int | None:
         """Give the payment just sent from the newest of the list; None where they do not show it."""
-        walker = self._walker
-        query = _having(external_id, OrderBy.DESC)
-        source = Source(walker.caller, walker.learned, query, MOST_ROWS, until, priority=Priority.CALL)
+        walker = attrs.evolve(self._walker, priority=Priority.CALL, until=until)
+        source = walker.source(_having(external_id, OrderBy.DESC), MOST_ROWS)
         offset = 0
         before: Sequence[int] = ()
         while True:

@@ -47,6 +47,12 @@ class Walker:
     priority: Priority = Priority.PAGE
     until: float | None = None
 
+    def source(self, query: PaymentQuery, page_size: int, **settings: Any) -> Source:
+        """Give what reads pages of a list; `settings` are others of the source's."""
+        settings = {"priority": self.priority, **settings}
+        until = self.caller.until() if self.until is None else self.until
+        return Source(self.caller, self.learned, query, page_size, until, **settings)
+
 
 @define
 class WalkStanding:
@@ -126,16 +132,7 @@ class Walk(Pager):
     ) -> AsyncGenerator[JoinedPage, None]:
         walker, report = self._walker, standing.report
         walker.tasks.require_running()
-        source = Source(
-            walker.caller,
-            walker.learned,
-            self._query,
-            self._page_size,
-            walker.caller.until() if walker.until is None else walker.until,
-            report,
-            walker.priority,
-            decoded=decoded,
-        )
+        source = walker.source(self._query, self._page_size, tally=report, decoded=decoded)
         place, other = self._places
         bounds = self._period.within(self._order) if self._period else None
         search, start = Search(source.read, source.order.descending), Start()
@@ -228,12 +225,5 @@ class Walk(Pager):
         query = query or self._query
         # A page of one channel says more about whether the service reads channelIds than one row does.
         limit = 1 if query.channel_ids is None and not self._period else self._page_size
-        return Source(
-            self._walker.caller,
-            self._walker.learned,
-            query,
-            limit,
-            self._walker.caller.until(),
-            priority=Priority.CALL,
-            reuse=False,  # no other page would contradict another list's answer
-        )
+        # No other page would contradict another list's answer.
+        return self._walker.source(query, limit, priority=Priority.CALL, reuse=False)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from b2b_payments._converter import (
     structure_list,
     structure_payment,
-    structure_payments,
     structure_rows,
     to_wire,
 )
@@ -82,7 +81,7 @@ junk = json_values | st.floats() | st.decimals() | st.integers() | st.text(alpha
 def read_or_refuse(wire: dict[str, Any]) -> Payment | ResponseDecodeError:
     """Give the payment, or the error that reading it raises."""
     try:
-        [payment] = structure_payments([wire])
+        [payment] = structure_list(Payment, [wire])
     except ResponseDecodeError as error:
         return error
     return payment
@@ -135,6 +134,6 @@ def test_junk_in_a_page_is_read_as_in_an_object(place: tuple[str | int, ...], va
 def test_junk_for_a_row_is_located(value: object) -> None:
     """What is no payment at all is refused, with the row's path or with the paths of required fields."""
     with pytest.raises(ResponseDecodeError) as caught:
-        structure_payments([LISTED_PAYMENT, value])
+        structure_list(Payment, [LISTED_PAYMENT, value])
     required = {f"$.data[1].{field}" for field in REQUIRED}
     assert caught.value.paths == ["$.data[1]"] or set(caught.value.paths) & required

@@ -22,9 +22,8 @@ from b2b_payments._converter import (
     structure,
     structure_list,
     structure_payment,
-    structure_payments,
 )
-from b2b_payments._models import Channel, PaymentOperations, Transaction
+from b2b_payments._models import Channel, Payment, PaymentOperations, Transaction
 from b2b_payments._protocol.answer import Answer, read_envelope, read_payment_id
 from b2b_payments._protocol.json import MOST_LEVELS, decode, encode
 from b2b_payments._protocol.limits import read_limits
@@ -88,7 +87,7 @@ def failure(read: Callable[[Answer], object], answer: Answer) -> B2BPaymentsErro
 READINGS: list[Callable[[Answer], object]] = [
     as_list,
     as_data(structure_payment),
-    as_data(structure_payments),
+    as_data(partial(structure_list, Payment)),
     as_data(partial(structure_list, Transaction)),
     as_data(partial(structure_list, Channel)),
     as_data(partial(structure, PaymentOperations)),
@@ -136,7 +135,7 @@ def test_a_moment_beyond_all_time_is_an_error_at_once(moment: bytes, order: Orde
     answer = Answer(200, {}, b'{"code":200,"data":[%b]}' % row)
     begun = time.process_time()
     with pytest.raises(B2BPaymentsError, match="createdAt"):
-        as_data(structure_payments)(answer)
+        as_data(partial(structure_list, Payment))(answer)
     with suppress(B2BPaymentsError):
         keyed(read_listing(REQUEST, answer, BASE, offset=0), order, limit=250, full_size=False)
     assert time.process_time() - begun < PATIENCE

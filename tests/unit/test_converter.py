@@ -18,7 +18,6 @@ from b2b_payments._converter import (
     structure,
     structure_list,
     structure_payment,
-    structure_payments,
     to_wire,
 )
 from b2b_payments._converter.service import service_converter
@@ -168,7 +167,7 @@ def test_an_optional_field_may_be_absent_or_null(field: str) -> None:
 def test_a_required_field_must_be_there(field: str) -> None:
     """A payment without a required field, or with null or an object for it, is refused by its name."""
     for wire in (without(field), changed(**{field: None}), changed(**{field: {"code": "USD"}})):
-        error = problem(lambda wire=wire: structure_payments([wire]))  # type: ignore[misc]
+        error = problem(lambda wire=wire: structure_list(Payment, [wire]))  # type: ignore[misc]
         assert error.paths[0].startswith(f"$.data[0].{field}")
         assert f"$.data[0].{field}" in str(error)
 
@@ -218,10 +217,12 @@ def test_what_cannot_be_read_is_located(field: str, sent: object, path: str) -> 
 
 def test_all_wrong_places_are_named_up_to_a_bound() -> None:
     """One error names every wrong place of a page, and a page of junk does not make an endless one."""
-    error = problem(lambda: structure_payments([changed(id=None, total=None), changed(), changed(id="x")]))
+    error = problem(
+        lambda: structure_list(Payment, [changed(id=None, total=None), changed(), changed(id="x")])
+    )
     assert error.paths == ["$.data[0].id", "$.data[0].total", "$.data[2].id"]
     assert "2 more places" in str(error)
-    assert len(problem(lambda: structure_payments([{}] * 250)).paths) == 20
+    assert len(problem(lambda: structure_list(Payment, [{}] * 250)).paths) == 20
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_all_wrong_places_are_named_up_to_a_bound() -> None:
 )
 def test_a_list_must_be_a_list(rows: object, found: str) -> None:
     """Anything but a list of rows is refused, with the path given and the kind found."""
-    error = problem(lambda: structure_payments(rows, "$.rows"))
+    error = problem(lambda: structure_list(Payment, rows, "$.rows"))
     assert error.paths == ["$.rows"]
     assert str(error) == f"$.rows cannot be read: expected a list of objects, found {found}."
 
@@ -364,7 +365,7 @@ def test_many_shapes_are_read_alike() -> None:
     """Rows with ever new unknown fields, and with very many of them, come back as they came."""
     rows = [changed(**{f"new{index}": index}) for index in range(201)]
     rows.append(changed(**{f"new{index}": index for index in range(200)}))
-    assert [to_wire(payment) for payment in structure_payments(rows)] == rows
+    assert [to_wire(payment) for payment in structure_list(Payment, rows)] == rows
 
 
 def test_the_vendors_offline_payment_is_made() -> None:
