@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Annotated, Any
+
+import attrs
+import msgspec
+from msgspec import Meta
 
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.decimals import decimal_of, decimal_text
@@ -29,7 +33,7 @@ class Cursor:
 
     key: Key
     closed: bool
-    resume_at: int
+    resume_at: Annotated[int, Meta(ge=0)]
     ids: tuple[int, ...]
     first: Key | None = None
     first_ids: tuple[int, ...] = ()
@@ -80,15 +84,8 @@ class Origin:
 def _packed(place: Cursor | None) -> Checkpoint | None:
     if place is None:
         return None
-    return {
-        "key": _text(place.key),
-        "closed": place.closed,
-        "resume_at": place.resume_at,
-        "ids": list(place.ids),
-        "first": None if place.first is None else _text(place.first),
-        "first_ids": list(place.first_ids),
-        "rises": place.rises,
-    }
+    first = None if place.first is None else _text(place.first)
+    return {**attrs.asdict(place), "key": _text(place.key), "first": first}
 
 
 def _text(key: Key) -> str:
@@ -124,23 +121,12 @@ def for_channel(checkpoint: Any, channel_id: int | None) -> Any:
 
 
 def _place(packed: Any) -> Cursor:
-    damaged = ConfigurationError(f"The checkpoint is damaged. {_TOO_OLD}")
     try:
-        key, closed, resume_at, ids = (
-            _key(packed["key"]),
-            packed["closed"],
-            packed["resume_at"],
-            packed["ids"],
-        )
-        # The first version knew of none of these.
-        first, first_ids, rises = packed.get("first"), packed.get("first_ids", ()), packed.get("rises", False)
-        first = None if first is None else _key(first)
-        whole = all(type(number) is int for number in (resume_at, *ids, *first_ids))
-    except (AttributeError, TypeError, KeyError, ArithmeticError):
-        raise damaged from None
-    if not whole or resume_at < 0 or type(closed) is not bool or type(rises) is not bool:
-        raise damaged
-    return Cursor(key, closed, resume_at, tuple(ids), first, tuple(first_ids), rises)
+        place = msgspec.convert(packed, Cursor)  # the first version had no `first`, `first_ids` and `rises`
+        first = None if place.first is None else _key(packed["first"])
+        return attrs.evolve(place, key=_key(packed["key"]), first=first)
+    except (TypeError, ValueError, ArithmeticError):
+        raise ConfigurationError(f"The checkpoint is damaged. {_TOO_OLD}") from None
 
 
 def _key(text: str) -> Key:
