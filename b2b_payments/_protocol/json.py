@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from decimal import Decimal, getcontext, localcontext
+from itertools import repeat
+from operator import add
 from typing import Any, Final
 
 import msgspec
@@ -165,13 +167,13 @@ def _brackets_of(body: bytes | msgspec.Raw) -> bytes:
 
 def _may_be_deep(brackets: bytes) -> bool:
     """Judge by the brackets alone, a run of them at a time; those in strings may mislead it."""
+    runs = [brackets[start : start + _RUN] for start in range(0, len(brackets), _RUN)]
+    curly, square = (map(bytes.count, runs, repeat(bracket)) for bracket in (b"{", b"["))
     level = 0
-    for start in range(0, len(brackets), _RUN):
-        run = brackets[start : start + _RUN]
-        opened = run.count(b"{") + run.count(b"[")
+    for length, opened in zip(map(len, runs), map(add, curly, square), strict=True):
         if level + opened > MOST_LEVELS - _STRAY:
             return True
-        level += 2 * opened - len(run)
+        level += 2 * opened - length
         if level < -_STRAY:
             return True
     return level > _STRAY
