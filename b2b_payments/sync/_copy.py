@@ -56,7 +56,7 @@ class Copy:
     _connect: Callable[[], Database]
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store: Store = store
         self._held = ExitStack()
         self._database: Database | None = None
 
@@ -66,8 +66,8 @@ class Copy:
         Raises ExportError while another sync or export writes to it, ConfigurationError for tables that are
         not a sync's.
         """
-        self._connect = self._held.enter_context(self._store.held())
-        if not self._store.exists:
+        self._connect = self._held.enter_context(self.store.held())
+        if not self.store.exists:
             return None
         with self._writing() as database:
             there = database.names()
@@ -76,8 +76,8 @@ class Copy:
             for name in (table.name for table in (*TABLES, _CANDIDATES, _SEEN)):
                 if name in there:
                     raise ConfigurationError(
-                        f"{self._store.place} has a table {name} that no sync made, an export's perhaps: it "
-                        f"is left alone. Give another {self._store.kept_in}, which a first sync fills."
+                        f"{self.store.place} has a table {name} that no sync made, an export's perhaps: it "
+                        f"is left alone. Give another {self.store.kept_in}, which a first sync fills."
                     )
             return None
 
@@ -194,14 +194,14 @@ class Copy:
     def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
         """Let go."""
         self._database = None
-        with suppress(self._store.database.failures()):
+        with suppress(self.store.database.failures()):
             self._held.close()
 
     @contextmanager
     def _writing(self) -> Iterator[Database]:
         """Give the database, opened when it is first used; what it raises becomes a sentence."""
-        place = self._store.place
-        with writing(place), as_export_error(self._store.database, place):
+        place = self.store.place
+        with writing(place), as_export_error(self.store.database, place):
             self._database = self._database or self._connect()
             yield self._database
 
@@ -228,7 +228,7 @@ class Copy:
         return state
 
     def _state(self, database: Database) -> State:
-        place, kept_in = self._store.place, self._store.kept_in
+        place, kept_in = self.store.place, self.store.kept_in
         if [name for name, _ in database.columns(SYNCED)] != ["state"]:
             raise self._another(SYNCED)
         rows = database.execute(f"SELECT state FROM {database.schema}.{SYNCED}").fetchall()  # noqa: S608
@@ -253,8 +253,8 @@ class Copy:
 
     def _another(self, name: str) -> ConfigurationError:
         return ConfigurationError(
-            f"The table {name} of {self._store.place} is not as a sync made it: it is left alone. "
-            f"Sync into another {self._store.kept_in}."
+            f"The table {name} of {self.store.place} is not as a sync made it: it is left alone. "
+            f"Sync into another {self.store.kept_in}."
         )
 
 

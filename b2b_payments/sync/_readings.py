@@ -42,7 +42,6 @@ from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._state import Reading, State
-from b2b_payments.sync._store import Store
 
 OnChange = Callable[[Change], object]
 """What is called with each change before it is put down; what it gives is awaited, if it can be."""
@@ -60,7 +59,6 @@ class Readings:
     payments: Payments
     copy: Copy
     worker: Worker
-    target: Store
     overlap: timedelta
     on_progress: OnProgress | None
     on_change: OnChange | None
@@ -204,9 +202,10 @@ class Readings:
         if known is None:
             self.state = attrs.evolve(self.state, store_hash=named)
         elif known != named:
+            store = self.copy.store
             raise ConfigurationError(
-                f"{self.target.place} is a copy of the store {known!r}, and the payments that came are those "
-                f"of {named!r}: give another {self.target.kept_in}."
+                f"{store.place} is a copy of the store {known!r}, and the payments that came are those "
+                f"of {named!r}: give another {store.kept_in}."
             )
 
     def _count(self, walk: Walk) -> None:

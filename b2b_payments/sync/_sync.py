@@ -79,7 +79,6 @@ async def sync(
             client.payments,
             copy,
             worker,
-            store,
             timedelta(seconds=overlap),
             on_progress,
             on_change,
