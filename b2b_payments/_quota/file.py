@@ -135,16 +135,10 @@ class FileBackend(SharedBackend):
                 return self._do(action)
             try:
                 self._busy_since = None
-                try:
-                    self._load(file, now)
-                except OSError as error:
-                    self._lose(error, now)
+                self._or_lose(self._load, file, now)
                 done = self._do(action)
-                try:
-                    if not self._lost:
-                        self._save(file, now)
-                except OSError as error:
-                    self._lose(error, now)
+                if not self._lost:
+                    self._or_lose(self._save, file, now)
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
             return done
@@ -247,6 +241,12 @@ class FileBackend(SharedBackend):
         self._number += 1
         head = _HEAD.pack(_OURS, self._number, len(body), zlib.crc32(body))
         os.pwrite(file, head + body, slot * (self._number % 2))
+
+    def _or_lose(self, step: Callable[[int, float], None], file: int, now: float) -> None:
+        try:
+            step(file, now)
+        except OSError as error:
+            self._lose(error, now)
 
     def _lose(self, error: OSError, now: float) -> None:
         self._retry_at = now + _AGAIN
