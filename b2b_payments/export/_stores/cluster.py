@@ -29,8 +29,8 @@ from b2b_payments.export._worker import in_threads
 
 LOCAL = "local"
 _MOST_IN_BATCH = 8
-_LOOK_FOR_WORKERS_EVERY, _WORKER_IS_LOST_AFTER = 5.0, 30.0
-"""Seconds: a worker that is started again is back sooner."""
+_LOOK_FOR_WORKERS_EVERY = 5.0
+"""Seconds."""
 _PRELOAD = """
 import signal
 import b2b_payments.export
@@ -123,16 +123,11 @@ async def local_cluster(processes: int) -> AsyncIterator[Any]:
             silence_logs=logging.CRITICAL,
             asynchronous=True,
         )
-    lost = 0
 
     def look() -> None:
-        # Each worker is started again after its first death, and (seen with 2026.8) not after its second.
-        nonlocal lost
-        missing = processes - len(cluster.scheduler.workers)
-        lost = lost + 1 if missing > 0 else 0
-        if lost * _LOOK_FOR_WORKERS_EVERY >= _WORKER_IS_LOST_AFTER:
-            lost = 0
-            cluster.scale(len(cluster.worker_spec) + missing)
+        # A worker is started again when it dies; where it dies while it starts, that is given up.
+        if len(cluster.workers) < processes:
+            cluster.scale(processes)
 
     looking = import_module("tornado.ioloop").PeriodicCallback(look, 1_000 * _LOOK_FOR_WORKERS_EVERY)
     looking.start()
