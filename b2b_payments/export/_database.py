@@ -255,13 +255,18 @@ def opened(
     kind: type[FileDatabase], path: Path, *, read_only: bool = False, doing: str = "written"
 ) -> Iterator[FileDatabase]:
     """Give a database, and close it. What it raises becomes an ExportError."""
-    with as_export_error(kind, path, doing):
-        database = kind.connect(path, read_only=read_only)
-        try:
-            yield database
-        finally:
-            with suppress(kind.failures()):
-                database.close()
+    with as_export_error(kind, path, doing), _connected(kind, path, read_only=read_only) as database:
+        yield database
+
+
+@contextmanager
+def _connected(kind: type[FileDatabase], path: Path, *, read_only: bool = False) -> Iterator[FileDatabase]:
+    database = kind.connect(path, read_only=read_only)
+    try:
+        yield database
+    finally:
+        with suppress(kind.failures()):
+            database.close()
 
 
 class DatabaseSink(TableSink):
@@ -306,11 +311,11 @@ class DatabaseSink(TableSink):
 
     def make(self, target: Path) -> Mapping[str, str]:
         """Replace the rows; the same payment again takes its own place."""
-        with opened(self.database, target) as database:
+        with as_export_error(self.database, target):
             try:
-                digests = self._replaced(database, thorough=False)
-            except database.hasty():
-                digests = self._replaced(database, thorough=True)
+                digests = self._replaced(target, thorough=False)
+            except self.database.hasty():
+                digests = self._replaced(target, thorough=True)
         if not target.exists():
             raise ExportError(f"{target} was removed while it was being written: resume the export.")
         return digests
@@ -318,8 +323,9 @@ class DatabaseSink(TableSink):
     def place(self, target: Path) -> None:
         """Nothing more to place: it is there once the transaction has ended."""
 
-    def _replaced(self, database: FileDatabase, *, thorough: bool) -> Mapping[str, str]:
-        with database.transaction():
+    def _replaced(self, target: Path, *, thorough: bool) -> Mapping[str, str]:
+        # Opened for each try: DuckDB's is of no use any more once a commit ran out of memory.
+        with _connected(self.database, target) as database, database.transaction():
             self._check(database)
             there = database.names()
             for table in TABLES:

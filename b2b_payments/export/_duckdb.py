@@ -22,7 +22,8 @@ from b2b_payments.export._log import Log
 _PATIENCE, _PAUSE = 30.0, 0.1  # seconds for which another program may have the file
 _SQLITE = b"SQLite format 3\0"
 _HASH_PARTS = 4
-_MEMORY, _BYTES_A_BYTE_OF_MEMORY = 96 * 2**20, 24
+_LEAST_MEMORY, _MEMORY, _OF_LOG = 64 * 2**20, 40 * 2**20, 3 / 16
+"""Bytes that one thread of DuckDB needs, and what share of the log's more: it holds the keys of all rows."""
 _NOTHING: Mapping[str, str] = {}
 _TYPES: Mapping[ColumnKind, str] = {
     ColumnKind.INTEGER: "BIGINT",
@@ -65,7 +66,12 @@ class DuckDBDatabase(FileDatabase):
     @classmethod
     def hasty(cls) -> tuple[type[Exception], ...]:
         duckdb = import_duckdb()
-        return duckdb.ConstraintException, duckdb.OutOfMemoryException, duckdb.TransactionException
+        return (
+            duckdb.ConstraintException,
+            duckdb.OutOfMemoryException,
+            duckdb.TransactionException,
+            duckdb.FatalException,
+        )
 
     def names(self) -> set[str]:
         found = self.execute(
@@ -104,8 +110,9 @@ class DuckDBDatabase(FileDatabase):
             self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
         # DuckDB would take most of the machine's memory to keep what it has written.
         size = sum(sum(log.files(part).values()) for part, _ in enumerate(tables))
-        memory = _MEMORY + size // _BYTES_A_BYTE_OF_MEMORY
+        memory = max(_LEAST_MEMORY, _MEMORY + int(size * _OF_LOG))
         self.execute("RESET memory_limit" if thorough else f"SET memory_limit = '{memory}B'")
+        self.execute("SET threads = 1")
         self.execute("SET preserve_insertion_order = false")
         for part, table in enumerate(tables):
             source = source_of(log, table.columns, part)

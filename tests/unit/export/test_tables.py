@@ -19,6 +19,7 @@ from pyarrow import parquet
 
 from b2b_payments import ConfigurationError, ResponseDecodeError
 from b2b_payments.export import ExportError, sink_for, verify
+from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import account_of, exact, tables_in
 from tests.support.exporting import exported
@@ -383,3 +384,24 @@ def test_a_payment_again_where_a_trigger_watches(tmp_path: Path) -> None:
     with connected(path, "sqlite") as db:
         assert db.execute("SELECT what FROM seen").fetchall() == [("1",)]
         assert db.execute("SELECT count(*) FROM payments").fetchall() == [(2,)]
+
+
+def test_a_commit_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DuckDB that ran out of memory as it committed is of no use: it is opened again, and given more."""
+    tries: list[bool] = []
+    replace = DuckDBDatabase.replace
+
+    def narrowed(database: DuckDBDatabase, *args: Any, thorough: bool) -> Any:
+        digests = replace(database, *args, thorough=thorough)
+        tries.append(thorough)
+        if not thorough:
+            ((used,),) = database.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()
+            database.execute(f"SET memory_limit = '{used + 2**18}B'")
+        return digests
+
+    monkeypatch.setattr(DuckDBDatabase, "replace", narrowed)
+    path = tmp_path / "p.duckdb"
+    batches = [[{**row, "id": 100 * batch + place} for place, row in enumerate(ROWS)] for batch in range(50)]
+    written(path, "duckdb", *batches)
+    assert tries == [False, True]
+    assert verify(path).account.sums.whole.rows == 3_000
