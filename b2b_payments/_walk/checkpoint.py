@@ -84,8 +84,13 @@ class Origin:
 def _packed(place: Cursor | None) -> Checkpoint | None:
     if place is None:
         return None
-    first = None if place.first is None else _text(place.first)
-    return {**attrs.asdict(place), "key": _text(place.key), "first": first}
+    return {
+        **attrs.asdict(place, recurse=False),
+        "key": _text(place.key),
+        "first": None if place.first is None else _text(place.first),
+        "ids": list(place.ids),
+        "first_ids": list(place.first_ids),
+    }
 
 
 def _text(key: Key) -> str:
