@@ -74,8 +74,8 @@ async def lied_to(seed: int, path: Path) -> tuple[int, bool]:
         await asyncio.sleep(2 * LAG)
         await sync(client, copy, allow_mass_deletion=True)
         report = await sync(client, copy, sweep=True, allow_mass_deletion=True)
-        # Where more payments than a page holds are of one second, and none is counted, no end can be proven.
-        unproven = "the list stops before the two meet" in str(report.caveat)
+        # Where more payments are of one second than a page gives, and none is counted, no end can be proven.
+        unproven = "stop before they meet" in str(report.caveat)
         return contradicted, unproven or (report.complete and held_in(path) == living.now_versions)
 
 

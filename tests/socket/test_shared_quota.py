@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from secrets import token_hex
 
 import anyio
 import pytest
@@ -31,6 +32,12 @@ def running() -> Iterator[RedisServer]:
     """Give a server that runs for all tests that do it no harm."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def a_store_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test another store: what one left may still be on its way when the next begins."""
+    monkeypatch.setattr(sys.modules[__name__], "STORE", ("https://service.example", token_hex(4)))
 
 
 @pytest.fixture
