@@ -30,7 +30,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     def __init__(self, pages: Iterable[JoinedPage] = ()) -> None:
         self._pages = list(pages)
-        self._rows: list[Rows] = []
+        self._rows: dict[tuple[bool, bool], list[Rows]] = {}  # by what was made sure of
 
     def add(self, page: JoinedPage) -> None:
         """Take another page; one that brought nothing new takes no room."""
@@ -69,11 +69,15 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         return [_lines(page) for page in self._pages]
 
     def rows(self, *, whole: bool, decimal: bool) -> Iterator[Rows]:
-        """Give the payments of each page as rows, which are read once. Raises as `Rows.read`."""
+        """Give the payments of each page as rows, which are read once. Raises as `Rows.read`.
+
+        A caller's sink may hand a batch on to several of ours: what fits one of them need not fit another.
+        """
+        read = self._rows.setdefault((whole, decimal), [])
         for place, page in enumerate(self._pages):
-            if place == len(self._rows):
-                self._rows.append(Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal))
-            yield self._rows[place]
+            if place == len(read):
+                read.append(Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal))
+            yield read[place]
 
     @property
     def store_hash(self) -> str | None:
@@ -84,8 +88,9 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     def entries(self) -> Iterator[Entry]:
         """Give what an account takes of each payment: of rows, where all of them were read as such."""
-        if len(self._rows) == len(self._pages):
-            return chain.from_iterable(map(entries_of_rows, self._rows))
+        for read in self._rows.values():
+            if len(read) == len(self._pages):
+                return chain.from_iterable(map(entries_of_rows, read))
         return chain.from_iterable(map(_entries, self._pages))
 
 

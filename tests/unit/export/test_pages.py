@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._errors import ExportError, ResponseDecodeError
 from b2b_payments._protocol.json import encode
 from b2b_payments._protocol.listing import Head, Listing
 from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments._walk.reader import JoinedPage
-from b2b_payments.export import JSONLSink, verify
+from b2b_payments.export import CSVSink, JSONLSink, ParquetSink, PlacedSink, verify
 from b2b_payments.export._account import UNREADABLE, Account, Sums, entry_of
 from b2b_payments.export._pages import BATCH_ROWS, PageBatch
 from tests.support.examples import LISTED_PAYMENT
@@ -33,6 +35,16 @@ def page(body: bytes, places: list[int]) -> JoinedPage:
 def batch_of(*bodies: str) -> PageBatch:
     """Give a batch of pages, one row each, as they are spelled."""
     return PageBatch([page(f'{{"code":200,"data":[{body}]}}'.encode(), [0]) for body in bodies])
+
+
+@contextmanager
+def open_sink(sink: PlacedSink) -> Iterator[PlacedSink]:
+    """Open a sink, and close it as not complete."""
+    sink.open()
+    try:
+        yield sink
+    finally:
+        sink.close(complete=False)
 
 
 def test_a_batch_is_a_sequence_of_the_new_rows() -> None:
@@ -84,6 +96,26 @@ def test_entries_are_those_of_the_objects(odd: dict[str, Any]) -> None:
     expected = [entry_of(encode(changed())), entry_of(encode(odd))]
     assert list(batch.entries()) == expected
     assert (list(batch), list(batch.entries()))[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("odd", "problem"),
+    [
+        (changed(total={"code": "USD", "value": "1." + "1" * 20}), "does not fit into a decimal"),
+        (changed(id=10**25), "does not fit into 64 bits"),
+    ],
+)
+def test_a_batch_fits_each_sink_it_is_handed_to(odd: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    """A batch that CSV took is refused by a sink that would round it, as it is where it comes there first."""
+    batch = batch_of(json.dumps(odd))
+    for _ in range(2):
+        with open_sink(CSVSink(tmp_path / "p.csv")) as sink:
+            sink.write(batch)
+        with (
+            open_sink(ParquetSink(tmp_path / "p.parquet")) as sink,
+            pytest.raises(ExportError, match=problem),
+        ):
+            sink.write(batch)
 
 
 def test_sums_are_exact() -> None:
