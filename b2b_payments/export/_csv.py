@@ -58,7 +58,8 @@ class CSVSink(TableSink):
         super().__init__(path)
         self._spreadsheet_safe = spreadsheet_safe
 
-    def targets(self, target: Path) -> Sequence[Path]:
+    @classmethod
+    def targets(cls, target: Path) -> Sequence[Path]:
         return [target, companion_of(target)]
 
     def check(self, target: Path) -> None:

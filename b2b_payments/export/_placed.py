@@ -86,8 +86,11 @@ class PlacedSink(ABC):
     def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
         """Give the lines of payments, as the log has them: of one table, or of two."""
 
-    def targets(self, target: Path) -> Sequence[Path]:
-        """Give what is made for a target."""
+    @classmethod
+    def targets(cls, target: Path) -> Sequence[Path]:
+        """Give what is made for a target. Of the class: a sink that its location held would outlive its user,
+        and so would its locks.
+        """
         return [target]
 
     def check(self, target: Path) -> None:  # noqa: B027 - of most formats, all can
@@ -169,7 +172,7 @@ class PlacedSink(ABC):
                 self._entered.pop().leave()
 
     def _begin(self) -> None:
-        self._kept = False
+        self._kept, self._waiting = False, []
         self._enter(self._location)
         self._kept = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import resource
@@ -10,7 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,30 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     second.open()
     second.close(complete=False)
     assert names(tmp_path) == {"payments.jsonl"}
+
+
+@pytest.mark.parametrize("sink", [JSONLSink, CSVSink])
+def test_forgotten(tmp_path: Path, sink: Any) -> None:
+    """A sink that was never closed keeps nobody away once it is gone, whenever garbage is collected."""
+    gc.disable()
+    try:
+        for _ in range(2):
+            sink(tmp_path / "payments").open()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("begin", [JSONLSink.open, JSONLSink.resume])
+def test_beginning_drops_what_waits(tmp_path: Path, begin: Callable[[JSONLSink], object]) -> None:
+    """A sink that begins once more has nothing left of what was written and never committed."""
+    path = tmp_path / "payments.jsonl"
+    sink = JSONLSink(path)
+    sink.open()
+    sink.write([ONE])
+    begin(sink)
+    sink.write([TWO])
+    sink.close(complete=True)
+    assert lines(path) == [TWO]
 
 
 def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
