@@ -52,7 +52,7 @@ class ServiceLimits:
 
     def __init__(self) -> None:
         self._most_rows: int | None = None  # the largest page that was not refused as too large
-        self.spellings = Spellings()
+        self.spellings: Spellings = Spellings()
         self._totals: dict[tuple[str, ...], Totals] = {}
         self._shown: dict[Query, Sequence[int]] = {}  # by the list's filters, the latest last
 
