@@ -52,7 +52,12 @@ _RETRIES: dict[str, Any] = {
     "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
 }
-_HASTE = {**_RETRIES, "max_retries": 4, "retry_timeout": timedelta(seconds=10)}
+_HASTE = {**_RETRIES, "max_retries": 4, "retry_timeout": timedelta(seconds=1)}
+_FIRST_WITHIN = 9.0
+"""Seconds in which a store is asked again for a first answer, as it may be restarting.
+
+A machine without credentials is asked once.
+"""
 _SOON = "5 s"
 """For the first answer of all, which is short. In a file's own time anything may be sent."""
 _OF_REQUESTS = (
@@ -179,16 +184,21 @@ class Bucket:
             raise OSError(errno.EIO, _NO_ANSWER)
 
     def _ask_first(self) -> None:
-        try:
-            _call(self._obstore.head, self._hasty, _PROBE)
-        except FileNotFoundError:
-            pass
-        except (self._obstore.exceptions.BaseError, OSError) as error:
-            self._has_credentials = not _ASKS_MACHINE(str(error))
-            if not self._has_credentials or _reason(error) == _NO_ANSWER:
-                self._away_until = monotonic() + _AWAY_FOR
-                return
-        self._answered = self._has_credentials = True
+        until = monotonic() + _FIRST_WITHIN
+        while not self._answered:
+            try:
+                _call(self._obstore.head, self._hasty, _PROBE)
+            except FileNotFoundError:
+                self._answered = self._has_credentials = True
+            except (self._obstore.exceptions.BaseError, OSError) as error:
+                stopped = isinstance(error, OSError) and error.errno == errno.ECANCELED
+                self._has_credentials = not _ASKS_MACHINE(str(error))
+                self._answered = self._has_credentials and _reason(error) != _NO_ANSWER
+                if not self._answered and (stopped or not self._has_credentials or monotonic() >= until):
+                    self._away_until = monotonic() + _AWAY_FOR
+                    return
+            else:
+                self._answered = self._has_credentials = True
 
     @property
     def _remedy(self) -> str:

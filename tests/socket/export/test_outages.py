@@ -16,6 +16,7 @@ from b2b_payments.export import ExportError, export, sink_for
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.socket.cli.fleet import write
 from tests.support.clients import client_of
+from tests.support.exporting import exported
 from tests.support.program import finished, start
 from tests.support.s3_server import Fate, S3Proxy, S3Server, variables
 
@@ -141,3 +142,13 @@ def test_a_sink_of_no_event_loop(silent: str) -> None:
     with pytest.raises(ExportError, match="the object store did not answer"):
         sink.open()
     sink.close(complete=False)
+
+
+def test_a_store_that_is_restarting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that answers within seconds is waited for, however many requests before that were cut."""
+    with S3Server() as server, S3Proxy(server.port) as proxy:
+        for name, value in variables(proxy.port).items():
+            monkeypatch.setenv(name, value)
+        proxy.decide = lambda _method, _path: Fate.CUT if len(proxy.asked) <= 8 else Fate.PASSED
+        exported(sink_for(f"s3://{server.new_bucket()}/p.jsonl"))
+    assert len(proxy.asked) > 8
