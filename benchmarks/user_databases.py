@@ -149,7 +149,7 @@ def copy(path: Path, payments: Rows) -> None:
     copied = Copy(store_for(path))
     try:
         copied.open()
-        copied.begin_reading(State("a store", reading=Reading(None)))
+        copied.begin_reading(State("a store", reading=Reading(None, None)))
         copied.keep(payments, (_LONG_AGO, _LONG_AGO), seen=True)
         copied.end_reading(State("a store"), complete=True)
     finally:

@@ -106,7 +106,7 @@ class Readings:
             reading, walk = None, self.payments.list()
         if reading is None:
             watermark = await self._newest()
-            reading = Reading(watermark, begun=self._answered)
+            reading = Reading(watermark, None, self._answered)
             self.state = attrs.evolve(self.state, reading=reading)
             await self.worker.do(self.copy.begin_reading, self.state)
         held = PageBatch()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import attrs
 import msgspec
+from msgspec import Meta
 
 from b2b_payments._changes.ledger import Ledger
 from b2b_payments._models.moment import microseconds_of
@@ -15,6 +16,7 @@ from b2b_payments._walk.checkpoint import Checkpoint
 
 _VERSION = 2
 _KNOWN = {1, _VERSION}
+_Aware = Annotated[datetime, Meta(tz=True)]
 
 
 @frozen
@@ -25,9 +27,9 @@ class Reading:
     `begun` the moment of that first answer, where it is known.
     """
 
-    watermark: datetime | None
-    walk: Checkpoint | None = None
-    begun: datetime | None = None
+    watermark: _Aware | None
+    walk: Checkpoint | None
+    begun: _Aware | None = None
 
 
 @frozen
@@ -68,7 +70,7 @@ class State:
         if packed["version"] not in _KNOWN:
             return None
         state = msgspec.convert(packed, cls)
-        _ = state.watermark  # raises where it is none
+        _ = state.watermark, packed["store_hash"]  # raises where it is none, or not there at all
         if packed["version"] == 1:
             # The first version remembered no more than how far it was.
             return state.in_step_until(_moment(packed["watermark"]))

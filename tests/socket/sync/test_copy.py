@@ -25,7 +25,7 @@ ROWS: list[dict[str, Any]] = list(Sandbox(payments=30).store.all_wire())
 SETTLED = datetime(2020, 1, 1, tzinfo=UTC)
 LAGGING = SETTLED, SETTLED
 """Nothing may lag."""
-STATE = State("a store", reading=Reading(SETTLED))
+STATE = State("a store", reading=Reading(SETTLED, None))
 
 
 @contextmanager

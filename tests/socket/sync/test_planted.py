@@ -81,8 +81,11 @@ async def test_state(kind: str, postgres: str, client: PaymentsClient, tmp_path:
             ("reading", 5),
             ("reading", {"watermark": None, "walk": 5, "begun": None}),
             ("reading", {"watermark": None, "walk": {}, "begun": "x"}),
+            ("reading", {"watermark": None}),
+            ("reading", {"watermark": "2024-01-01T00:00:00", "walk": None, "begun": None}),
         ]
     ]
+    planted.append({name: value for name, value in state.items() if name != "store_hash"})
     texts = [*map(msgspec.json.encode, [[], None, 5, *planted]), b"[" * 100_000]
     marker = "%s" if kind == "postgres" else "?"
     for text in texts:
