@@ -22,7 +22,7 @@ from b2b_payments.export._log import Log
 _PATIENCE, _PAUSE = 30.0, 0.1  # seconds for which another program may have the file
 _SQLITE = b"SQLite format 3\0"
 _HASH_PARTS = 4
-_LEAST_MEMORY, _MEMORY, _OF_LOG = 64 * 2**20, 40 * 2**20, 3 / 16
+_LEAST_MEMORY, _MEMORY, _OF_LOG = 76 * 2**20, 18 * 2**20, 0.21
 """Bytes that one thread of DuckDB needs, and what share of the log's more: it holds the keys of all rows."""
 _NOTHING: Mapping[str, str] = {}
 _TYPES: Mapping[ColumnKind, str] = {
