@@ -47,10 +47,15 @@ _PART = 5 * 2**20
 _MOST_PARTS = 9_000
 """S3 takes 10,000."""
 _PARTS_AT_ONCE = 4
+_FIRST_PAUSE = 0.1  # seconds
 _RETRIES: dict[str, Any] = {
     "max_retries": 100,
     "retry_timeout": timedelta(seconds=60),
-    "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
+    "backoff": {
+        "init_backoff": timedelta(seconds=_FIRST_PAUSE),
+        "max_backoff": timedelta(seconds=5),
+        "base": 2,
+    },
 }
 _HASTE = {**_RETRIES, "max_retries": 4, "retry_timeout": timedelta(seconds=1)}
 _FIRST_WITHIN = 9.0
@@ -186,19 +191,20 @@ class Bucket:
     def _ask_first(self) -> None:
         until = monotonic() + _FIRST_WITHIN
         while not self._answered:
+            began = monotonic()
             try:
-                _call(self._obstore.head, self._hasty, _PROBE)
-            except FileNotFoundError:
+                with suppress(FileNotFoundError):
+                    _call(self._obstore.head, self._hasty, _PROBE)
                 self._answered = self._has_credentials = True
             except (self._obstore.exceptions.BaseError, OSError) as error:
                 stopped = isinstance(error, OSError) and error.errno == errno.ECANCELED
+                # What obstore sees no reason to try again fails faster than it pauses.
+                final = stopped or monotonic() - began < _FIRST_PAUSE or monotonic() >= until
                 self._has_credentials = not _ASKS_MACHINE(str(error))
                 self._answered = self._has_credentials and _reason(error) != _NO_ANSWER
-                if not self._answered and (stopped or not self._has_credentials or monotonic() >= until):
+                if not self._answered and (final or not self._has_credentials):
                     self._away_until = monotonic() + _AWAY_FOR
                     return
-            else:
-                self._answered = self._has_credentials = True
 
     @property
     def _remedy(self) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
 from traceback import walk_tb
+from typing import Any
 
+import obstore
 import pytest
 
 from b2b_payments import ConfigurationError
@@ -354,6 +356,27 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         sink.close(complete=False)
     for command in ("verify", "report"):
         assert "Set AWS_ACCESS_KEY_ID" in sentence(invoke(None, command, "s3://bucket/p.jsonl"), 2)
+
+
+def test_credentials_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What obstore does not try again is not tried again: it was, for nine seconds and without a pause."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/exports")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "missing"))
+    asked: list[str] = []
+    head = obstore.head
+
+    def counted(store: Any, name: str) -> Any:
+        asked.append(name)
+        return head(store, name)
+
+    monkeypatch.setattr(obstore, "head", counted)
+    sink = sink_for("s3://bucket/p.jsonl")
+    with pytest.raises(ExportError, match="the object store did not answer"):
+        sink.open()
+    sink.close(complete=False)
+    assert len(asked) == 1
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
