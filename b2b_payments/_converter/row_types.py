@@ -61,7 +61,6 @@ _USUAL: Final[Mapping[tuple[FieldKind, bool], Any]] = {
     (FieldKind.AMOUNT, False): Any,
     (FieldKind.AMOUNT, True): Annotated[str, Meta(min_length=1, max_length=40)],
     (FieldKind.MOMENT, False): MOMENT,
-    (FieldKind.OBJECT, False): dict[str, FLAT],
     (FieldKind.CODES, False): _CODES,
 }
 _ODD: Final[Mapping[FieldKind, Sequence[Any]]] = {
@@ -70,21 +69,20 @@ _ODD: Final[Mapping[FieldKind, Sequence[Any]]] = {
     FieldKind.MOMENT: [int | str],
     FieldKind.CODE: [int | str],
     FieldKind.CODES: [_CODES | str, Any],
-    FieldKind.OBJECT: [dict[str, FLAT] | list[FLAT] | str, Any],
 }
 
 
 @frozen
 class Way:
-    """A way to hold a field: its type and default, and whether what is held is as the model has it.
-
-    `is_deep` says that it may hold data of any depth.
-    """
+    """A way to hold a field: its type and default, and whether what is held is as the model has it."""
 
     type: Any
     default: Any = msgspec.NODEFAULT
     is_usual: bool = True
-    is_deep: bool = False
+
+
+_AS_SENT: Final = Way(msgspec.Raw | UnsetType, UNSET, is_usual=False)
+"""Takes anything, of any depth, and decodes none of it."""
 
 
 def ways_of(field: Field, part: Any = msgspec.Struct) -> Sequence[Way]:
@@ -92,6 +90,8 @@ def ways_of(field: Field, part: Any = msgspec.Struct) -> Sequence[Way]:
 
     `part` is the row type of the field's own model, if it has one.
     """
+    if field.kind is FieldKind.OBJECT:
+        return [_AS_SENT]
     usual = [_USUAL.get((field.kind, field.digits), field.of or Any)]
     odd: Sequence[Any] = _ODD.get(field.kind, [Any])
     if field.kind is FieldKind.MODEL:
@@ -100,21 +100,17 @@ def ways_of(field: Field, part: Any = msgspec.Struct) -> Sequence[Way]:
         # The empty tuple is no object of its own, and costs the garbage collector nothing.
         usual = [tuple[()], tuple[part, ...]] if field.bare else [tuple[part, ...]]
         # What is no object where one belongs is refused; so it is not looked for in other rows.
-        odd = [Any] if field.bare else [usual[-1] | dict[str, FLAT] | str]
+        odd = [] if field.bare else [usual[-1] | dict[str, FLAT] | str]
     ways = [Way(type_) for type_ in usual]
     if field.nullable:
         ways = [Way(usual[0] | None), Way(usual[0], None)]
-    # What is refused where it is no text, number or list of such is never deep.
-    may_be_deep = field.kind in {FieldKind.OBJECT, FieldKind.MODELS}
-    return [
-        *ways,
-        *(Way(type_ | UnsetType | None, UNSET, False, may_be_deep and type_ is Any) for type_ in odd),
-    ]
+    ways += [Way(type_ | UnsetType | None, UNSET, is_usual=False) for type_ in odd]
+    return [*ways, _AS_SENT] if field.bare else ways
 
 
 def ways_of_unknown() -> Sequence[Way]:
     """Give the ways to hold an unknown field."""
-    return [Way(FLAT | UnsetType, UNSET), Way(Any, UNSET, is_deep=True)]
+    return [Way(FLAT | UnsetType, UNSET), _AS_SENT]
 
 
 def row_type(model: type[Any], members: Mapping[str, tuple[str, Any, Any]], **namespace: Any) -> Any:

@@ -5,13 +5,14 @@ a row holds under the field's own name. Anything else it holds under another nam
 are read a column at a time, as the cattrs converter reads them, and put into models that are made already.
 Whatever does not fit even so is left to the cattrs converter, which says what is wrong.
 
-A page is decoded whole. Row types that take nothing but the usual have few levels: a page that fits needs no
+A page is decoded whole, but for objects whose names nobody knows: those are decoded as models are made, a few
+at a time. So they do not wake the garbage collector, and row types have few levels: a page that fits needs no
 measure beforehand.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,10 +22,11 @@ from itertools import chain, islice, repeat
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar, get_args
 
+import attrs
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from b2b_payments._converter.row_types import (
+    FLAT,
     UNFIT,
     Learned,
     LearnedTypes,
@@ -39,15 +41,17 @@ from b2b_payments._models import Payment
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import Extra
-from b2b_payments._protocol.json import check_measure, exact_number
+from b2b_payments._printable import frozen
+from b2b_payments._protocol.json import decode, exact_number
 from b2b_payments._protocol.listing import Head, Listing
 
 T = TypeVar("T")
 Rows: TypeAlias = Sequence[Any]
 Cells: TypeAlias = Callable[[Rows], Sequence[Any]]
+Fits: TypeAlias = Callable[[Sequence[Any]], bool]
 Sent: TypeAlias = bytes | msgspec.Raw
 
-_BLOCK: Final = 50
+_BLOCK: Final = 25
 """Models that are made at once: so few that come and go together do not wake the garbage collector."""
 _MOST_VALUES: Final = 200
 """Values of a field whose meaning is remembered."""
@@ -56,7 +60,7 @@ _IN_PLACE: Final[Mapping[FieldKind, Any]] = {
     FieldKind.OBJECT: {}, FieldKind.MODELS: (), FieldKind.CODES: (),
 }  # fmt: skip
 """What msgspec takes for a field until it is read; 0 for the others."""
-_AS_READ: Final[Mapping[FieldKind, type]] = {FieldKind.TEXT: str, FieldKind.OBJECT: dict}
+_decode_flat: Final = msgspec.json.Decoder(list[dict[str, FLAT]]).decode
 _FEW: Final = frozenset({FieldKind.CODE, FieldKind.CODES})
 
 
@@ -69,7 +73,7 @@ class RowReader:
     def page(self, body: bytes) -> Any:
         """Give a page whose rows are decoded, and are heads as well; None where one does not fit."""
         self.learner.begin()
-        page = self.learner.made(RowTypes.unmeasured_page, body) if self.learner.types.has_heads else None
+        page = self.learner.made(RowTypes.page, body) if self.learner.types.has_heads else None
         return page if self.learner.types.has_heads else None
 
     def read(
@@ -83,7 +87,7 @@ class RowReader:
         types, rows = self.learner.types, page.heads
         if not (rows and isinstance(rows[0], types.row)):
             decoded = self.learner.made(RowTypes.page, page.body)
-            types, rows = self.learner.types, decoded.data if decoded is not None else ()
+            types, rows = self.learner.types, decoded.data if decoded is not None else []
         sent = cache(page.rows)  # for the few pages that have rows to be looked at one by one
         blocks = (places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK))
         # No name is given to what is made, so that one block is gone before the next one is there.
@@ -92,27 +96,23 @@ class RowReader:
     def _block(
         self,
         types: RowTypes,
-        rows: Rows,
+        rows: list[Any],
         sent: Callable[[], Sequence[Sent]],
         places: Sequence[int],
         otherwise: Callable[[int, Sent], Payment],
     ) -> Iterable[Payment]:
         if rows:
             with suppress(*UNFIT):
-                return types.payments([rows[place] for place in places])
+                payments = types.payments([rows[place] for place in places])
+                for place in places:
+                    rows[place] = None  # it goes with its payment
+                return payments
         some = [sent()[place] for place in places]
-        made = self.learner.made(RowTypes.read, some)
-        if made is not None:
+        if (made := self.learner.made(RowTypes.read, some)) is not None:
             return made
         if len(places) == 1:
             return map(otherwise, places, some)
-        return chain.from_iterable(self._block(types, (), sent, [place], otherwise) for place in places)
-
-    def read_object(self, sent: object) -> Payment | None:
-        """Give the payment of an object that is decoded already; None where it does not fit."""
-        self.learner.begin()
-        made = self.learner.made(RowTypes.convert, [sent])
-        return None if made is None else made[0]
+        return chain.from_iterable(self._block(types, [], sent, [place], otherwise) for place in places)
 
 
 class RowTypes(LearnedTypes):
@@ -123,31 +123,22 @@ class RowTypes(LearnedTypes):
 
     def __init__(self, learned: Learned) -> None:
         super().__init__(learned)
-        self._may_be_deep = False
         self.row: Any = self._type(Payment)
         self.has_heads: bool = {*Head.__struct_fields__} <= {*self.row.__struct_fields__}
-        self._rows: Any = list[self.row]  # type: ignore[name-defined]
-        members: Any = [("data", self._rows), ("code", Any, None), ("meta", Any, None)]
+        rows: Any = list[self.row]  # type: ignore[name-defined]
+        members: Any = [("data", rows), ("code", Any, None), ("meta", Any, None)]
         page = msgspec.defstruct("Page", members)
         self._decode = msgspec.json.Decoder(page, float_hook=exact_number).decode
 
     def page(self, body: bytes) -> Any:
         """Read a page: `data` has its rows."""
-        return self._decode(body)
-
-    def unmeasured_page(self, body: bytes) -> Any:
-        """Read a page of which nobody knows how deep it is. Raises as `check_measure`."""
-        if self._may_be_deep:
-            check_measure(body)
-        return self._decode(body)
+        page: Any = self._decode(body)
+        _check(self.row.checks, page.data)
+        return page
 
     def read(self, sent: Sequence[Sent]) -> list[Payment]:
         """Make payments of rows as they were sent."""
         return self.payments(self.page(b'{"data":[%b]}' % b",".join(sent)).data)
-
-    def convert(self, objects: Sequence[object]) -> list[Payment]:
-        """Make payments of objects."""
-        return self.payments(msgspec.convert(objects, self._rows))
 
     def payments(self, rows: Rows) -> list[Payment]:
         """Make payments of rows."""
@@ -157,32 +148,33 @@ class RowTypes(LearnedTypes):
     def _type(self, model: type[Any]) -> Any:
         """Make a row type that knows how its rows become models.
 
-        `columns` read what msgspec does not, `checks` look at what it reads, and `parts` are the fields with
-        either of their own.
+        `columns` read what msgspec does not, `parts` are the fields with such columns of their own, and
+        `checks` look at what msgspec reads, in the parts, too; those that look alike stand together.
         """
         odd, members = self.learned.odd, dict[str, tuple[str, Any, Any]]()
-        columns, checks, parts = dict[str, Cells](), list[Callable[[Rows], None]](), list[Field]()
+        columns, checks, parts = dict[str, Cells](), defaultdict[Fits, list[_Check]](list), list[Field]()
         namespace: dict[str, Any] = {"extra": Extra()}
         for field in fields_of(model):
             part = self._type(field.of) if field.kind in {FieldKind.MODEL, FieldKind.MODELS} else None
             way = ways_of(field, part)[odd.get((model, field.wire), 0)]
-            held = field.name
+            held, fits = field.name, _fits(field)
             if not way.is_usual or field.kind is FieldKind.CODES:
                 held, namespace[field.name] = f"{field.name}_", _in_place_of(field)
                 columns[field.name] = _reader(field, held, way.type)
-            elif field.digits or field.kind is FieldKind.AMOUNT:
-                checks.append(partial(_check, model, field))
-            elif part is not None and (part.columns or part.checks or part.parts):
-                parts.append(field)
+            elif fits is not None:
+                checks[fits].append(_Check(model, field.wire, partial(map, attrgetter(field.name))))
+            elif part is not None:
+                for fits, alike in part.checks.items():
+                    checks[fits] += [check.within(field) for check in alike]
+                parts += [field] if part.columns or part.parts else []
             members[held] = field.wire, way.type, way.default
-            self._may_be_deep |= way.is_deep
         unknown = self.learned.names(model)
         for held, wire in unknown.items():
             way = ways_of_unknown()[odd.get((model, wire), 0)]
             members[held] = wire, way.type, way.default
-            self._may_be_deep |= way.is_deep
         if unknown or model is Payment:
-            columns["extra"] = _extras(unknown, with_rows=model is Payment)
+            cells = {wire: _cells(held, members[held][1]) for held, wire in unknown.items()}
+            columns["extra"] = _extras(cells, with_rows=model is Payment)
         return row_type(model, members, columns=columns, checks=checks, parts=parts, **namespace)
 
 
@@ -196,49 +188,105 @@ def _reader(field: Field, held: str, type_: Any) -> Cells:
     """Give what reads a column as the cattrs converter reads each cell."""
     if field.kind in {FieldKind.MODEL, FieldKind.MODELS} and not field.bare:
         return partial(_nested, field, attrgetter(held))
-    get, read, usual = attrgetter(held), reader_of(field), _AS_READ.get(field.kind, ())
+    cells, read = _cells(held, type_), reader_of(field)
     if field.kind in _FEW and Any not in get_args(type_):
         known = lru_cache(_MOST_VALUES)(lambda one: read(list(one) if isinstance(one, tuple) else one))
-        return lambda rows: list(map(known, map(get, rows)))
-    return lambda rows: [one if isinstance(one, usual) else read(one) for one in map(get, rows)]
+        return lambda rows: list(map(known, cells(rows)))
+    usual: type[Any] | None = {FieldKind.TEXT: str, FieldKind.OBJECT: dict}.get(field.kind)
+    return lambda rows: [one if one.__class__ is usual else read(one) for one in cells(rows)]
+
+
+def _cells(held: str, type_: Any) -> Callable[[Rows], Iterable[Any]]:
+    return partial(_decoded, held) if msgspec.Raw in get_args(type_) else partial(map, attrgetter(held))
+
+
+def _decoded(held: str, rows: Rows) -> Sequence[Any]:
+    """Give what rows hold as it was sent, and let them hold it decoded: or each would keep its whole page."""
+    cells: list[Any] = list(map(attrgetter(held), rows))
+    sent = [cell for cell in cells if cell.__class__ is msgspec.Raw]
+    if not sent:
+        return cells
+    together = b",".join(sent)
+    try:
+        decoded: list[Any] = _decode_flat(b"[%b]" % together)
+    except ValueError:
+        # As deep as in its page.
+        ((decoded,),) = decode(b"[[[%b]]]" % together)
+    if len(sent) < len(cells):
+        left = iter(decoded)
+        decoded = [next(left) if cell.__class__ is msgspec.Raw else cell for cell in cells]
+    deque(map(getattr(type(rows[0]), held).__set__, rows, decoded), maxlen=0)
+    return decoded
 
 
 def _nested(field: Field, get: Callable[[Any], Any], rows: Rows) -> Sequence[Any]:
     many = field.kind is FieldKind.MODELS
     read, usual = reader_of(field), tuple if many else msgspec.Struct
     found: list[Any] = [one if isinstance(one, usual) else read(one) for one in map(get, rows)]
+    parts = list(chain.from_iterable(found) if many else filter(None, found))
+    if parts:
+        _check(type(parts[0]).checks, parts)
+    made = iter(_models_of(field.of, parts))
     if many:
-        made = iter(_models_of(field.of, list(chain.from_iterable(found))))
         return [tuple(islice(made, length)) for length in map(len, found)]
-    made = iter(_models_of(field.of, [one for one in found if one is not None]))
     return [None if one is None else next(made) for one in found]
 
 
-def _check(model: type[Any], field: Field, rows: Rows) -> None:
+@frozen
+class _Check:
+    """A look at the cells of a column that msgspec takes more for than fits."""
+
+    model: type[Any]
+    wire: str
+    cells: Callable[[Iterable[Any]], Iterable[Any]]
+
+    def within(self, field: Field) -> _Check:
+        """Give the same look at the parts of rows that are in one of their fields."""
+        get, cells = attrgetter(field.name), self.cells
+        flat: Any = chain.from_iterable if field.kind is FieldKind.MODELS else partial(filter, None)
+        return attrs.evolve(self, cells=lambda rows: cells(flat(map(get, rows))))
+
+
+def _fits(field: Field) -> Fits | None:
+    if field.kind is FieldKind.AMOUNT:
+        return _are_amounts if field.digits else _are_numbers
+    return _are_whole if field.digits else None
+
+
+def _are_whole(cells: Sequence[str]) -> bool:
+    return not cells or "".join(cells).isdecimal()  # nor `1e2`, nor `null`
+
+
+def _are_amounts(cells: Sequence[str]) -> bool:
+    # Nor `1_000`, other scripts' digits, or NaN.
+    return not "".join(cells).encode().translate(None, b"0123456789.-")
+
+
+def _are_numbers(cells: Sequence[Any]) -> bool:
+    if not set(map(type, cells)) <= {int, float}:
+        return False
+    sizes = list(map(abs, cells))
+    return not sizes or (min(sizes) >= 1e-4 and max(sizes) < 1e16)
+
+
+def _check(checks: Mapping[Fits, Sequence[_Check]], rows: Rows) -> None:
     """Raise OddTextError where msgspec takes more for a number than is one."""
-    cells = list(filter(None, map(attrgetter(field.name), rows)))
-    if field.kind is FieldKind.WHOLE:
-        fits = not cells or "".join(cells).isdecimal()  # nor `1e2`, nor `null`
-    elif field.digits:
-        # Nor `1_000`, other scripts' digits, or NaN.
-        fits = not "".join(cells).encode().translate(None, b"0123456789.-")
-    else:
-        fits = set(map(type, cells)) <= {int, float} and all(1e-4 <= abs(cell) < 1e16 for cell in cells)
-    if not fits:
-        raise OddTextError(model, field.wire)
+    for fits, alike in checks.items():
+        if not fits([*filter(None, chain.from_iterable([check.cells(rows) for check in alike]))]):
+            odd = next(check for check in alike if not fits([*filter(None, check.cells(rows))]))
+            raise OddTextError(odd.model, odd.wire)
 
 
-def _extras(unknown: Mapping[str, str], *, with_rows: bool) -> Cells:
+def _extras(unknown: Mapping[str, Callable[[Rows], Iterable[Any]]], *, with_rows: bool) -> Cells:
     """Give what reads the unknown fields of rows, and keeps the row itself if it is to."""
-    names, gets = tuple(unknown.values()), list(map(attrgetter, unknown))
+    names = {f"unknown{place}": wire for place, wire in enumerate(unknown)}
+    part: Any = msgspec.defstruct("Unknown", [(name, Any) for name in names], rename=names, gc=False)
     keep = Extra.sent.__set__  # type: ignore[attr-defined]
 
     def cells(rows: Rows) -> Sequence[Extra]:
-        columns = [list(map(get, rows)) for get in gets]
-        pairs: Any = map(zip, repeat(names), zip(*columns, strict=True)) if columns else [()] * len(rows)
-        if any(UnsetType in set(map(type, column)) for column in columns):
-            pairs = ({name: one for name, one in some if one is not UNSET} for some in pairs)
-        made = list(map(Extra, pairs))
+        parts = map(part, *[get(rows) for get in unknown.values()]) if unknown else repeat({}, len(rows))
+        # What a row has not of them is left out.
+        made = list(map(Extra, msgspec.to_builtins(list(parts), builtin_types=(Decimal,))))
         if with_rows:
             deque(map(keep, made, rows), maxlen=0)
         return made
@@ -258,8 +306,6 @@ def _fill(model: type[Any], made: Sequence[Any], rows: Rows) -> None:
     if not rows:
         return
     row = type(rows[0])
-    for check in row.checks:
-        check(rows)
     for name, cells in row.columns.items():
         deque(map(getattr(model, name).__set__, made, cells(rows)), maxlen=0)
     for field in row.parts:

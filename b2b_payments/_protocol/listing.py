@@ -78,6 +78,7 @@ class Listing:
 
     Pages wait to be joined, many at a time: as bytes they take little memory and none of the garbage
     collector's time. So the rows in `body` are decoded when they are wanted, as whatever they are wanted as.
+    Where `heads` are rows that become payments, each is gone from it with its payment.
 
     `limit` is the limit that the service says it used (None where it does not say), `total_count` the number
     of rows that it says there are in all (None where it does not say, or says something impossible), `date`
@@ -86,7 +87,7 @@ class Listing:
     filters that some of its rows do not fit. `store` is the one that all its rows name.
     """
 
-    heads: Sequence[Any] = attrs.field(repr=False)
+    heads: list[Any] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     offset: int
     limit: int | None
