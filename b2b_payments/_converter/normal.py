@@ -14,11 +14,11 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cache, lru_cache
 from itertools import chain
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import astuple
 
 from b2b_payments._converter.row_types import LONGEST, MOMENT, Learned, LearnedTypes, Learner, row_type
 from b2b_payments._converter.service import reader_of
@@ -174,15 +174,16 @@ class _Types(LearnedTypes):
 
     def _spelled(self, model: type[Any], rows: Cells) -> dict[str, list[Any]]:
         """Give the columns of a model's objects."""
-        extras = _texts([row.extra for row in rows]) if self._of_models else ["{}"] * len(rows)
+        names = rows[0].__struct_fields__ if rows else ()
+        held = dict(zip(names, map(list, zip(*map(astuple, rows), strict=True)), strict=True))
+        extras = _texts(held.get("extra", [])) if self._of_models else ["{}"] * len(rows)
         if unknown := self.learned.names(model):
             # What a row has not of them is left out.
-            objects = list(map(self._extra(model), *(map(attrgetter(name), rows) for name in unknown)))
+            objects = list(map(self._extra(model), *(held.get(name, []) for name in unknown)))
             extras = encode_lines(objects).decode().split("\n")[:-1]
         columns: dict[str, list[Any]] = {}
         for field in fields_of(model):
-            # A column at a time: a tuple for each row would wake the garbage collector.
-            cells = list(map(attrgetter(field.name), rows))
+            cells: list[Any] = held.get(field.name, [])
             if field.kind is FieldKind.MODEL:
                 there = [cell for cell in cells if cell is not None]
                 parts = self._spelled(field.of, there)

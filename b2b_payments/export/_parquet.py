@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,9 @@ class ParquetSink(TableSink):
         super().__init__(path)
 
     def spelled(self, rows: Rows) -> Sequence[bytes]:
-        items = map(_Item, *rows.tables[_ITEMS][2:])
-        lists = [list(islice(items, count)) for count in rows.counts]
+        # Slices of a tuple: lists, as many as there are payments, would wake the garbage collector.
+        items = tuple(map(_Item, *rows.tables[_ITEMS][2:]))
+        lists = [items[start:stop] for start, stop in pairwise(accumulate(rows.counts, initial=0))]
         return [column_line([*PAYMENTS.names, _ITEMS], [*rows.tables[PAYMENTS.name], lists])]
 
     def fill(self, log: Log, files: Sequence[Made]) -> None:
