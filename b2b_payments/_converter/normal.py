@@ -1,32 +1,32 @@
 """Payments in one spelling, whatever spelling came, a column at a time: what exports and databases take.
 
 What the service sent means something else to each parser: DuckDB reads an id of 1.6 as 2 and true as 1, and
-fails on a doubled key or a lone surrogate. So a page is decoded once, in C, by row types that take what is
-usual; what is within objects stays as it was sent. Cells that are not of their column's own type are read as
-the cattrs converter reads them. A row that does not fit even so becomes a model, and that is spelled anew.
+fails on a doubled key or a lone surrogate. So a page is decoded once, in C, into the rows of which models
+are made, too; what is within objects stays as it was sent. What a row does not hold as usual is read as the
+cattrs converter reads it. A row that does not fit even so becomes a model, and that is spelled anew.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 from msgspec.structs import astuple
 
-from b2b_payments._converter.row_types import LONGEST, MOMENT, Learned, LearnedTypes, Learner, row_type
+from b2b_payments._converter.row_types import Learner
+from b2b_payments._converter.rows import RowTypes, are_whole
 from b2b_payments._converter.service import reader_of
 from b2b_payments._converter.structuring import structure_payment
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import LineItem, Payment
 from b2b_payments._models.answer_model import spelled
-from b2b_payments._models.decimals import is_whole
 from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import sent_of
 from b2b_payments._models.moment import microseconds_of
@@ -37,19 +37,10 @@ Cells = Sequence[Any]
 
 _MOST_VALUES: Final = 1_000
 """Values of a field that are remembered."""
+_MOST_TYPES: Final = 100
 
 _amount: Final = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+"
 _are_amounts: Final = re.compile(rf"(?:{_amount}\n)*+{_amount}").fullmatch
-_TYPES: Final[Mapping[FieldKind, Any]] = {
-    FieldKind.WHOLE: int | str,
-    FieldKind.CODE: int | str,
-    FieldKind.MOMENT: MOMENT | str,
-    FieldKind.TEXT: str | int,
-    FieldKind.AMOUNT: Raw,
-    FieldKind.CODES: Raw,
-    FieldKind.OBJECT: Raw,
-}
-_WHOLE: Final = frozenset({FieldKind.WHOLE, FieldKind.CODE})
 
 
 @frozen
@@ -82,7 +73,7 @@ class ColumnReader:
     """Reads pages into columns. The unknown names that it learns, it keeps."""
 
     def __init__(self) -> None:
-        self._learner = Learner(_Types)
+        self._learner = Learner(partial(RowTypes, as_sent=True))
 
     def read(self, body: bytes, places: Sequence[int]) -> Columns:
         """Give the rows at these places of a page. Raises `ResponseDecodeError` for one that cannot be read.
@@ -92,7 +83,7 @@ class ColumnReader:
         if b"\n" in body or b"\r" in body:
             body = msgspec.json.format(body, indent=-1)
         self._learner.begin()
-        made = self._learner.made(_Types.columns, (body, places))
+        made = self._learner.made(_columns, (body, places))
         if made is None:
             body = mended(body)
             try:
@@ -104,13 +95,8 @@ class ColumnReader:
         return made
 
     def _one(self, row: Raw) -> Columns:
-        made = self._learner.made(_Types.columns, (_page(row), (0,)))
-        if made is None:
-            payment = _payment(row)
-            made = _of_models.columns((_page(encode(payment)), (0,)))
-            if payment.fees:
-                made.payments["fees"] = [encode(sent_of(payment.extra)["fees"]).decode()]
-        return made
+        made = self._learner.made(_columns, (b'{"data":[%b]}' % bytes(row), (0,)))
+        return _spelled([_payment(row)]) if made is None else made
 
 
 class _Page(msgspec.Struct):
@@ -120,87 +106,74 @@ class _Page(msgspec.Struct):
 _rows: Final = msgspec.json.Decoder(_Page)
 
 
-def _page(row: Raw | bytes) -> bytes:
-    return b'{"data":[%b]}' % bytes(row)
+def _columns(types: RowTypes, page: tuple[bytes, Sequence[int]]) -> Columns:
+    """Read rows of a page. Raises msgspec.ValidationError or one of `UNFIT` where one is not as usual."""
+    body, places = page
+    rows = types.decode(body).data
+    return _spelled([rows[place] for place in places])
 
 
-class _Types(LearnedTypes):
-    """Row types with the unknown names that were learned; or those of models as JSON, by their attributes."""
-
-    names_only = True
-
-    def __init__(self, learned: Learned, *, of_models: bool = False) -> None:
-        super().__init__(learned)
-        self._of_models = of_models
-        self._extras: dict[type[Any], Any] = {}
-        page = msgspec.defstruct("Page", [("data", list[self._type(Payment)])])  # type: ignore[misc]
-        self._decode = msgspec.json.Decoder(page).decode
-
-    def columns(self, page: tuple[bytes, Sequence[int]]) -> Columns:
-        """Read rows. Raises msgspec.ValidationError or one of `UNFIT` where one is not as usual."""
-        body, places = page
-        found: Any = self._decode(body)
-        rows = [found.data[place] for place in places]
-        lists = [row.line_items or () for row in rows]
-        return Columns(
-            self._spelled(Payment, rows),
-            self._spelled(LineItem, list(chain.from_iterable(lists))),
-            list(map(len, lists)),
-        )
-
-    def _type(self, model: type[Any]) -> Any:
-        members: dict[str, tuple[str, Any, Any]] = {}
-        for field in fields_of(model):
-            type_: Any = Raw if field.bare else _TYPES.get(field.kind) or self._type(field.of)
-            default = field.empty()
-            if field.kind is FieldKind.MODELS and not field.bare:
-                type_ = tuple[type_, ...]
-            if type_ is Raw:
-                default = Raw(encode(default))
-            elif not field.required:
-                type_ |= None
-            wire = field.name if self._of_models else field.wire
-            members[field.name] = wire, type_, msgspec.NODEFAULT if field.required else default
-        if self._of_models:
-            members["extra"] = "extra", Raw, msgspec.NODEFAULT
-        unknown = {held: (name, Raw | UnsetType, UNSET) for held, name in self.learned.names(model).items()}
-        return row_type(model, members | unknown)
-
-    def _extra(self, model: type[Any]) -> Any:
-        if (made := self._extras.get(model)) is None:
-            unknown = self.learned.names(model)
-            made = self._extras[model] = msgspec.defstruct("Extra", unknown, rename=unknown, gc=False)
-        return made
-
-    def _spelled(self, model: type[Any], rows: Cells) -> dict[str, list[Any]]:
-        """Give the columns of a model's objects."""
-        names = rows[0].__struct_fields__ if rows else ()
-        held = dict(zip(names, map(list, zip(*map(astuple, rows), strict=True)), strict=True))
-        extras = _texts(held.get("extra", [])) if self._of_models else ["{}"] * len(rows)
-        if unknown := self.learned.names(model):
-            # What a row has not of them is left out.
-            objects = list(map(self._extra(model), *(held.get(name, []) for name in unknown)))
-            extras = encode_lines(objects).decode().split("\n")[:-1]
-        columns: dict[str, list[Any]] = {}
-        for field in fields_of(model):
-            cells: list[Any] = held.get(field.name, [])
-            if field.kind is FieldKind.MODEL:
-                there = [cell for cell in cells if cell is not None]
-                parts = self._spelled(field.of, there)
-                if len(there) < len(cells):
-                    parts = {name: _spread(part, cells) for name, part in parts.items()}
-                if (extra := parts.pop("extra")) != ["{}"] * len(extra):
-                    extras = _within(field.wire, extra, extras)
-                columns |= {f"{field.name}.{name}": part for name, part in parts.items()}
-            elif field.kind is not FieldKind.MODELS or field.bare:
-                if self._of_models and field.kind is FieldKind.AMOUNT:
-                    cells = [b'"%b"' % cell for cell in cells]  # a number such as 0E-8 would lose its zeros
-                columns[field.name] = _column(field, cells)
-        columns["extra"] = extras
-        return columns
+def _spelled(payments: Sequence[Any]) -> Columns:
+    """Bring payments into one spelling: rows, or models that were made of what fits no row."""
+    columns = _columns_of(Payment, payments)
+    lists = columns.pop("line_items")
+    return Columns(columns, _columns_of(LineItem, list(chain.from_iterable(lists))), list(map(len, lists)))
 
 
-_of_models: Final = _Types(Learned(), of_models=True)
+def _columns_of(model: type[Any], objects: Cells) -> dict[str, list[Any]]:
+    """Give the columns of a model's objects; lists of line items are given as they are."""
+    held, read, extras = _held_by(model, objects)
+    columns: dict[str, list[Any]] = {}
+    for field in fields_of(model):
+        as_sent = held.get(f"{field.name}_") if field.kind is FieldKind.OBJECT or field.bare else None
+        if as_sent is not None:
+            columns[field.name] = _json(field, as_sent)
+            continue
+        cells = held.get(field.name)
+        is_usual, cells = cells is not None, read[field.name](objects) if cells is None else cells
+        if field.kind is FieldKind.MODEL:
+            there = [cell for cell in cells if cell is not None]
+            parts = _columns_of(field.of, there)
+            if len(there) < len(cells):
+                parts = {name: _spread(part, cells) for name, part in parts.items()}
+            if (extra := parts.pop("extra")) != ["{}"] * len(extra):
+                extras = _within(field.wire, extra, extras)
+            columns |= {f"{field.name}.{name}": part for name, part in parts.items()}
+        else:
+            spell = _USUAL.get(field.kind, _as_it_is) if is_usual else _READ.get(field.kind, _as_it_is)
+            columns[field.name] = spell(field, cells)
+    columns["extra"] = extras
+    return columns
+
+
+def _held_by(
+    model: type[Any], objects: Cells
+) -> tuple[Mapping[str, list[Any]], Mapping[str, Any], list[str]]:
+    """Give what objects hold, by its names, what reads the rest of them, and what is unknown of each."""
+    if not objects:
+        return {field.name: [] for field in fields_of(model)}, {}, []
+    if isinstance(objects[0], model):
+        read: dict[str, Any] = {
+            field.name: lambda objects, get=attrgetter(field.name): list(map(get, objects))
+            for field in fields_of(model)
+        }
+        if model is Payment:
+            read["fees"] = lambda objects: [one.fees and sent_of(one.extra)["fees"] for one in objects]
+        return {}, read, [encode(one.extra).decode() for one in objects]
+    row = type(objects[0])
+    # Together: a column at a time costs three times as much.
+    cells = map(list, zip(*map(astuple, objects), strict=True))
+    held = dict(zip(row.__struct_fields__, cells, strict=True))
+    if not row.unknown:
+        return held, row.columns, ["{}"] * len(objects)
+    # What a row has not of them is left out.
+    unknown = list(map(_unknown(tuple(row.unknown.items())), *map(held.__getitem__, row.unknown)))
+    return held, row.columns, encode_lines(unknown).decode().split("\n")[:-1]
+
+
+@lru_cache(_MOST_TYPES)
+def _unknown(names: tuple[tuple[str, str], ...]) -> Any:
+    return msgspec.defstruct("Unknown", [held for held, _ in names], rename=dict(names), gc=False)
 
 
 def _within(name: str, parts: Sequence[str | None], extras: Sequence[str]) -> list[str]:
@@ -217,69 +190,11 @@ def _spread(cells: Cells, like: Cells) -> list[Any]:
     return [None if one is None else next(made) for one in like]
 
 
-def _texts(cells: Sequence[Any]) -> list[str]:
-    # In one go: JSON of one line has no newline of its own.
-    return b"\n".join(cells).decode().split("\n") if cells else []
-
-
-def _column(field: Field, cells: list[Any]) -> list[Any]:
-    """Bring a field's cells into one spelling."""
-    if field.bare or field.kind is FieldKind.OBJECT:
-        return _json(field, cells)
-    if field.kind is FieldKind.CODES or (field.digits and field.kind is FieldKind.WHOLE):
-        return list(map(_few_of(field), _texts(cells) if field.kind is FieldKind.CODES else cells))
-    if field.kind is FieldKind.AMOUNT:
-        return _amounts(field, cells)
-    kinds = set(map(type, cells))
-    if field.nullable and type(None) in kinds:
-        return _spread(_column(field, [cell for cell in cells if cell is not None]), cells)
-    if field.kind is FieldKind.TEXT and kinds <= {str, type(None)}:
-        return ["" if cell is None else cell for cell in cells] if type(None) in kinds else cells
-    if field.kind is FieldKind.MOMENT and kinds == {int}:
-        return [cell * 1_000_000 for cell in cells]
-    if field.kind in _WHOLE and kinds == {int} and is_whole(min(cells)) and is_whole(max(cells)):
-        return cells
-    return list(map(_read(field), cells))
-
-
-def _amounts(field: Field, cells: Sequence[Raw]) -> list[str]:
-    """Give amounts as the digits that were sent, in text or as numbers."""
-    found = b"\n".join(cells).decode().replace('"', "").split("\n") if cells else []
-    if not found or (_are_amounts("\n".join(found)) and max(map(len, found)) <= LONGEST):
-        return found
-    return [spelled(reader_of(field)(decode_part(cell))) for cell in cells]
-
-
-def _read(field: Field) -> Callable[[Any], Any]:
-    """Give what reads a cell of any tolerated spelling. Raises one of `UNFIT`."""
-    read = reader_of(field)
-
-    def read_cell(cell: Any) -> Any:
-        value = read(cell)
-        if isinstance(value, datetime):
-            return microseconds_of(value)
-        return int(value) if field.kind is FieldKind.CODE else value
-
-    return read_cell
-
-
-@cache
-def _few_of(field: Field) -> Callable[[Any], Any]:
-    """Give what reads cells of which few are different: what they are read as is remembered."""
-    read = reader_of(field)
-    if field.kind is not FieldKind.CODES:
-        return lru_cache(_MOST_VALUES)(read)
-
-    def spelled_codes(text: str) -> str:
-        return encode(list(map(int, read(decode_part(text.encode()))))).decode()
-
-    known = lru_cache(_MOST_VALUES)(spelled_codes)
-    return lambda text: known(text) if len(text) <= LONGEST else spelled_codes(text)
-
-
-def _json(field: Field, cells: Sequence[Raw]) -> list[str]:
+def _json(field: Field, cells: list[Any]) -> list[str]:
     """Give objects, or lists whose items may be bare numbers, as the JSON text that was sent."""
-    texts = _texts(cells)
+    nothing = Raw(encode(field.empty()))
+    # In one go: JSON of one line has no newline of its own.
+    texts = b"\n".join([nothing if cell is UNSET else cell for cell in cells]).decode().split("\n")
     if not field.bare:
         odd = [place for place, text in enumerate(texts) if text[0] != "{"]
     else:
@@ -287,7 +202,7 @@ def _json(field: Field, cells: Sequence[Raw]) -> list[str]:
         if odd and _are_usual(field, [texts[place] for place in odd]):
             return texts
     for place in odd:
-        value = reader_of(field)(decode_part(cells[place]))
+        value = reader_of(field)(decode_part(texts[place].encode()))
         if not value or not field.bare:
             texts[place] = encode(value or field.empty()).decode()
     return texts
@@ -310,6 +225,78 @@ def _decoder_of(field: Field) -> msgspec.json.Decoder[Any]:
     names = {one.name: one.wire for one in fields_of(field.of)}
     part = msgspec.defstruct(f"{field.of.__name__}Cells", members, rename=names, gc=False)
     return msgspec.json.Decoder(list[list[part | int | float]])  # type: ignore[valid-type]
+
+
+def _as_it_is(_: Field, cells: list[Any]) -> list[Any]:
+    return cells
+
+
+def _numbers(_: Field, cells: Cells) -> list[Any]:
+    return [None if cell is None else int(cell) for cell in cells]
+
+
+def _whole(field: Field, cells: list[Any]) -> list[Any]:
+    if not field.digits:
+        return cells
+    if are_whole(filter(None, cells)):
+        return _numbers(field, cells)
+    return [cell and reader_of(field)(cell) for cell in cells]
+
+
+def _seconds(_: Field, cells: Cells) -> list[Any]:
+    return [None if cell is None else cell * 1_000_000 for cell in cells]
+
+
+def _moments(_: Field, cells: Cells) -> list[Any]:
+    return [None if cell is None else microseconds_of(cell) for cell in cells]
+
+
+def _digits(field: Field, cells: list[Any]) -> list[Any]:
+    """Give amounts as the digits that were sent: a row's may be spelled as no amount is."""
+    found = list(filter(None, cells))
+    together = "\n".join(found)
+    if not found or (_are_amounts(together) and together.count("\n") < len(found)):
+        return cells
+    return _amounts(field, [cell and reader_of(field)(cell) for cell in cells])
+
+
+def _amounts(_: Field, cells: Cells) -> list[Any]:
+    return [None if cell is None else spelled(cell) for cell in cells]
+
+
+def _texts(_: Field, cells: Cells) -> list[str]:
+    return [encode(cell).decode() for cell in cells]
+
+
+def _lists(field: Field, cells: Cells) -> list[Any]:
+    return _texts(field, cells) if field.bare else list(cells)
+
+
+def _codes(_: Field, cells: Cells) -> list[str]:
+    return list(map(_codes_text, cells))
+
+
+@lru_cache(_MOST_VALUES)
+def _codes_text(codes: tuple[int, ...]) -> str:
+    return encode(list(map(int, codes))).decode()
+
+
+_USUAL: Final[Mapping[FieldKind, Any]] = {
+    FieldKind.WHOLE: _whole,
+    FieldKind.CODE: _numbers,
+    FieldKind.MOMENT: _seconds,
+    FieldKind.AMOUNT: _digits,
+}
+"""What spells cells that rows hold under the field's own name."""
+_READ: Final[Mapping[FieldKind, Any]] = {
+    FieldKind.CODE: _numbers,
+    FieldKind.MOMENT: _moments,
+    FieldKind.AMOUNT: _amounts,
+    FieldKind.OBJECT: _texts,
+    FieldKind.MODELS: _lists,
+    FieldKind.CODES: _codes,
+}
+"""What spells values as models have them."""
 
 
 class _Identified(msgspec.Struct):

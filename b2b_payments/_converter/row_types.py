@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 import msgspec
@@ -182,13 +182,10 @@ class Learned:
         return attrs.evolve(self, unknown={**self.unknown, model: (*self.unknown.get(model, ()), name)})
 
 
-class LearnedTypes:
-    """Row types, as far as learned. With `names_only`, they take every spelling of a field from the start."""
+class LearnedTypes(Protocol):
+    """Row types, as far as learned."""
 
-    names_only = False
-
-    def __init__(self, learned: Learned) -> None:
-        self.learned = learned
+    learned: Learned
 
 
 class Learner(Generic[Types]):
@@ -215,7 +212,7 @@ class Learner(Generic[Types]):
                 learned = types.learned.with_odd(error.model, error.wire)
             except UNFIT:
                 return None
-            if learned is None or not self._lessons or (types.names_only and learned.odd):
+            if learned is None or not self._lessons:
                 return None
             self._lessons -= 1
             # Another thread may put its own here meanwhile: what that loses is learned again.

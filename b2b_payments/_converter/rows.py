@@ -29,7 +29,6 @@ from b2b_payments._converter.row_types import (
     FLAT,
     UNFIT,
     Learned,
-    LearnedTypes,
     Learner,
     OddTextError,
     row_type,
@@ -115,24 +114,27 @@ class RowReader:
         return chain.from_iterable(self._block(types, [], sent, [place], otherwise) for place in places)
 
 
-class RowTypes(LearnedTypes):
+class RowTypes:
     """The row types of payments and of what is within them, as far as learned; `row` is that of payments.
 
-    `has_heads` says that rows have what a walk has to know of them by its name, as it was sent.
+    `has_heads` says that rows have what a walk has to know of them by its name, as it was sent. If `as_sent`,
+    fees and unknown fields are not decoded either.
     """
 
-    def __init__(self, learned: Learned) -> None:
-        super().__init__(learned)
+    def __init__(self, learned: Learned, *, as_sent: bool = False) -> None:
+        self.learned = learned
+        self._as_sent = as_sent
         self.row: Any = self._type(Payment)
         self.has_heads: bool = {*Head.__struct_fields__} <= {*self.row.__struct_fields__}
         rows: Any = list[self.row]  # type: ignore[name-defined]
         members: Any = [("data", rows), ("code", Any, None), ("meta", Any, None)]
         page = msgspec.defstruct("Page", members)
-        self._decode = msgspec.json.Decoder(page, float_hook=exact_number).decode
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(page, float_hook=exact_number).decode
+        """Decode a page: `data` has its rows, in which some digits may be spelled as no number is."""
 
     def page(self, body: bytes) -> Any:
         """Read a page: `data` has its rows."""
-        page: Any = self._decode(body)
+        page = self.decode(body)
         _check(self.row.checks, page.data)
         return page
 
@@ -153,10 +155,12 @@ class RowTypes(LearnedTypes):
         """
         odd, members = self.learned.odd, dict[str, tuple[str, Any, Any]]()
         columns, checks, parts = dict[str, Cells](), defaultdict[Fits, list[_Check]](list), list[Field]()
-        namespace: dict[str, Any] = {"extra": Extra()}
+        unknown = self.learned.names(model)
+        namespace: dict[str, Any] = {"extra": Extra(), "unknown": unknown}
         for field in fields_of(model):
             part = self._type(field.of) if field.kind in {FieldKind.MODEL, FieldKind.MODELS} else None
-            way = ways_of(field, part)[odd.get((model, field.wire), 0)]
+            ways = ways_of(field, part)
+            way = ways[-1 if self._as_sent and field.bare else odd.get((model, field.wire), 0)]
             held, fits = field.name, _fits(field)
             if not way.is_usual or field.kind is FieldKind.CODES:
                 held, namespace[field.name] = f"{field.name}_", _in_place_of(field)
@@ -168,9 +172,8 @@ class RowTypes(LearnedTypes):
                     checks[fits] += [check.within(field) for check in alike]
                 parts += [field] if part.columns or part.parts else []
             members[held] = field.wire, way.type, way.default
-        unknown = self.learned.names(model)
         for held, wire in unknown.items():
-            way = ways_of_unknown()[odd.get((model, wire), 0)]
+            way = ways_of_unknown()[-1 if self._as_sent else odd.get((model, wire), 0)]
             members[held] = wire, way.type, way.default
         if unknown or model is Payment:
             cells = {wire: _cells(held, members[held][1]) for held, wire in unknown.items()}
@@ -250,11 +253,12 @@ class _Check:
 def _fits(field: Field) -> Fits | None:
     if field.kind is FieldKind.AMOUNT:
         return _are_amounts if field.digits else _are_numbers
-    return _are_whole if field.digits else None
+    return are_whole if field.digits else None
 
 
-def _are_whole(cells: Sequence[str]) -> bool:
-    return not cells or "".join(cells).isdecimal()  # nor `1e2`, nor `null`
+def are_whole(cells: Iterable[str]) -> bool:
+    """Tell whether all are digits alone."""
+    return not "".join(cells).encode().translate(None, b"0123456789")  # nor `1e2`, nor `null`
 
 
 def _are_amounts(cells: Sequence[str]) -> bool:
