@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
@@ -20,8 +20,8 @@ import msgspec
 from msgspec import UNSET, Raw
 from msgspec.structs import astuple
 
-from b2b_payments._converter.row_types import Learner
-from b2b_payments._converter.rows import RowTypes, are_whole
+from b2b_payments._converter.row_types import UNFIT
+from b2b_payments._converter.rows import PageReader
 from b2b_payments._converter.service import reader_of
 from b2b_payments._converter.structuring import structure_payment
 from b2b_payments._errors import ResponseDecodeError
@@ -73,7 +73,7 @@ class ColumnReader:
     """Reads pages into columns. The unknown names that it learns, it keeps."""
 
     def __init__(self) -> None:
-        self._learner = Learner(partial(RowTypes, as_sent=True))
+        self._pages = PageReader(as_sent=True)
 
     def read(self, body: bytes, places: Sequence[int]) -> Columns:
         """Give the rows at these places of a page. Raises `ResponseDecodeError` for one that cannot be read.
@@ -82,9 +82,8 @@ class ColumnReader:
         """
         if b"\n" in body or b"\r" in body:
             body = msgspec.json.format(body, indent=-1)
-        self._learner.begin()
-        made = self._learner.made(_columns, (body, places))
-        if made is None:
+        self._pages.begin()
+        if (made := self._columns(body, places)) is None:
             body = mended(body)
             try:
                 rows = _rows.decode(body).data
@@ -94,8 +93,15 @@ class ColumnReader:
             made = Columns.of([self._one(rows[place]) for place in places])
         return made
 
+    def _columns(self, body: bytes, places: Sequence[int]) -> Columns | None:
+        with suppress(*UNFIT):
+            if (found := self._pages.read(body)) is not None:
+                rows = found[1].data
+                return _spelled([rows[place] for place in places])
+        return None
+
     def _one(self, row: Raw) -> Columns:
-        made = self._learner.made(_columns, (b'{"data":[%b]}' % bytes(row), (0,)))
+        made = self._columns(b'{"data":[%b]}' % bytes(row), (0,))
         return _spelled([_payment(row)]) if made is None else made
 
 
@@ -104,13 +110,6 @@ class _Page(msgspec.Struct):
 
 
 _rows: Final = msgspec.json.Decoder(_Page)
-
-
-def _columns(types: RowTypes, page: tuple[bytes, Sequence[int]]) -> Columns:
-    """Read rows of a page. Raises msgspec.ValidationError or one of `UNFIT` where one is not as usual."""
-    body, places = page
-    rows = types.decode(body).data
-    return _spelled([rows[place] for place in places])
 
 
 def _spelled(payments: Sequence[Any]) -> Columns:
@@ -236,11 +235,7 @@ def _numbers(_: Field, cells: Cells) -> list[Any]:
 
 
 def _whole(field: Field, cells: list[Any]) -> list[Any]:
-    if not field.digits:
-        return cells
-    if are_whole(filter(None, cells)):
-        return _numbers(field, cells)
-    return [cell and reader_of(field)(cell) for cell in cells]
+    return _numbers(field, cells) if field.digits else cells
 
 
 def _seconds(_: Field, cells: Cells) -> list[Any]:

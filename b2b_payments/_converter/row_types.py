@@ -1,15 +1,17 @@
 """How a row holds the fields of a model, and what is learned of the rows that come.
 
-A row type has the service's names, and the type that each field usually has. Where a row does not fit,
-msgspec says why, and the types are made again: a field that was absent, null or of another type gets a wider
-type, and an unknown name becomes a field. So rows cost Python no more than what their store has of its own.
+A row type has the service's names, and the type that each field usually has. Where a page does not fit, its
+cells are looked at, and the types are made again: a field that was absent, null or of another type gets a
+wider type, and an unknown name becomes a field. So rows cost Python no more than what their store has of its
+own.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Annotated, Any, Final, TypeAlias
 
 import attrs
 import msgspec
@@ -21,26 +23,16 @@ from b2b_payments._models import Payment
 from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._printable import frozen
 
-Types = TypeVar("Types", bound="LearnedTypes")
-Given = TypeVar("Given")
-R = TypeVar("R")
+Fits: TypeAlias = Callable[[Iterable[Any]], bool]
+_Object: TypeAlias = dict[str, msgspec.Raw]
 
 _MOST_NAMES: Final = 200
 """Unknown names that are remembered."""
-_MOST_LESSONS: Final = 60
-"""Times that types are made again for one page, two milliseconds each: a service may make names up."""
 LONGEST: Final = 100
 """Characters of a name or a value that is remembered."""
 UNFIT: Final = (
     *UNREADABLE, ResponseDecodeError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError,
 )  # fmt: skip
-_fault: Final = re.compile(
-    r"(?:Object (?:contains (?P<unknown>unknown)|missing required) field `(?P<name>.*)`|.*?)"
-    r" - at `\$(?:\.data)?(?P<path>.*)`",
-    re.DOTALL,
-).fullmatch
-_steps: Final = re.compile(r"\.([^.\[\]]+)").findall
-
 MOMENT: Final[Any] = Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)]  # the years 1 to 9999
 _CODES: Final[Any] = Annotated[tuple[int | str, ...], Meta(max_length=LONGEST)]
 
@@ -80,18 +72,25 @@ class Way:
     default: Any = msgspec.NODEFAULT
     is_usual: bool = True
 
+    @property
+    def member(self) -> Any:
+        """The type of the row's attribute."""
+        return self.type | UnsetType if self.default is UNSET else self.type
 
-_AS_SENT: Final = Way(msgspec.Raw | UnsetType, UNSET, is_usual=False)
+
+AS_SENT: Final = Way(msgspec.Raw, UNSET, is_usual=False)
 """Takes anything, of any depth, and decodes none of it."""
+OF_UNKNOWN: Final = (Way(FLAT, UNSET), AS_SENT)
+"""The ways to hold an unknown field."""
 
 
-def ways_of(field: Field, part: Any = msgspec.Struct) -> Sequence[Way]:
-    """Give the ways to hold a field: as it usually is, and another for each time that this did not fit.
+def ways_of(field: Field, part: Any) -> Sequence[Way]:
+    """Give the ways to hold a field: as it usually is, and others for cells that do not fit.
 
     `part` is the row type of the field's own model, if it has one.
     """
     if field.kind is FieldKind.OBJECT:
-        return [_AS_SENT]
+        return [AS_SENT]
     usual = [_USUAL.get((field.kind, field.digits), field.of or Any)]
     odd: Sequence[Any] = _ODD.get(field.kind, [Any])
     if field.kind is FieldKind.MODEL:
@@ -104,13 +103,31 @@ def ways_of(field: Field, part: Any = msgspec.Struct) -> Sequence[Way]:
     ways = [Way(type_) for type_ in usual]
     if field.nullable:
         ways = [Way(usual[0] | None), Way(usual[0], None)]
-    ways += [Way(type_ | UnsetType | None, UNSET, is_usual=False) for type_ in odd]
-    return [*ways, _AS_SENT] if field.bare else ways
+    ways += [Way(type_ | None, UNSET, is_usual=False) for type_ in odd]
+    return [*ways, AS_SENT] if field.bare else ways
 
 
-def ways_of_unknown() -> Sequence[Way]:
-    """Give the ways to hold an unknown field."""
-    return [Way(FLAT | UnsetType, UNSET), _AS_SENT]
+def fits_of(field: Field) -> Fits | None:
+    """Give what looks at the cells of a field that msgspec takes more for than fits."""
+    if field.kind is FieldKind.AMOUNT:
+        return are_digits if field.digits else are_numbers
+    return are_whole if field.digits else None
+
+
+def are_whole(cells: Iterable[str]) -> bool:
+    """Tell whether all are digits alone: neither `1e2` nor `null`."""
+    return not "".join(cells).encode().translate(None, b"0123456789")
+
+
+def are_digits(cells: Iterable[str]) -> bool:
+    """Tell whether all are digits, points and signs: neither `1_000`, other scripts' digits, nor NaN."""
+    return not "".join(cells).encode().translate(None, b"0123456789.-")
+
+
+def are_numbers(cells: Iterable[Any]) -> bool:
+    """Tell whether all are numbers that are written without an exponent."""
+    sizes = [abs(cell) if cell.__class__ in {int, float} else 0 for cell in cells]
+    return not sizes or (min(sizes) >= 1e-4 and max(sizes) < 1e16)
 
 
 def row_type(model: type[Any], members: Mapping[str, tuple[str, Any, Any]], **namespace: Any) -> Any:
@@ -127,18 +144,9 @@ def row_type(model: type[Any], members: Mapping[str, tuple[str, Any, Any]], **na
     )
 
 
-class OddTextError(ValueError):
-    """A value of a model's field is not spelled as it usually is."""
-
-    def __init__(self, model: type[Any], wire: str) -> None:
-        super().__init__()
-        self.model = model
-        self.wire = wire
-
-
 @frozen
 class Learned:
-    """What rows were seen to have beyond the usual: unknown names, and how often a field did not fit.
+    """What rows were seen to have beyond the usual: unknown names, and the way that a field has to be held.
 
     No more is remembered than there are ways to hold a field, and `_MOST_NAMES` unknown names: one more, and
     learning starts again.
@@ -151,69 +159,66 @@ class Learned:
         """Give the unknown names of a model's rows, by the names under which rows hold them."""
         return {f"unknown{place}": name for place, name in enumerate(self.unknown.get(model, ()))}
 
-    def with_fault(self, model: type[Any], message: str) -> Learned | None:
-        """Add what msgspec says of a row that did not fit; None where nothing can be learned of that."""
-        if (fault := _fault(message)) is None:
-            return None
-        steps = [*_steps(fault["path"]), *([] if fault["name"] is None else [fault["name"]])]
-        for step in steps[:-1]:
-            field = next((one for one in fields_of(model) if one.wire == step), None)
-            if field is None or not attrs.has(field.of or object):
-                return None
-            model = field.of
-        if not steps:
-            return None
-        return self._with_name(model, steps[-1]) if fault["unknown"] else self.with_odd(model, steps[-1])
+    def way(self, model: type[Any], name: str, ways: Sequence[Way]) -> Way:
+        """Give the way in which a field, or an unknown one, is held."""
+        return ways[self.odd.get((model, name), 0)]
 
-    def with_odd(self, model: type[Any], name: str) -> Learned | None:
-        """Add that a field did not fit; None where there is no other way to hold it."""
-        times = self.odd.get((model, name), 0) + 1
-        ways = next((ways_of(field) for field in fields_of(model) if field.wire == name), None)
-        if ways is None and name in self.unknown.get(model, ()):
-            ways = ways_of_unknown()
-        return attrs.evolve(self, odd={**self.odd, (model, name): times}) if times < len(ways or ()) else None
+    def with_page(self, body: bytes) -> Learned:
+        """Add what the rows of a page have. Raises one of `UNFIT` for what is no page."""
+        rows = _decode_rows(body).data
+        learned = self.with_objects(Payment, rows)
+        if sum(map(len, learned.unknown.values())) > _MOST_NAMES:
+            learned = Learned().with_objects(Payment, rows)
+        return learned if sum(map(len, learned.unknown.values())) <= _MOST_NAMES else self
 
-    def _with_name(self, model: type[Any], name: str) -> Learned | None:
-        # A struct's field cannot be called what JSON has to escape; and "`" ends a name in msgspec's words.
-        if len(name) > LONGEST or not name.isprintable() or {'"', "\\", "`"} & set(name):
-            return None
-        if sum(map(len, self.unknown.values())) >= _MOST_NAMES:
-            return Learned({model: (name,)})
-        return attrs.evolve(self, unknown={**self.unknown, model: (*self.unknown.get(model, ()), name)})
-
-
-class LearnedTypes(Protocol):
-    """Row types, as far as learned."""
-
-    learned: Learned
+    def with_objects(self, model: type[Any], objects: Sequence[_Object]) -> Learned:
+        """Add what objects of a model have."""
+        fields = {field.wire: field for field in fields_of(model)}
+        before = self.unknown.get(model, ())
+        names = dict.fromkeys([*before, *filter(_is_usable, chain.from_iterable(objects))])
+        known = tuple(name for name in names if name not in fields)
+        learned = self if known == before else attrs.evolve(self, unknown={**self.unknown, model: known})
+        for name in (*fields, *known):
+            field = fields.get(name)
+            ways, fits = (OF_UNKNOWN, None) if field is None else (ways_of(field, _Object), fits_of(field))
+            cells = [one[name] for one in objects if name in one]
+            is_absent, place = len(cells) < len(objects), self.odd.get((model, name), 0)
+            fitting = [way for way in ways[place:] if _holds(way, fits, cells, is_absent=is_absent)]
+            if fitting and fitting[0] is not ways[place]:
+                learned = attrs.evolve(learned, odd={**learned.odd, (model, name): ways.index(fitting[0])})
+            if field is not None and field.kind in {FieldKind.MODEL, FieldKind.MODELS}:
+                learned = learned.with_objects(field.of, _parts_in(cells))
+        return learned
 
 
-class Learner(Generic[Types]):
-    """Makes something of pages of payments. What it learns of their rows, it keeps."""
+def _is_usable(name: str) -> bool:
+    # A struct's field cannot be called what JSON has to escape.
+    return len(name) <= LONGEST and name.isprintable() and not {*name} & {'"', "\\"}
 
-    def __init__(self, types: Callable[[Learned], Types]) -> None:
-        self._make_types = types
-        self._lessons = 0
-        self.types = types(Learned())
 
-    def begin(self) -> None:
-        """Begin with another page."""
-        self._lessons = _MOST_LESSONS
+class _Page(msgspec.Struct):
+    data: list[_Object]
 
-    def made(self, make: Callable[[Types, Given], R], given: Given) -> R | None:
-        """Make something of rows, once what they have was learned; None where one does not fit."""
-        while True:
-            types = self.types
-            try:
-                return make(types, given)
-            except msgspec.ValidationError as error:
-                learned = types.learned.with_fault(Payment, str(error))
-            except OddTextError as error:
-                learned = types.learned.with_odd(error.model, error.wire)
-            except UNFIT:
-                return None
-            if learned is None or not self._lessons:
-                return None
-            self._lessons -= 1
-            # Another thread may put its own here meanwhile: what that loses is learned again.
-            self.types = self._make_types(learned)
+
+_decode_rows: Final = msgspec.json.Decoder(_Page).decode
+
+
+def _holds(way: Way, fits: Fits | None, cells: Sequence[msgspec.Raw], *, is_absent: bool) -> bool:
+    """Tell whether rows can hold these cells so."""
+    if is_absent and way.default is msgspec.NODEFAULT:
+        return False
+    try:
+        held = msgspec.json.decode(b"[%b]" % b",".join(cells), type=list[way.type])  # type: ignore[name-defined]
+    except UNFIT:
+        return False
+    return fits is None or not way.is_usual or fits(filter(None, held))
+
+
+def _parts_in(cells: Sequence[msgspec.Raw]) -> list[_Object]:
+    """Give the objects that are cells, or in lists that are cells."""
+    found: list[_Object] = []
+    for cell in cells:
+        with suppress(*UNFIT):
+            value = msgspec.json.decode(cell, type=_Object | list[_Object])
+            found += value if isinstance(value, list) else [value]
+    return found

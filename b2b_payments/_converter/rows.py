@@ -22,36 +22,38 @@ from itertools import chain, islice, repeat
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar, get_args
 
-import attrs
 import msgspec
 
 from b2b_payments._converter.row_types import (
+    AS_SENT,
     FLAT,
+    OF_UNKNOWN,
     UNFIT,
+    Fits,
     Learned,
-    Learner,
-    OddTextError,
+    Way,
+    fits_of,
     row_type,
     ways_of,
-    ways_of_unknown,
 )
 from b2b_payments._converter.service import reader_of
 from b2b_payments._models import Payment
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import Extra
-from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import decode, exact_number
 from b2b_payments._protocol.listing import Head, Listing
 
 T = TypeVar("T")
 Rows: TypeAlias = Sequence[Any]
 Cells: TypeAlias = Callable[[Rows], Sequence[Any]]
-Fits: TypeAlias = Callable[[Sequence[Any]], bool]
+Get: TypeAlias = Callable[[Iterable[Any]], Iterable[Any]]
 Sent: TypeAlias = bytes | msgspec.Raw
 
 _BLOCK: Final = 25
 """Models that are made at once: so few that come and go together do not wake the garbage collector."""
+_MOST_LESSONS: Final = 20
+"""Times that types are made again for one page, some milliseconds each: a service may make names up."""
 _MOST_VALUES: Final = 200
 """Values of a field whose meaning is remembered."""
 _IN_PLACE: Final[Mapping[FieldKind, Any]] = {
@@ -63,17 +65,49 @@ _decode_flat: Final = msgspec.json.Decoder(list[dict[str, FLAT]]).decode
 _FEW: Final = frozenset({FieldKind.CODE, FieldKind.CODES})
 
 
+class PageReader:
+    """Reads pages into rows. What it learns of them, it keeps.
+
+    If `as_sent`, the rows' fees and unknown fields are not decoded.
+    """
+
+    def __init__(self, *, as_sent: bool = False) -> None:
+        self._as_sent = as_sent
+        self._lessons = 0
+        self.types = RowTypes(Learned(), as_sent=as_sent)
+
+    def begin(self) -> None:
+        """Begin with another page."""
+        self._lessons = _MOST_LESSONS
+
+    def read(self, body: bytes) -> tuple[RowTypes, Any] | None:
+        """Read a page, once what it has was learned; give its types and it, None where a row does not fit."""
+        while True:
+            types = self.types
+            with suppress(*UNFIT):
+                return types, types.page(body)
+            try:
+                learned = types.learned.with_page(body)
+            except UNFIT:
+                return None
+            if learned == types.learned or not self._lessons:
+                return None
+            self._lessons -= 1
+            # Another thread may put its own here meanwhile: what that loses is learned again.
+            self.types = RowTypes(learned, as_sent=self._as_sent)
+
+
 class RowReader:
     """Reads the rows of pages into payments. What it learns of them, it keeps."""
 
     def __init__(self) -> None:
-        self.learner = Learner(RowTypes)
+        self.pages = PageReader()
 
     def page(self, body: bytes) -> Any:
         """Give a page whose rows are decoded, and are heads as well; None where one does not fit."""
-        self.learner.begin()
-        page = self.learner.made(RowTypes.page, body) if self.learner.types.has_heads else None
-        return page if self.learner.types.has_heads else None
+        self.pages.begin()
+        found = self.pages.read(body) if self.pages.types.has_heads else None
+        return found[1] if found is not None and found[0].has_heads else None
 
     def read(
         self, page: Listing, places: Sequence[int], otherwise: Callable[[int, Sent], Payment]
@@ -82,11 +116,11 @@ class RowReader:
 
         `otherwise` gives the payment of a row that does not fit.
         """
-        self.learner.begin()
-        types, rows = self.learner.types, page.heads
+        self.pages.begin()
+        types, rows = self.pages.types, page.heads
         if not (rows and isinstance(rows[0], types.row)):
-            decoded = self.learner.made(RowTypes.page, page.body)
-            types, rows = self.learner.types, decoded.data if decoded is not None else []
+            found = self.pages.read(page.body)
+            types, rows = (types, []) if found is None else (found[0], found[1].data)
         sent = cache(page.rows)  # for the few pages that have rows to be looked at one by one
         blocks = (places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK))
         # No name is given to what is made, so that one block is gone before the next one is there.
@@ -107,8 +141,10 @@ class RowReader:
                     rows[place] = None  # it goes with its payment
                 return payments
         some = [sent()[place] for place in places]
-        if (made := self.learner.made(RowTypes.read, some)) is not None:
-            return made
+        with suppress(*UNFIT):
+            if (found := self.pages.read(b'{"data":[%b]}' % b",".join(some))) is not None:
+                types, page = found
+                return types.payments(page.data)
         if len(places) == 1:
             return map(otherwise, places, some)
         return chain.from_iterable(self._block(types, [], sent, [place], otherwise) for place in places)
@@ -129,18 +165,13 @@ class RowTypes:
         rows: Any = list[self.row]  # type: ignore[name-defined]
         members: Any = [("data", rows), ("code", Any, None), ("meta", Any, None)]
         page = msgspec.defstruct("Page", members)
-        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(page, float_hook=exact_number).decode
-        """Decode a page: `data` has its rows, in which some digits may be spelled as no number is."""
+        self._decode = msgspec.json.Decoder(page, float_hook=exact_number).decode
 
     def page(self, body: bytes) -> Any:
         """Read a page: `data` has its rows."""
-        page = self.decode(body)
+        page: Any = self._decode(body)
         _check(self.row.checks, page.data)
         return page
-
-    def read(self, sent: Sequence[Sent]) -> list[Payment]:
-        """Make payments of rows as they were sent."""
-        return self.payments(self.page(b'{"data":[%b]}' % b",".join(sent)).data)
 
     def payments(self, rows: Rows) -> list[Payment]:
         """Make payments of rows."""
@@ -153,30 +184,30 @@ class RowTypes:
         `columns` read what msgspec does not, `parts` are the fields with such columns of their own, and
         `checks` look at what msgspec reads, in the parts, too; those that look alike stand together.
         """
-        odd, members = self.learned.odd, dict[str, tuple[str, Any, Any]]()
-        columns, checks, parts = dict[str, Cells](), defaultdict[Fits, list[_Check]](list), list[Field]()
+        members, columns, parts = dict[str, tuple[str, Any, Any]](), dict[str, Cells](), list[Field]()
+        checks = defaultdict[Fits, list[Get]](list)
         unknown = self.learned.names(model)
         namespace: dict[str, Any] = {"extra": Extra(), "unknown": unknown}
         for field in fields_of(model):
             part = self._type(field.of) if field.kind in {FieldKind.MODEL, FieldKind.MODELS} else None
             ways = ways_of(field, part)
-            way = ways[-1 if self._as_sent and field.bare else odd.get((model, field.wire), 0)]
-            held, fits = field.name, _fits(field)
+            way = AS_SENT if self._as_sent and field.bare else self.learned.way(model, field.wire, ways)
+            held, fits = field.name, fits_of(field)
             if not way.is_usual or field.kind is FieldKind.CODES:
                 held, namespace[field.name] = f"{field.name}_", _in_place_of(field)
-                columns[field.name] = _reader(field, held, way.type)
+                columns[field.name] = _reader(field, held, way)
             elif fits is not None:
-                checks[fits].append(_Check(model, field.wire, partial(map, attrgetter(field.name))))
+                checks[fits].append(partial(map, attrgetter(field.name)))
             elif part is not None:
-                for fits, alike in part.checks.items():
-                    checks[fits] += [check.within(field) for check in alike]
+                for fits, gets in part.checks.items():
+                    checks[fits] += [_within(field, get) for get in gets]
                 parts += [field] if part.columns or part.parts else []
-            members[held] = field.wire, way.type, way.default
+            members[held] = field.wire, way.member, way.default
+        cells: dict[str, Callable[[Rows], Iterable[Any]]] = {}
         for held, wire in unknown.items():
-            way = ways_of_unknown()[-1 if self._as_sent else odd.get((model, wire), 0)]
-            members[held] = wire, way.type, way.default
+            way = AS_SENT if self._as_sent else self.learned.way(model, wire, OF_UNKNOWN)
+            members[held], cells[wire] = (wire, way.member, way.default), _cells(held, way)
         if unknown or model is Payment:
-            cells = {wire: _cells(held, members[held][1]) for held, wire in unknown.items()}
             columns["extra"] = _extras(cells, with_rows=model is Payment)
         return row_type(model, members, columns=columns, checks=checks, parts=parts, **namespace)
 
@@ -187,20 +218,20 @@ def _in_place_of(field: Field) -> Any:
     return object.__new__(field.of) if field.kind is FieldKind.MODEL else _IN_PLACE.get(field.kind, 0)
 
 
-def _reader(field: Field, held: str, type_: Any) -> Cells:
+def _reader(field: Field, held: str, way: Way) -> Cells:
     """Give what reads a column as the cattrs converter reads each cell."""
     if field.kind in {FieldKind.MODEL, FieldKind.MODELS} and not field.bare:
         return partial(_nested, field, attrgetter(held))
-    cells, read = _cells(held, type_), reader_of(field)
-    if field.kind in _FEW and Any not in get_args(type_):
+    cells, read = _cells(held, way), reader_of(field)
+    if field.kind in _FEW and Any not in get_args(way.type):
         known = lru_cache(_MOST_VALUES)(lambda one: read(list(one) if isinstance(one, tuple) else one))
         return lambda rows: list(map(known, cells(rows)))
     usual: type[Any] | None = {FieldKind.TEXT: str, FieldKind.OBJECT: dict}.get(field.kind)
     return lambda rows: [one if one.__class__ is usual else read(one) for one in cells(rows)]
 
 
-def _cells(held: str, type_: Any) -> Callable[[Rows], Iterable[Any]]:
-    return partial(_decoded, held) if msgspec.Raw in get_args(type_) else partial(map, attrgetter(held))
+def _cells(held: str, way: Way) -> Callable[[Rows], Iterable[Any]]:
+    return partial(_decoded, held) if way is AS_SENT else partial(map, attrgetter(held))
 
 
 def _decoded(held: str, rows: Rows) -> Sequence[Any]:
@@ -235,50 +266,20 @@ def _nested(field: Field, get: Callable[[Any], Any], rows: Rows) -> Sequence[Any
     return [None if one is None else next(made) for one in found]
 
 
-@frozen
-class _Check:
-    """A look at the cells of a column that msgspec takes more for than fits."""
-
-    model: type[Any]
-    wire: str
-    cells: Callable[[Iterable[Any]], Iterable[Any]]
-
-    def within(self, field: Field) -> _Check:
-        """Give the same look at the parts of rows that are in one of their fields."""
-        get, cells = attrgetter(field.name), self.cells
-        flat: Any = chain.from_iterable if field.kind is FieldKind.MODELS else partial(filter, None)
-        return attrs.evolve(self, cells=lambda rows: cells(flat(map(get, rows))))
+def _within(field: Field, get: Get) -> Get:
+    """Give what gets the same of the parts of rows that are in one of their fields."""
+    of, flat = attrgetter(field.name), chain.from_iterable if field.kind is FieldKind.MODELS else _there
+    return lambda rows: get(flat(map(of, rows)))
 
 
-def _fits(field: Field) -> Fits | None:
-    if field.kind is FieldKind.AMOUNT:
-        return _are_amounts if field.digits else _are_numbers
-    return are_whole if field.digits else None
+_there: Final = partial(filter, None)
 
 
-def are_whole(cells: Iterable[str]) -> bool:
-    """Tell whether all are digits alone."""
-    return not "".join(cells).encode().translate(None, b"0123456789")  # nor `1e2`, nor `null`
-
-
-def _are_amounts(cells: Sequence[str]) -> bool:
-    # Nor `1_000`, other scripts' digits, or NaN.
-    return not "".join(cells).encode().translate(None, b"0123456789.-")
-
-
-def _are_numbers(cells: Sequence[Any]) -> bool:
-    if not set(map(type, cells)) <= {int, float}:
-        return False
-    sizes = list(map(abs, cells))
-    return not sizes or (min(sizes) >= 1e-4 and max(sizes) < 1e16)
-
-
-def _check(checks: Mapping[Fits, Sequence[_Check]], rows: Rows) -> None:
-    """Raise OddTextError where msgspec takes more for a number than is one."""
-    for fits, alike in checks.items():
-        if not fits([*filter(None, chain.from_iterable([check.cells(rows) for check in alike]))]):
-            odd = next(check for check in alike if not fits([*filter(None, check.cells(rows))]))
-            raise OddTextError(odd.model, odd.wire)
+def _check(checks: Mapping[Fits, Sequence[Get]], rows: Rows) -> None:
+    """Raise ValueError where msgspec takes more for a number than is one."""
+    for fits, gets in checks.items():
+        if not fits(filter(None, chain.from_iterable([get(rows) for get in gets]))):
+            raise ValueError
 
 
 def _extras(unknown: Mapping[str, Callable[[Rows], Iterable[Any]]], *, with_rows: bool) -> Cells:

@@ -223,7 +223,7 @@ def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
         assert fits(reader, [row]) == [True]
         [payment] = read([row])
         assert payment.extra[f"new{number}"] == number
-        assert sum(map(len, reader.learner.types.learned.unknown.values())) <= 23
+        assert sum(map(len, reader.pages.types.learned.unknown.values())) <= 23
     many = [changed(**{f"more{number}": number}) for number in range(40)]
     assert fits(RowReader(), many).count(False) >= 10
     assert [payment.extra[f"more{number}"] for number, payment in enumerate(read(many))] == list(range(40))
