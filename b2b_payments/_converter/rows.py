@@ -50,8 +50,11 @@ Cells: TypeAlias = Callable[[Rows], Sequence[Any]]
 Get: TypeAlias = Callable[[Iterable[Any]], Iterable[Any]]
 Sent: TypeAlias = bytes | msgspec.Raw
 
-_BLOCK: Final = 25
-"""Models that are made at once: so few that come and go together do not wake the garbage collector."""
+_MOST_OBJECTS: Final = 500
+"""Objects of models that are made at once: so few come and go without waking the garbage collector."""
+_OF_PAYMENT, _OF_ITEM = 8, 2
+"""Objects that a payment usually is, and that each of its line items is."""
+_SAMPLE: Final = 25
 _MOST_LESSONS: Final = 20
 """Times that types are made again for one page, some milliseconds each: a service may make names up."""
 _MOST_VALUES: Final = 200
@@ -122,7 +125,8 @@ class RowReader:
             found = self.pages.read(page.body)
             types, rows = (types, []) if found is None else (found[0], found[1].data)
         sent = cache(page.rows)  # for the few pages that have rows to be looked at one by one
-        blocks = (places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK))
+        length = _at_once(rows)
+        blocks = (places[start : start + length] for start in range(0, len(places), length))
         # No name is given to what is made, so that one block is gone before the next one is there.
         return chain.from_iterable(self._block(types, rows, sent, block, otherwise) for block in blocks)
 
@@ -148,6 +152,12 @@ class RowReader:
         if len(places) == 1:
             return map(otherwise, places, some)
         return chain.from_iterable(self._block(types, [], sent, [place], otherwise) for place in places)
+
+
+def _at_once(rows: Rows) -> int:
+    """Give how many payments are made at once of rows like these."""
+    items = [len(getattr(row, "line_items", ())) for row in rows[:_SAMPLE]]
+    return max(1, _MOST_OBJECTS // (_OF_PAYMENT + _OF_ITEM * (sum(items) // (len(items) or 1))))
 
 
 class RowTypes:
