@@ -4,7 +4,7 @@ A field is described where it is declared. Its kind follows from its type. Its w
 camelCase. A field without a default is required: the service may neither leave it out nor send null. What is
 otherwise stands in its metadata:
 
-- `wire`, the service's name, and `also`, other names that it gave the field
+- `wire`, the service's name, and `also`, other names that it gave the field (not in rows of pages)
 - `optional`: not required, though it has no default
 - `digits`: the service sends the number in text
 - `lenient`: empty where it cannot be read
