@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from b2b_payments._converter.normal import ColumnReader, Columns
+from b2b_payments._converter.columns import ColumnReader, Columns
 from b2b_payments._converter.structuring import (
     decoded_page,
     from_wire,

@@ -46,7 +46,7 @@ def _json_of(levels: int) -> Any:
 
 
 FLAT: Final[Any] = _json_of(4)
-_USUAL: Final[Mapping[tuple[FieldKind, bool], Any]] = {
+_EXPECTED: Final[Mapping[tuple[FieldKind, bool], Any]] = {
     (FieldKind.WHOLE, False): Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
     (FieldKind.WHOLE, True): Annotated[str, Meta(min_length=1, max_length=18)],
     (FieldKind.TEXT, False): str,
@@ -91,14 +91,14 @@ def ways_of(field: Field, part: Any) -> Sequence[Way]:
     """
     if field.kind is FieldKind.OBJECT:
         return [AS_SENT]
-    usual = [_USUAL.get((field.kind, field.digits), field.of or Any)]
+    usual = [_EXPECTED.get((field.kind, field.digits), field.of or Any)]
     odd: Sequence[Any] = _ODD.get(field.kind, [Any])
     if field.kind is FieldKind.MODEL:
         usual, odd = [part], [part | list[FLAT] | str]
     elif field.kind is FieldKind.MODELS:
         # The empty tuple is no object of its own, and costs the garbage collector nothing.
         usual = [tuple[()], tuple[part, ...]] if field.bare else [tuple[part, ...]]
-        # What is no object where one belongs is refused; so it is not looked for in other rows.
+        # A part that is no object makes its payment unreadable: no way to hold that is needed.
         odd = [] if field.bare else [usual[-1] | dict[str, FLAT] | str]
     ways = [Way(type_) for type_ in usual]
     if field.nullable:
@@ -140,7 +140,7 @@ def row_type(model: type[Any], members: Mapping[str, tuple[str, Any, Any]], **na
         kw_only=True,
         gc=False,  # JSON has no cycles
         forbid_unknown_fields=True,
-        omit_defaults=True,  # what was left out is None, where null was not sent
+        omit_defaults=True,  # a field that may be left out is never null in the same type
     )
 
 

@@ -1,9 +1,10 @@
 """From the bytes of a page to models, in C: by row types that are derived from the models.
 
 msgspec decodes a page into structs, and converts them to models by their attributes. What a field usually is,
-a row holds under the field's own name. Anything else it holds under another name, as it was sent; such fields
-are read a column at a time, as the cattrs converter reads them, and put into models that are made already.
-Whatever does not fit even so is left to the cattrs converter, which says what is wrong.
+a row holds under the field's own name. Anything else it holds in a slot of another name (`slot_of`), as it
+was sent, and its class has a placeholder under the field's name, so that msgspec makes the model. What such
+slots hold is read a column at a time, as the cattrs converter reads it, and put into the models in place of
+that. Whatever does not fit even so is left to the cattrs converter, which says what is wrong.
 
 A page is decoded whole, but for objects whose names nobody knows: those are decoded as models are made, a few
 at a time. So they do not wake the garbage collector, and row types have few levels: a page that fits needs no
@@ -46,7 +47,7 @@ from b2b_payments._protocol.listing import Head, Listing
 
 T = TypeVar("T")
 Rows: TypeAlias = Sequence[Any]
-Cells: TypeAlias = Callable[[Rows], Sequence[Any]]
+ReadColumn: TypeAlias = Callable[[Rows], Sequence[Any]]
 Get: TypeAlias = Callable[[Iterable[Any]], Iterable[Any]]
 Sent: TypeAlias = bytes | msgspec.Raw
 
@@ -59,13 +60,18 @@ _MOST_LESSONS: Final = 20
 """Times that types are made again for one page, some milliseconds each: a service may make names up."""
 _MOST_VALUES: Final = 200
 """Values of a field whose meaning is remembered."""
-_IN_PLACE: Final[Mapping[FieldKind, Any]] = {
+_PLACEHOLDERS: Final[Mapping[FieldKind, Any]] = {
     FieldKind.TEXT: "", FieldKind.AMOUNT: Decimal(0), FieldKind.MOMENT: datetime.fromtimestamp(0, UTC),
     FieldKind.OBJECT: {}, FieldKind.MODELS: (), FieldKind.CODES: (),
 }  # fmt: skip
 """What msgspec takes for a field until it is read; 0 for the others."""
 _decode_flat: Final = msgspec.json.Decoder(list[dict[str, FLAT]]).decode
-_FEW: Final = frozenset({FieldKind.CODE, FieldKind.CODES})
+_OF_CODES: Final = frozenset({FieldKind.CODE, FieldKind.CODES})
+
+
+def slot_of(field: Field) -> str:
+    """Give the name under which a row holds a field that it does not hold as usual."""
+    return f"{field.name}_"
 
 
 class PageReader:
@@ -84,7 +90,7 @@ class PageReader:
         self._lessons = _MOST_LESSONS
 
     def read(self, body: bytes) -> tuple[RowTypes, Any] | None:
-        """Read a page, once what it has was learned; give its types and it, None where a row does not fit."""
+        """Read a page, and learn what it has where that is new. None where a row fits no type even so."""
         while True:
             types = self.types
             with suppress(*UNFIT):
@@ -142,7 +148,7 @@ class RowReader:
             with suppress(*UNFIT):
                 payments = types.payments([rows[place] for place in places])
                 for place in places:
-                    rows[place] = None  # it goes with its payment
+                    rows[place] = None  # its payment keeps it, and nobody longer than that
                 return payments
         some = [sent()[place] for place in places]
         with suppress(*UNFIT):
@@ -191,10 +197,10 @@ class RowTypes:
     def _type(self, model: type[Any]) -> Any:
         """Make a row type that knows how its rows become models.
 
-        `columns` read what msgspec does not, `parts` are the fields with such columns of their own, and
+        `readers` read what msgspec does not, `parts` are the fields with such readers of their own, and
         `checks` look at what msgspec reads, in the parts, too; those that look alike stand together.
         """
-        members, columns, parts = dict[str, tuple[str, Any, Any]](), dict[str, Cells](), list[Field]()
+        members, readers, parts = dict[str, tuple[str, Any, Any]](), dict[str, ReadColumn](), list[Field]()
         checks = defaultdict[Fits, list[Get]](list)
         unknown = self.learned.names(model)
         namespace: dict[str, Any] = {"extra": Extra(), "unknown": unknown}
@@ -202,51 +208,51 @@ class RowTypes:
             part = self._type(field.of) if field.kind in {FieldKind.MODEL, FieldKind.MODELS} else None
             ways = ways_of(field, part)
             way = AS_SENT if self._as_sent and field.bare else self.learned.way(model, field.wire, ways)
-            held, fits = field.name, fits_of(field)
+            slot, fits = field.name, fits_of(field)
             if not way.is_usual or field.kind is FieldKind.CODES:
-                held, namespace[field.name] = f"{field.name}_", _in_place_of(field)
-                columns[field.name] = _reader(field, held, way)
+                slot, namespace[field.name] = slot_of(field), _placeholder(field)
+                readers[field.name] = _reader(field, slot, way)
             elif fits is not None:
                 checks[fits].append(partial(map, attrgetter(field.name)))
             elif part is not None:
                 for fits, gets in part.checks.items():
                     checks[fits] += [_within(field, get) for get in gets]
-                parts += [field] if part.columns or part.parts else []
-            members[held] = field.wire, way.member, way.default
+                parts += [field] if part.readers or part.parts else []
+            members[slot] = field.wire, way.member, way.default
         cells: dict[str, Callable[[Rows], Iterable[Any]]] = {}
-        for held, wire in unknown.items():
+        for slot, wire in unknown.items():
             way = AS_SENT if self._as_sent else self.learned.way(model, wire, OF_UNKNOWN)
-            members[held], cells[wire] = (wire, way.member, way.default), _cells(held, way)
+            members[slot], cells[wire] = (wire, way.member, way.default), _cells(slot, way)
         if unknown or model is Payment:
-            columns["extra"] = _extras(cells, with_rows=model is Payment)
-        return row_type(model, members, columns=columns, checks=checks, parts=parts, **namespace)
+            readers["extra"] = _extras(cells, with_rows=model is Payment)
+        return row_type(model, members, readers=readers, checks=checks, parts=parts, **namespace)
 
 
-def _in_place_of(field: Field) -> Any:
+def _placeholder(field: Field) -> Any:
     if field.nullable:
         return None
-    return object.__new__(field.of) if field.kind is FieldKind.MODEL else _IN_PLACE.get(field.kind, 0)
+    return object.__new__(field.of) if field.kind is FieldKind.MODEL else _PLACEHOLDERS.get(field.kind, 0)
 
 
-def _reader(field: Field, held: str, way: Way) -> Cells:
+def _reader(field: Field, slot: str, way: Way) -> ReadColumn:
     """Give what reads a column as the cattrs converter reads each cell."""
     if field.kind in {FieldKind.MODEL, FieldKind.MODELS} and not field.bare:
-        return partial(_nested, field, attrgetter(held))
-    cells, read = _cells(held, way), reader_of(field)
-    if field.kind in _FEW and Any not in get_args(way.type):
+        return partial(_nested, field, attrgetter(slot))
+    cells, read = _cells(slot, way), reader_of(field)
+    if field.kind in _OF_CODES and Any not in get_args(way.type):
         known = lru_cache(_MOST_VALUES)(lambda one: read(list(one) if isinstance(one, tuple) else one))
         return lambda rows: list(map(known, cells(rows)))
     usual: type[Any] | None = {FieldKind.TEXT: str, FieldKind.OBJECT: dict}.get(field.kind)
     return lambda rows: [one if one.__class__ is usual else read(one) for one in cells(rows)]
 
 
-def _cells(held: str, way: Way) -> Callable[[Rows], Iterable[Any]]:
-    return partial(_decoded, held) if way is AS_SENT else partial(map, attrgetter(held))
+def _cells(slot: str, way: Way) -> Callable[[Rows], Iterable[Any]]:
+    return partial(_decoded, slot) if way is AS_SENT else partial(map, attrgetter(slot))
 
 
-def _decoded(held: str, rows: Rows) -> Sequence[Any]:
+def _decoded(slot: str, rows: Rows) -> Sequence[Any]:
     """Give what rows hold as it was sent, and let them hold it decoded: or each would keep its whole page."""
-    cells: list[Any] = list(map(attrgetter(held), rows))
+    cells: list[Any] = list(map(attrgetter(slot), rows))
     sent = [cell for cell in cells if cell.__class__ is msgspec.Raw]
     if not sent:
         return cells
@@ -259,7 +265,7 @@ def _decoded(held: str, rows: Rows) -> Sequence[Any]:
     if len(sent) < len(cells):
         left = iter(decoded)
         decoded = [next(left) if cell.__class__ is msgspec.Raw else cell for cell in cells]
-    deque(map(getattr(type(rows[0]), held).__set__, rows, decoded), maxlen=0)
+    deque(map(getattr(type(rows[0]), slot).__set__, rows, decoded), maxlen=0)
     return decoded
 
 
@@ -278,11 +284,11 @@ def _nested(field: Field, get: Callable[[Any], Any], rows: Rows) -> Sequence[Any
 
 def _within(field: Field, get: Get) -> Get:
     """Give what gets the same of the parts of rows that are in one of their fields."""
-    of, flat = attrgetter(field.name), chain.from_iterable if field.kind is FieldKind.MODELS else _there
+    of, flat = attrgetter(field.name), chain.from_iterable if field.kind is FieldKind.MODELS else _not_none
     return lambda rows: get(flat(map(of, rows)))
 
 
-_there: Final = partial(filter, None)
+_not_none: Final = partial(filter, None)
 
 
 def _check(checks: Mapping[Fits, Sequence[Get]], rows: Rows) -> None:
@@ -292,7 +298,7 @@ def _check(checks: Mapping[Fits, Sequence[Get]], rows: Rows) -> None:
             raise ValueError
 
 
-def _extras(unknown: Mapping[str, Callable[[Rows], Iterable[Any]]], *, with_rows: bool) -> Cells:
+def _extras(unknown: Mapping[str, Callable[[Rows], Iterable[Any]]], *, with_rows: bool) -> ReadColumn:
     """Give what reads the unknown fields of rows, and keeps the row itself if it is to."""
     names = {f"unknown{place}": wire for place, wire in enumerate(unknown)}
     part: Any = msgspec.defstruct("Unknown", [(name, Any) for name in names], rename=names, gc=False)
@@ -321,7 +327,7 @@ def _fill(model: type[Any], made: Sequence[Any], rows: Rows) -> None:
     if not rows:
         return
     row = type(rows[0])
-    for name, cells in row.columns.items():
+    for name, cells in row.readers.items():
         deque(map(getattr(model, name).__set__, made, cells(rows)), maxlen=0)
     for field in row.parts:
         get = attrgetter(field.name)

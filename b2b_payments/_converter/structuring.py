@@ -71,7 +71,7 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]
         # As deep as in its page.
         return structure_payment(decode(b"[[%b]]" % sent)[0][0], f"payment {listing.heads[place].id}: $")
 
-    return _rows.read(listing, places, otherwise)
+    return _row_reader.read(listing, places, otherwise)
 
 
 def decoded_page(body: bytes, is_awaited: bool) -> Any:
@@ -80,7 +80,7 @@ def decoded_page(body: bytes, is_awaited: bool) -> Any:
     None for one that nobody waits for yet, for a large one, and where one of its rows does not fit, or may
     hold something that is nested too deeply.
     """
-    return _rows.page(body) if is_awaited and len(body) <= _MOST_UNMEASURED else None
+    return _row_reader.page(body) if is_awaited and len(body) <= _MOST_UNMEASURED else None
 
 
 def to_wire(model: Any) -> dict[str, Any]:
@@ -166,6 +166,6 @@ def _given(field: Field, value: Any) -> Any:
 
 
 _LINE: Final = '{"invoiceId": 13, "amount": "20.00"}'
-_rows: Final = RowReader()
+_row_reader: Final = RowReader()
 _MOST_UNMEASURED: Final = 2**19
 """Bytes of a page that cannot hold so much that decoding it takes long."""

@@ -85,7 +85,7 @@ async def _each(read: Callable[[PaymentsClient], Awaitable[int]]) -> float:
 @pytest.fixture(autouse=True)
 def a_reader_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is learned of other tests' odd payments: what rows cost depends on it."""
-    monkeypatch.setattr(structuring, "_rows", RowReader())
+    monkeypatch.setattr(structuring, "_row_reader", RowReader())
 
 
 async def _typed(client: PaymentsClient) -> int:

@@ -157,7 +157,7 @@ def test_a_page_may_be_decoded_as_it_arrives(row: dict[str, Any]) -> None:
 
 def test_the_usual_page_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows of a page that is decoded as it arrives are its heads as well."""
-    monkeypatch.setattr(structuring, "_rows", RowReader())
+    monkeypatch.setattr(structuring, "_row_reader", RowReader())
     arrived([changed()])  # teaches the names that the example has beyond the documented ones
     assert not isinstance(arrived([changed()]).heads[0], Head)
 

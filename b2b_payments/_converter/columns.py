@@ -21,7 +21,7 @@ from msgspec import UNSET, Raw
 from msgspec.structs import astuple
 
 from b2b_payments._converter.row_types import UNFIT
-from b2b_payments._converter.rows import PageReader
+from b2b_payments._converter.rows import PageReader, slot_of
 from b2b_payments._converter.service import reader_of
 from b2b_payments._converter.structuring import structure_payment
 from b2b_payments._errors import ResponseDecodeError
@@ -86,7 +86,7 @@ class ColumnReader:
         if (made := self._columns(body, places)) is None:
             body = mended(body)
             try:
-                rows = _rows.decode(body).data
+                rows = _raw_rows.decode(body).data
             except (ValueError, RecursionError):
                 decode_part(body)  # says what is wrong
                 raise
@@ -109,7 +109,7 @@ class _Page(msgspec.Struct):
     data: list[Raw]
 
 
-_rows: Final = msgspec.json.Decoder(_Page)
+_raw_rows: Final = msgspec.json.Decoder(_Page)
 
 
 def _spelled(payments: Sequence[Any]) -> Columns:
@@ -124,7 +124,7 @@ def _columns_of(model: type[Any], objects: Cells) -> dict[str, list[Any]]:
     held, read, extras = _held_by(model, objects)
     columns: dict[str, list[Any]] = {}
     for field in fields_of(model):
-        as_sent = held.get(f"{field.name}_") if field.kind is FieldKind.OBJECT or field.bare else None
+        as_sent = held.get(slot_of(field)) if field.kind is FieldKind.OBJECT or field.bare else None
         if as_sent is not None:
             columns[field.name] = _json(field, as_sent)
             continue
@@ -136,10 +136,12 @@ def _columns_of(model: type[Any], objects: Cells) -> dict[str, list[Any]]:
             if len(there) < len(cells):
                 parts = {name: _spread(part, cells) for name, part in parts.items()}
             if (extra := parts.pop("extra")) != ["{}"] * len(extra):
-                extras = _within(field.wire, extra, extras)
+                extras = _merged(field.wire, extra, extras)
             columns |= {f"{field.name}.{name}": part for name, part in parts.items()}
         else:
-            spell = _USUAL.get(field.kind, _as_it_is) if is_usual else _READ.get(field.kind, _as_it_is)
+            spell = (
+                _SPELL_HELD.get(field.kind, _as_it_is) if is_usual else _SPELL_READ.get(field.kind, _as_it_is)
+            )
             columns[field.name] = spell(field, cells)
     columns["extra"] = extras
     return columns
@@ -164,10 +166,10 @@ def _held_by(
     cells = map(list, zip(*map(astuple, objects), strict=True))
     held = dict(zip(row.__struct_fields__, cells, strict=True))
     if not row.unknown:
-        return held, row.columns, ["{}"] * len(objects)
+        return held, row.readers, ["{}"] * len(objects)
     # What a row has not of them is left out.
     unknown = list(map(_unknown(tuple(row.unknown.items())), *map(held.__getitem__, row.unknown)))
-    return held, row.columns, encode_lines(unknown).decode().split("\n")[:-1]
+    return held, row.readers, encode_lines(unknown).decode().split("\n")[:-1]
 
 
 @lru_cache(_MOST_TYPES)
@@ -175,7 +177,7 @@ def _unknown(names: tuple[tuple[str, str], ...]) -> Any:
     return msgspec.defstruct("Unknown", [held for held, _ in names], rename=dict(names), gc=False)
 
 
-def _within(name: str, parts: Sequence[str | None], extras: Sequence[str]) -> list[str]:
+def _merged(name: str, parts: Sequence[str | None], extras: Sequence[str]) -> list[str]:
     """Add what is unknown of a part of each object."""
     inside = ["" if part in {None, "{}"} else f'"{name}":{part}' for part in parts]
     return [
@@ -276,14 +278,14 @@ def _codes_text(codes: tuple[int, ...]) -> str:
     return encode(list(map(int, codes))).decode()
 
 
-_USUAL: Final[Mapping[FieldKind, Any]] = {
+_SPELL_HELD: Final[Mapping[FieldKind, Any]] = {
     FieldKind.WHOLE: _whole,
     FieldKind.CODE: _numbers,
     FieldKind.MOMENT: _seconds,
     FieldKind.AMOUNT: _digits,
 }
 """What spells cells that rows hold under the field's own name."""
-_READ: Final[Mapping[FieldKind, Any]] = {
+_SPELL_READ: Final[Mapping[FieldKind, Any]] = {
     FieldKind.CODE: _numbers,
     FieldKind.MOMENT: _moments,
     FieldKind.AMOUNT: _amounts,
