@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from functools import cache
+from itertools import chain, islice
 from typing import Annotated, Any, Final, TypeAlias
 
 import attrs
@@ -164,28 +165,30 @@ class Learned:
         return ways[self.odd.get((model, name), 0)]
 
     def with_page(self, body: bytes) -> Learned:
-        """Add what the rows of a page have. Raises one of `UNFIT` for what is no page."""
+        """Add what the rows of a page have. Raises one of `UNFIT` for no page, and for too many names."""
         rows = _decode_rows(body).data
-        learned = self.with_objects(Payment, rows)
-        if sum(map(len, learned.unknown.values())) > _MOST_NAMES:
-            learned = Learned().with_objects(Payment, rows)
-        return learned if sum(map(len, learned.unknown.values())) <= _MOST_NAMES else self
+        with suppress(_TooManyNamesError):
+            return self.with_objects(Payment, rows)
+        return Learned().with_objects(Payment, rows)
 
     def with_objects(self, model: type[Any], objects: Sequence[_Object]) -> Learned:
-        """Add what objects of a model have."""
+        """Add what objects of a model have. Raises ValueError for more names than are remembered."""
         fields = {field.wire: field for field in fields_of(model)}
         before = self.unknown.get(model, ())
-        names = dict.fromkeys([*before, *filter(_is_usable, chain.from_iterable(objects))])
+        names = dict.fromkeys([*before, *filter(_is_usable, dict.fromkeys(chain.from_iterable(objects)))])
         known = tuple(name for name in names if name not in fields)
         learned = self if known == before else attrs.evolve(self, unknown={**self.unknown, model: known})
+        # Before a look at the cells of each: a service may make up thousands of names.
+        if sum(map(len, learned.unknown.values())) > _MOST_NAMES:
+            raise _TooManyNamesError
         for name in (*fields, *known):
             field = fields.get(name)
-            ways, fits = (OF_UNKNOWN, None) if field is None else (ways_of(field, _Object), fits_of(field))
             cells = [one[name] for one in objects if name in one]
-            is_absent, place = len(cells) < len(objects), self.odd.get((model, name), 0)
-            fitting = [way for way in ways[place:] if _holds(way, fits, cells, is_absent=is_absent)]
-            if fitting and fitting[0] is not ways[place]:
-                learned = attrs.evolve(learned, odd={**learned.odd, (model, name): ways.index(fitting[0])})
+            is_absent, before_it = len(cells) < len(objects), self.odd.get((model, name), 0)
+            looks = islice(enumerate(_looks_of(field)), before_it, None)
+            place = next((place for place, look in looks if look(cells, is_absent)), before_it)
+            if place != before_it:
+                learned = attrs.evolve(learned, odd={**learned.odd, (model, name): place})
             if field is not None and field.kind in {FieldKind.MODEL, FieldKind.MODELS}:
                 learned = learned.with_objects(field.of, _parts_in(cells))
         return learned
@@ -203,15 +206,41 @@ class _Page(msgspec.Struct):
 _decode_rows: Final = msgspec.json.Decoder(_Page).decode
 
 
-def _holds(way: Way, fits: Fits | None, cells: Sequence[msgspec.Raw], *, is_absent: bool) -> bool:
-    """Tell whether rows can hold these cells so."""
-    if is_absent and way.default is msgspec.NODEFAULT:
-        return False
-    try:
-        held = msgspec.json.decode(b"[%b]" % b",".join(cells), type=list[way.type])  # type: ignore[name-defined]
-    except UNFIT:
-        return False
-    return fits is None or not way.is_usual or fits(filter(None, held))
+class _TooManyNamesError(ValueError):
+    """Objects have more unknown names than are remembered."""
+
+
+_Look: TypeAlias = Callable[[Sequence[msgspec.Raw], bool], bool]
+"""Tells whether rows can hold cells in a way; told whether some rows have none."""
+
+
+@cache
+def _looks_of(field: Field | None) -> Sequence[_Look]:
+    """Give what looks at the cells of a field, or of an unknown one, for each way to hold it.
+
+    Kept, since msgspec takes longer to understand a type than to decode by it.
+    """
+    if field is None:
+        return [_look(way, None) for way in OF_UNKNOWN]
+    return [_look(way, fits_of(field)) for way in ways_of(field, _Object)]
+
+
+def _look(way: Way, fits: Fits | None) -> _Look:
+    decode = msgspec.json.Decoder(list[way.type]).decode  # type: ignore[name-defined]
+
+    def look(cells: Sequence[msgspec.Raw], is_absent: bool) -> bool:
+        if is_absent and way.default is msgspec.NODEFAULT:
+            return False
+        try:
+            held = decode(b"[%b]" % b",".join(cells))
+        except UNFIT:
+            return False
+        return fits is None or not way.is_usual or fits(filter(None, held))
+
+    return look
+
+
+_decode_objects: Final = msgspec.json.Decoder(_Object | list[_Object]).decode
 
 
 def _parts_in(cells: Sequence[msgspec.Raw]) -> list[_Object]:
@@ -219,6 +248,6 @@ def _parts_in(cells: Sequence[msgspec.Raw]) -> list[_Object]:
     found: list[_Object] = []
     for cell in cells:
         with suppress(*UNFIT):
-            value = msgspec.json.decode(cell, type=_Object | list[_Object])
+            value = _decode_objects(cell)
             found += value if isinstance(value, list) else [value]
     return found

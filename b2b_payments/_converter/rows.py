@@ -57,7 +57,7 @@ _OF_PAYMENT, _OF_ITEM = 8, 2
 """Objects that a payment usually is, and that each of its line items is."""
 _SAMPLE: Final = 25
 _MOST_LESSONS: Final = 20
-"""Times that types are made again for one page, some milliseconds each: a service may make names up."""
+"""Looks at what a page has, some milliseconds each: a service may make names up."""
 _MOST_VALUES: Final = 200
 """Values of a field whose meaning is remembered."""
 _PLACEHOLDERS: Final[Mapping[FieldKind, Any]] = {
@@ -95,13 +95,15 @@ class PageReader:
             types = self.types
             with suppress(*UNFIT):
                 return types, types.page(body)
+            if not self._lessons:
+                return None
+            self._lessons -= 1
             try:
                 learned = types.learned.with_page(body)
             except UNFIT:
                 return None
-            if learned == types.learned or not self._lessons:
+            if learned == types.learned:
                 return None
-            self._lessons -= 1
             # Another thread may put its own here meanwhile: what that loses is learned again.
             self.types = RowTypes(learned, as_sent=self._as_sent)
 

@@ -239,6 +239,40 @@ def test_a_name_that_no_field_can_have_is_kept(name: str) -> None:
     assert to_wire(payment) == changed(**{name: [1]})
 
 
+@pytest.mark.parametrize("step", [0, 400])
+def test_no_cells_are_looked_at_for_more_names_than_are_remembered(
+    step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that makes up names by the hundred costs no look at each, over and over for each row."""
+    looks = 0
+    looks_of = row_types._looks_of
+
+    def counted(field: Any) -> Any:
+        nonlocal looks
+        looks += field is None
+        return looks_of(field)
+
+    monkeypatch.setattr(row_types, "_looks_of", counted)
+    rows = [changed(id=row, **{f"n{step * row + name}": name for name in range(400)}) for row in range(30)]
+    assert not any(fits(RowReader(), rows))
+    assert looks == 0
+    assert [to_wire(payment) for payment in read(rows)] == rows
+
+
+def test_rows_that_do_not_fit_are_looked_at_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that teach nothing count as well: a page of rows that do not fit costs no look for each."""
+    looks = list[bytes]()
+    with_page = row_types.Learned.with_page
+
+    def counted(learned: row_types.Learned, body: bytes) -> row_types.Learned:
+        looks.append(body)
+        return with_page(learned, body)
+
+    monkeypatch.setattr(row_types.Learned, "with_page", counted)
+    assert not any(fits(RowReader(), [changed(**{'quo"te': 1}) for _ in range(60)]))
+    assert len(looks) == 20
+
+
 def test_threads_learn_at_once() -> None:
     """Loops in several threads that meet other unknown names at the same time each read their rows right."""
     reader = RowReader()
