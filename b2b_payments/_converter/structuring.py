@@ -18,7 +18,7 @@ from b2b_payments._converter.rows import RowReader, payment_of
 from b2b_payments._converter.service import as_sent, service_converter, whole_converter
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._converter.values import read_whole_number
-from b2b_payments._errors import ConfigurationError, shown
+from b2b_payments._errors import ConfigurationError, ResponseDecodeError, shown
 from b2b_payments._models import OfflinePayment, Payment
 from b2b_payments._models.answer_model import check_model, plain
 from b2b_payments._models.description import Field, FieldKind, fields_of
@@ -68,8 +68,12 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]
     """Read the payments at these places of a page, one by one. Raises `ResponseDecodeError`."""
 
     def otherwise(place: int, sent: bytes | msgspec.Raw) -> Payment:
-        # As deep as in its page.
-        return structure_payment(decode(b"[[%b]]" % sent)[0][0], f"payment {listing.heads[place].id}: $")
+        try:
+            # As deep as in its page.
+            return structure_payment(decode(b"[[%b]]" % sent)[0][0], f"payment {listing.heads[place].id}: $")
+        except ResponseDecodeError:
+            del sent  # a traceback's local variables would show it
+            raise
 
     return _row_reader.read(listing, places, otherwise)
 

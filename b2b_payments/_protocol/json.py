@@ -78,6 +78,7 @@ def decode(body: bytes | msgspec.Raw) -> Any:
         brackets = _brackets_of(body) if len(body) > MOST_LEVELS else b""
         value = decode_part(body)
         if _may_be_deep(brackets) and _is_deep(value):
+            del value
             raise _too_deep()
     except ResponseDecodeError:
         del body  # a traceback's local variables would show what was sent

@@ -54,7 +54,11 @@ def decoder_of(row: type[Head]) -> Decode:
     decode_page = msgspec.json.Decoder(msgspec.defstruct("Page", members), float_hook=exact_number).decode
 
     def decode(body: bytes) -> Any:
-        check_measure(body)
+        try:
+            check_measure(body)
+        except ResponseDecodeError:
+            del body  # a traceback's local variables would show what was sent
+            raise
         return decode_page(body)
 
     return decode

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from b2b_payments._converter import (
@@ -271,6 +272,32 @@ def test_rows_that_do_not_fit_are_looked_at_so_often_and_no_more(monkeypatch: py
     monkeypatch.setattr(row_types.Learned, "with_page", counted)
     assert not any(fits(RowReader(), [changed(**{'quo"te': 1}) for _ in range(60)]))
     assert len(looks) == 20
+
+
+@pytest.mark.parametrize("is_awaited", [True, False])
+@pytest.mark.parametrize(
+    "fields", [{"total": "30 USD"}, {"payerName": "~"}, {"details": {"a": json.loads("[" * 150 + "]" * 150)}}]
+)
+def test_an_error_shows_nothing_of_a_row(fields: dict[str, Any], is_awaited: bool) -> None:
+    """No frame of this library in the traceback of a row that cannot be read has the row at hand."""
+    body = page([changed(**{"customerName": "Secret", **fields})]).body.replace(b"~", b"\xff")
+    answer = Answer(200, {}, body)
+
+    def work() -> list[Payment]:
+        came = read_listing(
+            list_payments(()), answer, "", offset=0, decoded=lambda body: decoded_page(body, is_awaited)
+        )
+        return list(structure_rows(came, [0]))
+
+    with pytest.raises(ResponseDecodeError) as caught:
+        work()
+    frames = [entry.frame for entry in caught.traceback if "b2b_payments" in str(entry.path)]
+    held = [
+        value for frame in frames if frame.f_globals is not globals() for value in frame.f_locals.values()
+    ]
+    texts = [bytes(one) if isinstance(one, bytes | msgspec.Raw) else repr(one).encode() for one in held]
+    assert frames
+    assert not [text for text in texts if b"Secret" in text]
 
 
 def test_threads_learn_at_once() -> None:
