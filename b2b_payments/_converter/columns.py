@@ -38,6 +38,8 @@ Cells = Sequence[Any]
 _MOST_VALUES: Final = 1_000
 """Values of a field that are remembered."""
 _MOST_TYPES: Final = 100
+_AT_ONCE: Final = 100
+"""Objects whose cells are taken at once."""
 
 _amount: Final = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+"
 _are_amounts: Final = re.compile(rf"(?:{_amount}\n)*+{_amount}").fullmatch
@@ -162,9 +164,12 @@ def _held_by(
             read["fees"] = lambda objects: [one.fees and sent_of(one.extra)["fees"] for one in objects]
         return {}, read, [encode(one.extra).decode() for one in objects]
     row = type(objects[0])
-    # Together: a column at a time costs three times as much.
-    cells = map(list, zip(*map(astuple, objects), strict=True))
-    held = dict(zip(row.__struct_fields__, cells, strict=True))
+    held: dict[str, list[Any]] = {name: [] for name in row.__struct_fields__}
+    # A column at a time costs three times as much; a tuple for each of many would wake the garbage collector.
+    for start in range(0, len(objects), _AT_ONCE):
+        columns = zip(*map(astuple, objects[start : start + _AT_ONCE]), strict=True)
+        for column, cells in zip(held.values(), columns, strict=True):
+            column.extend(cells)
     if not row.unknown:
         return held, row.readers, ["{}"] * len(objects)
     # What a row has not of them is left out.

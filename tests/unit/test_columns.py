@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from types import SimpleNamespace
 
@@ -147,3 +148,29 @@ def test_a_name_that_cannot_be_learned() -> None:
     for name in ('a"b', "x" * 1_000, "\n", "%b", "extra", "unknown0", "üé", "", "x`$.data[", "x` - at `$"):
         assert json.loads(read(sent(**{name: 1})).extra)[name] == 1
         assert json.loads(read(sent(lineItems=[{name: 2}])).line_items[0].extra)[name] == 2
+
+
+def test_columns_of_many_line_items_leave_the_garbage_collector_asleep() -> None:
+    """A page has thousands of line items: their cells are taken a few at a time, each in its place."""
+    amount = {"code": "USD", "value": "1.00"}
+    items = [
+        {"paymentId": 70, "invoiceId": number, "invoiceNumber": str(number), "amount": amount}
+        for number in range(3_000)
+    ]
+    body = b'{"data":[%b]}' % sent(lineItems=items)
+    reader = ColumnReader()
+    reader.read(body, [0])
+    started: list[str] = []
+
+    def note(phase: str, _: object) -> None:
+        started.append(phase)
+
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        found = reader.read(body, [0])
+    finally:
+        gc.callbacks.remove(note)
+    assert found.items["invoice_id"] == list(range(3_000))
+    assert found.items["invoice_number"] == list(map(str, range(3_000)))
+    assert not started
