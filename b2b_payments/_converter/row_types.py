@@ -184,11 +184,11 @@ class Learned:
         for name in (*fields, *known):
             field = fields.get(name)
             cells = [one[name] for one in objects if name in one]
-            is_absent, before_it = len(cells) < len(objects), self.odd.get((model, name), 0)
-            looks = islice(enumerate(_looks_of(field)), before_it, None)
-            place = next((place for place, look in looks if look(cells, is_absent)), before_it)
-            if place != before_it:
-                learned = attrs.evolve(learned, odd={**learned.odd, (model, name): place})
+            is_absent, index = len(cells) < len(objects), self.odd.get((model, name), 0)
+            looks = islice(enumerate(_looks_of(field)), index, None)
+            fitting = next((at for at, look in looks if look(cells, is_absent)), index)
+            if fitting != index:
+                learned = attrs.evolve(learned, odd={**learned.odd, (model, name): fitting})
             if field is not None and field.kind in {FieldKind.MODEL, FieldKind.MODELS}:
                 learned = learned.with_objects(field.of, _parts_in(cells))
         return learned

@@ -58,6 +58,8 @@ _OF_PAYMENT, _OF_ITEM = 8, 2
 _SAMPLE: Final = 25
 _MOST_LESSONS: Final = 20
 """Looks at what a page has, some milliseconds each: a service may make names up."""
+_LEVEL: Final = 3
+"""Levels of a page that a payment's fields are in: the page's, the list's, and the payment's own."""
 _MOST_VALUES: Final = 200
 """Values of a field whose meaning is remembered."""
 _PLACEHOLDERS: Final[Mapping[FieldKind, Any]] = {
@@ -159,7 +161,9 @@ class RowReader:
                 return types.payments(page.data)
         if len(places) == 1:
             return map(otherwise, places, some)
-        return chain.from_iterable(self._block(types, [], sent, [place], otherwise) for place in places)
+        middle = len(places) // 2
+        halves = (places[:middle], places[middle:])
+        return chain.from_iterable(self._block(types, [], sent, half, otherwise) for half in halves)
 
 
 def _at_once(rows: Rows) -> int:
@@ -196,8 +200,8 @@ class RowTypes:
         with localcontext(EXACT):
             return _models_of(Payment, rows)
 
-    def _type(self, model: type[Any]) -> Any:
-        """Make a row type that knows how its rows become models.
+    def _type(self, model: type[Any], level: int = _LEVEL) -> Any:
+        """Make a row type that knows how its rows become models, so many levels deep in a page.
 
         `readers` read what msgspec does not, `parts` are the fields with such readers of their own, and
         `checks` look at what msgspec reads, in the parts, too; those that look alike stand together.
@@ -207,24 +211,25 @@ class RowTypes:
         unknown = self.learned.names(model)
         namespace: dict[str, Any] = {"extra": Extra(), "unknown": unknown}
         for field in fields_of(model):
-            part = self._type(field.of) if field.kind in {FieldKind.MODEL, FieldKind.MODELS} else None
+            deeper = {FieldKind.MODEL: 1, FieldKind.MODELS: 2}.get(field.kind)
+            part = None if deeper is None else self._type(field.of, level + deeper)
             ways = ways_of(field, part)
             way = AS_SENT if self._as_sent and field.bare else self.learned.way(model, field.wire, ways)
             slot, fits = field.name, fits_of(field)
             if not way.is_usual or field.kind is FieldKind.CODES:
                 slot, namespace[field.name] = slot_of(field), _placeholder(field)
-                readers[field.name] = _reader(field, slot, way)
+                readers[field.name] = _reader(field, slot, way, level)
             elif fits is not None:
                 checks[fits].append(partial(map, attrgetter(field.name)))
             elif part is not None:
                 for fits, gets in part.checks.items():
-                    checks[fits] += [_within(field, get) for get in gets]
+                    checks[fits] += [_of_parts(field, get) for get in gets]
                 parts += [field] if part.readers or part.parts else []
             members[slot] = field.wire, way.member, way.default
         cells: dict[str, Callable[[Rows], Iterable[Any]]] = {}
         for slot, wire in unknown.items():
             way = AS_SENT if self._as_sent else self.learned.way(model, wire, OF_UNKNOWN)
-            members[slot], cells[wire] = (wire, way.member, way.default), _cells(slot, way)
+            members[slot], cells[wire] = (wire, way.member, way.default), _cells(slot, way, level)
         if unknown or model is Payment:
             readers["extra"] = _extras(cells, with_rows=model is Payment)
         return row_type(model, members, readers=readers, checks=checks, parts=parts, **namespace)
@@ -236,11 +241,11 @@ def _placeholder(field: Field) -> Any:
     return object.__new__(field.of) if field.kind is FieldKind.MODEL else _PLACEHOLDERS.get(field.kind, 0)
 
 
-def _reader(field: Field, slot: str, way: Way) -> ReadColumn:
+def _reader(field: Field, slot: str, way: Way, level: int) -> ReadColumn:
     """Give what reads a column as the cattrs converter reads each cell."""
     if field.kind in {FieldKind.MODEL, FieldKind.MODELS} and not field.bare:
         return partial(_nested, field, attrgetter(slot))
-    cells, read = _cells(slot, way), reader_of(field)
+    cells, read = _cells(slot, way, level), reader_of(field)
     if field.kind in _OF_CODES and Any not in get_args(way.type):
         known = lru_cache(_MOST_VALUES)(lambda one: read(list(one) if isinstance(one, tuple) else one))
         return lambda rows: list(map(known, cells(rows)))
@@ -248,11 +253,11 @@ def _reader(field: Field, slot: str, way: Way) -> ReadColumn:
     return lambda rows: [one if one.__class__ is usual else read(one) for one in cells(rows)]
 
 
-def _cells(slot: str, way: Way) -> Callable[[Rows], Iterable[Any]]:
-    return partial(_decoded, slot) if way is AS_SENT else partial(map, attrgetter(slot))
+def _cells(slot: str, way: Way, level: int) -> Callable[[Rows], Iterable[Any]]:
+    return partial(_decode_in_place, slot, level) if way is AS_SENT else partial(map, attrgetter(slot))
 
 
-def _decoded(slot: str, rows: Rows) -> Sequence[Any]:
+def _decode_in_place(slot: str, level: int, rows: Rows) -> Sequence[Any]:
     """Give what rows hold as it was sent, and let them hold it decoded: or each would keep its whole page."""
     cells: list[Any] = list(map(attrgetter(slot), rows))
     sent = [cell for cell in cells if cell.__class__ is msgspec.Raw]
@@ -263,7 +268,9 @@ def _decoded(slot: str, rows: Rows) -> Sequence[Any]:
         decoded: list[Any] = _decode_flat(b"[%b]" % together)
     except ValueError:
         # As deep as in its page.
-        ((decoded,),) = decode(b"[[[%b]]]" % together)
+        decoded = decode(b"[" * level + together + b"]" * level)
+        for _ in range(1, level):
+            (decoded,) = decoded
     if len(sent) < len(cells):
         left = iter(decoded)
         decoded = [next(left) if cell.__class__ is msgspec.Raw else cell for cell in cells]
@@ -284,13 +291,15 @@ def _nested(field: Field, get: Callable[[Any], Any], rows: Rows) -> Sequence[Any
     return [None if one is None else next(made) for one in found]
 
 
-def _within(field: Field, get: Get) -> Get:
-    """Give what gets the same of the parts of rows that are in one of their fields."""
-    of, flat = attrgetter(field.name), chain.from_iterable if field.kind is FieldKind.MODELS else _not_none
-    return lambda rows: get(flat(map(of, rows)))
+def _parts(field: Field, objects: Iterable[Any]) -> Iterator[Any]:
+    """Give the parts that objects have in one of their fields, one after the other."""
+    parts = map(attrgetter(field.name), objects)
+    return chain.from_iterable(parts) if field.kind is FieldKind.MODELS else filter(None, parts)
 
 
-_not_none: Final = partial(filter, None)
+def _of_parts(field: Field, get: Get) -> Get:
+    """Give what gets the same of the parts of rows."""
+    return lambda rows: get(_parts(field, rows))
 
 
 def _check(checks: Mapping[Fits, Sequence[Get]], rows: Rows) -> None:
@@ -332,9 +341,7 @@ def _fill(model: type[Any], made: Sequence[Any], rows: Rows) -> None:
     for name, cells in row.readers.items():
         deque(map(getattr(model, name).__set__, made, cells(rows)), maxlen=0)
     for field in row.parts:
-        get = attrgetter(field.name)
-        flat: Any = chain.from_iterable if field.kind is FieldKind.MODELS else partial(filter, None)
-        _fill(field.of, list(flat(map(get, made))), list(flat(map(get, rows))))
+        _fill(field.of, list(_parts(field, made)), list(_parts(field, rows)))
 
 
 def payment_of(row: Any) -> Payment:

@@ -69,7 +69,7 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]
 
     def otherwise(place: int, sent: bytes | msgspec.Raw) -> Payment:
         try:
-            # As deep as in its page.
+            # As deep as in its page: in an object, in a list.
             return structure_payment(decode(b"[[%b]]" % sent)[0][0], f"payment {listing.heads[place].id}: $")
         except ResponseDecodeError:
             del sent  # a traceback's local variables would show it

@@ -174,6 +174,31 @@ def test_a_page_that_arrives_too_deep_is_refused(name: str) -> None:
         list(structure_rows(arrived([changed(), changed(**{name: value})]), [0, 1]))
 
 
+@pytest.mark.parametrize(
+    ("place", "level"), [("details", 3), ("newName", 3), ("total", 4), ("lineItems", 5), ("amount", 6)]
+)
+def test_a_page_may_be_as_deep_wherever_that_is(place: str, level: int) -> None:
+    """A hundred levels are read and one more is refused, whether rows are decoded as they arrive or not."""
+    for levels in (MOST_LEVELS, MOST_LEVELS + 1):
+        value: Any = 1
+        for _ in range(levels - level - (place == "details")):
+            value = [value]
+        item: dict[str, Any] = changed()["lineItems"][0]
+        row = {
+            "details": {"details": {"a": value}},
+            "newName": {"newName": value},
+            "total": {"total": {**changed()["total"], "new": value}},
+            "lineItems": {"lineItems": [{**item, "new": value}]},
+            "amount": {"lineItems": [{**item, "amount": {**item["amount"], "new": value}}]},
+        }[place]
+        for make in (arrived, page):
+            if levels > MOST_LEVELS:
+                with pytest.raises(ResponseDecodeError, match="nested too deeply"):
+                    list(structure_rows(make([changed(), changed(**row)]), [0, 1]))
+            else:
+                assert len(list(structure_rows(make([changed(), changed(**row)]), [0, 1]))) == 2
+
+
 def test_a_page_is_gone_once_it_was_read() -> None:
     """Reading a page leaves nothing that only the garbage collector would find."""
 
@@ -226,6 +251,8 @@ def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
         assert payment.extra[f"new{number}"] == number
         assert sum(map(len, reader.pages.types.learned.unknown.values())) <= 23
     many = [changed(**{f"more{number}": number}) for number in range(40)]
+    assert all(fits(RowReader(), many))
+    monkeypatch.setattr("b2b_payments._converter.rows._MOST_LESSONS", 1)
     assert fits(RowReader(), many).count(False) >= 10
     assert [payment.extra[f"more{number}"] for number, payment in enumerate(read(many))] == list(range(40))
 
