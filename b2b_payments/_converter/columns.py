@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, Raw
 from msgspec.structs import astuple
 
-from b2b_payments._converter.row_types import UNFIT
+from b2b_payments._converter.row_types import LONGEST, UNFIT
 from b2b_payments._converter.rows import PageReader, slot_of
 from b2b_payments._converter.service import reader_of
 from b2b_payments._converter.structuring import structure_payment
@@ -37,7 +37,6 @@ Cells = Sequence[Any]
 
 _MOST_VALUES: Final = 1_000
 """Values of a field that are remembered."""
-_MOST_TYPES: Final = 100
 _AT_ONCE: Final = 100
 """Objects whose cells are taken at once."""
 
@@ -72,7 +71,7 @@ class Columns:
 
 
 class ColumnReader:
-    """Reads pages into columns. The unknown names that it learns, it keeps."""
+    """Reads pages into columns. What it learns of their rows, it keeps."""
 
     def __init__(self) -> None:
         self._pages = PageReader(as_sent=True)
@@ -170,16 +169,11 @@ def _held_by(
         columns = zip(*map(astuple, objects[start : start + _AT_ONCE]), strict=True)
         for column, cells in zip(held.values(), columns, strict=True):
             column.extend(cells)
-    if not row.unknown:
+    if not (unknown := row.unknown.__struct_fields__):
         return held, row.readers, ["{}"] * len(objects)
     # What a row has not of them is left out.
-    unknown = list(map(_unknown(tuple(row.unknown.items())), *map(held.__getitem__, row.unknown)))
-    return held, row.readers, encode_lines(unknown).decode().split("\n")[:-1]
-
-
-@lru_cache(_MOST_TYPES)
-def _unknown(names: tuple[tuple[str, str], ...]) -> Any:
-    return msgspec.defstruct("Unknown", [held for held, _ in names], rename=dict(names), gc=False)
+    parts = list(map(row.unknown, *map(held.__getitem__, unknown)))
+    return held, row.readers, encode_lines(parts).decode().split("\n")[:-1]
 
 
 def _merged(name: str, parts: Sequence[str | None], extras: Sequence[str]) -> list[str]:
@@ -275,12 +269,14 @@ def _lists(field: Field, cells: Cells) -> list[Any]:
 
 
 def _codes(_: Field, cells: Cells) -> list[str]:
-    return list(map(_codes_text, cells))
+    return [(_known_codes if len(cell) <= LONGEST else _codes_text)(cell) for cell in cells]
 
 
-@lru_cache(_MOST_VALUES)
 def _codes_text(codes: tuple[int, ...]) -> str:
     return encode(list(map(int, codes))).decode()
+
+
+_known_codes: Final = lru_cache(_MOST_VALUES)(_codes_text)
 
 
 _SPELL_HELD: Final[Mapping[FieldKind, Any]] = {

@@ -34,7 +34,7 @@ LONGEST: Final = 100
 UNFIT: Final = (
     *UNREADABLE, ResponseDecodeError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError,
 )  # fmt: skip
-MOMENT: Final[Any] = Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)]  # the years 1 to 9999
+_MOMENT: Final[Any] = Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)]  # the years 1 to 9999
 _CODES: Final[Any] = Annotated[tuple[int | str, ...], Meta(max_length=LONGEST)]
 
 
@@ -53,7 +53,7 @@ _EXPECTED: Final[Mapping[tuple[FieldKind, bool], Any]] = {
     (FieldKind.TEXT, False): str,
     (FieldKind.AMOUNT, False): Any,
     (FieldKind.AMOUNT, True): Annotated[str, Meta(min_length=1, max_length=40)],
-    (FieldKind.MOMENT, False): MOMENT,
+    (FieldKind.MOMENT, False): _MOMENT,
     (FieldKind.CODES, False): _CODES,
 }
 _ODD: Final[Mapping[FieldKind, Sequence[Any]]] = {

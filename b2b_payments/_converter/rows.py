@@ -205,11 +205,13 @@ class RowTypes:
 
         `readers` read what msgspec does not, `parts` are the fields with such readers of their own, and
         `checks` look at what msgspec reads, in the parts, too; those that look alike stand together.
+        `unknown` has the unknown fields, by the names under which rows hold them.
         """
         members, readers, parts = dict[str, tuple[str, Any, Any]](), dict[str, ReadColumn](), list[Field]()
         checks = defaultdict[Fits, list[Get]](list)
         unknown = self.learned.names(model)
-        namespace: dict[str, Any] = {"extra": Extra(), "unknown": unknown}
+        unknown_part = msgspec.defstruct("Unknown", list(unknown), rename=unknown, gc=False)
+        namespace: dict[str, Any] = {"extra": Extra(), "unknown": unknown_part}
         for field in fields_of(model):
             deeper = {FieldKind.MODEL: 1, FieldKind.MODELS: 2}.get(field.kind)
             part = None if deeper is None else self._type(field.of, level + deeper)
@@ -226,12 +228,13 @@ class RowTypes:
                     checks[fits] += [_of_parts(field, get) for get in gets]
                 parts += [field] if part.readers or part.parts else []
             members[slot] = field.wire, way.member, way.default
-        cells: dict[str, Callable[[Rows], Iterable[Any]]] = {}
+        cells: list[Callable[[Rows], Iterable[Any]]] = []
         for slot, wire in unknown.items():
             way = AS_SENT if self._as_sent else self.learned.way(model, wire, OF_UNKNOWN)
-            members[slot], cells[wire] = (wire, way.member, way.default), _cells(slot, way, level)
+            members[slot] = wire, way.member, way.default
+            cells.append(_cells(slot, way, level))
         if unknown or model is Payment:
-            readers["extra"] = _extras(cells, with_rows=model is Payment)
+            readers["extra"] = _extras(unknown_part, cells, with_rows=model is Payment)
         return row_type(model, members, readers=readers, checks=checks, parts=parts, **namespace)
 
 
@@ -309,14 +312,12 @@ def _check(checks: Mapping[Fits, Sequence[Get]], rows: Rows) -> None:
             raise ValueError
 
 
-def _extras(unknown: Mapping[str, Callable[[Rows], Iterable[Any]]], *, with_rows: bool) -> ReadColumn:
-    """Give what reads the unknown fields of rows, and keeps the row itself if it is to."""
-    names = {f"unknown{place}": wire for place, wire in enumerate(unknown)}
-    part: Any = msgspec.defstruct("Unknown", [(name, Any) for name in names], rename=names, gc=False)
+def _extras(part: Any, unknown: Sequence[Callable[[Rows], Iterable[Any]]], *, with_rows: bool) -> ReadColumn:
+    """Give what reads the unknown fields of rows into `part`, and keeps the row itself if it is to."""
     keep = Extra.sent.__set__  # type: ignore[attr-defined]
 
     def cells(rows: Rows) -> Sequence[Extra]:
-        parts = map(part, *[get(rows) for get in unknown.values()]) if unknown else repeat({}, len(rows))
+        parts = map(part, *[get(rows) for get in unknown]) if unknown else repeat({}, len(rows))
         # What a row has not of them is left out.
         made = list(map(Extra, msgspec.to_builtins(list(parts), builtin_types=(Decimal,))))
         if with_rows:

@@ -81,8 +81,7 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]
 def decoded_page(body: bytes, is_awaited: bool) -> Any:
     """Give a page of payments with its rows decoded, for `structure_rows`, without measuring it before.
 
-    None for one that nobody waits for yet, for a large one, and where one of its rows does not fit, or may
-    hold something that is nested too deeply.
+    None for one that nobody waits for yet, for a large one, and where one of its rows does not fit.
     """
     return _row_reader.page(body) if is_awaited and len(body) <= _MOST_UNMEASURED else None
 

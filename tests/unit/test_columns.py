@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from b2b_payments._converter import ColumnReader
+from b2b_payments._converter import ColumnReader, columns
 from b2b_payments._errors import ResponseDecodeError
 from tests.support.examples import LISTED_PAYMENT
 
@@ -89,6 +89,16 @@ def test_zeros_are_kept_in_a_row_that_is_read_by_its_model() -> None:
     row = read(sent(id=10**37, total=total, details={"a": 1.5}, fees=[1.50, {"amount": 2}]))
     assert (row.id, row.total_amount, row.details) == (10**37, "0.00000000", '{"a":1.5}')
     assert (row.fees, json.loads(row.extra)["total"]) == ('[1.5,{"amount":2}]', {'a"b': 1})
+
+
+def test_long_lists_of_codes_are_not_remembered() -> None:
+    """What is remembered of codes is bounded: lists that no service needs are spelled each time."""
+    read(sent())
+    before = columns._known_codes.cache_info().currsize
+    assert json.loads(read(sent(allowedStatuses=[1] * 101)).allowed_statuses) == [1] * 101
+    assert columns._known_codes.cache_info().currsize == before
+    assert json.loads(read(sent(allowedStatuses=[1] * 99)).allowed_statuses) == [1] * 99
+    assert columns._known_codes.cache_info().currsize == before + 1
 
 
 def test_a_doubled_name_counts_once() -> None:
