@@ -91,7 +91,7 @@ class StoreAuth:
         return self.access_token
 
     def headers(self, token: str) -> Mapping[str, str]:
-        """Give the request headers that carry the credential."""
+        """Return the request headers that carry the credential."""
         return {"X-Auth-Token": token, "X-Store-Hash": self.store_hash}
 
 
@@ -127,7 +127,7 @@ class LegacyAuth:
         return self.auth_token
 
     def headers(self, token: str) -> Mapping[str, str]:
-        """Give the request headers that carry the credential."""
+        """Return the request headers that carry the credential."""
         # Never together with X-Store-Hash: the results are undefined [doc].
         return {"authToken": token}
 
@@ -164,7 +164,7 @@ class Credential:
         )
 
     def headers(self) -> Mapping[str, str]:
-        """Give the headers that carry the token in force; `ready` sees to it that there is one."""
+        """Return the headers that carry the token in force; `ready` sees to it that there is one."""
         return self._auth.headers(self._token or "")
 
     async def ready(self, timeout: float) -> None:

@@ -164,7 +164,7 @@ class PaymentsClient:
         return cls(auth_from_env(), **settings_from_env(settings))
 
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Give a client that has another `timeout`, `deadline` or `retry`, and shares all else with this one.
+        """Return a client with another `timeout`, `deadline` or `retry` that shares all else with this one.
 
         It uses this one's session, quota and credential, and works as long as this one is open: it needs no
         closing. Raises ConfigurationError.
@@ -287,7 +287,7 @@ def settings_from_env(settings: Settings) -> Settings:
 
 
 def shared_by_env(quota: Quota) -> Quota:
-    """Give the quota, shared as B2B_PAYMENTS_QUOTA_SHARED says where it does not say so itself."""
+    """Return the quota, shared as B2B_PAYMENTS_QUOTA_SHARED says where it does not say so itself."""
     text = str(_from_env("QUOTA_SHARED"))
     if quota.shared is not None or text in {"", "0"}:
         return quota

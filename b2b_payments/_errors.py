@@ -36,7 +36,7 @@ _LONGEST_SHOWN = 80
 
 
 def shown(value: object) -> str:
-    """Give the `repr` of what a caller gave, for an error: cut where it is long, and never raising."""
+    """Return the `repr` of what a caller gave, for an error: cut where it is long, and never raising."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - an int of thousands of digits, or an object of the caller's

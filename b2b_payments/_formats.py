@@ -23,6 +23,6 @@ FORMATS: Final = {
 
 
 def format_by_ending(output: str) -> str | None:
-    """Give the format that a file's ending says, None where it says none."""
+    """Return the format that a file's ending says, None where it says none."""
     ending = PurePath(output).suffix.lower()
     return next((name for name, format_ in FORMATS.items() if ending in format_.endings), None)

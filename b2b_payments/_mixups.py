@@ -145,11 +145,11 @@ class MixUps:
         return True
 
     def ignored(self, call: str) -> frozenset[str]:
-        """Give the places in the answers to a call that mean nothing."""
+        """Return the places in the answers to a call that mean nothing."""
         return frozenset({*self._ignored.get(call, ()), *self._ignored.get(_ANY, ())})
 
     def doubts(self, request: Request) -> Doubts:
-        """Give what is to be made of the answers to this request."""
+        """Return what is to be made of the answers to this request."""
         ignored = self.ignored(request.call)
         if ignored or self._store:
             request = attrs.evolve(request, ignored=ignored, store=self._store or None)

@@ -45,7 +45,7 @@ def repr_when_incomplete(cls: type[T]) -> type[T]:
 
 
 def _shown_when_incomplete(decorator: Callable[..., Any]) -> Callable[..., Any]:
-    """Give attrs' decorator with `repr_when_incomplete` for each class that it makes."""
+    """Return attrs' decorator with `repr_when_incomplete` for each class that it makes."""
 
     def decorate(cls: type[Any] | None = None, **options: Any) -> Any:
         def made(one: type[Any]) -> type[Any]:
@@ -80,17 +80,17 @@ _MOST_REMEMBERED = 10_000
 
 
 def counted(number: int, noun: str) -> str:
-    """Give a number with its noun, as in ``1 payment`` and ``1,200 payments``."""
+    """Return a number with its noun, as in ``1 payment`` and ``1,200 payments``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def enumerated(words: Sequence[str]) -> str:
-    """Give words as a sentence has them: ``a``, ``a and b``, ``a, b and c``."""
+    """Return words as a sentence has them: ``a``, ``a and b``, ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def printable(text: str) -> str:
-    """Give text with control and format characters as escapes, such as ``\\x1b`` and ``\\u202e``.
+    """Return text with control and format characters as escapes, such as ``\\x1b`` and ``\\u202e``.
 
     Control characters of both sets, DEL, marks of direction, line and paragraph separators and halves of
     surrogate pairs are among them.
@@ -104,7 +104,7 @@ def printable_lines(text: str) -> str:
 
 
 def printable_json(lines: bytes) -> bytes:
-    """Give JSON in UTF-8 with the same characters as JSON's own escapes: it says the same."""
+    """Return JSON in UTF-8 with the same characters as JSON's own escapes: it says the same."""
     if lines.isascii() and b"\x7f" not in lines and b"\r" not in lines:
         return lines  # JSON has escaped the others already
     return lines.decode(errors="replace").translate(_JSON).encode()

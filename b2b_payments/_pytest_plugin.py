@@ -26,14 +26,14 @@ _LOOP_SCOPES = ("function", "class", "module", "package", "session")
 
 @pytest.fixture
 def payments_sandbox(request: pytest.FixtureRequest) -> Sandbox:
-    """Give a fresh sandbox of 1,000 payments, without a quota: `payments_sandbox.rules` changes that."""
+    """Return a fresh sandbox of 1,000 payments, without a quota: `payments_sandbox.rules` changes that."""
     sandbox: Sandbox = request.getfixturevalue(f"_payments_sandbox_{_kind(request)}")
     return sandbox
 
 
 @pytest.fixture
 def payments_client(request: pytest.FixtureRequest) -> PaymentsClient | blocking.PaymentsClient:
-    """Give an open client of `payments_sandbox`, without a quota, that tries again at once.
+    """Return an open client of `payments_sandbox`, without a quota, that tries again at once.
 
     It is a `b2b_payments.PaymentsClient` in an async test, else a `b2b_payments.blocking.PaymentsClient`.
     """
@@ -136,7 +136,7 @@ class _Idle:
 
 @pytest.fixture
 def payments_aioresponses(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
-    """Give aioresponses' stand-in for the network, which works with the aiohttp that this library needs.
+    """Yield aioresponses' stand-in for the network, which works with the aiohttp that this library needs.
 
     aioresponses 0.7.9 knows aiohttp 3.13: responses of 3.14 want a `stream_writer`, and a body of more than
     128 KiB pauses the connection's parser.

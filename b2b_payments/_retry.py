@@ -145,7 +145,7 @@ class RetryPolicy:
         random: Callable[[], float],
         failing_for: float | None = None,
     ) -> float | None:
-        """Give the seconds to wait after the attempt of this number (from 1), or None to stop.
+        """Return the seconds to wait after the attempt of this number (from 1), or None to stop.
 
         `asked` is what the service asks to wait: never less than that, even beyond `max_delay`, but more than
         an hour means stop. `remaining` is the time until the deadline: a wait that cannot end by then is not
@@ -172,7 +172,7 @@ class RetryPolicy:
         return None if remaining is not None and delay >= remaining else delay
 
     def patience(self, outcome: Outcome) -> float:
-        """Give for how many seconds a page is tried, whatever its attempts."""
+        """Return for how many seconds a page is tried, whatever its attempts."""
         if self.attempts == 1 or self.outage == 0:
             return 0.0
         if outcome is Outcome.REFUSED:

@@ -34,7 +34,7 @@ class Secret(str):
 
 
 def redacted(text: str, secrets: Sequence[Secret]) -> str:
-    """Give text that does not show our own credentials, nor a longer piece of one.
+    """Return text that does not show our own credentials, nor a longer piece of one.
 
     A credential that stands there as it is becomes ``***``. A gateway that repeats a request may spell it in
     any other way, so nothing is shown of text whose letters and digits, with escapes undone and in one case,
@@ -70,7 +70,7 @@ def _holds(letters: str, pieces: Mapping[int, frozenset[str]]) -> bool:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """Give text as it is, and with escapes undone, once more each time, until none is left."""
+    """Yield text as it is, and with escapes undone, once more each time, until none is left."""
     yield text
     if not _MARK.search(text):
         return
@@ -123,7 +123,7 @@ def _letters(text: str) -> str:
 
 @lru_cache(maxsize=16)
 def _pieces(secret: Secret) -> Mapping[int, frozenset[str]]:
-    """Give what text must not hold, by length: pieces of the credential, and of its Base64 and hex."""
+    """Return what text must not hold, by length: pieces of the credential, and of its Base64 and hex."""
     token = secret.encode()
     # How many bytes stand before it decides which of three ways Base64 writes it; the ends mix with others.
     ways = [b64encode(bytes(before) + token)[before + bool(before) :] for before in range(3)]

@@ -26,7 +26,7 @@ class Home:
 
     @classmethod
     def here(cls) -> Home:
-        """Give the running event loop, in this process."""
+        """Return the running event loop, in this process."""
         return cls(asyncio.get_running_loop(), os.getpid())
 
     @property

@@ -83,7 +83,7 @@ class _Iterating(_Blocking[Any], Iterator[T]):
         self._items = _each(loop, source, items)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Give where this iteration stands: what another one takes to go on from there."""
+        """Return where this iteration stands: what another one takes to go on from there."""
         return self._async.checkpoint()  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[T]:  # noqa: PYI034
@@ -142,7 +142,7 @@ class _Pager(_Blocking[W_co]):
         return self._async.report
 
     def raw(self) -> Iteration[dict[str, Any]]:
-        """Give the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
+        """Return the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
         return Iteration(self._loop, self._async.raw_pages(), lambda page: page.items)
 
     def __iter__(self) -> Iterator[Payment]:
@@ -217,7 +217,7 @@ class PaymentsClient(_Blocking[_client.PaymentsClient]):
     ping: Final = _makes(_client.PaymentsClient.ping, BackgroundLoop.wait)
 
     def with_options(self, **options: Unpack[_client.Options]) -> Self:
-        """Give a client that has another `timeout`, `deadline` or `retry`; it needs no closing."""
+        """Return a client that has another `timeout`, `deadline` or `retry`; it needs no closing."""
         other, inner = copy.copy(self), self._async.with_options(**options)
         vars(other).update(_async=inner, _owns=False)
         other.payments = Payments(self._loop, inner.payments)

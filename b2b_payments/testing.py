@@ -19,7 +19,7 @@ _CREATED = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
 def make_payment(**fields: Any) -> Payment:
-    """Give a payment that has these fields, named as those of `Payment`, and plausible others.
+    """Return a payment that has these fields, named as those of `Payment`, and plausible others.
 
     It is a completed offline payment of 20 USD for one invoice. What is left out follows from what is given:
     `total` from `line_items` and the other way round, `updated_at` from `created_at`. Raises TypeError for a

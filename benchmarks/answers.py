@@ -115,7 +115,7 @@ class _Telling:
 
 
 def _page_of(seen: SeenRequest) -> set[tuple[str, str]]:
-    """Give what tells a page from another: its list, its order, and where it begins."""
+    """Return what tells a page from another: its list, its order, and where it begins."""
     return {pair for pair in seen.query if pair[0] != "limit"}
 
 

@@ -112,7 +112,7 @@ class _Plan:
             sandbox.store.update(one, allowedOperations=[1000 + one], moduleData=own)
 
     def actions(self) -> Iterator[Action]:
-        """Give everything that is to be done, in no order."""
+        """Yield everything that is to be done, in no order."""
         yield from (partial(self._get, one) for one in self.draw.sample(self._lasting, 10))
         for one in self.draw.sample(self._lasting, 4):
             yield partial(self._operations, one)

@@ -31,7 +31,7 @@ DAY = 86_400
 
 
 def follower(name: str) -> Any:
-    """Give what follows, by its name; None for the feed."""
+    """Return what follows, by its name; None for the feed."""
     if name == FEED:
         return None
     if name == NAIVE:

@@ -47,7 +47,7 @@ async def follow(
 
 
 def _remembered(state: dict[str, Any], what: str) -> float | None:
-    """Give an `updatedAt` that dlt remembers: its `initial_value`, or its `last_value`."""
+    """Return an `updatedAt` that dlt remembers: its `initial_value`, or its `last_value`."""
     for source in state.get("sources", {}).values():
         found: float = source["resources"]["payments"]["incremental"]["updatedAt"][what]
         return found
@@ -67,7 +67,7 @@ async def _pages(direct: Direct, latest: float | None, lag: float) -> list[Page]
 
 
 def _taken(state: dict[str, Any], pages: Sequence[Page], lag: float | None) -> Page:
-    """Give what dlt takes of the pages; it begins at the first row that it ever sees."""
+    """Return what dlt takes of the pages; it begins at the first row that it ever sees."""
     begun = _remembered(state, "initial_value") or next(row for page in pages for row in page)["updatedAt"]
 
     cursor = dlt.sources.incremental(

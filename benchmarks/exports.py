@@ -71,7 +71,7 @@ def measured(payments: int, formats: list[str], rounds: int, folder: str) -> Run
 
 
 def table(payments: int, runs: Runs) -> Table:
-    """Give the rate and the memory."""
+    """Return the rate and the memory."""
     head = ("format", "payments a second", "CPU µs a payment", "of the floor", "× floor", "peak MiB")
     shown = Table(f"{payments:,} payments (median of {len(runs['bare'])})", head)
     floor = statistics.median(one["cpu"] for one in runs["bare"]) / payments * 1e6
@@ -89,7 +89,7 @@ def table(payments: int, runs: Runs) -> Table:
 
 
 def cpu_of(done: list[dict[str, Any]], payments: int) -> float:
-    """Give the CPU microseconds of a payment."""
+    """Return the CPU microseconds of a payment."""
     return float(statistics.median(one["cpu"] for one in done)) / payments * 1e6
 
 

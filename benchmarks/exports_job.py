@@ -28,7 +28,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def memory(name: str) -> int:
-    """Give VmRSS, what this process has in memory now, or VmHWM, the most it ever had, in bytes."""
+    """Return VmRSS, what this process has in memory now, or VmHWM, the most it ever had, in bytes."""
     text = _STATUS.read_text(encoding="utf-8")
     return int(text.partition(f"{name}:")[2].split()[0]) * 1024
 

@@ -151,7 +151,7 @@ async def repeated_creates(trouble: Trouble, count: int) -> Writes:
 
 
 def _made(sandbox: Sandbox) -> defaultdict[str, list[object]]:
-    """Give the ids of the payments of each externalId."""
+    """Return the ids of the payments of each externalId."""
     made: defaultdict[str, list[object]] = defaultdict(list)
     for row in sandbox.store.all_wire():
         made[row.get("externalId", "")].append(row["id"])
@@ -233,7 +233,7 @@ def _update(sandbox: Sandbox, client: PaymentsClient, payment_id: int) -> _Chang
 
 
 def offline_payment(external_id: str) -> OfflinePayment:
-    """Give a new payment that bears this externalId."""
+    """Return a new payment that bears this externalId."""
     return OfflinePayment(
         customer_id="95075",
         currency="USD",

@@ -64,7 +64,7 @@ TROUBLES = (
 async def troubled(
     trouble: Trouble, payments: int, retry: RetryPolicy
 ) -> AsyncIterator[tuple[Sandbox, PaymentsClient]]:
-    """Give a store and a client with the default quota and timeout, between which a third goes wrong."""
+    """Yield a store and a client with the default quota and timeout, between which a third goes wrong."""
     async with Sandbox(payments=payments, rules=trouble.rules) as sandbox:
         if trouble.fault is None:
             async with _refusing_session() as session:
@@ -80,7 +80,7 @@ async def troubled(
 
 @asynccontextmanager
 async def _refusing_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Give a session that connects anew for each request, to where nobody listens for a third of them."""
+    """Yield a session that connects anew for each request, to where nobody listens for a third of them."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and never listens
         resolver = _Resolver(closed.getsockname()[1])

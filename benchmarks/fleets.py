@@ -125,7 +125,7 @@ class _Alone:
     served: float
 
     def bounds(self, stores: int, workers: int, at_once: int, cores: float) -> Sequence[float]:
-        """Give the least seconds for so many: by waiting, by the workers' CPU, by all CPU."""
+        """Return the least seconds for so many: by waiting, by the workers' CPU, by all CPU."""
         each = (
             self.busy / (workers * at_once),
             self.cpu / min(workers, cores),
@@ -157,7 +157,7 @@ class _CPU:
 
     @classmethod
     async def read(cls, client: Client, served: Served) -> _CPU:
-        """Give those until now."""
+        """Return those until now."""
         of_workers = sum((await client.run(time.process_time)).values())
         machine = psutil.cpu_times()
         idle = machine.idle + machine.iowait
@@ -165,7 +165,7 @@ class _CPU:
         return cls(time.monotonic(), of_workers, time.process_time(), served.cpu, all_of_it)
 
     def since(self, before: _CPU) -> _CPU:
-        """Give those between."""
+        """Return those between."""
         return _CPU(
             *(now - then for now, then in zip(attrs.astuple(self), attrs.astuple(before), strict=True))
         )

@@ -17,7 +17,7 @@ from benchmarks.fleets_service import VARIABLE, names
 
 
 def stores_at(url: str, stores: int, quota: Quota | None = None) -> Sequence[Store]:
-    """Give the stores of a service."""
+    """Return the stores of a service."""
     return [
         Store(
             name,

@@ -127,7 +127,7 @@ class Service:
         return web.Response(body=body, content_type="application/json")
 
     async def record(self, _: web.Request) -> web.Response:
-        """Give what arrived, and forget it."""
+        """Return what arrived, and forget it."""
         kept, self._records = self._records, defaultdict(_Record)
         return web.json_response(
             {
@@ -172,7 +172,7 @@ class Served:
         return float(used.user + used.system)
 
     async def record(self) -> dict[str, dict[str, float]]:
-        """Give what arrived since the last time, by store."""
+        """Return what arrived since the last time, by store."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/record") as answer:
             found: dict[str, dict[str, float]] = await answer.json()
             return found
@@ -205,7 +205,7 @@ async def serving(
 
 
 def names(stores: int) -> Sequence[str]:
-    """Give so many stores their names, which are their hashes too."""
+    """Return so many stores their names, which are their hashes too."""
     width = len(STORE_HASH)
     return [f"s{number:0{width - 1}}" for number in range(stores)]
 

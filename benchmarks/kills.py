@@ -53,7 +53,7 @@ def missed(account: Account, wanted: int | None) -> list[str]:
 
 
 def table(accounts: Sequence[Account]) -> str:
-    """Give the figures of all formats; a row is untrue where the service never had it."""
+    """Return the figures of all formats; a row is untrue where the service never had it."""
     head = ("format", "kills", *Stage, "exports", "lasting rows checked", "lost", "twice", "untrue")
     lines = [f"| {' | '.join((*head, 'verify failed'))} |", "| --- " * (len(head) + 1) + "|"]
     for one in accounts:

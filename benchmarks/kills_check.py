@@ -100,7 +100,7 @@ def _cells(table: Table, row: Mapping[str, Any]) -> Row:
 
 
 def _spelled(table: Table, row: Iterable[Any], *, text: bool) -> Version:
-    """Give a row in one spelling, whichever format it comes from; `text` knows no null."""
+    """Return a row in one spelling, whichever format it comes from; `text` knows no null."""
     cells = zip(table.columns, row, strict=True)
     return tuple("" if text and cell is None else _cell(column.kind, cell) for column, cell in cells)
 

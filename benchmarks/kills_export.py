@@ -166,7 +166,7 @@ def _pace(output: Output, service: Service) -> Pace:
 
 
 def finished_since(output: Output) -> Callable[[], float]:
-    """Give what tells since when an export has all its rows; 0 while it has not."""
+    """Return what tells since when an export has all its rows; 0 while it has not."""
     seen = 0.0
 
     def since() -> float:

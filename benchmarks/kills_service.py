@@ -63,12 +63,12 @@ class Service:
         self.variables: Mapping[str, str] = pipe.recv()
 
     def ids(self) -> set[int]:
-        """Give the ids of the payments there now."""
+        """Return the ids of the payments there now."""
         ids: set[int] = self._ask("ids")
         return ids
 
     def changes(self) -> tuple[dict[int, list[Wire]], set[int]]:
-        """Give the versions of all payments that were ever changed or created, and those ever deleted."""
+        """Return the versions of all payments that were ever changed or created, and those ever deleted."""
         changes: tuple[dict[int, list[Wire]], set[int]] = self._ask("changes")
         return changes
 
@@ -93,7 +93,7 @@ class Service:
 
 @contextmanager
 def changing_service(size: Size, seed: int) -> Iterator[Service]:
-    """Give a sandbox that changes at each list request; the same `seed` makes the same changes."""
+    """Yield a sandbox that changes at each list request; the same `seed` makes the same changes."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     moments = context.Array("d", 2, lock=False)

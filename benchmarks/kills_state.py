@@ -45,7 +45,7 @@ class Output:
         return self.path.exists() and manifest_path(self.path).exists()
 
     def kept(self) -> Any:
-        """Give the last checkpoint in the log, None where there is none."""
+        """Return the last checkpoint in the log, None where there is none."""
         folder = self.path.with_name(f".{self.path.name}.export")
         for segment in sorted(folder.glob("[0-9]" * 8), reverse=True):
             try:
@@ -56,11 +56,11 @@ class Output:
         return None
 
     def data(self) -> Path:
-        """Give what is there."""
+        """Return what is there."""
         return self.path
 
     def left_behind(self) -> list[str]:
-        """Give what is there beside the export."""
+        """Return what is there beside the export."""
         return [one.name for one in self.path.parent.iterdir() if one.name.startswith(".")]
 
 
@@ -79,7 +79,7 @@ class S3Output(Output):
         return manifest_bytes(self.name) is not None
 
     def kept(self) -> Any:
-        """Give the last checkpoint in the log of the export that is under way, None where there is none."""
+        """Return the last checkpoint in the log of the export that is under way, None where there is none."""
         number = read_manifest(self.name).number + 1 if self.is_there() else 1
         log = f"{self._object}/_log"
         for segment in sorted(self._bucket.sizes(log), reverse=True):
@@ -100,7 +100,7 @@ class S3Output(Output):
         return self.path
 
     def left_behind(self) -> list[str]:
-        """Give what is there beside the export and the one before it."""
+        """Return what is there beside the export and the one before it."""
         manifest = read_manifest(self.name)
         kept = {f"{manifest.number - 1:08}", f"{manifest.number:08}"}
         named = {file.rpartition("/")[0].rpartition("/")[2] for file in manifest.files}

@@ -22,7 +22,7 @@ _RUNS = 5
 
 
 async def longest_block(work: Awaitable[object]) -> float:
-    """Give the most CPU seconds that this thread worked between two turns of the event loop."""
+    """Return the most CPU seconds that this thread worked between two turns of the event loop."""
     longest, over = 0.0, False
 
     async def watch() -> None:
@@ -54,7 +54,7 @@ USES: dict[str, Callable[[PaymentsClient], Awaitable[object]]] = {
 
 
 async def blocks(page: bytes, opposite: bytes) -> list[float]:
-    """Give the longest block of each use, where the list's answer is always this page."""
+    """Return the longest block of each use, where the list's answer is always this page."""
 
     def answer(_: str, query: dict[str, str]) -> bytes:
         return opposite if query.get("orderBy") == "DESC" else page
@@ -65,7 +65,7 @@ async def blocks(page: bytes, opposite: bytes) -> list[float]:
 
 
 def answers() -> Iterator[tuple[str, bytes, bytes]]:
-    """Give each answer with what it is, and the same list's in the opposite order."""
+    """Yield each answer with what it is, and the same list's in the opposite order."""
     for what, largest in LARGEST.items():
         body = largest()
         count = json.loads(body)["meta"]["pagination"]["totalCount"]

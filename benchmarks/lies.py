@@ -34,7 +34,7 @@ def outcomes(seeds: Iterable[int]) -> Iterator[Outcome]:
 
 
 def table(found: Iterable[Outcome]) -> Iterator[str]:
-    """Give the lines of a table, by kind of lie and by what was done. A service counts under each of its."""
+    """Yield the lines of a table, by kind of lie and by what was done. A service counts under each of its."""
     rows = list(found)
     kinds = sorted(set(chain.from_iterable(one.kinds for one in rows)))
     parts = [(kind, [one for one in rows if kind in one.kinds]) for kind in kinds]

@@ -57,7 +57,7 @@ class Spent:
 
 
 def rules(window: Window, others: int = 0) -> Rules:
-    """Give the documented quota, with a latency of 50 ms."""
+    """Return the documented quota, with a latency of 50 ms."""
     return Rules(requests=REQUESTS, per=PER, window=window, others_per_window=others, latency=0.05)
 
 

@@ -176,7 +176,7 @@ class Schedule:
                     client.set("step", self.chance.choice([-3600, -2, 2, 3600]))
 
     async def _wait_for_all(self) -> list[int]:
-        """Give the processes that are granted nothing more."""
+        """Return the processes that are granted nothing more."""
         since, end = time.monotonic(), time.monotonic() + GRACE
         while time.monotonic() < end:
             waiting = set(self.processes) - {one.process for one in self.arrivals if one.at > since}

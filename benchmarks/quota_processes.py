@@ -54,7 +54,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Give what it is called in the table."""
+        """Return what it is called in the table."""
         return ", ".join(
             [
                 f"{self.processes} processes" if self.shared else f"{self.processes} walks in one process",
@@ -101,7 +101,7 @@ class Outcome:
     calls: Sequence[float]
 
     def most_refused(self, per: float) -> int:
-        """Give the most refusals within the length of one window."""
+        """Return the most refusals within the length of one window."""
         return max((sum(at <= other < at + per for other in self.refused) for at in self.refused), default=0)
 
 
@@ -192,7 +192,7 @@ def outcome_of(
     lines: Sequence[dict[str, Any]],
     failed: Sequence[str],
 ) -> Outcome:
-    """Give the figures of what the service saw, and of what the processes said."""
+    """Return the figures of what the service saw, and of what the processes said."""
     times = sorted(request.at for request in seen if request.status != 429)
     came: dict[str, list[float]] = {}
     for line in lines:
@@ -212,7 +212,7 @@ def outcome_of(
 
 
 def _fairness(came: list[list[float]], processes: int, span: float) -> float:
-    """Give Jain's index of what each got in the full windows in which all of them walked."""
+    """Return Jain's index of what each got in the full windows in which all of them walked."""
     if len(came) < processes:
         return 0.0
     begun, ended = max(pages[0] for pages in came), max(pages[-1] for pages in came)
@@ -222,7 +222,7 @@ def _fairness(came: list[list[float]], processes: int, span: float) -> float:
 
 
 async def turns(shared: str | None) -> tuple[float, float]:
-    """Give the least and the middle milliseconds of a turn, in windows that fill up."""
+    """Return the least and the middle milliseconds of a turn, in windows that fill up."""
     taken: list[float] = []
     for number in range(TURNS // REQUESTS):
         gate = gate_for(("turns", str(shared), str(number)), Quota(shared=shared))

@@ -81,7 +81,7 @@ class UserDatabase:
                     self._create(db, "", spelled)
 
     def state(self) -> list[Any]:
-        """Give all that is the user's: tables, views, indexes, triggers, and the rows."""
+        """Return all that is the user's: tables, views, indexes, triggers, and the rows."""
         with self.connected() as db:
             kinds = {
                 "sqlite": ["SELECT name, sql FROM sqlite_master"],

@@ -68,7 +68,7 @@ def serve(pipe: Connection, payments: int, rules: Rules) -> None:
 
 @contextmanager
 def service(payments: int, rules: Rules) -> Iterator[tuple[str, StoreAuth]]:
-    """Give the address and credential of a sandbox in a process of its own."""
+    """Yield the address and credential of a sandbox in a process of its own."""
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(there, payments, rules))
     process.start()

@@ -66,7 +66,7 @@ class ChangingStore:
                 self.deleted.add(one)
 
     def within(self, start: int, stop: int) -> set[int]:
-        """Give the ids of payments created from one moment on, and before another, that were not deleted."""
+        """Return the ids of payments created within a period that were not deleted."""
         return {
             *range(bisect_left(self.created, start) + 1, bisect_left(self.created, stop) + 1)
         } - self.deleted
@@ -88,7 +88,7 @@ async def walked(
 
 
 def pages(created: Sequence[int]) -> int:
-    """Give how many pages these payments fill, where each begins a row before the last second of the one
+    """Return how many pages these payments fill, where each begins a row before the last second of the one
     in front of it.
     """
     count, start = 1, 0

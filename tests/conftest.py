@@ -44,7 +44,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Give tests marked `virtual_time`, and their fixtures, a loop that jumps over waits."""
+    """Return tests marked `virtual_time`, and their fixtures, a loop that jumps over waits."""
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
@@ -52,7 +52,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
 
 @pytest.fixture
 def played(payments_aioresponses: aioresponses) -> aioresponses:
-    """Give a stand-in for the network, in which answers are played."""
+    """Return a stand-in for the network, in which answers are played."""
     return payments_aioresponses
 
 
@@ -65,6 +65,6 @@ def nothing_of_another_test() -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """Give the address of a PostgreSQL server, one for all tests of a process."""
+    """Yield the address of a PostgreSQL server, one for all tests of a process."""
     with postgres_server() as address:
         yield address

@@ -95,7 +95,7 @@ class Changes(AsyncIterator[Change]):
         await self._items.aclose()
 
     def checkpoint(self) -> Checkpoint:
-        """Give where to go on behind the latest change, and behind the polls that brought none.
+        """Return where to go on behind the latest change, and behind the polls that brought none.
 
         Before the first answer it is one that begins where this feed was to begin.
         """
@@ -135,7 +135,7 @@ class Changes(AsyncIterator[Change]):
     def _pause(
         self, began: float, waited: float, failure: B2BPaymentsError | None, failures: int
     ) -> tuple[float, str]:
-        """Give how long to wait until the next poll, and for what.
+        """Return how long to wait until the next poll, and for what.
 
         Polls that were missed, while the machine slept or the service was down, are not made up for.
         """

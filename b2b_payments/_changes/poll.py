@@ -76,7 +76,7 @@ class Poll:
     _answered: datetime | None = None
 
     async def versions(self) -> AsyncGenerator[Version, None]:
-        """Give what was not given yet, oldest first; the ledger follows each.
+        """Yield what was not given yet, oldest first; the ledger follows each.
 
         A late one may come behind younger ones. Raises as walks do, and PaginationError where the list does
         not show all of it.
@@ -103,7 +103,7 @@ class Poll:
         )
 
     async def _newest_first(self, most: int | None) -> list[Version] | None:
-        """Give what was not given yet; None where that is more than `most`, or not known to be all."""
+        """Return what was not given yet; None where that is more than `most`, or not known to be all."""
         # One request at a time: what was asked ahead is for nothing once the watermark is reached.
         walk = self._walk(SortBy.UPDATED_AT, OrderBy.DESC, concurrency=1)
         held: list[Version] = []
@@ -153,7 +153,7 @@ class Poll:
         return self._new(shown)
 
     async def _oldest_first(self) -> AsyncGenerator[Version, None]:
-        """Give what was not given yet as it comes; `_is_reached` says whether all of it came."""
+        """Yield what was not given yet as it comes; `_is_reached` says whether all of it came."""
         if self.newest is None or self.newest < self._bound:
             return
         since = Period(start=moment_of(self._bound))

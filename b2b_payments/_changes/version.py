@@ -44,7 +44,7 @@ class Version:
 
     @classmethod
     def of(cls, payment: Payment) -> Version:
-        """Give the version that a payment is."""
+        """Return the version that a payment is."""
         return cls(payment, microseconds_of(payment.updated_at))
 
     @cached_property
@@ -56,7 +56,7 @@ class Version:
 
 
 def _content(model: AnswerModel) -> dict[str, Any]:
-    """Give what a model holds of its own. What is left at its default is left out, so that a field which a
+    """Return what a model holds of its own. What is left at its default is left out, so that a field which a
     later version of this library knows makes no payment another.
     """
     held = ((field, getattr(model, field.name)) for field in fields_of(type(model)) if not field.derived)

@@ -129,7 +129,7 @@ class Command(click.Command):
 
 
 def with_options(function: Handler, options: Sequence[Callable[[Handler], Handler]]) -> Handler:
-    """Give a function options, in the order in which help is to list them."""
+    """Return a function options, in the order in which help is to list them."""
     for option in reversed(options):
         function = option(function)
     return function

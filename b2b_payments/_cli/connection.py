@@ -162,7 +162,7 @@ class Connection:
 
 @asynccontextmanager
 async def _made_up_store() -> AsyncIterator[Sandbox]:
-    """Give a running sandbox, at the same address each time if it is free: so exports can be resumed."""
+    """Yield a running sandbox, at the same address each time if it is free: so exports can be resumed."""
     from b2b_payments.sandbox import Sandbox
 
     sandbox = Sandbox(payments=10_000, port=_PORT)
@@ -201,7 +201,7 @@ _OPTIONS = (
 
 
 def connection_options(function: Handler) -> Handler:
-    """Give a command the options of a connection, as one argument `connection`."""
+    """Return a command the options of a connection, as one argument `connection`."""
 
     @functools.wraps(function)
     def connected(
@@ -217,7 +217,7 @@ def connection_options(function: Handler) -> Handler:
 
 
 def sandbox_option(function: Handler) -> Handler:
-    """Give a command that takes a connection the option --sandbox."""
+    """Return a command that takes a connection the option --sandbox."""
 
     @click.option(
         "--sandbox", is_flag=True, help="Of a made-up store of 10,000 payments: needs no credential."

@@ -66,7 +66,7 @@ def doctor(connection: Connection, as_json: bool, save: str | None) -> None:
 
 
 def _credentials() -> tuple[Auth, list[Auth]]:
-    """Give the credential that the environment has, and the same token in the other way."""
+    """Return the credential that the environment has, and the same token in the other way."""
     from b2b_payments._auth import LegacyAuth, StoreAuth
     from b2b_payments._client import auth_from_env
     from b2b_payments._errors import ConfigurationError

@@ -241,7 +241,7 @@ def _account_of(report: WalkReport) -> str:
 
 
 def _format_of(output: str, format_: str | None, *, resume: bool) -> str:
-    """Give the format to write: the one given, or else the one that the ending says. Raises UsageError."""
+    """Return the format to write: the one given, or else the one that the ending says. Raises UsageError."""
     if output == STDOUT:
         if resume:
             raise click.UsageError("What goes to standard output cannot be resumed: give --resume a file.")

@@ -54,7 +54,7 @@ class State:
             lock.release()
 
     def read(self) -> Any:
-        """Give the checkpoint, None where there is no file yet."""
+        """Return the checkpoint, None where there is no file yet."""
         if self._path is None or not self._path.exists():
             return None
         try:

@@ -77,7 +77,7 @@ _OPTIONS = (
 
 
 def _payment_options(function: Handler) -> Handler:
-    """Give a command the fields of an offline payment, as one argument `payment`."""
+    """Return a command the fields of an offline payment, as one argument `payment`."""
 
     @functools.wraps(function)
     def with_payment(
@@ -219,7 +219,7 @@ def _from_options(fields: Mapping[str, Any]) -> OfflinePayment:
 
 
 def _renamed(sentence: str, names: Mapping[str, str]) -> str:
-    """Give an error's sentence with other names for the fields than Python's."""
+    """Return an error's sentence with other names for the fields than Python's."""
     return re.sub("|".join(names), lambda name: names[name[0]], sentence, count=1)
 
 

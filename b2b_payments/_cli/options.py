@@ -53,7 +53,7 @@ overlap_option = click.option(
 
 
 def filter_options(function: Handler) -> Handler:
-    """Give a command the list's filters and how to read, as one argument `asked`."""
+    """Return a command the list's filters and how to read, as one argument `asked`."""
 
     @functools.wraps(function)
     def filtered(
@@ -138,7 +138,7 @@ class Fleet:
 
 
 def fleet_options(function: Handler) -> Handler:
-    """Give a command the options of many stores as one argument `fleet`, None where it is about one."""
+    """Return a command the options of many stores as one argument `fleet`, None where it is about one."""
 
     @functools.wraps(function)
     def chosen(
@@ -188,7 +188,7 @@ class Telling:
 
 
 def timed(report: object, seconds: float) -> str:
-    """Give a report's line with the time that it took, in front of whatever is wrong."""
+    """Return a report's line with the time that it took, in front of whatever is wrong."""
     figures, separator, caveat = str(report).partition("; ")
     return f"{figures}, {duration(seconds)}{separator}{caveat}"
 
@@ -219,7 +219,7 @@ _TELLING = (
 
 
 def telling_options(function: Handler) -> Handler:
-    """Give a command the options of how much it tells, as one argument `telling`."""
+    """Return a command the options of how much it tells, as one argument `telling`."""
 
     @functools.wraps(function)
     def told(*args: Any, quiet: bool, verbose: bool, log_level: str | None, **others: Any) -> None:

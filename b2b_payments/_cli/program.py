@@ -21,7 +21,7 @@ class Program(click.Group):
     """A group of commands, in the order they were added, that says what failed in one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
-        """Give the names of the commands."""
+        """Return the names of the commands."""
         return list(self.commands)
 
     def main(self, *args: Any, **settings: Any) -> Any:

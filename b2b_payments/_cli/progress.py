@@ -118,7 +118,7 @@ class Screen:
 
     @staticmethod
     def _lines(rows: Iterable[Row], *, roomy: bool) -> Table:
-        """Give a line each: it is cut at its end."""
+        """Return a line each: it is cut at its end."""
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, max_width=_LABEL if roomy else _SHORT_LABEL, overflow="ellipsis")
         table.add_column(no_wrap=True)
@@ -167,7 +167,7 @@ def draws(telling: Telling) -> bool:
 
 
 def _plain_lines(telling: Telling, label: str = "") -> PlainLines | None:
-    """Give what tells of waits where no screen does."""
+    """Return what tells of waits where no screen does."""
     return None if draws(telling) or telling.quiet else PlainLines(label)
 
 
@@ -217,7 +217,7 @@ class Progress(_Shown):
         return self._pace.elapsed
 
     def follow(self, source: Walk | PaymentStream) -> None:
-        """Give each channel of a stream a line of its own."""
+        """Return each channel of a stream a line of its own."""
         if isinstance(source, PaymentStream) and len(source.reports) > 1:
             self._channels = source
 

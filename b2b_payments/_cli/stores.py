@@ -172,7 +172,7 @@ def _run_of(fleet: Fleet) -> str | None:
 
 
 def places(connection: Connection, fleet: Fleet, output: str, format_: str | None) -> list[str]:
-    """Give where each store is exported to. Raises CommandError for unknown names."""
+    """Return where each store is exported to. Raises CommandError for unknown names."""
     found = places_of(output, format_)
     return [found.of(store) for store in _chosen(fleet, connection)]
 
@@ -189,7 +189,7 @@ def refuse_ids(path: str, asked: Selection) -> None:
 
 
 def table(reports: Iterable[StoreReport], stores: Sequence[Store] = ()) -> str:
-    """Give a line for each store, in columns, with a heading. A remark of several lines becomes one."""
+    """Return a line for each store, in columns, with a heading. A remark of several lines becomes one."""
     from rich.cells import cell_len
 
     variables = {store.name: store.variable for store in stores}
@@ -243,7 +243,7 @@ def _raise_unforeseen(report: StoresReport) -> None:
 
 
 def _chosen(fleet: Fleet, connection: Connection) -> list[Store]:
-    """Give the stores to export. Raises CommandError for unknown names."""
+    """Return the stores to export. Raises CommandError for unknown names."""
     stores = read_stores(
         fleet.path, base_url=connection.base_url, quota=connection.quota, retry=connection.retry
     )

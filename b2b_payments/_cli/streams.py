@@ -126,18 +126,18 @@ def require_output() -> None:
 
 
 def output() -> Any:
-    """Give standard output, for JSON lines as bytes. Raises OutputError where it is closed."""
+    """Return standard output, for JSON lines as bytes. Raises OutputError where it is closed."""
     require_output()
     return _Terminal(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
 
 
 def bare(stream: TextIO) -> TextIO:
-    """Give a standard stream as it is, for what is to steer the terminal."""
+    """Return a standard stream as it is, for what is to steer the terminal."""
     return stream.bare if isinstance(stream, _Printable) else stream
 
 
 def output_error(error: OSError) -> OSError | OutputError:
-    """Give what to raise where standard output could not be written."""
+    """Return what to raise where standard output could not be written."""
     if error.errno == errno.EPIPE:
         return error  # the reader has seen enough; click ends the program quietly
     return OutputError(f"Standard output could not be written: {error.strerror}.")

@@ -27,5 +27,5 @@ class _Console(Console):
 
 
 def console_on(stream: TextIO) -> Console:
-    """Give what draws on a standard stream: in color and as wide as the terminal, if it is one."""
+    """Return what draws on a standard stream: in color and as wide as the terminal, if it is one."""
     return _Console(file=bare(stream), highlight=False, markup=False)

@@ -65,7 +65,7 @@ class Text(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Give the text."""
+        """Return the text."""
         if not value.strip():
             self.fail("it is empty: fill it in, or leave it out.", param, ctx)
         return value

@@ -87,7 +87,7 @@ class Wait:
 
 
 def wait_of(event: Event, now: float) -> Wait | None:
-    """Give the wait that begins with an event, None where none does."""
+    """Return the wait that begins with an event, None where none does."""
     if isinstance(event, RetryScheduled) and event.delay > 0:
         ends = now + event.delay
         if event.asked is not None:
@@ -239,7 +239,7 @@ class Notice:
 
 @contextmanager
 def waits_told() -> Iterator[Listener]:
-    """Give what tells of the waits of one call: a notice on a terminal, else plain lines."""
+    """Yield what tells of the waits of one call: a notice on a terminal, else plain lines."""
     from b2b_payments._cli.terminal import can_draw
 
     if not can_draw():

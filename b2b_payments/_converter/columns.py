@@ -77,7 +77,7 @@ class ColumnReader:
         self._pages = PageReader(as_sent=True)
 
     def read(self, body: bytes, places: Sequence[int]) -> Columns:
-        """Give the rows at these places of a page. Raises `ResponseDecodeError` for one that cannot be read.
+        """Return the rows at these positions of a page. Raises ResponseDecodeError for an unreadable one.
 
         Numbers of any size pass, as models have them: whether they fit is for the format to say.
         """
@@ -121,7 +121,7 @@ def _spelled(payments: Sequence[Any]) -> Columns:
 
 
 def _columns_of(model: type[Any], objects: Cells) -> dict[str, list[Any]]:
-    """Give the columns of a model's objects; lists of line items are given as they are."""
+    """Return the columns of a model's objects; lists of line items are given as they are."""
     held, read, extras = _held_by(model, objects)
     columns: dict[str, list[Any]] = {}
     for field in fields_of(model):
@@ -151,7 +151,7 @@ def _columns_of(model: type[Any], objects: Cells) -> dict[str, list[Any]]:
 def _held_by(
     model: type[Any], objects: Cells
 ) -> tuple[Mapping[str, list[Any]], Mapping[str, Any], list[str]]:
-    """Give what objects hold, by its names, what reads the rest of them, and what is unknown of each."""
+    """Return what objects hold, by its names, what reads the rest of them, and what is unknown of each."""
     if not objects:
         return {field.name: [] for field in fields_of(model)}, {}, []
     if isinstance(objects[0], model):
@@ -191,7 +191,7 @@ def _spread(cells: Cells, like: Cells) -> list[Any]:
 
 
 def _json(field: Field, cells: list[Any]) -> list[str]:
-    """Give objects, or lists whose items may be bare numbers, as the JSON text that was sent."""
+    """Return objects, or lists whose items may be bare numbers, as the JSON text that was sent."""
     nothing = Raw(encode(field.empty()))
     # In one go: JSON of one line has no newline of its own.
     texts = b"\n".join([nothing if cell is UNSET else cell for cell in cells]).decode().split("\n")
@@ -248,7 +248,7 @@ def _moments(_: Field, cells: Cells) -> list[Any]:
 
 
 def _digits(field: Field, cells: list[Any]) -> list[Any]:
-    """Give amounts as the digits that were sent: a row's may be spelled as no amount is."""
+    """Return amounts as the digits that were sent: a row's may be spelled as no amount is."""
     found = list(filter(None, cells))
     together = "\n".join(found)
     if not found or (_are_amounts(together) and together.count("\n") < len(found)):

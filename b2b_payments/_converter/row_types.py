@@ -39,7 +39,7 @@ _CODES: Final[Any] = Annotated[tuple[int | str, ...], Meta(max_length=LONGEST)]
 
 
 def _json_of(levels: int) -> Any:
-    """Give the type of JSON data of so many levels. Without floats, which would lose digits."""
+    """Return the type of JSON data of so many levels. Without floats, which would lose digits."""
     if not levels:
         return str | int | bool | None
     part: Any = _json_of(levels - 1)
@@ -86,7 +86,7 @@ OF_UNKNOWN: Final = (Way(FLAT, UNSET), AS_SENT)
 
 
 def ways_of(field: Field, part: Any) -> Sequence[Way]:
-    """Give the ways to hold a field: as it usually is, and others for cells that do not fit.
+    """Return the ways to hold a field: as it usually is, and others for cells that do not fit.
 
     `part` is the row type of the field's own model, if it has one.
     """
@@ -109,7 +109,7 @@ def ways_of(field: Field, part: Any) -> Sequence[Way]:
 
 
 def fits_of(field: Field) -> Fits | None:
-    """Give what looks at the cells of a field that msgspec takes more for than fits."""
+    """Return what looks at the cells of a field that msgspec takes more for than fits."""
     if field.kind is FieldKind.AMOUNT:
         return are_digits if field.digits else are_numbers
     return are_whole if field.digits else None
@@ -157,11 +157,11 @@ class Learned:
     odd: Mapping[tuple[type[Any], str], int] = attrs.field(factory=dict)
 
     def names(self, model: type[Any]) -> dict[str, str]:
-        """Give the unknown names of a model's rows, by the names under which rows hold them."""
+        """Return the unknown names of a model's rows, by the names under which rows hold them."""
         return {f"unknown{place}": name for place, name in enumerate(self.unknown.get(model, ()))}
 
     def way(self, model: type[Any], name: str, ways: Sequence[Way]) -> Way:
-        """Give the way in which a field, or an unknown one, is held."""
+        """Return the way in which a field, or an unknown one, is held."""
         return ways[self.odd.get((model, name), 0)]
 
     def with_page(self, body: bytes) -> Learned:
@@ -216,7 +216,7 @@ _Look: TypeAlias = Callable[[Sequence[msgspec.Raw], bool], bool]
 
 @cache
 def _looks_of(field: Field | None) -> Sequence[_Look]:
-    """Give what looks at the cells of a field, or of an unknown one, for each way to hold it.
+    """Return what looks at the cells of a field, or of an unknown one, for each way to hold it.
 
     Kept, since msgspec takes longer to understand a type than to decode by it.
     """
@@ -244,7 +244,7 @@ _decode_objects: Final = msgspec.json.Decoder(_Object | list[_Object]).decode
 
 
 def _parts_in(cells: Sequence[msgspec.Raw]) -> list[_Object]:
-    """Give the objects that are cells, or in lists that are cells."""
+    """Return the objects that are cells, or in lists that are cells."""
     found: list[_Object] = []
     for cell in cells:
         with suppress(*UNFIT):

@@ -72,7 +72,7 @@ _OF_CODES: Final = frozenset({FieldKind.CODE, FieldKind.CODES})
 
 
 def slot_of(field: Field) -> str:
-    """Give the name under which a row holds a field that it does not hold as usual."""
+    """Return the name under which a row holds a field that it does not hold as usual."""
     return f"{field.name}_"
 
 
@@ -117,7 +117,7 @@ class RowReader:
         self.pages = PageReader()
 
     def page(self, body: bytes) -> Any:
-        """Give a page whose rows are decoded, and are heads as well; None where one does not fit."""
+        """Return a page whose rows are decoded, and are heads as well; None where one does not fit."""
         self.pages.begin()
         found = self.pages.read(body) if self.pages.types.has_heads else None
         return found[1] if found is not None and found[0].has_heads else None
@@ -125,7 +125,7 @@ class RowReader:
     def read(
         self, page: Listing, places: Sequence[int], otherwise: Callable[[int, Sent], Payment]
     ) -> Iterator[Payment]:
-        """Give the payments at these places of a page, one by one.
+        """Return the payments at these places of a page, one by one.
 
         `otherwise` gives the payment of a row that does not fit.
         """
@@ -167,7 +167,7 @@ class RowReader:
 
 
 def _at_once(rows: Rows) -> int:
-    """Give how many payments are made at once of rows like these."""
+    """Return how many payments are made at once of rows like these."""
     items = [len(getattr(row, "line_items", ())) for row in rows[:_SAMPLE]]
     return max(1, _MOST_OBJECTS // (_OF_PAYMENT + _OF_ITEM * (sum(items) // (len(items) or 1))))
 
@@ -245,7 +245,7 @@ def _placeholder(field: Field) -> Any:
 
 
 def _reader(field: Field, slot: str, way: Way, level: int) -> ReadColumn:
-    """Give what reads a column as the cattrs converter reads each cell."""
+    """Return what reads a column as the cattrs converter reads each cell."""
     if field.kind in {FieldKind.MODEL, FieldKind.MODELS} and not field.bare:
         return partial(_nested, field, attrgetter(slot))
     cells, read = _cells(slot, way, level), reader_of(field)
@@ -261,7 +261,7 @@ def _cells(slot: str, way: Way, level: int) -> Callable[[Rows], Iterable[Any]]:
 
 
 def _decode_in_place(slot: str, level: int, rows: Rows) -> Sequence[Any]:
-    """Give what rows hold as it was sent, and let them hold it decoded: or each would keep its whole page."""
+    """Return what rows hold as bytes, and decode it in place: bytes would keep the whole page alive."""
     cells: list[Any] = list(map(attrgetter(slot), rows))
     sent = [cell for cell in cells if cell.__class__ is msgspec.Raw]
     if not sent:
@@ -295,13 +295,13 @@ def _nested(field: Field, get: Callable[[Any], Any], rows: Rows) -> Sequence[Any
 
 
 def _parts(field: Field, objects: Iterable[Any]) -> Iterator[Any]:
-    """Give the parts that objects have in one of their fields, one after the other."""
+    """Return the parts that objects have in one of their fields, one after the other."""
     parts = map(attrgetter(field.name), objects)
     return chain.from_iterable(parts) if field.kind is FieldKind.MODELS else filter(None, parts)
 
 
 def _of_parts(field: Field, get: Get) -> Get:
-    """Give what gets the same of the parts of rows."""
+    """Return what gets the same of the parts of rows."""
     return lambda rows: get(_parts(field, rows))
 
 
@@ -313,7 +313,7 @@ def _check(checks: Mapping[Fits, Sequence[Get]], rows: Rows) -> None:
 
 
 def _extras(part: Any, unknown: Sequence[Callable[[Rows], Iterable[Any]]], *, with_rows: bool) -> ReadColumn:
-    """Give what reads the unknown fields of rows into `part`, and keeps the row itself if it is to."""
+    """Return what reads the unknown fields of rows into `part`, and keeps the row itself if it is to."""
     keep = Extra.sent.__set__  # type: ignore[attr-defined]
 
     def cells(rows: Rows) -> Sequence[Extra]:

@@ -181,7 +181,7 @@ whole_converter: Final = _converter(omit_if_default=False)
 
 
 def as_sent(sent: Any, was: Any, now: Any) -> Any:
-    """Give `now`, spelled as in `sent` wherever it still says what was read from that, which is `was`."""
+    """Return `now`, spelled as in `sent` wherever it still says what was read from that, which is `was`."""
     if isinstance(now, dict) and isinstance(was, dict) and isinstance(sent, dict):
         kept = {name: sent[name] for name in sent if name not in was or was[name] == now.get(name, UNSET)}
         changed = {

@@ -79,7 +79,7 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]
 
 
 def decoded_page(body: bytes, is_awaited: bool) -> Any:
-    """Give a page of payments with its rows decoded, for `structure_rows`, without measuring it before.
+    """Return a page of payments with its rows decoded, for `structure_rows`, without measuring it before.
 
     None for one that nobody waits for yet, for a large one, and where one of its rows does not fit.
     """
@@ -87,7 +87,7 @@ def decoded_page(body: bytes, is_awaited: bool) -> Any:
 
 
 def to_wire(model: Any) -> dict[str, Any]:
-    """Give the service's own JSON object back from a model, equal to what came in.
+    """Return the service's own JSON object back from a model, equal to what came in.
 
     Absent stays absent, null stays null, ``""`` stays ``""``, an amount keeps its zeros, and unknown fields
     are there at every level. A number that no float holds exactly comes as its digits in a string. A model
@@ -119,7 +119,7 @@ def from_wire(model: type[T], wire: Mapping[str, Any]) -> T:
 
 
 def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
-    """Give the body that records or changes an offline payment: without nulls, amounts as digits.
+    """Return the body that records or changes an offline payment: without nulls, amounts as digits.
 
     Raises `ConfigurationError` for a payment that is none or half made, and where `details` holds what has no
     place in JSON.

@@ -92,13 +92,13 @@ def read_moment(value: object) -> datetime:
 
 
 def _number(value: float | str | Decimal) -> Decimal | None:
-    """Give a number with its digits, a float with its shortest ones; None for text that is none."""
+    """Return a number with its digits, a float with its shortest ones; None for text that is none."""
     if isinstance(value, str):
         return decimal_of(value)
     return Decimal(repr(value) if isinstance(value, float) else value)
 
 
 def epoch_seconds(moment: datetime) -> int | float:
-    """Give epoch seconds as the service counts them: whole, unless a caller's moment has a fraction."""
+    """Return epoch seconds as the service counts them: whole, unless a caller's moment has a fraction."""
     whole, rest = divmod(microseconds_of(moment), 1_000_000)
     return whole + rest / 1_000_000 if rest else whole

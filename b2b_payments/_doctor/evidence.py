@@ -104,7 +104,7 @@ class Seen:
         return moments(self.rows, "createdAt")
 
     def said(self, name: str) -> int | None:
-        """Give a number of the pagination."""
+        """Return a number of the pagination."""
         return whole_of(self.pagination.get(name))
 
     @property
@@ -113,17 +113,17 @@ class Seen:
         return self.said("totalCount")
 
     def parameter(self, name: str) -> int | None:
-        """Give a number that was asked for."""
+        """Return a number that was asked for."""
         return whole_of(dict(self.question.request.query).get(name))
 
 
 def moments(rows: Sequence[Row], field: str) -> list[int | None]:
-    """Give a time of each row, in epoch seconds."""
+    """Return a time of each row, in epoch seconds."""
     return [whole_of(row.get(field)) for row in rows]
 
 
 def channel_of(row: Row) -> int | None:
-    """Give the channel of a payment, None where it names none."""
+    """Return the channel of a payment, None where it names none."""
     return whole_of(row.get("channelId"))
 
 
@@ -140,12 +140,12 @@ class Evidence:
     seen: dict[str, Seen] = attrs.field(factory=dict)
 
     def get(self, name: str) -> Seen:
-        """Give what came of a question, a failure where it was not asked."""
+        """Return what came of a question, a failure where it was not asked."""
         found = self.seen.get(name)
         return found or Seen(plain(name), failure=NotAskedError("It was not asked."))
 
     def all(self, prefix: str) -> Mapping[str, Seen]:
-        """Give what came of the questions whose names begin so, by the rest of their names."""
+        """Return what came of the questions whose names begin so, by the rest of their names."""
         return {name.removeprefix(prefix): one for name, one in self.seen.items() if name.startswith(prefix)}
 
     @property

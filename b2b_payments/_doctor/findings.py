@@ -41,6 +41,6 @@ _BY_TOPIC: Mapping[str, Callable[[Evidence], Finding]] = {
 
 
 def findings(evidence: Evidence) -> dict[str, Finding]:
-    """Give the findings by their topics; the first alone where the service could not be used."""
+    """Return the findings by their topics; the first alone where the service could not be used."""
     usable = evidence.get("plain").is_success
     return {topic: find(evidence) for topic, find in _BY_TOPIC.items() if usable or topic == "authentication"}

@@ -53,7 +53,7 @@ def page_size(evidence: Evidence) -> Finding:
 
 
 def _full_pages(evidence: Evidence) -> Iterable[Seen]:
-    """Give the pages of at least as many rows as `first` asked for, behind which more rows follow."""
+    """Return the pages of at least as many rows as `first` asked for, behind which more rows follow."""
     return [
         one
         for name in ("first", "again", "larger", "last", "updated")
@@ -131,7 +131,7 @@ def order(evidence: Evidence) -> Finding:
 
 
 def _way(times: Sequence[int | None]) -> str | None:
-    """Give the direction of times: up, down, or mixed; None where all are alike."""
+    """Return the direction of times: up, down, or mixed; None where all are alike."""
     known = [one for one in times if one is not None]
     steps = {(after > before) - (after < before) for before, after in pairwise(known)} - {0}
     return {(1,): "up", (-1,): "down", (): None}.get(tuple(steps), "mixed")
@@ -264,7 +264,7 @@ def paging_window(evidence: Evidence) -> Finding:
 
 
 def _end_of(tail: Seen) -> int:
-    """Give the position behind the last row of a page."""
+    """Return the position behind the last row of a page."""
     return (tail.parameter("offset") or 0) + len(tail.rows)
 
 

@@ -26,7 +26,7 @@ _UNKNOWN_CHANNEL = 987_654_321
 
 
 def examination(evidence: Evidence, others: Sequence[Auth]) -> Questions:
-    """Give the questions. `others` are credentials to try where the first does not work."""
+    """Yield the questions. `others` are credentials to try where the first does not work."""
     seen = yield plain()
     if not seen.is_success:
         for other in others if seen.status in _CREDENTIAL else ():
@@ -112,7 +112,7 @@ def _channels(evidence: Evidence) -> Questions:
 
 
 def _pair(evidence: Evidence, known: Sequence[int]) -> Sequence[int]:
-    """Give two channels to ask for: so that payments of others come where that is ignored."""
+    """Return two channels to ask for: so that payments of others come where that is ignored."""
     counted = Counter(channel_of(row) for row in evidence.whole)
     hidden = [channel for channel in known if not counted[channel]]
     common = sorted(known, key=lambda channel: -counted[channel])
@@ -139,7 +139,7 @@ def spelling(evidence: Evidence, one: Seen) -> str:
 
 
 def channel_ids(listed: Seen) -> list[int]:
-    """Give the ids of channels that `channelIds` takes."""
+    """Return the ids of channels that `channelIds` takes."""
     return [one for row in listed.rows if (one := channel_of(row)) is not None]
 
 

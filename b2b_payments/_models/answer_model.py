@@ -55,7 +55,7 @@ class AnswerModel:
 
 
 def to_dict(model: Any) -> dict[str, Any]:
-    """Give a model as JSON-ready data with the names that it has here: what a web handler returns.
+    """Return a model as JSON-ready data with the names that it has here: what a web handler returns.
 
     Amounts are text with all their digits, times ISO 8601 in UTC, codes numbers; `extra` has the unknown
     fields. `json.dumps` takes all of it, and nothing is shared with the model.
@@ -91,7 +91,7 @@ def spelled(amount: Decimal) -> str:
 
 
 def json_number(number: Decimal) -> int | float | str:
-    """Give a Decimal as a JSON number, or as its digits in a string where no float holds it exactly."""
+    """Return a Decimal as a JSON number, or as its digits in a string where no float holds it exactly."""
     if not number.is_finite():
         return decimal_text(number)
     if number.as_tuple().exponent == 0 and number.adjusted() < 100:

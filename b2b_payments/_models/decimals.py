@@ -48,5 +48,5 @@ def decimal_of(text: str) -> Decimal | None:
 
 
 def decimal_text(number: Decimal) -> str:
-    """Give a number's text, as `str` does in the usual context."""
+    """Return a number's text, as `str` does in the usual context."""
     return EXACT.to_sci_string(number)

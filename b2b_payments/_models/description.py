@@ -96,7 +96,7 @@ fields_of: Final[Callable[[Any], tuple[Field, ...]]] = cache(_fields_of)
 
 
 def wire_names(model: Any) -> dict[str, str]:
-    """Give the service's name of each field."""
+    """Return the service's name of each field."""
     return {field.name: field.wire for field in fields_of(model)}
 
 
@@ -146,6 +146,6 @@ def _parts(type_: Any) -> tuple[Any, ...]:
 
 
 def camel_case(name: str) -> str:
-    """Give a name as the service spells it."""
+    """Return a name as the service spells it."""
     first, *others = name.split("_")
     return first + "".join(map(str.capitalize, others))

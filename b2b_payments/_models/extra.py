@@ -44,18 +44,18 @@ def extra_of(unknown: Mapping[str, Any]) -> Extra:
 
 
 def json_of(sent: Any) -> Any:
-    """Give what was sent as JSON data, rows as objects."""
+    """Return what was sent as JSON data, rows as objects."""
     return msgspec.to_builtins(sent, builtin_types=(Decimal,)) if isinstance(sent, msgspec.Struct) else sent
 
 
 def sent_of(extra: Mapping[str, Any]) -> Any:
-    """Give what was sent as JSON data; None where there is nothing."""
+    """Return what was sent as JSON data; None where there is nothing."""
     sent = json_of(getattr(extra, "sent", None))
     return _lists(sent)
 
 
 def _lists(value: Any) -> Any:
-    """Give JSON data with lists where rows have tuples."""
+    """Return JSON data with lists where rows have tuples."""
     if isinstance(value, dict):
         return {name: _lists(item) for name, item in value.items()}
     return [_lists(item) for item in value] if isinstance(value, list | tuple) else value

@@ -12,12 +12,12 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def microseconds_of(moment: datetime) -> int:
-    """Give how long after 1970 a moment is."""
+    """Return how long after 1970 a moment is."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
 def moment_of(microseconds: int) -> datetime:
-    """Give the moment so long after 1970."""
+    """Return the moment so long after 1970."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 

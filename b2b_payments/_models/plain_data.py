@@ -14,7 +14,7 @@ _MOST_LEVELS: Final = 100
 
 
 def checked_text(name: str, text: str) -> str:
-    """Give text as a plain `str`. Raises `ConfigurationError` for what cannot be encoded."""
+    """Return text as a plain `str`. Raises `ConfigurationError` for what cannot be encoded."""
     text = str.__str__(text)  # of an enum's member, its value
     try:
         text.encode()

@@ -47,7 +47,7 @@ def _in_one_line(text: str, most: int) -> str:
 
 
 def read_field_errors(data: Any, redacted: Callable[[str, int], str] = _in_one_line) -> dict[str, list[str]]:
-    """Give the messages by path, in the service's own spelling of the fields; the first 100 of them.
+    """Return the messages by path, in the service's own spelling of the fields; the first 100 of them.
 
     `data` names fields and may nest: ``{"line_items": [{}, {"invoice_id": ["…"]}]}`` [doc, seen]. What is
     nested more than 8 levels deep is given as JSON. ``errMsg`` is a message of its own where it is text.
@@ -117,7 +117,7 @@ def _without_mark(body: bytes) -> bytes:
 
 
 def _searched(text: str, most: int, secrets: Sequence[Secret]) -> str:
-    """Give what has to be searched of a text of which no more than `most` characters are shown."""
+    """Return what has to be searched of a text of which no more than `most` characters are shown."""
     # A little beyond: a credential that the end cuts in two is found as a whole.
     return text[: most + _LONGEST_SPELLING * max(map(len, secrets), default=0)]
 
@@ -125,7 +125,7 @@ def _searched(text: str, most: int, secrets: Sequence[Secret]) -> str:
 def headers_read(
     headers: Mapping[str, str], secrets: Sequence[Secret], *, every: bool = False
 ) -> Mapping[str, str]:
-    """Give the headers that are ever read, by the names used here, without our own credentials.
+    """Return the headers that are ever read, by the names used here, without our own credentials.
 
     An answer may have hundreds of headers of 64 KiB: they are cut before anything else is done with them.
     `every` gives all others too, but for cookies.
@@ -177,7 +177,7 @@ class Answer:
         return "the answer unpacks to nothing: it was cut off, or is empty"
 
     def redacted(self, text: str, most: int) -> str:
-        """Give decoded text for an error: in one line, without our own credentials, at most so long."""
+        """Return decoded text for an error: in one line, without our own credentials, at most so long."""
         return redacted(_searched(" ".join(text.split()), most, self.secrets), self.secrets)[:most]
 
 
@@ -190,7 +190,7 @@ class Envelope:
 
 
 def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
-    """Give the envelope of a success.
+    """Return the envelope of a success.
 
     A write may be answered without data: 204 has no body, and other statuses of success than 200 need none,
     since they speak of a write themselves [doc]. A 200 says so in its envelope, with `code` at the least: an
@@ -238,7 +238,7 @@ def _decoded(body: bytes) -> Any:
 
 
 def _contradiction(request: Request, body: Mapping[str, Any], code: int | None) -> ResponseDecodeError | None:
-    """Give what to raise where HTTP says success and the body says something that is neither yes nor no."""
+    """Return what to raise where HTTP says success and the body says something that is neither yes nor no."""
     data, path, problem = body.get("data"), "$.code", ""
     if code is None and (said := body.get("code")) is not None:
         problem = f"expected a number at $.code, found {kind_of(said)}"

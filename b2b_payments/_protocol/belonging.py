@@ -70,7 +70,7 @@ def check_page(
 
 
 def check_stores(request: Request, said: Iterable[object]) -> set[str]:
-    """Give the stores that payments say they are of. Raises AnswerMismatchError where that is another."""
+    """Return the stores that payments say they are of. Raises AnswerMismatchError where that is another."""
     stores = {one for one in said if type(one) is str and one}
     others = stores - {request.store} if request.store else stores if len(stores) > 1 else None
     if others and OF_STORE not in request.ignored:

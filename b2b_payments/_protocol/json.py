@@ -44,7 +44,7 @@ _ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..|\
 
 
 def exact_number(text: str) -> float | Decimal:
-    """Give a float where it says exactly what was sent, else a Decimal: money is never rounded.
+    """Return a float where it says exactly what was sent, else a Decimal: money is never rounded.
 
     Raises OverflowError for an exponent that no number needs.
     """
@@ -148,7 +148,7 @@ def too_large(what: str) -> ResponseDecodeError:
 
 
 def _brackets_of(body: bytes | msgspec.Raw) -> bytes:
-    """Give the brackets alone, at a tenth of the cost of decoding. Raises ResponseDecodeError.
+    """Return the brackets alone, at a tenth of the cost of decoding. Raises ResponseDecodeError.
 
     Brackets and commas in strings count too; text that has so many of them is refused with the rest.
     """

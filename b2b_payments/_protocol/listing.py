@@ -49,7 +49,7 @@ Decode = Callable[[bytes], Any]
 
 
 def decoder_of(row: type[Head]) -> Decode:
-    """Give what decodes pages with rows of a type. Raises as `check_measure`, and what msgspec raises."""
+    """Return what decodes pages with rows of a type. Raises as `check_measure`, and what msgspec raises."""
     members: Any = [("data", list[row]), ("code", Any, None), ("meta", Any, None)]  # type: ignore[valid-type]
     decode_page = msgspec.json.Decoder(msgspec.defstruct("Page", members), float_hook=exact_number).decode
 
@@ -102,11 +102,11 @@ class Listing:
     store: str | None = None
 
     def rows(self) -> Sequence[msgspec.Raw]:
-        """Give each row as the bytes that the service sent."""
+        """Return each row as the bytes that the service sent."""
         return _rows.decode(self.body).data
 
     def objects(self) -> Sequence[dict[str, Any]]:
-        """Give each row as the service's own JSON object. Raises ResponseDecodeError."""
+        """Return each row as the service's own JSON object. Raises ResponseDecodeError."""
         objects: Sequence[dict[str, Any]] = decode_part(self.body)["data"]
         return objects
 
@@ -165,7 +165,7 @@ def _body(request: Request, answer: Answer, base_url: str, decoded: Decode | Non
 
 
 def _problem_with(data: Any) -> ResponseDecodeError | None:
-    """Give what to raise where data is no list of objects: not from here, where data would be in sight."""
+    """Return what to raise where data is no list of objects: not from here, where data would be in sight."""
     if not isinstance(data, list):
         return ResponseDecodeError(f"Expected a list at $.data, found {kind_of(data)}.", paths=["$.data"])
     for index, row in enumerate(data):

@@ -12,7 +12,7 @@ from b2b_payments._protocol.request import Request
 
 
 def read_lookup(request: Request, answer: Answer, base_url: str, *, payment_id: int) -> dict[str, Any] | None:
-    """Give the payment as the service sent it, or None where the service says that it does not exist.
+    """Return the payment as the service sent it, or None where the service says that it does not exist.
 
     Only the service's own envelope says that: a JSON object with `code` 404 and `meta` [doc]. A gateway's
     404, in HTML or its own JSON or empty, says nothing of the payment: it raises NotFoundError. A missing

@@ -278,6 +278,6 @@ def _has_text(asked: str, fields: Iterable[Callable[[_Row], Any]], row: _Row) ->
 
 
 def _folded(text: str) -> str:
-    """Give a text without case, accents and double spaces."""
+    """Return a text without case, accents and double spaces."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return " ".join("".join(one for one in plain if not unicodedata.combining(one)).split())

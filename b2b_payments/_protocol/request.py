@@ -86,7 +86,7 @@ class Request:
         )
 
     def _kinds(self) -> tuple[set[str], set[str]]:
-        """Give the channels and the status that this asks for: a payment has one of each."""
+        """Return the channels and the status that this asks for: a payment has one of each."""
         channels = [value for name, value in self.query if name in {"channelIds", "channelIds[]"}]
         statuses = [value for name, value in self.query if name == "processingStatus"]
         return {one for text in channels for one in text.split(",")}, {*statuses}

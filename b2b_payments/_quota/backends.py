@@ -75,7 +75,7 @@ class Backend(ABC):
         return self.latest.earliest(now + self.offset, ahead, priority) - self.offset
 
     def outlook(self, now: float, ahead: int, priority: Priority) -> Verdict:
-        """Give when one with so many `ahead` may go, as was last known."""
+        """Return when one with so many `ahead` may go, as was last known."""
         return self._in_machine_time(self.latest.outlook(now + self.offset, ahead, priority))
 
     @abstractmethod
@@ -149,7 +149,7 @@ class SharedBackend(Backend):
 
 
 def digest_of(key: StoreKey, remedy: str) -> str:
-    """Give a name for a store's window, which says nothing of its token. Raises ConfigurationError."""
+    """Return a name for a store's window, which says nothing of its token. Raises ConfigurationError."""
     # A credential's own text, which its `repr` hides: whoever has it not cannot find it by the name.
     parts = [str.__str__(part) for part in key if isinstance(part, str)]
     if len(parts) != len(key):
@@ -193,7 +193,7 @@ def _counts(entry: Entry, now: float) -> bool:
 def entry_for(
     key: StoreKey, quota: Quota, now: float, share: Callable[[StoreKey, Quota, Window], Backend]
 ) -> Entry:
-    """Give the entry of this store, one and the same for all clients of this process.
+    """Return the entry of this store, one and the same for all clients of this process.
 
     `share` makes the backend that a shared quota wants, with what is known already. What another clock
     counted, which is ahead of this moment, means nothing and is dropped.

@@ -57,7 +57,7 @@ _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_Kept)
 
 
 def path_for(key: StoreKey, shared: bool | str) -> Path:
-    """Give the file of a store: the one named, or one of its own in the folder named, or in one of this user.
+    """Return the file of a store: the one named, or its own file in the folder named or the user's.
 
     That folder does not depend on the environment's variables: a job of cron and a shell have to meet. Raises
     ConfigurationError where there is none.
@@ -219,7 +219,7 @@ class FileBackend(SharedBackend):
         return [(*_HEAD.unpack_from(half)[1:], half[_HEAD.size :]) for half in ours]
 
     def _newest(self, slots: list[tuple[int, int, int, bytes]]) -> _Kept | None:
-        """Give what was written last, of what was written whole."""
+        """Return what was written last, of what was written whole."""
         for number, length, checksum, rest in sorted(slots, reverse=True):
             body = rest[:length]
             if len(body) == length and zlib.crc32(body) == checksum:

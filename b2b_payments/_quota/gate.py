@@ -252,7 +252,7 @@ _loop: RunVar[_Loop] = RunVar("b2b_payments.quota")
 
 
 def gate_for(key: StoreKey, quota: Quota) -> QuotaGate:
-    """Give the gate of this store: one and the same for all clients in this event loop.
+    """Return the gate of this store: one and the same for all clients in this event loop.
 
     The gates of all event loops of this process share one window. Where clients bring different quotas, each
     is kept, and the stricter holds, until no client holds the window and what it counted has left it.
@@ -296,7 +296,7 @@ class StoreQuota:
             self.gate = gate_for(self.store, self.quota)
 
     def close(self) -> None:
-        """Give the gate back: what nobody uses keeps no file open."""
+        """Return the gate back: what nobody uses keeps no file open."""
         gate, self.gate = self.gate, None
         if gate is not None:
             backend = gate.entry.backend

@@ -93,7 +93,7 @@ def without_credentials(url: str) -> str:
 
 
 def credentials_in(url: str) -> list[Secret]:
-    """Give whatever of a URL may be a credential."""
+    """Return whatever of a URL may be a credential."""
     parts = urlsplit(str.__str__(url))
     given = [
         *parse_qs(parts.query).values(),
@@ -168,7 +168,7 @@ class Quota:
 
 
 def part_of(requests: int, share: float) -> int:
-    """Give this share of the requests, at least 1."""
+    """Return this share of the requests, at least 1."""
     # 0.29 * 100 is 28.999… in binary floating point: the caller meant 29.
     return max(1, math.floor(requests * share + 1e-9))
 
@@ -193,5 +193,5 @@ class QuotaReading:
 
 
 def believable(seconds: float | None) -> float | None:
-    """Give seconds that a service can mean; None for a negative number, NaN, or more than an hour."""
+    """Return seconds that a service can mean; None for a negative number, NaN, or more than an hour."""
     return seconds if seconds is not None and 0 <= seconds <= LONGEST_READING else None

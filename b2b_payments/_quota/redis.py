@@ -61,7 +61,7 @@ _verdicts = msgspec.msgpack.Decoder(tuple[int, float, int, int, float])
 
 
 def script(source: str | None = None) -> str:
-    """Give the script, with the rule's numbers in it."""
+    """Return the script, with the rule's numbers in it."""
     numbers = {
         **{
             name: getattr(rule, name)
@@ -117,7 +117,7 @@ class _Server:
 
     @classmethod
     def at(cls, url: str) -> _Server:
-        """Give the one server of this URL."""
+        """Return the one server of this URL."""
         with cls.lock:
             server = cls.known.get(url)
             if server is None:

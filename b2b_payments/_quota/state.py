@@ -34,7 +34,7 @@ class State(msgspec.Struct, array_like=True):
 
 
 def packed(window: Window, sharers: Iterable[Sharer]) -> State:
-    """Give a window's state."""
+    """Return a window's state."""
     grants, forecast = window.grants, window.forecast
     return State(
         list(grants.moments),
@@ -49,7 +49,7 @@ def packed(window: Window, sharers: Iterable[Sharer]) -> State:
 
 
 def unpacked(state: State, quotas: Iterable[Quota]) -> Window:
-    """Give the window of a state, under these quotas and those of all who share it."""
+    """Return the window of a state, under these quotas and those of all who share it."""
     window = Window(*quotas, *(_quota(terms) for *_, shared in state.sharers for terms in shared))
     grants, forecast = window.grants, window.forecast
     grants.moments = deque(state.moments)
@@ -67,7 +67,7 @@ def unpacked(state: State, quotas: Iterable[Quota]) -> Window:
 
 
 def terms_of(quotas: Iterable[Quota]) -> list[Terms]:
-    """Give quotas as others read them."""
+    """Return quotas as others read them."""
     return [(one.requests, one.per, one.share, one.margin, one.reserve) for one in quotas]
 
 

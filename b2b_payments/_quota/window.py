@@ -113,7 +113,7 @@ class Grants:
             own.extend(merged)
 
     def due(self, now: float, ahead: int, priority: Priority) -> float:
-        """Give the first moment for a grant with so many others `ahead` of it."""
+        """Return the first moment for a grant with so many others `ahead` of it."""
         due = now
         for limit, span in self._windows:
             due = max(due, _due(self.moments, limit, span, ahead, now))
@@ -126,15 +126,15 @@ class Grants:
         return bool(self.moments) and self.moments[-1] + max(span for _, span in self._windows) > now
 
     def spare(self, now: float) -> int:
-        """Give how many more grants the smallest window holds now."""
+        """Return how many more grants the smallest window holds now."""
         return self.limit - len(self._within(now))
 
     def gone(self, since: float, now: float) -> int:
-        """Give how many grants left the window after `since`, until now."""
+        """Return how many grants left the window after `since`, until now."""
         return sum(since < granted + self.span <= now for granted in self.moments)
 
     def half_gone(self, now: float) -> float:
-        """Give the moment at which half of the grants that are in the window now will have left it."""
+        """Return the moment at which half of the grants that are in the window now will have left it."""
         within = self._within(now)
         return within[(len(within) - 1) // 2] + self.span if within else now
 
@@ -172,7 +172,7 @@ class Forecast:
         self.slides: bool = False
 
     def room(self, now: float) -> float:
-        """Give how many requests may be in flight now: always one."""
+        """Return how many requests may be in flight now: always one."""
         return max(1, min(self.trust, self._left(now) // 2))
 
     def learn(self, granted_at: float, reading: QuotaReading, now: float) -> float | None:
@@ -223,7 +223,7 @@ class Forecast:
 
 
 def is_a_quota(allocated: tuple[int, float] | None) -> tuple[int, float] | None:
-    """Give requests and seconds that can be a store's quota; None for absurd ones."""
+    """Return requests and seconds that can be a store's quota; None for absurd ones."""
     if allocated is None or not 1 <= allocated[0] <= _MOST_ALLOCATED:
         return None
     return allocated if 0 < allocated[1] <= LONGEST_READING else None
@@ -310,7 +310,7 @@ class Window:
         return verdict._replace(key=key, opens=now, granted_at=now)
 
     def outlook(self, now: float, ahead: int, priority: Priority) -> Verdict:
-        """Give when one with so many `ahead` may go, unless an answer comes and changes it."""
+        """Return when one with so many `ahead` may go, unless an answer comes and changes it."""
         opens = self.earliest(now, ahead, priority)
         if opens <= now and len(self.in_flight) + ahead >= self.forecast.room(now):
             first = next(iter(self.in_flight.values()), now)
@@ -339,7 +339,7 @@ class Window:
         self.closed_until = max(self.closed_until, opens)
 
     def _ahead(self, member: int, priority: Priority, came: float, now: float) -> int:
-        """Give how many others are in front of a member, whose own claim is entered."""
+        """Return how many others are in front of a member, whose own claim is entered."""
         self.claims[member] = Claim(priority, came, now)
         if len(self.claims) == 1:
             return 0
@@ -353,5 +353,5 @@ class Window:
 
 
 def new_key() -> int:
-    """Give a number by which processes tell permits and members: a double holds it exactly, as Lua has it."""
+    """Return a number that identifies permits and members across processes, exact as a double (Lua has no other)."""
     return getrandbits(53)

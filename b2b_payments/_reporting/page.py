@@ -136,7 +136,7 @@ def _chart(groups: Sequence[Group]) -> str:
 
 
 def _places(months: Sequence[Group]) -> list[int]:
-    """Give where months stand: one without payments leaves its place empty."""
+    """Return where months stand: one without payments leaves its place empty."""
     numbers = [12 * int(month.label[:4]) + int(month.label[5:7]) for month in months]
     places = [number - numbers[0] for number in numbers]
     return places if places[-1] < _MOST_MONTHS else list(range(len(months)))

@@ -153,7 +153,7 @@ class _Customers:
         customer.figure.add(1, amount)
 
     def each(self) -> Iterator[tuple[str, Customer]]:
-        """Give each customer once in each currency."""
+        """Yield each customer once in each currency."""
         runs: list[Iterable[_Run]] = []
         for file in self._runs:
             file.seek(0)

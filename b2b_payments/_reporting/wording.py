@@ -37,12 +37,12 @@ class Section:
 
 
 def ordered(summary: Summary) -> list[tuple[str, OfCurrency]]:
-    """Give the currencies, that of most payments first."""
+    """Return the currencies, that of most payments first."""
     return sorted(summary.currencies.items(), key=lambda one: (-one[1].whole.payments, one[0]))
 
 
 def sections(summary: Summary, of: OfCurrency) -> Iterator[Section]:
-    """Give the tables of one currency."""
+    """Yield the tables of one currency."""
     for name in DIMENSIONS:
         lines = sorted(of.by[name].items())
         if name != "month":

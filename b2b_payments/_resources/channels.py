@@ -19,7 +19,7 @@ class Channels:
     _caller: Caller
 
     async def list(self) -> list[Channel]:
-        """Give all channels; none for a store without multi-storefront, where the service says just that.
+        """Return all channels; none for a store without multi-storefront, where the service says just that.
 
         `Channel.channel_id` is what `channel_ids` takes. Raises APIError, TransportError and
         ResponseDecodeError.
@@ -34,7 +34,7 @@ class Channels:
         return structure_list(Channel, reply.data)
 
     async def get(self, channel_id: int) -> Channel:
-        """Give one channel, by BigCommerce's id (`Channel.channel_id`).
+        """Return one channel, by BigCommerce's id (`Channel.channel_id`).
 
         Raises NotFoundError where there is none, PermissionDeniedError for a store without
         multi-storefront [doc] (ValidationError [seen]), APIError, TransportError and ResponseDecodeError.

@@ -134,7 +134,7 @@ class Creates:
         return None
 
     async def _existing(self, key: Key, wanted: _Wanted, asked: float, until: float | None) -> int | None:
-        """Give the payment that is there already, None where there is none.
+        """Return the payment that is there already, None where there is none.
 
         Raises ExternalIdTakenError where another payment has its external id, and OutcomeUnknownError where
         an earlier create of it is in doubt and no list shows it.
@@ -164,7 +164,7 @@ class Creates:
     async def _holders(
         self, external_id: str, known: int | None, wanted: _Wanted, until: float | None
     ) -> tuple[dict[int, Particulars], str | None]:
-        """Give the payments that have an external id, the oldest first, and why they may not be all.
+        """Return the payments that have an external id, the oldest first, and why they may not be all.
 
         If the one that is `known` is as wanted, nothing is searched for.
         """
@@ -183,9 +183,9 @@ class Creates:
     async def _search(
         self, external_id: str, until: float | None
     ) -> tuple[Sequence[dict[str, Any]], str | None]:
-        """Give the rows that have exactly this external id, and why they may not be all; None where they are.
+        """Return the rows with exactly this external id, and why there may be more, None if there are not.
 
-        The service's search gives others, too.
+        The service's search finds similar ids, too.
         """
         walker = attrs.evolve(self._walker, priority=Priority.CALL, until=until)
         async with aclosing(Walk(walker, _having(external_id)).raw_pages()) as pages:
@@ -196,7 +196,7 @@ class Creates:
     async def _shown(
         self, payment_id: int, external_id: str, until: float | None, row: Mapping[str, Any] | None = None
     ) -> Payment | None:
-        """Give a payment if it has this external id now: GET by id does not lag, as the list's `row` may."""
+        """Return a payment if it has this external id now: the list's `row` may lag, GET by id does not."""
         payment = await self._writes.read(payment_id, until)
         if payment is None and row is not None and not await self._writes.is_gone(payment_id, until):
             payment = structure_payment(row)  # a missing scope shows as 404, too [seen]
@@ -284,7 +284,7 @@ class Creates:
             await anyio.sleep(delay)
 
     async def _find(self, wanted: _Wanted, external_id: str, until: float | None) -> int | None:
-        """Give the payment just sent from the newest of the list; None where they do not show it."""
+        """Return the payment just sent from the newest of the list; None where they do not show it."""
         walker = attrs.evolve(self._walker, priority=Priority.CALL, until=until)
         source = walker.source(_having(external_id, OrderBy.DESC), MOST_ROWS)
         offset = 0

@@ -23,7 +23,7 @@ class Particulars:
 
     @classmethod
     def of_body(cls, body: Mapping[str, Any]) -> Particulars:
-        """Give those of a payment that is to be created: the sum is that of its line items."""
+        """Return those of a payment that is to be created: the sum is that of its line items."""
         total = Decimal(0)
         for item in body["lineItems"]:
             total = EXACT.add(total, Decimal(str(item["amount"])))
@@ -31,10 +31,10 @@ class Particulars:
 
     @classmethod
     def of(cls, payment: Payment) -> Particulars:
-        """Give those of a payment as it is shown: the sum is its total, since a list need not show others."""
+        """Return those of a payment as the list shows it: the sum is its total, since amounts may be left out."""
         return cls(payment.customer_id, payment.total.currency, payment.total.amount)
 
     def differences(self, wanted: Particulars) -> dict[str, tuple[str, str]]:
-        """Give each field in which these are not what is wanted, with both values."""
+        """Return each field in which these are not what is wanted, with both values."""
         mine, others = attrs.asdict(self), attrs.asdict(wanted)
         return {name: (str(mine[name]), str(others[name])) for name in mine if mine[name] != others[name]}

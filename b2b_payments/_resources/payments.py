@@ -67,7 +67,7 @@ class Payments:
         created_from: datetime | None = None,
         created_to: datetime | None = None,
     ) -> Walk:
-        """Give a walk over the payments that the filters let through.
+        """Return a walk over the payments that the filters let through.
 
         Sorted by `createdAt` (the default, either way) the walk is exact: every payment that is in the list
         from its start to its end comes out exactly once, whatever is created, deleted or changed meanwhile.
@@ -158,7 +158,7 @@ class Payments:
         interval: float = INTERVAL,
         overlap: float = OVERLAP,
     ) -> Changes:
-        """Give what changes in the store: `Change(payment, checkpoint)`, the oldest change first.
+        """Return what changes in the store: `Change(payment, checkpoint)`, the oldest change first.
 
         ::
 
@@ -184,12 +184,12 @@ class Payments:
         return Changes(self._walker, since, follow=follow, interval=interval, overlap=overlap)
 
     async def get(self, payment_id: int) -> Payment:
-        """Give one payment. Raises NotFoundError where there is none."""
+        """Return one payment. Raises NotFoundError where there is none."""
         reply = await self._walker.caller.call(requests.get_payment(payment_id))
         return structure_payment(reply.data)
 
     async def look_up(self, payment_id: int, *, tally: Tally | None = None) -> dict[str, Any] | None:
-        """Give one payment as the service sent it, None where the service itself says that there is none.
+        """Return one payment as the service sent it, None where the service itself says that there is none.
 
         For those who compare what they have with the service: it gives way to calls that somebody waits for,
         as pages do. Raises NotFoundError for a 404 that is not the service's own, a gateway's. `tally` counts
@@ -213,7 +213,7 @@ class Payments:
         await self._writes.delete(payment_id)
 
     async def operations(self, payment_id: int) -> PaymentOperations:
-        """Give the operations and processing statuses that the payment allows now."""
+        """Return the operations and processing statuses that the payment allows now."""
         reply = await self._walker.caller.call(requests.get_operations(payment_id))
         return structure(PaymentOperations, reply.data)
 
@@ -229,7 +229,7 @@ class Payments:
         await self._writes.update_processing_status(payment_id, status)
 
     async def transactions(self, payment_id: int) -> builtins.list[Transaction]:
-        """Give the payment's transactions; their shape varies by gateway."""
+        """Return the payment's transactions; their shape varies by gateway."""
         reply = await self._walker.caller.call(requests.get_transactions(payment_id))
         return structure_list(Transaction, reply.data)
 

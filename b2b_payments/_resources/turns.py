@@ -94,7 +94,7 @@ class Turns:
         return line[0] if line else None
 
     def recall(self, key: Key) -> Latest | None:
-        """Give what is known of an external id; None where nothing is, or where lists show it by now."""
+        """Return what is known of an external id; None where nothing is, or where lists show it by now."""
         now = anyio.current_time()
         with self._lock:
             latest = self._latest.get(key)

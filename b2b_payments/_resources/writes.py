@@ -150,7 +150,7 @@ class Writes:
         raise self.unknown(request, look_for, failure.message)
 
     async def read(self, payment_id: int, until: float | None) -> Payment | None:
-        """Give the payment, None for the service's own 404."""
+        """Return the payment, None for the service's own 404."""
         row = await look_up(self.caller, payment_id, priority=Priority.CALL, until=until)
         return None if row is None else structure_payment(row)
 
@@ -171,7 +171,7 @@ class Writes:
         *,
         begun: float | None = None,
     ) -> OutcomeUnknownError:
-        """Give the error of a write whose outcome is not known, which was begun at this epoch second."""
+        """Return the error of a write whose outcome is not known, which was begun at this epoch second."""
         what = ", ".join(f"{name}={value}" for name, value in look_for.items() if value is not None)
         what_was_sent = f"{request.method} {request.path}"
         why = why.removeprefix(f"{what_was_sent}: ").rstrip(".")

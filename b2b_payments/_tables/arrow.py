@@ -74,14 +74,14 @@ class ArrowBatches:
         return batches
 
     def rest(self) -> list[RecordBatch]:
-        """Give what is left."""
+        """Return what is left."""
         table = self.table(self._held).combine_chunks()
         self._held, self._count = [], 0
         batches: list[RecordBatch] = table.to_batches(max_chunksize=self._rows)
         return batches
 
     def table(self, batches: Iterable[RecordBatch]) -> ArrowTable:
-        """Give batches as one table."""
+        """Return batches as one table."""
         return self._arrow.Table.from_batches(batches, self.schema)
 
     def _field(self, column: Column) -> pyarrow.Field:
@@ -132,19 +132,19 @@ class ArrowBatches:
 
 
 def pandas_of(table: ArrowTable) -> PandasFrame:
-    """Give a table to pandas, in Arrow's own types: its usual ones hold neither these decimals nor null."""
+    """Return a table to pandas, in Arrow's own types: its usual ones hold neither these decimals nor null."""
     frame: PandasFrame = table.to_pandas(types_mapper=library("pandas").ArrowDtype)
     return frame
 
 
 def polars_of(table: ArrowTable) -> PolarsFrame:
-    """Give a table to polars."""
+    """Return a table to polars."""
     frame: PolarsFrame = library("polars").from_arrow(table)
     return frame
 
 
 def library(name: str) -> Any:
-    """Give pyarrow, pandas or polars. Raises ConfigurationError with what to install."""
+    """Return pyarrow, pandas or polars. Raises ConfigurationError with what to install."""
     try:
         return import_module(name)
     except ModuleNotFoundError:

@@ -65,7 +65,7 @@ class Table:
 
 
 def _columns(model: type[Any]) -> Iterator[Column]:
-    """Give a column for each field of a model, and two for money; items have a table of their own."""
+    """Yield a column for each field of a model, and two for money; items have a table of their own."""
     for field in models.fields_of(model):
         if field.of is Money:
             for part in reversed(models.fields_of(Money)):

@@ -106,11 +106,11 @@ class Rows:
         return Rows(tables, [self.counts[place] for place in places])
 
     def of(self, table: Table) -> list[Row]:
-        """Give a table's rows."""
+        """Return a table's rows."""
         return list(zip(*self.tables[table.name], strict=True))
 
     def by_payment(self) -> Iterator[tuple[Row, list[Row]]]:
-        """Give each payment's row, and those of its items."""
+        """Yield each payment's row, and those of its items."""
         items = iter(self.of(LINE_ITEMS))
         for row, count in zip(self.of(PAYMENTS), self.counts, strict=True):
             yield row, list(islice(items, count))
@@ -146,7 +146,7 @@ def _fit_decimal(table: Table, place: int, columns: Sequence[list[Any]]) -> None
 
 
 def _fitted(owner: int, name: str, amount: str) -> str:
-    """Give an amount with as many digits behind its point as the column has: others are zeros."""
+    """Return an amount with as many digits behind its point as the column has: others are zeros."""
     if _fits(amount):
         return amount
     try:

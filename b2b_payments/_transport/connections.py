@@ -66,7 +66,7 @@ def _as_drop(error: aiohttp.ClientConnectionError) -> DroppedError | None:
 
 
 def _watching(protocol: ResponseHandler) -> Callable[[int], object]:
-    """Give what tells whether something has come that the event loop has not read yet, or may have."""
+    """Return what tells whether something has come that the event loop has not read yet, or may have."""
     endpoint = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
     if endpoint is None or _poll is None:
         return lambda _: True

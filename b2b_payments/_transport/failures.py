@@ -95,7 +95,7 @@ class Way:
 
 
 def timed_out(what: str, way: Way, timeout: float, *, sent: bool) -> RequestTimeoutError:
-    """Give the error for a request that took too long: for its answer, or for a connection."""
+    """Return the error for a request that took too long: for its answer, or for a connection."""
     if sent:
         return RequestTimeoutError(f"{what}: no complete answer within {timeout:g} s.")
     return RequestTimeoutError(
@@ -106,7 +106,7 @@ def timed_out(what: str, way: Way, timeout: float, *, sent: bool) -> RequestTime
 
 
 def failure(what: str, error: Exception, way: Way, *, sent: bool | None) -> B2BPaymentsError:
-    """Give the error for whatever aiohttp raised.
+    """Return the error for whatever aiohttp raised.
 
     `sent` says whether anything of the request had left, None where that was not seen: then the error tells.
 
@@ -127,7 +127,7 @@ def failure(what: str, error: Exception, way: Way, *, sent: bool | None) -> B2BP
 
 
 def unpacked_otherwise(what: str) -> ResponseDecodeError:
-    """Give the error for an answer whose Content-Encoding aiohttp does not know, and leaves as it is."""
+    """Return the error for an answer whose Content-Encoding aiohttp does not know, and leaves as it is."""
     return ResponseDecodeError(f"{what}: {_NOT_UNPACKED}", paths=["$"])
 
 

@@ -37,7 +37,7 @@ _NO_PROXY = "is not the address of an http or https proxy; expected one such as 
 
 
 def checked_base_url(text: str, *, allow_http: bool) -> str:
-    """Give a base URL in one spelling. Raises ConfigurationError for one that cannot be."""
+    """Return a base URL in one spelling. Raises ConfigurationError for one that cannot be."""
     # Judged elsewhere: a traceback's local variables would show a credential given in the wrong place.
     if (problem := _problem_of(text, allow_http=allow_http)) is not None:
         raise ConfigurationError(problem)
@@ -66,7 +66,7 @@ def _problem_of(base_url: str, *, allow_http: bool) -> str | None:
 
 
 def checked_proxy(given: object, source: str = "proxy") -> Secret:
-    """Give a proxy's address, which may hold a user name and password.
+    """Return a proxy's address, which may hold a user name and password.
 
     Without a scheme it is http's, as is usual in the environment. Raises ConfigurationError.
     """
@@ -87,7 +87,7 @@ def _is_proxy(address: str) -> bool:
 
 
 def proxy_from_environment(base_url: str) -> Secret | None:
-    """Give the proxy that HTTPS_PROXY (HTTP_PROXY for http) names for this address, None where none does.
+    """Return the proxy that HTTPS_PROXY (HTTP_PROXY for http) names for this address, None where none does.
 
     NO_PROXY lists hosts to go to directly; this machine itself is always one. Raises ConfigurationError for
     an address of another kind.
@@ -102,7 +102,7 @@ def proxy_from_environment(base_url: str) -> Secret | None:
 
 
 def host_of(address: str) -> str:
-    """Give the host of a checked address, and its port where that is not the usual one; nothing else."""
+    """Return the host of a checked address, and its port where that is not the usual one; nothing else."""
     url = URL(address)
     host = url.host or ""
     return host if url.is_default_port() else f"{host}:{url.port}"
@@ -189,7 +189,7 @@ class Transport:
             await session.close()
 
     def require_open(self) -> aiohttp.ClientSession:
-        """Give the session.
+        """Return the session.
 
         Raises ConfigurationError where the client or its session is not open, and in another event loop,
         thread or process than the one that it was opened in.

@@ -64,7 +64,7 @@ class ChannelPage:
         return set(map(str, self._query.channel_ids or ()))
 
     def next(self) -> ChannelEncoding | None:
-        """Give the spelling to try; None where no channel was asked for.
+        """Return the spelling to try; None where no channel was asked for.
 
         Raises the first refusal where each was refused, and PaginationError where none is of use.
         """

@@ -49,7 +49,7 @@ class Origin:
 
     @classmethod
     def of(cls, store: str, query: PaymentQuery, bounds: Mapping[str, str] | None = None) -> Origin:
-        """Give the origin of a walk over this query of this store, within these bounds."""
+        """Return the origin of a walk over this query of this store, within these bounds."""
         pairs = query.pairs(offset=0, limit=0, encoding=ChannelEncoding.COMMA)[2:]
         pairs += tuple((bounds or {}).items())
         return cls(store, "&".join(f"{name}={value}" for name, value in pairs))
@@ -106,14 +106,14 @@ def of_channels(checkpoints: Mapping[int | None, Checkpoint]) -> Checkpoint:
 
 
 def with_channel(checkpoint: Checkpoint, channel_id: int | None, behind: Checkpoint) -> Checkpoint:
-    """Give a stream's checkpoint with one channel's walk moved on."""
+    """Return a stream's checkpoint with one channel's walk moved on."""
     if channel_id is None:
         return behind
     return {**checkpoint, "channels": {**checkpoint["channels"], str(channel_id): behind}}
 
 
 def for_channel(checkpoint: Any, channel_id: int | None) -> Any:
-    """Give one channel's part of a stream's checkpoint. Raises ConfigurationError where it has none."""
+    """Return one channel's part of a stream's checkpoint. Raises ConfigurationError where it has none."""
     if checkpoint is None or channel_id is None:
         return checkpoint
     channels = checkpoint.get("channels") if isinstance(checkpoint, Mapping) else None

@@ -89,7 +89,7 @@ class Given:
     def take(
         self, ids: Sequence[int], keys: Sequence[Key], *, mirrored: bool, upto: Key | None = None
     ) -> tuple[list[int], int]:
-        """Give the places of the rows that were not given before, and how many were; none beyond `upto`.
+        """Return the places of the rows that were not given before, and how many were; none beyond `upto`.
 
         `mirrored` says that the keys are those of the opposite order.
         """
@@ -112,11 +112,11 @@ class Given:
         return rows, duplicates
 
     def ids_at(self, key: Key) -> tuple[int, ...]:
-        """Give the ids that were given of this key, as far as they are remembered."""
+        """Return the ids that were given of this key, as far as they are remembered."""
         return tuple(payment_id for payment_id, known in self._keys.items() if known == key)
 
     def beyond(self, key: Key | None, *, mirrored: bool) -> Sequence[int]:
-        """Give the ids of rows before this key, or behind it if `mirrored`, as far as they are remembered."""
+        """Return the remembered ids of rows before this key, or after it if `mirrored`."""
         known = sorted(self._keys.items(), key=lambda item: item[1])
         return [one for one, own in known if key is None or (own > key if mirrored else own < key)]
 
@@ -214,12 +214,12 @@ class Join:
         return self._page(self.resume_at)
 
     def retry(self) -> PageRequest:
-        """Give the page to read where this end was stuck, and believe no empty answer from now on."""
+        """Return the page to read where this end was stuck, and believe no empty answer from now on."""
         self.insists, self._look_behind = True, False
         return self.next_page
 
     def look_behind(self) -> PageRequest:
-        """Give the page right behind the last row taken."""
+        """Return the page right behind the last row taken."""
         self._look_behind = True
         return self._page(self.cursor)
 

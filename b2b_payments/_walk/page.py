@@ -25,7 +25,7 @@ filters; None where that cannot be told."""
 
 
 def negated(key: Key) -> Key:
-    """Give the key in the opposite order, exactly, whatever the caller's decimal context."""
+    """Return the key in the opposite order, exactly, whatever the caller's decimal context."""
     return -key if key.__class__ is int else key.copy_negate()  # type: ignore[union-attr]
 
 
@@ -53,7 +53,7 @@ class Order:
 
     @classmethod
     def of(cls, sort_by: SortBy, order_by: OrderBy) -> Order:
-        """Give the order that two of the list's parameters ask for."""
+        """Return the order that two of the list's parameters ask for."""
         return cls(_TIMES.get(sort_by), order_by is OrderBy.DESC)
 
     @property
@@ -164,7 +164,7 @@ def keyed(
 
 
 def nothing_at(request: PageRequest) -> SortedPage:
-    """Give the page of an offset that the service refuses to read from."""
+    """Return the page of an offset that the service refuses to read from."""
     offset, full_size, from_other_end = request.offset, request.full_size, request.from_other_end
     nothing = Listing([], b"", offset, None, None)
     return SortedPage(nothing.offset, nothing, (), (), None, 0, full_size, from_other_end, refused=True)

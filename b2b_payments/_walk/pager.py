@@ -64,7 +64,7 @@ class Iteration(AsyncIterator[Item]):
         return self.standing.report
 
     def checkpoint(self) -> Checkpoint:
-        """Give where this iteration stands, as in `Walk.checkpoint`."""
+        """Return where this iteration stands, as in `Walk.checkpoint`."""
         return self.standing.checkpoint
 
     def __aiter__(self) -> AsyncIterator[Item]:  # noqa: PYI034
@@ -89,7 +89,7 @@ class Pager(ABC):
         return self._latest.report
 
     def checkpoint(self) -> Checkpoint:
-        """Give where the latest iteration stands, as small plain JSON: in front of the page now given out.
+        """Return where the latest iteration stands, as small plain JSON: in front of the page now given out.
 
         A walk that is made with it gives that page's payments again, and then the rest. Whoever keeps pages
         takes `Page.checkpoint`, which stands behind its page.
@@ -98,7 +98,7 @@ class Pager(ABC):
 
     @abstractmethod
     def joined(self, *, decoded: DecodeRows = not_decoded) -> Iteration[JoinedPage]:
-        """Give the new rows page by page, as the service sent them.
+        """Return the new rows page by page, as the service sent them.
 
         `decoded` decodes a page's rows as they are wanted.
         """
@@ -111,29 +111,29 @@ class Pager(ABC):
         return _flat(self.joined(decoded=decoded_page), JoinedPage.payments)
 
     def pages(self) -> Iteration[Page[Payment]]:
-        """Give the payments page by page: `Page(items, offset, limit, total_count)`."""
+        """Return the payments page by page: `Page(items, offset, limit, total_count)`."""
         joined = self.joined(decoded=decoded_page)
         return Iteration(_each(joined, lambda page: _page(list(page.payments()), page)), joined.standing)
 
     def raw(self) -> Iteration[dict[str, Any]]:
-        """Give the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
+        """Return the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
         joined = self.joined()
         return Iteration(_flat(joined, lambda page: map(decode_part, page.raw())), joined.standing)
 
     def raw_pages(self) -> Iteration[Page[dict[str, Any]]]:
-        """Give the service's own JSON objects page by page: nothing is converted, so it is cheaper."""
+        """Return the service's own JSON objects page by page: nothing is converted, so it is cheaper."""
         joined = self.joined()
         return Iteration(_each(joined, lambda page: _page(page.objects(), page)), joined.standing)
 
     async def collect(self) -> list[Payment]:
-        """Give all payments as one list: as much memory as there are payments."""
+        """Return all payments as one list: as much memory as there are payments."""
         async with aclosing(self._payments()) as payments:
             return [payment async for payment in payments]
 
     def arrow_batches(
         self, *, rows: int = arrow.BATCH_ROWS, table: TableName = "payments"
     ) -> AsyncGenerator[arrow.RecordBatch, None]:
-        """Give the payments as record batches of `rows` rows, the last of which may be shorter.
+        """Return the payments as record batches of `rows` rows, the last of which may be shorter.
 
         Columns are those of exports: amounts decimal128(38, 12), times UTC, and beside the number of a status
         its name, null for one that is not documented. `line_items` is a list of structs; with
@@ -145,13 +145,13 @@ class Pager(ABC):
         return _in_batches(self.joined(), batches)
 
     async def to_arrow(self, *, table: TableName = "payments") -> arrow.ArrowTable:
-        """Give all payments as one `pyarrow.Table`, with the columns and errors of `arrow_batches`."""
+        """Return all payments as one `pyarrow.Table`, with the columns and errors of `arrow_batches`."""
         made = ArrowBatches(table)
         async with aclosing(_in_batches(self.joined(), made)) as batches:
             return made.table([batch async for batch in batches])
 
     async def to_pandas(self, *, table: TableName = "payments") -> arrow.PandasFrame:
-        """Give all payments as a pandas DataFrame of Arrow's types, so that decimals stay exact.
+        """Return all payments as a pandas DataFrame of Arrow's types, so that decimals stay exact.
 
         Columns and errors are those of `arrow_batches`; the extra is `pandas`.
         """
@@ -159,7 +159,7 @@ class Pager(ABC):
         return arrow.pandas_of(await self.to_arrow(table=table))
 
     async def to_polars(self, *, table: TableName = "payments") -> arrow.PolarsFrame:
-        """Give all payments as a polars DataFrame.
+        """Return all payments as a polars DataFrame.
 
         Columns and errors are those of `arrow_batches`; the extra is `polars`.
         """

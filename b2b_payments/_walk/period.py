@@ -18,7 +18,7 @@ from b2b_payments._walk.search import Seen
 
 
 def seconds_of(moment: datetime) -> Key:
-    """Give a moment in epoch seconds, exactly."""
+    """Return a moment in epoch seconds, exactly."""
     microseconds = microseconds_of(moment)
     if microseconds % 1_000_000 == 0:
         return microseconds // 1_000_000
@@ -64,7 +64,7 @@ class Period:
         return {name: moment.isoformat() for name, moment in given.items() if moment is not None}
 
     def within(self, order: Order) -> Bounds:
-        """Give its ends in a walk's order."""
+        """Return its ends in a walk's order."""
         start, stop = (None if one is None else seconds_of(one) for one in (self.start, self.stop))
         if order.descending:
             start, stop = (None if one is None else negated(one) for one in (stop, start))
@@ -94,7 +94,7 @@ class Bounds:
         return stop is not None and key is not None and (key > stop if self.starts_after else key >= stop)
 
     def cut(self, page: SortedPage, rows: Sequence[int]) -> list[int]:
-        """Give those of a page's rows that are asked for."""
+        """Return those of a page's rows that are asked for."""
         keys = [negated(key) for key in page.keys] if page.from_other_end else page.keys
         if rows and not page.from_other_end:
             self._first = self._first or Seen(page.offset + rows[0], keys[rows[0]])

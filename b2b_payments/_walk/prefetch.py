@@ -83,7 +83,7 @@ class PageTask:
             self._done.set()
 
     async def page(self) -> SortedPage:
-        """Give the page, or raise what reading it raised."""
+        """Return the page, or raise what reading it raised."""
         self._is_awaited = True
         await self._done.wait()
         if self._error is not None:

@@ -50,7 +50,7 @@ _MOST_OF_ONE_SECOND = 10
 
 
 def _some(ids: Sequence[int]) -> Sequence[int]:
-    """Give a few of them: from the front, the middle, the end."""
+    """Return a few of them: from the front, the middle, the end."""
     if not ids:
         return ids
     steps = _LOOKED_UP - 1
@@ -216,7 +216,7 @@ class Ends:
         return step
 
     def _missing(self, page: SortedPage) -> Sequence[int]:
-        """Give the payments taken that this page says are gone, where it reaches none that was taken last."""
+        """Return the payments taken that this page says are gone, if it has none of those taken last."""
         if page.offset > 0 or not self._order.exact:
             return ()
         if not page.ids and not len(self._given):
@@ -328,7 +328,7 @@ class Ends:
         return attrs.evolve(step, read=self._next_far_page or self._both_stuck())
 
     def _back_to_near(self) -> PageRequest:
-        """Give the page to read where the walk seemed to be over, and was not shown to be."""
+        """Return the page to read where the walk seemed to be over, and was not shown to be."""
         request = self._near.retry()
         same_second = self._near.key == self._near.first_key and self._far.key == self._far.first_key
         few = len(self._near_list.ids) <= _MOST_OF_ONE_SECOND if self._near_list is not None else False

@@ -39,17 +39,17 @@ class JoinedPage:
     limit: int
 
     def raw(self) -> Sequence[msgspec.Raw]:
-        """Give the new rows, each as the bytes that the service sent."""
+        """Return the new rows, each as the bytes that the service sent."""
         rows = self.listing.rows()
         return [rows[place] for place in self.places]
 
     def objects(self) -> list[dict[str, Any]]:
-        """Give the new rows as the service's own JSON objects. Raises ResponseDecodeError."""
+        """Return the new rows as the service's own JSON objects. Raises ResponseDecodeError."""
         rows = self.listing.objects()
         return [rows[place] for place in self.places]
 
     def payments(self) -> Iterator[Payment]:
-        """Give the new rows as payments, one by one. Raises ResponseDecodeError."""
+        """Return the new rows as payments, one by one. Raises ResponseDecodeError."""
         return structure_rows(self.listing, self.places)
 
 
@@ -106,7 +106,7 @@ class Reader:
     _in_line: bool = attrs.field(default=True, init=False)
 
     async def pages(self, first: int = 0) -> AsyncGenerator[JoinedPage, None]:
-        """Give the new rows, page by page, in the order of the list; ends with the walk.
+        """Yield the new rows, page by page, in the order of the list; ends with the walk.
 
         The first page is asked for at `first`, if that is not in front of where the ends go on.
         """
@@ -194,7 +194,7 @@ class Reader:
         self._prefetcher.ask(PageRequest(offset))
 
     async def _next(self, step: Step) -> SortedPage:
-        """Give the page to offer next: one to close a gap, the one that had left it, or the next in line."""
+        """Return the page to offer next: one that closes a gap, the one that left it, or the next in line."""
         wanted = step.read
         if wanted == OTHER_END and self._other_end_asked and not self._prefetcher.empty:
             wanted = None  # it is in line already

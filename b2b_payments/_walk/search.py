@@ -73,7 +73,7 @@ class Search:
     _end: int = attrs.field(default=0, init=False)
 
     async def start_of(self, key: Key, *, after: bool = False) -> Start:
-        """Give where to read from for the rows with this key and larger ones; only for those `after` it."""
+        """Return where to read from for the rows with this key and larger ones; only for those `after` it."""
         if not self._seen:
             await self._see_ends()
         for left in count(MOST_READS - 2, -1):
@@ -93,7 +93,7 @@ class Search:
         return Start(max(0, low), max(0, first))
 
     async def rows_before(self, key: Key) -> int:
-        """Give how many rows have a smaller key."""
+        """Return how many rows have a smaller key."""
         offset = (await self.start_of(key)).first
         page = await self._read(PageRequest(offset, full_size=True))
         while offset > 0 and not (page.ids and page.keys[0] < key):
@@ -116,7 +116,7 @@ class Search:
         self._seen += [Seen(0, keys[0]), Seen(self._end - 1, keys[1])]
 
     async def _end_of_all(self) -> int:
-        """Give an offset at or behind the end of a list whose total is not stated."""
+        """Return an offset at or behind the end of a list whose total is not stated."""
         offset = _CLOSE
         while offset < _FURTHEST and await self._see(offset):
             offset *= 4
@@ -133,7 +133,7 @@ class Search:
         return bool(page.ids)
 
     def _likely_place(self, key: Key) -> float:
-        """Give where a key stands, judged by the two rows seen whose times are next to it."""
+        """Return where a key stands, judged by the two rows seen whose times are next to it."""
         near = sorted(self._seen, key=lambda row: abs(float(row.key) - float(key)))[:2]
         if not near:
             return 0.0

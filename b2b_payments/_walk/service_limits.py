@@ -57,7 +57,7 @@ class ServiceLimits:
         self._shown: dict[Query, Sequence[int]] = {}  # by the list's filters, the latest last
 
     def totals_of(self, query: PaymentQuery) -> Totals:
-        """Give what was learned of the totals of lists under the same filters, whatever their values."""
+        """Return what was learned of the totals of lists under the same filters, whatever their values."""
         return self._totals.setdefault(query.filters, Totals())
 
     def shows(self, query: PaymentQuery, payment_ids: Sequence[int]) -> None:
@@ -70,7 +70,7 @@ class ServiceLimits:
                 del self._shown[next(iter(self._shown))]
 
     def shown(self, query: PaymentQuery) -> Sequence[int]:
-        """Give some payments that this list has to show unless they were deleted, or left its filters."""
+        """Return some payments that this list has to show unless they were deleted, or left its filters."""
         return self._shown.get(_filters(query), ())
 
     def is_gone(self, payment_id: int) -> None:
@@ -79,7 +79,7 @@ class ServiceLimits:
             self._shown[filters] = [one for one in shown if one != payment_id]
 
     def limit(self, wanted: int) -> int:
-        """Give the number of rows to ask for."""
+        """Return the number of rows to ask for."""
         return wanted if self._most_rows is None else min(wanted, self._most_rows)
 
     def too_large(self, limit: int) -> None:
@@ -89,6 +89,6 @@ class ServiceLimits:
 
 
 def _filters(query: PaymentQuery) -> Query:
-    """Give what the query asks for, in whatever order and of whatever page."""
+    """Return what the query asks for, in whatever order and of whatever page."""
     pairs = query.pairs(offset=0, limit=0, encoding=ChannelEncoding.COMMA)
     return tuple(pair for pair in pairs if pair[0] not in {"offset", "limit", "orderBy", "sortBy"})

@@ -175,7 +175,7 @@ async def look_up(
     until: float | None = None,
     tally: Tally | None = None,
 ) -> dict[str, Any] | None:
-    """Give the payment as the service sends it, None where the service itself says that there is none.
+    """Return the payment as the service sends it, None where the service itself says that there is none.
 
     GET by id does not lag, as lists do [seen]. Unless `priority` says otherwise, it gives way to calls that
     somebody waits for. Raises as `read_lookup` does: NotFoundError for a 404 that is not the service's own.

@@ -77,7 +77,7 @@ class PaymentStream(Pager):
         return {channel_id: walk.report for channel_id, walk in self._latest.walks.items()}
 
     def joined(self, *, decoded: DecodeRows = not_decoded) -> Iteration[JoinedPage]:
-        """Give the new rows page by page, as the service sent them."""
+        """Return the new rows page by page, as the service sent them."""
         limiter = ConcurrencyLimiter(self._tasks, self._concurrency)
         walks = {
             channel_id: walk.joined(limiter, decoded=decoded) for channel_id, walk in self._walks.items()

@@ -48,7 +48,7 @@ class Walker:
     until: float | None = None
 
     def source(self, query: PaymentQuery, page_size: int, **settings: Any) -> Source:
-        """Give what reads pages of a list; `settings` are others of the source's."""
+        """Return what reads pages of a list; `settings` are others of the source's."""
         settings = {"priority": self.priority, **settings}
         until = self.caller.until() if self.until is None else self.until
         return Source(self.caller, self.learned, query, page_size, until, **settings)
@@ -119,7 +119,7 @@ class Walk(Pager):
     def joined(
         self, limiter: ConcurrencyLimiter | None = None, *, decoded: DecodeRows = not_decoded
     ) -> Iteration[JoinedPage]:
-        """Give the new rows page by page, as the service sent them.
+        """Return the new rows page by page, as the service sent them.
 
         `limiter` bounds the requests in flight of several walks together.
         """
@@ -181,7 +181,7 @@ class Walk(Pager):
             raise PaginationError(f"The list cannot be read to its end. {refusal}") from refusal
 
     async def first(self) -> Payment | None:
-        """Give the first payment in the order asked for, None where there is none. One request.
+        """Return the first payment in the order asked for, None where there is none. One request.
 
         It is the first as the service lists them: should it ignore the order, by that order. `channel_ids`
         may take a few requests more, until the service's way to write them is known, and so do
@@ -196,7 +196,7 @@ class Walk(Pager):
         return None
 
     async def count(self) -> int:
-        """Give how many payments the service says there are, in one request. It may change at once.
+        """Return how many payments the service says there are, in one request. It may change at once.
 
         As with `first()`, the order does not matter, and `channel_ids` may take a few requests more. With
         `created_from` or `created_to`, the places of both in the list are looked up, a few requests each.
@@ -221,7 +221,7 @@ class Walk(Pager):
         return page.total if not self._period else max(0, page.total - before[0])
 
     def _single(self, query: PaymentQuery | None = None) -> Source:
-        """Give what reads single pages that somebody waits for."""
+        """Return what reads single pages that somebody waits for."""
         query = query or self._query
         # A page of one channel says more about whether the service reads channelIds than one row does.
         limit = 1 if query.channel_ids is None and not self._period else self._page_size

@@ -52,14 +52,14 @@ _usual = msgspec.json.Decoder(UsualPayment).decode
 
 
 def account_page(body: bytes, _is_awaited: bool) -> Any:
-    """Give a page with its rows decoded for `entries_of`, too; None where one is not as usual."""
+    """Return a page with its rows decoded for `entries_of`, too; None where one is not as usual."""
     with suppress(ValueError, ArithmeticError, RecursionError):
         return _decoded(body)
     return None
 
 
 def entries_of(payments: Sequence[UsualPayment]) -> Iterable[Entry]:
-    """Give the entries of payments. Raises ValueError or InvalidOperation for another spelling of a total."""
+    """Return the entries of payments. Raises ValueError or InvalidOperation for a total in an unusual format."""
     totals = [payment.total for payment in payments]
     amounts = [total.amount for total in totals]
     # Decimal takes more: `1_000`, other scripts' digits, NaN.
@@ -71,7 +71,7 @@ def entries_of(payments: Sequence[UsualPayment]) -> Iterable[Entry]:
 
 
 def entries_of_rows(rows: Rows) -> Iterable[Entry]:
-    """Give the entries of payments that were read as rows."""
+    """Return the entries of payments that were read as rows."""
     statuses, currencies, amounts = map(rows.tables[PAYMENTS.name].__getitem__, _PLACES)
     return zip(statuses, currencies, [amount and Decimal(amount) for amount in amounts], strict=True)
 
@@ -102,7 +102,7 @@ class Sum:
             self.totals[currency] = total if before is None else EXACT.add(before, total)
 
     def pack(self) -> dict[str, Any]:
-        """Give it as plain JSON, amounts as digits."""
+        """Return it as plain JSON, amounts as digits."""
         return {
             "rows": self.rows,
             "totals": {currency: f"{total:f}" for currency, total in sorted(self.totals.items())},
@@ -129,7 +129,7 @@ class Sums:
                 self.statuses.setdefault(str(status), Sum()).add(len(amounts), totals)
 
     def pack(self) -> dict[str, Any]:
-        """Give them as plain JSON."""
+        """Return them as plain JSON."""
         statuses = {status: one.pack() for status, one in sorted(self.statuses.items())}
         return {**self.whole.pack(), "statuses": statuses}
 
@@ -161,7 +161,7 @@ class Account:
         self.ended, self.complete = _now(), complete
 
     def pack(self) -> dict[str, Any]:
-        """Give it as plain JSON."""
+        """Return it as plain JSON."""
         return {
             "query": dict(self.query),
             "begun": self.begun,

@@ -82,7 +82,7 @@ _waits: dict[object, tuple[float, str]] = {}
 
 
 def waited_for(least: float) -> tuple[str, float] | None:
-    """Give the bucket that something in this process waits for, and how long: so many seconds or more."""
+    """Return the bucket that something in this process waits for, and how long: so many seconds or more."""
     began, root = min(list(_waits.values()), default=(monotonic(), ""))
     waited = monotonic() - began
     return (root, waited) if waited >= least else None
@@ -94,7 +94,7 @@ def is_url(path: object) -> bool:
 
 
 def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
-    """Give the bucket of an object, and the object's name; of a `folder` it may be empty.
+    """Return the bucket of an object, and the object's name; of a `folder` it may be empty.
 
     Raises ConfigurationError.
     """
@@ -117,7 +117,7 @@ def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
 
 
 def _settings() -> bytes:
-    """Give a hash of what opens a bucket; no frame that an error passes through holds the credentials."""
+    """Return a hash of what opens a bucket; no frame that an error passes through holds the credentials."""
     settings = sorted(item for item in os.environ.items() if item[0].startswith((*_VARIABLES.values(),)))
     return hashlib.sha256(repr(settings).encode()).digest()
 
@@ -211,13 +211,13 @@ class Bucket:
         return f"Set {_CREDENTIALS[self._root.partition(':')[0]]}."
 
     def get(self, name: str) -> tuple[bytes, Version]:
-        """Give an object, and its version."""
+        """Return an object, and its version."""
         with self._as_os_errors():
             found = _call(self._obstore.get, self._store, name)
             return bytes(_call(found.bytes)), _version_of(found.meta)
 
     def version(self, name: str) -> Version | None:
-        """Give an object's version, None where there is none."""
+        """Return an object's version, None where there is none."""
         try:
             with self._as_os_errors():
                 head = _call(self._obstore.head, self._store, name)
@@ -263,7 +263,7 @@ class Bucket:
                 _waits[waiting] = (monotonic(), self._root)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
-        """Give the objects in a folder and below it, by their names there, and their sizes."""
+        """Return the objects in a folder and below it, by their names there, and their sizes."""
         with self._as_os_errors():
             listed = self._obstore.list(self._store, folder)
             found = _call(listed.collect)

@@ -25,7 +25,7 @@ _RUN: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def companion_of(target: P) -> P:
-    """Give the file of line items beside a file of payments: ``x.line_items.csv`` for ``x.csv`` and ``x``."""
+    """Return the line-item file for a file of payments: ``x.line_items.csv`` for ``x.csv`` and ``x``."""
     name = target.stem if target.suffix.lower() == ".csv" else target.name
     return target.with_name(f"{name}{_COMPANION}")
 

@@ -55,15 +55,15 @@ class Database(ABC):
     @classmethod
     @abstractmethod
     def failures(cls) -> type[Exception]:
-        """Give the root of this database's errors."""
+        """Return the root of this database's errors."""
 
     @abstractmethod
     def names(self) -> set[str]:
-        """Give the names of all tables and views, in small letters: they are one in either case."""
+        """Return the names of all tables and views, in small letters: they are one in either case."""
 
     @abstractmethod
     def columns(self, name: str) -> list[tuple[str, str]]:
-        """Give the names and types of a table's columns; none for a view."""
+        """Return the names and types of a table's columns; none for a view."""
 
     @abstractmethod
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
@@ -75,19 +75,19 @@ class Database(ABC):
 
     @abstractmethod
     def readable(self, column: Column) -> str:
-        """Give the expression that reads a column exactly, as an integer or a text."""
+        """Return the expression that reads a column exactly, as an integer or a text."""
 
     @abstractmethod
     def as_read(self, column: Column, cell: Any) -> Any:
-        """Give a cell as `readable` will give it back, once it was written."""
+        """Return a cell as `readable` will give it back, once it was written."""
 
     @abstractmethod
     def moment(self, cell: Any) -> datetime:
-        """Give the moment that a cell of this kind stands for, as `readable` gives it."""
+        """Return the moment that a cell of this kind stands for, as `readable` gives it."""
 
     @abstractmethod
     def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
-        """Give the condition that a column is one of these numbers, and its parameters."""
+        """Return the condition that a column is one of these numbers, and its parameters."""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -108,11 +108,11 @@ class Database(ABC):
         ]
 
     def lacks(self, table: Table) -> Sequence[Column] | None:
-        """Give the columns that an older version's table does not have; None for one that is not ours."""
+        """Return the columns that an older version's table does not have; None for one that is not ours."""
         return () if self.holds(table) else None
 
     def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
-        """Give the payments that are not held as they came, and when what is held was updated, if any is."""
+        """Return the payments that differ from what is stored, and when the stored ones were updated, if any."""
         held: dict[int, tuple[Row, list[Row]]] = {row[0]: (row, []) for row in self.found(PAYMENTS, rows.ids)}
         for line in self.found(LINE_ITEMS, list(held)):
             held[line[0]][1].append(line)
@@ -197,7 +197,7 @@ class FileDatabase(Database):
     @classmethod
     @abstractmethod
     def hasty(cls) -> tuple[type[Exception], ...]:
-        """Give the errors for which `replace` is tried once more, thoroughly."""
+        """Return the errors for which `replace` is tried once more, thoroughly."""
 
     @classmethod
     @abstractmethod
@@ -213,12 +213,12 @@ class FileDatabase(Database):
         """
 
     def digest(self, table: Table) -> str:
-        """Give the digest of a table's rows."""
+        """Return the digest of a table's rows."""
         return digest_text(digest_of(map(msgspec.json.encode, self.rows(table, table.names))))
 
 
 def digest_of(lines: Iterable[bytes]) -> int:
-    """Give the sum of the SHA-256 of lines, each a row as JSON: the same in whatever order they come."""
+    """Return the sum of the SHA-256 of lines, each a row as JSON: the same in whatever order they come."""
     return sum(int.from_bytes(hashlib.sha256(line).digest()) for line in lines)
 
 
@@ -254,7 +254,7 @@ def as_export_error(kind: type[Database], place: object, doing: str = "written")
 def opened(
     kind: type[FileDatabase], path: Path, *, read_only: bool = False, doing: str = "written"
 ) -> Iterator[FileDatabase]:
-    """Give a database, and close it. What it raises becomes an ExportError."""
+    """Yield a database, and close it. What it raises becomes an ExportError."""
     with as_export_error(kind, path, doing), _connected(kind, path, read_only=read_only) as database:
         yield database
 

@@ -137,7 +137,7 @@ class DuckDBDatabase(FileDatabase):
         return f"epoch_us({column.name})" if column.kind is ColumnKind.MOMENT else column.name
 
     def as_read(self, column: Column, cell: Any) -> Any:
-        """Give a cell as it is read. A decimal knows no zero below zero."""
+        """Return a cell as it is read. A decimal knows no zero below zero."""
         if cell is None or column.kind is not ColumnKind.MONEY:
             return cell
         amount = Decimal(cell).quantize(LEAST, context=EXACT)
@@ -162,7 +162,7 @@ def column_line(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> bytes
 
 
 def source_of(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[str, str] = _NOTHING) -> str:
-    """Give what reads columns of a part of a log, and `more`, with stated types, beside their `segment`."""
+    """Return what reads columns of a part of a log, and `more`, with stated types, beside their `segment`."""
     types = {**dict(map(stated_type, columns)), **more}
     stated = ", ".join(f"{_quoted(name)}: {_quoted(f'{type_}[]')}" for name, type_ in types.items())
     cells = ", ".join(f"unnest({name}) AS {name}" for name in types)
@@ -177,18 +177,18 @@ def source_of(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[
 
 
 def stated_type(column: Column) -> tuple[str, str]:
-    """Give a column's name, and its type in the log: moments are microseconds there."""
+    """Return a column's name, and its type in the log: moments are microseconds there."""
     return column.name, "BIGINT" if column.kind is ColumnKind.MOMENT else _TYPES[column.kind]
 
 
 def _last_ones(source: str, payments: str, key: str) -> str:
-    """Give rows of the last segment that has their payment."""
+    """Return rows of the last segment that has their payment."""
     last = f"SELECT id AS {key}, max(segment) AS segment FROM {payments} GROUP BY id"  # noqa: S608
     return f"(SELECT * FROM {source} SEMI JOIN ({last}) USING ({key}, segment))"  # noqa: S608
 
 
 def expression(column: Column) -> str:
-    """Give the expression for a cell."""
+    """Return the expression for a cell."""
     return f"make_timestamptz({column.name})" if column.kind is ColumnKind.MOMENT else column.name
 
 
@@ -217,7 +217,7 @@ def _begin_of(path: Path) -> bytes:
 
 
 def import_duckdb(extra: str = "duckdb") -> Any:
-    """Give the library. Raises ConfigurationError with what to install."""
+    """Return the library. Raises ConfigurationError with what to install."""
     try:
         import duckdb  # noqa: PLC0415 - an extra, for those who want it
     except ModuleNotFoundError:

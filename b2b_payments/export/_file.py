@@ -60,7 +60,7 @@ class Lock:
         return self._lock.is_locked
 
     def release(self) -> None:
-        """Give it back, and remove its file. Nothing happens where it is not held."""
+        """Return it back, and remove its file. Nothing happens where it is not held."""
         if self.held:
             # Before: whoever waits for a file that is gone takes another one. Windows removes no open file.
             with suppress(OSError):
@@ -91,7 +91,7 @@ def reading(what: object) -> Iterator[None]:
 
 
 def path_of(path: object) -> PathLike:
-    """Give the path that a URL of a file names; any other as it is. Raises ConfigurationError for no path."""
+    """Return the path in a file URL, or the path itself. Raises ConfigurationError for anything else."""
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"path is {type(path).__name__}; give the name of a file.")
     text: str = os.fspath(path)
@@ -161,7 +161,7 @@ def created(place: Path, like: Path | None = None) -> BinaryIO:
 
 
 def take_permissions(place: Path, like: Path | None) -> None:
-    """Give a file the permissions of another that is there."""
+    """Return a file the permissions of another that is there."""
     if like is not None:
         with suppress(OSError):
             place.chmod(stat.S_IMODE(like.stat().st_mode))
@@ -193,7 +193,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_whole(path: PathLike) -> bytes | None:
-    """Give what is at a path or in an object store, None where nothing is. Raises ExportError."""
+    """Return what is at a path or in an object store, None where nothing is. Raises ExportError."""
     with suppress(FileNotFoundError), reading(path):
         if is_url(path):
             bucket, name = bucket_and_name(os.fspath(path))

@@ -78,7 +78,7 @@ class Location:
             lock.release()
 
     def beside(self) -> Location:
-        """Give the location of an export that is not complete, where one that may be stays in its place."""
+        """Return the location of an export that is not complete, where one that may be stays in its place."""
         incomplete = f"{self.target.stem}{_INCOMPLETE}{self.target.suffix}"
         return Location(self.target.with_name(incomplete), self._targets_of)
 
@@ -160,13 +160,13 @@ class Objects(Folder):
         return self.base.number + 1
 
     def sizes(self) -> Mapping[int, int]:
-        """Give the numbers of the segments that are there, and how many bytes each has."""
+        """Return the numbers of the segments that are there, and how many bytes each has."""
         found = self._bucket.sizes(f"{self._name}/{_LOG}")
         sizes = {_numbers(name): size for name, size in found.items()}
         return {number[1]: size for number, size in sizes.items() if number[:1] == (self.number,)}
 
     def file(self, number: int, part: int = 0) -> Path:
-        """Give the file of a part. Raises FileNotFoundError."""
+        """Return the file of a part. Raises FileNotFoundError."""
         if not super().file(number).exists():
             data, _ = self._bucket.get(self._segment(number))
             super().put(number, segment_parts(data))
@@ -253,7 +253,7 @@ class ObjectLocation(Location):
             self._lock.release()
 
     def beside(self) -> Location:
-        """Give the location of an export that is not complete, where one that may be stays in its place."""
+        """Return the location of an export that is not complete, where one that may be stays in its place."""
         suffix = self.target.suffix
         url = f"{str(self.shown).removesuffix(suffix)}{_INCOMPLETE}{suffix}"
         return ObjectLocation(url, self._targets_of)
@@ -331,5 +331,5 @@ class ObjectLocation(Location):
 
 
 def location_of(path: PathLike, targets_of: TargetsOf = lambda target: [target]) -> Location:
-    """Give the location that a path or a URL names. Raises ConfigurationError."""
+    """Return the location that a path or a URL names. Raises ConfigurationError."""
     return ObjectLocation(str(path), targets_of) if is_url(path) else Location(path_of(path), targets_of)

@@ -45,7 +45,7 @@ class Folder:
         self._gone = path.with_name(f"{path.name}.old")
 
     def sizes(self) -> Mapping[int, int]:
-        """Give the numbers of the segments that are there, and how many bytes each has in all its files."""
+        """Return the numbers of the segments that are there, and how many bytes each has in all its files."""
         self._refuse_link()
         found: Counter[int] = Counter()
         try:
@@ -59,12 +59,12 @@ class Folder:
         return found
 
     def get(self, number: int, part: int = 0, most: int = -1) -> bytes:
-        """Give the bytes of a part, or so many at the most."""
+        """Return the bytes of a part, or so many at the most."""
         with self.file(number, part).open("rb") as file:
             return file.read(most)
 
     def file(self, number: int, part: int = 0) -> Path:
-        """Give the file of a part. Raises FileNotFoundError, or leaves that to whoever opens it."""
+        """Return the file of a part. Raises FileNotFoundError, or leaves that to whoever opens it."""
         return self.path / _name(number, part)
 
     def put(self, number: int, parts: Sequence[Part]) -> None:
@@ -217,7 +217,7 @@ class Log:
         self._bytes += len(head) + sum(sizes)
 
     def segments(self) -> Iterator[Sequence[bytes | memoryview]]:
-        """Give the lines of one segment after the other, those of each table."""
+        """Yield the lines of one segment after the other, those of each table."""
         for number in self._numbers:
             try:
                 data = self._folder.get(number)
@@ -231,7 +231,7 @@ class Log:
             yield parts
 
     def files(self, part: int = 0) -> Mapping[Path, int]:
-        """Give the files of a part, and their sizes. In the first part, lines stand behind another one."""
+        """Return the files of a part, and their sizes. In the first part, lines stand behind another one."""
         paths = [self._folder.file(number, part) for number in self._numbers]
         return {path: path.stat().st_size for path in paths}
 
@@ -258,7 +258,7 @@ class Log:
 
 
 def segment_parts(data: bytes) -> Sequence[Part]:
-    """Give the parts of a segment whose bytes stand in one piece; one that cannot be read is one part."""
+    """Return the parts of a segment whose bytes stand in one piece; one that cannot be read is one part."""
     line = data.find(b"\n") + 1
     try:
         sizes = msgspec.json.decode(data[:line], type=_Head).sizes

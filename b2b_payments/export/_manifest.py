@@ -48,7 +48,7 @@ class Manifest:
 
 
 def manifest_path(target: P) -> P:
-    """Give the manifest's place: the whole name, so that one folder can hold an export in several formats."""
+    """Return the manifest's path: with the whole name, so that a folder can hold several formats of an export."""
     return target.with_name(f"{target.name}{MANIFEST}")
 
 
@@ -61,7 +61,7 @@ def manifest_of(
 
 
 def numbered_manifest(data: bytes, number: int) -> bytes:
-    """Give a manifest with another number."""
+    """Return a manifest with another number."""
     return _written(msgspec.json.decode(data) | {"number": number})
 
 
@@ -70,7 +70,7 @@ def _written(packed: Mapping[str, Any]) -> bytes:
 
 
 def manifest_bytes(path: PathLike) -> bytes | None:
-    """Give the manifest beside an export as it is, None where there is none. Raises ExportError."""
+    """Return the manifest beside an export as it is, None where there is none. Raises ExportError."""
     place = str(path).rstrip("/") if is_url(path) else os.path.realpath(path_of(path))
     return read_whole(f"{place}{MANIFEST}")
 

@@ -71,7 +71,7 @@ class Pace:
         self._ends = None if left is None else self._clock() + left
 
     def reading(self) -> PaceReading:
-        """Give how it goes now."""
+        """Return how it goes now."""
         return PaceReading(
             self.before,
             self.rows,
@@ -122,7 +122,7 @@ class Pace:
 
 
 def seconds_for(requests: int, quota: Quota, sent: Sequence[float], now: float) -> float:
-    """Give the seconds until the quota lets the last of so many requests go.
+    """Return the seconds until the quota lets the last of so many requests go.
 
     There is at least one. `sent` are the moments of those sent lately, oldest first: each makes room for
     another one span after it was sent, and that one for the next a span later.

@@ -62,14 +62,14 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         return [payment for page in self._pages for payment in page.objects()]
 
     def lines(self) -> list[bytes]:
-        """Give the payments as the service wrote them, a line each, each with its end.
+        """Return the payments as the service wrote them, a line each, each with its end.
 
         Raises ResponseDecodeError for what is not JSON.
         """
         return [_lines(page) for page in self._pages]
 
     def rows(self, *, whole: bool, decimal: bool) -> Iterator[Rows]:
-        """Give the payments of each page as rows, which are read once. Raises as `Rows.read`.
+        """Yield the payments of each page as rows, which are read once. Raises as `Rows.read`.
 
         A caller's sink may hand a batch on to several of ours: what fits one of them need not fit another.
         """
@@ -87,7 +87,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         return said if isinstance(said, str) else None
 
     def entries(self) -> Iterator[Entry]:
-        """Give what an account takes of each payment: of rows, where all of them were read as such."""
+        """Return what an account takes of each payment: of rows, where all of them were read as such."""
         for read in self._rows.values():
             if len(read) == len(self._pages):
                 return chain.from_iterable(map(entries_of_rows, read))
@@ -95,7 +95,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
 
 def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -> Iterable[Rows]:
-    """Give payments as rows, those of pages without objects in between. Raises as `Rows.read`."""
+    """Return payments as rows, those of pages without objects in between. Raises as `Rows.read`."""
     if isinstance(batch, PageBatch):
         return batch.rows(whole=whole, decimal=decimal)
     return [Rows.of_objects(batch, whole=whole, decimal=decimal)]

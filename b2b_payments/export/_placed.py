@@ -84,12 +84,12 @@ class PlacedSink(ABC):
 
     @abstractmethod
     def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
-        """Give the lines of payments, as the log has them: of one table, or of two."""
+        """Return the lines of payments, as the log has them: of one table, or of two."""
 
     @classmethod
     def targets(cls, target: Path) -> Sequence[Path]:
-        """Give what is made for a target. Of the class: a sink that its location held would outlive its user,
-        and so would its locks.
+        """Return the files made for a target. A class method: a location that held its sink would keep it alive,
+        and with it its locks.
         """
         return [target]
 
@@ -241,7 +241,7 @@ class PlacedSink(ABC):
         return self._account is not None and not self._account.get("complete")
 
     def _place_for_it(self) -> Location:
-        """Give the place: another one, where an export stands that is not known to be incomplete."""
+        """Return the place: another one, where an export stands that is not known to be incomplete."""
         location = self._location
         while self._is_incomplete and location.stands(self.holds):
             location = location.beside()
@@ -259,7 +259,7 @@ class TableSink(PlacedSink):
 
     @abstractmethod
     def spelled(self, rows: Rows) -> Sequence[bytes]:
-        """Give the lines of rows, as the log has them: of one table, or of two."""
+        """Return the lines of rows, as the log has them: of one table, or of two."""
 
     def read(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
         """Read payments; of none, rows of none."""
@@ -314,7 +314,7 @@ class Made:
 
 
 def sink_for(path: PathLike, format: str | None = None, **options: Any) -> PlacedSink:  # noqa: A002
-    """Give a sink for a path or a URL: ``sink_for("s3://bucket/payments.parquet")``.
+    """Return a sink for a path or a URL: ``sink_for("s3://bucket/payments.parquet")``.
 
     The format is ``jsonl``, ``csv``, ``parquet``, ``sqlite`` or ``duckdb``; it need not be given where the
     ending says it. `options` are those of its class.
@@ -331,7 +331,7 @@ def sink_for(path: PathLike, format: str | None = None, **options: Any) -> Place
 
 
 def format_of(path: PathLike, format_: str | None = None) -> str:
-    """Give the format of a file: the one given, or else the one that its ending says.
+    """Return the format of a file: the one given, or else the one that its ending says.
 
     Raises ConfigurationError where nothing says it, or its ending says another.
     """

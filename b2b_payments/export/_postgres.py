@@ -132,7 +132,7 @@ class PostgresDatabase(Database):
         return self._connection.execute(statement.replace("?", "%s"), parameters or None)
 
     def names(self) -> set[str]:
-        """Give the names of all tables and views. PostgreSQL tells capitals from small letters."""
+        """Return the names of all tables and views. PostgreSQL tells capitals from small letters."""
         found = self.execute(
             "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = ("
             "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ?) "
@@ -153,7 +153,7 @@ class PostgresDatabase(Database):
         return rows
 
     def lacks(self, table: Table) -> Sequence[Column] | None:
-        """Give the columns that a table does not have: others may be the user's."""
+        """Return the columns that a table does not have: others may be the user's."""
         there = dict(self.columns(table.name))
         lacking = [column for column in table.columns if column.name not in there]
         held = [column for column in table.columns if column.name in there]
@@ -168,7 +168,7 @@ class PostgresDatabase(Database):
         super().create(table, schema)
 
     def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
-        """Give the payments that are not held as they came; they stay staged for this transaction."""
+        """Return the payments that are not held as they came; they stay staged for this transaction."""
         payments, lines = (self._stage(table, rows.tables[table.name]) for table in (PAYMENTS, LINE_ITEMS))
         found = self.execute(
             f"SELECT came.id, {self.readable(attrs.evolve(_UPDATED, name='held.updated_at'))} "  # noqa: S608
@@ -202,13 +202,13 @@ class PostgresDatabase(Database):
             self._insert(table, f"ROWS FROM ({arrays}) AS came ({', '.join(table.names)})", numbers)
 
     def readable(self, column: Column) -> str:
-        """Give numbers and JSON as text, and times as microseconds since 1970."""
+        """Return numbers and JSON as text, and times as microseconds since 1970."""
         if column.kind is ColumnKind.MOMENT:
             return f"(extract(epoch FROM {column.name}) OPERATOR(pg_catalog.*) 1000000)::bigint"
         return f"{column.name}::text" if column.kind in {ColumnKind.MONEY, ColumnKind.JSON} else column.name
 
     def as_read(self, column: Column, cell: Any) -> Any:  # noqa: ARG002
-        """Give a cell that is no JSON: what the server reads, it compares itself."""
+        """Return a cell that is no JSON: what the server reads, it compares itself."""
         return cell
 
     def moment(self, cell: Any) -> datetime:
@@ -250,7 +250,7 @@ class PostgresDatabase(Database):
 
     @staticmethod
     def _refusals() -> tuple[type[Exception], ...]:
-        """Give the errors for what PostgreSQL cannot hold."""
+        """Return the errors for what PostgreSQL cannot hold."""
         psycopg = import_psycopg()
         errors = psycopg.errors
         return (
@@ -298,7 +298,7 @@ class PostgresDatabase(Database):
         )
 
     def _differ(self, table: Table, one: str, other: str) -> str:
-        """Give the condition that two rows differ, in what is read of them."""
+        """Return the condition that two rows differ, in what is read of them."""
         rows = (
             ", ".join(
                 self.readable(attrs.evolve(column, name=f"{row}.{column.name}")) for column in table.columns
@@ -344,7 +344,7 @@ def is_postgres(address: str) -> bool:
 
 
 def _shown(dsn: str) -> str:
-    """Give what may be shown of an address. Raises ConfigurationError for one that is none."""
+    """Return what may be shown of an address. Raises ConfigurationError for one that is none."""
     psycopg = import_psycopg()
     try:
         found = psycopg.conninfo.conninfo_to_dict(dsn)
@@ -368,7 +368,7 @@ def _shown(dsn: str) -> str:
 
 
 def import_psycopg() -> Any:
-    """Give the library. Raises ConfigurationError with what to install."""
+    """Return the library. Raises ConfigurationError with what to install."""
     try:
         import psycopg  # noqa: PLC0415 - an extra, for those who want it
     except ImportError:  # also where it finds no libpq

@@ -55,7 +55,7 @@ _COLUMNS: Final = (
 
 
 def found_format(path: Path) -> str | None:
-    """Give the format of a file, by its ending or else its manifest; None where neither says it."""
+    """Return the format of a file, by its ending or else its manifest; None where neither says it."""
     if (by_ending := format_by_ending(path.name)) is not None:
         return by_ending
     try:

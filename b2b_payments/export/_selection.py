@@ -45,7 +45,7 @@ class Selection:
         return {name: getattr(self.query, name) for name in self.query.filters} | reading
 
     async def source(self, client: PaymentsClient) -> Begin:
-        """Give what begins the walk, anew or from a checkpoint. Raises ExportError for an unknown channel."""
+        """Return what starts the walk, with or without a checkpoint. Raises ExportError for an unknown channel."""
         wanted = self.query.channel_ids
         if wanted is None:
             return lambda checkpoint: client.payments.list(**self.walk, checkpoint=checkpoint)

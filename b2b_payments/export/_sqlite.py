@@ -155,12 +155,12 @@ class SQLiteDatabase(FileDatabase):
 
 
 def journal_of(path: Path) -> Path:
-    """Give the place of what SQLite keeps while a transaction is under way."""
+    """Return the place of what SQLite keeps while a transaction is under way."""
     return path.with_name(f"{path.name}-journal")
 
 
 def _on_conflict(table: Table) -> str:
-    """Give the clause that lets a row take the place of the one with its key."""
+    """Return the clause that lets a row take the place of the one with its key."""
     others = [f"{name} = excluded.{name}" for name in table.names if name not in table.key]
     change = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
     return f"ON CONFLICT ({', '.join(table.key)}) DO {change}"

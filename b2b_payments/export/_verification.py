@@ -61,7 +61,7 @@ def verify(path: PathLike) -> Manifest:
 
 @contextmanager
 def at_hand(path: PathLike) -> Iterator[Path]:
-    """Give an export's file, with the others beside it: of what is in an object store, a copy."""
+    """Yield an export's file, with the others beside it: of what is in an object store, a copy."""
     if not is_url(path):
         yield Path(path_of(path)).resolve()
         return
@@ -87,7 +87,7 @@ def is_folder(path: PathLike) -> bool:
 
 
 def exports_in(folder: PathLike) -> list[str]:
-    """Give the files in a folder, and in those below it, that an export has written."""
+    """Return the files in a folder, and in those below it, that an export has written."""
     if is_url(folder):
         bucket, prefix = bucket_and_name(str(folder), folder=True)
         with reading(folder):
@@ -127,7 +127,7 @@ class Ids:
         self._others.add(text)
 
     def twice(self) -> str | None:
-        """Give an id that came twice; None where none did."""
+        """Return an id that came twice; None where none did."""
         self._sort()
         if self._twice is None:
             # Run by run, so that there is never an object for each id.

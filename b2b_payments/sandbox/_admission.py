@@ -31,18 +31,18 @@ class Counter:
         return self._take(now)
 
     def remaining(self, now: float) -> int:
-        """Give how many more requests would be let in now."""
+        """Return how many more requests would be let in now."""
         self._let_others(now)
         self._forget(now)
         return max(0, self._requests - len(self._counted))
 
     def resets_after(self, now: float) -> float:
-        """Give the seconds until the oldest request leaves the window, or until a fixed window ends."""
+        """Return the seconds until the oldest request leaves the window, or until a fixed window ends."""
         self._forget(now)
         return max(0.0, self._counted[0] + self._per - now) if self._counted else self._per
 
     def wait(self, now: float) -> float:
-        """Give the seconds until a request that is refused now would be let in."""
+        """Return the seconds until a request that is refused now would be let in."""
         return self.resets_after(now)
 
     def _take(self, now: float) -> bool:
@@ -79,17 +79,17 @@ class LeakyBucket(Counter):
         self._empty_at = now
 
     def remaining(self, now: float) -> int:
-        """Give how many more requests would be let in now."""
+        """Return how many more requests would be let in now."""
         self._let_others(now)
         # A moment is no exact multiple of what leaks in between.
         return math.floor((self._per - self.resets_after(now)) / self._every + 1e-6)
 
     def resets_after(self, now: float) -> float:
-        """Give the seconds until the bucket is empty, as in the documentation's sample headers."""
+        """Return the seconds until the bucket is empty, as in the documentation's sample headers."""
         return max(0.0, self._empty_at - now)
 
     def wait(self, now: float) -> float:
-        """Give the seconds until a request that is refused now would be let in."""
+        """Return the seconds until a request that is refused now would be let in."""
         return max(0.0, self.resets_after(now) + self._every - self._per)
 
     def _take(self, now: float) -> bool:
@@ -100,7 +100,7 @@ class LeakyBucket(Counter):
 
 
 def quota_headers(rules: Rules, remaining: int, resets_after: float) -> dict[str, str]:
-    """Give the documented headers, with the units that the documentation shows."""
+    """Return the documented headers, with the units that the documentation shows."""
     return {
         "X-Requests-Allocated": f"{rules.requests} times/{rules.per:g} s",
         "X-Requests-Remaining": f"{remaining} times",
@@ -111,7 +111,7 @@ def quota_headers(rules: Rules, remaining: int, resets_after: float) -> dict[str
 def refusal_headers(
     rules: Rules, wait: float, date: int, resets_after: float | None = None
 ) -> dict[str, str]:
-    """Give the headers of a 429 under these rules; `wait` is in seconds, rounded up where it must be.
+    """Return the headers of a 429 under these rules; `wait` is in seconds, rounded up where it must be.
 
     `date` is that of the answer, in epoch seconds. The quota is whole again after the same wait, or as said.
     """
@@ -154,7 +154,7 @@ class Admission:
     def refusal(
         self, rules: Rules, headers: Mapping[str, str], now: float, in_service: int, date: int
     ) -> Answer | None:
-        """Give the answer to a request that may not come in, None for one that may.
+        """Return the answer to a request that may not come in, None for one that may.
 
         `date` is that of the answer, in epoch seconds.
         """
@@ -169,7 +169,7 @@ class Admission:
         return None
 
     def headers(self, rules: Rules, answered: Answer, now: float) -> dict[str, str]:
-        """Give the quota's headers of an answer."""
+        """Return the quota's headers of an answer."""
         # A 429 carries what its own rule says, and a gateway knows nothing of the quota.
         own = answered.status == 429 or answered.content_type != "application/json"
         if own or not (rules.quota and rules.quota_headers):
@@ -199,6 +199,6 @@ class Admission:
 
 
 def too_many(rules: Rules, wait: float, date: int, resets_after: float | None = None) -> Answer:
-    """Give a 429 that says to wait so many seconds from `date` on, in the headers that the rules name."""
+    """Return a 429 that says to wait so many seconds from `date` on, in the headers that the rules name."""
     refused = Answer.error(429, "Too many requests. Try again later.")
     return attrs.evolve(refused, headers=refusal_headers(rules, wait, date, resets_after))

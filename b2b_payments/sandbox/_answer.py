@@ -43,7 +43,7 @@ class Answer:
 
     @classmethod
     def gateway(cls, status: int) -> Answer:
-        """Give the HTML page of a gateway before the service."""
+        """Return the HTML page of a gateway before the service."""
         title = f"{status} {HTTPStatus(status).phrase}"
         page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\r\n"
         return cls(status, page.encode(), "text/html")

@@ -70,7 +70,7 @@ def money(currency: str, ten_thousandths: int) -> dict[str, str]:
 
 
 def operations(module: str, processing_status: int, applied_status: int) -> list[int]:
-    """Give the codes of the operations that a payment in this state allows."""
+    """Return the codes of the operations that a payment in this state allows."""
     if processing_status == 0:
         return []
     change = 1 if applied_status else 0
@@ -78,7 +78,7 @@ def operations(module: str, processing_status: int, applied_status: int) -> list
 
 
 def company_name(customer_id: str) -> str:
-    """Give the company's name of this id, empty for a company that the sandbox does not know."""
+    """Return the company's name of this id, empty for a company that the sandbox does not know."""
     if not customer_id.isdecimal():
         return ""
     number, rest = divmod(int(customer_id) - 95_000, 75)
@@ -101,11 +101,11 @@ class Rows:
         return self.channels[(draw[0] << 8 | draw[1]) % len(self.channels)]
 
     def channel(self, payment_id: int) -> int:
-        """Give the BigCommerce channel id of a payment."""
+        """Return the BigCommerce channel id of a payment."""
         return self._channel_of(self._draw(payment_id))
 
     def channel_name(self, channel_id: int) -> str:
-        """Give the name of a channel."""
+        """Return the name of a channel."""
         return self._names[channel_id]
 
     def payment(self, payment_id: int, created: int, *, single_storefront: bool = False) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Rows:
         return row
 
     def channel_list(self) -> list[dict[str, Any]]:
-        """Give the store's channels as the service writes them."""
+        """Return the store's channels as the service writes them."""
         return [self._channel(number) for number in range(len(self.channels))]
 
     def _channel(self, number: int) -> dict[str, Any]:

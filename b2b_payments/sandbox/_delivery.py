@@ -116,7 +116,7 @@ _ID_OR_COUNT = re.compile(rb'"(id|paymentId|totalCount)":[^,}]+')
 
 
 def instead(fault: Fault, rules: Rules, date: int) -> Answer | None:
-    """Give the answer that a fault puts in the place of the service's, None if it only changes that one.
+    """Return the answer that a fault puts in the place of the service's, None if it only changes that one.
 
     `date` is that of the answer, in epoch seconds.
     """
@@ -219,7 +219,7 @@ class Mixer:
         self._held: WeakKeyDictionary[asyncio.BaseTransport, list[Answered]] = WeakKeyDictionary()
 
     async def exchanged(self, own: Answered, fault: Fault | None, within: float) -> Answer:
-        """Give what a request gets: its own answer, or another's that is on the way at the same time."""
+        """Return what a request gets: its own answer, or another's that is on the way at the same time."""
         waiting = self._waiting
         # Given up at this very moment, it waits no more.
         if waiting is not None and not waiting[1].done() and self._may(own.seen, waiting[0].seen):
@@ -240,7 +240,7 @@ class Mixer:
                 self._waiting = None
 
     def unasked(self, own: Answered, fault: Fault | None) -> Answered | None:
-        """Give what comes on the connection besides the answer; None where nothing does."""
+        """Return what comes on the connection besides the answer; None where nothing does."""
         before, self._before = self._before or own, own
         return {Fault.STRAY: before, Fault.DOUBLED: own, Fault.LATE: own}.get(fault) if fault else None
 

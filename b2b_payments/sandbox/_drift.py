@@ -42,7 +42,7 @@ class Drift:
             change(store)
 
     def lasting(self, before: set[int]) -> set[int]:
-        """Give those of the payments there `before` that were never deleted."""
+        """Return those of the payments there `before` that were never deleted."""
         return before - self.deleted
 
     def _count(self) -> int:

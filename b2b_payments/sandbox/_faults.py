@@ -152,7 +152,7 @@ class Orders:
         self._orders.clear()
 
     def draw(self, method: str, path: str) -> Fault | None:
-        """Give the fault that a request meets: the first ordered that hits, or None."""
+        """Return the fault that a request meets: the first ordered that hits, or None."""
         for order in self._orders:
             if not order.matches(method, path):
                 continue

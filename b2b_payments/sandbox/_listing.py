@@ -62,7 +62,7 @@ class Table:
         return cls(rows, times, single_storefront, times[:], array("q", range(1, len(times) + 1)))
 
     def copy(self) -> Self:
-        """Give a table of its own with the same rows."""
+        """Return a table of its own with the same rows."""
         return attrs.evolve(
             self,
             times=self._times[:],
@@ -89,11 +89,11 @@ class Table:
         return self._times[-1] if self._times else None
 
     def created(self, payment_id: int) -> int:
-        """Give the creation time in epoch seconds. Raises `KeyError` for a payment that is not there."""
+        """Return the creation time in epoch seconds. Raises `KeyError` for a payment that is not there."""
         return self._times[self._position(payment_id)]
 
     def row(self, payment_id: int) -> Row:
-        """Give a payment, not to be changed. Raises `KeyError` for one that is not there."""
+        """Return a payment, not to be changed. Raises `KeyError` for one that is not there."""
         return self._changed.get(payment_id) or self._drawn(payment_id, self.created(payment_id))
 
     def is_changed(self, payment_id: int) -> bool:
@@ -130,7 +130,7 @@ class Table:
         self._views.clear()
 
     def view(self, sort_by: str, matches: object, select: Callable[[], Iterable[int]]) -> Sequence[int]:
-        """Give the ids that `select` gives, in ascending order of `sort_by`; kept until the table changes.
+        """Return the ids that `select` gives, in ascending order of `sort_by`; kept until the table changes.
 
         `matches` tells one selection from another. `select` gives ids in the order of creation.
         """
@@ -145,7 +145,7 @@ class Table:
         return ids
 
     def column(self, name: str) -> dict[int, Any]:
-        """Give the values of `KEYS[name]` by id, worked out once."""
+        """Return the values of `KEYS[name]` by id, worked out once."""
         if (column := self._columns.get(name)) is None:
             column = self._columns[name] = {
                 payment_id: self.key(name, payment_id) for payment_id in self._ids
@@ -153,7 +153,7 @@ class Table:
         return column
 
     def key(self, name: str, payment_id: int) -> Any:
-        """Give one payment's value of `KEYS[name]`."""
+        """Return one payment's value of `KEYS[name]`."""
         if name == "channelId" and not self._single_storefront and payment_id not in self._changed:
             return self._rows.channel(payment_id)
         return KEYS[name](self.row(payment_id))
@@ -276,7 +276,7 @@ class ListQuery:
         return None if plain == ListQuery() else plain
 
     def select(self, table: Table, ids: Iterable[int]) -> Iterable[int]:
-        """Give those of these payments that match, in the order in which they are given."""
+        """Return those of these payments that match, in the order in which they are given."""
         if (channels := self.channel_ids) is not None:
             channel = table.column("channelId")
             ids = [one for one in ids if channel[one] in channels]

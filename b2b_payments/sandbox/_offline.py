@@ -15,7 +15,7 @@ _LARGEST: Final = Decimal(10**12)
 
 
 def read_offline_payment(body: Any, channels: Collection[int], *, line_by_line: bool = False) -> Row:
-    """Give the fields of a payment from the body of a create or an update, documented defaults filled in.
+    """Return the fields of a payment from the body of a create or an update, documented defaults filled in.
 
     Raises `InvalidFieldsError` with the service's messages by field; those of line items for each of them
     if `line_by_line`.

@@ -205,7 +205,7 @@ class Rules:
 
 @cache
 def _words_of_rules() -> Mapping[str, Sequence[object]]:
-    """Give the words of each rule whose type names them."""
+    """Return the words of each rule whose type names them."""
     return {name: words for name, kind in get_type_hints(Rules).items() if (words := _words_in(kind))}
 
 

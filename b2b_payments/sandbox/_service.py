@@ -43,7 +43,7 @@ class Call:
         return value
 
     def success(self, data: Any, pagination: dict[str, int] | None = None) -> Answer:
-        """Give a success as the rules want it for this method."""
+        """Return a success as the rules want it for this method."""
         rules = self.store.rules
         wanted = rules.success_status
         status = wanted.get(self.method, 200) if isinstance(wanted, Mapping) else wanted

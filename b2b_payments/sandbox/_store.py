@@ -94,38 +94,38 @@ class Store:
         return payment_id in self._now
 
     def ids(self) -> list[int]:
-        """Give the ids of all payments in the order of creation."""
+        """Return the ids of all payments in the order of creation."""
         return list(self._now.ids)
 
     def pick(self, draw: random.Random) -> int | None:
-        """Give any payment's id, None in an empty store."""
+        """Return any payment's id, None in an empty store."""
         return draw.choice(self._now.ids) if len(self._now) else None
 
     def wire(self, payment_id: int) -> Row:
-        """Give the service's own JSON object of a payment, complete. Raises `KeyError` if there is none."""
+        """Return the service's own JSON object of a payment, complete. Raises `KeyError` if there is none."""
         return spelled_payment(self._now.row(payment_id), self._rules)
 
     def all_wire(self) -> Iterator[Row]:
-        """Give every payment's JSON object in the order of creation."""
+        """Return every payment's JSON object in the order of creation."""
         return (self.wire(payment_id) for payment_id in self.ids())
 
     def created(self, payment_id: int) -> int:
-        """Give createdAt in epoch seconds. Raises `KeyError` if there is no such payment."""
+        """Return createdAt in epoch seconds. Raises `KeyError` if there is no such payment."""
         return self._now.created(payment_id)
 
     def channel(self, payment_id: int) -> int | None:
-        """Give a payment's channel id, None where it has none. Raises `KeyError` without such a payment."""
+        """Return a payment's channel id, None where it has none. Raises `KeyError` without such a payment."""
         if payment_id not in self._now:
             raise KeyError(payment_id)
         channel: int = self._now.key("channelId", payment_id)
         return channel or None
 
     def channel_name(self, channel_id: int) -> str:
-        """Give a channel's name. Raises `KeyError` for a channel that the store does not have."""
+        """Return a channel's name. Raises `KeyError` for a channel that the store does not have."""
         return self._rows.channel_name(channel_id)
 
     def channel_list(self) -> list[Row]:
-        """Give the channels' JSON objects."""
+        """Return the channels' JSON objects."""
         return [spelled_channel(channel, self._rules) for channel in self._rows.channel_list()]
 
     def advance(self, seconds: int = 1) -> int:
@@ -167,7 +167,7 @@ class Store:
         self._change(payment_id, lambda table: table.delete(payment_id))
 
     def snapshot(self) -> Snapshot:
-        """Give what the store holds now, as a backup does."""
+        """Return what the store holds now, as a backup does."""
         return Snapshot(self._now.copy(), self._last_id)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -192,7 +192,7 @@ class Store:
         return str(payment_id) if self._rules.ids_as == "string" else payment_id
 
     def page(self, query: ListQuery) -> Listing:
-        """Give one page of what lists show, under the rules in force."""
+        """Return one page of what lists show, under the rules in force."""
         self._catch_up()
         rules = self._rules
         limit = min(query.limit, rules.max_limit)
@@ -217,7 +217,7 @@ class Store:
         return Listing(ids=page, total=total, asked=query.limit, limit=limit)
 
     def encoded(self, payment_id: int) -> msgspec.Raw:
-        """Give a payment as lists show it, as JSON. Raises `KeyError` if lists do not show it."""
+        """Return a payment as lists show it, as JSON. Raises `KeyError` if lists do not show it."""
         # Only rows from the seed are kept: they stay what they are.
         drawn = not self._listed.is_changed(payment_id)
         if drawn and (known := self._encoded.get(payment_id)) is not None:
@@ -233,7 +233,7 @@ class Store:
         return encoded
 
     def _view(self, query: ListQuery) -> Sequence[int]:
-        """Give the ids that a query's pages are cut from."""
+        """Return the ids that a query's pages are cut from."""
         rules, listed = self._rules, self._listed
         matches: object = query.filters
         if rules.hidden or rules.shown is not None:
@@ -241,7 +241,7 @@ class Store:
         return listed.view(query.sort_by or "id", matches, lambda: query.select(listed, self._reachable()))
 
     def _reachable(self) -> Sequence[int]:
-        """Give the ids that lists can show at all."""
+        """Return the ids that lists can show at all."""
         ids = self._listed.ids
         if self._rules.hidden:
             ids = [one for one in ids if not self._hides(self._listed, one)]

@@ -61,7 +61,7 @@ class Copy:
         self._database: Database | None = None
 
     def open(self) -> State | None:
-        """Give what the copy says of itself, None where there is none yet.
+        """Return what the copy says of itself, None where there is none yet.
 
         Raises ExportError while another sync or export writes to it, ConfigurationError for tables that are
         not a sync's.
@@ -125,7 +125,7 @@ class Copy:
     def would_take(
         self, batch: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None
     ) -> set[int]:
-        """Give the ids of those payments that `keep` would put in the place of another version, or of none.
+        """Return the ids of those payments that `keep` would put in the place of another version, or of none.
 
         Without `lagging`, of those that `settle` would. Raises as they do.
         """
@@ -135,7 +135,7 @@ class Copy:
             return {*inserted, *updated, *([] if lagging else [*others[0], *others[1]])}
 
     def latest_seen(self, until: datetime) -> datetime | None:
-        """Give when the latest of the payments seen was updated, of those updated by `until`.
+        """Return when the latest of the payments seen was updated, of those updated by `until`.
 
         Of candidates the copy does not hold what was seen: they do not count.
         """
@@ -199,7 +199,7 @@ class Copy:
 
     @contextmanager
     def _writing(self) -> Iterator[Database]:
-        """Give the database, opened when it is first used; what it raises becomes a sentence."""
+        """Yield the database, opened when it is first used; what it raises becomes a sentence."""
         place = self.store.place
         with writing(place), as_export_error(self.store.database, place):
             self._database = self._database or self._connect()
@@ -212,7 +212,7 @@ class Copy:
             yield database
 
     def _brought_up(self, database: Database, there: set[str]) -> State:
-        """Give the state of a copy, with the tables and columns that an earlier version did not make."""
+        """Return the state of a copy, with the tables and columns that an earlier version did not make."""
         state = self._state(database)
         lacking = {table: self._lacking(database, table, there) for table in TABLES}
         with database.transaction():
@@ -267,8 +267,8 @@ def _put(database: Database, state: State) -> None:
 def _compared(
     database: Database, came: Rows, lagging: tuple[datetime, datetime]
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Give the ids of those that are not in the copy, or there in an older version, or in a newer one, which
-    the list should show, or may just not show yet.
+    """Return the ids of payments that are new to the copy, those it has in an older version, those it has in a
+    newer one that the list should show, and those it has in a newer one that the list may not show yet.
     """
     inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
     moments = came.updated

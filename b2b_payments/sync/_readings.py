@@ -156,7 +156,7 @@ class Readings:
                     await told
 
     async def _newest(self) -> datetime | None:
-        """Give the latest `updatedAt` that the list shows, None for a store without payments."""
+        """Return the latest `updatedAt` that the list shows, None for a store without payments."""
         walk = self.payments.list(
             sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, page_size=1, concurrency=1
         )
@@ -170,7 +170,7 @@ class Readings:
             self._count(walk)
 
     async def _checked(self, reading: Reading) -> datetime | None:
-        """Give the watermark of a reading that came whole, None where what it saw contradicts that."""
+        """Return the watermark of a reading that came whole, None where what it saw contradicts that."""
         if reading.watermark is None or reading.begun is None:
             return reading.watermark
         latest = await self.worker.do(self.copy.latest_seen, reading.begun - self.overlap)
@@ -218,7 +218,7 @@ class Readings:
 
 
 def _no_later(moment: datetime, answered: datetime | None) -> datetime:
-    """Give the moment, or that of the answer that showed it, where it claims to be later."""
+    """Return the moment, or that of the answer that showed it, where it claims to be later."""
     return min(moment, answered or datetime.now(UTC))
 
 

@@ -144,7 +144,7 @@ class Settling:
         return False
 
     async def _look_up(self, payment_ids: Sequence[int]) -> dict[int, Sent | None]:
-        """Give what GET by id answers for each of them, but for 404s that are not the service's own."""
+        """Return what GET by id answers for each of them, but for 404s that are not the service's own."""
         answers: dict[int, Sent | None] = {}
         failures: list[Exception] = []
         line = iter(payment_ids)
@@ -168,7 +168,7 @@ class Settling:
         return answers
 
     async def _look_up_again(self, answers: dict[int, Sent | None]) -> dict[int, Sent | None]:
-        """Give the answers, with those 404s alone that come again, each on a new connection of its own.
+        """Return the answers, with those 404s alone that come again, each on a new connection of its own.
 
         Nothing else of this run is under way meanwhile. A payment that is there is asked for before each, so
         that no 404 is the one before, come late.

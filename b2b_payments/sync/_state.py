@@ -52,7 +52,7 @@ class State:
         return None if self.changes is None else _moment(self.changes["watermark"])
 
     def in_step_until(self, watermark: datetime | None) -> Self:
-        """Give the state of a copy that has all that lists showed up to this moment."""
+        """Return the state of a copy that has all that lists showed up to this moment."""
         changes = None if watermark is None else Ledger(self.store, 0, microseconds_of(watermark)).place
         return attrs.evolve(self, changes=None if changes is None else changes.checkpoint())
 

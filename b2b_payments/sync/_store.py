@@ -165,7 +165,7 @@ def is_address(to: str) -> bool:
 
 
 def store_for(to: PathLike, *, schema: str | None = None) -> Store:
-    """Give the store that a path's ending names, or an address ``postgresql://…``, with its `schema` there.
+    """Return the store that a path's ending names, or an address ``postgresql://…``, with its `schema` there.
 
     The endings are ``.duckdb``, ``.sqlite``, ``.sqlite3`` and ``.db``. Raises ConfigurationError for anything
     else, and as the stores do.

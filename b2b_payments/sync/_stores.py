@@ -82,7 +82,7 @@ async def sync_stores(
 def _copies(
     stores: Sequence[OneStore], output: PathLike, format_: str | None, schema: str | None
 ) -> list[Store]:
-    """Give each store's copy. Raises ConfigurationError."""
+    """Return each store's copy. Raises ConfigurationError."""
     address = os.fspath(path_of(output))
     if not is_address(address):
         if schema is not None:

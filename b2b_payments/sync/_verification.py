@@ -16,7 +16,7 @@ _AT_ONCE = 2_000
 
 
 def check_copy(path: Path) -> tuple[State, Sums] | None:
-    """Give what a copy in a file says of itself, and what it holds; None for a file that is no copy.
+    """Return what a copy in a file says of itself, and what it holds; None for a file that is no copy.
 
     Nothing is written. Raises VerificationError where what it says is damaged, or line items are of no
     payment, and ExportError where it cannot be read.

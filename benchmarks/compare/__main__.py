@@ -58,7 +58,7 @@ def measured(size: speed.Size, generated: str) -> Iterator[Table]:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of what takes part."""
+    """Return the versions of what takes part."""
     found = {"Python": sys.version.split()[0]}
     for name in _PACKAGES:
         try:

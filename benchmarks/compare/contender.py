@@ -34,10 +34,10 @@ class Contender(Protocol):
         """Call `visit` with every payment, as this library gives it."""
 
     def payment_id(self, payment: Any) -> int:
-        """Give a payment's id."""
+        """Return a payment's id."""
 
     def line(self, payment: Any) -> bytes:
-        """Give a payment as a line of JSON."""
+        """Return a payment as a line of JSON."""
 
 
 @attrs.frozen

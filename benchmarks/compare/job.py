@@ -67,12 +67,12 @@ def rounds(
 
 
 def named(failures: Mapping[Entry, str]) -> dict[str, str]:
-    """Give failures by the contenders' names."""
+    """Return failures by the contenders' names."""
     return {entry.name: why for entry, why in failures.items()}
 
 
 def ratio(results: Mapping[Entry, Sequence[float]], entry: Entry, base: Entry) -> float | None:
-    """Give the median of an entry's figures, each as a multiple of the base's in the same round."""
+    """Return the median of an entry's figures, each as a multiple of the base's in the same round."""
     if entry not in results or base not in results:
         return None
     pairs = zip(results[entry], results[base], strict=True)

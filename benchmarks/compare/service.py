@@ -25,12 +25,12 @@ class Service:
         self.base_url, self.headers = pipe.recv()
 
     def seen(self) -> tuple[int, int, float]:
-        """Give the requests so far, how many were refused, and the seconds from first to last."""
+        """Return the requests so far, how many were refused, and the seconds from first to last."""
         requests, refused, seconds = self._ask("seen")
         return requests, refused, seconds
 
     def ids(self) -> list[int]:
-        """Give the ids of the payments there now."""
+        """Return the ids of the payments there now."""
         ids: list[int] = self._ask("ids")
         return ids
 
@@ -43,7 +43,7 @@ class Service:
 def service(
     payments: int, rules: Rules, *, deleting: bool = False, others: bool = False
 ) -> Iterator[Service]:
-    """Give a sandbox; `deleting` takes the oldest payment out before each list but a walk's first.
+    """Yield a sandbox; `deleting` takes the oldest payment out before each list but a walk's first.
 
     With `others`, its payments are those of `rows`.
     """

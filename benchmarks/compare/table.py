@@ -47,7 +47,7 @@ class Table:
 
 
 def bars_text(bars: Sequence[Bar]) -> str:
-    """Give the table of all bars."""
+    """Return the table of all bars."""
     return "\n".join(
         ["\n### Bars\n", "| promise | bar | measured | |", "| --- | --- | --- | --- |", *map(str, bars)]
     )

@@ -79,7 +79,7 @@ junk = json_values | st.floats() | st.decimals() | st.integers() | st.text(alpha
 
 
 def read_or_refuse(wire: dict[str, Any]) -> Payment | ResponseDecodeError:
-    """Give the payment, or the error that reading it raises."""
+    """Return the payment, or the error that reading it raises."""
     try:
         [payment] = structure_list(Payment, [wire])
     except ResponseDecodeError as error:

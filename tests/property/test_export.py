@@ -43,7 +43,7 @@ def moment(cell: Any) -> datetime:
 
 
 def cell_of(value: object, format_: str) -> object:
-    """Give a cell as CSV has it, which knows text only, or as it is."""
+    """Return a cell as CSV has it, which knows text only, or as it is."""
     return ("" if value is None else str(value)) if format_ == "csv" else value
 
 

@@ -76,7 +76,7 @@ def as_data(read: Callable[[Any], Any]) -> Callable[[Answer], None]:
 
 
 def failure(read: Callable[[Answer], object], answer: Answer) -> B2BPaymentsError | None:
-    """Give the documented error that reading ends with, None where it succeeds."""
+    """Return the documented error that reading ends with, None where it succeeds."""
     try:
         read(answer)
     except B2BPaymentsError as error:

@@ -28,7 +28,7 @@ SAME = (
 
 
 def usual() -> dict[str, Any]:
-    """Give a payment of the usual spelling, with two line items and a fee."""
+    """Return a payment of the usual spelling, with two line items and a fee."""
     shown = copy.deepcopy(SHOWN_PAYMENT)
     items = [{**line, "paymentId": 70} for line in 2 * shown["lineItems"]]
     return copy.deepcopy(LISTED_PAYMENT) | {"fees": shown["fees"], "lineItems": items}
@@ -66,7 +66,7 @@ def check_money(cells: dict[str, Any], name: str, money: Money | None) -> None:
 
 
 def with_amount(extra: dict[str, Any], name: str, money: Money | None) -> dict[str, Any]:
-    """Give what is unknown of an object, and of its amount."""
+    """Return what is unknown of an object, and of its amount."""
     return {**extra, name: dict(money.extra)} if money is not None and money.extra else dict(extra)
 
 
@@ -96,7 +96,7 @@ def check(row: dict[str, Any], items: list[dict[str, Any]], payment: Payment) ->
 
 
 def rows_of(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """Give columns as rows."""
+    """Return columns as rows."""
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 

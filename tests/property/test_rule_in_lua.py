@@ -47,7 +47,7 @@ STEPS = st.lists(st.tuples(st.floats(0, 4), ASKS | REPORTS | st.integers(1, 4)),
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[redis_module._Server]:
-    """Give a server whose clock is what each call says."""
+    """Yield a server whose clock is what each call says."""
     source = files("b2b_payments._quota").joinpath("window.lua").read_text()
     by_hand = source.replace("redis.call('TIME')", "cmsgpack.unpack(ARGV[2])")
     assert by_hand != source

@@ -13,13 +13,13 @@ from tests.support.clients import client_of
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 60 payments."""
+    """Yield a sandbox of 60 payments."""
     async with Sandbox(60) as one:
         yield one
 
 
 @pytest.fixture
 async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give a client of the sandbox."""
+    """Yield a client of the sandbox."""
     async with client_of(sandbox) as one:
         yield one

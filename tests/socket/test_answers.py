@@ -21,7 +21,7 @@ BY_NAME = {mix_up.name: mix_up for mix_up in MIX_UPS}
 
 
 def account_of(mix_up: MixUp) -> Account:
-    """Give the account of some schedules, and of so many more that answers went astray."""
+    """Return the account of some schedules, and of so many more that answers went astray."""
     total = Account()
     for seed in range(_MOST_SCHEDULES):
         if seed >= _SCHEDULES and total.mixed_up:

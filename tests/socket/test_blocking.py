@@ -39,7 +39,7 @@ from tests.support.program import whole_environment
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """Give a sandbox of 600 payments, which is served from another thread."""
+    """Yield a sandbox of 600 payments, which is served from another thread."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(Sandbox(600, rules=Rules(quota=False))) as one,
@@ -48,14 +48,14 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def client_of(sandbox: Sandbox, **settings: Any) -> PaymentsClient:
-    """Give a blocking client of the sandbox."""
+    """Return a blocking client of the sandbox."""
     given = {"base_url": sandbox.base_url, "quota": None, "retry": QUICK, "timeout": 5.0} | settings
     return PaymentsClient(sandbox.auth, **given)
 
 
 @pytest.fixture
 def client(sandbox: Sandbox) -> Iterator[PaymentsClient]:
-    """Give an open client of the sandbox."""
+    """Yield an open client of the sandbox."""
     with client_of(sandbox) as one:
         yield one
 

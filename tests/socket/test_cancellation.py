@@ -148,7 +148,7 @@ class Provider:
     first: str
 
     async def __call__(self) -> str:
-        """Give a token."""
+        """Return a token."""
         await asyncio.sleep(0.01)
         given, self.first = self.first, ""
         return given or str(self.sandbox.auth.token)

@@ -26,14 +26,14 @@ RULES = Rules(quota=False, max_limit=20, equals="shuffled")
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a store of 200 payments, 20 a page."""
+    """Yield a store of 200 payments, 20 a page."""
     async with Sandbox(payments=200, rules=RULES) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give its client."""
+    """Yield its client."""
     async with client_of(sandbox, retry=NEVER) as client:
         yield client
 
@@ -46,7 +46,7 @@ async def given(client: PaymentsClient, since: Any = None, **settings: Any) -> t
 
 
 def ids(changes: list[Change]) -> list[int]:
-    """Give the payments' ids."""
+    """Return the payments' ids."""
     return [change.payment.id for change in changes]
 
 

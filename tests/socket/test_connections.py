@@ -41,7 +41,7 @@ STRAY = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"
 
 
 def answer_to(connection: Connection) -> bytes:
-    """Give the body that answers the request before us: its number."""
+    """Return the body that answers the request before us: its number."""
     return str(connection.number).encode()
 
 
@@ -52,7 +52,7 @@ async def answer(connection: Connection) -> None:
 
 @asynccontextmanager
 async def opened(server: RawServer, *, lent: bool = False, **settings: Any) -> AsyncIterator[Transport]:
-    """Give a transport with a session of its own, or a lent one."""
+    """Yield a transport with a session of its own, or a lent one."""
     session = aiohttp.ClientSession() if lent else None
     transport = Transport(server.base_url, session=session, **settings)
     await transport.open()

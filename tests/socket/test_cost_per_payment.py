@@ -78,7 +78,7 @@ async def _calls(payments: int, read: Callable[[PaymentsClient], Awaitable[int]]
 
 
 async def _each(read: Callable[[PaymentsClient], Awaitable[int]]) -> float:
-    """Give the calls that one more payment costs: what a walk or a process costs once drops out."""
+    """Return the calls that one more payment costs: what a walk or a process costs once drops out."""
     return (await _calls(_LONG, read) - await _calls(_SHORT, read)) / (_LONG - _SHORT)
 
 

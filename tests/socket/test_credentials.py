@@ -68,14 +68,14 @@ EVERY_WORK = pytest.mark.parametrize("work", WORKS.values(), ids=WORKS.keys())
 
 @pytest.fixture
 def emitted() -> Iterator[Emitted]:
-    """Give what keeps all that the library emits."""
+    """Yield what keeps all that the library emits."""
     with Emitted() as one:
         yield one
 
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a small sandbox without a quota."""
+    """Yield a small sandbox without a quota."""
     async with Sandbox(30, rules=Rules(quota=False)) as one:
         yield one
 
@@ -126,17 +126,17 @@ async def test_no_fault_brings_the_credential_out(
 
 
 async def marked() -> str:
-    """Give the marked token."""
+    """Return the marked token."""
     return MARK
 
 
 async def marked_with_a_line_break() -> str:
-    """Give the marked token as a file holds it."""
+    """Return the marked token as a file holds it."""
     return f"{MARK}\n"
 
 
 async def marked_bytes() -> Any:
-    """Give no string."""
+    """Return no string."""
     return MARK.encode()
 
 
@@ -170,7 +170,7 @@ async def test_a_refused_credential_is_not_shown(
 
 
 def echoes() -> dict[str, Callable[[SeenRequest], web.Response]]:
-    """Give answers that repeat the credential wherever one can."""
+    """Return answers that repeat the credential wherever one can."""
     slashed = MARK.replace("/", "\\/")
     escaped = "".join(f"\\u{ord(char):04X}" for char in MARK)
     said = msgspec.json.encode({"code": 400, "data": {"errMsg": f"bad token {MARK}"}})
@@ -326,7 +326,7 @@ async def test_wrong_arguments_show_nothing(
 
 
 def wrong_places(environ: pytest.MonkeyPatch) -> dict[str, Callable[[], object]]:
-    """Give ways to put a credential where it does not belong, or where it is refused."""
+    """Return ways to put a credential where it does not belong, or where it is refused."""
     auth: Any = StoreAuth(STORE, "token-1")
     text: Any = MARK
 

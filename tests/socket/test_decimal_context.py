@@ -121,7 +121,7 @@ def test_numbers_are_read_and_written_alike(context: Context) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    """Give 40 payments with times that have fractions, and amounts of many digits and of many spellings."""
+    """Return 40 payments with times that have fractions, and amounts of many digits and of many spellings."""
     rows = []
     for number in range(1, 41):
         moment: object = f"{1_700_000_000 + number}.{number:02}" if number % 3 else 1_700_000_000 + number
@@ -163,7 +163,7 @@ async def _play(connection: Connection, requests: list[str]) -> None:
 
 @pytest.fixture
 async def client() -> AsyncIterator[PaymentsClient]:
-    """Give a client of a service with those payments."""
+    """Yield a client of a service with those payments."""
 
     async def play(connection: Connection) -> None:
         await _play(connection, server.lines)
@@ -209,7 +209,7 @@ async def _carried_out(client: PaymentsClient, folder: Path) -> dict[str, Any]:
 
 
 def _read(done: dict[str, Any]) -> dict[str, Any]:
-    """Give what came with the files as their formats' own libraries read them."""
+    """Return what came with the files as their formats' own libraries read them."""
     return {
         name: repr(list(map(exact, tables_in(came, came.suffix[1:]))) if isinstance(came, Path) else came)
         for name, came in done.items()

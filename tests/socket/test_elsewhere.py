@@ -46,7 +46,7 @@ async def _all(pages: AsyncIterator[Any]) -> list[Any]:
 
 
 def in_doubt(client: PaymentsClient) -> OutcomeUnknownError:
-    """Give the error of a DELETE of this client's store that was not settled."""
+    """Return the error of a DELETE of this client's store that was not settled."""
     write = {
         "store": client.payments._walker.store,
         "id": 1,
@@ -144,7 +144,7 @@ def test_every_public_coroutine_is_here() -> None:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 300 payments."""
+    """Yield a sandbox of 300 payments."""
     async with Sandbox(300) as one:
         yield one
 

@@ -39,7 +39,7 @@ OFFLINE = OfflinePayment(
 
 
 def some(sandbox: Sandbox, module: str = "payments_offline", **fields: Any) -> int:
-    """Give the id of a payment of this module, with these fields."""
+    """Return the id of a payment of this module, with these fields."""
     payment_id = next(row["id"] for row in sandbox.store.all_wire() if row["moduleName"] == module)
     sandbox.store.update(payment_id, **fields)
     return int(payment_id)

@@ -43,7 +43,7 @@ ENDINGS: dict[Fault, tuple[type[B2BPaymentsError], str]] = {
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox that drips slowly."""
+    """Yield a sandbox that drips slowly."""
     async with Sandbox(60, rules=Rules(quota=False, drip_interval=0.01)) as one:
         yield one
 
@@ -102,7 +102,7 @@ async def test_duplicate_ids_come_out_once(sandbox: Sandbox) -> None:
 
 
 def page(rows: list[dict[str, Any]], **pagination: Any) -> web.Response:
-    """Give an answer of the list."""
+    """Return an answer of the list."""
     body = {"code": 200, "data": rows, "meta": {"message": "SUCCESS", "pagination": pagination}}
     return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 

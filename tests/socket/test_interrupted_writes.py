@@ -51,7 +51,7 @@ WRITES: list[tuple[Write, str, str]] = [
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 20 payments."""
+    """Yield a sandbox of 20 payments."""
     async with Sandbox(20) as one:
         yield one
 
@@ -70,7 +70,7 @@ async def cancelled(sandbox: Sandbox, write: Write, event: anyio.Event) -> tuple
 
 
 def arrival(sandbox: Sandbox, number: int = 1) -> anyio.Event:
-    """Give what is set when this request has arrived."""
+    """Return what is set when this request has arrived."""
     event = anyio.Event()
 
     def note(seen: SeenRequest) -> web.Response | None:

@@ -63,7 +63,7 @@ class Server:
 
 @contextmanager
 def serving(answer: Callable[[str, dict[str, str]], bytes]) -> Iterator[tuple[Server, PaymentsClient]]:
-    """Give a server and a client of it."""
+    """Yield a server and a client of it."""
     server = Server(answer)
     try:
         yield (
@@ -75,25 +75,25 @@ def serving(answer: Callable[[str, dict[str, str]], bytes]) -> Iterator[tuple[Se
 
 
 def row(number: int, **fields: Any) -> bytes:
-    """Give a row, some of its fields changed."""
+    """Return a row, some of its fields changed."""
     moment = 1_700_000_000 + number
     changed = {"id": number, "createdAt": moment, "updatedAt": moment, "lineItems": [], **fields}
     return json.dumps(LISTED_PAYMENT | changed).encode()
 
 
 def page_of(rows: Sequence[bytes], total: int | None = None) -> bytes:
-    """Give a page of these rows."""
+    """Return a page of these rows."""
     counted = json.dumps({"pagination": {"totalCount": len(rows) if total is None else total}}).encode()
     return b'{"code":200,"data":[%b],"meta":%b}' % (b",".join(rows), counted)
 
 
 def tiny(number: int) -> bytes:
-    """Give a row of as few bytes as a walk can do with."""
+    """Return a row of as few bytes as a walk can do with."""
     return b'{"id":%d,"createdAt":%d}' % (number, number)
 
 
 def row_with(field: str, value: bytes) -> bytes:
-    """Give a row with a value that is written already."""
+    """Return a row with a value that is written already."""
     return row(1, **{field: None}).replace(
         b'"%b": null' % field.encode(), b'"%b": %b' % (field.encode(), value)
     )
@@ -186,7 +186,7 @@ async def test_the_largest_that_is_read(page: Callable[[], bytes]) -> None:
 
 
 def _list_of(rows: Rows, *, most: int = 250) -> Callable[[str, dict[str, str]], bytes]:
-    """Give the answers of a list of these rows, in either order, with so many at the most in a page."""
+    """Return the answers of a list of these rows, in either order, with so many at the most in a page."""
 
     def answer(_: str, query: dict[str, str]) -> bytes:
         ordered = rows[::-1] if query["orderBy"] == "DESC" else rows

@@ -31,13 +31,13 @@ USES: list[Callable[[PaymentsClient], Awaitable[object]]] = [
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 600 payments that answers after 10 ms, so that requests are under way at any time."""
+    """Yield a sandbox of 600 payments that answers after 10 ms, so that requests are always in flight."""
     async with Sandbox(600, rules=Rules(latency=0.01, quota=False)) as one:
         yield one
 
 
 def ours() -> list[asyncio.Task[Any]]:
-    """Give the tasks of the library that there are, but for a client's own."""
+    """Return the tasks of the library that there are, but for a client's own."""
     return [task for task in asyncio.all_tasks() if task.get_name().startswith("b2b_payments.")]
 
 
@@ -132,7 +132,7 @@ async def test_the_callers_own_error_comes_out_bare(
 
 
 def take(paged: Pager) -> AsyncGenerator[Payment, None]:
-    """Give the generator behind `async for`."""
+    """Return the generator behind `async for`."""
     payments = aiter(paged)
     assert isinstance(payments, AsyncGenerator)
     return payments

@@ -49,7 +49,7 @@ WRITES = ["POST", "PUT", "DELETE"]
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 30 payments whose clock is today's."""
+    """Yield a sandbox of 30 payments whose clock is today's."""
     async with Sandbox(30, rules=Rules(quota=False)) as one:
         one.store.clock = int(time.time())
         yield one
@@ -57,7 +57,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture(params=[False, True], ids=["own", "lent"])
 async def client(request: pytest.FixtureRequest, sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give a client of the sandbox, with a session of its own or a lent one."""
+    """Yield a client of the sandbox, with a session of its own or a lent one."""
     async with (
         aiohttp.ClientSession() as session,
         client_of(sandbox, session=session if request.param else None) as one,
@@ -66,7 +66,7 @@ async def client(request: pytest.FixtureRequest, sandbox: Sandbox) -> AsyncItera
 
 
 def answered(data: Any, status: int = 200) -> web.Response:
-    """Give an answer around this data."""
+    """Return an answer around this data."""
     return web.json_response({"code": status, "data": data, "meta": {"message": "…"}}, status=status)
 
 

@@ -23,7 +23,7 @@ WRITE = requests.create_offline({})
 
 
 async def failure_of(server: RawServer, request: Request, **settings: Any) -> B2BPaymentsError:
-    """Give the error that a request ends with."""
+    """Return the error that a request ends with."""
     transport = Transport(server.base_url, **settings)
     await transport.open()
     try:
@@ -40,7 +40,7 @@ async def failure_of(server: RawServer, request: Request, **settings: Any) -> B2
 
 
 def answering(head: str, body: bytes = EMPTY) -> Any:
-    """Give a play that answers with this head, and closes."""
+    """Return a play that answers with this head, and closes."""
 
     async def play(connection: Connection) -> None:
         lines = f"{head}Content-Length: {len(body)}\r\nX-Echo: {SECRET}\r\n\r\n"

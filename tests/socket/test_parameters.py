@@ -33,13 +33,13 @@ WHOLE_PAGE = ("limit", "250")
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 30 payments."""
+    """Yield a sandbox of 30 payments."""
     async with Sandbox(30) as one:
         yield one
 
 
 def last(sandbox: Sandbox) -> SeenRequest:
-    """Give the request that arrived last; it was answered as a success."""
+    """Return the request that arrived last; it was answered as a success."""
     seen = sandbox.requests[-1]
     assert seen.status == 200
     return seen
@@ -253,7 +253,7 @@ async def test_each_loop_has_its_own_account(kind: str) -> None:
 
 
 def offline(**more: Any) -> OfflinePayment:
-    """Give an offline payment with the required fields and these."""
+    """Return an offline payment with the required fields and these."""
     return OfflinePayment("113", "USD", [OfflineLineItem(13, Decimal("20.00"))], **more)
 
 

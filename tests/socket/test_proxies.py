@@ -36,13 +36,13 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of three payments."""
+    """Yield a sandbox of three payments."""
     async with Sandbox(3) as one:
         yield one
 
 
 def client_by(sandbox: Sandbox, scheme: str = "http", **settings: Any) -> PaymentsClient:
-    """Give a client of a host that only a proxy knows."""
+    """Return a client of a host that only a proxy knows."""
     given = {"quota": None, "retry": NEVER, "timeout": 5.0, "allow_http": True} | settings
     return PaymentsClient(sandbox.auth, base_url=f"{scheme}://{HOST}/api/v3/io", **given)
 

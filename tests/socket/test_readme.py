@@ -40,7 +40,7 @@ RUN_ELSEWHERE = {
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """Give what stands in a page's blocks of a language."""
+    """Return what stands in a page's blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", PAGES[path], flags=re.DOTALL | re.MULTILINE)
 
 
@@ -184,7 +184,7 @@ def adapted_to(sandbox: Sandbox, code: str) -> str:
 
 
 def functions_in(names: dict[str, Any]) -> list[Any]:
-    """Give the coroutine functions of an example, what shuts down at the end."""
+    """Return the coroutine functions of an example, what shuts down at the end."""
     found = [one for one in names.values() if inspect.iscoroutinefunction(one) and one.__globals__ is names]
     return sorted(found, key=lambda one: str(one.__name__) == "shut_down")
 

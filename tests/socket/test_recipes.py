@@ -49,7 +49,7 @@ print([answer.status_code for answer in answers[-2:]], answers[6].json()["id"])
 
 
 def recipe(heading: str) -> str:
-    """Give the code under a heading."""
+    """Return the code under a heading."""
     page = (DOCS / "recipes.md").read_text(encoding="utf-8")
     _, _, section = page.partition(f"\n## {heading}\n")
     found = re.search(r"```python\n(.*?)```", section, flags=re.DOTALL)

@@ -14,7 +14,7 @@ from tests.support.clients import client_of
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 600 payments."""
+    """Yield a sandbox of 600 payments."""
     async with Sandbox(600) as one:
         yield one
 
@@ -28,7 +28,7 @@ class Provider:
         self.asked = 0
 
     async def __call__(self) -> str:
-        """Give the token after a moment."""
+        """Return the token after a moment."""
         self.asked += 1
         await anyio.sleep(0.001)
         token = self._sandbox.legacy_auth.auth_token if self._legacy else self._sandbox.auth.access_token

@@ -39,7 +39,7 @@ OURS: dict[str, Any] = {
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 60 payments without a quota, whose clock is today's."""
+    """Yield a sandbox of 60 payments without a quota, whose clock is today's."""
     async with Sandbox(60, rules=Rules(quota=False)) as one:
         today(one)
         yield one
@@ -53,7 +53,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def named(sandbox: Sandbox, external_id: str | None = "INV-7") -> list[int]:
-    """Give the ids of the payments with this external id."""
+    """Return the ids of the payments with this external id."""
     return [int(row["id"]) for row in sandbox.store.all_wire() if row.get("externalId") == external_id]
 
 
@@ -322,7 +322,7 @@ async def test_a_refusal_is_nobody_elses(sandbox: Sandbox, client: PaymentsClien
 
 
 async def in_doubt(client: PaymentsClient, sandbox: Sandbox, fault: Fault, call: Any) -> OutcomeUnknownError:
-    """Give the error of a write whose answer was lost, as another process reads it."""
+    """Return the error of a write whose answer was lost, as another process reads it."""
     sandbox.order(fault, times=1, methods=WRITES)
     sandbox.order(Fault.ERROR_500, share=1)
     with pytest.raises(OutcomeUnknownError) as caught:

@@ -99,7 +99,7 @@ SPELLINGS = {
 
 
 def _plain(text: str) -> str:
-    """Give text as whoever looks for a token would read it: letters and digits only, escapes undone."""
+    """Return text as whoever looks for a token would read it: letters and digits only, escapes undone."""
     for _ in range(3):
         text = html.unescape(text)
         text = re.sub(r"\\+u00([0-9a-fA-F]{2})", lambda match: chr(int(match[1], 16)), text)

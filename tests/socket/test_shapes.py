@@ -15,7 +15,7 @@ from tests.support.clients import client_of
 
 
 def free(**rules: Any) -> Rules:
-    """Give rules without a quota."""
+    """Return rules without a quota."""
     return Rules(quota=False, **rules)
 
 

@@ -29,20 +29,20 @@ STORE = ("https://service.example", "a store")
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[RedisServer]:
-    """Give a server that runs for all tests that do it no harm."""
+    """Yield a server that runs for all tests that do it no harm."""
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def a_store_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test another store: what one left may still be on its way when the next begins."""
+    """Return each test another store: what one left may still be on its way when the next begins."""
     monkeypatch.setattr(sys.modules[__name__], "STORE", ("https://service.example", token_hex(4)))
 
 
 @pytest.fixture
 def server(running: RedisServer) -> RedisServer:
-    """Give a server that keeps nothing of another test."""
+    """Return a server that keeps nothing of another test."""
     with running.client as client:
         client.flushall()
     return running
@@ -50,13 +50,13 @@ def server(running: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def mortal() -> Iterator[RedisServer]:
-    """Give a server of the test's own."""
+    """Yield a server of the test's own."""
     with RedisServer() as server:
         yield server
 
 
 def backend_at(server: RedisServer, requests: int = 3, **more: float) -> RedisBackend:
-    """Give what one process would have of a window; several in one process stand for several processes."""
+    """Return what one process would have of a window; several in one process stand for several processes."""
     return RedisBackend(STORE, Quota(requests, 3600, shared=server.url, **more))  # type: ignore[arg-type]
 
 

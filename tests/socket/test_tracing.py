@@ -20,27 +20,27 @@ from tests.support.virtual_time import run
 
 @pytest.fixture
 def exporter() -> InMemorySpanExporter:
-    """Give what keeps the ended spans."""
+    """Return what keeps the ended spans."""
     return InMemorySpanExporter()
 
 
 @pytest.fixture
 def provider(exporter: InMemorySpanExporter) -> TracerProvider:
-    """Give the SDK's source of tracers."""
+    """Return the SDK's source of tracers."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     return provider
 
 
 def children(spans: tuple[ReadableSpan, ...], parent: ReadableSpan) -> list[ReadableSpan]:
-    """Give the spans right below one."""
+    """Return the spans right below one."""
     context = parent.get_span_context()
     assert context is not None
     return [span for span in spans if span.parent is not None and span.parent.span_id == context.span_id]
 
 
 def named(spans: tuple[ReadableSpan, ...], name: str) -> list[ReadableSpan]:
-    """Give the spans of this name."""
+    """Return the spans of this name."""
     return [span for span in spans if span.name == name]
 
 

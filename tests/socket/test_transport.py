@@ -43,7 +43,7 @@ ALL_METHODS = pytest.mark.parametrize("request_", [READ, PUT, DELETE, POST], ids
 
 @asynccontextmanager
 async def opened(base_url: str, **settings: Any) -> AsyncIterator[Transport]:
-    """Give an open transport."""
+    """Yield an open transport."""
     transport = Transport(base_url, **settings)
     await transport.open()
     try:
@@ -58,7 +58,7 @@ async def sent(transport: Transport, request: Request = READ, timeout: float = 5
 
 
 async def failure_of(play: Play, request: Request = READ, timeout: float = 5.0) -> B2BPaymentsError:
-    """Give the error that a request ends with where the server does this."""
+    """Return the error that a request ends with where the server does this."""
     async with RawServer(play) as server, opened(server.base_url, max_body=1000) as transport:
         with pytest.raises(B2BPaymentsError) as caught:
             await sent(transport, request, timeout)

@@ -50,7 +50,7 @@ class Busy:
 
 @asynccontextmanager
 async def one_connection(server: RawServer, *, lent: bool) -> AsyncIterator[Transport]:
-    """Give a transport that has one connection."""
+    """Yield a transport that has one connection."""
     if not lent:
         transport = Transport(server.base_url, connections=1)
         await transport.open()

@@ -53,7 +53,7 @@ WRITES = ["POST", "PUT", "DELETE"]
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of 60 payments whose clock is today's."""
+    """Yield a sandbox of 60 payments whose clock is today's."""
     async with Sandbox(60) as one:
         today(one)
         yield one
@@ -65,7 +65,7 @@ def today(sandbox: Sandbox) -> None:
 
 
 def offline_payment(sandbox: Sandbox, **fields: Any) -> int:
-    """Give the id of an offline payment with these fields."""
+    """Return the id of an offline payment with these fields."""
     payment_id = next(
         row["id"] for row in sandbox.store.all_wire() if row["moduleName"] == "payments_offline"
     )

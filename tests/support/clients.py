@@ -14,6 +14,6 @@ NEVER = RetryPolicy(attempts=1)
 
 
 def client_of(sandbox: Sandbox, **settings: Any) -> PaymentsClient:
-    """Give a client of this sandbox that retries at once and keeps no quota, unless told otherwise."""
+    """Return a client of this sandbox that retries at once and keeps no quota, unless told otherwise."""
     given = {"base_url": sandbox.base_url, "quota": None, "retry": QUICK, "timeout": 5.0} | settings
     return PaymentsClient(given.pop("auth", sandbox.auth), **given)

@@ -124,12 +124,12 @@ OFFLINE_RECORDED: dict[str, Any] = {"code": 200, "data": {"paymentId": 112}, "me
 def listed(
     *payments: dict[str, Any], offset: int = 0, limit: int = 10, total: int | None = None
 ) -> dict[str, Any]:
-    """Give a whole answer of the list with these payments."""
+    """Return a whole answer of the list with these payments."""
     count = len(payments) if total is None else total
     pagination = {"totalCount": count, "offset": offset, "limit": limit}
     return {"code": 200, "data": list(payments), "meta": {"message": "SUCCESS", "pagination": pagination}}
 
 
 def answered(data: Any) -> dict[str, Any]:
-    """Give a whole successful answer around `data`."""
+    """Return a whole successful answer around `data`."""
     return {"code": 200, "data": data, "meta": {"message": "SUCCESS"}}

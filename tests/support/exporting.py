@@ -46,12 +46,12 @@ def exported(sink: PlacedSink, *args: Any, **options: Any) -> PlacedSink:
 
 
 def lines(path: Path) -> list[Any]:
-    """Give what a file of JSON lines holds."""
+    """Return what a file of JSON lines holds."""
     return list(map(json.loads, path.read_bytes().splitlines()))
 
 
 def names(folder: Path) -> set[str]:
-    """Give the names of what is in a folder."""
+    """Return the names of what is in a folder."""
     return {path.name for path in folder.iterdir()}
 
 

@@ -52,11 +52,11 @@ class Emitted:
                     self.add("traceback", f"{frame.f_code.co_filename}:{line} {variables}")
 
     def found(self, *marks: str) -> list[tuple[str, str]]:
-        """Give where any of these credentials shows, and in what text."""
+        """Return where any of these credentials shows, and in what text."""
         return [(where, text) for where, text in self._texts if any(mark in text for mark in marks)]
 
     def count(self, where: str) -> int:
-        """Give how many texts of this kind were kept."""
+        """Return how many texts of this kind were kept."""
         return sum(kind == where for kind, _ in self._texts)
 
 

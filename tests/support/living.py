@@ -47,7 +47,7 @@ class Direct:
     mixups: MixUps = attrs.field(factory=MixUps)
 
     def chance(self) -> float:
-        """Give a number from 0 to 1."""
+        """Return a number from 0 to 1."""
         return self.draw.random()
 
     def until(self) -> None:
@@ -98,7 +98,7 @@ def drawn(draw: random.Random) -> tuple[Sandbox, float]:
 async def living_store(
     seed: int, draw: random.Random
 ) -> AsyncIterator[tuple[Sandbox, LivingStore, Direct, Any]]:
-    """Give a sandbox in which changes go on, with who carries requests to it, and a client."""
+    """Yield a sandbox in which changes go on, with who carries requests to it, and a client."""
     sandbox, _ = drawn(draw)
     tasks = Tasks()
     await tasks.start()

@@ -229,17 +229,17 @@ def _list_number(service: Service, draw: random.Random) -> int:
 
 
 def _rules(**choices: Sequence[Any]) -> _Lie:
-    """Give the lie that makes each of these rules one of its choices."""
+    """Return the lie that makes each of these rules one of its choices."""
     return lambda _, draw: {"lies": {name: draw.choice(values) for name, values in choices.items()}}
 
 
 def _about(**choices: Sequence[Any]) -> _Lie:
-    """Give the lie that makes each of these fields of the service one of its choices."""
+    """Return the lie that makes each of these fields of the service one of its choices."""
     return lambda _, draw: {name: draw.choice(values) for name, values in choices.items()}
 
 
 def _later(lie: _Lie) -> _Lie:
-    """Give the lie that these rules come in force at some list."""
+    """Return the lie that these rules come in force at some list."""
     return lambda service, draw: {
         "later": lie(service, draw)["lies"],
         "from_list": _list_number(service, draw),
@@ -247,7 +247,7 @@ def _later(lie: _Lie) -> _Lie:
 
 
 def _near(name: str) -> _Lie:
-    """Give the lie that makes this rule a position in the list, more often one where something changes."""
+    """Return the lie that makes this rule a position in the list, more often one where something changes."""
 
     def lie(service: Service, draw: random.Random) -> Mapping[str, Any]:
         page, rows = service.page, service.rows
@@ -259,7 +259,7 @@ def _near(name: str) -> _Lie:
 
 
 def _empties(most: int) -> _Lie:
-    """Give the lie that so many answers in a row are empty from some list on."""
+    """Return the lie that so many answers in a row are empty from some list on."""
     return lambda service, draw: {
         "empties": draw.randint(1, 3) if most == 3 else most,
         "from_list": _list_number(service, draw),

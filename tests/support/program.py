@@ -25,7 +25,7 @@ _TERMINAL: Mapping[str, str] = {"TERM": "xterm", "COLUMNS": "160"}
 
 
 def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
-    """Give the variables that lead to a sandbox, and None for those that are not to be set."""
+    """Return the variables that lead to a sandbox, and None for those that are not to be set."""
     variables: dict[str, str | None] = dict.fromkeys(VARIABLES)
     if sandbox is not None:
         values = (sandbox.base_url, sandbox.auth.store_hash, str(sandbox.auth.access_token))
@@ -34,7 +34,7 @@ def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
 
 
 def whole_environment(sandbox: Sandbox | None, **more: str) -> dict[str, str]:
-    """Give the environment of a process that talks to a sandbox."""
+    """Return the environment of a process that talks to a sandbox."""
     variables = {**os.environ, **environment(sandbox), **more}
     return {name: value for name, value in variables.items() if value is not None}
 
@@ -47,7 +47,7 @@ def invoke(
 
 
 def sentence(result: Result, code: int) -> str:
-    """Give the sentence that a command failed with, having checked that it is one, and the exit code."""
+    """Return the sentence that a command failed with, having checked that it is one, and the exit code."""
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.stderr
     assert result.stdout == ""

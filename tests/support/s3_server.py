@@ -58,7 +58,7 @@ class S3Server:
 
 
 def variables(port: int) -> Mapping[str, str]:
-    """Give the variables that lead to an S3 at a port of this machine."""
+    """Return the variables that lead to an S3 at a port of this machine."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ALLOW_HTTP": "true",

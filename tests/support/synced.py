@@ -32,13 +32,13 @@ LAG = 1200.0
 
 
 def uneven_lag(seed: int) -> Callable[[], float]:
-    """Give lags of up to 20 minutes: so lists show some writes at once, and others long after later ones."""
+    """Return lags of up to 20 minutes: lists show some writes at once, others long after later ones."""
     draw = random.Random(f"lag {seed}")
     return lambda: draw.choice([0.0, 1.0, LAG / 4, LAG]) * draw.uniform(0.9, 1.0)
 
 
 def version_of(wire: Mapping[str, Any]) -> Version:
-    """Give the version that the service's own object is."""
+    """Return the version that the service's own object is."""
     items = [
         (
             int(item["invoiceId"]),
@@ -67,7 +67,7 @@ def hours_pass(store: Store) -> None:
 
 
 def store_in(kind: str, folder: Path, server: str) -> sync.Store:
-    """Give a place for a copy in one kind of database: in a folder, or in a new schema on a server."""
+    """Return a place for a copy in one kind of database: in a folder, or in a new schema on a server."""
     if kind == "postgres":
         return sync.PostgresStore(server, schema=f"copy {uuid4().hex[:12]}")
     return sync.store_for(folder / f"copy.{kind}")
@@ -88,13 +88,13 @@ def connected(copy: Copied) -> Iterator[Any]:
 
 
 def tables_of(copy: Copied) -> tuple[Rows, Rows]:
-    """Give the payments and line items of a copy as the database's own library reads them."""
+    """Return the payments and line items of a copy as the database's own library reads them."""
     with connected(copy) as connection:
         return selected(connection)
 
 
 def held_in(copy: Copied) -> dict[int, Version]:
-    """Give the versions that a copy holds, by id."""
+    """Return the versions that a copy holds, by id."""
     payments, lines = tables_of(copy)
     items: dict[int, list[Version]] = {row["id"]: [] for row in payments}
     assert len(items) == len(payments)
@@ -119,7 +119,7 @@ def held_in(copy: Copied) -> dict[int, Version]:
 
 
 def versions_of(store: Store) -> dict[int, Version]:
-    """Give the versions that the service has now, by id."""
+    """Return the versions that the service has now, by id."""
     return {int(wire["id"]): version_of(wire) for wire in store.all_wire()}
 
 

@@ -23,7 +23,7 @@ class Truth:
     sandbox: Sandbox
 
     def listed(self, query: ListQuery) -> set[int]:
-        """Give what the list shows, where its lies agree with one another."""
+        """Return what the list shows, where its lies agree with one another."""
         store, rules = self.sandbox.store, self.sandbox.rules
         store.rules = attrs.evolve(HONEST, max_limit=10**9, hidden=rules.hidden, shown=rules.shown)
         found = [] if self.service.states else [set(store.page(attrs.evolve(query, limit=10**9)).ids)]
@@ -39,7 +39,7 @@ class Truth:
     def lasting(
         self, before: set[int], query: ListQuery, ids: Collection[int], *, descending: bool = False
     ) -> set[int]:
-        """Give what was there from start to end, and that a reader could know of."""
+        """Return what was there from start to end, and that a reader could know of."""
         store = self.sandbox.store
         there = {one for one in before if self._is_there(one)}
         if self.service.changes is not None:
@@ -64,7 +64,7 @@ class Truth:
         return {one for one in there if frozenset({store.channel(one)}) not in blind}
 
     def _blind(self) -> set[frozenset[int]]:
-        """Give the channels, none for all of them, whose lists were answered with nothing but empty pages."""
+        """Return the channels (none: all of them) whose lists were answered with empty pages alone."""
         lists = [
             seen
             for seen in self.sandbox.requests
@@ -103,7 +103,7 @@ class Truth:
         return 404 in answered and not self._is_there(payment_id)
 
     def enough_requests(self) -> int:
-        """Give how many requests are enough for those lists that were asked for."""
+        """Return how many requests are enough for those lists that were asked for."""
         rules = self.sandbox.rules
         requests = list(self.sandbox.requests)
         by_id = sum(re.fullmatch(A_PAYMENT, seen.path) is not None for seen in requests)
@@ -130,6 +130,6 @@ class Truth:
 
 
 def _channels(seen: SeenRequest) -> frozenset[int]:
-    """Give the channels that a request asks for, however it spells them."""
+    """Return the channels that a request asks for, however it spells them."""
     texts = [value for name, value in seen.query if name.startswith("channelIds")]
     return frozenset(int(one) for text in texts for one in text.split(","))

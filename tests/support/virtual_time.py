@@ -47,7 +47,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._jumping.busy = lambda: self._jobs > 0
 
     def time(self) -> float:
-        """Give the virtual seconds since the loop was made."""
+        """Return the virtual seconds since the loop was made."""
         return self._jumping.now
 
     def run_in_executor(  # type: ignore[override]  # any arguments, as the base takes them at run time

@@ -15,7 +15,7 @@ Rows = Sequence[tuple[object, object]]
 
 
 def rows(first: int, last: int) -> list[tuple[object, object]]:
-    """Give rows whose time is their id."""
+    """Return rows whose time is their id."""
     return [(number, number) for number in range(first, last + 1)]
 
 
@@ -30,7 +30,7 @@ def page(
     limit: int = 250,
     now: datetime | None = _NOW,
 ) -> SortedPage:
-    """Give a page of `(id, createdAt)` rows; `order` is the walk's."""
+    """Return a page of `(id, createdAt)` rows; `order` is the walk's."""
     heads = [Head(id=row_id, created_at=created, updated_at=created) for row_id, created in given]
     listing = Listing(heads, b"", offset, None, total, now)
     own = order.opposite if from_other_end else order

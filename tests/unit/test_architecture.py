@@ -118,13 +118,13 @@ SURFACE = {
 
 
 def named(path: Path) -> str:
-    """Give a file's name for the test's own."""
+    """Return a file's name for the test's own."""
     return str(path.relative_to(PACKAGE.parent))
 
 
 @cache
 def imports(path: Path) -> list[str]:
-    """Give the dotted names that a file imports."""
+    """Return the dotted names that a file imports."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -137,12 +137,12 @@ def imports(path: Path) -> list[str]:
 
 
 def home(path: Path) -> str:
-    """Give the top-level module that a file belongs to, without the underscore of what is not public."""
+    """Return the top-level module that a file belongs to, without the underscore of what is not public."""
     return bare(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
 
 
 def bare(module: str) -> str:
-    """Give a module's name without the underscore of what is not public."""
+    """Return a module's name without the underscore of what is not public."""
     return module if module.startswith("__") else module.removeprefix("_")
 
 
@@ -164,7 +164,7 @@ def test_imports_point_one_way() -> None:
 
 
 def module_of(path: Path) -> str:
-    """Give the dotted name by which a file is imported."""
+    """Return the dotted name by which a file is imported."""
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 

@@ -19,7 +19,7 @@ TOKEN = "planted-credential"
 
 
 async def provide() -> str:
-    """Give a token, as a caller's provider does."""
+    """Return a token, as a caller's provider does."""
     return TOKEN
 
 

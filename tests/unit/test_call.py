@@ -13,7 +13,7 @@ from b2b_payments._retry import Outcome, outcome_of
 
 
 def answered(status: int, code: int | None = None) -> APIError:
-    """Give the error for an answer."""
+    """Return the error for an answer."""
     body = b"" if code is None else b'{"code":%d}' % code
     headers = {"Location": "/"} if 300 <= status < 400 else {}
     with pytest.raises(APIError) as caught:

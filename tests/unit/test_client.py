@@ -14,7 +14,7 @@ NAMES = ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN", "BASE_URL")
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Give an environment without any of the client's variables."""
+    """Return an environment without any of the client's variables."""
     for name in NAMES:
         monkeypatch.delenv(f"B2B_PAYMENTS_{name}", raising=False)
     return monkeypatch

@@ -14,7 +14,7 @@ from tests.support.examples import LISTED_PAYMENT
 
 
 def sent(**fields: object) -> bytes:
-    """Give the listed example with other fields, as bytes."""
+    """Return the listed example with other fields, as bytes."""
     return json.dumps({**LISTED_PAYMENT, **fields}).encode()
 
 

@@ -42,17 +42,17 @@ from tests.support.strategies import REQUIRED
 
 
 def changed(**fields: Any) -> dict[str, Any]:
-    """Give the listed example with other fields."""
+    """Return the listed example with other fields."""
     return copy.deepcopy({**examples.LISTED_PAYMENT, **fields})
 
 
 def without(*names: str) -> dict[str, Any]:
-    """Give the listed example without some fields."""
+    """Return the listed example without some fields."""
     return {name: value for name, value in changed().items() if name not in names}
 
 
 def problem(read: Callable[[], object]) -> ResponseDecodeError:
-    """Give the error that reading raises."""
+    """Return the error that reading raises."""
     with pytest.raises(ResponseDecodeError) as caught:
         read()
     return caught.value

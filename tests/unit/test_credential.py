@@ -20,7 +20,7 @@ class Provider:
         self.instead = instead
 
     async def __call__(self) -> str:
-        """Give the next token."""
+        """Return the next token."""
         self.asked += 1
         await anyio.sleep(1)
         return f"token-{self.asked}" if self.instead is None else await self.instead()
@@ -140,7 +140,7 @@ async def hang() -> str:
 
 
 async def give_rubbish() -> str:
-    """Give a token with a line break."""
+    """Return a token with a line break."""
     return "planted-credential\n"
 
 

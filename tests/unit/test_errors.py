@@ -56,7 +56,7 @@ COPIES: list[Callable[[Any], Any]] = [
 
 
 def kinds(root: type[BaseException] = errors.B2BPaymentsError) -> set[type[BaseException]]:
-    """Give a class and all below it, as far as they are public."""
+    """Return a class and all below it, as far as they are public."""
     below = [kinds(one) for one in root.__subclasses__() if one.__module__ == "b2b_payments"]
     return {root}.union(*below)
 

@@ -35,7 +35,7 @@ AUTH = StoreAuth("abc123", "token")
 
 
 def classes() -> Iterator[type[Any]]:
-    """Give every class of the package that objects are made of, but those whose repr is a library's own."""
+    """Yield every class of the package that objects are made of, but those whose repr is a library's own."""
     found = dict[type[Any], None]()
     for module in walk_packages(b2b_payments.__path__, "b2b_payments."):
         if not module.name.endswith("__main__"):

@@ -43,7 +43,7 @@ ABOUT: dict[str, Any] = {"method": "GET", "url": "https://service.example"}
 
 
 def elsewhere(said: str | None = "0", place: str = OFFSET) -> AnswerMismatchError:
-    """Give the error of an answer that names something else."""
+    """Return the error of an answer that names something else."""
     return AnswerMismatchError("It is to another request.", paths=[place], said=said)
 
 
@@ -51,17 +51,17 @@ STATUS = f"{OF_ROWS}.processingStatus"
 
 
 def page(*named: str) -> Listing:
-    """Give a page that names, in these places, what was asked for."""
+    """Return a page that names, in these places, what was asked for."""
     return Listing(heads=[], body=b"", offset=0, limit=None, total_count=None, named=frozenset(named))
 
 
 def gone(message: str = "gone") -> NotFoundError:
-    """Give a 404."""
+    """Return a 404."""
     return NotFoundError(message, status=404, **ABOUT)
 
 
 def on_kept(mixups: MixUps, request: Request) -> Doubts:
-    """Give the doubts of a call whose answer came on a kept connection."""
+    """Return the doubts of a call whose answer came on a kept connection."""
     doubts = mixups.doubts(request)
     doubts.reused = True
     return doubts

@@ -39,7 +39,7 @@ FIELDS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def listing_of(row: bytes) -> Listing:
-    """Give a page of one row."""
+    """Return a page of one row."""
     body = (
         b'{"code": 200, "data": [%b], "meta": {"pagination": {"totalCount": "1_0", "limit": "\xef\xbc\x91"}}}'
     )

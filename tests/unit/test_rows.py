@@ -32,23 +32,23 @@ from tests.support.examples import LISTED_PAYMENT
 
 
 def changed(**fields: Any) -> dict[str, Any]:
-    """Give the listed example with other fields."""
+    """Return the listed example with other fields."""
     return copy.deepcopy({**LISTED_PAYMENT, **fields})
 
 
 def without(*names: str) -> dict[str, Any]:
-    """Give the listed example without some fields."""
+    """Return the listed example without some fields."""
     return {name: value for name, value in changed().items() if name not in names}
 
 
 def listing(body: bytes) -> Listing:
-    """Give a page with this body."""
+    """Return a page with this body."""
     heads = [Head(id=row.get("id")) for row in json.loads(body.decode(errors="replace"))["data"]]
     return Listing(heads, body, 0, None, None)
 
 
 def page(rows: Sequence[object]) -> Listing:
-    """Give a page of rows."""
+    """Return a page of rows."""
     return listing(json.dumps({"code": 200, "data": rows}).encode())
 
 
@@ -139,7 +139,7 @@ def test_a_row_that_cannot_be_read_is_named_where_it_stands(row: dict[str, Any])
 
 
 def arrived(rows: Sequence[object]) -> Listing:
-    """Give a page that is decoded as it arrives."""
+    """Return a page that is decoded as it arrives."""
     answer = Answer(200, {}, json.dumps({"code": 200, "data": rows}).encode())
     return read_listing(
         list_payments(()), answer, "", offset=0, decoded=lambda body: decoded_page(body, True)

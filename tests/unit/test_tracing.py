@@ -50,11 +50,11 @@ class Telemetry:
             self.listener(event)
 
     def spans(self, name: str) -> list[ReadableSpan]:
-        """Give the ended spans of this name, first ended first."""
+        """Return the ended spans of this name, first ended first."""
         return [span for span in self.exporter.get_finished_spans() if span.name == name]
 
     def points(self, name: str) -> list[HistogramDataPoint]:
-        """Give what a histogram of seconds counted, for each set of attributes."""
+        """Return what a histogram of seconds counted, for each set of attributes."""
         data = self.reader.get_metrics_data()
         if data is None:
             return []
@@ -68,14 +68,14 @@ class Telemetry:
         return list(counted.data_points)
 
     def waits(self) -> tuple[int, float]:
-        """Give the number of quota waits, and the sum of their seconds."""
+        """Return the number of quota waits, and the sum of their seconds."""
         points = self.points("b2b_payments.quota.wait")
         return sum(point.count for point in points), sum(point.sum for point in points)
 
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    """Give a listener to an SDK that keeps all in memory."""
+    """Yield a listener to an SDK that keeps all in memory."""
     exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracers, meters = TracerProvider(), MeterProvider([reader])
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
@@ -88,7 +88,7 @@ def telemetry() -> Iterator[Telemetry]:
 def attempt(
     number: int, status: int | None, error: str | None, call_id: int = 1
 ) -> tuple[RequestStarted, RequestEnded]:
-    """Give the two events of an attempt."""
+    """Return the two events of an attempt."""
     return (
         RequestStarted("payments.get", "GET", PATH, number, call_id),
         RequestEnded("payments.get", "GET", PATH, number, 0.1, status, error, call_id),
@@ -96,12 +96,12 @@ def attempt(
 
 
 def parent_of(span: ReadableSpan) -> int | None:
-    """Give the id of the span's parent."""
+    """Return the id of the span's parent."""
     return None if span.parent is None else span.parent.span_id
 
 
 def id_of(span: ReadableSpan) -> int:
-    """Give the span's own id."""
+    """Return the span's own id."""
     context = span.get_span_context()
     assert context is not None
     return context.span_id

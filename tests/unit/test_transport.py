@@ -38,7 +38,7 @@ INFO: Any = SimpleNamespace(
 
 
 def public_exceptions() -> list[type[Exception]]:
-    """Give every exception class among aiohttp's public names."""
+    """Return every exception class among aiohttp's public names."""
     named = [getattr(aiohttp, name) for name in aiohttp.__all__]
     return [
         one
@@ -64,7 +64,7 @@ def example(kind: type[Exception]) -> Exception:
 
 
 async def failure_of(played: aioresponses, error: Exception) -> B2BPaymentsError:
-    """Give what the transport raises where aiohttp raises this."""
+    """Return what the transport raises where aiohttp raises this."""
     played.get(f"{BASE}/ip/payments/70", exception=error)
     transport = Transport(BASE)
     await transport.open()

@@ -156,7 +156,7 @@ def _sharing(store: Store) -> Store:
 
 
 def _travelling(report: StoreReport) -> StoreReport:
-    """Give a report that can be sent: an error of somebody else's may not pickle."""
+    """Return a report that can be sent: an error of somebody else's may not pickle."""
     try:
         pickle.dumps(report.error)
     except Exception:  # noqa: BLE001 - whatever the error is

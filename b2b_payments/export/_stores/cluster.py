@@ -84,7 +84,7 @@ async def export_on(
 
 @asynccontextmanager
 async def _connected(given: Any) -> AsyncIterator[Any]:
-    """Give a client of ours, whether the caller's waits in threads or in an event loop."""
+    """Yield a client of ours, whether the caller's waits in threads or in an event loop."""
     address, security = (given, None) if isinstance(given, str) else (given.scheduler.address, given.security)
     client = import_distributed().Client
     try:
@@ -98,7 +98,7 @@ async def _connected(given: Any) -> AsyncIterator[Any]:
 
 
 def import_distributed() -> Any:
-    """Give the library. Raises ConfigurationError where the extra is missing."""
+    """Return the library. Raises ConfigurationError where the extra is missing."""
     try:
         import distributed  # noqa: PLC0415 - an extra
     except ImportError:
@@ -110,7 +110,7 @@ def import_distributed() -> Any:
 
 @asynccontextmanager
 async def local_cluster(processes: int) -> AsyncIterator[Any]:
-    """Give a cluster of worker processes of ours, which are replaced where they die."""
+    """Yield a cluster of worker processes of ours, which are replaced where they die."""
     distributed = import_distributed()
     with import_module("dask").config.set(_QUIET):
         cluster = await distributed.LocalCluster(

@@ -125,7 +125,7 @@ async def export_stores(
 
 
 async def _left(jobs: Sequence[Job], note: Run | None, take: Tell) -> Sequence[Job]:
-    """Give what a run that is resumed had not finished."""
+    """Return what a run that is resumed had not finished."""
 
     def finished(job: Job) -> int | None:
         return None if note is None else note.finished(job.store, job.query.manifest)

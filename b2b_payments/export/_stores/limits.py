@@ -34,7 +34,7 @@ class AtOnce:
 
 
 def asked(at_once: int) -> AtOnce:
-    """Give what was asked for. Raises ConfigurationError for what is no number of stores."""
+    """Return what was asked for. Raises ConfigurationError for what is no number of stores."""
     given: object = at_once
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
         raise ConfigurationError("at_once must be a whole number of stores, 1 or more.")
@@ -42,7 +42,7 @@ def asked(at_once: int) -> AtOnce:
 
 
 def fitting(at_once: int, concurrency: int) -> AtOnce:
-    """Give how many stores fit at once, `at_once` at most, each with so many requests in flight.
+    """Return how many stores fit at once, `at_once` at most, each with so many requests in flight.
 
     Raises ConfigurationError where not one does.
     """
@@ -83,7 +83,7 @@ def _handles_left() -> int | None:
 
 
 def _memory_left() -> Iterator[int]:
-    """Give what each limit of this process leaves, in bytes."""
+    """Yield what each limit of this process leaves, in bytes."""
     for read in (_of_the_machine, _of_the_container):
         with suppress(OSError, ValueError, LookupError):
             yield read()

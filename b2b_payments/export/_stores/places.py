@@ -34,7 +34,7 @@ class Places:
         return before.rpartition("/")[0] if is_url(self.pattern) else str(Path(before).parent)
 
     def of(self, store: Store) -> str:
-        """Give a store's file."""
+        """Return a store's file."""
         place = self.pattern.replace(NAME, store.name)
         return place if is_url(place) else str(Path(place))
 

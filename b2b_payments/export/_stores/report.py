@@ -52,7 +52,7 @@ class StoreReport:
         return self.state in {StoreState.COMPLETE, StoreState.ALREADY_COMPLETE}
 
     def to_dict(self) -> Mapping[str, Any]:
-        """Give it as plain JSON."""
+        """Return it as plain JSON."""
         return {
             "name": self.name,
             "state": str(self.state),
@@ -83,5 +83,5 @@ class StoresReport:
         return f"{complete:,} of {counted(len(self.stores), 'store')} complete"
 
     def to_dict(self) -> Mapping[str, Any]:
-        """Give it as plain JSON."""
+        """Return it as plain JSON."""
         return {"complete": self.complete, "stores": [one.to_dict() for one in self.stores]}

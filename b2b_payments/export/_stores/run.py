@@ -40,7 +40,7 @@ class Run:
     noted: Mapping[str, Any]
 
     def finished(self, store: Store, query: Mapping[str, Any]) -> int | None:
-        """Give the payments in a store's file where this run has finished it; else None."""
+        """Return the payments in a store's file where this run has finished it; else None."""
         noted, target = self.noted.get(store.name), self.places.of(store)
         if noted is None or (noted.get("store"), noted.get("file")) != (store.identity, target):
             return None
@@ -103,13 +103,13 @@ def _note(places: Places, store: Store) -> dict[str, Any]:
 
 
 def manifest_hash(target: str) -> str | None:
-    """Give the hash of a file's manifest, None where it has none. Raises ExportError."""
+    """Return the hash of a file's manifest, None where it has none. Raises ExportError."""
     data = manifest_bytes(target)
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def finished_since(target: str, before: str | None, query: Mapping[str, Any]) -> int | None:
-    """Give the payments in a file where it was finished since its manifest had this hash; else None."""
+    """Return the payments in a file where it was finished since its manifest had this hash; else None."""
     data = manifest_bytes(target)
     if data is None or hashlib.sha256(data).hexdigest() == before:
         return None

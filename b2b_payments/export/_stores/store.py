@@ -53,11 +53,11 @@ class TokenFromEnv:
         self.__attrs_init__(variable)
 
     async def __call__(self) -> str:
-        """Give the token."""
+        """Return the token."""
         return self.read()
 
     def read(self) -> Secret:
-        """Give the token. Raises ConfigurationError where the variable is empty or not set."""
+        """Return the token. Raises ConfigurationError where the variable is empty or not set."""
         token = Secret(os.environ.get(self.variable, ""))
         if not token:
             # Tokens are written in small letters, names of variables hardly ever: a token here is not shown.
@@ -138,7 +138,7 @@ class Store:
         return int.from_bytes(digest[:8]) % of == number - 1
 
     def with_token(self) -> Store:
-        """Give it with its token, where that is in a variable of this process. Raises ConfigurationError."""
+        """Return it with its token, read from the environment if need be. Raises ConfigurationError."""
         token = self.auth.token
         if not isinstance(token, TokenFromEnv):
             return self
@@ -179,7 +179,7 @@ def is_file_name(name: str) -> bool:
 
 
 def folded(text: str) -> str:
-    """Give what two names have in common that some file system takes for one."""
+    """Return what two names have in common that some file system takes for one."""
     return normalize("NFC", normalize("NFC", text).casefold())
 
 

@@ -121,11 +121,11 @@ class Job:
         return attrs.evolve(self.selection, query=asked)
 
     def report(self, state: StoreState = StoreState.NOT_BEGUN, **rest: Any) -> StoreReport:
-        """Give a report of it."""
+        """Return a report of it."""
         return StoreReport(self.store.name, self.path, state, **rest)
 
     def sink(self) -> PlacedSink:
-        """Give what it writes to. Raises ConfigurationError for a file that cannot be written."""
+        """Return what it writes to. Raises ConfigurationError for a file that cannot be written."""
         return sink_for(self.path, self.format)
 
     def is_kept(self) -> bool:

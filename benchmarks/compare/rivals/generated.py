@@ -53,10 +53,10 @@ async def _read(where: Where, visit: Visit) -> None:
 
 
 def payment_id(payment: Any) -> int:
-    """Give a payment's id."""
+    """Return a payment's id."""
     return int(payment.id)
 
 
 def line(payment: Any) -> bytes:
-    """Give a payment as a line of JSON."""
+    """Return a payment as a line of JSON."""
     return json.dumps(payment.to_dict(), ensure_ascii=False).encode() + b"\n"

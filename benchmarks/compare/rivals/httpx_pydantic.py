@@ -122,11 +122,11 @@ async def _read(where: Where, visit: Visit) -> None:
 
 
 def payment_id(payment: Payment) -> int:
-    """Give a payment's id."""
+    """Return a payment's id."""
     return payment.id
 
 
 def line(payment: Payment) -> bytes:
-    """Give a payment as a line of JSON."""
+    """Return a payment as a line of JSON."""
     text: str = payment.model_dump_json(by_alias=True)
     return text.encode() + b"\n"

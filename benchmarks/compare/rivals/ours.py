@@ -12,7 +12,7 @@ from benchmarks.compare.contender import Visit, Where
 
 
 def client_of(where: Where) -> PaymentsClient:
-    """Give a client of the service, with the quota that it is told to keep."""
+    """Return a client of the service, with the quota that it is told to keep."""
     auth = StoreAuth(where.headers["X-Store-Hash"], where.headers["X-Auth-Token"])
     quota = None
     if where.quota is not None:
@@ -34,10 +34,10 @@ async def _read(where: Where, visit: Visit) -> None:
 
 
 def payment_id(payment: Payment) -> int:
-    """Give a payment's id."""
+    """Return a payment's id."""
     return payment.id
 
 
 def line(payment: Any) -> bytes:
-    """Give a payment as a line of JSON."""
+    """Return a payment as a line of JSON."""
     return msgspec.json.encode(to_wire(payment)) + b"\n"

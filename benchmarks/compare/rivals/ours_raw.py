@@ -29,5 +29,5 @@ async def _read(where: Where, visit: Visit) -> None:
 
 
 def line(payment: Any) -> bytes:
-    """Give a payment as a line of JSON."""
+    """Return a payment as a line of JSON."""
     return _encode(payment) + b"\n"

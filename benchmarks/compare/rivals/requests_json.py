@@ -39,5 +39,5 @@ def read(where: Where, visit: Visit) -> None:
 
 
 def line(payment: Any) -> bytes:
-    """Give a payment as a line of JSON."""
+    """Return a payment as a line of JSON."""
     return json.dumps(payment, ensure_ascii=False).encode() + b"\n"

@@ -14,7 +14,7 @@ from tests.socket.cli.fleet import Fleet, serving, three_stores
 
 @pytest.fixture
 def service() -> Iterator[Sandbox]:
-    """Give a sandbox that serves from another thread, since a command has an event loop of its own."""
+    """Yield a sandbox that serves from another thread, since a command has an event loop of its own."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(Sandbox(payments=300)) as sandbox,
@@ -33,13 +33,13 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def fleet() -> AsyncIterator[Fleet]:
-    """Give three stores, each on a port of its own, for commands that run in a process of their own."""
+    """Yield three stores, each on a port of its own, for commands that run in a process of their own."""
     async with AsyncExitStack() as stack:
         yield {name: await stack.enter_async_context(sandbox) for name, sandbox in three_stores().items()}
 
 
 @pytest.fixture
 def served() -> Iterator[Fleet]:
-    """Give the same stores, served from another thread."""
+    """Yield the same stores, served from another thread."""
     with serving(three_stores()) as fleet:
         yield fleet

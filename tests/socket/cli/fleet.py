@@ -20,7 +20,7 @@ FAST = Rules(quota=False)
 
 
 def three_stores() -> Fleet:
-    """Give three stores of different sizes."""
+    """Return three stores of different sizes."""
     sizes = {"north": 300, "east": 700, "south": 500}
     return {name: Sandbox(payments=size, seed=size, rules=FAST) for name, size in sizes.items()}
 
@@ -64,7 +64,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 def hidden(folder: Path) -> list[str]:
-    """Give what is hidden in a folder."""
+    """Return what is hidden in a folder."""
     return sorted(name for name in os.listdir(folder) if name.startswith("."))
 
 

@@ -16,7 +16,7 @@ _NUMBER = 987_654
 
 
 def _marked(payment_id: int) -> dict[str, Any]:
-    """Give fields of a payment in all of which something is marked that must not be shown."""
+    """Return fields of a payment in all of which something is marked that must not be shown."""
     money = {"code": f"{_MARK}", "value": f"{_NUMBER}.11", f"{_MARK} 1": _MARK}
     texts = ("customerId", "externalId", "externalCustomerId", "payerName", "payerCustomerId", "moduleName")
     return {

@@ -21,7 +21,7 @@ def _rows(sandbox: Sandbox, *args: str, stdin: str = "") -> list[Any]:
 
 
 def _offline(sandbox: Sandbox) -> int:
-    """Give a payment that may be updated and operated on."""
+    """Return a payment that may be updated and operated on."""
     return sandbox.store.insert(
         moduleName="payments_offline", allowedOperations=[0], allowedStatuses=["1", "4"]
     )

@@ -31,7 +31,7 @@ def _names(folder: Path) -> list[str]:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox for commands that run in a process of their own."""
+    """Yield a sandbox for commands that run in a process of their own."""
     async with Sandbox(payments=300) as sandbox:
         yield sandbox
 

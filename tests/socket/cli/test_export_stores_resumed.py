@@ -152,7 +152,7 @@ async def test_two_runs_at_once(fleet: Fleet, tmp_path: Path) -> None:
 
 @pytest.fixture
 def interrupted(service: Sandbox, tmp_path: Path) -> Iterator[tuple[Sandbox, Path]]:
-    """Give a store whose run was interrupted after its file was finished, and its folder."""
+    """Yield a store whose run was interrupted after its file was finished, and its folder."""
     path = write(tmp_path, {"only": service})
     (tmp_path / "out").mkdir()
     file = tmp_path / "out/only.csv"

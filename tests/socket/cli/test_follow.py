@@ -18,7 +18,7 @@ from tests.support.program import finished, invoke, sentence, start
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox for commands that run in a process of their own."""
+    """Yield a sandbox for commands that run in a process of their own."""
     async with Sandbox(payments=30, rules=Rules(quota=False)) as sandbox:
         yield sandbox
 

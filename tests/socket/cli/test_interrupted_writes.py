@@ -50,7 +50,7 @@ CASES: list[tuple[list[str], str, str]] = [
 
 
 def arrival(sandbox: Sandbox) -> anyio.Event:
-    """Give what is set when a request has arrived."""
+    """Return what is set when a request has arrived."""
     event = anyio.Event()
 
     def note(_: SeenRequest) -> web.Response | None:

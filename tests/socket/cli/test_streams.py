@@ -29,7 +29,7 @@ FULL = "Error: Standard output could not be written: No space left on device.\n"
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox for commands that run in a process of their own."""
+    """Yield a sandbox for commands that run in a process of their own."""
     async with Sandbox(payments=30) as sandbox:
         yield sandbox
 
@@ -60,7 +60,7 @@ class Streams:
 
 @pytest.fixture
 def streams(monkeypatch: pytest.MonkeyPatch, service: Sandbox) -> Streams:
-    """Give what runs commands against the sandbox."""
+    """Return what runs commands against the sandbox."""
     return Streams(monkeypatch, service)
 
 

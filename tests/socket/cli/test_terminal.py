@@ -84,7 +84,7 @@ def _read(terminal: int) -> bytes:
 
 
 def _lines(screen: str) -> list[str]:
-    """Give the lines that were drawn, without what moves the cursor and colors."""
+    """Return the lines that were drawn, without what moves the cursor and colors."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen).replace("\r", "\n").split("\n")
 
 

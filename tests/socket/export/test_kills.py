@@ -32,7 +32,7 @@ def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: 
 
 
 def account() -> dict[str, Any]:
-    """Give what a manifest says of an export, as far as it matters here."""
+    """Return what a manifest says of an export, as far as it matters here."""
     return {"query": {}, "complete": True}
 
 
@@ -47,7 +47,7 @@ def with_a_stranger(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def with_another_total(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give a payment another total."""
+    """Return a payment another total."""
     return [{**rows[0], "total": {**rows[0]["total"], "value": "0.0001"}}, *rows[1:]]
 
 

@@ -25,7 +25,7 @@ FAST = Rules(quota=False)
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Give a bucket at an address that takes connections, and never answers."""
+    """Yield a bucket at an address that takes connections, and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(100)
@@ -35,7 +35,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 async def _told(process: Process) -> str:
-    """Give the first line that says what is waited for."""
+    """Return the first line that says what is waited for."""
     assert process.stderr is not None
     async for line in process.stderr:
         if b"waiting" in line:

@@ -36,7 +36,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def proxied(s3: str, s3_server: S3Server, soon: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxied]:
-    """Give what puts a proxy in front of the S3."""
+    """Yield what puts a proxy in front of the S3."""
     started: list[S3Proxy] = []
 
     def begin(leave_out: str = "") -> S3Proxy:

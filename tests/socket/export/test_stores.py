@@ -24,7 +24,7 @@ FAST = Rules(quota=False)
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    """Give three stores, each on a port of its own."""
+    """Yield three stores, each on a port of its own."""
     async with AsyncExitStack() as stack:
         sandboxes = {name: Sandbox(size, seed=size, rules=FAST) for name, size in SIZES.items()}
         yield {name: await stack.enter_async_context(one) for name, one in sandboxes.items()}
@@ -34,7 +34,7 @@ SIZES = {"north": 300, "east": 700, "south": 500}
 
 
 def stores_of(served: Served) -> list[Store]:
-    """Give the stores as code makes them."""
+    """Return the stores as code makes them."""
     return [Store(name, one.auth, base_url=one.base_url) for name, one in served.items()]
 
 

@@ -34,7 +34,7 @@ Served = dict[str, Sandbox]
 
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    """Give three stores, whose token is in the environment."""
+    """Yield three stores, whose token is in the environment."""
     monkeypatch.setenv("FLEET_TOKEN", TOKEN)
     async with AsyncExitStack() as stack:
         sandboxes = {name: Sandbox(size, seed=size, rules=FAST) for name, size in SIZES.items()}
@@ -45,7 +45,7 @@ SIZES = {"north": 300, "east": 700, "south": 500}
 
 
 def stores_of(served: Served, **settings: Any) -> list[Store]:
-    """Give the stores, with tokens that workers read themselves."""
+    """Return the stores, with tokens that workers read themselves."""
     return [
         Store(
             name,
@@ -59,13 +59,13 @@ def stores_of(served: Served, **settings: Any) -> list[Store]:
 
 @pytest.fixture
 async def threads() -> AsyncIterator[LocalCluster]:
-    """Give a cluster of two workers."""
+    """Yield a cluster of two workers."""
     async with _cluster_of_threads(2, 2) as found:
         yield found
 
 
 def _cluster_of_threads(workers: int, threads: int) -> Any:
-    """Give a cluster whose workers are threads of this process: it is there at once."""
+    """Return a cluster whose workers are threads of this process: it is there at once."""
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=threads,
@@ -277,7 +277,7 @@ async def test_a_worker_is_killed(served: Served, s3: str) -> None:
 
 
 def _workers() -> list[int]:
-    """Give the worker processes of this one."""
+    """Return the worker processes of this one."""
     of_threads = Path("/proc/self/task").glob("*/children")
     children = [child for found in of_threads for child in found.read_text(encoding="ascii").split()]
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -43,7 +43,7 @@ async def _data(sandbox: Sandbox, method: str, path: str, **about: Any) -> Any:
 
 
 def _find(sandbox: Sandbox, **fields: Any) -> int:
-    """Give a payment with these fields."""
+    """Return a payment with these fields."""
     return next(
         int(row["id"])
         for row in sandbox.store.all_wire()

@@ -31,7 +31,7 @@ class _Line:
         self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
 
     async def answer(self) -> tuple[int, Any]:
-        """Give the next answer that comes: its status, and the id in it (or its whole body)."""
+        """Return the next answer that comes: its status, and the id in it (or its whole body)."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().partition("content-length: ")[2].partition("\r")[0])
         body = await self._reader.readexactly(length)
@@ -49,7 +49,7 @@ class _Line:
 
 @asynccontextmanager
 async def line_to(sandbox: Sandbox) -> AsyncIterator[_Line]:
-    """Give a connection."""
+    """Yield a connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
     try:
         yield _Line(sandbox, reader, writer)

@@ -18,33 +18,33 @@ RULES = Rules(quota=False, max_limit=20, equals="shuffled")
 
 @pytest.fixture(params=ENDINGS)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Give the place of a copy in each of the databases that are files."""
+    """Return the place of a copy in each of the databases that are files."""
     return tmp_path / f"copy.{request.param}"
 
 
 @pytest.fixture(params=KINDS)
 def any_copy(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Give a place for a copy in each of the databases."""
+    """Return a place for a copy in each of the databases."""
     server = request.getfixturevalue("postgres") if request.param == "postgres" else ""
     return store_in(request.param, tmp_path, server)
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> SQLiteStore:
-    """Give a place for a copy."""
+    """Return a place for a copy."""
     return SQLiteStore(tmp_path / "copy.sqlite")
 
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a store of 200 payments, 20 a page."""
+    """Yield a store of 200 payments, 20 a page."""
     async with Sandbox(payments=200, rules=RULES) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give its client."""
+    """Yield its client."""
     async with client_of(sandbox, retry=NEVER) as client:
         yield client
 

@@ -30,7 +30,7 @@ STATE = State("a store", reading=Reading(SETTLED, None))
 
 @contextmanager
 def opened(store: Store) -> Iterator[Copy]:
-    """Give a copy with its tables, and close it."""
+    """Yield a copy with its tables, and close it."""
     copy = Copy(store)
     try:
         if copy.open() is None:
@@ -41,7 +41,7 @@ def opened(store: Store) -> Iterator[Copy]:
 
 
 def changed(row: dict[str, Any], seconds: int = 0, **fields: Any) -> dict[str, Any]:
-    """Give a payment that was updated so many seconds later, with other fields."""
+    """Return a payment that was updated so many seconds later, with other fields."""
     return {**row, "updatedAt": row["updatedAt"] + seconds, **fields}
 
 

@@ -20,7 +20,7 @@ _ALWAYS_FALSE = ("int8", "int4"), ("int8", "numeric"), ("name", "text"), ('"char
 
 
 def _planted() -> list[str]:
-    """Give what makes functions and operators that fit what a sync calls better than PostgreSQL's own."""
+    """Return what makes functions and operators that fit what a sync calls better than PostgreSQL's own."""
     functions = {
         "times(numeric, int4)": ("numeric", "$1 OPERATOR(pg_catalog.*) $2::numeric"),
         "unnest(int8[])": ("int8", "1"),

@@ -32,7 +32,7 @@ BEGIN INSERT INTO payments_seen VALUES (coalesce(NEW.id, OLD.id), TG_OP); RETURN
 
 @pytest.fixture
 def copy(postgres: str, tmp_path: Path) -> PostgresStore:
-    """Give a schema for a copy, which is not there yet."""
+    """Return a schema for a copy, which is not there yet."""
     store = store_in("postgres", tmp_path, postgres)
     assert isinstance(store, PostgresStore)
     return store
@@ -40,7 +40,7 @@ def copy(postgres: str, tmp_path: Path) -> PostgresStore:
 
 @pytest.fixture
 def db(copy: PostgresStore) -> Iterator[Any]:
-    """Give a connection of the user's to the copy's schema."""
+    """Yield a connection of the user's to the copy's schema."""
     with connected(copy) as connection:
         yield connection
 

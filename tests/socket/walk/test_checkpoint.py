@@ -16,7 +16,7 @@ RULES = Rules(quota=False, equals="shuffled")
 
 
 def carried(checkpoint: Any) -> Any:
-    """Give a checkpoint as it comes out of a file or a queue."""
+    """Return a checkpoint as it comes out of a file or a queue."""
     return json.loads(json.dumps(checkpoint))
 
 

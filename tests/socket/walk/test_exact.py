@@ -31,7 +31,7 @@ def rules(draw: random.Random) -> Rules:
 
 @asynccontextmanager
 async def scheduled(seed: int) -> AsyncIterator[tuple[Sandbox, PaymentsClient, Drift, random.Random]]:
-    """Give a store that drifts at about every request, and a client of it."""
+    """Yield a store that drifts at about every request, and a client of it."""
     draw = random.Random(seed)
     sandbox = Sandbox(payments=draw.choice([30, 150, 300]), channels=(1, 2, 3), seed=seed, rules=rules(draw))
     async with sandbox:

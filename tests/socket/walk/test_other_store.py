@@ -16,7 +16,7 @@ BOTH_CREDENTIALS = pytest.mark.parametrize("legacy", [False, True], ids=["store"
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a sandbox of a few pages."""
+    """Yield a sandbox of a few pages."""
     async with Sandbox(300, rules=Rules(quota=False, max_limit=50)) as one:
         yield one
 

@@ -24,12 +24,12 @@ refusals = pytest.mark.parametrize("status", [400, 422])
 
 
 def spelled(seen: SeenRequest) -> list[tuple[str, str]]:
-    """Give how a request wrote the channels."""
+    """Return how a request wrote the channels."""
     return [pair for pair in seen.query if pair[0].startswith("channelIds")]
 
 
 def refusing(status: int, data: dict[str, Any]) -> web.Response:
-    """Give a refusal."""
+    """Return a refusal."""
     body = {"code": status, "data": data, "meta": {"message": "Parameter Error"}}
     return web.Response(status=status, body=msgspec.json.encode(body))
 

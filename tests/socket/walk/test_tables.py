@@ -26,14 +26,14 @@ WIDEST = "-99999999999999999999999999.999999999999"
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a store of 600 payments."""
+    """Yield a store of 600 payments."""
     async with Sandbox(600, rules=Rules(quota=False)) as one:
         yield one
 
 
 @pytest.fixture
 async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give an open client of it."""
+    """Yield an open client of it."""
     async with client_of(sandbox) as one:
         yield one
 

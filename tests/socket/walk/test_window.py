@@ -22,20 +22,20 @@ RULES = Rules(quota=False, equals="shuffled", max_limit=50)
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Give a store of 3,000 payments, 50 a page."""
+    """Yield a store of 3,000 payments, 50 a page."""
     async with Sandbox(payments=3_000, rules=RULES) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Give its client."""
+    """Yield its client."""
     async with client_of(sandbox, retry=NEVER) as client:
         yield client
 
 
 def bounds(start: int | None, stop: int | None) -> dict[str, Any]:
-    """Give the parameters for these epoch seconds."""
+    """Return the parameters for these epoch seconds."""
     moments = (None if one is None else datetime.fromtimestamp(one, UTC) for one in (start, stop))
     return dict(zip(("created_from", "created_to"), moments, strict=True))
 

@@ -24,7 +24,7 @@ FAILED = TransportError("no connection", sent=False)
 
 
 def feed_of(chance: float = 1.0) -> Changes:
-    """Give a feed that polls every 60 seconds."""
+    """Return a feed that polls every 60 seconds."""
     walker: Any = SimpleNamespace(store="a store", caller=SimpleNamespace(chance=lambda: chance))
     return Changes(walker, None, follow=True, interval=60.0, overlap=1800.0)
 
@@ -36,7 +36,7 @@ def pause(
     failures: int = 0,
     **settings: Any,
 ) -> tuple[float, str]:
-    """Give how long a feed waits after a poll that took so many seconds."""
+    """Return how long a feed waits after a poll that took so many seconds."""
 
     async def main() -> tuple[float, str]:
         began = anyio.current_time()

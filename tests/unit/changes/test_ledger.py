@@ -18,12 +18,12 @@ NOW = microseconds_of(datetime(2026, 11, 28, 20, tzinfo=UTC))
 
 
 def stamp(payment_id: int, seconds_ago: float) -> Stamp:
-    """Give the stamp of a version that was written so long before now."""
+    """Return the stamp of a version that was written so long before now."""
     return Stamp(payment_id, NOW - round(seconds_ago * 1_000_000), f"digest{payment_id % 100:02}")
 
 
 def ledger_at(*ages: float) -> Ledger:
-    """Give a ledger at now, which has given versions of these ages."""
+    """Return a ledger at now, which has given versions of these ages."""
     ledger = Ledger("a store", OVERLAP, NOW)
     for number, age in enumerate(ages, 1):
         ledger.give(stamp(number, age))

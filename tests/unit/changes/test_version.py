@@ -15,7 +15,7 @@ WIRE = Store(payments=30).wire(12)
 
 
 def stamp_of(**changed: Any) -> object:
-    """Give the stamp of one payment with these fields on the wire."""
+    """Return the stamp of one payment with these fields on the wire."""
     return Version.of(from_wire(Payment, WIRE | changed)).stamp
 
 

@@ -14,7 +14,7 @@ from tests.support.program import invoke, sentence
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Give a folder in this process's memory, and a place for temporary files."""
+    """Return a folder in this process's memory, and a place for temporary files."""
     monkeypatch.setattr("b2b_payments.export._location.gettempdir", lambda: str(tmp_path))
     return f"memory://{token_hex(4)}/out"
 

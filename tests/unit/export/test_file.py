@@ -51,7 +51,7 @@ def _without_privileges() -> Iterator[None]:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """Give a folder that everybody may enter."""
+    """Yield a folder that everybody may enter."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)

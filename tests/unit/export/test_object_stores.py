@@ -33,7 +33,7 @@ TAKEN_OVER = r"Another export to memory://bucket/exports/p\.\w+ has taken over: 
 
 
 def names(bucket: Bucket) -> list[str]:
-    """Give what is there, without what tells one export from another."""
+    """Return what is there, without what tells one export from another."""
     return sorted(name.partition("-")[0] for name in bucket.sizes("exports"))
 
 

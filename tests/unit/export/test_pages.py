@@ -23,17 +23,17 @@ from tests.support.examples import LISTED_PAYMENT
 
 
 def changed(**fields: Any) -> dict[str, Any]:
-    """Give the listed example with other fields."""
+    """Return the listed example with other fields."""
     return {**LISTED_PAYMENT, **fields}
 
 
 def page(body: bytes, places: list[int]) -> JoinedPage:
-    """Give a joined page of this body."""
+    """Return a joined page of this body."""
     return JoinedPage(Listing([Head()] * len(places), body, 0, None, None), places, {}, 250)
 
 
 def batch_of(*bodies: str) -> PageBatch:
-    """Give a batch of pages, one row each, as they are spelled."""
+    """Return a batch of pages, one row each, as they are spelled."""
     return PageBatch([page(f'{{"code":200,"data":[{body}]}}'.encode(), [0]) for body in bodies])
 
 

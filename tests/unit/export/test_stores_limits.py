@@ -15,7 +15,7 @@ from b2b_payments.export._stores.limits import fitting
 
 @pytest.fixture
 def handles() -> Iterator[Callable[[int], None]]:
-    """Give what lets this process open so many files more, for the test."""
+    """Yield what lets this process open so many files more, for the test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def leave(number: int) -> None:

@@ -62,7 +62,7 @@ def connected(path: Path, format_: str) -> Iterator[Any]:
 
 
 def changed(**fields: Any) -> dict[str, Any]:
-    """Give a payment with other fields."""
+    """Return a payment with other fields."""
     return {**ROWS[0], **fields}
 
 

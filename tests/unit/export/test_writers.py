@@ -37,7 +37,7 @@ def killed() -> None:
 
 
 def bucket_of_step(monkeypatch: pytest.MonkeyPatch, number: int) -> Bucket:
-    """Give another bucket for each step."""
+    """Return another bucket for each step."""
     monkeypatch.setenv("AWS_TEST", f"{os.environ['AWS_TEST'].partition('#')[0]}#{number}")
     return bucket_and_name(f"{FOLDER}/p")[0]
 

@@ -15,13 +15,13 @@ from b2b_payments._models import Channel, Money, OfflineLineItem, OfflinePayment
 
 
 def offline(**fields: Any) -> OfflinePayment:
-    """Give an offline payment with some fields changed."""
+    """Return an offline payment with some fields changed."""
     given = {"customer_id": "113", "currency": "USD", "line_items": [OfflineLineItem(13, "20.00")], **fields}
     return OfflinePayment(**given)
 
 
 def payment(**fields: Any) -> Payment:
-    """Give a payment with some fields changed."""
+    """Return a payment with some fields changed."""
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     given: dict[str, Any] = {"created_at": moment, "updated_at": moment, "total": Money("USD", 1), **fields}
     return Payment(id=1, customer_id="7", processing_status=3, applied_status=0, funding_status=0, **given)

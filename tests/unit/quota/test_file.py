@@ -35,12 +35,12 @@ STORE = ("https://service.example", "a store")
 
 
 def quota_in(path: Path, requests: int = 3, **more: int) -> Quota:
-    """Give a quota that is shared through this file, in an hour's window."""
+    """Return a quota that is shared through this file, in an hour's window."""
     return Quota(requests, 3600, shared=str(path), **more)
 
 
 def backend_in(path: Path, requests: int = 3) -> FileBackend:
-    """Give what one process would have of a file; several in one process stand for several processes."""
+    """Return what one process would have of a file; several in one process stand for several processes."""
     return FileBackend(STORE, quota_in(path, requests))
 
 

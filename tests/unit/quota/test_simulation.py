@@ -48,7 +48,7 @@ class Service:
         return admitted, QuotaReading(150 - len(self.seen), resets_after)
 
     def most_refused(self) -> int:
-        """Give the most refusals of ours in any of the service's windows."""
+        """Return the most refusals of ours in any of the service's windows."""
         if not self.slides:
             windows = [at // 60 for at in self.refused]
             return max((windows.count(window) for window in windows), default=0)

@@ -43,13 +43,13 @@ OFFLINE = OfflinePayment(
 
 @pytest.fixture
 async def client() -> AsyncIterator[PaymentsClient]:
-    """Give a client of the default base URL."""
+    """Yield a client of the default base URL."""
     async with PaymentsClient(StoreAuth("jexy81vb0h", "token-1"), retry=NEVER, quota=None) as one:
         yield one
 
 
 def sent(played: aioresponses) -> tuple[str, str, Any]:
-    """Give method, path below the base URL, and decoded body of the one request."""
+    """Return method, path below the base URL, and decoded body of the one request."""
     [((method, url), [call])] = played.requests.items()
     body = call.kwargs["data"]
     path = str(url.with_query(None)).removeprefix(BASE)

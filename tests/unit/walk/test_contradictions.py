@@ -16,7 +16,7 @@ DESCENDING = Order.of(SortBy.CREATED_AT, OrderBy.DESC)
 
 
 def back(first: int, last: int) -> Rows:
-    """Give rows whose time is their id, newest first."""
+    """Return rows whose time is their id, newest first."""
     return rows(first, last)[::-1]
 
 
@@ -38,7 +38,7 @@ def read_from(listed: Rows, ends: Ends, *, total: int | None, limit: int, most: 
 
 
 def ending(ends: Ends) -> Ending:
-    """Give the ending of a walk that is over."""
+    """Return the ending of a walk that is over."""
     assert ends.ending is not None
     return ends.ending
 

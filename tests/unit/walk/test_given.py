@@ -8,7 +8,7 @@ from b2b_payments._walk.service_limits import ServiceLimits
 
 
 def given_long(keep: int | None) -> Given:
-    """Give what is remembered after 20,000 rows, of which two had the key that was to be kept."""
+    """Return what is remembered after 20,000 rows, of which two had the key that was to be kept."""
     given = Given(forgets=True)
     given.take([1, 2], [5, 5], mirrored=False)
     if keep is not None:

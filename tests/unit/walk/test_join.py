@@ -14,7 +14,7 @@ ASCENDING = Order("created_at", False)
 
 
 def joining(order: Order = ASCENDING, *, start: int = 0) -> Join:
-    """Give a join that nothing was offered to."""
+    """Return a join that nothing was offered to."""
     return Join(order, Given(forgets=order.exact), start=start)
 
 

@@ -10,7 +10,7 @@ from tests.support import walked
 
 
 def page(number: int) -> SortedPage:
-    """Give one page of a long list."""
+    """Return one page of a long list."""
     return walked.page(250 * number, walked.rows(250 * number, 250 * number + 249), total=None)
 
 

@@ -18,18 +18,18 @@ from tests.support.walked import ASCENDING, Rows, page, rows
 def walking(
     order: Order = ASCENDING, *, start: int = 0, filtered: bool = False, shown: Sequence[int] = ()
 ) -> Ends:
-    """Give a walk that nothing was offered to."""
+    """Return a walk that nothing was offered to."""
     return Ends(order, Totals(), start=start, filtered=filtered, shown=shown)
 
 
 def ending(ends: Ends) -> Ending:
-    """Give the ending of a walk that is over."""
+    """Return the ending of a walk that is over."""
     assert ends.ending is not None
     return ends.ending
 
 
 def back(first: int, last: int) -> Rows:
-    """Give rows whose time is their id, newest first."""
+    """Return rows whose time is their id, newest first."""
     return rows(first, last)[::-1]
 
 
