@@ -353,5 +353,5 @@ class Window:
 
 
 def new_key() -> int:
-    """Return a number that identifies permits and members across processes, exact as a double (Lua has no other)."""
+    """Return an id for a permit or member, unique across processes and exact as a double, for Lua."""
     return getrandbits(53)

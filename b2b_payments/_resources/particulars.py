@@ -31,7 +31,7 @@ class Particulars:
 
     @classmethod
     def of(cls, payment: Payment) -> Particulars:
-        """Return those of a payment as the list shows it: the sum is its total, since amounts may be left out."""
+        """Return those of a listed payment: its sum is its total, as amounts may be left out."""
         return cls(payment.customer_id, payment.total.currency, payment.total.amount)
 
     def differences(self, wanted: Particulars) -> dict[str, tuple[str, str]]:

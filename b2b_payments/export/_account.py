@@ -59,7 +59,7 @@ def account_page(body: bytes, _is_awaited: bool) -> Any:
 
 
 def entries_of(payments: Sequence[UsualPayment]) -> Iterable[Entry]:
-    """Return the entries of payments. Raises ValueError or InvalidOperation for a total in an unusual format."""
+    """Return the entries of payments. Raises ValueError or InvalidOperation for an unusual total."""
     totals = [payment.total for payment in payments]
     amounts = [total.amount for total in totals]
     # Decimal takes more: `1_000`, other scripts' digits, NaN.

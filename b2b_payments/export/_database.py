@@ -112,7 +112,7 @@ class Database(ABC):
         return () if self.holds(table) else None
 
     def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
-        """Return the payments that differ from what is stored, and when the stored ones were updated, if any."""
+        """Return the payments that differ from the stored ones, and when those were updated."""
         held: dict[int, tuple[Row, list[Row]]] = {row[0]: (row, []) for row in self.found(PAYMENTS, rows.ids)}
         for line in self.found(LINE_ITEMS, list(held)):
             held[line[0]][1].append(line)

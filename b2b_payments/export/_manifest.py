@@ -48,7 +48,7 @@ class Manifest:
 
 
 def manifest_path(target: P) -> P:
-    """Return the manifest's path: with the whole name, so that a folder can hold several formats of an export."""
+    """Return the manifest's path, with the full name: a folder can hold one export in several formats."""
     return target.with_name(f"{target.name}{MANIFEST}")
 
 

@@ -88,8 +88,8 @@ class PlacedSink(ABC):
 
     @classmethod
     def targets(cls, target: Path) -> Sequence[Path]:
-        """Return the files made for a target. A class method: a location that held its sink would keep it alive,
-        and with it its locks.
+        """Return the files made for a target. A class method: a location holding its sink would keep
+        it alive, and its locks with it.
         """
         return [target]
 

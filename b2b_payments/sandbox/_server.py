@@ -302,7 +302,7 @@ class Sandbox:
         return Answer.gateway(504) if answered is None else spoil(answered, fault)
 
     def _date(self) -> int:
-        """Return the time of an answer in epoch seconds; without the header, the client's own clock counts."""
+        """Return the time of an answer in epoch seconds; without the header a client uses its own clock."""
         return self.store.clock if self._rules.date_header else math.ceil(time.time())
 
     def _dated(self) -> dict[str, str]:

@@ -267,8 +267,8 @@ def _put(database: Database, state: State) -> None:
 def _compared(
     database: Database, came: Rows, lagging: tuple[datetime, datetime]
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Return the ids of payments that are new to the copy, those it has in an older version, those it has in a
-    newer one that the list should show, and those it has in a newer one that the list may not show yet.
+    """Return the ids of payments that are new to the copy, those it has in an older version, those in a newer
+    one that the list should show, and those in a newer one that the list may not show yet.
     """
     inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
     moments = came.updated
