@@ -1,4 +1,4 @@
-"""The service's JSON data to models, and back."""
+"""Conversion of the service's JSON to models, and back."""
 
 from __future__ import annotations
 

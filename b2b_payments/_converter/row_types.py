@@ -1,9 +1,14 @@
-"""How a row holds the fields of a model, and what is learned of the rows that come.
+"""Row types: msgspec structs for the rows of a page, generated from the models and an inferred schema.
 
-A row type has the service's names, and the type that each field usually has. Where a page does not fit, its
-cells are looked at, and the types are made again: a field that was absent, null or of another type gets a
-wider type, and an unknown name becomes a field. So rows cost Python no more than what their store has of its
-own.
+Structs are decoded in C, but a struct fixes the type of each field, and the service does not: it may leave a
+field out, send null or another type, and add unknown fields. So row types follow the data:
+
+- Each field has variants (`variants_of`): types to declare it with, the usual ones first, then wider ones.
+- A row type declares one variant of each field, at first the most usual.
+- If a page does not fit, `InferredSchema.with_page` picks, for each field, the first variant that fits all of
+  the page's cells, and adds unknown names as fields. Row types are then generated again from that schema.
+
+So Python code runs only for what is unusual in a store's rows. `rows.py` converts rows to models.
 """
 
 from __future__ import annotations
@@ -24,30 +29,32 @@ from b2b_payments._models import Payment
 from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._printable import frozen
 
-Fits: TypeAlias = Callable[[Iterable[Any]], bool]
+Check: TypeAlias = Callable[[Iterable[Any]], bool]
+"""Whether all cells of a column are valid, for types of which msgspec accepts too many values."""
 _Object: TypeAlias = dict[str, msgspec.Raw]
 
-_MOST_NAMES: Final = 200
-"""Unknown names that are remembered."""
-LONGEST: Final = 100
-"""Characters of a name or a value that is remembered."""
-UNFIT: Final = (
+_MAX_UNKNOWN_NAMES: Final = 200
+"""The most unknown names in a schema."""
+MAX_CACHED_LENGTH: Final = 100
+"""The most characters of an unknown name in a schema, and the most codes of a list that is cached."""
+MISFIT_ERRORS: Final = (
     *UNREADABLE, ResponseDecodeError, ValueError, ArithmeticError, RecursionError, TypeError, AttributeError,
 )  # fmt: skip
+"""Raised if data does not fit a row type."""
 _MOMENT: Final[Any] = Annotated[int, Meta(ge=-62_135_596_800, le=253_402_300_799)]  # the years 1 to 9999
-_CODES: Final[Any] = Annotated[tuple[int | str, ...], Meta(max_length=LONGEST)]
+_CODES: Final[Any] = Annotated[tuple[int | str, ...], Meta(max_length=MAX_CACHED_LENGTH)]
 
 
 def _json_of(levels: int) -> Any:
-    """Return the type of JSON data of so many levels. Without floats, which would lose digits."""
+    """Return the type of JSON data nested this deep, without floats, which would lose digits."""
     if not levels:
         return str | int | bool | None
-    part: Any = _json_of(levels - 1)
-    return str | int | bool | list[part] | dict[str, part] | None
+    nested: Any = _json_of(levels - 1)
+    return str | int | bool | list[nested] | dict[str, nested] | None
 
 
-FLAT: Final[Any] = _json_of(4)
-_EXPECTED: Final[Mapping[tuple[FieldKind, bool], Any]] = {
+SHALLOW_JSON: Final[Any] = _json_of(4)
+_USUAL_TYPES: Final[Mapping[tuple[FieldKind, bool], Any]] = {  # True: sent as a string
     (FieldKind.WHOLE, False): Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
     (FieldKind.WHOLE, True): Annotated[str, Meta(min_length=1, max_length=18)],
     (FieldKind.TEXT, False): str,
@@ -56,7 +63,7 @@ _EXPECTED: Final[Mapping[tuple[FieldKind, bool], Any]] = {
     (FieldKind.MOMENT, False): _MOMENT,
     (FieldKind.CODES, False): _CODES,
 }
-_ODD: Final[Mapping[FieldKind, Sequence[Any]]] = {
+_FALLBACK_TYPES: Final[Mapping[FieldKind, Sequence[Any]]] = {
     FieldKind.WHOLE: [int | str],
     FieldKind.TEXT: [int | str],
     FieldKind.MOMENT: [int | str],
@@ -66,73 +73,75 @@ _ODD: Final[Mapping[FieldKind, Sequence[Any]]] = {
 
 
 @frozen
-class Way:
-    """A way to hold a field: its type and default, and whether what is held is as the model has it."""
+class Variant:
+    """A type and default to declare a row's field with.
+
+    `is_direct`: msgspec converts the field's value to the model's attribute. Otherwise a reader has to.
+    """
 
     type: Any
     default: Any = msgspec.NODEFAULT
-    is_usual: bool = True
+    is_direct: bool = True
 
     @property
-    def member(self) -> Any:
-        """The type of the row's attribute."""
+    def declared_type(self) -> Any:
+        """The type in the struct's definition."""
         return self.type | UnsetType if self.default is UNSET else self.type
 
 
-AS_SENT: Final = Way(msgspec.Raw, UNSET, is_usual=False)
-"""Takes anything, of any depth, and decodes none of it."""
-OF_UNKNOWN: Final = (Way(FLAT, UNSET), AS_SENT)
-"""The ways to hold an unknown field."""
+RAW: Final = Variant(msgspec.Raw, UNSET, is_direct=False)
+"""Accepts JSON of any type and depth, and leaves it undecoded."""
+UNKNOWN_FIELD_VARIANTS: Final = (Variant(SHALLOW_JSON, UNSET), RAW)
 
 
-def ways_of(field: Field, part: Any) -> Sequence[Way]:
-    """Return the ways to hold a field: as it usually is, and others for cells that do not fit.
+def variants_of(field: Field, nested: Any) -> Sequence[Variant]:
+    """Return the variants of a field: the usual ones first, then fallbacks for cells that do not fit them.
 
-    `part` is the row type of the field's own model, if it has one.
+    `nested` is the row type of the field's own model, if it has one.
     """
     if field.kind is FieldKind.OBJECT:
-        return [AS_SENT]
-    usual = [_EXPECTED.get((field.kind, field.digits), field.of or Any)]
-    odd: Sequence[Any] = _ODD.get(field.kind, [Any])
+        return [RAW]
+    usual = [_USUAL_TYPES.get((field.kind, field.digits), field.of or Any)]
+    fallbacks: Sequence[Any] = _FALLBACK_TYPES.get(field.kind, [Any])
     if field.kind is FieldKind.MODEL:
-        usual, odd = [part], [part | list[FLAT] | str]
+        usual, fallbacks = [nested], [nested | list[SHALLOW_JSON] | str]
     elif field.kind is FieldKind.MODELS:
-        # The empty tuple is no object of its own, and costs the garbage collector nothing.
-        usual = [tuple[()], tuple[part, ...]] if field.bare else [tuple[part, ...]]
-        # A part that is no object makes its payment unreadable: no way to hold that is needed.
-        odd = [] if field.bare else [usual[-1] | dict[str, FLAT] | str]
-    ways = [Way(type_) for type_ in usual]
+        # The empty tuple is a singleton: decoding one allocates nothing that the garbage collector tracks.
+        usual = [tuple[()], tuple[nested, ...]] if field.bare else [tuple[nested, ...]]
+        # An item that is not an object makes its payment unreadable, so no variant has to accept it.
+        fallbacks = [] if field.bare else [usual[-1] | dict[str, SHALLOW_JSON] | str]
+    variants = [Variant(type_) for type_ in usual]
     if field.nullable:
-        ways = [Way(usual[0] | None), Way(usual[0], None)]
-    ways += [Way(type_ | None, UNSET, is_usual=False) for type_ in odd]
-    return [*ways, AS_SENT] if field.bare else ways
+        variants = [Variant(usual[0] | None), Variant(usual[0], None)]
+    variants += [Variant(type_ | None, UNSET, is_direct=False) for type_ in fallbacks]
+    return [*variants, RAW] if field.bare else variants
 
 
-def fits_of(field: Field) -> Fits | None:
-    """Return what looks at the cells of a field that msgspec takes more for than fits."""
+def check_of(field: Field) -> Check | None:
+    """Return the check of a field's cells, or None if msgspec's own validation is enough."""
     if field.kind is FieldKind.AMOUNT:
-        return are_digits if field.digits else are_numbers
-    return are_whole if field.digits else None
-
-
-def are_whole(cells: Iterable[str]) -> bool:
-    """Tell whether all are digits alone: neither `1e2` nor `null`."""
-    return not "".join(cells).encode().translate(None, b"0123456789")
+        return are_plain_decimals if field.digits else are_plain_numbers
+    return are_digits if field.digits else None
 
 
 def are_digits(cells: Iterable[str]) -> bool:
-    """Tell whether all are digits, points and signs: neither `1_000`, other scripts' digits, nor NaN."""
+    """Whether all texts have digits only: neither `1e2` nor `null`."""
+    return not "".join(cells).encode().translate(None, b"0123456789")
+
+
+def are_plain_decimals(cells: Iterable[str]) -> bool:
+    """Whether all texts have digits, points and minus signs only: no `1_000`, other scripts' digits, NaN."""
     return not "".join(cells).encode().translate(None, b"0123456789.-")
 
 
-def are_numbers(cells: Iterable[Any]) -> bool:
-    """Tell whether all are numbers that are written without an exponent."""
+def are_plain_numbers(cells: Iterable[Any]) -> bool:
+    """Whether all cells are numbers that Python formats without an exponent."""
     sizes = [abs(cell) if cell.__class__ in {int, float} else 0 for cell in cells]
     return not sizes or (min(sizes) >= 1e-4 and max(sizes) < 1e16)
 
 
 def row_type(model: type[Any], members: Mapping[str, tuple[str, Any, Any]], **namespace: Any) -> Any:
-    """Make a row type. `members` are, by attribute, the name on the wire, type and default."""
+    """Generate a row type. `members` has each attribute's wire name, type and default."""
     return msgspec.defstruct(
         f"{model.__name__}Row",
         [(name, type_, default) for name, (_, type_, default) in members.items()],
@@ -141,62 +150,62 @@ def row_type(model: type[Any], members: Mapping[str, tuple[str, Any, Any]], **na
         kw_only=True,
         gc=False,  # JSON has no cycles
         forbid_unknown_fields=True,
-        omit_defaults=True,  # a field that may be left out is never null in the same type
+        omit_defaults=True,  # loses nothing: a variant with the default None does not accept null
     )
 
 
 @frozen
-class Learned:
-    """What rows were seen to have beyond the usual: unknown names, and the way that a field has to be held.
+class InferredSchema:
+    """How the rows seen so far differ from the usual: unknown names, and which variant each field needs.
 
-    No more is remembered than there are ways to hold a field, and `_MOST_NAMES` unknown names: one more, and
-    learning starts again.
+    Its size is bounded by the number of fields and `_MAX_UNKNOWN_NAMES`: with one more name, inference starts
+    over. `variants` has indexes in `variants_of` or `UNKNOWN_FIELD_VARIANTS`, by model and wire name.
     """
 
     unknown: Mapping[type[Any], tuple[str, ...]] = attrs.field(factory=dict)
-    odd: Mapping[tuple[type[Any], str], int] = attrs.field(factory=dict)
+    variants: Mapping[tuple[type[Any], str], int] = attrs.field(factory=dict)
 
-    def names(self, model: type[Any]) -> dict[str, str]:
-        """Return the unknown names of a model's rows, by the names under which rows hold them."""
+    def unknown_slots(self, model: type[Any]) -> dict[str, str]:
+        """Return the unknown wire names in a model's rows, by the attributes that hold them."""
         return {f"unknown{place}": name for place, name in enumerate(self.unknown.get(model, ()))}
 
-    def way(self, model: type[Any], name: str, ways: Sequence[Way]) -> Way:
-        """Return the way in which a field, or an unknown one, is held."""
-        return ways[self.odd.get((model, name), 0)]
+    def pick(self, model: type[Any], name: str, variants: Sequence[Variant]) -> Variant:
+        """Return the variant that a field needs."""
+        return variants[self.variants.get((model, name), 0)]
 
-    def with_page(self, body: bytes) -> Learned:
-        """Add what the rows of a page have. Raises one of `UNFIT` for no page, and for too many names."""
+    def with_page(self, body: bytes) -> InferredSchema:
+        """Extend by a page. Raises one of `MISFIT_ERRORS` if it is not a page, or has too many names."""
         rows = _decode_rows(body).data
         with suppress(_TooManyNamesError):
             return self.with_objects(Payment, rows)
-        return Learned().with_objects(Payment, rows)
+        return InferredSchema().with_objects(Payment, rows)
 
-    def with_objects(self, model: type[Any], objects: Sequence[_Object]) -> Learned:
-        """Add what objects of a model have. Raises ValueError for more names than are remembered."""
+    def with_objects(self, model: type[Any], objects: Sequence[_Object]) -> InferredSchema:
+        """Extend by a model's objects. Raises ValueError if more than `_MAX_UNKNOWN_NAMES` are unknown."""
         fields = {field.wire: field for field in fields_of(model)}
         before = self.unknown.get(model, ())
         names = dict.fromkeys([*before, *filter(_is_usable, dict.fromkeys(chain.from_iterable(objects)))])
-        known = tuple(name for name in names if name not in fields)
-        learned = self if known == before else attrs.evolve(self, unknown={**self.unknown, model: known})
-        # Before a look at the cells of each: a service may make up thousands of names.
-        if sum(map(len, learned.unknown.values())) > _MOST_NAMES:
+        unknown = tuple(name for name in names if name not in fields)
+        schema = self if unknown == before else attrs.evolve(self, unknown={**self.unknown, model: unknown})
+        # Checked before the cells of each name are decoded: a service may invent thousands of names.
+        if sum(map(len, schema.unknown.values())) > _MAX_UNKNOWN_NAMES:
             raise _TooManyNamesError
-        for name in (*fields, *known):
+        for name in (*fields, *unknown):
             field = fields.get(name)
             cells = [one[name] for one in objects if name in one]
-            is_absent, index = len(cells) < len(objects), self.odd.get((model, name), 0)
-            looks = islice(enumerate(_looks_of(field)), index, None)
-            fitting = next((at for at, look in looks if look(cells, is_absent)), index)
+            is_absent, index = len(cells) < len(objects), self.variants.get((model, name), 0)
+            probes = islice(enumerate(_probes_of(field)), index, None)
+            fitting = next((at for at, probe in probes if probe(cells, is_absent)), index)
             if fitting != index:
-                learned = attrs.evolve(learned, odd={**learned.odd, (model, name): fitting})
+                schema = attrs.evolve(schema, variants={**schema.variants, (model, name): fitting})
             if field is not None and field.kind in {FieldKind.MODEL, FieldKind.MODELS}:
-                learned = learned.with_objects(field.of, _parts_in(cells))
-        return learned
+                schema = schema.with_objects(field.of, _nested_objects(cells))
+        return schema
 
 
 def _is_usable(name: str) -> bool:
-    # A struct's field cannot be called what JSON has to escape.
-    return len(name) <= LONGEST and name.isprintable() and not {*name} & {'"', "\\"}
+    # msgspec refuses to define a struct field whose wire name needs escaping in JSON.
+    return len(name) <= MAX_CACHED_LENGTH and name.isprintable() and not {*name} & {'"', "\\"}
 
 
 class _Page(msgspec.Struct):
@@ -207,47 +216,44 @@ _decode_rows: Final = msgspec.json.Decoder(_Page).decode
 
 
 class _TooManyNamesError(ValueError):
-    """Objects have more unknown names than are remembered."""
+    """Objects have more than `_MAX_UNKNOWN_NAMES` unknown names."""
 
 
-_Look: TypeAlias = Callable[[Sequence[msgspec.Raw], bool], bool]
-"""Tells whether rows can hold cells in a way; told whether some rows have none."""
+_Probe: TypeAlias = Callable[[Sequence[msgspec.Raw], bool], bool]
+"""Whether a variant fits cells; the second argument says that some rows do not have the field."""
 
 
 @cache
-def _looks_of(field: Field | None) -> Sequence[_Look]:
-    """Return what looks at the cells of a field, or of an unknown one, for each way to hold it.
-
-    Kept, since msgspec takes longer to understand a type than to decode by it.
-    """
+def _probes_of(field: Field | None) -> Sequence[_Probe]:
+    """Return a probe for each variant of a field; None is an unknown one. Cached, as building one is slow."""
     if field is None:
-        return [_look(way, None) for way in OF_UNKNOWN]
-    return [_look(way, fits_of(field)) for way in ways_of(field, _Object)]
+        return [_probe(variant, None) for variant in UNKNOWN_FIELD_VARIANTS]
+    return [_probe(variant, check_of(field)) for variant in variants_of(field, _Object)]
 
 
-def _look(way: Way, fits: Fits | None) -> _Look:
-    decode = msgspec.json.Decoder(list[way.type]).decode  # type: ignore[name-defined]
+def _probe(variant: Variant, check: Check | None) -> _Probe:
+    decode = msgspec.json.Decoder(list[variant.type]).decode  # type: ignore[name-defined]
 
-    def look(cells: Sequence[msgspec.Raw], is_absent: bool) -> bool:
-        if is_absent and way.default is msgspec.NODEFAULT:
+    def fits(cells: Sequence[msgspec.Raw], is_absent: bool) -> bool:
+        if is_absent and variant.default is msgspec.NODEFAULT:
             return False
         try:
-            held = decode(b"[%b]" % b",".join(cells))
-        except UNFIT:
+            decoded = decode(b"[%b]" % b",".join(cells))
+        except MISFIT_ERRORS:
             return False
-        return fits is None or not way.is_usual or fits(filter(None, held))
+        return check is None or not variant.is_direct or check(filter(None, decoded))
 
-    return look
+    return fits
 
 
 _decode_objects: Final = msgspec.json.Decoder(_Object | list[_Object]).decode
 
 
-def _parts_in(cells: Sequence[msgspec.Raw]) -> list[_Object]:
-    """Return the objects that are cells, or in lists that are cells."""
-    found: list[_Object] = []
+def _nested_objects(cells: Sequence[msgspec.Raw]) -> list[_Object]:
+    """Return the objects in cells that are an object or a list of objects; other cells are skipped."""
+    objects: list[_Object] = []
     for cell in cells:
-        with suppress(*UNFIT):
+        with suppress(*MISFIT_ERRORS):
             value = _decode_objects(cell)
-            found += value if isinstance(value, list) else [value]
-    return found
+            objects += value if isinstance(value, list) else [value]
+    return objects

@@ -1,4 +1,4 @@
-"""The cattrs converter that knows the models: its hooks follow from what the models say of their fields."""
+"""The cattrs converter of the models. Its hooks are generated from the models' field descriptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from b2b_payments._converter import values
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError
-from b2b_payments._models.answer_model import json_number, plain, spelled
+from b2b_payments._models.answer_model import fixed_point, json_number, plain
 from b2b_payments._models.description import Field, FieldKind, fields_of
 
 Read = Callable[..., Any]
@@ -43,7 +43,7 @@ def _reader_of(field: Field) -> Read:
     def read_field(value: object, _: object = None) -> Any:
         if value.__class__ is as_is:
             return value
-        if not (value or required) and _says_nothing(kind, value):
+        if not (value or required) and _is_missing(kind, value):
             return field.empty()
         try:
             return read(value)
@@ -56,7 +56,7 @@ def _reader_of(field: Field) -> Read:
 
 
 reader_of: Final[Callable[[Field], Read]] = cache(_reader_of)
-"""Give what reads a field's value in any tolerated spelling, or raises one of `UNREADABLE`."""
+"""Returns a function that reads a field's value in any tolerated format, or raises one of `UNREADABLE`."""
 
 
 def _reader_of_type(field: Field) -> Read:
@@ -74,8 +74,8 @@ def _reader_of_type(field: Field) -> Read:
     return read
 
 
-def _says_nothing(kind: FieldKind, value: object) -> bool:
-    """Tell whether a value stands for none: PHP spells an empty object ``[]``, and an empty list ``{}``."""
+def _is_missing(kind: FieldKind, value: object) -> bool:
+    """Whether a value means "none": PHP may encode an empty object as ``[]``, and an empty list as ``{}``."""
     if value is None or value is UNSET:
         return True
     if value or not isinstance(value, str | list | dict):
@@ -83,8 +83,8 @@ def _says_nothing(kind: FieldKind, value: object) -> bool:
     return kind not in _TEXT if isinstance(value, str) else kind in _CONTAINERS
 
 
-class _Sent(dict[str, Any]):
-    """An object as it was sent; what is not there is not an error yet."""
+class _WireObject(dict[str, Any]):
+    """A JSON object in which a missing field is UNSET: the field's own reader decides whether to raise."""
 
     def __missing__(self, _: str) -> Any:
         return UNSET
@@ -92,8 +92,8 @@ class _Sent(dict[str, Any]):
 
 def _structure_hook(model: type[Any], converter: Converter) -> Callable[[Any, object], Any]:
     fields = fields_of(model)
-    known = {name for field in fields for name in (field.wire, *field.also)}
-    aliases = [(field.wire, name) for field in fields for name in field.also]
+    known = {name for field in fields for name in (field.wire, *field.aliases)}
+    aliases = [(field.wire, name) for field in fields for name in field.aliases]
     overrides: Any = {
         field.name: override(rename=field.wire, struct_hook=reader_of(field)) for field in fields
     }
@@ -102,14 +102,14 @@ def _structure_hook(model: type[Any], converter: Converter) -> Callable[[Any, ob
     def structure(raw: Any, _: object) -> Any:
         if raw.__class__ is not dict:
             raise UnreadableError(raw, "an object")
-        sent = _Sent(raw)
+        wire_object = _WireObject(raw)
         for wire, name in aliases:
-            if name in sent:
-                sent.setdefault(wire, sent[name])
-        made: Any = make(sent, model)
+            if name in wire_object:
+                wire_object.setdefault(wire, wire_object[name])
+        instance: Any = make(wire_object, model)
         if not known.issuperset(raw):
-            dict.update(made.extra, {name: raw[name] for name in raw if name not in known})
-        return made
+            dict.update(instance.extra, {name: raw[name] for name in raw if name not in known})
+        return instance
 
     return structure
 
@@ -132,9 +132,9 @@ def _unstructure_hook(model: type[Any], converter: Converter) -> Callable[[Any],
         overrides["extra"] = override(omit=True)
     write = make_dict_unstructure_fn(model, converter, **overrides)
 
-    def unstructure(made: Any) -> dict[str, Any]:
-        extra = getattr(made, "extra", None)
-        return plain(extra) | write(made) if extra else write(made)
+    def unstructure(instance: Any) -> dict[str, Any]:
+        extra = getattr(instance, "extra", None)
+        return plain(extra) | write(instance) if extra else write(instance)
 
     return unstructure
 
@@ -152,7 +152,7 @@ def _writer_of(field: Field, converter: Converter) -> Callable[[Any], Any]:
 
 
 _WRITERS: Final[Mapping[FieldKind, Callable[[Field], Callable[[Any], Any]]]] = {
-    FieldKind.AMOUNT: lambda field: spelled if field.digits else json_number,
+    FieldKind.AMOUNT: lambda field: fixed_point if field.digits else json_number,
     FieldKind.WHOLE: lambda field: str if field.digits else int,
     FieldKind.MOMENT: lambda field: (
         (lambda moment: str(values.epoch_seconds(moment))) if field.digits else values.epoch_seconds
@@ -167,30 +167,30 @@ _WRITERS: Final[Mapping[FieldKind, Callable[[Field], Callable[[Any], Any]]]] = {
 
 
 def _converter(*, omit_if_default: bool) -> Converter:
-    made = Converter(omit_if_default=omit_if_default)
-    made.register_structure_hook_factory(attrs.has, _structure_hook)
-    made.register_structure_hook(IntEnum, _read_code)
-    made.register_unstructure_hook_factory(attrs.has, _unstructure_hook)
-    return made
+    converter = Converter(omit_if_default=omit_if_default)
+    converter.register_structure_hook_factory(attrs.has, _structure_hook)
+    converter.register_structure_hook(IntEnum, _read_code)
+    converter.register_unstructure_hook_factory(attrs.has, _unstructure_hook)
+    return converter
 
 
 service_converter: Final = _converter(omit_if_default=True)
-"""Knows all of the models, alone and in collections; it writes what was left at its default as left out."""
-whole_converter: Final = _converter(omit_if_default=False)
+"""Reads and writes all models, alone and in collections. Omits fields that have their default value."""
+full_converter: Final = _converter(omit_if_default=False)
 """Writes every field."""
 
 
-def as_sent(sent: Any, was: Any, now: Any) -> Any:
-    """Return `now`, spelled as in `sent` wherever it still says what was read from that, which is `was`."""
-    if isinstance(now, dict) and isinstance(was, dict) and isinstance(sent, dict):
-        kept = {name: sent[name] for name in sent if name not in was or was[name] == now.get(name, UNSET)}
+def with_changes(source: Any, old: Any, new: Any) -> Any:
+    """Return the JSON `source`, from which `old` was read, changed only where `new` differs from `old`."""
+    if isinstance(new, dict) and isinstance(old, dict) and isinstance(source, dict):
+        kept = {name: source[name] for name in source if name not in old or old[name] == new.get(name, UNSET)}
         changed = {
-            name: as_sent(sent.get(name), was.get(name), value)
-            for name, value in now.items()
-            if name not in was or was[name] != value
+            name: with_changes(source.get(name), old.get(name), value)
+            for name, value in new.items()
+            if name not in old or old[name] != value
         }
         return kept | changed
-    if isinstance(now, list) and isinstance(was, list) and isinstance(sent, list):
-        both = [as_sent(*three) for three in zip(sent, was, now, strict=False)]
-        return both + now[len(both) :]
-    return sent if now == was else now
+    if isinstance(new, list) and isinstance(old, list) and isinstance(source, list):
+        common = [with_changes(*items) for items in zip(source, old, new, strict=False)]
+        return common + new[len(common) :]
+    return source if new == old else new

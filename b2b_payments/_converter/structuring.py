@@ -1,8 +1,8 @@
-"""The way in and out: the service's JSON data ↔ models.
+"""The converter's entry points: the service's JSON data ↔ models.
 
-Data comes in as the protocol decoded it: dicts, lists, text, and numbers as int, as float where the float
-says the digits exactly, else as Decimal. What cannot be read raises `ResponseDecodeError` with the paths of
-all places that are wrong, and without what they hold.
+The input is JSON as the protocol decoded it: dicts, lists, text, and numbers as int, as float if the float
+has exactly the digits that were sent, else as Decimal. Unreadable data raises `ResponseDecodeError`, which
+has the paths of all unreadable values, but not the values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 
 from b2b_payments._converter.rows import RowReader, payment_of
-from b2b_payments._converter.service import as_sent, service_converter, whole_converter
+from b2b_payments._converter.service import full_converter, service_converter, with_changes
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._converter.values import read_whole_number
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError, shown
@@ -34,13 +34,13 @@ T = TypeVar("T")
 def structure(model: type[T], raw: object, path: str = "$.data") -> T:
     """Read an object. Raises `ResponseDecodeError`."""
     try:
-        made: Any = service_converter.structure(raw, model)
+        instance: Any = service_converter.structure(raw, model)
     except UNREADABLE as error:
         failure = decode_error(error, path)
     else:
-        made.extra.sent = raw
-        return cast("T", made)
-    del raw  # a traceback's local variables would show what was sent
+        instance.extra.source = raw
+        return cast("T", instance)
+    del raw  # a traceback with local variables would show the payment's data
     raise failure
 
 
@@ -49,126 +49,126 @@ def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T
     try:
         if not isinstance(rows, list):
             raise UnreadableError(rows, "a list of objects")
-        made: list[Any] = service_converter.structure(rows, list[model])  # type: ignore[valid-type]
+        instances: list[Any] = service_converter.structure(rows, list[model])  # type: ignore[valid-type]
     except UNREADABLE as error:
         failure = decode_error(error, path)
     else:
-        for one, sent in zip(made, rows, strict=True):
-            one.extra.sent = sent
-        return made
+        for instance, row in zip(instances, rows, strict=True):
+            instance.extra.source = row
+        return instances
     del rows
     raise failure
 
 
-# Without a frame of its own, whose local variables a traceback would show.
+# A partial, since a function's frame would show its local variables in a traceback.
 structure_payment = partial(structure, Payment)
 
 
 def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]:
-    """Read the payments at these places of a page, one by one. Raises `ResponseDecodeError`."""
+    """Yield the payments at these positions of a page. Raises `ResponseDecodeError`."""
 
-    def otherwise(place: int, sent: bytes | msgspec.Raw) -> Payment:
+    def read_alone(place: int, row: bytes | msgspec.Raw) -> Payment:
         try:
-            # As deep as in its page: in an object, in a list.
-            return structure_payment(decode(b"[[%b]]" % sent)[0][0], f"payment {listing.heads[place].id}: $")
+            # Two lists, so that the row is nested as deeply as in its page: in an object, in a list.
+            return structure_payment(decode(b"[[%b]]" % row)[0][0], f"payment {listing.heads[place].id}: $")
         except ResponseDecodeError:
-            del sent  # a traceback's local variables would show it
+            del row  # a traceback with local variables would show it
             raise
 
-    return _row_reader.read(listing, places, otherwise)
+    return _row_reader.read(listing, places, read_alone)
 
 
 def decoded_page(body: bytes, is_awaited: bool) -> Any:
-    """Return a page of payments with its rows decoded, for `structure_rows`, without measuring it before.
+    """Decode a page of payments with its rows, for `structure_rows`, without measuring size and depth first.
 
-    None for one that nobody waits for yet, for a large one, and where one of its rows does not fit.
+    Returns None for a page that nobody waits for yet, a large page, and one with a row that fits no row type.
     """
-    return _row_reader.page(body) if is_awaited and len(body) <= _MOST_UNMEASURED else None
+    return _row_reader.page(body) if is_awaited and len(body) <= _MAX_UNMEASURED_BYTES else None
 
 
 def to_wire(model: Any) -> dict[str, Any]:
-    """Return the service's own JSON object back from a model, equal to what came in.
+    """Convert a model back to the service's JSON object, equal to the one that was received.
 
-    Absent stays absent, null stays null, ``""`` stays ``""``, an amount keeps its zeros, and unknown fields
-    are there at every level. A number that no float holds exactly comes as its digits in a string. A model
-    changed by `attrs.evolve` shows the change; of a model that a caller built, what was left out is left
-    out. Nothing in the result is shared with the model, and `json.dumps` takes all of it.
-    Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
+    An absent field stays absent, null stays null, ``""`` stays ``""``, an amount keeps its zeros, and unknown
+    fields are kept at every level. A number that no float holds exactly becomes its digits in a string. A
+    model changed by `attrs.evolve` shows the change; a model that a caller built omits the fields that were
+    not set. The result works with `json.dumps`, and shares nothing with the model.
+    Raises `ConfigurationError` if `model` is not a model, or holds a value that JSON cannot represent.
     """
     check_model(type(model), "to_wire")
-    sent = getattr(getattr(model, "extra", None), "sent", None)
-    if sent is None:
+    source = getattr(getattr(model, "extra", None), "source", None)
+    if source is None:
         wire: dict[str, Any] = service_converter.unstructure(model)
         return wire
-    was = payment_of(sent) if isinstance(sent, msgspec.Struct) else structure(type(model), sent)
-    wire = plain(json_of(sent))
-    if was != model:
-        wire = as_sent(wire, whole_converter.unstructure(was), whole_converter.unstructure(model))
+    original = payment_of(source) if isinstance(source, msgspec.Struct) else structure(type(model), source)
+    wire = plain(json_of(source))
+    if original != model:
+        wire = with_changes(wire, full_converter.unstructure(original), full_converter.unstructure(model))
     return wire
 
 
 def from_wire(model: type[T], wire: Mapping[str, Any]) -> T:
-    """Read one of the service's JSON objects, such as `to_wire` gave, into a model: the inverse of `to_wire`.
+    """Read one of the service's JSON objects into a model: the inverse of `to_wire`.
 
-    Every spelling that the client tolerates is read. Nothing in the model is shared with `wire`.
-    Raises `ResponseDecodeError` with the places that cannot be read, `ConfigurationError` for a class that is
-    no model.
+    It accepts every format that the client accepts from the service, and shares nothing with `wire`.
+    Raises `ResponseDecodeError` with the paths that cannot be read, `ConfigurationError` if `model` is not a
+    model.
     """
     check_model(model, "from_wire")
     return structure(model, copy.deepcopy(wire), "$")
 
 
 def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
-    """Return the body that records or changes an offline payment: without nulls, amounts as digits.
+    """Return the request body that records or changes an offline payment: no nulls, amounts as strings.
 
-    Raises `ConfigurationError` for a payment that is none or half made, and where `details` holds what has no
-    place in JSON.
+    Raises `ConfigurationError` if `payment` is not an OfflinePayment, is only partly initialized, or has
+    `details` that JSON cannot represent.
     """
     if not isinstance(payment, OfflinePayment):
         raise ConfigurationError(f"payment is {type(payment).__name__}: give an OfflinePayment.")
     for part in (payment, *getattr(payment, "line_items", ())):
         if (name := unset_field(part)) is not None:
             raise ConfigurationError(f"{type(part).__name__} is half made: its {name} is not set.")
-    # Checked again, since a dict can change; and exact, since a body's numbers have all their digits.
+    # Checked again, since a dict is mutable; the converter alone would turn its Decimals into floats or text.
     details = checked_data("details", payment.details)
     return {**service_converter.unstructure(payment), "details": details}
 
 
 def offline_payment_from(body: Mapping[str, Any]) -> OfflinePayment:
-    """Read the body that records or changes an offline payment. A number may come as its digits: the vendor's
-    own example writes some so [doc].
+    """Read a request body that records or changes an offline payment. Numbers may be digits in a string, as
+    some are in the vendor's own example [doc].
 
-    Raises `ConfigurationError` that says what is missing, unknown or wrong.
+    Raises `ConfigurationError`, which says what is missing, unknown or wrong.
     """
-    payment: OfflinePayment = _asked_for(OfflinePayment, body)
+    payment: OfflinePayment = _model_from_body(OfflinePayment, body)
     return payment
 
 
-def _asked_for(model: Any, body: Mapping[str, Any]) -> Any:
+def _model_from_body(model: Any, body: Mapping[str, Any]) -> Any:
     fields = {field.wire: field for field in fields_of(model)}
-    if (odd := next((name for name in body if name not in fields), None)) is not None:
-        raise ConfigurationError(f"{odd!r} is unknown; known are {', '.join(fields)}.")
-    given = {fields[name]: value for name, value in body.items() if value is not None}
-    if missing := [name for name, field in fields.items() if field.required and field not in given]:
+    if (unknown := next((name for name in body if name not in fields), None)) is not None:
+        raise ConfigurationError(f"{unknown!r} is unknown; the known fields are {', '.join(fields)}.")
+    values = {fields[name]: value for name, value in body.items() if value is not None}
+    if missing := [name for name, field in fields.items() if field.required and field not in values]:
         verb = "is" if len(missing) == 1 else "are"
         raise ConfigurationError(f"{enumerated(missing)} {verb} missing.")
-    return model(**{field.name: _given(field, value) for field, value in given.items()})
+    return model(**{field.name: _value_from_body(field, value) for field, value in values.items()})
 
 
-def _given(field: Field, value: Any) -> Any:
+def _value_from_body(field: Field, value: Any) -> Any:
     if field.kind is FieldKind.MODELS:
         if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
-            raise ConfigurationError(f"{field.wire} has to be a list such as [{_LINE}].")
-        return [_asked_for(field.of, item) for item in value]
+            raise ConfigurationError(f"{field.wire} must be a list such as [{_EXAMPLE_ITEM}].")
+        return [_model_from_body(field.of, item) for item in value]
     if field.kind not in {FieldKind.WHOLE, FieldKind.CODE}:
         return value
     try:
         return read_whole_number(value)
     except UnreadableError:
-        raise ConfigurationError(f"{field.wire} has to be a whole number, not {shown(value)}.") from None
+        raise ConfigurationError(f"{field.wire} must be a whole number, not {shown(value)}.") from None
 
 
-_LINE: Final = '{"invoiceId": 13, "amount": "20.00"}'
+_EXAMPLE_ITEM: Final = '{"invoiceId": 13, "amount": "20.00"}'
 _row_reader: Final = RowReader()
-_MOST_UNMEASURED: Final = 2**19
-"""Bytes of a page that cannot hold so much that decoding it takes long."""
+_MAX_UNMEASURED_BYTES: Final = 2**19
+"""A page of at most this size cannot take long to decode."""

@@ -1,4 +1,4 @@
-"""What cannot be read, where it stands and what was expected there; never what it said."""
+"""Errors about unreadable values: their path and the expected type, but never the value itself."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cattrs import BaseValidationError, ClassValidationError, IterableValidation
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.description import fields_of
 
-_MOST_PLACES: Final = 20
-"""An error names no more places than this: a page of broken rows is one fault, not hundreds."""
+_MAX_PATHS: Final = 20
+"""The most paths that one error names: a page of broken rows is one fault, not hundreds."""
 _KINDS: Final[Mapping[type, str]] = {
     msgspec.UnsetType: "nothing", type(None): "null", bool: "true or false", dict: "an object",
     list: "a list", str: "other text", int: "another number", float: "another number",
@@ -22,9 +22,9 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 class UnreadableError(Exception):
-    """A value that is not what the service documents: what was expected, and what kind of thing was found.
+    """A value of an undocumented type. Internal to the converter, which raises `ResponseDecodeError` instead.
 
-    It does not say what was found: rows are personal data. Stays within the converter.
+    It has the expected type and the type found, but not the value: rows are personal data.
     """
 
     def __init__(self, value: object, expected: str) -> None:
@@ -37,26 +37,26 @@ UNREADABLE: Final = (UnreadableError, BaseValidationError)
 
 
 def decode_error(error: Exception, root: str) -> ResponseDecodeError:
-    """Turn what the converter raised into the error that users see, with whole paths on the wire."""
-    places = list(_places(error, root))[:_MOST_PLACES]
-    path, expected, found = places[0]
-    rest = len(places) - 1
-    more = f"; {rest} more place{'s' * (rest > 1)} cannot be read either" if rest else ""
+    """Convert an error of `UNREADABLE` to the public error, with full paths in wire names."""
+    problems = list(_problems(error, root))[:_MAX_PATHS]
+    path, expected, found = problems[0]
+    rest = len(problems) - 1
+    more = f"; {rest} more value{'s' * (rest > 1)} cannot be read either" if rest else ""
     return ResponseDecodeError(
         f"{path} cannot be read: expected {expected}, found {found}{more}.",
-        paths=[path for path, *_ in places],
+        paths=[path for path, *_ in problems],
     )
 
 
-def _places(error: Exception, path: str) -> Iterator[tuple[str, str, str]]:
+def _problems(error: Exception, path: str) -> Iterator[tuple[str, str, str]]:
     if isinstance(error, ClassValidationError):
         wire = {field.name: field.wire for field in fields_of(error.cl)}
-        for part, note in error.group_exceptions()[0]:
-            yield from _places(part, f"{path}.{wire[note.name]}")
+        for nested, note in error.group_exceptions()[0]:
+            yield from _problems(nested, f"{path}.{wire[note.name]}")
     elif isinstance(error, IterableValidationError):
-        for item, where in error.group_exceptions()[0]:
-            yield from _places(item, f"{path}[{where.index}]")
+        for nested, note in error.group_exceptions()[0]:
+            yield from _problems(nested, f"{path}[{note.index}]")
     elif isinstance(error, UnreadableError):
         yield path, error.expected, error.found
     else:
-        raise error  # a fault of ours: it must not pass for one of the data
+        raise error  # a bug in this library, not a fault of the data

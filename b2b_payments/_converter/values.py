@@ -1,4 +1,4 @@
-"""Single values between JSON and Python: every tolerance that the service needs, in one place.
+"""Reading of single JSON values: all the format variants that are tolerated, in one place.
 
 Readers raise `UnreadableError`.
 """
@@ -16,7 +16,7 @@ from b2b_payments._models.decimals import EXACT, decimal_of, decimal_text, is_wh
 from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._models.money import is_amount
 
-_MOST_DIGITS: Final = 12  # of epoch seconds: enough for the year 9999
+_MAX_EXPONENT: Final = 12  # of epoch seconds: more than the year 9999 needs
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 _ISO = re.compile(
@@ -26,7 +26,7 @@ _ISO = re.compile(
 
 
 def read_text(value: object) -> str:
-    """Read text; a number stands for its digits, since the service sends some ids so."""
+    """Read text. A number is read as its digits, since the service sends some ids as numbers."""
     if isinstance(value, str):
         return value
     if isinstance(value, Decimal):
@@ -37,10 +37,10 @@ def read_text(value: object) -> str:
 
 
 def read_whole_number(value: object) -> int:
-    """Read a whole number; digits in a string stand for it."""
+    """Read a whole number, also from digits in a string."""
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
-    # A float stands for its digits: 1e23 as a float is another number.
+    # Read a float by its digits: the binary value of 1e23 is another integer.
     number = int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() else value
     if is_whole(number):
         return number
@@ -48,8 +48,8 @@ def read_whole_number(value: object) -> int:
 
 
 def read_amount(value: object) -> Decimal:
-    """Read an amount from digits or from a number, exactly: a float counts for its shortest digits."""
-    if type(value) is float and 1e-4 <= value < 1e16:  # so it is written without an exponent
+    """Read an amount from a number or digits in a string, exactly. A float is read by its shortest digits."""
+    if type(value) is float and 1e-4 <= value < 1e16:  # its repr has no exponent
         return Decimal(repr(value))
     if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
         number = _number(value)
@@ -59,46 +59,46 @@ def read_amount(value: object) -> Decimal:
 
 
 def read_flag(value: object) -> bool:
-    """Read a yes or no; 1 and 0 stand for them."""
+    """Read a boolean, also from 1 and 0, or from these words in a string: 1, 0, true, false."""
     if isinstance(value, bool):
         return value
-    for flag, spellings in ((True, ("1", "true")), (False, ("0", "false"))):
-        if isinstance(value, int | str) and str(value).lower() in spellings:
+    for flag, words in ((True, ("1", "true")), (False, ("0", "false"))):
+        if isinstance(value, int | str) and str(value).lower() in words:
             return flag
     raise UnreadableError(value, "true or false")
 
 
 def read_object(value: object) -> dict[str, Any]:
-    """Read an object, as it is."""
+    """Return an object unchanged."""
     if isinstance(value, dict):
         return value
     raise UnreadableError(value, "an object")
 
 
 def read_moment(value: object) -> datetime:
-    """Read epoch seconds, as a number or as digits, or ISO 8601, which means UTC where it names no zone."""
+    """Read epoch seconds, a number or digits in a string, or ISO 8601, in UTC if it has no time zone."""
     if isinstance(value, str) and _ISO.fullmatch(value):
         with suppress(ValueError, OverflowError):
             moment = datetime.fromisoformat(value)
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    expected = "epoch seconds or ISO 8601, of the years 1 to 9999"
+    expected = "epoch seconds or ISO 8601, in the years 1 to 9999"
     if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
         seconds = _number(value)
-        # A number such as 1E+999990 would take a minute to be written out.
-        if seconds is not None and seconds.is_finite() and seconds.adjusted() <= _MOST_DIGITS:
+        # Converting a number such as 1E+999990 to int would take a minute.
+        if seconds is not None and seconds.is_finite() and seconds.adjusted() <= _MAX_EXPONENT:
             with suppress(ArithmeticError):
                 return moment_of(int(EXACT.scaleb(seconds, 6)))
     raise UnreadableError(value, expected)
 
 
 def _number(value: float | str | Decimal) -> Decimal | None:
-    """Return a number with its digits, a float with its shortest ones; None for text that is none."""
+    """Convert to Decimal, a float by its shortest digits. Returns None for text that is not a number."""
     if isinstance(value, str):
         return decimal_of(value)
     return Decimal(repr(value) if isinstance(value, float) else value)
 
 
 def epoch_seconds(moment: datetime) -> int | float:
-    """Return epoch seconds as the service counts them: whole, unless a caller's moment has a fraction."""
+    """Return epoch seconds: an int, as the service sends, unless a caller's time has a fraction."""
     whole, rest = divmod(microseconds_of(moment), 1_000_000)
     return whole + rest / 1_000_000 if rest else whole

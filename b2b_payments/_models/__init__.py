@@ -1,4 +1,4 @@
-"""The service's things, as frozen classes: what it answers, and what it is asked to record."""
+"""Frozen classes for the objects that the service returns and those that it is asked to record."""
 
 from __future__ import annotations
 

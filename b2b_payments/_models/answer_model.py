@@ -1,4 +1,4 @@
-"""What the models of answers have in common: each can be given as JSON-ready data, to web frameworks too."""
+"""The base class of all response models, and their conversion to JSON-ready data, for web frameworks too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def _new_serializer(model: Any) -> Any:
-    from pydantic_core import SchemaSerializer  # noqa: PLC0415 - who asks this has it
+    from pydantic_core import SchemaSerializer  # noqa: PLC0415 - optional: only pydantic calls this
 
     return SchemaSerializer(model.__get_pydantic_core_schema__(model, None))
 
@@ -26,7 +26,7 @@ _serializer_of: Final[Callable[[Any], Any]] = cache(_new_serializer)
 
 
 class _Serializer:
-    """What pydantic looks for on an object of which no annotation says what it is, as with `-> Any`."""
+    """The serializer that pydantic looks up on an object without a type annotation, as with `-> Any`."""
 
     def __get__(self, _model: object, owner: type[AnswerModel]) -> Any:
         try:
@@ -36,7 +36,7 @@ class _Serializer:
 
 
 class AnswerModel:
-    """What the service answers with. A FastAPI route returns one as it is, with or without an annotation."""
+    """An object that the service returns. A FastAPI route can return it as is, annotated or not."""
 
     __slots__ = ()
     __pydantic_serializer__: Any = _Serializer()
@@ -46,20 +46,20 @@ class AnswerModel:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:
-        from pydantic_core import core_schema  # noqa: PLC0415 - who asks this has it
+        from pydantic_core import core_schema  # noqa: PLC0415 - optional: only pydantic calls this
 
-        shown = core_schema.plain_serializer_function_ser_schema(
+        serialization = core_schema.plain_serializer_function_ser_schema(
             to_dict, return_schema=core_schema.dict_schema(core_schema.str_schema())
         )
-        return core_schema.is_instance_schema(cls, serialization=shown)
+        return core_schema.is_instance_schema(cls, serialization=serialization)
 
 
 def to_dict(model: Any) -> dict[str, Any]:
-    """Return a model as JSON-ready data with the names that it has here: what a web handler returns.
+    """Return a model as JSON-ready data under this library's field names, as for a web handler.
 
-    Amounts are text with all their digits, times ISO 8601 in UTC, codes numbers; `extra` has the unknown
-    fields. `json.dumps` takes all of it, and nothing is shared with the model.
-    Raises `ConfigurationError` for what is no model, or holds what has no place in JSON.
+    Amounts are strings with all their digits, times ISO 8601 in UTC, codes numbers; `extra` has the unknown
+    fields. The result works with `json.dumps`, and shares nothing with the model.
+    Raises `ConfigurationError` if `model` is not a model, or holds a value that JSON cannot represent.
     """
     check_model(type(model), "to_dict")
     return {attribute.name: _ready(getattr(model, attribute.name)) for attribute in attrs.fields(type(model))}
@@ -69,7 +69,7 @@ def _ready(value: Any) -> Any:
     if isinstance(value, AnswerModel):
         return to_dict(value)
     if isinstance(value, Decimal):
-        return spelled(value)
+        return fixed_point(value)
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, tuple):
@@ -78,31 +78,31 @@ def _ready(value: Any) -> Any:
 
 
 def check_model(model: type[Any], function: str) -> None:
-    """Raise `ConfigurationError` where a function was given what is no model."""
+    """Raise `ConfigurationError`, naming the function that was called, if a class is not a model."""
     if not issubclass(model, AnswerModel):
         raise ConfigurationError(
             f"{function} was given {model.__name__}: give a payment or another model of this library."
         )
 
 
-def spelled(amount: Decimal) -> str:
-    """Spell an amount with every digit it has, and no exponent."""
+def fixed_point(amount: Decimal) -> str:
+    """Format an amount with all its digits and no exponent."""
     return format(amount, "f")
 
 
 def json_number(number: Decimal) -> int | float | str:
-    """Return a Decimal as a JSON number, or as its digits in a string where no float holds it exactly."""
+    """Return a Decimal as a JSON number, or as its digits in a string if no float holds it exactly."""
     if not number.is_finite():
         return decimal_text(number)
     if number.as_tuple().exponent == 0 and number.adjusted() < 100:
         return int(number)
     near = float(number)
-    # Compared by digits, not by binary value: the float 0.1 stands for the digits 0.1.
+    # Compare digits, not binary values: the float 0.1 stands for the digits 0.1.
     return near if Decimal(repr(near)) == number else decimal_text(number)
 
 
 def plain(value: Any) -> Any:
-    """Copy JSON data, so that it is not shared with a model, into the types that `json.dumps` takes."""
+    """Copy JSON data, so that it is not shared with a model, into the types that `json.dumps` accepts."""
     if value.__class__ in _SCALARS:
         return value
     if isinstance(value, Mapping):
@@ -114,5 +114,5 @@ def plain(value: Any) -> Any:
     if isinstance(value, int | float | str):
         return value
     raise ConfigurationError(
-        f"{type(value).__name__} has no place in JSON: give text, numbers, bools, None, lists and dicts."
+        f"{type(value).__name__} cannot be stored in JSON: give text, numbers, bools, None, lists and dicts."
     )

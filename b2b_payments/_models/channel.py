@@ -18,13 +18,13 @@ from b2b_payments._printable import frozen
 class Channel(AnswerModel):
     """A channel of a store with several storefronts.
 
-    `channel_id` is BigCommerce's id, the one that `channel_ids` takes; `id` is B2B Edition's own [doc].
-    `created_at` and `updated_at` are aware, in UTC. `site` is as sent.
+    `channel_id` is BigCommerce's id, which `channel_ids` filters by; `id` is B2B Edition's own [doc].
+    `created_at` and `updated_at` are aware, in UTC. `site` is kept as received.
     """
 
     id: int
     channel_id: int
-    name: str = attrs.field(default="", metadata={"also": ("channelName",)})
+    name: str = attrs.field(default="", metadata={"aliases": ("channelName",)})
     type: str = ""
     platform: str = attrs.field(default="", metadata=LENIENT)
     status: str = ""

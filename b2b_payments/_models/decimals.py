@@ -1,4 +1,4 @@
-"""Numbers, exact whatever the caller's decimal context says: precision, rounding, traps, exponents."""
+"""Exact numbers, independent of the caller's decimal context: its precision, rounding, traps, exponents."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ EXACT: Final = Context(
     flags=[],
     traps=[Inexact, InvalidOperation],
 )
-"""For all arithmetic of this library: more digits than any amount has, and what would be rounded raises.
+"""For all arithmetic of this library: it has more digits than any amount, and raises instead of rounding.
 
-Every setting is stated, since what is left out comes from `decimal.DefaultContext`, which programs change.
+Every setting is explicit: defaults would come from `decimal.DefaultContext`, which programs change.
 """
 
-# The constructor takes more: `1_000`, digits of other scripts, white space, NaN. And an exponent of more than
-# nine digits may be beyond its range, where it raises in one context and gives NaN in another.
+# The constructor accepts more: `1_000`, digits of other scripts, white space, NaN. And an exponent of more
+# than nine digits may be out of its range, which raises in one context and results in NaN in another.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?", re.ASCII)
 
 
-MOST_WHOLE: Final = 10**38
-"""No id, code or time of the service is as large as this: a guard against numbers of thousands of digits."""
+INTEGER_LIMIT: Final = 10**38
+"""All ids, codes and times of the service are smaller: a guard against numbers of thousands of digits."""
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Tell whether a value is a whole number of a sane size, and no bool."""
-    return type(value) is int and -MOST_WHOLE < value < MOST_WHOLE
+    """Whether a value is an int (not a bool) of a sane size, smaller than 10**38."""
+    return type(value) is int and -INTEGER_LIMIT < value < INTEGER_LIMIT
 
 
-def whole_of(said: object) -> int | None:
-    """Read a whole number, which may come as digits in text [seen]; None for what is none."""
-    if isinstance(said, str) and said.isascii() and said.isdigit() and len(said) < 20:
-        return int(said)
-    return said if type(said) is int else None
+def whole_of(value: object) -> int | None:
+    """Return a whole number, which the service may send as digits in a string [seen], or None."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        return int(value)
+    return value if type(value) is int else None
 
 
 def decimal_of(text: str) -> Decimal | None:
-    """Read a number with all its digits; None for what is no number."""
+    """Parse a number with all its digits. Returns None if the text is not a number."""
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 def decimal_text(number: Decimal) -> str:
-    """Return a number's text, as `str` does in the usual context."""
+    """Format a number as `str` does in the default context."""
     return EXACT.to_sci_string(number)

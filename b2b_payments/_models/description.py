@@ -1,16 +1,16 @@
-"""The one description of the service's objects, read from the models themselves.
+"""Field descriptions, derived from the models: the single source on the service's objects.
 
-A field is described where it is declared. Its kind follows from its type. Its wire name is its own name in
-camelCase. A field without a default is required: the service may neither leave it out nor send null. What is
-otherwise stands in its metadata:
+A field's kind follows from its type, and its wire name is its own name in camelCase. A field without a
+default is required: the service may neither leave it out nor send null. A field's metadata has the
+exceptions:
 
-- `wire`, the service's name, and `also`, other names that it gave the field (not in rows of pages)
-- `optional`: not required, though it has no default
-- `digits`: the service sends the number in text
-- `lenient`: empty where it cannot be read
-- `bare`: an item may be a bare number, which is this field of it
-- `always`: sent even where it is left at its default
-- `derived`: no part of the object's own content, but what is allowed now, or another object's name
+- `wire`: the service's name for it; `aliases`: other names it has used (not in rows of pages)
+- `optional`: not required, although it has no default
+- `digits`: the service sends the number as a string
+- `lenient`: empty if it cannot be read
+- `bare`: an item of the list may be a bare number, which stands for this field of the item
+- `always`: sent even if it has its default value
+- `derived`: not the object's own content, but what is currently allowed, or the name of another object
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DERIVED: Final = {"derived": True}
 
 
 class FieldKind(Enum):
-    """What a field holds."""
+    """The type of a field's values."""
 
     WHOLE = auto()
     TEXT = auto()
@@ -43,19 +43,19 @@ class FieldKind(Enum):
     CODE = auto()
     CODES = auto()
     OBJECT = auto()
-    """A JSON object, as it was sent."""
+    """A JSON object, as received."""
     ANYTHING = auto()
     MODEL = auto()
     MODELS = auto()
     """A list of models."""
 
 
-@frozen(eq=False)  # there is one of each
+@frozen(eq=False)  # created once per field
 class Field:
-    """A field of a model: its name here and on the wire, its kind, and what may stand there.
+    """A field of a model: its attribute's name, its wire name, its kind, and the metadata listed above.
 
-    `nullable` says that the attribute may be None. `of` is the model of `MODEL` and `MODELS`, the enum of
-    `CODE` and `CODES`.
+    `nullable`: the attribute may be None. `of`: the model of a `MODEL` or `MODELS` field, the enum of a
+    `CODE` or `CODES` field.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Field:
     required: bool
     nullable: bool
     of: Any = None
-    also: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     digits: bool = False
     lenient: bool = False
     bare: str | None = None
@@ -72,7 +72,7 @@ class Field:
     derived: bool = False
     has_default: bool = False
     empty: Callable[[], Any] = str
-    """Give the attribute where the service sends nothing."""
+    """Returns the attribute's value if the service sends none."""
 
 
 _KINDS: Final[dict[Any, FieldKind]] = {
@@ -92,60 +92,60 @@ def _fields_of(model: Any) -> tuple[Field, ...]:
 
 
 fields_of: Final[Callable[[Any], tuple[Field, ...]]] = cache(_fields_of)
-"""Give the fields of a model that the service knows, in order: all but `extra`."""
+"""Returns the fields that a model shares with the service, in order: all but `extra`."""
 
 
 def wire_names(model: Any) -> dict[str, str]:
-    """Return the service's name of each field."""
+    """Return the wire name of each field, by attribute."""
     return {field.name: field.wire for field in fields_of(model)}
 
 
 def _field(attribute: attrs.Attribute[Any]) -> Field:
-    types = _parts(attribute.type)
-    kind, of = _kind(next(type_ for type_ in types if type_ is not NoneType))
-    said = attribute.metadata
+    types = _union_members(attribute.type)
+    kind, of = _kind_of(next(type_ for type_ in types if type_ is not NoneType))
+    metadata = attribute.metadata
     return Field(
         attribute.name,
-        said.get("wire", camel_case(attribute.name)),
+        metadata.get("wire", camel_case(attribute.name)),
         kind,
-        required=attribute.default is attrs.NOTHING and not said.get("optional", False),
+        required=attribute.default is attrs.NOTHING and not metadata.get("optional", False),
         nullable=NoneType in types or kind is FieldKind.ANYTHING,
         of=of,
-        also=said.get("also", ()),
-        digits=said.get("digits", False),
-        lenient=said.get("lenient", False),
-        bare=said.get("bare"),
-        always=said.get("always", False),
-        derived=said.get("derived", False),
+        aliases=metadata.get("aliases", ()),
+        digits=metadata.get("digits", False),
+        lenient=metadata.get("lenient", False),
+        bare=metadata.get("bare"),
+        always=metadata.get("always", False),
+        derived=metadata.get("derived", False),
         has_default=attribute.default is not attrs.NOTHING,
-        empty=_empty(attribute.default),
+        empty=_factory_of(attribute.default),
     )
 
 
-def _empty(default: Any) -> Callable[[], Any]:
+def _factory_of(default: Any) -> Callable[[], Any]:
     if default is attrs.NOTHING:
         return str
     factory: Callable[[], Any] | None = getattr(default, "factory", None)
     return factory or (lambda: default)
 
 
-def _kind(type_: Any) -> tuple[FieldKind, type[Any] | None]:
+def _kind_of(type_: Any) -> tuple[FieldKind, type[Any] | None]:
     if get_origin(type_) is tuple:
-        kind, of = _kind(_parts(get_args(type_)[0])[0])
+        kind, of = _kind_of(_union_members(get_args(type_)[0])[0])
         return (FieldKind.CODES if kind is FieldKind.CODE else FieldKind.MODELS), of
     if get_origin(type_) is Annotated:
         type_ = get_args(type_)[1]
-    known = _KINDS.get(get_origin(type_) or type_)
-    if known is not None:
-        return known, None
+    kind = _KINDS.get(get_origin(type_) or type_)
+    if kind is not None:
+        return kind, None
     return (FieldKind.CODE if issubclass(type_, IntEnum) else FieldKind.MODEL), type_
 
 
-def _parts(type_: Any) -> tuple[Any, ...]:
+def _union_members(type_: Any) -> tuple[Any, ...]:
     return get_args(type_) if get_origin(type_) in {Union, UnionType} else (type_,)
 
 
 def camel_case(name: str) -> str:
-    """Return a name as the service spells it."""
+    """Convert a snake_case name to the service's camelCase."""
     first, *others = name.split("_")
     return first + "".join(map(str.capitalize, others))

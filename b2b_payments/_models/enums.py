@@ -1,4 +1,4 @@
-"""The service's fixed words and codes."""
+"""The service's enumerated values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 
 class ProcessingStatus(IntEnum):
-    """How far a payment is processed [doc]. Zero is a real value."""
+    """The processing status of a payment [doc]. Zero is a real value."""
 
     INCOMPLETE = 0
     AWAITING_PROCESSING = 1
@@ -17,7 +17,7 @@ class ProcessingStatus(IntEnum):
 
 
 class Operation(IntEnum):
-    """What can be done with a payment [doc]. The service also takes a code 3, which nobody documents."""
+    """An operation on a payment [doc]. The service also accepts a code 3, which is undocumented."""
 
     APPLY_TO_INVOICES = 0
     REVERT_FROM_INVOICES = 1
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     StatusCode: TypeAlias = ProcessingStatus | int
     OperationCode: TypeAlias = Operation | int
 else:
-    # msgspec has no union of an enum and int: it takes what is there.
+    # msgspec supports no union of an enum and int: with Any it accepts every value.
     StatusCode = Annotated[Any, ProcessingStatus]
     OperationCode = Annotated[Any, Operation]
 
 
 class SortBy(StrEnum):
-    """What a list of payments can be sorted by [doc]. There is no `id` among them."""
+    """The fields that a list of payments can be sorted by [doc]. `id` is not one of them."""
 
     MODULE_NAME = "moduleName"
     PROCESSING_STATUS = "processingStatus"
@@ -48,14 +48,14 @@ class SortBy(StrEnum):
 
 
 class OrderBy(StrEnum):
-    """Which way a list is sorted [doc]."""
+    """The direction in which a list is sorted [doc]."""
 
     ASC = "ASC"
     DESC = "DESC"
 
 
 class SearchBy(StrEnum):
-    """Which field the keywords `q` are looked for in [doc]. Without one, the service looks in all of them."""
+    """The field in which the keywords `q` are searched for [doc]. Without one, the service searches all."""
 
     ID = "id"
     CUSTOMER_ID = "customerId"

@@ -1,4 +1,4 @@
-"""What the service sent beside the fields that this library knows, and how it spelled those."""
+"""Fields that this library does not know, and the object as received, which `to_wire` returns."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ import msgspec
 
 
 class Extra(dict[str, Any]):
-    """The fields that this library does not know, by their names on the wire. Read-only, as its model is.
+    """The fields that this library does not know, by wire name. Read-only, like its model.
 
-    `sent` is the whole object as it came, as JSON data or as a row; there is none where a caller built the
-    model, and in the parts of a payment. `to_wire` gives it back. It lives here so that copies, pickles and
-    `attrs.evolve` take it along, while it is no field of the model's own.
+    `source` is the whole object as received, as JSON data or as a row. It is unset if a caller built the
+    model, and in the nested models of a payment. It is stored here, not in a field of the model, so that
+    copies, pickles and `attrs.evolve` keep it, and `attrs.asdict` does not show it.
     """
 
-    __slots__ = ("sent",)
-    sent: object
+    __slots__ = ("source",)
+    source: object
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("extra is read-only: give a model another with attrs.evolve(model, extra={...}).")
+        raise TypeError("extra is read-only: replace it with attrs.evolve(model, extra={...}).")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Classes of rows are made as they are needed: no other process has them.
-        return extra_with, (dict(self), sent_of(self))
+        # A row as the source cannot be pickled: its class was generated in this process.
+        return extra_with, (dict(self), source_of(self))
 
 
-def extra_with(unknown: Iterable[tuple[str, Any]] | Mapping[str, Any], sent: object) -> Extra:
-    """Keep what was sent beside the unknown fields."""
+def extra_with(unknown: Iterable[tuple[str, Any]] | Mapping[str, Any], source: object) -> Extra:
+    """Build an Extra with its source. Pickles refer to this function by name."""
     extra = Extra(unknown)
-    extra.sent = sent
+    extra.source = source
     return extra
 
 
 def extra_of(unknown: Mapping[str, Any]) -> Extra:
-    """Take what a caller gives."""
+    """Convert a caller's mapping."""
     return unknown if isinstance(unknown, Extra) else Extra(unknown)
 
 
-def json_of(sent: Any) -> Any:
-    """Return what was sent as JSON data, rows as objects."""
-    return msgspec.to_builtins(sent, builtin_types=(Decimal,)) if isinstance(sent, msgspec.Struct) else sent
+def json_of(data: Any) -> Any:
+    """Return a source as JSON data: a row becomes a dict."""
+    return msgspec.to_builtins(data, builtin_types=(Decimal,)) if isinstance(data, msgspec.Struct) else data
 
 
-def sent_of(extra: Mapping[str, Any]) -> Any:
-    """Return what was sent as JSON data; None where there is nothing."""
-    sent = json_of(getattr(extra, "sent", None))
-    return _lists(sent)
+def source_of(extra: Mapping[str, Any]) -> Any:
+    """Return the source as JSON data, or None if there is none."""
+    source = json_of(getattr(extra, "source", None))
+    return _with_lists(source)
 
 
-def _lists(value: Any) -> Any:
-    """Return JSON data with lists where rows have tuples."""
+def _with_lists(value: Any) -> Any:
+    """Replace the tuples of rows by lists."""
     if isinstance(value, dict):
-        return {name: _lists(item) for name, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+        return {name: _with_lists(item) for name, item in value.items()}
+    return [_with_lists(item) for item in value] if isinstance(value, list | tuple) else value

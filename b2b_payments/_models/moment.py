@@ -1,4 +1,4 @@
-"""Moments: the service's epoch seconds are aware UTC datetimes here."""
+"""Times: the service sends epoch seconds, which are aware UTC datetimes here."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def microseconds_of(moment: datetime) -> int:
-    """Return how long after 1970 a moment is."""
+    """Return the microseconds from 1970 to an aware datetime."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
 def moment_of(microseconds: int) -> datetime:
-    """Return the moment so long after 1970."""
+    """Return the UTC datetime this many microseconds after 1970."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def in_utc(value: Any) -> datetime:
-    """Take a caller's aware datetime into UTC.
+    """Convert a caller's aware datetime to UTC.
 
-    Raises `ConfigurationError` for a naive one, and for one that is of no year from 1 to 9999 there.
+    Raises `ConfigurationError` if it is naive, or outside the years 1 to 9999 in UTC.
     """
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise ConfigurationError(
@@ -33,4 +33,4 @@ def in_utc(value: Any) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise ConfigurationError(f"{shown(value)} is of no year from 1 to 9999 in UTC.") from None
+        raise ConfigurationError(f"{shown(value)} is outside the years 1 to 9999 in UTC.") from None

@@ -1,4 +1,4 @@
-"""Amounts of money: decimal, exact, with every zero that was given."""
+"""Amounts of money: exact decimals that keep their trailing zeros."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from b2b_payments._models.description import DIGITS
 from b2b_payments._models.extra import Extra, extra_of
 from b2b_payments._printable import frozen
 
-MOST_DIGITS: Final = 100
-"""No amount has more digits than this before or after its point: a guard against ``"1E+999999999"``."""
+MAX_DIGITS: Final = 100
+"""The most digits that an amount has before or after its point: a guard against ``"1E+999999999"``."""
 
 
 def is_amount(number: Decimal) -> bool:
-    """Tell whether a number can be an amount of money: finite, and of a sane length."""
+    """Whether a number can be an amount of money: finite, and of a sane length."""
     if not number.is_finite():
         return False
     _, digits, exponent = number.as_tuple()
-    return isinstance(exponent, int) and -MOST_DIGITS <= exponent <= MOST_DIGITS - len(digits)
+    return isinstance(exponent, int) and -MAX_DIGITS <= exponent <= MAX_DIGITS - len(digits)
 
 
 def exact_amount(value: object) -> Decimal:
-    """Read a caller's amount: a Decimal, an int, or digits in a string.
+    """Convert a caller's amount, a Decimal, an int or digits in a string, to Decimal.
 
-    Raises `ConfigurationError`, for a float above all: ``0.1`` is not a tenth.
+    Raises `ConfigurationError` for anything else, floats in particular: ``0.1`` is not exactly a tenth.
     """
     if isinstance(value, float):
         digits = repr(float(value))
         raise ConfigurationError(
-            f"amount {digits} is a float, and no float holds money exactly: give Decimal({digits!r})."
+            f"amount {digits} is a float, which cannot hold money exactly: give Decimal({digits!r})."
         )
     if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
         raise ConfigurationError(
@@ -50,7 +50,7 @@ def exact_amount(value: object) -> Decimal:
 class Money(AnswerModel):
     """An amount in a currency: `currency` is the service's code, e.g. ``"USD"``.
 
-    The amount keeps its zeros: ``"30.0000"`` stays ``Decimal("30.0000")``, which equals ``Decimal("30")``.
+    The amount keeps its zeros: ``"30.0000"`` becomes ``Decimal("30.0000")``, which equals ``Decimal("30")``.
     """
 
     currency: str = attrs.field(metadata={"wire": "code", "optional": True})

@@ -1,4 +1,4 @@
-"""A payment made outside the service, as a caller records or changes it."""
+"""A payment made outside the service, which a caller records or changes."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from b2b_payments._printable import frozen
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 
 
-def _digits(value: str | int) -> str:
-    """Take an id that a caller has as a number; `_is_text` judges the rest."""
-    number = isinstance(value, int) and not isinstance(value, bool) and is_whole(int(value))
-    return str(int(value)) if number else cast("str", value)
+def _as_text(value: str | int) -> str:
+    """Convert an int to its digits; the validators check everything else."""
+    is_id = isinstance(value, int) and not isinstance(value, bool) and is_whole(int(value))
+    return str(int(value)) if is_id else cast("str", value)
 
 
-def _optional_digits(value: str | int | None) -> str | None:
-    return None if value is None else _digits(value)
+def _optional_text(value: str | int | None) -> str | None:
+    return None if value is None else _as_text(value)
 
 
-def _is_text(_: object, field: attrs.Attribute[Any], value: object) -> None:
+def _check_text(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str):
@@ -40,27 +40,27 @@ def _is_text(_: object, field: attrs.Attribute[Any], value: object) -> None:
     checked_text(field.name, value)
 
 
-def _is_customer(_: object, field: attrs.Attribute[Any], value: object) -> None:
+def _check_customer(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not value.strip():
-        found = "empty" if isinstance(value, str) else type(value).__name__
-        raise ConfigurationError(f"{field.name} is {found}: give the id of the B2B company that pays.")
+        problem = "empty" if isinstance(value, str) else type(value).__name__
+        raise ConfigurationError(f"{field.name} is {problem}: give the id of the B2B company that pays.")
     checked_text(field.name, value)
 
 
-def _is_number(_: object, field: attrs.Attribute[Any], value: object) -> None:
+def _check_optional_id(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if value is not None:
-        _is_invoice(_, field, value)
+        _check_id(_, field, value)
 
 
-def _is_invoice(_: object, field: attrs.Attribute[Any], value: object) -> None:
+def _check_id(_: object, field: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigurationError(f"{field.name} is {type(value).__name__}, not a number: give an int.")
     if not is_whole(int(value)):
         raise ConfigurationError(f"{field.name} has too many digits: give one of the service's ids.")
 
 
-def _is_funding_status(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    _is_number(_, field, value)
+def _check_funding_status(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    _check_optional_id(_, field, value)
     if value not in {None, 0, 1, 2, 3}:
         raise ConfigurationError(f"{field.name} {value} is unknown: give 0, 1, 2 or 3, or leave it out.")
 
@@ -70,7 +70,7 @@ def _processing_status(value: Any) -> ProcessingStatus | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4:
         raise ConfigurationError(
-            f"processing_status {shown(value)} cannot be asked for: give ProcessingStatus."
+            f"processing_status {shown(value)} is not allowed: give ProcessingStatus."
             "AWAITING_PROCESSING, PROCESSING, COMPLETED or REFUNDED (1 to 4), or leave it out."
         )
     return ProcessingStatus(value)
@@ -79,7 +79,7 @@ def _processing_status(value: Any) -> ProcessingStatus | None:
 def _currency(value: Any) -> str:
     if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
         raise ConfigurationError(
-            f"currency {shown(value)} is not a currency: give its three letters, such as 'USD'."
+            f"currency {shown(value)} is not a currency: give a three-letter code such as 'USD'."
         )
     return value.upper()
 
@@ -89,8 +89,8 @@ def _details(value: Any) -> Mapping[str, Any]:
         raise ConfigurationError(
             "details is not a mapping of names: give a dict such as {'memo': 'Paid in cash'}."
         )
-    copied: Mapping[str, Any] = checked_data("details", value)
-    return copied
+    copy: Mapping[str, Any] = checked_data("details", value)
+    return copy
 
 
 def _line_items(value: Any) -> tuple[OfflineLineItem, ...]:
@@ -109,39 +109,39 @@ def _line_items(value: Any) -> tuple[OfflineLineItem, ...]:
 
 @frozen
 class OfflineLineItem:
-    """The part of an offline payment that goes to one invoice.
+    """The part of an offline payment that is applied to one invoice.
 
-    `amount` is a Decimal, an int or digits in a string, never a float; its digits are sent as given.
-    Raises `ConfigurationError`.
+    `amount` is a Decimal, an int or digits in a string, never a float; its digits are sent unchanged.
+    Raises `ConfigurationError` for an invalid value.
     """
 
-    invoice_id: int = attrs.field(validator=_is_invoice)
+    invoice_id: int = attrs.field(validator=_check_id)
     amount: Decimal = attrs.field(converter=exact_amount, metadata=DIGITS)
 
 
 @frozen
 class OfflinePayment:
-    """An offline payment to record, or its new state. None means left out: the service then uses its default.
+    """An offline payment to record, or its new state. A field that is None is not sent.
 
-    The service's defaults [doc]: `payer_name` "Store offline payment", `payer_customer_id` the customer's id,
-    `processing_status` COMPLETED, `funding_status` 2. `customer_id` is the B2B company's id, `channel_id`
-    BigCommerce's. An `external_id` of your own lets the client find the payment again when an answer is lost.
-    Raises `ConfigurationError`, which names the field and what to give instead.
+    The service's defaults for fields that are not sent [doc]: `payer_name` "Store offline payment",
+    `payer_customer_id` the customer's id, `processing_status` COMPLETED, `funding_status` 2. `customer_id` is
+    the B2B company's id, `channel_id` BigCommerce's. With an `external_id` of your own, the client can find
+    the payment if the response is lost. Raises `ConfigurationError`, which names the field and the remedy.
     """
 
-    customer_id: str = attrs.field(converter=_digits, validator=_is_customer)
+    customer_id: str = attrs.field(converter=_as_text, validator=_check_customer)
     currency: str = attrs.field(converter=_currency)
     line_items: tuple[OfflineLineItem, ...] = attrs.field(converter=_line_items)
-    # The service wants them even where there are none [doc].
+    # The service requires this field, even if it is empty [doc].
     details: Mapping[str, Any] = attrs.field(
         factory=dict, converter=_details, hash=False, metadata={"always": True}
     )
-    external_id: str | None = attrs.field(default=None, converter=_optional_digits, validator=_is_text)
+    external_id: str | None = attrs.field(default=None, converter=_optional_text, validator=_check_text)
     external_customer_id: str | None = attrs.field(
-        default=None, converter=_optional_digits, validator=_is_text
+        default=None, converter=_optional_text, validator=_check_text
     )
-    payer_name: str | None = attrs.field(default=None, converter=_optional_digits, validator=_is_text)
-    payer_customer_id: str | None = attrs.field(default=None, converter=_optional_digits, validator=_is_text)
+    payer_name: str | None = attrs.field(default=None, converter=_optional_text, validator=_check_text)
+    payer_customer_id: str | None = attrs.field(default=None, converter=_optional_text, validator=_check_text)
     processing_status: ProcessingStatus | None = attrs.field(default=None, converter=_processing_status)
-    channel_id: int | None = attrs.field(default=None, validator=_is_number)
-    funding_status: int | None = attrs.field(default=None, validator=_is_funding_status)
+    channel_id: int | None = attrs.field(default=None, validator=_check_optional_id)
+    funding_status: int | None = attrs.field(default=None, validator=_check_funding_status)

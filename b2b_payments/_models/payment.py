@@ -1,4 +1,4 @@
-"""A payment of invoices, as the service lists and shows it."""
+"""A payment of invoices, as the service returns it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _line_items(items: Iterable[LineItem]) -> tuple[LineItem, ...]:
 
 @frozen
 class LineItem(AnswerModel):
-    """The part of a payment that goes to one invoice. In lists, `amount` may be left out [doc]."""
+    """The part of a payment that is applied to one invoice. Lists may leave `amount` out [doc]."""
 
     payment_id: int | None = None
     invoice_id: int | None = None
@@ -47,7 +47,7 @@ class LineItem(AnswerModel):
 
 @frozen
 class Fee(AnswerModel):
-    """A fee on a payment. The service names no currency beside `amount` [doc], and may send nothing else."""
+    """A fee on a payment. `amount` has no currency [doc], and may be the only field that is sent."""
 
     type: str = ""
     description: str = ""
@@ -57,7 +57,7 @@ class Fee(AnswerModel):
 
 @frozen
 class PaymentOperations(AnswerModel):
-    """What a payment allows now. A code that no enum knows is a plain number."""
+    """The operations and statuses that a payment currently allows. A code unknown to its enum is an int."""
 
     allowed_operations: tuple[OperationCode, ...] = attrs.field(default=(), converter=_operations)
     allowed_statuses: tuple[StatusCode, ...] = attrs.field(default=(), converter=_statuses)
@@ -69,14 +69,14 @@ class Payment(AnswerModel):
     """A payment.
 
     - `created_at` and `updated_at` are aware, in UTC; the service counts whole seconds.
-    - `customer_id` is the B2B company's id. The other strings are ``""`` where the service sends null or
-      nothing; those that may be None keep null and ``""`` apart.
-    - `details` (usually ``{"memo": …}``) and `module_data` are as sent; numbers in them that no float holds
-      exactly are Decimals.
+    - `customer_id` is the B2B company's id. Other strings are ``""`` if the service sends null or nothing;
+      only those that may be None distinguish null from ``""``.
+    - `details` (usually ``{"memo": …}``) and `module_data` are kept as received; numbers in them that no
+      float holds exactly are Decimals.
     - `applied_status` and `funding_status` are numbers whose meaning is not published [open].
-    - Lists may leave out `fees`, `details`, `module_data` and what is allowed [doc]: they are empty then.
-    - `channel_id` is BigCommerce's channel, None where the store has just one.
-    - `extra` is what the service sent and this library does not know, by its name on the wire.
+    - `fees`, `details`, `module_data` and the `allowed_*` fields are empty if a list leaves them out [doc].
+    - `channel_id` is BigCommerce's id of the channel, or None if the store has only one.
+    - `extra` has the fields that this library does not know, by wire name.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""What a gateway did for a payment."""
+"""A payment's transactions at a gateway."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from b2b_payments._printable import frozen
 
 @frozen
 class Card(AnswerModel):
-    """A card as far as the gateway shows it."""
+    """A card, with the fields that the gateway discloses."""
 
     type: str | None = attrs.field(default=None, metadata=LENIENT)
     last4: str | None = attrs.field(default=None, metadata=LENIENT)
@@ -28,9 +28,9 @@ class Transaction(AnswerModel):
     """One transaction of a payment.
 
     Its shape varies by gateway [doc]: `type` is ``"OfflineTransaction"``, ``"CreditCardTransaction"``,
-    ``"UnknownTransaction"`` or another, any of the rest may be None, and `raw_transaction` is whatever the
-    gateway said: None, a string, a list or an object. A field of an unexpected shape is None here; `to_wire`
-    still gives it back.
+    ``"UnknownTransaction"`` or another, any other field may be None, and `raw_transaction` is the gateway's
+    own data: None, a string, a list or an object. A field of an unexpected type is None here; `to_wire`
+    still returns it as received.
     """
 
     type: str | None = attrs.field(default=None, metadata=LENIENT)

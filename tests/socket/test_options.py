@@ -269,7 +269,7 @@ async def test_what_a_query_cannot_say_is_refused(
     """Parameters and bodies that would not arrive as they are meant are refused."""
     with pytest.raises(ConfigurationError, match=says):
         await client.request("GET", "/ip/payments", **more)
-    with pytest.raises(ConfigurationError, match="json is object, which JSON does not know"):
+    with pytest.raises(ConfigurationError, match="json is object, which cannot be stored in JSON"):
         await client.request("POST", "/ip/payments", json=object())
 
 

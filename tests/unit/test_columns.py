@@ -94,11 +94,11 @@ def test_zeros_are_kept_in_a_row_that_is_read_by_its_model() -> None:
 def test_long_lists_of_codes_are_not_remembered() -> None:
     """What is remembered of codes is bounded: lists that no service needs are spelled each time."""
     read(sent())
-    before = columns._known_codes.cache_info().currsize
+    before = columns._cached_codes_text.cache_info().currsize
     assert json.loads(read(sent(allowedStatuses=[1] * 101)).allowed_statuses) == [1] * 101
-    assert columns._known_codes.cache_info().currsize == before
+    assert columns._cached_codes_text.cache_info().currsize == before
     assert json.loads(read(sent(allowedStatuses=[1] * 99)).allowed_statuses) == [1] * 99
-    assert columns._known_codes.cache_info().currsize == before + 1
+    assert columns._cached_codes_text.cache_info().currsize == before + 1
 
 
 def test_a_doubled_name_counts_once() -> None:

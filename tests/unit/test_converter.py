@@ -221,7 +221,7 @@ def test_all_wrong_places_are_named_up_to_a_bound() -> None:
         lambda: structure_list(Payment, [changed(id=None, total=None), changed(), changed(id="x")])
     )
     assert error.paths == ["$.data[0].id", "$.data[0].total", "$.data[2].id"]
-    assert "2 more places" in str(error)
+    assert "2 more values" in str(error)
     assert len(problem(lambda: structure_list(Payment, [{}] * 250)).paths) == 20
 
 
@@ -354,7 +354,7 @@ def test_a_wire_object_shares_nothing_with_its_model() -> None:
 
 def test_what_is_no_json_is_refused() -> None:
     """A model that holds what JSON cannot, and what is no model, are refused with a sentence."""
-    with pytest.raises(ConfigurationError, match="datetime has no place in JSON"):
+    with pytest.raises(ConfigurationError, match="datetime cannot be stored in JSON"):
         to_wire(Money("USD", 1, extra={"at": datetime.now(UTC)}))
     with pytest.raises(ConfigurationError, match="to_wire was given dict"):
         to_wire({})

@@ -242,17 +242,17 @@ def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
 
     Where the bound is reached, learning begins again; and one page teaches so much and no more.
     """
-    monkeypatch.setattr(row_types, "_MOST_NAMES", 23)  # the example has three itself
+    monkeypatch.setattr(row_types, "_MAX_UNKNOWN_NAMES", 23)  # the example has three itself
     reader = RowReader()
     for number in range(25):
         row = changed(**{f"new{number}": number})
         assert fits(reader, [row]) == [True]
         [payment] = read([row])
         assert payment.extra[f"new{number}"] == number
-        assert sum(map(len, reader.pages.types.learned.unknown.values())) <= 23
+        assert sum(map(len, reader.pages.types.schema.unknown.values())) <= 23
     many = [changed(**{f"more{number}": number}) for number in range(40)]
     assert all(fits(RowReader(), many))
-    monkeypatch.setattr("b2b_payments._converter.rows._MOST_LESSONS", 1)
+    monkeypatch.setattr("b2b_payments._converter.rows._MAX_INFERENCES", 1)
     assert fits(RowReader(), many).count(False) >= 10
     assert [payment.extra[f"more{number}"] for number, payment in enumerate(read(many))] == list(range(40))
 
@@ -273,14 +273,14 @@ def test_no_cells_are_looked_at_for_more_names_than_are_remembered(
 ) -> None:
     """A service that makes up names by the hundred costs no look at each, over and over for each row."""
     looks = 0
-    looks_of = row_types._looks_of
+    probes_of = row_types._probes_of
 
     def counted(field: Any) -> Any:
         nonlocal looks
         looks += field is None
-        return looks_of(field)
+        return probes_of(field)
 
-    monkeypatch.setattr(row_types, "_looks_of", counted)
+    monkeypatch.setattr(row_types, "_probes_of", counted)
     rows = [changed(id=row, **{f"n{step * row + name}": name for name in range(400)}) for row in range(30)]
     assert not any(fits(RowReader(), rows))
     assert looks == 0
@@ -290,13 +290,13 @@ def test_no_cells_are_looked_at_for_more_names_than_are_remembered(
 def test_rows_that_do_not_fit_are_looked_at_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that teach nothing count as well: a page of rows that do not fit costs no look for each."""
     looks = list[bytes]()
-    with_page = row_types.Learned.with_page
+    with_page = row_types.InferredSchema.with_page
 
-    def counted(learned: row_types.Learned, body: bytes) -> row_types.Learned:
+    def counted(schema: row_types.InferredSchema, body: bytes) -> row_types.InferredSchema:
         looks.append(body)
-        return with_page(learned, body)
+        return with_page(schema, body)
 
-    monkeypatch.setattr(row_types.Learned, "with_page", counted)
+    monkeypatch.setattr(row_types.InferredSchema, "with_page", counted)
     assert not any(fits(RowReader(), [changed(**{'quo"te': 1}) for _ in range(60)]))
     assert len(looks) == 20
 

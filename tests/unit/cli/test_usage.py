@@ -131,15 +131,15 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
         ('{"customerId": "1", "currency": "USD", "lineItems": null}', "lineItems is missing"),
         (
             '{"customerId": "1", "currency": "USD", "lineItems": [], "x": 1}',
-            "'x' is unknown; known are customerId",
+            "'x' is unknown; the known fields are customerId",
         ),
         (
             '{"customerId": "1", "currency": "USD", "lineItems": 5}',
-            'lineItems has to be a list such as [{"invoiceId": 13, "amount": "20.00"}].',
+            'lineItems must be a list such as [{"invoiceId": 13, "amount": "20.00"}].',
         ),
         (
             '{"customerId": "1", "currency": "USD", "lineItems": [{"invoiceId": "x", "amount": "1"}]}',
-            "invoiceId has to be a whole number, not 'x'.",
+            "invoiceId must be a whole number, not 'x'.",
         ),
         (
             '{"customerId": 1.5, "currency": "USD", "lineItems": [{"invoiceId": 1, "amount": "1"}]}',
@@ -148,7 +148,7 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
         ('{"customerId": "1", "currency": "USD", "lineItems": [5]}', 'a list such as [{"invoiceId": 13'),
         (
             '{"customerId": "1", "currency": "USD", "lineItems": [{"invoiceId": 1, "amount": "1", "y": 1}]}',
-            "'y' is unknown; known are invoiceId, amount",
+            "'y' is unknown; the known fields are invoiceId, amount",
         ),
     ],
 )

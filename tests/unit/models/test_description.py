@@ -35,7 +35,7 @@ def test_what_must_be_there_follows_from_the_models() -> None:
         "external_id", "external_customer_id", "channel_id", "channel_name",
     }  # fmt: skip
     assert not any(field.required for field in fields_of(Transaction))
-    assert [field.also for field in fields_of(Channel) if field.also] == [("channelName",)]
+    assert [field.aliases for field in fields_of(Channel) if field.aliases] == [("channelName",)]
 
 
 def test_wire_names_are_the_services() -> None:

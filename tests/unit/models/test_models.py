@@ -47,7 +47,7 @@ def test_a_moment_is_taken_to_utc() -> None:
         datetime.min.replace(tzinfo=there.tzinfo),
         datetime.max.replace(tzinfo=timezone(-timedelta(1 / 24))),
     ):
-        with pytest.raises(ConfigurationError, match="of no year from 1 to 9999"):
+        with pytest.raises(ConfigurationError, match="outside the years 1 to 9999"):
             payment(created_at=wrong)
 
 
@@ -103,7 +103,7 @@ def test_an_offline_payment_takes_numbers_for_ids() -> None:
         ({"details": None}, "details is not a mapping"),
         ({"details": {1: 2}}, "details is not a mapping"),
         ({"payer_name": 1.5}, "payer_name is float"),
-        ({"processing_status": 0}, "processing_status 0 cannot be asked for"),
+        ({"processing_status": 0}, "processing_status 0 is not allowed"),
         ({"processing_status": True}, "processing_status True"),
         ({"processing_status": "3"}, "processing_status '3'"),
         ({"channel_id": "1"}, "channel_id is str"),
@@ -131,18 +131,18 @@ HALF = "Zo\udceb"
         ({"payer_name": HALF}, "payer_name cannot be sent"),
         ({"payer_customer_id": HALF}, "payer_customer_id cannot be sent"),
         ({"details": {"memo": HALF}}, r"details\.memo cannot be sent"),
-        ({"details": {HALF: 1}}, r"a name in details cannot be sent"),
-        ({"details": {"a": [{"b c": {HALF: 1}}]}}, r"a name in details\.a\[0\]\['b c'\] cannot be sent"),
+        ({"details": {HALF: 1}}, r"a key in details cannot be sent"),
+        ({"details": {"a": [{"b c": {HALF: 1}}]}}, r"a key in details\.a\[0\]\['b c'\] cannot be sent"),
         ({"details": {"a": [1, (HALF,)]}}, r"details\.a\[1\]\[0\] cannot be sent"),
         ({"details": {"a": float("nan")}}, r"details\.a is not a finite number"),
         ({"details": {"a": [float("-inf")]}}, r"details\.a\[0\] is not a finite number"),
         ({"details": {"a": Decimal("sNaN")}}, r"details\.a is not a finite number"),
         ({"details": {"a": Decimal("Infinity")}}, r"details\.a is not a finite number"),
-        ({"details": {"a": 10**5000}}, r"details\.a is a number of too many digits"),
-        ({"details": {"a": {1, 2}}}, r"details\.a is set, which JSON does not know"),
-        ({"details": {"a": b"x"}}, r"details\.a is bytes, which JSON does not know"),
-        ({"details": {"a": datetime.now(UTC)}}, r"details\.a is datetime, which JSON does not know"),
-        ({"details": {"a": {1: 2}}}, r"details\.a has a name that is int, not text"),
+        ({"details": {"a": 10**5000}}, r"details\.a is a number with too many digits"),
+        ({"details": {"a": {1, 2}}}, r"details\.a is set, which cannot be stored in JSON"),
+        ({"details": {"a": b"x"}}, r"details\.a is bytes, which cannot be stored in JSON"),
+        ({"details": {"a": datetime.now(UTC)}}, r"details\.a is datetime, which cannot be stored in JSON"),
+        ({"details": {"a": {1: 2}}}, r"details\.a has a key that is int, not text"),
         ({"external_id": 10**5000}, "external_id is int, not text"),
         ({"channel_id": 10**5000}, "channel_id has too many digits"),
     ],
@@ -159,7 +159,7 @@ def test_details_without_end_are_refused() -> None:
     """Details that hold themselves, or are nested beyond all measure, are refused."""
     endless: dict[str, Any] = {}
     endless["self"] = endless
-    with pytest.raises(ConfigurationError, match="is nested too deeply: 100 levels are the most"):
+    with pytest.raises(ConfigurationError, match="is nested too deeply: at most 100 levels are allowed"):
         offline(details=endless)
 
 
