@@ -1,1 +1,1 @@
-"""What a store's service really does, found out by reads alone, and what that means for this library."""
+"""Finds out how a store's service behaves, using read requests only, and what that means for this library."""

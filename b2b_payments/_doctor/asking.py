@@ -1,4 +1,4 @@
-"""Asks the questions of an examination: the one part of it that does I/O."""
+"""Sends the questions of an examination: the only part of it that does I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import attrs
 
 from b2b_payments._call import Caller, Spent
 from b2b_payments._client import PaymentsClient
-from b2b_payments._doctor.evidence import Auth, Evidence, NotAskedError, Question, Seen
+from b2b_payments._doctor.evidence import Auth, Evidence, NotSentError, Observation, Question
 from b2b_payments._doctor.questions import examination
 from b2b_payments._errors import B2BPaymentsError
 from b2b_payments._protocol.answer import Answer, Envelope, read_envelope
@@ -22,18 +22,17 @@ from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Quota
 from b2b_payments._retry import RetryPolicy
 
-MOST_REQUESTS = 32
-"""An examination never sends more requests than this, those that are sent again included."""
-_OF_ONE = (
-    4  # that a question may take: after a failure once more, and a payment's id is asked for up to thrice
-)
+MAX_REQUESTS = 32
+"""The most requests of an examination, retries included."""
+_MAX_PER_QUESTION = 4
+"""Requests that a question may need: up to three to read a payment by its id, and one retry."""
 
 
 async def examine(auth: Auth, others: Sequence[Auth], settings: Mapping[str, Any]) -> Evidence:
-    """Ask, and give what was seen. `settings` are a client's; `others` are tried where `auth` does not work.
+    """Send the questions. `settings` are those of a client; `others` are tried if `auth` does not work.
 
-    Reads alone are sent, at most `MOST_REQUESTS`. Raises ConfigurationError for settings that cannot work;
-    what requests fail with is evidence.
+    Only read requests are sent, at most `MAX_REQUESTS`. Raises ConfigurationError for invalid settings; a
+    failed request is evidence.
     """
     quota = settings.get("quota", Quota())
     evidence = Evidence(auth, quota)
@@ -47,50 +46,50 @@ async def examine(auth: Auth, others: Sequence[Auth], settings: Mapping[str, Any
             if id(auth) not in clients:
                 client = PaymentsClient(auth, **{**settings, "retry": RetryPolicy(attempts=2)})
                 clients[id(auth)] = await stack.enter_async_context(client)
-            caller = clients[id(auth)]._caller  # noqa: SLF001 - the one who looks behind the client's back
-            seen = evidence.seen[question.name] = await _ask(caller, question, tally)
+            caller = clients[id(auth)]._caller  # noqa: SLF001 - it sends requests that the client does not offer
+            observation = evidence.by_name[question.name] = await _ask(caller, question, tally)
             evidence.requests = tally.requests
             try:
-                question = questions.send(seen)
+                question = questions.send(observation)
             except StopIteration:
                 return evidence
 
 
-async def _ask(caller: Caller, question: Question, tally: Spent) -> Seen:
-    if tally.requests + _OF_ONE > MOST_REQUESTS:
-        return Seen(question, failure=NotAskedError("No requests were left for it."))
+async def _ask(caller: Caller, question: Question, tally: Spent) -> Observation:
+    if tally.requests + _MAX_PER_QUESTION > MAX_REQUESTS:
+        return Observation(question, failure=NotSentError("The limit of requests was reached."))
     answers: list[tuple[Answer, datetime, float]] = []
-    asked = datetime.now(UTC)
+    sent_at = datetime.now(UTC)
     failure: B2BPaymentsError | None = None
     envelope = Envelope(None, {})
     try:
-        envelope = await caller.read(question.request, partial(_noted, answers), tally=tally)
+        envelope = await caller.read(question.request, partial(_record, answers), tally=tally)
     except B2BPaymentsError as error:
         failure = error.with_traceback(None)
     pagination = envelope.meta.get("pagination")
-    seen = Seen(
+    observation = Observation(
         question,
         data=envelope.data,
         pagination=pagination if isinstance(pagination, dict) else {},
         failure=failure,
-        asked=asked,
+        sent_at=sent_at,
     )
     if not answers:
-        return seen
-    answer, answered, moment = answers[-1]
-    # What was sent again was asked later than that: the latest attempt alone tells the time.
+        return observation
+    answer, received_at, monotonic = answers[-1]
+    # After a retry, it is unknown when the last attempt was sent.
     return attrs.evolve(
-        seen,
-        asked=asked if len(answers) == 1 else None,
-        answered=answered,
-        moment=moment,
-        sent=tally.requests,
+        observation,
+        sent_at=sent_at if len(answers) == 1 else None,
+        received_at=received_at,
+        monotonic=monotonic,
+        requests_so_far=tally.requests,
         date=answer.date,
-        reading=read_limits(answer.headers, answered),
+        reading=read_limits(answer.headers, received_at),
     )
 
 
-def _noted(
+def _record(
     answers: list[tuple[Answer, datetime, float]], request: Request, answer: Answer, base_url: str
 ) -> Envelope:
     answers.append((attrs.evolve(answer, body=b""), datetime.now(UTC), anyio.current_time()))

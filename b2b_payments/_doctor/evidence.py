@@ -1,4 +1,4 @@
-"""What was asked, and what was seen: all that findings are drawn from."""
+"""The questions, and the observations that findings are drawn from."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Auth = StoreAuth | LegacyAuth
 Row = Mapping[str, Any]
 
 
-class NotAskedError(B2BPaymentsError):
-    """There were no requests left for this question."""
+class NotSentError(B2BPaymentsError):
+    """A question was not sent: it did not apply, or the limit of requests was reached."""
 
 
 @frozen
 class Question:
-    """A request with the name of what it is to show. `auth` is another credential than the one that works."""
+    """A request, and the name of what it is to find out. `auth` replaces the credential that works."""
 
     name: str
     request: Request
@@ -35,7 +35,7 @@ class Question:
 
 
 def plain(name: str = "plain", auth: Auth | None = None) -> Question:
-    """Ask for the list as it comes without any parameter."""
+    """Request the list without any parameter."""
     return Question(name, requests.list_payments(()), auth)
 
 
@@ -48,40 +48,39 @@ def page(
     sort: SortBy = SortBy.CREATED_AT,
     filters: Query = (),
 ) -> Question:
-    """Ask for a page."""
-    given = {"offset": offset, "limit": limit, "orderBy": order, "sortBy": sort}
-    query = tuple((key, str(value)) for key, value in given.items())
+    """Request a page of the list."""
+    parameters = {"offset": offset, "limit": limit, "orderBy": order, "sortBy": sort}
+    query = tuple((key, str(value)) for key, value in parameters.items())
     return Question(name, requests.list_payments(query + filters))
 
 
 @frozen
-class Seen:
-    """What came of a question: data and pagination of a success, or the failure; and when, and with which
-    headers.
+class Observation:
+    """The response to a question: data and pagination if it succeeded, else the failure; times and headers.
 
-    `asked` and `answered` are moments of this machine's clock, in UTC, `date` is the service's; `moment` is
-    that of a steady clock, in seconds; `sent` counts the requests up to this answer.
+    `sent_at` and `received_at` are in UTC by this machine's clock, `date` is by the service's; `monotonic` is
+    in seconds of a monotonic clock. `requests_so_far` counts all requests up to this response.
     """
 
     question: Question
     data: Any = attrs.field(default=None, repr=False)
     pagination: Mapping[str, Any] = attrs.field(factory=dict)
     failure: B2BPaymentsError | None = None
-    asked: datetime | None = None
-    answered: datetime | None = None
-    moment: float = 0.0
-    sent: int = 0
+    sent_at: datetime | None = None
+    received_at: datetime | None = None
+    monotonic: float = 0.0
+    requests_so_far: int = 0
     date: datetime | None = None
     reading: QuotaReading | None = None
 
     @property
     def is_success(self) -> bool:
-        """Whether the service answered as asked."""
+        """Whether the question was sent, and answered without an error."""
         return self.failure is None
 
     @property
     def status(self) -> int | None:
-        """The status of a refusal; None where there is none."""
+        """The status of an error response, or None. The body's `code` counts if the HTTP status is 2xx."""
         if not isinstance(self.failure, APIError):
             return None
         code = self.failure.code
@@ -89,94 +88,94 @@ class Seen:
 
     @property
     def rows(self) -> Sequence[Row]:
-        """The payments of a page; none of anything else."""
+        """The rows of a page, or nothing if the data is not a list."""
         rows = self.data if isinstance(self.data, list) else []
         return [row for row in rows if isinstance(row, dict)]
 
     @property
     def ids(self) -> list[int | None]:
-        """The payments' ids, in their order."""
+        """The payments' ids, in the order of the page."""
         return [whole_of(row.get("id")) for row in self.rows]
 
     @property
-    def times(self) -> list[int | None]:
-        """The moments at which they were created, in epoch seconds."""
-        return moments(self.rows, "createdAt")
+    def created(self) -> list[int | None]:
+        """When the payments were created, in epoch seconds."""
+        return times_of(self.rows, "createdAt")
 
-    def said(self, name: str) -> int | None:
-        """Return a number of the pagination."""
+    def stated(self, name: str) -> int | None:
+        """Return a number from the response's pagination."""
         return whole_of(self.pagination.get(name))
 
     @property
     def total(self) -> int | None:
-        """How many rows the service says there are."""
-        return self.said("totalCount")
+        """How many rows there are according to the service."""
+        return self.stated("totalCount")
 
-    def parameter(self, name: str) -> int | None:
-        """Return a number that was asked for."""
+    def requested(self, name: str) -> int | None:
+        """Return a number from the request's query."""
         return whole_of(dict(self.question.request.query).get(name))
 
 
-def moments(rows: Sequence[Row], field: str) -> list[int | None]:
+def times_of(rows: Sequence[Row], field: str) -> list[int | None]:
     """Return a time of each row, in epoch seconds."""
     return [whole_of(row.get(field)) for row in rows]
 
 
 def channel_of(row: Row) -> int | None:
-    """Return the channel of a payment, None where it names none."""
+    """Return the channel's id in a row, or None."""
     return whole_of(row.get("channelId"))
 
 
 @define
 class Evidence:
-    """All that was seen, by the names of the questions. `requests` were sent in all.
+    """All observations, by the name of their question. `requests` counts the requests that were sent.
 
-    `auth` is the credential that worked, the first where none did; `quota` what this client keeps to.
+    `auth` is the credential that works, or the first if none does. `quota` is the one that this client keeps.
     """
 
     auth: Auth
     quota: Quota | None
     requests: int = 0
-    seen: dict[str, Seen] = attrs.field(factory=dict)
+    by_name: dict[str, Observation] = attrs.field(factory=dict)
 
-    def get(self, name: str) -> Seen:
-        """Return what came of a question, a failure where it was not asked."""
-        found = self.seen.get(name)
-        return found or Seen(plain(name), failure=NotAskedError("It was not asked."))
+    def get(self, name: str) -> Observation:
+        """Return the observation of a question. If it was not sent, the observation is a failure."""
+        observation = self.by_name.get(name)
+        return observation or Observation(plain(name), failure=NotSentError("It was not sent."))
 
-    def all(self, prefix: str) -> Mapping[str, Seen]:
-        """Return what came of the questions whose names begin so, by the rest of their names."""
-        return {name.removeprefix(prefix): one for name, one in self.seen.items() if name.startswith(prefix)}
+    def by_prefix(self, start: str) -> Mapping[str, Observation]:
+        """Return the observations of questions whose names have this prefix, by the rest of their names."""
+        return {name.removeprefix(start): one for name, one in self.by_name.items() if name.startswith(start)}
 
     @property
-    def pages(self) -> list[Seen]:
-        """The pages of the whole list, in whatever order."""
+    def pages(self) -> list[Observation]:
+        """The pages of the unfiltered list, in any order of rows."""
         names = ("plain", "first", "again", "larger", "one", "last", "tail", "beyond", "updated")
-        return [self.seen[name] for name in names if name in self.seen and self.seen[name].is_success]
+        return [self.by_name[one] for one in names if one in self.by_name and self.by_name[one].is_success]
 
     @property
     def rows(self) -> Sequence[Row]:
-        """Every payment that was seen in any list, each once, as it was seen first."""
-        lists = (one for one in self.seen.values() if one.question.request.call == "payments.list")
-        return _each_once(lists)
+        """The distinct payments of all lists, each as it was seen first."""
+        lists = (one for one in self.by_name.values() if one.question.request.call == "payments.list")
+        return _distinct_rows(lists)
 
     @property
-    def whole(self) -> Sequence[Row]:
-        """Every payment that was seen in the list without filters, each once."""
-        return _each_once(self.pages)
+    def unfiltered_rows(self) -> Sequence[Row]:
+        """The distinct payments of the unfiltered list."""
+        return _distinct_rows(self.pages)
 
     @property
-    def size(self) -> int:
-        """The rows of a page that were asked for, and not refused."""
-        return self.get("first").parameter("limit") or 1
+    def page_size(self) -> int:
+        """The page size that was requested, and not refused."""
+        return self.get("first").requested("limit") or 1
 
     @property
     def total(self) -> int | None:
-        """How many payments the list's first page says there are."""
+        """The total number of payments according to the list's first page."""
         return self.get("first").total
 
 
-def _each_once(lists: Iterable[Seen]) -> Sequence[Row]:
+def _distinct_rows(lists: Iterable[Observation]) -> Sequence[Row]:
     by_id: dict[str, Row] = {}
     for one in lists:
         for row in one.rows:

@@ -1,4 +1,4 @@
-"""A finding: what a service does, and what that means for whoever uses this library."""
+"""A finding: how a service behaves, and what that means for users of this library."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from b2b_payments._printable import frozen
 
 @frozen
 class Finding:
-    """What was found on a topic.
+    """What was found out about a topic.
 
-    `level` says whether it is as this library expects ("fine"), otherwise, though it copes ("note"), or
-    something is to be done or cannot work ("problem"); "unknown" is what could not be told. `verdict` names
-    it for programs, in the same words for each service that does so. `seen` says what was seen, `means` what
-    it means for this library, `advice` what to set or do; the last is empty where there is nothing to do.
+    `level` is "fine" if the service behaves as this library expects, "note" if it does not but the library
+    copes, "problem" if something does not work or needs action, "unknown" if it could not be determined.
+    `verdict` is a fixed phrase for programs, the same for every service that behaves alike. `seen` says what
+    was observed, `means` the consequence for this library, `advice` what to set or do, or "" for nothing.
 
-    No text holds anything that the service sent but numbers of its answers (rows, seconds, requests, codes
-    of up to three digits), and names of fields.
+    No text has data that the service sent, except names of fields and numbers from its responses (rows,
+    seconds, requests, codes of up to three digits).
     """
 
     level: Literal["fine", "note", "problem", "unknown"]

@@ -1,4 +1,4 @@
-"""All findings on a service, from what was seen of it."""
+"""All findings about a service, drawn from the evidence."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _BY_TOPIC: Mapping[str, Callable[[Evidence], Finding]] = {
     "quota": access.quota,
     "quota window": access.window,
     "other programs": access.other_programs,
-    "failures": access.refused_meanwhile,
+    "failures": access.failures,
     "page size": lists.page_size,
     "stated limit": lists.stated_limit,
     "offset": lists.offset,
     "default list": lists.default_page,
     "order": lists.order,
-    "order among equals": lists.equals,
+    "order among equals": lists.order_among_equals,
     "totals": lists.totals,
     "paging window": lists.paging_window,
     "filters": filters.filters,
     "totals under filters": filters.filtered_totals,
     "channels": filters.channels,
-    "channelIds": filters.channel_spelling,
-    "channelIds otherwise": filters.other_spellings,
+    "channelIds": filters.channel_encoding,
+    "channelIds otherwise": filters.other_encodings,
     "list without channelIds": filters.default_channels,
     "reading by id": rows.by_id,
     "list lag": rows.lag,
     "unreadable": rows.unreadable,
     "unknown fields": rows.unknown_fields,
     "unknown values": rows.unknown_values,
-    "spellings": rows.spellings,
+    "spellings": rows.data_formats,
 }
 
 
 def findings(evidence: Evidence) -> dict[str, Finding]:
-    """Return the findings by their topics; the first alone where the service could not be used."""
+    """Return the findings by topic, or only the first if the service could not be used."""
     usable = evidence.get("plain").is_success
     return {topic: find(evidence) for topic, find in _BY_TOPIC.items() if usable or topic == "authentication"}

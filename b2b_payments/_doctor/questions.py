@@ -1,4 +1,4 @@
-"""What to ask, one question after another, each by what came of those before. It does no I/O."""
+"""Generates the questions of an examination, each depending on the observations so far. It does no I/O."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 
 from b2b_payments._auth import LegacyAuth, StoreAuth
-from b2b_payments._doctor.evidence import Auth, Evidence, Question, Row, Seen, channel_of, page, plain
+from b2b_payments._doctor.evidence import Auth, Evidence, Observation, Question, Row, channel_of, page, plain
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models import OrderBy, SortBy
 from b2b_payments._models.decimals import whole_of
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.query import ChannelEncoding
 
-Questions = Generator[Question, Seen]
+Questions = Generator[Question, Observation]
 
 FULL = 250
-"""Rows of a page that this library asks for as a rule, the most that the vendor documents."""
+"""The default page size of this library, the largest that the vendor documents."""
 LARGER = 500
 _SMALLER = (249, 200, 100, 50)
 _EDGES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000)
-_MOST_CHANNELS = 4
-_CREDENTIAL = frozenset({401, 403, 404, 500})
+_MAX_CHANNELS = 4
+_REFUSALS = frozenset({401, 403, 404, 500})  # statuses of a request with a wrong credential
 _UNKNOWN_CHANNEL = 987_654_321
 
 
 def examination(evidence: Evidence, others: Sequence[Auth]) -> Questions:
-    """Yield the questions. `others` are credentials to try where the first does not work."""
-    seen = yield plain()
-    if not seen.is_success:
-        for other in others if seen.status in _CREDENTIAL else ():
+    """Yield the questions. `others` are credentials to try if the first does not work."""
+    listed = yield plain()
+    if not listed.is_success:
+        for other in others if listed.status in _REFUSALS else ():
             if (yield plain("other", other)).is_success:
                 evidence.auth = other
-                seen = yield plain()
+                listed = yield plain()
                 break
-        if not seen.is_success:
+        if not listed.is_success:
             return
-    elif isinstance(evidence.auth, LegacyAuth) and (newer := _as_store_auth(evidence.auth, seen.rows)):
+    elif isinstance(evidence.auth, LegacyAuth) and (newer := _as_store_auth(evidence.auth, listed.rows)):
         yield plain("newer", newer)
     yield from _pages()
     yield from _channels(evidence)
@@ -60,7 +60,7 @@ def _pages() -> Questions:
                 break
     if not first.is_success:
         return
-    size = first.parameter("limit") or FULL
+    size = first.requested("limit") or FULL
     yield page("again", size)
     yield page("larger", LARGER)
     yield page("one", 1, 1)
@@ -68,27 +68,27 @@ def _pages() -> Questions:
     yield page("updated", size, sort=SortBy.UPDATED_AT, order=OrderBy.DESC)
     total = first.total
     if total is None or total <= len(first.rows):
-        # Whether anything comes behind what the service says is all.
+        # Are there rows after what the service says is the end?
         if first.rows:
             yield page("beyond", 1, len(first.rows) + 1)
         return
     tail = yield page("tail", size, max(total - len(first.rows), len(first.rows) // 2))
     if tail.is_success and not tail.rows:
-        yield from _window(len(first.rows) - 1, tail.parameter("offset") or total)
+        yield from _paging_window(len(first.rows) - 1, tail.requested("offset") or total)
         return
-    end = (tail.parameter("offset") or 0) + len(tail.rows)
+    end = (tail.requested("offset") or 0) + len(tail.rows)
     if tail.rows and last.ids[:1] and last.ids[0] not in tail.ids:
         yield page(f"at {end}", 1, end)
     yield page("beyond", 1, total + 1)
 
 
-def _window(shown: int, empty: int) -> Questions:
-    """Look for the position from which on no rows come: rows come at `shown`, and none at `empty`."""
+def _paging_window(shown: int, empty: int) -> Questions:
+    """Find the offset from which pages are empty, between `shown`, which has a row, and `empty`."""
     edges = [edge for edge in _EDGES if shown < edge < empty]
     while edges:
         middle = edges[len(edges) // 2]
-        one = yield page(f"at {middle}", 1, middle)
-        if one.rows:
+        single = yield page(f"at {middle}", 1, middle)
+        if single.rows:
             shown, edges = middle, [edge for edge in edges if edge > middle]
         else:
             empty, edges = middle, [edge for edge in edges if edge < middle]
@@ -97,59 +97,59 @@ def _window(shown: int, empty: int) -> Questions:
 
 def _channels(evidence: Evidence) -> Questions:
     listed = yield Question("channels", requests.list_channels())
-    known = channel_ids(listed)
-    if len(known) < 2:
+    channels = channel_ids(listed)
+    if len(channels) < 2:
         return
-    pair = _pair(evidence, known)
+    pair = _pair(evidence, channels)
     understood: ChannelEncoding | None = None
     for encoding in ChannelEncoding:
-        one = yield page(f"spelled {encoding.name}", evidence.size, filters=tuple(encoding.pairs(pair)))
-        if understood is None and spelling(evidence, one) == "understood":
+        filtered = yield page(f"as {encoding.name}", evidence.page_size, filters=tuple(encoding.pairs(pair)))
+        if understood is None and encoding_outcome(evidence, filtered) == "understood":
             understood = encoding
-    for place, channel in enumerate(known if understood and len(known) <= _MOST_CHANNELS else ()):
-        assert understood is not None  # noqa: S101 - there is none to ask for else
+    for place, channel in enumerate(channels if understood and len(channels) <= _MAX_CHANNELS else ()):
+        assert understood is not None  # noqa: S101 - else no channel is requested
         yield page(f"channel {place}", 1, filters=tuple(understood.pairs([channel])))
 
 
-def _pair(evidence: Evidence, known: Sequence[int]) -> Sequence[int]:
-    """Return two channels to ask for: so that payments of others come where that is ignored."""
-    counted = Counter(channel_of(row) for row in evidence.whole)
-    hidden = [channel for channel in known if not counted[channel]]
-    common = sorted(known, key=lambda channel: -counted[channel])
+def _pair(evidence: Evidence, channels: Sequence[int]) -> Sequence[int]:
+    """Return two channels to filter by, so that other channels' payments show up if the filter is ignored."""
+    counted = Counter(channel_of(row) for row in evidence.unfiltered_rows)
+    hidden = [channel for channel in channels if not counted[channel]]
+    common = sorted(channels, key=lambda channel: -counted[channel])
     if hidden:
         return hidden[:2] if len(hidden) > 1 else (hidden[0], _UNKNOWN_CHANNEL)
-    return common[:2] if len(known) > 2 else (common[0], _UNKNOWN_CHANNEL)
+    return common[:2] if len(channels) > 2 else (common[0], _UNKNOWN_CHANNEL)
 
 
-def spelling(evidence: Evidence, one: Seen) -> str:
-    """Say what became of a spelling of `channelIds`."""
-    if one.status is not None:
-        return f"refused {one.status}"
-    texts = [value for name, value in one.question.request.query if name.startswith("channelIds")]
-    asked = {int(text) for value in texts for text in value.split(",")}
-    given = {channel_of(row) for row in one.rows} - {None}
-    if given - asked:
+def encoding_outcome(evidence: Evidence, filtered: Observation) -> str:
+    """Say how the service treated an encoding of `channelIds`."""
+    if filtered.status is not None:
+        return f"refused {filtered.status}"
+    texts = [value for name, value in filtered.question.request.query if name.startswith("channelIds")]
+    requested = {int(text) for value in texts for text in value.split(",")}
+    received = {channel_of(row) for row in filtered.rows} - {None}
+    if received - requested:
         return "ignored"
-    if not one.is_success or {channel_of(row) for row in evidence.get("first").rows} <= asked:
-        return "unknown"  # it would look the same where it is ignored
-    there = asked & {channel_of(row) for row in evidence.rows}
-    if not given:
-        return "found nothing" if there else "unknown"
-    return "understood" if given >= there else "read in part"
+    if not filtered.is_success or {channel_of(row) for row in evidence.get("first").rows} <= requested:
+        return "unknown"  # the rows would be the same if it were ignored
+    existing = requested & {channel_of(row) for row in evidence.rows}
+    if not received:
+        return "found nothing" if existing else "unknown"
+    return "understood" if received >= existing else "read in part"
 
 
-def channel_ids(listed: Seen) -> list[int]:
-    """Return the ids of channels that `channelIds` takes."""
-    return [one for row in listed.rows if (one := channel_of(row)) is not None]
+def channel_ids(listed: Observation) -> list[int]:
+    """Return the ids in a list of channels by which `channelIds` filters."""
+    return [channel for row in listed.rows if (channel := channel_of(row)) is not None]
 
 
 def _filters(evidence: Evidence) -> Questions:
-    rows, size = evidence.whole, evidence.size
+    rows, size = evidence.unfiltered_rows, evidence.page_size
     statuses = Counter(whole_of(row.get("processingStatus")) for row in rows)
-    # Where all are alike, rows do not show whether a filter is kept.
+    # If all rows match a filter, they do not show whether it is applied.
     if len(statuses) > 1 and (status := statuses.most_common(1)[0][0]) is not None:
         yield page("processingStatus", size, filters=(("processingStatus", str(status)),))
-    items = [item for row in rows if isinstance(found := row.get("lineItems"), list) for item in found]
+    items = [item for row in rows if isinstance(value := row.get("lineItems"), list) for item in value]
     if invoice := next((whole_of(item.get("invoiceId")) for item in items if isinstance(item, dict)), None):
         yield page("invoiceId", size, filters=(("invoiceId", str(invoice)),))
     names = {name for row in rows if isinstance(name := row.get("customerName"), str) and name.strip()}
@@ -162,9 +162,9 @@ def _filters(evidence: Evidence) -> Questions:
 
 
 def _by_id(evidence: Evidence) -> Questions:
-    ids = [one for one in map(whole_of, (row.get("id") for row in evidence.rows)) if one]
+    ids = [payment_id for payment_id in map(whole_of, (row.get("id") for row in evidence.rows)) if payment_id]
     if not ids:
         return
-    newest = next((one for one in evidence.get("last").ids if one), max(ids))
+    newest = next((payment_id for payment_id in evidence.get("last").ids if payment_id), max(ids))
     yield Question("newest", requests.get_payment(newest))
     yield Question("next", requests.get_payment(max(ids) + 1))

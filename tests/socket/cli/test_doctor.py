@@ -100,13 +100,13 @@ def test_the_same_token_in_the_other_way(service: Sandbox) -> None:
     [
         (Rules(), {"B2B_PAYMENTS_ACCESS_TOKEN": "wrong"}, "refused 401"),
         (Rules(), {"B2B_PAYMENTS_STORE_HASH": "another"}, "Check B2B_PAYMENTS_STORE_HASH: a wrong one"),
-        (Rules(missing_scope_status=403), {}, "give the API account the scope of B2B Edition."),
+        (Rules(missing_scope_status=403), {}, "give the API account the B2B Edition scope."),
         (Rules(missing_scope_status=404), {}, "refused 404"),
         (Rules(authentication="legacy"), {}, "refused 401"),
         (
             Rules(),
             {"B2B_PAYMENTS_BASE_URL": "http://127.0.0.1:9"},
-            "The service does not answer: no connection.",
+            "The service cannot be used: no connection.",
         ),
     ],
 )

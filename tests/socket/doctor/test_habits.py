@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from b2b_payments._doctor.asking import MOST_REQUESTS, examine
+from b2b_payments._doctor.asking import MAX_REQUESTS, examine
 from b2b_payments._doctor.findings import findings
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.virtual_time import run
@@ -264,7 +264,7 @@ async def test_each_habit_is_found_and_none_invented(habit: str) -> None:
         if prepare is not None:
             prepare(sandbox)
         evidence = await examine(sandbox.auth, [], {"base_url": sandbox.base_url})
-        assert evidence.requests == sandbox.request_count <= MOST_REQUESTS
+        assert evidence.requests == sandbox.request_count <= MAX_REQUESTS
         assert {seen.method for seen in sandbox.requests} == {"GET"}
     assert {topic: one.verdict for topic, one in findings(evidence).items()} == _USUAL | differs
 
@@ -285,7 +285,7 @@ def test_a_service_that_fails(fault: Fault) -> None:
         async with Sandbox(payments=60, rules=Rules(quota=False)) as sandbox:
             sandbox.order(fault, share=0.5)
             evidence = await examine(sandbox.auth, [sandbox.legacy_auth], {"base_url": sandbox.base_url})
-            assert evidence.requests == sandbox.request_count <= MOST_REQUESTS
+            assert evidence.requests == sandbox.request_count <= MAX_REQUESTS
         assert findings(evidence)
 
     run(examined())

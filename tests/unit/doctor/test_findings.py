@@ -10,21 +10,23 @@ import pytest
 from b2b_payments import Quota, StoreAuth
 from b2b_payments._auth import LegacyAuth
 from b2b_payments._doctor import access, lists, rows
-from b2b_payments._doctor.evidence import Evidence, Question, Seen, page, plain
+from b2b_payments._doctor.evidence import Evidence, Observation, Question, page, plain
 from b2b_payments._doctor.findings import findings
 from b2b_payments._quota import QuotaReading
 
 _TOKEN = "token"
 
 
-def _evidence(*seen: Seen, quota: Quota | None = None) -> Evidence:
+def _evidence(*seen: Observation, quota: Quota | None = None) -> Evidence:
     auth = StoreAuth(store_hash="abc123", access_token=_TOKEN)
     return Evidence(auth, quota, len(seen), {one.question.name: one for one in seen})
 
 
-def _seen(question: Question, data: Sequence[dict[str, Any]], total: int | None = None, **more: Any) -> Seen:
+def _seen(
+    question: Question, data: Sequence[dict[str, Any]], total: int | None = None, **more: Any
+) -> Observation:
     pagination = {} if total is None else {"totalCount": total}
-    return Seen(question, data=list(data), pagination=pagination, **more)
+    return Observation(question, data=list(data), pagination=pagination, **more)
 
 
 def _rows(*ids: int, **more: Any) -> list[dict[str, Any]]:
@@ -59,8 +61,8 @@ def test_a_total_that_is_too_large() -> None:
     ("quota", "level", "advice"),
     [
         (Quota(100, 30), "fine", ""),
-        (Quota(150, 60), "note", "Quota(100, 30), or --quota 100/30"),
-        (None, "note", "--quota 100/30"),
+        (Quota(150, 60), "note", "Set Quota(100, 30), or --quota 100/30."),
+        (None, "note", "Set --quota 100/30."),
     ],
 )
 def test_the_quota_that_is_stated(quota: Quota | None, level: str, advice: str) -> None:
@@ -77,8 +79,8 @@ def _readings(left: Sequence[int], resets: Sequence[float], *, every: float = 0.
                 plain(f"q{place}"),
                 [],
                 reading=QuotaReading(remaining=one, resets_after=reset, allocated=(150, 60.0)),
-                moment=place * every,
-                sent=place + 1,
+                monotonic=place * every,
+                requests_so_far=place + 1,
             )
             for place, (one, reset) in enumerate(zip(left, resets, strict=True))
         )
