@@ -1,4 +1,4 @@
-"""Whatever the service sends comes back as it came, or says where it is wrong."""
+"""Any data from the service is either converted back to equal data, or refused with the path of the fault."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.support.strategies import REQUIRED, json_values, payments, transactio
 
 @pytest.mark.slow
 @given(payments)
-def test_a_payment_comes_back_as_it_came(wire: dict[str, Any]) -> None:
-    """A payment's wire object is equal to what was read, spelling included, and no input is changed."""
+def test_a_payment_round_trips(wire: dict[str, Any]) -> None:
+    """A payment's wire object equals the one that was read, format included, and the input is not changed."""
     before = copy.deepcopy(wire)
     payment = structure_payment(wire)
     assert json.loads(json.dumps(to_wire(payment))) == wire == before
@@ -36,8 +36,8 @@ def test_a_payment_comes_back_as_it_came(wire: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @given(st.lists(payments, min_size=1, max_size=4))
-def test_a_page_is_read_as_its_rows_are(rows: list[dict[str, Any]]) -> None:
-    """Payments read from a page's bytes are those read from its objects, one by one, spelling included."""
+def test_a_page_is_read_like_its_objects(rows: list[dict[str, Any]]) -> None:
+    """Payments read from a page's bytes equal those read from its objects, and have the same wire objects."""
     body = json.dumps({"code": 200, "data": rows}).encode()
     listing = Listing([Head(id=row["id"]) for row in rows], body, 0, None, None)
     read = list(structure_rows(listing, range(len(rows))))
@@ -47,16 +47,16 @@ def test_a_page_is_read_as_its_rows_are(rows: list[dict[str, Any]]) -> None:
 
 @pytest.mark.slow
 @given(transactions)
-def test_a_transaction_comes_back_as_it_came(wire: dict[str, Any]) -> None:
-    """A transaction of any shape is read, and its wire object is equal to what came."""
+def test_a_transaction_round_trips(wire: dict[str, Any]) -> None:
+    """A transaction of any shape is read, and converted back to an equal wire object."""
     [transaction] = structure_list(Transaction, [wire])
     assert to_wire(transaction) == wire
 
 
 @pytest.mark.slow
 @given(payments)
-def test_copies_are_equal_and_give_the_same_wire_object(wire: dict[str, Any]) -> None:
-    """A pickled or copied payment equals the first, hashes the same and gives the same wire object."""
+def test_copies_are_equal_and_have_the_same_wire_object(wire: dict[str, Any]) -> None:
+    """A pickled or copied payment equals the original, and has the same hash and wire object."""
     payment = structure_payment(wire)
     for other in (pickle.loads(pickle.dumps(payment)), copy.copy(payment), copy.deepcopy(payment)):  # noqa: S301
         assert other == payment
@@ -73,7 +73,7 @@ PLACES: list[tuple[str | int, ...]] = [
     ("lineItems", 0, "amount"),
     ("lineItems", 0, "amount", "value"),
 ]
-"""Every place of the example payment, from the top down."""
+"""Paths in the example payment."""
 
 junk = json_values | st.floats() | st.decimals() | st.integers() | st.text(alphabet="0123456789eE+-._ NaInf")
 
@@ -89,7 +89,7 @@ def read_or_refuse(wire: dict[str, Any]) -> Payment | ResponseDecodeError:
 
 @given(st.sampled_from(PLACES), junk)
 def test_junk_anywhere_is_read_or_located(place: tuple[str | int, ...], value: object) -> None:
-    """Junk in any place gives a payment, or an error that names that place or one below, and nothing else."""
+    """Junk anywhere results in a payment, or in an error whose paths are all at the junk or below it."""
     wire = copy.deepcopy(LISTED_PAYMENT)
     holder: Any = wire
     for step in place[:-1]:
@@ -107,7 +107,7 @@ def test_junk_anywhere_is_read_or_located(place: tuple[str | int, ...], value: o
 
 @given(st.sampled_from(PLACES), json_values)
 def test_junk_in_a_page_is_read_as_in_an_object(place: tuple[str | int, ...], value: object) -> None:
-    """Whatever stands in a row, reading it from a page's bytes ends as reading its object does."""
+    """Reading a row with junk from a page's bytes has the same outcome as reading its object."""
     wire = copy.deepcopy(LISTED_PAYMENT)
     holder: Any = wire
     for step in place[:-1]:
@@ -132,7 +132,7 @@ def test_junk_in_a_page_is_read_as_in_an_object(place: tuple[str | int, ...], va
 
 @given(json_values)
 def test_junk_for_a_row_is_located(value: object) -> None:
-    """What is no payment at all is refused, with the row's path or with the paths of required fields."""
+    """A row that is not a payment is refused, with the row's path or the paths of required fields."""
     with pytest.raises(ResponseDecodeError) as caught:
         structure_list(Payment, [LISTED_PAYMENT, value])
     required = {f"$.data[1].{field}" for field in REQUIRED}

@@ -1,4 +1,4 @@
-"""The converter: every example of the vendor's, and every tolerance that the service needs."""
+"""The converter: all of the vendor's examples, and all tolerated formats."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def problem(read: Callable[[], object]) -> ResponseDecodeError:
 
 
 @pytest.mark.parametrize("wire", [examples.LISTED_PAYMENT, examples.SHOWN_PAYMENT], ids=["listed", "shown"])
-def test_payment_examples_come_back_equal(wire: dict[str, Any]) -> None:
-    """The vendor's payments are read, and their wire objects are equal to what came."""
+def test_payment_examples_round_trip(wire: dict[str, Any]) -> None:
+    """The vendor's payments are read, and converted back to equal wire objects."""
     assert json.loads(json.dumps(to_wire(structure_payment(wire)))) == wire
 
 
-def test_other_examples_come_back_equal() -> None:
-    """The vendor's transactions, operations and channels are read and come back equal."""
+def test_other_examples_round_trip() -> None:
+    """The vendor's transactions, operations and channels are read, and converted back to equal objects."""
     assert [
         to_wire(one) for one in structure_list(Transaction, examples.TRANSACTIONS)
     ] == examples.TRANSACTIONS
@@ -73,8 +73,8 @@ def test_other_examples_come_back_equal() -> None:
     assert [to_wire(one) for one in structure_list(Channel, examples.CHANNELS)] == examples.CHANNELS
 
 
-def test_a_payment_is_read_into_its_types() -> None:
-    """A payment's times are aware UTC, its money keeps its zeros, its codes are enums, the rest is extra."""
+def test_types_of_a_payment() -> None:
+    """Times are aware and in UTC, money keeps its zeros, codes are enums, unknown fields are in extra."""
     payment = structure_payment(examples.LISTED_PAYMENT)
     assert type(payment) is Payment
     assert payment.created_at == datetime(2021, 4, 19, 2, 46, 33, tzinfo=UTC)
@@ -89,8 +89,8 @@ def test_a_payment_is_read_into_its_types() -> None:
     assert payment.details == examples.LISTED_PAYMENT["details"]
 
 
-def test_the_other_shapes_are_read_into_their_types() -> None:
-    """Fees, transactions, cards and channels have the types that they promise."""
+def test_types_of_other_models() -> None:
+    """Fees, transactions, cards and channels have their declared types."""
     [fee] = structure_payment(examples.SHOWN_PAYMENT).fees
     assert fee == Fee("surcharge", "Card surcharge", Decimal("1.5"))
     [transaction] = structure_list(Transaction, examples.TRANSACTIONS)
@@ -147,8 +147,8 @@ def test_the_other_shapes_are_read_into_their_types() -> None:
         ("total", {"code": "USD", "value": "1E+2", "x": 1}, "total", Money("USD", 100, {"x": 1})),
     ],
 )
-def test_an_unusual_spelling_comes_back(field: str, sent: object, attribute: str, read: object) -> None:
-    """Every tolerated spelling gives the right value, and comes back as it was sent."""
+def test_an_unusual_format_round_trips(field: str, sent: object, attribute: str, read: object) -> None:
+    """Every tolerated format is read as the right value, and converted back to the same format."""
     wire = changed(**{field: sent})
     payment = structure_payment(wire)
     assert getattr(payment, attribute) == read
@@ -158,14 +158,14 @@ def test_an_unusual_spelling_comes_back(field: str, sent: object, attribute: str
 
 @pytest.mark.parametrize("field", sorted(set(examples.LISTED_PAYMENT) - set(REQUIRED)))
 def test_an_optional_field_may_be_absent_or_null(field: str) -> None:
-    """A payment without an optional field, or with null for it, is read, and comes back so."""
+    """A payment whose optional field is absent or null is read, and converted back to the same object."""
     for wire in (without(field), changed(**{field: None})):
         assert to_wire(structure_payment(wire)) == wire
 
 
 @pytest.mark.parametrize("field", REQUIRED)
-def test_a_required_field_must_be_there(field: str) -> None:
-    """A payment without a required field, or with null or an object for it, is refused by its name."""
+def test_a_required_field_must_be_present(field: str) -> None:
+    """A payment whose required field is absent, null or an object is refused; the error names the field."""
     for wire in (without(field), changed(**{field: None}), changed(**{field: {"code": "USD"}})):
         error = problem(lambda wire=wire: structure_list(Payment, [wire]))  # type: ignore[misc]
         assert error.paths[0].startswith(f"$.data[0].{field}")
@@ -207,16 +207,16 @@ def test_a_required_field_must_be_there(field: str) -> None:
         ("payerName", ["x"], "payerName"),
     ],
 )
-def test_what_cannot_be_read_is_located(field: str, sent: object, path: str) -> None:
-    """What is wrong is refused with its path, and without showing what it holds."""
+def test_the_error_has_the_path_of_an_unreadable_value(field: str, sent: object, path: str) -> None:
+    """An unreadable value is refused with its path, and the error does not show the value."""
     error = problem(lambda: structure_payment(changed(**{field: sent})))
     assert error.paths == [f"$.data.{path}"]
     assert str(error).startswith(f"$.data.{path} cannot be read: expected ")
     assert "seventy" not in str(error)
 
 
-def test_all_wrong_places_are_named_up_to_a_bound() -> None:
-    """One error names every wrong place of a page, and a page of junk does not make an endless one."""
+def test_an_error_has_all_paths_up_to_a_limit() -> None:
+    """One error has the paths of all unreadable values of a page, but at most 20."""
     error = problem(
         lambda: structure_list(Payment, [changed(id=None, total=None), changed(), changed(id="x")])
     )
@@ -236,30 +236,30 @@ def test_all_wrong_places_are_named_up_to_a_bound() -> None:
     ],
 )
 def test_a_list_must_be_a_list(rows: object, found: str) -> None:
-    """Anything but a list of rows is refused, with the path given and the kind found."""
+    """Anything but a list of rows is refused, with its path and the type found."""
     error = problem(lambda: structure_list(Payment, rows, "$.rows"))
     assert error.paths == ["$.rows"]
     assert str(error) == f"$.rows cannot be read: expected a list of objects, found {found}."
 
 
 @pytest.mark.parametrize("raw", [None, "", "text", [1, {"a": None}], {"a": [1.5]}])
-def test_a_raw_transaction_is_kept_as_it_is(raw: object) -> None:
-    """A gateway's raw transaction has any of five shapes, and each is kept."""
+def test_a_raw_transaction_is_unchanged(raw: object) -> None:
+    """A gateway's raw transaction may have any of five types, and is kept unchanged."""
     [transaction] = structure_list(Transaction, [{"type": "X", "rawTransaction": raw}])
     assert transaction.raw_transaction == raw
     assert to_wire(transaction) == {"type": "X", "rawTransaction": raw}
 
 
 @pytest.mark.parametrize("code", [None, "", "A1"])
-def test_an_auth_code_is_kept_as_it_is(code: str | None) -> None:
-    """An authorisation code may be null, empty or text, and each is kept."""
+def test_an_auth_code_is_unchanged(code: str | None) -> None:
+    """An authorisation code may be null, empty or text, and is kept unchanged."""
     [transaction] = structure_list(Transaction, [{"authCode": code}])
     assert transaction.auth_code == code
     assert to_wire(transaction) == {"authCode": code}
 
 
-def test_an_odd_field_does_not_hide_a_transaction() -> None:
-    """A transaction's field of an unexpected shape is None, and comes back as it was sent."""
+def test_an_unexpected_type_does_not_make_a_transaction_unreadable() -> None:
+    """A transaction's field of an unexpected type is None, and is converted back as received."""
     wire = {"type": "X", "memo": {"a": 1}, "card": "none", "event": ""}
     [transaction] = structure_list(Transaction, [wire])
     assert transaction == Transaction("X", event="")
@@ -268,8 +268,8 @@ def test_an_odd_field_does_not_hide_a_transaction() -> None:
 
 
 @pytest.mark.parametrize(("sent", "flag"), [(1, True), ("false", False), (0, False), (None, None)])
-def test_a_flag_has_several_spellings(sent: object, flag: bool | None) -> None:
-    """A channel's yes or no may come as 1, 0 or text, and comes back as it was sent."""
+def test_a_flag_has_several_formats(sent: object, flag: bool | None) -> None:
+    """A channel's flag may be a bool, 1, 0 or text, and is converted back as received."""
     wire = {**examples.CHANNELS[0], "isVisible": sent, "createdAt": 1618800393, "updatedAt": ""}
     [channel] = structure_list(Channel, [wire])
     assert channel.is_visible is flag
@@ -281,7 +281,7 @@ def test_a_flag_has_several_spellings(sent: object, flag: bool | None) -> None:
 
 
 def test_an_evolved_payment_shows_the_change() -> None:
-    """A changed attribute shows in the wire object, also where nothing, null or another spelling was sent."""
+    """A changed attribute is in the wire object, even if its field was absent, null or in another format."""
     wire = changed(payerName=None, fees=None, id="70", details=None)
     del wire["channelId"]
     payment = structure_payment(wire)
@@ -299,13 +299,13 @@ def test_an_evolved_payment_shows_the_change() -> None:
     assert to_wire(payment) == wire
 
 
-def test_a_payment_built_by_a_caller_leaves_out_what_was_left_out() -> None:
-    """A payment made with keyword arguments gives what was given, and nothing for the rest."""
-    moment = datetime(2021, 4, 19, 2, 46, 33, 500_000, tzinfo=UTC)
+def test_a_payment_built_by_a_caller_omits_defaults() -> None:
+    """The wire object of a payment that a caller built has no fields that were not set."""
+    time = datetime(2021, 4, 19, 2, 46, 33, 500_000, tzinfo=UTC)
     payment = Payment(
         id=1,
-        created_at=moment,
-        updated_at=moment.replace(microsecond=0),
+        created_at=time,
+        updated_at=time.replace(microsecond=0),
         customer_id="7",
         total=Money("USD", "0.00000000", extra={"rate": Decimal("0.12345678901234567890")}),
         processing_status=ProcessingStatus.INCOMPLETE,
@@ -327,7 +327,7 @@ def test_a_payment_built_by_a_caller_leaves_out_what_was_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "given"),
+    ("sent", "returned"),
     [
         (Decimal("0.12345678901234567890"), "0.12345678901234567890"),
         (Decimal("1E+400"), "1E+400"),
@@ -336,15 +336,15 @@ def test_a_payment_built_by_a_caller_leaves_out_what_was_left_out() -> None:
         (Decimal("Infinity"), "Infinity"),
     ],
 )
-def test_exact_numbers_come_back_without_loss(sent: Decimal, given: object) -> None:
-    """A number that no float holds comes back as its digits, any other as a number."""
+def test_numbers_round_trip_without_loss(sent: Decimal, returned: object) -> None:
+    """A number that no float holds is converted back to its digits in a string, any other to a number."""
     wire = to_wire(structure_payment(changed(details={"rate": sent})))
-    assert wire["details"] == {"rate": given}
-    assert type(wire["details"]["rate"]) is type(given)
+    assert wire["details"] == {"rate": returned}
+    assert type(wire["details"]["rate"]) is type(returned)
 
 
 def test_a_wire_object_shares_nothing_with_its_model() -> None:
-    """Changing the wire object changes no model."""
+    """Changing the wire object does not change the model."""
     payment = structure_payment(changed())
     wire = to_wire(payment)
     wire["details"]["memo"] = "other"
@@ -352,8 +352,8 @@ def test_a_wire_object_shares_nothing_with_its_model() -> None:
     assert to_wire(payment) == changed()
 
 
-def test_what_is_no_json_is_refused() -> None:
-    """A model that holds what JSON cannot, and what is no model, are refused with a sentence."""
+def test_to_wire_refuses_what_it_cannot_convert() -> None:
+    """A model with a value that JSON cannot represent, and anything that is not a model, are refused."""
     with pytest.raises(ConfigurationError, match="datetime cannot be stored in JSON"):
         to_wire(Money("USD", 1, extra={"at": datetime.now(UTC)}))
     with pytest.raises(ConfigurationError, match="to_wire was given dict"):
@@ -361,15 +361,15 @@ def test_what_is_no_json_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_many_shapes_are_read_alike() -> None:
-    """Rows with ever new unknown fields, and with very many of them, come back as they came."""
+def test_many_unknown_fields_round_trip() -> None:
+    """Rows with ever new unknown fields, and one with 200 of them, are converted back to equal objects."""
     rows = [changed(**{f"new{index}": index}) for index in range(201)]
     rows.append(changed(**{f"new{index}": index for index in range(200)}))
     assert [to_wire(payment) for payment in structure_list(Payment, rows)] == rows
 
 
-def test_the_vendors_offline_payment_is_made() -> None:
-    """The body of an offline payment is the vendor's example, to the letter."""
+def test_the_vendors_offline_payment() -> None:
+    """The body of an offline payment equals the vendor's example."""
     payment = OfflinePayment(
         customer_id="113",
         currency="USD",
@@ -388,7 +388,7 @@ def test_the_vendors_offline_payment_is_made() -> None:
 
 
 def test_an_offline_payment_sends_no_nulls() -> None:
-    """What was left out of an offline payment is not sent, except the details that the service requires."""
+    """Fields of an offline payment that were not set are not sent, except `details`, which is required."""
     payment = OfflinePayment(113, "usd", [OfflineLineItem(13, Decimal("0E-8"))], channel_id=0, external_id="")
     assert offline_payment_body(payment) == {
         "customerId": "113",
@@ -401,7 +401,7 @@ def test_an_offline_payment_sends_no_nulls() -> None:
 
 
 def test_cattrs_knows_the_models() -> None:
-    """The cattrs converter reads and gives back models within collections."""
+    """The cattrs converter reads and writes models within collections."""
     assert service_converter.structure([examples.LISTED_PAYMENT], list[Payment])[0].id == 70
     assert service_converter.unstructure([Money("USD", "1.0")]) == [{"code": "USD", "value": "1.0"}]
     with pytest.raises(UNREADABLE) as caught:

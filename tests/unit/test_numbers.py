@@ -1,4 +1,4 @@
-"""What is no number: underscores, other scripts' digits, white space, other bases, and digits without end."""
+"""Invalid numbers: underscores, digits of other scripts, white space, other bases, thousands of digits."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def listing_of(row: bytes) -> Listing:
 
 
 @pytest.mark.parametrize(("path", "field"), FIELDS.items(), ids=FIELDS)
-def test_no_field_takes_what_is_no_number(path: str, field: Callable[[Any], dict[str, Any]]) -> None:
-    """A payment with such a text is refused by its path; the service's own object stays as it is."""
+def test_no_field_accepts_an_invalid_number(path: str, field: Callable[[Any], dict[str, Any]]) -> None:
+    """A payment with such a text is refused with its path; the listing's raw objects are unchanged."""
     for text in TEXTS:
         row = LISTED_PAYMENT | field(text)
         with pytest.raises(ResponseDecodeError) as caught:
@@ -63,8 +63,8 @@ def test_no_field_takes_what_is_no_number(path: str, field: Callable[[Any], dict
 
 
 @pytest.mark.parametrize("digits", [100, 400, 4_300, 5_000])
-def test_no_field_takes_a_number_without_end(digits: int) -> None:
-    """A JSON number of so many digits is no id, time, status or amount, and fails as our own error."""
+def test_no_field_accepts_a_number_of_many_digits(digits: int) -> None:
+    """A JSON number of 100 digits or more in any numeric field raises ResponseDecodeError."""
     for field in FIELDS.values():
         row = json.dumps(LISTED_PAYMENT | field("here")).replace('"here"', "9" * digits + "9").encode()
         with pytest.raises(ResponseDecodeError):
@@ -77,8 +77,8 @@ def test_no_field_takes_a_number_without_end(digits: int) -> None:
         assert caught.value.paths == ["$[1][0]"]
 
 
-def test_no_page_is_sorted_by_what_is_no_number() -> None:
-    """A walk takes no such text for an id or a time either, and says where it stands."""
+def test_no_page_is_sorted_by_an_invalid_number() -> None:
+    """A walk does not accept such a text as an id or a time, and its error has the path."""
     order = Order("created_at", False)
     for text in [*TEXTS, ""]:
         for name in ("id", "createdAt"):
@@ -87,8 +87,8 @@ def test_no_page_is_sorted_by_what_is_no_number() -> None:
                 keyed(listing, order, limit=250, full_size=True)
 
 
-def test_nothing_else_takes_it() -> None:
-    """Neither the answer to a create, nor the quota's headers, nor an amount of the caller's."""
+def test_nothing_else_accepts_an_invalid_number() -> None:
+    """The response to a create, the quota's headers, and a caller's amount do not accept one."""
     now = datetime.now(UTC)
     for text in TEXTS:
         with pytest.raises(ResponseDecodeError):
@@ -97,7 +97,7 @@ def test_nothing_else_takes_it() -> None:
             ("X-Requests-Remaining", "X-Request-Window-Resets-After", "Retry-After"), text
         )
         reading = read_limits(headers, now)
-        if text.strip() != "12":  # a header's white space is no part of it
+        if text.strip() != "12":  # white space around a header's value is not part of it
             assert (reading.remaining, reading.resets_after, reading.wait) == (None, None, None)
         with pytest.raises(ConfigurationError, match="is not a finite number"):
             Money("USD", text)
@@ -122,10 +122,10 @@ def test_nothing_else_takes_it() -> None:
     ],
     ids=" ".join,
 )
-def test_no_argument_takes_it(arguments: list[str], text: str) -> None:
-    """On the command line such a text is wrong usage, told in one sentence."""
+def test_no_argument_accepts_an_invalid_number(arguments: list[str], text: str) -> None:
+    """On the command line such a text is a usage error with a short message."""
     if "--quota" in arguments and text == " 12":
-        return  # of a quota, white space around it is left out
+        return  # white space around a quota is ignored
     result = CliRunner().invoke(program, [argument.format(text) for argument in arguments])
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()[-1]) < 300

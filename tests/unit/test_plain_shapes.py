@@ -1,4 +1,4 @@
-"""What leaves a model: the service's own object, plain data for a web handler, and what attrs makes of it."""
+"""Conversion of models: to wire objects, to JSON-ready dicts, and by attrs, copy and pickle."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def from_page(wire: dict[str, Any]) -> Payment:
 
 
 def test_from_wire_is_the_inverse_of_to_wire() -> None:
-    """What `to_wire` gave is read back into an equal payment, of every model."""
+    """The result of `to_wire` is read back into an equal model, for several models."""
     payment = from_wire(Payment, examples.SHOWN_PAYMENT)
     assert from_wire(Payment, to_wire(payment)) == payment
     for model, part in ((Money, payment.total), (LineItem, payment.line_items[0]), (Fee, payment.fees[0])):
@@ -46,8 +46,8 @@ def test_from_wire_is_the_inverse_of_to_wire() -> None:
     assert from_wire(Channel, to_wire(channel)) == channel
 
 
-def test_from_wire_shares_nothing_with_what_it_was_given() -> None:
-    """Changing the object afterwards changes neither the payment nor what it gives back."""
+def test_from_wire_shares_nothing_with_its_argument() -> None:
+    """Changing the wire object afterwards does not change the payment, nor its own wire object."""
     wire = copy.deepcopy(examples.LISTED_PAYMENT)
     payment = from_wire(Payment, wire)
     wire["details"]["memo"] = "other"
@@ -56,7 +56,7 @@ def test_from_wire_shares_nothing_with_what_it_was_given() -> None:
 
 
 def test_from_wire_says_what_is_wrong() -> None:
-    """What cannot be read is named by its place, and a class that is no model is refused."""
+    """The error has the path of an unreadable value, and a class that is not a model is refused."""
     with pytest.raises(ResponseDecodeError) as caught:
         from_wire(Payment, {**examples.LISTED_PAYMENT, "total": {"code": "USD", "value": "1_000"}})
     assert caught.value.paths == ["$.total.value"]
@@ -65,7 +65,7 @@ def test_from_wire_says_what_is_wrong() -> None:
 
 
 def test_to_dict_is_ready_for_json() -> None:
-    """Amounts are text with their zeros, times ISO 8601, codes numbers, names our own."""
+    """Amounts are strings with their zeros, times ISO 8601, codes numbers, and names the attributes'."""
     wire = {**examples.SHOWN_PAYMENT, "createdAt": 1618800393}
     payment = from_wire(Payment, wire)
     plain = json.loads(json.dumps(to_dict(payment)))
@@ -85,16 +85,16 @@ def test_to_dict_is_ready_for_json() -> None:
 
 @pytest.mark.parametrize("read", [lambda wire: from_wire(Payment, wire), from_page], ids=["one", "page"])
 def test_attrs_shows_no_private_field(read: Any) -> None:
-    """`attrs.asdict` gives the public fields alone, extra as a plain dict, from pages too."""
-    made = attrs.asdict(read(examples.LISTED_PAYMENT))
-    assert not [name for name in made if name.startswith("_")]
-    assert set(made["total"]) == {"currency", "amount", "extra"}
-    assert made["extra"] == {"bcId": "32", "bcGroupName": "Wholesale", "customerBcId": "1417"}
+    """`attrs.asdict` returns the public fields only, with extra as a plain dict, from pages too."""
+    fields = attrs.asdict(read(examples.LISTED_PAYMENT))
+    assert not [name for name in fields if name.startswith("_")]
+    assert set(fields["total"]) == {"currency", "amount", "extra"}
+    assert fields["extra"] == {"bcId": "32", "bcGroupName": "Wholesale", "customerBcId": "1417"}
 
 
 @pytest.mark.parametrize("read", [lambda wire: from_wire(Payment, wire), from_page], ids=["one", "page"])
-def test_spelling_survives_copies_and_changes(read: Any) -> None:
-    """A copied, pickled or evolved payment gives back what was sent, but for what was changed."""
+def test_the_wire_format_survives_copies_and_changes(read: Any) -> None:
+    """A copied, pickled or evolved payment is converted back as received, except for changed fields."""
     wire = {**examples.LISTED_PAYMENT, "payerName": None, "fees": {}, "channelId": 1, "new": [1.5]}
     payment = read(wire)
     for other in (copy.copy(payment), copy.deepcopy(payment), pickle.loads(pickle.dumps(payment))):  # noqa: S301
@@ -107,7 +107,7 @@ def test_spelling_survives_copies_and_changes(read: Any) -> None:
 
 
 def test_extra_is_read_only() -> None:
-    """What the service sent beside the known fields cannot be changed in place, as nothing of a model can."""
+    """The unknown fields cannot be changed in place, like everything else in a model."""
     payment = from_page(examples.LISTED_PAYMENT)
     changes: list[Callable[[], object]] = [
         lambda: payment.extra.update(a=1),
@@ -122,11 +122,11 @@ def test_extra_is_read_only() -> None:
     assert attrs.evolve(payment, extra={"a": 1}).extra == {"a": 1}
 
 
-def test_a_payment_of_a_caller_is_given_as_it_was_made() -> None:
-    """A payment that was never sent has no spelling to give back: what was left out stays out."""
-    moment = datetime(2021, 4, 19, tzinfo=UTC)
+def test_a_payment_built_by_a_caller_round_trips() -> None:
+    """The wire object of a payment built by a caller has the set fields only, and is read back as equal."""
+    time = datetime(2021, 4, 19, tzinfo=UTC)
     payment = Payment(
-        id=1, created_at=moment, updated_at=moment, customer_id="7", processing_status=3, applied_status=0,
+        id=1, created_at=time, updated_at=time, customer_id="7", processing_status=3, applied_status=0,
         funding_status=2, total=Money("USD", "1.50"), line_items=[LineItem(1, 2)], extra={"new": 1},
     )  # fmt: skip
     assert from_wire(Payment, to_wire(payment)) == payment

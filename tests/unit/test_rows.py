@@ -1,4 +1,4 @@
-"""Payments straight from a page's bytes: the same as by way of dicts, whatever stands in the page."""
+"""Payments read from a page's bytes equal those read from decoded objects, whatever the page contains."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def read(rows: Sequence[object]) -> list[Payment]:
 
 
 def fits(reader: RowReader, rows: Sequence[object]) -> list[bool]:
-    """Tell of each row whether the fast way reads it."""
-    unfit: list[int] = []
+    """Return, for each row, whether it fits a row type."""
+    misfits: list[int] = []
 
-    def otherwise(place: int, _: object) -> Payment:
-        unfit.append(place)
+    def fallback(place: int, _: object) -> Payment:
+        misfits.append(place)
         return structure_payment(LISTED_PAYMENT)
 
-    made = list(reader.read(page(rows), range(len(rows)), otherwise))
-    assert len(made) == len(rows)
-    return [place not in unfit for place in range(len(rows))]
+    payments = list(reader.read(page(rows), range(len(rows)), fallback))
+    assert len(payments) == len(rows)
+    return [place not in misfits for place in range(len(rows))]
 
 
 USUAL = [
@@ -99,8 +99,8 @@ USUAL = [
 ]
 
 
-def test_pages_are_read_as_dicts_are() -> None:
-    """Every tolerated spelling, alone and all in one page, gives the same payment as by way of a dict."""
+def test_pages_are_read_like_objects() -> None:
+    """A row in any tolerated format is read like its object, alone and in a page of all formats."""
     expected = [structure_payment(row) for row in USUAL]
     assert read(USUAL) == expected
     for row, payment in zip(USUAL, expected, strict=True):
@@ -110,8 +110,8 @@ def test_pages_are_read_as_dicts_are() -> None:
         assert alone.extra == payment.extra
 
 
-def test_the_usual_rows_take_the_fast_way() -> None:
-    """No row of a known spelling needs the slow way, unknown names at any level included."""
+def test_tolerated_formats_fit_row_types() -> None:
+    """Rows in all tolerated formats fit a row type, including unknown names at any level."""
     assert all(fits(RowReader(), USUAL))
 
 
@@ -127,19 +127,19 @@ def test_the_usual_rows_take_the_fast_way() -> None:
         without("total"),
     ],
 )
-def test_a_row_that_cannot_be_read_is_named_where_it_stands(row: dict[str, Any]) -> None:
-    """Rows before a broken one are given; the error names its payment and says what a dict's reader says."""
-    with pytest.raises(ResponseDecodeError) as slow:
+def test_an_unreadable_row_raises_after_the_rows_before_it(row: dict[str, Any]) -> None:
+    """Rows before a broken one are read. Its error names the payment, and is that of reading an object."""
+    with pytest.raises(ResponseDecodeError) as from_object:
         structure_payment(row, "payment 70: $")
     payments = structure_rows(page([changed(id=1), changed(id=2), row | {"id": 70}]), [0, 1, 2])
     assert [next(payments).id, next(payments).id] == [1, 2]
-    with pytest.raises(ResponseDecodeError) as fast:
+    with pytest.raises(ResponseDecodeError) as from_page:
         next(payments)
-    assert (str(fast.value), fast.value.paths) == (str(slow.value), slow.value.paths)
+    assert (str(from_page.value), from_page.value.paths) == (str(from_object.value), from_object.value.paths)
 
 
-def arrived(rows: Sequence[object]) -> Listing:
-    """Return a page that is decoded as it arrives."""
+def decoded_on_arrival(rows: Sequence[object]) -> Listing:
+    """Return a page that was decoded when it arrived."""
     answer = Answer(200, {}, json.dumps({"code": 200, "data": rows}).encode())
     return read_listing(
         list_payments(()), answer, "", offset=0, decoded=lambda body: decoded_page(body, True)
@@ -147,38 +147,38 @@ def arrived(rows: Sequence[object]) -> Listing:
 
 
 @pytest.mark.parametrize("row", USUAL)
-def test_a_page_may_be_decoded_as_it_arrives(row: dict[str, Any]) -> None:
-    """Rows that are decoded as a page arrives become the same payments, and say the same of themselves."""
-    came, kept = arrived([changed(), row]), page([changed(), row])
-    assert [str(head.id) for head in came.heads] == [str(head.id) for head in kept.heads]
-    payments = list(structure_rows(came, [0, 1]))
-    assert payments == list(structure_rows(kept, [0, 1]))
-    assert payments == list(structure_rows(came, [0, 1]))  # from its bytes, now that its rows went with them
+def test_a_page_may_be_decoded_on_arrival(row: dict[str, Any]) -> None:
+    """Rows decoded on arrival have the same heads and payments as a page that is decoded later."""
+    early, late = decoded_on_arrival([changed(), row]), page([changed(), row])
+    assert [str(head.id) for head in early.heads] == [str(head.id) for head in late.heads]
+    payments = list(structure_rows(early, [0, 1]))
+    assert payments == list(structure_rows(late, [0, 1]))
+    assert payments == list(structure_rows(early, [0, 1]))  # from its bytes: its decoded rows are released
 
 
-def test_the_usual_page_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows of a page that is decoded as it arrives are its heads as well."""
+def test_a_usual_page_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a page that is decoded on arrival also serve as its heads."""
     monkeypatch.setattr(structuring, "_row_reader", RowReader())
-    arrived([changed()])  # teaches the names that the example has beyond the documented ones
-    assert not isinstance(arrived([changed()]).heads[0], Head)
+    decoded_on_arrival([changed()])  # the schema gets the undocumented names of the example
+    assert not isinstance(decoded_on_arrival([changed()]).heads[0], Head)
 
 
 @pytest.mark.parametrize("name", ["moduleData", "details", "newName", "lineItems"])
-def test_a_page_that_arrives_too_deep_is_refused(name: str) -> None:
-    """What is nested too deeply is refused in a page that nobody measured, and the row before it is given."""
+def test_too_deep_nesting_is_refused_in_an_unmeasured_page(name: str) -> None:
+    """A page decoded on arrival is not measured, but data nested too deeply in it is still refused."""
     deep: Any = 1
     for _ in range(MOST_LEVELS + 10):
         deep = {"a": [deep]}
     value: Any = [{"new": deep}] if name == "lineItems" else deep
     with pytest.raises(ResponseDecodeError, match="nested too deeply"):
-        list(structure_rows(arrived([changed(), changed(**{name: value})]), [0, 1]))
+        list(structure_rows(decoded_on_arrival([changed(), changed(**{name: value})]), [0, 1]))
 
 
 @pytest.mark.parametrize(
     ("place", "level"), [("details", 3), ("newName", 3), ("total", 4), ("lineItems", 5), ("amount", 6)]
 )
-def test_a_page_may_be_as_deep_wherever_that_is(place: str, level: int) -> None:
-    """A hundred levels are read and one more is refused, whether rows are decoded as they arrive or not."""
+def test_the_limit_of_levels_is_the_same_everywhere(place: str, level: int) -> None:
+    """A hundred levels are read and one more is refused, whether rows are decoded on arrival or later."""
     for levels in (MOST_LEVELS, MOST_LEVELS + 1):
         value: Any = 1
         for _ in range(levels - level - (place == "details")):
@@ -191,33 +191,33 @@ def test_a_page_may_be_as_deep_wherever_that_is(place: str, level: int) -> None:
             "lineItems": {"lineItems": [{**item, "new": value}]},
             "amount": {"lineItems": [{**item, "amount": {**item["amount"], "new": value}}]},
         }[place]
-        for make in (arrived, page):
+        for listing_of in (decoded_on_arrival, page):
             if levels > MOST_LEVELS:
                 with pytest.raises(ResponseDecodeError, match="nested too deeply"):
-                    list(structure_rows(make([changed(), changed(**row)]), [0, 1]))
+                    list(structure_rows(listing_of([changed(), changed(**row)]), [0, 1]))
             else:
-                assert len(list(structure_rows(make([changed(), changed(**row)]), [0, 1]))) == 2
+                assert len(list(structure_rows(listing_of([changed(), changed(**row)]), [0, 1]))) == 2
 
 
-def test_a_page_is_gone_once_it_was_read() -> None:
-    """Reading a page leaves nothing that only the garbage collector would find."""
+def test_reading_a_page_leaves_no_garbage() -> None:
+    """Reading a page leaves no reference cycles for the garbage collector."""
 
-    def left() -> int:
+    def garbage() -> int:
         gc.collect()
-        list(structure_rows(arrived([changed()]), [0]))
+        list(structure_rows(decoded_on_arrival([changed()]), [0]))
         return gc.collect()
 
-    left()
+    garbage()
     gc.disable()
     try:
-        # Threads of other tests may leave something now and then; what reading leaves is there each time.
-        assert min(left() for _ in range(3)) == 0
+        # Threads of other tests may leave garbage at times; reading would leave it each time.
+        assert min(garbage() for _ in range(3)) == 0
     finally:
         gc.enable()
 
 
 def test_numbers_are_exact() -> None:
-    """A number that no float holds, and one of more than 64 bits, come as exactly as they were sent."""
+    """A number that no float holds, and an integer of more than 64 bits, are read exactly."""
     body = json.dumps({"code": 200, "data": [changed(details={}, bcId=0)]})
     body = body.replace('"details": {}', '"details": {"a": 0.1000000000000000000001, "b": 0.25}')
     body = body.replace('"bcId": 0', '"bcId": 123456789012345678901234567890')
@@ -227,8 +227,8 @@ def test_numbers_are_exact() -> None:
     assert payment == structure_payment(decode(body.encode())["data"][0])
 
 
-def test_bytes_that_are_no_text_fail_where_they_stand() -> None:
-    """A row that is not UTF-8 fails alone: the one before it was given."""
+def test_invalid_utf8_fails_in_its_own_row() -> None:
+    """A row that is not UTF-8 fails alone: the row before it is read."""
     body = page([changed(id=1), changed(id=2, payerName="~")]).body.replace(b"~", b"\xff")
     payments = structure_rows(listing(body), [0, 1])
     assert next(payments).id == 1
@@ -237,12 +237,12 @@ def test_bytes_that_are_no_text_fail_where_they_stand() -> None:
 
 
 @pytest.mark.slow
-def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that makes up names without end is read right, and costs no more memory than the bound.
+def test_the_schema_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that invents names without end is read correctly, and the schema stays within its limit.
 
-    Where the bound is reached, learning begins again; and one page teaches so much and no more.
+    At the limit, inference starts over; and inferences per page are limited.
     """
-    monkeypatch.setattr(row_types, "_MAX_UNKNOWN_NAMES", 23)  # the example has three itself
+    monkeypatch.setattr(row_types, "_MAX_UNKNOWN_NAMES", 23)  # the example itself has three
     reader = RowReader()
     for number in range(25):
         row = changed(**{f"new{number}": number})
@@ -260,75 +260,73 @@ def test_names_are_learned_within_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     "name", ['quo"te', "back\\slash", "line\nbreak", "", "x" * 101, "x`$.data[", "x` - at `$.id"]
 )
-def test_a_name_that_no_field_can_have_is_kept(name: str) -> None:
-    """Names that JSON has to escape, or that are very long, go the slow way and are kept all the same."""
+def test_a_name_that_no_struct_field_can_have_is_kept(name: str) -> None:
+    """Names that need escapes in JSON, or are very long, fit no row type, but are kept in `extra`."""
     [payment] = read([changed(**{name: [1]})])
     assert payment.extra[name] == [1]
     assert to_wire(payment) == changed(**{name: [1]})
 
 
 @pytest.mark.parametrize("step", [0, 400])
-def test_no_cells_are_looked_at_for_more_names_than_are_remembered(
-    step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A service that makes up names by the hundred costs no look at each, over and over for each row."""
-    looks = 0
+def test_no_cells_are_probed_if_there_are_too_many_names(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If rows have more unknown names than the limit, the cells of unknown fields are not probed at all."""
+    probed = 0
     probes_of = row_types._probes_of
 
     def counted(field: Any) -> Any:
-        nonlocal looks
-        looks += field is None
+        nonlocal probed
+        probed += field is None
         return probes_of(field)
 
     monkeypatch.setattr(row_types, "_probes_of", counted)
     rows = [changed(id=row, **{f"n{step * row + name}": name for name in range(400)}) for row in range(30)]
     assert not any(fits(RowReader(), rows))
-    assert looks == 0
+    assert probed == 0
     assert [to_wire(payment) for payment in read(rows)] == rows
 
 
-def test_rows_that_do_not_fit_are_looked_at_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks that teach nothing count as well: a page of rows that do not fit costs no look for each."""
-    looks = list[bytes]()
+def test_inferences_per_page_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inferences that change nothing count too: a page of misfits does not cost an inference per row."""
+    bodies = list[bytes]()
     with_page = row_types.InferredSchema.with_page
 
     def counted(schema: row_types.InferredSchema, body: bytes) -> row_types.InferredSchema:
-        looks.append(body)
+        bodies.append(body)
         return with_page(schema, body)
 
     monkeypatch.setattr(row_types.InferredSchema, "with_page", counted)
     assert not any(fits(RowReader(), [changed(**{'quo"te': 1}) for _ in range(60)]))
-    assert len(looks) == 20
+    assert len(bodies) == 20
 
 
 @pytest.mark.parametrize("is_awaited", [True, False])
 @pytest.mark.parametrize(
     "fields", [{"total": "30 USD"}, {"payerName": "~"}, {"details": {"a": json.loads("[" * 150 + "]" * 150)}}]
 )
-def test_an_error_shows_nothing_of_a_row(fields: dict[str, Any], is_awaited: bool) -> None:
-    """No frame of this library in the traceback of a row that cannot be read has the row at hand."""
+def test_the_traceback_of_an_unreadable_row_has_no_data(fields: dict[str, Any], is_awaited: bool) -> None:
+    """No frame of this library in the traceback has the row among its local variables."""
     body = page([changed(**{"customerName": "Secret", **fields})]).body.replace(b"~", b"\xff")
     answer = Answer(200, {}, body)
 
-    def work() -> list[Payment]:
-        came = read_listing(
+    def read_page() -> list[Payment]:
+        listing = read_listing(
             list_payments(()), answer, "", offset=0, decoded=lambda body: decoded_page(body, is_awaited)
         )
-        return list(structure_rows(came, [0]))
+        return list(structure_rows(listing, [0]))
 
     with pytest.raises(ResponseDecodeError) as caught:
-        work()
+        read_page()
     frames = [entry.frame for entry in caught.traceback if "b2b_payments" in str(entry.path)]
-    held = [
+    values = [
         value for frame in frames if frame.f_globals is not globals() for value in frame.f_locals.values()
     ]
-    texts = [bytes(one) if isinstance(one, bytes | msgspec.Raw) else repr(one).encode() for one in held]
+    texts = [bytes(one) if isinstance(one, bytes | msgspec.Raw) else repr(one).encode() for one in values]
     assert frames
     assert not [text for text in texts if b"Secret" in text]
 
 
-def test_threads_learn_at_once() -> None:
-    """Loops in several threads that meet other unknown names at the same time each read their rows right."""
+def test_threads_infer_concurrently() -> None:
+    """Threads that share a reader, and meet different unknown names at the same time, all read correctly."""
     reader = RowReader()
 
     def work(worker: int) -> bool:

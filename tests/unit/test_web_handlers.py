@@ -1,4 +1,4 @@
-"""A web handler returns a payment as it is: FastAPI makes JSON of it, with or without an annotation."""
+"""A FastAPI route can return models as they are, with or without an annotation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANNEL = from_wire(Channel, CHANNELS[0])
 
 
 async def annotated() -> Payment:
-    """Return a payment, and say so."""
+    """Return a payment, with its type as the annotation."""
     return PAYMENT
 
 
@@ -32,17 +32,17 @@ async def nested() -> dict[str, Payment | Channel]:
 
 
 async def anything() -> Any:
-    """Return a payment, and leave open what it is."""
+    """Return a payment, annotated as Any."""
     return PAYMENT
 
 
 async def of_anything() -> dict[str, Any]:
-    """Return models within an object of anything."""
+    """Return models in a dict of Any."""
     return {"payment": PAYMENT, "channels": [CHANNEL]}
 
 
 async def bare():  # type: ignore[no-untyped-def]  # noqa: ANN201, RUF100
-    """Return a payment, and say nothing."""
+    """Return a payment, without an annotation."""
     return {"found": [PAYMENT]}
 
 
@@ -56,8 +56,8 @@ HANDLERS: dict[str, tuple[Any, Any]] = {
 }
 
 
-async def answer_of(app: FastAPI, path: str) -> tuple[int, Any]:
-    """Ask an application for a path, as a server does; give the status and the body."""
+async def response_of(app: FastAPI, path: str) -> tuple[int, Any]:
+    """Request a path from an application over ASGI. Returns the status and the JSON body."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
@@ -78,20 +78,20 @@ async def answer_of(app: FastAPI, path: str) -> tuple[int, Any]:
 @pytest.fixture
 def app() -> FastAPI:
     """An application with all handlers."""
-    made = FastAPI()
+    application = FastAPI()
     for path, (handler, _) in HANDLERS.items():
-        made.get(path)(handler)
-    return made
+        application.get(path)(handler)
+    return application
 
 
 @pytest.mark.parametrize("path", HANDLERS)
-async def test_a_route_answers_with_plain_data(app: FastAPI, path: str) -> None:
-    """The answer is 200 with what `to_dict` gives: names of this library, amounts as text, ISO 8601 times."""
-    assert await answer_of(app, path) == (200, HANDLERS[path][1])
+async def test_a_route_returns_plain_data(app: FastAPI, path: str) -> None:
+    """The response is 200 with the result of `to_dict`: attribute names, amounts as text, ISO 8601 times."""
+    assert await response_of(app, path) == (200, HANDLERS[path][1])
 
 
-async def test_the_application_can_describe_itself(app: FastAPI) -> None:
-    """The OpenAPI document of such routes can be made."""
-    status, document = await answer_of(app, "/openapi.json")
+async def test_the_application_has_an_openapi_document(app: FastAPI) -> None:
+    """FastAPI can generate the OpenAPI document of such routes."""
+    status, document = await response_of(app, "/openapi.json")
     assert status == 200
     assert set(document["paths"]) == set(HANDLERS)

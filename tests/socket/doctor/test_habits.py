@@ -1,4 +1,4 @@
-"""What is found on services of different habits."""
+"""Findings about sandboxes that behave in different ways."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _USUAL = {
     "unknown values": "none",
     "spellings": "fees as objects",
 }
-"""What is found on the sandbox as it is without any rules."""
+"""The verdicts for a sandbox with default rules."""
 
 _NO_CHANNELS = {
     "channelIds": "unknown",
@@ -52,18 +52,18 @@ _NO_CHANNELS = {
 }
 
 
-def _tell_time(sandbox: Sandbox, late: int = 0) -> None:
-    """Let the store's clock be this machine's, but for some seconds: its own begins years ago."""
+def _set_clock(sandbox: Sandbox, ahead: int = 0) -> None:
+    """Set the store's clock to this machine's, plus some seconds: by default it starts years ago."""
 
     def tick(_: object) -> None:
-        sandbox.store.clock = int(time.time()) + late
+        sandbox.store.clock = int(time.time()) + ahead
 
     tick(None)
     sandbox.answer_with(tick)
 
 
-def _late(seconds: int) -> Callable[[Sandbox], object]:
-    return lambda sandbox: _tell_time(sandbox, seconds)
+def _ahead(seconds: int) -> Callable[[Sandbox], object]:
+    return lambda sandbox: _set_clock(sandbox, seconds)
 
 
 def _create(sandbox: Sandbox) -> None:
@@ -236,8 +236,8 @@ HABITS: dict[str, tuple[dict[str, Any], Callable[[Sandbox], object] | None, dict
         {"quota": "90000/60", "other programs": "seen"},
     ),
     "a bucket that leaks": ({"rules": Rules(window="leaky")}, None, {"quota window": "leaky bucket"}),
-    "a clock that is ahead": ({}, _late(300), {"clock": "ahead"}),
-    "a clock that is behind": ({}, _late(-300), {"clock": "behind"}),
+    "a clock that is ahead": ({}, _ahead(300), {"clock": "ahead"}),
+    "a clock that is behind": ({}, _ahead(-300), {"clock": "behind"}),
 }
 
 
@@ -250,17 +250,17 @@ _QUICK = {
     "a field and a status that are new",
     "none of the documented headers",
 }
-"""Those that take most of what findings tell apart: the others are among the slow tests, as they are many."""
+"""Habits that cover most findings. The many others are slow tests."""
 
 
 @pytest.mark.parametrize(
     "habit", [pytest.param(one, marks=() if one in _QUICK else pytest.mark.slow) for one in HABITS]
 )
-async def test_each_habit_is_found_and_none_invented(habit: str) -> None:
-    """What a service does differently is found, and nothing else, by reads alone, within the bound."""
+async def test_each_habit_is_found_and_no_other(habit: str) -> None:
+    """The findings show exactly how the service differs, using only reads, and no more than the limit."""
     settings, prepare, differs = HABITS[habit]
     async with Sandbox(**{"payments": 320, "seed": 7} | settings) as sandbox:
-        _tell_time(sandbox)
+        _set_clock(sandbox)
         if prepare is not None:
             prepare(sandbox)
         evidence = await examine(sandbox.auth, [], {"base_url": sandbox.base_url})
@@ -278,14 +278,14 @@ async def test_each_habit_is_found_and_none_invented(habit: str) -> None:
     ],
     ids=lambda fault: fault.name,
 )
-def test_a_service_that_fails(fault: Fault) -> None:
-    """Whatever half of the requests meet, the examination ends with findings, and within its bound."""
+def test_failing_service(fault: Fault) -> None:
+    """If half of the requests fail, the examination still ends with findings, and within its limit."""
 
-    async def examined() -> None:
+    async def scenario() -> None:
         async with Sandbox(payments=60, rules=Rules(quota=False)) as sandbox:
             sandbox.order(fault, share=0.5)
             evidence = await examine(sandbox.auth, [sandbox.legacy_auth], {"base_url": sandbox.base_url})
             assert evidence.requests == sandbox.request_count <= MAX_REQUESTS
         assert findings(evidence)
 
-    run(examined())
+    run(scenario())

@@ -1,4 +1,4 @@
-"""Findings, from evidence that is made by hand."""
+"""Findings drawn from hand-made evidence."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from b2b_payments._quota import QuotaReading
 _TOKEN = "token"
 
 
-def _evidence(*seen: Observation, quota: Quota | None = None) -> Evidence:
+def _evidence(*observations: Observation, quota: Quota | None = None) -> Evidence:
     auth = StoreAuth(store_hash="abc123", access_token=_TOKEN)
-    return Evidence(auth, quota, len(seen), {one.question.name: one for one in seen})
+    return Evidence(auth, quota, len(observations), {one.question.name: one for one in observations})
 
 
-def _seen(
+def _observation(
     question: Question, data: Sequence[dict[str, Any]], total: int | None = None, **more: Any
 ) -> Observation:
     pagination = {} if total is None else {"totalCount": total}
@@ -33,27 +33,27 @@ def _rows(*ids: int, **more: Any) -> list[dict[str, Any]]:
     return [{"id": one, "createdAt": 1_000 + one, **more} for one in ids]
 
 
-def test_nothing_was_seen() -> None:
-    """Of a service that answered nothing there is one finding, and what was not asked is not known."""
+def test_findings_without_evidence() -> None:
+    """Without any response there is one finding; without payments, no other topic is a problem."""
     assert {topic: one.level for topic, one in findings(_evidence()).items()} == {"authentication": "problem"}
-    evidence = _evidence(_seen(plain(), []))
+    evidence = _evidence(_observation(plain(), []))
     levels = {one.level for topic, one in findings(evidence).items() if topic != "authentication"}
     assert levels <= {"unknown", "fine", "note"}
 
 
 def test_payments_of_another_store() -> None:
-    """Payments that name another store than the credential does are a problem; an older token names none."""
-    first = _seen(page("first", 250), _rows(1, 2, storeHash="other"))
+    """Payments that name a different store than the credential are a problem; a legacy token names none."""
+    first = _observation(page("first", 250), _rows(1, 2, storeHash="other"))
     assert rows.store(_evidence(first)).verdict == "another"
     old = Evidence(LegacyAuth(_TOKEN), None, 1, {"first": first})
     assert rows.store(old).level == "unknown"
 
 
-def test_a_total_that_is_too_large() -> None:
-    """A total beyond the newest payment's place is too large; nothing else is made of it."""
-    first = _seen(page("first", 2), _rows(1, 2), 40)
-    last = _seen(page("last", 2), _rows(5, 4), 40)
-    tail = _seen(page("tail", 2, 3), _rows(4, 5), 40)
+def test_total_that_is_too_large() -> None:
+    """A total is too large if the newest payment is at a much lower row."""
+    first = _observation(page("first", 2), _rows(1, 2), 40)
+    last = _observation(page("last", 2), _rows(5, 4), 40)
+    tail = _observation(page("tail", 2, 3), _rows(4, 5), 40)
     assert lists.totals(_evidence(first, last, tail)).verdict == "too large"
 
 
@@ -65,17 +65,17 @@ def test_a_total_that_is_too_large() -> None:
         (None, "note", "Set --quota 100/30."),
     ],
 )
-def test_the_quota_that_is_stated(quota: Quota | None, level: str, advice: str) -> None:
-    """A quota that differs from the one that is kept to is named as it is to be given."""
+def test_stated_quota(quota: Quota | None, level: str, advice: str) -> None:
+    """If the stated quota differs from the configured one, the advice shows how to set it."""
     reading = QuotaReading(remaining=99, resets_after=1.0, allocated=(100, 30.0))
-    found = access.quota(_evidence(_seen(plain(), [], reading=reading), quota=quota))
-    assert (found.level, found.advice) == (level, advice)
+    finding = access.quota(_evidence(_observation(plain(), [], reading=reading), quota=quota))
+    assert (finding.level, finding.advice) == (level, advice)
 
 
 def _readings(left: Sequence[int], resets: Sequence[float], *, every: float = 0.1) -> Evidence:
     return _evidence(
         *(
-            _seen(
+            _observation(
                 plain(f"q{place}"),
                 [],
                 reading=QuotaReading(remaining=one, resets_after=reset, allocated=(150, 60.0)),
@@ -96,12 +96,12 @@ def _readings(left: Sequence[int], resets: Sequence[float], *, every: float = 0.
         ((149, 148), (60.0, 60.0), "unknown"),
     ],
 )
-def test_the_kind_of_window(left: Sequence[int], resets: Sequence[float], verdict: str) -> None:
-    """A reset that stays is a window's, one that grows with what is used a leaky bucket's."""
+def test_kind_of_quota_window(left: Sequence[int], resets: Sequence[float], verdict: str) -> None:
+    """A window has a reset time that does not move; a leaky bucket's moves away with each request."""
     assert access.window(_readings(left, resets)).verdict == verdict
 
 
 def test_other_programs() -> None:
-    """What remains less by than was sent here was spent by others."""
+    """If the quota shrinks by more than the requests sent here, other programs used it."""
     assert access.other_programs(_readings((149, 148, 147), (1.0,) * 3)).verdict == "none seen"
     assert "others sent 5 requests" in access.other_programs(_readings((149, 146, 142), (1.0,) * 3)).seen

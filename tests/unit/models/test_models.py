@@ -1,4 +1,4 @@
-"""The models themselves: frozen, comparable, and careful with what callers give."""
+"""The models: frozen, comparable, and strict about what callers pass."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def payment(**fields: Any) -> Payment:
 
 
 def test_models_are_frozen_and_hashable() -> None:
-    """A model cannot be changed, and equal models are one key of a set."""
+    """A model cannot be changed, and equal models have equal hashes."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         payment().id = 2  # type: ignore[misc]
     assert len({payment(), payment(details={}), payment(payer_name="x")}) == 2
 
 
-def test_a_moment_is_taken_to_utc() -> None:
-    """A caller's aware datetime is taken to UTC, and a naive one is refused."""
-    there = datetime(2026, 1, 2, 5, 4, 5, tzinfo=timezone(timedelta(hours=2)))
-    assert payment(created_at=there).created_at.tzinfo is UTC
-    assert payment(created_at=there) == payment()
-    assert Channel(id=1, channel_id=1, created_at=there).created_at == there
+def test_datetimes_are_converted_to_utc() -> None:
+    """A caller's aware datetime is converted to UTC, and a naive one is refused."""
+    local = datetime(2026, 1, 2, 5, 4, 5, tzinfo=timezone(timedelta(hours=2)))
+    assert payment(created_at=local).created_at.tzinfo is UTC
+    assert payment(created_at=local) == payment()
+    assert Channel(id=1, channel_id=1, created_at=local).created_at == local
     for wrong in (datetime(2026, 1, 2), 1618800393):  # noqa: DTZ001
         with pytest.raises(ConfigurationError, match="not an aware datetime"):
             payment(created_at=wrong)
     for wrong in (
-        datetime.min.replace(tzinfo=there.tzinfo),
+        datetime.min.replace(tzinfo=local.tzinfo),
         datetime.max.replace(tzinfo=timezone(-timedelta(1 / 24))),
     ):
         with pytest.raises(ConfigurationError, match="outside the years 1 to 9999"):
@@ -52,14 +52,14 @@ def test_a_moment_is_taken_to_utc() -> None:
 
 
 def test_lists_become_tuples() -> None:
-    """A payment built with lists holds tuples, so that it stays frozen."""
+    """A payment built with lists has tuples, so that it is immutable."""
     assert payment(allowed_statuses=[1]).allowed_statuses == (ProcessingStatus.AWAITING_PROCESSING,)
 
 
-@pytest.mark.parametrize("given", [Decimal("20.00"), "20.00"])
-def test_an_amount_keeps_its_digits(given: Decimal | str) -> None:
-    """An amount given as a Decimal or as text keeps its zeros."""
-    assert str(OfflineLineItem(1, given).amount) == "20.00"
+@pytest.mark.parametrize("amount", [Decimal("20.00"), "20.00"])
+def test_an_amount_keeps_its_digits(amount: Decimal | str) -> None:
+    """An amount passed as a Decimal or as text keeps its zeros."""
+    assert str(OfflineLineItem(1, amount).amount) == "20.00"
 
 
 @pytest.mark.parametrize(
@@ -76,17 +76,19 @@ def test_an_amount_keeps_its_digits(given: Decimal | str) -> None:
     ],
 )
 def test_a_wrong_amount_is_refused(wrong: Any, sentence: str) -> None:
-    """What no amount can be is refused with a sentence that says what to give."""
+    """An invalid amount is refused with a message that says what to give."""
     with pytest.raises(ConfigurationError, match=sentence):
         OfflineLineItem(13, wrong)
 
 
-def test_an_offline_payment_takes_numbers_for_ids() -> None:
-    """A company's id may be given as a number, a status as a number, a currency in small letters."""
-    made = offline(customer_id=113, processing_status=1, currency="eur", external_id=5, details={"memo": "m"})
-    assert (made.customer_id, made.currency, made.external_id) == ("113", "EUR", "5")
-    assert made.processing_status is ProcessingStatus.AWAITING_PROCESSING
-    assert made.line_items == (OfflineLineItem(13, Decimal(20)),)
+def test_an_offline_payment_accepts_numbers_for_ids() -> None:
+    """Ids of text fields and statuses may be ints, and a currency may be in lower case."""
+    built = offline(
+        customer_id=113, processing_status=1, currency="eur", external_id=5, details={"memo": "m"}
+    )
+    assert (built.customer_id, built.currency, built.external_id) == ("113", "EUR", "5")
+    assert built.processing_status is ProcessingStatus.AWAITING_PROCESSING
+    assert built.line_items == (OfflineLineItem(13, Decimal(20)),)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +114,8 @@ def test_an_offline_payment_takes_numbers_for_ids() -> None:
         ({"funding_status": "2"}, "funding_status is str"),
     ],
 )
-def test_a_wrong_field_is_named(fields: dict[str, Any], sentence: str) -> None:
-    """What cannot be sent is refused when it is given, with the field's name."""
+def test_the_error_names_a_wrong_field(fields: dict[str, Any], sentence: str) -> None:
+    """An invalid value is refused when the payment is built, and the error names its field."""
     with pytest.raises(ConfigurationError, match=sentence):
         offline(**fields)
 
@@ -147,16 +149,16 @@ HALF = "Zo\udceb"
         ({"channel_id": 10**5000}, "channel_id has too many digits"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_by_its_place(fields: dict[str, Any], sentence: str) -> None:
-    """Text that no encoding holds, and what JSON does not know, is refused with the path to it."""
+def test_the_error_has_the_path_of_what_cannot_be_sent(fields: dict[str, Any], sentence: str) -> None:
+    """Text that UTF-8 cannot encode and values that JSON cannot represent are refused, with their path."""
     with pytest.raises(ConfigurationError, match=sentence) as caught:
         offline(**fields)
     assert HALF not in str(caught.value)
     assert caught.value.__context__ is None or not isinstance(caught.value.__context__, UnicodeError)
 
 
-def test_details_without_end_are_refused() -> None:
-    """Details that hold themselves, or are nested beyond all measure, are refused."""
+def test_endlessly_nested_details_are_refused() -> None:
+    """Details that contain themselves are refused, as are more than 100 levels."""
     endless: dict[str, Any] = {}
     endless["self"] = endless
     with pytest.raises(ConfigurationError, match="is nested too deeply: at most 100 levels are allowed"):
@@ -164,26 +166,26 @@ def test_details_without_end_are_refused() -> None:
 
 
 def test_details_are_a_copy() -> None:
-    """What a program changes in its dict afterwards is not in the payment, and ours is checked again."""
-    given: dict[str, Any] = {
+    """Changing the caller's dict later does not change the payment, whose own dict is checked again."""
+    details: dict[str, Any] = {
         "memo": ["Cash"],
         "rate": Decimal("0.10"),
         "many": Decimal("1.00000000000000000001"),
     }
-    made = offline(details=given)
-    given["memo"].append(float("nan"))
-    assert offline_payment_body(made)["details"] == {
+    built = offline(details=details)
+    details["memo"].append(float("nan"))
+    assert offline_payment_body(built)["details"] == {
         "memo": ["Cash"], "rate": 0.1, "many": Decimal("1.00000000000000000001")
     }  # fmt: skip
-    made.details["memo"].append(object())
+    built.details["memo"].append(object())
     with pytest.raises(ConfigurationError, match=r"details\.memo\[1\] is object"):
-        offline_payment_body(made)
+        offline_payment_body(built)
     with pytest.raises(ConfigurationError, match="payment is dict: give an OfflinePayment"):
         offline_payment_body({"customerId": "1"})  # type: ignore[arg-type]
 
 
 def test_an_invoice_is_a_number() -> None:
-    """An invoice's id that is not a number is refused."""
+    """The id of an invoice must be an int."""
     for wrong in (True, "13", None):
         with pytest.raises(ConfigurationError, match="invoice_id is"):
             OfflineLineItem(wrong, 1)  # type: ignore[arg-type]
