@@ -54,8 +54,8 @@ def _problems(error: Exception, path: str) -> Iterator[tuple[str, str, str]]:
         for nested, note in error.group_exceptions()[0]:
             yield from _problems(nested, f"{path}.{wire[note.name]}")
     elif isinstance(error, IterableValidationError):
-        for nested, note in error.group_exceptions()[0]:
-            yield from _problems(nested, f"{path}[{note.index}]")
+        for nested, item in error.group_exceptions()[0]:
+            yield from _problems(nested, f"{path}[{item.index}]")
     elif isinstance(error, UnreadableError):
         yield path, error.expected, error.found
     else:

@@ -1,4 +1,4 @@
-"""Field descriptions, derived from the models: the single source on the service's objects.
+"""Field descriptions, derived from the models: no other place describes the service's objects.
 
 A field's kind follows from its type, and its wire name is its own name in camelCase. A field without a
 default is required: the service may neither leave it out nor send null. A field's metadata has the
@@ -135,9 +135,9 @@ def _kind_of(type_: Any) -> tuple[FieldKind, type[Any] | None]:
         return (FieldKind.CODES if kind is FieldKind.CODE else FieldKind.MODELS), of
     if get_origin(type_) is Annotated:
         type_ = get_args(type_)[1]
-    kind = _KINDS.get(get_origin(type_) or type_)
-    if kind is not None:
-        return kind, None
+    simple = _KINDS.get(get_origin(type_) or type_)
+    if simple is not None:
+        return simple, None
     return (FieldKind.CODE if issubclass(type_, IntEnum) else FieldKind.MODEL), type_
 
 
