@@ -130,19 +130,18 @@ class RowReader:
     ) -> Iterator[Payment]:
         """Yield the payments at these positions of a page. `fallback` reads a row that does not fit."""
         self.pages.start_page()
-        types, rows = self.pages.types, page.heads
-        if not (rows and isinstance(rows[0], types.row)):
+        rows = page.heads
+        if not (rows and isinstance(rows[0], self.pages.types.row)):
             decoded = self.pages.read(page.body)
-            types, rows = (types, []) if decoded is None else (decoded[0], decoded[1].data)
+            rows = [] if decoded is None else decoded[1].data
         raw_rows = cache(page.rows)  # called only if a block does not fit
         size = _block_size(rows)
         blocks = (places[start : start + size] for start in range(0, len(places), size))
         # The payments of a block are bound to no name, so that they are freed before the next block is made.
-        return chain.from_iterable(self._block(types, rows, raw_rows, block, fallback) for block in blocks)
+        return chain.from_iterable(self._block(rows, raw_rows, block, fallback) for block in blocks)
 
     def _block(
         self,
-        types: RowTypes,
         rows: list[Any],
         raw_rows: Callable[[], Sequence[RawRow]],
         places: Sequence[int],
@@ -151,20 +150,19 @@ class RowReader:
         """Read a block of rows. One that does not fit is bisected until `fallback` gets a single row."""
         if rows:
             with suppress(*MISFIT_ERRORS):
-                payments = types.payments([rows[place] for place in places])
+                payments = payments_of([rows[place] for place in places])
                 for place in places:
                     rows[place] = None  # only the payment keeps its row alive
                 return payments
         block = [raw_rows()[place] for place in places]
         with suppress(*MISFIT_ERRORS):
             if (decoded := self.pages.read(b'{"data":[%b]}' % b",".join(block))) is not None:
-                types, page = decoded
-                return types.payments(page.data)
+                return payments_of(decoded[1].data)
         if len(places) == 1:
             return map(fallback, places, block)
         middle = len(places) // 2
         halves = (places[:middle], places[middle:])
-        return chain.from_iterable(self._block(types, [], raw_rows, half, fallback) for half in halves)
+        return chain.from_iterable(self._block([], raw_rows, half, fallback) for half in halves)
 
 
 def _block_size(rows: Rows) -> int:
@@ -195,11 +193,6 @@ class RowTypes:
         page: Any = self._decode(body)
         _check(self.row.checks, page.data)
         return page
-
-    def payments(self, rows: Rows) -> list[Payment]:
-        """Convert rows to payments."""
-        with localcontext(EXACT):
-            return _to_models(Payment, rows)
 
     def _type(self, model: type[Any], level: int = _PAYMENT_LEVEL) -> Any:
         """Generate a model's row type, for rows whose fields are at this nesting level of a page.
@@ -348,7 +341,7 @@ def _fill_in(model: type[Any], models: Sequence[Any], rows: Rows) -> None:
         _fill_in(field.of, list(_nested_in(field, models)), list(_nested_in(field, rows)))
 
 
-def payment_of(row: Any) -> Payment:
-    """Convert a row to its payment."""
+def payments_of(rows: Rows) -> list[Payment]:
+    """Convert rows to payments."""
     with localcontext(EXACT):
-        return _to_models(Payment, [row])[0]
+        return _to_models(Payment, rows)

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from b2b_payments._converter.rows import RowReader, payment_of
+from b2b_payments._converter.rows import RowReader, payments_of
 from b2b_payments._converter.service import full_converter, service_converter, with_changes
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._converter.values import read_whole_number
@@ -100,7 +100,8 @@ def to_wire(model: Any) -> dict[str, Any]:
     if source is None:
         wire: dict[str, Any] = service_converter.unstructure(model)
         return wire
-    original = payment_of(source) if isinstance(source, msgspec.Struct) else structure(type(model), source)
+    is_row = isinstance(source, msgspec.Struct)
+    original = payments_of([source])[0] if is_row else structure(type(model), source)
     wire = plain(json_of(source))
     if original != model:
         wire = with_changes(wire, full_converter.unstructure(original), full_converter.unstructure(model))

@@ -151,7 +151,7 @@ class Evidence:
     def pages(self) -> list[Observation]:
         """The pages of the unfiltered list, in any order of rows."""
         names = ("plain", "first", "again", "larger", "one", "last", "tail", "beyond", "updated")
-        return [self.by_name[one] for one in names if one in self.by_name and self.by_name[one].is_success]
+        return [one for one in map(self.get, names) if one.is_success]
 
     @property
     def rows(self) -> Sequence[Row]:

@@ -40,11 +40,10 @@ def channels(evidence: Evidence) -> Finding:
 
 def channel_encoding(evidence: Evidence) -> Finding:
     """Find which encodings of channelIds the service understands."""
-    outcomes = {}
-    if not evidence.by_prefix("as "):
+    tried = evidence.by_prefix("as ").items()
+    outcomes = {ChannelEncoding[name]: encoding_outcome(evidence, one) for name, one in tried}
+    if not outcomes:
         return unknown("The service does not list several channels.")
-    for name, one in evidence.by_prefix("as ").items():
-        outcomes[ChannelEncoding[name]] = encoding_outcome(evidence, one)
     understood = [one for one, outcome in outcomes.items() if outcome == "understood"]
     if not understood and set(outcomes.values()) & {"unknown"}:
         return unknown("Too few payments were received to distinguish the channels.")

@@ -50,8 +50,7 @@ def json_of(data: Any) -> Any:
 
 def source_of(extra: Mapping[str, Any]) -> Any:
     """Return the source as JSON data, or None if there is none."""
-    source = json_of(getattr(extra, "source", None))
-    return _with_lists(source)
+    return _with_lists(json_of(getattr(extra, "source", None)))
 
 
 def _with_lists(value: Any) -> Any:
