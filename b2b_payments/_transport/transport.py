@@ -13,7 +13,7 @@ from yarl import URL
 
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError
 from b2b_payments._mixups import MixUps
-from b2b_payments._protocol.answer import Answer, headers_read
+from b2b_payments._protocol.answer import Answer, kept_headers
 from b2b_payments._protocol.request import Request
 from b2b_payments._secret import Secret
 from b2b_payments._tasks import NOT_OPEN, Home
@@ -266,7 +266,7 @@ class Transport:
                 raise unpacked_otherwise(f"{request.method} {request.path}")
             body = await self._read(request, response)
             secrets = [value for value in credential.values() if isinstance(value, Secret)]
-            headers = headers_read(response.headers, secrets, every=request.every_header)
+            headers = kept_headers(response.headers, secrets, every=request.every_header)
             return Answer(
                 response.status, headers, body, secrets, reused=exchange.reused, hang_up=exchange.hang_up
             )

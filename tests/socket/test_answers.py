@@ -8,7 +8,7 @@ import pytest
 
 from b2b_payments import _mixups as mixups
 from b2b_payments._protocol import answer, listing
-from b2b_payments._protocol.query import Filtered
+from b2b_payments._protocol.query import FilterEvidence
 from b2b_payments._transport.connections import Exchange
 from benchmarks.answers import MIX_UPS, MixUp, main, schedule
 from benchmarks.answers_work import Account
@@ -49,7 +49,7 @@ def let_contents_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def let_rows_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take out the look at what rows show of their list's filters."""
-    monkeypatch.setattr(listing, "check_filters", lambda *_: Filtered())
+    monkeypatch.setattr(listing, "check_filters", lambda *_: FilterEvidence())
 
 
 def let_connections_pass(monkeypatch: pytest.MonkeyPatch) -> None:

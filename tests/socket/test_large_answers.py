@@ -128,7 +128,7 @@ async def _refused(client: PaymentsClient, use: Use) -> None:
     with pytest.raises(ResponseDecodeError) as caught:
         await use(client)
     text = str(caught.value)
-    assert caught.value.too_large or "nested too deeply" in text or "is to another request" in text
+    assert caught.value.too_large or "nested too deeply" in text or "belongs to another request" in text
 
 
 @pytest.mark.slow

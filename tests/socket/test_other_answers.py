@@ -138,7 +138,7 @@ async def test_nested_field_errors_are_paths(
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (Fault.WRONG_TYPE, "the answer is HTML, not JSON: a gateway's page, or base_url leads elsewhere."),
+        (Fault.WRONG_TYPE, "the answer is HTML, not JSON: a gateway's page, or base_url is wrong."),
         (Fault.GARBAGE, "the answer is not JSON: "),
         (Fault.EMPTY, "the answer is empty."),
         (Fault.DEEP, "the answer is nested too deeply to be read."),

@@ -23,7 +23,7 @@ from b2b_payments import (
     ServerError,
     ValidationError,
 )
-from b2b_payments._protocol.answer import Answer, Envelope, headers_read, read_envelope, read_payment_id
+from b2b_payments._protocol.answer import Answer, Envelope, kept_headers, read_envelope, read_payment_id
 from b2b_payments._protocol.request import (
     Request,
     create_offline,
@@ -151,7 +151,7 @@ def test_a_code_that_is_no_number_is_no_success(request_: Request, code: Any) ->
 def test_a_write_that_names_an_error_is_no_success(request_: Request, code: dict[str, Any]) -> None:
     """HTTP 200 with an `errMsg` and no id says two things: a write cannot rest on it, a read can."""
     body = msgspec.json.encode({**code, "data": {"errMsg": "Locked"}, "meta": {}})
-    with pytest.raises(ResponseDecodeError, match=r"says success, and at \$\.data\.errMsg what went wrong"):
+    with pytest.raises(ResponseDecodeError, match=r"reports success, but has an error at \$\.data\.errMsg"):
         read_envelope(request_, Answer(200, {}, body), BASE)
     with_id = msgspec.json.encode({**code, "data": {"errMsg": "", "id": 70, "paymentId": 70}, "meta": {}})
     assert read_envelope(request_, Answer(200, {}, with_id), BASE).data["id"] == 70
@@ -197,11 +197,11 @@ def test_a_redirect_says_what_to_check() -> None:
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        (304, "304 Not Modified, and this request stated no condition"),
-        (412, "412 Precondition Failed, and this request stated no condition"),
-        (416, f"416 {HTTPStatus(416).phrase}, and this request stated no condition"),
-        (101, "101 Switching Protocols, which ends no request"),
-        (302, "302 Found, and leads nowhere"),
+        (304, "304 Not Modified, but this request was not conditional"),
+        (412, "412 Precondition Failed, but this request was not conditional"),
+        (416, f"416 {HTTPStatus(416).phrase}, but this request was not conditional"),
+        (101, "101 Switching Protocols, which is not a final answer"),
+        (302, "302 Found, but has no Location"),
     ],
 )
 def test_a_status_that_fits_no_request_is_anothers(request_: Request, status: int, says: str) -> None:
@@ -309,7 +309,7 @@ def test_of_hundreds_of_long_headers_few_are_looked_at() -> None:
     """Headers that nobody reads are left alone, and the others are cut before they are searched."""
     token, long = Secret("token-of-some-letters"), "\\" * 2**16
     given = {f"X-{number}": long for number in range(400)} | {"X-Request-Id": long, "Retry-After": token}
-    read = headers_read(given, [token])
+    read = kept_headers(given, [token])
     assert read.keys() == {"X-Request-Id", "Retry-After"}
     assert 200 <= len(read["X-Request-Id"]) < 2_000
     assert read["Retry-After"] == "***"
@@ -317,7 +317,7 @@ def test_of_hundreds_of_long_headers_few_are_looked_at() -> None:
 
 def test_a_packed_answer_without_a_body_was_cut_off() -> None:
     """Of a packed body that was cut, nothing may be left to unpack: it is not merely said to be empty."""
-    with pytest.raises(ResponseDecodeError, match="unpacks to nothing: it was cut off"):
+    with pytest.raises(ResponseDecodeError, match="decompresses to nothing: it was cut off"):
         read(b"", Content_Encoding="gzip")
-    assert "unpacks to nothing" in error_of(b"", 500, Content_Encoding="gzip").message
+    assert "decompresses to nothing" in error_of(b"", 500, Content_Encoding="gzip").message
     assert "(the answer is empty)" in error_of(b"", 500, Content_Encoding="identity").message

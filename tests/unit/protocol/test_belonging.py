@@ -92,7 +92,7 @@ def test_anothers_answer_is_refused(name: str, other: str) -> None:
     assert caught.value.paths[0].startswith("$.")
     if name != "list" or isinstance(OTHERS[other][0], list):
         assert type(caught.value) is AnswerMismatchError
-        about = f"{ASKED[name].method} {ASKED[name].path}: the answer is to another request: $"
+        about = f"{ASKED[name].method} {ASKED[name].path}: the answer belongs to another request: $"
         assert caught.value.message.startswith(about)
 
 
@@ -103,7 +103,7 @@ RECEIPT = Request("receipts.get", "GET", "/ip/receipts/3")
 def test_an_endpoint_that_is_new_is_held_against_its_id(data: Any) -> None:
     """What a GET by id answers has to name that id, though nothing but its request knows the endpoint."""
     read(RECEIPT, {"id": 3}, {})
-    with pytest.raises(AnswerMismatchError, match=r"^GET /ip/receipts/3: the answer is to another request"):
+    with pytest.raises(AnswerMismatchError, match=r"^GET /ip/receipts/3: the answer belongs to another request"):
         read(RECEIPT, data, {})
 
 
@@ -194,5 +194,5 @@ def test_a_writes_answer_proves_itself_by_its_payment(data: Any, *, proves: bool
     if proves:
         check_proof(ASKED["delete"], data)
         return
-    with pytest.raises(AnswerMismatchError, match="may be to another request"):
+    with pytest.raises(AnswerMismatchError, match="may belong to another request"):
         check_proof(ASKED["delete"], data)

@@ -72,7 +72,7 @@ def test_a_row_that_does_not_fit_is_anothers(asked: dict[str, Any], other: Any, 
         read([ROW, {**ROW, "id": 9, **other}], **asked)
     assert caught.value.paths == [f"$.data[].{place}"]
     assert caught.value.said == f"$.data[].{place}: 9"
-    assert caught.value.message.endswith(f"$.data[].{place} is not as asked for in 1 of 2 rows.")
+    assert caught.value.message.endswith(f"$.data[].{place} does not match the filter in 1 of 2 rows.")
     listing = read([ROW, {**ROW, **other}], ignored=frozenset({f"$.data[].{place}"}), **asked)
     assert listing.ignored == {f"$.data[].{place}"}
     assert not listing.named

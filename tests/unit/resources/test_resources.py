@@ -143,7 +143,7 @@ async def test_a_channel_that_was_not_asked_for_is_refused(
 ) -> None:
     """An answer about another channel is no answer, though B2B Edition's own id is the number asked for."""
     played.get(f"{BASE}/channels/12", payload=examples.answered(examples.CHANNELS[0]))
-    says = r"GET /channels/12: the answer is to another request: \$\.data\.channelId is 1, not 12"
+    says = r"GET /channels/12: the answer belongs to another request: \$\.data\.channelId is 1, not 12"
     with pytest.raises(AnswerMismatchError, match=says) as caught:
         await client.channels.get(12)
     assert caught.value.paths == ["$.data.channelId"]
