@@ -56,17 +56,20 @@ def answering(head: str, body: bytes = EMPTY) -> Any:
     [
         (
             f"{OK}X: {SECRET}{'a' * 70_000}\r\n",
-            "a header of the answer is longer than 65,536 bytes; see what",
+            "a header of the answer is longer than 65,536 bytes; check what",
         ),
-        (f"{OK}{'a' * 70_000}: {SECRET}\r\n", "a header of the answer is longer than 65,536 bytes; see what"),
+        (
+            f"{OK}{'a' * 70_000}: {SECRET}\r\n",
+            "a header of the answer is longer than 65,536 bytes; check what",
+        ),
         (
             OK + "".join(f"X{n}: 1\r\n" for n in range(600)),
-            "the answer has more than 500 headers, and cannot",
+            "the answer has more than 500 headers and cannot",
         ),
         (f"SSH-2.0-{SECRET}\r\n\r\n", "the answer is not HTTP; check base_url: http or https, and its port"),
         ("\x15\x03\x01\x00\x02\x02\x46", "the answer is not HTTP; check base_url"),
-        (f"{OK}no colon {SECRET}\r\n", "the answer is broken HTTP, and cannot be read"),
-        (f"{OK}Content-Length: {SECRET}\r\n", "the answer is broken HTTP, and cannot be read"),
+        (f"{OK}no colon {SECRET}\r\n", "the answer is broken HTTP and cannot be read"),
+        (f"{OK}Content-Length: {SECRET}\r\n", "the answer is broken HTTP and cannot be read"),
     ],
     ids=["long header", "long name", "many headers", "not HTTP", "a TLS alert", "no header", "no length"],
 )
@@ -85,7 +88,7 @@ async def test_an_encoding_that_was_not_asked_for_is_named(encoding: str) -> Non
     async with RawServer(answering(f"{OK}Content-Encoding: {encoding}\r\n")) as server:
         error = await failure_of(server, READ)
     assert type(error) is ResponseDecodeError
-    assert "cannot be unpacked: its Content-Encoding was not asked for, or is not kept to" in error.message
+    assert "cannot be decompressed: its Content-Encoding is unsupported or wrong" in error.message
 
 
 @pytest.mark.parametrize("name", ["Content-Security-Policy", "X-Long"])
@@ -154,7 +157,7 @@ async def test_a_fingerprint_that_does_not_fit_is_named() -> None:
         ours = await failure_of(server, WRITE, session=session)
     assert isinstance(ours, TransportError)
     assert not ours.sent
-    assert "127.0.0.1 has another certificate than the session given expects." in ours.message
+    assert "127.0.0.1 has a different certificate than the given session expects." in ours.message
 
 
 async def test_a_drop_names_the_host() -> None:
@@ -166,7 +169,7 @@ async def test_a_drop_names_the_host() -> None:
 
     async with RawServer(half) as server:
         error = await failure_of(server, READ)
-    assert "the connection to 127.0.0.1 broke before the whole answer came" in error.message
+    assert "the connection to 127.0.0.1 broke before the whole answer was received" in error.message
 
 
 async def test_a_lent_sessions_407_is_a_proxys() -> None:
@@ -175,4 +178,4 @@ async def test_a_lent_sessions_407_is_a_proxys() -> None:
         error = await failure_of(server, READ)
     assert isinstance(error, TransportError)
     assert not error.sent
-    assert "the proxy asks for a user name and password" in error.message
+    assert "the proxy requires a user name and password" in error.message

@@ -128,8 +128,8 @@ async def test_a_proxy_that_wants_credentials_is_named(sandbox: Sandbox, scheme:
             with pytest.raises(TransportError) as caught:
                 await client.payments.delete(1)
         assert caught.value.message == (
-            f"DELETE /ip/payments/1: the proxy 127.0.0.1:{proxy.port} asks for a user name and password, or "
-            "refuses those given (407); write them into the proxy's URL, as in http://user:password@host:port."
+            f"DELETE /ip/payments/1: the proxy 127.0.0.1:{proxy.port} requires a user name and password, or "
+            "rejects the given ones (407); put them into the proxy's URL, as in http://user:password@host:port."
         )
     assert not caught.value.sent
     assert sandbox.request_count == 0
@@ -142,7 +142,7 @@ async def test_a_proxy_that_refuses_to_connect_is_named(sandbox: Sandbox, status
         async with client_by(sandbox, "https", proxy=proxy.url) as client:
             with pytest.raises(TransportError) as caught:
                 await client.payments.get(1)
-        says = f"the proxy 127.0.0.1:{proxy.port} refuses to connect to {HOST} ({status}); see its rules"
+        says = f"the proxy 127.0.0.1:{proxy.port} refuses to connect to {HOST} ({status}); check its rules"
         assert says in caught.value.message
     assert not caught.value.sent
 

@@ -81,9 +81,9 @@ async def test_a_closed_session_is_named() -> None:
         session = aiohttp.ClientSession()
         async with client_of(sandbox, session=session) as client:
             await session.close()
-            with pytest.raises(ConfigurationError, match="was closed meanwhile; close it after the client"):
+            with pytest.raises(ConfigurationError, match="has been closed; close it after the client"):
                 await client.payments.get(1)
-        with pytest.raises(ConfigurationError, match=r"The session given is closed; give an open"):
+        with pytest.raises(ConfigurationError, match=r"The given session is closed; pass an open"):
             async with client_of(sandbox, session=session):
                 pass
         assert sandbox.request_count == 0
@@ -109,6 +109,6 @@ async def test_what_was_sent_stays_sent() -> None:
     async with RawServer(drop) as server, aiohttp.ClientSession(middlewares=(again,)) as session:
         transport = Transport(server.base_url, session=session)
         await transport.open()
-        with pytest.raises(TransportError, match="broke before the whole answer came") as caught:
+        with pytest.raises(TransportError, match="broke before the whole answer was received") as caught:
             await transport.send(create_offline({}), {}, timeout=5.0)
         assert caught.value.sent

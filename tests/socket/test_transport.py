@@ -302,7 +302,7 @@ async def test_a_body_that_cannot_be_unpacked_is_refused() -> None:
     )
     assert type(error) is ResponseDecodeError
     assert error.message.startswith(
-        "GET /ip/payments/70: the answer cannot be unpacked: its Content-Encoding"
+        "GET /ip/payments/70: the answer cannot be decompressed: its Content-Encoding"
     )
 
 

@@ -210,15 +210,15 @@ def test_a_good_base_url_is_taken(given: str, kept: str) -> None:
         ),
         ("http://127.0.0.1.example/io", "base_url is not https"),
         ("http://localhost.example/io", "base_url is not https"),
-        (SECRET, "base_url is not a whole URL"),
-        ("", "base_url is not a whole URL"),
-        ("/api/v3/io", "base_url is not a whole URL"),
-        ("ftp://api.example", "base_url is not a whole URL"),
-        ("https://", "base_url is not a whole URL"),
-        ("https://api.example:port/", "base_url is not a whole URL"),
-        ("https://api.example:99999/", "base_url is not a whole URL"),
-        ("https://[::1", "base_url is not a whole URL"),
-        (None, "base_url is not a whole URL"),
+        (SECRET, "base_url is not a complete URL"),
+        ("", "base_url is not a complete URL"),
+        ("/api/v3/io", "base_url is not a complete URL"),
+        ("ftp://api.example", "base_url is not a complete URL"),
+        ("https://", "base_url is not a complete URL"),
+        ("https://api.example:port/", "base_url is not a complete URL"),
+        ("https://api.example:99999/", "base_url is not a complete URL"),
+        ("https://[::1", "base_url is not a complete URL"),
+        (None, "base_url is not a complete URL"),
         (f"https://me:{SECRET}@api.example/io", "base_url holds a user name or password"),
         (f"https://api.example/io?authToken={SECRET}", "base_url must end with its path"),
         (f"https://api.example/io#{SECRET}", "base_url must end with its path"),
@@ -240,7 +240,7 @@ def test_plain_http_can_be_allowed() -> None:
 def test_a_session_must_be_one() -> None:
     """Something else given as the session is named."""
     wrong: Any = "session"
-    with pytest.raises(ConfigurationError, match=r"session is str; give an open aiohttp.ClientSession"):
+    with pytest.raises(ConfigurationError, match=r"session is str; pass an open aiohttp.ClientSession"):
         Transport(BASE, session=wrong)
 
 
