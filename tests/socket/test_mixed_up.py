@@ -542,7 +542,7 @@ async def test_a_create_gives_no_id_twice(sandbox: Sandbox, client: PaymentsClie
 
     second = await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-8"))
     sandbox.answer_with(doubled)
-    with pytest.raises(OutcomeUnknownError, match="names another payment than the one created"):
+    with pytest.raises(OutcomeUnknownError, match="names a payment other than the one created"):
         await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-9"))
     assert first != second
     assert client._caller.mixups.lately

@@ -185,7 +185,7 @@ async def test_a_write_without_an_answer_is_unknown(
         OutcomeUnknownError, match=f"{method} /invoices/7/pay was sent, and whether"
     ) as caught:
         await client.request(method, "/invoices/7/pay", json={})
-    with pytest.raises(ConfigurationError, match=r"client\.request\(\) only you can tell"):
+    with pytest.raises(ConfigurationError, match=r"client\.request\(\) cannot be checked"):
         await client.payments.settle(caught.value)
     assert sandbox.request_count == 1
 

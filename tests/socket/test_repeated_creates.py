@@ -139,7 +139,7 @@ async def test_an_id_that_no_search_finds_is_refused(
 ) -> None:
     """Without an external id, or by one without words, nothing can be found: nothing is sent."""
     payment = attrs.evolve(OFFLINE, external_id=external_id)
-    with pytest.raises(ConfigurationError, match="unless_exists looks for the payment by its external_id"):
+    with pytest.raises(ConfigurationError, match="unless_exists searches for the payment by its external_id"):
         await client.payments.create_offline(payment, unless_exists=True)
     assert sandbox.request_count == 0
 
@@ -198,7 +198,7 @@ async def test_a_scope_that_hides_payments_by_id_makes_none_twice(
 async def test_a_search_that_hides_rows_creates_nothing(sandbox: Sandbox, client: PaymentsClient) -> None:
     """Where the service says that more rows match than it gives, whether the id exists is not known."""
     sandbox.rules = attrs.evolve(sandbox.rules, paging_window=20, ignores=["q"])
-    with pytest.raises(PaginationError, match="cannot be known, and nothing was created"):
+    with pytest.raises(PaginationError, match="cannot be known, and this call created nothing"):
         await client.payments.create_offline(OFFLINE, unless_exists=True)
     assert writes(sandbox) == []
 
@@ -385,10 +385,10 @@ async def test_what_cannot_be_settled_is_refused(sandbox: Sandbox, client: Payme
         bare = attrs.evolve(OFFLINE, external_id=None)
         error = await in_doubt(other, sandbox, Fault.RESET_AFTER, other.payments.create_offline(bare))
     asked = sandbox.request_count
-    with pytest.raises(ConfigurationError, match="had no external_id to look for it by"):
+    with pytest.raises(ConfigurationError, match="had no external_id to search for"):
         await client.payments.settle(error)
     error.write["store"] = "https://elsewhere.test abc"
-    with pytest.raises(ConfigurationError, match="settle it with a client of the same store"):
+    with pytest.raises(ConfigurationError, match="settle it with a client for the same store"):
         await client.payments.settle(error)
     wrong: Any = ValueError()
     for one in (OutcomeUnknownError("Mine."), wrong):
