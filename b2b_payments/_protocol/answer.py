@@ -99,7 +99,6 @@ _MAX_ESCAPE = 20
 """The most characters that any reasonable encoding uses to escape one character."""
 _LARGEST_ID = 2**63 - 1
 _MAX_CODE = 4
-_MAX_MESSAGE = 500
 _MAX_ID = 200
 _MAX_HEADER = 2_000
 _REQUEST_IDS = ("X-Request-Id", "Trace-Id")

@@ -392,7 +392,7 @@ async def test_what_cannot_be_settled_is_refused(sandbox: Sandbox, client: Payme
         await client.payments.settle(error)
     wrong: Any = ValueError()
     for one in (OutcomeUnknownError("Mine."), wrong):
-        with pytest.raises(ConfigurationError, match="takes the OutcomeUnknownError of a write"):
+        with pytest.raises(ConfigurationError, match="takes the OutcomeUnknownError that a method of"):
             await client.payments.settle(one)
     assert sandbox.request_count == asked
 
