@@ -38,8 +38,8 @@ from b2b_payments._secret import HIDDEN, Secret, redacted
 _MAX_MESSAGES = 100
 _MAX_LEVELS = 8
 _MAX_VALUES = 10_000
-_MAX_MESSAGE = 500
-_MAX_PATH = 200
+_MAX_MESSAGE = 500  # characters
+_MAX_PATH = 200  # characters
 
 
 def _in_one_line(text: str, most: int) -> str:
@@ -51,7 +51,7 @@ def read_field_errors(data: Any, redacted: Callable[[str, int], str] = _in_one_l
 
     `data` may nest: ``{"line_items": [{}, {"invoice_id": ["…"]}]}`` [doc, seen]. Values more than 8 levels
     deep are returned as JSON. A text ``errMsg`` is left out: it is the error's own message.
-    `redacted` turns a text into a single line of at most n characters.
+    `redacted` turns a text into one line of at most the given number of characters.
     """
     errors: dict[str, list[str]] = {}
     visits = iter(range(_MAX_VALUES))
@@ -93,14 +93,14 @@ _ERRORS: dict[int, type[APIError]] = {
 }
 
 
-_MAX_REFUSAL = 2**18
-"""The most bytes of an error's body that are decoded: a larger one is no message for people."""
+_MAX_ERROR_BODY = 2**18
+"""The most bytes of an error's body that are decoded: a larger one has no message worth reading."""
 _MAX_ESCAPE = 20
 """The most characters that any reasonable encoding uses to escape one character."""
-_LARGEST_ID = 2**63 - 1
-_MAX_CODE = 4
-_MAX_ID = 200
-_MAX_HEADER = 2_000
+_MAX_PAYMENT_ID = 2**63 - 1
+_MAX_CODE_DIGITS = 4
+_MAX_HEADER = 200  # characters that are kept of a header that is read
+_MAX_ANY_HEADER = 2_000  # … and of any header
 _REQUEST_IDS = ("X-Request-Id", "Trace-Id")
 HEADERS = ("Location", "Content-Encoding", *_REQUEST_IDS, *QUOTA_HEADERS)
 """The headers of an answer that this library reads."""
@@ -130,9 +130,9 @@ def kept_headers(
     are truncated first.
     """
     names = [name for name in HEADERS if name in headers]
-    most = _MAX_ID
+    most = _MAX_HEADER
     if every:
-        names, most = [name for name in headers if name.lower() != "set-cookie"], _MAX_HEADER
+        names, most = [name for name in headers if name.lower() != "set-cookie"], _MAX_ANY_HEADER
     read = {name: _to_search(headers[name], most, secrets) for name in names}
     together = "\n".join(read.values())
     if redacted(together, secrets) != together:
@@ -161,7 +161,7 @@ class Answer:
     def request_id(self) -> str | None:
         """The service's id of this request; None if the answer has none."""
         request_id = next(filter(None, map(self.headers.get, _REQUEST_IDS)), None)
-        return request_id and request_id[:_MAX_ID]
+        return request_id and request_id[:_MAX_HEADER]
 
     @property
     def date(self) -> datetime | None:
@@ -282,7 +282,7 @@ def _unrelated(answer: Answer) -> str | None:
 
 
 def _decoded_or_none(body: bytes) -> Any:
-    if len(body) > _MAX_REFUSAL:
+    if len(body) > _MAX_ERROR_BODY:
         return None
     try:
         return decode(body)
@@ -292,16 +292,16 @@ def _decoded_or_none(body: bytes) -> Any:
 
 def _code(body: Mapping[str, Any]) -> int | None:
     code = body.get("code")
-    if isinstance(code, str) and len(code) > _MAX_CODE:
+    if isinstance(code, str) and len(code) > _MAX_CODE_DIGITS:
         return None
     return int(code) if type(code) is float and code.is_integer() else whole_of(code)
 
 
 def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int | None) -> APIError:
     fields = body if isinstance(body, dict) else {}
-    failed = code if code is not None and 200 <= answer.status < 300 else answer.status
-    cls = _ERRORS.get(failed) or (ServerError if failed >= 500 else APIError)
-    errors = read_field_errors(fields.get("data"), answer.redacted) if failed in {400, 422} else {}
+    status = code if code is not None and 200 <= answer.status < 300 else answer.status
+    cls = _ERRORS.get(status) or (ServerError if status >= 500 else APIError)
+    errors = read_field_errors(fields.get("data"), answer.redacted) if status in {400, 422} else {}
     message = _message(answer, fields)
     if redacted(f"{message} {errors}", answer.secrets) == HIDDEN:
         message, errors = HIDDEN, {}  # the texts together repeat a credential
@@ -314,12 +314,12 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
         "url": base_url + request.path,
     }
     limits = read_limits(answer.headers, datetime.now(UTC))
-    asked = limits.pause if cls is RateLimitError else limits.wait
-    if asked is not None:
-        message = f"{message.removesuffix('.')}; the service asks to wait {asked:,.0f} s"
-        if asked > LONGEST_ASKED:
-            message += f", longer than the {LONGEST_ASKED:,.0f} s that this client waits at most"
-    return cls(message, retry_after=asked, **about)
+    wait = limits.pause if cls is RateLimitError else limits.wait
+    if wait is not None:
+        message = f"{message.removesuffix('.')}; the service asks to wait {wait:,.0f} s"
+        if wait > LONGEST_ASKED:
+            message += f", longer than this client waits, {LONGEST_ASKED:,.0f} s"
+    return cls(message, retry_after=wait, **about)
 
 
 def _message(answer: Answer, body: Mapping[str, Any]) -> str:
@@ -357,10 +357,10 @@ def read_payment_id(envelope: Envelope) -> int:
     data = envelope.data
     value = data.get("paymentId") if isinstance(data, dict) else None
     payment_id = whole_of(value)
-    if payment_id is None or not 1 <= payment_id <= _LARGEST_ID:
-        found = f"{kind_of(value)} out of range" if type(value) is int else kind_of(value)
+    if payment_id is None or not 1 <= payment_id <= _MAX_PAYMENT_ID:
+        kind = f"{kind_of(value)} out of range" if type(value) is int else kind_of(value)
         raise ResponseDecodeError(
-            f"Expected the new payment's id at $.data.paymentId, found {found}.",
+            f"Expected the new payment's id at $.data.paymentId, found {kind}.",
             paths=["$.data.paymentId"],
         )
     return payment_id

@@ -193,8 +193,8 @@ class Payments:
         `since` may also be an aware datetime, by the service's clock; None starts now. Without `follow` the
         feed ends once it has read what the lists show now. With `follow` it never ends: it polls every
         `interval` seconds, at the cost of one page if nothing changed, and survives outages. `overlap`, in
-        seconds, must be at least the lists' lag [seen: about 20 minutes]. After the service is restored from
-        a backup, versions older than the overlap are not found.
+        seconds, must cover the lists' lag, about 20 minutes [seen]. After the service is restored from a
+        backup, versions older than the overlap are not found.
 
         Raises ConfigurationError for a checkpoint of another store. Iterating raises what a walk raises; with
         `follow`, only errors that waiting cannot resolve.
@@ -207,10 +207,10 @@ class Payments:
         return structure_payment(reply.data)
 
     async def look_up(self, payment_id: int, *, tally: Tally | None = None) -> dict[str, Any] | None:
-        """Return one payment as the service's own JSON object; None if the service says that it is gone.
+        """Return one payment as the service's own JSON object; None if it does not exist.
 
         For comparing a copy with the service: like a walk's pages, it lets other calls go first. `tally`
-        counts its requests. Raises NotFoundError for a 404 that is a gateway's, not the service's own.
+        counts its requests. Raises NotFoundError for a 404 from a gateway instead of the service itself.
         """
         return await look_up(self._walker.caller, payment_id, tally=tally)
 
@@ -218,7 +218,7 @@ class Payments:
     def mixed_up_lately(self) -> bool:
         """Whether this client received an answer to a different request in the last five minutes.
 
-        A 404 does not name its payment: until then, a None from `look_up` may belong to another payment.
+        A 404 does not name its payment: while this is True, a None from `look_up` may be another payment's.
         """
         return self._walker.caller.mixups.lately
 
@@ -297,7 +297,7 @@ class Payments:
 
         `error` may be days old and unpickled in another process. A create is searched for by its external id;
         any other write is judged by its payment's current state, which a later write may have changed. None
-        means that nothing shows the write: trust it for a create only after the lists' lag of about 20
+        means that nothing shows the write; for a create, believe it only after the lists' lag of about 20
         minutes [seen].
 
         Raises ConfigurationError for a write to another store or a create without an `external_id`,
