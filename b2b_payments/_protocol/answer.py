@@ -318,7 +318,7 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
     if wait is not None:
         message = f"{message.removesuffix('.')}; the service asks to wait {wait:,.0f} s"
         if wait > LONGEST_ASKED:
-            message += f", longer than this client waits, {LONGEST_ASKED:,.0f} s"
+            message += f", but this client waits at most {LONGEST_ASKED:,.0f} s"
     return cls(message, retry_after=wait, **about)
 
 

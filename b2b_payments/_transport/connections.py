@@ -65,7 +65,7 @@ def _as_drop(error: aiohttp.ClientConnectionError) -> DroppedError | None:
     return DroppedError(type(error).__name__) if is_drop else None
 
 
-def _watching(protocol: ResponseHandler) -> Callable[[int], object]:
+def _unread_data_check(protocol: ResponseHandler) -> Callable[[int], object]:
     """Return a function that is truthy if a connection has, or may have, data that was not read yet."""
     socket = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
     if socket is None or _poll is None:
@@ -76,10 +76,10 @@ def _watching(protocol: ResponseHandler) -> Callable[[int], object]:
 
 
 @define(eq=False)
-class _Used:
+class _UsedConnection:
     """A connection that was used: its check for unread data, and the list and offsets requested on it."""
 
-    waiting: Callable[[int], object]
+    has_data: Callable[[int], object]
     _listed: tuple[object, ...] | None = None
     _offsets: set[str | None] = attrs.field(factory=set)
 
@@ -93,7 +93,7 @@ class _Used:
         self._offsets.add(offset)
 
 
-_used: WeakKeyDictionary[ResponseHandler, _Used] = WeakKeyDictionary()
+_used_connections: WeakKeyDictionary[ResponseHandler, _UsedConnection] = WeakKeyDictionary()
 """The connections that clients of this process have used."""
 
 
@@ -147,7 +147,7 @@ class Exchange:
         """Raise if the request must not be sent on this connection."""
         protocol = connection.protocol
         assert protocol is not None  # noqa: S101 - aiohttp has just acquired it
-        used, listed = _used.get(protocol), self.request.listed
+        used, listed = _used_connections.get(protocol), self.request.listed
         self.reused = used is not None
         if listed is not None:
             # Clients that share a session may be for different stores.
@@ -157,7 +157,7 @@ class Exchange:
                 raise _AnotherConnection
             if listed is not None and used.may_be_mistaken(listed, self.request.offset):
                 raise _AnotherConnection
-            if protocol.is_connected() and used.waiting(0):
+            if protocol.is_connected() and used.has_data(0):
                 # An answer, a close, or a TLS record: the event loop reads it in its next iteration.
                 await checkpoint()
                 await checkpoint()
@@ -169,7 +169,7 @@ class Exchange:
         elif protocol.should_close:
             raise SpeaksFirstError
         else:
-            used = _used[protocol] = _Used(_watching(protocol))
+            used = _used_connections[protocol] = _UsedConnection(_unread_data_check(protocol))
         if listed is not None:
             used.add_page(listed, self.request.offset)
         self._connection = protocol
