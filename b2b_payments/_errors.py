@@ -1,25 +1,25 @@
-"""Every error that this library raises, under one root.
+"""Every error that this library raises, under one root class.
 
 ::
 
     B2BPaymentsError
-    ├── ConfigurationError            what the caller gave cannot work; nothing was sent
-    ├── TransportError                no complete answer came
+    ├── ConfigurationError            an argument or setting is invalid; nothing was sent
+    ├── TransportError                no complete answer was received
     │   └── RequestTimeoutError       … within the time allowed
-    ├── APIError                      the service answered, and said no
+    ├── APIError                      the service answered with an error
     │   ├── BadRequestError 400       ├── AuthenticationError 401   ├── PermissionDeniedError 403
     │   ├── NotFoundError 404         ├── ConflictError 409         ├── PayloadTooLargeError 413
     │   ├── ValidationError 422       ├── RateLimitError 429        └── ServerError 5xx
-    ├── ResponseDecodeError           the service answered, and the answer cannot be read
-    │   └── AnswerMismatchError       … since it belongs to another request
-    ├── OutcomeUnknownError           a write was sent, and whether it happened could not be found out
-    ├── ExternalIdTakenError          another payment has the external_id of one that was to be created
+    ├── ResponseDecodeError           the service answered, but the answer cannot be read
+    │   └── AnswerMismatchError       … because it belongs to another request
+    ├── OutcomeUnknownError           a write was sent, and it is unknown whether it was carried out
+    ├── ExternalIdTakenError          a different payment already has the external_id of the new one
     ├── PaginationError               a walk cannot be completed
-    └── ExportError                   what was exported cannot be written, or not be read again
-        ├── AlreadyRunningError       … since another sync of the same copy, or such an export, is under way
-        └── VerificationError         … an export is not what its manifest says
+    └── ExportError                   an export cannot be written, or cannot be read back
+        ├── AlreadyRunningError       … because another export to that file or sync of that copy is running
+        └── VerificationError         … because it does not match its manifest
 
-All of them pickle, and none carries a credential.
+All of them can be pickled, and none contains a credential.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from typing import Any
 from b2b_payments._printable import printable
 
 _LONGEST_FIELDS = 2_000
-"""Characters that an error's text gives to its fields."""
+"""The most characters of an error's text that list its fields."""
 _LONGEST_SHOWN = 80
 
 
 def shown(value: object) -> str:
-    """Return the `repr` of what a caller gave, for an error: cut where it is long, and never raising."""
+    """Return the `repr` of a caller's value for an error message: shortened, and never raising."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - an int of thousands of digits, or an object of the caller's
+    except Exception:  # noqa: BLE001 - an int of thousands of digits, or a caller's own __repr__
         return f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def in_our_words(failure: B2BPaymentsError) -> str:
-    """Say what is the matter without anything that the service sent."""
+    """Describe a failure without quoting any text that the service sent."""
     if not isinstance(failure, APIError):
         return failure.message.rstrip(".")
-    shown = failure.status if failure.status >= 300 or failure.code is None else failure.code
-    title = next((one.phrase for one in HTTPStatus if one == shown), "an error")
-    return f"{shown} {title}" if shown == failure.status else f"{failure.status} with code {shown}: {title}"
+    code = failure.status if failure.status >= 300 or failure.code is None else failure.code
+    title = next((status.phrase for status in HTTPStatus if status == code), "an error")
+    return f"{code} {title}" if code == failure.status else f"{failure.status} with code {code}: {title}"
 
 
 class B2BPaymentsError(Exception):
-    """The root of all errors of this library.
+    """The base class of every error that this library raises.
 
-    `message` may hold what the service sent, as it came; in the error's text, control characters are escapes.
+    `message` may quote the service unchanged; ``str(error)`` escapes control characters.
     """
 
     message: str = ""
@@ -69,7 +69,7 @@ class B2BPaymentsError(Exception):
         return printable(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Subclasses take keyword-only arguments, which Exception's own way to pickle would lose.
+        # Subclasses take keyword-only arguments, which Exception's own pickling would lose.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -81,14 +81,14 @@ def _rebuild(cls: type[B2BPaymentsError], args: tuple[Any, ...], state: dict[str
 
 
 class ConfigurationError(B2BPaymentsError, ValueError):
-    """An argument, a setting or the way the client is used cannot work. Nothing was sent."""
+    """An argument or a setting is invalid, or the client was used wrongly. Nothing was sent."""
 
 
 class TransportError(B2BPaymentsError):
-    """No complete answer came: connection refused, reset, or closed early.
+    """No complete answer was received: the connection was refused, reset or closed early.
 
-    `sent` is False only where it is certain that the request never reached the service, and `lasting` is True
-    where that has to be set right first: a host that does not exist, a certificate that is not trusted.
+    `sent` is False only if the request certainly never reached the service. `lasting` is True if trying again
+    cannot help until something is fixed, such as an unknown host or an untrusted certificate.
     """
 
     def __init__(self, message: str, *, sent: bool = True, lasting: bool = False) -> None:
@@ -98,10 +98,10 @@ class TransportError(B2BPaymentsError):
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
-    """No complete answer came within the attempt's timeout or the call's deadline.
+    """No complete answer was received within the attempt's timeout or the call's deadline.
 
-    `retry_after` is how many seconds the store's quota would have to be waited for, None where the deadline
-    passed for another reason.
+    `retry_after` is the wait for the store's quota that the deadline did not allow, in seconds; None if time
+    ran out for another reason.
     """
 
     def __init__(
@@ -114,10 +114,10 @@ class RequestTimeoutError(TransportError, TimeoutError):
 class APIError(B2BPaymentsError):
     """The service answered with an error.
 
-    `status` is the HTTP status, `code` the one in the body (None where it has none), `errors` what the
-    service says field by field (a nested field by its path, ``line_items[1].invoice_id``), `request_id` its
-    `X-Request-Id` or `Trace-Id`, `url` the address without its query, `retry_after` the number of seconds
-    that the service asks to wait (None where it does not say).
+    `status` is the HTTP status, `code` the one in the body (None if it has none). `errors` maps each
+    rejected field to the service's messages (a nested field by its path, ``line_items[1].invoice_id``).
+    `request_id` is its `X-Request-Id` or `Trace-Id`, `url` the request's URL without its query, `retry_after`
+    the wait that the service asks for, in seconds (None if it does not).
     """
 
     status: int = 0
@@ -156,7 +156,7 @@ class APIError(B2BPaymentsError):
 
 
 class BadRequestError(APIError):
-    """400: the service refuses the request, e.g. an operation that the payment does not allow."""
+    """400: the service rejects the request, e.g. an operation that the payment does not allow."""
 
 
 class AuthenticationError(APIError):
@@ -164,40 +164,41 @@ class AuthenticationError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """403: the credential may not do this."""
+    """403: the credential does not permit this request."""
 
 
 class NotFoundError(APIError):
-    """404: there is no such payment (or the credential may not see it)."""
+    """404: the payment does not exist, or the credential may not see it [seen]."""
 
 
 class ConflictError(APIError):
-    """409: the payment changed meanwhile."""
+    """409: the request conflicts with the payment's current state."""
 
 
 class PayloadTooLargeError(APIError):
-    """413: the service gives fewer rows a page than were asked for."""
+    """413: the requested page size is larger than the service allows."""
 
 
 class ValidationError(APIError):
-    """422: `errors` says which field is wrong, and why."""
+    """422: the service rejects the data. `errors` names each field that is wrong, and why."""
 
 
 class RateLimitError(APIError):
     """429: the store's quota is used up, by this or another integration.
 
-    More than an hour (`retry_after`) is not waited for.
+    A requested wait (`retry_after`) of more than an hour is not waited for.
     """
 
 
 class ServerError(APIError):
-    """5xx, from the service or from a gateway before it. A wrong store hash may be answered so, too [doc]."""
+    """5xx, from the service or a gateway before it. A wrong store hash may be answered this way [doc]."""
 
 
 class ResponseDecodeError(B2BPaymentsError):
-    """The answer is not what the service documents. `paths` says where, e.g. ``$.data[3].total.value``.
+    """The answer does not match the service's documentation.
 
-    `too_large` says that it holds more than any real answer does, and was not read for that.
+    `paths` are the places that do not, e.g. ``$.data[3].total.value``. `too_large` is True if the answer was
+    not read because it exceeds this library's limits, which are far above any real answer.
     """
 
     paths: Sequence[str] = ()
@@ -210,11 +211,11 @@ class ResponseDecodeError(B2BPaymentsError):
 
 
 class AnswerMismatchError(ResponseDecodeError):
-    """The answer names another payment or page than was asked for: it belongs to another request.
+    """The answer is about a payment or page other than the one requested: it belongs to another request.
 
-    Answers get mixed up by proxies, and where an answer comes late or twice on a kept connection. `said` is
-    what the answer names, where it may be that the service always names that; `in_part` that some of the
-    payments in it were asked for.
+    This happens when a proxy mixes up answers, or when one arrives late or twice on a reused connection.
+    `said` is what the answer is about, if the service might answer that to every request (else None);
+    `in_part` is True if some of its payments do match the request.
     """
 
     def __init__(self, message: str, *, paths: Sequence[str] = (), said: str | None = None) -> None:
@@ -224,12 +225,12 @@ class AnswerMismatchError(ResponseDecodeError):
 
 
 class OutcomeUnknownError(B2BPaymentsError):
-    """A write was sent, no answer came, and looking did not settle whether it happened.
+    """A write was sent, but whether it was carried out could not be determined.
 
-    `look_for` says what to look for, e.g. ``{"externalId": "INV-7"}``. Do not send the write again before
-    having looked: there is no idempotency key, and lists may lag a write by about 20 minutes.
-    `client.payments.settle(error)` looks again, also in another process and much later: `write` is what it
-    has to know for that, in plain data, of which no text of the error shows anything.
+    Do not repeat the write before checking: the service has no idempotency key [doc], and its lists may lag a
+    write by about 20 minutes [seen]. `look_for` is what to search for, e.g. ``{"externalId": "INV-7"}``.
+    ``client.payments.settle(error)`` checks again, also days later in another process: errors can be pickled.
+    `write` is the plain data that `settle` needs; the error's text never shows it.
     """
 
     def __init__(
@@ -245,10 +246,10 @@ class OutcomeUnknownError(B2BPaymentsError):
 
 
 class ExternalIdTakenError(B2BPaymentsError):
-    """Another payment has the `external_id` of one that was to be created. Nothing was created.
+    """A different payment already has the `external_id` of the one to be created. Nothing was created.
 
-    `payment_id` is the payment that has it. `differences` are the fields in which it is not the one that was
-    to be created (``customer_id``, ``currency``, ``sum``), each with what it has and what was asked for.
+    `payment_id` is the existing payment. `differences` maps each field that differs (``customer_id``,
+    ``currency``, ``sum``) to its value there and the requested one.
     """
 
     def __init__(
@@ -262,7 +263,7 @@ class ExternalIdTakenError(B2BPaymentsError):
 class PaginationError(B2BPaymentsError):
     """A walk cannot be completed exactly.
 
-    Everything that the walk gave until then stands. `checkpoint` is where it stopped.
+    The payments it yielded so far are valid. `checkpoint` is where it stopped.
     """
 
     def __init__(self, message: str, *, checkpoint: Mapping[str, Any] | None = None) -> None:
@@ -271,17 +272,17 @@ class PaginationError(B2BPaymentsError):
 
 
 class ExportError(B2BPaymentsError):
-    """What was exported could not be written: the disk is full, or the place went away."""
+    """An export could not be written or read back: e.g. the disk is full, or the target disappeared."""
 
 
 class AlreadyRunningError(ExportError):
-    """Another sync of the same copy, or export to the same file, is under way: this one may be skipped."""
+    """Another sync of the same copy, or export to the same file, is running, so this one can be skipped."""
 
 
 class VerificationError(ExportError):
-    """An export is not what its manifest says."""
+    """An export does not match its manifest."""
 
 
 for _error in (*globals().values(),):
     if isinstance(_error, type) and issubclass(_error, B2BPaymentsError):
-        _error.__module__ = "b2b_payments"  # where it is imported from, in tracebacks and pickles
+        _error.__module__ = "b2b_payments"  # the public module, for tracebacks and pickles

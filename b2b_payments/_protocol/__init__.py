@@ -1,1 +1,1 @@
-"""The service's protocol without I/O: requests are built and answers are read here, as plain functions."""
+"""The service's protocol without I/O: plain functions that build requests and read answers."""

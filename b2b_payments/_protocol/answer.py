@@ -1,4 +1,4 @@
-"""Reading the service's answers: the envelope where it is one, the right error where it is not."""
+"""Reading the service's answers: the envelope of a success, or the error that describes a failure."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.belonging import check_envelope
 from b2b_payments._protocol.json import decode, encode
-from b2b_payments._protocol.limits import HEADERS as OF_LIMITS
+from b2b_payments._protocol.limits import HEADERS as QUOTA_HEADERS
 from b2b_payments._protocol.limits import read_date, read_limits
 from b2b_payments._protocol.request import Request
 from b2b_payments._retry import LONGEST_ASKED, Effect
 from b2b_payments._secret import HIDDEN, Secret, redacted
 
-_MOST_MESSAGES = 100
-_MOST_LEVELS = 8
-_MOST_PLACES = 10_000
-_LONGEST_MESSAGE = 500
-_LONGEST_PATH = 200
+_MAX_MESSAGES = 100
+_MAX_LEVELS = 8
+_MAX_VALUES = 10_000
+_MAX_MESSAGE = 500  # characters
+_MAX_PATH = 200  # characters
 
 
 def _in_one_line(text: str, most: int) -> str:
@@ -47,34 +47,34 @@ def _in_one_line(text: str, most: int) -> str:
 
 
 def read_field_errors(data: Any, redacted: Callable[[str, int], str] = _in_one_line) -> dict[str, list[str]]:
-    """Return the messages by path, in the service's own spelling of the fields; the first 100 of them.
+    """Return the first 100 messages by path, with the service's own names of the fields.
 
-    `data` names fields and may nest: ``{"line_items": [{}, {"invoice_id": ["…"]}]}`` [doc, seen]. What is
-    nested more than 8 levels deep is given as JSON. ``errMsg`` is a message of its own where it is text.
-    `redacted` makes a line of a text, of so many characters at the most.
+    `data` may nest: ``{"line_items": [{}, {"invoice_id": ["…"]}]}`` [doc, seen]. Values more than 8 levels
+    deep are returned as JSON. A text ``errMsg`` is left out: it is the error's own message.
+    `redacted` turns a text into one line of at most the given number of characters.
     """
     errors: dict[str, list[str]] = {}
-    places = iter(range(_MOST_PLACES))
-    for path, message in islice(_messages("", data, _MOST_LEVELS, places), _MOST_MESSAGES):
-        errors.setdefault(redacted(path, _LONGEST_PATH), []).append(redacted(message, _LONGEST_MESSAGE))
+    visits = iter(range(_MAX_VALUES))
+    for path, message in islice(_messages("", data, _MAX_LEVELS, visits), _MAX_MESSAGES):
+        errors.setdefault(redacted(path, _MAX_PATH), []).append(redacted(message, _MAX_MESSAGE))
     return errors
 
 
-def _messages(path: str, value: Any, levels: int, places: Iterator[int]) -> Iterator[tuple[str, str]]:
-    if next(places, None) is None:
-        return  # it has been looked at long enough
+def _messages(path: str, value: Any, levels: int, visits: Iterator[int]) -> Iterator[tuple[str, str]]:
+    if next(visits, None) is None:
+        return  # enough values were visited
     if isinstance(value, dict) and levels:
         for name, inner in value.items():
             if path or name != "errMsg":
-                shown = name if name.strip() else encode(name).decode()
-                below = f"{path}.{shown}" if path else shown
-                yield from _messages(below[:_LONGEST_MESSAGE], inner, levels - 1, places)
+                field = name if name.strip() else encode(name).decode()
+                inner_path = f"{path}.{field}" if path else field
+                yield from _messages(inner_path[:_MAX_MESSAGE], inner, levels - 1, visits)
             elif not isinstance(inner, str):
-                yield from _messages("", inner, levels - 1, places)
+                yield from _messages("", inner, levels - 1, visits)
     elif isinstance(value, list) and levels:
         for index, inner in enumerate(value):
             nested = isinstance(inner, dict | list)
-            yield from _messages(f"{path}[{index}]" if nested else path, inner, levels - 1, places)
+            yield from _messages(f"{path}[{index}]" if nested else path, inner, levels - 1, visits)
     elif path and value not in (None, [], {}):
         text = value if isinstance(value, str) else encode(value).decode()
         if text.strip():
@@ -93,48 +93,47 @@ _ERRORS: dict[int, type[APIError]] = {
 }
 
 
-_LONGEST_REFUSAL = 2**18
-"""Bytes of an error's body that is read: what it says in a larger one is no sentence."""
-_LONGEST_SPELLING = 20
-"""Characters that an escape of one character takes, within reason."""
-_LARGEST_ID = 2**63 - 1
-_LONGEST_CODE = 4
-_LONGEST_MESSAGE = 500
-_LONGEST_ID = 200
-_LONGEST_HEADER = 2_000
-_IDS = ("X-Request-Id", "Trace-Id")
-HEADERS = ("Location", "Content-Encoding", *_IDS, *OF_LIMITS)
-"""The headers of an answer that are ever read."""
+_MAX_ERROR_BODY = 2**18
+"""The most bytes of an error's body that are decoded: a larger one has no message worth reading."""
+_MAX_ESCAPE = 20
+"""The most characters that any reasonable encoding uses to escape one character."""
+_MAX_PAYMENT_ID = 2**63 - 1
+_MAX_CODE_DIGITS = 4
+_MAX_HEADER = 200  # characters that are kept of a header that is read
+_MAX_ANY_HEADER = 2_000  # … and of any header
+_REQUEST_IDS = ("X-Request-Id", "Trace-Id")
+HEADERS = ("Location", "Content-Encoding", *_REQUEST_IDS, *QUOTA_HEADERS)
+"""The headers of an answer that this library reads."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def _nothing() -> None:
-    """Close no connection: an answer that did not come over one."""
+def _do_nothing() -> None:
+    """Do nothing: the default `hang_up` of an answer that has no connection."""
 
 
 def _without_mark(body: bytes) -> bytes:
     return body.removeprefix(_BYTE_ORDER_MARK)
 
 
-def _searched(text: str, most: int, secrets: Sequence[Secret]) -> str:
-    """Return what has to be searched of a text of which no more than `most` characters are shown."""
-    # A little beyond: a credential that the end cuts in two is found as a whole.
-    return text[: most + _LONGEST_SPELLING * max(map(len, secrets), default=0)]
+def _to_search(text: str, most: int, secrets: Sequence[Secret]) -> str:
+    """Return the part of a text to search for secrets if its first `most` characters are shown."""
+    # A little more than is shown, so that a credential cut in two by the end is found as a whole.
+    return text[: most + _MAX_ESCAPE * max(map(len, secrets), default=0)]
 
 
-def headers_read(
+def kept_headers(
     headers: Mapping[str, str], secrets: Sequence[Secret], *, every: bool = False
 ) -> Mapping[str, str]:
-    """Return the headers that are ever read, by the names used here, without our own credentials.
+    """Return the headers in `HEADERS`, by those names, with our own credentials redacted.
 
-    An answer may have hundreds of headers of 64 KiB: they are cut before anything else is done with them.
-    `every` gives all others too, but for cookies.
+    `every` returns all headers but cookies. An answer may have hundreds of headers of 64 KiB each, so they
+    are truncated first.
     """
     names = [name for name in HEADERS if name in headers]
-    most = _LONGEST_ID
+    most = _MAX_HEADER
     if every:
-        names, most = [name for name in headers if name.lower() != "set-cookie"], _LONGEST_HEADER
-    read = {name: _searched(headers[name], most, secrets) for name in names}
+        names, most = [name for name in headers if name.lower() != "set-cookie"], _MAX_ANY_HEADER
+    read = {name: _to_search(headers[name], most, secrets) for name in names}
     together = "\n".join(read.values())
     if redacted(together, secrets) != together:
         read = {name: redacted(value, secrets) for name, value in read.items()}
@@ -143,12 +142,12 @@ def headers_read(
 
 @frozen
 class Answer:
-    """A whole HTTP answer. `headers` are those that are read; the body is unpacked and complete.
+    """A complete HTTP answer. The body is decompressed; `headers` are only those that are read.
 
-    A byte-order mark at its start, which some servers and proxies write, is left out.
+    A byte-order mark at the body's start, which some servers and proxies write, is removed.
 
-    `secrets` are our own credentials, which an error's text must not repeat. `reused` says that it came on a
-    kept connection, and `hang_up` closes the connection: what else comes there cannot be believed.
+    `secrets` are our own credentials, which an error's text must not repeat. `reused` says that a reused
+    connection was used; `hang_up` closes it, if later answers on it cannot be trusted.
     """
 
     status: int
@@ -156,34 +155,34 @@ class Answer:
     body: bytes = attrs.field(repr=False, converter=_without_mark)
     secrets: Sequence[Secret] = attrs.field(default=(), repr=False)
     reused: bool = False
-    hang_up: Callable[[], None] = attrs.field(default=_nothing, repr=False, eq=False)
+    hang_up: Callable[[], None] = attrs.field(default=_do_nothing, repr=False, eq=False)
 
     @property
     def request_id(self) -> str | None:
-        """What the service calls this request; None where it does not say."""
-        said = next(filter(None, map(self.headers.get, _IDS)), None)
-        return said and said[:_LONGEST_ID]
+        """The service's id of this request; None if the answer has none."""
+        request_id = next(filter(None, map(self.headers.get, _REQUEST_IDS)), None)
+        return request_id and request_id[:_MAX_HEADER]
 
     @property
     def date(self) -> datetime | None:
-        """The moment of this answer by the service's clock, in UTC; None without a readable `Date`."""
+        """The time of this answer by the service's clock, in UTC; None without a readable `Date`."""
         return read_date(self.headers.get("Date", ""))
 
     @property
     def emptiness(self) -> str:
-        """Say of an answer without a body what is the matter: one that is packed may have been cut off."""
+        """Why the body is empty: a compressed one may have been cut off."""
         if self.headers.get("Content-Encoding", "identity").lower() == "identity":
             return "the answer is empty"
-        return "the answer unpacks to nothing: it was cut off, or is empty"
+        return "the answer decompresses to nothing: it was cut off, or is empty"
 
     def redacted(self, text: str, most: int) -> str:
-        """Return decoded text for an error: in one line, without our own credentials, at most so long."""
-        return redacted(_searched(" ".join(text.split()), most, self.secrets), self.secrets)[:most]
+        """Return text for an error: on one line, at most `most` characters, with credentials redacted."""
+        return redacted(_to_search(" ".join(text.split()), most, self.secrets), self.secrets)[:most]
 
 
 @frozen
 class Envelope:
-    """A success: the service's `data` and `meta`, not yet looked into; None and empty where it sent none."""
+    """A success: the service's `data` and `meta`, not yet validated; None and empty if it sent none."""
 
     data: Any = attrs.field(repr=False)
     meta: Mapping[str, Any]
@@ -192,13 +191,13 @@ class Envelope:
 def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     """Return the envelope of a success.
 
-    A write may be answered without data: 204 has no body, and other statuses of success than 200 need none,
-    since they speak of a write themselves [doc]. A 200 says so in its envelope, with `code` at the least: an
-    empty one may be a gateway's.
+    A write may be answered without data: 204 has no body, and the other success statuses than 200 need none,
+    since they speak of a write themselves [doc]. A 200 needs an envelope with at least a `code`: an empty one
+    may be a gateway's.
 
-    Raises the APIError that fits the status, or the body's own `code` where HTTP says 200 and the body does
-    not (the vendor's portal checks for it [seen]); ResponseDecodeError for an answer that is no envelope, and
-    AnswerMismatchError for one that belongs to another request, such as a 304, which only conditions get.
+    Raises the APIError for the status, or for the body's `code` if HTTP says 200 and the body reports an
+    error (the vendor's portal checks for this [seen]); ResponseDecodeError if the answer is not an envelope;
+    AnswerMismatchError if it belongs to another request, as a 304 does: that answers conditional requests.
     """
     if not 200 <= answer.status < 300:
         raise _refusal(request, answer, base_url)
@@ -214,11 +213,11 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
         )
     code = _code(body)
     if (problem := _contradiction(request, body, code)) is not None:
-        del body  # a traceback's local variables would show what was sent
+        del body  # a traceback's local variables would show the service's data
         raise problem
     if code is not None and not 200 <= code < 300:
         failure = _error(request, answer, base_url, body, code)
-        del body  # a traceback's local variables would show what was sent
+        del body  # a traceback's local variables would show the service's data
         raise failure
     if "data" not in body and not (is_write and (code is not None or answer.status != 200)):
         raise ResponseDecodeError(f"{request.method} {request.path}: $.data is missing.", paths=["$.data"])
@@ -230,60 +229,60 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
 
 def _decoded(body: bytes) -> Any:
     if body.lstrip()[:1] == b"<":
-        del body  # a traceback's local variables would show what was sent
+        del body  # a traceback's local variables would show the service's data
         raise ResponseDecodeError(
-            "The answer is HTML, not JSON: a gateway's page, or base_url leads elsewhere.", paths=["$"]
+            "The answer is HTML, not JSON: a gateway's page, or base_url is wrong.", paths=["$"]
         )
     return decode(body)
 
 
 def _contradiction(request: Request, body: Mapping[str, Any], code: int | None) -> ResponseDecodeError | None:
-    """Return what to raise where HTTP says success and the body says something that is neither yes nor no."""
+    """Return the error to raise if HTTP reports success but the body is neither a success nor an error."""
     data, path, problem = body.get("data"), "$.code", ""
-    if code is None and (said := body.get("code")) is not None:
-        problem = f"expected a number at $.code, found {kind_of(said)}"
+    if code is None and (value := body.get("code")) is not None:
+        problem = f"expected a number at $.code, found {kind_of(value)}"
     elif code is None or 200 <= code < 300:
-        told = isinstance(data, dict) and data.get("errMsg") and not data.keys() & {"id", "paymentId"}
-        if told and request.effect is not Effect.READ:
-            path, problem = "$.data.errMsg", "it says success, and at $.data.errMsg what went wrong"
+        failed = isinstance(data, dict) and data.get("errMsg") and not data.keys() & {"id", "paymentId"}
+        if failed and request.effect is not Effect.READ:
+            path, problem = "$.data.errMsg", "it reports success, but has an error at $.data.errMsg"
     if not problem:
         return None
     return ResponseDecodeError(f"{request.method} {request.path}: {problem}.", paths=[path])
 
 
 def kind_of(value: object) -> str:
-    """Name the JSON kind of a value, for an error that must not show the value itself."""
+    """Return the JSON type of a value, for an error that must not show the value itself."""
     if value is None:
         return "null"
     kinds = {bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
     return kinds.get(type(value), "a number")
 
 
-_OF_CONDITIONS = frozenset({304, 412, 416})
-"""What only a request that states a condition, or asks for a part, is answered (RFC 9110)."""
+_CONDITIONAL = frozenset({304, 412, 416})
+"""Statuses that only answer conditional and range requests (RFC 9110)."""
 
 
 def _refusal(request: Request, answer: Answer, base_url: str) -> APIError | AnswerMismatchError:
-    if (problem := _fits_no_request(answer)) is not None:
+    if (problem := _unrelated(answer)) is not None:
         what = f"{request.method} {request.path}: the answer is {answer.status} {_title(answer.status)}"
         return AnswerMismatchError(f"{what}, {problem}: it belongs to another request.", paths=["$"])
     body = _decoded_or_none(answer.body)
     return _error(request, answer, base_url, body, _code(body) if isinstance(body, dict) else None)
 
 
-def _fits_no_request(answer: Answer) -> str | None:
-    """Say why an answer can be to no request that is sent here, None where it may be."""
-    if answer.status in _OF_CONDITIONS:
-        return "and this request stated no condition"
+def _unrelated(answer: Answer) -> str | None:
+    """Return why an answer cannot belong to any request that this library sends; None if it can."""
+    if answer.status in _CONDITIONAL:
+        return "but this request was not conditional"
     if 100 <= answer.status < 200:
-        return "which ends no request"
+        return "which is not a final answer"
     if 300 <= answer.status < 400 and "Location" not in answer.headers:
-        return "and leads nowhere"
+        return "but has no Location"
     return None
 
 
 def _decoded_or_none(body: bytes) -> Any:
-    if len(body) > _LONGEST_REFUSAL:
+    if len(body) > _MAX_ERROR_BODY:
         return None
     try:
         return decode(body)
@@ -293,19 +292,19 @@ def _decoded_or_none(body: bytes) -> Any:
 
 def _code(body: Mapping[str, Any]) -> int | None:
     code = body.get("code")
-    if isinstance(code, str) and len(code) > _LONGEST_CODE:
+    if isinstance(code, str) and len(code) > _MAX_CODE_DIGITS:
         return None
     return int(code) if type(code) is float and code.is_integer() else whole_of(code)
 
 
 def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int | None) -> APIError:
     fields = body if isinstance(body, dict) else {}
-    failed = code if code is not None and 200 <= answer.status < 300 else answer.status
-    cls = _ERRORS.get(failed) or (ServerError if failed >= 500 else APIError)
-    errors = read_field_errors(fields.get("data"), answer.redacted) if failed in {400, 422} else {}
+    status = code if code is not None and 200 <= answer.status < 300 else answer.status
+    cls = _ERRORS.get(status) or (ServerError if status >= 500 else APIError)
+    errors = read_field_errors(fields.get("data"), answer.redacted) if status in {400, 422} else {}
     message = _message(answer, fields)
     if redacted(f"{message} {errors}", answer.secrets) == HIDDEN:
-        message, errors = HIDDEN, {}  # each text has a little of it
+        message, errors = HIDDEN, {}  # the texts together repeat a credential
     about: dict[str, Any] = {
         "status": answer.status,
         "code": code,
@@ -315,16 +314,16 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
         "url": base_url + request.path,
     }
     limits = read_limits(answer.headers, datetime.now(UTC))
-    asked = limits.pause if cls is RateLimitError else limits.wait
-    if asked is not None:
-        message = f"{message.removesuffix('.')}; the service asks to wait {asked:,.0f} s"
-        if asked > LONGEST_ASKED:
-            message += f", and no more than {LONGEST_ASKED:,.0f} s are waited for"
-    return cls(message, retry_after=asked, **about)
+    wait = limits.pause if cls is RateLimitError else limits.wait
+    if wait is not None:
+        message = f"{message.removesuffix('.')}; the service asks to wait {wait:,.0f} s"
+        if wait > LONGEST_ASKED:
+            message += f", but this client waits at most {LONGEST_ASKED:,.0f} s"
+    return cls(message, retry_after=wait, **about)
 
 
 def _message(answer: Answer, body: Mapping[str, Any]) -> str:
-    """Find the useful text: `data.errMsg` before `meta.message`, which is a generic title [doc]."""
+    """Return the most useful text: `data.errMsg` before `meta.message`, which is a generic title [doc]."""
     data, meta = body.get("data"), body.get("meta")
     candidates = (
         _joined(data.get("errMsg") if isinstance(data, dict) else data),
@@ -333,7 +332,7 @@ def _message(answer: Answer, body: Mapping[str, Any]) -> str:
     )
     for text in candidates:
         if isinstance(text, str) and text.strip():
-            return answer.redacted(text, _LONGEST_MESSAGE)
+            return answer.redacted(text, _MAX_MESSAGE)
     if 300 <= answer.status < 400:
         return "the answer is a redirect, and redirects are not followed; check base_url"
     title = _title(answer.status)
@@ -354,14 +353,14 @@ def _joined(texts: Any) -> str:
 
 
 def read_payment_id(envelope: Envelope) -> int:
-    """Read the id of a payment just created. Raises ResponseDecodeError where there is none."""
+    """Return the id of a payment just created. Raises ResponseDecodeError if there is none."""
     data = envelope.data
     value = data.get("paymentId") if isinstance(data, dict) else None
     payment_id = whole_of(value)
-    if payment_id is None or not 1 <= payment_id <= _LARGEST_ID:
-        found = f"{kind_of(value)} out of range" if type(value) is int else kind_of(value)
+    if payment_id is None or not 1 <= payment_id <= _MAX_PAYMENT_ID:
+        kind = f"{kind_of(value)} out of range" if type(value) is int else kind_of(value)
         raise ResponseDecodeError(
-            f"Expected the new payment's id at $.data.paymentId, found {found}.",
+            f"Expected the new payment's id at $.data.paymentId, found {kind}.",
             paths=["$.data.paymentId"],
         )
     return payment_id

@@ -1,4 +1,4 @@
-"""JSON in and out, with every number kept exact."""
+"""Decodes and encodes JSON with every number kept exact."""
 
 from __future__ import annotations
 
@@ -18,35 +18,34 @@ MOST_BYTES = 4 * 2**20
 MOST_OBJECTS = 20_000
 MOST_LISTS = 50_000
 MOST_VALUES = 120_000
-"""Of one answer, objects counted with the lists. Reading more could keep the event loop from everything else
+"""The limits of one answer; the limit of lists counts objects too. Reading more could block the event loop
 for more than a tenth of a second, and take more memory than the rest of a walk (`benchmarks.large`). A page
-of 250 real rows has about 200 KB, 2,000 objects, 3,000 lists and 9,000 values; the largest that are read have
-some thousands of rows."""
+of 250 real rows has about 200 KB, 2,000 objects, 3,000 lists and 9,000 values: some thousand rows fit."""
 
 MOST_LEVELS = 100
-"""Lists and objects inside each other. Real answers have about six; deeper ones could be decoded, but then no
-longer be copied, pickled or written within Python's recursion limit."""
+"""The deepest nesting of lists and objects. Real answers have about six levels; more than this could be
+decoded, but not copied, pickled or encoded within Python's recursion limit."""
 
 _SHORT = 16
-"""Characters of a number, its point included, that a float always gives back: it holds any 15 digits."""
+"""The most characters of a number, point included, that a float always represents exactly: 15 digits."""
 
 _RUN = 64
-"""Brackets that are counted at once: of real rows, half of them open."""
+"""Brackets that are counted at once: in real rows, half of them open."""
 _STRAY = 40
-"""Brackets that text may have without its answer being looked at level by level."""
+"""Brackets inside strings that are tolerated before the nesting is checked level by level."""
 
-_NO_SIGNS = bytes(set(range(256)) - set(b"[]{},"))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
 _CONTAINERS: frozenset[type] = frozenset({dict, list})
 
 
-# A pair of surrogates, half of one, or whatever else is escaped.
+# A surrogate pair, half of one, or any other escape.
 _ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..|\\.", re.DOTALL)
 
 
 def exact_number(text: str) -> float | Decimal:
-    """Return a float where it says exactly what was sent, else a Decimal: money is never rounded.
+    """Return a float if that is exactly the number in the text, else a Decimal: money is never rounded.
 
-    Raises OverflowError for an exponent that no number needs.
+    Raises OverflowError for an exponent beyond Decimal's range.
     """
     number = float(text)
     if len(text) <= _SHORT and "e" not in text and "E" not in text:
@@ -55,15 +54,15 @@ def exact_number(text: str) -> float | Decimal:
     if Decimal(repr(number)) == exact:
         return number
     if exact.is_nan():
-        raise OverflowError  # an exponent out of range, in a context that lets it pass
+        raise OverflowError  # an exponent out of range, in a decimal context that does not trap it
     return exact
 
 
 encode_lines: Final = msgspec.json.Encoder().encode_lines
-"""Encodes values, a line each."""
+"""Encodes values as JSON lines."""
 
 decode_numbers: Final = msgspec.json.Decoder(float_hook=exact_number).decode
-"""Decode JSON of any depth that Python bears, numbers exact; raises whatever msgspec raises."""
+"""Decodes JSON up to Python's recursion limit, numbers exact. Raises msgspec's own errors."""
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -71,25 +70,25 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 def decode(body: bytes | msgspec.Raw) -> Any:
     """Decode a body.
 
-    Raises ResponseDecodeError for whatever is not JSON in UTF-8, too large, or nested too deeply to be read.
+    Raises ResponseDecodeError if it is not JSON in UTF-8, too large, or nested too deeply.
     """
     try:
-        # So short, it is as any part of an answer.
+        # A body this short cannot exceed any limit.
         brackets = _brackets_of(body) if len(body) > MOST_LEVELS else b""
         value = decode_part(body)
         if _may_be_deep(brackets) and _is_deep(value):
             del value
             raise _too_deep()
     except ResponseDecodeError:
-        del body  # a traceback's local variables would show what was sent
+        del body  # a traceback's local variables would show the service's data
         raise
     return value
 
 
 def decode_part(body: bytes | msgspec.Raw) -> Any:
-    """Decode a part of a body whose depth was checked as a whole. Raises as `decode`, but for that.
+    """Decode a part of a body whose limits were checked already. Raises ResponseDecodeError.
 
-    Half of a surrogate pair, which JSON can spell and no text can hold, becomes U+FFFD.
+    Half of a surrogate pair, which JSON can express but UTF-8 cannot, becomes U+FFFD.
     """
     try:
         return decode_numbers(body)
@@ -99,25 +98,25 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
     except (ValueError, ArithmeticError) as error:
         failure = _failure(error)
     whole = mended(bytes(body))
-    is_whole = whole == bytes(body)
+    is_unchanged = whole == bytes(body)
     del body
-    if is_whole:
+    if is_unchanged:
         del whole
         raise failure
     return decode_part(whole)
 
 
 def mended(body: bytes) -> bytes:
-    """Put U+FFFD in place of each half of a surrogate pair, which msgspec does not decode."""
-    return _ESCAPE.sub(_whole, body)
+    """Replace each half of a surrogate pair, which msgspec does not decode, with U+FFFD."""
+    return _ESCAPE.sub(_mended_escape, body)
 
 
-def _whole(escape: re.Match[bytes]) -> bytes:
+def _mended_escape(escape: re.Match[bytes]) -> bytes:
     return b"\\ufffd" if len(escape[0]) == 6 else escape[0]
 
 
 def check_measure(body: bytes) -> None:
-    """Raise ResponseDecodeError for what is too large or nested too deeply. What is no JSON at all passes."""
+    """Raise ResponseDecodeError for a body that is too large or nested too deeply. Invalid JSON passes."""
     try:
         brackets = _brackets_of(body)
     except ResponseDecodeError:
@@ -141,33 +140,34 @@ def _too_deep() -> ResponseDecodeError:
 
 
 def too_large(what: str) -> ResponseDecodeError:
-    """Make the error for an answer that holds more than is read."""
+    """Return the error for an answer that exceeds the limits of this module."""
     return ResponseDecodeError(
-        f"The answer has {what}, more than any of the service's: it is not read.", paths=["$"], too_large=True
+        f"The answer has {what}, more than any real answer: it was not read.", paths=["$"], too_large=True
     )
 
 
 def _brackets_of(body: bytes | msgspec.Raw) -> bytes:
-    """Return the brackets alone, at a tenth of the cost of decoding. Raises ResponseDecodeError.
+    """Return only a body's brackets, and check its size, at a tenth of the cost of decoding it.
 
-    Brackets and commas in strings count too; text that has so many of them is refused with the rest.
+    Raises ResponseDecodeError. Brackets and commas inside strings count too, so a body with too many of those
+    is refused as well.
     """
     if len(body) > MOST_BYTES:
         raise too_large(f"{len(body):,} bytes")
-    signs = bytes(body).translate(None, _NO_SIGNS)
+    signs = bytes(body).translate(None, _NOT_STRUCTURE)
     brackets = signs.translate(None, b",")
     if brackets.count(b"{") > MOST_OBJECTS:
         raise too_large(f"more than {MOST_OBJECTS:,} objects")
     if len(brackets) // 2 > MOST_LISTS:
         raise too_large(f"more than {MOST_LISTS:,} lists and objects")
-    # Each value but the last has a comma of its own.
+    # Each value but the last is followed by a comma.
     if len(signs) - len(brackets) >= MOST_VALUES:
         raise too_large(f"more than {MOST_VALUES:,} values")
     return brackets
 
 
 def _may_be_deep(brackets: bytes) -> bool:
-    """Judge by the brackets alone, a run of them at a time; those in strings may mislead it."""
+    """Whether the depth has to be checked level by level. Brackets in strings may cause a false alarm."""
     runs = [brackets[start : start + _RUN] for start in range(0, len(brackets), _RUN)]
     curly, square = (map(bytes.count, runs, repeat(bracket)) for bracket in (b"{", b"["))
     level = 0
@@ -196,7 +196,7 @@ def _containers(values: Iterable[Any]) -> list[Any]:
 def _failure(error: Exception) -> ResponseDecodeError:
     reason, path = "it holds bytes that are not UTF-8", "$"
     if isinstance(error, msgspec.DecodeError):
-        # msgspec names the place and the kind of fault, never the content.
+        # msgspec names the path and the kind of error, never the content.
         reason, _, place = str(error).partition(" - at `")
         path = place.rstrip("`") or "$"
     if not isinstance(error, UnicodeDecodeError | msgspec.DecodeError) or "out of range" in reason:
@@ -210,5 +210,5 @@ def encode(value: Any) -> bytes:
     """Encode plain JSON values, Decimals as numbers, to UTF-8."""
     if getcontext().capitals:
         return _encoder.encode(value)
-    with localcontext(EXACT):  # else an exponent's `E` would be small
+    with localcontext(EXACT):  # else an exponent would be written with a lower-case `e`
         return _encoder.encode(value)

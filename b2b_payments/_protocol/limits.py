@@ -1,4 +1,4 @@
-"""What an answer's headers say about the quota."""
+"""Reads the quota and the clock from an answer's headers."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ _ALLOCATED = re.compile(rf"{_COUNT.pattern}\s*/\s*{_SECONDS}", re.IGNORECASE)
 
 
 def read_limits(headers: Mapping[str, str], now: datetime) -> QuotaReading:
-    """Read the quota's headers; `now` is the moment of an answer without a `Date`, with a time zone.
+    """Read the quota's headers; `now` is an aware datetime, used if the answer has no readable `Date`.
 
     Understands `X-Requests-Allocated: 150 times/60 s`, `X-Requests-Remaining: 149 times` and
     `X-Request-Window-Resets-After: 0.397 s` [doc], the core API's `X-Rate-Limit-Requests-Left`,
     `X-Rate-Limit-Time-Reset-Ms` and `X-Retry-After` [doc, for that API], and HTTP's `Retry-After` in seconds
-    or as a date. Times come with the unit s or ms or without; of several, the longest wait and the smallest
-    remainder count. What cannot be read is left out: nothing raises.
+    or as a date. Times may have the unit s or ms or none. Of several values, the longest wait and the
+    smallest remainder count. Unreadable values are ignored; nothing is raised.
     """
-    given = {name.lower(): value.strip() for name, value in headers.items()}
-    value = {name: given.get(name, "") for name in map(str.lower, HEADERS)}.__getitem__
+    present = {name.lower(): value.strip() for name, value in headers.items()}
+    value = {name: present.get(name, "") for name in map(str.lower, HEADERS)}.__getitem__
 
     return QuotaReading(
         remaining=min(
-            _known(_count(value("x-requests-remaining")), _count(value("x-rate-limit-requests-left"))),
+            _present(_count(value("x-requests-remaining")), _count(value("x-rate-limit-requests-left"))),
             default=None,
         ),
         resets_after=max(
-            _known(
+            _present(
                 _duration(value("x-request-window-resets-after")),
                 _duration(value("x-rate-limit-time-reset-ms"), unit="ms"),
             ),
             default=None,
         ),
         wait=max(
-            _known(
+            _present(
                 _duration(value("x-retry-after")),
                 _duration(value("retry-after")),
                 _until(value("retry-after"), read_date(value("date")) or now),
@@ -67,17 +67,17 @@ def read_limits(headers: Mapping[str, str], now: datetime) -> QuotaReading:
     )
 
 
-@lru_cache(maxsize=16)  # asked of each answer several times, and of many in a second
+@lru_cache(maxsize=16)  # read several times per answer, and many answers share a second
 def read_date(text: str) -> datetime | None:
-    """Read an HTTP date, in UTC; None for what is none."""
+    """Parse an HTTP date into UTC; None if it is not one."""
     try:
-        moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        date = parsedate_to_datetime(text)
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return None
 
 
-def _known(*values: _T | None) -> Iterable[_T]:
+def _present(*values: _T | None) -> Iterable[_T]:
     return (value for value in values if value is not None)
 
 
@@ -101,6 +101,6 @@ def _seconds(number: str, unit: str) -> float:
 
 
 def _until(text: str, now: datetime) -> float | None:
-    """Seconds until an HTTP date; one that has passed means now."""
-    moment = read_date(text)
-    return None if moment is None else max(0.0, (moment - now).total_seconds())
+    """Return the seconds until an HTTP date, 0 if it has passed; None if it is not a date."""
+    date = read_date(text)
+    return None if date is None else max(0.0, (date - now).total_seconds())

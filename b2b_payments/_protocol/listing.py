@@ -1,4 +1,4 @@
-"""One answered page of the list of payments."""
+"""Reads one page of the list of payments."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from b2b_payments._protocol.query import check_filters
 from b2b_payments._protocol.request import Request
 
 MOST_ROWS_A_PAGE = 10_000
-"""A service may give more rows than were asked for; more than this, none does."""
+"""The most rows of a page that are read: a service may return more than the limit, but never this many."""
 
-# Further than this no real list goes; a larger number is an answer gone wrong.
-_MOST_ROWS = 10**12
+# A larger offset, limit or total cannot be real, and is ignored.
+_MAX_COUNT = 10**12
 
 
 class Head(msgspec.Struct, rename=wire_names(Payment), gc=False):
-    """What a walk has to know of a row; None where the row does not say."""
+    """The fields of a row that a walk needs; None if the row has none."""
 
     id: Any = None
     created_at: Any = None
@@ -45,11 +45,11 @@ class _Rows(msgspec.Struct):
 _SUCCESSES = range(200, 300)
 
 Decode = Callable[[bytes], Any]
-"""Decodes a page whole, its rows as they will be wanted, with what `Head` has; None where it does not."""
+"""Decodes a page with its rows as objects that have the fields of `Head`; None leaves the rows as bytes."""
 
 
 def decoder_of(row: type[Head]) -> Decode:
-    """Return what decodes pages with rows of a type. Raises as `check_measure`, and what msgspec raises."""
+    """Return a decoder of pages with rows of this type. It raises as `check_measure` and msgspec do."""
     members: Any = [("data", list[row]), ("code", Any, None), ("meta", Any, None)]  # type: ignore[valid-type]
     decode_page = msgspec.json.Decoder(msgspec.defstruct("Page", members), float_hook=exact_number).decode
 
@@ -57,7 +57,7 @@ def decoder_of(row: type[Head]) -> Decode:
         try:
             check_measure(body)
         except ResponseDecodeError:
-            del body  # a traceback's local variables would show what was sent
+            del body  # a traceback's local variables would show the service's data
             raise
         return decode_page(body)
 
@@ -65,11 +65,11 @@ def decoder_of(row: type[Head]) -> Decode:
 
 
 DecodeRows = Callable[[bytes, bool], Any]
-"""Decodes as `Decode`, told whether somebody waits for the page: others may wait as bytes."""
+"""As `Decode`, with a flag for whether a caller awaits the page: if not, it may stay bytes for now."""
 
 
 def not_decoded(_body: bytes, _is_awaited: bool) -> None:
-    """Leave the rows of a page as bytes."""
+    """Leave the rows of a page as bytes: a `DecodeRows`."""
 
 
 _heads = decoder_of(Head)
@@ -78,17 +78,16 @@ _rows = msgspec.json.Decoder(_Rows)
 
 @frozen
 class Listing:
-    """One answered page: what a walk has to know of its rows, and how to have the rows themselves.
+    """One page: the fields of its rows that a walk needs, and the rows themselves as bytes.
 
-    Pages wait to be joined, many at a time: as bytes they take little memory and none of the garbage
-    collector's time. So the rows in `body` are decoded when they are wanted, as whatever they are wanted as.
-    Where `heads` are rows that become payments, each is gone from it with its payment.
+    Many pages wait to be joined. As bytes they take little memory and no time of the garbage collector, so
+    the rows in `body` are decoded only when they are needed, into any type. If `heads` are rows that become
+    payments, each is removed from it with its payment.
 
-    `limit` is the limit that the service says it used (None where it does not say), `total_count` the number
-    of rows that it says there are in all (None where it does not say, or says something impossible), `date`
-    the moment of the answer by the service's clock (None where there is no readable `Date`). `named` are the
-    places where the answer names what was asked for, and could have named something else; `ignored` those of
-    filters that some of its rows do not fit. `store` is the one that all its rows name.
+    `limit` is the page size and `total_count` the length of the whole list that the service reports (None if
+    missing or impossible), `date` the time of the answer by the service's clock (None without a readable
+    `Date`). `named` are the paths where the answer names what was requested and could have named something
+    else; `ignored` are filters that some rows do not match. `store` is the one that all rows name, if any.
     """
 
     heads: list[Any] = attrs.field(repr=False)
@@ -102,7 +101,7 @@ class Listing:
     store: str | None = None
 
     def rows(self) -> Sequence[msgspec.Raw]:
-        """Return each row as the bytes that the service sent."""
+        """Return each row as the service's own bytes."""
         return _rows.decode(self.body).data
 
     def objects(self) -> Sequence[dict[str, Any]]:
@@ -114,36 +113,38 @@ class Listing:
 def read_listing(
     request: Request, answer: Answer, base_url: str, *, offset: int, decoded: Decode | None = None
 ) -> Listing:
-    """Read a page. Raises as `read_envelope` does, and where `data` is no list of objects, or endless.
+    """Read a page. Raises as `read_envelope` does, and for `data` that is not a list of up to 10,000 objects.
 
-    `decoded` may give the page with its rows decoded as they will be wanted: they are heads as well.
-    Raises AnswerMismatchError where the answer names another offset, or its rows are not those filtered by.
+    `decoded` may decode the rows into the type that is needed later; they serve as heads too.
+    Raises AnswerMismatchError if the answer names another offset, or its rows do not match the filters.
     """
     body, source = _body(request, answer, base_url, decoded)
     if len(body.data) > MOST_ROWS_A_PAGE:
         raise too_large(f"{len(body.data):,} rows")
     pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
-    said = pagination if isinstance(pagination, dict) else {}
-    named = _count(said.get("offset"))
-    total = _count(said.get("totalCount"))
-    check_page(request, offset, named, total, body.data)
+    reported = pagination if isinstance(pagination, dict) else {}
+    offset_named = _count(reported.get("offset"))
+    total = _count(reported.get("totalCount"))
+    check_page(request, offset, offset_named, total, body.data)
     stores = check_stores(request, [head.store_hash for head in body.data])
-    filtered = check_filters(request, source)
-    at, ignored = filtered.kept, filtered.ignored
-    if named == offset > 0:  # a service may always say 0
-        at |= {OF_PAGE}
-        if total is not None and total < offset:  # or no more than its total, which may be of this page alone
-            at |= {OF_TOTAL}
+    evidence = check_filters(request, source)
+    named, ignored = evidence.confirmed, evidence.ignored
+    if offset_named == offset > 0:  # a service may always answer 0
+        named |= {OF_PAGE}
+        if total is not None and total < offset:  # or cap it at its total, which may be this page's alone
+            named |= {OF_TOTAL}
     if stores and request.store:
-        at, ignored = (at | {OF_STORE}, ignored) if stores == {request.store} else (at, ignored | {OF_STORE})
+        named, ignored = (
+            (named | {OF_STORE}, ignored) if stores == {request.store} else (named, ignored | {OF_STORE})
+        )
     return Listing(
         heads=body.data,
         body=source,
         offset=offset,
-        limit=_count(said.get("limit")) or None,
+        limit=_count(reported.get("limit")) or None,
         total_count=total,
         date=answer.date,
-        named=at,
+        named=named,
         ignored=ignored,
         store=stores.pop() if len(stores) == 1 else None,
     )
@@ -152,12 +153,12 @@ def read_listing(
 def _body(request: Request, answer: Answer, base_url: str, decoded: Decode | None) -> tuple[Any, bytes]:
     if 200 <= answer.status < 300:
         for decode in filter(None, (decoded, _heads)):
-            # What is wrong with it is said below.
+            # The error is raised below, by `read_envelope`.
             with suppress(ValueError, ArithmeticError, RecursionError):
                 body = decode(answer.body)
                 if body is not None and body.code in _SUCCESSES:
                     return body, answer.body
-                del body  # it is an error's, and a traceback's local variables would show what was sent
+                del body  # an error's: a traceback's local variables would show the service's data
     if (failure := _problem_with(read_envelope(request, answer, base_url).data)) is not None:
         raise failure
     source = mended(answer.body)
@@ -165,7 +166,7 @@ def _body(request: Request, answer: Answer, base_url: str, decoded: Decode | Non
 
 
 def _problem_with(data: Any) -> ResponseDecodeError | None:
-    """Return what to raise where data is no list of objects: not from here, where data would be in sight."""
+    """Return the error if data is not a list of objects; raised here, its traceback would show the data."""
     if not isinstance(data, list):
         return ResponseDecodeError(f"Expected a list at $.data, found {kind_of(data)}.", paths=["$.data"])
     for index, row in enumerate(data):
@@ -177,4 +178,4 @@ def _problem_with(data: Any) -> ResponseDecodeError | None:
 
 def _count(value: object) -> int | None:
     count = whole_of(value)
-    return count if count is not None and 0 <= count <= _MOST_ROWS else None
+    return count if count is not None and 0 <= count <= _MAX_COUNT else None

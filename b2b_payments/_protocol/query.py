@@ -1,4 +1,4 @@
-"""The query of the list of payments, and whether rows are what it asks for."""
+"""The query of the list of payments, and whether rows match its filters."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from b2b_payments._models.enums import OrderBy, ProcessingStatus, SearchBy, Sort
 from b2b_payments._models.payment import LineItem, Payment
 from b2b_payments._models.plain_data import checked_text
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.belonging import OF_ROWS, require
+from b2b_payments._protocol.belonging import OF_ROWS, mismatch
 from b2b_payments._protocol.json import exact_number
 from b2b_payments._protocol.request import Query, Request
 
-_Word = TypeVar("_Word", bound=StrEnum)
+_Member = TypeVar("_Member", bound=StrEnum)
 
 
 class ChannelEncoding(Enum):
-    """The ways to write `channelIds` in a query. Which one the service reads is not documented [open]."""
+    """The ways to encode `channelIds` in a query. Which one the service reads is not documented [open]."""
 
     REPEAT = "channelIds=1&channelIds=2"
     BRACKETS_COMMA = "channelIds[]=1,2"
@@ -36,7 +36,7 @@ class ChannelEncoding(Enum):
     COMMA = "channelIds=1,2"
 
     def pairs(self, channel_ids: Sequence[int]) -> list[tuple[str, str]]:
-        """Write the ids in this way."""
+        """Return the ids as query pairs in this encoding."""
         texts = [str(channel_id) for channel_id in channel_ids]
         key = (
             "channelIds[]"
@@ -51,9 +51,9 @@ class ChannelEncoding(Enum):
 def _channel_ids(value: Sequence[int] | None) -> tuple[int, ...] | None:
     if value is None:
         return None
-    given: object = value
-    channel_ids = tuple(given) if isinstance(given, Iterable) else (given,)
-    if not isinstance(given, Iterable) or not all(is_whole(one) and one > 0 for one in channel_ids):
+    unchecked: object = value
+    channel_ids = tuple(unchecked) if isinstance(unchecked, Iterable) else (unchecked,)
+    if not isinstance(unchecked, Iterable) or not all(is_whole(one) and one > 0 for one in channel_ids):
         raise ConfigurationError(
             f"channel_ids must be a list of whole numbers such as [1, 2], not {shown(value)}."
         )
@@ -63,12 +63,12 @@ def _channel_ids(value: Sequence[int] | None) -> tuple[int, ...] | None:
 
 
 def _status(value: int | None) -> int | None:
-    given: object = value
-    if given is not None and (
-        type(given) not in {int, ProcessingStatus} or given not in set(ProcessingStatus)
+    unchecked: object = value
+    if unchecked is not None and (
+        type(unchecked) not in {int, ProcessingStatus} or unchecked not in set(ProcessingStatus)
     ):
         known = ", ".join(f"{status.value} ({status.name})" for status in ProcessingStatus)
-        raise ConfigurationError(f"processing_status {shown(value)} is none of the service's: {known}.")
+        raise ConfigurationError(f"processing_status {shown(value)} is unknown; use one of {known}.")
     return value
 
 
@@ -76,25 +76,23 @@ def _invoice(value: int | None) -> int | None:
     return None if value is None else whole("invoice_id", value, least=1)
 
 
-def _word(name: str, kind: type[_Word], value: str) -> _Word:
+def _member(name: str, kind: type[_Member], value: str) -> _Member:
     try:
         return kind(value)
     except ValueError:
-        raise ConfigurationError(
-            f"{name} {shown(value)} is none of the service's words: {', '.join(kind)}."
-        ) from None
+        raise ConfigurationError(f"{name} {shown(value)} is unknown; use one of {', '.join(kind)}.") from None
 
 
 def _sort_by(value: str) -> SortBy:
-    return _word("sort_by", SortBy, value)
+    return _member("sort_by", SortBy, value)
 
 
 def _order_by(value: str) -> OrderBy:
-    return _word("order_by", OrderBy, value)
+    return _member("order_by", OrderBy, value)
 
 
 def _search_by(value: str | None) -> SearchBy | None:
-    return None if value is None else _word("search_by", SearchBy, value)
+    return None if value is None else _member("search_by", SearchBy, value)
 
 
 def _customer_name(value: Any) -> str | None:
@@ -107,7 +105,7 @@ def _keywords(value: Any) -> str | None:
     if is_whole(value):
         return str(value)
     if value is not None and not isinstance(value, str):
-        raise ConfigurationError(f"q must be a string of keywords, or an id, not {shown(value)}.")
+        raise ConfigurationError(f"q must be a string of keywords or an id, not {shown(value)}.")
     return _filter_text("q", value)
 
 
@@ -115,14 +113,14 @@ def _filter_text(name: str, value: str | None) -> str | None:
     if value is None:
         return None
     if not value.strip():
-        # Sent, it would be no filter: everybody's payments would come.
-        raise ConfigurationError(f"{name} is empty; leave it out (None) for the payments of all.")
+        # The service would ignore an empty filter, and list every payment.
+        raise ConfigurationError(f"{name} is empty; leave it out (None) to list all payments.")
     return checked_text(name, value)
 
 
 @frozen(kw_only=True)
 class PaymentQuery:
-    """Which payments, in which order: the list's parameters but for the page. Names as in the service."""
+    """The list's filters and order: its parameters except offset and limit, named as in the service."""
 
     channel_ids: tuple[int, ...] | None = attrs.field(default=None, converter=_channel_ids)
     processing_status: int | None = attrs.field(default=None, converter=_status)
@@ -135,19 +133,19 @@ class PaymentQuery:
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """The names of the filters in force."""
+        """The names of the filters that are set."""
         names = ("channel_ids", "processing_status", "customer_name", "invoice_id", "search_by", "q")
         return tuple(name for name in names if getattr(self, name) is not None)
 
     @property
     def filtered(self) -> bool:
-        """Whether a payment may enter or leave the list without being created or deleted."""
+        """Whether an update can make a payment enter or leave the list."""
         filters = (self.processing_status, self.customer_name, self.invoice_id, self.q)
         return any(value is not None for value in filters)
 
     def pairs(self, *, offset: int, limit: int, encoding: ChannelEncoding) -> Query:
-        """Write the query of one page. What the caller left out is left out; a zero is a value."""
-        given = [
+        """Return the query of one page, without parameters that are None; zero is a value."""
+        values = [
             ("offset", offset),
             ("limit", limit),
             ("orderBy", self.order_by),
@@ -158,7 +156,7 @@ class PaymentQuery:
             ("invoiceId", self.invoice_id),
             ("processingStatus", self.processing_status),
         ]
-        pairs = [(key, _text(value)) for key, value in given if value is not None]
+        pairs = [(key, _text(value)) for key, value in values if value is not None]
         if self.channel_ids is not None:
             pairs += encoding.pairs(self.channel_ids)
         return tuple(pairs)
@@ -186,7 +184,7 @@ class _Body(msgspec.Struct):
 
 
 _Matches = Callable[[_Row], bool | None]
-"""Whether a row is one that was asked for; None where it does not show that."""
+"""Whether a row matches a filter; None if it does not show that."""
 
 _body = msgspec.json.Decoder(_Body, float_hook=exact_number)
 _SEARCHED: Mapping[str, Callable[[_Row], Any]] = {
@@ -196,38 +194,37 @@ _INVOICE = wire_names(LineItem)["invoice_id"]
 
 
 @frozen
-class Filtered:
-    """What rows show of their list's filters, by the filters' places: `kept` all show what was asked for,
-    `ignored` some do not.
+class FilterEvidence:
+    """What the rows show of their list's filters, by path: no row contradicts those in `confirmed`, some rows
+    contradict those in `ignored`.
     """
 
-    kept: frozenset[str] = frozenset()
+    confirmed: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
 
 
-def check_filters(request: Request, body: bytes) -> Filtered:
-    """Hold the rows of a page against the filters of its request.
+def check_filters(request: Request, body: bytes) -> FilterEvidence:
+    """Check the rows of a page against the filters of its request.
 
-    Raises AnswerMismatchError where rows show something else, unless the service is known to ignore that
-    filter.
+    Raises AnswerMismatchError if a row does not match, unless the service is known to ignore that filter.
     """
     filters = dict(_filters(dict(request.query)))
     if not filters:
-        return _NOT_FILTERED
+        return _NO_EVIDENCE
     rows = _body.decode(body).data
-    kept, ignored = set[str](), set[str]()
-    for place, matches in filters.items():
-        found = [matches(row) for row in rows]
-        if others := [row.id for row, match in zip(rows, found, strict=True) if match is False]:
-            what = f"is not as asked for in {len(others):,} of {len(rows):,} rows"
-            require(request, place, what, others[0], in_part=True in found)
-            ignored.add(place)
-        elif True in found:
-            kept.add(place)
-    return Filtered(frozenset(kept), frozenset(ignored))
+    confirmed, ignored = set[str](), set[str]()
+    for path, matches in filters.items():
+        results = [matches(row) for row in rows]
+        if others := [row.id for row, match in zip(rows, results, strict=True) if match is False]:
+            what = f"does not match the filter in {len(others):,} of {len(rows):,} rows"
+            mismatch(request, path, what, others[0], in_part=True in results)
+            ignored.add(path)
+        elif True in results:
+            confirmed.add(path)
+    return FilterEvidence(frozenset(confirmed), frozenset(ignored))
 
 
-_NOT_FILTERED = Filtered()
+_NO_EVIDENCE = FilterEvidence()
 
 
 def _filters(query: Mapping[str, str]) -> Iterable[tuple[str, _Matches]]:
@@ -244,40 +241,40 @@ def _filters(query: Mapping[str, str]) -> Iterable[tuple[str, _Matches]]:
 
 
 def has_left(query: PaymentQuery, payment: Mapping[str, Any], ignored: Collection[str]) -> bool:
-    """Whether a payment shows another status or invoice than the query asks for.
+    """Whether a payment no longer has the status or invoice that the query filters by.
 
-    Not by texts, which a service may find in other ways than ours, and not by filters that it ignores.
+    Text filters do not count, since the service may match texts differently, nor do filters that it ignores.
     """
-    asked = {"processingStatus": query.processing_status, "invoiceId": query.invoice_id}
-    found = fits({name: _text(value) for name, value in asked.items() if value is not None}, payment)
-    return any(fit is False and place not in ignored for place, fit in found.items())
+    filters = {"processingStatus": query.processing_status, "invoiceId": query.invoice_id}
+    results = fits({name: _text(value) for name, value in filters.items() if value is not None}, payment)
+    return any(result is False and path not in ignored for path, result in results.items())
 
 
 def fits(query: Mapping[str, str], payment: Mapping[str, Any]) -> dict[str, bool | None]:
-    """Whether a payment is as each filter of a query asks, by its place; None where it does not show that."""
+    """Return whether a payment matches each filter of a query, by path; None if it does not show that."""
     row = msgspec.convert(payment, _Row)
-    return {place: matches(row) for place, matches in _filters(query)}
+    return {path: matches(row) for path, matches in _filters(query)}
 
 
-def _has_status(asked: int, row: _Row) -> bool | None:
+def _has_status(wanted: int, row: _Row) -> bool | None:
     status = whole_of(row.processing_status)
-    return None if status is None else status == asked
+    return None if status is None else status == wanted
 
 
-def _has_invoice(asked: int, row: _Row) -> bool | None:
+def _has_invoice(wanted: int, row: _Row) -> bool | None:
     items = row.line_items if isinstance(row.line_items, list) else []
-    found = [whole_of(item.get(_INVOICE)) if isinstance(item, dict) else None for item in items]
-    if asked in found:
+    invoices = [whole_of(item.get(_INVOICE)) if isinstance(item, dict) else None for item in items]
+    if wanted in invoices:
         return True
-    return None if not found or None in found else False
+    return None if not invoices or None in invoices else False
 
 
-def _has_text(asked: str, fields: Iterable[Callable[[_Row], Any]], row: _Row) -> bool | None:
+def _has_text(wanted: str, fields: Iterable[Callable[[_Row], Any]], row: _Row) -> bool | None:
     values = [str(value) for field in fields if (value := field(row)) not in (None, "")]
-    return any(asked in _folded(value) for value in values) if values else None
+    return any(wanted in _folded(value) for value in values) if values else None
 
 
 def _folded(text: str) -> str:
-    """Return a text without case, accents and double spaces."""
+    """Return a text without case, accents and repeated spaces, for comparison."""
     plain = unicodedata.normalize("NFKD", text.casefold())
-    return " ".join("".join(one for one in plain if not unicodedata.combining(one)).split())
+    return " ".join("".join(char for char in plain if not unicodedata.combining(char)).split())

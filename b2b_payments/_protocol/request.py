@@ -1,4 +1,4 @@
-"""One request to the service, and the request that each endpoint wants."""
+"""One request to the service, and a function that builds it for each endpoint."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]+")
 
 @frozen
 class Request:
-    """What is to be sent: `path` lies below the client's base URL; `call` names the endpoint for people.
+    """One request. `path` is below the client's base URL; `call` names the endpoint in logs and events.
 
-    `named_at` are the fields of the answer that may name the id in the path, and may name no other; it is
-    empty where the answer has no such field. `store` is the store asked, as payments name it, None where that
-    is not known. `reuse` lets it go out on a kept connection: only where its
-    answer says what it is about. `ignored` are the places of an answer that are known to say the same
-    whatever is asked. `every_header` keeps all headers of the answer, and not those alone that are read.
+    `named_at` are the answer's fields that, if present, must name the id in the path; empty if it has none.
+    `reuse` allows a reused connection, which is safe only if the answer names what it is about. `ignored` are
+    paths of the answer that are known to hold the same value for every request. `store` is the store that is
+    addressed, as payments name it, None if unknown. `every_header` keeps all headers of the answer instead of
+    only those that are read.
     """
 
     call: str
@@ -44,57 +44,57 @@ class Request:
 
     @property
     def about(self) -> int | None:
-        """The id in the path, of a payment or of whatever else it is about; None where there is none."""
+        """The last id in the path, of a payment or channel for example; None if the path has none."""
         ids = [part for part in self.path.split("/") if part.isdecimal()]
         return int(ids[-1]) if ids else None
 
     @property
     def is_by_id(self) -> bool:
-        """Whether the answer is the very thing whose id ends the path: it has to name that id."""
+        """Whether this reads the thing whose id ends the path: then the answer must name that id."""
         return self.effect is Effect.READ and self.path.endswith(f"/{self.about}") and bool(self.named_at)
 
     @property
     def effect(self) -> Effect:
-        """How often this may be sent: there is no idempotency key [doc], so a POST only once."""
+        """What sending it twice would do: there is no idempotency key [doc], so a POST is sent once."""
         return _EFFECTS[self.method]
 
     @property
     def listed(self) -> tuple[object, ...] | None:
-        """Which list this asks for a page of, in whatever order; None where it asks for none."""
+        """The list that this reads a page of, whatever its order; None if it reads no list."""
         if self.call not in _LISTS:
             return None
-        return (self.path, *[pair for pair in self.query if pair[0] not in _OF_A_PAGE])
+        return (self.path, *[pair for pair in self.query if pair[0] not in _PAGE_PARAMETERS])
 
     @property
     def offset(self) -> str | None:
-        """Where the page begins, as the query says it."""
+        """The page's offset, as written in the query."""
         return dict(self.query).get("offset")
 
     def resembles(self, other: Request) -> bool:
-        """Whether one's page might come to the other, and nothing in it would say so.
+        """Whether the two requests' pages could be swapped without anything in them showing it.
 
-        So it is where both begin at one offset, and a payment may be in both of two lists, or of two orders.
+        They could if both have the same offset, and a payment may be in both lists, or in both orders.
         """
         if not self.call == other.call == "payments.list" or self.offset != other.offset:
             return False
         if all(name == "limit" for name, _ in {*self.query} ^ {*other.query}):
             return False
         return all(
-            mine & others
-            for mine, others in zip(self._kinds(), other._kinds(), strict=True)
-            if mine and others
+            mine & theirs
+            for mine, theirs in zip(self._exclusive_filters(), other._exclusive_filters(), strict=True)
+            if mine and theirs
         )
 
-    def _kinds(self) -> tuple[set[str], set[str]]:
-        """Return the channels and the status that this asks for: a payment has one of each."""
+    def _exclusive_filters(self) -> tuple[set[str], set[str]]:
+        """Return the channels and the statuses that this filters by: a payment has exactly one of each."""
         channels = [value for name, value in self.query if name in {"channelIds", "channelIds[]"}]
         statuses = [value for name, value in self.query if name == "processingStatus"]
-        return {one for text in channels for one in text.split(",")}, {*statuses}
+        return {channel for text in channels for channel in text.split(",")}, {*statuses}
 
 
 _LISTS = frozenset({"payments.list", "payments.transactions", "channels.list"})
-_OF_A_PAYMENT = ("id", "paymentId")
-_OF_A_PAGE = frozenset({"offset", "limit", "orderBy"})
+_PAYMENT_ID_FIELDS = ("id", "paymentId")
+_PAGE_PARAMETERS = frozenset({"offset", "limit", "orderBy"})
 _EFFECTS = {
     "GET": Effect.READ,
     "PUT": Effect.REPEATABLE,
@@ -132,7 +132,7 @@ def perform_operation(payment_id: int, code: int) -> Request:
 
 
 def update_processing_status(payment_id: int, status: int) -> Request:
-    """PUT /ip/payments/{id}/processing-status. Documented are 1 to 4; the vendor's example sends 0 [doc]."""
+    """PUT /ip/payments/{id}/processing-status. 1 to 4 are documented; the vendor's example sends 0 [doc]."""
     checked = _one_of("status", status, range(5))
     body = encode({"processingStatus": checked})
     return _about("payments.update_processing_status", "PUT", payment_id, "/processing-status", body=body)
@@ -151,7 +151,7 @@ def create_offline(body: Mapping[str, Any]) -> Request:
 def update_offline(payment_id: int, body: Mapping[str, Any]) -> Request:
     """PUT /ip/payments/offline/{id}."""
     path = f"/ip/payments/offline/{_id('payment id', payment_id)}"
-    return Request("payments.update_offline", "PUT", path, body=encode(body), named_at=_OF_A_PAYMENT)
+    return Request("payments.update_offline", "PUT", path, body=encode(body), named_at=_PAYMENT_ID_FIELDS)
 
 
 def list_channels() -> Request:
@@ -160,7 +160,7 @@ def list_channels() -> Request:
 
 
 def get_channel(channel_id: int) -> Request:
-    """GET /channels/{channelId}, by BigCommerce's id."""
+    """GET /channels/{channelId}, by BigCommerce's id (not B2B Edition's own)."""
     return Request(
         "channels.get", "GET", f"/channels/{_id('channel id', channel_id)}", named_at=("channelId",)
     )
@@ -169,48 +169,48 @@ def get_channel(channel_id: int) -> Request:
 def any_endpoint(
     method: str, path: str, params: Mapping[str, Any] | None = None, json: object = None
 ) -> Request:
-    """Any endpoint below the base URL. Raises ConfigurationError for what cannot be sent."""
+    """Any endpoint below the base URL. Raises ConfigurationError for an invalid argument."""
     verb = str(method).upper()
     if verb not in _EFFECTS:
-        raise ConfigurationError(f"method {shown(method)} is unknown: give one of {', '.join(_EFFECTS)}.")
+        raise ConfigurationError(f"method {shown(method)} is unknown; use one of {', '.join(_EFFECTS)}.")
     if not _PATH.fullmatch(str(path)) or not {"", ".", ".."}.isdisjoint(unquote(path).split("/")[1:]):
         raise ConfigurationError(
-            f"path {shown(path)} cannot be sent: give one below the base URL, such as '/ip/payments', and "
-            "what follows a ? as `params`."
+            f"path {shown(path)} is invalid: use one below the base URL, such as '/ip/payments', and pass "
+            "the query as `params`."
         )
     if json is not None and verb == "GET":
-        raise ConfigurationError("A GET has no body: give `params` instead of `json`.")
+        raise ConfigurationError("A GET has no body: pass `params` instead of `json`.")
     body = None if json is None else encode(checked_data("json", json))
     query = tuple(_pairs(params))
     return Request("request", verb, path, query, body, named_at=(), every_header=True)
 
 
 def _pairs(params: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    given: object = params or {}
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(f"params is {type(params).__name__}: give a dict such as {{'limit': 10}}.")
-    for name, value in given.items():
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if not isinstance(name, str) or isinstance(one, bool) or not isinstance(one, str | int):
+    unchecked: object = params or {}
+    if not isinstance(unchecked, Mapping):
+        raise ConfigurationError(f"params is {type(params).__name__}: pass a dict such as {{'limit': 10}}.")
+    for name, values in unchecked.items():
+        for value in values if isinstance(values, list | tuple) else [values]:
+            if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, str | int):
                 raise ConfigurationError(
-                    f"params has {shown(name)}: {shown(one)}: give text and whole numbers, or lists of them."
+                    f"params has {shown(name)}: {shown(value)}: use strings, whole numbers, or lists of them."
                 )
-            text = one if isinstance(one, str) else str(int(one))
+            text = value if isinstance(value, str) else str(int(value))
             yield checked_text("a name in params", name), checked_text(f"params[{shown(name)}]", text)
 
 
 def _about(call: str, method: str, payment_id: int, rest: str = "", **more: Any) -> Request:
     path = f"/ip/payments/{_id('payment id', payment_id)}{rest}"
-    return Request(call, method, path, **{"named_at": _OF_A_PAYMENT, **more})
+    return Request(call, method, path, **{"named_at": _PAYMENT_ID_FIELDS, **more})
 
 
 def _id(name: str, value: object) -> int:
-    # A str would be written into the path as it stands.
+    # A str would be written into the path unescaped.
     return whole(name, value, least=1)
 
 
 def _one_of(name: str, value: object, allowed: Sequence[int]) -> int:
-    # A float or a complex number may equal one of them; an enum's member is an int.
+    # Not only `in`: a float or a complex number may equal an int. An enum member is an int.
     if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
         raise ConfigurationError(f"{name} must be one of {', '.join(map(str, allowed))}, not {shown(value)}.")
     return int(value)

@@ -1,4 +1,4 @@
-"""What any endpoint answers, as `client.request` gives it."""
+"""The result of `client.request`, for any endpoint."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from b2b_payments._protocol.request import Request
 
 @frozen
 class Response:
-    """What an endpoint answered: `data` and `meta` as the service sent them, None and empty where it did not.
+    """The answer of an endpoint, as `client.request` returns it.
 
-    `status` is HTTP's. `headers` ignore case; they are without cookies and our own credentials, and cut where
-    they are long. `request_id` is the service's name for the request, None where it gives none. Numbers that
-    no float holds exactly are Decimals.
+    `status` is the HTTP status. `data` and `meta` are as the service sent them, None and empty if it did not,
+    with a Decimal for any number that no float holds exactly. `request_id` is the service's id of this
+    request, None if it sent none. `headers` ignore case; cookies are left out, credentials are redacted and
+    long values truncated.
     """
 
     status: int
@@ -29,6 +30,6 @@ class Response:
 
 
 def read_response(request: Request, answer: Answer, base_url: str) -> Response:
-    """Read the answer of any endpoint. Raises as `read_envelope` does."""
+    """Return the answer of any endpoint. Raises as `read_envelope` does."""
     envelope = read_envelope(request, answer, base_url)
     return Response(answer.status, answer.headers, answer.request_id, envelope.data, envelope.meta)

@@ -1,1 +1,1 @@
-"""The service's resources, one typed method an endpoint."""
+"""The service's resources, with one typed method per endpoint."""

@@ -1,4 +1,4 @@
-"""`client.channels`."""
+"""The channels of a store: `client.channels`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Channels:
     _caller: Caller
 
     async def list(self) -> list[Channel]:
-        """Return all channels; none for a store without multi-storefront, where the service says just that.
+        """Return all channels; an empty list if the service says that multi-storefront is not enabled.
 
-        `Channel.channel_id` is what `channel_ids` takes. Raises APIError, TransportError and
+        Pass `Channel.channel_id`, not `Channel.id`, as `channel_ids`. Raises APIError, TransportError and
         ResponseDecodeError.
         """
         try:
             reply = await self._caller.call(requests.list_channels())
         except APIError as error:
-            # 403 and 422 mean many things; only these words mean that there are no channels [doc].
+            # 403 and 422 have many causes; only this text means that there are no channels [doc].
             if error.status in {403, 422} and says_single_storefront(error):
                 return []
             raise
@@ -36,14 +36,14 @@ class Channels:
     async def get(self, channel_id: int) -> Channel:
         """Return one channel, by BigCommerce's id (`Channel.channel_id`).
 
-        Raises NotFoundError where there is none, PermissionDeniedError for a store without
-        multi-storefront [doc] (ValidationError [seen]), APIError, TransportError and ResponseDecodeError.
+        Raises NotFoundError if it does not exist, PermissionDeniedError [doc] or ValidationError [seen] for a
+        store without multi-storefront, APIError, TransportError and ResponseDecodeError.
         """
         reply = await self._caller.call(requests.get_channel(channel_id))
         return structure(Channel, reply.data)
 
 
 def says_single_storefront(error: APIError) -> bool:
-    """Whether a refusal says that the store has no multi-storefront."""
+    """Whether an error says that multi-storefront is not enabled."""
     texts = [error.message, *(text for texts in error.errors.values() for text in texts)]
     return any(_SINGLE_STOREFRONT in text.lower() for text in texts)

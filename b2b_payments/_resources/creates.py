@@ -1,7 +1,7 @@
-"""Creates, each sent once; looked for by their external ids where an answer was lost, or beforehand.
+"""Creates, each sent once; searched for by external id after a lost answer, or before they are sent.
 
-There is no idempotency key [doc], and lists may lag a write by about 20 minutes [seen]. So what this process
-creates is remembered for as long, and creates of one external id come one after the other.
+There is no idempotency key [doc], and lists may lag a write by about 20 minutes [seen]. So creates of one
+external id run one at a time, and what this process creates is remembered for that long.
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Priority
 from b2b_payments._resources.particulars import Particulars
-from b2b_payments._resources.turns import LAG, TURNS, Key, Latest
+from b2b_payments._resources.turns import LAG, TURNS, Key, LatestCreate
 from b2b_payments._resources.writes import Writes
 from b2b_payments._retry import Effect, Outcome
 from b2b_payments._walk.page import PageRequest
 from b2b_payments._walk.source import MOST_ROWS
 from b2b_payments._walk.walk import Walk, Walker
 
-_CLOCKS_APART = 900.0
-"""Seconds by which the service's clock may differ from ours: an older payment is not the one just sent."""
+_CLOCK_TOLERANCE = 900.0
+"""Seconds by which the service's clock may be behind ours: an older payment is not the one just sent."""
 
 
 @frozen
-class _Wanted:
-    """An offline payment that is to be created, and since when by our clock (epoch seconds)."""
+class _Create:
+    """An offline payment to be created; `begun` is when that began by our clock (epoch seconds)."""
 
     body: Mapping[str, Any]
     begun: float = attrs.field(factory=time.time)
 
     @property
     def external_id(self) -> str | None:
-        """The external id to look for it by; None where it has none."""
+        """The external id to search for; None if it has none."""
         external_id: str = self.body.get("externalId") or ""
         return external_id if external_id.strip() else None
 
     @property
     def particulars(self) -> Particulars:
-        """What it has to agree in with a payment that is taken for it."""
+        """The fields in which an existing payment must agree to count as this one."""
         return Particulars.of_body(self.body)
 
     @property
     def look_for(self) -> dict[str, Any]:
-        """What to look for where it is in doubt."""
+        """What to look for if its outcome is unknown."""
         names = ("externalId", "customerId") if self.external_id else ("customerId", "lineItems")
         return {"externalId": None} | {name: self.body[name] for name in names}
 
     @property
     def request(self) -> Request:
-        """The request that creates it."""
+        """The request that creates the payment."""
         return requests.create_offline(self.body)
 
     def may_be(self, payment: Payment) -> bool:
-        """Whether a payment was created late enough to be the one just sent, or in the meantime."""
-        return payment.created_at.timestamp() >= self.begun - _CLOCKS_APART
+        """Whether a payment was created late enough to be this one."""
+        return payment.created_at.timestamp() >= self.begun - _CLOCK_TOLERANCE
 
     def is_shown_by(self, payment: Payment) -> bool:
-        """Whether this is the payment just sent, and no older one that has the same external id."""
+        """Whether a payment is this one, and not an older one with the same external id."""
         return (
             self.external_id in {None, payment.external_id}
             and self.may_be(payment)
@@ -95,87 +95,87 @@ class Creates:
     _walker: Walker
 
     async def create_offline(self, body: Mapping[str, Any], *, unless_exists: bool = False) -> int:
-        """Create a payment and give its id; `unless_exists`, that of the payment which is there already."""
-        until = self._writes.caller.until()  # first of all: it refuses what is not called from here
-        asked, wanted = anyio.current_time(), _Wanted(body)
-        if unless_exists and not any(map(str.isalnum, wanted.external_id or "")):
+        """Create a payment and return its id; with `unless_exists`, that of an equal existing payment."""
+        until = self._writes.caller.until()  # first, since it raises if the client cannot be used here
+        called_at, create = anyio.current_time(), _Create(body)
+        if unless_exists and not any(map(str.isalnum, create.external_id or "")):
             raise ConfigurationError(
-                "unless_exists looks for the payment by its external_id: give it one with a letter or a "
-                "digit, so that a search finds it."
+                "unless_exists searches for the payment by its external_id: use one with a letter or a digit."
             )
-        if wanted.external_id is None:
-            return await self._create(wanted, Sent(), until)
-        key = self._key(wanted.external_id)
+        if create.external_id is None:
+            return await self._send(create, Sent(), until)
+        key = self._key(create.external_id)
         async with TURNS.turn(key, until):
-            if unless_exists and (found := await self._existing(key, wanted, asked, until)) is not None:
-                return found
+            if unless_exists and (match := await self._existing(key, create, called_at, until)) is not None:
+                return match
             sent = Sent()
             try:
-                return self._note(key, await self._create(wanted, sent, until), wanted.particulars)
+                return self._remember(key, await self._send(create, sent, until), create.particulars)
             except BaseException as error:
                 if sent.in_doubt:
-                    self._note_doubt(key, wanted, looked=isinstance(error, OutcomeUnknownError))
+                    self._remember_unknown(key, create, searched=isinstance(error, OutcomeUnknownError))
                 raise
 
     async def settle(self, error: OutcomeUnknownError, until: float | None) -> int | None:
-        """Look again for a payment whose create is in doubt; None where no list shows it."""
-        wanted = _Wanted(error.write["body"], error.write["begun"])
-        if wanted.external_id is None:
+        """Search again for the payment of a create with unknown outcome; None if no list shows it."""
+        create = _Create(error.write["body"], error.write["begun"])
+        if create.external_id is None:
             raise ConfigurationError(
-                "The create had no external_id to look for it by; compare the payments created since with "
+                "The create had no external_id to search for; compare the payments created since then with "
                 "`error.look_for`."
             )
-        rows, ending = await self._search(wanted.external_id, until)
+        rows, ending = await self._search(create.external_id, until)
         for row in reversed(rows):
-            payment = await self._shown(int(row["id"]), wanted.external_id, until, row)
-            if payment is not None and wanted.is_shown_by(payment):
-                return self._note(self._key(wanted.external_id), payment.id, wanted.particulars)
+            payment = await self._with_id(int(row["id"]), create.external_id, until, row)
+            if payment is not None and create.is_shown_by(payment):
+                return self._remember(self._key(create.external_id), payment.id, create.particulars)
         _require_complete(ending)
         return None
 
-    async def _existing(self, key: Key, wanted: _Wanted, asked: float, until: float | None) -> int | None:
-        """Return the payment that is there already, None where there is none.
+    async def _existing(self, key: Key, create: _Create, called_at: float, until: float | None) -> int | None:
+        """Return the id of an equal existing payment; None if there is none.
 
-        Raises ExternalIdTakenError where another payment has its external id, and OutcomeUnknownError where
-        an earlier create of it is in doubt and no list shows it.
+        Raises ExternalIdTakenError if a different payment has the external id, and OutcomeUnknownError if the
+        outcome of an earlier create is unknown and no list shows the payment.
         """
         latest = TURNS.recall(key)
         known = None if latest is None else latest.payment_id
-        is_fresh = latest is not None and latest.looked_at >= asked  # by who was in front in the line
+        # The call that was first in the queue searched while this one waited.
+        is_fresh = latest is not None and latest.searched_at >= called_at
         holders: dict[int, Particulars] = {}
         ending: str | None = None
         if not is_fresh:
-            holders, ending = await self._holders(key[1], known, wanted, until)
+            holders, ending = await self._holders(key[1], known, create, until)
         elif latest is not None and known is not None:
             holders = {known: latest.particulars}
         for payment_id, particulars in holders.items():
-            if particulars == wanted.particulars:
-                return payment_id if is_fresh else self._note(key, payment_id, particulars)
+            if particulars == create.particulars:
+                return payment_id if is_fresh else self._remember(key, payment_id, particulars)
         if holders:
             payment_id, particulars = next(iter(holders.items()))
-            raise _taken(payment_id, particulars.differences(wanted.particulars))
+            raise _taken_error(payment_id, particulars.differences(create.particulars))
         _require_complete(ending)
         if latest is not None and known is None:
             if not is_fresh:
-                TURNS.note(key, attrs.evolve(latest, looked_at=anyio.current_time()))
-            raise self._doubt(latest)
+                TURNS.remember(key, attrs.evolve(latest, searched_at=anyio.current_time()))
+            raise self._earlier_unknown(latest)
         return None
 
     async def _holders(
-        self, external_id: str, known: int | None, wanted: _Wanted, until: float | None
+        self, external_id: str, known: int | None, create: _Create, until: float | None
     ) -> tuple[dict[int, Particulars], str | None]:
-        """Return the payments that have an external id, the oldest first, and why they may not be all.
+        """Return the payments that have an external id, oldest first, and why some may be missing, else None.
 
-        If the one that is `known` is as wanted, nothing is searched for.
+        If the `known` payment matches the create, no search is made.
         """
         holders: dict[int, Particulars] = {}
-        if known is not None and (payment := await self._shown(known, external_id, until)) is not None:
+        if known is not None and (payment := await self._with_id(known, external_id, until)) is not None:
             holders[known] = Particulars.of(payment)
-            if holders[known] == wanted.particulars:
+            if holders[known] == create.particulars:
                 return holders, None
         rows, ending = await self._search(external_id, until)
         for row in rows:
-            payment = await self._shown(int(row["id"]), external_id, until, row)
+            payment = await self._with_id(int(row["id"]), external_id, until, row)
             if payment is not None:
                 holders[payment.id] = Particulars.of(payment)
         return holders, ending
@@ -183,20 +183,20 @@ class Creates:
     async def _search(
         self, external_id: str, until: float | None
     ) -> tuple[Sequence[dict[str, Any]], str | None]:
-        """Return the rows with exactly this external id, and why there may be more, None if there are not.
+        """Return the rows with exactly this external id, and why some may be missing, else None.
 
-        The service's search finds similar ids, too.
+        The service's search also finds similar ids.
         """
         walker = attrs.evolve(self._walker, priority=Priority.CALL, until=until)
-        async with aclosing(Walk(walker, _having(external_id)).raw_pages()) as pages:
-            rows = [row async for page in pages for row in page.items if _has(row, external_id)]
+        async with aclosing(Walk(walker, _query_for(external_id)).raw_pages()) as pages:
+            rows = [row async for page in pages for row in page.items if _has_external_id(row, external_id)]
         report = pages.report
         return rows, None if report.complete else report.ending
 
-    async def _shown(
+    async def _with_id(
         self, payment_id: int, external_id: str, until: float | None, row: Mapping[str, Any] | None = None
     ) -> Payment | None:
-        """Return a payment if it has this external id now: the list's `row` may lag, GET by id does not."""
+        """Return a payment if it still has this external id: the list's `row` may lag, GET by id does not."""
         payment = await self._writes.read(payment_id, until)
         if payment is None and row is not None and not await self._writes.is_gone(payment_id, until):
             payment = structure_payment(row)  # a missing scope shows as 404, too [seen]
@@ -206,52 +206,52 @@ class Creates:
         return self._writes.caller.quota.store, external_id
 
     @staticmethod
-    def _note(key: Key, payment_id: int, particulars: Particulars) -> int:
+    def _remember(key: Key, payment_id: int, particulars: Particulars) -> int:
         now = anyio.current_time()
-        TURNS.note(key, Latest(payment_id, particulars, now, now + LAG))
+        TURNS.remember(key, LatestCreate(payment_id, particulars, now, now + LAG))
         return payment_id
 
     @staticmethod
-    def _note_doubt(key: Key, wanted: _Wanted, *, looked: bool) -> None:
+    def _remember_unknown(key: Key, create: _Create, *, searched: bool) -> None:
         now = anyio.current_time()
-        about = wanted.particulars, now if looked else -math.inf, now + LAG
-        TURNS.note(key, Latest(None, *about, wanted.body, wanted.begun))
+        about = create.particulars, now if searched else -math.inf, now + LAG
+        TURNS.remember(key, LatestCreate(None, *about, create.body, create.begun))
 
-    def _doubt(self, latest: Latest) -> OutcomeUnknownError:
-        wanted, left = _Wanted(latest.body, latest.begun), latest.hidden_until - anyio.current_time()
+    def _earlier_unknown(self, latest: LatestCreate) -> OutcomeUnknownError:
+        create, left = _Create(latest.body, latest.begun), latest.hidden_until - anyio.current_time()
         why = (
-            "an earlier create of this external_id got no answer, and no list shows it, which is decided in "
-            f"{left:.0f} s"
+            "an earlier create of this external_id got no answer, and no list shows it; lists may lag for "
+            f"{left:.0f} s more"
         )
-        return self._writes.unknown(wanted.request, wanted.look_for, why, begun=latest.begun)
+        return self._writes.unknown_outcome(create.request, create.look_for, why, begun=latest.begun)
 
-    async def _create(self, wanted: _Wanted, sent: Sent, until: float | None) -> int:
-        """Send a create; after a lost answer it is looked for by its external id.
+    async def _send(self, create: _Create, sent: Sent, until: float | None) -> int:
+        """Send a create and return the new id; after a lost answer, search for it by its external id.
 
-        The answer is believed if it names a payment that is new to this client; where answers were mixed up
-        lately, that payment has to be the one that was sent.
+        The answer is accepted if it names a payment that is new to this client. If answers were mixed up
+        recently, that payment must also have the values that were sent.
         """
-        writes, request = self._writes, wanted.request
-        with writes.sending(request, wanted.look_for, sent):
+        writes, request = self._writes, create.request
+        with writes.note_cancellation(request, create.look_for, sent):
             try:
                 payment_id = read_payment_id(await writes.caller.call(request, until=until, sent=sent))
-                if await self._is_new(payment_id, wanted, until):
-                    return writes.know(payment_id)
+                if await self._is_new(payment_id, create, until):
+                    return writes.remember(payment_id)
                 failure: B2BPaymentsError = AnswerMismatchError(
-                    "the answer names another payment than the one created.", paths=["$.data.paymentId"]
+                    "the answer names a payment other than the one created.", paths=["$.data.paymentId"]
                 )
             except B2BPaymentsError as error:
                 if not sent.in_doubt:
                     raise
                 failure = error
-            external_id = wanted.external_id
-            found = None if external_id is None else await self._look_for(wanted, external_id, until)
-        if found is None:
-            raise writes.unknown(request, wanted.look_for, failure.message, begun=wanted.begun)
-        return writes.know(found)
+            external_id = create.external_id
+            found_id = None if external_id is None else await self._search_new(create, external_id, until)
+        if found_id is None:
+            raise writes.unknown_outcome(request, create.look_for, failure.message, begun=create.begun)
+        return writes.remember(found_id)
 
-    async def _is_new(self, payment_id: int, wanted: _Wanted, until: float | None) -> bool:
-        """Whether a create's answer names the payment that it created, as far as that can be seen."""
+    async def _is_new(self, payment_id: int, create: _Create, until: float | None) -> bool:
+        """Whether a create's answer names the payment that it created, as far as this client can tell."""
         mixups = self._writes.caller.mixups
         if payment_id in self._writes.known:
             mixups.noticed()
@@ -262,19 +262,19 @@ class Creates:
             payment = await self._writes.read(payment_id, until)
         except B2BPaymentsError:
             return False
-        return payment is not None and wanted.is_shown_by(payment)
+        return payment is not None and create.is_shown_by(payment)
 
-    async def _look_for(self, wanted: _Wanted, external_id: str, until: float | None) -> int | None:
-        """Look in the list, several times with growing delays: it may lag a write."""
+    async def _search_new(self, create: _Create, external_id: str, until: float | None) -> int | None:
+        """Search for the payment just sent, several times with growing delays, since lists may lag."""
         caller, attempt = self._writes.caller, 0
         while True:
             attempt += 1
             try:
-                found = await self._find(wanted, external_id, until)
+                payment_id = await self._find_new(create, external_id, until)
             except B2BPaymentsError:
                 return None
-            if found is not None:
-                return found
+            if payment_id is not None:
+                return payment_id
             remaining = None if until is None else until - anyio.current_time()
             delay = caller.retry.delay(
                 Effect.READ, Outcome.AMBIGUOUS, attempt, remaining=remaining, asked=None, random=caller.chance
@@ -283,43 +283,43 @@ class Creates:
                 return None
             await anyio.sleep(delay)
 
-    async def _find(self, wanted: _Wanted, external_id: str, until: float | None) -> int | None:
-        """Return the payment just sent from the newest of the list; None where they do not show it."""
+    async def _find_new(self, create: _Create, external_id: str, until: float | None) -> int | None:
+        """Return the id of the payment just sent, reading the list newest first; None if it is not there."""
         walker = attrs.evolve(self._walker, priority=Priority.CALL, until=until)
-        source = walker.source(_having(external_id, OrderBy.DESC), MOST_ROWS)
+        source = walker.source(_query_for(external_id, OrderBy.DESC), MOST_ROWS)
         offset = 0
         before: Sequence[int] = ()
         while True:
             page = await source.read(PageRequest(offset))
-            payments = [one for row in page.listing.objects() if (one := _read(row)) is not None]
+            payments = [item for row in page.listing.objects() if (item := _structured(row)) is not None]
             for payment in payments:
-                if wanted.is_shown_by(payment) and payment.id not in self._writes.known:
+                if create.is_shown_by(payment) and payment.id not in self._writes.known:
                     return payment.id
-            if page.ids == before or not any(map(wanted.may_be, payments)):
-                return None  # what follows is the same again, or older
+            if page.ids == before or not any(map(create.may_be, payments)):
+                return None  # further pages would repeat this one, or be older
             offset, before = page.end, page.ids
 
 
-def _having(external_id: str, order_by: OrderBy = OrderBy.ASC) -> PaymentQuery:
+def _query_for(external_id: str, order_by: OrderBy = OrderBy.ASC) -> PaymentQuery:
     return PaymentQuery(search_by=SearchBy.EXTERNAL_ID, q=external_id, order_by=order_by)
 
 
-def _has(row: Mapping[str, Any], external_id: str) -> bool:
+def _has_external_id(row: Mapping[str, Any], external_id: str) -> bool:
     value = row.get("externalId")
     return value is not None and str(value) == external_id
 
 
-def _read(row: Mapping[str, Any]) -> Payment | None:
+def _structured(row: Mapping[str, Any]) -> Payment | None:
     try:
         return structure_payment(row)
     except ResponseDecodeError:
         return None
 
 
-def _taken(payment_id: int, differences: Mapping[str, tuple[str, str]]) -> ExternalIdTakenError:
+def _taken_error(payment_id: int, differences: Mapping[str, tuple[str, str]]) -> ExternalIdTakenError:
     return ExternalIdTakenError(
-        f"Payment {payment_id} has this external_id, but another {' and '.join(differences)}, so nothing was "
-        "created: give a new payment an external_id of its own.",
+        f"Payment {payment_id} has this external_id, but a different {' and '.join(differences)}, so nothing "
+        "was created: use another external_id for a new payment.",
         payment_id=payment_id,
         differences=differences,
     )
@@ -328,6 +328,6 @@ def _taken(payment_id: int, differences: Mapping[str, tuple[str, str]]) -> Exter
 def _require_complete(ending: str | None) -> None:
     if ending is not None:
         raise PaginationError(
-            "Whether a payment has this external_id cannot be known, and nothing was created, since the "
-            f"service's search may leave out payments: {ending}."
+            "Whether a payment has this external_id cannot be known, and this call created nothing, since "
+            f"the service's search may be incomplete: {ending}."
         )

@@ -1,4 +1,4 @@
-"""`client.request`: any endpoint of the service."""
+"""Sends a request to any endpoint: `client.request`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from b2b_payments._retry import Effect
 
 
 async def answer_to(request: Request, writes: Writes) -> Response:
-    """Send a request under the rules of all others, and give its answer.
+    """Send a request with the same quota, retries and deadline as any other, and return its answer.
 
-    Raises OutcomeUnknownError where a write was sent whose outcome is not known: nobody knows where to look.
+    Raises OutcomeUnknownError for a write whose outcome is unknown: this library cannot check it.
     """
     caller, sent = writes.caller, Sent()
     until = caller.until()
     look_for = {"path": request.path}
-    with writes.sending(request, look_for, sent):
+    with writes.note_cancellation(request, look_for, sent):
         try:
             return await caller.read(request, read_response, until=until, sent=sent)
         except B2BPaymentsError as error:
             if request.effect is Effect.READ or not sent.in_doubt:
                 raise
             failure = error
-    raise writes.unknown(request, look_for, failure.message)
+    raise writes.unknown_outcome(request, look_for, failure.message)

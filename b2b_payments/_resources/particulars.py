@@ -1,4 +1,4 @@
-"""What tells one payment from another of the same external id."""
+"""The fields that decide whether two payments with the same external id are the same payment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from b2b_payments._printable import frozen
 
 @frozen
 class Particulars:
-    """What payments have to agree in to be taken for one and the same."""
+    """The fields in which two payments must agree to count as the same one."""
 
     customer_id: str
     currency: str
@@ -23,7 +23,7 @@ class Particulars:
 
     @classmethod
     def of_body(cls, body: Mapping[str, Any]) -> Particulars:
-        """Return those of a payment that is to be created: the sum is that of its line items."""
+        """Return those of a create's body; its sum is the total of its line items."""
         total = Decimal(0)
         for item in body["lineItems"]:
             total = EXACT.add(total, Decimal(str(item["amount"])))
@@ -31,10 +31,10 @@ class Particulars:
 
     @classmethod
     def of(cls, payment: Payment) -> Particulars:
-        """Return those of a listed payment: its sum is its total, as amounts may be left out."""
+        """Return those of a payment; its sum is its total, since line items may have no amounts."""
         return cls(payment.customer_id, payment.total.currency, payment.total.amount)
 
     def differences(self, wanted: Particulars) -> dict[str, tuple[str, str]]:
-        """Return each field in which these are not what is wanted, with both values."""
-        mine, others = attrs.asdict(self), attrs.asdict(wanted)
-        return {name: (str(mine[name]), str(others[name])) for name in mine if mine[name] != others[name]}
+        """Return each field that differs from the wanted one, with both values."""
+        mine, theirs = attrs.asdict(self), attrs.asdict(wanted)
+        return {name: (str(mine[name]), str(theirs[name])) for name in mine if mine[name] != theirs[name]}

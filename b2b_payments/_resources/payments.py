@@ -1,4 +1,4 @@
-"""`client.payments`."""
+"""The payments of a store: `client.payments`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ from b2b_payments._walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
 
 @frozen
 class Payments:
-    """The store's payments. Every method raises APIError, TransportError and ResponseDecodeError."""
+    """The store's payments.
+
+    Every method that sends a request may raise APIError, TransportError or ResponseDecodeError, and
+    ConfigurationError if an argument is invalid or the client is not open.
+    """
 
     _walker: Walker
     _writes: Writes
@@ -67,20 +71,28 @@ class Payments:
         created_from: datetime | None = None,
         created_to: datetime | None = None,
     ) -> Walk:
-        """Return a walk over the payments that the filters let through.
+        """Return a walk over the payments that match all filters. Nothing is sent until it is iterated.
 
-        Sorted by `createdAt` (the default, either way) the walk is exact: every payment that is in the list
-        from its start to its end comes out exactly once, whatever is created, deleted or changed meanwhile.
-        By another key nothing comes out twice, and `walk.report` says that completeness is not guaranteed.
-        `page_size` is in rows, `concurrency` the most requests in flight. Nothing is sent before the first
-        payment is asked for. With a `checkpoint` (of a page, a walk or a PaginationError) it goes on from
-        there.
+        ::
 
-        `created_from` and `created_to` are aware datetimes: only payments created from the first on and
-        before the second are given. The service has no such filter, so the walk looks for the first of them
-        by reading a few single rows, and stops behind the last; it is as exact as any.
+            async for payment in client.payments.list(processing_status=ProcessingStatus.COMPLETED):
+                print(payment.id, payment.total)
 
-        Raises ConfigurationError for what the service would not take, and for a checkpoint of another list.
+        Sorted by `createdAt` (the default, in either direction) the walk is exact: it yields every payment
+        that is in the list from start to end exactly once, whatever is created, deleted or changed meanwhile.
+        Sorted by another key it yields none twice, but `walk.report` does not claim completeness.
+
+        `channel_ids` are BigCommerce's (`Channel.channel_id`). `q` are keywords, searched for in the field
+        `search_by`, or in all searchable fields. `offset` skips rows of the list, `page_size` is in rows, and
+        `concurrency` is the most requests in flight. `checkpoint`, from a page, a walk or a PaginationError,
+        resumes where that stopped.
+
+        `created_from` (inclusive) and `created_to` (exclusive) are aware datetimes. The service has no such
+        filter: the walk finds the first payment by reading a few single rows and stops after the last, and is
+        as exact as without them.
+
+        Raises ConfigurationError for an invalid argument or a checkpoint of another list; iterating raises
+        PaginationError if the pages cannot be joined exactly.
         """
         query = PaymentQuery(
             channel_ids=channel_ids,
@@ -118,11 +130,17 @@ class Payments:
         created_from: datetime | None = None,
         created_to: datetime | None = None,
     ) -> PaymentStream:
-        """Walk several channels at once and merge them: as they come, or channel by channel (`ordered`).
+        """Return one stream of several channels' payments, which are walked concurrently.
 
-        `channel_ids` are BigCommerce's (`Channel.channel_id`); None is the whole store in one walk.
-        `created_from` and `created_to` are those of `list`.
-        `concurrency` bounds the requests in flight over all channels. Each channel's walk is exact.
+        ::
+
+            async for payment in client.payments.stream(channel_ids=[1, 2]):
+                print(payment.channel_id, payment.id)
+
+        Each channel's walk is exact, and no payment is yielded twice. Payments are yielded as they are
+        received, or channel by channel if `ordered`. `channel_ids` are BigCommerce's (`Channel.channel_id`);
+        None walks the whole store once. `concurrency` is the most requests in flight for all channels
+        together. The other arguments and the errors are those of `list`.
         """
         query = PaymentQuery(
             channel_ids=channel_ids,
@@ -135,14 +153,14 @@ class Payments:
         whole("concurrency", concurrency, least=1)
         period = Period(created_from, created_to)
         channels = query.channel_ids or (None,)
-        # Pages held ready are shared out, so that many channels take no more memory than one.
-        each = max(1, -(-concurrency // len(channels)))
+        # The pages that are fetched ahead are divided up, so that many channels take no more memory than one.
+        per_channel = max(1, -(-concurrency // len(channels)))
         walks = {
             channel_id: Walk(
                 self._walker,
                 query if channel_id is None else attrs.evolve(query, channel_ids=(channel_id,)),
                 page_size=page_size,
-                concurrency=each,
+                concurrency=per_channel,
                 checkpoint=for_channel(checkpoint, channel_id),
                 period=period,
             )
@@ -158,125 +176,154 @@ class Payments:
         interval: float = INTERVAL,
         overlap: float = OVERLAP,
     ) -> Changes:
-        """Return what changes in the store: `Change(payment, checkpoint)`, the oldest change first.
+        """Return the changes of the store's payments, oldest first, as `Change(payment, checkpoint)`.
 
         ::
 
-            async for change in client.payments.changes(since=kept, follow=True):
+            async for change in client.payments.changes(since=saved, follow=True):
                 handle(change.payment)
-                kept = change.checkpoint
+                saved = change.checkpoint
 
-        Each version of a payment (its id, `updated_at` and content) that lists show for longer than a poll
-        takes to come round is given once: across restarts, too, where `since` is the checkpoint of the last
-        change that was handled. A crash between handling a change and keeping its checkpoint repeats that
-        change, and those handled since the one that was kept. What is allowed now, the names of customers and
-        channels, and unknown fields are no content. A deletion cannot be seen: `sync` with a sweep finds it.
+        Each version of a payment (its id, `updated_at` and content) that the lists show for longer than a
+        poll and its interval is yielded once, also across restarts if `since` is the checkpoint of the last
+        change that was handled. After a crash, the changes handled since the last saved checkpoint are
+        repeated. Allowed operations and statuses, the names of customers and channels, and unknown fields do
+        not count as content. Deletions are not visible in the lists: `sync` with a sweep finds them.
 
-        `since` may also be an aware datetime, by the service's clock; None begins now. Without `follow` the
-        feed ends with what lists show now. With it, it goes on for ever, and asks every `interval` seconds:
-        one page, where nothing happened. It outlives a service that is down. `overlap` is in seconds, and has
-        to be as wide as the lists' lag; a version that was written longer before than that is not found where
-        the service is restored from a backup.
+        `since` may also be an aware datetime, by the service's clock; None starts now. Without `follow` the
+        feed ends once it has read what the lists show now. With `follow` it never ends: it polls every
+        `interval` seconds, at the cost of one page if nothing changed, and survives outages. `overlap`, in
+        seconds, must cover the lists' lag, about 20 minutes [seen]. After the service is restored from a
+        backup, versions older than the overlap are not found.
 
-        Raises ConfigurationError for a checkpoint of another store, and what walks raise; with `follow` only
-        what waiting does not help.
+        Raises ConfigurationError for a checkpoint of another store. Iterating raises what a walk raises; with
+        `follow`, only errors that waiting cannot resolve.
         """
         return Changes(self._walker, since, follow=follow, interval=interval, overlap=overlap)
 
     async def get(self, payment_id: int) -> Payment:
-        """Return one payment. Raises NotFoundError where there is none."""
+        """Return one payment. Raises NotFoundError if it does not exist, or the credential may not see it."""
         reply = await self._walker.caller.call(requests.get_payment(payment_id))
         return structure_payment(reply.data)
 
     async def look_up(self, payment_id: int, *, tally: Tally | None = None) -> dict[str, Any] | None:
-        """Return one payment as the service sent it, None where the service itself says that there is none.
+        """Return one payment as the service's own JSON object; None if it does not exist.
 
-        For those who compare what they have with the service: it gives way to calls that somebody waits for,
-        as pages do. Raises NotFoundError for a 404 that is not the service's own, a gateway's. `tally` counts
-        the requests.
+        For comparing a copy with the service: like a walk's pages, it lets other calls go first. `tally`
+        counts its requests. Raises NotFoundError for a 404 from a gateway instead of the service itself.
         """
         return await look_up(self._walker.caller, payment_id, tally=tally)
 
     @property
     def mixed_up_lately(self) -> bool:
-        """Whether this client got an answer to another request than its own in the last five minutes.
+        """Whether this client received an answer to a different request in the last five minutes.
 
-        A 404 does not say whose it is: one of those given by `look_up` meanwhile may be another payment's.
+        A 404 does not name its payment: while this is True, a None from `look_up` may be another payment's.
         """
         return self._walker.caller.mixups.lately
 
     async def delete(self, payment_id: int) -> None:
-        """Delete a payment.
+        """Delete a payment. If the answer is lost, a payment that no longer exists counts as deleted.
 
-        Raises NotFoundError where there is none, OutcomeUnknownError where no answer came.
+        Raises NotFoundError if it does not exist, and OutcomeUnknownError if the outcome is not known.
         """
         await self._writes.delete(payment_id)
 
     async def operations(self, payment_id: int) -> PaymentOperations:
-        """Return the operations and processing statuses that the payment allows now."""
+        """Return the operations and processing statuses that the payment currently allows.
+
+        Raises NotFoundError if the payment does not exist.
+        """
         reply = await self._walker.caller.call(requests.get_operations(payment_id))
         return structure(PaymentOperations, reply.data)
 
     async def perform_operation(self, payment_id: int, operation: Operation | int) -> None:
-        """Carry out an operation, once. Raises BadRequestError where the payment does not allow it."""
+        """Carry out an operation, at most once.
+
+        If the answer is lost, applying and reverting are judged by what the payment allows afterwards. Raises
+        BadRequestError if the payment does not allow it, and OutcomeUnknownError if the outcome is not known.
+        """
         await self._writes.perform_operation(payment_id, operation)
 
     async def update_processing_status(self, payment_id: int, status: ProcessingStatus | int) -> None:
-        """Set the processing status: documented are 1 to 4, and the vendor's example sends 0 [doc].
+        """Set the processing status: 1 to 4 are documented, and the vendor's example sends 0 [doc].
 
-        Raises BadRequestError where the payment does not allow it.
+        Raises BadRequestError if the payment does not allow it, and OutcomeUnknownError if the outcome is not
+        known.
         """
         await self._writes.update_processing_status(payment_id, status)
 
     async def transactions(self, payment_id: int) -> builtins.list[Transaction]:
-        """Return the payment's transactions; their shape varies by gateway."""
+        """Return the payment's transactions; their fields vary by payment gateway.
+
+        Raises NotFoundError if the payment does not exist.
+        """
         reply = await self._walker.caller.call(requests.get_transactions(payment_id))
         return structure_list(Transaction, reply.data)
 
     async def create_offline(self, payment: OfflinePayment, *, unless_exists: bool = False) -> int:
-        """Record an offline payment, once, and give its id.
+        """Record an offline payment, at most once, and return its id.
 
-        Give it an `external_id` that no other payment has: should the answer get lost, the payment is looked
-        for by it. Raises ValidationError, or OutcomeUnknownError where looking did not settle it.
+        ::
 
-        With `unless_exists` it can be called again and again: it looks first, and gives the id of the payment
-        that has this external id, customer, currency and sum. In one process one such call at a time looks
-        and creates, and what it created is known before lists show it; what another process created in the
-        last 20 minutes or so, a list may not show yet [seen]. Raises ConfigurationError without an
-        `external_id`, ExternalIdTakenError where the payment that has it is another, PaginationError where
-        the service's search cannot be read to its end, and OutcomeUnknownError where an earlier create of
-        this process is in doubt: until lists have to show it, it is not sent again.
+            items = [OfflineLineItem(invoice_id=13, amount=Decimal("20.00"))]
+            payment = OfflinePayment(
+                customer_id="95000", currency="USD", line_items=items, external_id="INV-7"
+            )
+            payment_id = await client.payments.create_offline(payment, unless_exists=True)
+
+        Use an `external_id` that no other payment has: if the answer is lost, the payment is searched for by
+        it. Raises ValidationError if the service rejects the data, and OutcomeUnknownError if the answer is
+        lost and the search does not find the payment.
+
+        With `unless_exists` the call can be repeated safely: it searches first, and returns the id of a
+        payment with the same external id, customer, currency and sum. Within a process, calls for the same
+        external id run one at a time, and remember what they created until the lists must show it. A payment
+        that another process created in the last 20 minutes or so may not be found [seen]. Also raises
+        ConfigurationError without an `external_id`, ExternalIdTakenError if a different payment has it,
+        PaginationError if the search cannot be read to its end, and OutcomeUnknownError (nothing is sent)
+        while the outcome of this process's earlier create is unknown and the lists may still lag.
         """
         creates = Creates(self._writes, self._walker)
         return await creates.create_offline(offline_payment_body(payment), unless_exists=unless_exists)
 
     async def settle(self, error: OutcomeUnknownError) -> int | None:
-        """Look again for what became of a write: the payment's id where it was carried out, else None.
+        """Check again whether a write was carried out: return the payment's id if it was, else None.
 
-        `error` may come from another process and another day, pickled. A create is looked for by its
-        external id; any other write is judged by what its payment shows now, which another write may have
-        changed since. None says that nothing shows it: lists may lag a create by about 20 minutes [seen].
+        ::
 
-        Raises ConfigurationError for a write of another store and for a create without an `external_id`,
-        PaginationError where the service's search cannot be read to its end, and `error` itself where
-        nothing can show it: an operation other than applying and reverting.
+            except OutcomeUnknownError as error:
+                payment_id = await client.payments.settle(error)
+
+        `error` may be days old and unpickled in another process. A create is searched for by its external id;
+        any other write is judged by its payment's current state, which a later write may have changed. None
+        means that nothing shows the write; for a create, believe it only after the lists' lag of about 20
+        minutes [seen].
+
+        Raises ConfigurationError for a write to another store or a create without an `external_id`,
+        PaginationError if the search cannot be read to its end, and `error` itself if nothing can show the
+        outcome, as for an operation other than applying and reverting.
         """
-        given: object = error
-        write = given.write if isinstance(given, OutcomeUnknownError) else {}
+        unchecked: object = error
+        write = unchecked.write if isinstance(unchecked, OutcomeUnknownError) else {}
         if not write:
             raise ConfigurationError(
-                "settle() takes the OutcomeUnknownError of a write to payments, as it was raised; of "
-                "client.request() only you can tell what became."
+                "settle() takes the OutcomeUnknownError that a method of client.payments raised; the outcome "
+                "of a client.request() cannot be checked for you."
             )
         if write["store"] != self._walker.store:
             raise ConfigurationError(
-                f"The write was sent to {write['store']}, and this client is of {self._walker.store}: "
-                "settle it with a client of the same store."
+                f"The write was sent to {write['store']}, but this client is for {self._walker.store}: "
+                "settle it with a client for the same store."
             )
         until = self._walker.caller.until()
         creates = Creates(self._writes, self._walker)
         return await (self._writes if write["id"] else creates).settle(error, until)
 
     async def update_offline(self, payment_id: int, payment: OfflinePayment) -> int:
-        """Replace an offline payment, and give its id. Raises ValidationError, NotFoundError."""
+        """Replace an offline payment, and return its id. Fields that are None get the service's defaults.
+
+        Raises ValidationError if the service rejects the data, NotFoundError if the payment does not exist,
+        and OutcomeUnknownError if the outcome is not known.
+        """
         return await self._writes.update_offline(payment_id, offline_payment_body(payment))

@@ -1,4 +1,4 @@
-"""Creates of one external id in one process: one at a time, and remembered for as long as lists may lag."""
+"""Runs creates of one external id one at a time in a process, and remembers them while lists may lag."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from b2b_payments._tasks import Home
 
 LAG = 1200.0
 """Seconds by which lists may lag a write [seen]."""
-_REMEMBERED_AT_MOST = 10_000
+_MAX_REMEMBERED = 10_000
 
 Key = tuple[Hashable, str]
-"""A store, and an external id in it."""
+"""A store, and an external id in that store."""
 
 
 @frozen
-class Latest:
-    """What is known of the latest create of an external id: `payment_id` is None where it is in doubt.
+class LatestCreate:
+    """The latest create of an external id. `payment_id` is None if its outcome is unknown.
 
-    `looked_at` is the moment at which the service last showed that. Until `hidden_until`, lists may not show
-    it. `body` and `begun` (epoch seconds) are of a create that is in doubt.
+    `searched_at` is when the service was last asked about it, and until `hidden_until` lists may not show it,
+    both on anyio's clock. `body` and `begun` (epoch seconds) describe a create whose outcome is unknown.
     """
 
     payment_id: int | None
     particulars: Particulars
-    looked_at: float
+    searched_at: float
     hidden_until: float
     body: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     begun: float = 0.0
@@ -49,86 +49,86 @@ class _Waiter:
 
 
 class Turns:
-    """Whose turn it is to create each external id, over all clients, event loops and threads of a process."""
+    """A queue of creates for each external id, for all clients, event loops and threads of a process."""
 
     def __init__(self) -> None:
-        self._lines: defaultdict[Key, deque[_Waiter]] = defaultdict(deque)
-        self._latest: OrderedDict[Key, Latest] = OrderedDict()
+        self._queues: defaultdict[Key, deque[_Waiter]] = defaultdict(deque)
+        self._latest: OrderedDict[Key, LatestCreate] = OrderedDict()
         self._lock = threading.Lock()
 
     @asynccontextmanager
     async def turn(self, key: Key, until: float | None) -> AsyncIterator[None]:
-        """Wait until no other create of this external id is under way; first come, first served.
+        """Wait until no other create of this external id is running; first come, first served.
 
-        Raises RequestTimeoutError where that is not so by the moment `until`.
+        Raises RequestTimeoutError if one is still running at the time `until`.
         """
-        me = _Waiter()
+        waiter = _Waiter()
         with self._lock:
-            self._lines[key].append(me)
-            leads = self._head(key) is me
+            self._queues[key].append(waiter)
+            is_first = self._first(key) is waiter
         try:
-            if not leads and not await _set_in_time(me.event, until):
+            if not is_first and not await _is_set_by(waiter.event, until):
                 raise RequestTimeoutError(
                     "POST /ip/payments/offline: the deadline passed while another create of this external_id "
-                    "was under way; give it a longer deadline.",
+                    "was running; use a longer deadline.",
                     sent=False,
                 )
             yield
         finally:
-            self._leave(key, me)
+            self._leave(key, waiter)
 
-    def _leave(self, key: Key, me: _Waiter) -> None:
+    def _leave(self, key: Key, waiter: _Waiter) -> None:
         with self._lock:
-            if me in self._lines[key]:
-                self._lines[key].remove(me)
-            head = self._head(key)
-            if head is None:
-                del self._lines[key]
-        if head is not None:
-            head.home.call(head.event.set)  # again, maybe, which does no harm
+            if waiter in self._queues[key]:
+                self._queues[key].remove(waiter)
+            first = self._first(key)
+            if first is None:
+                del self._queues[key]
+        if first is not None:
+            first.home.call(first.event.set)  # harmless if it was set already
 
-    def _head(self, key: Key) -> _Waiter | None:
-        line = self._lines[key]
-        while line and line[0].home.is_gone:
-            line.popleft()
-        return line[0] if line else None
+    def _first(self, key: Key) -> _Waiter | None:
+        queue = self._queues[key]
+        while queue and queue[0].home.is_gone:
+            queue.popleft()
+        return queue[0] if queue else None
 
-    def recall(self, key: Key) -> Latest | None:
-        """Return what is known of an external id; None where nothing is, or where lists show it by now."""
+    def recall(self, key: Key) -> LatestCreate | None:
+        """Return the latest create of an external id; None if none is known, or lists must show it by now."""
         now = anyio.current_time()
         with self._lock:
             latest = self._latest.get(key)
-            # What another clock counted, which is ahead of this moment, means nothing.
+            # A time too far ahead is another event loop's clock, and means nothing here.
             is_hidden = latest is not None and now < latest.hidden_until <= now + LAG
             return latest if is_hidden else None
 
-    def note(self, key: Key, latest: Latest) -> None:
-        """Remember what became of a create."""
+    def remember(self, key: Key, latest: LatestCreate) -> None:
+        """Remember the outcome of a create."""
         with self._lock:
             self._latest.pop(key, None)
             self._latest[key] = latest
-            if len(self._latest) > _REMEMBERED_AT_MOST:
+            if len(self._latest) > _MAX_REMEMBERED:
                 self._latest.popitem(last=False)
 
     def forget_waiters(self) -> None:
-        """Forget who waits: in the child of a fork nobody is left, and a lock may be held by nobody."""
-        self._lines.clear()
+        """Forget all waiters: a forked child has none of them, and a held lock would never be released."""
+        self._queues.clear()
         self._lock = threading.Lock()
 
     def forget(self) -> None:
-        """Forget everything, as another process would know nothing."""
+        """Forget everything, as in a new process."""
         self.forget_waiters()
         self._latest.clear()
 
 
-async def _set_in_time(event: anyio.Event, until: float | None) -> bool:
+async def _is_set_by(event: anyio.Event, until: float | None) -> bool:
     with anyio.CancelScope(deadline=math.inf if until is None else until):
         await event.wait()
     return event.is_set()
 
 
 TURNS: Turns = Turns()
-"""Those of this process."""
+"""The queues of this process."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=TURNS.forget_waiters)

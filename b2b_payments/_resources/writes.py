@@ -1,8 +1,8 @@
-"""Writes, each carried out at most once, and judged by the service's state where an answer was lost.
+"""Writes, each carried out at most once; if the answer is lost, the service's state decides.
 
-There is no idempotency key [doc]. What certainly did not arrive was sent again already, and so was an
-ambiguous PUT or DELETE, which does no harm twice. What is left in doubt is judged here: by reading the
-payment. Where that does not settle it, OutcomeUnknownError says what to look for. Creates are judged in
+There is no idempotency key [doc]. `Caller` has already resent a write that certainly did not arrive, and an
+ambiguous PUT or DELETE, which is harmless twice. If the outcome is still unknown, this module reads the
+payment to find it. If that does not settle it, OutcomeUnknownError says what to look for. For creates, see
 `creates`.
 """
 
@@ -33,15 +33,15 @@ _OPPOSITE = {
     int(Operation.APPLY_TO_INVOICES): int(Operation.REVERT_FROM_INVOICES),
     int(Operation.REVERT_FROM_INVOICES): int(Operation.APPLY_TO_INVOICES),
 }
-_KNOWN_AT_MOST = 10_000
-"""Payments whose ids are kept; more than an hour's, at the service's quota."""
+_MAX_KNOWN = 10_000
+"""The most payment ids that are remembered: more than an hour's, at the service's quota."""
 
 
 @frozen
 class Writes:
-    """The writes of one client to payments that are there. `store` tells it from others, as walks do.
+    """One client's writes to existing payments. `store` identifies the store, as in a walk's checkpoint.
 
-    `known` are payments that a create's answer cannot name, the latest last.
+    `known` are ids of payments that already existed, the latest last: a create's answer cannot name them.
     """
 
     caller: Caller
@@ -49,33 +49,33 @@ class Writes:
     known: dict[int, None] = attrs.field(factory=dict, repr=False, eq=False)
 
     async def delete(self, payment_id: int) -> None:
-        """Delete a payment; gone after a lost answer is deleted."""
-        await self._settled(requests.delete_payment(payment_id), payment_id)
+        """Delete a payment. After a lost answer, a payment that no longer exists counts as deleted."""
+        await self._write(requests.delete_payment(payment_id), payment_id)
 
     async def update_processing_status(self, payment_id: int, status: int) -> None:
-        """Set a status; a payment that has it after a lost answer was updated."""
+        """Set a status. After a lost answer, a payment that has it counts as updated."""
         request = requests.update_processing_status(payment_id, status)
-        await self._settled(request, payment_id, look_for={"processingStatus": int(status)})
+        await self._write(request, payment_id, look_for={"processingStatus": int(status)})
 
     async def perform_operation(self, payment_id: int, code: int) -> None:
         """Carry out an operation.
 
-        After a lost answer, applying and reverting are judged by what the payment allows then: no longer
-        this, but its opposite. Other operations leave nothing to judge by.
+        After a lost answer, applying or reverting counts as done if the payment now allows the opposite
+        operation and no longer this one. Other operations leave no trace.
         """
-        await self._settled(requests.perform_operation(payment_id, code), payment_id)
+        await self._write(requests.perform_operation(payment_id, code), payment_id)
 
     async def update_offline(self, payment_id: int, body: Mapping[str, Any]) -> int:
-        """Replace an offline payment; one that shows all that was sent after a lost answer was replaced."""
+        """Replace an offline payment. After a lost answer, having every value sent counts as replaced."""
         request = requests.update_offline(payment_id, body)
-        self.know(payment_id)
-        await self._settled(request, payment_id, plain=False)
+        self.remember(payment_id)
+        await self._write(request, payment_id, always_shows=False)
         return payment_id
 
     async def settle(self, error: OutcomeUnknownError, until: float | None) -> int | None:
-        """Judge a write again by its payment: its id where it was carried out, None where it does not show.
+        """Check a write again: return the payment's id if it shows the write, None if it does not.
 
-        Raises the error where that cannot be known.
+        Raises the error if the payment cannot show it.
         """
         payment_id, body = error.write["id"], error.write["body"]
         payment = await self.read(payment_id, until)
@@ -87,42 +87,42 @@ class Writes:
         return payment_id if done else None
 
     @contextmanager
-    def sending(self, request: Request, look_for: Mapping[str, Any], sent: Sent) -> Iterator[None]:
-        """Say what to look for where a write is cancelled that may have been carried out."""
+    def note_cancellation(self, request: Request, look_for: Mapping[str, Any], sent: Sent) -> Iterator[None]:
+        """If a cancelled write may have been carried out, report it and add what to look for to the error."""
         try:
             yield
         except B2BPaymentsError:
             raise
-        except BaseException as stopped:
+        except BaseException as cancelled:
             if sent.in_doubt and request.effect is not Effect.READ:
-                stopped.add_note(str(self.unknown(request, look_for, "it was cancelled")))
+                cancelled.add_note(str(self.unknown_outcome(request, look_for, "it was cancelled")))
                 self.caller.events.emit(WriteInterrupted(request.call, request.method, request.path))
             raise
 
-    def know(self, payment_id: int) -> int:
-        """Remember a payment, and give its id."""
+    def remember(self, payment_id: int) -> int:
+        """Remember that a payment exists, and return its id."""
         self.known[payment_id] = None
-        if len(self.known) > _KNOWN_AT_MOST:
+        if len(self.known) > _MAX_KNOWN:
             del self.known[next(iter(self.known))]
         return payment_id
 
-    async def _settled(
+    async def _write(
         self,
         request: Request,
         payment_id: int,
         *,
-        plain: bool = True,
+        always_shows: bool = True,
         look_for: Mapping[str, Any] | None = None,
     ) -> None:
-        """Carry out a write, and judge it by the payment where that is in doubt.
+        """Carry out a write; if its outcome is unknown, read the payment to find it.
 
-        `plain` says that a write that was carried out always shows, whatever else the service changes. A
-        payment that has what is in `look_for` shows it.
+        `always_shows` says that the payment always shows a write that was carried out, whatever the service
+        changes besides. `look_for` is what the error says to look for, beside the id.
         """
         look_for = {"id": payment_id, **(look_for or {})}
         until = self.caller.until()
         sent = Sent()
-        with self.sending(request, look_for, sent):
+        with self.note_cancellation(request, look_for, sent):
             try:
                 await self.caller.call(request, until=until, sent=sent)
             except B2BPaymentsError as error:
@@ -133,37 +133,37 @@ class Writes:
                 return
             try:
                 payment = await self.read(payment_id, until)
-                is_known = payment is not None or await self.is_gone(payment_id, until)
+                was_read = payment is not None or await self.is_gone(payment_id, until)
             except B2BPaymentsError:
-                is_known = False
-        if not is_known:
-            raise self.unknown(request, look_for, failure.message)
+                was_read = False
+        if not was_read:
+            raise self.unknown_outcome(request, look_for, failure.message)
         done = _JUDGES[request.call](payment, _body_of(request)) is True
         refused = outcome_of(failure) is Outcome.FINAL
-        # A refusal that may be another's: an operation that shows may have been carried out before.
-        tells = request.effect is not Effect.ONCE or not refused
-        if done and tells:
+        # If a refused operation shows, either an earlier call did it, or the refusal was another request's.
+        is_ours = request.effect is not Effect.ONCE or not refused
+        if done and is_ours:
             return
-        certain = plain or payment is None or isinstance(failure, ValidationError)
-        if refused and certain and not done:
-            raise failure  # sent again, it was refused; and it had not been carried out before
-        raise self.unknown(request, look_for, failure.message)
+        would_show = always_shows or payment is None or isinstance(failure, ValidationError)
+        if refused and would_show and not done:
+            raise failure  # the last attempt was refused, and no earlier one was carried out
+        raise self.unknown_outcome(request, look_for, failure.message)
 
     async def read(self, payment_id: int, until: float | None) -> Payment | None:
-        """Return the payment, None for the service's own 404."""
+        """Return the payment; None if the service says that it does not exist."""
         row = await look_up(self.caller, payment_id, priority=Priority.CALL, until=until)
         return None if row is None else structure_payment(row)
 
     async def is_gone(self, payment_id: int, until: float | None) -> bool:
-        """Whether a payment that was answered 404 is gone.
+        """Whether a payment whose read returned 404 is gone.
 
-        A missing scope shows as 404, too [seen]: so a payment that the list shows has to be there by its id.
-        Then this one is asked for again: a 404 does not say whose it is.
+        A missing scope shows as 404, too [seen], so another payment from the list must be readable by its id.
+        Then this one is read again, since a 404 does not name its payment and may belong to another request.
         """
-        gives = await gives_listed(self.caller, payment_id, priority=Priority.CALL, until=until)
-        return gives and await self.read(payment_id, until) is None
+        can_read = await gives_listed(self.caller, payment_id, priority=Priority.CALL, until=until)
+        return can_read and await self.read(payment_id, until) is None
 
-    def unknown(
+    def unknown_outcome(
         self,
         request: Request,
         look_for: Mapping[str, Any],
@@ -171,10 +171,10 @@ class Writes:
         *,
         begun: float | None = None,
     ) -> OutcomeUnknownError:
-        """Return the error of a write whose outcome is not known, which was begun at this epoch second."""
-        what = ", ".join(f"{name}={value}" for name, value in look_for.items() if value is not None)
-        what_was_sent = f"{request.method} {request.path}"
-        why = why.removeprefix(f"{what_was_sent}: ").rstrip(".")
+        """Return the error for a write whose outcome is unknown; `begun` is its start in epoch seconds."""
+        fields = ", ".join(f"{name}={value}" for name, value in look_for.items() if value is not None)
+        sent = f"{request.method} {request.path}"
+        why = why.removeprefix(f"{sent}: ").rstrip(".")
         lag = "; lists may lag a write by about 20 minutes" if request.about is None else ""
         write = {
             "store": self.store,
@@ -184,8 +184,8 @@ class Writes:
             "begun": time.time() if begun is None else begun,
         }
         return OutcomeUnknownError(
-            f"{what_was_sent} was sent, and whether it was carried out is not known: {why}. "
-            f"Look for {what} before sending it again{lag}.",
+            f"{sent} was sent, and whether it was carried out is not known: {why}. "
+            f"Look for {fields} before sending it again{lag}.",
             look_for=look_for,
             write=write if request.call.startswith("payments.") else None,
         )
@@ -206,18 +206,18 @@ def _shows_operation(payment: Payment | None, body: Mapping[str, Any]) -> bool |
 
 
 def _shows_update(payment: Payment | None, body: Mapping[str, Any]) -> bool:
-    """Whether a payment has everything that an update would have given it."""
+    """Whether a payment has every value that an update set."""
     if payment is None:
         return False
     wanted = offline_payment_from(body)
-    # Counted: one invoice may stand in several lines.
+    # Counted, since several line items may be for the same invoice.
     sent = Counter((item.invoice_id, item.amount) for item in wanted.line_items)
     has = Counter((item.invoice_id, item.amount and item.amount.amount) for item in payment.line_items)
-    alike = (name for name in attrs.fields_dict(OfflinePayment) if name not in {"currency", "line_items"})
+    others = (name for name in attrs.fields_dict(OfflinePayment) if name not in {"currency", "line_items"})
     return (
         sent == has
         and wanted.currency == payment.total.currency
-        and all(getattr(wanted, name) in (None, getattr(payment, name)) for name in alike)
+        and all(getattr(wanted, name) in (None, getattr(payment, name)) for name in others)
     )
 
 
@@ -227,4 +227,4 @@ _JUDGES: Mapping[str, Callable[[Payment | None, Any], bool | None]] = {
     "payments.perform_operation": _shows_operation,
     "payments.update_offline": _shows_update,
 }
-"""Whether the payment, or that there is none, shows that a write was carried out; None where it cannot."""
+"""Whether a payment (None if it is gone) shows that a write was carried out; None if it cannot show it."""

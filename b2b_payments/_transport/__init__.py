@@ -1,4 +1,4 @@
-"""How requests reach the service: one request out, one whole answer in, every failure one of ours."""
+"""Sends requests with aiohttp: returns the complete answer, or raises one of this library's errors."""
 
 from b2b_payments._transport.transport import MAX_BODY, Transport
 

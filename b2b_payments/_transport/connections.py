@@ -1,13 +1,13 @@
-"""Which connection a request goes out on: one on which nothing waits that nobody asked for.
+"""Chooses the connection for a request: never one that has unread, unrequested data.
 
-aiohttp hands out a kept connection whatever has come on it meanwhile, and takes that for the next answer. So
-each request looks at its connection at the last moment, and takes another where something is there. Bytes
-may still come in between, or a proxy may mix answers up behind any connection: so a kept connection is only
-for requests whose answers say what they are about, and what they say is checked. A page says its offset, but
-not its list's filter: so a kept connection serves one list only, and no offset of it twice.
+aiohttp reuses a pooled connection even if data arrived on it while it was idle, and reads that data as the
+next answer. So each request checks its connection just before it is sent, and takes another if there is any.
+Data may still arrive after the check, or a proxy may mix up answers behind any connection. So a connection is
+reused only for requests whose answers name what they are about, which is then checked. A page names its
+offset, but not its list's filters, so a reused connection serves a single list, and each offset of it once.
 
-This works through aiohttp's middlewares, request by request, so that it holds on a session that was lent,
-too. There, connections that only the lender's own requests have used count as new.
+This is an aiohttp middleware of each request, so that it works on a caller's session too. There, a connection
+that only the caller's own requests have used counts as new.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _poll = getattr(select, "poll", None)  # not on Windows
 
 
 class DroppedError(Exception):
-    """A drop, on its way past aiohttp's own retry."""
+    """A dropped connection, in a class that aiohttp's own retry does not catch."""
 
 
 class SpeaksFirstError(Exception):
-    """Bytes came on a new connection before anything was asked."""
+    """Data arrived on a new connection before any request was sent."""
 
 
-class _AnotherConnection(Exception):  # noqa: N818 - no error: it is how a connection is turned down
+class _AnotherConnection(Exception):  # noqa: N818 - not an error: it rejects a connection
     pass
 
 
-async def one_try(
+async def no_resend(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending GET, PUT and DELETE again by itself when a kept connection drops.
+    """Stop aiohttp from resending a GET, PUT or DELETE by itself when a reused connection drops.
 
-    Such a request would go uncounted against the quota, and a DELETE that succeeded would come back 404.
-    aiohttp looks for its own exceptions only, so the drop passes under another name. The outermost of the
-    middlewares: a lent session's own see what aiohttp raised.
+    The quota would not count the second request, and a DELETE that had succeeded would return 404. aiohttp
+    retries only its own exceptions, so this middleware raises another one. It is the outermost: the
+    middlewares of a caller's session see what aiohttp raised.
     """
     try:
         return await handler(request)
@@ -65,45 +65,45 @@ def _as_drop(error: aiohttp.ClientConnectionError) -> DroppedError | None:
     return DroppedError(type(error).__name__) if is_drop else None
 
 
-def _watching(protocol: ResponseHandler) -> Callable[[int], object]:
-    """Return what tells whether something has come that the event loop has not read yet, or may have."""
-    endpoint = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
-    if endpoint is None or _poll is None:
+def _unread_data_check(protocol: ResponseHandler) -> Callable[[int], object]:
+    """Return a function that is truthy if a connection has, or may have, data that was not read yet."""
+    socket = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
+    if socket is None or _poll is None:
         return lambda _: True
     poller = _poll()
-    poller.register(endpoint, select.POLLIN)
+    poller.register(socket, select.POLLIN)
     return poller.poll  # type: ignore[no-any-return]
 
 
 @define(eq=False)
-class _Used:
-    """What is known of a connection on which something was sent: what tells of waiting bytes, its list."""
+class _UsedConnection:
+    """A connection that was used: its check for unread data, and the list and offsets requested on it."""
 
-    waiting: Callable[[int], object]
+    has_data: Callable[[int], object]
     _listed: tuple[object, ...] | None = None
     _offsets: set[str | None] = attrs.field(factory=set)
 
-    def may_mistake(self, listed: tuple[object, ...], offset: str | None) -> bool:
-        """Whether an answer to what was sent before, come again, would pass for this page."""
+    def may_be_mistaken(self, listed: tuple[object, ...], offset: str | None) -> bool:
+        """Whether a duplicate of an earlier answer could be mistaken for this page."""
         return self._listed is not None and (self._listed != listed or offset in self._offsets)
 
-    def note(self, listed: tuple[object, ...], offset: str | None) -> None:
-        """Note that a page of this list is asked for."""
+    def add_page(self, listed: tuple[object, ...], offset: str | None) -> None:
+        """Record that a page of this list is requested."""
         self._listed = listed
         self._offsets.add(offset)
 
 
-_used: WeakKeyDictionary[ResponseHandler, _Used] = WeakKeyDictionary()
-"""The connections on which a client of this process has sent something."""
+_used_connections: WeakKeyDictionary[ResponseHandler, _UsedConnection] = WeakKeyDictionary()
+"""The connections that clients of this process have used."""
 
 
 @define(eq=False)
 class Exchange:
-    """One request on its way.
+    """One request in progress.
 
-    `reused` says whether it went out on a kept connection. `sent` is False as long as nothing of it has left:
-    it waits for a free connection, or for a new one. It is None where that is not known. `alone` says that
-    there is no other middleware: it does what `one_try` does, too.
+    `reused` says whether it was sent on a reused connection. `sent` is False while it waits for a free or a
+    new connection, True as soon as it may have been sent, and None if that is unknown. `alone` means that the
+    session has no middlewares, so that `choose` also does the work of `no_resend`.
     """
 
     request: Request
@@ -117,25 +117,25 @@ class Exchange:
     async def choose(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Send a request on a connection that it may take: the innermost of the middlewares."""
+        """Send the request on a connection that is safe for it: the innermost of the middlewares."""
         send = request.send
         self.sent = self.sent or False
 
-        async def send_if_it_may(connection: Connection) -> aiohttp.ClientResponse:
+        async def send_if_safe(connection: Connection) -> aiohttp.ClientResponse:
             await self._look_at(connection)
             self.sent = True
             if self.on_leaving is not None:
                 self.on_leaving()
             return await send(connection)
 
-        # The one place where aiohttp shows a request its connection before anything is written.
-        request.send = send_if_it_may  # type: ignore[method-assign, assignment]
+        # The only hook where aiohttp passes the connection before anything is written.
+        request.send = send_if_safe  # type: ignore[method-assign, assignment]
         try:
             while True:
                 try:
                     return await handler(request)
                 except _AnotherConnection:
-                    continue  # aiohttp has closed that one
+                    continue  # aiohttp has closed the rejected connection
                 except aiohttp.ClientConnectionError as error:
                     if not self.alone or (drop := _as_drop(error)) is None:
                         raise
@@ -144,21 +144,21 @@ class Exchange:
             del request.send
 
     async def _look_at(self, connection: Connection) -> None:
-        """Raise where the request must not go out on this connection."""
+        """Raise if the request must not be sent on this connection."""
         protocol = connection.protocol
-        assert protocol is not None  # noqa: S101 - aiohttp has just taken it out of the pool
-        used, listed = _used.get(protocol), self.request.listed
+        assert protocol is not None  # noqa: S101 - aiohttp has just acquired it
+        used, listed = _used_connections.get(protocol), self.request.listed
         self.reused = used is not None
         if listed is not None:
-            # Two clients of a lent session may be of two stores.
+            # Clients that share a session may be for different stores.
             listed = self.mixups, *listed
         if used is not None:
             if not self.request.reuse or self.mixups.lately:
                 raise _AnotherConnection
-            if listed is not None and used.may_mistake(listed, self.request.offset):
+            if listed is not None and used.may_be_mistaken(listed, self.request.offset):
                 raise _AnotherConnection
-            if protocol.is_connected() and used.waiting(0):
-                # An answer, the end, or something of TLS's own: read by the event loop in its next turn.
+            if protocol.is_connected() and used.has_data(0):
+                # An answer, a close, or a TLS record: the event loop reads it in its next iteration.
                 await checkpoint()
                 await checkpoint()
             if not protocol.is_connected():
@@ -169,12 +169,12 @@ class Exchange:
         elif protocol.should_close:
             raise SpeaksFirstError
         else:
-            used = _used[protocol] = _Used(_watching(protocol))
+            used = _used_connections[protocol] = _UsedConnection(_unread_data_check(protocol))
         if listed is not None:
-            used.note(listed, self.request.offset)
+            used.add_page(listed, self.request.offset)
         self._connection = protocol
 
     def hang_up(self) -> None:
-        """Close the connection that the request went out on, whatever has become of it since."""
+        """Close the connection that the request was sent on, even if another request uses it by now."""
         if self._connection is not None:
             self._connection.close()

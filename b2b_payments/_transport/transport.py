@@ -1,4 +1,4 @@
-"""aiohttp, kept thin: one request out, one whole answer in, every failure one of ours."""
+"""A thin layer over aiohttp: sends one request, returns the whole answer, translates every failure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from yarl import URL
 
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError
 from b2b_payments._mixups import MixUps
-from b2b_payments._protocol.answer import Answer, headers_read
+from b2b_payments._protocol.answer import Answer, kept_headers
 from b2b_payments._protocol.request import Request
 from b2b_payments._secret import Secret
 from b2b_payments._tasks import NOT_OPEN, Home
-from b2b_payments._transport.connections import Exchange, one_try
+from b2b_payments._transport.connections import Exchange, no_resend
 from b2b_payments._transport.failures import (
     FOREIGN,
     LONGEST_HEADER,
@@ -26,56 +26,56 @@ from b2b_payments._transport.failures import (
     Way,
     failure,
     timed_out,
-    unpacked_otherwise,
+    unknown_encoding,
 )
 from b2b_payments._version import __version__
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-# Not shown: what was given may be a credential in the wrong place.
-_NO_URL = "base_url is not a whole URL; expected one such as https://api-b2b.bigcommerce.com/api/v3/io."
-_NO_PROXY = "is not the address of an http or https proxy; expected one such as http://proxy.example:3128."
+# The value is not shown: it may be a credential passed in the wrong place.
+_NO_URL = "base_url is not a complete URL; use one such as https://api-b2b.bigcommerce.com/api/v3/io."
+_NO_PROXY = "is not the address of an http or https proxy; use one such as http://proxy.example:3128."
 
 
 def checked_base_url(text: str, *, allow_http: bool) -> str:
-    """Return a base URL in one spelling. Raises ConfigurationError for one that cannot be."""
-    # Judged elsewhere: a traceback's local variables would show a credential given in the wrong place.
+    """Return a normalized base URL. Raises ConfigurationError if it is not valid."""
+    # Checked in another frame: a traceback's local variables would show a credential in the wrong place.
     if (problem := _problem_of(text, allow_http=allow_http)) is not None:
         raise ConfigurationError(problem)
     return str(URL(text)).rstrip("/")
 
 
 def _problem_of(base_url: str, *, allow_http: bool) -> str | None:
-    """Say why a URL cannot be the base URL, None where it can."""
+    """Return why a URL cannot be the base URL; None if it can."""
     try:
         url = URL(base_url)
         port_is_valid = url.port is not None
     except (ValueError, TypeError):
         return _NO_URL
     if url.user is not None or url.password is not None:
-        return "base_url holds a user name or password; leave them out: the credential is given apart."
+        return "base_url holds a user name or password; leave them out: the credential is its own argument."
     if url.scheme not in {"http", "https"} or not url.host or not port_is_valid:
         return _NO_URL
     if url.query_string or url.fragment:
-        return "base_url must end with its path; leave out the query and the fragment."
+        return "base_url must end with its path; remove the query and the fragment."
     if url.scheme == "http" and url.host not in _LOOPBACK and not allow_http:
         return (
             f"base_url is not https: the credential would be sent to {url.host} unencrypted. "
-            "Use https, or pass allow_http=True where the network is safe."
+            "Use https, or pass allow_http=True if the network is safe."
         )
     return None
 
 
-def checked_proxy(given: object, source: str = "proxy") -> Secret:
-    """Return a proxy's address, which may hold a user name and password.
+def checked_proxy(address: object, source: str = "proxy") -> Secret:
+    """Return a valid proxy address, which may contain a user name and password.
 
-    Without a scheme it is http's, as is usual in the environment. Raises ConfigurationError.
+    Without a scheme it is http's, as is common in environment variables. Raises ConfigurationError.
     """
-    text = given if isinstance(given, str) else ""
-    address = Secret(text if "://" in text else f"http://{text}")
-    if not _is_proxy(address):
-        del given, text, address
+    text = address if isinstance(address, str) else ""
+    proxy = Secret(text if "://" in text else f"http://{text}")
+    if not _is_proxy(proxy):
+        del address, text, proxy
         raise ConfigurationError(f"{source} {_NO_PROXY}")
-    return address
+    return proxy
 
 
 def _is_proxy(address: str) -> bool:
@@ -87,40 +87,40 @@ def _is_proxy(address: str) -> bool:
 
 
 def proxy_from_environment(base_url: str) -> Secret | None:
-    """Return the proxy that HTTPS_PROXY (HTTP_PROXY for http) names for this address, None where none does.
+    """Return the proxy from HTTPS_PROXY (HTTP_PROXY for http) for this URL, None if there is none.
 
-    NO_PROXY lists hosts to go to directly; this machine itself is always one. Raises ConfigurationError for
-    an address of another kind.
+    Hosts in NO_PROXY, and always this machine itself, are reached directly. Raises ConfigurationError if the
+    variable is not the address of an http or https proxy.
     """
-    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - slow to import, and seldom wanted
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - slow to import, and rarely needed
 
     url = URL(base_url)
-    found = getproxies().get(url.scheme)
-    if not found or url.host in _LOOPBACK or proxy_bypass(f"{url.host}:{url.port}"):
+    proxy = getproxies().get(url.scheme)
+    if not proxy or url.host in _LOOPBACK or proxy_bypass(f"{url.host}:{url.port}"):
         return None
-    return checked_proxy(found, f"The proxy of the environment ({url.scheme.upper()}_PROXY)")
+    return checked_proxy(proxy, f"The proxy of the environment ({url.scheme.upper()}_PROXY)")
 
 
 def host_of(address: str) -> str:
-    """Return the host of a checked address, and its port where that is not the usual one; nothing else."""
+    """Return only the host of a valid address, and its port if that is not the default one."""
     url = URL(address)
     host = url.host or ""
     return host if url.is_default_port() else f"{host}:{url.port}"
 
 
 MAX_BODY = 32 * 1024 * 1024
-"""Bytes of an unpacked body; a larger one is refused while it is being read."""
+"""The most bytes of a decompressed body: reading a larger one is stopped."""
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
-# What aiohttp unpacks or refuses. It asks for those alone for which it finds the libraries.
+# What aiohttp decompresses or rejects. It requests only those whose libraries are installed.
 _READABLE = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 
 class Transport:
-    """Sends requests to one base URL, on a session of its own or on one that it was lent.
+    """Sends requests to one base URL, with its own aiohttp session or with the caller's.
 
-    `proxy` is the address of a proxy to go through; without one, `trust_env` takes that of the environment.
-    `store` is the store asked, as its payments name it, empty where that is not known.
+    `proxy` is a proxy's address; without it, `trust_env` takes the environment's. `store` is the addressed
+    store, as its payments name it, empty if unknown.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Transport:
         self.mixups: MixUps = MixUps(store)
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise ConfigurationError(
-                f"session is {type(session).__name__}; give an open aiohttp.ClientSession, or none."
+                f"session is {type(session).__name__}; pass an open aiohttp.ClientSession, or none."
             )
         self._connections = connections
         self._max_body = max_body
@@ -152,28 +152,28 @@ class Transport:
         self._way = Way(self.base_url, URL(self.base_url).host or "")
 
     async def open(self) -> None:
-        """Make the session ready.
+        """Open the session.
 
-        Raises ConfigurationError where the one lent is closed, or belongs to another event loop, and where
-        the environment's proxy cannot be used.
+        Raises ConfigurationError if the caller's session is closed or belongs to another event loop, or if
+        the environment's proxy is not valid.
         """
         self._home = Home.here()
         if self._proxy is None and self._trust_env:
-            # Not by aiohttp's own trust_env: it would look into .netrc, too, and send what it finds there.
+            # Not with aiohttp's trust_env, which would also send credentials that it finds in .netrc.
             self._proxy = proxy_from_environment(self.base_url)
         if self._proxy is not None:
             self._way = attrs.evolve(self._way, proxy=host_of(self._proxy))
         if self._lent is not None:
             if self._lent.closed:
                 raise ConfigurationError(
-                    "The session given is closed; give an open aiohttp.ClientSession, or none."
+                    "The given session is closed; pass an open aiohttp.ClientSession, or none."
                 )
             if getattr(self._lent, "_loop", self._home.loop) is not self._home.loop:
                 raise ConfigurationError(
-                    "The session given belongs to another event loop; make it in the one that uses it."
+                    "The given session belongs to another event loop; create it in the loop that uses it."
                 )
             self._session = self._lent
-            # Middlewares given with a request take the place of the session's: hers go on inside ours.
+            # A request's middlewares replace the session's, so the session's are passed along inside ours.
             self._middlewares = getattr(self._lent, "_middlewares", ())
         else:
             self._session = aiohttp.ClientSession(
@@ -183,7 +183,7 @@ class Transport:
             )
 
     async def aclose(self) -> None:
-        """Close the session, unless it was lent."""
+        """Close the session, unless it is the caller's."""
         session, self._session = self._session, None
         if session is not None and session is not self._lent:
             await session.close()
@@ -191,15 +191,15 @@ class Transport:
     def require_open(self) -> aiohttp.ClientSession:
         """Return the session.
 
-        Raises ConfigurationError where the client or its session is not open, and in another event loop,
-        thread or process than the one that it was opened in.
+        Raises ConfigurationError if the client or its session is not open, or was opened in another event
+        loop, thread or process.
         """
         if self._session is None or self._home is None:
             raise ConfigurationError(NOT_OPEN)
         self._home.require()
         if self._session.closed:
             raise ConfigurationError(
-                "The session given to the client was closed meanwhile; close it after the client."
+                "The session passed to the client has been closed; close it after the client."
             )
         return self._session
 
@@ -211,12 +211,12 @@ class Transport:
         timeout: float,
         on_leaving: Callable[[], object] | None = None,
     ) -> Answer:
-        """Send once, and give the whole answer whatever its status.
+        """Send a request once, and return the whole answer whatever its status.
 
-        `timeout` is in seconds and holds for everything, waiting for a connection and the body included.
-        `on_leaving` is called when the request leaves: it is for those who are cancelled, and get no error.
-        Raises TransportError and RequestTimeoutError (with `sent` False where the service certainly never saw
-        the request), and ResponseDecodeError for a body that is too large or cannot be unpacked.
+        `timeout` is in seconds and covers everything, including the wait for a connection and the body.
+        `on_leaving` is called just before the request is sent: a cancelled caller gets no error that says so.
+        Raises TransportError and RequestTimeoutError (with `sent` False if the service certainly never saw
+        the request), and ResponseDecodeError if the body is too large or cannot be decompressed.
         """
         session = self.require_open()
         exchange = Exchange(request, self.mixups, alone=not self._middlewares, on_leaving=on_leaving)
@@ -228,7 +228,7 @@ class Transport:
         except FOREIGN as foreign:
             error = foreign
         what, sent = f"{request.method} {request.path}", exchange.sent
-        # Raised out here, so that no aiohttp error, and with it no request header, is chained to ours.
+        # Raised outside `except`: aiohttp's error, which holds the request's headers, must not be chained.
         if error is None:
             raise timed_out(what, self._way, timeout, sent=sent is not False)
         raise failure(what, error, self._way, sent=sent)
@@ -247,13 +247,13 @@ class Transport:
             data=request.body,
             headers=_headers(credential),
             proxy=self._proxy,
-            # A redirect would take the credential along to another host.
+            # Following a redirect would send the credential to another host.
             allow_redirects=False,
             timeout=_NO_TIMEOUT,
             middlewares=(
-                (exchange.choose,) if exchange.alone else (one_try, *self._middlewares, exchange.choose)
+                (exchange.choose,) if exchange.alone else (no_resend, *self._middlewares, exchange.choose)
             ),
-            # A lent session may have other ideas of these.
+            # A caller's session may have other defaults.
             raise_for_status=False,
             auto_decompress=True,
             max_line_size=LONGEST_HEADER,
@@ -263,10 +263,10 @@ class Transport:
             if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
                 raise ProxyRefusedError(response.status)
             if "Content-Encoding" in response.headers and not _is_readable(response):
-                raise unpacked_otherwise(f"{request.method} {request.path}")
+                raise unknown_encoding(f"{request.method} {request.path}")
             body = await self._read(request, response)
             secrets = [value for value in credential.values() if isinstance(value, Secret)]
-            headers = headers_read(response.headers, secrets, every=request.every_header)
+            headers = kept_headers(response.headers, secrets, every=request.every_header)
             return Answer(
                 response.status, headers, body, secrets, reused=exchange.reused, hang_up=exchange.hang_up
             )
@@ -276,8 +276,8 @@ class Transport:
         if length is not None and length > self._max_body:
             response.close()
             raise self._too_large(request)
-        body = io.BytesIO()  # grows in place, and gives what it holds without a copy
-        # Counted as unpacked: a small body may unpack to a very large one.
+        body = io.BytesIO()  # grows in place, and returns its value without a copy
+        # Counted decompressed: a small body may decompress to a very large one.
         async for chunk in response.content.iter_any():
             if body.tell() + len(chunk) > self._max_body:
                 response.close()
@@ -301,7 +301,7 @@ def _is_readable(response: aiohttp.ClientResponse) -> bool:
 def _headers(credential: Mapping[str, str]) -> dict[str, str]:
     return {
         "Accept": "application/json",
-        # Without a body too: a request that does not say it may be answered 415 [doc].
+        # Without a body too: a request without this header may be answered 415 [doc].
         "Content-Type": "application/json",
         "User-Agent": f"b2b-payments/{__version__}",
         **credential,

@@ -1,4 +1,4 @@
-"""A part of the answers suite: random schedules of stray, swapped, doubled and late answers."""
+"""A part of the answers suite: random schedules of stray, swapped, duplicated and late answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from b2b_payments import _mixups as mixups
 from b2b_payments._protocol import answer, listing
-from b2b_payments._protocol.query import Filtered
+from b2b_payments._protocol.query import FilterEvidence
 from b2b_payments._transport.connections import Exchange
 from benchmarks.answers import MIX_UPS, MixUp, main, schedule
 from benchmarks.answers_work import Account
@@ -21,7 +21,7 @@ BY_NAME = {mix_up.name: mix_up for mix_up in MIX_UPS}
 
 
 def account_of(mix_up: MixUp) -> Account:
-    """Return the account of some schedules, and of so many more that answers went astray."""
+    """Return the account of some schedules, and of more until an answer went astray."""
     total = Account()
     for seed in range(_MOST_SCHEDULES):
         if seed >= _SCHEDULES and total.mixed_up:
@@ -33,7 +33,7 @@ def account_of(mix_up: MixUp) -> Account:
 @pytest.mark.slow
 @pytest.mark.parametrize("mix_up", MIX_UPS, ids=lambda mix_up: mix_up.name)
 def test_no_result_belongs_to_another_request(mix_up: MixUp) -> None:
-    """Whatever answers go astray, each result is of what was asked for, and no write is told wrong."""
+    """Whatever answers go astray, each result is the requested one, and no write is reported wrong."""
     account = account_of(mix_up)
     assert account.wrong == 0
     assert account.mixed_up > 0
@@ -41,19 +41,19 @@ def test_no_result_belongs_to_another_request(mix_up: MixUp) -> None:
     assert account.writes.done > 3 * account.writes.unknown
 
 
-def let_contents_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take out the check of what answers say."""
+def skip_content_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the check of what answers name."""
     for module, name in ((answer, "check_envelope"), (listing, "check_page"), (mixups, "check_proof")):
         monkeypatch.setattr(module, name, lambda *_: None)
 
 
-def let_rows_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take out the look at what rows show of their list's filters."""
-    monkeypatch.setattr(listing, "check_filters", lambda *_: Filtered())
+def skip_filter_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the check of rows against their list's filters."""
+    monkeypatch.setattr(listing, "check_filters", lambda *_: FilterEvidence())
 
 
-def let_connections_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take out the look at the connection: any kept one will do."""
+def skip_connection_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the check of the connection: any can be reused."""
 
     async def take_any(*_: object) -> None:
         return
@@ -65,18 +65,18 @@ def let_connections_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "without"),
     [
-        ("a stray answer on an idle connection", [let_contents_pass, let_connections_pass]),
-        ("a stray answer in front of the next", [let_contents_pass]),
-        ("an answer twice, in front of the next", [let_contents_pass, let_connections_pass]),
-        ("answers swapped", [let_contents_pass]),
-        ("pages swapped", [let_rows_pass]),
-        ("all of these", [let_connections_pass]),
+        ("a stray answer on an idle connection", [skip_content_checks, skip_connection_checks]),
+        ("a stray answer in front of the next", [skip_content_checks]),
+        ("an answer twice, in front of the next", [skip_content_checks, skip_connection_checks]),
+        ("answers swapped", [skip_content_checks]),
+        ("pages swapped", [skip_filter_checks]),
+        ("all of these", [skip_connection_checks]),
     ],
 )
-def test_the_suite_bites(
+def test_suite_detects_a_disabled_check(
     monkeypatch: pytest.MonkeyPatch, name: str, without: list[Callable[[pytest.MonkeyPatch], None]]
 ) -> None:
-    """With a check taken out, results belong to other requests, or writes are told wrong."""
+    """With a check disabled, results belong to other requests, or writes are reported wrong."""
     for take_out in without:
         take_out(monkeypatch)
     for seed in range(40):
@@ -85,8 +85,8 @@ def test_the_suite_bites(
     pytest.fail("nothing was wrong")
 
 
-def test_a_wrong_figure_is_counted() -> None:
-    """A read of something else and a write told wrong each count, and add up."""
+def test_wrong_results_are_counted() -> None:
+    """A read of something else and a write reported wrong are both counted, and add up."""
     account, other = Account(), Account()
     account.reads.judge(right=False)
     other.reads.judge(right=True)
@@ -96,10 +96,8 @@ def test_a_wrong_figure_is_counted() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_prints_a_table(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One command prints a line for each way to mix up, and ends with 0 where nothing is wrong."""
+def test_command_prints_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command prints a line for each kind of mix-up, and exits with 0 if nothing is wrong."""
     monkeypatch.setattr("sys.argv", ["answers", "--schedules", "1"])
     assert main() == 0
     head, _, *lines = capsys.readouterr().out.splitlines()

@@ -250,7 +250,7 @@ async def test_a_server_that_speaks_first_is_named() -> None:
     error = failure("POST /x", SpeaksFirstError(), Way("https://x.example", "x.example"), sent=False)
     assert isinstance(error, TransportError)
     assert not error.sent
-    assert error.message.startswith("POST /x: x.example sent something before it was asked; check base_url")
+    assert error.message.startswith("POST /x: x.example sent data before any request; check base_url")
 
 
 async def test_a_lent_sessions_own_retries_keep_their_middleware() -> None:

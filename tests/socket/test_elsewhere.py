@@ -266,7 +266,7 @@ async def test_a_session_of_another_loop_is_refused(sandbox: Sandbox) -> None:
     """A session that was made in another event loop is refused when the client is opened."""
 
     async def borrow(session: aiohttp.ClientSession) -> None:
-        with pytest.raises(ConfigurationError, match="The session given belongs to another event loop"):
+        with pytest.raises(ConfigurationError, match="The given session belongs to another event loop"):
             await client_of(sandbox, session=session).__aenter__()
 
     async with aiohttp.ClientSession() as session:

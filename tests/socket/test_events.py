@@ -75,7 +75,7 @@ async def test_a_retry_stands_between_two_attempts(sandbox: Sandbox) -> None:
         RequestEnded("payments.get", "GET", PATH, 2, 0.0, None, "TransportError"),
         RetryScheduled(
             *("payments.get", 2, 0.0, "ambiguous"),
-            why="the connection to 127.0.0.1 broke before the whole answer came (ClientOSError)",
+            why="the connection to 127.0.0.1 broke before the whole answer was received (ClientOSError)",
         ),
         RequestStarted("payments.get", "GET", PATH, 3),
         RequestEnded("payments.get", "GET", PATH, 3, 0.0, 200, None),

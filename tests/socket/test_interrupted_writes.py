@@ -1,4 +1,4 @@
-"""Writes that are given up half way: whoever did so reads what to look for."""
+"""Writes that are cancelled half way: the caller is told what to look for."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 async def cancelled(sandbox: Sandbox, write: Write, event: anyio.Event) -> tuple[str, list[WriteInterrupted]]:
-    """Cancel a write when something has happened; give the notes of what it ends in, and the events of it."""
+    """Cancel a write when an event is set; return the notes of its error, and its events."""
     events: list[Event] = []
     async with client_of(sandbox, on_event=events.append) as client:
         writing = asyncio.ensure_future(write(client))
@@ -70,7 +70,7 @@ async def cancelled(sandbox: Sandbox, write: Write, event: anyio.Event) -> tuple
 
 
 def arrival(sandbox: Sandbox, number: int = 1) -> anyio.Event:
-    """Return what is set when this request has arrived."""
+    """Return an event that is set when the request of this number has arrived."""
     event = anyio.Event()
 
     def note(seen: SeenRequest) -> web.Response | None:
@@ -83,10 +83,10 @@ def arrival(sandbox: Sandbox, number: int = 1) -> anyio.Event:
 
 
 @pytest.mark.parametrize(("write", "what", "look_for"), WRITES, ids=[what for _, what, _ in WRITES])
-async def test_a_write_cancelled_after_it_left_says_what_to_look_for(
+async def test_cancelled_write_says_what_to_look_for(
     sandbox: Sandbox, write: Write, what: str, look_for: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The CancelledError of a write that may have been carried out has a note, and the log a warning."""
+    """If a cancelled write may have been carried out, its error has a note, and the log a warning."""
     caplog.set_level(logging.WARNING, "b2b_payments")
     sandbox.order(Fault.HANG, share=1)
     notes, (event,) = await cancelled(sandbox, write, arrival(sandbox))
@@ -98,8 +98,8 @@ async def test_a_write_cancelled_after_it_left_says_what_to_look_for(
     assert "INV-7" not in record.getMessage()
 
 
-async def test_the_traceback_of_a_timeout_says_what_to_look_for(sandbox: Sandbox) -> None:
-    """`asyncio.timeout` around a create: the note stands at the error that its TimeoutError comes from."""
+async def test_timeout_traceback_says_what_to_look_for(sandbox: Sandbox) -> None:
+    """With `asyncio.timeout`, the note is on the error that the TimeoutError comes from."""
     sandbox.order(Fault.HANG, share=1)
     async with client_of(sandbox) as client:
         with pytest.raises(TimeoutError) as caught:
@@ -108,16 +108,16 @@ async def test_the_traceback_of_a_timeout_says_what_to_look_for(sandbox: Sandbox
     assert "Look for externalId=INV-7" in "".join(getattr(caught.value.__cause__, "__notes__", []))
 
 
-async def test_a_deadline_that_ends_a_write_says_what_to_look_for(sandbox: Sandbox) -> None:
-    """A deadline of the client's own ends a write in OutcomeUnknownError, at once."""
+async def test_deadline_of_a_write_says_what_to_look_for(sandbox: Sandbox) -> None:
+    """The client's own deadline ends a write with OutcomeUnknownError, at once."""
     sandbox.order(Fault.HANG, share=1)
     async with client_of(sandbox, deadline=0.3) as client:
         with pytest.raises(OutcomeUnknownError, match=r" s\. Look for id=7, processingStatus=3 "):
             await client.payments.update_processing_status(7, 3)
 
 
-async def test_a_write_cancelled_while_it_is_looked_for_is_in_doubt(sandbox: Sandbox) -> None:
-    """A create whose answer was lost is in doubt as long as it is looked for."""
+async def test_write_cancelled_during_the_search_is_unknown(sandbox: Sandbox) -> None:
+    """A create whose answer was lost is uncertain while it is searched for."""
     sandbox.order(Fault.RESET_AFTER, times=1)
     sandbox.order(Fault.HANG, share=1)
     notes, _ = await cancelled(sandbox, WRITES[0][0], arrival(sandbox, number=2))
@@ -125,8 +125,8 @@ async def test_a_write_cancelled_while_it_is_looked_for_is_in_doubt(sandbox: San
 
 
 @pytest.mark.parametrize("earlier", [None, Fault.ERROR_500, Fault.RATE_LIMITED])
-async def test_a_pause_between_attempts_knows_what_came_before(earlier: Fault | None) -> None:
-    """Cancelled between two attempts, a PUT is in doubt after a 500, not after a 429 or before the first."""
+async def test_cancelled_pause_knows_the_previous_attempt(earlier: Fault | None) -> None:
+    """Cancelled between attempts, a PUT is uncertain after a 500, not after a 429 or before the first."""
     async with Sandbox(20, rules=Rules(refusal_wait=60)) as sandbox:
         event = anyio.Event()
         if earlier is not None:
@@ -148,7 +148,7 @@ async def test_a_pause_between_attempts_knows_what_came_before(earlier: Fault | 
     assert hasattr(caught.value, "__notes__") == (earlier is Fault.ERROR_500)
 
 
-async def test_a_read_that_is_cancelled_says_nothing(sandbox: Sandbox) -> None:
+async def test_cancelled_read_has_no_note(sandbox: Sandbox) -> None:
     """A read changes nothing, so there is nothing to look for."""
     sandbox.order(Fault.HANG, share=1)
     notes, events = await cancelled(sandbox, lambda client: client.payments.get(7), arrival(sandbox))

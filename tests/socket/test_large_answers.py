@@ -1,4 +1,4 @@
-"""Answers that hold far too much: refused before they cost memory or time, or read in smaller pages."""
+"""Answers that are far too large: refused before they cost memory or time, or read in smaller pages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Rows = Sequence[bytes]
 
 
 class Server:
-    """A service in a thread, which sends ready bytes as they are: it takes no memory of its own."""
+    """A service in a thread that sends prepared bytes, so that it needs no memory of its own."""
 
     def __init__(self, answer: Callable[[str, dict[str, str]], bytes]) -> None:
         self._answer = answer
@@ -57,7 +57,7 @@ class Server:
                 return  # the client has seen enough
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._listening.close()
 
 
@@ -75,7 +75,7 @@ def serving(answer: Callable[[str, dict[str, str]], bytes]) -> Iterator[tuple[Se
 
 
 def row(number: int, **fields: Any) -> bytes:
-    """Return a row, some of its fields changed."""
+    """Return a row with some fields changed."""
     moment = 1_700_000_000 + number
     changed = {"id": number, "createdAt": moment, "updatedAt": moment, "lineItems": [], **fields}
     return json.dumps(LISTED_PAYMENT | changed).encode()
@@ -88,12 +88,12 @@ def page_of(rows: Sequence[bytes], total: int | None = None) -> bytes:
 
 
 def tiny(number: int) -> bytes:
-    """Return a row of as few bytes as a walk can do with."""
+    """Return the smallest row that a walk accepts."""
     return b'{"id":%d,"createdAt":%d}' % (number, number)
 
 
 def row_with(field: str, value: bytes) -> bytes:
-    """Return a row with a value that is written already."""
+    """Return a row with a value that is already encoded."""
     return row(1, **{field: None}).replace(
         b'"%b": null' % field.encode(), b'"%b": %b' % (field.encode(), value)
     )
@@ -128,13 +128,13 @@ async def _refused(client: PaymentsClient, use: Use) -> None:
     with pytest.raises(ResponseDecodeError) as caught:
         await use(client)
     text = str(caught.value)
-    assert caught.value.too_large or "nested too deeply" in text or "is to another request" in text
+    assert caught.value.too_large or "nested too deeply" in text or "belongs to another request" in text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
-async def test_what_holds_too_much_is_refused(page: Callable[[], bytes]) -> None:
-    """A million of anything is refused, in a walk and in a call, and takes no more than 48 MiB."""
+async def test_too_large_answers_are_refused(page: Callable[[], bytes]) -> None:
+    """A million of anything is refused, in a walk and in a call, within 48 MiB."""
     body = page()
     with serving(lambda *_: body) as (_, client):
         async with client:
@@ -160,8 +160,8 @@ LARGEST: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", LARGEST.values(), ids=LARGEST)
-async def test_the_largest_that_is_read(page: Callable[[], bytes]) -> None:
-    """The largest that is read takes 64 MiB at most."""
+async def test_largest_allowed_answer(page: Callable[[], bytes]) -> None:
+    """The largest answer that is read takes 64 MiB at most."""
     body = page()
     count = json.loads(body)["meta"]["pagination"]["totalCount"]
 
@@ -186,7 +186,7 @@ async def test_the_largest_that_is_read(page: Callable[[], bytes]) -> None:
 
 
 def _list_of(rows: Rows, *, most: int = 250) -> Callable[[str, dict[str, str]], bytes]:
-    """Return the answers of a list of these rows, in either order, with so many at the most in a page."""
+    """Return the answers of a list of these rows, in either order, with a maximum page size."""
 
     def answer(_: str, query: dict[str, str]) -> bytes:
         ordered = rows[::-1] if query["orderBy"] == "DESC" else rows
@@ -197,8 +197,8 @@ def _list_of(rows: Rows, *, most: int = 250) -> Callable[[str, dict[str, str]], 
 
 
 @pytest.mark.slow
-async def test_pages_of_fat_rows_are_read_in_smaller_ones() -> None:
-    """Where 250 rows are more than is read, fewer are asked for, and nothing is missing."""
+async def test_large_rows_are_read_in_smaller_pages() -> None:
+    """If 250 rows exceed a limit, smaller pages are read, and no row is missing."""
     rows = [row(number, details={"memo": "x" * 60_000}) for number in range(1, 301)]
     with serving(_list_of(rows)) as (server, client):
         async with client:
@@ -211,7 +211,7 @@ async def test_pages_of_fat_rows_are_read_in_smaller_ones() -> None:
 
 @pytest.mark.slow
 async def test_pages_of_thousands_of_rows_are_read() -> None:
-    """A service that gives 3,000 rows where 250 were asked for is read like any other."""
+    """A service that returns 3,000 rows for a limit of 250 is read normally."""
     rows = [row(number) for number in range(1, 6_501)]
     with serving(_list_of(rows, most=3_000)) as (_, client):
         async with client:
@@ -221,8 +221,8 @@ async def test_pages_of_thousands_of_rows_are_read() -> None:
 
 
 @pytest.mark.slow
-async def test_a_flood_in_a_walk_is_survived() -> None:
-    """A page that comes as a million rows once is asked for again, with fewer rows; a call is made again."""
+async def test_one_oversized_page_is_survived() -> None:
+    """A page of a million rows is read again with fewer rows; a call is repeated."""
     async with Sandbox(600) as sandbox, client_of(sandbox) as client:
         sandbox.order(Fault.FLOOD, times=1)
         assert len(await client.payments.list().collect()) == 600

@@ -1,4 +1,4 @@
-"""Answers that reach another request than their own: what the caller gets, and what is told of a write."""
+"""Answers that reach the wrong request: what the caller gets, and what is reported of a write."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ WRITES = ["POST", "PUT", "DELETE"]
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a sandbox of 30 payments whose clock is today's."""
+    """Yield a sandbox of 30 payments whose clock is the present."""
     async with Sandbox(30, rules=Rules(quota=False)) as one:
         one.store.clock = int(time.time())
         yield one
@@ -57,7 +57,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture(params=[False, True], ids=["own", "lent"])
 async def client(request: pytest.FixtureRequest, sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
-    """Yield a client of the sandbox, with a session of its own or a lent one."""
+    """Yield a client of the sandbox, with its own session or a given one."""
     async with (
         aiohttp.ClientSession() as session,
         client_of(sandbox, session=session if request.param else None) as one,
@@ -66,17 +66,17 @@ async def client(request: pytest.FixtureRequest, sandbox: Sandbox) -> AsyncItera
 
 
 def answered(data: Any, status: int = 200) -> web.Response:
-    """Return an answer around this data."""
+    """Return an answer with this data."""
     return web.json_response({"code": status, "data": data, "meta": {"message": "…"}}, status=status)
 
 
 def always(data: Any, _: SeenRequest) -> web.Response:
-    """Answer any request with this data."""
+    """Answer every request with this data."""
     return answered(data)
 
 
 def once(sandbox: Sandbox, response: Callable[[], web.Response], *, method: str) -> None:
-    """Answer the next request of this method with something else, and carry nothing out."""
+    """Answer the next request of this method with something else, without carrying it out."""
 
     def answer(seen: SeenRequest) -> web.Response | None:
         if seen.method != method:
@@ -88,16 +88,16 @@ def once(sandbox: Sandbox, response: Callable[[], web.Response], *, method: str)
 
 
 def methods(sandbox: Sandbox) -> list[str]:
-    """Name the methods of the requests that came."""
+    """Return the methods of the requests that arrived."""
     return [seen.method for seen in sandbox.requests]
 
 
 @pytest.mark.parametrize("fault", [Fault.STRAY, Fault.DOUBLED])
 @pytest.mark.parametrize("after", [0.0, None])
-async def test_get_gives_the_payment_that_was_asked_for(
+async def test_get_returns_the_requested_payment(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault, after: float | None
 ) -> None:
-    """Whatever comes unasked, behind an answer or in front of the next, each get gives its own payment."""
+    """Despite extra answers after one, or before the next, each get returns its own payment."""
     sandbox.rules = attrs.evolve(sandbox.rules, stray_after=after)
     sandbox.order(fault, share=1)
     for payment_id in range(1, 16):
@@ -105,8 +105,8 @@ async def test_get_gives_the_payment_that_was_asked_for(
     assert sandbox.mixed_up > 0
 
 
-async def test_a_stray_refusal_is_no_404(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A 404 that another request got, in front of the answer on a kept connection, is looked at again."""
+async def test_stray_404_is_checked(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A 404 that is another request's, read from a reused connection, is checked again."""
     sandbox.rules = attrs.evolve(sandbox.rules, stray_after=None)
     await client.payments.get(1)
     with pytest.raises(NotFoundError):
@@ -116,10 +116,8 @@ async def test_a_stray_refusal_is_no_404(sandbox: Sandbox, client: PaymentsClien
     assert (await client.payments.get(3)).id == 3
 
 
-async def test_a_404_on_a_kept_connection_costs_one_request_more(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """A payment that does not exist is believed once the 404 has come on a connection of its own."""
+async def test_404_on_a_reused_connection_costs_one_request(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A 404 is believed once it was received on a new connection."""
     await client.payments.get(1)
     with pytest.raises(NotFoundError):
         await client.payments.get(999)
@@ -128,8 +126,8 @@ async def test_a_404_on_a_kept_connection_costs_one_request_more(
     assert not client._caller.mixups.lately
 
 
-async def test_another_payment_is_never_given(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A service that answers with another payment however often it is asked ends in an error that says so."""
+async def test_other_payment_is_never_returned(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A service that always answers with another payment causes an error that says so."""
     sandbox.answer_with(lambda _: answered(sandbox.store.wire(6)))
     with pytest.raises(AnswerMismatchError, match=r"\$\.data\.id is 6, not 5") as caught:
         await client.payments.get(5)
@@ -138,8 +136,8 @@ async def test_another_payment_is_never_given(sandbox: Sandbox, client: Payments
     assert sandbox.request_count == 5
 
 
-async def test_an_exchange_that_repeats_itself_is_no_habit(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Operations that come with another payment's id each time are not given, and neither is a bare id."""
+async def test_repeated_swap_is_not_a_constant(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Operations with another payment's id every time are not returned, and neither is a bare id."""
     for other in (sandbox.store.wire(6), {"id": 6}):
         sandbox.answer_with(partial(always, other))
         with pytest.raises(AnswerMismatchError, match=r"\$\.data\.id is 6, not 5"):
@@ -148,8 +146,8 @@ async def test_an_exchange_that_repeats_itself_is_no_habit(sandbox: Sandbox, cli
     assert (await client.payments.operations(5)).allowed_operations
 
 
-async def test_attempts_1_asks_once(sandbox: Sandbox) -> None:
-    """A policy without a second attempt raises the first mismatch of a get."""
+async def test_one_attempt_sends_one_request(sandbox: Sandbox) -> None:
+    """A policy with one attempt raises the first mismatch of a get."""
     async with client_of(sandbox, retry=NEVER) as client:
         once(sandbox, lambda: answered(sandbox.store.wire(6)), method="GET")
         with pytest.raises(AnswerMismatchError):
@@ -157,8 +155,8 @@ async def test_attempts_1_asks_once(sandbox: Sandbox) -> None:
         assert sandbox.request_count == 1
 
 
-async def test_a_mix_up_can_be_watched(sandbox: Sandbox) -> None:
-    """Each time that a read is sent again for a mix-up, an event says so."""
+async def test_mix_up_emits_an_event(sandbox: Sandbox) -> None:
+    """Each time a read is repeated because of a mix-up, an event is emitted."""
     events: list[Event] = []
     async with client_of(sandbox, on_event=events.append) as client:
         once(sandbox, lambda: answered(sandbox.store.wire(6)), method="GET")
@@ -168,10 +166,10 @@ async def test_a_mix_up_can_be_watched(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("status", [304, 412, 416, 302])
-async def test_an_old_answer_to_a_condition_ends_no_walk(
+async def test_walk_survives_a_conditional_answer(
     sandbox: Sandbox, client: PaymentsClient, status: int
 ) -> None:
-    """A page answered with what only another request can have got is asked for again."""
+    """A page answered with a status of conditional requests is read again."""
     walk = client.payments.list(page_size=10, concurrency=1).pages()
     await anext(walk)
     once(sandbox, lambda: web.Response(status=status), method="GET")
@@ -180,10 +178,10 @@ async def test_an_old_answer_to_a_condition_ends_no_walk(
     assert client.payments.mixed_up_lately
 
 
-async def test_a_write_answered_as_if_it_stated_a_condition_is_told_by_its_payment(
+async def test_write_with_conditional_answer_is_judged_by_its_payment(
     sandbox: Sandbox, client: PaymentsClient
 ) -> None:
-    """A 412 to a create that was never carried out leaves it in doubt: it may be another's answer."""
+    """A 412 to a create leaves it unknown: it may be another request's."""
     once(sandbox, lambda: web.Response(status=412), method="POST")
     with pytest.raises(OutcomeUnknownError, match=r"412 Precondition.* Look for externalId=INV-7"):
         await client.payments.create_offline(NEW)
@@ -191,10 +189,10 @@ async def test_a_write_answered_as_if_it_stated_a_condition_is_told_by_its_payme
 
 @pytest.mark.parametrize("after", [0.0, None])
 @pytest.mark.parametrize("fault", [Fault.STRAY, Fault.DOUBLED, Fault.SWAPPED])
-async def test_a_walk_gets_its_own_pages(
+async def test_walk_gets_its_own_pages(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault, after: float | None
 ) -> None:
-    """A walk whose pages get mixed up gives every payment once."""
+    """A walk whose pages get mixed up yields every payment once."""
     sandbox.rules = attrs.evolve(sandbox.rules, stray_after=after)
     sandbox.order(fault, share=0.3)
     walk = client.payments.list(page_size=4, concurrency=3)
@@ -204,10 +202,10 @@ async def test_a_walk_gets_its_own_pages(
 
 
 @pytest.mark.parametrize("number", [1, 2])
-async def test_a_page_in_another_order_is_asked_for_again(
+async def test_page_in_another_order_is_read_again(
     sandbox: Sandbox, client: PaymentsClient, number: int
 ) -> None:
-    """One page in the opposite order, the walk's own or its proof, ends no walk and spoils no proof."""
+    """One page in the opposite order, in the walk or its proof, does no harm."""
     lists, own = 0, sandbox.rules
 
     def turn(_: Store, seen: SeenRequest) -> None:
@@ -226,8 +224,8 @@ async def test_a_page_in_another_order_is_asked_for_again(
 
 
 @pytest.mark.parametrize("retry", [NEVER, None], ids=["attempts=1", "attempts=5"])
-async def test_an_offset_that_is_always_zero_is_left_alone(sandbox: Sandbox, retry: Any) -> None:
-    """A service that says offset 0 for every page is asked a few times more, once, and then believed."""
+async def test_constant_zero_offset_is_ignored(sandbox: Sandbox, retry: Any) -> None:
+    """A service that reports offset 0 for every page costs a few requests once, and is then believed."""
     sandbox.rules = attrs.evolve(sandbox.rules, echo_offset="zero")
     settings = {} if retry is None else {"retry": retry}
     async with client_of(sandbox, **settings) as client:
@@ -244,8 +242,8 @@ async def test_an_offset_that_is_always_zero_is_left_alone(sandbox: Sandbox, ret
 
 
 @pytest.mark.parametrize("echo", ["asked", "clamped", None])
-async def test_an_offset_that_contradicts_nothing_costs_nothing(sandbox: Sandbox, echo: Any) -> None:
-    """An echoed offset, none, or one that stops at the number of rows, leads to no further request."""
+async def test_correct_or_missing_offset_costs_nothing(sandbox: Sandbox, echo: Any) -> None:
+    """An echoed, missing or clamped offset causes no extra request."""
     async with client_of(sandbox) as client:
         await client.payments.list(page_size=4).collect()
         honest = sandbox.request_count
@@ -256,10 +254,8 @@ async def test_an_offset_that_contradicts_nothing_costs_nothing(sandbox: Sandbox
 
 @pytest.mark.parametrize("lies", [{"total_count": "page"}, {"total_cap": 15}], ids=["page", "cap"])
 @pytest.mark.parametrize("retry", [NEVER, None], ids=["attempts=1", "attempts=5"])
-async def test_an_offset_named_as_a_total_that_is_wrong_is_left_alone(
-    sandbox: Sandbox, lies: Any, retry: Any
-) -> None:
-    """A page beyond a wrong total, which names the total as its offset, costs three requests, once."""
+async def test_offset_clamped_to_a_wrong_total_is_ignored(sandbox: Sandbox, lies: Any, retry: Any) -> None:
+    """A page beyond a wrong total, reported as the offset, costs three requests once."""
 
     async def requests_of(client: PaymentsClient) -> int:
         before = sandbox.request_count
@@ -278,8 +274,8 @@ async def test_an_offset_named_as_a_total_that_is_wrong_is_left_alone(
         assert not client.payments.mixed_up_lately
 
 
-async def test_a_page_of_another_channel_is_asked_for_again(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A page of another channel's walk unlearns no spelling of `channelIds` that was understood before."""
+async def test_page_of_another_channel_is_read_again(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A page of another channel does not discard a `channelIds` encoding that worked before."""
     mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
     others = [row for row in sandbox.store.all_wire() if row["channelId"] == "2"]
     assert await client.payments.list(channel_ids=[1]).count() == len(mine)
@@ -293,10 +289,10 @@ async def test_a_page_of_another_channel_is_asked_for_again(sandbox: Sandbox, cl
 
 
 @pytest.mark.parametrize("noticed", [False, True])
-async def test_mixed_up_channels_unlearn_no_spelling(
+async def test_mixed_up_channels_discard_no_encoding(
     sandbox: Sandbox, client: PaymentsClient, *, noticed: bool
 ) -> None:
-    """Pages of other channels, before any was right, leave every spelling of `channelIds` in use."""
+    """Pages of other channels, before any was right, discard no encoding of `channelIds`."""
     if noticed:
         client._caller.mixups.noticed()
     mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
@@ -313,8 +309,8 @@ async def test_mixed_up_channels_unlearn_no_spelling(
     assert client._caller.mixups.lately
 
 
-async def test_pages_that_stay_mixed_up_are_not_remembered(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A walk that only gets other channels' pages after a mix-up fails; the next one is as good as ever."""
+async def test_permanent_mix_up_is_not_remembered(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A walk that only gets other channels' pages fails; the next walk works again."""
     client._caller.mixups.noticed()
     mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
     others = [row for row in sandbox.store.all_wire() if row["channelId"] == "2"]
@@ -325,8 +321,8 @@ async def test_pages_that_stay_mixed_up_are_not_remembered(sandbox: Sandbox, cli
     assert [one.id for one in await client.payments.list(channel_ids=[1]).collect()] == mine
 
 
-async def test_walks_side_by_side_keep_to_their_filters(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Two walks that get one another's first pages give what they asked for, and all of it."""
+async def test_concurrent_walks_keep_their_filters(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Two walks that get one another's first pages yield their own payments, completely."""
     walks = [client.payments.list(processing_status=status) for status in (1, 3)]
     sandbox.rules = attrs.evolve(sandbox.rules, swap_within=5.0)
     sandbox.order(Fault.SWAPPED, times=1)
@@ -339,33 +335,29 @@ async def test_walks_side_by_side_keep_to_their_filters(sandbox: Sandbox, client
         assert not walk.report.ignored_filters
 
 
-async def test_pages_that_nothing_tells_apart_are_not_under_way_together(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """The whole store and a part of it are never asked for from one offset at the same time."""
-    came: list[float] = []  # when each request for the first offset did
+async def test_indistinguishable_pages_are_not_concurrent(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """The whole store and a part of it are never requested with the same offset at once."""
+    arrivals: list[float] = []  # of the requests with offset 0
 
     async def walk(**filters: Any) -> list[int]:
         return [payment.id async for payment in client.payments.list(page_size=10, **filters)]
 
     def note(_: object, seen: SeenRequest) -> None:
         if dict(seen.query)["offset"] == "0":
-            came.append(seen.at)
+            arrivals.append(seen.at)
 
     sandbox.rules = attrs.evolve(sandbox.rules, latency=1.0)
     sandbox.before_list = note
     whole, part = await asyncio.gather(walk(), walk(invoice_id=12))
     assert whole == sandbox.store.ids()
     assert set(part) < set(whole)
-    assert len(came) > 1
-    assert all(later - earlier >= 1.0 for earlier, later in pairwise(sorted(came)))
+    assert len(arrivals) > 1
+    assert all(later - earlier >= 1.0 for earlier, later in pairwise(sorted(arrivals)))
 
 
 @pytest.mark.parametrize("ignored", ["processingStatus", "invoiceId", "customerName"])
-async def test_a_filter_that_is_ignored_is_told(
-    sandbox: Sandbox, client: PaymentsClient, ignored: Any
-) -> None:
-    """A service that ignores a filter is asked twice more, once; each walk gives what comes, and says so."""
+async def test_ignored_filter_is_reported(sandbox: Sandbox, client: PaymentsClient, ignored: Any) -> None:
+    """A service that ignores a filter costs two requests once; each walk yields its rows and says so."""
     sandbox.rules = attrs.evolve(sandbox.rules, ignores=[ignored])
     asked: dict[str, Any] = {"processing_status": 4, "invoice_id": 12, "customer_name": "gmbh"}
     name = {"processingStatus": "processing_status", "invoiceId": "invoice_id"}.get(ignored, "customer_name")
@@ -382,10 +374,8 @@ async def test_a_filter_that_is_ignored_is_told(
     assert not client._caller.mixups.lately
 
 
-async def test_a_list_of_which_payments_came_among_others_is_not_empty(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """A page of the whole store held some that fit the filter: empty answers after it are not believed."""
+async def test_list_that_had_matches_is_not_empty(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """After a page of the whole store with some matches, empty answers are not believed."""
     whole = list(sandbox.store.all_wire())
     pages = [whole, *([[]] * 3)]
     sandbox.answer_with(lambda _: answered(pages.pop(0)) if pages else None)
@@ -403,10 +393,8 @@ async def test_a_list_of_which_payments_came_among_others_is_not_empty(
 @pytest.mark.slow
 @pytest.mark.parametrize("empty", [1, 2])
 @pytest.mark.parametrize("retry", [NEVER, None], ids=["attempts=1", "attempts=5"])
-async def test_empty_answers_in_between_hide_no_ignored_filter(
-    sandbox: Sandbox, retry: Any, empty: int
-) -> None:
-    """That a service ignores a filter is learned, though a few of the answers compared come empty."""
+async def test_empty_answers_do_not_hide_an_ignored_filter(sandbox: Sandbox, retry: Any, empty: int) -> None:
+    """An ignored filter is detected although some of the compared answers are empty."""
     sandbox.rules = attrs.evolve(sandbox.rules, ignores=["processingStatus"])
     asked = 0
 
@@ -422,8 +410,8 @@ async def test_empty_answers_in_between_hide_no_ignored_filter(
         assert walk.report.ignored_filters == {"processingStatus"}
 
 
-async def test_a_doubled_page_is_no_other_lists(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """What comes twice for one filter reaches no walk, count or first payment of another filter."""
+async def test_duplicate_page_reaches_no_other_list(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A duplicate page of one filter reaches no walk, count or first payment of another."""
     sandbox.rules = attrs.evolve(sandbox.rules, stray_after=None)
     waiting = [row["id"] for row in sandbox.store.all_wire() if row["processingStatus"] == 1]
     sandbox.order(Fault.DOUBLED, share=1)
@@ -474,7 +462,7 @@ ANOTHERS: dict[str, Any] = {
 
 @changes
 @pytest.mark.parametrize("data", ANOTHERS.values(), ids=ANOTHERS)
-async def test_a_write_that_was_refused_is_never_told_done(
+async def test_refused_write_is_never_reported_done(
     sandbox: Sandbox,
     client: PaymentsClient,
     write: Write,
@@ -483,7 +471,7 @@ async def test_a_write_that_was_refused_is_never_told_done(
     after: dict[str, Any],
     data: Any,
 ) -> None:
-    """Where the service refuses each time, and another's success comes instead once, that is no success."""
+    """If the service refuses every time, a stray success of another request is not believed."""
     refused = {"processingStatus": 1, "allowedStatuses": [], "allowedOperations": [], "moduleName": "other"}
     sandbox.store.update(7, **before | refused)
     once(sandbox, lambda: answered(data), method=method)
@@ -496,7 +484,7 @@ async def test_a_write_that_was_refused_is_never_told_done(
 
 @changes
 @pytest.mark.parametrize("written", ["right", "absent", "wrong"])
-async def test_a_write_is_told_by_its_payment_where_the_answer_names_another(
+async def test_write_naming_another_payment_is_judged_by_its_own(
     sandbox: Sandbox,
     client: PaymentsClient,
     write: Write,
@@ -505,7 +493,7 @@ async def test_a_write_is_told_by_its_payment_where_the_answer_names_another(
     after: dict[str, Any],
     written: Any,
 ) -> None:
-    """A service whose answers always name another payment costs more requests, and no write is told wrong."""
+    """If answers always name another payment, it costs more requests, but no write is reported wrong."""
     sandbox.rules = attrs.evolve(sandbox.rules, written_ids=written)
     sandbox.store.update(7, **before)
     await write(client)
@@ -514,8 +502,8 @@ async def test_a_write_is_told_by_its_payment_where_the_answer_names_another(
     assert methods(sandbox) == sent
 
 
-async def test_a_delete_is_told_by_its_payment(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A delete whose answer names another payment is done where the payment is gone."""
+async def test_delete_is_judged_by_its_payment(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A delete whose answer names another payment is done if the payment is gone."""
     sandbox.rules = attrs.evolve(sandbox.rules, written_ids="wrong")
     await client.payments.delete(7)
     assert 7 not in sandbox.store
@@ -523,18 +511,18 @@ async def test_a_delete_is_told_by_its_payment(sandbox: Sandbox, client: Payment
 
 
 @pytest.mark.parametrize("data", [{"id": 8}, {"id": 8, "total": {}}, [], {}, None, {"paymentId": None}])
-async def test_a_create_that_was_refused_is_never_told_done(
+async def test_refused_create_is_never_reported_done(
     sandbox: Sandbox, client: PaymentsClient, data: Any
 ) -> None:
-    """Another's success in a create's place leads to looking for the payment, and it is not there."""
+    """After another request's success, the payment is searched for, and does not exist."""
     once(sandbox, lambda: answered(data), method="POST")
     with pytest.raises(OutcomeUnknownError, match="Look for externalId=INV-7"):
         await client.payments.create_offline(NEW)
     assert sandbox.store.payments == 30
 
 
-async def test_a_create_gives_no_id_twice(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """The answer of an earlier create, come again, is none: the new payment is looked for, and found."""
+async def test_create_returns_no_id_twice(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A duplicate of an earlier create's answer is refused: the new payment is searched for and found."""
     first = await client.payments.create_offline(NEW)
 
     def doubled(seen: SeenRequest) -> web.Response | None:
@@ -542,14 +530,14 @@ async def test_a_create_gives_no_id_twice(sandbox: Sandbox, client: PaymentsClie
 
     second = await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-8"))
     sandbox.answer_with(doubled)
-    with pytest.raises(OutcomeUnknownError, match="names another payment than the one created"):
+    with pytest.raises(OutcomeUnknownError, match="names a payment other than the one created"):
         await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-9"))
     assert first != second
     assert client._caller.mixups.lately
 
 
-async def test_a_create_cannot_be_an_update(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """The answer to an update of this client in a create's place names a payment that was there before."""
+async def test_answer_to_an_update_is_not_a_create(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A create answered with the id of a payment updated before is not believed."""
     sandbox.store.update(7, moduleName="payments_offline")
     await client.payments.update_offline(7, NEW)
     once(sandbox, lambda: answered({"paymentId": 7}), method="POST")
@@ -557,8 +545,8 @@ async def test_a_create_cannot_be_an_update(sandbox: Sandbox, client: PaymentsCl
         await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-8"))
 
 
-async def test_looking_for_a_create_finds_no_earlier_one(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A payment that this client created before is not taken for one whose answer was lost."""
+async def test_search_does_not_find_an_earlier_create(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A payment that this client created before is not mistaken for one whose answer was lost."""
     await client.payments.create_offline(NEW)
     sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
     with pytest.raises(OutcomeUnknownError):
@@ -566,8 +554,8 @@ async def test_looking_for_a_create_finds_no_earlier_one(sandbox: Sandbox, clien
     assert sandbox.store.payments == 31
 
 
-async def test_after_a_mix_up_a_create_is_read_back(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """While answers get mixed up, a create costs one request more, and another's id is found out."""
+async def test_create_is_read_back_after_a_mix_up(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """While answers get mixed up, a create costs one more request, and a wrong id is detected."""
     await client.payments.create_offline(NEW)
     assert methods(sandbox) == ["POST"]
     client._caller.mixups.noticed()
@@ -583,7 +571,7 @@ async def test_after_a_mix_up_a_create_is_read_back(sandbox: Sandbox, client: Pa
 
 
 async def test_creates_swapped_after_a_mix_up_get_their_own_ids(sandbox: Sandbox) -> None:
-    """Two creates that get one another's answers find their own payments, once something was noticed."""
+    """Two creates with swapped answers find their own payments, once a mix-up was noticed."""
     sandbox.rules = attrs.evolve(sandbox.rules, swap_within=5.0)
     async with client_of(sandbox) as client:
         client._caller.mixups.noticed()
@@ -600,8 +588,8 @@ async def gathered(client: PaymentsClient, names: list[str]) -> list[int]:
     return await asyncio.gather(*creates)
 
 
-async def test_after_a_mix_up_a_writes_refusal_is_checked(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """While answers get mixed up, a refusal is told only where the payment shows that it may be true."""
+async def test_refusal_is_checked_after_a_mix_up(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """While answers get mixed up, a refusal is raised only if the payment confirms it."""
     client._caller.mixups.noticed()
     sandbox.store.update(7, processingStatus=1, allowedStatuses=["2"])
 
@@ -620,10 +608,10 @@ async def test_after_a_mix_up_a_writes_refusal_is_checked(sandbox: Sandbox, clie
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 429])
-async def test_after_a_mix_up_a_create_that_was_refused_is_looked_for(
+async def test_refused_create_is_searched_for_after_a_mix_up(
     sandbox: Sandbox, client: PaymentsClient, status: int
 ) -> None:
-    """While answers get mixed up, a refused create is looked for, and not sent again."""
+    """While answers get mixed up, a refused create is searched for, and not sent again."""
     client._caller.mixups.noticed()
 
     def refused(seen: SeenRequest) -> web.Response | None:
@@ -639,10 +627,8 @@ async def test_after_a_mix_up_a_create_that_was_refused_is_looked_for(
     assert len(made) == 1
 
 
-async def test_after_a_mix_up_an_operations_refusal_is_not_believed(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """An operation that was refused, of a payment that shows it, may have been carried out: not known."""
+async def test_refused_operation_is_unknown_after_a_mix_up(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A refused operation whose effect shows may have been carried out: unknown."""
     client._caller.mixups.noticed()
     sandbox.store.update(
         7, moduleName="payments_offline", processingStatus=3, appliedStatus=1, allowedOperations=[1]
@@ -651,15 +637,15 @@ async def test_after_a_mix_up_an_operations_refusal_is_not_believed(
         await client.payments.perform_operation(7, Operation.APPLY_TO_INVOICES)
 
 
-async def test_before_any_mix_up_a_refusal_is_a_refusal(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Where nothing was noticed, a refused create is told at once, with one request."""
+async def test_refusal_is_believed_before_any_mix_up(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """If no mix-up was noticed, a refused create raises at once, after one request."""
     with pytest.raises(ValidationError):
         await client.payments.create_offline(attrs.evolve(NEW, channel_id=99))
     assert methods(sandbox) == ["POST"]
 
 
-async def test_a_stray_success_on_a_kept_connection_is_no_writes(sandbox: Sandbox) -> None:
-    """The next answer on a kept connection is a create's: a create that the service refuses is refused."""
+async def test_stray_success_on_a_reused_connection(sandbox: Sandbox) -> None:
+    """A stray create's answer on a reused connection does not make a refused create a success."""
 
     async def play(connection: Connection) -> None:
         if connection.number == 1:

@@ -1,4 +1,4 @@
-"""What went wrong on the way, named by its cause: answers that aiohttp refuses, and connections that fail."""
+"""Network failures named by their cause: answers that aiohttp refuses, and connections that fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WRITE = requests.create_offline({})
 
 
 async def failure_of(server: RawServer, request: Request, **settings: Any) -> B2BPaymentsError:
-    """Return the error that a request ends with."""
+    """Return the error that a request raises."""
     transport = Transport(server.base_url, **settings)
     await transport.open()
     try:
@@ -40,7 +40,7 @@ async def failure_of(server: RawServer, request: Request, **settings: Any) -> B2
 
 
 def answering(head: str, body: bytes = EMPTY) -> Any:
-    """Return a play that answers with this head, and closes."""
+    """Return a play that answers with this head and closes."""
 
     async def play(connection: Connection) -> None:
         lines = f"{head}Content-Length: {len(body)}\r\nX-Echo: {SECRET}\r\n\r\n"
@@ -56,22 +56,25 @@ def answering(head: str, body: bytes = EMPTY) -> Any:
     [
         (
             f"{OK}X: {SECRET}{'a' * 70_000}\r\n",
-            "a header of the answer is longer than 65,536 bytes; see what",
+            "a header of the answer is longer than 65,536 bytes; check what",
         ),
-        (f"{OK}{'a' * 70_000}: {SECRET}\r\n", "a header of the answer is longer than 65,536 bytes; see what"),
+        (
+            f"{OK}{'a' * 70_000}: {SECRET}\r\n",
+            "a header of the answer is longer than 65,536 bytes; check what",
+        ),
         (
             OK + "".join(f"X{n}: 1\r\n" for n in range(600)),
-            "the answer has more than 500 headers, and cannot",
+            "the answer has more than 500 headers and cannot",
         ),
         (f"SSH-2.0-{SECRET}\r\n\r\n", "the answer is not HTTP; check base_url: http or https, and its port"),
         ("\x15\x03\x01\x00\x02\x02\x46", "the answer is not HTTP; check base_url"),
-        (f"{OK}no colon {SECRET}\r\n", "the answer is broken HTTP, and cannot be read"),
-        (f"{OK}Content-Length: {SECRET}\r\n", "the answer is broken HTTP, and cannot be read"),
+        (f"{OK}no colon {SECRET}\r\n", "the answer is broken HTTP and cannot be read"),
+        (f"{OK}Content-Length: {SECRET}\r\n", "the answer is broken HTTP and cannot be read"),
     ],
     ids=["long header", "long name", "many headers", "not HTTP", "a TLS alert", "no header", "no length"],
 )
-async def test_an_answer_that_is_no_http_says_why(head: str, says: str, request_: Request) -> None:
-    """The cause is named, without a word of what came, and the request may have been carried out."""
+async def test_invalid_http_is_named(head: str, says: str, request_: Request) -> None:
+    """The cause is named without quoting the answer, and the request may have been carried out."""
     async with RawServer(answering(head)) as server:
         error = await failure_of(server, request_)
     assert type(error) is TransportError
@@ -80,17 +83,17 @@ async def test_an_answer_that_is_no_http_says_why(head: str, says: str, request_
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, br", "x-gzip", "gzip", "deflate"])
-async def test_an_encoding_that_was_not_asked_for_is_named(encoding: str) -> None:
-    """A body that cannot be unpacked, for want of a library or of sense, says that it is the encoding."""
+async def test_unsupported_encoding_is_named(encoding: str) -> None:
+    """If a body cannot be decompressed, the error names the encoding."""
     async with RawServer(answering(f"{OK}Content-Encoding: {encoding}\r\n")) as server:
         error = await failure_of(server, READ)
     assert type(error) is ResponseDecodeError
-    assert "cannot be unpacked: its Content-Encoding was not asked for, or is not kept to" in error.message
+    assert "cannot be decompressed: its Content-Encoding is unsupported or wrong" in error.message
 
 
 @pytest.mark.parametrize("name", ["Content-Security-Policy", "X-Long"])
-async def test_a_long_header_is_read(name: str) -> None:
-    """Headers longer than aiohttp's own bound, and many of them, do not stop an answer."""
+async def test_long_headers_are_read(name: str) -> None:
+    """Headers longer than aiohttp's default limit, and many of them, are read."""
     head = f"{OK}{name}: {'a' * 60_000}\r\n" + "".join(f"X{n}: 1\r\n" for n in range(300))
     async with RawServer(answering(head)) as server:
         transport = Transport(server.base_url)
@@ -100,8 +103,8 @@ async def test_a_long_header_is_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["identity", "", "Identity"])
-async def test_an_answer_as_it_is_is_read(encoding: str) -> None:
-    """An encoding that changes nothing is no encoding."""
+async def test_identity_encoding_is_read(encoding: str) -> None:
+    """The identity encoding is read as no encoding."""
     async with RawServer(answering(f"{OK}Content-Encoding: {encoding}\r\n")) as server:
         transport = Transport(server.base_url)
         await transport.open()
@@ -109,8 +112,8 @@ async def test_an_answer_as_it_is_is_read(encoding: str) -> None:
         await transport.aclose()
 
 
-async def test_no_more_is_asked_for_than_can_be_unpacked() -> None:
-    """A request offers gzip, and no encoding for which there is no library."""
+async def test_only_supported_encodings_are_requested() -> None:
+    """A request accepts gzip, and no encoding whose library is missing."""
     async with RawServer(lambda connection: connection.answer()) as server:
         transport = Transport(server.base_url)
         await transport.open()
@@ -122,8 +125,8 @@ async def test_no_more_is_asked_for_than_can_be_unpacked() -> None:
     assert "gzip" in offered
 
 
-async def test_https_to_a_server_without_it_is_named() -> None:
-    """TLS that fails is named, and nothing was sent."""
+async def test_failed_tls_is_named() -> None:
+    """A failed TLS handshake is named, and nothing was sent."""
 
     async def speak_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -139,8 +142,8 @@ async def test_https_to_a_server_without_it_is_named() -> None:
     assert "no secure connection to 127.0.0.1: " in error.message
 
 
-async def test_a_fingerprint_that_does_not_fit_is_named() -> None:
-    """A lent session that pins another certificate says so, and nothing was sent."""
+async def test_wrong_fingerprint_is_named() -> None:
+    """A session that pins another certificate is named, and nothing was sent."""
     error = aiohttp.ServerFingerprintMismatch(b"1" * 32, b"2" * 32, "127.0.0.1", 443)
 
     class Pinned(aiohttp.TCPConnector):
@@ -154,11 +157,11 @@ async def test_a_fingerprint_that_does_not_fit_is_named() -> None:
         ours = await failure_of(server, WRITE, session=session)
     assert isinstance(ours, TransportError)
     assert not ours.sent
-    assert "127.0.0.1 has another certificate than the session given expects." in ours.message
+    assert "127.0.0.1 has a different certificate than the given session expects." in ours.message
 
 
-async def test_a_drop_names_the_host() -> None:
-    """A connection that breaks in the middle of the answer is no broken HTTP."""
+async def test_drop_names_the_host() -> None:
+    """A connection that breaks in the middle of the answer is not reported as broken HTTP."""
 
     async def half(connection: Connection) -> None:
         await connection.send(f"{OK}Content-Length: 999\r\n\r\n{{".encode())
@@ -166,13 +169,13 @@ async def test_a_drop_names_the_host() -> None:
 
     async with RawServer(half) as server:
         error = await failure_of(server, READ)
-    assert "the connection to 127.0.0.1 broke before the whole answer came" in error.message
+    assert "the connection to 127.0.0.1 broke before the whole answer was received" in error.message
 
 
-async def test_a_lent_sessions_407_is_a_proxys() -> None:
-    """407 is what a proxy says, though the client knows of none."""
+async def test_407_is_always_a_proxys() -> None:
+    """A 407 is a proxy's answer, even if the client knows of no proxy."""
     async with RawServer(lambda connection: connection.answer(EMPTY, "407 Who")) as server:
         error = await failure_of(server, READ)
     assert isinstance(error, TransportError)
     assert not error.sent
-    assert "the proxy asks for a user name and password" in error.message
+    assert "the proxy requires a user name and password" in error.message

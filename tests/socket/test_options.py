@@ -185,7 +185,7 @@ async def test_a_write_without_an_answer_is_unknown(
         OutcomeUnknownError, match=f"{method} /invoices/7/pay was sent, and whether"
     ) as caught:
         await client.request(method, "/invoices/7/pay", json={})
-    with pytest.raises(ConfigurationError, match=r"client\.request\(\) only you can tell"):
+    with pytest.raises(ConfigurationError, match=r"client\.request\(\) cannot be checked"):
         await client.payments.settle(caught.value)
     assert sandbox.request_count == 1
 
@@ -223,7 +223,7 @@ async def test_errors_are_those_of_all_calls(sandbox: Sandbox, client: PaymentsC
         (("FETCH", "/channels"), "method 'FETCH' is unknown"),
         ((None, "/channels"), "method None is unknown"),
         *(
-            (("GET", path), "cannot be sent: give one below the base URL")
+            (("GET", path), "is invalid: use one below the base URL")
             for path in (
                 *("channels", "https://elsewhere.test/", "//elsewhere.test/x", "/ip//payments", "/a/../../b"),
                 *(
@@ -255,8 +255,8 @@ async def test_what_cannot_be_asked_is_refused(
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"params": [("a", "b")]}, "params is list: give a dict"),
-        ({"params": {"limit": 1.5}}, "params has 'limit': 1.5: give text and whole numbers"),
+        ({"params": [("a", "b")]}, "params is list: pass a dict"),
+        ({"params": {"limit": 1.5}}, "params has 'limit': 1.5: use strings, whole numbers"),
         ({"params": {"flag": True}}, "params has 'flag': True"),
         ({"params": {"q": None}}, "params has 'q': None"),
         ({"params": {"q": "\ud800"}}, "half of a surrogate pair"),

@@ -1,4 +1,4 @@
-"""What the service may answer beside what the sandbox answers by default, as other documents have it."""
+"""Documented answers other than the sandbox's default ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OFFLINE = OfflinePayment(
 
 
 async def everything(client: PaymentsClient) -> None:
-    """Call each endpoint once, each of them a success."""
+    """Call each endpoint once, successfully."""
     assert len(await client.payments.list(page_size=25).collect()) == 60
     payment_id = await client.payments.create_offline(OFFLINE)
     assert (await client.payments.get(payment_id)).external_id == "INV-7"
@@ -57,18 +57,18 @@ async def everything(client: PaymentsClient) -> None:
         ),
     ],
 )
-async def test_every_success_is_one(sandbox: Sandbox, client: PaymentsClient, rules: Rules) -> None:
-    """Whatever 2xx the service answers, with a body or without, each call is done at the first try."""
+async def test_any_2xx_is_a_success(sandbox: Sandbox, client: PaymentsClient, rules: Rules) -> None:
+    """Any 2xx, with a body or without, completes each call at the first attempt."""
     sandbox.rules = rules
     await everything(client)
     assert sandbox.request_count == 3 + 10
 
 
 @pytest.mark.parametrize("status", [201, 202, 204])
-async def test_an_operation_that_is_answered_without_a_body_is_done(
+async def test_operation_answered_without_a_body_is_done(
     sandbox: Sandbox, client: PaymentsClient, status: int
 ) -> None:
-    """An operation that leaves nothing to judge it by is believed by its status, and sent once."""
+    """An operation without a visible effect is believed by its status, and sent once."""
     payment_id = await client.payments.create_offline(OFFLINE)
     sandbox.store.update(payment_id, allowedOperations=[2])
     sandbox.rules = Rules(success_status={"POST": status}, without_body=("POST",))
@@ -77,10 +77,10 @@ async def test_an_operation_that_is_answered_without_a_body_is_done(
 
 
 @pytest.mark.parametrize("status", [201, 202, 204])
-async def test_a_create_that_is_answered_without_an_id_is_looked_for(
+async def test_create_answered_without_an_id_is_found(
     sandbox: Sandbox, client: PaymentsClient, status: int
 ) -> None:
-    """A success that does not say which payment it made is looked for by its externalId, and sent once."""
+    """After a success without an id, the payment is searched for, and the create sent once."""
     sandbox.rules = Rules(success_status={"POST": status}, without_body=("POST",))
     payment_id = await client.payments.create_offline(OFFLINE)
     assert sandbox.store.wire(payment_id)["externalId"] == "INV-7"
@@ -92,8 +92,8 @@ async def test_a_create_that_is_answered_without_an_id_is_looked_for(
 @pytest.mark.parametrize(
     "rules", [Rules(success_status=204), Rules(success_status=202, without_body=("GET",))]
 )
-async def test_a_read_needs_data(sandbox: Sandbox, client: PaymentsClient, rules: Rules) -> None:
-    """A read that is answered without a body has no data: it is asked again, and then an error."""
+async def test_read_needs_data(sandbox: Sandbox, client: PaymentsClient, rules: Rules) -> None:
+    """A read answered without a body is repeated, and then fails."""
     sandbox.rules = rules
     with pytest.raises(ResponseDecodeError, match="the answer is empty"):
         await client.payments.get(1)
@@ -102,15 +102,15 @@ async def test_a_read_needs_data(sandbox: Sandbox, client: PaymentsClient, rules
     assert sandbox.request_count == 10
 
 
-async def test_every_request_says_that_it_is_json(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A service that wants `Content-Type: application/json` on every request, GET too, has it."""
+async def test_every_request_has_the_content_type(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A service may require `Content-Type: application/json` on every request, GET too."""
     sandbox.rules = Rules(content_type_required=True)
     await everything(client)
     assert {seen.status for seen in sandbox.requests} == {200}
 
 
-async def test_a_byte_order_mark_is_skipped(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Answers that begin with a byte-order mark are read like others, each at the first try."""
+async def test_byte_order_mark_is_skipped(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Answers that start with a byte-order mark are read at the first attempt."""
     sandbox.order(Fault.BYTE_ORDER_MARK, share=1)
     await everything(client)
     assert sandbox.request_count == 3 + 10
@@ -138,7 +138,7 @@ async def test_nested_field_errors_are_paths(
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (Fault.WRONG_TYPE, "the answer is HTML, not JSON: a gateway's page, or base_url leads elsewhere."),
+        (Fault.WRONG_TYPE, "the answer is HTML, not JSON: a gateway's page, or base_url is wrong."),
         (Fault.GARBAGE, "the answer is not JSON: "),
         (Fault.EMPTY, "the answer is empty."),
         (Fault.DEEP, "the answer is nested too deeply to be read."),
@@ -146,8 +146,8 @@ async def test_nested_field_errors_are_paths(
         (Fault.OK_WITH_ODD_CODE, "expected a number at $.code, found a string."),
     ],
 )
-async def test_an_answer_that_cannot_be_read_names_its_request(fault: Fault, says: str) -> None:
-    """Whatever cannot be read of an answer, the error begins with the request that it came to."""
+async def test_unreadable_answer_names_its_request(fault: Fault, says: str) -> None:
+    """Whatever is wrong with an answer, the error starts with its request."""
     async with Sandbox(3) as sandbox, client_of(sandbox, retry=NEVER) as client:
         sandbox.order(fault, share=1)
         for call, path in (

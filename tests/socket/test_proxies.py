@@ -1,4 +1,4 @@
-"""Going through a proxy: named by the caller or by the environment, with credentials that nobody sees."""
+"""Requests through a proxy, given or from the environment, with credentials that are never shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PASSWORD = "planted-pass"
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take what the environment says of proxies away."""
+    """Remove the environment's proxy settings."""
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -42,14 +42,14 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 def client_by(sandbox: Sandbox, scheme: str = "http", **settings: Any) -> PaymentsClient:
-    """Return a client of a host that only a proxy knows."""
+    """Return a client of a host that only the proxy can resolve."""
     given = {"quota": None, "retry": NEVER, "timeout": 5.0, "allow_http": True} | settings
     return PaymentsClient(sandbox.auth, base_url=f"{scheme}://{HOST}/api/v3/io", **given)
 
 
 @pytest.mark.parametrize("lent", [False, True], ids=["own", "lent"])
 async def test_requests_go_through_the_proxy(sandbox: Sandbox, *, lent: bool) -> None:
-    """Reads and writes reach the service by way of the proxy, on a lent session, too."""
+    """Reads and writes reach the service through the proxy, with a given session too."""
     async with Proxy(sandbox.port) as proxy, aiohttp.ClientSession() as session:
         async with client_by(sandbox, proxy=proxy.url, session=session if lent else None) as client:
             assert (await client.payments.get(1)).id == 1
@@ -60,8 +60,8 @@ async def test_requests_go_through_the_proxy(sandbox: Sandbox, *, lent: bool) ->
         assert proxy.asked[2].startswith(f"GET {path}?")
 
 
-async def test_a_proxys_credentials_go_to_the_proxy_alone(sandbox: Sandbox) -> None:
-    """A user name and password in the proxy's URL are given to the proxy, and not to the service."""
+async def test_proxy_credentials_go_only_to_the_proxy(sandbox: Sandbox) -> None:
+    """A user name and password in the proxy's URL are sent to the proxy, not to the service."""
     async with Proxy(sandbox.port, wanted="me:p@ss") as proxy:
         address = proxy.url.replace("//", "//me:p%40ss@")
         async with client_by(sandbox, proxy=address) as client:
@@ -72,7 +72,7 @@ async def test_a_proxys_credentials_go_to_the_proxy_alone(sandbox: Sandbox) -> N
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
 async def test_https_goes_through_a_tunnel(sandbox: Sandbox, tmp_path: Path) -> None:
-    """An https address is reached through CONNECT, and its certificate is checked for the service's host."""
+    """https goes through CONNECT, and the certificate is checked for the service's host."""
     trusted, serving = certificates(tmp_path)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,7 +97,7 @@ async def test_https_goes_through_a_tunnel(sandbox: Sandbox, tmp_path: Path) -> 
 
 
 def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Make a certificate for the host: gives what trusts it, and what serves with it."""
+    """Return SSL contexts of a client and a server, with a new certificate for the host."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = [
         "openssl",
@@ -120,36 +120,36 @@ def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxy_that_wants_credentials_is_named(sandbox: Sandbox, scheme: str) -> None:
-    """407 is the proxy's answer, not the service's: nothing was sent, and the remedy is said."""
+async def test_proxy_that_requires_credentials_is_named(sandbox: Sandbox, scheme: str) -> None:
+    """A 407 is the proxy's answer: nothing was sent, and the error says what to do."""
     async with Proxy(sandbox.port, wanted="me:right") as proxy:
         address = proxy.url.replace("//", f"//me:{PASSWORD}@")
         async with client_by(sandbox, scheme, proxy=address) as client:
             with pytest.raises(TransportError) as caught:
                 await client.payments.delete(1)
         assert caught.value.message == (
-            f"DELETE /ip/payments/1: the proxy 127.0.0.1:{proxy.port} asks for a user name and password, or "
-            "refuses those given (407); write them into the proxy's URL, as in http://user:password@host:port."
+            f"DELETE /ip/payments/1: the proxy 127.0.0.1:{proxy.port} requires a user name and password, or "
+            "rejects the given ones (407); put them into the proxy's URL, as in http://user:password@host:port."
         )
     assert not caught.value.sent
     assert sandbox.request_count == 0
 
 
 @pytest.mark.parametrize("status", [403, 502, 503])
-async def test_a_proxy_that_refuses_to_connect_is_named(sandbox: Sandbox, status: int) -> None:
-    """A proxy that does not open the tunnel is what failed, and nothing was sent."""
+async def test_proxy_that_refuses_to_connect_is_named(sandbox: Sandbox, status: int) -> None:
+    """If the proxy opens no tunnel, the error names it, and nothing was sent."""
     async with Proxy(sandbox.port, status=status) as proxy:
         async with client_by(sandbox, "https", proxy=proxy.url) as client:
             with pytest.raises(TransportError) as caught:
                 await client.payments.get(1)
-        says = f"the proxy 127.0.0.1:{proxy.port} refuses to connect to {HOST} ({status}); see its rules"
+        says = f"the proxy 127.0.0.1:{proxy.port} refuses to connect to {HOST} ({status}); check its rules"
         assert says in caught.value.message
     assert not caught.value.sent
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxy_that_is_not_there_is_named(sandbox: Sandbox, scheme: str) -> None:
-    """Where the proxy does not listen, or its name is unknown, that is said, and nothing was sent."""
+async def test_unreachable_proxy_is_named(sandbox: Sandbox, scheme: str) -> None:
+    """If the proxy refuses or its name is unknown, the error says so, and nothing was sent."""
     async with Proxy(sandbox.port) as gone:
         address = gone.url
     for proxy, says in (
@@ -162,10 +162,8 @@ async def test_a_proxy_that_is_not_there_is_named(sandbox: Sandbox, scheme: str)
         assert not caught.value.sent
 
 
-async def test_the_environments_proxy_is_used_on_request(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """HTTPS_PROXY and HTTP_PROXY count with `trust_env`, and not without it; a scheme may be left out."""
+async def test_environment_proxy_needs_trust_env(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTPS_PROXY and HTTP_PROXY count only with `trust_env`; a scheme may be left out."""
     async with Proxy(sandbox.port) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url.removeprefix("http://"))
         async with client_by(sandbox, trust_env=True) as client:
@@ -185,8 +183,10 @@ async def test_the_environments_proxy_is_used_on_request(
         assert proxy.asked == [f"CONNECT {HOST}:443"]
 
 
-async def test_the_proxy_that_is_given_comes_first(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy given by name holds whatever the environment says, for this machine's own service, too."""
+async def test_given_proxy_overrides_the_environment(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A given proxy is used whatever the environment says, also for this machine."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
     monkeypatch.setenv("NO_PROXY", "*")
     async with Proxy(sandbox.port) as proxy:
@@ -208,7 +208,7 @@ async def test_the_proxy_that_is_given_comes_first(sandbox: Sandbox, monkeypatch
         ("localhost", "", True),
     ],
 )
-async def test_no_proxy_lists_hosts_to_go_to_directly(
+async def test_no_proxy_hosts_are_reached_directly(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, host: str, no_proxy: str, *, direct: bool
 ) -> None:
     """A host in NO_PROXY is reached without the environment's proxy, and so is this machine."""
@@ -222,8 +222,8 @@ async def test_no_proxy_lists_hosts_to_go_to_directly(
 @pytest.mark.parametrize(
     "proxy", ["socks5://h:1", "http://", "http://h:port", "http://h:99999", "", 3128, "http://[x"]
 )
-def test_a_proxy_that_cannot_be_is_refused_unshown(sandbox: Sandbox, proxy: Any) -> None:
-    """An address of no http or https proxy is an error when it is given, which does not repeat it."""
+def test_invalid_proxy_is_refused_but_not_shown(sandbox: Sandbox, proxy: Any) -> None:
+    """An address that is no http or https proxy's is refused, but not quoted."""
     given = proxy.replace("//", f"//me:{PASSWORD}@") if isinstance(proxy, str) else proxy
     with pytest.raises(
         ConfigurationError, match="proxy is not the address of an http or https proxy"
@@ -232,10 +232,10 @@ def test_a_proxy_that_cannot_be_is_refused_unshown(sandbox: Sandbox, proxy: Any)
     assert PASSWORD not in f"{caught.value} {caught.value.__context__}"
 
 
-async def test_a_proxy_of_the_environment_that_cannot_be_is_named(
+async def test_invalid_environment_proxy_names_the_variable(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable that names a proxy of another kind is an error before anything is sent."""
+    """A variable with another kind of proxy is an error before anything is sent."""
     monkeypatch.setenv("HTTPS_PROXY", f"socks5://me:{PASSWORD}@proxy.example:1080")
     client = client_by(sandbox, "https", trust_env=True)
     with pytest.raises(ConfigurationError, match=r"\(HTTPS_PROXY\) is not the address of an http") as caught:
@@ -249,8 +249,8 @@ async def test_a_proxy_of_the_environment_that_cannot_be_is_named(
 
 @pytest.mark.parametrize("status", [None, 407, 403, 502])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxys_password_shows_nowhere(sandbox: Sandbox, scheme: str, status: int | None) -> None:
-    """Whatever the proxy does, errors, tracebacks, logs, events and reprs hold no password of it."""
+async def test_proxy_password_is_never_shown(sandbox: Sandbox, scheme: str, status: int | None) -> None:
+    """Errors, tracebacks, logs, events and reprs never contain the proxy's password."""
     with Emitted() as emitted:
         async with Proxy(sandbox.port, status=status) as proxy:
             address = proxy.url.replace("//", f"//me:{PASSWORD}@")
@@ -267,8 +267,8 @@ async def test_a_proxys_password_shows_nowhere(sandbox: Sandbox, scheme: str, st
 
 
 @pytest.mark.slow
-async def test_the_command_line_heeds_the_environments_proxy() -> None:
-    """A command goes by HTTPS_PROXY: one that cannot be is an error, which does not show its password."""
+async def test_command_line_uses_the_environment_proxy() -> None:
+    """A command uses HTTPS_PROXY; an invalid one is an error that hides its password."""
     variables = {"B2B_PAYMENTS_AUTH_TOKEN": "token", "HTTPS_PROXY": f"socks5://me:{PASSWORD}@proxy.example"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("B2B_", "COV"))}
     process = await asyncio.create_subprocess_exec(
@@ -283,10 +283,8 @@ async def test_the_command_line_heeds_the_environments_proxy() -> None:
     assert PASSWORD.encode() not in out + err
 
 
-def test_a_store_of_a_file_heeds_the_environments_proxy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each store of an export of many goes by the environment's proxy, too."""
+def test_stores_file_uses_the_environment_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each store of an export of many uses the environment's proxy too."""
     monkeypatch.setenv("NORTH_TOKEN", "token")
     file = tmp_path / "stores.toml"
     file.write_text('[[stores]]\nname = "north"\nstore_hash = "abc123"\naccess_token_env = "NORTH_TOKEN"\n')

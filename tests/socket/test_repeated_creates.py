@@ -1,4 +1,4 @@
-"""Creates that can be repeated (`unless_exists`), and writes in doubt that are settled later."""
+"""Repeatable creates (`unless_exists`), and settling writes whose outcome is unknown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OURS: dict[str, Any] = {
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a sandbox of 60 payments without a quota, whose clock is today's."""
+    """Yield a sandbox of 60 payments without a quota, whose clock is the present."""
     async with Sandbox(60, rules=Rules(quota=False)) as one:
         today(one)
         yield one
@@ -47,7 +47,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a list that comes empty be asked again at once."""
+    """Read an empty list again without a pause."""
     monkeypatch.setattr("b2b_payments._walk.proof._WAITS", (0.0,))
     monkeypatch.setattr("b2b_payments._walk.proof._EMPTY_WAITS", (0.0,))
 
@@ -57,10 +57,8 @@ def named(sandbox: Sandbox, external_id: str | None = "INV-7") -> list[int]:
     return [int(row["id"]) for row in sandbox.store.all_wire() if row.get("externalId") == external_id]
 
 
-async def test_fifty_at_once_and_again_after_a_restart_make_one(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """Fifty calls at once create one payment and give its id, and so does one that remembers nothing."""
+async def test_fifty_concurrent_calls_create_one(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Fifty calls at once create one payment and return its id; so does a call after a restart."""
     again = [client.payments.create_offline(OFFLINE, unless_exists=True) for _ in range(50)]
     assert set(await asyncio.gather(*again)) == {61}
     assert sandbox.request_count == 5  # four to see that there is none
@@ -70,8 +68,8 @@ async def test_fifty_at_once_and_again_after_a_restart_make_one(
     assert writes(sandbox) == ["POST"]
 
 
-async def test_the_search_may_give_anything(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """The one that has exactly this id is found behind sixty whose ids begin with it."""
+async def test_search_may_return_similar_ids(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """The exact id is found after sixty payments whose ids start with it."""
     [sandbox.store.insert(**OURS | {"externalId": f"INV-7{number}"}) for number in range(30)]
     ours = sandbox.store.insert(**OURS)
     [sandbox.store.insert(**OURS | {"externalId": f"INV-7{number}"}) for number in range(30, 300)]
@@ -87,7 +85,7 @@ async def test_the_search_may_give_anything(sandbox: Sandbox, client: PaymentsCl
 )
 @pytest.mark.parametrize("is_there", [True, False])
 async def test_services_that_search_in_other_ways(rules: dict[str, Any], *, is_there: bool) -> None:
-    """Whatever a service makes of the search, an id that is there is found and one that is not is created."""
+    """However the service searches, an existing id is found and a new one created."""
     async with Sandbox(60, rules=Rules(quota=False, **rules)) as sandbox, client_of(sandbox) as client:
         today(sandbox)
         for external_id in ("inv 7", "7-INV", "INV-77", "inv-7", "", None):
@@ -109,10 +107,10 @@ async def test_services_that_search_in_other_ways(rules: dict[str, Any], *, is_t
         ),
     ],
 )
-async def test_another_payment_with_this_id_is_refused(
+async def test_different_payment_with_this_id_is_refused(
     sandbox: Sandbox, client: PaymentsClient, other: dict[str, Any], differences: dict[str, tuple[str, str]]
 ) -> None:
-    """Another payment that has the id is not taken: the error says in what it differs, without values."""
+    """If a different payment has the id, the error names the fields that differ, without values."""
     taken = sandbox.store.insert(**OURS | other)
     with pytest.raises(ExternalIdTakenError, match=f"Payment {taken} has this external_id, but") as caught:
         await client.payments.create_offline(OFFLINE, unless_exists=True)
@@ -121,8 +119,8 @@ async def test_another_payment_with_this_id_is_refused(
     assert writes(sandbox) == []
 
 
-async def test_of_several_the_oldest_that_agrees_is_given(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Where several payments have the id, the oldest that is the same counts."""
+async def test_oldest_equal_payment_is_returned(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """If several payments have the id, the oldest equal one counts."""
     different = sandbox.store.insert(**OURS | {"customerId": "95075"})
     same, _ = sandbox.store.insert(**OURS), sandbox.store.insert(**OURS)
     assert await client.payments.create_offline(OFFLINE, unless_exists=True) == same
@@ -134,24 +132,24 @@ async def test_of_several_the_oldest_that_agrees_is_given(sandbox: Sandbox, clie
 
 
 @pytest.mark.parametrize("external_id", [None, "", " ", "%", "--"])
-async def test_an_id_that_no_search_finds_is_refused(
+async def test_unsearchable_id_is_refused(
     sandbox: Sandbox, client: PaymentsClient, external_id: str | None
 ) -> None:
-    """Without an external id, or by one without words, nothing can be found: nothing is sent."""
+    """An external id that is missing, or has no letter or digit, is refused, and nothing is sent."""
     payment = attrs.evolve(OFFLINE, external_id=external_id)
-    with pytest.raises(ConfigurationError, match="unless_exists looks for the payment by its external_id"):
+    with pytest.raises(ConfigurationError, match="unless_exists searches for the payment by its external_id"):
         await client.payments.create_offline(payment, unless_exists=True)
     assert sandbox.request_count == 0
 
 
-async def test_an_id_that_reads_like_nothing_is_one(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """`None` is not the external id of payments that have none."""
+async def test_id_none_is_a_text(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """The external id `None` is not that of payments that have none."""
     payment = attrs.evolve(OFFLINE, external_id="None")
     assert await client.payments.create_offline(payment, unless_exists=True) == 61
 
 
-async def test_a_list_that_lags_does_not_hide_what_this_process_created() -> None:
-    """What was created is known without the list, and given as long as GET by id shows it."""
+async def test_lagging_list_does_not_hide_own_creates() -> None:
+    """A created payment is known without the list, and returned while GET by id shows it."""
     async with Sandbox(60, rules=Rules(quota=False, list_lag=1200)) as sandbox:
         today(sandbox)
         async with client_of(sandbox) as client:
@@ -165,8 +163,8 @@ async def test_a_list_that_lags_does_not_hide_what_this_process_created() -> Non
             assert await client.payments.create_offline(OFFLINE, unless_exists=True) == 62
 
 
-async def test_a_list_that_lags_shows_payments_that_are_gone_or_renamed() -> None:
-    """What the list still shows under this id counts only if GET by id shows it so."""
+async def test_lagging_list_may_show_deleted_or_renamed_payments() -> None:
+    """A row that the list still shows counts only if GET by id confirms it."""
     async with Sandbox(60, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:
         today(sandbox)
         gone, renamed, changed = (sandbox.store.insert(**OURS) for _ in range(3))
@@ -180,10 +178,8 @@ async def test_a_list_that_lags_shows_payments_that_are_gone_or_renamed() -> Non
         assert await client.payments.create_offline(OFFLINE, unless_exists=True) == 64
 
 
-async def test_a_scope_that_hides_payments_by_id_makes_none_twice(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """Where every GET by id is answered 404, as without a scope, what the list shows counts."""
+async def test_missing_scope_creates_no_duplicate(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """If every GET by id is answered 404, as without a scope, the list's rows count."""
     ours = sandbox.store.insert(**OURS)
 
     def hide(seen: SeenRequest) -> web.Response | None:
@@ -195,17 +191,17 @@ async def test_a_scope_that_hides_payments_by_id_makes_none_twice(
     assert await client.payments.create_offline(OFFLINE, unless_exists=True) == ours
 
 
-async def test_a_search_that_hides_rows_creates_nothing(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Where the service says that more rows match than it gives, whether the id exists is not known."""
+async def test_incomplete_search_creates_nothing(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """If the service reports more matches than it returns, it is unknown whether the id exists."""
     sandbox.rules = attrs.evolve(sandbox.rules, paging_window=20, ignores=["q"])
-    with pytest.raises(PaginationError, match="cannot be known, and nothing was created"):
+    with pytest.raises(PaginationError, match="cannot be known, and this call created nothing"):
         await client.payments.create_offline(OFFLINE, unless_exists=True)
     assert writes(sandbox) == []
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET_AFTER, Fault.RESET_BEFORE])
-async def test_an_earlier_create_in_doubt_is_not_sent_again(fault: Fault) -> None:
-    """While a list may not show it, a create in doubt stays so, and the error can be settled later."""
+async def test_unknown_create_is_not_sent_again(fault: Fault) -> None:
+    """While lists may lag, an unknown create stays unknown, and its error can be settled later."""
     async with Sandbox(60, rules=Rules(quota=False, list_lag=1200)) as sandbox:
         today(sandbox)
         async with client_of(sandbox, retry=NEVER) as client:
@@ -219,8 +215,8 @@ async def test_an_earlier_create_in_doubt_is_not_sent_again(fault: Fault) -> Non
         assert writes(sandbox) == ["POST"]
 
 
-def test_after_the_lag_a_create_that_no_list_shows_is_sent() -> None:
-    """Once lists have to show it, an earlier create in doubt that they do not show was not carried out."""
+def test_create_is_sent_again_after_the_lag() -> None:
+    """An unknown create that the lists do not show after their lag was not carried out."""
 
     async def main() -> list[int]:
         rules = Rules(quota=False, list_lag=1199)
@@ -241,8 +237,8 @@ def test_after_the_lag_a_create_that_no_list_shows_is_sent() -> None:
     assert run(main()) == [1, 1]
 
 
-async def test_a_cancelled_create_is_remembered(sandbox: Sandbox) -> None:
-    """A create that was cancelled after it left is in doubt, and the next call looks before it says so."""
+async def test_cancelled_create_is_remembered(sandbox: Sandbox) -> None:
+    """A create cancelled after it was sent is unknown, and the next call searches before it says so."""
     sandbox.order(Fault.HANG, times=1, methods=WRITES)
     async with client_of(sandbox) as client:
         arrived = anyio.Event()
@@ -258,10 +254,8 @@ async def test_a_cancelled_create_is_remembered(sandbox: Sandbox) -> None:
     assert writes(sandbox) == ["POST"]
 
 
-async def test_cancelling_one_that_waits_leaves_the_others_in_line(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """A call that is cancelled while it waits for its turn is out of the line, and the next one goes on."""
+async def test_cancelled_waiter_leaves_the_queue(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A call that is cancelled while it waits leaves the queue, and the next one runs."""
     arrived, go_on = anyio.Event(), anyio.Event()
     calls = [client.payments.create_offline(OFFLINE, unless_exists=True) for _ in range(4)]
 
@@ -285,8 +279,8 @@ async def test_cancelling_one_that_waits_leaves_the_others_in_line(
     ]
 
 
-async def test_a_deadline_ends_the_wait_for_a_turn(sandbox: Sandbox) -> None:
-    """Who waits for another create of this id waits no longer than the deadline, and sends nothing."""
+async def test_deadline_ends_the_wait_in_the_queue(sandbox: Sandbox) -> None:
+    """A call waits for another create no longer than its deadline, and sends nothing."""
     client = client_of(sandbox, deadline=0.01)
     async with client, TURNS.turn((client._caller.quota.store, "INV-7"), None):
         with pytest.raises(RequestTimeoutError, match="another create of this external_id") as caught:
@@ -295,7 +289,7 @@ async def test_a_deadline_ends_the_wait_for_a_turn(sandbox: Sandbox) -> None:
     assert sandbox.request_count == 0
 
 
-async def test_threads_with_loops_of_their_own_make_one(sandbox: Sandbox) -> None:
+async def test_threads_create_one(sandbox: Sandbox) -> None:
     """Eight threads, each with an event loop and a client, create one payment."""
     ids: list[int] = []
 
@@ -312,8 +306,8 @@ async def test_threads_with_loops_of_their_own_make_one(sandbox: Sandbox) -> Non
     assert writes(sandbox) == ["POST"]
 
 
-async def test_a_refusal_is_nobody_elses(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A create that the service refuses is no doubt: each call is refused, and a right one is carried out."""
+async def test_refused_create_is_certain(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A refused create is not unknown: each call is refused, and a valid one is carried out."""
     wrong = attrs.evolve(OFFLINE, channel_id=99)
     calls = [client.payments.create_offline(wrong, unless_exists=True) for _ in range(3)]
     ended = await asyncio.gather(*calls, return_exceptions=True)
@@ -322,7 +316,7 @@ async def test_a_refusal_is_nobody_elses(sandbox: Sandbox, client: PaymentsClien
 
 
 async def in_doubt(client: PaymentsClient, sandbox: Sandbox, fault: Fault, call: Any) -> OutcomeUnknownError:
-    """Return the error of a write whose answer was lost, as another process reads it."""
+    """Return the error of a write whose answer was lost, as another process unpickles it."""
     sandbox.order(fault, times=1, methods=WRITES)
     sandbox.order(Fault.ERROR_500, share=1)
     with pytest.raises(OutcomeUnknownError) as caught:
@@ -333,10 +327,10 @@ async def in_doubt(client: PaymentsClient, sandbox: Sandbox, fault: Fault, call:
 
 
 @pytest.mark.parametrize(("fault", "settled"), [(Fault.RESET_AFTER, 61), (Fault.RESET_BEFORE, None)])
-async def test_a_create_is_settled_from_a_pickled_error(
+async def test_create_is_settled_from_a_pickled_error(
     sandbox: Sandbox, fault: Fault, settled: int | None
 ) -> None:
-    """A create in doubt is settled by its external id: the new payment's id, or that there is none."""
+    """A create is settled by its external id: the new payment's id, or None."""
     sandbox.store.insert(**OURS, createdAt=1_700_000_000)  # an older one is not it
     sandbox.store.insert(**OURS | {"externalId": "INV-77"})
     async with client_of(sandbox, retry=NEVER) as client:
@@ -368,8 +362,8 @@ async def test_other_writes_are_settled_by_their_payment(
     assert len(writes(sandbox)) == 1
 
 
-async def test_what_leaves_no_trace_stays_unknown(sandbox: Sandbox) -> None:
-    """An operation that nothing shows cannot be settled: the error itself is raised again."""
+async def test_operation_without_trace_stays_unknown(sandbox: Sandbox) -> None:
+    """An operation that nothing shows cannot be settled: the error is raised again."""
     sandbox.store.update(7, allowedOperations=[2])
     async with client_of(sandbox, retry=NEVER) as client:
         call = client.payments.perform_operation(7, 2)
@@ -379,27 +373,25 @@ async def test_what_leaves_no_trace_stays_unknown(sandbox: Sandbox) -> None:
     assert caught.value is error
 
 
-async def test_what_cannot_be_settled_is_refused(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """An error of another store, of a create without an external id, or of no write is refused."""
+async def test_unsettleable_errors_are_refused(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """An error of another store, of a create without external id, or of no write, is refused."""
     async with client_of(sandbox, retry=NEVER) as other:
         bare = attrs.evolve(OFFLINE, external_id=None)
         error = await in_doubt(other, sandbox, Fault.RESET_AFTER, other.payments.create_offline(bare))
     asked = sandbox.request_count
-    with pytest.raises(ConfigurationError, match="had no external_id to look for it by"):
+    with pytest.raises(ConfigurationError, match="had no external_id to search for"):
         await client.payments.settle(error)
     error.write["store"] = "https://elsewhere.test abc"
-    with pytest.raises(ConfigurationError, match="settle it with a client of the same store"):
+    with pytest.raises(ConfigurationError, match="settle it with a client for the same store"):
         await client.payments.settle(error)
     wrong: Any = ValueError()
     for one in (OutcomeUnknownError("Mine."), wrong):
-        with pytest.raises(ConfigurationError, match="takes the OutcomeUnknownError of a write"):
+        with pytest.raises(ConfigurationError, match="takes the OutcomeUnknownError that a method of"):
             await client.payments.settle(one)
     assert sandbox.request_count == asked
 
 
-async def test_a_payment_that_is_there_in_other_digits_is_the_same(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
+async def test_equal_sums_may_have_other_digits(sandbox: Sandbox, client: PaymentsClient) -> None:
     """Sums are compared as numbers, over all line items, and ids as text."""
     ours = sandbox.store.insert(**OURS)
     lines = [OfflineLineItem(13, Decimal("19.5")), OfflineLineItem(14, Decimal("0.50000"))]
@@ -408,10 +400,10 @@ async def test_a_payment_that_is_there_in_other_digits_is_the_same(
 
 
 @pytest.mark.parametrize("rules", [{}, {"ignores": ["offset"], "total_count": "absent"}], ids=str)
-async def test_a_lost_create_is_found_behind_newer_ones_of_other_ids(
+async def test_lost_create_is_found_after_newer_ones(
     sandbox: Sandbox, client: PaymentsClient, rules: dict[str, Any]
 ) -> None:
-    """After a lost answer all newer hits are read, more than a page holds, and none for ever."""
+    """After a lost answer, all newer matches are read, over several pages, but not for ever."""
     sandbox.rules = attrs.evolve(sandbox.rules, max_limit=50, **rules)
 
     def crowd(store: Any, _: SeenRequest) -> None:

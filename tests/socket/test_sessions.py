@@ -1,4 +1,4 @@
-"""The session that a client sends with: its own, or one that it was lent."""
+"""The aiohttp session of a client: its own or the caller's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.raw_server import EMPTY, Connection, RawServer
 READ = get_payment(70)
 
 
-async def test_a_session_of_its_own_is_closed() -> None:
+async def test_own_session_is_closed() -> None:
     """The session that the transport opened is closed with it."""
     async with RawServer(lambda connection: connection.answer()) as server:
         transport = Transport(server.base_url)
@@ -29,8 +29,8 @@ async def test_a_session_of_its_own_is_closed() -> None:
         assert session.closed
 
 
-async def test_a_lent_session_is_left_open() -> None:
-    """The session that the client was lent is open afterwards, and works."""
+async def test_given_session_stays_open() -> None:
+    """The caller's session is still open afterwards, and works."""
     async with Sandbox(3) as sandbox, aiohttp.ClientSession() as session:
         async with client_of(sandbox, session=session) as client:
             assert (await client.payments.get(1)).id == 1
@@ -39,8 +39,8 @@ async def test_a_lent_session_is_left_open() -> None:
             assert response.status == 401
 
 
-async def test_a_lent_sessions_middlewares_are_kept() -> None:
-    """What the caller's session does to each request is still done, once a request."""
+async def test_given_sessions_middlewares_are_kept() -> None:
+    """The middlewares of the caller's session still run, once per request."""
     seen: list[str] = []
 
     async def note(
@@ -57,8 +57,8 @@ async def test_a_lent_sessions_middlewares_are_kept() -> None:
         assert sandbox.requests[-1].headers["X-Noted"] == "yes"
 
 
-async def test_a_lent_sessions_habits_change_nothing() -> None:
-    """A session that raises for statuses, does not unpack and has a short timeout gives the same answers."""
+async def test_given_sessions_defaults_are_overridden() -> None:
+    """A session that raises for statuses, does not decompress and has a short timeout works the same."""
     habits: dict[str, Any] = {
         "raise_for_status": True,
         "auto_decompress": False,
@@ -75,22 +75,22 @@ async def test_a_lent_sessions_habits_change_nothing() -> None:
     assert (answer.status, answer.body) == (404, EMPTY)
 
 
-async def test_a_closed_session_is_named() -> None:
-    """A lent session that is closed already, or meanwhile, is a clear error."""
+async def test_closed_session_is_named() -> None:
+    """A session that is closed, before or after opening the client, is a clear error."""
     async with Sandbox(3) as sandbox:
         session = aiohttp.ClientSession()
         async with client_of(sandbox, session=session) as client:
             await session.close()
-            with pytest.raises(ConfigurationError, match="was closed meanwhile; close it after the client"):
+            with pytest.raises(ConfigurationError, match="has been closed; close it after the client"):
                 await client.payments.get(1)
-        with pytest.raises(ConfigurationError, match=r"The session given is closed; give an open"):
+        with pytest.raises(ConfigurationError, match=r"The given session is closed; pass an open"):
             async with client_of(sandbox, session=session):
                 pass
         assert sandbox.request_count == 0
 
 
-async def test_what_was_sent_stays_sent() -> None:
-    """A create that was lost may have been carried out, though a middleware could not connect at first."""
+async def test_sent_request_stays_sent() -> None:
+    """A lost create may have been carried out, although a middleware failed to connect at first."""
 
     def refuse(request: aiohttp.ClientRequest) -> NoReturn:
         raise aiohttp.ClientConnectorError(request.connection_key, OSError())
@@ -109,6 +109,6 @@ async def test_what_was_sent_stays_sent() -> None:
     async with RawServer(drop) as server, aiohttp.ClientSession(middlewares=(again,)) as session:
         transport = Transport(server.base_url, session=session)
         await transport.open()
-        with pytest.raises(TransportError, match="broke before the whole answer came") as caught:
+        with pytest.raises(TransportError, match="broke before the whole answer was received") as caught:
             await transport.send(create_offline({}), {}, timeout=5.0)
         assert caught.value.sent

@@ -1,4 +1,4 @@
-"""The shapes in which the service documents one and the same thing: all of them are read, and given back."""
+"""The documented variants of the same data: all of them are read, and returned unchanged."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def free(**rules: Any) -> Rules:
     return Rules(quota=False, **rules)
 
 
-async def test_fees_that_are_numbers_are_read() -> None:
-    """A walk over fees that are bare numbers gives their amounts, and every payment comes back as sent."""
+async def test_numeric_fees_are_read() -> None:
+    """A walk over fees that are bare numbers returns their amounts, and each payment's raw data."""
     async with Sandbox(payments=300, rules=free(fees_as="numbers")) as sandbox, client_of(sandbox) as client:
         payments = await client.payments.list().collect()
         assert [to_wire(payment) for payment in payments] == list(sandbox.store.all_wire())
@@ -32,8 +32,8 @@ async def test_fees_that_are_numbers_are_read() -> None:
         assert await client.payments.get(shown.id) == shown
 
 
-async def test_both_shapes_of_fees_in_one_list_are_read() -> None:
-    """Fees may be numbers in one payment and objects in another, even within one list."""
+async def test_mixed_fees_are_read() -> None:
+    """Fees may be numbers or objects, even within one list."""
     async with Sandbox(payments=40, rules=free()) as sandbox, client_of(sandbox) as client:
         sandbox.store.update(7, fees=[2, {"type": "fixed", "amount": 0.25}, 1.5])
         payments = await client.payments.list().collect()
@@ -43,7 +43,7 @@ async def test_both_shapes_of_fees_in_one_list_are_read() -> None:
 
 
 async def test_swapped_empties_are_read() -> None:
-    """``[]`` for an empty object and ``{}`` for an empty list are empty, and come back as they were sent."""
+    """``[]`` for an empty object and ``{}`` for an empty list are empty, and returned unchanged."""
     async with (
         Sandbox(payments=300, rules=free(empties_as="swapped")) as sandbox,
         client_of(sandbox) as client,
@@ -59,12 +59,12 @@ async def test_swapped_empties_are_read() -> None:
 @pytest.mark.parametrize("times", ["digits", "number", "iso"])
 @pytest.mark.parametrize("name", ["name", "channelName"])
 @pytest.mark.parametrize("site", ["object", "text"])
-async def test_channels_of_every_documented_shape_are_read(
+async def test_channel_variants_are_read(
     times: Literal["digits", "number", "iso"],
     name: Literal["name", "channelName"],
     site: Literal["object", "text"],
 ) -> None:
-    """Times as digits, numbers or ISO 8601, either name of the name, any site: one and the same channel."""
+    """Times as digits, numbers or ISO 8601, either name field, any site: the same channel."""
     usual = Sandbox(payments=0, rules=free())
     expected = [from_wire(Channel, channel) for channel in usual.store.channel_list()]
     rules = free(channel_times_as=times, channel_name=name, site_as=site)
@@ -88,16 +88,16 @@ async def test_channels_of_every_documented_shape_are_read(
         ("", None),
     ],
 )
-def test_a_channels_time_has_several_spellings(sent: object, read: datetime | None) -> None:
-    """Each documented spelling of a channel's time is the same moment, and comes back as it was sent."""
+def test_channel_time_formats(sent: object, read: datetime | None) -> None:
+    """Each documented time format is the same instant, and is returned unchanged."""
     channel = from_wire(Channel, {"id": 1, "channelId": 1, "createdAt": sent, "platform": {"id": "new"}})
     assert channel.created_at == read
     assert channel.platform == ""
     assert to_wire(channel) == {"id": 1, "channelId": 1, "createdAt": sent, "platform": {"id": "new"}}
 
 
-def test_a_fee_that_is_changed_is_an_object() -> None:
-    """A bare fee comes back as the number that it was; one that a caller made is an object."""
+def test_changed_fee_is_an_object() -> None:
+    """A bare fee is written back as its number; one made by a caller is an object."""
     sandbox = Sandbox(payments=1, rules=free())
     sandbox.store.update(1, fees=[1.5])
     payment = from_wire(Payment, sandbox.store.wire(1))

@@ -58,7 +58,7 @@ async def sent(transport: Transport, request: Request = READ, timeout: float = 5
 
 
 async def failure_of(play: Play, request: Request = READ, timeout: float = 5.0) -> B2BPaymentsError:
-    """Return the error that a request ends with where the server does this."""
+    """Return the error that a request raises if the server does this."""
     async with RawServer(play) as server, opened(server.base_url, max_body=1000) as transport:
         with pytest.raises(B2BPaymentsError) as caught:
             await sent(transport, request, timeout)
@@ -67,7 +67,7 @@ async def failure_of(play: Play, request: Request = READ, timeout: float = 5.0) 
 
 
 async def drip(connection: Connection) -> None:
-    """Send a byte now and then, for ever: no pause is longer than the timeout, the whole answer is."""
+    """Send a byte now and then, for ever: each pause is shorter than the timeout, the whole answer is not."""
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
     for _ in range(1000):
         await connection.send(b" ")
@@ -88,8 +88,8 @@ async def hang_in_the_body(connection: Connection) -> None:
 @pytest.mark.virtual_time
 @ALL_METHODS
 @pytest.mark.parametrize("play", [drip, hang, hang_in_the_body])
-async def test_the_timeout_holds_for_the_whole_answer(play: Play, request_: Request) -> None:
-    """A drip and a hang, before or in the body, end in time, and may have been carried out."""
+async def test_timeout_covers_the_whole_answer(play: Play, request_: Request) -> None:
+    """A slow or hanging answer, in head or body, times out, and may have been carried out."""
     begun = anyio.current_time()
     error = await failure_of(play, request_, timeout=0.1)
     assert anyio.current_time() - begun < 2.0
@@ -99,35 +99,35 @@ async def test_the_timeout_holds_for_the_whole_answer(play: Play, request_: Requ
 
 
 async def reset(connection: Connection) -> None:
-    """Reset instead of an answer."""
+    """Reset the connection instead of answering."""
     connection.reset()
 
 
 async def close(connection: Connection) -> None:
-    """Close instead of an answer."""
+    """Close the connection instead of answering."""
     connection.close()
 
 
 async def reset_in_the_head(connection: Connection) -> None:
-    """Reset in the middle of the answer's head."""
+    """Reset the connection in the middle of the answer's head."""
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-Le")
     connection.reset()
 
 
 async def reset_in_the_body(connection: Connection) -> None:
-    """Reset in the middle of the answer's body."""
+    """Reset the connection in the middle of the answer's body."""
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")
     connection.reset()
 
 
 async def truncate(connection: Connection) -> None:
-    """Close in order before the body is complete."""
+    """Close the connection cleanly before the body is complete."""
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")
     connection.close()
 
 
 async def truncate_a_chunk(connection: Connection) -> None:
-    """Close in order before the last chunk."""
+    """Close the connection cleanly before the last chunk."""
     await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[1,2,\r\n")
     connection.close()
 
@@ -136,8 +136,8 @@ async def truncate_a_chunk(connection: Connection) -> None:
 @pytest.mark.parametrize(
     "play", [reset, close, reset_in_the_head, reset_in_the_body, truncate, truncate_a_chunk]
 )
-async def test_a_broken_answer_leaves_it_open(play: Play, request_: Request) -> None:
-    """A drop at any point is one sentence, leaves open what was done, and has nothing of aiohttp chained."""
+async def test_broken_answer_is_ambiguous(play: Play, request_: Request) -> None:
+    """A drop at any point has a one-sentence error, may have been sent, and chains nothing of aiohttp."""
     error = await failure_of(play, request_)
     assert type(error) is TransportError
     assert error.sent
@@ -147,8 +147,8 @@ async def test_a_broken_answer_leaves_it_open(play: Play, request_: Request) -> 
     assert TOKEN not in f"{error} {error!r}"
 
 
-async def test_what_nobody_listens_to_was_not_sent() -> None:
-    """Connection refused: certainly not sent, and said so with the system's own reason."""
+async def test_refused_connection_was_not_sent() -> None:
+    """Connection refused: certainly not sent, with the operating system's reason."""
     async with RawServer(hang) as server:
         base_url = server.base_url
     async with opened(base_url) as transport:
@@ -162,7 +162,7 @@ async def test_what_nobody_listens_to_was_not_sent() -> None:
 
 
 async def answer_first_then_drop(connection: Connection) -> None:
-    """Answer the first request, keep the connection, and drop it at each further request."""
+    """Answer the first request, keep the connection, and drop it at every later request."""
     if connection.number == 1:
         await connection.answer()
     else:
@@ -170,8 +170,8 @@ async def answer_first_then_drop(connection: Connection) -> None:
 
 
 @ALL_METHODS
-async def test_a_dropped_connection_is_never_sent_to_again(request_: Request) -> None:
-    """Where a kept connection drops, exactly one request is seen: aiohttp's own re-send is off."""
+async def test_dropped_request_is_not_resent(request_: Request) -> None:
+    """If a reused connection drops, exactly one request was sent: aiohttp's own retry is off."""
     async with RawServer(answer_first_then_drop) as server, opened(server.base_url) as transport:
         await sent(transport)
         with pytest.raises(TransportError):
@@ -180,8 +180,8 @@ async def test_a_dropped_connection_is_never_sent_to_again(request_: Request) ->
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_aiohttp_alone_would_send_again(method: str) -> None:
-    """Without our middleware aiohttp sends once more: when this fails, the middleware can go."""
+async def test_aiohttp_alone_would_resend(method: str) -> None:
+    """Without our middleware aiohttp sends again: if this test fails, the middleware can go."""
     async with RawServer(answer_first_then_drop) as server, aiohttp.ClientSession() as session:
         await (await session.get(server.base_url)).read()
         with pytest.raises(aiohttp.ServerDisconnectedError):
@@ -190,8 +190,8 @@ async def test_aiohttp_alone_would_send_again(method: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temp", "308 Permanent"])
-async def test_no_redirect_takes_the_credential_along(status: str) -> None:
-    """A redirect to another server is an error, and the other server sees nothing."""
+async def test_redirect_does_not_forward_the_credential(status: str) -> None:
+    """A redirect to another server is an error, and that server receives nothing."""
     async with RawServer(lambda connection: connection.answer()) as other:
 
         async def redirect(connection: Connection) -> None:
@@ -208,8 +208,8 @@ async def test_no_redirect_takes_the_credential_along(status: str) -> None:
         assert other.connections == 0
 
 
-async def test_the_sandboxs_redirect_is_not_followed() -> None:
-    """The sandbox's own redirect ends as an error too."""
+async def test_sandbox_redirect_is_not_followed() -> None:
+    """The sandbox's own redirect is an error too."""
     async with RawServer(hang) as other, Sandbox(3, rules=Rules(redirect_to=other.base_url)) as sandbox:
         sandbox.order(Fault.REDIRECT, times=1)
         async with client_of(sandbox) as client:
@@ -219,7 +219,7 @@ async def test_the_sandboxs_redirect_is_not_followed() -> None:
 
 
 class Oversize:
-    """Sends a body without end in some way, and notes how much the client took."""
+    """Sends an endless body in one way, and counts how many bytes the client read."""
 
     def __init__(self, head: bytes, piece: bytes) -> None:
         self._head = head
@@ -246,8 +246,8 @@ CHUNK = b"400\r\n" + b"x" * 1024 + b"\r\n"
     ],
     ids=["chunked", "until it closes", "promised"],
 )
-async def test_a_body_that_is_too_large_is_refused_while_it_comes(head: bytes, piece: bytes) -> None:
-    """A body over the limit ends the request at once, however its length is given or not."""
+async def test_reading_stops_at_the_limit(head: bytes, piece: bytes) -> None:
+    """A body over the limit ends the request at once, with or without a declared length."""
     play = Oversize(head, piece)
     error = await failure_of(play)
     assert type(error) is ResponseDecodeError
@@ -257,14 +257,14 @@ async def test_a_body_that_is_too_large_is_refused_while_it_comes(head: bytes, p
 
 
 def packed(size: int, wbits: int) -> bytes:
-    """Pack so many zeros."""
+    """Compress this many zeros."""
     packer = zlib.compressobj(9, wbits=wbits)
     return packer.compress(b"0" * size) + packer.flush()
 
 
 @pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("deflate", 15)])
-async def test_a_body_is_measured_unpacked(encoding: str, wbits: int) -> None:
-    """A small body that unpacks to a large one is refused."""
+async def test_limit_is_of_the_decompressed_body(encoding: str, wbits: int) -> None:
+    """A small body that decompresses to a large one is refused."""
     error = await failure_of(
         lambda connection: connection.answer(
             packed(900_000, wbits), "200 OK", f"Content-Encoding: {encoding}"
@@ -275,8 +275,8 @@ async def test_a_body_is_measured_unpacked(encoding: str, wbits: int) -> None:
 
 
 @pytest.mark.slow
-async def test_the_sandboxs_oversized_bodies_are_refused() -> None:
-    """64 MiB, sent or unpacked, are refused by the limit of 32 MiB."""
+async def test_sandbox_oversized_bodies_are_refused() -> None:
+    """64 MiB, plain or compressed, exceed the limit of 32 MiB."""
     async with Sandbox(3) as sandbox, client_of(sandbox, retry=NEVER) as client:
         for fault in (Fault.HUGE, Fault.GZIP_BOMB):
             sandbox.order(fault, times=1)
@@ -285,8 +285,8 @@ async def test_the_sandboxs_oversized_bodies_are_refused() -> None:
         assert (await client.payments.get(1)).id == 1
 
 
-async def test_a_body_of_just_the_limit_is_read() -> None:
-    """A packed body that unpacks to the limit exactly is given unpacked."""
+async def test_body_at_the_limit_is_read() -> None:
+    """A compressed body that decompresses to exactly the limit is returned decompressed."""
     body = gzip.compress(b"0" * 1000)
     async with (
         RawServer(lambda connection: connection.answer(body, "200 OK", "Content-Encoding: gzip")) as server,
@@ -295,20 +295,20 @@ async def test_a_body_of_just_the_limit_is_read() -> None:
         assert (await sent(transport)).body == b"0" * 1000
 
 
-async def test_a_body_that_cannot_be_unpacked_is_refused() -> None:
-    """Bytes that are not what their encoding says are an answer that cannot be read."""
+async def test_body_in_another_encoding_is_unreadable() -> None:
+    """A body that does not match its Content-Encoding is an unreadable answer."""
     error = await failure_of(
         lambda connection: connection.answer(b"not gzip at all", "200 OK", "Content-Encoding: gzip")
     )
     assert type(error) is ResponseDecodeError
     assert error.message.startswith(
-        "GET /ip/payments/70: the answer cannot be unpacked: its Content-Encoding"
+        "GET /ip/payments/70: the answer cannot be decompressed: its Content-Encoding"
     )
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-async def test_every_answer_gives_its_connection_back(status: int) -> None:
-    """A hundred answers of any status need one connection."""
+async def test_every_answer_releases_its_connection(status: int) -> None:
+    """A hundred answers of any status need only one connection."""
     async with (
         RawServer(lambda connection: connection.answer(EMPTY, f"{status} Status")) as server,
         opened(server.base_url, connections=1) as transport,
@@ -320,8 +320,8 @@ async def test_every_answer_gives_its_connection_back(status: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("play", [hang, hang_in_the_body, reset_in_the_body, Oversize(b"X: 1", b"x" * 9)])
-async def test_every_failure_gives_its_connection_back(play: Play) -> None:
-    """After a failure the only connection of the pool can be used again."""
+async def test_every_failure_releases_its_connection(play: Play) -> None:
+    """After a failure, the pool's only connection slot can be used again."""
 
     async def fail_first(connection: Connection) -> None:
         await (play(connection) if connection.number == 1 else connection.answer())
@@ -335,8 +335,8 @@ async def test_every_failure_gives_its_connection_back(play: Play) -> None:
         assert (await sent(transport)).status == 200
 
 
-async def test_a_cancelled_request_gives_its_connection_back() -> None:
-    """A request that is cancelled while it waits raises nothing of ours, and frees its connection."""
+async def test_cancelled_request_releases_its_connection() -> None:
+    """A cancelled request raises none of our errors, and frees its connection."""
     arrived = anyio.Event()
 
     async def hang_first(connection: Connection) -> None:
@@ -357,7 +357,7 @@ async def test_a_cancelled_request_gives_its_connection_back() -> None:
 
 
 async def test_the_query_survives_the_wire() -> None:
-    """Whatever a filter holds arrives as it was."""
+    """Any text in a filter arrives unchanged."""
     odd = "a b+c&d=e%20f/#ü'\"\n[1]"
     async with Sandbox(3) as sandbox, client_of(sandbox) as client:
         await client.payments.list(q=odd, customer_name=odd).count()

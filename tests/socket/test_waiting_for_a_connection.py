@@ -75,8 +75,8 @@ async def test_what_waits_for_a_connection_was_not_sent(request_: Any, *, lent: 
             await transport.send(request_, {}, timeout=0.02)
         assert not caught.value.sent
         assert caught.value.message == (
-            f"{request_.method} {request_.path}: not sent, since no connection to 127.0.0.1 was free, or "
-            "could be made, within 0.02 s; make fewer calls at once, or give them a longer timeout."
+            f"{request_.method} {request_.path}: not sent, since no connection to 127.0.0.1 became free or "
+            "could be opened within 0.02 s; make fewer calls at once, or use a longer timeout."
         )
         assert len(server.requests) == 1
         first.cancel()

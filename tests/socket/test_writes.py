@@ -53,14 +53,14 @@ WRITES = ["POST", "PUT", "DELETE"]
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a sandbox of 60 payments whose clock is today's."""
+    """Yield a sandbox of 60 payments whose clock is the present."""
     async with Sandbox(60) as one:
         today(one)
         yield one
 
 
 def today(sandbox: Sandbox) -> None:
-    """Set the sandbox's clock to the present: a new payment is created now."""
+    """Set the sandbox's clock to the present, so that a new payment is created now."""
     sandbox.store.clock = int(time.time())
 
 
@@ -74,15 +74,15 @@ def offline_payment(sandbox: Sandbox, **fields: Any) -> int:
 
 
 def writes(sandbox: Sandbox) -> list[str]:
-    """Name the methods of the writes that arrived."""
+    """Return the methods of the writes that arrived."""
     return [seen.method for seen in sandbox.requests if seen.method != "GET"]
 
 
 @pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *UNCLEAR])
-async def test_a_create_whose_answer_was_lost_is_found(
+async def test_create_with_lost_answer_is_found(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault
 ) -> None:
-    """A payment that was created, with its answer lost, is found by its externalId, and created once."""
+    """A payment that was created, but its answer lost, is found by external id, and created once."""
     sandbox.order(fault, times=1, methods=WRITES)
     payment_id = await client.payments.create_offline(OFFLINE)
     assert sandbox.store.wire(payment_id)["externalId"] == "INV-7"
@@ -90,8 +90,8 @@ async def test_a_create_whose_answer_was_lost_is_found(
     assert writes(sandbox) == ["POST"]
 
 
-async def test_a_lagging_list_is_asked_again() -> None:
-    """A payment that the list does not show yet is found when it does."""
+async def test_lagging_list_is_read_again() -> None:
+    """A payment that the list does not show yet is found once it does."""
     async with Sandbox(60, rules=Rules(list_lag=0.002)) as sandbox, client_of(sandbox) as client:
         today(sandbox)
         sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
@@ -100,10 +100,10 @@ async def test_a_lagging_list_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize("fault", NOT_DONE)
-async def test_a_create_that_is_not_found_is_unknown(
+async def test_create_that_is_not_found_is_unknown(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault
 ) -> None:
-    """Where looking finds nothing, the outcome is unknown, and the error says what to look for."""
+    """If the search finds nothing, the outcome is unknown, and the error says what to look for."""
     sandbox.order(fault, times=1, methods=WRITES)
     with pytest.raises(OutcomeUnknownError, match="Look for externalId=INV-7, customerId=95000 ") as caught:
         await client.payments.create_offline(OFFLINE)
@@ -112,10 +112,8 @@ async def test_a_create_that_is_not_found_is_unknown(
     assert writes(sandbox) == ["POST"]
 
 
-async def test_a_create_without_an_external_id_cannot_be_looked_for(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """Without an externalId there is nothing to look for by, and the error has what was sent."""
+async def test_create_without_external_id_is_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Without an external id there is nothing to search for, and the error has what was sent."""
     sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
     with pytest.raises(OutcomeUnknownError) as caught:
         await client.payments.create_offline(attrs.evolve(OFFLINE, external_id=None))
@@ -135,10 +133,10 @@ async def test_a_create_without_an_external_id_cannot_be_looked_for(
         {"createdAt": 1_700_000_000},
     ],
 )
-async def test_another_payment_is_not_taken_for_ours(
+async def test_different_payment_is_not_mistaken_for_ours(
     sandbox: Sandbox, client: PaymentsClient, other: dict[str, Any]
 ) -> None:
-    """A payment with our externalId, but of another customer, sum, currency or time, is not the one sent."""
+    """A payment with our external id, but another customer, sum, currency or time, is not ours."""
     ours = {"externalId": "INV-7", "customerId": "95000", "total": {"code": "USD", "value": "20.0000"}}
     sandbox.store.insert(**(ours | other))
     sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
@@ -146,18 +144,16 @@ async def test_another_payment_is_not_taken_for_ours(
         await client.payments.create_offline(OFFLINE)
 
 
-async def test_looking_that_fails_leaves_it_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Where the service cannot be asked any more, a create's outcome is unknown."""
+async def test_failed_search_leaves_the_outcome_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """If the service is down afterwards, a create's outcome is unknown."""
     sandbox.order(Fault.RESET_AFTER, share=1)
     with pytest.raises(OutcomeUnknownError):
         await client.payments.create_offline(OFFLINE)
     assert sandbox.store.payments == 61
 
 
-async def test_a_create_without_an_id_in_its_answer_is_found(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """A success that does not say which payment it is leads to looking, too."""
+async def test_create_answered_without_an_id_is_found(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """After a success that does not name the new payment, it is searched for too."""
 
     def forget(store: Any, _: Any) -> None:
         sandbox.clear_faults()
@@ -183,10 +179,10 @@ REPEATABLE: dict[str, tuple[Write, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *NOT_DONE, Fault.RATE_LIMITED])
 @pytest.mark.parametrize(("write", "state"), REPEATABLE.values(), ids=REPEATABLE)
-async def test_a_put_is_repeated(
+async def test_put_is_repeated(
     client: PaymentsClient, sandbox: Sandbox, write: Write, state: dict[str, Any], fault: Fault
 ) -> None:
-    """A PUT whose answer was lost is sent again, and its state stands."""
+    """A PUT whose answer was lost is sent again, and its state is right."""
     sandbox.rules = attrs.evolve(sandbox.rules, refusal_wait=0.001)
     payment_id = offline_payment(sandbox, processingStatus=1, allowedStatuses=["2"])
     sandbox.order(fault, times=1, methods=WRITES)
@@ -197,7 +193,7 @@ async def test_a_put_is_repeated(
 
 @pytest.mark.parametrize("fault", [*LOST, *UNCLEAR])
 @pytest.mark.parametrize(("write", "state"), REPEATABLE.values(), ids=REPEATABLE)
-async def test_a_put_that_cannot_be_repeated_is_judged_by_state(
+async def test_unrepeated_put_is_judged_by_state(
     sandbox: Sandbox, write: Write, state: dict[str, Any], fault: Fault
 ) -> None:
     """A PUT that may not be sent again succeeded if the payment shows it."""
@@ -211,7 +207,7 @@ async def test_a_put_that_cannot_be_repeated_is_judged_by_state(
 
 @pytest.mark.parametrize("fault", NOT_DONE)
 @pytest.mark.parametrize("write", [write for write, _ in REPEATABLE.values()], ids=REPEATABLE)
-async def test_a_put_that_does_not_show_is_unknown(sandbox: Sandbox, write: Write, fault: Fault) -> None:
+async def test_put_that_does_not_show_is_unknown(sandbox: Sandbox, write: Write, fault: Fault) -> None:
     """A PUT that the payment does not show may still be carried out: its outcome is unknown."""
     payment_id = offline_payment(sandbox, processingStatus=1, allowedStatuses=["2"])
     sandbox.order(fault, times=1, methods=WRITES)
@@ -221,8 +217,8 @@ async def test_a_put_that_does_not_show_is_unknown(sandbox: Sandbox, write: Writ
     assert caught.value.look_for["id"] == payment_id
 
 
-async def test_a_put_refused_at_last_was_never_carried_out(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A PUT that was lost once and then refused raises the refusal."""
+async def test_put_refused_at_last_was_not_carried_out(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A PUT that was lost once and then refused raises that refusal."""
     payment_id = offline_payment(sandbox, processingStatus=1, allowedStatuses=["3"])
     sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
     with pytest.raises(BadRequestError, match="Processing status 2 is not allowed"):
@@ -230,7 +226,7 @@ async def test_a_put_refused_at_last_was_never_carried_out(sandbox: Sandbox, cli
 
 
 @pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *NOT_DONE])
-async def test_a_delete_is_repeated(sandbox: Sandbox, client: PaymentsClient, fault: Fault) -> None:
+async def test_delete_is_repeated(sandbox: Sandbox, client: PaymentsClient, fault: Fault) -> None:
     """A DELETE whose answer was lost is sent again, and a 404 then means that it was carried out."""
     sandbox.order(fault, times=1, methods=WRITES)
     await client.payments.delete(7)
@@ -239,20 +235,18 @@ async def test_a_delete_is_repeated(sandbox: Sandbox, client: PaymentsClient, fa
 
 
 @pytest.mark.parametrize("fault", UNCLEAR)
-async def test_a_delete_whose_answer_is_unclear_is_looked_after(
+async def test_delete_with_unclear_answer_is_judged_by_state(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault
 ) -> None:
-    """A DELETE answered with a redirect, or with a refusal that says success, is judged by the payment."""
+    """A DELETE answered with a redirect, or a refusal that says success, is judged by the payment."""
     sandbox.order(fault, times=1, methods=WRITES)
     await client.payments.delete(7)
     assert writes(sandbox) == ["DELETE"]
     assert 7 not in sandbox.store
 
 
-async def test_a_create_that_is_redirected_and_not_found_is_unknown(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """A create that is answered with a redirect may have been carried out: it is no plain failure."""
+async def test_redirected_create_is_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A create answered with a redirect may have been carried out: its outcome is unknown."""
     sandbox.order(Fault.REDIRECT, times=1, methods=WRITES)
     with pytest.raises(OutcomeUnknownError, match=r"redirects are not followed.* Look for externalId=INV-7"):
         await client.payments.create_offline(OFFLINE)
@@ -260,10 +254,10 @@ async def test_a_create_that_is_redirected_and_not_found_is_unknown(
 
 
 @pytest.mark.parametrize("number", [2**63, 10**30, str(2**63), -5, 0, 17.5, True, "", None])
-async def test_a_create_answered_with_no_id_that_can_be_is_looked_for(
+async def test_create_answered_with_an_impossible_id_is_found(
     sandbox: Sandbox, client: PaymentsClient, number: object
 ) -> None:
-    """An id that no payment can have names none: the payment is looked for by its externalId."""
+    """After an impossible id, the payment is searched for by its external id."""
 
     def answer(seen: SeenRequest) -> web.Response | None:
         body = {"code": 200, "data": {"paymentId": number}, "meta": {}}
@@ -275,23 +269,23 @@ async def test_a_create_answered_with_no_id_that_can_be_is_looked_for(
     assert [dict(seen.query).get("q") for seen in sandbox.requests][1] == "INV-7"
 
 
-async def test_a_delete_of_nothing_is_not_found(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A DELETE whose first answer is 404 says so."""
+async def test_delete_of_a_missing_payment_is_not_found(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A DELETE whose first answer is 404 raises NotFoundError."""
     with pytest.raises(NotFoundError):
         await client.payments.delete(999)
     assert sandbox.request_count == 1
 
 
-async def test_a_delete_that_does_not_show_is_unknown(sandbox: Sandbox) -> None:
-    """A DELETE that may not be sent again, of a payment that is still there, is unknown."""
+async def test_delete_that_does_not_show_is_unknown(sandbox: Sandbox) -> None:
+    """A DELETE that may not be sent again, of a payment that still exists, is unknown."""
     sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
     async with client_of(sandbox, retry=NEVER) as client:
         with pytest.raises(OutcomeUnknownError, match=r"DELETE /ip/payments/7 was sent, and whether"):
             await client.payments.delete(7)
 
 
-async def test_a_write_that_cannot_be_judged_is_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Where the payment cannot be read either, the outcome is unknown."""
+async def test_write_that_cannot_be_judged_is_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """If the payment cannot be read either, the outcome is unknown."""
     sandbox.order(Fault.RESET_BEFORE, share=1)
     with pytest.raises(OutcomeUnknownError):
         await client.payments.delete(7)
@@ -299,10 +293,10 @@ async def test_a_write_that_cannot_be_judged_is_unknown(sandbox: Sandbox, client
 
 @pytest.mark.parametrize("operation", [Operation.APPLY_TO_INVOICES, Operation.REVERT_FROM_INVOICES])
 @pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *UNCLEAR])
-async def test_an_operation_whose_answer_was_lost_is_judged(
+async def test_operation_with_lost_answer_is_judged(
     sandbox: Sandbox, client: PaymentsClient, operation: Operation, fault: Fault
 ) -> None:
-    """Applying and reverting are carried out once, and seen in what the payment allows then."""
+    """Applying and reverting are carried out once, and seen in what the payment then allows."""
     payment_id = offline_payment(
         sandbox, processingStatus=3, appliedStatus=operation.value, allowedOperations=[operation.value]
     )
@@ -313,7 +307,7 @@ async def test_an_operation_whose_answer_was_lost_is_judged(
 
 
 @pytest.mark.parametrize("fault", NOT_DONE)
-async def test_an_operation_that_does_not_show_is_unknown(
+async def test_operation_that_does_not_show_is_unknown(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault
 ) -> None:
     """An operation that the payment does not show may still be carried out: unknown, and sent once."""
@@ -324,8 +318,8 @@ async def test_an_operation_that_does_not_show_is_unknown(
     assert writes(sandbox) == ["POST"]
 
 
-async def test_a_pull_leaves_nothing_to_judge_by(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """An operation that changes nothing visible is unknown when its answer is lost."""
+async def test_pull_with_lost_answer_is_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """An operation without a visible effect is unknown if its answer is lost."""
     payment_id = offline_payment(sandbox, processingStatus=3, appliedStatus=0, allowedOperations=[0, 2])
     sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
     with pytest.raises(OutcomeUnknownError):
@@ -333,10 +327,10 @@ async def test_a_pull_leaves_nothing_to_judge_by(sandbox: Sandbox, client: Payme
 
 
 @pytest.mark.parametrize("call", ["create", "operate"])
-async def test_a_post_that_was_refused_is_sent_again(
+async def test_post_refused_by_the_quota_is_sent_again(
     sandbox: Sandbox, client: PaymentsClient, call: str
 ) -> None:
-    """A 429 certainly changed nothing: the POST goes out again, and counts once."""
+    """A 429 certainly changed nothing: the POST is sent again, and carried out once."""
     sandbox.rules = attrs.evolve(sandbox.rules, refusal_wait=0.001)
     sandbox.order(Fault.RATE_LIMITED, times=2, methods=WRITES)
     if call == "create":
@@ -349,8 +343,8 @@ async def test_a_post_that_was_refused_is_sent_again(
     assert writes(sandbox) == ["POST"] * 3
 
 
-async def test_a_post_that_nobody_heard_is_sent_again(sandbox: Sandbox) -> None:
-    """Connection refused: the POST goes out again until the service listens, and else ends as not sent."""
+async def test_post_that_did_not_connect_is_sent_again(sandbox: Sandbox) -> None:
+    """Connection refused: the POST is sent again until the service listens, else it was not sent."""
     await sandbox.pause_listening()
     async with client_of(sandbox) as client:
         with pytest.raises(TransportError) as caught:
@@ -361,8 +355,8 @@ async def test_a_post_that_nobody_heard_is_sent_again(sandbox: Sandbox) -> None:
     assert sandbox.store.payments == 61
 
 
-async def test_a_deadline_ends_a_write(sandbox: Sandbox) -> None:
-    """A write that hangs until its deadline is unknown: no time is left to look."""
+async def test_deadline_ends_a_write(sandbox: Sandbox) -> None:
+    """A write that hangs until its deadline is unknown: no time is left to search."""
     sandbox.order(Fault.HANG, times=1, methods=WRITES)
     async with client_of(sandbox, deadline=0.05) as client:
         with pytest.raises(OutcomeUnknownError):
@@ -370,8 +364,8 @@ async def test_a_deadline_ends_a_write(sandbox: Sandbox) -> None:
     assert sandbox.request_count == 1
 
 
-async def test_a_deadline_ends_a_read(sandbox: Sandbox) -> None:
-    """A read that hangs ends at its deadline, sooner than its timeout, and is not sent again."""
+async def test_deadline_ends_a_read(sandbox: Sandbox) -> None:
+    """A read that hangs ends at its deadline, before its timeout, and is not sent again."""
     sandbox.order(Fault.HANG, share=1)
     async with client_of(sandbox, deadline=0.05) as client:
         with pytest.raises(RequestTimeoutError, match=r"no complete answer within 0\.0"):
@@ -380,15 +374,15 @@ async def test_a_deadline_ends_a_read(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *NOT_DONE, Fault.INVALID_UTF8])
-async def test_a_read_is_repeated(sandbox: Sandbox, client: PaymentsClient, fault: Fault) -> None:
-    """A read that failed in any way that may pass is sent again, four times at the most."""
+async def test_read_is_repeated(sandbox: Sandbox, client: PaymentsClient, fault: Fault) -> None:
+    """A read that failed for a transient reason is sent again, up to four times."""
     sandbox.order(fault, times=4)
     assert (await client.payments.get(7)).id == 7
     assert sandbox.request_count == 5
 
 
-async def test_a_wrong_argument_is_no_write(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A write that cannot be right is refused before anything is sent."""
+async def test_invalid_argument_sends_nothing(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A write with an invalid argument is refused before anything is sent."""
     wrong: Any = "7"
     with pytest.raises(ConfigurationError):
         await client.payments.delete(wrong)
@@ -397,10 +391,8 @@ async def test_a_wrong_argument_is_no_write(sandbox: Sandbox, client: PaymentsCl
     assert sandbox.request_count == 0
 
 
-async def test_an_update_refused_for_its_state_is_unknown_where_it_does_not_show(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """A 400 may come because the first attempt changed the payment, though in words of the service's own."""
+async def test_update_refused_for_its_state_is_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A 400 may be due to the first attempt, which changed the payment but does not show."""
     payment_id = offline_payment(sandbox)
 
     def refuse_the_second(seen: SeenRequest) -> web.Response | None:
@@ -415,18 +407,18 @@ async def test_an_update_refused_for_its_state_is_unknown_where_it_does_not_show
         await client.payments.update_offline(payment_id, OFFLINE)
 
 
-async def test_an_update_refused_for_its_content_was_never_carried_out(
+async def test_update_refused_for_its_content_was_not_carried_out(
     sandbox: Sandbox, client: PaymentsClient
 ) -> None:
-    """A 422 judges what was sent, whenever it was sent: the first attempt was refused, too."""
+    """A 422 is about the content, so the first attempt was refused too."""
     payment_id = offline_payment(sandbox)
     sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
     with pytest.raises(ValidationError):
         await client.payments.update_offline(payment_id, attrs.evolve(OFFLINE, channel_id=99))
 
 
-async def test_lines_of_one_invoice_are_told_apart(sandbox: Sandbox) -> None:
-    """An update of two lines for one invoice is not taken for done where the payment shows one of them."""
+async def test_lines_of_one_invoice_are_counted(sandbox: Sandbox) -> None:
+    """An update with two lines for one invoice is not done if the payment shows only one."""
     line = OfflineLineItem(13, Decimal("20.00"))
     payment_id = offline_payment(sandbox)
     async with client_of(sandbox, retry=NEVER) as client:
@@ -436,8 +428,8 @@ async def test_lines_of_one_invoice_are_told_apart(sandbox: Sandbox) -> None:
             await client.payments.update_offline(payment_id, attrs.evolve(OFFLINE, line_items=[line, line]))
 
 
-async def test_an_update_is_judged_by_its_channel_too(sandbox: Sandbox) -> None:
-    """One that moves a payment to another channel is not taken for done where it stays in its own."""
+async def test_update_is_judged_by_its_channel_too(sandbox: Sandbox) -> None:
+    """An update to another channel is not done if the payment is still in the old one."""
     payment_id = offline_payment(sandbox)
     async with client_of(sandbox, retry=NEVER) as client:
         await client.payments.update_offline(payment_id, attrs.evolve(OFFLINE, channel_id=1))

@@ -55,7 +55,7 @@ def test_the_base_url_is_read(environment: pytest.MonkeyPatch) -> None:
         ({"ACCESS_TOKEN": "planted-credential"}, "No credential: set B2B_PAYMENTS_STORE_HASH "),
         ({"ACCESS_TOKEN": "planted-credential", "AUTH_TOKEN": "x"}, "not both"),
         ({"AUTH_TOKEN": "planted-credential\n"}, "auth_token starts or ends with white space"),
-        ({"AUTH_TOKEN": "x", "BASE_URL": "planted-credential"}, "base_url is not a whole URL"),
+        ({"AUTH_TOKEN": "x", "BASE_URL": "planted-credential"}, "base_url is not a complete URL"),
     ],
 )
 def test_what_is_missing_is_named(

@@ -56,13 +56,13 @@ COPIES: list[Callable[[Any], Any]] = [
 
 
 def kinds(root: type[BaseException] = errors.B2BPaymentsError) -> set[type[BaseException]]:
-    """Return a class and all below it, as far as they are public."""
+    """Return a class and all its public subclasses."""
     below = [kinds(one) for one in root.__subclasses__() if one.__module__ == "b2b_payments"]
     return {root}.union(*below)
 
 
 def test_every_error_has_an_example() -> None:
-    """The tests below speak of every error that there is."""
+    """The tests below cover every error class."""
     assert {type(one) for one in EXAMPLES} == kinds()
 
 
@@ -92,19 +92,19 @@ def test_errors_survive_copies_and_pickles(
         *((kind, errors.APIError) for kind in (*ANSWERS[1:], errors.RateLimitError)),
     ],
 )
-def test_the_tree_is_as_documented(kind: type[Exception], parent: type[Exception]) -> None:
-    """Each error hangs where the documentation draws it."""
+def test_error_tree_is_as_documented(kind: type[Exception], parent: type[Exception]) -> None:
+    """Each error has the parent that the documentation draws."""
     assert kind.__bases__[0] is parent
 
 
-def test_familiar_roots() -> None:
-    """A timeout is Python's own TimeoutError too, and a wrong setting a ValueError."""
+def test_builtin_base_classes() -> None:
+    """A timeout is also Python's TimeoutError, and an invalid setting a ValueError."""
     assert issubclass(errors.RequestTimeoutError, TimeoutError)
     assert issubclass(errors.ConfigurationError, ValueError)
 
 
-def test_an_answer_reads_as_a_sentence() -> None:
-    """An API error's text has the request, the status, the service's words, the fields and the request id."""
+def test_api_error_text() -> None:
+    """An API error's text has the request, status, service's message, fields and request id."""
     assert str(errors.ValidationError("Validation Error", **ABOUT_ANSWER)) == (
         "POST https://api.example/ip/payments/offline: 422 Validation Error; "
         "currency: Must be a currency., Unknown. (request id req-1)"
@@ -112,8 +112,8 @@ def test_an_answer_reads_as_a_sentence() -> None:
     assert str(errors.APIError("No", status=418)) == "418 No"
 
 
-def test_what_was_given_is_not_shared() -> None:
-    """An error keeps copies: what the caller changes afterwards changes nothing in it."""
+def test_errors_copy_their_arguments() -> None:
+    """An error copies its arguments: later changes to them do not affect it."""
     fields = {"currency": ["Unknown."]}
     error = errors.ValidationError("No", status=422, errors=fields)
     fields["currency"].append("changed")

@@ -1,4 +1,4 @@
-"""The transport without a socket: every failure one of ours, and base URLs checked."""
+"""The transport without a socket: translation of every failure, and validation of base URLs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def public_exceptions() -> list[type[Exception]]:
 
 
 def example(kind: type[Exception]) -> Exception:
-    """Make an exception of this class as aiohttp would, with a credential in it wherever one fits."""
+    """Create an exception of this class as aiohttp would, with a credential wherever one fits."""
     make: Any = kind
     if issubclass(kind, aiohttp.ClientConnectorCertificateError):
         return make(KEY, ssl.SSLCertVerificationError("certificate has expired"))  # type: ignore[no-any-return]
@@ -64,7 +64,7 @@ def example(kind: type[Exception]) -> Exception:
 
 
 async def failure_of(played: aioresponses, error: Exception) -> B2BPaymentsError:
-    """Return what the transport raises where aiohttp raises this."""
+    """Return the error that the transport raises if aiohttp raises this one."""
     played.get(f"{BASE}/ip/payments/70", exception=error)
     transport = Transport(BASE)
     await transport.open()
@@ -77,8 +77,8 @@ async def failure_of(played: aioresponses, error: Exception) -> B2BPaymentsError
 
 
 @pytest.mark.parametrize("kind", public_exceptions(), ids=lambda kind: kind.__name__)
-async def test_every_foreign_error_becomes_ours(played: aioresponses, kind: type[Exception]) -> None:
-    """Each public exception of the installed aiohttp ends as ours: a sentence, unchained, no credential."""
+async def test_every_aiohttp_error_is_translated(played: aioresponses, kind: type[Exception]) -> None:
+    """Every public aiohttp exception is translated into a sentence, unchained and without credential."""
     ours = await failure_of(played, example(kind))
     assert type(ours).__module__ == "b2b_payments"
     assert ours.__cause__ is None
@@ -97,8 +97,8 @@ async def test_every_foreign_error_becomes_ours(played: aioresponses, kind: type
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_a_bare_error_may_have_come_after_sending(played: aioresponses, error: Exception) -> None:
-    """An error that is not certainly of connecting leaves open whether the request arrived."""
+async def test_ambiguous_error_may_have_been_sent(played: aioresponses, error: Exception) -> None:
+    """An error that is not certainly about connecting leaves open whether the request arrived."""
     ours = await failure_of(played, error)
     assert type(ours) is TransportError
     assert ours.sent
@@ -117,10 +117,8 @@ async def test_a_bare_error_may_have_come_after_sending(played: aioresponses, er
         (aiohttp.ClientConnectorError(KEY, REFUSED), False),
     ],
 )
-async def test_what_has_to_be_set_right_is_no_outage(
-    played: aioresponses, error: Exception, lasting: bool
-) -> None:
-    """An unknown host, or a wrong certificate or proxy, will not pass; a network that is down may."""
+async def test_lasting_errors(played: aioresponses, error: Exception, lasting: bool) -> None:
+    """An unknown host, wrong certificate or wrong proxy is lasting; an unreachable network is not."""
     ours = await failure_of(played, error)
     assert isinstance(ours, TransportError)
     assert (ours.sent, ours.lasting) == (False, lasting)
@@ -144,7 +142,7 @@ async def test_what_has_to_be_set_right_is_no_outage(
         ),
     ],
 )
-async def test_what_never_connected_was_not_sent(played: aioresponses, error: Exception, says: str) -> None:
+async def test_connection_failures_were_not_sent(played: aioresponses, error: Exception, says: str) -> None:
     """A failure to connect says why, and that nothing was sent."""
     ours = await failure_of(played, error)
     assert isinstance(ours, TransportError)
@@ -164,15 +162,15 @@ async def test_what_never_connected_was_not_sent(played: aioresponses, error: Ex
         (aiohttp.ServerDisconnectedError(), TransportError),
     ],
 )
-async def test_the_kind_of_failure_is_kept(
+async def test_failures_keep_their_class(
     played: aioresponses, error: Exception, kind: type[Exception]
 ) -> None:
-    """Timeouts, wrong URLs, unreadable bodies and drops each have their own error."""
+    """Timeouts, invalid URLs, unreadable bodies and drops each have their own error class."""
     assert type(await failure_of(played, error)) is kind
 
 
-async def test_what_is_no_network_error_passes(played: aioresponses) -> None:
-    """An error that aiohttp does not name, such as a lent middleware's own, is not made ours."""
+async def test_unknown_errors_are_not_translated(played: aioresponses) -> None:
+    """An exception that is not aiohttp's, such as a middleware's own, is passed on."""
     played.get(f"{BASE}/ip/payments/70", exception=ZeroDivisionError("the caller's own"))
     transport = Transport(BASE)
     await transport.open()
@@ -196,8 +194,8 @@ async def test_what_is_no_network_error_passes(played: aioresponses) -> None:
         ("HTTPS://API.example/io", "https://api.example/io"),
     ],
 )
-def test_a_good_base_url_is_taken(given: str, kept: str) -> None:
-    """https anywhere, and http on this machine; a trailing slash makes no difference."""
+def test_valid_base_urls(given: str, kept: str) -> None:
+    """https anywhere, http on this machine; a trailing slash makes no difference."""
     assert Transport(given).base_url == kept
 
 
@@ -210,22 +208,22 @@ def test_a_good_base_url_is_taken(given: str, kept: str) -> None:
         ),
         ("http://127.0.0.1.example/io", "base_url is not https"),
         ("http://localhost.example/io", "base_url is not https"),
-        (SECRET, "base_url is not a whole URL"),
-        ("", "base_url is not a whole URL"),
-        ("/api/v3/io", "base_url is not a whole URL"),
-        ("ftp://api.example", "base_url is not a whole URL"),
-        ("https://", "base_url is not a whole URL"),
-        ("https://api.example:port/", "base_url is not a whole URL"),
-        ("https://api.example:99999/", "base_url is not a whole URL"),
-        ("https://[::1", "base_url is not a whole URL"),
-        (None, "base_url is not a whole URL"),
+        (SECRET, "base_url is not a complete URL"),
+        ("", "base_url is not a complete URL"),
+        ("/api/v3/io", "base_url is not a complete URL"),
+        ("ftp://api.example", "base_url is not a complete URL"),
+        ("https://", "base_url is not a complete URL"),
+        ("https://api.example:port/", "base_url is not a complete URL"),
+        ("https://api.example:99999/", "base_url is not a complete URL"),
+        ("https://[::1", "base_url is not a complete URL"),
+        (None, "base_url is not a complete URL"),
         (f"https://me:{SECRET}@api.example/io", "base_url holds a user name or password"),
         (f"https://api.example/io?authToken={SECRET}", "base_url must end with its path"),
         (f"https://api.example/io#{SECRET}", "base_url must end with its path"),
     ],
 )
-def test_a_bad_base_url_is_refused_unshown(given: Any, says: str) -> None:
-    """A base URL that cannot work is refused, and not repeated: it may hold a credential."""
+def test_invalid_base_url_is_refused_but_not_shown(given: Any, says: str) -> None:
+    """An invalid base URL is refused but not quoted, since it may contain a credential."""
     with pytest.raises(ConfigurationError, match=says) as caught:
         Transport(given)
     assert SECRET not in f"{caught.value} {caught.value!r}"
@@ -233,19 +231,19 @@ def test_a_bad_base_url_is_refused_unshown(given: Any, says: str) -> None:
 
 
 def test_plain_http_can_be_allowed() -> None:
-    """http to another machine goes where the caller says that the network is safe."""
+    """http to another machine is possible if the caller says that the network is safe."""
     assert Transport("http://gateway.internal/io", allow_http=True).base_url == "http://gateway.internal/io"
 
 
-def test_a_session_must_be_one() -> None:
-    """Something else given as the session is named."""
+def test_session_must_be_a_client_session() -> None:
+    """An argument that is not a session raises an error that names its type."""
     wrong: Any = "session"
-    with pytest.raises(ConfigurationError, match=r"session is str; give an open aiohttp.ClientSession"):
+    with pytest.raises(ConfigurationError, match=r"session is str; pass an open aiohttp.ClientSession"):
         Transport(BASE, session=wrong)
 
 
-async def test_a_credential_that_an_answer_repeats_is_blotted_out(played: aioresponses) -> None:
-    """A gateway that echoes our headers does not get the credential into what an error says of its answer."""
+async def test_echoed_credential_is_redacted(played: aioresponses) -> None:
+    """If a gateway echoes our headers, the error about its answer does not show the credential."""
     played.get(f"{BASE}/ip/payments/70", status=401, body=f'{{"message":"bad token {SECRET} for abc123"}}')
     transport = Transport(BASE)
     await transport.open()

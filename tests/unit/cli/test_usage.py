@@ -70,7 +70,7 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("list", "--base-url", "http://b2b.test"), "'--base-url': it is not https: the credential"),
         (
             ("list", "--base-url", "b2b.test"),
-            "'--base-url': it is not a whole URL; expected one such as https:",
+            "'--base-url': it is not a complete URL; use one such as https:",
         ),
         (("list", "--base-url", "https://me@b2b.test"), "'--base-url': it holds a user name or password"),
         (("list", "--outage", "-1"), "give a number from 0 to 86,400, not '-1'."),

@@ -1,4 +1,4 @@
-"""Whose an answer is, as far as it says: every kind of answer held against every kind of request."""
+"""Whether an answer belongs to its request: every kind of answer against every kind of request."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OWN: dict[str, tuple[Any, dict[str, Any]]] = {
     "channel": (CHANNELS[0], {}),
     "list": ([LISTED_PAYMENT], PAGE),
 }
-# Of another payment, where the request is about one.
+# The same answers about another payment, if the request is about one.
 OTHERS = OWN | {
     "get": ({**LISTED_PAYMENT, "id": 71}, {}),
     "delete": ({"id": "71"}, {}),
@@ -53,7 +53,7 @@ OTHERS = OWN | {
     "channel": ({**CHANNELS[0], "channelId": 2}, {}),
     "list": ([LISTED_PAYMENT], {"pagination": {"totalCount": 999, "offset": 250, "limit": 250}}),
 }
-# Between these nothing tells: their answers do not say what they are about.
+# Indistinguishable pairs: these answers do not name what they are about.
 ALIKE = {
     ("create", "update"),
     ("operations", "operations"),
@@ -67,7 +67,7 @@ ALIKE = {
 
 
 def read(request: Request, data: Any, meta: dict[str, Any]) -> object:
-    """Read an answer with this in it."""
+    """Read an answer with this data and meta."""
     answer = Answer(200, {}, encode({"code": 200, "data": data, "meta": meta}))
     if request.call == "payments.list":
         return read_listing(request, answer, "", offset=0)
@@ -75,15 +75,15 @@ def read(request: Request, data: Any, meta: dict[str, Any]) -> object:
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_requests_own_answer_is_taken(name: str) -> None:
-    """The documented answer to each request belongs to it; ids may come as strings."""
+def test_own_answer_is_accepted(name: str) -> None:
+    """The documented answer to each request belongs to it; ids may be strings."""
     read(ASKED[name], *OWN[name])
 
 
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("name", ASKED)
-def test_anothers_answer_is_refused(name: str, other: str) -> None:
-    """The answer to another request is refused wherever anything in it tells that it is."""
+def test_answer_to_another_request_is_refused(name: str, other: str) -> None:
+    """The answer to another request is refused if anything in it shows that."""
     if (name, other) in ALIKE:
         read(ASKED[name], *OTHERS[other])
         return
@@ -92,7 +92,7 @@ def test_anothers_answer_is_refused(name: str, other: str) -> None:
     assert caught.value.paths[0].startswith("$.")
     if name != "list" or isinstance(OTHERS[other][0], list):
         assert type(caught.value) is AnswerMismatchError
-        about = f"{ASKED[name].method} {ASKED[name].path}: the answer is to another request: $"
+        about = f"{ASKED[name].method} {ASKED[name].path}: the answer belongs to another request: $"
         assert caught.value.message.startswith(about)
 
 
@@ -100,15 +100,15 @@ RECEIPT = Request("receipts.get", "GET", "/ip/receipts/3")
 
 
 @pytest.mark.parametrize("data", [{"id": 4}, {"id": "4"}, {"receiptNumber": 3}, {}, [{"id": 3}]])
-def test_an_endpoint_that_is_new_is_held_against_its_id(data: Any) -> None:
-    """What a GET by id answers has to name that id, though nothing but its request knows the endpoint."""
+def test_new_endpoint_is_checked_by_its_id(data: Any) -> None:
+    """The answer to any GET by id must name that id, even of an endpoint unknown to this module."""
     read(RECEIPT, {"id": 3}, {})
-    with pytest.raises(AnswerMismatchError, match=r"^GET /ip/receipts/3: the answer is to another request"):
+    with pytest.raises(AnswerMismatchError, match=r"^GET /ip/receipts/3: the answer belongs to"):
         read(RECEIPT, data, {})
 
 
-def test_a_request_states_where_its_answer_names_the_id() -> None:
-    """A request may name another place, or none: then its answer is not held against its path."""
+def test_named_at_sets_the_checked_fields() -> None:
+    """A request may name another field for the id, or none: then the answer's id is not checked."""
     read(attrs.evolve(RECEIPT, named_at=()), {"id": 4}, {})
     with pytest.raises(AnswerMismatchError, match=r"\$\.data\.receiptId is 4, not 3"):
         read(attrs.evolve(RECEIPT, named_at=("receiptId",)), {"id": 3, "receiptId": 4}, {})
@@ -116,21 +116,21 @@ def test_a_request_states_where_its_answer_names_the_id() -> None:
 
 @pytest.mark.parametrize("data", [{}, None, [], {"message": "done"}, {"id": None}, {"id": "a-b"}])
 @pytest.mark.parametrize("name", ["delete", "perform", "status", "update"])
-def test_what_a_write_does_not_say_is_no_contradiction(name: str, data: Any) -> None:
-    """An answer to a write without an id, or with one that is no number, is taken."""
+def test_write_without_an_id_is_accepted(name: str, data: Any) -> None:
+    """A write's answer without an id, or with one that is not a number, is accepted."""
     read(ASKED[name], data, {})
 
 
 @pytest.mark.parametrize("offset", [None, "", -1, "?", 1.5, True, {}])
-def test_an_offset_that_is_none_is_no_contradiction(offset: Any) -> None:
-    """A page that names no offset, or nothing that could be one, is taken."""
+def test_invalid_offset_is_not_a_mismatch(offset: Any) -> None:
+    """A page without an offset, or with an invalid one, is accepted."""
     pagination = {"offset": offset, "totalCount": 9}
     read(ASKED["list"], [LISTED_PAYMENT], {"pagination": pagination})
     read(ASKED["list"], [LISTED_PAYMENT], {})
 
 
-def test_a_page_behind_the_end_may_name_the_end() -> None:
-    """A service that names the number of its rows for a page behind them contradicts nothing."""
+def test_page_beyond_the_end_may_name_the_total() -> None:
+    """Beyond the last row, a service may report the total as the offset."""
 
     def page(rows: list[Any], **pagination: int) -> object:
         body = encode({"code": 200, "data": rows, "meta": {"pagination": pagination}})
@@ -153,8 +153,8 @@ IGNORED = {"list": "$.meta.pagination.offset", "transactions": "$.meta.paginatio
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_place_that_means_nothing_is_left_alone(name: str) -> None:
-    """What a service says always is ignored; that an answer is of another endpoint or payment never is."""
+def test_ignored_paths_are_not_checked(name: str) -> None:
+    """A constant value is ignored; an answer of another endpoint or payment never is."""
     request = attrs.evolve(ASKED[name], ignored=frozenset(IGNORED.values()))
     if name == "list":
         read(request, *OTHERS["list"])
@@ -167,8 +167,8 @@ def test_a_place_that_means_nothing_is_left_alone(name: str) -> None:
         read(request, *OTHERS["list" if name in {"get", "transactions"} else "delete"])
 
 
-def test_what_may_be_a_services_habit_says_so() -> None:
-    """Only what a service could always say of a read is compared; a payment's own id and a write are not."""
+def test_said_is_set_for_possible_constants() -> None:
+    """Only a value that could be constant is reported in `said`, never a payment's id or a write's."""
     habits: dict[str, str | None] = {}
     for name in ("list", "transactions", "operations", "get", "status"):
         others = {"list": OTHERS["list"], "transactions": NO_ROWS, "operations": OTHERS["status"]}
@@ -188,11 +188,11 @@ def test_what_may_be_a_services_habit_says_so() -> None:
     ("data", "proves"),
     [({"id": 70}, True), ({"paymentId": "70"}, True), ({"id": 71}, False), ({}, False), (None, False)],
 )
-def test_a_writes_answer_proves_itself_by_its_payment(data: Any, *, proves: bool) -> None:
-    """Where answers get mixed up, a write's answer has to name its payment, if there was one before."""
+def test_write_is_proven_by_its_payment(data: Any, *, proves: bool) -> None:
+    """While answers get mixed up, a write's answer must name its payment, unless it is a create."""
     check_proof(ASKED["create"], data)
     if proves:
         check_proof(ASKED["delete"], data)
         return
-    with pytest.raises(AnswerMismatchError, match="may be to another request"):
+    with pytest.raises(AnswerMismatchError, match="may belong to another request"):
         check_proof(ASKED["delete"], data)

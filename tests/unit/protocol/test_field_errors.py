@@ -1,4 +1,4 @@
-"""What a refusal says field by field, however it nests."""
+"""The field errors of a refusal, in every nesting."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from b2b_payments._protocol.answer import read_field_errors
         (7, {}),
     ],
 )
-def test_fields_are_read_by_their_paths(data: Any, expected: dict[str, list[str]]) -> None:
-    """Objects and lists lead to the message; a list's own texts belong to the field that holds it."""
+def test_fields_are_named_by_path(data: Any, expected: dict[str, list[str]]) -> None:
+    """Objects and lists lead to the message; texts in a list belong to the field that holds it."""
     assert read_field_errors(data) == expected
 
 
-def test_what_is_nested_too_deeply_is_json() -> None:
-    """Beyond eight levels the rest is given as the service's JSON, in one line that ends."""
+def test_deep_nesting_is_shown_as_json() -> None:
+    """Values more than eight levels deep are returned as JSON, on one line of limited length."""
     data: Any = ["No."]
     for _ in range(60):
         data = {"a": data}
@@ -51,8 +51,8 @@ def test_what_is_nested_too_deeply_is_json() -> None:
     assert read_field_errors(data) == {".".join("a" * 8): [rest]}
 
 
-def test_an_endless_answer_ends() -> None:
-    """A hundred messages are kept, none of more than 500 characters, with paths of 200 at most."""
+def test_number_and_length_of_messages_are_limited() -> None:
+    """At most 100 messages of 500 characters, with paths of 200 characters, are kept."""
     errors = read_field_errors({f"{number}{'x' * 999}": ["y" * 9_999] for number in range(500)})
     assert len(errors) == 100
     assert all(len(path) == 200 and list(map(len, texts)) == [500] for path, texts in errors.items())
@@ -66,7 +66,7 @@ _json = st.recursive(
 
 @pytest.mark.slow
 @given(_json)
-def test_no_data_raises(data: Any) -> None:
-    """Whatever the data is, what comes out is texts by path, none of them empty."""
+def test_any_data_yields_texts(data: Any) -> None:
+    """Any data results in texts by path, none of them empty."""
     errors = read_field_errors(data)
     assert all(path and texts and all(texts) for path, texts in errors.items())

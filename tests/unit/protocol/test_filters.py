@@ -1,4 +1,4 @@
-"""The rows of a page, held against the filters of its request."""
+"""Checking the rows of a page against the filters of its request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROW: dict[str, Any] = {
 
 
 def read(rows: list[Any], *, ignored: frozenset[str] = frozenset(), **asked: Any) -> Listing:
-    """Read a page of these rows, asked for with these filters."""
+    """Read a page of these rows, requested with these filters."""
     query = PaymentQuery(**asked).pairs(offset=0, limit=250, encoding=ChannelEncoding.REPEAT)
     request = attrs.evolve(list_payments(query), ignored=ignored)
     return read_listing(request, Answer(200, {}, encode({"code": 200, "data": rows})), "", offset=0)
@@ -48,8 +48,8 @@ def read(rows: list[Any], *, ignored: frozenset[str] = frozenset(), **asked: Any
         ({}, None),
     ],
 )
-def test_rows_that_fit_say_so(asked: dict[str, Any], place: str | None) -> None:
-    """A page whose rows show what was filtered by names it; numbers may be strings, texts spelled apart."""
+def test_matching_rows_confirm_the_filter(asked: dict[str, Any], place: str | None) -> None:
+    """A page whose rows match its filters names them; numbers may be strings, texts may be variants."""
     listing = read([ROW, ROW], **asked)
     assert listing.named == (frozenset() if place is None else {f"$.data[].{place}"})
     assert not listing.ignored
@@ -66,13 +66,13 @@ def test_rows_that_fit_say_so(asked: dict[str, Any], place: str | None) -> None:
         ({"q": "ERP-17"}, {"externalId": "ERP-18"}, "q"),
     ],
 )
-def test_a_row_that_does_not_fit_is_anothers(asked: dict[str, Any], other: Any, place: str) -> None:
-    """One row with another value contradicts the page; the error names the place, and none of the values."""
+def test_row_that_does_not_match_is_refused(asked: dict[str, Any], other: Any, place: str) -> None:
+    """One row that does not match is a mismatch; the error names the path, but no values."""
     with pytest.raises(AnswerMismatchError) as caught:
         read([ROW, {**ROW, "id": 9, **other}], **asked)
     assert caught.value.paths == [f"$.data[].{place}"]
     assert caught.value.said == f"$.data[].{place}: 9"
-    assert caught.value.message.endswith(f"$.data[].{place} is not as asked for in 1 of 2 rows.")
+    assert caught.value.message.endswith(f"$.data[].{place} does not match the filter in 1 of 2 rows.")
     listing = read([ROW, {**ROW, **other}], ignored=frozenset({f"$.data[].{place}"}), **asked)
     assert listing.ignored == {f"$.data[].{place}"}
     assert not listing.named
@@ -91,8 +91,8 @@ def test_a_row_that_does_not_fit_is_anothers(asked: dict[str, Any], other: Any, 
         ({"q": "1", "search_by": "externalId"}, {"externalId": None}),
     ],
 )
-def test_what_a_row_does_not_show_is_no_contradiction(asked: dict[str, Any], silent: Any) -> None:
-    """A row without the value, or with one that cannot be read, says nothing; neither does an empty page."""
+def test_missing_value_is_not_a_mismatch(asked: dict[str, Any], silent: Any) -> None:
+    """A row with no value, or an unreadable one, proves nothing; neither does an empty page."""
     for rows in ([{**ROW, **silent}], []):
         listing = read(rows, **asked)
         assert not listing.named
@@ -116,8 +116,8 @@ def test_what_a_row_does_not_show_is_no_contradiction(asked: dict[str, Any], sil
         ({}, {"offset": 250}, False),
     ],
 )
-def test_pages_resemble_where_a_payment_may_be_in_both(mine: Any, others: Any, *, alike: bool) -> None:
-    """At one offset, pages of two lists may be confused unless no payment is in both of them."""
+def test_resembling_pages_may_share_a_payment(mine: Any, others: Any, *, alike: bool) -> None:
+    """Pages of two lists with the same offset can be confused unless no payment is in both lists."""
     for encoding in ChannelEncoding:
         one, other = (
             list_payments(

@@ -1,4 +1,4 @@
-"""JSON in: every number exact, every fault one error."""
+"""Decoding JSON: every number exact, one error for every fault."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from b2b_payments._protocol.json import MOST_BYTES, MOST_LEVELS, MOST_LISTS, MOS
     ],
 )
 def test_numbers_are_exact(text: bytes, expected: Any) -> None:
-    """A float where it is exact, a Decimal where it would not be, an int of any size."""
+    """A float if it is exact, else a Decimal; ints of any size."""
     value = decode(text)
     assert value == expected
     assert type(value) is type(expected)
@@ -42,8 +42,8 @@ def test_numbers_are_exact(text: bytes, expected: Any) -> None:
         (b"[" * 20_000 + b"]" * 20_000, "nested too deeply"),
     ],
 )
-def test_whatever_is_no_json_is_one_error(body: bytes, says: str) -> None:
-    """A body that cannot be read says so in a sentence, names the place and shows none of the content."""
+def test_invalid_json_is_one_error(body: bytes, says: str) -> None:
+    """An unreadable body raises an error that names the path and shows none of the content."""
     with pytest.raises(ResponseDecodeError, match=says) as caught:
         decode(body)
     assert caught.value.paths == ["$"]
@@ -52,8 +52,8 @@ def test_whatever_is_no_json_is_one_error(body: bytes, says: str) -> None:
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
-def test_nesting_is_bounded(opening: bytes, closing: bytes) -> None:
-    """As many levels as are allowed can be read, one more cannot."""
+def test_nesting_is_limited(opening: bytes, closing: bytes) -> None:
+    """The allowed number of levels can be read, and one more cannot."""
     each = opening.count(b"[") + opening.count(b"{")
     levels = MOST_LEVELS // each
     assert decode(opening * levels + b"1" + closing * levels)
@@ -61,8 +61,8 @@ def test_nesting_is_bounded(opening: bytes, closing: bytes) -> None:
         decode(opening * (levels + 1) + b"1" + closing * (levels + 1))
 
 
-def test_brackets_in_strings_are_no_levels() -> None:
-    """A text full of brackets is a text."""
+def test_brackets_in_strings_are_not_levels() -> None:
+    """A string full of brackets is just a string."""
     text = "[{" * 10 * MOST_LEVELS
     assert decode(f'{{"memo":"{text}"}}'.encode()) == {"memo": text}
 
@@ -76,8 +76,8 @@ def test_brackets_in_strings_are_no_levels() -> None:
         (rb'"\ud83d\u00fc\\ud83d"', "\ufffdü\\ud83d"),
     ],
 )
-def test_half_of_a_pair_is_replaced(body: bytes, expected: str) -> None:
-    """Half of a surrogate pair, which no text can hold, is read as U+FFFD; whole pairs stay what they are."""
+def test_half_a_surrogate_pair_is_replaced(body: bytes, expected: str) -> None:
+    """Half of a surrogate pair is read as U+FFFD; whole pairs are unchanged."""
     assert decode(body) == expected
 
 
@@ -91,8 +91,8 @@ def test_half_of_a_pair_is_replaced(body: bytes, expected: str) -> None:
     ],
     ids=["objects", "lists", "values", "bytes"],
 )
-def test_the_most_that_is_read(most: int, one: bytes, what: str) -> None:
-    """As much as is stated is read, and one more is refused: too large, and how many of what."""
+def test_size_limits(most: int, one: bytes, what: str) -> None:
+    """An answer at each limit is read; one more is too large, and the error says of what."""
 
     def body(times: int) -> bytes:
         return b"[%b]" % b",".join([one] * times) if one else b'["%b"]' % (b"x" * times)

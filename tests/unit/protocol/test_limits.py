@@ -1,4 +1,4 @@
-"""The quota's headers, as they are documented and as they may come."""
+"""The quota's headers, as documented and in other formats."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NAMES = [
 ]
 
 
-def test_the_documented_example_is_read() -> None:
-    """The three documented headers are read, units and all."""
+def test_documented_example_is_read() -> None:
+    """The three documented headers are read, with their units."""
     headers = {
         "X-Requests-Allocated": "150 times/60 s",
         "X-Requests-Remaining": "149 times",
@@ -35,8 +35,8 @@ def test_the_documented_example_is_read() -> None:
     assert read_limits(headers, NOW) == QuotaReading(149, 0.397, None, (150, 60.0))
 
 
-def test_no_headers_say_nothing() -> None:
-    """An answer without any of the headers gives an empty reading."""
+def test_no_headers_is_an_empty_reading() -> None:
+    """An answer without any of the headers has an empty reading."""
     assert read_limits({"Content-Type": "application/json"}, NOW) == QuotaReading()
 
 
@@ -49,7 +49,7 @@ def test_no_headers_say_nothing() -> None:
         ("150", None),
     ],
 )
-def test_the_allocated_quota_is_read(text: str, expected: tuple[int, float] | None) -> None:
+def test_allocated_quota_is_read(text: str, expected: tuple[int, float] | None) -> None:
     """Requests and window are read with and without their units."""
     assert read_limits({"X-Requests-Allocated": text}, NOW).allocated == expected
 
@@ -58,19 +58,19 @@ def test_the_allocated_quota_is_read(text: str, expected: tuple[int, float] | No
     ("text", "expected"),
     [("0.397 s", 0.397), ("12", 12.0), ("250 ms", 0.25), ("3seconds", 3.0), ("5 S", 5.0)],
 )
-def test_the_reset_is_read_in_its_unit(text: str, expected: float) -> None:
-    """The reset is in seconds, unless it says milliseconds."""
+def test_reset_unit(text: str, expected: float) -> None:
+    """The reset is in seconds, unless its unit is milliseconds."""
     assert read_limits({"X-Request-Window-Resets-After": text}, NOW).resets_after == expected
 
 
-def test_the_core_api_counts_in_milliseconds() -> None:
-    """The core API's reset is in milliseconds, and its remainder is read like the other."""
+def test_core_api_reset_is_in_milliseconds() -> None:
+    """The core API's reset is in milliseconds; its remainder is read like the other."""
     reading = read_limits({"X-Rate-Limit-Time-Reset-Ms": "1500", "X-Rate-Limit-Requests-Left": "0"}, NOW)
     assert reading == QuotaReading(remaining=0, resets_after=1.5)
 
 
-def test_a_date_to_wait_for_counts_from_the_answers_own() -> None:
-    """Of two clocks that differ, the service's counts; an answer whose Date cannot be read has none."""
+def test_retry_after_date_is_relative_to_the_date_header() -> None:
+    """The service's clock is used; if its `Date` cannot be read, the given time is."""
     headers = {"Retry-After": "Sun, 22 Nov 2026 12:00:30 GMT", "Date": "Sun, 22 Nov 2026 12:00:10 GMT"}
     assert read_limits(headers, NOW.replace(year=2020)).wait == 20.0
     assert read_limits(headers | {"Date": "soon"}, NOW).wait == 30.0
@@ -87,12 +87,12 @@ def test_a_date_to_wait_for_counts_from_the_answers_own() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str, expected: float) -> None:
-    """HTTP's `Retry-After` is read in both of its forms, and a date that has passed means now."""
+    """Both formats of HTTP's `Retry-After` are read; a date that has passed means 0 seconds."""
     assert read_limits({"Retry-After": text}, NOW).wait == expected
 
 
-def test_the_longest_wait_and_the_smallest_remainder_win() -> None:
-    """Where headers disagree, the more careful one counts."""
+def test_longest_wait_and_smallest_remainder_win() -> None:
+    """If headers disagree, the more careful value counts."""
     headers = {
         "X-Requests-Remaining": "7 times",
         "X-Rate-Limit-Requests-Left": "3",
@@ -106,8 +106,8 @@ def test_the_longest_wait_and_the_smallest_remainder_win() -> None:
     assert reading.pause == 9.0
 
 
-def test_names_are_read_in_any_case() -> None:
-    """Header names match in any case, from a plain dict and from aiohttp's own mapping."""
+def test_header_names_ignore_case() -> None:
+    """Header names match in any case, in a dict and in aiohttp's own mapping."""
     plain = {"x-requests-remaining": "7 times"}
     assert read_limits(plain, NOW).remaining == 7
     assert read_limits(CIMultiDictProxy(CIMultiDict({"X-REQUESTS-REMAINING": "7"})), NOW).remaining == 7
@@ -118,15 +118,15 @@ def test_names_are_read_in_any_case() -> None:
     "text",
     ["", "-1", "nan", "inf", "1e9", "soon", "٣", "9" * 5000, "1 h", "Sun, 99 Nov 2026 12:00:30 GMT", "5/"],
 )
-def test_garbage_is_left_out(name: str, text: str) -> None:
-    """A value that means nothing is as good as absent."""
+def test_invalid_values_are_ignored(name: str, text: str) -> None:
+    """An invalid value is treated as absent."""
     assert read_limits({name: text}, NOW) == QuotaReading()
 
 
 @pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(max_size=40)))
 def test_no_header_raises(headers: dict[str, str]) -> None:
-    """Whatever the headers hold, a reading comes out, and what it holds is a number that is not negative."""
+    """Any headers result in a reading whose numbers are not negative."""
     reading = read_limits(headers, NOW)
     numbers = [reading.remaining, reading.resets_after, reading.wait, *(reading.allocated or ())]
     assert all(number is None or number >= 0 for number in numbers)

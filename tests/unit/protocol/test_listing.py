@@ -1,4 +1,4 @@
-"""The list's query, and one page of its answer."""
+"""The list's query, and reading one page."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from b2b_payments._protocol.request import list_payments
 
 
 def pairs(encoding: ChannelEncoding = ChannelEncoding.REPEAT, **given: Any) -> list[tuple[str, str]]:
-    """Write a query's first page of 10."""
+    """Return the query of the first page of 10."""
     return list(PaymentQuery(**given).pairs(offset=0, limit=10, encoding=encoding))
 
 
 DEFAULT = [("offset", "0"), ("limit", "10"), ("orderBy", "ASC"), ("sortBy", "createdAt")]
 
 
-def test_what_was_left_out_is_left_out() -> None:
-    """Without filters, a query has the page and the order, and nothing else."""
+def test_query_without_filters() -> None:
+    """Without filters, a query has only the page and the order."""
     assert pairs() == DEFAULT
 
 
@@ -43,13 +43,13 @@ def test_what_was_left_out_is_left_out() -> None:
         ({"q": "a=b&c"}, ("q", "a=b&c")),
     ],
 )
-def test_a_filter_is_one_pair(given: dict[str, Any], expected: tuple[str, str]) -> None:
-    """Each filter adds exactly its own pair, as it was given; zero is a value."""
+def test_filter_is_one_pair(given: dict[str, Any], expected: tuple[str, str]) -> None:
+    """Each filter adds exactly one pair with its value; zero is a value."""
     assert pairs(**given) == [*DEFAULT, expected]
 
 
-def test_a_member_of_an_enum_is_its_value() -> None:
-    """A name that a program keeps as an enum's member goes out as the text that it is."""
+def test_enum_member_is_sent_as_its_value() -> None:
+    """A text that a program keeps as an enum member is sent as that text."""
 
     class Name(str, Enum):  # noqa: UP042 - unlike StrEnum, its `str` is not its value
         ACME = "Acme & Co"
@@ -57,8 +57,8 @@ def test_a_member_of_an_enum_is_its_value() -> None:
     assert pairs(customer_name=Name.ACME)[-1] == ("customerName", "Acme & Co")
 
 
-def test_the_order_is_named_as_documented() -> None:
-    """Sort key and direction go out in the service's own words, from enums or words."""
+def test_order_uses_the_documented_words() -> None:
+    """Sort key and direction are sent as the service names them, from enums or strings."""
     expected = [("orderBy", "DESC"), ("sortBy", "totalAmount")]
     assert pairs(order_by=OrderBy.DESC, sort_by=SortBy.TOTAL_AMOUNT)[2:] == expected
     assert pairs(order_by="DESC", sort_by="totalAmount")[2:] == expected
@@ -73,15 +73,15 @@ def test_the_order_is_named_as_documented() -> None:
         (ChannelEncoding.BRACKETS_COMMA, [("channelIds[]", "1,2")]),
     ],
 )
-def test_channels_are_written_in_each_way(encoding: ChannelEncoding, expected: list[tuple[str, str]]) -> None:
-    """Each encoding writes what its value shows; an id given twice goes out once."""
+def test_channel_encodings(encoding: ChannelEncoding, expected: list[tuple[str, str]]) -> None:
+    """Each encoding writes what its value shows; a repeated id is sent once."""
     assert pairs(encoding, channel_ids=[1, 2, 1])[4:] == expected
     assert "&".join(f"{key}={value}" for key, value in expected) == encoding.value
 
 
 @pytest.mark.parametrize("given", [[1, 2], (1, 2), {1, 2}, range(1, 3), iter([1, 2])])
-def test_channels_come_in_any_collection(given: Any) -> None:
-    """Channel ids may come as a list, a tuple, a set, a range or an iterator."""
+def test_channel_ids_in_any_iterable(given: Any) -> None:
+    """Channel ids may be a list, a tuple, a set, a range or an iterator."""
     assert PaymentQuery(channel_ids=given).channel_ids == (1, 2)
 
 
@@ -94,27 +94,27 @@ def test_channels_come_in_any_collection(given: Any) -> None:
         ({"channel_ids": [True]}, "channel_ids must be a list of whole numbers"),
         ({"channel_ids": [0]}, "channel_ids must be a list of whole numbers"),
         ({"channel_ids": []}, "channel_ids is empty; leave it out"),
-        ({"processing_status": 5}, "processing_status 5 is none of the service's: 0 .INCOMPLETE., 1"),
+        ({"processing_status": 5}, "processing_status 5 is unknown; use one of 0 .INCOMPLETE., 1"),
         ({"processing_status": True}, "processing_status True"),
         ({"processing_status": 3.0}, "processing_status 3.0"),
         ({"processing_status": "3"}, "processing_status '3'"),
         ({"processing_status": [3]}, r"processing_status \[3\]"),
         ({"invoice_id": 0}, "invoice_id must be a whole number of at least 1, not 0"),
         ({"invoice_id": "13"}, "invoice_id must be a whole number of at least 1, not '13'"),
-        ({"sort_by": "id"}, "sort_by 'id' is none of the service's words: moduleName, "),
+        ({"sort_by": "id"}, "sort_by 'id' is unknown; use one of moduleName, "),
         ({"customer_name": ["x"]}, r"customer_name must be a string, not \['x'\]"),
         ({"customer_name": ""}, "customer_name is empty; leave it out"),
         ({"q": " "}, "q is empty; leave it out"),
-        ({"q": 10**5000}, "q must be a string of keywords, or an id, not <int>"),
+        ({"q": 10**5000}, "q must be a string of keywords or an id, not <int>"),
         ({"invoice_id": 10**5000}, "invoice_id must be a whole number of at least 1, not <int>"),
         ({"channel_ids": [10**5000]}, "channel_ids must be a list of whole numbers"),
-        ({"q": ["x"]}, r"q must be a string of keywords, or an id, not \['x'\]"),
-        ({"order_by": "asc"}, "order_by 'asc' is none of the service's words: ASC, DESC"),
-        ({"search_by": "payerName"}, "search_by 'payerName' is none of the service's words: id, "),
+        ({"q": ["x"]}, r"q must be a string of keywords or an id, not \['x'\]"),
+        ({"order_by": "asc"}, "order_by 'asc' is unknown; use one of ASC, DESC"),
+        ({"search_by": "payerName"}, "search_by 'payerName' is unknown; use one of id, "),
     ],
 )
-def test_what_the_service_would_not_take_is_refused(given: dict[str, Any], says: str) -> None:
-    """A wrong filter is named together with what would be right, before anything is sent."""
+def test_invalid_filters_are_refused(given: dict[str, Any], says: str) -> None:
+    """An invalid filter raises an error with the valid values, before anything is sent."""
     with pytest.raises(ConfigurationError, match=says):
         PaymentQuery(**given)
 
@@ -125,12 +125,12 @@ def answered(body: Any) -> Listing:
 
 
 def listing(data: Any, **pagination: Any) -> Listing:
-    """Read a page that was asked for at offset 20."""
+    """Read a page that was requested at offset 20."""
     return answered({"code": 200, "data": data, "meta": {"pagination": pagination}})
 
 
-def test_a_page_is_read_as_the_service_states_it() -> None:
-    """Rows, limit and total are the answer's own; the page is where it was asked for."""
+def test_page_has_the_services_values() -> None:
+    """Rows, limit and total are the answer's; the offset is the requested one."""
     page = listing([{"id": 1}], offset=20, limit=5, totalCount=31)
     assert ([decode(row) for row in page.rows()], page.offset, page.limit, page.total_count) == (
         [{"id": 1}],
@@ -153,30 +153,30 @@ def test_a_page_is_read_as_the_service_states_it() -> None:
         ("Fri, 31 Dec 9999 23:59:59 -0100", None),
     ],
 )
-def test_a_page_has_the_date_of_its_answer(date: str, moment: datetime | None) -> None:
-    """The moment of the answer is what its header says, in UTC; an unreadable one is none."""
+def test_page_has_the_date_of_its_answer(date: str, moment: datetime | None) -> None:
+    """The page's date is the `Date` header in UTC, or None if that cannot be read."""
     body = encode({"code": 200, "data": [], "meta": {}})
     page = read_listing(list_payments(()), Answer(200, {"Date": date}, body), "", offset=0)
     assert page.date == moment
     assert listing([]).date is None
 
 
-def test_numbers_may_come_as_strings() -> None:
-    """Pagination numbers written as strings are numbers."""
+def test_numbers_may_be_strings() -> None:
+    """Pagination numbers may be strings."""
     page = listing([], offset="20", limit="5", totalCount="31")
     assert (page.offset, page.limit, page.total_count) == (20, 5, 31)
 
 
 @pytest.mark.parametrize("absurd", [-1, 10**13, "9" * 5000, 1.5, True, None, [], "٣", "-1", {}])
-def test_absurd_numbers_are_not_believed(absurd: Any) -> None:
-    """An impossible number is as good as none: the page is then where it was asked for."""
+def test_impossible_numbers_are_ignored(absurd: Any) -> None:
+    """An impossible number is treated as missing, and the offset is the requested one."""
     page = listing([], offset=absurd, limit=absurd, totalCount=absurd)
     assert (page.offset, page.limit, page.total_count) == (20, None, None)
 
 
 @pytest.mark.parametrize("meta", [{}, {"pagination": None}, {"pagination": [1]}, {"pagination": "no"}])
-def test_a_page_without_pagination_is_a_page(meta: dict[str, Any]) -> None:
-    """Without pagination a page still has its rows."""
+def test_page_without_pagination(meta: dict[str, Any]) -> None:
+    """A page without pagination still has its rows."""
     page = answered({"code": 200, "data": [{"id": 1}], "meta": meta})
     assert (len(page.rows()), page.offset, page.limit, page.total_count) == (1, 20, None, None)
 
@@ -193,8 +193,8 @@ def test_a_page_without_pagination_is_a_page(meta: dict[str, Any]) -> None:
         ([None], "$.data[0]", "null"),
     ],
 )
-def test_what_is_no_list_of_objects_is_refused(data: Any, path: str, found: str) -> None:
-    """A page of another shape names the place and the kind found there."""
+def test_data_must_be_a_list_of_objects(data: Any, path: str, found: str) -> None:
+    """Data of another type raises an error with the path and the type found there."""
     with pytest.raises(ResponseDecodeError, match=f"found {found}") as caught:
         listing(data)
     assert caught.value.paths == [path]

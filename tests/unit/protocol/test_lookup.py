@@ -1,4 +1,4 @@
-"""What an answer to GET by id says of a payment."""
+"""What the answer to a GET by id shows about a payment."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def looked_up(status: int, body: object) -> dict[str, object] | None:
 
 
 @pytest.mark.parametrize("payment_id", [70, "70"])
-def test_a_payment_that_is_there(payment_id: object) -> None:
-    """The payment comes as the service sent it, however it spells its id."""
+def test_existing_payment_is_returned(payment_id: object) -> None:
+    """The payment is returned as the service sent it, with its id as a number or a string."""
     payment = {"id": payment_id, "payerName": "P"}
     assert looked_up(200, {"code": 200, "data": payment, "meta": {}}) == payment
 
@@ -30,8 +30,8 @@ def test_a_payment_that_is_there(payment_id: object) -> None:
     ("status", "body"),
     [(404, OWN), (404, OWN | {"code": "404"}), (404, {"code": 404, "meta": {}}), (200, OWN)],
 )
-def test_the_service_says_that_there_is_none(status: int, body: object) -> None:
-    """A 404 in the service's own envelope says that the payment does not exist, under HTTP 200 too."""
+def test_services_own_404_is_none(status: int, body: object) -> None:
+    """A 404 in the service's own envelope means that the payment does not exist, under HTTP 200 too."""
     assert looked_up(status, body) is None
 
 
@@ -52,8 +52,8 @@ def test_the_service_says_that_there_is_none(status: int, body: object) -> None:
         {"code": 200, "data": {"id": 70}, "meta": {}},
     ],
 )
-def test_a_404_of_another_says_nothing(body: object) -> None:
-    """A 404 that is not in the service's own envelope is an error, and no payment's absence."""
+def test_foreign_404_is_an_error(body: object) -> None:
+    """A 404 that is not in the service's own envelope raises, and does not mean that a payment is gone."""
     with pytest.raises(NotFoundError):
         looked_up(404, body)
 
@@ -71,6 +71,6 @@ def test_a_404_of_another_says_nothing(body: object) -> None:
     ],
 )
 def test_other_answers_are_errors(status: int, body: object, error: type[Exception]) -> None:
-    """Other refusals, other payments and unreadable answers raise."""
+    """Other errors, other payments and unreadable answers raise."""
     with pytest.raises(error):
         looked_up(status, body)

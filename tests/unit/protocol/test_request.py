@@ -1,4 +1,4 @@
-"""The request that each endpoint wants."""
+"""The request that each endpoint needs."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_each_endpoint_has_its_request(request_: Request, method: str, path: str
     assert (None if request_.body is None else msgspec.json.decode(request_.body)) == body
 
 
-def test_every_call_has_a_name_of_its_own() -> None:
-    """No two endpoints go by the same name in events and logs."""
+def test_call_names_are_unique() -> None:
+    """No two endpoints have the same name in events and logs."""
     named = {(one.call, one.method, one.path) for one, *_ in BUILT}
     assert len({call for call, *_ in named}) == len(named) == 11
 
 
 def test_only_posts_must_not_be_repeated() -> None:
-    """Reading harms nothing, PUT and DELETE lead to the same state, and a POST counts each time."""
+    """Reads change nothing, PUT and DELETE can be repeated, and a POST is sent once."""
     assert {one.method: one.effect for one, *_ in BUILT} == {
         "GET": Effect.READ,
         "PUT": Effect.REPEATABLE,
@@ -69,7 +69,7 @@ def test_only_posts_must_not_be_repeated() -> None:
     }
 
 
-def test_enums_go_out_as_their_numbers() -> None:
+def test_enums_are_sent_as_numbers() -> None:
     """An enum and its number make the same request."""
     assert requests.perform_operation(70, Operation.PULL_FROM_ORDER) == requests.perform_operation(70, 2)
     by_name = requests.update_processing_status(70, ProcessingStatus.REFUNDED)
@@ -89,14 +89,14 @@ def test_enums_go_out_as_their_numbers() -> None:
         lambda payment_id: requests.update_offline(payment_id, {}),
     ],
 )
-def test_only_a_payment_id_goes_into_a_path(build: Callable[[Any], Request], wrong: Any) -> None:
+def test_invalid_payment_id_is_refused(build: Callable[[Any], Request], wrong: Any) -> None:
     """Anything but a positive whole number is refused before it is sent."""
     with pytest.raises(ConfigurationError, match="payment id must be a whole number of at least 1"):
         build(wrong)
 
 
 @pytest.mark.parametrize("wrong", [-1, 5, True, "1", None, [1], 1.5, 3.0, 3 + 0j, math.nan, math.inf])
-def test_only_known_codes_go_out(wrong: Any) -> None:
+def test_undocumented_codes_are_refused(wrong: Any) -> None:
     """An operation or a status outside the documented numbers is refused before it is sent."""
     with pytest.raises(ConfigurationError, match=r"operation must be one of 0, 1, 2, 3, not"):
         requests.perform_operation(70, wrong)
@@ -104,11 +104,11 @@ def test_only_known_codes_go_out(wrong: Any) -> None:
         requests.update_processing_status(70, wrong)
 
 
-def test_money_is_written_exactly() -> None:
-    """A Decimal keeps all of its digits on the way out."""
+def test_money_is_sent_exactly() -> None:
+    """A Decimal is sent with all of its digits."""
     assert encode({"amount": Decimal("20.1000000000000000001")}) == b'{"amount":20.1000000000000000001}'
 
 
-def test_a_request_does_not_show_its_body() -> None:
-    """Personal data in a body is not in the request's repr."""
+def test_request_repr_hides_the_body() -> None:
+    """A request's repr has no body, since that contains personal data."""
     assert "Test" not in repr(requests.create_offline(CREATE_OFFLINE_BODY))

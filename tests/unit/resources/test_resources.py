@@ -1,4 +1,4 @@
-"""Every endpoint on the vendor's own examples: the request as documented, the answer as typed objects."""
+"""Every endpoint with the vendor's own examples: the documented request, the answer as typed objects."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def client() -> AsyncIterator[PaymentsClient]:
 
 
 def sent(played: aioresponses) -> tuple[str, str, Any]:
-    """Return method, path below the base URL, and decoded body of the one request."""
+    """Return method, path below the base URL, and decoded body of the only request."""
     [((method, url), [call])] = played.requests.items()
     body = call.kwargs["data"]
     path = str(url.with_query(None)).removeprefix(BASE)
@@ -57,7 +57,7 @@ def sent(played: aioresponses) -> tuple[str, str, Any]:
 
 
 async def test_list(played: aioresponses, client: PaymentsClient) -> None:
-    """The list's example becomes payments, which give the service's own objects back."""
+    """The list's example is read as payments, whose raw data is the service's own."""
     for order in ("ASC", "DESC"):
         query = f"?limit=250&offset=0&orderBy={order}&sortBy=createdAt"
         played.get(f"{BASE}/ip/payments{query}", payload=examples.listed(examples.LISTED_PAYMENT))
@@ -68,13 +68,13 @@ async def test_list(played: aioresponses, client: PaymentsClient) -> None:
 
 
 async def test_get(played: aioresponses, client: PaymentsClient) -> None:
-    """The detail's example becomes a payment."""
+    """The detail's example is read as a payment."""
     played.get(f"{BASE}/ip/payments/20", payload=examples.answered(examples.SHOWN_PAYMENT))
     assert to_wire(await client.payments.get(20)) == examples.SHOWN_PAYMENT
 
 
 async def test_delete(played: aioresponses, client: PaymentsClient) -> None:
-    """A delete has no body, and gives nothing back."""
+    """A delete has no body, and returns None."""
     played.delete(f"{BASE}/ip/payments/1", payload=examples.DELETED)
     await client.payments.delete(1)
     assert sent(played) == ("DELETE", "/ip/payments/1", None)
@@ -88,14 +88,14 @@ async def test_operations(played: aioresponses, client: PaymentsClient) -> None:
 
 
 async def test_perform_operation(played: aioresponses, client: PaymentsClient) -> None:
-    """Operation 0 goes out as 0."""
+    """Operation 0 is sent as 0."""
     played.post(f"{BASE}/ip/payments/4/operations", payload=examples.PERFORMED)
     await client.payments.perform_operation(4, Operation.APPLY_TO_INVOICES)
     assert sent(played) == ("POST", "/ip/payments/4/operations", {"operationCode": 0})
 
 
 async def test_update_processing_status(played: aioresponses, client: PaymentsClient) -> None:
-    """The example's status 0 goes out as 0."""
+    """The example's status 0 is sent as 0."""
     played.put(f"{BASE}/ip/payments/2/processing-status", payload=examples.STATUS_UPDATED)
     await client.payments.update_processing_status(2, 0)
     assert sent(played) == ("PUT", "/ip/payments/2/processing-status", {"processingStatus": 0})
@@ -110,14 +110,14 @@ async def test_transactions(played: aioresponses, client: PaymentsClient) -> Non
 
 
 async def test_create_offline(played: aioresponses, client: PaymentsClient) -> None:
-    """The example's body goes out, and the new payment's id comes back."""
+    """The example's body is sent, and the new payment's id returned."""
     played.post(f"{BASE}/ip/payments/offline", payload=examples.OFFLINE_RECORDED)
     assert await client.payments.create_offline(OFFLINE) == 112
     assert sent(played) == ("POST", "/ip/payments/offline", examples.CREATE_OFFLINE_BODY)
 
 
 async def test_update_offline(played: aioresponses, client: PaymentsClient) -> None:
-    """The example's body goes out to the payment, whose id comes back."""
+    """The example's body is sent, and the payment's id returned."""
     played.put(f"{BASE}/ip/payments/offline/112", payload=examples.OFFLINE_RECORDED)
     assert await client.payments.update_offline(112, OFFLINE) == 112
     assert sent(played) == ("PUT", "/ip/payments/offline/112", examples.UPDATE_OFFLINE_BODY)
@@ -131,19 +131,17 @@ async def test_channels(played: aioresponses, client: PaymentsClient) -> None:
 
 
 async def test_channel(played: aioresponses, client: PaymentsClient) -> None:
-    """One channel is asked for by BigCommerce's id."""
+    """One channel is requested by BigCommerce's id."""
     played.get(f"{BASE}/channels/1", payload=examples.answered(examples.CHANNELS[0]))
     channel = await client.channels.get(1)
     assert (channel.id, channel.channel_id, channel.name) == (12, 1, "Main storefront")
     assert sent(played) == ("GET", "/channels/1", None)
 
 
-async def test_a_channel_that_was_not_asked_for_is_refused(
-    played: aioresponses, client: PaymentsClient
-) -> None:
-    """An answer about another channel is no answer, though B2B Edition's own id is the number asked for."""
+async def test_another_channel_is_refused(played: aioresponses, client: PaymentsClient) -> None:
+    """An answer about another channel is refused, even if its B2B Edition id is the requested number."""
     played.get(f"{BASE}/channels/12", payload=examples.answered(examples.CHANNELS[0]))
-    says = r"GET /channels/12: the answer is to another request: \$\.data\.channelId is 1, not 12"
+    says = r"GET /channels/12: the answer belongs to another request: \$\.data\.channelId is 1, not 12"
     with pytest.raises(AnswerMismatchError, match=says) as caught:
         await client.channels.get(12)
     assert caught.value.paths == ["$.data.channelId"]
@@ -157,7 +155,7 @@ async def test_a_channel_that_was_not_asked_for_is_refused(
     ],
 )
 async def test_headers(played: aioresponses, auth: StoreAuth | LegacyAuth, expected: dict[str, str]) -> None:
-    """Every request carries its own kind of credential and no other, says JSON both ways, and who it is."""
+    """Every request has only its own kind of credential, JSON in both directions, and a user agent."""
     played.get(f"{BASE}/channels", payload=examples.answered([]))
     async with PaymentsClient(auth, quota=None) as client:
         await client.channels.list()
@@ -167,10 +165,10 @@ async def test_headers(played: aioresponses, auth: StoreAuth | LegacyAuth, expec
 
 
 @pytest.mark.parametrize("data", [None, [], "text", {"id": "?"}, 7])
-async def test_data_of_another_shape_is_refused(
+async def test_data_of_another_type_is_refused(
     played: aioresponses, client: PaymentsClient, data: Any
 ) -> None:
-    """An envelope around something that is no payment is an error that says where."""
+    """An envelope whose data is not a payment raises an error with the path."""
     played.get(f"{BASE}/ip/payments/20", payload=examples.answered(data))
     with pytest.raises(ResponseDecodeError) as caught:
         await client.payments.get(20)
@@ -179,8 +177,8 @@ async def test_data_of_another_shape_is_refused(
 
 
 @pytest.mark.parametrize("wrong", [None, "x", [], 1 + 0j, math.nan, math.inf])
-async def test_what_is_no_code_is_not_sent(played: aioresponses, client: PaymentsClient, wrong: Any) -> None:
-    """Whatever is given for an operation or a status is judged before a request is made of it."""
+async def test_invalid_codes_are_not_sent(played: aioresponses, client: PaymentsClient, wrong: Any) -> None:
+    """An invalid operation or status is refused before a request is built."""
     with pytest.raises(ConfigurationError, match="operation must be one of"):
         await client.payments.perform_operation(70, wrong)
     with pytest.raises(ConfigurationError, match="status must be one of"):
@@ -188,8 +186,8 @@ async def test_what_is_no_code_is_not_sent(played: aioresponses, client: Payment
     assert not played.requests
 
 
-async def test_a_client_that_cannot_open_leaves_no_session() -> None:
-    """A quota that cannot be shared is an error when the client opens, and what was opened is closed."""
+async def test_failed_open_leaves_no_session() -> None:
+    """If the shared quota cannot be opened, `open` raises and closes what it had opened."""
 
     async def provider() -> str:
         return "token"
