@@ -122,11 +122,11 @@ async def test_a_request_that_was_given_up_is_swapped_with_none() -> None:
     """A request whose wait for another's answer has just ended leaves the next its own."""
     mixer = Mixer()
     one, other = (Answered(cast("SeenRequest", None), Answer.success({"id": number})) for number in (1, 2))
-    given_up = asyncio.create_task(mixer.exchanged(one, Fault.SWAPPED, 5))
+    given_up = asyncio.create_task(mixer.exchange(one, Fault.SWAPPED, 5))
     await asyncio.sleep(0)
     assert mixer._waiting is not None
     mixer._waiting[1].cancel()
-    assert await mixer.exchanged(other, None, 5) is other.answer
+    assert await mixer.exchange(other, None, 5) is other.answer
     with pytest.raises(asyncio.CancelledError):
         await given_up
 

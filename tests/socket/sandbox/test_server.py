@@ -39,11 +39,11 @@ async def test_start_is_fast() -> None:
 async def test_base_url() -> None:
     """The address is loopback with the service's own root, and is there once the sandbox runs."""
     sandbox = Sandbox(payments=1)
-    with pytest.raises(ConfigurationError, match="not started"):
+    with pytest.raises(ConfigurationError, match="until it is started"):
         assert sandbox.base_url
     await sandbox.start()
     assert sandbox.base_url == f"http://127.0.0.1:{sandbox.port}/api/v3/io"
-    with pytest.raises(ConfigurationError, match="runs already"):
+    with pytest.raises(ConfigurationError, match="already running"):
         await sandbox.start()
     await sandbox.stop()
     await sandbox.stop()
@@ -130,7 +130,7 @@ async def test_pause_refuses_connections() -> None:
         await sandbox.resume_listening()
         async with session.get(url) as response:
             assert response.status == 200
-    with pytest.raises(ConfigurationError, match="does not run"):
+    with pytest.raises(ConfigurationError, match="not running"):
         await sandbox.resume_listening()
 
 
