@@ -66,8 +66,8 @@ def let_connections_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "without"),
     [
         ("a stray answer on an idle connection", [let_contents_pass, let_connections_pass]),
-        ("a stray answer in front of the next", [let_contents_pass]),
-        ("an answer twice, in front of the next", [let_contents_pass, let_connections_pass]),
+        ("a stray answer before the next", [let_contents_pass]),
+        ("an answer twice, before the next", [let_contents_pass, let_connections_pass]),
         ("answers swapped", [let_contents_pass]),
         ("pages swapped", [let_rows_pass]),
         ("all of these", [let_connections_pass]),
