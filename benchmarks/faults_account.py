@@ -193,7 +193,7 @@ def _changes(sandbox: Sandbox, client: PaymentsClient, each: int) -> Iterator[_C
                 yield change
                 break
     if any(left.values()):
-        raise AssertionError("the store is too small for so many writes")
+        raise AssertionError("the store is too small for this number of writes")
 
 
 def _delete(sandbox: Sandbox, client: PaymentsClient, payment_id: int) -> _Change:

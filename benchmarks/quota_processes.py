@@ -194,10 +194,10 @@ def outcome_of(
 ) -> Outcome:
     """Return the figures from what the service saw and what the processes printed."""
     times = sorted(request.at for request in seen if request.status != 429)
-    came: dict[str, list[float]] = {}
+    pages_by_walk: dict[str, list[float]] = {}
     for line in lines:
         if "page" in line:
-            came.setdefault(line["walk"], []).append(line["page"])
+            pages_by_walk.setdefault(line["walk"], []).append(line["page"])
     windows, place = divmod(len(times) - 1, REQUESTS)
     # The first window as measured, then each request one window after the one a quota before it.
     bound = times[place] - times[0] + windows * (per + MARGIN)
@@ -205,19 +205,19 @@ def outcome_of(
         refused=[request.at for request in seen if request.status == 429],
         most=max(sum(at <= other < at + per for other in times[n:]) for n, at in enumerate(times)),
         beside_the_bound=(times[-1] - times[0]) / bound,
-        fairness=_fairness(list(came.values()), case.processes, per + MARGIN),
+        fairness=_fairness(list(pages_by_walk.values()), case.processes, per + MARGIN),
         failed=failed,
         calls=[line["call"] for line in lines if "call" in line],
     )
 
 
-def _fairness(came: list[list[float]], processes: int, span: float) -> float:
+def _fairness(pages_by_walk: list[list[float]], processes: int, span: float) -> float:
     """Return Jain's index of the pages of each walk in the full windows in which all of them walked."""
-    if len(came) < processes:
+    if len(pages_by_walk) < processes:
         return 0.0
-    begun, ended = max(pages[0] for pages in came), max(pages[-1] for pages in came)
+    begun, ended = max(pages[0] for pages in pages_by_walk), max(pages[-1] for pages in pages_by_walk)
     ended = begun + (ended - begun) // span * span
-    counts = [sum(begun <= at < ended for at in pages) for pages in came]
+    counts = [sum(begun <= at < ended for at in pages) for pages in pages_by_walk]
     return sum(counts) ** 2 / (len(counts) * sum(count**2 for count in counts))
 
 

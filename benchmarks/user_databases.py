@@ -184,14 +184,14 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first one [0]")
     options = parser.parse_args()
     payments = list(Sandbox(payments=30).store.all_wire())
-    begun, came = time.perf_counter(), Counter[str]()
+    begun, outcomes = time.perf_counter(), Counter[str]()
     for seed in range(options.first, options.first + options.databases):
         with tempfile.TemporaryDirectory() as folder:
-            came[tried(Path(folder), seed, payments)] += 1
-    for what, count in sorted(came.items()):
+            outcomes[tried(Path(folder), seed, payments)] += 1
+    for what, count in sorted(outcomes.items()):
         print(f"{count:6,} {what}")
     print(f"\nPython {sys.version.split()[0]}; {time.perf_counter() - begun:.0f} s.")
-    return int(not came.keys() <= {"exported", "copied", "refused"})
+    return int(not outcomes.keys() <= {"exported", "copied", "refused"})
 
 
 if __name__ == "__main__":
