@@ -1,1 +1,1 @@
-"""Benchmarks: each module prints one table of measured figures, as ratios within one run."""
+"""Benchmarks: each module prints a table of figures, as ratios within one run."""

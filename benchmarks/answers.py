@@ -1,12 +1,12 @@
-"""The answers suite: random schedules of stray, swapped, doubled and late answers on kept connections.
+"""The answers suite: random schedules of stray, swapped, duplicated and late answers on reused connections.
 
-Run with ``uv run python -m benchmarks.answers``. A client reads and writes, several things at a time, over
-real sockets, while a proxy mixes its answers up. Exit code 1 where a result belonged to another request, or
-where a write was carried out twice or told wrong.
+Run with ``uv run python -m benchmarks.answers``. A client reads and writes concurrently over real sockets,
+while a proxy mixes up its answers. Exit code 1 if a result belonged to another request, or if a write was
+carried out twice or reported wrongly.
 
-What nothing can tell apart is not exchanged: two creates' answers, or a refusal and a success, before
-anything was noticed; operations or transactions of two payments; anything about one and the same payment.
-Pages are, whatever their lists and offsets, while walks over several lists and a sweep are under way.
+Answers that cannot be told apart are not swapped: those of two creates, or a refusal and a success, before a
+mix-up was noticed; operations or transactions of two payments; anything about the same payment. Pages are
+swapped, whatever their lists and offsets, while walks over several lists and a sweep are running.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tests.support.virtual_time import run
 SCHEDULES = 550
 _RETRY = RetryPolicy(attempts=5, base_delay=0.01, max_delay=0.05)
 _HEAD = """\
-| what goes wrong | schedules | requests | answers gone astray | reads: right | failed | wrong \
+| what goes wrong | schedules | requests | misdirected answers | reads: right | failed | wrong \
 | writes: done | failed | unknown | wrong |"""
 
 
 @attrs.frozen
 class MixUp:
-    """One way to mix answers up. `stray_after` is None where it hits the next request on the connection, and
-    `path` a pattern of those that it hits, None for all.
+    """One way to mix up answers. None as `stray_after` holds them back until the next request on the
+    connection. `path` is a pattern of the affected paths, None for all.
     """
 
     name: str
@@ -46,28 +46,28 @@ class MixUp:
 
 _UNASKED = (Fault.STRAY, Fault.DOUBLED, Fault.LATE)
 MIX_UPS = (
-    MixUp("a stray answer behind one", (Fault.STRAY,)),
+    MixUp("a stray answer after another", (Fault.STRAY,)),
     MixUp("a stray answer on an idle connection", (Fault.STRAY,), 0.002),
-    MixUp("a stray answer in front of the next", (Fault.STRAY,), None),
+    MixUp("a stray answer before the next", (Fault.STRAY,), None),
     MixUp("an answer twice", (Fault.DOUBLED,)),
-    MixUp("an answer twice, in front of the next", (Fault.DOUBLED,), None),
-    MixUp("an answer late", (Fault.LATE,)),
-    MixUp("an answer late, in front of the next", (Fault.LATE,), None),
+    MixUp("an answer twice, before the next", (Fault.DOUBLED,), None),
+    MixUp("a late answer", (Fault.LATE,)),
+    MixUp("a late answer, before the next", (Fault.LATE,), None),
     MixUp("answers swapped", (Fault.SWAPPED,)),
     MixUp("pages swapped", (Fault.SWAPPED,), path="/ip/payments$"),
     MixUp("all of these", (*_UNASKED, Fault.SWAPPED), 0.002),
-    MixUp("all of these, in front of the next", (*_UNASKED, Fault.SWAPPED), None),
+    MixUp("all of these, before the next", (*_UNASKED, Fault.SWAPPED), None),
 )
 
 
 async def schedule(mix_up: MixUp, seed: int) -> Account:
-    """Do one schedule's work."""
+    """Run one schedule."""
     draw = random.Random(f"schedule {seed}")
     rules = Rules(
         quota=False,
         stray_after=mix_up.stray_after,
         swap_within=0.02,
-        # Where time is to go by, answers take some.
+        # If stray answers are delayed, answers must take some time.
         latency=0.001 if mix_up.stray_after else 0.0,
         ids_as=draw.choice(["number", "string"]),
         written_ids=draw.choice(["right", "right", "absent"]),
@@ -83,12 +83,12 @@ async def schedule(mix_up: MixUp, seed: int) -> Account:
             timeout=5.0,
             session=draw.choice([None, lent]),
         ) as client:
-            sandbox.may_mix = _Telling(client)
+            sandbox.may_mix = _Distinguishable(client)
             return await work(sandbox, client, seed)
 
 
-class _Telling:
-    """Which answers can be told from a request's own."""
+class _Distinguishable:
+    """Decides which answers can be told apart from a request's own."""
 
     def __init__(self, client: PaymentsClient) -> None:
         self._mixups = client._transport.mixups  # noqa: SLF001 - to know what the client knows
@@ -107,7 +107,7 @@ class _Telling:
         return True
 
     def _again(self, asked: SeenRequest) -> bool:
-        """Whether this was refused for another's sake before: twice is no accident."""
+        """Whether it got another request's refusal before: the client would believe a second one."""
         if asked.path in self._refused:
             return True
         self._refused.add(asked.path)
@@ -115,28 +115,28 @@ class _Telling:
 
 
 def _page_of(seen: SeenRequest) -> set[tuple[str, str]]:
-    """Return what tells a page from another: its list, its order, and where it begins."""
+    """Return what identifies a page: its list, its order and its offset."""
     return {pair for pair in seen.query if pair[0] != "limit"}
 
 
 def kind(seen: SeenRequest) -> str:
-    """Name the endpoint."""
+    """Return the name of the endpoint."""
     last = re.sub(r"\d+", "", seen.path.rpartition("/")[2])
     return "create" if seen.method == "POST" and last == "offline" else {"payments": "list"}.get(last, last)
 
 
 def same_payment(one: SeenRequest, other: SeenRequest) -> bool:
-    """Whether two requests are about one payment."""
+    """Whether two requests are about the same payment."""
     ids = re.findall(r"\d{1,}(?=/|$)", one.path.partition("/io/")[2])
     return bool(ids) and ids == re.findall(r"\d{1,}(?=/|$)", other.path.partition("/io/")[2])
 
 
 def main() -> int:
-    """Measure and print."""
+    """Run the schedules and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--schedules", type=int, default=SCHEDULES, metavar="N", help="so many in all")
+    parser.add_argument("--schedules", type=int, default=SCHEDULES, metavar="N", help="in total")
     options = parser.parse_args()
     begun = time.perf_counter()
     print(_HEAD)

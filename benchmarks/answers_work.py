@@ -1,4 +1,4 @@
-"""The answers suite's work and its account: reads and writes at once, held against what the store has."""
+"""The work of the answers suite: concurrent reads and writes, compared with the store's contents."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ T = TypeVar("T")
 
 PAYMENTS = 60
 _LASTING = 20
-"""Payments that are only read, each with operations and transactions like no other's."""
+"""Payments that are only read, each with unique operations and transactions."""
 _AT_ONCE = 6
 _PAGE = 7
 
 
 @attrs.define
 class Reads:
-    """Reads by what came of them: what was asked for, something else, or an error."""
+    """Reads by outcome: the requested data, something else, or an error."""
 
     right: int = 0
     wrong: int = 0
     failed: int = 0
 
     def judge(self, *, right: bool) -> None:
-        """Count a read that gave something."""
+        """Count a read that returned something."""
         self.right += right
         self.wrong += not right
 
 
 @attrs.define
 class Account:
-    """What came of one schedule's work, or of many."""
+    """The outcomes of one schedule, or of several."""
 
     reads: Reads = attrs.field(factory=Reads)
     writes: Writes = attrs.field(factory=Writes)
@@ -53,11 +53,11 @@ class Account:
 
     @property
     def wrong(self) -> int:
-        """Results that belong to another request, and writes that were carried out twice or told wrong."""
+        """Results of another request, and writes that were carried out twice or reported wrongly."""
         return self.reads.wrong + self.writes.wrong
 
     def add(self, other: Account) -> None:
-        """Add another account to this one."""
+        """Add the counts of another account."""
         for mine, others in ((self.reads, other.reads), (self.writes, other.writes)):
             for field in attrs.fields(type(mine)):
                 setattr(mine, field.name, getattr(mine, field.name) + getattr(others, field.name))
@@ -65,18 +65,18 @@ class Account:
         self.mixed_up += other.mixed_up
 
 
-_SIDE_BY_SIDE: tuple[tuple[dict[str, Any], ...], ...] = (
+_CONCURRENT_LISTS: tuple[tuple[dict[str, Any], ...], ...] = (
     ({"processing_status": 1}, {"processing_status": 3}),
     ({}, {"processing_status": 3}),
     ({"processing_status": 3}, {"processing_status": 3, "invoice_id": 12}, {"invoice_id": 12}),
 )
-"""Lists that are walked at the same time, by their filters."""
+"""Filters of lists that are walked concurrently."""
 
 Action = Callable[[], Awaitable[None]]
 
 
 async def work(sandbox: Sandbox, client: PaymentsClient, seed: int) -> Account:
-    """Do a schedule's work, several things at a time, and judge all of it."""
+    """Do a schedule's work concurrently, and check the results."""
     plan = _Plan(sandbox, client, random.Random(f"work {seed}"))
     actions = list(plan.actions())
     plan.draw.shuffle(actions)
@@ -95,7 +95,7 @@ async def work(sandbox: Sandbox, client: PaymentsClient, seed: int) -> Account:
 
 
 class _Plan:
-    """What is done to which payments: no two writes to one, and none to those that are read."""
+    """The actions: at most one write per payment, and none to those that are read."""
 
     def __init__(self, sandbox: Sandbox, client: PaymentsClient, draw: random.Random) -> None:
         self.draw = draw
@@ -112,13 +112,13 @@ class _Plan:
             sandbox.store.update(one, allowedOperations=[1000 + one], moduleData=own)
 
     def actions(self) -> Iterator[Action]:
-        """Yield everything that is to be done, in no order."""
+        """Yield all actions, in no particular order."""
         yield from (partial(self._get, one) for one in self.draw.sample(self._lasting, 10))
         for one in self.draw.sample(self._lasting, 4):
             yield partial(self._operations, one)
             yield partial(self._transactions, one)
         yield from (self._missing, self._walk, self._walk, self._sweep)
-        yield from (partial(self._walks, *lists) for lists in _SIDE_BY_SIDE)
+        yield from (partial(self._walks, *lists) for lists in _CONCURRENT_LISTS)
         yield from (partial(self._create, f"answers-{number}") for number in range(8))
         yield partial(self._create, "refused", refused=True)
         others = iter(self._others)
@@ -131,20 +131,20 @@ class _Plan:
             yield self._delete(next(others))
 
     def settle(self) -> None:
-        """Judge the writes, once all is done."""
+        """Check the writes, once everything is done."""
         for judge in self._judgements:
             judge()
 
     async def _read(self, reading: Awaitable[T], is_right: Callable[[T], bool]) -> None:
         try:
-            came = await reading
+            result = await reading
         except B2BPaymentsError as error:
             self._failed(error)
         else:
-            self.account.reads.judge(right=is_right(came))
+            self.account.reads.judge(right=is_right(result))
 
     def _failed(self, error: B2BPaymentsError) -> None:
-        # Nothing that is read here is refused: that is another's answer.
+        # No read here is refused by the service: a refusal is the answer to another request.
         refused = isinstance(error, APIError) and error.status < 500
         self.account.reads.wrong += refused
         self.account.reads.failed += not refused
@@ -187,10 +187,10 @@ class _Plan:
             self.account.reads.failed += 1
             return
         by_id = {int(row["id"]): row for row in rows}
-        wanted = {one: self._store.wire(one) for one in self._lasting if self._fits(one, **filters)}
-        # Written to meanwhile, the others come or do not.
-        came = {one: row for one, row in by_id.items() if one in self._lasting}
-        whole = came == wanted if walk.report.complete else came.items() <= wanted.items()
+        expected = {one: self._store.wire(one) for one in self._lasting if self._fits(one, **filters)}
+        # Payments that are written to meanwhile may be included or not.
+        read = {one: row for one, row in by_id.items() if one in self._lasting}
+        whole = read == expected if walk.report.complete else read.items() <= expected.items()
         self.account.reads.judge(right=len(by_id) == len(rows) and whole)
 
     def _fits(self, one: int, *, processing_status: int | None = None, invoice_id: int | None = None) -> bool:
@@ -210,19 +210,19 @@ class _Plan:
                 return
             left = _ids_in(copy.path)
         deleted = [one for one in held - left if one in self._store]
-        there = set(self._lasting) <= left
-        self.account.reads.judge(right=not deleted and (there or not report.complete))
+        kept = set(self._lasting) <= left
+        self.account.reads.judge(right=not deleted and (kept or not report.complete))
 
     async def _create(self, external_id: str, *, refused: bool = False) -> None:
         payment = offline_payment(external_id)
         if refused:
             payment = attrs.evolve(payment, channel_id=99)
-        report, came = await reported(self._payments.create_offline(payment))
+        report, payment_id = await reported(self._payments.create_offline(payment))
 
         def judge() -> None:
             made = [int(row["id"]) for row in self._store.all_wire() if row.get("externalId") == external_id]
-            told_wrong = report is Report.DONE and came not in made
-            self.account.writes.judge(report, 0 if told_wrong else len(made))
+            reported_wrongly = report is Report.DONE and payment_id not in made
+            self.account.writes.judge(report, 0 if reported_wrongly else len(made))
 
         self._judgements.append(judge)
 

@@ -1,10 +1,10 @@
-"""Lives of a store with a follower that is killed and started again at random, beside the usual loops.
+"""Simulated histories of a store, followed by a process that is killed and restarted at random.
 
 Run with ``uv run python -m benchmarks.changes [--lives N] [--first SEED]``, and with ``--group bench`` and
-``--dlt N`` for that many lives with dlt's incremental cursor. Each life is drawn from its seed
-(`tests.support.followed`): creates, updates, deletes, bursts in one second, lists that lag up to 20 minutes
-unevenly, times in the future, outages, restores from a backup. Then a day of following at 60 seconds, and
-what a checkpoint takes. Exit code 1 where a lasting version is missing, comes twice or never was.
+``--dlt N`` for that many histories with dlt's incremental cursor. Each history is generated from its seed
+(`tests.support.followed`): creates, updates, deletes, bursts in one second, lists that lag unevenly by up to
+20 minutes, times in the future, outages, restores from a backup. Then a day of following at 60 seconds, and
+the size of a checkpoint. Exit code 1 if a lasting version is missing, is yielded twice, or never existed.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ DAY = 86_400
 
 
 def follower(name: str) -> Any:
-    """Return what follows, by its name; None for the feed."""
+    """Return the follower of this name; None is the feed."""
     if name == FEED:
         return None
     if name == NAIVE:
         return naive_loop
-    from benchmarks.changes_dlt import follow  # noqa: PLC0415 - only where it is installed
+    from benchmarks.changes_dlt import follow  # noqa: PLC0415 - only if it is installed
 
     return partial(follow, lag=DLT[name])
 
 
 def one_life(name: str, seed: int) -> tuple[int, Life]:
-    """Live once."""
+    """Simulate one history."""
     return seed, run(life(seed, follower(name)))
 
 
 def lives(name: str, seeds: Iterable[int], processes: int) -> Iterator[tuple[int, Life]]:
-    """Live often."""
+    """Simulate the histories of these seeds."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         yield from pool.imap(partial(one_life, name), seeds, chunksize=5)
 
 
 async def day(seed: int) -> tuple[int, int, int, float]:
-    """Follow for a day; give polls, requests, changes and the bytes of a checkpoint for each change in it."""
+    """Follow for a day. Returns polls, requests, changes, and the bytes of a checkpoint per change."""
     draw = random.Random(seed)
     async with living_store(seed, draw) as (_, living, direct, client):
         living.during = 0
@@ -76,15 +76,15 @@ async def day(seed: int) -> tuple[int, int, int, float]:
 
 
 def main() -> int:
-    """Live so often, and print what was given."""
+    """Simulate all histories and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lives", type=int, default=LIVES)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--dlt", type=int, default=0, help="lives with dlt's cursor [0]")
+    parser.add_argument("--dlt", type=int, default=0, help="histories with dlt's cursor [0]")
     parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
     wrong = 0
-    print("| | lives | lasting versions | missing | twice | never were | kills | polls | requests |")
+    print("| | histories | lasting versions | missing | twice | never existed | kills | polls | requests |")
     print("| --- " * 9 + "|")
     counts = {FEED: given.lives, NAIVE: given.lives}
     if given.dlt:
@@ -102,7 +102,7 @@ def main() -> int:
             f"{total.never:,} | {total.kills:,} | {total.polls:,} | {total.requests:,} |",
             flush=True,
         )
-    print("| a day at 60 s | polls | requests | changes | bytes for a change |\n" + "| --- " * 5 + "|")
+    print("| a day at 60 s | polls | requests | changes | bytes per change |\n" + "| --- " * 5 + "|")
     for seed in range(4):
         polls, requests, changes, size = run(day(seed))
         print(f"| {seed} | {polls:,} | {requests:,} | {changes:,} | {size:.0f} |")

@@ -1,7 +1,8 @@
-"""dlt's incremental cursor as a follower of changes: newest first, down to the latest `updatedAt` it has had.
+"""dlt's incremental cursor as a follower of changes: newest first, down to the latest `updatedAt` seen.
 
-Its state is kept as dlt keeps it, and is there again after a kill. `lag` is dlt's own: so many seconds are
-read again, and dlt leaves out nothing of them, since it is made for tables into which rows are merged.
+Its state is stored as dlt stores it, and is restored after a kill. `lag` is dlt's own option: that many
+seconds are read again, and dlt drops none of those rows, because it is made for tables into which rows are
+merged.
 """
 
 from __future__ import annotations
@@ -30,24 +31,24 @@ Page = Sequence[dict[str, Any]]
 async def follow(
     _client: Any, direct: Direct, kept: Kept, interval: float, _draw: random.Random, *, lag: float | None
 ) -> None:
-    """Poll for ever."""
+    """Poll forever."""
     loop = asyncio.get_running_loop()
     kept.checkpoint = kept.checkpoint or {}
     while True:
         began = loop.time()
         try:
-            pages = await _pages(direct, _remembered(kept.checkpoint, "last_value"), lag or 0.0)
+            pages = await _pages(direct, _state_value(kept.checkpoint, "last_value"), lag or 0.0)
         except TransportError:
             pass
         else:
-            rows = _taken(kept.checkpoint, pages, lag) if any(pages) else []
+            rows = _yielded(kept.checkpoint, pages, lag) if any(pages) else []
             kept.given += [(int(row["id"]), version_of(row)) for row in rows]
             kept.polls.append((began, loop.time()))
         await asyncio.sleep(interval)
 
 
-def _remembered(state: dict[str, Any], what: str) -> float | None:
-    """Return an `updatedAt` that dlt remembers: its `initial_value`, or its `last_value`."""
+def _state_value(state: dict[str, Any], what: str) -> float | None:
+    """Return an `updatedAt` from dlt's state: its `initial_value`, or its `last_value`."""
     for source in state.get("sources", {}).values():
         found: float = source["resources"]["payments"]["incremental"]["updatedAt"][what]
         return found
@@ -55,7 +56,7 @@ def _remembered(state: dict[str, Any], what: str) -> float | None:
 
 
 async def _pages(direct: Direct, latest: float | None, lag: float) -> list[Page]:
-    """Read the pages that dlt asks for, the one with the first row that is too old included."""
+    """Read pages as dlt does, up to and including the one with the first row that is too old."""
     pages: list[Page] = []
     while True:
         offset = sum(map(len, pages))
@@ -66,9 +67,9 @@ async def _pages(direct: Direct, latest: float | None, lag: float) -> list[Page]
             return pages
 
 
-def _taken(state: dict[str, Any], pages: Sequence[Page], lag: float | None) -> Page:
-    """Return what dlt takes of the pages; it begins at the first row that it ever sees."""
-    begun = _remembered(state, "initial_value") or next(row for page in pages for row in page)["updatedAt"]
+def _yielded(state: dict[str, Any], pages: Sequence[Page], lag: float | None) -> Page:
+    """Return the rows that dlt yields from the pages; it starts at the first row that it ever sees."""
+    begun = _state_value(state, "initial_value") or next(row for page in pages for row in page)["updatedAt"]
 
     cursor = dlt.sources.incremental(
         "updatedAt", initial_value=begun, row_order=None if lag else "desc", lag=lag

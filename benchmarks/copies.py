@@ -1,8 +1,8 @@
-"""First copies into each database: the CPU of our process, beside a floor that checks nothing.
+"""First copies into each database: CPU time of our process, compared with a floor that checks nothing.
 
-Run with ``uv run python -m benchmarks.copies``. The service is the sandbox in a process of its own, without a
-quota, and so is PostgreSQL; each copy has a fresh process, and they take turns with the floor of
-`benchmarks.exports`. The least of several rounds counts. Exit code 1 where a bar is missed.
+Run with ``uv run python -m benchmarks.copies``. The sandbox, without a quota, and PostgreSQL have their own
+processes; each copy runs in a fresh process, and they take turns with the floor of `benchmarks.exports`. The
+minimum of several rounds counts. Exit code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tests.support.postgres_server import postgres_server
 from tests.support.synced import KINDS
 
 BARS = {"postgres": 40}
-"""CPU microseconds a payment, at the most."""
+"""Maximum CPU microseconds per payment."""
 
 
 def main() -> int:
-    """Measure and print everything."""
+    """Measure everything and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--payments", type=int, default=100_000, help="of each copy [100000]")
+    parser.add_argument("--payments", type=int, default=100_000, help="in each copy [100000]")
     parser.add_argument("--rounds", type=int, default=3, help="of all databases [3]")
     options = parser.parse_args()
     begun = time.perf_counter()
@@ -47,8 +47,8 @@ def main() -> int:
                 if done[-1]["rows"] < options.payments:
                     raise AssertionError(f"{kind}: {done[-1]['rows']} payments of {options.payments}")
     least = {kind: min(one["cpu"] for one in done) / options.payments * 1e6 for kind, done in runs.items()}
-    head = ("database", "CPU µs a payment", "× floor", "payments a second")
-    shown = Table(f"{options.payments:,} payments (least of {options.rounds})", head)
+    head = ("database", "CPU µs per payment", "× floor", "payments per second")
+    shown = Table(f"{options.payments:,} payments (minimum of {options.rounds})", head)
     for kind, cpu in least.items():
         rate = max(options.payments / one["wall"] for one in runs[kind])
         shown.rows.append([kind, f"{cpu:.1f}", f"{cpu / least['bare']:.1f}", f"{rate:,.0f}"])

@@ -1,8 +1,8 @@
-"""Exports into each format: CPU and memory, beside a floor that checks nothing.
+"""Exports into each format: CPU time and memory, compared with a floor that checks nothing.
 
-Run with ``uv run python -m benchmarks.exports``. The service is the sandbox in a process of its own, without
-a quota; each export has a fresh process, and they take turns with the floor: aiohttp at plain offsets, each
-page written as it comes. Exit code 1 where a bar is missed.
+Run with ``uv run python -m benchmarks.exports``. The service is the sandbox in its own process, without a
+quota; each export runs in a fresh process, and they take turns with the floor: aiohttp with plain offsets,
+which writes each page as it arrives. Exit code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from benchmarks.compare.table import Bar, Table, bars_text
 
 PAGE, IN_FLIGHT = 250, 8
 BARS = {"jsonl": 11, "csv": 25, "parquet": 20, "sqlite": 35, "duckdb": 20}
-"""CPU microseconds a payment, at the most."""
+"""Maximum CPU microseconds per payment."""
 MOST = 250
-"""MiB of memory."""
+"""Maximum MiB of memory."""
 _MIB = 2**20
 
 Runs = dict[str, list[dict[str, Any]]]
 
 
 def run(format_: str, where: Where, folder: str, server: str = "") -> dict[str, Any]:
-    """Export everything in a fresh process, or copy it, and give its figures."""
+    """Export or copy everything in a fresh process. Returns its figures."""
     path = Path(folder, f"payments.{format_}")
     job = [
         sys.executable,
@@ -57,7 +57,7 @@ def run(format_: str, where: Where, folder: str, server: str = "") -> dict[str, 
 
 
 def measured(payments: int, formats: list[str], rounds: int, folder: str) -> Runs:
-    """Export so many payments to each format in turn, so many times over."""
+    """Export the payments to each format in turn, `rounds` times."""
     runs: Runs = {format_: [] for format_ in ("bare", *formats)}
     with service(payments, Rules(quota=False)) as here:
         where = Where(here.base_url, here.headers, PAGE, IN_FLIGHT)
@@ -71,8 +71,8 @@ def measured(payments: int, formats: list[str], rounds: int, folder: str) -> Run
 
 
 def table(payments: int, runs: Runs) -> Table:
-    """Return the rate and the memory."""
-    head = ("format", "payments a second", "CPU µs a payment", "of the floor", "× floor", "peak MiB")
+    """Return the table of rates, CPU time and memory."""
+    head = ("format", "payments per second", "CPU µs per payment", "of the floor", "× floor", "peak MiB")
     shown = Table(f"{payments:,} payments (median of {len(runs['bare'])})", head)
     floor = statistics.median(one["cpu"] for one in runs["bare"]) / payments * 1e6
     for format_, done in runs.items():
@@ -89,16 +89,16 @@ def table(payments: int, runs: Runs) -> Table:
 
 
 def cpu_of(done: list[dict[str, Any]], payments: int) -> float:
-    """Return the CPU microseconds of a payment."""
+    """Return the CPU microseconds per payment."""
     return float(statistics.median(one["cpu"] for one in done)) / payments * 1e6
 
 
 def main() -> int:
-    """Measure and print everything."""
+    """Measure everything and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--payments", type=int, default=1_000_000, help="of each export [1000000]")
+    parser.add_argument("--payments", type=int, default=1_000_000, help="in each export [1000000]")
     parser.add_argument("--rounds", type=int, default=1, help="of all formats [1]")
     parser.add_argument(
         "--format", action="append", choices=list(BARS), help="one of them [all]; may be repeated"

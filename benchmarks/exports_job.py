@@ -1,8 +1,8 @@
-"""One export in this process, a first copy, or the floor; the figures go to standard output as JSON.
+"""One export in this process, a first copy, or the floor; prints the figures as JSON.
 
-Started by `benchmarks.exports`: ``python -m benchmarks.exports_job FORMAT WHERE FILE SERVER``, and by
-`benchmarks.copies` with ``copy-`` in front of a database. The floor, ``bare``,
-reads plain offsets with aiohttp and writes the pages as they come: it checks nothing, and cannot be resumed.
+Started by `benchmarks.exports` as ``python -m benchmarks.exports_job FORMAT WHERE FILE SERVER``, and by
+`benchmarks.copies` with ``copy-`` before the name of a database. The floor, ``bare``, reads plain offsets
+with aiohttp and writes the pages as they arrive: it checks nothing, and cannot be resumed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _STATUS = Path("/proc/self/status")
 
 
 def memory(name: str) -> int:
-    """Return VmRSS, what this process has in memory now, or VmHWM, the most it ever had, in bytes."""
+    """Return this process's current memory (VmRSS) or its peak (VmHWM), in bytes."""
     text = _STATUS.read_text(encoding="utf-8")
     return int(text.partition(f"{name}:")[2].split()[0]) * 1024
 
 
 async def ours(format_: str, where: Where, path: Path) -> int | None:
     """Export with the library: exact, with checkpoints, a manifest, and fsync at each commit."""
-    from b2b_payments.export import export, sink_for  # noqa: PLC0415  # the floor is not to pay for it
+    from b2b_payments.export import export, sink_for  # noqa: PLC0415  # not part of the floor
     from benchmarks.compare.rivals.ours import client_of  # noqa: PLC0415
 
     async with client_of(where) as client:
@@ -44,7 +44,7 @@ async def ours(format_: str, where: Where, path: Path) -> int | None:
 
 
 async def copied(kind: str, where: Where, path: Path, server: str) -> int:
-    """Copy everything for the first time."""
+    """Make a first copy of everything."""
     from b2b_payments.sync import sync  # noqa: PLC0415
     from benchmarks.compare.rivals.ours import client_of  # noqa: PLC0415
     from tests.support.synced import store_in  # noqa: PLC0415
@@ -54,7 +54,7 @@ async def copied(kind: str, where: Where, path: Path, server: str) -> int:
 
 
 async def bare(where: Where, path: Path) -> int:
-    """Write the pages as they come."""
+    """Write the pages as they arrive."""
     rows = 0
     async with aiohttp.ClientSession(headers=dict(where.headers)) as session:
 
@@ -97,11 +97,11 @@ async def _measured(format_: str, where: Where, path: Path, server: str) -> dict
         if format_.startswith("copy-")
         else ("b2b_payments.export",)
     )
-    if format_ != "bare":  # what importing costs is not a payment's
+    if format_ != "bare":  # exclude the cost of imports
         imports = {"parquet": ["duckdb"], "duckdb": ["duckdb"], "copy-duckdb": ["duckdb"]}.get(format_, [])
         for name in (*used, *imports, "benchmarks.compare.rivals.ours"):
             import_module(name)
-        await anyio.lowlevel.checkpoint()  # imports what anyio has for this event loop
+        await anyio.lowlevel.checkpoint()  # imports anyio's backend for this event loop
     samples: list[int] = []
     run: Awaitable[int | None]
     if format_.startswith("copy-"):
@@ -117,7 +117,7 @@ async def _measured(format_: str, where: Where, path: Path, server: str) -> dict
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the job that the arguments name."""
     format_, where, path, server = sys.argv[1:]
     print(json.dumps(asyncio.run(_measured(format_, Where(**json.loads(where)), Path(path), server))))
 

@@ -1,8 +1,8 @@
 """The fault suite: every fault of the service, on a third of all requests, against reads and writes.
 
-Run with ``uv run python -m benchmarks.faults``. Client and sandbox talk over real sockets, with the library's
-own quota, retries and timeout, on an event loop whose clock jumps over waits. Exit code 1 where a payment was
-lost, came twice, was made twice, or where a write was reported falsely.
+Run with ``uv run python -m benchmarks.faults``. Client and sandbox communicate over real sockets, with the
+library's own quota, retries and timeout, on an event loop whose clock skips waits. Exit code 1 if a payment
+was lost, read twice or created twice, or if a write was reported wrongly.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _HEAD = """\
 | other writes: done | failed | unknown | false |"""
 
 _REPEATED_HEAD = """\
-| fault, on a third of all requests | creates that look first: done | failed | unknown \
+| fault, on a third of all requests | creates with unless_exists: done | failed | unknown \
 | made twice | false success | false failure |"""
 
 
 @attrs.frozen
 class Row:
-    """One fault's line of the table."""
+    """One fault's row of the table."""
 
     fault: str
     reads: Reads
@@ -40,7 +40,7 @@ class Row:
 
     @property
     def right(self) -> bool:
-        """Whether nothing was lost, doubled or reported falsely."""
+        """Whether nothing was lost, duplicated or reported wrongly."""
         return not (self.reads.lost or self.reads.doubled or self.creates.wrong or self.others.wrong)
 
     def __str__(self) -> str:
@@ -56,14 +56,14 @@ class Row:
 
 @attrs.frozen
 class Repeated:
-    """One fault's line of the table of creates that look first."""
+    """One fault's row of the table of creates with `unless_exists`."""
 
     fault: str
     creates: Writes
 
     @property
     def right(self) -> bool:
-        """Whether nothing was made twice or reported falsely."""
+        """Whether nothing was created twice or reported wrongly."""
         return not self.creates.wrong
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Repeated:
 
 @attrs.frozen
 class Size:
-    """How much is done under each fault: payments read, creates, and writes of each other kind."""
+    """The work under each fault: payments read, creates, other writes of each kind, repeated creates."""
 
     payments: int
     creates: int
@@ -87,7 +87,7 @@ QUICK = Size(300, 60, 15, 12)
 
 
 def measure(trouble: Trouble, size: Size) -> Row:
-    """Do everything under one fault."""
+    """Run everything under one fault."""
     return Row(
         trouble.name,
         run(reads(trouble, size.payments)),
@@ -97,28 +97,28 @@ def measure(trouble: Trouble, size: Size) -> Row:
 
 
 def repeat(trouble: Trouble, size: Size) -> Repeated:
-    """Create `unless_exists` under one fault, again and again."""
+    """Create payments with `unless_exists` repeatedly, under one fault."""
     return Repeated(trouble.name, run(repeated_creates(trouble, size.repeated)))
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure everything and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--fault", metavar="NAME", help="only the faults in whose name this is found")
+    parser.add_argument("--fault", metavar="NAME", help="only faults whose names contain this")
     parser.add_argument("--quick", action="store_true", help="fewer payments and writes")
     parser.add_argument(
         "--unless-exists",
         action="store_true",
-        help="only creates that look first, each called again and again",
+        help="only repeated creates with unless_exists",
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     chosen = [one for one in TROUBLES if (options.fault or "").lower() in one.name.lower()]
     if not chosen:
         parser.error(
-            f"no fault is called {options.fault!r}; there are: {', '.join(t.name for t in TROUBLES)}"
+            f"no fault is named {options.fault!r}; choose from: {', '.join(t.name for t in TROUBLES)}"
         )
     begun = time.perf_counter()
     head = _REPEATED_HEAD if options.unless_exists else _HEAD

@@ -1,4 +1,4 @@
-"""The fault suite's accounts: what a client reported, held against what the store has."""
+"""The work of the fault suite: what a client reported, compared with the store's contents."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PAGE = 50
 _AT_ONCE = 16
 _TIMES_REPEATED = 3
 _PATIENT = RetryPolicy(attempts=14)
-"""For walks of dozens of requests: with 5 attempts and a third failing, one request in 243 fails for good."""
+"""For walks of dozens of requests: with 5 attempts, of which a third fail, 1 in 243 requests fails."""
 
 
 @attrs.frozen
 class Reads:
-    """A walk over a store. `seconds` are the service's, waits for its quota included."""
+    """A walk over a store. `seconds` are the service's, including waits for its quota."""
 
     rows: int
     lost: int
@@ -42,7 +42,7 @@ class Reads:
 
 
 class Report(Enum):
-    """What the client says of a write."""
+    """What the client reports about a write."""
 
     DONE = "done"
     FAILED = "failed"
@@ -51,7 +51,7 @@ class Report(Enum):
 
 @attrs.define
 class Writes:
-    """Writes by what was reported of them, and how often that was false."""
+    """Writes by reported outcome, and how often the report was wrong."""
 
     done: int = 0
     failed: int = 0
@@ -62,11 +62,11 @@ class Writes:
 
     @property
     def wrong(self) -> int:
-        """How many were carried out twice or reported falsely."""
+        """The number that were carried out twice or reported wrongly."""
         return self.twice + self.false_success + self.false_failure
 
     def judge(self, report: Report, times: int) -> None:
-        """Count one write that the store shows to have been carried out so many times."""
+        """Count one write, which was carried out `times` times according to the store."""
         self.twice += times > 1
         match report:
             case Report.DONE:
@@ -86,13 +86,13 @@ async def reads(trouble: Trouble, payments: int) -> Reads:
         walk = client.payments.list(page_size=PAGE)
         rows = [row async for page in walk.raw_pages() for row in page.items]
         seconds = anyio.current_time() - begun
-        came = {row["id"]: row for row in rows}
-        lost = sum(came.get(row["id"]) != row for row in sandbox.store.all_wire())
-        return Reads(len(rows), lost, len(rows) - len(came), walk.report.requests, seconds)
+        by_id = {row["id"]: row for row in rows}
+        lost = sum(by_id.get(row["id"]) != row for row in sandbox.store.all_wire())
+        return Reads(len(rows), lost, len(rows) - len(by_id), walk.report.requests, seconds)
 
 
 async def creates(trouble: Trouble, count: int) -> Writes:
-    """Create payments with an externalId each, and look for each of them in the store."""
+    """Create payments, each with an externalId, and look up each of them in the store."""
     reports: dict[str, tuple[Report, object]] = {}
 
     async with troubled(trouble, 100, RetryPolicy()) as (sandbox, client):
@@ -106,22 +106,22 @@ async def creates(trouble: Trouble, count: int) -> Writes:
     writes = Writes()
     for external_id, (report, payment_id) in reports.items():
         ids = made[external_id]
-        # The id of some other payment is as false as that of none.
-        told_wrong = report is Report.DONE and payment_id not in ids
-        writes.judge(report, 0 if told_wrong else len(ids))
+        # The id of another payment is as wrong as the id of none.
+        reported_wrongly = report is Report.DONE and payment_id not in ids
+        writes.judge(report, 0 if reported_wrongly else len(ids))
     return writes
 
 
 async def repeated_creates(trouble: Trouble, count: int) -> Writes:
-    """Create payments `unless_exists`, each twice at once and again until it is done, and look in the store.
+    """Create payments with `unless_exists`, each twice concurrently and again until it is done.
 
-    Lists lag by up to 20 minutes, unevenly. Once they have to show everything, each third payment is asked
-    for again by a client that remembers nothing, as in another process. One is done where a call gave its id;
-    another id given is a false success.
+    Lists lag unevenly, by up to 20 minutes. Once they must show everything, every third payment is created
+    again by a client that remembers nothing, as in another process. A payment is done if a call returned its
+    id; if a call returned another id, that is a false success.
     """
     draw = random.Random(trouble.name)
     rules = attrs.evolve(trouble.rules, list_lag=lambda: draw.choice([0.0, 0.0, 1.0, 1_190 * draw.random()]))
-    given: defaultdict[str, set[object]] = defaultdict(set)
+    returned: defaultdict[str, set[object]] = defaultdict(set)
     unknown: set[str] = set()
     async with troubled(attrs.evolve(trouble, rules=rules), 100, RetryPolicy()) as (sandbox, client):
 
@@ -130,13 +130,13 @@ async def repeated_creates(trouble: Trouble, count: int) -> Writes:
             payment = offline_payment(external_id)
             report, payment_id = await reported(client.payments.create_offline(payment, unless_exists=True))
             if report is Report.DONE:
-                given[external_id].add(payment_id)
+                returned[external_id].add(payment_id)
             elif report is Report.UNKNOWN:
                 unknown.add(external_id)
 
         await _all(create, [number for number in range(count) for _ in range(2)])
         for _ in range(_TIMES_REPEATED):
-            await _all(create, [number for number in range(count) if not given[f"fault-{number}"]])
+            await _all(create, [number for number in range(count) if not returned[f"fault-{number}"]])
         await anyio.sleep(LAG)
         TURNS.forget()
         await _all(create, range(0, count, 3))
@@ -145,13 +145,13 @@ async def repeated_creates(trouble: Trouble, count: int) -> Writes:
     for external_id in (f"fault-{number}" for number in range(count)):
         ids = made[external_id]
         report = Report.UNKNOWN if external_id in unknown else Report.FAILED
-        writes.judge(Report.DONE if given[external_id] else report, len(ids))
-        writes.false_success += not given[external_id] <= {*ids}
+        writes.judge(Report.DONE if returned[external_id] else report, len(ids))
+        writes.false_success += not returned[external_id] <= {*ids}
     return writes
 
 
 def _made(sandbox: Sandbox) -> defaultdict[str, list[object]]:
-    """Return the ids of the payments of each externalId."""
+    """Return the ids of the payments by externalId."""
     made: defaultdict[str, list[object]] = defaultdict(list)
     for row in sandbox.store.all_wire():
         made[row.get("externalId", "")].append(row["id"])
@@ -159,7 +159,7 @@ def _made(sandbox: Sandbox) -> defaultdict[str, list[object]]:
 
 
 async def other_writes(trouble: Trouble, each: int) -> Writes:
-    """Delete, set statuses, carry out operations and update, so many of each, and look at the payments."""
+    """Run `each` deletes, status updates, operations and updates, and check the payments."""
     reports: dict[int, Report] = {}
     async with troubled(trouble, 8 * each, RetryPolicy()) as (sandbox, client):
         changes = list(_changes(sandbox, client, each))
@@ -176,14 +176,14 @@ async def other_writes(trouble: Trouble, each: int) -> Writes:
 
 @attrs.frozen
 class _Change:
-    """A write to a payment, and whether the store shows it."""
+    """A write to a payment, and a check whether the store shows it."""
 
     send: Callable[[], Awaitable[object]]
     shows: Callable[[], bool]
 
 
 def _changes(sandbox: Sandbox, client: PaymentsClient, each: int) -> Iterator[_Change]:
-    """Choose payments that allow each kind of write, none of them for two."""
+    """Choose payments that allow each kind of write, each payment for only one."""
     kinds = (_operation, _update, _status, _delete)
     left = dict.fromkeys(kinds, each)
     for payment_id in sandbox.store.ids():
@@ -193,7 +193,7 @@ def _changes(sandbox: Sandbox, client: PaymentsClient, each: int) -> Iterator[_C
                 yield change
                 break
     if any(left.values()):
-        raise AssertionError("the store is too small for so many writes")
+        raise AssertionError("the store is too small for this number of writes")
 
 
 def _delete(sandbox: Sandbox, client: PaymentsClient, payment_id: int) -> _Change:
@@ -233,7 +233,7 @@ def _update(sandbox: Sandbox, client: PaymentsClient, payment_id: int) -> _Chang
 
 
 def offline_payment(external_id: str) -> OfflinePayment:
-    """Return a new payment that bears this externalId."""
+    """Return a new payment with this externalId."""
     return OfflinePayment(
         customer_id="95075",
         currency="USD",
@@ -244,7 +244,7 @@ def offline_payment(external_id: str) -> OfflinePayment:
 
 
 async def reported(write: Awaitable[object]) -> tuple[Report, object]:
-    """Await a write, and give what is reported of it, and what it gave."""
+    """Await a write. Returns what is reported about it, and its result."""
     try:
         return Report.DONE, await write
     except OutcomeUnknownError:
@@ -254,7 +254,7 @@ async def reported(write: Awaitable[object]) -> tuple[Report, object]:
 
 
 async def _all(do: Callable[[int], Awaitable[None]], numbers: Iterable[int]) -> None:
-    """Do everything, some at a time."""
+    """Run `do` for all numbers, some concurrently."""
     left = iter(numbers)
 
     async def work() -> None:

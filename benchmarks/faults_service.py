@@ -1,4 +1,4 @@
-"""What goes wrong in the fault suite: a service that fails a third of all requests, and a client of it."""
+"""The faults of the fault suite: a service that fails a third of all requests, and its client."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from b2b_payments import PaymentsClient, RetryPolicy
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 
 SHARE = 1 / 3
-"""The part of all requests that something happens to."""
+"""The share of all requests that are affected."""
 
 
 @attrs.frozen
 class Trouble:
-    """One kind of fault. Without a `fault` of the sandbox's, it is the connection that is refused."""
+    """One kind of fault. None as `fault` means that the connection is refused."""
 
     name: str
     fault: Fault | None = None
@@ -64,7 +64,7 @@ TROUBLES = (
 async def troubled(
     trouble: Trouble, payments: int, retry: RetryPolicy
 ) -> AsyncIterator[tuple[Sandbox, PaymentsClient]]:
-    """Yield a store and a client with the default quota and timeout, between which a third goes wrong."""
+    """Yield a sandbox, and a client with the default quota and timeout, a third of whose requests fail."""
     async with Sandbox(payments=payments, rules=trouble.rules) as sandbox:
         if trouble.fault is None:
             async with _refusing_session() as session:
@@ -80,9 +80,9 @@ async def troubled(
 
 @asynccontextmanager
 async def _refusing_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Yield a session that connects anew for each request, to where nobody listens for a third of them."""
+    """Yield a session that opens a connection per request, a third of them to a closed port."""
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # and never listens
+        closed.bind(("127.0.0.1", 0))  # it never listens
         resolver = _Resolver(closed.getsockname()[1])
         connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
         async with aiohttp.ClientSession(connector=connector) as session:
@@ -90,7 +90,7 @@ async def _refusing_session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 class _Resolver(AbstractResolver):
-    """Resolves every host to loopback, and for a share of the connections to a port that is closed."""
+    """Resolves every host to loopback, for a share of the connections with a closed port."""
 
     def __init__(self, closed: int) -> None:
         self._closed = closed
@@ -114,4 +114,4 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Hold nothing that has to be closed."""
+        """Do nothing: there is nothing to close."""

@@ -1,25 +1,27 @@
 """Many stores: in one process, on the workers of a Dask cluster, and with workers that are killed.
 
 Run with ``uv run --extra dask python -m benchmarks.fleets one-process``, ``dask`` or ``kills``; ``--help``
-says what sizes can be given. The service is a process of its own, with a path and a quota for each store.
-Exit code 1 says that a bar is missed.
+lists the sizes. The service runs in its own process, with a path and a quota for each store. Exit code 1 if a
+bar is missed.
 
-``one-process``: so many stores at once, under a limit of file handles; CPU of the exporting process alone.
+``one-process``: different numbers of concurrent stores, under a limit of file handles; CPU time of the
+exporting process alone.
 
-``dask``: real worker processes, each with so many stores at once. The bound is made of what a store takes
-alone, in a process without Dask, one after the other; it is the largest of three times:
+``dask``: real worker processes, each with several concurrent stores. The bound is computed from what a store
+takes alone, one after the other, in a process without Dask. It is the largest of three times:
 
-- waiting: the service has a request of a store under way, × stores / stores at once in all workers; with 8
-  at once in a worker, waiting and CPU take turns, and a process without Dask needs 1.16 to 1.27 × the bound
-- CPU of workers: what the process takes for a store, × stores / workers, or cores where these are fewer
-- all CPU: that and what the service takes for a store, × stores / cores, since all run on this machine
+- waiting: the time in which the service handles requests of a store, × stores / concurrent stores of all
+  workers; with 8 per worker, waiting and CPU alternate, and a process without Dask takes 1.16 to 1.27 × the
+  bound
+- CPU of workers: the process's CPU time per store, × stores / workers, or cores if there are fewer
+- all CPU: that plus the service's CPU time per store, × stores / cores, as everything runs on this machine
 
-Of the cores, what other programs take meanwhile is left out. Dask's own CPU is in no bound.
+CPU time that other programs take meanwhile is subtracted from the cores. No bound includes Dask's own CPU.
 
-``kills``: in each run a worker process is killed (SIGKILL) while, or just after, the service has any one
-request of any one store: which is drawn, and whose it is the service sees by the connection. Each store's
-file has to hold each payment once, and the service must not have refused a request. Spent twice by the kill
-is what a store's requests are more than those of a run without a kill: one window of them at most.
+``kills``: in each run a worker process is killed (SIGKILL) during, or just after, a random request of a
+random store; the service identifies the process by the connection. Each store's file must have each payment
+once, and the service must not have refused a request. A store's requests in excess of a run without a kill
+were sent again because of the kill: at most one window of them.
 """
 
 from __future__ import annotations
@@ -61,8 +63,8 @@ def _folder() -> Iterator[Path]:
 
 
 async def one_process(options: argparse.Namespace) -> Sequence[str]:
-    """Export in one process, with each number of stores at once; give the bars that are missed."""
-    print("| at once | complete | µs CPU a payment | × the first | peak memory, MiB | handles |")
+    """Export in one process, with each number of concurrent stores. Returns the missed bars."""
+    print("| at once | complete | µs CPU per payment | × the first | peak memory, MiB | handles |")
     print("| --- " * 6 + "|")
     missed, first = [], 0.0
     async with serving(payments=options.payments, latency=options.latency) as served:
@@ -107,7 +109,7 @@ async def _job(served: Served, options: argparse.Namespace, at_once: int, **more
 
 @attrs.define
 class _Watch:
-    """When the first store began."""
+    """Records when the first store started."""
 
     began: float | None = None
 
@@ -118,14 +120,14 @@ class _Watch:
 
 @attrs.frozen
 class _Alone:
-    """Seconds that a store takes alone: of requests, of CPU of who exports it, of CPU of the service."""
+    """Seconds for a single store: of its requests, of the exporting process's CPU, of the service's CPU."""
 
     busy: float
     cpu: float
     served: float
 
     def bounds(self, stores: int, workers: int, at_once: int, cores: float) -> Sequence[float]:
-        """Return the least seconds for so many: by waiting, by the workers' CPU, by all CPU."""
+        """Return the minimum seconds for `stores`: by waiting, by the workers' CPU, by all CPU."""
         each = (
             self.busy / (workers * at_once),
             self.cpu / min(workers, cores),
@@ -144,9 +146,8 @@ async def _alone(served: Served, options: argparse.Namespace) -> _Alone:
 
 @attrs.frozen
 class _CPU:
-    """CPU seconds used so far: by the workers, by us with the scheduler, by the service, by the machine.
-
-    `at` is when that was.
+    """CPU seconds used until the time `at`: by the workers, by this process with the scheduler, by the
+    service, and by the machine.
     """
 
     at: float
@@ -157,7 +158,7 @@ class _CPU:
 
     @classmethod
     async def read(cls, client: Client, served: Served) -> _CPU:
-        """Return those until now."""
+        """Return the values until now."""
         of_workers = sum((await client.run(time.process_time)).values())
         machine = psutil.cpu_times()
         idle = machine.idle + machine.iowait
@@ -165,28 +166,28 @@ class _CPU:
         return cls(time.monotonic(), of_workers, time.process_time(), served.cpu, all_of_it)
 
     def since(self, before: _CPU) -> _CPU:
-        """Return those between."""
+        """Return the differences from earlier values."""
         return _CPU(
             *(now - then for now, then in zip(attrs.astuple(self), attrs.astuple(before), strict=True))
         )
 
     @property
     def others(self) -> float:
-        """Cores that other programs have had, as differences are."""
+        """Cores used by other programs (of a difference)."""
         return max(0.0, self.machine - self.workers - self.scheduler - self.service) / self.at
 
 
 async def on_dask(options: argparse.Namespace) -> Sequence[str]:
-    """Export with each number of workers; give the bars that are missed."""
+    """Export with each number of workers. Returns the missed bars."""
     missed = []
     async with serving(payments=options.payments, latency=options.latency) as served:
         alone = await _alone(served, options)
         print(
-            f"A store alone: {1e3 * alone.busy:.0f} ms of requests, {1e3 * alone.cpu:.1f} ms of CPU, and "
-            f"{1e3 * alone.served:.1f} ms of the service's.\n"
+            f"A store alone: {1e3 * alone.busy:.0f} ms of requests, {1e3 * alone.cpu:.1f} ms of CPU, "
+            f"{1e3 * alone.served:.1f} ms of the service's CPU.\n"
         )
         print(
-            "| workers | seconds | waiting | CPU of workers | all CPU | × bound | ms CPU a store: workers "
+            "| workers | seconds | waiting | CPU of workers | all CPU | × bound | ms CPU per store: workers "
             "| Dask | service | others, of the cores | refused |"
         )
         print("| --- " * 11 + "|")
@@ -196,7 +197,7 @@ async def on_dask(options: argparse.Namespace) -> Sequence[str]:
                 local_cluster(workers) as cluster,
                 Client(cluster, asynchronous=True) as client,
             ):
-                # The library is loaded, and each worker has exported.
+                # Warm up: every worker loads the library and exports.
                 for _ in range(2):
                     with _folder() as folder:
                         some = stores[: workers * options.at_once]
@@ -227,7 +228,7 @@ async def on_dask(options: argparse.Namespace) -> Sequence[str]:
 
 
 async def kills(options: argparse.Namespace) -> Sequence[str]:
-    """Kill a worker in each run; give what went wrong."""
+    """Kill a worker in each run. Returns what went wrong."""
     draw = random.Random(options.seed)
     quota = Quota(options.requests, options.per, shared=True)
     missed: list[str] = []
@@ -252,7 +253,7 @@ async def kills(options: argparse.Namespace) -> Sequence[str]:
                     stores, folder, format="jsonl", at_once=options.at_once, dask=client
                 )
                 wrong = list(_wrong(report, options.payments))
-            await asyncio.sleep(options.seconds)  # a kill after the end of a run is not the next one's
+            await asyncio.sleep(options.seconds)  # a late kill must not hit the next run
             await client.wait_for_workers(options.workers)
             killed += len({*pids} - {*await _pids(client)})
             record = await served.record()
@@ -266,17 +267,17 @@ async def kills(options: argparse.Namespace) -> Sequence[str]:
                 wrong.append(f"{refused:.0f} refused, {twice:.0f} sent again")
             print(f"run {run}: {report}, {twice:.0f} sent again, {wrong}", file=sys.stderr, flush=True)
             missed += [f"run {run}: {one}" for one in wrong]
-            # The next run begins with a full window.
+            # Wait until the window is empty again.
             await asyncio.sleep(options.per + quota.margin)
     print(
         f"{killed} kills, {within} within a store; {resumed} stores had requests sent again, "
-        f"at most {most_twice} of one; {len(missed)} wrong."
+        f"at most {most_twice} for one store; {len(missed)} wrong."
     )
     return missed
 
 
 async def _pids(client: Client) -> Sequence[int]:
-    # One that was just killed may still be listed.
+    # A worker that was just killed may still be listed.
     return list((await client.run(os.getpid, on_error="ignore")).values())
 
 
@@ -289,7 +290,7 @@ def _wrong(report: StoresReport, payments: int) -> Iterator[str]:
 
 
 def main() -> int:
-    """Measure, and print what came of it."""
+    """Run the command and print the missed bars."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -303,27 +304,27 @@ def main() -> int:
 
     one = command("one-process", one_process)
     one.add_argument("--stores", type=int, default=1_000, help="[1000]")
-    one.add_argument("--payments", type=int, default=1_000, help="of each store [1000]")
+    one.add_argument("--payments", type=int, default=1_000, help="in each store [1000]")
     one.add_argument("--at-once", type=int, nargs="+", default=[8, 50], help="[8 50]")
-    one.add_argument("--handles", type=int, default=256, help="the limit of file handles [256]")
+    one.add_argument("--handles", type=int, default=256, help="limit of file handles [256]")
     one.add_argument("--format", default="sqlite", help="[sqlite]")
     one = command("dask", on_dask)
     one.add_argument("--stores", type=int, default=200, help="[200]")
-    one.add_argument("--payments", type=int, default=1_000, help="of each store [1000]")
+    one.add_argument("--payments", type=int, default=1_000, help="in each store [1000]")
     one.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="[1 2 4]")
-    one.add_argument("--at-once", type=int, default=16, help="of each worker [16]")
+    one.add_argument("--at-once", type=int, default=16, help="stores per worker [16]")
     one.add_argument("--alone", type=int, default=40, help="stores that are exported alone [40]")
     one.set_defaults(format="jsonl", handles=0)
     one = command("kills", kills)
     one.add_argument("--runs", type=int, default=50, help="[50]")
     one.add_argument("--stores", type=int, default=8, help="[8]")
-    one.add_argument("--payments", type=int, default=6_000, help="of each store [6000]")
+    one.add_argument("--payments", type=int, default=6_000, help="in each store [6000]")
     one.add_argument("--workers", type=int, default=2, help="[2]")
-    one.add_argument("--at-once", type=int, default=4, help="of each worker [4]")
-    one.add_argument("--requests", type=int, default=20, help="of a store in one window [20]")
-    one.add_argument("--per", type=float, default=2.0, help="the window in seconds [2]")
+    one.add_argument("--at-once", type=int, default=4, help="stores per worker [4]")
+    one.add_argument("--requests", type=int, default=20, help="per store in one window [20]")
+    one.add_argument("--per", type=float, default=2.0, help="length of the window in seconds [2]")
     one.add_argument(
-        "--seconds", type=float, default=0.2, help="a kill is at most so late after its request [0.2]"
+        "--seconds", type=float, default=0.2, help="longest time from a request to its kill [0.2]"
     )
     one.add_argument("--seed", type=int, default=1, help="[1]")
     options = parser.parse_args()

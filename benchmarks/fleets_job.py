@@ -1,4 +1,4 @@
-"""One process that exports many stores; it prints what that took."""
+"""One process that exports many stores, and prints what it took."""
 
 from __future__ import annotations
 

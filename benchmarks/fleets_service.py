@@ -1,6 +1,6 @@
-"""The service of many stores in a process of its own: each under a path of its own, with its own quota.
+"""A service with many stores, in its own process: each store has its own path and its own quota.
 
-All stores have the same payments, encoded once. What arrived is on record by store, and given at ``/record``.
+All stores have the same payments, encoded once. ``/record`` returns what arrived, by store.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from b2b_payments.sandbox import Sandbox
 from b2b_payments.sandbox._data import STORE_HASH
 
 TOKEN = "token-of-the-fleet"
-"""What the service takes; the exports read it from `VARIABLE`."""
+"""The token that the service accepts; the exports read it from `VARIABLE`."""
 VARIABLE = "FLEET_TOKEN"
 
 
 @attrs.define
 class _Record:
-    """What arrived for one store: how many, how many too many, and when anything was being answered."""
+    """What arrived for one store: requests, refused ones, the most in a window, and seconds in progress."""
 
     requests: int = 0
     refused: int = 0
@@ -64,7 +64,7 @@ class _Record:
 
 @attrs.frozen
 class Kill:
-    """Whom to kill: the process of these whose request is this one of a store, so many seconds after it."""
+    """An order to kill the one of `pids` that sends this request of a store, `after` seconds later."""
 
     store: str
     request: int
@@ -72,7 +72,7 @@ class Kill:
     pids: Sequence[int]
 
     def prepare(self, request: web.Request) -> None:
-        """Have the sender of a request killed."""
+        """Schedule the kill of a request's sender."""
         assert request.transport is not None
         address = request.transport.get_extra_info("peername")
         for pid in self.pids:
@@ -81,7 +81,7 @@ class Kill:
 
 
 class Service:
-    """Answers for all stores."""
+    """The endpoints of all stores."""
 
     def __init__(self, payments: int, latency: float, requests: int, per: float) -> None:
         rows = Sandbox(payments, seed=payments).store.all_wire()
@@ -93,7 +93,7 @@ class Service:
         self._kill: Kill | None = None
 
     async def kill(self, request: web.Request) -> web.Response:
-        """Take an order to kill whoever sends a request that is to come."""
+        """Accept an order to kill the sender of a future request."""
         self._kill = Kill(**await request.json())
         return web.Response()
 
@@ -127,7 +127,7 @@ class Service:
         return web.Response(body=body, content_type="application/json")
 
     async def record(self, _: web.Request) -> web.Response:
-        """Return what arrived, and forget it."""
+        """Return what arrived, and reset the record."""
         kept, self._records = self._records, defaultdict(_Record)
         return web.json_response(
             {
@@ -160,25 +160,25 @@ async def _serve(settings: Mapping[str, Any]) -> None:
 
 @attrs.frozen
 class Served:
-    """The service, as those who measure see it."""
+    """A running service, for those who measure."""
 
     url: str
     process: psutil.Process
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU that it has used."""
+        """CPU seconds that it has used."""
         used = self.process.cpu_times()
         return float(used.user + used.system)
 
     async def record(self) -> dict[str, dict[str, float]]:
-        """Return what arrived since the last time, by store."""
+        """Return what arrived since the last call, by store."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/record") as answer:
             found: dict[str, dict[str, float]] = await answer.json()
             return found
 
     async def kill(self, order: Kill) -> None:
-        """Have a process killed that sends a request."""
+        """Order the kill of a process."""
         async with aiohttp.ClientSession() as session:
             await session.post(f"{self.url}/kill", json=attrs.asdict(order))
 
@@ -187,7 +187,7 @@ class Served:
 async def serving(
     *, payments: int, latency: float, requests: int = 150, per: float = 60.0
 ) -> AsyncIterator[Served]:
-    """Run the service in a process of its own."""
+    """Run the service in its own process."""
     settings = {"payments": payments, "latency": latency, "requests": requests, "per": per}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.fleets_service", json.dumps(settings)),
@@ -205,7 +205,7 @@ async def serving(
 
 
 def names(stores: int) -> Sequence[str]:
-    """Return so many stores their names, which are their hashes too."""
+    """Return the names of `stores` stores, which are also their hashes."""
     width = len(STORE_HASH)
     return [f"s{number:0{width - 1}}" for number in range(stores)]
 

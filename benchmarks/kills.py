@@ -1,14 +1,14 @@
-"""Exports under fire: processes killed outright at random instants, while the payments change.
+"""Killed exports: processes are killed at random times, while the payments change.
 
-Run with ``uv run python -m benchmarks.kills``. A real `b2b-payments export` reads a sandbox in a process of
-its own, is killed (SIGKILL), and the next one goes on with ``--resume``, to be killed in turn, five to ten
-times an export. The instants are random, each within twice the fair share of what is left to do; the last two
-of an export are aimed at its end, where files take their place. A kill before a process's first request does
-not count. Databases are a user's, with tables, views, indexes and triggers of the user's, none of which may
-change. With ``--s3`` they go to an S3 on loopback, and the next process is to find what was committed there.
-Each finished export has to pass `verify`, and to hold every lasting payment
-(there from the export's start to its end) once, none twice, and no row that the service never had. Exit code
-1 where one does not, or where too few kills landed where they count.
+Run with ``uv run python -m benchmarks.kills``. A real `b2b-payments export` reads a sandbox in another
+process, and is killed (SIGKILL); the next one continues with ``--resume`` and is killed in turn, five to ten
+times per export. The times are random, each within twice the fair share of the remaining work; the last two
+of an export are aimed at its end, when files are moved into place. A kill before a process's first request
+does not count. Databases belong to a user, with the user's own tables, views, indexes and triggers, none of
+which may change. With ``--s3`` the exports go to S3 on loopback, and the next process must find there what
+was committed. Each finished export must pass `verify`, and contain every lasting payment (one that existed
+from the export's start to its end) once, none twice, and no row that the service never had. Exit code 1 if
+one does not, or if too few kills landed where they count.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from tests.support.s3_server import S3Server, variables
 
 FORMATS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
 RESUMABLE = 0.4
-"""The share of kills that must have left something to go on from, committed or being published: the others
-prove little."""
+"""The share of kills that must leave something to resume, committed or being published: the others prove
+little."""
 
 
 def missed(account: Account, wanted: int | None) -> list[str]:
-    """Say what is wrong: with the exports, or with where the kills landed.
+    """Return what is wrong: with the exports, or with where the kills landed.
 
-    `wanted` are the kills that were to land while files were being made, where those alone count.
+    `wanted` is the required number of kills during publishing if only those count, otherwise None.
     """
     wrong = [*account.failed]
     if account.lost or account.twice or account.untrue:
         wrong.append(f"{account.lost} lost, {account.twice} twice, {account.untrue} untrue")
     publishing = account.stages[Stage.PUBLISHING]
     if wanted is None and account.stages[Stage.MIDWAY] + publishing < RESUMABLE * account.kills:
-        wrong.append(f"fewer than {RESUMABLE:.0%} of the kills left something to go on from")
+        wrong.append(f"fewer than {RESUMABLE:.0%} of the kills left something to resume")
     if publishing < (wanted or 1):
         wrong.append(f"{publishing} kills landed while the files were being published")
     return [f"{account.format}: {what}" for what in wrong]
 
 
 def table(accounts: Sequence[Account]) -> str:
-    """Return the figures of all formats; a row is untrue where the service never had it."""
+    """Return the figures of all formats. A row is untrue if the service never had it."""
     head = ("format", "kills", *Stage, "exports", "lasting rows checked", "lost", "twice", "untrue")
     lines = [f"| {' | '.join((*head, 'verify failed'))} |", "| --- " * (len(head) + 1) + "|"]
     for one in accounts:
@@ -64,7 +64,7 @@ def table(accounts: Sequence[Account]) -> str:
 
 
 def main() -> int:
-    """Kill, and print what became of it."""
+    """Run all kills and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,10 +74,10 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the kills and the changes [1]")
     parser.add_argument(
-        "--projections", action="store_true", help="aim all kills at the making of files; those alone count"
+        "--projections", action="store_true", help="aim all kills at publishing; only those count"
     )
-    parser.add_argument("--s3", action="store_true", help="export to an S3, which moto plays on this machine")
-    parser.add_argument("--at-once", type=int, default=2, help="formats at once [2]")
+    parser.add_argument("--s3", action="store_true", help="export to S3, served by moto on this machine")
+    parser.add_argument("--at-once", type=int, default=2, help="concurrent formats [2]")
     options = parser.parse_args()
     begun = time.perf_counter()
 

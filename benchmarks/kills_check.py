@@ -1,4 +1,4 @@
-"""A finished export beside what the service had: lost, twice, or never there."""
+"""Compares a finished export with the service's payments: lost, twice, or never existing ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Version = tuple[object, ...]
 
 @attrs.frozen
 class Found:
-    """What a check found: payments of the export, lasting ones among them, and what is wrong."""
+    """The result of a check: rows of the export, lasting payments, and what is wrong."""
 
     rows: int
     lasting: int
@@ -34,7 +34,7 @@ class Found:
 
 
 class Check:
-    """Knows every version that every payment of the service has had."""
+    """Compares exports with every version that every payment of the service has had."""
 
     def __init__(self, payments: int, format_: str) -> None:
         self._format = format_
@@ -42,7 +42,7 @@ class Check:
         self._known: dict[int, Version] = {}
 
     def found(self, path: Path, before: set[int], changes: tuple[dict[int, list[Wire]], set[int]]) -> Found:
-        """Compare an export, begun when the payments `before` were there, with what the service had."""
+        """Compare an export with the service. `before` are the payments that existed when it started."""
         versions, deleted = changes
         exported = _read(path, self._format)
         counts = Counter(payment_id for payment_id, _ in exported)
@@ -71,8 +71,8 @@ class Check:
         [(row, items)] = Rows.of_objects([wire], whole=False, decimal=False).by_payment()
         text = self._format == "csv"
         return (
-            _spelled(PAYMENTS, row, text=text),
-            *(_spelled(LINE_ITEMS, item, text=text) for item in items),
+            _normalized(PAYMENTS, row, text=text),
+            *(_normalized(LINE_ITEMS, item, text=text) for item in items),
         )
 
 
@@ -84,14 +84,14 @@ def _read(path: Path, format_: str) -> list[tuple[int, Version]]:
     text = format_ == "csv"
     of: dict[int, list[Version]] = {}
     for item in items:
-        line = _spelled(LINE_ITEMS, _cells(LINE_ITEMS, item), text=text)
+        line = _normalized(LINE_ITEMS, _cells(LINE_ITEMS, item), text=text)
         of.setdefault(int(item["payment_id"]), []).append(line)
     found: list[tuple[int, Version]] = []
     for row in payments:
         payment_id = int(row["id"])
-        # Taken, so that items of a payment that is there twice belong to the first, and none is left over.
+        # Removed, so that items of a duplicated payment belong to the first, and remaining ones are noticed.
         lines = of.pop(payment_id, [])
-        found.append((payment_id, (_spelled(PAYMENTS, _cells(PAYMENTS, row), text=text), *lines)))
+        found.append((payment_id, (_normalized(PAYMENTS, _cells(PAYMENTS, row), text=text), *lines)))
     return [*found, *((payment_id, tuple(lines)) for payment_id, lines in of.items())]
 
 
@@ -99,8 +99,8 @@ def _cells(table: Table, row: Mapping[str, Any]) -> Row:
     return tuple(row[name] for name in table.names)
 
 
-def _spelled(table: Table, row: Iterable[Any], *, text: bool) -> Version:
-    """Return a row in one spelling, whichever format it comes from; `text` knows no null."""
+def _normalized(table: Table, row: Iterable[Any], *, text: bool) -> Version:
+    """Return a row in the same form for all formats; `text` formats have no null."""
     cells = zip(table.columns, row, strict=True)
     return tuple("" if text and cell is None else _cell(column.kind, cell) for column, cell in cells)
 

@@ -1,4 +1,4 @@
-"""Exports that are killed again and again, and what became of them."""
+"""Exports that are killed repeatedly, and their outcomes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.kills_state import Left, Output, S3Output, Stage, left_by
 from benchmarks.user_databases import FORMATS as DATABASES
 from benchmarks.user_databases import NAMES, UserDatabase
 
-_LAST_KILLS = 2  # of an export: they wait for its end
+_LAST_KILLS = 2  # of an export: aimed at its end
 _KILLS_AN_EXPORT = (5, 10)
 _MOST_EXPORTS = 5  # for each kill
 _OURS = {"payments", "line_items"}
@@ -34,12 +34,12 @@ Say = Callable[[str], object]
 
 
 class StuckError(Exception):
-    """A process did not do what it was to do; the text says what it said."""
+    """A process did not do what it should; the message is its output."""
 
 
 @attrs.define
 class Account:
-    """What became of the exports to one format."""
+    """The outcomes of the exports to one format."""
 
     format: str
     stages: Counter[Stage] = attrs.field(factory=Counter)
@@ -54,22 +54,22 @@ class Account:
 
     @property
     def kills(self) -> int:
-        """How many processes were killed."""
+        """The number of killed processes."""
         return self.stages.total()
 
     def counted(self, *, projections: bool) -> int:
-        """How many of the kills count: all, or those while the files were being made."""
+        """The number of kills that count: all, or only those during publishing."""
         return self.stages[Stage.PUBLISHING] if projections else self.kills
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was lost, nothing came twice, and every file passed."""
+        """Whether nothing was lost or duplicated, and every file passed."""
         return not (self.lost or self.twice or self.untrue or self.failed)
 
 
 @attrs.frozen
 class Pace:
-    """How long a process takes to its first request, from there to its end, and to publish, in seconds."""
+    """Seconds that a process takes to its first request, from there to its end, and to publish."""
 
     starting: float
     whole: float
@@ -87,11 +87,10 @@ def killed(
     projections: bool = False,
     bucket: str = "",
 ) -> Account:
-    """Export to a format until so many processes were killed; each export goes on until it is complete.
+    """Export to a format until `kills` processes were killed; each export is resumed until it is complete.
 
-    If `projections`, all kills are aimed at the making of files, and those alone count. Databases are the
-    user's, drawn at random, and nothing of the user's may change. If `bucket`, exports go there, and a
-    database is a new one.
+    If `projections`, all kills are aimed at publishing, and only those count. Databases are random ones of a
+    user, in which nothing of the user's may change. If `bucket`, exports go there, and databases are new.
     """
     begun = time.perf_counter()
     draw = random.Random(f"{seed} {format_}")
@@ -100,7 +99,7 @@ def killed(
     with changing_service(size, draw.randrange(2**32)) as service:
         output: Callable[[Path], Output] = partial(S3Output, bucket) if bucket else Output
         pace = _pace(output(folder / f"{format_}-quiet" / f"payments.{format_}"), service)
-        say(f"{format_}: {pace.whole:.2f} s, of them {pace.publishing:.3f} s to publish")
+        say(f"{format_}: {pace.whole:.2f} s, of which {pace.publishing:.3f} s to publish")
         aim = True
         while account.counted(projections=projections) < kills:
             path = folder / f"{format_}-{account.exports}" / f"payments.{format_}"
@@ -118,7 +117,7 @@ def killed(
             stages = killing.until_complete(most)
             account.stages.update(stages)
             account.exports += 1
-            # Where publishing is too quick to be met, the next export is met on its way.
+            # If publishing is too fast to be hit, aim at the next export before its end.
             aim = bool(stages) or projections
             if account.exports > _MOST_EXPORTS * kills:
                 raise StuckError(f"{format_}: only {account.kills} kills in {account.exports} exports.")
@@ -160,13 +159,13 @@ def _pace(output: Output, service: Service) -> Pace:
     ended = time.monotonic()
     _, error = process.communicate()
     if process.returncode:
-        raise StuckError(f"An export that nobody killed failed: {error}")
+        raise StuckError(f"An export that was not killed failed: {error}")
     starting = service.first - started
     return Pace(starting, ended - service.first, max((published or ended) - finished(), 0.001))
 
 
 def finished_since(output: Output) -> Callable[[], float]:
-    """Return what tells since when an export has all its rows; 0 while it has not."""
+    """Return a function that returns when an export first had all its rows; 0 while it has not."""
     seen = 0.0
 
     def since() -> float:
@@ -179,7 +178,7 @@ def finished_since(output: Output) -> Callable[[], float]:
 
 
 class _Killing:
-    """One export: its processes are killed at random instants, and then it is left to complete."""
+    """One export: its processes are killed at random times, and then it may complete."""
 
     def __init__(
         self,
@@ -195,12 +194,12 @@ class _Killing:
         self._service = service
         self._pace = pace
         self._draw = draw
-        self._aim = aim  # the last kills at publishing
+        self._aim = aim  # aim the last kills at publishing
         self._payments = payments
         self.last_kills = _LAST_KILLS
 
     def until_complete(self, most: int) -> Counter[Stage]:
-        """Kill so many processes at most; give how far the export had come at each kill."""
+        """Kill up to `most` processes. Returns how far the export had come at each kill."""
         stages: Counter[Stage] = Counter()
         left = Left(Stage.BEFORE)
         while True:
@@ -214,22 +213,22 @@ class _Killing:
                 return stages
             if process.returncode > 0 or not killing:
                 raise StuckError(f"{self._output.name}: exit code {process.returncode}: {error}")
-            # Without a request it may still have been starting: that proves nothing.
+            # Without a request it may have been starting still, which proves nothing.
             counts = self._service.first or left.stage is Stage.PUBLISHING
             left = left_by(self._output)
             if counts:
                 stages[left.stage] += 1
 
     def _kill(self, process: subprocess.Popen[str], left: Left, share: float, kills: int) -> None:
-        """Kill at a random instant: within twice the fair share of what is left, or, at last, at the end."""
+        """Kill at a random time: within twice the fair share of the remaining work, or finally at the end."""
         pace, service, started = self._pace, self._service, time.monotonic()
 
         def first() -> float:
-            # One that has all pages asks for none: by then it has been started.
+            # An export that has all pages sends no requests: use the time at which it must have started.
             return started + pace.starting if left.stage is Stage.PUBLISHING else service.first
 
         since: Callable[[], float] = first
-        # Wide enough for a commit to be likely, or one kill after another would come before the first.
+        # Wide enough for a commit to be likely; otherwise all kills might precede the first commit.
         part = max(min(1.0, 2 / kills) * share, min(1.0, 2 * BATCH_ROWS / self._payments))
         spread = part * (pace.whole - pace.publishing) + pace.publishing
         if left.stage is Stage.PUBLISHING:

@@ -1,4 +1,4 @@
-"""The service of `benchmarks.kills`: a sandbox in a process of its own that changes, and remembers it all."""
+"""The service of `benchmarks.kills`: a changing sandbox in its own process that keeps every version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from b2b_payments.sandbox import Drift, Rules, Sandbox, SeenRequest, Store
 
 SEED = 7
 CHANNELS = (1, 2, 3)
-_CHANGES = 0.5  # the mean number at a list request
+_CHANGES = 0.5  # mean number per list request
 _FIRST, _LAST = 0, 1
 
 Wire = dict[str, Any]
@@ -24,7 +24,7 @@ Wire = dict[str, Any]
 
 @attrs.frozen
 class Size:
-    """The store: its payments, and the seconds that each answer takes at least."""
+    """The size of the store, and the minimum seconds per answer."""
 
     payments: int = 12_000
     latency: float = 0.05
@@ -63,27 +63,27 @@ class Service:
         self.variables: Mapping[str, str] = pipe.recv()
 
     def ids(self) -> set[int]:
-        """Return the ids of the payments there now."""
+        """Return the ids of the current payments."""
         ids: set[int] = self._ask("ids")
         return ids
 
     def changes(self) -> tuple[dict[int, list[Wire]], set[int]]:
-        """Return the versions of all payments that were ever changed or created, and those ever deleted."""
+        """Return the versions of all payments that were changed or created, and the ids of deleted ones."""
         changes: tuple[dict[int, list[Wire]], set[int]] = self._ask("changes")
         return changes
 
     def expect(self) -> None:
-        """Forget when requests came."""
+        """Reset `first` and `last`."""
         self._moments[_FIRST] = self._moments[_LAST] = 0.0
 
     @property
     def first(self) -> float:
-        """When the first list request since `expect` came, by `time.monotonic`; 0 where none did."""
+        """When the first list request since `expect` arrived, by `time.monotonic`; 0 if none did."""
         return float(self._moments[_FIRST])
 
     @property
     def last(self) -> float:
-        """When the list's end was first asked for since `expect`."""
+        """When the end of the list was first requested since `expect`."""
         return float(self._moments[_LAST])
 
     def _ask(self, order: str) -> Any:

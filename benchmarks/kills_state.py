@@ -1,4 +1,4 @@
-"""What a killed export has left."""
+"""What a killed export left behind."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ class Left:
 
 
 class Output:
-    """What an export goes to: a path."""
+    """The target of an export: a path."""
 
-    poll = 0.001  # seconds between two looks
+    poll = 0.001  # seconds between two checks
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
 
     def is_there(self) -> bool:
-        """Whether an export is there."""
+        """Whether a finished export exists."""
         return self.path.exists() and manifest_path(self.path).exists()
 
     def kept(self) -> Any:
-        """Return the last checkpoint in the log, None where there is none."""
+        """Return the last checkpoint in the log, or None."""
         folder = self.path.with_name(f".{self.path.name}.export")
         for segment in sorted(folder.glob("[0-9]" * 8), reverse=True):
             try:
@@ -56,16 +56,16 @@ class Output:
         return None
 
     def data(self) -> Path:
-        """Return what is there."""
+        """Return the path of the export."""
         return self.path
 
     def left_behind(self) -> list[str]:
-        """Return what is there beside the export."""
+        """Return what exists besides the export."""
         return [one.name for one in self.path.parent.iterdir() if one.name.startswith(".")]
 
 
 class S3Output(Output):
-    """What an export goes to: an object of a bucket. Its data comes to a path."""
+    """The target of an export: an object in a bucket, whose data is downloaded to a path."""
 
     poll = 0.02
 
@@ -75,11 +75,11 @@ class S3Output(Output):
         self._bucket, self._object = bucket_and_name(self.name)
 
     def is_there(self) -> bool:
-        """Whether an export is there."""
+        """Whether a finished export exists."""
         return manifest_bytes(self.name) is not None
 
     def kept(self) -> Any:
-        """Return the last checkpoint in the log of the export that is under way, None where there is none."""
+        """Return the last checkpoint in the log of the current export, or None."""
         number = read_manifest(self.name).number + 1 if self.is_there() else 1
         log = f"{self._object}/_log"
         for segment in sorted(self._bucket.sizes(log), reverse=True):
@@ -93,14 +93,14 @@ class S3Output(Output):
         return None
 
     def data(self) -> Path:
-        """Fetch what is there."""
+        """Download the export."""
         for file in read_manifest(self.name).files:
             name = f"{self._object.rpartition('/')[0]}/{file}"
             self._bucket.download(name, self.path.with_name(Path(file).name))
         return self.path
 
     def left_behind(self) -> list[str]:
-        """Return what is there beside the export and the one before it."""
+        """Return what exists besides the export and the previous one."""
         manifest = read_manifest(self.name)
         kept = {f"{manifest.number - 1:08}", f"{manifest.number:08}"}
         named = {file.rpartition("/")[0].rpartition("/")[2] for file in manifest.files}
@@ -113,13 +113,13 @@ class S3Output(Output):
         ]
 
     def remove(self) -> None:
-        """Remove all of it: the server keeps it in memory."""
+        """Remove everything, because the server keeps it in memory."""
         names = [f"{self._object}/{one}" for one in self._bucket.sizes(self._object)]
         self._bucket.remove([*names, f"{self._object}.manifest.json"])
 
 
 def left_by(output: Output) -> Left:
-    """Look at what is there of the export to a place."""
+    """Return how far the export to `output` has come."""
     checkpoint = output.kept()
     if checkpoint is None:
         return Left(Stage.AFTER if output.is_there() else Stage.BEFORE)

@@ -1,7 +1,7 @@
-"""The largest answers: for how long each keeps the event loop from everything else, read or refused.
+"""The largest answers: how long each blocks the event loop, whether it is read or refused.
 
-Run with ``uv run python -m benchmarks.large``. Counted in CPU seconds of the thread, the least of five runs,
-so that other work on the machine matters little. Exit code 1 where a bar is missed.
+Run with ``uv run python -m benchmarks.large``. Measured in CPU seconds of the thread, minimum of five runs,
+so that other work on the machine matters little. Exit code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RUNS = 5
 
 
 async def longest_block(work: Awaitable[object]) -> float:
-    """Return the most CPU seconds that this thread worked between two turns of the event loop."""
+    """Return the maximum CPU seconds of this thread between two turns of the event loop."""
     longest, over = 0.0, False
 
     async def watch() -> None:
@@ -54,7 +54,7 @@ USES: dict[str, Callable[[PaymentsClient], Awaitable[object]]] = {
 
 
 async def blocks(page: bytes, opposite: bytes) -> list[float]:
-    """Return the longest block of each use, where the list's answer is always this page."""
+    """Return the longest block for each use, if every answer to a list request is this page."""
 
     def answer(_: str, query: dict[str, str]) -> bytes:
         return opposite if query.get("orderBy") == "DESC" else page
@@ -65,7 +65,7 @@ async def blocks(page: bytes, opposite: bytes) -> list[float]:
 
 
 def answers() -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield each answer with what it is, and the same list's in the opposite order."""
+    """Yield each answer: its name, its body, and the body for the opposite order."""
     for what, largest in LARGEST.items():
         body = largest()
         count = json.loads(body)["meta"]["pagination"]["totalCount"]
@@ -77,7 +77,7 @@ def answers() -> Iterator[tuple[str, bytes, bytes]]:
 
 
 async def main() -> int:
-    """Measure and print everything."""
+    """Measure everything and print the tables."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()

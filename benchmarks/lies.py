@@ -1,8 +1,8 @@
-"""Services that lie: what is called complete, what is lost by that, and what a sweep deletes on hearsay.
+"""Services that lie: what is reported as complete, what is lost, and what a sweep wrongly deletes.
 
-Run with ``uv run python -m benchmarks.lies [--services N] [--first SEED]``. Each service is drawn from its
-seed (`tests.support.lying`), is the sandbox over real sockets, and is walked, streamed, exported or swept
-once. Exit code 1 on any fault; each is named, with the seed that draws it again.
+Run with ``uv run python -m benchmarks.lies [--services N] [--first SEED]``. Each service is generated from
+its seed (`tests.support.lying`), is the sandbox over real sockets, and is walked, streamed, exported, synced
+or swept once. Exit code 1 on any fault; each is printed with the seed that reproduces it.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ _SHOWN = 40
 
 
 def tried(seed: int) -> Outcome:
-    """Draw a service, do something at it, and judge what came of it."""
+    """Generate a service, use it once, and check the outcome."""
     return run(lied_to(drawn(seed), action_of(seed)))
 
 
 def outcomes(seeds: Iterable[int]) -> Iterator[Outcome]:
-    """Try many, on all cores."""
+    """Try many services, on all cores."""
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         yield from pool.imap(tried, seeds, chunksize=20)
 
 
 def table(found: Iterable[Outcome]) -> Iterator[str]:
-    """Yield the lines of a table, by kind of lie and by what was done. A service counts under each of its."""
+    """Yield the lines of a table, by kind of lie and by action. A service counts under each of its kinds."""
     rows = list(found)
     kinds = sorted(set(chain.from_iterable(one.kinds for one in rows)))
     parts = [(kind, [one for one in rows if kind in one.kinds]) for kind in kinds]
-    parts += [("nothing but the truth", [one for one in rows if not one.kinds])]
+    parts += [("honest", [one for one in rows if not one.kinds])]
     parts += [
         (action, [one for one in rows if one.action == action])
         for action in dict.fromkeys(one.action for one in rows)
     ]
     columns = ("lost", "doubled", "deleted", "stale")
-    yield f"| kind | services | said complete | raised | {' | '.join(columns)} | requests × enough |"
+    yield f"| kind | services | reported complete | raised | {' | '.join(columns)} | requests × allowance |"
     yield "| --- " * (5 + len(columns)) + "|"
     for kind, part in [*parts, ("all", rows)]:
         complete = sum(one.complete for one in part)
@@ -55,7 +55,7 @@ def table(found: Iterable[Outcome]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Try so many services, and print the table and the faults."""
+    """Try all services, and print the table and the faults."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=SERVICES)
     parser.add_argument("--first", type=int, default=0, help="the first seed")

@@ -1,8 +1,8 @@
-"""The store's quota end to end: walks of 300 pages against 150 requests a minute.
+"""The store's quota, end to end: walks of 300 pages against 150 requests a minute.
 
-Run with ``uv run python -m benchmarks.quota``. Clients and sandbox talk over real sockets, on an event loop
-whose clock jumps over waits. Exit code 1 where a bar is missed. With ``--processes`` it is real processes, in
-real time, that share the quota, with ``--kills`` such that are killed: see `benchmarks.quota_processes` and
+Run with ``uv run python -m benchmarks.quota``. Clients and sandbox communicate over real sockets, on an event
+loop whose clock skips waits. Exit code 1 if a bar is missed. With ``--processes``, real processes share the
+quota in real time, and with ``--kills`` they are killed: see `benchmarks.quota_processes` and
 `benchmarks.quota_kills`.
 """
 
@@ -29,16 +29,16 @@ REQUESTS, PER = 150, 60.0
 PAGE = 20
 _DEFAULT = Quota()
 PAYMENTS = 5_300
-"""As many as 300 pages of 20 rows hold, the overlap of each taken into account."""
+"""The number that 300 pages of 20 rows hold, allowing for their overlap."""
 OTHERS = 100
 """Requests of another integration in each window: two thirds."""
 STARTS = (0.0, 20.0, 43.0, 90.0)
-"""Seconds after which the walk begins, with the other integration there from the start."""
+"""Seconds after which the walk starts; the other integration spends from second 0."""
 
 
 @attrs.frozen
 class Spent:
-    """What was sent, as the service saw it. Times are its seconds."""
+    """What the service received. Times are its seconds."""
 
     rows: int
     requests: int
@@ -47,12 +47,12 @@ class Spent:
 
     @property
     def bound(self) -> float:
-        """The least seconds in which a service can let so many requests in, where nobody else spends."""
+        """The minimum seconds in which a service can admit these requests, if nobody else spends."""
         return (self.requests - 1) // REQUESTS * PER
 
     @property
     def most_refused(self) -> int:
-        """The most refusals within the length of one window."""
+        """The maximum number of refusals within the length of one window."""
         return max((sum(at <= other < at + PER for other in self.refused) for at in self.refused), default=0)
 
 
@@ -64,13 +64,13 @@ def rules(window: Window, others: int = 0) -> Rules:
 async def walks(
     window: Window, *, others: int = 0, start: float = 0.0, clients: int = 1, quota: Quota | None = _DEFAULT
 ) -> Spent:
-    """Walk the store's 300 pages: with one client, or with several of one store that walk a part each.
+    """Walk the store's 300 pages: with one client, or with several of one store that each walk a part.
 
-    Another integration spends from second 0 on, the walk begins at second `start`.
+    Another integration spends `others` requests per window from second 0; the walk starts at second `start`.
     """
     rows = 0
 
-    # Each walk ends with a page of its own.
+    # Each walk ends with an additional page.
     payments = PAYMENTS // clients - PAGE * (clients - 1)
     async with Sandbox(payments=payments, rules=rules(window, others)) as sandbox:
 
@@ -90,7 +90,7 @@ async def walks(
 
 
 async def pages_before_a_call(window: Window) -> int:
-    """Ask for one payment while a walk waits for the quota, and count the pages that get a turn before it."""
+    """Get one payment while a walk waits for the quota, and count the pages sent before it."""
     waits = anyio.Event()
     sent: list[str] = []
     async with Sandbox(payments=PAYMENTS, rules=rules(window)) as sandbox:
@@ -124,7 +124,7 @@ class Row:
 
 
 def rows() -> Iterator[Row]:
-    """Measure everything, with either kind of window."""
+    """Measure everything, with each kind of window."""
     for window in WINDOWS:
         for clients, what in ((1, "a walk"), (2, "two clients of one store")):
             spent = run(walks(window, clients=clients))
@@ -145,7 +145,7 @@ def rows() -> Iterator[Row]:
 
 
 def main() -> int:
-    """Measure and print everything."""
+    """Measure everything and print the tables."""
     print("| what | measured | bar | kept |\n| --- | --- | --- | --- |")
     missed = 0
     for row in rows():
@@ -158,8 +158,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--processes", action="store_true", help="real processes; its own options follow")
-    parser.add_argument("--kills", action="store_true", help="processes that are killed; likewise")
+    parser.add_argument(
+        "--processes", action="store_true", help="with real processes; its own options follow"
+    )
+    parser.add_argument("--kills", action="store_true", help="with killed processes; its own options follow")
     chosen, others = parser.parse_known_args()
     if chosen.processes:
         sys.exit(quota_processes.main(others))

@@ -1,11 +1,11 @@
-"""Schedules of kills: processes share a quota, and what they share it through is harmed at random moments.
+"""Schedules of kills: processes share a quota; they and the shared state are damaged at random times.
 
-Run with ``uv run python -m benchmarks.quota --kills``; ``--schedules N`` is how many, ``--first SEED`` on,
-and ``--at-once N`` how many at a time. In each, three processes spend what they are granted at a service that
-counts, over real sockets and in real time, while processes are killed, or stopped and continued, the Redis
-server is killed and started again, its clock is set, or the file is removed or emptied. Exit code 1 where a
-window at the service held more than the quota but for what is allowed (see `Outcome`), or a process got
-nothing more.
+Run with ``uv run python -m benchmarks.quota --kills``; ``--schedules N`` is the number of schedules, from
+seed ``--first SEED`` on, and ``--at-once N`` the number of concurrent ones. In each, three processes use
+their permits at a service that counts, over real sockets in real time. Meanwhile processes are killed, or
+stopped and continued; the Redis server is killed and restarted, its window forgotten, or its clock set; or
+the file is removed or emptied. Exit code 1 if a window at the service held more than is allowed (see
+`Outcome`), or if a process starved.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.support.redis_server import RedisServer
 REQUESTS, PER, MARGIN = 20, 1.0, 0.5
 PROCESSES, SECONDS = 3, 6.0
 GRACE = 60.0
-"""Seconds after the last harm within which every process has to be granted something."""
+"""Seconds after the last harm within which every process must be granted a permit."""
 HARMS = {
     "file": ("kill", "stop", "remove", "empty"),
     "redis": ("kill", "stop", "restart", "forget", "set clock"),
@@ -48,7 +48,7 @@ _fork = multiprocessing.get_context("forkserver")
 
 @attrs.frozen
 class Arrival:
-    """A request as the service saw it: from which process, and how long after its permit."""
+    """A request as the service saw it. `late` is the seconds since its permit."""
 
     at: float
     process: int
@@ -57,11 +57,12 @@ class Arrival:
 
 @attrs.define
 class Outcome:
-    """What a schedule came to.
+    """The outcome of a schedule.
 
-    `most` is the most arrivals in a window; `most_in_time` leaves out permits that were older than the margin
-    when they arrived, since their process was stopped. Where what is shared was `lost`, each process goes on
-    with its part, beside what the others were granted before: at most twice the quota.
+    `most` is the maximum number of arrivals in a window; `most_in_time` excludes requests whose permit was
+    older than the margin, because their process was stopped. If the shared state was `lost`, each process
+    continues with its part, in addition to earlier grants: at most twice the quota. `waiting` are the
+    processes that starved.
     """
 
     seed: int
@@ -74,7 +75,7 @@ class Outcome:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is within what is allowed."""
+        """Whether the outcome is allowed."""
         return self.most_in_time <= (2 if self.lost else 1) * REQUESTS and not self.waiting
 
 
@@ -105,7 +106,7 @@ async def _spend(number: int, port: int, shared: str) -> None:
 
 
 class Schedule:
-    """One schedule under way."""
+    """One running schedule."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -122,7 +123,7 @@ class Schedule:
         self.reach = 0, ""
 
     async def run(self) -> Outcome:
-        """Run it to its end."""
+        """Run the schedule to its end."""
         with ExitStack() as stack:
             server = stack.enter_context(RedisServer()) if self.shared == "redis" else None
             path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "quota")
@@ -176,7 +177,7 @@ class Schedule:
                     client.set("step", self.chance.choice([-3600, -2, 2, 3600]))
 
     async def _wait_for_all(self) -> list[int]:
-        """Return the processes that are granted nothing more."""
+        """Wait until all processes are granted a permit. Returns those that are not within `GRACE`."""
         since, end = time.monotonic(), time.monotonic() + GRACE
         while time.monotonic() < end:
             waiting = set(self.processes) - {one.process for one in self.arrivals if one.at > since}
@@ -229,7 +230,7 @@ async def measure(seeds: Sequence[int], at_once: int) -> list[Outcome]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run all schedules and print what they came to."""
+    """Run all schedules and print their outcomes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--schedules", type=int, default=300)
     parser.add_argument("--first", type=int, default=0)
@@ -245,12 +246,12 @@ def main(argv: Sequence[str]) -> int:
     for lost in (False, True):
         of_kind = [outcome for outcome in outcomes if outcome.lost is lost]
         print(
-            f"{len(of_kind)} in which what is shared was {'lost' if lost else 'there all the time'}: "
+            f"{len(of_kind)} in which the shared state was {'lost' if lost else 'never lost'}: "
             f"at most {max((one.most_in_time for one in of_kind), default=0)} of {REQUESTS} in a window "
             f"({max((one.most for one in of_kind), default=0)} with permits of stopped processes), "
             f"more than the quota in {sum(one.most_in_time > REQUESTS for one in of_kind)}, "
             f"{sum(one.refused for one in of_kind)} refused"
         )
     bad = [outcome.seed for outcome in outcomes if not outcome.is_kept]
-    print(f"not kept: {bad}; processes that got nothing more: {sum(len(one.waiting) for one in outcomes)}")
+    print(f"not kept: {bad}; starved processes: {sum(len(one.waiting) for one in outcomes)}")
     return int(bool(bad))

@@ -1,9 +1,9 @@
-"""One store's quota over real processes, which share it through a file or through a Redis server.
+"""One store's quota, shared by real processes through a file or a Redis server.
 
-Run with ``uv run python -m benchmarks.quota --processes``; ``--per SECONDS`` is the length of the window, 10
-unless given, ``--pairs`` a choice of cases in which each two of their properties come together, and
-``--at-once N`` runs so many cases at a time. Each case starts processes that walk the same store at once,
-over real sockets in real time. Exit code 1 where a bar is missed.
+Run with ``uv run python -m benchmarks.quota --processes``; ``--per SECONDS`` is the length of the window (10
+by default), ``--pairs`` a selection of cases that covers each pair of properties, and ``--at-once N`` the
+number of concurrent cases. Each case starts processes that walk the same store concurrently, over real
+sockets in real time. Exit code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TURNS = 1_000
 
 @attrs.frozen
 class Case:
-    """So many processes that walk against a service of this kind, and what there is beside them."""
+    """A number of processes that walk, the kind of service, and what else spends its quota."""
 
     shared: Shared | None
     window: Window
@@ -54,7 +54,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Return what it is called in the table."""
+        """The name in the table."""
         return ", ".join(
             [
                 f"{self.processes} processes" if self.shared else f"{self.processes} walks in one process",
@@ -91,7 +91,7 @@ WITH_CALLS = tuple(
 
 @attrs.frozen
 class Outcome:
-    """What the service saw, and what the processes got. Times are seconds."""
+    """What the service saw, and what the processes received. Times are in seconds."""
 
     refused: Sequence[float]
     most: int
@@ -101,7 +101,7 @@ class Outcome:
     calls: Sequence[float]
 
     def most_refused(self, per: float) -> int:
-        """Return the most refusals within the length of one window."""
+        """Return the maximum number of refusals within the length of one window."""
         return max((sum(at <= other < at + per for other in self.refused) for at in self.refused), default=0)
 
 
@@ -124,7 +124,7 @@ async def _process(given: argparse.Namespace) -> None:
     async with PaymentsClient(auth, base_url=given.url, quota=quota, allow_http=True) as client:
         print(json.dumps({"ready": True}), flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        async with asyncio.TaskGroup() as group:  # which is ended with the process
+        async with asyncio.TaskGroup() as group:  # ends with the process
             for name in given.walks.split(","):
                 group.create_task(_walk(client, name) if name else _call(client, given.per))
 
@@ -192,37 +192,37 @@ def outcome_of(
     lines: Sequence[dict[str, Any]],
     failed: Sequence[str],
 ) -> Outcome:
-    """Return the figures of what the service saw, and of what the processes said."""
+    """Return the figures from what the service saw and what the processes printed."""
     times = sorted(request.at for request in seen if request.status != 429)
-    came: dict[str, list[float]] = {}
+    pages_by_walk: dict[str, list[float]] = {}
     for line in lines:
         if "page" in line:
-            came.setdefault(line["walk"], []).append(line["page"])
+            pages_by_walk.setdefault(line["walk"], []).append(line["page"])
     windows, place = divmod(len(times) - 1, REQUESTS)
-    # The first window as it went, and each other request as long after the one a quota before it as it must.
+    # The first window as measured, then each request one window after the one a quota before it.
     bound = times[place] - times[0] + windows * (per + MARGIN)
     return Outcome(
         refused=[request.at for request in seen if request.status == 429],
         most=max(sum(at <= other < at + per for other in times[n:]) for n, at in enumerate(times)),
         beside_the_bound=(times[-1] - times[0]) / bound,
-        fairness=_fairness(list(came.values()), case.processes, per + MARGIN),
+        fairness=_fairness(list(pages_by_walk.values()), case.processes, per + MARGIN),
         failed=failed,
         calls=[line["call"] for line in lines if "call" in line],
     )
 
 
-def _fairness(came: list[list[float]], processes: int, span: float) -> float:
-    """Return Jain's index of what each got in the full windows in which all of them walked."""
-    if len(came) < processes:
+def _fairness(pages_by_walk: list[list[float]], processes: int, span: float) -> float:
+    """Return Jain's index of the pages of each walk in the full windows in which all of them walked."""
+    if len(pages_by_walk) < processes:
         return 0.0
-    begun, ended = max(pages[0] for pages in came), max(pages[-1] for pages in came)
+    begun, ended = max(pages[0] for pages in pages_by_walk), max(pages[-1] for pages in pages_by_walk)
     ended = begun + (ended - begun) // span * span
-    counts = [sum(begun <= at < ended for at in pages) for pages in came]
+    counts = [sum(begun <= at < ended for at in pages) for pages in pages_by_walk]
     return sum(counts) ** 2 / (len(counts) * sum(count**2 for count in counts))
 
 
 async def turns(shared: str | None) -> tuple[float, float]:
-    """Return the least and the middle milliseconds of a turn, in windows that fill up."""
+    """Return the minimum and median milliseconds to acquire a permit, in windows that fill up."""
     taken: list[float] = []
     for number in range(TURNS // REQUESTS):
         gate = gate_for(("turns", str(shared), str(number)), Quota(shared=shared))
@@ -232,7 +232,7 @@ async def turns(shared: str | None) -> tuple[float, float]:
             taken.append(time.perf_counter() - begun)
             assert isinstance(permit, Permit)
             gate.learn(permit, QuotaReading(1000, 5.0))
-            await asyncio.sleep(0.002)  # what is said of it is no part of the next turn
+            await asyncio.sleep(0.002)  # reporting the answer is not part of the next permit
     return min(taken) * 1000, statistics.median(taken) * 1000
 
 
@@ -247,7 +247,7 @@ def _verdict(case: Case, outcome: Outcome, per: float) -> bool:
 
 
 async def tables(cases: Sequence[Case], per: float, at_once: int) -> bool:
-    """Measure cases and print a table; gives whether every bar was kept."""
+    """Measure cases and print a table. Returns whether every bar was kept."""
     slots, kept = asyncio.Semaphore(at_once), []
 
     async def row(case: Case) -> None:
@@ -266,13 +266,11 @@ async def tables(cases: Sequence[Case], per: float, at_once: int) -> bool:
         if case.calls:
             middle, late = _quantiles(outcome.calls)
             kept[-1] = kept[-1] and middle <= 0.2 and late <= 2
-            line[0] += (
-                f"; {len(outcome.calls)} calls beside: half within {middle:.3f} s, 99 % within {late:.2f} s"
-            )
+            line[0] += f"; {len(outcome.calls)} calls: median {middle:.3f} s, 99th percentile {late:.2f} s"
         print(f"| {' | '.join([*line, *outcome.failed, 'yes' if kept[-1] else 'NO'])} |", flush=True)
 
     print(f"\nWindows of {per:g} s:\n")
-    print("| what | refused | most in a window | time beside the bound | fairness | kept |")
+    print("| what | refused | most in a window | time relative to the bound | fairness | kept |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     async with asyncio.TaskGroup() as group:
         for case in cases:
@@ -285,7 +283,7 @@ def _quantiles(seconds: Sequence[float]) -> tuple[float, float]:
 
 
 def _turn_rows() -> Iterator[bool]:
-    print("| a turn | least | half within | bar | kept |\n| --- | --- | --- | --- | --- |")
+    print("| one permit | minimum | median | bar | kept |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
         for name, shared, bar in (
             ("one process", None, 0.05),

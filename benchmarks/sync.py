@@ -1,9 +1,8 @@
-"""A week of nightly syncs: what is wrong in the copy, and requests beside a full export each night.
+"""A week of nightly syncs: errors in the copy, and requests compared with a full export each night.
 
-Run with ``uv run python -m benchmarks.sync``. The service is the sandbox over real sockets,
-on an event loop whose clock jumps over waits; its lists lag each write by 20 minutes, and payments are
-created, updated and deleted all day and during the syncs. Six nights sync, the seventh sweeps.
-Exit code 1 where a bar is missed.
+Run with ``uv run python -m benchmarks.sync``. The service is the sandbox over real sockets, on an event loop
+whose clock skips waits. Its lists lag writes by up to 20 minutes, and payments are created, updated and
+deleted all day and during the syncs. Six nights sync, the seventh sweeps. Exit code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from tests.support.virtual_time import run
 
 PAYMENTS = 20_000
 CHANGES = 400
-"""A day's changes, a tenth of which are of many payments at once."""
+"""Changes per day, a tenth of which affect many payments at once."""
 DAY = 86_400.0
 SEEDS = range(3)
 
 
 @attrs.frozen
 class Week:
-    """What a week came to: list requests of each night's sync and of a full export each night, requests by id
-    of the week's sweep and the payments that it deleted, and what was wrong."""
+    """The outcome of a week: list requests of the first sync, of each night's sync and of seven exports;
+    requests by id and deleted payments of the week; and what was wrong."""
 
     first: int
     nights: tuple[int, ...]
@@ -47,14 +46,14 @@ class Week:
     deleted: int
     wrong: Wrong
     quiet: Wrong
-    """After the lists have caught up and one more sweep: every payment is compared."""
+    """After the lists have caught up and a final sweep: every payment is compared."""
     differing: int
-    """Payments that differ between copy and service in any way then."""
+    """Payments that then differ between copy and service in any way."""
     changed: int
 
 
 async def week(kind: str, seed: int, payments: int, changes: int, server: str = "") -> Week:
-    """Live through a week."""
+    """Simulate a week."""
     loop, draw = asyncio.get_running_loop(), random.Random(seed)
     rules = Rules(quota=False, list_lag=uneven_lag(seed), latency=0.2, equals="shuffled")
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +89,7 @@ async def week(kind: str, seed: int, payments: int, changes: int, server: str = 
                     for moment in moments:
                         await asyncio.sleep(moment - loop.time())
                         living.change()
-                    # Not all of it long ago: some of the day's changes are not listed yet.
+                    # Lists do not show the most recent of the day's changes yet.
                     spent, gone, more = await synced(sweep=night == 6)
                     nights.append(spent)
                     wrong += more
@@ -117,18 +116,20 @@ async def week(kind: str, seed: int, payments: int, changes: int, server: str = 
 
 
 def rows(kind: str, server: str) -> Iterator[Row]:
-    """Measure some weeks of copies in one kind of database."""
+    """Measure some weeks of copies in one kind of database, and yield the figures."""
     weeks = [run(week(kind, seed, PAYMENTS, CHANGES, server)) for seed in SEEDS]
     what = f"{len(weeks)} weeks into {kind}"
     changed = sum(one.changed for one in weeks)
     wrong = sum((one.wrong + one.quiet for one in weeks), Wrong())
     differing = sum(one.differing for one in weeks)
-    yield _none(f"{what}, {changed:,} payments changed: held as the service never had them", wrong.never)
     yield _none(
-        f"{what}: not as the service has them, though written {LAG / 60:.0f} minutes before", wrong.stale
+        f"{what}, {changed:,} payments changed: rows in the copy that the service never had", wrong.never
     )
-    yield _none(f"{what}: left after a sweep, though deleted {LAG / 60:.0f} minutes before", wrong.left)
-    yield _none(f"{what}: different in any way once all was quiet and swept", differing)
+    yield _none(
+        f"{what}: different from the service, although written {LAG / 60:.0f} minutes before", wrong.stale
+    )
+    yield _none(f"{what}: left after a sweep, although deleted {LAG / 60:.0f} minutes before", wrong.left)
+    yield _none(f"{what}: different in any way after a last sweep without changes", differing)
     spent, exports = sum(sum(one.nights) for one in weeks), sum(one.exports for one in weeks)
     nights = [night for one in weeks for night in one.nights[:-1]]
     sweeps = [one.nights[-1] for one in weeks]
@@ -142,7 +143,7 @@ def rows(kind: str, server: str) -> Iterator[Row]:
     figure = (
         f"{by_id / len(weeks):.0f} requests by id for {deleted / len(weeks):.0f} deleted: {each:.3f} each"
     )
-    yield Row(f"{what}: what the sweep deletes, it looks up by id", figure, "≤ 1.1 each", each <= 1.1)
+    yield Row(f"{what}: lookups by id per deleted payment", figure, "≤ 1.1 each", each <= 1.1)
 
 
 def _none(what: str, count: int) -> Row:
@@ -150,7 +151,7 @@ def _none(what: str, count: int) -> Row:
 
 
 def main() -> int:
-    """Measure and print everything."""
+    """Measure everything and print the tables."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()

@@ -1,7 +1,7 @@
 """The memory of a table that is read in batches, at ten times the length.
 
-Run with ``uv run python -m benchmarks.tables``. The service is the sandbox in a process of its own, without a
-quota; each walk has a fresh process. Exit code 1 where a bar is missed.
+Run with ``uv run python -m benchmarks.tables``. The service is the sandbox in its own process, without a
+quota; each walk runs in a fresh process. Exit code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.exports_job import memory
 
 PAGE, IN_FLIGHT = 250, 8
 GROWTH = 16
-"""MiB that ten times the payments may take beyond."""
+"""Maximum MiB that ten times the payments may take in addition."""
 _MIB = 2**20
 
 Of = Literal["payments", "line_items"]
@@ -34,17 +34,17 @@ OF: tuple[Of, ...] = ("payments", "line_items")
 
 @attrs.frozen
 class Read:
-    """What one walk gave, and the bytes that its process held."""
+    """The size of one walk, and the memory of its process in bytes."""
 
     rows: int
     batches: int
     first: int
-    """With the first batch, Arrow's library loaded."""
+    """Memory after the first batch, with Arrow's library loaded."""
     peak: int
 
 
 def read(where: Where, of: Of, rows: int) -> Read:
-    """Read everything in batches, and keep none."""
+    """Read everything in batches, without keeping any."""
     return asyncio.run(_read(where, of, rows))
 
 
@@ -59,7 +59,7 @@ async def _read(where: Where, of: Of, rows: int) -> Read:
 
 
 def measured(payments: int, rows: int) -> dict[Of, Read]:
-    """Read so many payments as each table, each in a process of its own."""
+    """Read the payments as each table, each in its own process."""
     fresh = partial(multiprocessing.get_context("spawn").Pool, 1)
     found: dict[Of, Read] = {}
     with service(payments, Rules(quota=False)) as here:
@@ -68,22 +68,22 @@ def measured(payments: int, rows: int) -> dict[Of, Read]:
             with fresh() as pool:
                 found[of] = pool.apply(read, (where, of, rows))
     if found["payments"].rows != payments:
-        raise AssertionError(f"{found['payments'].rows} payments of {payments} came")
+        raise AssertionError(f"{found['payments'].rows} payments of {payments} were read")
     return found
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure everything and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--payments", type=int, default=300_000, help="of the longer walks [300000]")
-    parser.add_argument("--rows", type=int, default=5_000, help="of a batch [5000]")
+    parser.add_argument("--payments", type=int, default=300_000, help="in the longer walks [300000]")
+    parser.add_argument("--rows", type=int, default=5_000, help="per batch [5000]")
     options = parser.parse_args()
     begun = time.perf_counter()
     sizes = options.payments // 10, options.payments
     short, long = (measured(size, options.rows) for size in sizes)
-    head = ("table", "payments", "rows", "batches", "MiB with the first", "peak MiB")
+    head = ("table", "payments", "rows", "batches", "MiB after the first", "peak MiB")
     shown = Table(f"Batches of {options.rows:,} rows", head)
     for size, found in zip(sizes, (short, long), strict=True):
         for of, one in found.items():

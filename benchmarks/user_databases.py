@@ -1,9 +1,9 @@
-"""Exports and syncs into databases of the user's, drawn at random: nothing of the user's changes.
+"""Exports and syncs into random databases of a user: nothing of the user's may change.
 
-Run with ``uv run python -m benchmarks.user_databases``. Tables and views have names in any case that resemble
-an export's or need quotes, in other schemas too, with indexes, triggers and rows; at times an earlier export
-stands there, with indexes, views and triggers of the user's on its tables. Exit code 1 where anything of that
-is not as it was afterwards, or where an export that was not refused does not pass `verify`.
+Run with ``uv run python -m benchmarks.user_databases``. Tables and views have names, in any case, that
+resemble an export's or need quotes, also in other schemas, with indexes, triggers and rows. Some databases
+have an earlier export, with the user's own indexes, views and triggers on its tables. Exit code 1 if anything
+of the user's has changed afterwards, or if an export that was not refused does not pass `verify`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Rows = Sequence[dict[str, Any]]
 
 @attrs.define
 class UserDatabase:
-    """A database of the user's; `tables` are the names of the user's tables and views, as SQL has them."""
+    """A user's database; `tables` are the names of the user's tables and views, quoted for SQL."""
 
     path: Path
     format: str
@@ -57,14 +57,14 @@ class UserDatabase:
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
-        """Connect to it."""
+        """Connect to the database."""
         connection: Any = sqlite3 if self.format == "sqlite" else duckdb
         with closing(connection.connect(str(self.path))) as db:
             yield db
             db.commit() if self.format == "sqlite" else None
 
     def fill(self, payments: Rows) -> None:
-        """Put in what a user may have there."""
+        """Create what a user may have in a database."""
         if self.draw.random() < 0.4:
             export(self.path, self.format, payments)
             self.has_export = True
@@ -75,13 +75,13 @@ class UserDatabase:
                 db.execute("CREATE SCHEMA other")
                 self._create(db, "other.", "payments")
             for name in self.draw.sample(self.names, self.draw.randint(0, 4)):
-                spelled = self.draw.choice([name, name.upper(), name.title()])
+                cased = self.draw.choice([name, name.upper(), name.title()])
                 taken = self.has_export and name in {"payments", "line_items"}
                 if not taken:
-                    self._create(db, "", spelled)
+                    self._create(db, "", cased)
 
     def state(self) -> list[Any]:
-        """Return all that is the user's: tables, views, indexes, triggers, and the rows."""
+        """Return everything of the user's: tables, views, indexes, triggers, and rows."""
         with self.connected() as db:
             kinds = {
                 "sqlite": ["SELECT name, sql FROM sqlite_master"],
@@ -97,7 +97,7 @@ class UserDatabase:
         return [sorted(row for row in found if row[1] and not self._is_new(row)), *rows]
 
     def _is_new(self, found: tuple[str, str]) -> bool:
-        """Whether it is a table that an export or a sync may make, where none was."""
+        """Whether it is a table that an export or a sync may create."""
         name = found[0].removeprefix("main")
         users = {table.strip('"').lower() for table in self.tables}
         ours = name in {"payments", "line_items"} or name.startswith("b2b_payments_sync")
@@ -122,7 +122,7 @@ class UserDatabase:
         if self.draw.random() < 0.5:
             db.execute(f"CREATE INDEX mine{number} ON {quoted} (mine)")
         if self.format == "sqlite" and self.draw.random() < 0.5:
-            # What touches the table shows there.
+            # Makes changes to the table visible.
             db.execute(
                 f"CREATE TRIGGER on_mine{number} AFTER DELETE ON {quoted} BEGIN "  # noqa: S608
                 f"INSERT INTO {quoted} VALUES (3, 'touched'); END"
@@ -130,7 +130,7 @@ class UserDatabase:
 
 
 def export(path: Path, format_: str, payments: Rows) -> None:
-    """Export payments as a walk does that was proven complete."""
+    """Export payments like a walk that was proven complete."""
     account, sink = Account({}), sink_for(path, format_)
     complete = False
     try:
@@ -145,7 +145,7 @@ def export(path: Path, format_: str, payments: Rows) -> None:
 
 
 def copy(path: Path, payments: Rows) -> None:
-    """Copy payments as a first sync does."""
+    """Copy payments like a first sync."""
     copied = Copy(store_for(path))
     try:
         copied.open()
@@ -157,7 +157,7 @@ def copy(path: Path, payments: Rows) -> None:
 
 
 def tried(folder: Path, seed: int, payments: Rows) -> str:
-    """Make a database, export or sync into it, and say what came of it."""
+    """Create a database, and export or sync into it. Returns the outcome."""
     draw = random.Random(seed)
     format_ = FORMATS[seed % len(FORMATS)]
     user = UserDatabase(folder / f"{seed}.{format_}", format_, draw)
@@ -176,22 +176,22 @@ def tried(folder: Path, seed: int, payments: Rows) -> str:
 
 
 def main() -> int:
-    """Try many databases, and print what came of them."""
+    """Try many databases, and print the outcomes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--databases", type=int, default=2_000, help="how many [2000]")
-    parser.add_argument("--first", type=int, default=0, help="the number of the first one [0]")
+    parser.add_argument("--databases", type=int, default=2_000, help="[2000]")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one [0]")
     options = parser.parse_args()
     payments = list(Sandbox(payments=30).store.all_wire())
-    begun, came = time.perf_counter(), Counter[str]()
+    begun, outcomes = time.perf_counter(), Counter[str]()
     for seed in range(options.first, options.first + options.databases):
         with tempfile.TemporaryDirectory() as folder:
-            came[tried(Path(folder), seed, payments)] += 1
-    for what, count in sorted(came.items()):
+            outcomes[tried(Path(folder), seed, payments)] += 1
+    for what, count in sorted(outcomes.items()):
         print(f"{count:6,} {what}")
     print(f"\nPython {sys.version.split()[0]}; {time.perf_counter() - begun:.0f} s.")
-    return int(not came.keys() <= {"exported", "copied", "refused"})
+    return int(not outcomes.keys() <= {"exported", "copied", "refused"})
 
 
 if __name__ == "__main__":

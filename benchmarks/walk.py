@@ -1,7 +1,7 @@
-"""What the exact walk costs: requests beside the minimum, time beside the ideal, memory beside the length.
+"""The cost of the exact walk: requests beyond the minimum, time beyond the ideal, memory by length.
 
-Run with ``uv run python -m benchmarks.walk``. The service is the sandbox, in a process of its own where time
-or memory is measured. Exit code 1 where a bar is missed.
+Run with ``uv run python -m benchmarks.walk``. The service is the sandbox, in its own process when time or
+memory is measured. Exit code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Row:
 
 
 async def requests_spent(payments: int, changes: float) -> tuple[int, int]:
-    """Walk a store, and give the requests spent and the least that its pages need."""
+    """Walk a store. Returns the requests spent, and the minimum for its pages."""
     async with Sandbox(payments=payments, channels=(1, 2, 3), seed=7, rules=Rules(quota=False)) as sandbox:
         if changes:
             sandbox.before_list = Drift(7, rate=changes)
@@ -54,7 +54,7 @@ async def requests_spent(payments: int, changes: float) -> tuple[int, int]:
 
 
 def serve(pipe: Connection, payments: int, rules: Rules) -> None:
-    """Run a sandbox until the other end of the pipe says something."""
+    """Run a sandbox until the other end of the pipe sends something."""
 
     async def main() -> None:
         async with Sandbox(payments=payments, channels=(1,), seed=7, rules=rules) as sandbox:
@@ -68,7 +68,7 @@ def serve(pipe: Connection, payments: int, rules: Rules) -> None:
 
 @contextmanager
 def service(payments: int, rules: Rules) -> Iterator[tuple[str, StoreAuth]]:
-    """Yield the address and credential of a sandbox in a process of its own."""
+    """Yield the address and credential of a sandbox in its own process."""
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(there, payments, rules))
     process.start()
@@ -84,7 +84,7 @@ def service(payments: int, rules: Rules) -> Iterator[tuple[str, StoreAuth]]:
 async def seconds_for(
     base_url: str, auth: StoreAuth, *, concurrency: int, page_size: int
 ) -> tuple[float, int]:
-    """Walk, and give the seconds and the pages it took."""
+    """Walk. Returns the seconds and the requests it took."""
     async with PaymentsClient(auth, base_url=base_url, quota=None) as client:
         walk = client.payments.list(page_size=page_size, concurrency=concurrency)
         begun = time.perf_counter()
@@ -94,7 +94,7 @@ async def seconds_for(
 
 
 async def peak_of(base_url: str, auth: StoreAuth) -> int:
-    """Walk, and give the peak of Python's allocations in bytes; a first page has warmed everything up."""
+    """Walk, after a warm-up page. Returns the peak of Python's allocations in bytes."""
     async with PaymentsClient(auth, base_url=base_url, quota=None) as client:
         async for _ in client.payments.list(page_size=PAGE):
             break
@@ -107,7 +107,7 @@ async def peak_of(base_url: str, auth: StoreAuth) -> int:
 
 
 def in_process(function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-    """Run a coroutine function in a fresh process, so that one measurement does not feed on another."""
+    """Run a coroutine function in a fresh process, so that measurements are independent."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_run, (function, args))
 
@@ -117,8 +117,8 @@ def _run(function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...
 
 
 def requests_rows() -> Iterator[Row]:
-    """Measure requests: with nothing changing, and with one change every 20 requests."""
-    for changes, bar, what in ((0.0, 1.03, "nothing changing"), (1 / 20, 1.10, "a change every 20 requests")):
+    """Measure requests: without changes, and with a change every 20 requests."""
+    for changes, bar, what in ((0.0, 1.03, "no changes"), (1 / 20, 1.10, "a change every 20 requests")):
         for payments in (10_000, 100_000):
             spent, least = asyncio.run(requests_spent(payments, changes))
             figure = f"{spent} requests for {least} pages: {spent / least:.3f} ×"
@@ -126,17 +126,17 @@ def requests_rows() -> Iterator[Row]:
 
 
 def time_row() -> Row:
-    """Measure 100 pages of 100 ms at 16 in flight, beside the first page and the rounds after it."""
+    """Measure 100 pages of 100 ms with 16 in flight, compared with the first page and the rounds after it."""
     page_size, latency, concurrency = 250, 0.1, 16
     rounds = 1 + math.ceil(99 / concurrency)
     ratios = []
-    # 100 pages, the overlap of each taken into account.
+    # 100 pages, allowing for their overlap.
     payments = 100 * (page_size - 4)
     with service(payments, Rules(quota=False, latency=latency)) as (base_url, auth):
         for _ in range(6):
             seconds, requests = in_process(_timed, base_url, auth, concurrency, page_size)
             ratios.append(seconds / (rounds * latency))
-    ratio = sorted(ratios[1:])[len(ratios[1:]) // 2]  # the first one has the sandbox render its rows
+    ratio = sorted(ratios[1:])[len(ratios[1:]) // 2]  # the first run makes the sandbox render its rows
     ideal = rounds * latency
     figure = f"{requests} pages in {ratio * ideal:.3f} s: {ratio:.3f} × the ideal {ideal:.1f} s"
     return Row(f"100 ms a page, {concurrency} in flight (median of 5)", figure, "≤ 1.25 ×", ratio <= 1.25)
@@ -147,7 +147,7 @@ async def _timed(base_url: str, auth: StoreAuth, concurrency: int, page_size: in
 
 
 def memory_row() -> Row:
-    """Measure the peak of allocations for a short and for a long walk."""
+    """Measure the peak of allocations for a short and a long walk."""
     peaks = []
     for payments in (20_000, 200_000):
         with service(payments, Rules(quota=False)) as (base_url, auth):
@@ -158,7 +158,7 @@ def memory_row() -> Row:
 
 
 def main() -> int:
-    """Measure and print everything."""
+    """Measure everything and print the tables."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()

@@ -1,9 +1,9 @@
-"""Walks between two moments, over a million payments that change meanwhile: exact, and at how many requests.
+"""Walks of periods, over a million payments that change meanwhile: exactness, and the number of requests.
 
 Run with ``uv run python -m benchmarks.windows [--windows N] [--payments N] [--spread all]``. The service is
-the sandbox over real sockets; at every third list request or so a payment is created, updated or deleted.
-Windows begin anywhere, often beside a gap or a crowd, are a minute to ten days wide, or a sixtieth of the
-list, and are walked in either order. Exit code 1 where a walk is not exact or a bar is missed.
+the sandbox over real sockets; at about every third list request a payment is created, updated or deleted.
+Windows start anywhere, often next to a gap or a crowd, are a minute to ten days long, or a sixtieth of the
+list, and are walked in either order. Exit code 1 if a walk is not exact or a bar is missed.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from tests.support.times import TIMES, moment, times
 
 PAGE = 250
 CHANGES = 0.3
-"""Changes before each list request, in the mean."""
+"""Mean number of changes before each list request."""
 MOST = 50_000
-"""Payments of a window at the most."""
+"""Maximum number of payments in a window."""
 SPREADS = [name for name in TIMES if "one second" not in name]
 _MINUTE, _TEN_DAYS = 60, 864_000
 
 
 @attrs.define
 class Measured:
-    """For each walk the rows read in search of its start; the requests beyond the pages that windows fill."""
+    """Rows read in search of the start, by walk, and requests beyond the pages that the windows fill."""
 
     reads: list[int] = attrs.field(factory=list)
     extra: list[int] = attrs.field(factory=list)
@@ -45,7 +45,7 @@ class Measured:
 
 @attrs.define
 class ChangingStore:
-    """A store that changes before lists are read, and knows when each payment was created, by its id."""
+    """A store that changes before lists are read, and records when each payment was created."""
 
     store: Store
     draw: random.Random
@@ -53,7 +53,7 @@ class ChangingStore:
     deleted: set[int] = attrs.field(factory=set)
 
     def change(self, _store: Store, _seen: SeenRequest) -> None:
-        """Change something, at times."""
+        """Change a random payment, or none."""
         if self.draw.random() >= CHANGES or (one := self.store.pick(self.draw)) is None:
             return
         match self.draw.choice(("insert", "update", "delete")):
@@ -66,7 +66,7 @@ class ChangingStore:
                 self.deleted.add(one)
 
     def within(self, start: int, stop: int) -> set[int]:
-        """Return the ids of payments created within a period that were not deleted."""
+        """Return the ids of payments that were created within a period and not deleted."""
         return {
             *range(bisect_left(self.created, start) + 1, bisect_left(self.created, stop) + 1)
         } - self.deleted
@@ -75,21 +75,21 @@ class ChangingStore:
 async def walked(
     client: PaymentsClient, changing: ChangingStore, start: int, stop: int, order: OrderBy
 ) -> int:
-    """Walk a window; give the requests beyond the pages that its payments fill. Raises AssertionError."""
+    """Walk a window. Returns the requests beyond the pages that its payments fill. Raises AssertionError."""
     before = changing.within(start, stop)
     bounds = [datetime.fromtimestamp(one, UTC) for one in (start, stop)]
     walk = client.payments.list(created_from=bounds[0], created_to=bounds[1], order_by=order)
     ids = [payment.id async for payment in walk]
     assert walk.report.complete, walk.report.ending
-    assert len(set(ids)) == len(ids), "a payment came twice"
+    assert len(set(ids)) == len(ids), "a payment was yielded twice"
     assert {*ids} >= before - changing.deleted, "a payment that lasted is missing"
-    assert {*ids} <= before | changing.within(start, stop), "a payment of another time came"
+    assert {*ids} <= before | changing.within(start, stop), "a payment of another time was yielded"
     return walk.report.requests - pages([changing.created[one - 1] for one in sorted(ids)])
 
 
 def pages(created: Sequence[int]) -> int:
-    """Return how many pages these payments fill, where each begins a row before the last second of the one
-    in front of it.
+    """Return how many pages these payments fill, if each starts one row before the last second of the
+    previous one.
     """
     count, start = 1, 0
     while start + PAGE < len(created):
@@ -98,7 +98,7 @@ def pages(created: Sequence[int]) -> int:
 
 
 async def measured(name: str, windows: int, payments: int, seed: int) -> Measured:
-    """Walk so many windows, and a sixtieth of the list, in payments that are spread over time so."""
+    """Walk `windows` windows, and sixtieths of the list, in payments spread over time as `name` says."""
     draw = random.Random(f"{name} {seed}")
     created = times(name, draw, payments)
     measured = Measured()
@@ -113,7 +113,7 @@ async def measured(name: str, windows: int, payments: int, seed: int) -> Measure
                 width = widths[len(measured.extra) < windows]
                 times_in_it = created[bisect_left(created, start) : bisect_left(created, start + width)]
                 if len(times_in_it) > MOST or any(map(eq, times_in_it, times_in_it[PAGE // 2 :])):
-                    continue  # where a second fills pages, counting them takes more requests than the search
+                    continue  # if a second fills pages, counting them takes more requests than the search
                 order = draw.choice(list(OrderBy))
                 sandbox.requests.clear()
                 extra = await walked(client, changing, start, start + width, order)
@@ -123,17 +123,17 @@ async def measured(name: str, windows: int, payments: int, seed: int) -> Measure
 
 
 def main() -> int:
-    """Measure and print everything."""
+    """Measure everything and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--windows", type=int, default=200, help="how many, of each spread [200]")
+    parser.add_argument("--windows", type=int, default=200, help="of each spread [200]")
     parser.add_argument("--payments", type=int, default=1_000_000, help="in the list [1000000]")
-    parser.add_argument("--seed", type=int, default=1, help="which windows and changes [1]")
+    parser.add_argument("--seed", type=int, default=1, help="of the windows and changes [1]")
     parser.add_argument("--spread", choices=[*SPREADS, "all"], default="evenly", help="[evenly]")
     options = parser.parse_args()
     bars = []
-    print("| payments over time | rows read: median | most | extra requests: median | most | a month: most |")
+    print("| payments over time | rows read: median | most | extra: median | most | for a month: most |")
     print("| --- " * 6 + "|")
     for name in SPREADS if options.spread == "all" else [options.spread]:
         found = asyncio.run(measured(name, options.windows, options.payments, options.seed))

@@ -13,7 +13,7 @@ html_theme = "furo"
 html_title = f"b2b_payments {release}"
 html_show_copyright = False
 
-smartquotes = False  # options begin with two hyphens
+smartquotes = False  # keep the two hyphens of options
 myst_heading_anchors = 3
 default_role = "literal"  # in docstrings, `name` is code
 
@@ -22,12 +22,12 @@ autodoc_class_signature = "mixed"
 autodoc_default_options = {
     "members": True,
     "member-order": "bysource",
-    "exclude-members": "joined,standing",  # for the package itself
+    "exclude-members": "joined,standing",  # internal methods of public classes
 }
 
 
 def setup(app: Any) -> None:
-    """Let links to files that are pages here, too, lead to these pages."""
+    """Redirect links to files that are also pages of this documentation."""
     app.connect("source-read", _link)
 
 

@@ -1,4 +1,4 @@
-"""The invoice-payments service on a real socket of this machine, with a store, rules and faults to order."""
+"""The invoice-payments service on a real local socket, with its own store, rules, and faults on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may come in: credentials, quota and the number of requests at once. It does no I/O."""
+"""Which requests are admitted: credentials, quota and the number of concurrent requests. No I/O."""
 
 from __future__ import annotations
 
@@ -22,85 +22,85 @@ class Counter:
         self._sliding = rules.window == "sliding"
         self._counted: deque[float] = deque()
         # The other integration's requests, spread evenly over the window.
-        self._others_every = rules.per / rules.others_per_window if rules.others_per_window else math.inf
-        self._next_other = now + self._others_every / 2
+        self._others_interval = rules.per / rules.others_per_window if rules.others_per_window else math.inf
+        self._next_other = now + self._others_interval / 2
 
     def admit(self, now: float) -> bool:
-        """Count a request that arrives now. False if it is over the quota; such a one is not counted."""
-        self._let_others(now)
-        return self._take(now)
+        """Count a request that arrives now. Returns False, and does not count it, if it is over the quota."""
+        self._count_others(now)
+        return self._count(now)
 
     def remaining(self, now: float) -> int:
-        """Return how many more requests would be let in now."""
-        self._let_others(now)
-        self._forget(now)
+        """Return how many more requests would be admitted now."""
+        self._count_others(now)
+        self._drop_expired(now)
         return max(0, self._requests - len(self._counted))
 
     def resets_after(self, now: float) -> float:
         """Return the seconds until the oldest request leaves the window, or until a fixed window ends."""
-        self._forget(now)
+        self._drop_expired(now)
         return max(0.0, self._counted[0] + self._per - now) if self._counted else self._per
 
     def wait(self, now: float) -> float:
-        """Return the seconds until a request that is refused now would be let in."""
+        """Return the seconds until a request that is refused now would be admitted."""
         return self.resets_after(now)
 
-    def _take(self, now: float) -> bool:
-        self._forget(now)
+    def _count(self, now: float) -> bool:
+        self._drop_expired(now)
         if len(self._counted) >= self._requests:
             return False
         self._counted.append(now)
         return True
 
-    def _forget(self, now: float) -> None:
+    def _drop_expired(self, now: float) -> None:
         if self._sliding:
             while self._counted and self._counted[0] + self._per <= now:
                 self._counted.popleft()
         elif self._counted and self._counted[0] + self._per <= now:
-            # A fixed window is opened by its first request, and all of it ends at once.
+            # A fixed window is opened by its first request, and expires as a whole.
             self._counted.clear()
 
-    def _let_others(self, now: float) -> None:
+    def _count_others(self, now: float) -> None:
         if self._next_other < now - 2 * self._per:
-            # What lies further back has left every window.
-            skipped = math.floor((now - 2 * self._per - self._next_other) / self._others_every)
-            self._next_other += skipped * self._others_every
+            # Skip what is older than every window.
+            skipped = math.floor((now - 2 * self._per - self._next_other) / self._others_interval)
+            self._next_other += skipped * self._others_interval
         while self._next_other <= now:
-            self._take(self._next_other)
-            self._next_other += self._others_every
+            self._count(self._next_other)
+            self._next_other += self._others_interval
 
 
 class LeakyBucket(Counter):
-    """Counts as GCRA does: a bucket of as many requests as the quota, which leaks evenly, one by one."""
+    """Counts with GCRA: a bucket as large as the quota, which leaks evenly, one request at a time."""
 
     def __init__(self, rules: Rules, now: float) -> None:
         super().__init__(rules, now)
-        self._every = rules.per / rules.requests
+        self._leak_interval = rules.per / rules.requests
         self._empty_at = now
 
     def remaining(self, now: float) -> int:
-        """Return how many more requests would be let in now."""
-        self._let_others(now)
-        # A moment is no exact multiple of what leaks in between.
-        return math.floor((self._per - self.resets_after(now)) / self._every + 1e-6)
+        """Return how many more requests would be admitted now."""
+        self._count_others(now)
+        # The tolerance is for floating-point times that are not exact multiples of the leak interval.
+        return math.floor((self._per - self.resets_after(now)) / self._leak_interval + 1e-6)
 
     def resets_after(self, now: float) -> float:
-        """Return the seconds until the bucket is empty, as in the documentation's sample headers."""
+        """Return the seconds until the bucket is empty, which the documentation's sample headers state."""
         return max(0.0, self._empty_at - now)
 
     def wait(self, now: float) -> float:
-        """Return the seconds until a request that is refused now would be let in."""
-        return max(0.0, self.resets_after(now) + self._every - self._per)
+        """Return the seconds until a request that is refused now would be admitted."""
+        return max(0.0, self.resets_after(now) + self._leak_interval - self._per)
 
-    def _take(self, now: float) -> bool:
-        if self.wait(now) > 1e-6 * self._every:
+    def _count(self, now: float) -> bool:
+        if self.wait(now) > 1e-6 * self._leak_interval:
             return False
-        self._empty_at = max(self._empty_at, now) + self._every
+        self._empty_at = max(self._empty_at, now) + self._leak_interval
         return True
 
 
 def quota_headers(rules: Rules, remaining: int, resets_after: float) -> dict[str, str]:
-    """Return the documented headers, with the units that the documentation shows."""
+    """Return the documented headers, with units as in the documentation."""
     return {
         "X-Requests-Allocated": f"{rules.requests} times/{rules.per:g} s",
         "X-Requests-Remaining": f"{remaining} times",
@@ -111,9 +111,10 @@ def quota_headers(rules: Rules, remaining: int, resets_after: float) -> dict[str
 def refusal_headers(
     rules: Rules, wait: float, date: int, resets_after: float | None = None
 ) -> dict[str, str]:
-    """Return the headers of a 429 under these rules; `wait` is in seconds, rounded up where it must be.
+    """Return the headers of a 429 under these rules. `wait` is in seconds; whole numbers are rounded up.
 
-    `date` is that of the answer, in epoch seconds. The quota is whole again after the same wait, or as said.
+    `date` is the answer's, in epoch seconds. `resets_after` seconds later the quota is whole again; None
+    means after `wait`.
     """
     seconds = math.ceil(wait)
     resets_after = wait if resets_after is None else resets_after
@@ -131,32 +132,32 @@ def refusal_headers(
 
 
 class Admission:
-    """Lets requests in or refuses them. Times are the loop's, in seconds."""
+    """Admits or refuses requests. Times are the event loop's, in seconds."""
 
     def __init__(self, rules: Rules, now: float) -> None:
         self.token_number = 0
         self.open_window(rules, now)
 
     def open_window(self, rules: Rules, now: float) -> None:
-        """Begin to count under these rules, from nothing."""
+        """Start counting under these rules, with an empty window."""
         self._counter = (LeakyBucket if rules.window == "leaky" else Counter)(rules, now)
 
     @property
     def access_token(self) -> str:
-        """The token for `X-Auth-Token` that is good now."""
+        """The currently valid token for `X-Auth-Token`."""
         return f"sandbox-access-token-{self.token_number}"
 
     @property
     def auth_token(self) -> str:
-        """The token for `authToken` that is good now."""
+        """The currently valid token for `authToken`."""
         return f"sandbox-auth-token-{self.token_number}"
 
     def refusal(
         self, rules: Rules, headers: Mapping[str, str], now: float, in_service: int, date: int
     ) -> Answer | None:
-        """Return the answer to a request that may not come in, None for one that may.
+        """Return the answer to a refused request, or None if the request is admitted.
 
-        `date` is that of the answer, in epoch seconds.
+        `date` is the answer's, in epoch seconds.
         """
         if (denial := self._denial(rules, headers)) is not None:
             return denial
@@ -169,8 +170,8 @@ class Admission:
         return None
 
     def headers(self, rules: Rules, answered: Answer, now: float) -> dict[str, str]:
-        """Return the quota's headers of an answer."""
-        # A 429 carries what its own rule says, and a gateway knows nothing of the quota.
+        """Return the quota headers of an answer."""
+        # A 429 has the headers of its own rule, and a gateway does not know the quota.
         own = answered.status == 429 or answered.content_type != "application/json"
         if own or not (rules.quota and rules.quota_headers):
             return {}
@@ -179,9 +180,7 @@ class Admission:
     def _denial(self, rules: Rules, headers: Mapping[str, str]) -> Answer | None:
         store_hash, legacy_token = headers.get("X-Store-Hash"), headers.get("authToken")
         if legacy_token is not None and store_hash is not None:
-            return Answer.error(
-                500, "authToken came together with X-Store-Hash: what that gives is undefined"
-            )
+            return Answer.error(500, "authToken was sent together with X-Store-Hash, which is undefined")
         if legacy_token is not None:
             known = "legacy" in rules.authentication and legacy_token == self.auth_token
         else:
@@ -199,6 +198,6 @@ class Admission:
 
 
 def too_many(rules: Rules, wait: float, date: int, resets_after: float | None = None) -> Answer:
-    """Return a 429 that says to wait so many seconds from `date` on, in the headers that the rules name."""
+    """Return a 429 that asks to wait `wait` seconds from `date` on, in the headers that the rules name."""
     refused = Answer.error(429, "Too many requests. Try again later.")
     return attrs.evolve(refused, headers=refusal_headers(rules, wait, date, resets_after))

@@ -13,7 +13,7 @@ from b2b_payments._printable import frozen
 
 @frozen
 class Answer:
-    """An answer before it is sent: a status, a body, and headers of its own."""
+    """An answer before it is sent. `headers` are its own, in addition to those of every answer."""
 
     status: int
     body: bytes
@@ -24,7 +24,7 @@ class Answer:
     def success(
         cls, data: Any, pagination: dict[str, int] | None = None, *, status: int = 200, code: int = 200
     ) -> Answer:
-        """Wrap data as the service does."""
+        """Wrap data in the service's envelope."""
         meta: dict[str, Any] = {"message": "SUCCESS"}
         if pagination is not None:
             meta["pagination"] = pagination
@@ -32,23 +32,23 @@ class Answer:
 
     @classmethod
     def error(cls, status: int, text: str, title: str | None = None) -> Answer:
-        """Wrap an error: `text` is the useful one, the title generic."""
+        """Wrap an error: `text` is the useful message, `title` a generic one."""
         meta = {"message": title or HTTPStatus(status).phrase}
         return cls.json(status, {"code": status, "data": {"errMsg": text}, "meta": meta})
 
     @classmethod
     def denied(cls, status: int, text: str) -> Answer:
-        """Wrap a 401 or 403 as short as the service sends it."""
+        """Return a 401 or 403 in the short form that the service sends."""
         return cls.json(status, {"code": status, "message": text})
 
     @classmethod
     def gateway(cls, status: int) -> Answer:
-        """Return the HTML page of a gateway before the service."""
+        """Return the HTML page of a gateway in front of the service."""
         title = f"{status} {HTTPStatus(status).phrase}"
         page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\r\n"
         return cls(status, page.encode(), "text/html")
 
     @classmethod
     def json(cls, status: int, payload: Any) -> Answer:
-        """Encode a body."""
+        """Encode a body as JSON."""
         return cls(status, msgspec.json.encode(payload))

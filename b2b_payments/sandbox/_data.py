@@ -1,6 +1,6 @@
-"""Believable payments and channels, each a pure function of a seed and its id.
+"""Plausible payments and channels, each a pure function of a seed and its id.
 
-Nothing is kept for a row, so that a million payments fit in memory: a row is drawn anew when it is needed."""
+Rows are not stored but generated on demand, so that a million payments fit in memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def created_times(seed: int, count: int) -> array[int]:
         if times and run < 3 and chance < 0.02:
             run += 1
         else:
-            # The chance is used again for the gap: between one second and about two mean steps.
+            # The same random number gives the gap: between one second and about two mean steps.
             at += 1 + int(chance * (2 * step - 1))
             run = 1
         times.append(at)
@@ -78,7 +78,7 @@ def operations(module: str, processing_status: int, applied_status: int) -> list
 
 
 def company_name(customer_id: str) -> str:
-    """Return the company's name of this id, empty for a company that the sandbox does not know."""
+    """Return the name of the company with this id, empty if the sandbox does not know it."""
     if not customer_id.isdecimal():
         return ""
     number, rest = divmod(int(customer_id) - 95_000, 75)
@@ -86,7 +86,7 @@ def company_name(customer_id: str) -> str:
 
 
 class Rows:
-    """The payments that a seed gives: ask for one by its id."""
+    """The payments generated from a seed, by id."""
 
     def __init__(self, seed: int, channels: Sequence[int]) -> None:
         self.channels: tuple[int, ...] = tuple(channels)
@@ -94,7 +94,7 @@ class Rows:
         self._names = {channel: _channel_name(number) for number, channel in enumerate(self.channels)}
 
     def _draw(self, payment_id: int) -> bytes:
-        # 40 independent bytes; each field below reads its own.
+        # 40 independent bytes; each field below uses its own.
         return blake2b(b"%d" % payment_id, digest_size=40, key=self._key).digest()
 
     def _channel_of(self, draw: bytes) -> int:
@@ -109,7 +109,7 @@ class Rows:
         return self._names[channel_id]
 
     def payment(self, payment_id: int, created: int, *, single_storefront: bool = False) -> dict[str, Any]:
-        """Draw a payment as the service writes it; `created` is in epoch seconds."""
+        """Generate a payment in the service's JSON form; `created` is in epoch seconds."""
         draw = self._draw(payment_id)
         module = _MODULES[draw[2] & 15]
         status = _STATUSES[draw[3] & 15]
@@ -162,7 +162,7 @@ class Rows:
         return row
 
     def sparse(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Leave out of some rows what lists may leave out."""
+        """Remove from some rows the fields that lists may leave out."""
         draw = self._draw(row["id"])
         absent = {
             name
@@ -179,7 +179,7 @@ class Rows:
         return row
 
     def channel_list(self) -> list[dict[str, Any]]:
-        """Return the store's channels as the service writes them."""
+        """Return the store's channels in the service's JSON form."""
         return [self._channel(number) for number in range(len(self.channels))]
 
     def _channel(self, number: int) -> dict[str, Any]:
@@ -259,8 +259,8 @@ def _module_data(module: str, payment_id: int, draw: bytes) -> dict[str, Any]:
 _EMPTY = ("details", "moduleData", "fees", "lineItems", "allowedOperations", "allowedStatuses")
 
 
-def spelled_payment(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
-    """Spell a payment; the row given is not changed."""
+def format_payment(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    """Format a payment as the rules say. Returns a new row."""
     row = dict(row)
     if rules.ids_as == "string":
         row["id"] = str(row["id"])
@@ -275,8 +275,8 @@ def spelled_payment(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     return row
 
 
-def spelled_channel(channel: dict[str, Any], rules: Rules) -> dict[str, Any]:
-    """Spell a channel, whose times come as digits, its site as an object."""
+def format_channel(channel: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    """Format a channel as the rules say; the input has times as digits, and its site as an object."""
     channel = {rules.channel_name if name == "name" else name: value for name, value in channel.items()}
     for name in ("createdAt", "updatedAt"):
         seconds = int(channel[name])

@@ -1,4 +1,4 @@
-"""Putting an answer on the wire: whole, broken, made wrong on purpose, or given to another request."""
+"""Sends an answer: intact, broken, falsified, or to another request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Stream(web.StreamResponse):
         dated = hdrs.DATE in self.headers
         await super()._prepare_headers()
         if not dated:
-            # aiohttp has put this machine's time there.
+            # aiohttp added this machine's time.
             del self.headers[hdrs.DATE]
 
 
@@ -40,10 +40,10 @@ class _Whole(_Stream, web.Response):
 
 
 def reset(request: web.BaseRequest) -> web.Response:
-    """Close the connection with RST. What it gives is for aiohttp, and is never sent."""
+    """Close the connection with RST. Returns a response for aiohttp, which is never sent."""
     transport = request.transport
     if transport is not None:
-        # Without lingering the kernel throws away what is unsent and resets the peer.
+        # With SO_LINGER at 0, the kernel discards unsent data and sends a RST.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
         transport.abort()
     unsent = web.Response()
@@ -58,7 +58,7 @@ async def deliver(
     fault: Fault | None,
     between_bytes: Callable[[], Awaitable[None]],
 ) -> web.StreamResponse:
-    """Send an answer as a fault wants it sent; `between_bytes` is awaited after each byte of a drip."""
+    """Send an answer the way the fault requires. `between_bytes` is awaited after each byte of a drip."""
     headers = {"Content-Type": answer.content_type, **headers, **answer.headers}
     reason = HTTPStatus(answer.status).phrase
     if fault not in {Fault.RESET_DURING, Fault.TRUNCATED, Fault.DRIP, Fault.HUGE}:
@@ -88,11 +88,11 @@ async def deliver(
 
 HUGE_CHUNK: Final = b"a" * 2**20
 HUGE_CHUNKS: Final = 65
-"""So many chunks of 1 MiB are more than 64 MiB."""
+"""Chunks of 1 MiB: together more than 64 MiB."""
 
 _ERROR_500 = Answer.error(500, "Something went wrong")
 _DEEP = b"[" * 20_000 + b"]" * 20_000
-_FIXED: Final = {
+_FIXED_ANSWERS: Final = {
     Fault.HTML_404: Answer.gateway(404),
     Fault.HTML_502: Answer.gateway(502),
     Fault.HTML_502_AFTER: Answer.gateway(502),
@@ -116,9 +116,9 @@ _ID_OR_COUNT = re.compile(rb'"(id|paymentId|totalCount)":[^,}]+')
 
 
 def instead(fault: Fault, rules: Rules, date: int) -> Answer | None:
-    """Return the answer that a fault puts in the place of the service's, None if it only changes that one.
+    """Return the answer with which a fault replaces the service's, or None if it does not replace it.
 
-    `date` is that of the answer, in epoch seconds.
+    `date` is the answer's, in epoch seconds.
     """
     match fault:
         case Fault.RATE_LIMITED:
@@ -135,11 +135,11 @@ def instead(fault: Fault, rules: Rules, date: int) -> Answer | None:
         case Fault.FLOOD:
             return Answer(200, b'{"code":200,"data":[%b],"meta":{}}' % b",".join([b"{}"] * 1_000_000))
         case _:
-            return _FIXED.get(fault)
+            return _FIXED_ANSWERS.get(fault)
 
 
 def spoil(answer: Answer, fault: Fault | None) -> Answer:
-    """Change the service's own answer as a fault does."""
+    """Apply a fault to the service's own answer."""
     match fault:
         case Fault.INVALID_UTF8:
             return attrs.evolve(answer, body=answer.body.replace(b'"message":"', b'"message":"\xff\xc0'))
@@ -150,9 +150,9 @@ def spoil(answer: Answer, fault: Fault | None) -> Answer:
         case Fault.BYTE_ORDER_MARK:
             return attrs.evolve(answer, body=b"\xef\xbb\xbf" + answer.body)
         case Fault.DUPLICATE_IDS:
-            return _doubled(answer)
+            return _with_duplicates(answer)
         case Fault.EMPTY_LIST:
-            return _emptied(answer)
+            return _without_rows(answer)
         case Fault.OTHER_STORE:
             return _of_another_store(answer)
         case _:
@@ -169,14 +169,14 @@ def _of_another_store(answer: Answer) -> Answer:
     return Answer.json(answer.status, payload)
 
 
-def _doubled(answer: Answer) -> Answer:
+def _with_duplicates(answer: Answer) -> Answer:
     payload = msgspec.json.decode(answer.body)
     if isinstance(payload.get("data"), list):
         payload["data"] = [row for row in payload["data"] for _ in range(2)]
     return Answer.json(answer.status, payload)
 
 
-def _emptied(answer: Answer) -> Answer:
+def _without_rows(answer: Answer) -> Answer:
     payload = msgspec.json.decode(answer.body)
     if isinstance(payload.get("data"), list):
         payload["data"] = []
@@ -205,10 +205,10 @@ class Answered(NamedTuple):
 
 
 class Mixer:
-    """Holds the answers that are on the way, and gives them to others.
+    """Holds answers in transit, and misdirects them.
 
-    `may_mix` says whether a request may get the answer to another; without it any may. `mixed` counts those
-    that went astray.
+    `may_mix` decides whether a request may get the answer to another; None allows any. `mixed` counts the
+    misdirected answers.
     """
 
     def __init__(self) -> None:
@@ -218,10 +218,10 @@ class Mixer:
         self._waiting: tuple[Answered, asyncio.Future[Answer]] | None = None
         self._held: WeakKeyDictionary[asyncio.BaseTransport, list[Answered]] = WeakKeyDictionary()
 
-    async def exchanged(self, own: Answered, fault: Fault | None, within: float) -> Answer:
-        """Return what a request gets: its own answer, or another's that is on the way at the same time."""
+    async def exchange(self, own: Answered, fault: Fault | None, within: float) -> Answer:
+        """Return the answer that a request gets: its own, or that of another request in flight."""
         waiting = self._waiting
-        # Given up at this very moment, it waits no more.
+        # It may have timed out at this very moment.
         if waiting is not None and not waiting[1].done() and self._may(own.seen, waiting[0].seen):
             (others, turn), self._waiting = waiting, None
             turn.set_result(own.answer)
@@ -239,34 +239,34 @@ class Mixer:
             if self._waiting is waiting:
                 self._waiting = None
 
-    def unasked(self, own: Answered, fault: Fault | None) -> Answered | None:
-        """Return what comes on the connection besides the answer; None where nothing does."""
+    def extra_answer(self, own: Answered, fault: Fault | None) -> Answered | None:
+        """Return the additional answer that a fault sends on the connection, or None."""
         before, self._before = self._before or own, own
         return {Fault.STRAY: before, Fault.DOUBLED: own, Fault.LATE: own}.get(fault) if fault else None
 
-    def let_go(self, request: web.BaseRequest, seen: SeenRequest) -> None:
-        """Send what was held back on this connection, in front of the answer to this request."""
+    def send_held(self, request: web.BaseRequest, seen: SeenRequest) -> None:
+        """Send the answers held back on this connection, before the answer to this request."""
         if not self._held or request.transport is None:
             return
-        for unasked in self._held.pop(request.transport, ()):
-            if self._may(seen, unasked.seen):
-                self._send(request.transport, unasked.answer)
+        for extra in self._held.pop(request.transport, ()):
+            if self._may(seen, extra.seen):
+                self._send(request.transport, extra.answer)
 
-    async def follow(
-        self, request: web.BaseRequest, response: web.StreamResponse, unasked: Answered, after: float | None
+    async def send_followed_by(
+        self, request: web.BaseRequest, response: web.StreamResponse, extra: Answered, after: float | None
     ) -> None:
-        """Send a response whole, and behind it an answer that nobody asked for."""
+        """Send a complete response, followed by an answer that nobody requested."""
         await response.prepare(request)
         await response.write_eof()
         connection = request.transport
         if connection is None:
             return
         if after is None:
-            self._held.setdefault(connection, []).append(unasked)
+            self._held.setdefault(connection, []).append(extra)
         elif after == 0:
-            self._send(connection, unasked.answer)
+            self._send(connection, extra.answer)
         else:
-            asyncio.get_running_loop().call_later(after, self._send, connection, unasked.answer)
+            asyncio.get_running_loop().call_later(after, self._send, connection, extra.answer)
 
     def _may(self, asked: SeenRequest, other: SeenRequest) -> bool:
         return self.may_mix is None or self.may_mix(asked, other)

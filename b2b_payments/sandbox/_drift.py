@@ -13,11 +13,11 @@ from b2b_payments.sandbox._store import Store
 
 @define(eq=False)
 class Drift:
-    """Changes the store before each list request; to be set as `Sandbox.before_list`.
+    """Changes the store before each list request; assign it to `Sandbox.before_list`.
 
-    `rate` is the mean number of changes at a request. `insert`, `delete` and `update` weigh the kinds of
-    changes against each other. A quarter of the inserts share their second with the newest payment. What was
-    changed is kept by id: a payment in none of `inserted` and `deleted` was there all the time.
+    `rate` is the mean number of changes per request. `insert`, `delete` and `update` are the relative weights
+    of the kinds of change. A quarter of the inserts share their second with the newest payment. The ids of
+    changed payments are recorded: a payment in neither `inserted` nor `deleted` existed the whole time.
     """
 
     seed: int = 0
@@ -34,7 +34,7 @@ class Drift:
         self._random = random.Random(f"drift {self.seed}")
 
     def __call__(self, store: Store, _seen: SeenRequest | None = None) -> None:
-        """Make the changes that fall on one request."""
+        """Make the changes for one request."""
         for _ in range(self._count()):
             (change,) = self._random.choices(
                 (self._insert, self._delete, self._update), (self.insert, self.delete, self.update)
@@ -42,11 +42,11 @@ class Drift:
             change(store)
 
     def lasting(self, before: set[int]) -> set[int]:
-        """Return those of the payments there `before` that were never deleted."""
+        """Return the payments in `before` that were never deleted."""
         return before - self.deleted
 
     def _count(self) -> int:
-        # The arrivals of a Poisson process within one unit of time.
+        # The number of arrivals of a Poisson process within one unit of time.
         count, at = 0, self._random.expovariate(self.rate) if self.rate > 0 else 1.0
         while at < 1.0:
             count += 1

@@ -1,4 +1,4 @@
-"""Requests as they were seen, and faults to order: which there are, and which request meets one."""
+"""Recorded requests, the available faults, and which request a fault affects."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from b2b_payments.sandbox._service import is_list
 
 @define(eq=False)
 class SeenRequest:
-    """A request as it arrived. `at` is the loop's time of its arrival, in seconds.
+    """A request as it arrived. `at` is the event loop's time of its arrival, in seconds.
 
-    `path` is decoded and whole (`/api/v3/io/ip/payments`), `query` the decoded pairs in their order,
-    `headers` a mapping that ignores case, `body` the decoded JSON, or None where there is none or it is not
-    JSON. `status` is the one answered, None while unanswered or when the connection was dropped instead;
-    `own_status` is that of the service's own answer, whatever became of it. `fault` is the one that it met.
+    `path` is the full decoded path (`/api/v3/io/ip/payments`), `query` the decoded pairs in order, `headers`
+    a case-insensitive mapping, and `body` the decoded JSON, or None if there is no body or it is not JSON.
+    `status` is the status that was sent, None while unanswered or if the connection was dropped instead;
+    `own_status` is that of the service's own answer, even if it was never sent. `fault` is the fault that
+    affected the request.
     """
 
     method: str
     path: str
     query: list[tuple[str, str]]
-    # The headers carry a credential: out of the repr they stay out of a failing test's output.
+    # The headers hold a credential. Without them in the repr, they stay out of a failing test's output.
     headers: Mapping[str, str] = attrs.field(repr=False)
     at: float
     body: Any = None
@@ -38,26 +39,26 @@ class SeenRequest:
 
 
 class Fault(Enum):
-    """What can go wrong with a request, and whether it is carried out all the same."""
+    """What can go wrong with a request, and whether the request is carried out anyway."""
 
     # Not carried out.
-    REFUSE = "the connection is reset before anything of the request's body is read"
+    REFUSE = "the connection is reset before any of the request's body is read"
     RESET_BEFORE = "the request is read, nothing is done, the connection is reset"
     HTML_404 = "a gateway answers 404 in HTML, whether or not the payment exists"
     HTML_502 = "a gateway answers 502 in HTML"
     RATE_LIMITED = "429, with the headers that the rules name"
     ERROR_500 = "500"
-    ERROR_503 = "503, which says how long to wait where the rules do"
-    ERROR_405 = "405, as a gateway says it for a while of what is allowed"
+    ERROR_503 = "503, with a Retry-After if the rules have one"
+    ERROR_405 = "405, as gateways sometimes answer temporarily to allowed methods"
     ERROR_408 = "408"
     ERROR_421 = "421"
     ERROR_425 = "425"
     OK_WITH_CODE_500 = "HTTP 200 with code 500 in the body"
-    OK_WITH_ODD_CODE = "HTTP 200 with a code in the body that is no number"
-    HANG_BEFORE = "no answer, for ever"
+    OK_WITH_ODD_CODE = "HTTP 200 with a code in the body that is not a number"
+    HANG_BEFORE = "no answer, ever"
     REDIRECT = "302 to the rules' redirect_to"
 
-    # Carried out, with no answer or one that says otherwise.
+    # Carried out, with no answer or one that reports otherwise.
     RESET_AFTER = "carried out, and the connection is reset instead of an answer"
     RESET_DURING = "carried out, and the connection is reset in the middle of the answer"
     TRUNCATED = "carried out, and the connection is closed in the middle of the answer"
@@ -65,39 +66,39 @@ class Fault(Enum):
     ERROR_408_AFTER = "carried out, and 408"
     ERROR_500_AFTER = "carried out, and 500"
     OK_WITH_CODE_500_AFTER = "carried out, and HTTP 200 with code 500 in the body"
-    REFUSED_WITH_CODE_200_AFTER = "carried out, and 400, though the body says so and has code 200"
+    REFUSED_WITH_CODE_200_AFTER = "carried out, and 400, although the body reports success with code 200"
     REDIRECT_AFTER = "carried out, and 303 to the rules' redirect_to"
-    HANG = "carried out, and no answer, for ever"
+    HANG = "carried out, and no answer, ever"
 
     # Carried out, with an answer that is hard to read.
     GARBAGE = "carried out, and 200 with bytes that are not JSON"
     EMPTY = "carried out, and 200 without a body"
-    WRONG_TYPE = "carried out, and 200 with a page of HTML"
+    WRONG_TYPE = "carried out, and 200 with an HTML page"
     DRIP = "carried out, and the answer comes a byte at a time"
-    DEEP = "carried out, and the body is 20,000 lists inside each other"
-    FLOOD = "carried out, and the data is a list of a million rows of a few bytes, whatever was asked for"
+    DEEP = "carried out, and the body is 20,000 nested lists"
+    FLOOD = "carried out, and the data is a list of a million rows of a few bytes, whatever was requested"
     HUGE = "carried out, and the body is larger than 64 MiB"
-    GZIP_BOMB = "carried out, and a body of 64 KiB unpacks to more than 64 MiB"
+    GZIP_BOMB = "carried out, and a body of 64 KiB decompresses to more than 64 MiB"
     INVALID_UTF8 = "carried out, and a string of the answer is not UTF-8"
     NAN = "carried out, and an id or a count of the answer is NaN"
     DUPLICATE_IDS = "carried out, and each row of a list comes twice"
-    BYTE_ORDER_MARK = "carried out, and the body begins with a byte-order mark"
+    BYTE_ORDER_MARK = "carried out, and the body starts with a byte-order mark"
 
-    # Carried out, with an answer that is easily believed.
-    EMPTY_LIST = "carried out, and the list of payments is empty, with a total of 0; only lists meet it"
+    # Carried out, with a plausible but wrong answer.
+    EMPTY_LIST = "carried out, and the list of payments is empty, with a total of 0; affects only lists"
     OTHER_STORE = (
-        "carried out, and the payments of the answer are another store's, those of lists with other ids"
+        "carried out, and the payments in the answer belong to another store; in lists, with other ids"
     )
 
-    # Carried out, with answers mixed up on the way: see "Answers mixed up" in `Rules`.
-    STRAY = "carried out, and behind its answer comes that of the request before, on the same connection"
-    DOUBLED = "carried out, and its answer comes twice on its connection"
+    # Carried out, with answers mixed up in transit: see "Answers mixed up" in `Rules`.
+    STRAY = "carried out, and its answer is followed by that of the previous request, on the same connection"
+    DOUBLED = "carried out, and its answer is sent twice on its connection"
     LATE = "carried out, and a gateway answers 504; the answer itself follows on the same connection"
-    SWAPPED = "carried out, and it gets the answer of another request that is under way, which gets its own"
+    SWAPPED = "carried out, and it gets the answer of another request in flight, which gets this one's"
 
     @property
     def carried_out(self) -> bool:
-        """Whether the service does what the request asks before the fault shows."""
+        """Whether the service carries out the request before the fault takes effect."""
         return self.value.startswith("carried out")
 
 
@@ -119,7 +120,7 @@ class _Order:
 
 
 class Orders:
-    """The faults in force."""
+    """The active faults."""
 
     def __init__(self, seed: int) -> None:
         self._orders: list[_Order] = []
@@ -134,25 +135,25 @@ class Orders:
         methods: Collection[str] | None = None,
         path: str | None = None,
     ) -> None:
-        """Put a fault in force. Raises `ConfigurationError` for a share or a number that cannot be."""
+        """Activate a fault. Raises `ConfigurationError` for an invalid share or number of times."""
         if not 0 <= share <= 1:
-            raise ConfigurationError(f"share={share!r} must be a part of all requests, from 0 to 1.")
+            raise ConfigurationError(f"share={share!r} must be a share of all requests, from 0 to 1.")
         if times is not None and times < 1:
             raise ConfigurationError(
                 f"times={times!r} must be 1 or more, or None for a share of all requests."
             )
         if isinstance(methods, str):
             methods = {methods}
-        wanted = None if methods is None else frozenset(method.upper() for method in methods)
+        upper = None if methods is None else frozenset(method.upper() for method in methods)
         pattern = None if path is None else re.compile(path)
-        self._orders.append(_Order(fault, share, times, wanted, pattern))
+        self._orders.append(_Order(fault, share, times, upper, pattern))
 
     def clear(self) -> None:
-        """Take all faults out of force."""
+        """Deactivate all faults."""
         self._orders.clear()
 
     def draw(self, method: str, path: str) -> Fault | None:
-        """Return the fault that a request meets: the first ordered that hits, or None."""
+        """Return the fault that affects a request: the first one ordered that applies, or None."""
         for order in self._orders:
             if not order.matches(method, path):
                 continue

@@ -1,4 +1,4 @@
-"""The payments of a store as a table, and the query of the list, read as the service reads it."""
+"""The payments of a store as a table, and the list's query, parsed as the service does."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ KEYS: Final[dict[str, Callable[[Row], Any]]] = {
     "channelId": lambda row: int(row.get("channelId") or 0),
     "invoiceIds": lambda row: tuple(int(line["invoiceId"]) for line in row["lineItems"]),
 }
-"""What a payment is sorted and filtered by."""
+"""The sort and filter key of each column."""
 
-_VIEWS = 32
+_MOST_CACHED_VIEWS = 32
 
 
 @define(eq=False)
 class Table:
-    """Payments in the order (createdAt, id). A row is drawn from the seed unless it was changed."""
+    """Payments in the order (createdAt, id). A row is generated from the seed unless it was changed."""
 
     _rows: Rows
     _drawn_times: array[int]
@@ -54,15 +54,15 @@ class Table:
     _added: dict[int, int] = attrs.field(factory=dict)
     _changed: dict[int, Row] = attrs.field(factory=dict)
     _columns: dict[str, dict[int, Any]] = attrs.field(factory=dict)
-    _views: dict[tuple[object, str], Sequence[int]] = attrs.field(factory=dict, init=False)
+    _cached_views: dict[tuple[object, str], Sequence[int]] = attrs.field(factory=dict, init=False)
 
     @classmethod
     def of(cls, rows: Rows, times: array[int], *, single_storefront: bool = False) -> Self:
-        """Make the table of the payments 1, 2, 3 …, created at these times (ascending, epoch seconds)."""
+        """Create a table of payments 1, 2, 3 …, created at these times (ascending, epoch seconds)."""
         return cls(rows, times, single_storefront, times[:], array("q", range(1, len(times) + 1)))
 
     def copy(self) -> Self:
-        """Return a table of its own with the same rows."""
+        """Return an independent copy with the same rows."""
         return attrs.evolve(
             self,
             times=self._times[:],
@@ -85,25 +85,25 @@ class Table:
 
     @property
     def newest(self) -> int | None:
-        """The creation time of the last row, None in an empty table."""
+        """The creation time of the last row, or None if the table is empty."""
         return self._times[-1] if self._times else None
 
     def created(self, payment_id: int) -> int:
-        """Return the creation time in epoch seconds. Raises `KeyError` for a payment that is not there."""
+        """Return the creation time in epoch seconds. Raises `KeyError` if there is no such payment."""
         return self._times[self._position(payment_id)]
 
     def row(self, payment_id: int) -> Row:
-        """Return a payment, not to be changed. Raises `KeyError` for one that is not there."""
-        return self._changed.get(payment_id) or self._drawn(payment_id, self.created(payment_id))
+        """Return a payment; do not modify it. Raises `KeyError` if there is no such payment."""
+        return self._changed.get(payment_id) or self._generate(payment_id, self.created(payment_id))
 
     def is_changed(self, payment_id: int) -> bool:
-        """Say whether the row differs from what the seed gives."""
+        """Whether the row differs from the one generated from the seed."""
         return payment_id in self._changed
 
     def insert(self, payment_id: int, created: int, row: Row | None) -> None:
-        """Put a payment among those of the same creation time by its id.
+        """Insert a payment, by id among those with the same creation time.
 
-        `row` is None for the one the seed gives.
+        None as `row` means the one generated from the seed.
         """
         low = bisect_left(self._times, created)
         at = bisect_left(self._ids, payment_id, low, bisect_right(self._times, created, low))
@@ -112,40 +112,40 @@ class Table:
         self._added[payment_id] = created
         if row is not None:
             self._changed[payment_id] = row
-        self._renew(payment_id)
+        self._refresh(payment_id)
 
     def replace(self, payment_id: int, row: Row) -> None:
-        """Put another row in the place of the one that is there."""
+        """Replace the row of a payment."""
         self._changed[payment_id] = row
-        self._renew(payment_id)
+        self._refresh(payment_id)
 
     def delete(self, payment_id: int) -> None:
-        """Take a payment out. Raises `KeyError` for one that is not there."""
+        """Remove a payment. Raises `KeyError` if there is no such payment."""
         at = self._position(payment_id)
         del self._times[at], self._ids[at]
         self._added.pop(payment_id, None)
         self._changed.pop(payment_id, None)
         for column in self._columns.values():
             column.pop(payment_id, None)
-        self._views.clear()
+        self._cached_views.clear()
 
     def view(self, sort_by: str, matches: object, select: Callable[[], Iterable[int]]) -> Sequence[int]:
-        """Return the ids that `select` gives, in ascending order of `sort_by`; kept until the table changes.
+        """Return the ids from `select`, in ascending order of `sort_by`; cached until the table changes.
 
-        `matches` tells one selection from another. `select` gives ids in the order of creation.
+        `matches` identifies the selection in the cache. `select` returns ids in the order of creation.
         """
-        if (found := self._views.get((matches, sort_by))) is not None:
+        if (found := self._cached_views.get((matches, sort_by))) is not None:
             return found
         ids: Sequence[int] = self._ids if matches is None else list(select())
         if sort_by != "createdAt":
             ids = sorted(ids, key=None if sort_by == "id" else self.column(sort_by).__getitem__)
-        if len(self._views) >= _VIEWS:
-            self._views.clear()
-        self._views[matches, sort_by] = ids
+        if len(self._cached_views) >= _MOST_CACHED_VIEWS:
+            self._cached_views.clear()
+        self._cached_views[matches, sort_by] = ids
         return ids
 
     def column(self, name: str) -> dict[int, Any]:
-        """Return the values of `KEYS[name]` by id, worked out once."""
+        """Return the values of `KEYS[name]` by id, computed once."""
         if (column := self._columns.get(name)) is None:
             column = self._columns[name] = {
                 payment_id: self.key(name, payment_id) for payment_id in self._ids
@@ -158,14 +158,14 @@ class Table:
             return self._rows.channel(payment_id)
         return KEYS[name](self.row(payment_id))
 
-    def _renew(self, payment_id: int) -> None:
+    def _refresh(self, payment_id: int) -> None:
         for name, column in self._columns.items():
             column[payment_id] = self.key(name, payment_id)
-        self._views.clear()
+        self._cached_views.clear()
 
-    def _drawn(self, payment_id: int, created: int) -> Row:
+    def _generate(self, payment_id: int, created: int) -> Row:
         row = self._rows.payment(payment_id, created, single_storefront=self._single_storefront)
-        # No row was updated later than the store's own time, which begins at the newest of the drawn ones.
+        # No row was updated after the store's clock, which starts at the newest generated payment.
         newest = self._drawn_times[-1] if self._drawn_times else created
         row["updatedAt"] = min(row["updatedAt"], max(created, newest))
         return row
@@ -199,7 +199,7 @@ Pairs = Sequence[tuple[str, str]]
 
 
 class InvalidFieldsError(Exception):
-    """The request has wrong fields: `errors` holds the messages by field, or for a list item by item."""
+    """The request has invalid fields: `errors` has the messages by field, or for a list, item by item."""
 
     def __init__(self, errors: Mapping[str, Any]) -> None:
         super().__init__(errors)
@@ -208,9 +208,9 @@ class InvalidFieldsError(Exception):
 
 @frozen(kw_only=True)
 class ListQuery:
-    """What a request asks of the list. `sort_by` None is the service's own order, id.
+    """The parameters of a list request. None as `sort_by` is the service's own order, by id.
 
-    `by_words` finds texts that share a word with `q`, in any case, and not only those that contain it.
+    `by_words` finds texts that share a word with `q`, ignoring case, instead of those that contain it.
     """
 
     offset: int = 0
@@ -227,9 +227,9 @@ class ListQuery:
 
     @classmethod
     def parse(cls, pairs: Pairs, channel_encoding: Collection[str]) -> ListQuery:
-        """Read the decoded pairs of a query string; unknown names are ignored.
+        """Parse the decoded pairs of a query string; unknown names are ignored.
 
-        Raises `InvalidFieldsError` for values that the service does not take.
+        Raises `InvalidFieldsError` for values that the service does not accept.
         """
         given = dict(pairs)
         errors: dict[str, list[str]] = {}
@@ -269,14 +269,14 @@ class ListQuery:
 
     @property
     def filters(self) -> object:
-        """What tells this selection from another; None where every row matches."""
+        """A key that identifies this selection, or None if every row matches."""
         plain = attrs.evolve(self, offset=0, limit=10, sort_by=None, ascending=False)
         if not plain.q:
             plain = attrs.evolve(plain, search_by=None, by_words=False)
         return None if plain == ListQuery() else plain
 
     def select(self, table: Table, ids: Iterable[int]) -> Iterable[int]:
-        """Return those of these payments that match, in the order in which they are given."""
+        """Return the payments among `ids` that match, in the given order."""
         if (channels := self.channel_ids) is not None:
             channel = table.column("channelId")
             ids = [one for one in ids if channel[one] in channels]
@@ -284,8 +284,8 @@ class ListQuery:
             status = table.column("processingStatus")
             ids = [one for one in ids if status[one] == self.processing_status]
         if self.customer_name:
-            name, wanted = table.column("customerName"), self.customer_name.casefold()
-            ids = [one for one in ids if wanted in name[one]]
+            name, part = table.column("customerName"), self.customer_name.casefold()
+            ids = [one for one in ids if part in name[one]]
         if self.invoice_id is not None:
             invoices = table.column("invoiceIds")
             ids = [one for one in ids if self.invoice_id in invoices[one]]
@@ -310,7 +310,7 @@ class ListQuery:
 
 @frozen(kw_only=True)
 class Listing:
-    """One page of the list. `asked` is the limit of the request, `limit` the one the page was cut with."""
+    """One page of the list. `asked` is the requested limit, `limit` the one that was used."""
 
     ids: list[int]
     total: int
@@ -336,13 +336,13 @@ def _channel_ids(
     for values, repeated, joined in ((plain, "repeat", "comma"), (bracketed, "brackets", "brackets-comma")):
         if not values or values == [""]:
             continue
-        # One id alone is spelled the same either way.
-        ways = {joined} if len(values) == 1 and "," in values[0] else {repeated}
+        # A single id is written the same in both encodings.
+        encodings = {joined} if len(values) == 1 and "," in values[0] else {repeated}
         if len(values) == 1 and "," not in values[0]:
-            ways.add(joined)
-        if not ways & set(understood):
+            encodings.add(joined)
+        if not encodings & set(understood):
             continue
-        texts = values[0].split(",") if ways == {joined} else values
+        texts = values[0].split(",") if encodings == {joined} else values
         if not all(_is_number(text) for text in texts):
             errors["channelIds"] = ["Must be a list of integers."]
             return None

@@ -1,4 +1,4 @@
-"""Offline payments: the body of a request, checked and turned into a payment's fields."""
+"""Offline payments: validates the body of a request and converts it to a payment's fields."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LARGEST: Final = Decimal(10**12)
 
 
 def read_offline_payment(body: Any, channels: Collection[int], *, line_by_line: bool = False) -> Row:
-    """Return the fields of a payment from the body of a create or an update, documented defaults filled in.
+    """Return a payment's fields from the body of a create or an update, with the documented defaults.
 
-    Raises `InvalidFieldsError` with the service's messages by field; those of line items for each of them
-    if `line_by_line`.
+    Raises `InvalidFieldsError` with the service's messages by field. If `line_by_line`, the messages about
+    line items are a list with one entry per line item.
     """
     if not isinstance(body, dict):
         raise InvalidFieldsError({"body": ["Must be an object."]})
@@ -36,7 +36,7 @@ def read_offline_payment(body: Any, channels: Collection[int], *, line_by_line: 
 
 
 def whole_number(value: Any, least: int, most: int) -> int | None:
-    """Read a number that the service takes as 2 and as "2"; None for anything else."""
+    """Return a number that the service accepts as 2 and as "2", or None if it is neither."""
     if isinstance(value, str) and value.isascii() and value.isdecimal():
         value = int(value[:9])
     return value if type(value) is int and least <= value <= most else None
@@ -44,27 +44,27 @@ def whole_number(value: Any, least: int, most: int) -> int | None:
 
 def _problem(name: str, value: Any, channels: Collection[int]) -> str | None:
     if name in _TEXTS:
-        right, expected = (
+        is_valid, expected = (
             isinstance(value, str) and (name != "customerId" or value != ""),
             "Not a valid string.",
         )
     elif name == "processingStatus":
-        right, expected = whole_number(value, 1, 4) is not None, "Must be one of: 1, 2, 3, 4."
+        is_valid, expected = whole_number(value, 1, 4) is not None, "Must be one of: 1, 2, 3, 4."
     elif name == "fundingStatus":
-        right, expected = whole_number(value, 0, 3) is not None, "Must be one of: 0, 1, 2, 3."
+        is_valid, expected = whole_number(value, 0, 3) is not None, "Must be one of: 0, 1, 2, 3."
     elif name == "channelId":
-        right, expected = type(value) is int and value in channels, "Not a channel of this store."
+        is_valid, expected = type(value) is int and value in channels, "Not a channel of this store."
     elif name == "currency":
-        right = isinstance(value, str) and len(value) == 3 and value.isascii() and value.isupper()
+        is_valid = isinstance(value, str) and len(value) == 3 and value.isascii() and value.isupper()
         expected = "Must be a currency code of three letters."
     elif name == "details":
-        right, expected = isinstance(value, dict), "Must be an object."
+        is_valid, expected = isinstance(value, dict), "Must be an object."
     elif name == "lineItems":
-        right = isinstance(value, list) and value != [] and all(map(_is_line, value))
+        is_valid = isinstance(value, list) and value != [] and all(map(_is_line, value))
         expected = "Must be a list of at least one {invoiceId: integer, amount: decimal as string}."
     else:
         return None
-    return None if right else expected
+    return None if is_valid else expected
 
 
 def _is_line(line: Any) -> bool:
@@ -83,7 +83,7 @@ def _problems_of(line: Any) -> dict[str, list[str]] | list[str]:
 
 
 def _amount(text: Any) -> int | None:
-    """Read an amount in ten-thousandths of the currency's unit."""
+    """Return an amount in ten-thousandths of the currency's unit, or None if it is invalid."""
     if not isinstance(text, str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The sandbox: the service on a real socket of this machine."""
+"""The sandbox: the service on a real local socket."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ AnswerWith = Callable[[SeenRequest], web.Response | None]
 
 
 class Sandbox:
-    """The invoice-payments API with a store of its own, on loopback.
+    """The invoice-payments API with its own store, on loopback.
 
     ::
 
         async with Sandbox(payments=1000, channels=(1, 2, 3), seed=7) as sandbox:
             sandbox.base_url, sandbox.auth
 
-    `payments` (how many, or the epoch seconds of their creation, the oldest first) and `channels`
-    (BigCommerce ids) say what the store holds, `seed` what it looks like, `rules` how the service behaves,
-    `port` where it listens (0: any free one). The same seed gives the same store.
-    The answers' `Date` is the store's clock, which goes on as the store is changed (see `Rules.date_header`).
+    `payments` is the number of payments, or their creation times in epoch seconds, oldest first. `channels`
+    are the BigCommerce channel ids, and `rules` how the service behaves. The same `seed` generates the same
+    store. `port` is the port to listen on (0: any free one). The answers' `Date` is the store's clock, which
+    advances as the store is changed (see `Rules.date_header`).
 
-    `before_list(store, seen)` is called before each list of payments is answered: tests change the store
-    there. `may_mix(asked, other)` says whether a request may get the answer to another, where a fault mixes
-    answers up; `mixed_up` counts those that went astray.
-    `requests` holds the last 100,000 requests, `request_count` counts all of them.
+    `before_list(store, seen)` is called before each list of payments is answered; tests use it to change the
+    store. `may_mix(asked, other)` decides whether a request may get the answer to another, if a fault mixes
+    up answers; `mixed_up` counts the misdirected ones. `requests` holds the last 100,000 requests, and
+    `request_count` counts all of them.
 
-    Raises `ConfigurationError` for arguments that cannot be, and `OSError` when the port is taken.
+    Raises `ConfigurationError` for invalid arguments, and `OSError` if the port is taken.
     """
 
     def __init__(
@@ -83,16 +83,16 @@ class Sandbox:
         self._in_service = 0
 
     async def start(self) -> None:
-        """Begin to serve. Raises `OSError` when the port is taken."""
+        """Start serving. Raises `OSError` if the port is taken."""
         if self._server is not None:
-            raise ConfigurationError("This sandbox runs already.")
+            raise ConfigurationError("This sandbox is already running.")
         server = web.Server(self._handle, access_log=None, lingering_time=0)
         await self._listen(server)
         self._server = server
         self._admission.open_window(self._rules, self._time())
 
     async def stop(self) -> None:
-        """End at once, whatever is being answered. Nothing happens if the sandbox does not run."""
+        """Stop immediately, without completing requests in progress. Does nothing if it is not running."""
         if self._server is not None:
             await self.pause_listening()
             self._server = None
@@ -105,8 +105,8 @@ class Sandbox:
         loop = asyncio.get_running_loop()
         for listening in listener.sockets:
             loop.remove_reader(listening)
-        # A connection just accepted needs two turns of the loop to be known; asyncio loses it if the
-        # listener closes before.
+        # asyncio registers an accepted connection only after two turns of the loop, and loses it if the
+        # listener closes before that.
         for _ in range(2):
             await asyncio.sleep(0)
         listener.close()
@@ -119,15 +119,15 @@ class Sandbox:
         await self._server.shutdown(timeout=0.1)
         for transport in transports:
             if transport is not None:
-                # A mere close would wait for a client that does not read.
+                # close() would wait for a client that does not read.
                 transport.abort()
-        # The event loop closes the sockets at its next turn.
+        # The event loop closes the sockets in its next turn.
         await asyncio.sleep(0)
 
     async def resume_listening(self) -> None:
         """Listen again, on the same port."""
         if self._server is None:
-            raise ConfigurationError("This sandbox does not run; await start() first.")
+            raise ConfigurationError("This sandbox is not running; await start() first.")
         if self._listener is None:
             await self._listen(self._server)
 
@@ -142,46 +142,46 @@ class Sandbox:
 
     @property
     def port(self) -> int:
-        """The port listened on."""
+        """The port that it listens on."""
         if self._port == 0:
-            raise ConfigurationError("This sandbox was not started yet, so it has no port.")
+            raise ConfigurationError("This sandbox has no port until it is started.")
         return self._port
 
     @property
     def base_url(self) -> str:
-        """What a client takes as its base URL."""
+        """The base URL for a client."""
         return f"http://{_HOST}:{self.port}{ROOT}"
 
     @property
     def auth(self) -> StoreAuth:
-        """The credential that is good now."""
+        """The currently valid credential."""
         return StoreAuth(store_hash=STORE_HASH, access_token=self._admission.access_token)
 
     @property
     def legacy_auth(self) -> LegacyAuth:
-        """The credential of the older way that is good now."""
+        """The currently valid credential of the older kind."""
         return LegacyAuth(auth_token=self._admission.auth_token)
 
     @property
     def headers(self) -> dict[str, str]:
-        """The credential of `auth` as headers, for a request by other means than this library."""
+        """The credential of `auth` as headers, for requests that do not use this library."""
         return {"X-Auth-Token": self._admission.access_token, "X-Store-Hash": STORE_HASH}
 
     def rotate_token(self) -> StoreAuth:
-        """Make both tokens invalid, and give the new credential."""
+        """Invalidate both tokens and return the new credential."""
         self._admission.token_number += 1
         return self.auth
 
     @property
     def rules(self) -> Rules:
-        """The rules in force; assign others at any time. New quota rules begin with an empty window."""
+        """The current rules; assign others at any time. New quota rules start with an empty window."""
         return self._rules
 
     @rules.setter
     def rules(self, rules: Rules) -> None:
         before, self._rules = self._rules, rules
         self.store.rules = rules
-        if self._server is not None and _quota_of(before) != _quota_of(rules):
+        if self._server is not None and _quota_rules(before) != _quota_rules(rules):
             self._admission.open_window(rules, self._time())
 
     def order(
@@ -193,21 +193,21 @@ class Sandbox:
         methods: Collection[str] | None = None,
         path: str | None = None,
     ) -> None:
-        """Order a fault for a random share of the requests, or for the next `times` ones.
+        """Inject a fault into a random share of the requests, or into the next `times` ones.
 
-        Only requests of these `methods` count, with a path in which the regular expression `path` is found.
-        Of several faults in force, the first ordered that hits a request is the one it meets.
-        Raises `ConfigurationError` for a share or a number that cannot be.
+        `methods` and the regular expression `path`, which is searched in the path, restrict the requests. If
+        several active faults apply to a request, the one that was ordered first affects it.
+        Raises `ConfigurationError` for an invalid share or number of times.
         """
         self._orders.add(fault, share=share, times=times, methods=methods, path=path)
 
     def clear_faults(self) -> None:
-        """Take all faults out of force."""
+        """Deactivate all faults."""
         self._orders.clear()
 
     @property
     def may_mix(self) -> MayMix | None:
-        """Which requests may get which answers; None where any may."""
+        """Decides whether a request may get the answer to another; None allows any."""
         return self._mixer.may_mix
 
     @may_mix.setter
@@ -216,13 +216,14 @@ class Sandbox:
 
     @property
     def mixed_up(self) -> int:
-        """How many answers went to another request, or to none."""
+        """The number of answers that went to another request, or to none."""
         return self._mixer.mixed
 
     def answer_with(self, answers: AnswerWith | None) -> None:
-        """Let a callable answer in the service's place wherever it gives a response. None ends that.
+        """Let a callable answer requests; None removes it.
 
-        What it answers is not carried out, and no fault meets it.
+        If it returns a response, that is sent: the request is not carried out, and no fault affects it. If it
+        returns None, the service answers.
         """
         self._answer_with = answers
 
@@ -239,52 +240,52 @@ class Sandbox:
         try:
             return await self._respond(request)
         except ConnectionError:
-            # The client went away, or a fault sent it away.
+            # The client disconnected, or a fault disconnected it.
             return reset(request)
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        seen = self._see(request)
+        seen = self._record(request)
         request_id = f"{self.request_count:08x}-5a4d-4b0c-8f00-{self._port:012x}"
         fault = seen.fault = self._orders.draw(seen.method, seen.path)
         if fault is Fault.REFUSE:
             return reset(request)
-        # Before anything is awaited: the quota counts requests where they arrive.
+        # Before the first await: the quota counts requests when they arrive.
         refusal = self._admission.refusal(self._rules, seen.headers, seen.at, self._in_service, self._date())
         self._in_service += 1
         try:
-            body = _decoded(await request.read())
+            body = _decode(await request.read())
             seen.body = None if body is NO_JSON else body
             if self._answer_with is not None and (response := self._answer_with(seen)) is not None:
                 seen.status = response.status
-                response.headers.update(self._dated())
+                response.headers.update(self._date_header())
                 return response
             answered = self._carry_out(seen, body, refusal, fault)
-            # Counted from the arrival: what carrying it out took is a part of the latency, as in any service.
+            # From the arrival on: the time to carry it out is part of the latency, as in any service.
             await _pause(seen.at + self._rules.latency - self._time())
             seen.own_status = answered.status
             own = Answered(seen, answered)
-            answered = await self._mixer.exchanged(own, fault, self._rules.swap_within)
+            answered = await self._mixer.exchange(own, fault, self._rules.swap_within)
         finally:
             self._in_service -= 1
         if fault in _RESETS:
             return reset(request)
         if fault in _HANGS:
             await _pause(None)
-        unasked = self._mixer.unasked(own, fault)
+        extra = self._mixer.extra_answer(own, fault)
         if fault is Fault.LATE:
             answered = Answer.gateway(504)
         if fault is not Fault.RESET_DURING:
             seen.status = answered.status
-        headers = {"X-Request-Id": request_id} | self._dated()
+        headers = {"X-Request-Id": request_id} | self._date_header()
         headers |= self._admission.headers(self._rules, answered, self._time())
-        self._mixer.let_go(request, seen)
+        self._mixer.send_held(request, seen)
         pause = partial(_pause, self._rules.drip_interval)
         delivered = await deliver(request, answered, headers, fault, pause)
-        if unasked is not None:
-            await self._mixer.follow(request, delivered, unasked, self._rules.stray_after)
+        if extra is not None:
+            await self._mixer.send_followed_by(request, delivered, extra, self._rules.stray_after)
         return delivered
 
-    def _see(self, request: web.BaseRequest) -> SeenRequest:
+    def _record(self, request: web.BaseRequest) -> SeenRequest:
         query = parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True)
         seen = SeenRequest(request.method, request.path, query, request.headers, self._time())
         self.requests.append(seen)
@@ -302,10 +303,10 @@ class Sandbox:
         return Answer.gateway(504) if answered is None else spoil(answered, fault)
 
     def _date(self) -> int:
-        """Return the time of an answer in epoch seconds; without the header a client uses its own clock."""
+        """Return an answer's time in epoch seconds; without `Date`, the real time, as a client assumes."""
         return self.store.clock if self._rules.date_header else math.ceil(time.time())
 
-    def _dated(self) -> dict[str, str]:
+    def _date_header(self) -> dict[str, str]:
         return {"Date": formatdate(self._date(), usegmt=True)} if self._rules.date_header else {}
 
     @staticmethod
@@ -314,18 +315,18 @@ class Sandbox:
 
 
 async def _pause(seconds: float | None) -> None:
-    """Wait so many seconds; for ever, until the sandbox stops, where that is None."""
+    """Wait `seconds`; None means until the sandbox stops."""
     if seconds is None:
         await asyncio.Event().wait()
     elif seconds > 0:
         await asyncio.sleep(seconds)
 
 
-def _quota_of(rules: Rules) -> tuple[object, ...]:
+def _quota_rules(rules: Rules) -> tuple[object, ...]:
     return rules.requests, rules.per, rules.window, rules.others_per_window
 
 
-def _decoded(body: bytes) -> Any:
+def _decode(body: bytes) -> Any:
     if not body:
         return None
     try:

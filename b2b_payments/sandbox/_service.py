@@ -1,4 +1,4 @@
-"""The endpoints: a request on the store gives an answer. It does no I/O."""
+"""The endpoints: apply a request to the store and return the answer. No I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from b2b_payments.sandbox._store import Store
 
 ROOT: Final = "/api/v3/io"
 NO_JSON: Final = object()
-"""What stands for a body that is not JSON."""
+"""Represents a body that is not JSON."""
 
 _APPLY, _REVERT = 0, 1
 _UPPER = re.compile("[A-Z]")
@@ -27,7 +27,7 @@ _UPPER = re.compile("[A-Z]")
 
 @frozen
 class Call:
-    """What an endpoint gets: store, method, query, body, and the path's id (0 where it has none)."""
+    """The arguments of an endpoint. `id` is the id in the path, or 0 if there is none."""
 
     store: Store
     method: Any
@@ -36,36 +36,36 @@ class Call:
     id: int
 
     def integer(self, name: str, least: int, most: int) -> int:
-        """Read a whole number from the body. Raises `InvalidFieldsError`."""
+        """Return a whole number from the body. Raises `InvalidFieldsError`."""
         value = whole_number(self.body.get(name), least, most) if isinstance(self.body, dict) else None
         if value is None:
             raise InvalidFieldsError({name: [f"Must be an integer from {least} to {most}."]})
         return value
 
     def success(self, data: Any, pagination: dict[str, int] | None = None) -> Answer:
-        """Return a success as the rules want it for this method."""
+        """Return a success as the rules define it for this method."""
         rules = self.store.rules
-        wanted = rules.success_status
-        status = wanted.get(self.method, 200) if isinstance(wanted, Mapping) else wanted
+        by_method = rules.success_status
+        status = by_method.get(self.method, 200) if isinstance(by_method, Mapping) else by_method
         if status == 204 or self.method in rules.without_body:
             return Answer(status, b"")
         code = status if rules.success_code is None else rules.success_code
         return Answer.success(data, pagination, status=status, code=code)
 
     def offline_payment(self) -> Row:
-        """Read the fields of an offline payment from the body. Raises `InvalidFieldsError`."""
+        """Return the fields of an offline payment from the body. Raises `InvalidFieldsError`."""
         nested = self.store.rules.field_errors == "nested"
         return read_offline_payment(self.body, self.store.channels, line_by_line=nested)
 
 
 def answer(store: Store, method: str, path: str, query: Pairs, body: Any) -> Answer:
-    """Carry out a request and give the answer. `path` is decoded, `body` None, JSON or `NO_JSON`."""
-    for known_method, pattern, endpoint, wants_payment in _ENDPOINTS:
+    """Carry out a request. `path` is decoded; `body` is None, decoded JSON, or `NO_JSON`."""
+    for known_method, pattern, endpoint, needs_payment in _ENDPOINTS:
         if method == known_method and (found := pattern.fullmatch(path)) is not None:
             path_id = int(found[1]) if pattern.groups else 0
             if body is NO_JSON:
                 return Answer.error(400, "The body is not valid JSON.")
-            if wants_payment and (path_id not in store or store.is_hidden(path_id)):
+            if needs_payment and (path_id not in store or store.is_hidden(path_id)):
                 return Answer.error(404, "Payment not found")
             try:
                 return endpoint(Call(store, method, query, body, path_id))
@@ -75,7 +75,7 @@ def answer(store: Store, method: str, path: str, query: Pairs, body: Any) -> Ans
 
 
 def is_list(method: str, path: str) -> bool:
-    """Say whether a request asks for the list of payments."""
+    """Whether a request is for the list of payments."""
     return method == "GET" and path == f"{ROOT}/ip/payments"
 
 
@@ -93,14 +93,14 @@ def _in_snake_case(errors: Any) -> Any:
 
 def _list(call: Call) -> Answer:
     store, rules = call.store, call.store.rules
-    heeded = [(name, value) for name, value in call.query if name.removesuffix("[]") not in rules.ignores]
-    query = ListQuery.parse(heeded, rules.channel_encoding)
+    pairs = [(name, value) for name, value in call.query if name.removesuffix("[]") not in rules.ignores]
+    query = ListQuery.parse(pairs, rules.channel_encoding)
     query = attrs.evolve(query, by_words=rules.search == "words")
     if "orderBy" in rules.ignores:
         query = attrs.evolve(query, ascending=rules.ignored_order == "ASC")
-    elif not any(name == "orderBy" and value for name, value in heeded):
+    elif not any(name == "orderBy" and value for name, value in pairs):
         query = attrs.evolve(query, ascending=rules.default_order == "ASC")
-    if query.channel_ids is None and any(name.startswith("channelIds") and value for name, value in heeded):
+    if query.channel_ids is None and any(name.startswith("channelIds") and value for name, value in pairs):
         if rules.other_channel_encodings == 422:
             raise InvalidFieldsError({"channelIds": ["Not a valid list."]})
         if rules.other_channel_encodings == 400:
@@ -154,7 +154,7 @@ def _perform_operation(call: Call) -> Answer:
     code = call.integer("operationCode", 0, 3)
     row = call.store.wire(call.id)
     if code not in map(int, row["allowedOperations"]):
-        # A 400 has been seen under this title.
+        # A 400 with this title has been seen.
         return Answer.error(400, f"Operation {code} is not allowed for this payment", "Not Found Error")
     applied: int = row["appliedStatus"]
     if code in {_APPLY, _REVERT}:
@@ -177,7 +177,7 @@ def _set_processing_status(call: Call) -> Answer:
 
 
 def _written(call: Call, name: str) -> Answer:
-    """Answer a write to a payment that exists."""
+    """Return the answer to a successful write."""
     store = call.store
     ids = {"right": call.id, "wrong": call.id + 1}
     written = ids.get(store.rules.written_ids)
@@ -192,7 +192,7 @@ def _create_offline(call: Call) -> Answer:
     store = call.store
     fields = call.offline_payment()
     fields |= _of_channel(store, call.body.get("channelId", store.channels[0]))
-    # Created now: a client may judge by the time whether a payment is the one that it sent.
+    # Created now, by the real clock: a client may use the time to recognize the payment that it sent.
     created = max(store.clock + 1, int(time.time()))
     return call.success({"paymentId": store.spelled_id(store.insert(created_at=created, **fields))})
 

@@ -1,4 +1,4 @@
-"""The state of the sandbox's store: payments and channels. It does no I/O."""
+"""The state of the sandbox's store: payments and channels. No I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from b2b_payments._arguments import check, whole
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._printable import frozen
-from b2b_payments.sandbox._data import FIRST_CREATED, Rows, created_times, spelled_channel, spelled_payment
+from b2b_payments.sandbox._data import FIRST_CREATED, Rows, created_times, format_channel, format_payment
 from b2b_payments.sandbox._listing import Listing, ListQuery, Row, Table
 from b2b_payments.sandbox._rules import Rules
 
@@ -24,7 +24,7 @@ _CACHED_ROWS = 20_000
 
 @frozen(eq=False)
 class Snapshot:
-    """What a store held at a moment: made by `Store.snapshot`, for `Store.restore`."""
+    """The contents of a store at one time: made by `Store.snapshot`, for `Store.restore`."""
 
     table: Table
     last_id: int
@@ -33,9 +33,9 @@ class Snapshot:
 class Store:
     """Payments that can be read, listed and changed, by the service or by a test.
 
-    `clock` is the store's own time in epoch seconds (UTC), that of createdAt and updatedAt. It begins
-    at the newest payment, and each write moves it on by one second; `advance` moves it further. `lag_time` is
-    the clock, in seconds, that `Rules.list_lag` is measured on.
+    `clock` is the store's own time in epoch seconds (UTC), used for createdAt and updatedAt. It starts at the
+    newest payment, and each write advances it by one second; `advance` moves it further. `lag_time` is the
+    clock, in seconds, by which `Rules.list_lag` is measured.
     """
 
     def __init__(
@@ -60,16 +60,16 @@ class Store:
         self._random = random.Random(f"store {seed}")
         self._last_id = len(times)
         self._lag_time = lag_time
-        # Changes that lists do not show yet, each with the moment from which on they do.
+        # Changes that lists do not show yet, each with the time from which they do.
         self._hidden: list[tuple[float, int, Callable[[Table], None]]] = []
-        self._shown_at: dict[int | None, float] = {}  # the last of those moments, of each payment and of all
+        self._shown_at: dict[int | None, float] = {}  # the latest of those times, by payment and overall
         self._changes = 0
         self._encoded: dict[int, msgspec.Raw] = {}
         self.clock: int = self._now.newest or FIRST_CREATED
 
     @property
     def rules(self) -> Rules:
-        """The rules in force. `multi_storefront` counts for the payments only when the store is made."""
+        """The current rules. `multi_storefront` affects payments only when the store is created."""
         return self._rules
 
     @rules.setter
@@ -79,12 +79,12 @@ class Store:
 
     @property
     def payments(self) -> int:
-        """How many payments there are."""
+        """The number of payments."""
         return len(self._now)
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """The BigCommerce ids of the channels, those that `channelIds` takes."""
+        """The BigCommerce ids of the channels, as used in `channelIds`."""
         return self._rows.channels
 
     def __len__(self) -> int:
@@ -98,15 +98,15 @@ class Store:
         return list(self._now.ids)
 
     def pick(self, draw: random.Random) -> int | None:
-        """Return any payment's id, None in an empty store."""
+        """Return a random payment's id, or None if the store is empty."""
         return draw.choice(self._now.ids) if len(self._now) else None
 
     def wire(self, payment_id: int) -> Row:
-        """Return the service's own JSON object of a payment, complete. Raises `KeyError` if there is none."""
-        return spelled_payment(self._now.row(payment_id), self._rules)
+        """Return a payment as the service's complete JSON object. Raises `KeyError` if it does not exist."""
+        return format_payment(self._now.row(payment_id), self._rules)
 
     def all_wire(self) -> Iterator[Row]:
-        """Return every payment's JSON object in the order of creation."""
+        """Return the JSON objects of all payments in the order of creation."""
         return (self.wire(payment_id) for payment_id in self.ids())
 
     def created(self, payment_id: int) -> int:
@@ -114,7 +114,7 @@ class Store:
         return self._now.created(payment_id)
 
     def channel(self, payment_id: int) -> int | None:
-        """Return a payment's channel id, None where it has none. Raises `KeyError` without such a payment."""
+        """Return a payment's channel id, or None. Raises `KeyError` if there is no such payment."""
         if payment_id not in self._now:
             raise KeyError(payment_id)
         channel: int = self._now.key("channelId", payment_id)
@@ -126,18 +126,18 @@ class Store:
 
     def channel_list(self) -> list[Row]:
         """Return the channels' JSON objects."""
-        return [spelled_channel(channel, self._rules) for channel in self._rows.channel_list()]
+        return [format_channel(channel, self._rules) for channel in self._rows.channel_list()]
 
     def advance(self, seconds: int = 1) -> int:
-        """Move the store's clock on, and give its new time."""
+        """Advance the store's clock and return its new time."""
         self.clock += seconds
         return self.clock
 
     def insert(self, *, created_at: int | None = None, **fields: Any) -> int:
-        """Create a payment and give its id.
+        """Create a payment and return its id.
 
-        It is created now, behind all others, unless `created_at` (epoch seconds) says when. `fields` are in
-        the service's own words; what they leave out is drawn from the seed.
+        It is created now, after all others, or at `created_at` (epoch seconds). `fields` have the service's
+        names; missing ones are generated from the seed.
         """
         created = self.advance() if created_at is None else created_at
         self.clock = max(self.clock, created)
@@ -153,7 +153,7 @@ class Store:
         return payment_id
 
     def update(self, payment_id: int, **fields: Any) -> None:
-        """Change fields of a payment, in the service's own words; `updatedAt` moves.
+        """Change fields of a payment, by the service's names, and its `updatedAt`.
 
         Raises `KeyError` if there is no such payment.
         """
@@ -167,15 +167,15 @@ class Store:
         self._change(payment_id, lambda table: table.delete(payment_id))
 
     def snapshot(self) -> Snapshot:
-        """Return what the store holds now, as a backup does."""
+        """Return a backup of the store's current contents."""
         return Snapshot(self._now.copy(), self._last_id)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Hold again what the snapshot has, and nothing else, as a service restored from a backup does.
+        """Restore the contents of a snapshot, as when a service is restored from a backup.
 
-        Reading by id and lists, without any lag, give the older versions, and payments deleted since then are
-        back. Payments created since are gone; their ids will be given again, as a database's sequence does.
-        The clock goes on.
+        Reads by id and lists return the older versions, without any lag. Payments deleted since then are
+        back. Payments created since then are gone, and their ids will be assigned again, as by a database's
+        sequence. The clock is not set back.
         """
         self._now = self._listed = snapshot.table.copy()
         self._last_id = snapshot.last_id
@@ -184,16 +184,16 @@ class Store:
         self._encoded.clear()
 
     def is_hidden(self, payment_id: int) -> bool:
-        """Say whether the rules hide a payment. Raises `KeyError` if there is no such payment."""
+        """Whether the rules hide a payment. Raises `KeyError` if there is no such payment."""
         return self._hides(self._now, payment_id)
 
     def spelled_id(self, payment_id: int) -> int | str:
-        """Spell an id as the rules say."""
+        """Return an id as a number or a string, as the rules say."""
         return str(payment_id) if self._rules.ids_as == "string" else payment_id
 
     def page(self, query: ListQuery) -> Listing:
-        """Return one page of what lists show, under the rules in force."""
-        self._catch_up()
+        """Return one page of the list, under the current rules."""
+        self._apply_shown()
         rules = self._rules
         limit = min(query.limit, rules.max_limit)
         ids = self._view(query)
@@ -201,7 +201,7 @@ class Store:
             limit = max(0, min(limit, rules.short_pages(limit)))
         elif rules.short_pages and limit > 1 and self._random.random() < rules.short_pages:
             limit = self._random.randrange(1, limit)
-        page = self._cut(ids, query, limit)
+        page = self._slice(ids, query, limit)
         match rules.total_count:
             case "page":
                 total = len(page)
@@ -218,14 +218,14 @@ class Store:
 
     def encoded(self, payment_id: int) -> msgspec.Raw:
         """Return a payment as lists show it, as JSON. Raises `KeyError` if lists do not show it."""
-        # Only rows from the seed are kept: they stay what they are.
+        # Only rows generated from the seed are cached: they never change.
         drawn = not self._listed.is_changed(payment_id)
         if drawn and (known := self._encoded.get(payment_id)) is not None:
             return known
         row = dict(self._listed.row(payment_id))
         if self._rules.sparse_lists:
             row = self._rows.sparse(row)
-        encoded = msgspec.Raw(msgspec.json.encode(spelled_payment(row, self._rules)))
+        encoded = msgspec.Raw(msgspec.json.encode(format_payment(row, self._rules)))
         if drawn:
             if len(self._encoded) >= _CACHED_ROWS:
                 self._encoded.clear()
@@ -233,15 +233,15 @@ class Store:
         return encoded
 
     def _view(self, query: ListQuery) -> Sequence[int]:
-        """Return the ids that a query's pages are cut from."""
+        """Return the ids that a query's pages are slices of."""
         rules, listed = self._rules, self._listed
         matches: object = query.filters
         if rules.hidden or rules.shown is not None:
             matches = query.filters, rules.hidden, rules.shown
-        return listed.view(query.sort_by or "id", matches, lambda: query.select(listed, self._reachable()))
+        return listed.view(query.sort_by or "id", matches, lambda: query.select(listed, self._listable()))
 
-    def _reachable(self) -> Sequence[int]:
-        """Return the ids that lists can show at all."""
+    def _listable(self) -> Sequence[int]:
+        """Return the ids that lists can show."""
         ids = self._listed.ids
         if self._rules.hidden:
             ids = [one for one in ids if not self._hides(self._listed, one)]
@@ -251,7 +251,7 @@ class Store:
         hidden = self._rules.hidden
         return hidden(table.row(payment_id)) if callable(hidden) else payment_id in hidden
 
-    def _cut(self, ids: Sequence[int], query: ListQuery, limit: int) -> list[int]:
+    def _slice(self, ids: Sequence[int], query: ListQuery, limit: int) -> list[int]:
         low, high = query.offset, min(query.offset + limit, len(ids))
         if self._rules.paging_window is not None:
             high = min(high, self._rules.paging_window)
@@ -265,7 +265,7 @@ class Store:
         return page if query.ascending else page[::-1]
 
     def _among_equals(self, ids: Sequence[int], query: ListQuery, low: int, high: int) -> list[int]:
-        # Runs of equals that the page cuts are ordered whole: any of their rows may be on this side.
+        # Runs of equal keys at the page's edges are ordered as a whole: any of their rows may be on the page.
         start, end, sort_by = low, high, query.sort_by or "id"
         table = self._listed
         column = None if sort_by == "createdAt" else table.column(sort_by)
@@ -281,12 +281,12 @@ class Store:
         return page[low - start : high - start] if query.ascending else page[end - high : end - low]
 
     def _change(self, payment_id: int, change: Callable[[Table], None]) -> None:
-        self._catch_up()
+        self._apply_shown()
         lag = self._rules.list_lag
         if lag or self._hidden:
             if self._listed is self._now:
                 self._listed = self._now.copy()
-            # Of all writes, or of those of one payment, none overtakes another.
+            # Lists show all writes in order, or, if the lag is a function, those of each payment.
             name, seconds = (payment_id, lag()) if callable(lag) else (None, lag)
             shown_at = max(self._lag_time() + seconds, self._shown_at.get(name, 0.0))
             self._shown_at[name] = self._shown_at[payment_id] = shown_at
@@ -294,7 +294,7 @@ class Store:
             heappush(self._hidden, (shown_at, self._changes, change))
         change(self._now)
 
-    def _catch_up(self) -> None:
+    def _apply_shown(self) -> None:
         while self._hidden and self._hidden[0][0] <= self._lag_time():
             heappop(self._hidden)[2](self._listed)
         if not self._hidden:
@@ -303,9 +303,9 @@ class Store:
 
 
 def _times(payments: int | Sequence[int], seed: int) -> array[int]:
-    """Draw the creation times of so many payments, or take those that are given."""
+    """Generate creation times for a number of payments, or return the given ones."""
     if not isinstance(payments, Sequence):
         return created_times(seed, whole("payments", payments, least=0))
     if not all(map(is_whole, payments)) or list(payments) != sorted(payments):
-        raise ConfigurationError("payments must be how many, or whole epoch seconds, the oldest first.")
+        raise ConfigurationError("payments must be a number, or whole epoch seconds, oldest first.")
     return array("q", payments)

@@ -1,1 +1,1 @@
-"""The library beside its rivals: the same work, in the same run, each in a process of its own."""
+"""The library compared with other clients: the same work, in the same run, each in its own process."""

@@ -1,8 +1,8 @@
-"""The library beside its rivals, in one run.
+"""The library compared with other clients, in one run.
 
-Run with ``uv run --group bench python -m benchmarks.compare``. The service is the sandbox in a process of its
-own, every measurement has a fresh process, and contenders take turns, so that the machine's other work meets
-all alike. What cannot be installed or run is named as such. Exit code 1 where a bar is missed.
+Run with ``uv run --group bench python -m benchmarks.compare``. The service is the sandbox in its own process,
+every measurement runs in a fresh process, and contenders take turns, so that other work on the machine
+affects all alike. Contenders that cannot be installed or run are listed. Exit code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PACKAGES = (
 
 
 def generate(folder: Path) -> None:
-    """Make the generated client; where that fails, its figures will be missing."""
+    """Generate the generated client; if that fails, its figures are missing."""
     config = folder / "config.yaml"
     config.write_text(f"post_hooks: []\npackage_name_override: {PACKAGE}\n", encoding="utf-8")
     page = Path(__file__).with_name("openapi.yaml")
@@ -58,7 +58,7 @@ def measured(size: speed.Size, generated: str) -> Iterator[Table]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what takes part."""
+    """Return the versions of Python and of all libraries."""
     found = {"Python": sys.version.split()[0]}
     for name in _PACKAGES:
         try:
@@ -69,13 +69,13 @@ def versions() -> dict[str, str]:
 
 
 def main() -> int:
-    """Measure and print everything."""
+    """Measure everything and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer payments and rounds, no 10^6 payments")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to this file, too")
-    parser.add_argument("--chart", metavar="FILE.svg", type=Path, help="draw the CPU and the rows lost")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to this file")
+    parser.add_argument("--chart", metavar="FILE.svg", type=Path, help="draw the CPU time and the lost rows")
     options = parser.parse_args()
     begun = time.perf_counter()
     tables: list[Table] = []

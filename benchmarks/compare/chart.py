@@ -11,7 +11,7 @@ _WIDTH, _LEFT, _ROW, _RIGHT = 760, 250, 22, 110
 
 
 def svg(tables: Sequence[Table]) -> str:
-    """Draw the tables that have a chart, one below the other; what is ours stands out."""
+    """Draw the tables that have a chart, one below the other, with this library's bars highlighted."""
     parts: list[str] = []
     y = 8
     for table in tables:

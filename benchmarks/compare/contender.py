@@ -1,4 +1,4 @@
-"""What a contender has to offer, and who they are."""
+"""The interface of a contender, and the list of contenders."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ Visit = Callable[[Any], object]
 
 @attrs.frozen
 class Where:
-    """The service to read: its URL, the credential's headers, rows a page, and requests in flight.
+    """The service to read: its URL, the credential's headers, rows per page, and requests in flight.
 
-    `quota` is requests and seconds, for those who keep one. `generated` is the generated client's folder.
+    `quota` is requests and seconds, for contenders that support one. `generated` is the generated client's
+    folder.
     """
 
     base_url: str
@@ -31,7 +32,7 @@ class Contender(Protocol):
     """A module of `rivals`."""
 
     def read(self, where: Where, visit: Visit) -> None:
-        """Call `visit` with every payment, as this library gives it."""
+        """Call `visit` with every payment, in the form that this library returns."""
 
     def payment_id(self, payment: Any) -> int:
         """Return a payment's id."""
@@ -42,7 +43,7 @@ class Contender(Protocol):
 
 @attrs.frozen
 class Entry:
-    """A contender's line in the tables: its module, its name, what it imports, whether it reads ahead."""
+    """A contender's row in the tables: its module, name, imports, and whether it fetches pages ahead."""
 
     key: str
     name: str
@@ -67,7 +68,7 @@ ALL = (FLOOR, TYPED, RAW, PYDANTIC, GENERATED, REQUESTS, DLT)
 
 
 def load(key: str) -> Contender:
-    """Import a contender's module. Raises ImportError where its library is not installed."""
+    """Import a contender's module. Raises ImportError if its library is not installed."""
     module: Any = importlib.import_module(f"benchmarks.compare.rivals.{key}")
     contender: Contender = module
     return contender

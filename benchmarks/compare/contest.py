@@ -1,4 +1,4 @@
-"""One contender at one piece of work, in this process; the figures go to standard output as JSON.
+"""Runs one contender on one piece of work in this process, and prints the figures as JSON.
 
 Started by `job`: ``python -m benchmarks.compare.contest KEY WORK WHERE``.
 """
@@ -22,17 +22,17 @@ Figures = dict[str, Any]
 
 
 class _EnoughError(Exception):
-    """Raised by a visit, to end a walk after its first payment."""
+    """Raised by a visit to end a walk after its first payment."""
 
 
 def walk(contender: Contender, where: Where) -> Figures:
-    """Read everything and keep nothing: CPU and wall seconds, and the process's peak.
+    """Read everything and keep nothing. Returns CPU and wall seconds, and the process's peak memory.
 
-    A first payment was read before, so that no import is counted; not under a quota, which that would spend.
+    A first payment is read before, so that imports are not counted, but not under a quota, to spend nothing.
     """
     if where.quota is None:
         first(contender, where)
-    # Counts in C: what is the same for all should cost next to nothing.
+    # Implemented in C: what is the same for all contenders should cost next to nothing.
     visit = deque[object](maxlen=0).append
     wall, cpu = time.perf_counter(), time.process_time()
     contender.read(where, visit)
@@ -42,9 +42,9 @@ def walk(contender: Contender, where: Where) -> Figures:
 
 def ids(contender: Contender, where: Where) -> Figures:
     """Read everything and keep the ids."""
-    came: list[int] = []
-    contender.read(where, lambda payment: came.append(contender.payment_id(payment)))
-    return {"ids": came}
+    found: list[int] = []
+    contender.read(where, lambda payment: found.append(contender.payment_id(payment)))
+    return {"ids": found}
 
 
 def first(contender: Contender, where: Where) -> Figures:
@@ -57,11 +57,11 @@ def first(contender: Contender, where: Where) -> Figures:
         contender.read(where, enough)
     except _EnoughError:
         return {}
-    raise AssertionError("no payment came")
+    raise AssertionError("no payment was read")
 
 
 def lines(contender: Contender, where: Where) -> Figures:
-    """Write a line of JSON for each payment: the library's own export is in `exports`."""
+    """Write a line of JSON for each payment. This library's own export is in `exports`."""
     path = Path(where.generated, "lines.jsonl")
     wall, cpu = time.perf_counter(), time.process_time()
     with path.open("wb") as file:
@@ -72,7 +72,7 @@ def lines(contender: Contender, where: Where) -> Figures:
 
 
 def _peak() -> int:
-    # ru_maxrss counts what the process was before it became this program: the parent's memory.
+    # ru_maxrss includes the parent's memory, from before exec.
     if _STATUS.exists():
         text = _STATUS.read_text(encoding="utf-8")
         return int(text.partition("VmHWM:")[2].split()[0]) * 1024
@@ -88,7 +88,7 @@ WORK: dict[str, Callable[[Contender, Where], Figures]] = {
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the job that the arguments name."""
     key, work, where = sys.argv[1:]
     if key.startswith("export_"):
         from benchmarks.compare import exports  # noqa: PLC0415  # only exports load sinks

@@ -1,4 +1,4 @@
-"""What is lost: a list from which one payment is deleted in front of the reader at each request."""
+"""Lost payments: a list from which one payment is deleted before the reader's position at each request."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ _PAYMENTS, _PAGE = 3_000, 50
 
 
 def lost(generated: str) -> Table:
-    """Count payments that were there all the time and never came, and those that came twice."""
+    """Count payments that existed all the time and were not read, and those that were read twice."""
 
     def read(in_flight: int, entry: Entry) -> tuple[int, int, int]:
         with service(_PAYMENTS, Rules(quota=False), deleting=True) as here:
             where = Where(here.base_url, here.headers, _PAGE, in_flight, generated=generated)
-            came: list[int] = contest(entry.key, "ids", where)["ids"]
+            ids: list[int] = contest(entry.key, "ids", where)["ids"]
             requests, _, _ = here.seen()
-            return requests, len(set(here.ids()) - set(came)), len(came) - len(set(came))
+            return requests, len(set(here.ids()) - set(ids)), len(ids) - len(set(ids))
 
     table = Table(
-        f"One payment deleted in front of the reader at each request, {_PAYMENTS:,} payments, {_PAGE} a page",
+        f"One payment deleted before the reader's position at each request, {_PAYMENTS:,} payments, "
+        f"{_PAGE} per page",
         ("reader", "in flight", "requests", "lost", "twice"),
         chart_unit="lost",
     )
@@ -39,5 +40,5 @@ def lost(generated: str) -> Table:
                 table.chart[entry.name] = missing
             if entry in {TYPED, RAW}:
                 wrong = (wrong or 0) + missing + twice
-    table.bars = [Bar("lost or doubled while payments are deleted", wrong, 0, "payments")]
+    table.bars = [Bar("lost or duplicated while payments are deleted", wrong, 0, "payments")]
     return table

@@ -1,4 +1,4 @@
-"""The library's own export, into each of its formats."""
+"""The library's own export, to some of its formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SINKS = {"jsonl": ("jsonl", "JSONLSink"), "parquet": ("parquet", "ParquetSink")
 
 
 def export(format_: str, where: Where) -> dict[str, Any]:
-    """Export everything, and give the CPU and wall seconds and the peak of memory."""
+    """Export everything. Returns CPU and wall seconds, and the bytes written."""
     module, name = _SINKS[format_]
     sink_class: Any = getattr(importlib.import_module(f"b2b_payments.export._{module}"), name)
     path = Path(where.generated, f"payments.{format_}")

@@ -1,4 +1,4 @@
-"""Starting contenders, each in a fresh process, and reading what they say."""
+"""Starts contenders, each in a fresh process, and reads their figures."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ T = TypeVar("T")
 
 
 class CannotRunError(Exception):
-    """A contender that is not installed, or failed; the text says why."""
+    """A contender is not installed, or failed; the message says why."""
 
 
 def contest(key: str, work: str, where: Where) -> dict[str, Any]:
-    """Have a contender do a piece of work, and give its figures. Raises CannotRunError."""
+    """Run a contender on a piece of work. Returns its figures. Raises CannotRunError."""
     _, out = _run(["-m", "benchmarks.compare.contest", key, work, json.dumps(attrs.asdict(where))])
     figures: dict[str, Any] = json.loads(out.splitlines()[-1])
     return figures
 
 
 def seconds(arguments: Sequence[str]) -> tuple[float, float]:
-    """Run Python with these arguments, and give the CPU and wall seconds of the whole process."""
+    """Run Python with these arguments. Returns the CPU and wall seconds of the whole process."""
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     _run(arguments)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -48,9 +48,9 @@ def seconds(arguments: Sequence[str]) -> tuple[float, float]:
 def rounds(
     entries: Iterable[Entry], measure: Callable[[Entry], T], times: int
 ) -> tuple[dict[Entry, list[T]], dict[Entry, str]]:
-    """Measure all in turn, so many times over; give the results, and why some gave none.
+    """Measure all in turn, `times` times. Returns the results, and why some entries failed.
 
-    In turn, so that whatever else the machine does meets everyone alike.
+    They take turns so that other work on the machine affects all alike.
     """
     results: dict[Entry, list[T]] = {entry: [] for entry in entries}
     failures: dict[Entry, str] = {}
@@ -80,9 +80,9 @@ def ratio(results: Mapping[Entry, Sequence[float]], entry: Entry, base: Entry) -
 
 
 def _environment() -> dict[str, str]:
-    # An installed package has its bytecode; whatever runs from a checkout gets some here, at its first run.
-    given = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**given, "PYTHONPYCACHEPREFIX": _BYTECODE.name, "RUNTIME__DLTHUB_TELEMETRY": "false"}
+    # An installed package has bytecode; code from a checkout is compiled into this folder at its first run.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "PYTHONPYCACHEPREFIX": _BYTECODE.name, "RUNTIME__DLTHUB_TELEMETRY": "false"}
 
 
 def _run(arguments: Sequence[str]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Rows of another shape than the sandbox's own: what a store sends that uses more of the service."""
+"""Rows of a different shape than the sandbox's: those of a store that uses more of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service: a sandbox in a process of its own, that can be told to change while it is read."""
+"""The service: a sandbox in its own process, which can change while it is read."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Service:
         self.base_url, self.headers = pipe.recv()
 
     def seen(self) -> tuple[int, int, float]:
-        """Return the requests so far, how many were refused, and the seconds from first to last."""
+        """Return the number of requests and of refused ones, and the seconds from the first to the last."""
         requests, refused, seconds = self._ask("seen")
         return requests, refused, seconds
 
     def ids(self) -> list[int]:
-        """Return the ids of the payments there now."""
+        """Return the ids of the current payments."""
         ids: list[int] = self._ask("ids")
         return ids
 
@@ -43,7 +43,7 @@ class Service:
 def service(
     payments: int, rules: Rules, *, deleting: bool = False, others: bool = False
 ) -> Iterator[Service]:
-    """Yield a sandbox; `deleting` takes the oldest payment out before each list but a walk's first.
+    """Yield a sandbox. `deleting` deletes the oldest payment before each list request but a walk's first.
 
     With `others`, its payments are those of `rows`.
     """
@@ -70,7 +70,7 @@ async def _served(pipe: Connection, payments: int, rules: Rules, deleting: bool,
         if others:
             rows.fill(sandbox.store, payments)
         if deleting:
-            sandbox.before_list = _delete_in_front
+            sandbox.before_list = _delete_oldest
         pipe.send((sandbox.base_url, sandbox.headers))
         while (order := await loop.run_in_executor(None, pipe.recv)) != "stop":
             if order == "seen":
@@ -81,6 +81,6 @@ async def _served(pipe: Connection, payments: int, rules: Rules, deleting: bool,
                 pipe.send(sandbox.store.ids())
 
 
-def _delete_in_front(store: Store, seen: SeenRequest) -> None:
+def _delete_oldest(store: Store, seen: SeenRequest) -> None:
     if int(dict(seen.query).get("offset", 0)) > 0 and len(store):
         store.delete(store.ids()[0])

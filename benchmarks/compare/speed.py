@@ -1,4 +1,4 @@
-"""What reading costs: CPU a payment, wall time with latency and under a quota, exports."""
+"""The cost of reading: CPU per payment, wall time with latency and under a quota, memory, exports."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from benchmarks.compare.table import Bar, Table
 PAGE = 250
 _LATENCY = 0.1
 _REQUESTS, _PER = 15, 1.0
-_ROWS_KEPT = 17.66  # new rows in a page of 20, its overlap with the one before taken off
+_ROWS_KEPT = 17.66  # new rows on a page of 20, without the overlap with the previous page
 _FREE = Rules(quota=False)
 
 
 @attrs.frozen
 class Size:
-    """How much is measured."""
+    """The size of the measurement."""
 
     payments: int
     rounds: int
     quota_requests: int
     memory: tuple[int, ...]
-    """Payments for the peak of memory; the largest is read by ours and the floor alone."""
+    """Numbers of payments for the peak memory; only this library and the floor read the largest."""
 
 
 FULL = Size(20_000, 5, 120, (10_000, 100_000, 1_000_000))
@@ -41,7 +41,7 @@ def _figure(name: str, where: Where, entry: Entry) -> float:
 
 
 def cpu(size: Size, generated: str) -> Iterator[Table]:
-    """Measure the CPU of streaming every payment, each contender in a process of its own."""
+    """Measure the CPU time of streaming every payment, each contender in its own process."""
     yield _cpu(size, generated, "the sandbox's rows", others=False)
     yield _cpu(
         size, generated, "other rows: fees, more fields, several line items, four scripts", others=True
@@ -51,11 +51,11 @@ def cpu(size: Size, generated: str) -> Iterator[Table]:
 def _cpu(size: Size, generated: str, which: str, *, others: bool) -> Table:
     with service(size.payments, _FREE, others=others) as here:
         where = Where(here.base_url, here.headers, PAGE, generated=generated)
-        contest(FLOOR.key, "walk", where)  # the sandbox renders its rows
+        contest(FLOOR.key, "walk", where)  # makes the sandbox render its rows
         found, failed = rounds(ALL, partial(_figure, "cpu", where), size.rounds)
     table = Table(
-        f"CPU a payment, {size.payments:,} payments, {PAGE} a page (median of {size.rounds}), {which}",
-        ("reader", "µs a payment", "× floor", "payments a CPU second"),
+        f"CPU per payment, {size.payments:,} payments, {PAGE} per page (median of {size.rounds}), {which}",
+        ("reader", "µs per payment", "× floor", "payments per CPU second"),
         failures=named(failed),
         chart_unit="" if others else "µs",
     )
@@ -65,18 +65,20 @@ def _cpu(size: Size, generated: str, which: str, *, others: bool) -> Table:
         table.rows.append([entry.name, f"{each * 1e6:.1f}", f"{times:.2f}", f"{1 / each:,.0f}"])
         table.chart[entry.name] = each * 1e6
     table.bars = [
-        Bar(f"typed streaming, {which}: CPU beside the floor's", ratio(found, TYPED, FLOOR), 1.8),
-        Bar("… beside httpx + pydantic's", ratio(found, TYPED, PYDANTIC), 0.45),
+        Bar(f"typed streaming, {which}: CPU time relative to the floor", ratio(found, TYPED, FLOOR), 1.8),
+        Bar("… relative to httpx + pydantic", ratio(found, TYPED, PYDANTIC), 0.45),
     ]
     if not others:
-        table.bars.append(Bar("raw streaming, CPU beside the floor's", ratio(found, RAW, FLOOR), 1.25))
+        table.bars.append(
+            Bar("raw streaming, CPU time relative to the floor", ratio(found, RAW, FLOOR), 1.25)
+        )
     return table
 
 
 def latency(size: Size, generated: str) -> Iterator[Table]:
-    """Measure wall time with 100 ms a page, for 1, 4 and 16 in flight."""
+    """Measure wall time with 100 ms per page, with 1, 4 and 16 requests in flight."""
     for in_flight, pages in ((1, 17), (4, 33), (16, 100)):
-        # As many pages as our walk needs, its overlap included; a plain offset walk needs one less at most.
+        # The pages of this library's walk, including overlap; a plain offset walk needs at most one less.
         payments = pages * (PAGE - 4)
         ideal = (1 + -(-(pages - 1) // in_flight)) * _LATENCY
         entries = [entry for entry in ALL if entry.ahead or in_flight == 1]
@@ -86,7 +88,7 @@ def latency(size: Size, generated: str) -> Iterator[Table]:
             work = partial(_figure, "wall", where)
             found, failed = rounds(entries, work, size.rounds if in_flight == 16 else 1)
         table = Table(
-            f"Wall time, 100 ms a page, {pages} pages, {in_flight} in flight (ideal {ideal:.1f} s)",
+            f"Wall time, 100 ms per page, {pages} pages, {in_flight} in flight (ideal {ideal:.1f} s)",
             ("reader", "seconds", "× ideal"),
             failures=named(failed),
         )
@@ -95,12 +97,12 @@ def latency(size: Size, generated: str) -> Iterator[Table]:
             table.rows.append([entry.name, f"{wall:.2f}", f"{wall / ideal:.2f}"])
         if in_flight == 16:
             ours = statistics.median(found[TYPED]) / ideal if TYPED in found else None
-            table.bars = [Bar("16 in flight, 100 ms a page, time beside the ideal", ours, 1.15)]
+            table.bars = [Bar("16 in flight, 100 ms per page, time relative to the ideal", ours, 1.15)]
         yield table
 
 
 def quota(size: Size, generated: str) -> Iterator[Table]:
-    """Measure a walk against a quota, without latency and with 20 ms, and count what the service refused."""
+    """Measure a walk under a quota, with 0 and 20 ms latency, and count refused requests."""
     for seconds in (0.0, 0.02):
         yield _quota(size, seconds, generated)
 
@@ -108,13 +110,13 @@ def quota(size: Size, generated: str) -> Iterator[Table]:
 def _quota(size: Size, seconds: float, generated: str) -> Table:
     rules = Rules(requests=_REQUESTS, per=_PER, latency=seconds)
     page = 20
-    # Our last window is full: a walk that ends early in one hides how far its requests are spread.
+    # This library's last window is full: ending early in a window would hide how far apart requests are.
     payments = int(size.quota_requests * _ROWS_KEPT)
 
     def spend(entry: Entry) -> tuple[int, int, float]:
-        # A service for each: what the reader before has spent would be in its window.
+        # A service per reader: its window would still hold the previous reader's requests.
         with service(payments, rules) as here:
-            # Only those who keep a quota look at it.
+            # Only contenders with a quota use it.
             where = Where(here.base_url, here.headers, page, 16, (_REQUESTS, _PER), generated)
             contest(entry.key, "walk", where)
             return here.seen()
@@ -122,7 +124,7 @@ def _quota(size: Size, seconds: float, generated: str) -> Table:
     found, failed = rounds(ALL, spend, 1)
     table = Table(
         f"A quota of {_REQUESTS} requests in {_PER:g} s, {1000 * seconds:.0f} ms latency, "
-        f"{page} payments a page",
+        f"{page} payments per page",
         ("reader", "requests", "refused (429)", "seconds", "× bound of its requests"),
         failures=named(failed),
     )
@@ -133,7 +135,7 @@ def _quota(size: Size, seconds: float, generated: str) -> Table:
         if entry in {TYPED, RAW}:
             worst, refusals = max(worst or 0.0, spent / bound), (refusals or 0) + refused
     table.bars = [
-        Bar(f"quota-bound walk, {1000 * seconds:.0f} ms latency, time beside the bound", worst, 1.03),
+        Bar(f"quota-bound walk, {1000 * seconds:.0f} ms latency, time relative to the bound", worst, 1.03),
         Bar(f"quota-bound walk, {1000 * seconds:.0f} ms latency, refused", refusals, 0, "requests"),
     ]
     return table
@@ -144,16 +146,16 @@ def memory(size: Size, generated: str) -> Table:
     peaks: dict[Entry, dict[int, float]] = {}
     failures: dict[str, str] = {}
     for payments in size.memory:
-        everyone = payments < 1_000_000
+        is_for_all = payments < 1_000_000
         with service(payments, _FREE) as here:
             where = Where(here.base_url, here.headers, PAGE, 8, generated=generated)
-            entries = ALL if everyone else (FLOOR, TYPED)
+            entries = ALL if is_for_all else (FLOOR, TYPED)
             found, failed = rounds(entries, partial(_figure, "peak", where), 1)
         failures |= named(failed)
         for entry, (peak,) in found.items():
             peaks.setdefault(entry, {})[payments] = peak / 2**20
     table = Table(
-        "Peak memory of the process, MiB, 8 in flight where there is a choice",
+        "Peak memory of the process, MiB, 8 in flight if configurable",
         ("reader", *[f"{payments:,}" for payments in size.memory]),
         failures=failures,
     )
@@ -169,7 +171,7 @@ def memory(size: Size, generated: str) -> Table:
 
 
 def exports(size: Size, generated: str) -> Table:
-    """Measure writing files: our sinks with their checkpoints and fsync, and a plain loop for the others."""
+    """Measure writing files: this library's sinks with checkpoints and fsync, a plain loop for the others."""
     ours: Sequence[Entry] = (
         Entry("export_jsonl", "b2b_payments, JSONL sink", ""),
         Entry("export_parquet", "b2b_payments, Parquet sink", ""),
@@ -180,8 +182,9 @@ def exports(size: Size, generated: str) -> Table:
         contest(FLOOR.key, "walk", where)
         found, failed = rounds(entries, lambda entry: contest(entry.key, "lines", where), 3)
     table = Table(
-        f"Export of {size.payments:,} payments: our sinks; the others write JSON lines in a plain loop",
-        ("exporter", "payments a second", "CPU µs a payment"),
+        f"Export of {size.payments:,} payments: this library's sinks; the others write JSON lines in a "
+        "plain loop",
+        ("exporter", "payments per second", "CPU µs per payment"),
         failures=named(failed),
     )
     for entry, figures in found.items():

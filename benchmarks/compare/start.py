@@ -1,4 +1,4 @@
-"""What starting costs: imports, the command line's help, and the time to the first payment."""
+"""The cost of starting: imports, the command line's help, and the time to the first payment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.compare.table import Bar, Table
 
 _BARE = Entry("bare", "bare Python", "pass")
 _AIOHTTP = Entry("aiohttp", "aiohttp alone", "import aiohttp")
-_PACKAGE = Entry("package", "b2b_payments, nothing used yet", "import b2b_payments")
+_PACKAGE = Entry("package", "b2b_payments, imported but not used", "import b2b_payments")
 _HELP = Entry(
     "help",
     "b2b-payments --help",
@@ -23,12 +23,12 @@ _HELP = Entry(
 
 
 def imports(size: Size) -> Table:
-    """Measure whole processes that import and end."""
+    """Measure whole processes that only import."""
     entries = [_BARE, _AIOHTTP, _PACKAGE, *[entry for entry in ALL if entry is not RAW], _HELP]
     found, failed = rounds(entries, lambda entry: seconds(["-c", entry.imports]), 2 * size.rounds + 1)
     table = Table(
-        "Import: CPU milliseconds of a whole process",
-        ("what", "ms", "ms beyond bare Python"),
+        "Import: CPU milliseconds of the whole process",
+        ("what", "ms", "ms in addition to bare Python"),
         failures=named(failed),
     )
 
@@ -44,19 +44,19 @@ def imports(size: Size) -> Table:
         table.rows.append([entry.name, f"{spent:.0f}", f"{beyond(entry.key, _BARE):.0f}"])
     table.bars = [
         Bar(
-            "`import b2b_payments` (which imports lazily), beyond aiohttp's own import",
+            "`import b2b_payments` (which imports lazily), in addition to importing aiohttp",
             beyond("package", _AIOHTTP),
             60,
             "ms",
         ),
-        Bar("… and `PaymentsClient` with all it needs", beyond("ours", _AIOHTTP), 60, "ms"),
-        Bar("`b2b-payments --help`, CPU beyond bare Python", beyond("help", _BARE), 150, "ms"),
+        Bar("… and `PaymentsClient` with all that it needs", beyond("ours", _AIOHTTP), 60, "ms"),
+        Bar("`b2b-payments --help`, CPU time in addition to bare Python", beyond("help", _BARE), 150, "ms"),
     ]
     return table
 
 
 def first(size: Size, generated: str) -> Table:
-    """Measure from the start of a process to its end after the first payment, on a list of 1,000."""
+    """Measure a process that ends after the first payment of a list of 1,000."""
     with service(1_000, Rules(quota=False)) as here:
         where = Where(here.base_url, here.headers, PAGE, generated=generated)
 

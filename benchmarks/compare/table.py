@@ -1,4 +1,4 @@
-"""Tables of figures, and the bars beside them."""
+"""Tables of figures, and their bars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 @attrs.frozen
 class Bar:
-    """A promise, what was measured, and whether it is kept. A figure of None was not measured."""
+    """A promise, its figure, and whether it is kept. None as `figure` means that it was not measured."""
 
     promise: str
     figure: float | None
@@ -18,7 +18,7 @@ class Bar:
 
     @property
     def kept(self) -> bool | None:
-        """Whether the figure is within the bar; None where there is none."""
+        """Whether the figure is within the bar, or None if it was not measured."""
         return None if self.figure is None else self.figure <= self.most
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ class Bar:
 
 @attrs.define
 class Table:
-    """One piece of work: a title, a row for each contender, bars, and what did not run."""
+    """One piece of work: a title, a row per contender, bars, and contenders that failed."""
 
     title: str
     head: Sequence[str]

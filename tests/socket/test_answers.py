@@ -66,8 +66,8 @@ def skip_connection_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "without"),
     [
         ("a stray answer on an idle connection", [skip_content_checks, skip_connection_checks]),
-        ("a stray answer in front of the next", [skip_content_checks]),
-        ("an answer twice, in front of the next", [skip_content_checks, skip_connection_checks]),
+        ("a stray answer before the next", [skip_content_checks]),
+        ("an answer twice, before the next", [skip_content_checks, skip_connection_checks]),
         ("answers swapped", [skip_content_checks]),
         ("pages swapped", [skip_filter_checks]),
         ("all of these", [skip_connection_checks]),

@@ -1,1 +1,1 @@
-"""The contenders, a file each: how a good engineer reads every payment with that library."""
+"""The contenders, one file each: how a good engineer would read every payment with that library."""

@@ -1,4 +1,4 @@
-"""The floor: bare aiohttp and orjson, no objects; the least that looks at each payment."""
+"""The floor: bare aiohttp and orjson, without objects; the minimum that visits each payment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that openapi-python-client makes from `openapi.yaml`, when the benchmark runs."""
+"""A client that openapi-python-client generates from `openapi.yaml` when the benchmark runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""httpx and pydantic v2, written by hand: models with Decimal money, aware times and unknown fields kept."""
+"""httpx and pydantic v2, written by hand: models with Decimal amounts, aware times, and unknown fields."""
 
 from __future__ import annotations
 
@@ -71,19 +71,19 @@ class Payment(_Model):
 
 
 class Pagination(_Model):
-    """Where a page stands in its list."""
+    """The position of a page in its list."""
 
     total_count: int
 
 
 class Meta(_Model):
-    """What an answer says beside its data."""
+    """The metadata of an answer."""
 
     pagination: Pagination
 
 
 class Answer(_Model):
-    """An answered page."""
+    """The answer with a page."""
 
     data: list[Payment]
     meta: Meta

@@ -1,4 +1,4 @@
-"""This library: every payment an object, one by one."""
+"""This library: every payment as an object, one by one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from benchmarks.compare.contender import Visit, Where
 
 
 def client_of(where: Where) -> PaymentsClient:
-    """Return a client of the service, with the quota that it is told to keep."""
+    """Return a client of the service, with the given quota."""
     auth = StoreAuth(where.headers["X-Store-Hash"], where.headers["X-Auth-Token"])
     quota = None
     if where.quota is not None:
         requests, per = where.quota
-        # The default margin is half a second of a minute: scaled as the window is.
+        # The default margin is half a second per minute; scale it with the window.
         quota = Quota(requests, per, margin=per / 120)
     return PaymentsClient(auth, base_url=where.base_url, quota=quota)
 

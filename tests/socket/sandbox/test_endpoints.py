@@ -43,7 +43,7 @@ async def _data(sandbox: Sandbox, method: str, path: str, **about: Any) -> Any:
 
 
 def _find(sandbox: Sandbox, **fields: Any) -> int:
-    """Return a payment with these fields."""
+    """Return the id of a payment with these fields."""
     return next(
         int(row["id"])
         for row in sandbox.store.all_wire()
@@ -52,7 +52,7 @@ def _find(sandbox: Sandbox, **fields: Any) -> int:
 
 
 async def test_list(sandbox: Sandbox) -> None:
-    """The list gives the rows asked for, and says where they stand."""
+    """The list returns the requested rows and their position."""
     query = {"offset": "20", "limit": "30", "sortBy": "createdAt", "orderBy": "ASC"}
     status, body = await _call(sandbox, "GET", "/ip/payments", params=query)
     assert status == 200
@@ -62,13 +62,13 @@ async def test_list(sandbox: Sandbox) -> None:
 
 
 async def test_list_refuses_wrong_values(sandbox: Sandbox) -> None:
-    """A wrong parameter is answered with 422 and its name."""
+    """An invalid parameter is answered with 422 and its name."""
     status, body = await _call(sandbox, "GET", "/ip/payments", params={"sortBy": "id"})
     assert (status, body["code"], list(body["data"])) == (422, 422, ["sortBy"])
 
 
 async def test_limits(sandbox: Sandbox) -> None:
-    """A limit over the maximum is clamped or refused, and echoed as the rules say."""
+    """A limit above the maximum is clamped or refused, and echoed as the rules say."""
     seen = []
     for rules in (
         Rules(max_limit=100),
@@ -90,7 +90,7 @@ async def test_limits(sandbox: Sandbox) -> None:
 
 
 async def test_channel_ids(sandbox: Sandbox) -> None:
-    """Only the encodings that the rules name are understood; others give rows of every channel."""
+    """Only the encodings that the rules name are accepted; others return rows of every channel."""
     _, body = await _call(sandbox, "GET", "/ip/payments?limit=250&channelIds=1&channelIds=2")
     assert {row["channelId"] for row in body["data"]} == {"1", "2"}
     _, body = await _call(sandbox, "GET", "/ip/payments?limit=250&channelIds[]=1,2")
@@ -105,7 +105,7 @@ async def test_channel_ids(sandbox: Sandbox) -> None:
     [(422, {"channelIds": ["Not a valid list."]}), (400, {"errMsg": "A parameter is not valid."})],
 )
 async def test_refused_channel_ids(sandbox: Sandbox, status: Any, data: dict[str, Any]) -> None:
-    """What is not understood of `channelIds` is refused where the rules say so, and what is, is read."""
+    """Other encodings of `channelIds` are refused if the rules say so, and the known ones are accepted."""
     sandbox.rules = Rules(channel_encoding="comma", other_channel_encodings=status)
     for query in ("channelIds=1&channelIds=2", "channelIds[]=1"):
         answered, body = await _call(sandbox, "GET", f"/ip/payments?{query}")
@@ -115,7 +115,7 @@ async def test_refused_channel_ids(sandbox: Sandbox, status: Any, data: dict[str
 
 
 async def test_channel_ids_that_find_nothing(sandbox: Sandbox) -> None:
-    """What is not understood of `channelIds` finds no payment where the rules say so."""
+    """Other encodings of `channelIds` match no payment if the rules say so."""
     sandbox.rules = Rules(channel_encoding="comma", other_channel_encodings="nothing")
     for query, found in (("channelIds=1&channelIds=2", False), ("channelIds=1,2", True), ("", True)):
         _, body = await _call(sandbox, "GET", f"/ip/payments?{query}")
@@ -124,7 +124,7 @@ async def test_channel_ids_that_find_nothing(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_other_successes(sandbox: Sandbox, method: Any) -> None:
-    """A success has the status, the code and the body that the rules say, for one method or for all."""
+    """A success has the status, code and body of the rules, for one method or for all."""
     sandbox.rules = Rules(success_status={method: 202})
     status, body = await _call(sandbox, method, "/ip/payments/1")
     assert (status, body["code"], body["data"]["id"]) == (202, 202, 1)
@@ -146,12 +146,12 @@ async def test_other_successes(sandbox: Sandbox, method: Any) -> None:
 
 
 async def test_get(sandbox: Sandbox) -> None:
-    """A payment is read by its id."""
+    """A payment can be read by its id."""
     assert await _data(sandbox, "GET", "/ip/payments/7") == sandbox.store.wire(7)
 
 
 async def test_ids_as_strings(sandbox: Sandbox) -> None:
-    """Ids come as strings in every answer where the rules say so."""
+    """Ids are strings in every answer if the rules say so."""
     sandbox.rules = Rules(ids_as="string")
     row = await _data(sandbox, "GET", "/ip/payments/7")
     assert row["id"] == "7"
@@ -182,7 +182,7 @@ async def test_delete(sandbox: Sandbox) -> None:
     ],
 )
 async def test_missing(sandbox: Sandbox, method: str, path: str) -> None:
-    """Whatever is done to a payment that is not there is answered with 404."""
+    """Every request for a payment that does not exist is answered with 404."""
     status, body = await _call(sandbox, method, path, json={})
     assert (status, body["code"]) == (404, 404)
 
@@ -201,7 +201,7 @@ async def test_unknown_path(sandbox: Sandbox, method: str, path: str) -> None:
 
 
 async def test_operations(sandbox: Sandbox) -> None:
-    """What a payment allows is what its own row says."""
+    """The allowed operations and statuses are those of the payment's row."""
     row = sandbox.store.wire(7)
     assert await _data(sandbox, "GET", "/ip/payments/7/operations") == {
         "allowedOperations": row["allowedOperations"],
@@ -210,7 +210,7 @@ async def test_operations(sandbox: Sandbox) -> None:
 
 
 async def test_apply_and_revert(sandbox: Sandbox) -> None:
-    """Applying and reverting take turns, and what is allowed follows."""
+    """Applying and reverting alternate, and the allowed operations change accordingly."""
     payment = _find(sandbox, moduleName=ORDER, appliedStatus=0, allowedOperations=[0, 2])
     path = f"/ip/payments/{payment}/operations"
     states = []
@@ -228,8 +228,8 @@ async def test_apply_and_revert(sandbox: Sandbox) -> None:
     ]
 
 
-async def test_operation_says_why(sandbox: Sandbox) -> None:
-    """A refused operation comes with a useful text under a generic title."""
+async def test_refused_operation(sandbox: Sandbox) -> None:
+    """A refused operation has a useful message and a generic title."""
     payment = _find(sandbox, processingStatus=0)
     status, body = await _call(
         sandbox, "POST", f"/ip/payments/{payment}/operations", json={"operationCode": 0}
@@ -243,12 +243,12 @@ async def test_operation_says_why(sandbox: Sandbox) -> None:
     "body", [{}, {"operationCode": 4}, {"operationCode": True}, [], {"operationCode": "x"}]
 )
 async def test_operation_code_is_checked(sandbox: Sandbox, body: object) -> None:
-    """An operation that no document knows is answered with 422."""
+    """An undocumented operation is answered with 422."""
     assert (await _call(sandbox, "POST", "/ip/payments/7/operations", json=body))[0] == 422
 
 
 async def test_processing_status(sandbox: Sandbox) -> None:
-    """A processing status is set where the payment allows it."""
+    """A processing status is set if the payment allows it."""
     payment = _find(sandbox, moduleName=OFFLINE, processingStatus=0)
     path = f"/ip/payments/{payment}/processing-status"
     assert await _data(sandbox, "PUT", path, json={"processingStatus": 4}) == {"id": payment}
@@ -275,7 +275,7 @@ async def test_transactions(sandbox: Sandbox) -> None:
 
 
 async def test_create_offline(sandbox: Sandbox) -> None:
-    """A created payment is the newest, with the documented defaults for what was left out."""
+    """A created payment is the newest, with the documented defaults for missing fields."""
     assert await _data(sandbox, "POST", "/ip/payments/offline", json=NEW) == {"paymentId": 301}
     row = sandbox.store.wire(301)
     assert sandbox.store.ids()[-1] == 301
@@ -294,7 +294,7 @@ async def test_create_offline(sandbox: Sandbox) -> None:
 
 
 async def test_create_offline_with_everything(sandbox: Sandbox) -> None:
-    """Every documented field of an offline payment is taken as it was sent."""
+    """Every documented field of an offline payment is stored as it was sent."""
     extra = {
         "externalId": "ERP-1",
         "externalCustomerId": "C1",
@@ -335,15 +335,15 @@ async def test_create_offline_with_everything(sandbox: Sandbox) -> None:
     ],
 )
 async def test_create_offline_is_checked(sandbox: Sandbox, name: str, value: object) -> None:
-    """A wrong field is answered with 422 and its name, and nothing is created."""
+    """An invalid field is answered with 422 and its name, and nothing is created."""
     status, body = await _call(sandbox, "POST", "/ip/payments/offline", json=NEW | {name: value})
     assert (status, list(body["data"])) == (422, [name])
     assert all(isinstance(text, str) for text in body["data"][name])
     assert sandbox.store.payments == 300
 
 
-async def test_create_offline_needs(sandbox: Sandbox) -> None:
-    """Every required field that is missing is named; a body of another kind is refused."""
+async def test_create_offline_required_fields(sandbox: Sandbox) -> None:
+    """Every missing required field is named; a body that is not an object is refused."""
     _, body = await _call(sandbox, "POST", "/ip/payments/offline", json={"unknown": 1})
     assert set(body["data"]) == {"lineItems", "currency", "details", "customerId"}
     assert (await _call(sandbox, "POST", "/ip/payments/offline", json=[]))[0] == 422
@@ -353,7 +353,7 @@ async def test_create_offline_needs(sandbox: Sandbox) -> None:
 
 
 async def test_update_offline(sandbox: Sandbox) -> None:
-    """An update replaces the payment's own fields and keeps its place, its channel and its applied status."""
+    """An update replaces the payment's fields, but not its position, channel and applied status."""
     payment = _find(sandbox, moduleName=OFFLINE, appliedStatus=1)
     before = sandbox.store.wire(payment)
     path = f"/ip/payments/offline/{payment}"
@@ -368,14 +368,14 @@ async def test_update_offline(sandbox: Sandbox) -> None:
 
 
 async def test_channels(sandbox: Sandbox) -> None:
-    """The channels carry both ids and their times as strings."""
+    """Channels have both ids, and their times as strings."""
     channels = await _data(sandbox, "GET", "/channels")
     assert [channel["channelId"] for channel in channels] == [1, 2, 3]
     assert all(isinstance(channel[name], str) for channel in channels for name in ("createdAt", "updatedAt"))
 
 
 async def test_channel(sandbox: Sandbox) -> None:
-    """One channel is had by BigCommerce's id, not by B2B Edition's own; another is not there."""
+    """A channel is found by BigCommerce's id, not by B2B Edition's own."""
     for channel in sandbox.store.channel_list():
         assert await _data(sandbox, "GET", f"/channels/{channel['channelId']}") == channel
         assert (await _call(sandbox, "GET", f"/channels/{channel['id']}"))[0] == 404
@@ -384,7 +384,7 @@ async def test_channel(sandbox: Sandbox) -> None:
 
 
 async def test_content_type(sandbox: Sandbox) -> None:
-    """Where the rules want it, a request that does not say that it is JSON is answered 415."""
+    """If the rules say so, a request without the JSON content type is answered with 415."""
     sandbox.rules = Rules(content_type_required=True)
     assert (await _call(sandbox, "GET", "/channels"))[0] == 415
     assert (await _call(sandbox, "POST", "/ip/payments/offline", json=NEW))[0] == 200
@@ -392,7 +392,7 @@ async def test_content_type(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("status", [400, 422])
 async def test_nested_field_errors(sandbox: Sandbox, status: Any) -> None:
-    """Where the rules want it, wrong fields are named in snake_case, and those of line items one by one."""
+    """If the rules say so, invalid fields are named in snake_case, and those of line items one by one."""
     sandbox.rules = Rules(field_errors="nested", field_errors_status=status)
     lines = [{"invoiceId": 13, "amount": "1"}, {"invoiceId": 0, "amount": "x"}, 7]
     wrong = NEW | {"lineItems": lines, "customerId": ""}
@@ -407,7 +407,7 @@ async def test_nested_field_errors(sandbox: Sandbox, status: Any) -> None:
 
 
 async def test_single_storefront(sandbox: Sandbox) -> None:
-    """A store without multi-storefront says so instead, with 422 or 403."""
+    """A store without multi-storefront answers with an error, 422 or 403."""
     sandbox.rules = Rules(multi_storefront=False)
     status, body = await _call(sandbox, "GET", "/channels")
     assert (status, body["data"]["errMsg"]) == (422, "Multi storefront is not enabled")

@@ -1,4 +1,4 @@
-"""Every fault of the sandbox, over a raw session: what shows, and whether the request was carried out."""
+"""Every fault of the sandbox, over a raw session: its effect, and whether the request is carried out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def _list(sandbox: Sandbox) -> bytes:
 
 @pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.RESET_BEFORE, Fault.RESET_AFTER, Fault.RESET_DURING])
 async def test_resets(fault: Fault) -> None:
-    """The peer sees its connection reset, not closed."""
+    """The connection is reset, not closed."""
     async with Sandbox(payments=1) as sandbox:
         sandbox.order(fault, times=1)
         credentials = "".join(f"{name}: {value}\r\n" for name, value in sandbox.headers.items())
@@ -62,7 +62,7 @@ async def test_hangs(fault: Fault) -> None:
 
 
 async def test_truncated() -> None:
-    """Less of the body comes than its length says, and then the connection is closed."""
+    """The body is shorter than its stated length, and the connection is closed."""
     async with Sandbox(payments=1) as sandbox:
         sandbox.order(Fault.TRUNCATED, times=1)
         with pytest.raises(aiohttp.ClientPayloadError, match="Not enough data"):
@@ -95,7 +95,7 @@ async def test_truncated() -> None:
     ],
 )
 async def test_answers(fault: Fault, status: int, kind: str, start: bytes) -> None:
-    """The wrong answer comes, and the request is carried out or not as the fault says."""
+    """The wrong answer is sent, and the request is carried out if the fault says so."""
     async with Sandbox(payments=1, rules=RULES) as sandbox:
         sandbox.order(fault, times=1)
         answered, content_type, body, headers = await _delete(sandbox)
@@ -111,7 +111,7 @@ async def test_answers(fault: Fault, status: int, kind: str, start: bytes) -> No
 
 @pytest.mark.parametrize("fault", [Fault.HUGE, Fault.GZIP_BOMB])
 async def test_too_large(fault: Fault) -> None:
-    """The body is larger than 64 MiB, however few bytes carry it."""
+    """The body is larger than 64 MiB, even if it is compressed to few bytes."""
     async with (
         Sandbox(payments=1) as sandbox,
         aiohttp.ClientSession(headers=sandbox.headers) as session,
@@ -133,14 +133,14 @@ async def test_invalid_utf8() -> None:
 
 
 async def test_nan() -> None:
-    """An id is NaN, which is no JSON, but which lax readers take."""
+    """An id is NaN, which is not JSON but is accepted by lax parsers."""
     async with Sandbox(payments=1) as sandbox:
         sandbox.order(Fault.NAN, times=1)
         assert math.isnan(json.loads(await _list(sandbox))["data"][0]["id"])
 
 
 async def test_duplicate_ids() -> None:
-    """Each row of a list comes twice; an answer that is no list stays as it is."""
+    """Each row of a list appears twice; an answer that is not a list is unchanged."""
     async with Sandbox(payments=2) as sandbox:
         sandbox.order(Fault.DUPLICATE_IDS, times=2)
         assert [row["id"] for row in json.loads(await _list(sandbox))["data"]] == [2, 2, 1, 1]
@@ -148,7 +148,7 @@ async def test_duplicate_ids() -> None:
 
 
 async def test_empty_lists() -> None:
-    """So many lists in a row say that there is nothing, in an envelope like any other; nothing else does."""
+    """The next `times` lists are empty, in a normal envelope; other answers are unaffected."""
     async with Sandbox(payments=3) as sandbox:
         sandbox.order(Fault.EMPTY_LIST, times=2)
         assert (await _delete(sandbox))[0] == 200
@@ -166,7 +166,7 @@ async def test_empty_lists() -> None:
 
 
 async def test_share_of_requests() -> None:
-    """A fault on a share of the requests leaves the others alone, until the faults are cleared."""
+    """A fault affects a share of the requests until the faults are cleared."""
     async with Sandbox(payments=1, rules=Rules(quota=False)) as sandbox:
         sandbox.order(Fault.GARBAGE, share=0.5, methods=("GET",), path=r"/ip/payments$")
         bodies = [await _list(sandbox) for _ in range(40)]
@@ -175,8 +175,8 @@ async def test_share_of_requests() -> None:
         assert (await _list(sandbox)).startswith(b"{")
 
 
-async def test_refusal_meets_a_fault() -> None:
-    """A request over the quota is not carried out, whatever fault it meets."""
+async def test_fault_on_a_refused_request() -> None:
+    """A request over the quota is not carried out, whatever fault affects it."""
     async with Sandbox(payments=1, rules=Rules(requests=1, per=3600)) as sandbox:
         await _list(sandbox)
         sandbox.order(Fault.ERROR_500_AFTER, times=1)
@@ -186,7 +186,7 @@ async def test_refusal_meets_a_fault() -> None:
 
 
 async def test_client_that_leaves() -> None:
-    """A client that leaves while its answer drips harms nobody."""
+    """A client that disconnects while its answer drips does no harm."""
     async with Sandbox(payments=1, rules=Rules(drip_interval=0.01)) as sandbox:
         sandbox.order(Fault.DRIP, times=1)
         with pytest.raises(TimeoutError):

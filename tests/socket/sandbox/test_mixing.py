@@ -1,4 +1,4 @@
-"""A proxy that mixes answers up, to order: what comes on which connection."""
+"""A proxy that mixes up answers on request: which answer arrives on which connection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Line:
         self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
 
     async def answer(self) -> tuple[int, Any]:
-        """Return the next answer that comes: its status, and the id in it (or its whole body)."""
+        """Return the next answer: its status, and the id in it (or its whole body)."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().partition("content-length: ")[2].partition("\r")[0])
         body = await self._reader.readexactly(length)
@@ -39,7 +39,7 @@ class _Line:
         return status, json.loads(body)["data"].get("id") if body[:1] == b"{" else body
 
     async def is_quiet(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether nothing more arrives."""
         try:
             await asyncio.wait_for(self._reader.read(1), 0.02)
         except TimeoutError:
@@ -49,7 +49,7 @@ class _Line:
 
 @asynccontextmanager
 async def line_to(sandbox: Sandbox) -> AsyncIterator[_Line]:
-    """Yield a connection."""
+    """Yield a connection to a sandbox."""
     reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
     try:
         yield _Line(sandbox, reader, writer)
@@ -59,8 +59,8 @@ async def line_to(sandbox: Sandbox) -> AsyncIterator[_Line]:
 
 
 @pytest.mark.parametrize("after", [0, 0.01])
-async def test_a_stray_answer_follows(after: float) -> None:
-    """Behind the answer comes that of the request before, at once or later."""
+async def test_stray_answer(after: float) -> None:
+    """The answer is followed by that of the previous request, at once or later."""
     async with (
         Sandbox(3, rules=Rules(stray_after=after)) as sandbox,
         line_to(sandbox) as line,
@@ -74,8 +74,8 @@ async def test_a_stray_answer_follows(after: float) -> None:
         assert await line.is_quiet()
 
 
-async def test_a_stray_answer_is_held_back() -> None:
-    """What comes unasked may wait for the next request on its connection, and then comes first."""
+async def test_held_back_stray_answer() -> None:
+    """An unrequested answer can be held back until the next request, and is then sent first."""
     async with Sandbox(3, rules=Rules(stray_after=None)) as sandbox, line_to(sandbox) as line:
         line.ask(1)
         assert await line.answer() == (200, 1)
@@ -86,16 +86,16 @@ async def test_a_stray_answer_is_held_back() -> None:
         assert [await line.answer(), await line.answer()] == [(200, 1), (200, 3)]
 
 
-async def test_a_doubled_answer_comes_twice() -> None:
-    """The same answer comes twice on one connection."""
+async def test_doubled_answer() -> None:
+    """The same answer is sent twice on one connection."""
     async with Sandbox(3) as sandbox, line_to(sandbox) as line:
         sandbox.order(Fault.DOUBLED, times=1)
         line.ask(2)
         assert [await line.answer(), await line.answer()] == [(200, 2), (200, 2)]
 
 
-async def test_a_late_answer_comes_behind_a_gateways() -> None:
-    """A gateway gives up, the request is carried out, and its answer comes unasked."""
+async def test_late_answer_follows_a_gateways() -> None:
+    """A gateway gives up; the request is carried out, and its answer follows unrequested."""
     async with Sandbox(3) as sandbox, line_to(sandbox) as line:
         sandbox.order(Fault.LATE, times=1)
         line.ask(2, "DELETE")
@@ -105,8 +105,8 @@ async def test_a_late_answer_comes_behind_a_gateways() -> None:
         assert 2 not in sandbox.store
 
 
-async def test_answers_under_way_are_swapped() -> None:
-    """Two requests that are under way at once get one another's answers."""
+async def test_swapped_answers() -> None:
+    """Two concurrent requests get each other's answers."""
     async with (
         Sandbox(3, rules=Rules(swap_within=5)) as sandbox,
         line_to(sandbox) as line,
@@ -118,20 +118,20 @@ async def test_answers_under_way_are_swapped() -> None:
         assert [await line.answer(), await other.answer()] == [(200, 2), (200, 1)]
 
 
-async def test_a_request_that_was_given_up_is_swapped_with_none() -> None:
-    """A request whose wait for another's answer has just ended leaves the next its own."""
+async def test_cancelled_request_is_not_swapped() -> None:
+    """If a request that waits for a swap was just cancelled, the next one gets its own answer."""
     mixer = Mixer()
     one, other = (Answered(cast("SeenRequest", None), Answer.success({"id": number})) for number in (1, 2))
-    given_up = asyncio.create_task(mixer.exchanged(one, Fault.SWAPPED, 5))
+    cancelled = asyncio.create_task(mixer.exchange(one, Fault.SWAPPED, 5))
     await asyncio.sleep(0)
     assert mixer._waiting is not None
     mixer._waiting[1].cancel()
-    assert await mixer.exchanged(other, None, 5) is other.answer
+    assert await mixer.exchange(other, None, 5) is other.answer
     with pytest.raises(asyncio.CancelledError):
-        await given_up
+        await cancelled
 
 
-async def test_an_answer_without_another_under_way_is_its_own() -> None:
+async def test_swap_without_another_request() -> None:
     """A swap that finds no other answer in time changes nothing."""
     async with Sandbox(3, rules=Rules(swap_within=0.01)) as sandbox, line_to(sandbox) as line:
         sandbox.order(Fault.SWAPPED, times=1)
@@ -153,16 +153,16 @@ async def _data(sandbox: Sandbox, method: str, path: str, **options: Any) -> Any
     ("echo", "offset"),
     [("asked", {"offset": 9}), ("zero", {"offset": 0}), ("clamped", {"offset": 3}), (None, {})],
 )
-async def test_the_offset_is_echoed_as_the_rules_say(echo: Any, offset: dict[str, int]) -> None:
-    """A list's answer states the offset asked for, another, or none."""
+async def test_echoed_offset(echo: Any, offset: dict[str, int]) -> None:
+    """A list's answer states the requested offset, a different one, or none."""
     async with Sandbox(3, rules=Rules(echo_offset=echo)) as sandbox:
         pagination = (await _data(sandbox, "GET", "?offset=9"))["meta"]["pagination"]
         assert pagination == {"totalCount": 3, "limit": 10} | offset
 
 
 @pytest.mark.parametrize(("written", "data"), [("right", {"id": 2}), ("wrong", {"id": 3}), ("absent", {})])
-async def test_a_write_says_the_id_that_the_rules_say(written: Any, data: dict[str, int]) -> None:
-    """The answer to a write names its payment, another, or none."""
+async def test_id_in_the_answer_to_a_write(written: Any, data: dict[str, int]) -> None:
+    """The answer to a write has its payment's id, a different one, or none."""
     async with Sandbox(3, rules=Rules(written_ids=written)) as sandbox:
         assert (await _data(sandbox, "DELETE", "/2"))["data"] == data
         assert 2 not in sandbox.store

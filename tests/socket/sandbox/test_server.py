@@ -1,4 +1,4 @@
-"""The sandbox as a server: its life, its credentials and its quota."""
+"""The sandbox as a server: starting and stopping, credentials and quota."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def _status(
 
 
 async def test_start_is_fast() -> None:
-    """A sandbox of 10,000 payments is up in well under a second."""
+    """A sandbox of 10,000 payments starts in well under a second."""
     began = time.perf_counter()
     async with Sandbox(payments=10_000) as sandbox:
         assert await _status(sandbox) == 200
@@ -37,20 +37,20 @@ async def test_start_is_fast() -> None:
 
 
 async def test_base_url() -> None:
-    """The address is loopback with the service's own root, and is there once the sandbox runs."""
+    """The address is on loopback with the service's root path, and exists once the sandbox is running."""
     sandbox = Sandbox(payments=1)
-    with pytest.raises(ConfigurationError, match="not started"):
+    with pytest.raises(ConfigurationError, match="until it is started"):
         assert sandbox.base_url
     await sandbox.start()
     assert sandbox.base_url == f"http://127.0.0.1:{sandbox.port}/api/v3/io"
-    with pytest.raises(ConfigurationError, match="runs already"):
+    with pytest.raises(ConfigurationError, match="already running"):
         await sandbox.start()
     await sandbox.stop()
     await sandbox.stop()
 
 
 async def test_port_is_kept() -> None:
-    """A sandbox listens where it is told, and again there after a stop."""
+    """A sandbox listens on the given port, and on the same port after a restart."""
     first = Sandbox(payments=1)
     async with first:
         with pytest.raises(OSError, match="in use"):
@@ -62,7 +62,7 @@ async def test_port_is_kept() -> None:
 
 
 async def test_stop_is_prompt() -> None:
-    """A sandbox stops at once, with requests hanging, dripping and sent to nobody who reads."""
+    """A sandbox stops at once, even with answers that hang, drip, or are not read by the client."""
     sandbox = Sandbox(payments=300, rules=Rules(drip_interval=60))
     await sandbox.start()
     everyone = asyncio.Event()
@@ -93,8 +93,8 @@ async def test_stop_is_prompt() -> None:
 
 
 @pytest.mark.parametrize("turns", range(6))
-async def test_stop_while_connections_come(turns: int) -> None:
-    """A connection that comes in while the sandbox stops is closed with the others, whenever it comes."""
+async def test_stop_while_connections_arrive(turns: int) -> None:
+    """A connection that arrives while the sandbox stops is closed like the others."""
     sandbox = Sandbox(payments=1)
     await sandbox.start()
     coming = [asyncio.create_task(asyncio.open_connection("127.0.0.1", sandbox.port)) for _ in range(20)]
@@ -114,7 +114,7 @@ async def test_stop_while_connections_come(turns: int) -> None:
 
 
 async def test_pause_refuses_connections() -> None:
-    """While it does not listen, connections are refused; afterwards the same address works again."""
+    """While listening is paused, connections are refused; afterwards the same address works again."""
     async with (
         Sandbox(payments=5) as sandbox,
         aiohttp.ClientSession(headers=sandbox.headers) as session,
@@ -130,7 +130,7 @@ async def test_pause_refuses_connections() -> None:
         await sandbox.resume_listening()
         async with session.get(url) as response:
             assert response.status == 200
-    with pytest.raises(ConfigurationError, match="does not run"):
+    with pytest.raises(ConfigurationError, match="not running"):
         await sandbox.resume_listening()
 
 
@@ -152,7 +152,7 @@ _LEGACY = {"authToken": str(Sandbox(payments=0).legacy_auth.auth_token)}
     ],
 )
 async def test_credentials(headers: dict[str, str], status: int) -> None:
-    """Each of the two ways lets in, and nothing else does."""
+    """Both kinds of credentials are accepted, and nothing else."""
     async with Sandbox(payments=1) as sandbox:
         assert await _status(sandbox, headers) == status
         assert sandbox.requests[-1].status == status
@@ -160,7 +160,7 @@ async def test_credentials(headers: dict[str, str], status: int) -> None:
 
 
 async def test_rotation() -> None:
-    """After a rotation the old tokens are refused and the new ones let in."""
+    """After a rotation, the old tokens are refused and the new ones accepted."""
     async with Sandbox(payments=1) as sandbox:
         old = sandbox.headers
         assert sandbox.rotate_token() == sandbox.auth != Sandbox(payments=0).auth
@@ -171,13 +171,13 @@ async def test_rotation() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_missing_scope(status: Literal[401, 403, 404]) -> None:
-    """A missing scope shows as the rules say."""
+    """A missing scope is answered with the status in the rules."""
     async with Sandbox(payments=1, rules=Rules(missing_scope_status=status)) as sandbox:
         assert await _status(sandbox) == status
 
 
 async def test_quota() -> None:
-    """Requests over the quota are refused with 429, and every answer says what is left."""
+    """Requests over the quota are refused with 429, and every answer states what remains."""
     async with (
         Sandbox(payments=1, rules=Rules(requests=2, per=3600)) as sandbox,
         aiohttp.ClientSession(headers=sandbox.headers) as session,
@@ -199,8 +199,8 @@ async def test_quota() -> None:
             assert "X-Requests-Remaining" not in response.headers
 
 
-async def test_unknown_callers_spend_nothing() -> None:
-    """Requests without a good credential do not count against the store's quota."""
+async def test_denied_requests_do_not_count() -> None:
+    """Requests without a valid credential do not count against the store's quota."""
     async with Sandbox(payments=1, rules=Rules(requests=1, per=3600)) as sandbox:
         assert [await _status(sandbox, {}), await _status(sandbox, {}), await _status(sandbox)] == [
             401,
@@ -210,7 +210,7 @@ async def test_unknown_callers_spend_nothing() -> None:
 
 
 async def test_concurrent_limit() -> None:
-    """More requests at once than the rules allow are refused."""
+    """More concurrent requests than the rules allow are refused."""
     async with Sandbox(payments=1, rules=Rules(concurrent=1, latency=0.05)) as sandbox:
         statuses = await asyncio.gather(*(_status(sandbox) for _ in range(3)))
         assert sorted(statuses) == [200, 429, 429]
@@ -226,7 +226,7 @@ async def _date(sandbox: Sandbox, path: str = "/ip/payments/1") -> str | None:
 
 @pytest.mark.parametrize("fault", [None, Fault.HTML_502, Fault.RATE_LIMITED, Fault.DRIP])
 async def test_date_is_the_stores(fault: Fault | None) -> None:
-    """Every answer's Date is the clock that createdAt is written in; the rules can leave it out."""
+    """Every answer's Date is the store's clock, as in createdAt; the rules can turn it off."""
     async with Sandbox(payments=9, rules=Rules(drip_interval=0)) as sandbox:
         if fault is not None:
             sandbox.order(fault, share=1)
@@ -240,8 +240,8 @@ async def test_date_is_the_stores(fault: Fault | None) -> None:
 
 
 @pytest.mark.parametrize("dated", [True, False])
-async def test_a_wait_until_a_date(*, dated: bool) -> None:
-    """A date to wait for counts from the answer's own; without one, from this machine's time."""
+async def test_retry_after_as_a_date(*, dated: bool) -> None:
+    """The date is relative to the answer's Date; without one, to this machine's time."""
     rules = Rules(refusal_wait=30.0, refusal_headers=("retry-after-date",), date_header=dated)
     async with (
         Sandbox(payments=1, rules=rules) as sandbox,
@@ -257,8 +257,8 @@ async def test_a_wait_until_a_date(*, dated: bool) -> None:
             assert began + 30 <= until < time.time() + 32
 
 
-async def test_date_of_a_played_answer() -> None:
-    """What a callable answers in the service's place bears the store's time too."""
+async def test_date_of_a_replaced_answer() -> None:
+    """An answer of a callable has the store's time, too."""
     async with Sandbox(payments=1) as sandbox:
         sandbox.answer_with(lambda _: web.Response(status=418))
         assert await _date(sandbox) == formatdate(sandbox.store.clock, usegmt=True)
@@ -284,7 +284,7 @@ async def test_before_list() -> None:
 
 
 async def test_answer_with() -> None:
-    """A callable can answer in the service's place; where it does, nothing is carried out."""
+    """A callable can answer instead of the service; then nothing is carried out."""
 
     def answers(seen: SeenRequest) -> web.Response | None:
         return web.Response(status=418) if seen.method == "DELETE" else None
@@ -303,8 +303,8 @@ async def test_answer_with() -> None:
             assert response.status == 200
 
 
-async def test_requests_are_remembered() -> None:
-    """The sandbox remembers what came in: decoded, in order, with the answer's status."""
+async def test_requests_are_recorded() -> None:
+    """The sandbox records requests: decoded, in order, with the status of the answer."""
     async with Sandbox(payments=1) as sandbox:
         began = asyncio.get_running_loop().time()
         await _status(sandbox, path="/ip/payments?q=a%20b%2Cc+d&channelIds=1&channelIds=2&customerName=")
@@ -324,7 +324,7 @@ async def test_requests_are_remembered() -> None:
 
 
 async def test_list_lag() -> None:
-    """Lists lag a write for as long as the rules say, on the loop's clock."""
+    """Lists lag a write as long as the rules say, by the event loop's clock."""
     async with Sandbox(payments=3, rules=Rules(list_lag=3600)) as sandbox:
         new = sandbox.store.insert()
         async with (

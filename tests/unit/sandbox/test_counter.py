@@ -1,4 +1,4 @@
-"""The sandbox's count of the quota, and its headers."""
+"""How the sandbox counts the quota, and its headers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from b2b_payments.sandbox._admission import Counter, LeakyBucket, quota_headers,
 
 
 def test_sliding_window() -> None:
-    """In a sliding window a request counts for exactly the window's length."""
+    """In a sliding window, a request counts for exactly the window's length."""
     counter = Counter(Rules(requests=2, per=10.0), 0.0)
     assert [counter.admit(at) for at in (0.0, 4.0, 5.0, 9.99, 10.0, 10.5, 14.0)] == [
         True, True, False, False, True, False, True,
@@ -22,7 +22,7 @@ def test_sliding_window() -> None:
 
 
 def test_fixed_window() -> None:
-    """A fixed window is opened by its first request, and ends whole."""
+    """A fixed window is opened by its first request, and expires as a whole."""
     counter = Counter(Rules(requests=2, per=10.0, window="fixed"), 0.0)
     assert counter.resets_after(3.0) == 10.0
     assert [counter.admit(at) for at in (3.0, 12.0, 12.5, 13.0, 13.1, 13.2)] == [
@@ -33,7 +33,7 @@ def test_fixed_window() -> None:
 
 
 def test_leaky_bucket() -> None:
-    """A bucket takes the quota at once, then one whenever one has leaked; its reset is when it is empty."""
+    """A bucket admits the quota at once, then a request whenever one has leaked; it resets when empty."""
     counter = LeakyBucket(Rules(requests=150, per=60.0, window="leaky"), 0.0)
     assert (counter.remaining(0.0), counter.resets_after(0.0)) == (150, 0.0)
     assert counter.admit(0.0)
@@ -49,7 +49,7 @@ def test_leaky_bucket() -> None:
 
 @pytest.mark.parametrize("window", ["sliding", "fixed"])
 def test_others_spend(window: Literal["sliding", "fixed"]) -> None:
-    """Another integration takes its part of every window, evenly, also after a long silence."""
+    """Another integration spends its part of every window evenly, also after a long silence."""
     counter = Counter(Rules(requests=150, per=60.0, others_per_window=100, window=window), 0.0)
     assert [counter.remaining(at) for at in (0.0, 0.4, 29.9, 59.9)] == [150, 149, 100, 50]
     for start in (1_000.0, 20_000.0):
@@ -58,7 +58,7 @@ def test_others_spend(window: Literal["sliding", "fixed"]) -> None:
 
 
 def test_others_are_refused_too() -> None:
-    """What we spend is not there for the other integration either."""
+    """Our requests count against the other integration, too."""
     counter = Counter(Rules(requests=10, per=10.0, others_per_window=5), 0.0)
     assert [counter.admit(0.5) for _ in range(11)] == [True] * 10 + [False]
     assert counter.remaining(10.4) == 0
@@ -66,7 +66,7 @@ def test_others_are_refused_too() -> None:
 
 
 def test_headers_have_units() -> None:
-    """The documented headers come with the units of the documentation."""
+    """The documented headers have the units of the documentation."""
     assert quota_headers(Rules(), 149, 0.397) == {
         "X-Requests-Allocated": "150 times/60 s",
         "X-Requests-Remaining": "149 times",
@@ -75,7 +75,7 @@ def test_headers_have_units() -> None:
 
 
 def test_refusal_headers() -> None:
-    """A refusal carries the headers that the rules name and no others."""
+    """A refusal has the headers that the rules name, and no others."""
     assert refusal_headers(Rules(refusal_headers=()), 1.2, 0) == {}
     assert refusal_headers(Rules(refusal_headers=("retry-after",)), 1.2, 0) == {"Retry-After": "2"}
     assert refusal_headers(Rules(refusal_headers=("x-retry-after", "rate-limit")), 1.2, 0) == {

@@ -1,4 +1,4 @@
-"""Lists that contradict the store, as the rules order them."""
+"""Lists that contradict the store, as configured in the rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _status(store: Store, payment_id: int) -> int:
 @DIRECTIONS
 @pytest.mark.parametrize("equals", ["stable", "shuffled"])
 def test_paging_window(equals: Any, *, ascending: bool) -> None:
-    """Rows behind the window come empty in either direction, whatever the total says, filters or not."""
+    """Pages beyond the window are empty in both directions, whatever the total, with or without filters."""
     store = Store(100, rules=Rules(paging_window=30, equals=equals))
     whole = list(range(1, 101)) if ascending else list(range(100, 0, -1))
     assert sorted(_ids(store, ascending=ascending)) == sorted(whole[:30])
@@ -49,24 +49,24 @@ def test_paging_window(equals: Any, *, ascending: bool) -> None:
     assert len(of_channel.ids) == 30 < of_channel.total
 
 
-def test_what_reaches_beyond_a_paging_window_can_be_refused() -> None:
-    """A page is refused where its last row could stand behind the window."""
+def test_page_beyond_a_paging_window_can_be_refused() -> None:
+    """A page is refused if its last row could be beyond the window."""
     store = Store(100, rules=Rules(paging_window=30, max_limit=20, beyond_window=422))
     for offset, limit, status in ((10, 20, 200), (10, 250, 200), (11, 20, 422), (11, 19, 200), (30, 1, 422)):
         pairs = [("offset", str(offset)), ("limit", str(limit))]
         assert answer(store, "GET", f"{ROOT}/ip/payments", pairs, None).status == status
 
 
-def test_the_total_is_the_pages_own() -> None:
-    """A total can be the number of rows of the page that it comes with."""
+def test_total_of_the_page() -> None:
+    """The total can be the number of rows on its page."""
     store = Store(100, rules=Rules(total_count="page"))
     assert [store.page(_query(offset=offset, limit=40)).total for offset in (0, 40, 80, 120)] == [
         40, 40, 20, 0,
     ]  # fmt: skip
 
 
-def test_the_total_wanders() -> None:
-    """A total can be another at each answer: too small and too large, and near the true one."""
+def test_wandering_total() -> None:
+    """The total can differ between answers: too small or too large, but near the true one."""
     store = Store(100, rules=Rules(total_count="wandering"))
     totals = [store.page(_query()).total for _ in range(60)]
     assert len(set(totals)) > 10
@@ -76,8 +76,8 @@ def test_the_total_wanders() -> None:
 
 
 @pytest.mark.parametrize("total_count", ["filtered", "store", "wandering"])
-def test_the_total_is_capped(total_count: Any) -> None:
-    """No total is above its cap, and a smaller one is left alone."""
+def test_capped_total(total_count: Any) -> None:
+    """No total exceeds the cap, and a smaller one is unchanged."""
     store = Store(100, rules=Rules(total_count=total_count, total_cap=50))
     assert store.page(_query()).total == 50
     assert len(_ids(store)) == 100
@@ -85,8 +85,8 @@ def test_the_total_is_capped(total_count: Any) -> None:
 
 
 @DIRECTIONS
-def test_a_list_that_agrees_with_itself(*, ascending: bool) -> None:
-    """Lists of the oldest rows only agree in every direction, filter and total; GET knows the others."""
+def test_consistent_but_incomplete_lists(*, ascending: bool) -> None:
+    """Lists of only the oldest rows agree in every direction, filter and total; GET finds the others."""
     store = Store(100, rules=Rules(shown=10))
     page = store.page(_query(ascending=ascending))
     assert sorted(page.ids) == list(range(1, 11))
@@ -117,7 +117,7 @@ def test_a_list_that_agrees_with_itself(*, ascending: bool) -> None:
     ],
 )
 def test_ignored_parameters(pair: tuple[Any, str]) -> None:
-    """The list answers as if a parameter that it ignores were not there, and heeds it otherwise."""
+    """An ignored parameter has no effect on the list; otherwise it has."""
     store = Store(60)
     plain = _listed(store)
     assert _listed(store, pair) != plain
@@ -125,15 +125,15 @@ def test_ignored_parameters(pair: tuple[Any, str]) -> None:
     assert _listed(store, pair) == plain
 
 
-def test_an_ignored_parameter_may_be_wrong() -> None:
-    """What is ignored is not refused either."""
+def test_ignored_parameter_may_be_invalid() -> None:
+    """An invalid value of an ignored parameter is not refused."""
     store = Store(60, rules=Rules(ignores=("processingStatus", "limit")))
     assert len(_listed(store, ("processingStatus", "99"), ("limit", "0"))) == 10
 
 
 @pytest.mark.parametrize(("order", "expected"), [("ASC", [1, 2, 3]), ("DESC", [3, 2, 1])])
-def test_an_ignored_order(order: Any, expected: list[int]) -> None:
-    """Where orderBy is ignored, the rules say the one order that there is."""
+def test_ignored_order(order: Any, expected: list[int]) -> None:
+    """If orderBy is ignored, the order is that of the rules."""
     store = Store(3, rules=Rules(ignores=("orderBy",), ignored_order=order))
     for asked in ("ASC", "DESC"):
         assert _listed(store, ("sortBy", "createdAt"), ("orderBy", asked)) == expected
@@ -145,7 +145,7 @@ def _is_on_channel_2(row: Mapping[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("by_ids", [True, False])
-def test_a_scope_hides_rows(*, by_ids: bool) -> None:
+def test_scope_hides_rows(*, by_ids: bool) -> None:
     """Hidden rows are in no list and no count, and each of their endpoints answers as for a missing row."""
     store = Store(60)
     hidden = {one for one in store.ids() if store.channel(one) == 2}
@@ -165,16 +165,16 @@ def test_a_scope_hides_rows(*, by_ids: bool) -> None:
     assert (len(_ids(store)), _status(store, one)) == (60, 200)
 
 
-def test_a_predicate_sees_changes() -> None:
-    """A row that a change takes out of the scope is hidden from then on."""
+def test_predicate_sees_changes() -> None:
+    """A row that leaves the scope by a change is hidden from then on."""
     store = Store(9, rules=Rules(hidden=lambda row: bool(row["payerName"] == "secret")))
     assert len(_ids(store)) == 9
     store.update(4, payerName="secret")
     assert (_ids(store), _status(store, 4)) == ([1, 2, 3, 5, 6, 7, 8, 9], 404)
 
 
-def test_a_restored_backup() -> None:
-    """Older versions come back, what was deleted too, what was created goes; and twice, if asked twice."""
+def test_restored_backup() -> None:
+    """Restoring brings back old versions and deleted payments and removes new ones, also a second time."""
     watch = SimpleNamespace(now=0.0)
     store = Store(5, rules=Rules(list_lag=10.0), lag_time=lambda: float(watch.now))
     store.update(1, payerName="before")
@@ -196,8 +196,8 @@ def test_a_restored_backup() -> None:
     assert msgspec.json.decode(store.encoded(1)) == old[0]
 
 
-def test_an_id_that_is_given_again() -> None:
-    """A payment with the id of one that a restored backup does not have is listed as it is."""
+def test_reassigned_id() -> None:
+    """After a restore, a new payment with the id of a lost one is listed with its own data."""
     store = Store(2)
     backup = store.snapshot()
     first = store.insert()
@@ -221,6 +221,6 @@ def test_an_id_that_is_given_again() -> None:
     ],
 )
 def test_unknown_lies(wrong: dict[str, Any]) -> None:
-    """A rule that the sandbox does not know is refused by its name."""
+    """An unknown value is rejected with the name of its rule."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         Rules(**wrong)

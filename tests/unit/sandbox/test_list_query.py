@@ -1,4 +1,4 @@
-"""How the sandbox reads the query of a list."""
+"""How the sandbox parses the query of a list."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _listed(store: Store, **about: Any) -> list[int]:
 
 
 def test_defaults() -> None:
-    """Without parameters the list gives ten rows, the newest ids first."""
+    """Without parameters, the list returns ten rows, the newest ids first."""
     query = _parse(("orderBy", ""), ("nobody", "knows"))
     assert query == ListQuery(offset=0, limit=10, sort_by=None, ascending=False)
     assert Store(30).page(query).ids == list(range(30, 20, -1))
 
 
 def test_every_parameter() -> None:
-    """Every documented parameter is read."""
+    """Every documented parameter is parsed."""
     query = _parse(
         ("offset", "20"),
         ("limit", "50"),
@@ -73,7 +73,7 @@ def test_every_parameter() -> None:
     ],
 )
 def test_wrong_values(name: str, value: str) -> None:
-    """A value that the service does not take is named."""
+    """A value that the service does not accept is reported by name."""
     with pytest.raises(InvalidFieldsError) as caught:
         _parse((name, value))
     assert list(caught.value.errors) == [name.removesuffix("[]")]
@@ -89,7 +89,7 @@ def test_wrong_values(name: str, value: str) -> None:
     ],
 )
 def test_channel_encodings(way: str, pairs: list[tuple[str, str]]) -> None:
-    """Each way to write channel ids is read where the rules name it, and ignored elsewhere."""
+    """Each encoding of channel ids is read if the rules name it, and ignored otherwise."""
     others = tuple(other for other in ALL if other != way)
     assert _parse(*pairs, encodings=(way,)).channel_ids == frozenset({1, 2})
     assert _parse(*pairs, encodings=others).channel_ids is None
@@ -100,7 +100,7 @@ def test_channel_encodings(way: str, pairs: list[tuple[str, str]]) -> None:
     [("channelIds", ("repeat", "comma")), ("channelIds[]", ("brackets", "brackets-comma"))],
 )
 def test_one_channel(name: str, ways: tuple[str, ...]) -> None:
-    """One id alone is spelled alike in two encodings, so that both understand it."""
+    """A single id is written the same in two encodings, so both accept it."""
     for way in ALL:
         assert (_parse((name, "2"), encodings=(way,)).channel_ids == frozenset({2})) is (way in ways)
 
@@ -110,8 +110,8 @@ def test_empty_channel_list() -> None:
     assert _parse(("channelIds", "")).channel_ids is None
 
 
-def test_a_search_by_words_finds_what_shares_one() -> None:
-    """A search finds ids that contain what is looked for; by words, those that share a word in any case."""
+def test_search_by_words() -> None:
+    """A search finds ids that contain the text; by words, those that share a word, ignoring case."""
     store = Store(0)
     a1, a10, other, inv, _ = (store.insert(externalId=one) for one in ("A-1", "A-10", "b 1", "inv-A", None))
     about = {"search_by": "externalId", "q": "A-1"}
@@ -122,7 +122,7 @@ def test_a_search_by_words_finds_what_shares_one() -> None:
 
 @pytest.mark.parametrize("sort_by", SORT_KEYS)
 def test_sorting(sort_by: str) -> None:
-    """Every sort key sorts, numbers as numbers, in both directions."""
+    """Every sort key works in both directions, and compares numbers as numbers."""
     store = Store(120)
     for ascending in (True, False):
         query = ListQuery(limit=250, sort_by=sort_by, ascending=ascending)
@@ -133,7 +133,7 @@ def test_sorting(sort_by: str) -> None:
 
 @pytest.mark.parametrize("ascending", [True, False])
 def test_pages_make_the_list(*, ascending: bool) -> None:
-    """Pages of any size put together are the whole list."""
+    """Pages of any size together make the whole list."""
     store = Store(53)
     whole = store.page(ListQuery(limit=250, sort_by="createdAt", ascending=ascending)).ids
     pages = [
@@ -145,7 +145,7 @@ def test_pages_make_the_list(*, ascending: bool) -> None:
 
 
 def test_filters() -> None:
-    """Each filter gives the rows that match, and combines with the others."""
+    """Each filter selects the matching rows, and combines with the others."""
     store = Store(240)
     rows = list(store.all_wire())
     assert _listed(store, processing_status=0) == [row["id"] for row in rows if row["processingStatus"] == 0]
@@ -161,7 +161,7 @@ def test_filters() -> None:
 
 
 def test_search() -> None:
-    """A search is exact for ids, part of the text elsewhere, and over all four fields without `searchBy`."""
+    """A search is exact for ids, by substring for other fields, and over four fields without `searchBy`."""
     store = Store(120)
     assert _listed(store, search_by="id", q="11") == [11]
     customer = store.wire(5)["customerId"]

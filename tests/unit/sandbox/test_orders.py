@@ -1,4 +1,4 @@
-"""Which request meets a fault, and how much a drifting store changes."""
+"""Which requests a fault affects, and how much a drifting store changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from b2b_payments.sandbox._service import ROOT
 
 
 def test_share() -> None:
-    """A share of the requests meets the fault, the same ones for the same seed."""
+    """A share of the requests is affected, the same ones for the same seed."""
     drawn = []
     for _ in range(2):
         orders = Orders(seed=3)
@@ -22,7 +22,7 @@ def test_share() -> None:
 
 
 def test_times() -> None:
-    """The next so many requests meet the fault, and no more."""
+    """Exactly the next `times` requests are affected."""
     orders = Orders(seed=1)
     orders.add(Fault.EMPTY, times=2)
     orders.add(Fault.NAN, share=1)
@@ -32,7 +32,7 @@ def test_times() -> None:
 
 
 def test_methods_and_path() -> None:
-    """Only matching requests meet the fault."""
+    """Only matching requests are affected."""
     orders = Orders(seed=1)
     orders.add(Fault.EMPTY, share=1, methods=("put", "DELETE"), path=r"/payments/\d+$")
     orders.add(Fault.NAN, share=1, methods="POST")
@@ -42,8 +42,8 @@ def test_methods_and_path() -> None:
     assert orders.draw("POST", "/ip/payments/offline") is Fault.NAN
 
 
-def test_an_empty_list_is_a_lists() -> None:
-    """Only a request for the list of payments meets an empty list, or counts as one that met it."""
+def test_empty_list_affects_only_lists() -> None:
+    """The fault of an empty list affects only list requests, and only those count."""
     orders = Orders(seed=1)
     orders.add(Fault.EMPTY_LIST, times=2)
     payments = f"{ROOT}/ip/payments"
@@ -54,13 +54,13 @@ def test_an_empty_list_is_a_lists() -> None:
 
 @pytest.mark.parametrize("wrong", [{"share": 1.1}, {"share": -1}, {"times": 0}])
 def test_wrong_orders(wrong: dict[str, float]) -> None:
-    """An order that cannot be is refused by name."""
+    """An invalid order is rejected with the name of its argument."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         Orders(seed=1).add(Fault.HANG, **wrong)  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_drift_keeps_account() -> None:
-    """What the drift did is what the store shows, at the rate that was asked for."""
+def test_drift_records_changes() -> None:
+    """The recorded changes match the store, at the requested rate."""
     store = Store(500)
     before = set(store.ids())
     rows = {payment_id: store.wire(payment_id) for payment_id in before}
@@ -76,7 +76,7 @@ def test_drift_keeps_account() -> None:
 
 
 def test_drift_without_rate() -> None:
-    """A drift of rate 0 changes nothing, and one in an empty store finds nothing to delete or update."""
+    """A drift of rate 0 changes nothing, and an empty store has nothing to delete or update."""
     store = Store(5)
     Drift(1, rate=0)(store)
     assert store.ids() == [1, 2, 3, 4, 5]
@@ -86,7 +86,7 @@ def test_drift_without_rate() -> None:
 
 
 def test_drift_of_one_kind() -> None:
-    """The kinds of change are weighed against each other."""
+    """The kinds of change are weighted."""
     drift = Drift(1, rate=5, insert=0, delete=0)
     drift(Store(50))
     assert drift.updated

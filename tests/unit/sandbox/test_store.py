@@ -1,4 +1,4 @@
-"""The sandbox's store: what it holds, and what its lists show."""
+"""The sandbox's store: its contents, and what its lists show."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _everything(store: Store) -> str:
     return json.dumps(list(store.all_wire()))
 
 
-def test_seed_decides() -> None:
-    """The same seed gives the same payments, another seed others."""
+def test_seed() -> None:
+    """The same seed generates the same payments, another seed different ones."""
     assert _everything(Store(50, seed=1)) == _everything(Store(50, seed=1)) != _everything(Store(50, seed=2))
 
 
 def test_start_is_fast() -> None:
-    """A store of 10,000 payments is there in well under a second."""
+    """A store of 10,000 payments is created in well under a second."""
     began = time.perf_counter()
     store = Store(10_000)
     assert time.perf_counter() - began < 1.0
@@ -36,7 +36,7 @@ def test_start_is_fast() -> None:
 
 
 def test_creation_times() -> None:
-    """Creation times ascend over two years, a few are shared by at most three payments."""
+    """Creation times ascend over two years, and a few are shared by at most three payments."""
     store = Store(5000)
     times = [store.created(payment_id) for payment_id in store.ids()]
     assert times == sorted(times)
@@ -47,7 +47,7 @@ def test_creation_times() -> None:
 
 
 def test_rows_vary() -> None:
-    """The rows show every variety that the service is known for."""
+    """The rows have every variant that is known of the service."""
     rows = list(Store(800).all_wire())
     assert {row["moduleName"] for row in rows} == {OFFLINE, ORDER, CARD}
     assert {row["processingStatus"] for row in rows} == {0, 1, 2, 3, 4}
@@ -81,7 +81,7 @@ def test_single_storefront_rows() -> None:
 
 
 def test_channels() -> None:
-    """Every channel has a name of its own, and its two ids."""
+    """Every channel has a unique name and two ids."""
     store = Store(0, channels=range(1, 10))
     channels = store.channel_list()
     assert len({channel["name"] for channel in channels}) == len({channel["id"] for channel in channels}) == 9
@@ -94,12 +94,12 @@ def test_channels() -> None:
     [{"payments": -1}, {"payments": (2, 1)}, {"payments": "12"}, {"channels": ()}, {"channels": (1, 1)}],
 )
 def test_wrong_arguments(wrong: dict[str, object]) -> None:
-    """A store that cannot be is refused with the name of what is wrong."""
+    """Invalid arguments are rejected by name."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         Store(**wrong)  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_insert_lands_at_the_end() -> None:
+def test_insert_at_the_end() -> None:
     """A new payment is the newest, one second after the clock."""
     store = Store(10)
     before = store.clock
@@ -112,7 +112,7 @@ def test_insert_lands_at_the_end() -> None:
 
 
 def test_insert_among_equals() -> None:
-    """A payment of a given time lands behind those of the same second."""
+    """A payment with a given time is inserted after those of the same second."""
     store = Store(10)
     first = store.ids()[0]
     new = store.insert(created_at=store.created(first))
@@ -125,15 +125,15 @@ def test_insert_among_equals() -> None:
 
 
 def test_empty_store() -> None:
-    """An empty store lists nothing, and takes payments."""
+    """An empty store lists nothing, and accepts payments."""
     store = Store(0)
     assert store.page(ASCENDING).ids == []
     assert store.insert() == 1
     assert store.ids() == [1]
 
 
-def test_update_moves_updated_at() -> None:
-    """An update changes the field and updatedAt, and nothing about the order."""
+def test_update_changes_updated_at() -> None:
+    """An update changes the field and updatedAt, but not the order."""
     store = Store(10)
     ids, before = store.ids(), store.wire(3)
     store.update(3, payerName="X")
@@ -144,7 +144,7 @@ def test_update_moves_updated_at() -> None:
 
 
 def test_missing_payment() -> None:
-    """A payment that is not there raises KeyError wherever it is asked for."""
+    """All methods raise KeyError for a payment that does not exist."""
     store = Store(3)
     store.delete(2)
     for missing in (0, 2, 4):
@@ -157,7 +157,7 @@ def test_missing_payment() -> None:
 
 
 def test_wire_is_a_copy() -> None:
-    """Changing what `wire` gave does not change the store."""
+    """Modifying the result of `wire` does not change the store."""
     store = Store(1)
     store.update(1, payerName="kept")
     store.wire(1)["payerName"] = "lost"
@@ -165,7 +165,7 @@ def test_wire_is_a_copy() -> None:
 
 
 def test_lists_show_changes() -> None:
-    """A row that was listed before its change is listed as changed."""
+    """A changed row is listed as changed, even if it was listed before."""
     store = Store(3)
     assert msgspec.json.decode(store.encoded(2)) == store.wire(2)
     store.update(2, payerName="X")
@@ -174,7 +174,7 @@ def test_lists_show_changes() -> None:
 
 
 def test_filters_follow_changes() -> None:
-    """A selection that was listed before a change is worked out anew after it."""
+    """A selection that was listed before a change is recomputed after it."""
     store = Store(60)
     query = ListQuery(limit=250, processing_status=4, sort_by="updatedAt", ascending=True)
     before = store.page(query).ids
@@ -187,7 +187,7 @@ def test_filters_follow_changes() -> None:
 
 
 def test_many_selections() -> None:
-    """The store forgets old selections, and stays right."""
+    """The store evicts old selections, and its results stay correct."""
     store = Store(40)
     for offset in range(2):
         for invoice in range(1, 45):
@@ -203,7 +203,7 @@ def test_many_selections() -> None:
 @pytest.mark.parametrize("sort_by", ["createdAt", "customerId"])
 @pytest.mark.parametrize("ascending", [True, False])
 def test_shuffled_equals(sort_by: str, *, ascending: bool) -> None:
-    """Equals come in another order at each request, and a page holds what its place in the order allows."""
+    """Equal keys come in a different order at each request, and a page has only rows of its position."""
     store = Store(0, rules=Rules(equals="shuffled"))
     for second in (100, 200, 200, 200, 200, 200, 200, 300):
         store.insert(created_at=second, customerId=str(second))
@@ -219,10 +219,10 @@ def test_shuffled_equals(sort_by: str, *, ascending: bool) -> None:
     assert (whole[0], whole[-1]) == ((1, 8) if ascending else (8, 1))
 
 
-def test_equals_may_keep_their_order_in_both_directions() -> None:
-    """The order among equals is turned round with the list, or stays; pages cut it where they end."""
-    turned, kept = [8, 7, 6, 5, 4, 3, 2, 1], [8, 2, 3, 4, 5, 6, 7, 1]
-    for rules, expected in ((Rules(equals="stable"), turned), (Rules(equals="one way"), kept)):
+def test_order_among_equals() -> None:
+    """The order among equal keys is reversed with the list, or stays the same, also across pages."""
+    reversed_, same = [8, 7, 6, 5, 4, 3, 2, 1], [8, 2, 3, 4, 5, 6, 7, 1]
+    for rules, expected in ((Rules(equals="stable"), reversed_), (Rules(equals="one way"), same)):
         store = Store(0, rules=rules)
         for second in (100, 200, 200, 200, 200, 200, 200, 300):
             store.insert(created_at=second)
@@ -235,14 +235,14 @@ def test_equals_may_keep_their_order_in_both_directions() -> None:
         assert store.page(ascending).ids == list(range(1, 9))
 
 
-def test_shuffled_leaves_ids_alone() -> None:
-    """The service's own order knows no equals."""
+def test_shuffled_does_not_affect_ids() -> None:
+    """The service's own order, by id, has no equal keys."""
     store = Store(20, rules=Rules(equals="shuffled"))
     assert store.page(ListQuery(limit=20)).ids == list(range(20, 0, -1))
 
 
 def test_list_lag_of_each_write() -> None:
-    """With a lag of its own for each write, lists show writes out of order, but not those of one payment."""
+    """With a lag for each write, lists show writes out of order, but not those of the same payment."""
     lags = iter([10.0, 1.0, 30.0, 2.0])
     watch = SimpleNamespace(now=0.0)
     store = Store(2, rules=Rules(list_lag=lambda: next(lags)), lag_time=lambda: float(watch.now))
@@ -264,7 +264,7 @@ def test_list_lag_of_each_write() -> None:
 
 
 def test_list_lag() -> None:
-    """Lists show a write after the lag and not before; reading by id shows it at once."""
+    """Lists show a write after the lag, not before; reading by id shows it at once."""
     watch = SimpleNamespace(now=0.0)
     store = Store(5, rules=Rules(list_lag=10.0), lag_time=lambda: float(watch.now))
     query = attrs.evolve(ASCENDING, channel_ids=frozenset(store.channels))
@@ -289,7 +289,7 @@ def test_list_lag() -> None:
 
 
 def test_lag_of_a_payment_soon_deleted() -> None:
-    """A payment that is changed and deleted within the lag comes and goes in lists, in that order."""
+    """A payment that is created and deleted within the lag appears in lists, and then disappears."""
     watch = SimpleNamespace(now=0.0)
     store = Store(0, rules=Rules(list_lag=10.0), lag_time=lambda: float(watch.now))
     new = store.insert()
@@ -303,7 +303,7 @@ def test_lag_of_a_payment_soon_deleted() -> None:
 
 
 def test_short_pages() -> None:
-    """A page holds fewer rows than it could, by chance or as a function says."""
+    """A page has fewer rows than it could, randomly or by a function."""
     often = Store(300, rules=Rules(short_pages=0.5))
     sizes = [len(often.page(ASCENDING).ids) for _ in range(60)]
     assert 10 < sizes.count(250) < 50
@@ -315,7 +315,7 @@ def test_short_pages() -> None:
 
 
 def test_sparse_lists() -> None:
-    """Lists leave some optional fields out of some rows, and reading by id gives them all."""
+    """Lists omit some optional fields in some rows; reading by id returns them all."""
     store = Store(200, rules=Rules(sparse_lists=True))
     optional = {"fees", "details", "moduleData", "allowedOperations", "allowedStatuses"}
     absent = set()
@@ -327,7 +327,7 @@ def test_sparse_lists() -> None:
 
 
 def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The encoded rows that are kept do not grow with the store."""
+    """The number of cached rows does not grow with the store."""
     monkeypatch.setattr("b2b_payments.sandbox._store._CACHED_ROWS", 10)
     store = Store(100)
     for payment_id in store.ids():
@@ -353,6 +353,6 @@ def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_unknown_rules(wrong: dict[str, object]) -> None:
-    """A rule that the sandbox does not know is refused by its name."""
+    """An unknown value is rejected with the name of its rule."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         Rules(**wrong)  # type: ignore[arg-type]  # wrong on purpose
