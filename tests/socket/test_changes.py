@@ -149,7 +149,7 @@ async def test_a_long_catch_up(
     sandbox: Sandbox, client: PaymentsClient, rules: Rules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More changes than are held come oldest first, and any of their checkpoints leads to the rest."""
-    monkeypatch.setattr("b2b_payments._changes.poll.MOST_HELD", 30)
+    monkeypatch.setattr("b2b_payments._changes.poll.MAX_HELD", 30)
     sandbox.rules = rules
     _, kept, _ = await given(client)
     for payment_id in range(1, 151):
@@ -236,7 +236,7 @@ async def test_what_is_refused(sandbox: Sandbox, client: PaymentsClient) -> None
     _, kept, _ = await given(client)
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         (kept | {"store": "http://elsewhere"}, {}, "another store"),
-        (client.payments.list().checkpoint(), {}, "no checkpoint of changes"),
+        (client.payments.list().checkpoint(), {}, "not a checkpoint of changes"),
         (datetime(2026, 1, 1), {}, "time zone"),  # noqa: DTZ001
         (None, {"interval": 0}, "interval"),
         (None, {"overlap": -1}, "overlap"),
@@ -311,7 +311,7 @@ async def test_it_ends_by_break(
     sandbox: Sandbox, client: PaymentsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop that is left in the middle of a long catch-up asks for nothing more."""
-    monkeypatch.setattr("b2b_payments._changes.poll.MOST_HELD", 30)
+    monkeypatch.setattr("b2b_payments._changes.poll.MAX_HELD", 30)
     feed = client.payments.changes(datetime.fromtimestamp(0, UTC), follow=True)
     async for _ in feed:
         break

@@ -26,7 +26,7 @@ def ledger_at(*ages: float) -> Ledger:
     """Return a ledger at now, which has given versions of these ages."""
     ledger = Ledger("a store", OVERLAP, NOW)
     for number, age in enumerate(ages, 1):
-        ledger.give(stamp(number, age))
+        ledger.add(stamp(number, age))
     return ledger
 
 
@@ -55,12 +55,12 @@ def test_a_checkpoint_is_small() -> None:
 def test_a_place_stays_what_it_was() -> None:
     """A checkpoint that is asked for late is that of its change, though the ledger went on and forgot."""
     ledger = Ledger("a store", OVERLAP, NOW - OVERLAP)
-    ledger.give(stamp(1, 1_000))
+    ledger.add(stamp(1, 1_000))
     place = ledger.place
     before = place.checkpoint()
     for number in range(3_000):
-        ledger.give(stamp(number + 2, 900))
-        ledger.reach(NOW + number * 1_000_000)
+        ledger.add(stamp(number + 2, 900))
+        ledger.advance(NOW + number * 1_000_000)
     assert stamp(1, 1_000) not in ledger
     assert place.checkpoint() == before
 
@@ -68,9 +68,9 @@ def test_a_place_stays_what_it_was() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"store": "another"}, "of another store"),
-        ({"feed": "walk"}, "no checkpoint of changes"),
-        ({"version": 99}, "no checkpoint of changes"),
+        ({"store": "another"}, "for another store"),
+        ({"feed": "walk"}, "not a checkpoint of changes"),
+        ({"version": 99}, "not a checkpoint of changes"),
         ({"given": [[1, 2]]}, "damaged"),
         ({"given": [["1", 2, "x"]]}, "damaged"),
         ({"given": [[1, None, "x"]]}, "damaged"),
@@ -91,7 +91,7 @@ def test_what_is_no_checkpoint_of_this_store(changed: dict[str, Any], words: str
 
 def test_what_is_no_checkpoint_at_all() -> None:
     """A value of another type is refused."""
-    with pytest.raises(ConfigurationError, match="no checkpoint"):
+    with pytest.raises(ConfigurationError, match="not a checkpoint"):
         Ledger.since("a store", OVERLAP, "2026-11-28")
 
 
@@ -105,5 +105,5 @@ def test_nothing_before_the_floor() -> None:
     """A feed that begins at a moment looks for nothing that was updated before, however wide the overlap."""
     ledger = Ledger.since("a store", OVERLAP, datetime(2026, 11, 28, 20, tzinfo=UTC))
     assert ledger.bound == NOW
-    ledger.reach(NOW + 10 * OVERLAP)
+    ledger.advance(NOW + 10 * OVERLAP)
     assert ledger.bound == NOW + 9 * OVERLAP
