@@ -218,7 +218,7 @@ async def test_a_missing_extra_is_named(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigurationError) as caught:
         await getattr(client.payments.list(), method)()
-    assert str(caught.value) == (f"This kind of table needs {library}: pip install 'b2b-payments[{extra}]'.")
+    assert str(caught.value) == (f"This table format needs {library}: pip install 'b2b-payments[{extra}]'.")
     assert not sandbox.requests
 
 
