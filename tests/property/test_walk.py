@@ -142,16 +142,16 @@ def test_a_walk_in_parts_is_exact_too(seed: int) -> None:
     listed.total, listed.order = "true", ASCENDING
     draw = random.Random(seed)
     ids: list[int] = []
-    place, other = None, None
+    near, far = None, None
     for _ in range(1_000):
-        ends = Ends(ASCENDING, Totals(), place=place, other=other)
+        ends = Ends(ASCENDING, Totals(), near=near, far=far)
         part, checkpoint, through = run(
             pages_of(listed, ends, concurrency=concurrency, most=draw.randint(1, 6))
         )
         ids += part
         if through:
             break
-        place, other = ORIGIN.unpack(json.loads(json.dumps(checkpoint)))
+        near, far = ORIGIN.unpack(json.loads(json.dumps(checkpoint)))
     assert len(ids) == len(set(ids))
     assert listed.lasting <= set(ids)
 

@@ -115,7 +115,7 @@ async def test_a_checkpoint_of_another_list_is_refused() -> None:
         checkpoint = first.checkpoint
         sent = sandbox.request_count
         for changed, says in (
-            ({"store": "https://elsewhere other"}, "of another store"),
+            ({"store": "https://elsewhere other"}, "for another store"),
             ({"version": 99}, "not of version 2"),
             ({"version": "2"}, "not of version 2"),
             ({"version": 2.0}, "not of version 2"),
@@ -126,7 +126,7 @@ async def test_a_checkpoint_of_another_list_is_refused() -> None:
         ):
             with pytest.raises(ConfigurationError, match=says):
                 client.payments.list(checkpoint={**checkpoint, **changed})
-        with pytest.raises(ConfigurationError, match="of another query"):
+        with pytest.raises(ConfigurationError, match="for another query"):
             client.payments.list(checkpoint=checkpoint, processing_status=3)
         with pytest.raises(ConfigurationError, match="has no channel 1"):
             client.payments.stream(channel_ids=[1, 2], checkpoint=checkpoint)

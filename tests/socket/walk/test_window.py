@@ -125,7 +125,7 @@ async def test_it_is_resumed(sandbox: Sandbox, client: PaymentsClient) -> None:
         bounds(store.created(1_000), None),
         bounds(store.created(999) - 1, store.created(1_400)),
     ):
-        with pytest.raises(ConfigurationError, match="of another query"):
+        with pytest.raises(ConfigurationError, match="for another query"):
             client.payments.list(**other, checkpoint=kept)
 
 

@@ -190,17 +190,17 @@ def test_a_walk_gone_on_with_knows_what_the_other_end_showed_first() -> None:
     ends = Ends(ASCENDING, Totals())
     ends.offer(page(0, rows(1, 10), total=10, limit=10))
     ends.offer(page(0, back(31, 40), total=10, from_other_end=True, limit=10))
-    for near, far in (((8, 9, 18), (8, 23, 32)), ((16, 17, 26), None)):
-        place, other = origin.unpack(origin.pack(*ends.places))
-        assert other is not None
-        ends = Ends(ASCENDING, Totals(), place=place, other=other)
-        ends.offer(page(near[0], rows(*near[1:]), total=10, limit=10))
-        if far is not None:
-            ends.offer(page(far[0], back(*far[1:]), total=10, from_other_end=True, limit=10))
+    for forward, backward in (((8, 9, 18), (8, 23, 32)), ((16, 17, 26), None)):
+        near, far = origin.unpack(origin.pack(*ends.cursors))
+        assert far is not None
+        ends = Ends(ASCENDING, Totals(), near=near, far=far)
+        ends.offer(page(forward[0], rows(*forward[1:]), total=10, limit=10))
+        if backward is not None:
+            ends.offer(page(backward[0], back(*backward[1:]), total=10, from_other_end=True, limit=10))
     assert ending(ends).complete
-    place, other = ends.places
-    assert place is not None
-    assert (place.key, place.ids, other) == (40, (40,), None)
+    near, far = ends.cursors
+    assert near is not None
+    assert (near.key, near.ids, far) == (40, (40,), None)
 
 
 def test_a_resumed_walk_that_reaches_what_the_other_end_showed_remembers_it() -> None:
@@ -208,13 +208,13 @@ def test_a_resumed_walk_that_reaches_what_the_other_end_showed_remembers_it() ->
     ends = Ends(ASCENDING, Totals())
     ends.offer(page(0, rows(1, 10), total=10, limit=10))
     ends.offer(page(0, back(21, 30), total=10, from_other_end=True, limit=10))
-    near, far = ends.places
-    again = Ends(ASCENDING, Totals(), place=near, other=far)
-    again.offer(page(8, rows(9, 30), total=22, limit=100))
-    assert ending(again).complete
-    met, other = again.places
-    assert met is not None
-    assert (met.key, met.ids, other) == (30, (30,), None)
+    near, far = ends.cursors
+    resumed = Ends(ASCENDING, Totals(), near=near, far=far)
+    resumed.offer(page(8, rows(9, 30), total=22, limit=100))
+    assert ending(resumed).complete
+    near, far = resumed.cursors
+    assert near is not None
+    assert (near.key, near.ids, far) == (30, (30,), None)
 
 
 def test_a_payment_that_is_shown_twice_counts_once() -> None:
@@ -225,7 +225,7 @@ def test_a_payment_that_is_shown_twice_counts_once() -> None:
     assert not ending(ends).complete
     totals = Totals()
     totals.note(page(0, rows(1, 20), total=30, limit=20))
-    totals.prove(30, 30)
+    totals.compare(30, 30)
     assert totals.vouch_for(page(0, rows(1, 4), total=4, limit=20))
     assert not totals.vouch_for(page(0, doubled, total=4, limit=20))
 
@@ -235,14 +235,14 @@ def test_a_newer_payment_of_the_same_second_is_remembered() -> None:
     ends = Ends(ASCENDING, Totals())
     ends.offer(page(0, rows(1, 5), total=5))
     ends.offer(page(0, [(6, 6), *back(1, 5)], total=6, from_other_end=True))
-    place, _ = ends.places
-    again = Ends(ASCENDING, Totals(), place=place)
-    again.offer(page(3, rows(4, 5), total=7))
-    step = again.offer(page(0, [(7, 6), (6, 6), *back(1, 5)], total=7, from_other_end=True))
+    near, _ = ends.cursors
+    resumed = Ends(ASCENDING, Totals(), near=near)
+    resumed.offer(page(3, rows(4, 5), total=7))
+    step = resumed.offer(page(0, [(7, 6), (6, 6), *back(1, 5)], total=7, from_other_end=True))
     assert step.rows == [0]
-    place, _ = again.places
-    assert place is not None
-    assert (place.key, set(place.ids)) == (6, {6, 7})
+    near, _ = resumed.cursors
+    assert near is not None
+    assert (near.key, set(near.ids)) == (6, {6, 7})
 
 
 @pytest.mark.parametrize(
@@ -260,10 +260,10 @@ def test_pages_of_two_spellings_prove_nothing() -> None:
     """Where channels turn out to be understood in another spelling, the pages before may lack some."""
     ends = Ends(ASCENDING, Totals())
     near = page(0, rows(1, 5), total=None, limit=5)
-    near.spelling = ChannelEncoding.REPEAT
+    near.encoding = ChannelEncoding.REPEAT
     ends.offer(near)
     far = page(0, back(3, 6), total=None, limit=5, from_other_end=True)
-    far.spelling = ChannelEncoding.BRACKETS
+    far.encoding = ChannelEncoding.BRACKETS
     ends.offer(far)
     assert not ending(ends).complete
-    assert "another spelling" in ending(ends).reason
+    assert "another encoding" in ending(ends).reason

@@ -10,11 +10,11 @@ from b2b_payments._walk.service_limits import ServiceLimits
 def given_long(keep: int | None) -> Given:
     """Return what is remembered after 20,000 rows, of which two had the key that was to be kept."""
     given = Given(forgets=True)
-    given.take([1, 2], [5, 5], mirrored=False)
+    given.add([1, 2], [5, 5], mirrored=False)
     if keep is not None:
-        given.keep(keep)
+        given.pin(keep)
     for number in range(100, 20_000, 100):
-        given.take(range(number, number + 100), range(number, number + 100), mirrored=False)
+        given.add(range(number, number + 100), range(number, number + 100), mirrored=False)
         given.forget(number + 99, mirrored=False)
     return given
 
@@ -29,7 +29,7 @@ def test_ids_of_a_kept_key_are_never_let_go() -> None:
 def test_what_was_let_go_does_not_come_again() -> None:
     """A row that is no longer remembered is older than all that may come, and dropped."""
     given = given_long(None)
-    assert given.take([1, 777, 99_999], [5, 777, 99_999], mirrored=False) == ([2], 2)
+    assert given.add([1, 777, 99_999], [5, 777, 99_999], mirrored=False) == ([2], 2)
 
 
 def test_totals_are_learned_of_lists_under_the_same_filters() -> None:

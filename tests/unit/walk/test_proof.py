@@ -276,7 +276,7 @@ def counted(draw: random.Random, *, late: bool) -> Ending:
 def test_a_run_that_grew_while_it_was_counted_is_not_called_complete() -> None:
     """A payment of a past second that a list shows late upsets the count of a run longer than a page."""
     late = [counted(random.Random(seed), late=True) for seed in range(30)]
-    grew = [one for one in late if "while payments came late" in one.reason]
+    grew = [one for one in late if "appeared late" in one.reason]
     assert len(grew) > 3
     assert not any(one.complete for one in grew)
     assert all(counted(random.Random(seed), late=False).complete for seed in range(30))
@@ -392,9 +392,9 @@ def test_a_walk_that_has_met_goes_on_behind_the_newest_row() -> None:
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=12))
     ends.offer(page(0, back(6, 12), total=12, from_other_end=True))
-    place, other = ends.places
-    assert place is not None
-    assert (place.key, place.ids, other) == (12, (12,), None)
-    again = Ends(ASCENDING, Totals(), place=place)
-    step = again.offer(page(8, rows(9, 14), total=14))
+    near, far = ends.cursors
+    assert near is not None
+    assert (near.key, near.ids, far) == (12, (12,), None)
+    resumed = Ends(ASCENDING, Totals(), near=near)
+    step = resumed.offer(page(8, rows(9, 14), total=14))
     assert [rows(9, 14)[number][0] for number in step.rows] == [13, 14]
