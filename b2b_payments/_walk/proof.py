@@ -321,7 +321,7 @@ class Ends:
             if wait is not None:
                 self._far_was_read = False
                 return Step(False, read=PageRequest(0, full_size=True), wait=wait)
-            self._end(complete=True, reason="the list came empty in both directions")
+            self._end(complete=True, reason="the list was empty in both directions")
         elif first:
             return attrs.evolve(step, read=self._back_to_near())
         return attrs.evolve(step, read=self._next_far_page or self._both_stuck())
