@@ -12,7 +12,7 @@ from b2b_payments._tasks import Tasks
 from b2b_payments._walk.page import PageRequest, SortedPage
 
 Read = Callable[[PageRequest, Callable[[], bool]], Awaitable[SortedPage]]
-"""Reads a page. The second argument tells whether somebody is already waiting for it."""
+"""Reads a page. The second argument tells whether someone is already waiting for it."""
 
 
 class ConcurrencyLimiter:

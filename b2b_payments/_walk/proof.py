@@ -249,7 +249,7 @@ class Ends:
             self._near_front = page
         elif page.ids:
             self._is_flat = False
-        # It is too early to say if pages that were requested already may lead further.
+        # Pages that were requested already may lead further: until they are joined, the list is not over.
         waits = more and self._near.key is not None and not step.drops_prefetched
         # In an order that is not exact, no other end is read to settle a run that is still being counted.
         counts = self._near.counting and not self._order.exact
@@ -264,7 +264,7 @@ class Ends:
         if not over:
             return step
         if not self._order.exact:
-            self._end_unproven("sorted by another key than createdAt, payments move while they are read")
+            self._end_unproven("sorted by a key other than createdAt, payments move while they are read")
         elif self._near.key is None and self._start > 0:
             return Step(False, read=PageRequest(self._start, from_other_end=True))
         elif self._totals.vouch_for(page):
@@ -366,7 +366,7 @@ class Ends:
         if self._is_of_whole_list and self._total_exceeded_page:
             self._totals.compare(self._total_range[1], self._rows)
         if not self._order.exact:
-            self._end_unproven("sorted by another key than createdAt, payments move while they are read")
+            self._end_unproven("sorted by a key other than createdAt, payments move while they are read")
         elif self._near.counted_late or self._far.counted_late:
             self._end_unproven("payments of one second were counted while some of them appeared late")
         elif self._filtered and (self._near.counted or self._far.counted):

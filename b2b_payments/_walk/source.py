@@ -195,7 +195,7 @@ async def gives_listed(
     until: float | None = None,
     tally: Tally | None = None,
 ) -> bool:
-    """Whether GET by id returns a payment that the list shows, other than `missing_id`, which was a 404.
+    """Whether GET by id returns a payment that the list shows, other than `missing_id`, which answers 404.
 
     A missing scope shows as 404, too [seen], but for every payment.
     """
