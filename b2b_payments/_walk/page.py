@@ -162,7 +162,7 @@ def refused_page(request: PageRequest) -> SortedPage:
     """Return an empty page for an offset that the service refuses to read from."""
     offset, full_size, from_other_end = request.offset, request.full_size, request.from_other_end
     empty = Listing([], b"", offset, None, None)
-    return SortedPage(empty.offset, empty, (), (), None, 0, full_size, from_other_end, refused=True)
+    return SortedPage(offset, empty, (), (), None, 0, full_size, from_other_end, refused=True)
 
 
 def _are_whole(numbers: Sequence[Any]) -> bool:
