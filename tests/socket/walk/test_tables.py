@@ -156,7 +156,7 @@ def _sums(payments: list[Payment]) -> dict[str, Decimal]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"total": {"code": "USD", "value": "0.0000000000001"}}, "total 0.0000000000001 of payment 601"),
         ({"total": {"code": "USD", "value": "1" + "0" * 26}}, "of payment 601 does not fit into a decimal"),
@@ -169,11 +169,11 @@ def _sums(payments: list[Payment]) -> dict[str, Decimal]:
 )
 @pytest.mark.parametrize("table", ["payments", "line_items"])
 async def test_numbers_that_do_not_fit_are_refused(
-    sandbox: Sandbox, client: PaymentsClient, table: TableName, fields: dict[str, Any], says: str
+    sandbox: Sandbox, client: PaymentsClient, table: TableName, fields: dict[str, Any], message: str
 ) -> None:
     """A number that its column cannot hold exactly is refused, and the error names the payment."""
     sandbox.store.insert(**fields)
-    with pytest.raises(ExportError, match=says):
+    with pytest.raises(ExportError, match=message):
         await client.payments.list().to_arrow(table=table)
 
 
