@@ -1,1 +1,1 @@
-"""What changed: the one place that reads it."""
+"""Reading what changed in a store."""

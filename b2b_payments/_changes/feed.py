@@ -1,4 +1,4 @@
-"""The feed of changes: what `client.payments.changes()` gives."""
+"""The feed of changes: `client.payments.changes()`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from b2b_payments.events import FollowWait
 
 INTERVAL = 60.0
 OVERLAP = 1800.0
-"""Seconds by which readings overlap. Lists lag a write by up to about 20 minutes [seen]."""
-_LONGEST_PAUSE = 600.0
-"""Seconds between polls of a service that is down, where the interval is not longer."""
-_MOST_UNPROVEN = 5
-"""Polls in a row that may find a list that contradicts itself."""
+"""Seconds by which polls overlap. Lists lag a write by up to about 20 minutes [seen]."""
+_MAX_PAUSE = 600.0
+"""The most seconds between polls of a service that is down, unless the interval is longer."""
+_MAX_UNPROVEN = 5
+"""Failed polls in a row from which on a PaginationError ends a feed that follows."""
 
 
 @frozen(eq=False)
 class Change:
-    """A payment, as a list showed it for the first time since it was written.
+    """A version of a payment, as a list first showed it after the write.
 
-    `checkpoint` is where to go on once it is handled: plain JSON, written when it is asked for, of about 25
-    bytes for each change of the overlap.
+    `checkpoint` is the position to resume from once the change is handled: plain JSON, created on access,
+    with about 25 bytes for each change within the overlap.
     """
 
     payment: Payment
@@ -43,15 +43,15 @@ class Change:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where to go on behind this change: what `changes(since=...)` takes."""
+        """The position after this change, for `changes(since=...)`."""
         return self._place.checkpoint()
 
 
 @define
 class ChangesReport:
-    """The account of a feed, kept up to date: its polls, the changes given, and the requests made.
+    """The report of a feed, kept up to date: its polls, the changes yielded and the requests sent.
 
-    `waited` is the seconds that they waited for the store's quota.
+    `waited` is the seconds that the requests waited for the store's quota.
     """
 
     polls: int = 0
@@ -63,8 +63,8 @@ class ChangesReport:
 class Changes(AsyncIterator[Change]):
     """The changes of a store, oldest first, each version of a payment once.
 
-    A change that lists show late comes behind younger ones. To be iterated once. Left before its end, it is
-    to be closed (`contextlib.aclosing`) where a request must not be under way any longer.
+    A change that lists show late comes after newer ones. It can be iterated once. If you leave it before its
+    end, close it (`contextlib.aclosing`) to cancel a request in progress.
     """
 
     def __init__(self, walker: Walker, since: Any, *, follow: bool, interval: float, overlap: float) -> None:
@@ -79,10 +79,10 @@ class Changes(AsyncIterator[Change]):
         self._items = self._changes()
         self.report: ChangesReport = ChangesReport()
         self.on_page: OnPage = lambda _page, _report: None
-        """Called with each page and its walk's report: for those who show progress."""
+        """Called with each page and the report of its walk, to show progress."""
         self.is_behind: bool = False
-        """Whether the latest answer showed no payment as new as the watermark: the newest was deleted, or
-        the service restored from a backup."""
+        """Whether the latest poll found no payment as new as the watermark: the newest was deleted, or the
+        service was restored from a backup."""
 
     def __aiter__(self) -> AsyncIterator[Change]:  # noqa: PYI034
         return self._items
@@ -91,13 +91,13 @@ class Changes(AsyncIterator[Change]):
         return await anext(self._items)
 
     async def aclose(self) -> None:
-        """Cancel what is under way. May be called twice."""
+        """Cancel the requests in progress. May be called twice."""
         await self._items.aclose()
 
     def checkpoint(self) -> Checkpoint:
-        """Return where to go on behind the latest change, and behind the polls that brought none.
+        """Return the position after the latest change, and after later polls without one.
 
-        Before the first answer it is one that begins where this feed was to begin.
+        Before the first answer, it is the position where this feed starts.
         """
         return self._ledger.place.checkpoint()
 
@@ -135,23 +135,23 @@ class Changes(AsyncIterator[Change]):
     def _pause(
         self, began: float, waited: float, failure: B2BPaymentsError | None, failures: int
     ) -> tuple[float, str]:
-        """Return how long to wait until the next poll, and for what.
+        """Return the seconds to wait until the next poll, and the reason.
 
-        Polls that were missed, while the machine slept or the service was down, are not made up for.
+        Polls that were missed while the machine slept or the service was down are not made up for.
         """
         if failure is None:
             left = max(0.0, began + self._interval - anyio.current_time())
-            # Whoever spends the quota meanwhile needs it: a poll that had to wait puts the next one off.
+            # If a poll had to wait for the quota, others need it: the next poll is put off by as long.
             return (left + waited, "quota") if waited > left else (left, "interval")
-        longest = max(self._interval, _LONGEST_PAUSE)
+        longest = max(self._interval, _MAX_PAUSE)
         pause = min(longest, self._interval * 2.0 ** min(failures, 32))
-        asked = failure.retry_after or 0.0 if isinstance(failure, RateLimitError) else 0.0
-        # Followers that failed together do not come back together.
-        return max(asked, pause * (1 + self._walker.caller.chance()) / 2), type(failure).__name__
+        retry_after = failure.retry_after or 0.0 if isinstance(failure, RateLimitError) else 0.0
+        # With jitter, so that followers that failed together do not retry together.
+        return max(retry_after, pause * (1 + self._walker.caller.chance()) / 2), type(failure).__name__
 
 
 def may_pass(error: B2BPaymentsError, failures: int) -> bool:
-    """Whether a poll that failed so may succeed later, without anybody's doing."""
+    """Whether a later poll may succeed by itself after `failures` failures in a row, the latest `error`."""
     if isinstance(error, PaginationError):
-        return failures < _MOST_UNPROVEN
+        return failures < _MAX_UNPROVEN
     return outcome_of(error) not in {Outcome.FINAL, Outcome.UNCLEAR}

@@ -1,9 +1,9 @@
-"""What a feed has given, and how far it has come: all that a checkpoint holds. No I/O, no clock.
+"""The state of a feed, which is what its checkpoints hold. No I/O, no clock.
 
-The *watermark* is a moment up to which all was given that lists showed. A write that they did not show yet
-was made later than the watermark less their lag. So whatever is still to come was updated after the watermark
-less the *overlap*, which is at least as wide as the lag; what was given of that is remembered by its stamp,
-and nothing else. Nothing before the *floor*, where the feed began, is given at all.
+The *watermark* is the update time up to which everything that lists showed was yielded. A write that they did
+not show yet was made after the watermark minus their lag. So everything still to come was updated after the
+watermark minus the *overlap*, which is at least as long as the lag. Versions already yielded are remembered
+by their stamps while they are within the overlap. Nothing from before the *floor*, the start, is yielded.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Checkpoint = dict[str, Any]
 _FEED = "changes"
 _VERSION = 1
 _SECOND = 1_000_000
-_FEW = 1_000
-"""Stamps that may lie behind the overlap before they are let go."""
+_TRIM_AFTER = 1_000
+"""Stamps added before those older than the overlap are forgotten."""
 
 
 @frozen
 class Place:
-    """Where a feed stood: the ledger's own list of what was given, and how much of it was given then."""
+    """The position of a feed at one time: the ledger's own list of stamps, and its length at that time."""
 
     store: str
     overlap: int
@@ -42,7 +42,7 @@ class Place:
     count: int
 
     def checkpoint(self) -> Checkpoint:
-        """Write it as plain JSON: about 25 bytes for each version of the overlap, and 130 more."""
+        """Return the position as plain JSON: about 130 bytes, and 25 for each version within the overlap."""
         end = self.watermark
         stamps = [] if end is None else [*self.before, *self.given[: self.count]]
         return {
@@ -51,7 +51,7 @@ class Place:
             "store": self.store,
             "watermark": None if end is None else moment_of(end).isoformat(),
             "floor": None if self.floor is None else moment_of(self.floor).isoformat(),
-            # How long before the watermark, in seconds, is shorter than when.
+            # Seconds before the watermark, which are shorter than a time.
             "given": [
                 [stamp.id, _seconds((end or 0) - stamp.updated), stamp.digest]
                 for stamp in stamps
@@ -62,9 +62,9 @@ class Place:
 
 @define
 class Ledger:
-    """What a feed of this store has given. Moments and `overlap` are in microseconds.
+    """The versions that a feed of this store has yielded. Times and `overlap` are in microseconds.
 
-    `watermark` is None until the first answer says what time it is.
+    `watermark` is None until the first answer gives the service's time.
     """
 
     store: str
@@ -80,47 +80,47 @@ class Ledger:
 
     @classmethod
     def since(cls, store: str, overlap: int, since: Any) -> Ledger:
-        """Begin where a checkpoint stands, at a moment, or (None) where the first answer says.
+        """Start from a checkpoint, at a datetime, or at the time of the first answer (None).
 
-        Raises ConfigurationError for a checkpoint of another store, or that is none.
+        Raises ConfigurationError if `since` is something else, or a checkpoint of another store.
         """
         if since is None:
             return cls(store, overlap)
         if isinstance(since, datetime):
             moment = microseconds_of(since)
             return cls(store, overlap, moment, moment)
-        return _unpacked(store, overlap, since)
+        return _unpack(store, overlap, since)
 
     @property
     def bound(self) -> int:
-        """The moment from which on there may be versions that were not given."""
+        """The earliest update time of versions that may not have been yielded yet."""
         low = 0 if self.watermark is None else self.watermark - self.overlap
         return low if self.floor is None else max(low, self.floor)
 
     @property
     def place(self) -> Place:
-        """Where the feed stands now."""
+        """The current position of the feed."""
         given = self._given
         return Place(self.store, self.overlap, self.watermark, self.floor, self._before, given, len(given))
 
     def __contains__(self, stamp: Stamp) -> bool:
         return stamp in self._known
 
-    def begin(self, moment: int) -> None:
-        """Begin at this moment: what was updated before is not given."""
+    def start_at(self, moment: int) -> None:
+        """Start at this time: versions updated before are not yielded."""
         self.watermark = self.floor = moment
 
-    def give(self, stamp: Stamp) -> None:
-        """Note that a version was given."""
+    def add(self, stamp: Stamp) -> None:
+        """Record that a version was yielded."""
         self._known.add(stamp)
         self._given.append(stamp)
 
-    def reach(self, moment: int) -> None:
-        """Note that all that lists showed up to this moment was given; let go of what lies far behind it."""
+    def advance(self, moment: int) -> None:
+        """Raise the watermark to this time, and now and then forget stamps older than the overlap."""
         self.watermark = moment if self.watermark is None else max(self.watermark, moment)
-        if len(self._given) > max(_FEW, len(self._before)):
+        if len(self._given) > max(_TRIM_AFTER, len(self._before)):
             stamps = (*self._before, *self._given)
-            # A new list: a place that was given out keeps its own.
+            # A new list, since earlier positions refer to the old one.
             self._before, self._given = tuple(one for one in stamps if one.updated >= self.bound), []
             self._known = set(self._before)
 
@@ -129,16 +129,16 @@ def _seconds(microseconds: int) -> int | float:
     return microseconds // _SECOND if microseconds % _SECOND == 0 else microseconds / _SECOND
 
 
-def _unpacked(store: str, overlap: int, packed: Any) -> Ledger:
+def _unpack(store: str, overlap: int, packed: Any) -> Ledger:
     if not isinstance(packed, Mapping) or packed.get("feed") != _FEED or packed.get("version") != _VERSION:
         raise ConfigurationError(
-            "since is no checkpoint of changes that this version of the library made: give one that a change "
-            "had, an aware datetime, or None to begin now."
+            "since is not a checkpoint of changes written by this version of the library: use one of a "
+            "change, an aware datetime, or None to start now."
         )
     if packed.get("store") != store:
         raise ConfigurationError(
-            f"The checkpoint is of another store ({packed.get('store')!r}, not {store!r}). Go on with the "
-            "same store, or begin again without it."
+            f"The checkpoint is for another store ({packed.get('store')!r}, not {store!r}). Use it with the "
+            "same store, or start again without it."
         )
     try:
         watermark, floor = _moment(packed["watermark"]), _moment(packed["floor"])
@@ -146,7 +146,7 @@ def _unpacked(store: str, overlap: int, packed: Any) -> Ledger:
         ledger = Ledger(store, overlap, watermark, floor, tuple(stamps))
         moment_of(ledger.bound)
     except (ConfigurationError, KeyError, TypeError, ValueError, OverflowError):
-        raise ConfigurationError("The checkpoint is damaged. Begin again at a moment, or now.") from None
+        raise ConfigurationError("The checkpoint is damaged. Start again at a datetime, or now.") from None
     return ledger
 
 

@@ -1,8 +1,8 @@
-"""A version of a payment: its id, when it was updated, and a digest of its content.
+"""A version of a payment: its id, its update time, and a digest of its content.
 
 Two writes within one second have the same `updatedAt`, so the time alone does not tell versions apart. The
-content is what the models know of the payment itself: not what is only allowed now, not the names of others,
-which change without the payment, and not fields that the models do not know.
+content is what the models know about the payment itself. It excludes the allowed operations and statuses and
+the names of customers and channels, which change without the payment, and fields unknown to the models.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DIGEST_BYTES = 6
 
 
 class Stamp(NamedTuple):
-    """What tells a version from all others; `updated` is in microseconds since 1970."""
+    """The identity of a version. `updated` is in microseconds since 1970."""
 
     id: int
     updated: int
@@ -44,30 +44,30 @@ class Version:
 
     @classmethod
     def of(cls, payment: Payment) -> Version:
-        """Return the version that a payment is."""
+        """Return the version of this payment."""
         return cls(payment, microseconds_of(payment.updated_at))
 
     @cached_property
     def stamp(self) -> Stamp:
-        """What tells it from all others, worked out where it is asked for."""
+        """The identity of the version, computed on first access."""
         content = json.dumps(_content(self.payment), sort_keys=True, default=_text).encode()
         digest = urlsafe_b64encode(blake2b(content, digest_size=_DIGEST_BYTES).digest()).decode()
         return Stamp(self.payment.id, self.updated, digest)
 
 
 def _content(model: AnswerModel) -> dict[str, Any]:
-    """Return what a model holds of its own. What is left at its default is left out, so that a field which a
-    later version of this library knows makes no payment another.
+    """Return a model's own fields, without those at their default: a field added by a later version of this
+    library must not change the content of payments that lack it.
     """
-    held = ((field, getattr(model, field.name)) for field in fields_of(type(model)) if not field.derived)
-    return {field.name: value for field, value in held if not (field.has_default and value == field.empty())}
+    pairs = ((field, getattr(model, field.name)) for field in fields_of(type(model)) if not field.derived)
+    return {field.name: value for field, value in pairs if not (field.has_default and value == field.empty())}
 
 
 def _text(value: Any) -> Any:
     if isinstance(value, AnswerModel):
         return _content(value)
     if isinstance(value, Decimal):
-        # 30.00 is 30.0000.
+        # 30.00 is the same amount as 30.0000.
         return decimal_text(EXACT.normalize(value) if value.is_finite() else value)
     if isinstance(value, datetime):
         return microseconds_of(value)

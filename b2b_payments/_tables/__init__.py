@@ -1,1 +1,1 @@
-"""Payments as tables: their columns, their rows, and Arrow."""
+"""Payments as tables: the columns, the rows, and conversion to Arrow."""

@@ -1,4 +1,4 @@
-"""Payments as Arrow, and as what pandas and polars make of that: the columns of exports, nothing rounded."""
+"""Payments as Arrow, pandas and polars tables, with the columns of exports. Nothing is rounded."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ else:
     ArrowTable = RecordBatch = PandasFrame = PolarsFrame = Any
 
 TableName: TypeAlias = Literal["payments", "line_items"]
-"""Which rows a table has: payments, with their line items nested, or line items."""
+"""The rows of a table: payments with their line items nested, or line items."""
 
 BATCH_ROWS: Final = 10_000
-"""Rows of a record batch, where nobody says otherwise."""
+"""Rows of a record batch by default."""
 
 _NAMES: Final = {
     field.name: {int(code): code.name for code in field.of}
     for field in models.fields_of(Payment)
     if field.kind is models.FieldKind.CODE
 }
-"""What the numbers of a column mean; one that is not documented has no name."""
+"""The names of each status column's documented numbers."""
 
 
 class ArrowBatches:
-    """Pages of any length to record batches of `rows` rows, the last of which may be shorter.
+    """Converts pages of any length into record batches of `rows` rows; the last one may be shorter.
 
-    Raises ConfigurationError where pyarrow is missing, and for a table that is none.
+    Raises ConfigurationError if pyarrow is missing or `table` is not a table's name.
     """
 
     def __init__(self, table: TableName, rows: int = BATCH_ROWS) -> None:
@@ -52,36 +52,36 @@ class ArrowBatches:
         self._arrow = library("pyarrow")
         self._name = table
         self._rows = min(rows, sys.maxsize)
-        self._held: list[RecordBatch] = []
+        self._pending: list[RecordBatch] = []
         self._count = 0
         self._fields = {one.name: [self._field(column) for column in one.columns] for one in TABLES}
         self.schema: pyarrow.Schema = self._batch(Rows.of_objects([], whole=True, decimal=True)).schema
 
     def add(self, body: bytes, places: Sequence[int]) -> list[RecordBatch]:
-        """Take rows of a page, and give the batches that are full.
+        """Add rows of a page. Returns the batches that are full.
 
         Raises ExportError for a number that does not fit into its column, and ResponseDecodeError.
         """
         batch = self._batch(Rows.read(body, places, whole=True, decimal=True))
-        self._held.append(batch)
+        self._pending.append(batch)
         self._count += batch.num_rows
         if self._count < self._rows:
             return []
-        batches = self.rest()
+        batches = self.flush()
         if batches[-1].num_rows < self._rows:
-            self._held = [batches.pop()]
-            self._count = self._held[0].num_rows
+            self._pending = [batches.pop()]
+            self._count = self._pending[0].num_rows
         return batches
 
-    def rest(self) -> list[RecordBatch]:
-        """Return what is left."""
-        table = self.table(self._held).combine_chunks()
-        self._held, self._count = [], 0
+    def flush(self) -> list[RecordBatch]:
+        """Return the pending rows as batches, the last of which may be shorter."""
+        table = self.table(self._pending).combine_chunks()
+        self._pending, self._count = [], 0
         batches: list[RecordBatch] = table.to_batches(max_chunksize=self._rows)
         return batches
 
     def table(self, batches: Iterable[RecordBatch]) -> ArrowTable:
-        """Return batches as one table."""
+        """Combine batches into one table."""
         return self._arrow.Table.from_batches(batches, self.schema)
 
     def _field(self, column: Column) -> pyarrow.Field:
@@ -112,18 +112,18 @@ class ArrowBatches:
             if (names := _NAMES.get(field.name)) is not None:
                 fields.append(arrow.field(f"{field.name}_name", arrow.string()))
                 arrays.append(arrow.array(map(names.get, cells), arrow.string()))
-        # A nested item needs neither its payment nor its place.
-        parts, items = self._fields[LINE_ITEMS.name][2:], self._arrays(rows, LINE_ITEMS.name)[2:]
-        ends = list(accumulate(rows.counts, initial=0))
+        # Nested items need neither `payment_id` nor `position`.
+        item_fields, items = self._fields[LINE_ITEMS.name][2:], self._arrays(rows, LINE_ITEMS.name)[2:]
+        offsets = list(accumulate(rows.counts, initial=0))
         nested = arrow.ListArray.from_arrays(
-            arrow.array(ends, arrow.int32()), arrow.StructArray.from_arrays(items, fields=parts)
+            arrow.array(offsets, arrow.int32()), arrow.StructArray.from_arrays(items, fields=item_fields)
         )
         return [*fields, arrow.field(LINE_ITEMS.name, nested.type, nullable=False)], [*arrays, nested]
 
     def _arrays(self, rows: Rows, name: str) -> list[pyarrow.Array]:
         arrow = self._arrow
         return [
-            # Decimals come as their digits, which Arrow reads itself.
+            # Amounts are text, which Arrow parses itself.
             arrow.array(cells, arrow.string()).cast(field.type)
             if arrow.types.is_decimal(field.type)
             else arrow.array(cells, field.type)
@@ -132,23 +132,23 @@ class ArrowBatches:
 
 
 def pandas_of(table: ArrowTable) -> PandasFrame:
-    """Return a table to pandas, in Arrow's own types: its usual ones hold neither these decimals nor null."""
+    """Convert a table to pandas with Arrow types: pandas' own types hold neither such decimals nor null."""
     frame: PandasFrame = table.to_pandas(types_mapper=library("pandas").ArrowDtype)
     return frame
 
 
 def polars_of(table: ArrowTable) -> PolarsFrame:
-    """Return a table to polars."""
+    """Convert a table to polars."""
     frame: PolarsFrame = library("polars").from_arrow(table)
     return frame
 
 
 def library(name: str) -> Any:
-    """Return pyarrow, pandas or polars. Raises ConfigurationError with what to install."""
+    """Import pyarrow, pandas or polars. Raises ConfigurationError with what to install."""
     try:
         return import_module(name)
     except ModuleNotFoundError:
         extra = "arrow" if name == "pyarrow" else name
         raise ConfigurationError(
-            f"This kind of table needs {name}: pip install 'b2b-payments[{extra}]'."
+            f"This table format needs {name}: pip install 'b2b-payments[{extra}]'."
         ) from None

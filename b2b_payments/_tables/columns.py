@@ -1,7 +1,7 @@
-"""The columns that payments and line items have in every format but JSON lines, derived from the models.
+"""The columns of payments and line items in every format except JSON lines, derived from the models.
 
-What has no column of its own is JSON text: `details`, `fees`, `module_data`, what is allowed, and `extra`,
-which holds every field that this library does not know, those within `total` and a line item's amount too.
+Nested values are JSON text: `details`, `fees`, `module_data`, the allowed operations and statuses, and
+`extra`, which has every field that this library does not know, also those within amounts.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from b2b_payments._models import description as models
 from b2b_payments._printable import frozen
 
 Row = tuple[Any, ...]
-"""A table's cells: int, text and None; amounts as their digits, moments as microseconds since 1970 in UTC."""
+"""The cells of one row: int, str or None. Amounts are text, times are microseconds since 1970 in UTC."""
 
 
 class ColumnKind(Enum):
-    """What a column holds."""
+    """The type of a column."""
 
     INTEGER = auto()
     TEXT = auto()
@@ -39,9 +39,9 @@ _KINDS: Final = {
 
 @frozen
 class Column:
-    """A column. Where it is nullable, null is what the service left out, or sent as null.
+    """A column. In a nullable one, null means that the service sent null or left the field out.
 
-    `attribute` is where the converter's `Columns` have its cells.
+    `attribute` is the name of its cells in the converter's `Columns`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Column:
 
 @frozen
 class Table:
-    """A table: its columns, and the names of those that are its primary key."""
+    """A table: its columns, and the names of its primary key's columns."""
 
     name: str
     columns: tuple[Column, ...]
@@ -65,7 +65,7 @@ class Table:
 
 
 def _columns(model: type[Any]) -> Iterator[Column]:
-    """Yield a column for each field of a model, and two for money; items have a table of their own."""
+    """Yield a column for each field of a model, two for money, and none for line items (a separate table)."""
     for field in models.fields_of(model):
         if field.of is Money:
             for part in reversed(models.fields_of(Money)):
@@ -87,8 +87,8 @@ LINE_ITEMS: Final = Table(
     ),
     ("payment_id", "position"),
 )
-"""`payment_id` is the payment that the item stands in, `position` its place there, from 0.
+"""`payment_id` is the payment that contains the item, `position` the index of the item in it, from 0.
 
-Should the item itself name another payment, that is in `extra` as `paymentId`.
+If the item itself names another payment, `extra` has that as `paymentId`.
 """
 TABLES: Final = (PAYMENTS, LINE_ITEMS)

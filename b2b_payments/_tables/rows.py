@@ -1,4 +1,4 @@
-"""Rows of both tables, a column at a time: refused where a format cannot hold them exactly."""
+"""Rows of both tables, column by column. Values that a format cannot hold exactly are refused."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, ColumnKin
 
 DIGITS: Final = 38
 SCALE: Final = 12
-"""Digits of a decimal column, and those of them behind its point. The service sends 4 there, at times 8."""
+"""Digits of a decimal column, and its decimal places. The service sends 4 decimal places, sometimes 8."""
 
 UPDATED: Final = PAYMENTS.names.index("updated_at")
-"""The place of the column that says when a payment was updated."""
+"""The index of the column with a payment's update time."""
 
 LEAST: Final = Decimal(f"1E-{SCALE}")
 _fits: Final = re.compile(rf"-?[0-9]{{1,{DIGITS - SCALE}}}(?:\.[0-9]{{1,{SCALE}}})?").fullmatch
-_INTEGERS, _MONEYS = (
-    [(table, place) for table in TABLES for place, column in enumerate(table.columns) if column.kind is kind]
+_INTEGER_COLUMNS, _MONEY_COLUMNS = (
+    [(table, index) for table in TABLES for index, column in enumerate(table.columns) if column.kind is kind]
     for kind in (ColumnKind.INTEGER, ColumnKind.MONEY)
 )
 _read: Final = ColumnReader().read
@@ -36,46 +36,46 @@ _read: Final = ColumnReader().read
 
 @frozen
 class Rows:
-    """Rows of payments and of line items: each column's cells, and how many items each payment has."""
+    """Rows of both tables: the cells of each column, and the number of line items of each payment."""
 
     tables: Mapping[str, list[list[Any]]]
     counts: Sequence[int]
 
     @classmethod
     def read(cls, body: bytes, places: Sequence[int], *, whole: bool, decimal: bool) -> Rows:
-        """Read rows of a page; what line items have no column for is in `extra`.
+        """Read the rows of a page at these indexes.
 
-        If `decimal`, amounts have to fit into a decimal column, and if `whole`, numbers into 64 bits: raises
+        If `decimal`, amounts have to fit into a decimal column; if `whole`, integers into 64 bits. Raises
         ExportError for one that does not, and ResponseDecodeError for a payment that cannot be read.
         """
-        found = _read(body, places)
-        owners = list(chain.from_iterable(map(repeat, found.payments["id"], found.counts)))
-        _note_others(found.items, owners)
-        positions = list(chain.from_iterable(map(range, found.counts)))
-        items = {**found.items, "payment_id": owners, "position": positions}
+        page = _read(body, places)
+        owners = list(chain.from_iterable(map(repeat, page.payments["id"], page.counts)))
+        _keep_differing_payment_ids(page.items, owners)
+        positions = list(chain.from_iterable(map(range, page.counts)))
+        items = {**page.items, "payment_id": owners, "position": positions}
         tables = {
-            PAYMENTS.name: [found.payments[column.attribute] for column in PAYMENTS.columns],
+            PAYMENTS.name: [page.payments[column.attribute] for column in PAYMENTS.columns],
             LINE_ITEMS.name: [items[column.attribute] for column in LINE_ITEMS.columns],
         }
-        for table, place in _INTEGERS if whole else ():
-            _fit_whole(table, place, tables[table.name])
-        for table, place in _MONEYS if decimal else ():
-            _fit_decimal(table, place, tables[table.name])
-        return cls(tables, found.counts)
+        for table, index in _INTEGER_COLUMNS if whole else ():
+            _fit_whole(table, index, tables[table.name])
+        for table, index in _MONEY_COLUMNS if decimal else ():
+            _fit_decimal(table, index, tables[table.name])
+        return cls(tables, page.counts)
 
     @classmethod
     def of_objects(cls, payments: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -> Rows:
-        """Read payments as the service sent them. Raises as `read`."""
+        """Read payments as the service sent them. Raises what `read` raises."""
         body = b'{"data":[%b]}' % b",".join(map(encode, payments))
         return cls.read(body, range(len(payments)), whole=whole, decimal=decimal)
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """Put rows together."""
+        """Concatenate rows."""
         tables = {
             table.name: [
-                list(chain.from_iterable(part.tables[table.name][place] for part in parts))
-                for place, _ in enumerate(table.columns)
+                list(chain.from_iterable(part.tables[table.name][index] for part in parts))
+                for index, _ in enumerate(table.columns)
             ]
             for table in TABLES
         }
@@ -88,65 +88,65 @@ class Rows:
 
     @property
     def updated(self) -> Mapping[int, int]:
-        """When each payment was updated, as microseconds since 1970."""
+        """The update time of each payment by id, in microseconds since 1970."""
         return dict(zip(self.ids, self.tables[PAYMENTS.name][UPDATED], strict=True))
 
     def last_of_each(self) -> Rows:
-        """Of a payment that is there twice, give the last alone."""
+        """Drop all but the last row of each payment."""
         if len(set(self.ids)) == len(self.ids):
             return self
-        places = sorted({one: place for place, one in enumerate(self.ids)}.values())
+        last = sorted({payment_id: row for row, payment_id in enumerate(self.ids)}.values())
         starts = list(accumulate(self.counts, initial=0))
-        lines = [line for place in places for line in range(starts[place], starts[place + 1])]
-        chosen = {PAYMENTS.name: places, LINE_ITEMS.name: lines}
+        items = [item for row in last for item in range(starts[row], starts[row + 1])]
+        kept = {PAYMENTS.name: last, LINE_ITEMS.name: items}
         tables = {
-            name: [[cells[place] for place in chosen[name]] for cells in columns]
+            name: [[cells[row] for row in kept[name]] for cells in columns]
             for name, columns in self.tables.items()
         }
-        return Rows(tables, [self.counts[place] for place in places])
+        return Rows(tables, [self.counts[row] for row in last])
 
     def of(self, table: Table) -> list[Row]:
-        """Return a table's rows."""
+        """Return the rows of one table."""
         return list(zip(*self.tables[table.name], strict=True))
 
     def by_payment(self) -> Iterator[tuple[Row, list[Row]]]:
-        """Yield each payment's row, and those of its items."""
+        """Yield the row of each payment with the rows of its line items."""
         items = iter(self.of(LINE_ITEMS))
         for row, count in zip(self.of(PAYMENTS), self.counts, strict=True):
             yield row, list(islice(items, count))
 
 
-def _note_others(items: Mapping[str, list[Any]], owners: Sequence[int]) -> None:
+def _keep_differing_payment_ids(items: Mapping[str, list[Any]], owners: Sequence[int]) -> None:
     if items["payment_id"] == owners:
         return
-    for place, (said, owner) in enumerate(zip(items["payment_id"], owners, strict=True)):
-        if said is not None and said != owner:
-            extra = msgspec.json.decode(items["extra"][place], type=dict[str, msgspec.Raw])
-            items["extra"][place] = msgspec.json.encode({**extra, "paymentId": said}).decode()
+    for row, (named, owner) in enumerate(zip(items["payment_id"], owners, strict=True)):
+        if named is not None and named != owner:
+            extra = msgspec.json.decode(items["extra"][row], type=dict[str, msgspec.Raw])
+            items["extra"][row] = msgspec.json.encode({**extra, "paymentId": named}).decode()
 
 
-def _fit_whole(table: Table, place: int, columns: Sequence[Sequence[Any]]) -> None:
+def _fit_whole(table: Table, index: int, columns: Sequence[Sequence[Any]]) -> None:
     try:
-        cells = columns[place]
-        array("q", filter(None, cells) if table.columns[place].nullable else cells)
+        cells = columns[index]
+        array("q", filter(None, cells) if table.columns[index].nullable else cells)
     except OverflowError:
-        for owner, cell in zip(columns[0], columns[place], strict=True):
+        for owner, cell in zip(columns[0], columns[index], strict=True):
             if cell is not None and not -(2**63) <= cell < 2**63:
-                raise _does_not_fit(owner, table.names[place], cell, "64 bits") from None
+                raise _does_not_fit(owner, table.names[index], cell, "64 bits") from None
 
 
-def _fit_decimal(table: Table, place: int, columns: Sequence[list[Any]]) -> None:
-    amounts = columns[place]
-    # An amount as short as this fits, wherever its point is.
+def _fit_decimal(table: Table, index: int, columns: Sequence[list[Any]]) -> None:
+    amounts = columns[index]
+    # An amount as short as this fits, wherever its decimal point is.
     if max(map(len, filter(None, amounts)), default=0) > SCALE:
         amounts[:] = [
-            amount and _fitted(owner, table.names[place], amount)
+            amount and _fitted(owner, table.names[index], amount)
             for owner, amount in zip(columns[0], amounts, strict=True)
         ]
 
 
 def _fitted(owner: int, name: str, amount: str) -> str:
-    """Return an amount with as many digits behind its point as the column has: others are zeros."""
+    """Return an amount in plain notation with at most the column's decimal places. Only zeros are cut."""
     if _fits(amount):
         return amount
     try:
@@ -154,13 +154,13 @@ def _fitted(owner: int, name: str, amount: str) -> str:
     except (Inexact, InvalidOperation):
         fitted = None
     if fitted is None or fitted.adjusted() >= DIGITS - SCALE:
-        place = f"a decimal of {DIGITS} digits, {SCALE} behind its point"
-        raise _does_not_fit(owner, name, amount, place)
+        column = f"a decimal of {DIGITS} digits, {SCALE} of them decimal places"
+        raise _does_not_fit(owner, name, amount, column)
     return f"{fitted:f}"
 
 
-def _does_not_fit(owner: int, name: str, value: object, place: str) -> ExportError:
+def _does_not_fit(owner: int, name: str, value: object, column: str) -> ExportError:
     return ExportError(
-        f"{name} {value} of payment {owner} does not fit into {place}, and nothing is rounded here: "
-        "export to jsonl or csv, which hold every digit."
+        f"{name} {value} of payment {owner} does not fit into {column}, and nothing is rounded: export to "
+        "jsonl or csv, which hold every digit."
     )

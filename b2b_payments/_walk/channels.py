@@ -1,4 +1,4 @@
-"""How `channelIds` has to be written for this service: what was learned of it, and one page's tries."""
+"""Finding the encoding of `channelIds` that this service understands."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._walk.page import Order, SortedPage, keyed
 
 Read = Callable[[PaymentQuery, ChannelEncoding, int], Awaitable[Listing]]
-"""Reads the first rows of a list, so many at the most."""
+"""Reads the first rows of a list, up to a limit."""
 
-_TIMES_ASKED = 2
-_TIMES_DOUBTED = 5
-"""How often a misread page is asked for in one spelling: as a rule, and where it may be another request's."""
+_ATTEMPTS = 2
+_ATTEMPTS_IN_DOUBT = 5
+"""Requests of a misread page in one encoding: normally, and if it may be the answer to another request."""
 
 
 @define
 class Spellings:
-    """What one client has learned of the ways to write `channelIds`.
+    """What one client has learned about the encodings of `channelIds`.
 
-    `useful` are those not known to be of no use, the first to be tried first: the service refused the others,
-    gave rows of other channels, or not all. `accepted` were answered, each for one channel or for several. In
-    those `confirmed`, a page with rows of the channels asked for came, and of no others; in those `joint`,
-    rows of more than one of several channels.
+    `useful` are those still worth trying, in order: the service refused the others, or answered them with
+    rows of other channels or without some of the requested ones. `accepted` were answered, for one channel
+    (False) or for several (True). A `confirmed` encoding returned rows of requested channels and of no
+    others; a `joint` one returned rows of more than one of several channels.
     """
 
     useful: list[ChannelEncoding] = attrs.field(factory=lambda: list(ChannelEncoding))
@@ -38,13 +38,13 @@ class Spellings:
 
 
 @define(eq=False)
-class ChannelPage:
-    """One page of some channels: the next spelling is tried where the service refuses or misreads one.
+class EncodingTrials:
+    """The encodings tried for one page of some channels, until the service neither refuses nor misreads one.
 
-    A refusal need not be about `channelIds`. Only where the same page is answered in another spelling is it
-    known to be, and remembered. A page with payments of other channels may be another request's: it is asked
-    for again, and what comes again is remembered unless answers were mixed up lately. `compared` are those
-    spellings that the walk has tried to see whether they show what another hides.
+    A refusal need not be about `channelIds`: it is remembered against the encoding only if the same page is
+    answered in another one. A page with payments of other channels may be the answer to another request: it
+    is requested again, and its encoding is given up for good unless answers were mixed up recently.
+    `compared` are the encodings that the walk has tried to see whether they show what another one hides.
     """
 
     _learned: Spellings
@@ -53,39 +53,39 @@ class ChannelPage:
     _order: Order
     _read: Read
     _compared: set[ChannelEncoding]
-    _shown: bool = attrs.field(default=False, init=False)  # payments of the channels asked for, among others
+    _shown: bool = attrs.field(default=False, init=False)  # some encoding showed rows of requested channels
     _refusals: dict[ChannelEncoding, APIError] = attrs.field(factory=dict, init=False)
     _given_up: set[ChannelEncoding] = attrs.field(factory=set, init=False)
-    _misread: list[Sequence[int]] = attrs.field(factory=list, init=False)  # in the spelling that is tried
+    _misread: list[Sequence[int]] = attrs.field(factory=list, init=False)  # in the current encoding
     _answered: bool = attrs.field(default=False, init=False)
 
     @property
-    def _asked(self) -> set[str]:
+    def _requested(self) -> set[str]:
         return set(map(str, self._query.channel_ids or ()))
 
     def next(self) -> ChannelEncoding | None:
-        """Return the spelling to try; None where no channel was asked for.
+        """Return the encoding to try, or None if the query has no channels.
 
-        Raises the first refusal where each was refused, and PaginationError where none is of use.
+        Raises the first refusal if all that are left were refused, PaginationError if none of them works.
         """
         if self._query.channel_ids is None:
             return None
-        # What was understood before comes first: a spelling in doubt does not cost each page its tries.
+        # Confirmed encodings first, so that not every page tries an uncertain one again.
         for encoding in sorted(self._learned.useful, key=self._learned.confirmed.__contains__, reverse=True):
             if encoding not in self._refusals and encoding not in self._given_up:
                 return encoding
         for refusal in self._refusals.values():
             raise refusal
         raise PaginationError(
-            "The service misreads channelIds however it is written: it refuses it, gives payments of other "
-            "channels, or not those of all. Walk the whole store (channel_ids=None) and pick by "
+            "The service misreads channelIds however it is written: it refuses it, returns payments of other "
+            "channels, or leaves out some. Walk the whole store (channel_ids=None) and filter by "
             "payment.channel_id."
         )
 
     def refused(self, encoding: ChannelEncoding, error: APIError) -> bool:
-        """Take in a refusal; tell whether it may be one of this spelling."""
-        named = error.errors and not any("channel" in path.lower() for path in error.errors)
-        if named or (encoding, len(self._asked) > 1) in self._learned.accepted:
+        """Record a refusal. Returns whether it may be due to this encoding."""
+        names_others = error.errors and not any("channel" in path.lower() for path in error.errors)
+        if names_others or (encoding, len(self._requested) > 1) in self._learned.accepted:
             return False
         if self._answered:
             self._give_up(encoding)
@@ -94,13 +94,13 @@ class ChannelPage:
         return True
 
     async def fits(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
-        """Take in a page; tell whether it is of the channels asked for. If not, there is a `next`."""
+        """Record a page. Returns whether it holds the requested channels; if not, try `next` again."""
         self._answered = True
-        self._learned.accepted.add((encoding, len(self._asked) > 1))
-        for refused in self._refusals:  # it was of their spellings
+        self._learned.accepted.add((encoding, len(self._requested) > 1))
+        for refused in self._refusals:  # the refusals were due to their encodings
             self._give_up(refused)
         self._refusals.clear()
-        if not self._compared and await self._is_shown_otherwise(encoding, page):
+        if not self._compared and await self._is_shown_in_another(encoding, page):
             self._shown = True
             self._give_up(encoding)
             return False
@@ -108,19 +108,19 @@ class ChannelPage:
             self._note_misread(encoding, page)
             return False
         if self._misread:
-            self._mixups.noticed()  # what came before in the same spelling was another's
+            self._mixups.noticed()  # the earlier pages in this encoding were answers to other requests
         return True
 
     def _note_misread(self, encoding: ChannelEncoding, page: SortedPage) -> None:
-        """Take in a page with payments of other channels: it is asked for again, or in the next spelling."""
-        given = {str(head.channel_id) for head in page.listing.heads}
-        self._shown = self._shown or (page.offset == 0 and bool(given & self._asked))
+        """Record a page with payments of other channels: it is requested again, then in the next encoding."""
+        channels = {str(head.channel_id) for head in page.listing.heads}
+        self._shown = self._shown or (page.offset == 0 and bool(channels & self._requested))
         self._misread.append(page.ids)
         if page.ids != self._misread[0]:
             self._mixups.noticed()
-        # Whoever ignores or misreads channelIds gives some of these channels' payments, too, as a rule.
-        doubted = self._mixups.lately or given.isdisjoint(self._asked)
-        if len(self._misread) >= (_TIMES_DOUBTED if doubted else _TIMES_ASKED):
+        # A service that ignores or misreads channelIds usually returns some of these channels' rows as well.
+        in_doubt = self._mixups.lately or channels.isdisjoint(self._requested)
+        if len(self._misread) >= (_ATTEMPTS_IN_DOUBT if in_doubt else _ATTEMPTS):
             self._give_up(encoding)
 
     def _give_up(self, encoding: ChannelEncoding) -> None:
@@ -130,54 +130,54 @@ class ChannelPage:
             self._learned.useful.remove(encoding)
 
     def _hides(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
-        """Whether nothing came in this spelling, where payments of these channels came in another."""
+        """Whether the page is empty although another encoding showed payments of these channels."""
         return not page.ids and self._shown and encoding not in self._learned.confirmed
 
-    async def _is_shown_otherwise(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
-        """Whether payments of the channels asked for come in another spelling, where none came in this."""
+    async def _is_shown_in_another(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
+        """Whether the page is empty and another encoding shows payments of the requested channels."""
         if page.ids or page.offset > 0 or encoding in self._learned.confirmed:
             return False
-        asked = self._asked
+        requested = self._requested
         for other in [one for one in self._learned.useful if one not in {encoding, *self._given_up}]:
             self._compared.add(other)
-            if any(str(head.channel_id) in asked for head in await self._shown_in(other, page.limit)):
+            if any(str(head.channel_id) in requested for head in await self._first_rows(other, page.limit)):
                 return True
         return False
 
     async def _is_misread(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
-        """Whether rows of another channel came, or of several channels only one's where others' belong."""
-        learned, asked = self._learned, self._asked
-        given = {str(head.channel_id) for head in page.listing.heads if head.channel_id not in (None, "")}
-        if not given <= asked:
+        """Whether the page has rows of another channel, or lacks rows of one of several channels."""
+        learned, requested = self._learned, self._requested
+        channels = {str(head.channel_id) for head in page.listing.heads if head.channel_id not in (None, "")}
+        if not channels <= requested:
             return True
-        if given:
+        if channels:
             learned.confirmed.add(encoding)
-        if len(given) > 1:
+        if len(channels) > 1:
             learned.joint.add(encoding)
-        if len(asked) == 1 or encoding in learned.joint or page.offset > 0:
+        if len(requested) == 1 or encoding in learned.joint or page.offset > 0:
             return False
-        # One channel's rows alone, or none: the others' first rows have to lie behind them.
-        for channel_id in asked - given:
-            one = attrs.evolve(self._query, channel_ids=(int(channel_id),))
+        # It has rows of one channel or none. That is right only if the others' first rows come after it.
+        for channel_id in requested - channels:
+            query = attrs.evolve(self._query, channel_ids=(int(channel_id),))
             try:
-                listing = await self._read(one, encoding, 1)
+                listing = await self._read(query, encoding, 1)
             except (BadRequestError, ValidationError):
-                continue  # what is refused shows nothing
-            alone = keyed(listing, self._order, limit=1, full_size=False)
+                continue  # a refusal shows nothing
+            first = keyed(listing, self._order, limit=1, full_size=False)
             belongs = (
                 not page.ids
                 or page.reaches_total
-                or (page.is_sorted and alone.ids and alone.keys[0] < page.keys[-1])
+                or (page.is_sorted and first.ids and first.keys[0] < page.keys[-1])
             )
-            if alone.ids and belongs and all(str(head.channel_id) == channel_id for head in listing.heads):
+            if first.ids and belongs and all(str(head.channel_id) == channel_id for head in listing.heads):
                 return True
-        # They may well lie behind. But whoever reads one of the channels alone, gives another's when turned.
-        turned = attrs.evolve(self._query, channel_ids=(self._query.channel_ids or ())[::-1])
-        listing = await self._read(turned, encoding, 1)
-        return bool(given) and given.isdisjoint(str(head.channel_id) for head in listing.heads)
+        # They may. But a service that applies only one of the channels shows another if they are reversed.
+        query = attrs.evolve(self._query, channel_ids=(self._query.channel_ids or ())[::-1])
+        listing = await self._read(query, encoding, 1)
+        return bool(channels) and channels.isdisjoint(str(head.channel_id) for head in listing.heads)
 
-    async def _shown_in(self, encoding: ChannelEncoding, limit: int) -> Sequence[Head]:
+    async def _first_rows(self, encoding: ChannelEncoding, limit: int) -> Sequence[Head]:
         try:
             return (await self._read(self._query, encoding, limit)).heads
         except (BadRequestError, ValidationError):
-            return ()  # what is refused shows nothing
+            return ()  # a refusal shows nothing

@@ -1,15 +1,15 @@
-"""The rule by which pages of a changing list are joined without losing or doubling a row.
+"""The rule for joining pages of a changing list without losing or repeating a row.
 
-No I/O, no clock: pages are offered in the order of their offsets, and each offer says which of its rows
-are new and what to read next.
+No I/O, no clock: pages are offered in the order of their offsets, and each offer returns which rows of the
+page are new and what to read next.
 
 Let K be the sort key (`createdAt`) of the last row taken. The invariant: every lasting payment created
-before K has been seen. A page joins on if it starts at offset 0, or if its *first* row was created before K:
-then whatever lies in front of the page was seen already, and after taking the page the invariant holds for
-the key of its last row. It says nothing about when the page was read, so pages may be fetched ahead, at
-once and in any order. Strictly before, since rows of one second may come in another order each time.
+before K has been seen. A page joins if it starts at offset 0, or if its *first* row was created before K:
+then everything in front of the page was seen already, and once the page is taken the invariant holds for
+the key of its last row. It does not matter when a page was read, so pages may be fetched ahead, concurrently
+and in any order. "Before" is strict, since rows of one second may be in another order at each request.
 
-The rule holds from either end of the list. Where the list ends, a join cannot know: `proof.py` proves that.
+The rule holds from either end of the list. A join cannot tell where the list ends: `proof.py` proves that.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from b2b_payments._walk.checkpoint import Cursor
 from b2b_payments._walk.page import Key, Order, PageRequest, SortedPage, negated
 from b2b_payments._walk.ties import Ties
 
-_MOST_WITHOUT_PROGRESS = 64
-"""Pages in a row that may bring nothing new. Real changes bring a few; a service that repeats itself, all."""
-_MOST_REPEATS = 3
-"""Times that the very same page of them may come: then reading goes round in a circle."""
+_MAX_STALLED = 64
+"""Pages in a row that may bring nothing new. Changes in the list cause only a few in a row."""
+_MAX_REPEATS = 3
+"""Times that one of these pages may be read again unchanged: after that, reading goes in a circle."""
 
 
 @frozen
 class Step:
-    """What one offered page brought: `rows` are the places of its new rows; `joined` is False for a page
-    that leaves a gap, to be offered again once what was asked for by `read` has joined.
+    """The result of offering a page: `rows` are the indexes of its new rows. `joined` is False for a page
+    that leaves a gap, to be offered again once the page to `read` has joined.
 
-    `read` is the page to read before anything else, after `wait` seconds; None to go on with what comes next
-    in line. `stuck` says that nothing further can be read from this end, now, and `drops_prefetched` that
-    pages asked for ahead will not lead further either. `look_up` names payments to be looked up by id, one by
-    one, before anything is read.
+    `read` is the page to read next, after `wait` seconds, before any prefetched page; None to continue with
+    the prefetched ones. `stuck` says that no page from this end leads further for now, `drops_prefetched`
+    that the prefetched ones do not either. `look_up` are payments to look up by id before reading on.
     """
 
     joined: bool
@@ -51,93 +50,93 @@ class Step:
 
 
 _KEPT_IDS = 4_096
-"""Ids remembered before older ones are let go (a run of equals is always remembered whole)."""
+"""Ids remembered before older ones are forgotten (a run of equals is always remembered whole)."""
 
 
 class Given:
-    """The rows given so far. Keys are those of the walk's own direction; `forgets` lets go of ids.
+    """The rows delivered so far. Keys are those of the walk's own direction; `forgets` allows forgetting ids.
 
-    By a time that moves, as `updatedAt` does, an old row may come again far from where it was: such a walk
-    remembers every id, unless a row that has moved is wanted again (`moved`).
+    In a list sorted by a time that changes, such as `updatedAt`, a row may show up again far from where it
+    was. Such a walk remembers every id, unless rows that moved are to be delivered again (`moved`).
     """
 
     def __init__(self, *, forgets: bool, moved: bool = False) -> None:
         self._forgets = forgets or moved
         self._moved = moved
         self._keys: dict[int, Key] = {}
-        self._low: Key | None = None  # rows with a smaller key were given
-        self._high: Key | None = None  # rows with a larger key were given
+        self._low: Key | None = None  # rows with a smaller key were delivered
+        self._high: Key | None = None  # rows with a larger key were delivered
         self._next: dict[bool, Key | None] = {False: None, True: None}
-        self._most = _KEPT_IDS
-        self._kept: Key | None = None  # ids of this key are never let go
-        self._earlier: set[int] = set()  # ids given by the walk that is resumed
+        self._max_ids = _KEPT_IDS
+        self._pinned: Key | None = None  # ids with this key are never forgotten
+        self._earlier: set[int] = set()  # ids delivered by the walk that is resumed
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def restore(self, key: Key, ids: Sequence[int], *, mirrored: bool) -> None:
-        """Take it that all rows behind this key were given, and of those with this key the ones named."""
+        """Mark as delivered what a join had passed at this key: all rows before it, and these ids with it."""
         edge = negated(key) if mirrored else key
         self._keys |= dict.fromkeys(ids, edge)
         self._earlier.update(ids)
         self._move(edge, mirrored=mirrored)
 
     def leave_out_before(self, key: Key) -> None:
-        """Rows before this key are not asked for."""
+        """Treat rows before this key as delivered: they were not requested."""
         self._low = key
 
-    def take(
+    def add(
         self, ids: Sequence[int], keys: Sequence[Key], *, mirrored: bool, upto: Key | None = None
     ) -> tuple[list[int], int]:
-        """Return the places of the rows that were not given before, and how many were; none beyond `upto`.
+        """Add rows up to the key `upto`. Returns the indexes of the new ones, and how many were duplicates.
 
         `mirrored` says that the keys are those of the opposite order.
         """
         known, low, high = self._keys, self._low, self._high
         rows: list[int] = []
         duplicates = 0
-        for place, (payment_id, own) in enumerate(zip(ids, keys, strict=True)):
+        for index, (payment_id, own) in enumerate(zip(ids, keys, strict=True)):
             if upto is not None and own > upto:
                 continue
             key = negated(own) if mirrored else own
-            # A store that was restored since the earlier walk gives an id again to a payment created later.
-            again = payment_id in known and not (
+            # A store restored from a backup since the earlier walk may reuse an id for a later payment.
+            is_duplicate = payment_id in known and not (
                 (self._moved or payment_id in self._earlier) and key > known[payment_id]
             )
-            if again or (low is not None and key < low) or (high is not None and key > high):
+            if is_duplicate or (low is not None and key < low) or (high is not None and key > high):
                 duplicates += 1
             else:
                 known[payment_id] = key
-                rows.append(place)
+                rows.append(index)
         return rows, duplicates
 
     def ids_at(self, key: Key) -> tuple[int, ...]:
-        """Return the ids that were given of this key, as far as they are remembered."""
+        """Return the remembered ids with this key."""
         return tuple(payment_id for payment_id, known in self._keys.items() if known == key)
 
     def beyond(self, key: Key | None, *, mirrored: bool) -> Sequence[int]:
-        """Return the remembered ids of rows before this key, or after it if `mirrored`."""
+        """Return the remembered ids before this key, or after it if `mirrored`; all of them if it is None."""
         known = sorted(self._keys.items(), key=lambda item: item[1])
         return [one for one, own in known if key is None or (own > key if mirrored else own < key)]
 
-    def keep(self, key: Key) -> None:
-        """Never let go of the ids of this key."""
-        self._kept = key
+    def pin(self, key: Key) -> None:
+        """Never forget the ids with this key."""
+        self._pinned = key
 
     def forget(self, key: Key, *, mirrored: bool) -> None:
-        """Let go of ids that lie well behind `key`, up to which one end was read."""
-        if not self._forgets or len(self._keys) <= self._most:
+        """Forget ids that are well before `key`, the position of one end's join."""
+        if not self._forgets or len(self._keys) <= self._max_ids:
             return
         edge, self._next[mirrored] = self._next[mirrored], negated(key) if mirrored else key
         if edge is not None:
             self._move(edge, mirrored=mirrored)
-            low, high, kept = self._low, self._high, self._kept
+            low, high, pinned = self._low, self._high, self._pinned
             self._keys = {
                 one: key
                 for one, key in self._keys.items()
-                if ((low is None or key >= low) and (high is None or key <= high)) or key == kept
+                if ((low is None or key >= low) and (high is None or key <= high)) or key == pinned
             }
-        self._most = len(self._keys) + _KEPT_IDS
+        self._max_ids = len(self._keys) + _KEPT_IDS
 
     def _move(self, edge: Key, *, mirrored: bool) -> None:
         if mirrored:
@@ -147,10 +146,9 @@ class Given:
 
 
 class Join:
-    """The pages read from one end of the list: what has been taken, and where to go on.
+    """The pages read from one end of the list: what was taken from them, and where to continue.
 
-    `mirrored` says that this is the end opposite to the one where the walk began; keys are those of its own
-    direction then.
+    `mirrored` says that this is not the end where the walk started. Keys are those of the join's direction.
     """
 
     def __init__(
@@ -159,7 +157,7 @@ class Join:
         given: Given,
         *,
         start: int = 0,
-        place: Cursor | None = None,
+        cursor: Cursor | None = None,
         mirrored: bool = False,
     ) -> None:
         self._order = order
@@ -170,34 +168,34 @@ class Join:
         self.first_key: Key | None = None
         """The smallest sort key of a row taken."""
         self.rises = False
-        """Whether one page showed two sort keys, in the order asked for."""
+        """Whether one page showed two different sort keys, in the requested order."""
         self.closed = False
-        """Whether K's own second has been seen whole."""
+        """Whether all rows of K's second have been seen."""
         self.counted = False
         """Whether a run of equals was settled by counting."""
         self.counted_late = False
-        """Whether rows came late meanwhile, as from a list that lags, so that counting proves nothing."""
+        """Whether rows appeared late during counting, as in a list that lags: then it proves nothing."""
         self.resume_at = start
-        """Where the next page has to start at the latest to join on, if nothing has moved."""
-        self.cursor = 0
-        """The offset right behind the last row taken."""
-        self.insists = mirrored or not order.exact
-        """Whether an empty page is read again from further forward before it is taken for an end."""
-        self._boundary: list[int] = []  # the ids given of K's second
+        """The highest offset at which the next page can start and still join, if nothing has moved."""
+        self.end = 0
+        """The offset right after the last row taken."""
+        self.retries_empty = mirrored or not order.exact
+        """Whether an empty page is read again from a lower offset before it counts as the end."""
+        self._boundary: list[int] = []  # the ids of K's second that were delivered
         self._steps_back = 0
-        self._gap_at: SortedPage | None = None  # the page that did not join last
-        self._in_vain: Counter[tuple[int, Sequence[int]]] = Counter()  # pages since the last that was new
-        self._look_behind = False  # the next page is read right behind a page that led no further
+        self._gap_at: SortedPage | None = None  # the latest page that did not join
+        self._stalled: Counter[tuple[int, Sequence[int]]] = Counter()  # pages since the last new row
+        self._is_page_after = False  # the next page starts right after a page that led no further
         self._run: Ties | None = None
-        if place is not None:
-            self.key, self.first_key = place.key, place.key if place.first is None else place.first
-            self.closed, self.resume_at, self._boundary = place.closed, place.resume_at, list(place.ids)
-            self.rises = place.rises
-            given.restore(place.key, place.ids, mirrored=mirrored)
+        if cursor is not None:
+            self.key, self.first_key = cursor.key, cursor.key if cursor.first is None else cursor.first
+            self.closed, self.resume_at, self._boundary = cursor.closed, cursor.resume_at, list(cursor.ids)
+            self.rises = cursor.rises
+            given.restore(cursor.key, cursor.ids, mirrored=mirrored)
 
     @property
-    def place(self) -> Cursor | None:
-        """Where the join stands, None before the first row."""
+    def cursor(self) -> Cursor | None:
+        """The position of the join, None before the first row."""
         if self.key is None:
             return None
         ids = tuple(self._boundary)
@@ -205,26 +203,26 @@ class Join:
 
     @property
     def counting(self) -> bool:
-        """Whether a run of equals is being counted, which takes many pages that bring nothing new."""
+        """Whether a run of equals is being counted, which takes many pages without new rows."""
         return self._run is not None
 
     @property
     def next_page(self) -> PageRequest:
-        """The page that leads on from here, as large as the service gives it."""
+        """The page that continues from here, as large as the service allows."""
         return self._page(self.resume_at)
 
     def retry(self) -> PageRequest:
-        """Return the page to read where this end was stuck, and believe no empty answer from now on."""
-        self.insists, self._look_behind = True, False
+        """Return the page to read again where this end was stuck; from now on, empty pages are retried."""
+        self.retries_empty, self._is_page_after = True, False
         return self.next_page
 
-    def look_behind(self) -> PageRequest:
-        """Return the page right behind the last row taken."""
-        self._look_behind = True
-        return self._page(self.cursor)
+    def page_after(self) -> PageRequest:
+        """Return the page right after the last row taken."""
+        self._is_page_after = True
+        return self._page(self.end)
 
     def offer(self, page: SortedPage) -> Step:
-        """Take what a page brings, and say what to read next."""
+        """Take the new rows of a page, and return what to read next."""
         if self._run is not None:
             return self._in_run(self._run, page)
         if not page.ids:
@@ -243,21 +241,21 @@ class Join:
     def _joined(self, page: SortedPage) -> Step:
         last = page.keys[-1]
         if self.key is None and page.offset > 0:
-            self._given.leave_out_before(page.keys[0])  # the walk was asked to begin here
+            self._given.leave_out_before(page.keys[0])  # the walk starts here by request
         if self.first_key is None or page.keys[0] < self.first_key:
             self.first_key = page.keys[0]
         self.rises = self.rises or page.keys[0] < last
-        rows, duplicates = self._given.take(page.ids, page.keys, mirrored=self._mirrored)
+        rows, duplicates = self._given.add(page.ids, page.keys, mirrored=self._mirrored)
         if self.key is not None and last < self.key and page.offset < self.resume_at and not self._steps_back:
-            # Fetched ahead, and overtaken meanwhile: it leads nowhere that was not reached already.
+            # Prefetched, and another page has reached further since: it leads nowhere new.
             return Step(True, rows, duplicates)
         if self.key is None or last > self.key:
             self.key, self.closed, self._boundary = last, False, []
         self._note_boundary(page, rows)
         self._steps_back = 0
-        self._look_behind = False
-        self.cursor = page.end
-        # Rows at the end that are not before K: the next page has to start in front of them.
+        self._is_page_after = False
+        self.end = page.end
+        # The next page has to start in front of the rows at the end that are not before K.
         by_time = self._order.field is not None and not self.closed
         tail = len(page.keys) - bisect_left(page.keys, self.key) if by_time else 0
         self.resume_at = max(0, page.end - tail - 1)
@@ -266,18 +264,18 @@ class Join:
             return Step(True, rows, duplicates, stuck=True, drops_prefetched=True)
         if self.resume_at > page.offset:
             return Step(True, rows, duplicates)
-        # Reading on from where this page leads would give this page again.
+        # Reading at `resume_at` would return this page again.
         if not page.full_size:
             return Step(True, rows, duplicates, read=self.next_page)
-        return Step(True, rows, duplicates, read=self.look_behind())
+        return Step(True, rows, duplicates, read=self.page_after())
 
     def _gap(self, page: SortedPage) -> Step:
-        behind, self._look_behind = self._look_behind, False
-        if behind and self.key is not None:
-            # The page before was, but for its first row, one run of equals: no page can reach beyond it.
+        is_after, self._is_page_after = self._is_page_after, False
+        if is_after and self.key is not None:
+            # But for its first row, the previous page was one run of equals: no page reaches across the run.
             newest_first = self._order.descending
             if newest_first and self.first_key != self.key:
-                # Only from the other end can it be counted.
+                # It can be counted from the other end only.
                 return Step(False, stuck=True, drops_prefetched=True)
             self._run = Ties(self.key, newest_first=newest_first)
             return self._in_run(self._run, page)
@@ -285,36 +283,36 @@ class Join:
         return Step(False, stuck=True, drops_prefetched=True) if stalls else self._step_back(page)
 
     def _stalls(self, page: SortedPage, rows: Sequence[int]) -> bool:
-        """Whether too many pages in a row brought nothing new, or one of them comes again and again."""
+        """Whether too many pages in a row brought nothing new, or one of them too often."""
         if rows:
-            self._in_vain.clear()
+            self._stalled.clear()
             return False
         same = page.offset, tuple(page.ids)
-        self._in_vain[same] += 1
-        return self._in_vain[same] > _MOST_REPEATS or self._in_vain.total() > _MOST_WITHOUT_PROGRESS
+        self._stalled[same] += 1
+        return self._stalled[same] > _MAX_REPEATS or self._stalled.total() > _MAX_STALLED
 
     def _step_back(self, page: SortedPage) -> Step:
-        """Read where the last joined page leads, then 2, 8, 32 … rows before that, until a page joins."""
+        """Read at `resume_at`, then 2, 8, 32 … rows before it, until a page joins."""
         offered_before, self._gap_at = page is self._gap_at, page
         if self._steps_back == 0 and (offered_before or page.offset != self.resume_at):
             self._steps_back = 1
             return Step(False, read=self.next_page)
         self._steps_back = 4 * self._steps_back if self._steps_back > 1 else 2
-        # A list that has become shorter than that ends at its own total.
+        # The list may have become shorter than `resume_at`: then it ends at its total.
         last = page.offset if page.total is None else min(page.offset, page.total)
         return Step(False, read=self._page(max(0, min(self.resume_at, last) - self._steps_back)))
 
     def _empty(self, page: SortedPage) -> Step:
-        """Join nothing: nothing stands here now, says this answer."""
-        behind, self._look_behind = self._look_behind, False
-        over = page.offset == 0 or self.key is None or behind or page.refused or not self.insists
+        """Handle an empty page: it may be the end, or is read again from a lower offset."""
+        is_after, self._is_page_after = self._is_page_after, False
+        over = page.offset == 0 or self.key is None or is_after or page.refused or not self.retries_empty
         if over or self._stalls(page, ()):
-            return Step(False, stuck=True, drops_prefetched=behind)
+            return Step(False, stuck=True, drops_prefetched=is_after)
         return self._step_back(page)
 
     def _in_run(self, run: Ties, page: SortedPage) -> Step:
         next_offset = run.observe(page)
-        rows, duplicates = self._given.take(page.ids, page.keys, mirrored=self._mirrored, upto=run.key)
+        rows, duplicates = self._given.add(page.ids, page.keys, mirrored=self._mirrored, upto=run.key)
         self.rises = self.rises or bool(page.keys and page.keys[0] < page.keys[-1])
         self._note_boundary(page, rows)
         if run.stuck:
@@ -326,7 +324,7 @@ class Join:
         self.closed = True
         self.counted = self.counted or run.counted
         self.counted_late = self.counted_late or (run.counted and run.grew)
-        self.cursor = run.resume_at
+        self.end = run.resume_at
         self.resume_at = max(0, run.resume_at - 1)
         return Step(True, rows, duplicates, read=PageRequest(self.resume_at, from_other_end=self._mirrored))
 

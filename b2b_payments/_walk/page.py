@@ -1,4 +1,4 @@
-"""A page as the join sees it: ids and sort keys."""
+"""A page as the join sees it: the ids and sort keys of its rows."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.query import ChannelEncoding
 
 Key = int | Decimal
-Found = bool | Literal["left"] | None
-"""Whether a payment that was looked up by id is there; "left" if it is, and shows that it left the list's
-filters; None where that cannot be told."""
+LookupResult = bool | Literal["left"] | None
+"""Whether a payment that was looked up by id exists; "left" if it exists but no longer matches the list's
+filters; None if the answer does not prove either."""
 
 
 def negated(key: Key) -> Key:
-    """Return the key in the opposite order, exactly, whatever the caller's decimal context."""
+    """Return the key negated, for the opposite order. Exact in any decimal context."""
     return -key if key.__class__ is int else key.copy_negate()  # type: ignore[union-attr]
 
 
-MOST_DIGITS = 20  # of a time; beyond a million of them, not even its sign can be changed
+MAX_DIGITS = 20  # of a time; a decimal of more than a million digits cannot even be negated
 
 _TIMES: Mapping[SortBy, Literal["created_at", "updated_at"]] = {
     SortBy.CREATED_AT: "created_at",
@@ -41,11 +41,10 @@ _WIRE_NAMES = wire_names(Payment)
 
 @frozen
 class Order:
-    """The order that a walk asked for.
+    """The order that a walk requested.
 
-    `field` is the time that rows are sorted by, or None for a sort key that the join rule
-    does not know. Keys rise along the list in either direction: a descending list is read with its times
-    negated.
+    `field` is the time that rows are sorted by, or None for a sort key that the join rule cannot use. Keys
+    rise along the list in either direction: the times of a descending list are negated.
     """
 
     field: Literal["created_at", "updated_at"] | None
@@ -53,31 +52,30 @@ class Order:
 
     @classmethod
     def of(cls, sort_by: SortBy, order_by: OrderBy) -> Order:
-        """Return the order that two of the list's parameters ask for."""
+        """Return the order for the list's `sortBy` and `orderBy` parameters."""
         return cls(_TIMES.get(sort_by), order_by is OrderBy.DESC)
 
     @property
     def wire_name(self) -> str:
-        """The time's name in the service's words."""
+        """The name of the time in the service's JSON."""
         return _WIRE_NAMES[self.field or "created_at"]
 
     @property
     def exact(self) -> bool:
-        """Whether a walk in this order can miss nothing: only `createdAt` never moves."""
+        """Whether a walk in this order can be exact: of the sort keys, only `createdAt` never changes."""
         return self.field == "created_at"
 
     @property
     def opposite(self) -> Order:
-        """The same time, from the list's other end."""
+        """The same sort key in the other direction: the list read from its other end."""
         return attrs.evolve(self, descending=not self.descending)
 
 
 @frozen
 class PageRequest:
-    """Which page to read: from which offset, with the most rows that the service gives where `full_size`.
+    """Which page to read. `full_size` requests as many rows as the service allows.
 
-    `one_row` says that its first row is all that is asked for, `from_other_end` asks for the walk's opposite
-    order.
+    `one_row` requests the first row alone, `from_other_end` the opposite of the walk's order.
     """
 
     offset: int
@@ -88,13 +86,13 @@ class PageRequest:
 
 @define
 class SortedPage:
-    """An answered page: where it starts, what is in it, and how many rows the service says there are.
+    """A page that was received: its offset, its rows, and the service's count of all rows.
 
-    `limit` is the limit that the service says it used, or else the one asked for; `full_size` says whether
-    the most rows were asked for that ever are. `from_other_end` says that the walk's opposite order was asked
-    for, and `is_sorted` whether the rows came in the order asked for. No second before `now` (epoch seconds
-    by the service's clock, None where it does not say) gets new rows any more. `spelling` is how several
-    channels were asked for, None where they were not. `refused` says that nothing was answered here.
+    `limit` is the limit that the service says it used, or else the requested one; `full_size` says whether
+    the largest limit was requested. `from_other_end` says that the opposite of the walk's order was
+    requested, `is_sorted` whether the rows are in the requested order. Seconds before `now` (epoch seconds by
+    the service's clock, None if it does not say) get no new rows. `encoding` is how the request wrote its
+    channels if there were several. `refused` says that the service refused to read at this offset.
     """
 
     offset: int
@@ -107,32 +105,29 @@ class SortedPage:
     from_other_end: bool = False
     is_sorted: bool = True
     now: int | None = None
-    spelling: ChannelEncoding | None = None
+    encoding: ChannelEncoding | None = None
     refused: bool = False
 
     @property
     def end(self) -> int:
-        """The offset right behind the last row."""
+        """The offset right after the last row."""
         return self.offset + len(self.ids)
 
     @property
     def reaches_total(self) -> bool:
-        """Whether this answer itself says that nothing comes after it.
-
-        A total that this very page exceeds is no total.
-        """
+        """Whether the page ends exactly at its own total. A total that the page exceeds is not trusted."""
         return self.total is not None and self.end == max(self.total, self.offset)
 
     @property
     def contradicts_its_total(self) -> bool:
-        """Whether this very answer shows that its total is wrong."""
+        """Whether the page itself shows that its total is wrong."""
         return self.total is not None and (self.end > self.total if self.ids else self.offset < self.total)
 
 
 def keyed(
     listing: Listing, order: Order, *, limit: int, full_size: bool, from_other_end: bool = False
 ) -> SortedPage:
-    """Read ids and sort keys from the rows. Raises ResponseDecodeError for a row without a usable one."""
+    """Read the ids and sort keys of the rows. Raises ResponseDecodeError if one is missing or unusable."""
     heads, field = listing.heads, order.field
     ids: Sequence[Any] = [head.id for head in heads]
     if field is None:
@@ -143,7 +138,7 @@ def keyed(
             if field == "created_at"
             else [head.updated_at for head in heads]
         )
-    # One look at all of them is enough for nearly every page; ids may arrive as strings [seen].
+    # One check of all values is enough for nearly every page; ids may arrive as strings [seen].
     if not _are_whole([*ids, *keys]):
         ids = [_whole(value, f"$.data[{index}].id") for index, value in enumerate(ids)]
         keys = [_number(value, f"$.data[{index}].{order.wire_name}") for index, value in enumerate(keys)]
@@ -163,11 +158,11 @@ def keyed(
     )
 
 
-def nothing_at(request: PageRequest) -> SortedPage:
-    """Return the page of an offset that the service refuses to read from."""
+def refused_page(request: PageRequest) -> SortedPage:
+    """Return an empty page for an offset that the service refuses to read from."""
     offset, full_size, from_other_end = request.offset, request.full_size, request.from_other_end
-    nothing = Listing([], b"", offset, None, None)
-    return SortedPage(nothing.offset, nothing, (), (), None, 0, full_size, from_other_end, refused=True)
+    empty = Listing([], b"", offset, None, None)
+    return SortedPage(offset, empty, (), (), None, 0, full_size, from_other_end, refused=True)
 
 
 def _are_whole(numbers: Sequence[Any]) -> bool:
@@ -187,6 +182,6 @@ def _number(value: object, path: str) -> Key:
         return value
     if isinstance(value, (float, str, Decimal)):
         number = value if isinstance(value, Decimal) else decimal_of(str(value))
-        if number is not None and number.is_finite() and number.adjusted() < MOST_DIGITS:
+        if number is not None and number.is_finite() and number.adjusted() < MAX_DIGITS:
             return number
     raise ResponseDecodeError(f"Expected epoch seconds at {path}, found {kind_of(value)}.", paths=[path])

@@ -1,4 +1,4 @@
-"""What can be done with joined pages, whether they come from one walk or from several."""
+"""The ways to iterate over joined pages, whether of one walk or of several."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Item = TypeVar("Item")
 
 @frozen
 class Page(Generic[Item]):
-    """The new payments of one page, its offset, the rows asked for, and the service's count of all rows.
+    """The new payments of one page, its offset, its limit, and the service's count of all rows.
 
-    `checkpoint` is where the walk stands once these payments are kept: small plain JSON, to be given back as
-    `checkpoint=` by whoever goes on, in this process or another.
+    `checkpoint` is the position of the walk after this page: small plain JSON, to be passed as `checkpoint=`
+    to resume, in this process or another.
     """
 
     items: list[Item]
@@ -39,8 +39,8 @@ class Page(Generic[Item]):
     checkpoint: Checkpoint = attrs.field(factory=dict, repr=False)
 
 
-class Standing(Protocol):
-    """Where one iteration stands: its account, and the checkpoint in front of the page now given out."""
+class IterationState(Protocol):
+    """The report of one iteration, and the checkpoint before the page that it last yielded."""
 
     checkpoint: Checkpoint
 
@@ -49,50 +49,50 @@ class Standing(Protocol):
 
 
 class Iteration(AsyncIterator[Item]):
-    """One way through a walk. `report` and `checkpoint()` are its own, whatever other loops go on.
+    """One iteration over a walk. `report` and `checkpoint()` are its own: other loops do not change them.
 
-    Left before its end, it is to be closed (`contextlib.aclosing`): then nothing more is asked for.
+    Close it (`contextlib.aclosing`) if you leave it before its end, so that no further requests are sent.
     """
 
-    def __init__(self, items: AsyncGenerator[Item, None], standing: Standing) -> None:
+    def __init__(self, items: AsyncGenerator[Item, None], state: IterationState) -> None:
         self._items = items
-        self.standing = standing
+        self.state = state
 
     @property
     def report(self) -> WalkReport:
-        """The account of this iteration, kept up to date."""
-        return self.standing.report
+        """The report of this iteration, kept up to date."""
+        return self.state.report
 
     def checkpoint(self) -> Checkpoint:
-        """Return where this iteration stands, as in `Walk.checkpoint`."""
-        return self.standing.checkpoint
+        """Return the position of this iteration, as `Walk.checkpoint` does."""
+        return self.state.checkpoint
 
     def __aiter__(self) -> AsyncIterator[Item]:  # noqa: PYI034
-        return self._items  # so that a loop costs no call more for each item
+        return self._items  # saves a loop one call per item
 
     def __anext__(self) -> Awaitable[Item]:
         return anext(self._items)
 
     async def aclose(self) -> None:
-        """Cancel what is under way. May be called twice."""
+        """Cancel the requests in progress. May be called twice."""
         await self._items.aclose()
 
 
 class Pager(ABC):
-    """Payments to be had one by one, page by page, or all at once."""
+    """A source of payments: one by one, page by page, or all at once."""
 
-    _latest: Standing
+    _latest: IterationState
 
     @property
     def report(self) -> WalkReport:
-        """The account of the latest iteration, kept up to date while it runs."""
+        """The report of the latest iteration, kept up to date while it runs."""
         return self._latest.report
 
     def checkpoint(self) -> Checkpoint:
-        """Return where the latest iteration stands, as small plain JSON: in front of the page now given out.
+        """Return the position of the latest iteration, before the page that it last yielded, as plain JSON.
 
-        A walk that is made with it gives that page's payments again, and then the rest. Whoever keeps pages
-        takes `Page.checkpoint`, which stands behind its page.
+        A walk resumed from it yields that page's payments again, then the rest. If you process whole pages,
+        use `Page.checkpoint` instead: it is the position after its page.
         """
         return self._latest.checkpoint
 
@@ -100,58 +100,58 @@ class Pager(ABC):
     def joined(self, *, decoded: DecodeRows = not_decoded) -> Iteration[JoinedPage]:
         """Return the new rows page by page, as the service sent them.
 
-        `decoded` decodes a page's rows as they are wanted.
+        `decoded` decodes the rows of a page for its later use.
         """
 
     def __aiter__(self) -> AsyncIterator[Payment]:
         return self._payments()
 
     def _payments(self) -> AsyncGenerator[Payment, None]:
-        # One by one: a payment that the caller lets go is gone before the next one is made.
-        return _flat(self.joined(decoded=decoded_page), JoinedPage.payments)
+        # Lazily: a payment that the caller has dropped is freed before the next one is built.
+        return _items(self.joined(decoded=decoded_page), JoinedPage.payments)
 
     def pages(self) -> Iteration[Page[Payment]]:
         """Return the payments page by page: `Page(items, offset, limit, total_count)`."""
         joined = self.joined(decoded=decoded_page)
-        return Iteration(_each(joined, lambda page: _page(list(page.payments()), page)), joined.standing)
+        return Iteration(_each_page(joined, lambda page: _page(list(page.payments()), page)), joined.state)
 
     def raw(self) -> Iteration[dict[str, Any]]:
-        """Return the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
+        """Return the service's own JSON objects one by one: cheaper, since nothing is converted."""
         joined = self.joined()
-        return Iteration(_flat(joined, lambda page: map(decode_part, page.raw())), joined.standing)
+        return Iteration(_items(joined, lambda page: map(decode_part, page.raw())), joined.state)
 
     def raw_pages(self) -> Iteration[Page[dict[str, Any]]]:
-        """Return the service's own JSON objects page by page: nothing is converted, so it is cheaper."""
+        """Return the service's own JSON objects page by page: cheaper, since nothing is converted."""
         joined = self.joined()
-        return Iteration(_each(joined, lambda page: _page(page.objects(), page)), joined.standing)
+        return Iteration(_each_page(joined, lambda page: _page(page.objects(), page)), joined.state)
 
     async def collect(self) -> list[Payment]:
-        """Return all payments as one list: as much memory as there are payments."""
+        """Return all payments as one list, which has to fit into memory."""
         async with aclosing(self._payments()) as payments:
             return [payment async for payment in payments]
 
     def arrow_batches(
         self, *, rows: int = arrow.BATCH_ROWS, table: TableName = "payments"
     ) -> AsyncGenerator[arrow.RecordBatch, None]:
-        """Return the payments as record batches of `rows` rows, the last of which may be shorter.
+        """Return the payments as record batches of `rows` rows; the last one may be shorter.
 
-        Columns are those of exports: amounts decimal128(38, 12), times UTC, and beside the number of a status
-        its name, null for one that is not documented. `line_items` is a list of structs; with
-        ``table="line_items"`` the rows are line items, each with its `payment_id` and its `position` there,
-        from 0. In memory are one batch and the pages ahead. Raises ConfigurationError where pyarrow is
-        missing (extra `arrow`), ExportError for a number that its column cannot hold exactly.
+        The columns are those of exports: amounts are decimal128(38, 12), times are UTC, and each status has a
+        column for its number and one for its name, null if it is not documented. `line_items` is a list of
+        structs; with ``table="line_items"`` the rows are line items, each with its `payment_id` and its
+        `position` in it, from 0. Memory holds one batch and the prefetched pages. Raises ConfigurationError
+        if pyarrow is missing (extra `arrow`), ExportError for a number that its column cannot hold exactly.
         """
         batches = ArrowBatches(table, whole("rows", rows, least=1))
         return _in_batches(self.joined(), batches)
 
     async def to_arrow(self, *, table: TableName = "payments") -> arrow.ArrowTable:
         """Return all payments as one `pyarrow.Table`, with the columns and errors of `arrow_batches`."""
-        made = ArrowBatches(table)
-        async with aclosing(_in_batches(self.joined(), made)) as batches:
-            return made.table([batch async for batch in batches])
+        builder = ArrowBatches(table)
+        async with aclosing(_in_batches(self.joined(), builder)) as batches:
+            return builder.table([batch async for batch in batches])
 
     async def to_pandas(self, *, table: TableName = "payments") -> arrow.PandasFrame:
-        """Return all payments as a pandas DataFrame of Arrow's types, so that decimals stay exact.
+        """Return all payments as a pandas DataFrame with Arrow types, so that decimals stay exact.
 
         Columns and errors are those of `arrow_batches`; the extra is `pandas`.
         """
@@ -167,7 +167,7 @@ class Pager(ABC):
         return arrow.polars_of(await self.to_arrow(table=table))
 
 
-async def _flat(
+async def _items(
     pages: Iteration[JoinedPage], items: Callable[[JoinedPage], Iterable[Item]]
 ) -> AsyncGenerator[Item, None]:
     try:
@@ -178,24 +178,24 @@ async def _flat(
         await pages.aclose()
 
 
-async def _each(
-    pages: Iteration[JoinedPage], made: Callable[[JoinedPage], Item]
+async def _each_page(
+    pages: Iteration[JoinedPage], convert: Callable[[JoinedPage], Item]
 ) -> AsyncGenerator[Item, None]:
     try:
         async for page in pages:
-            yield made(page)
+            yield convert(page)
     finally:
         await pages.aclose()
 
 
 async def _in_batches(
-    pages: Iteration[JoinedPage], batches: ArrowBatches
+    pages: Iteration[JoinedPage], builder: ArrowBatches
 ) -> AsyncGenerator[arrow.RecordBatch, None]:
     try:
         async for page in pages:
-            for batch in batches.add(page.listing.body, page.places):
+            for batch in builder.add(page.listing.body, page.places):
                 yield batch
-        for batch in batches.rest():
+        for batch in builder.flush():
             yield batch
     finally:
         await pages.aclose()

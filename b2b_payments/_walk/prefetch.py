@@ -1,4 +1,4 @@
-"""Fetching pages ahead: several in flight, never more than allowed, handed out in line."""
+"""Prefetching pages: several requests in flight, up to a limit, and the pages returned in order."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from b2b_payments._tasks import Tasks
 from b2b_payments._walk.page import PageRequest, SortedPage
 
 Read = Callable[[PageRequest, Callable[[], bool]], Awaitable[SortedPage]]
-"""Reads a page; it may ask whether somebody waits for that one already."""
+"""Reads a page. The second argument tells whether someone is already waiting for it."""
 
 
 class ConcurrencyLimiter:
-    """The bound on requests in flight, shared by the walks of one stream. Urgent ones go first."""
+    """Limits the requests in flight of one walk, or of all walks of a stream. Urgent ones go first."""
 
     def __init__(self, tasks: Tasks, limit: int) -> None:
         self._tasks = tasks
@@ -26,7 +26,7 @@ class ConcurrencyLimiter:
         self._stopped = False
 
     def start(self, task: PageTask, *, urgent: bool) -> None:
-        """Send a task off as soon as the bound allows."""
+        """Start a task as soon as the limit allows."""
         if urgent:
             self._waiting.appendleft(task)
         else:
@@ -34,7 +34,7 @@ class ConcurrencyLimiter:
         self._start_next()
 
     def drop(self) -> None:
-        """Cancel whatever is under way, for all walks at once. No request starts afterwards."""
+        """Cancel the requests of all walks. None starts afterwards."""
         self._stopped = True
         for task in self._active:
             task.cancel()
@@ -45,7 +45,7 @@ class ConcurrencyLimiter:
         while self._waiting and (over or len(self._active) < self._limit):
             task = self._waiting.popleft()
             if over:
-                task.cancel()  # where the client was closed, whoever awaits this page is told so
+                task.cancel()  # so that awaiting this page raises if the client was closed
             if not task.cancelled:
                 self._active.add(task)
                 self._tasks.spawn(self._run, task)
@@ -59,7 +59,7 @@ class ConcurrencyLimiter:
 
 
 class PageTask:
-    """One page on its way."""
+    """The task that reads one page."""
 
     def __init__(self, read: Read, request: PageRequest) -> None:
         self.request = request
@@ -71,9 +71,9 @@ class PageTask:
         self._is_awaited = False
 
     async def run(self) -> None:
-        """Read the page; an error is kept for the one who asked."""
+        """Read the page. An error is kept, and raised by `page`."""
         if self.cancelled:
-            return  # a scope that is cancelled already would let the request out before its first wait
+            return  # a cancelled scope takes effect at its first await: the request might be sent before
         try:
             with self._scope:
                 self._page = await self._read(self.request, lambda: self._is_awaited)
@@ -94,57 +94,57 @@ class PageTask:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody wants this page any more."""
+        """Whether the page is no longer wanted."""
         return self._scope.cancel_called
 
     def cancel(self) -> None:
-        """Stop reading, or never begin."""
+        """Stop reading the page, or never start."""
         self._scope.cancel()
         self._done.set()
 
 
 class Prefetcher:
-    """The pages of one walk that are asked for and not yet taken, in line."""
+    """The queue of pages that one walk has requested and not yet joined."""
 
-    def __init__(self, limiter: ConcurrencyLimiter, read: Read, most: int) -> None:
+    def __init__(self, limiter: ConcurrencyLimiter, read: Read, max_pages: int) -> None:
         self._limiter = limiter
         self._read = read
-        self._most = most
-        self._line: deque[PageTask] = deque()
+        self._max_pages = max_pages
+        self._queue: deque[PageTask] = deque()
         self._urgent: PageTask | None = None
 
     @property
     def empty(self) -> bool:
-        """Whether no page is in line."""
-        return not self._line
+        """Whether the queue is empty."""
+        return not self._queue
 
     @property
     def full(self) -> bool:
-        """Whether as many pages are in line as may be held."""
-        return len(self._line) >= self._most
+        """Whether the queue is full."""
+        return len(self._queue) >= self._max_pages
 
-    def ask(self, request: PageRequest) -> None:
-        """Put one more page in line."""
+    def enqueue(self, request: PageRequest) -> None:
+        """Request one more page, at the end of the queue."""
         task = PageTask(self._read, request)
-        self._line.append(task)
+        self._queue.append(task)
         self._limiter.start(task, urgent=False)
 
     async def next(self) -> SortedPage:
-        """Wait for the first page in line and take it out."""
-        page = await self._line[0].page()
-        self._line.popleft()
+        """Wait for the first page of the queue, and remove it."""
+        page = await self._queue[0].page()
+        self._queue.popleft()
         return page
 
-    async def now(self, request: PageRequest) -> SortedPage:
-        """Read one page out of line, before all others."""
+    async def read_now(self, request: PageRequest) -> SortedPage:
+        """Read one page outside the queue, before all others."""
         self._urgent = PageTask(self._read, request)
         self._limiter.start(self._urgent, urgent=True)
         return await self._urgent.page()
 
     def drop(self) -> None:
-        """Cancel whatever is under way. No request starts afterwards."""
+        """Cancel all requests of the walk. None starts afterwards."""
         if self._urgent is not None:
             self._urgent.cancel()
-        for task in self._line:
+        for task in self._queue:
             task.cancel()
-        self._line.clear()
+        self._queue.clear()

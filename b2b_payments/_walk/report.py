@@ -1,4 +1,4 @@
-"""What a walk says of itself."""
+"""The report of a walk."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Iterable
 
 from b2b_payments._printable import counted, define
 
-_ADDED_UP = (
+_SUMMED = (
     "pages", "requests", "rows", "duplicates", "gaps", "from_other_end", "reread", "looked_up", "waited",
 )  # fmt: skip
 
 
 @define
 class WalkReport:
-    """The account of a walk, kept up to date while it runs.
+    """The report of a walk, kept up to date while it runs.
 
-    `pages` were joined, by `requests` (retries included); `rows` were delivered, `duplicates` dropped;
-    `gaps` were found and repaired; `total_first` and `total_last` are the service's own count in its first
-    and latest answer (None where it gave none). `complete` is True only where the end is proven, in an order
-    that allows it (`exact`); `ending` says by what, or why not, and what the service claimed (None while the
-    walk runs). Of the requests, `from_other_end` read pages in the opposite order, the first of which proves
-    an end; `reread` closed gaps, or tried again where the list seemed to be over; `looked_up` asked for a
-    payment by its id. `ignored_filters` are those that some payments do not fit, asked for again and again:
-    the service ignores them, reads them in another way, or shows what it found before a change; `storeHash`
-    stands there where payments name another store than the credential, whatever is asked. `waited` is seconds
-    spent waiting for the quota, over all requests.
+    `pages` were joined, with `requests` requests (retries included); `rows` were delivered, `duplicates`
+    dropped, `gaps` found and repaired. `total_first` and `total_last` are the service's own count in its
+    first and latest answer, None if it gave none. `complete` is True only if the end is proven, in an order
+    that allows it (`exact`); `ending` says how, or why not, and what the service claimed; it is None while
+    the walk runs. Of the requests, `from_other_end` read pages in the opposite order, the first of which
+    proves the end; `reread` closed gaps or tried again where the list seemed to end; `looked_up` read one
+    payment by id. `ignored_filters` are filters that some payments still did not match after several
+    requests: the service ignores them, applies them differently, or shows a payment as it was before a
+    change. `storeHash` among them means that payments always name another store than the credential does.
+    `waited` is the seconds spent waiting for the quota, over all requests.
     """
 
     exact: bool = True
@@ -56,11 +56,11 @@ class WalkReport:
 
     @classmethod
     def total(cls, reports: Iterable[WalkReport]) -> WalkReport:
-        """Add up the accounts of several walks: complete where each of them is."""
+        """Add up the reports of several walks. The total is complete if each of them is."""
         parts = list(reports)
         whole = cls(exact=all(part.exact for part in parts))
         for part in parts:
-            for name in _ADDED_UP:
+            for name in _SUMMED:
                 setattr(whole, name, getattr(whole, name) + getattr(part, name))
         whole.total_first = _sum(part.total_first for part in parts)
         whole.total_last = _sum(part.total_last for part in parts)

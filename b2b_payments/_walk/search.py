@@ -1,12 +1,12 @@
-"""Where in a list the rows of some time begin, found by reading single rows.
+"""Finding the offset of a time in a list by reading single rows.
 
-Nothing rests on what is found: the join takes the first page only where its first row is strictly before the
-window, steps back otherwise, and drops what was not asked for. So a list that changes meanwhile, or a total
-that is wrong, may mislead the search, and costs requests then, but no payment.
+The result need not be right: the join takes a first page only if its first row is strictly before the period,
+steps back otherwise, and drops rows outside the period. So a list that changes meanwhile, or a wrong total,
+may mislead the search, which costs requests but loses no payment.
 
-Where times are even, interpolation finds a place among a million in 3 reads. Outages, imports and years of
-nothing mislead it, and halving what is left is all that helps then. So a guess may be anywhere as long as
-halving the larger part that it may leave still fits into the reads that are left.
+If times are evenly spread, interpolation finds an offset among a million rows in 3 reads. Outages, imports
+and years without payments mislead it, and then only bisection helps. So a guess may be anywhere, as long as
+bisecting the larger of the two parts that it may leave still fits into the remaining reads.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ from b2b_payments._walk.page import Key, PageRequest, SortedPage, negated
 
 Read = Callable[[PageRequest], Awaitable[SortedPage]]
 
-MOST_READS = 12
-"""Rows read at most in search of a place among a million, however times are spread; one more for twice as
-many."""
+MAX_READS = 12
+"""The most rows to read in a search among a million, however times are spread; one more for twice as many."""
 _CLOSE = 1_000
-"""Rows within which a place is not looked for any further: four pages."""
+"""The search ends once the offset is known to within this many rows, four pages."""
 _TWO_PAGES = 480
-"""Rows of two pages that overlap: where the first page does not join, two in front of it lead up to it."""
+"""Rows of two pages that overlap: if the first page does not join, two pages before it close the gap."""
 _FURTHEST = 10**9
-"""Rows that no list has, where one without a total gives some row at whatever offset."""
+"""More rows than any list has: the limit if the service states no total and returns rows at any offset."""
 _BEFORE = 75
-"""Rows that the first page holds before the likely place: they cost no request."""
+"""Rows of the first page that are before the likely offset. They cost no request."""
 
 
 @frozen
-class Seen:
-    """A row that was seen: its place, and its key."""
+class SeenRow:
+    """A row that was read: its offset and its key."""
 
     offset: int
     key: Key
@@ -50,9 +49,9 @@ class Seen:
 
 @frozen
 class Start:
-    """Where to begin to read: the row at `offset` is before what is looked for, or the first of all.
+    """Where to start reading: the row at `offset` is before the searched time, or the first of the list.
 
-    The place is likely to be on the page at `first`, which may as well stand behind it.
+    The time is probably on the page at `first`, but it may be before that page.
     """
 
     offset: int = 0
@@ -61,35 +60,35 @@ class Start:
 
 @define
 class Search:
-    """What was seen of a list; no row of it is read twice.
+    """A search in one list, which reads no row twice.
 
-    `read` reads its pages, newest first where the list is `descending`.
+    `read` reads pages of the list, newest first if it is `descending`.
     """
 
     _read: Read
     _descending: bool
     reads: int = attrs.field(default=0, init=False)
-    _seen: list[Seen] = attrs.field(factory=list, init=False)
+    _seen: list[SeenRow] = attrs.field(factory=list, init=False)
     _end: int = attrs.field(default=0, init=False)
 
     async def start_of(self, key: Key, *, after: bool = False) -> Start:
-        """Return where to read from for the rows with this key and larger ones; only for those `after` it."""
+        """Return where to start reading rows with this key or a larger one, or only larger ones (`after`)."""
         if not self._seen:
-            await self._see_ends()
-        for left in count(MOST_READS - 2, -1):
+            await self._read_ends()
+        for left in count(MAX_READS - 2, -1):
             low = max((row.offset for row in self._seen if row.is_before(key, after)), default=-1)
-            behind = [row.offset for row in self._seen if row.offset > low]
-            high = min([*behind, max(self._end, low + 1)])
-            place = min(max(self._likely_place(key), low), high)
+            higher = [row.offset for row in self._seen if row.offset > low]
+            high = min([*higher, max(self._end, low + 1)])
+            likely = min(max(self._likely_offset(key), low), high)
             if high - low <= _CLOSE:
                 break
-            # To the side on which less is known, so that the next guess stands between two rows near it.
-            aside = _BEFORE / 3 + 2 * math.sqrt(min(abs(row.offset - place) for row in self._seen))
-            guess = round(place + aside if place - low < high - place else place - aside)
+            # Guess a little to the side with the wider gap, so that the next guess is between two close rows.
+            aside = _BEFORE / 3 + 2 * math.sqrt(min(abs(row.offset - likely) for row in self._seen))
+            guess = round(likely + aside if likely - low < high - likely else likely - aside)
             longest = max(_CLOSE << max(left, 0), (high - low + 1) // 2)
             guess = min(max(guess, high - longest, low + 1), low + longest, high - 1)
-            await self._see(guess)
-        first = min(max(round(place) - _BEFORE, high - _TWO_PAGES, low), low + _TWO_PAGES)
+            await self._read_row(guess)
+        first = min(max(round(likely) - _BEFORE, high - _TWO_PAGES, low), low + _TWO_PAGES)
         return Start(max(0, low), max(0, first))
 
     async def rows_before(self, key: Key) -> int:
@@ -104,36 +103,36 @@ class Search:
             page = await self._read(PageRequest(offset, full_size=True))
         return offset + bisect_left(page.keys, key)
 
-    async def _see_ends(self) -> None:
-        """Read the oldest row; the newest is taken to be of now."""
+    async def _read_ends(self) -> None:
+        """Read the oldest row. The newest is assumed to be from now."""
         self.reads += 1
         page = await self._read(PageRequest(0, one_row=True, from_other_end=self._descending))
         if not page.ids:
             return
         now, oldest = round(time.time()) if page.now is None else page.now, page.keys[0]
         keys = (-now, negated(oldest)) if self._descending else (oldest, now)
-        self._end = page.total or await self._end_of_all()
-        self._seen += [Seen(0, keys[0]), Seen(self._end - 1, keys[1])]
+        self._end = page.total or await self._find_end()
+        self._seen += [SeenRow(0, keys[0]), SeenRow(self._end - 1, keys[1])]
 
-    async def _end_of_all(self) -> int:
-        """Return an offset at or behind the end of a list whose total is not stated."""
+    async def _find_end(self) -> int:
+        """Return an offset at or after the end of a list without a stated total."""
         offset = _CLOSE
-        while offset < _FURTHEST and await self._see(offset):
+        while offset < _FURTHEST and await self._read_row(offset):
             offset *= 4
         return offset
 
-    async def _see(self, offset: int) -> bool:
-        """Read the row at this offset; tell whether there is one."""
+    async def _read_row(self, offset: int) -> bool:
+        """Read the row at this offset. Returns whether it exists."""
         self.reads += 1
         page = await self._read(PageRequest(offset, one_row=True))
         if page.ids:
-            self._seen.append(Seen(offset, page.keys[0]))
+            self._seen.append(SeenRow(offset, page.keys[0]))
         else:
-            self._end = offset  # or it lies behind a paging window
+            self._end = offset  # or the offset is beyond a paging window
         return bool(page.ids)
 
-    def _likely_place(self, key: Key) -> float:
-        """Return where a key stands, judged by the two rows seen whose times are next to it."""
+    def _likely_offset(self, key: Key) -> float:
+        """Interpolate the offset of a key between the two rows read whose times are closest to it."""
         near = sorted(self._seen, key=lambda row: abs(float(row.key) - float(key)))[:2]
         if not near:
             return 0.0

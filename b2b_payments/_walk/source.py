@@ -1,4 +1,4 @@
-"""One page of a walk, asked for in the way that this service understands."""
+"""Reads single pages for a walk, in the request format that the service accepts."""
 
 from __future__ import annotations
 
@@ -26,21 +26,18 @@ from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
 from b2b_payments._protocol.request import get_payment, list_payments
 from b2b_payments._quota import Priority
-from b2b_payments._walk.channels import ChannelPage
-from b2b_payments._walk.page import Found, Order, PageRequest, SortedPage, keyed, nothing_at
+from b2b_payments._walk.channels import EncodingTrials
+from b2b_payments._walk.page import LookupResult, Order, PageRequest, SortedPage, keyed, refused_page
 from b2b_payments._walk.service_limits import ServiceLimits
 
 MOST_ROWS = 250
-"""Rows of a page that the vendor's shared model allows at most; some answers give fewer [open]."""
+"""The largest page size in the vendor's shared model; one client reports a lower limit [open]."""
 _A_FEW_ROWS = PaymentQuery().pairs(offset=0, limit=5, encoding=ChannelEncoding.REPEAT)
 
 
 @define
 class Source:
-    """Reads pages for one walk.
-
-    `decoded` decodes them, as `read_listing` has it.
-    """
+    """Reads pages for one walk. `decoded` decodes their rows, as in `read_listing`."""
 
     caller: Caller
     learned: ServiceLimits
@@ -53,33 +50,33 @@ class Source:
     decoded: DecodeRows = not_decoded
     order: Order = attrs.field(init=False)
     refusal: APIError | None = attrs.field(default=None, init=False)
-    """Why some page could not be read, which another page may have made up for."""
+    """The latest refusal of a page after the first; pages from the other end may still complete the walk."""
     _was_answered: bool = attrs.field(default=False, init=False)
     _compared: set[ChannelEncoding] = attrs.field(factory=set, init=False)
-    _spelling_is_tried: bool = attrs.field(init=False)
-    _gives_listed: bool = attrs.field(default=False, init=False)
+    _encoding_is_tried: bool = attrs.field(init=False)
+    _lookups_work: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.order = Order.of(self.query.sort_by, self.query.order_by)
-        self._spelling_is_tried = not self._is_of_several
+        self._encoding_is_tried = not self._has_several_channels
 
     @property
-    def _is_of_several(self) -> bool:
+    def _has_several_channels(self) -> bool:
         return self.query.channel_ids is not None and len(self.query.channel_ids) > 1
 
     async def read(self, request: PageRequest, is_awaited: Callable[[], bool] = lambda: False) -> SortedPage:
-        """Read one page, with another page size or channel encoding where the service wants that.
+        """Read one page, with another page size or channel encoding if the service requires it.
 
-        Where an offset is refused once others were answered, it may lie behind a paging window, as search
-        engines have it: nothing can be read there.
+        A refused offset, after another page was answered, may lie beyond a paging window such as search
+        engines have: an empty page is returned for it, and `refusal` is set.
         """
-        # Only the list's first page shows whether a spelling leaves out a channel.
-        if request.offset > 0 and not self._spelling_is_tried:
+        # Only the list's first page shows whether an encoding leaves out a channel.
+        if request.offset > 0 and not self._encoding_is_tried:
             await self._read(PageRequest(0))
         try:
             page = await self._read(request, lambda body: self.decoded(body, is_awaited()))
             if not page.is_sorted:
-                # Another order than was asked for may be another request's.
+                # A page in another order may be the answer to another request.
                 page = await self._read(request)
                 if page.is_sorted:
                     self.caller.mixups.noticed()
@@ -87,8 +84,8 @@ class Source:
             if request.offset == 0 or not self._was_answered:
                 raise
             self.refusal = refusal
-            return nothing_at(request)
-        self._spelling_is_tried = self._was_answered = True
+            return refused_page(request)
+        self._encoding_is_tried = self._was_answered = True
         return page
 
     async def _read(self, request: PageRequest, decoded: Decode | None = None) -> SortedPage:
@@ -96,44 +93,44 @@ class Source:
         if request.from_other_end:
             order = order.opposite
             query = attrs.evolve(query, order_by=OrderBy.DESC if order.descending else OrderBy.ASC)
-        most = max(self.page_size, MOST_ROWS)
-        # A page of one channel says more about whether the service reads channelIds than one row does.
+        largest = max(self.page_size, MOST_ROWS)
+        # With channels, a whole page: it shows better than one row whether the service applies channelIds.
         size = 1 if request.one_row and query.channel_ids is None else self.page_size
 
-        async def first_rows(of: PaymentQuery, encoding: ChannelEncoding, limit: int) -> Listing:
-            return await self._listing(of, encoding, 0, limit)
+        async def first_rows(query: PaymentQuery, encoding: ChannelEncoding, limit: int) -> Listing:
+            return await self._listing(query, encoding, 0, limit)
 
-        channels = ChannelPage(
+        trials = EncodingTrials(
             self.learned.spellings, self.caller.mixups, query, order, first_rows, self._compared
         )
         while True:
-            limit = self.learned.limit(most if full_size else size)
-            encoding = channels.next()
+            limit = self.learned.limit(largest if full_size else size)
+            encoding = trials.next()
             try:
                 listing = await self._listing(query, encoding, request.offset, limit, decoded)
             except (PayloadTooLargeError, ResponseDecodeError) as error:
                 if limit == 1 or not (isinstance(error, PayloadTooLargeError) or error.too_large):
                     raise
-                self.learned.too_large(limit)
+                self.learned.note_too_large(limit)
                 continue
             except (BadRequestError, ValidationError) as error:
-                if encoding is None or not channels.refused(encoding, error):
+                if encoding is None or not trials.refused(encoding, error):
                     raise
                 continue
             page = keyed(
                 listing,
                 order,
                 limit=listing.limit or limit,
-                full_size=limit >= self.learned.limit(most),
+                full_size=limit >= self.learned.limit(largest),
                 from_other_end=request.from_other_end,
             )
-            if encoding is None or await channels.fits(encoding, page):
-                self.learned.shows(self.query, page.ids)
-                page.spelling = encoding if self._is_of_several else None
+            if encoding is None or await trials.fits(encoding, page):
+                self.learned.note_shown(self.query, page.ids)
+                page.encoding = encoding if self._has_several_channels else None
                 return page
 
-    async def is_there(self, payment_id: int) -> Found:
-        """Whether a payment is there, by the service's own word; None where it may be out of scope."""
+    async def exists(self, payment_id: int) -> LookupResult:
+        """Look a payment up by id. Returns None if a 404 may come from a gateway or from a missing scope."""
         try:
             payment = await look_up(self.caller, payment_id, until=self.until, tally=self.tally)
         except NotFoundError:
@@ -141,12 +138,12 @@ class Source:
         if payment is not None:
             ignored = self.caller.mixups.ignored("payments.list")
             return "left" if has_left(self.query, payment, ignored) else True
-        self._gives_listed = self._gives_listed or await gives_listed(
+        self._lookups_work = self._lookups_work or await gives_listed(
             self.caller, payment_id, until=self.until, tally=self.tally
         )
-        if not self._gives_listed:
+        if not self._lookups_work:
             return None
-        self.learned.is_gone(payment_id)
+        self.learned.note_deleted(payment_id)
         return False
 
     async def _listing(
@@ -175,13 +172,13 @@ async def look_up(
     until: float | None = None,
     tally: Tally | None = None,
 ) -> dict[str, Any] | None:
-    """Return the payment as the service sends it, None where the service itself says that there is none.
+    """Return the payment as the service sends it, or None if the service itself says that it does not exist.
 
-    GET by id does not lag, as lists do [seen]. Unless `priority` says otherwise, it gives way to calls that
-    somebody waits for. Raises as `read_lookup` does: NotFoundError for a 404 that is not the service's own.
+    GET by id does not lag, unlike lists [seen]. By default it has the priority of pages: calls that someone
+    waits for go first. Raises what `read_lookup` raises, such as NotFoundError for a gateway's 404.
     """
     return await caller.read(
-        # A 404 does not say whose it is: this one came on no kept connection.
+        # A 404 does not name its payment. On a new connection it cannot be the answer to an earlier request.
         attrs.evolve(get_payment(payment_id), reuse=False),
         partial(read_lookup, payment_id=payment_id),
         priority=priority,
@@ -192,21 +189,21 @@ async def look_up(
 
 async def gives_listed(
     caller: Caller,
-    but: int,
+    missing_id: int,
     *,
     priority: Priority = Priority.PAGE,
     until: float | None = None,
     tally: Tally | None = None,
 ) -> bool:
-    """Whether a payment that the list shows is given by its id, other than `but`, which was answered 404.
+    """Whether GET by id returns a payment that the list shows, other than `missing_id`, which answers 404.
 
-    A missing scope shows as 404, too [seen]: it hides them all.
+    A missing scope shows as 404, too [seen], but for every payment.
     """
     request, reader = list_payments(_A_FEW_ROWS), partial(read_listing, offset=0)
     listing = await caller.read(request, reader, priority=priority, until=until, tally=tally)
     for head in listing.heads:
-        # The list may still show payments that were deleted, and this one.
-        if (listed := whole_of(head.id)) is None or listed == but:
+        # A lagging list may still show deleted payments, `missing_id` among them.
+        if (listed := whole_of(head.id)) is None or listed == missing_id:
             continue
         with suppress(NotFoundError):
             if await look_up(caller, listed, priority=priority, until=until, tally=tally) is not None:

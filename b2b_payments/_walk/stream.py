@@ -1,4 +1,4 @@
-"""Several channels walked at once, merged into one stream: what `client.payments.stream()` gives."""
+"""A stream that merges concurrent walks over several channels: `client.payments.stream()`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.walk import Walk
 
 if TYPE_CHECKING:
-    # It takes a while to load, and a walk over one list needs none of it.
+    # Slow to import, and not needed by a walk over one list.
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 _PAGES_HELD = 2
-"""Joined pages that a channel holds ready; each walk's pages ahead come on top."""
+"""Joined pages that each channel buffers, in addition to the pages that its walk prefetches."""
 
 _Item = tuple[int | None, JoinedPage | Exception]
 
 
 @define
-class StreamStanding:
-    """Where one iteration of a stream stands. `doubled` rows came from two channels' walks."""
+class StreamState:
+    """The state of one iteration of a stream. `doubled` counts rows that two channels' walks returned."""
 
     walks: Mapping[int | None, Walk | Iteration[JoinedPage]]
     checkpoint: Checkpoint = attrs.field(init=False)
@@ -45,7 +45,7 @@ class StreamStanding:
 
     @property
     def report(self) -> WalkReport:
-        """The account of all channels together."""
+        """The report of all channels together."""
         total = WalkReport.total(walk.report for walk in self.walks.values())
         total.rows -= self.doubled
         total.duplicates += self.doubled
@@ -53,14 +53,14 @@ class StreamStanding:
 
 
 class PaymentStream(Pager):
-    """The payments of several channels, each exactly once: as they come, or channel by channel.
+    """The payments of several channels, each exactly once: as they arrive, or channel by channel.
 
-    One channel's error ends the stream, and with it the other channels' walks. `reports` has the account of
-    each channel, `report` their sum. Rows that do not name their channel are remembered by their ids, so that
-    none comes twice: where a service leaves the channel out, memory grows with the stream.
+    An error in one channel ends the stream and the walks of the other channels. `reports` has a report per
+    channel, `report` their sum. Rows that do not name their channel are remembered by id, so that none is
+    delivered twice: if a service leaves the channel out, memory grows with the stream.
     """
 
-    _latest: StreamStanding
+    _latest: StreamState
 
     def __init__(
         self, tasks: Tasks, walks: Mapping[int | None, Walk], *, concurrency: int, ordered: bool
@@ -69,11 +69,11 @@ class PaymentStream(Pager):
         self._walks = walks
         self._concurrency = concurrency
         self._ordered = ordered
-        self._latest = StreamStanding(walks)
+        self._latest = StreamState(walks)
 
     @property
     def reports(self) -> dict[int | None, WalkReport]:
-        """The latest account of each channel; the key is None where the whole store is one walk."""
+        """The latest report of each channel. The key is None if the whole store is one walk."""
         return {channel_id: walk.report for channel_id, walk in self._latest.walks.items()}
 
     def joined(self, *, decoded: DecodeRows = not_decoded) -> Iteration[JoinedPage]:
@@ -82,32 +82,32 @@ class PaymentStream(Pager):
         walks = {
             channel_id: walk.joined(limiter, decoded=decoded) for channel_id, walk in self._walks.items()
         }
-        standing = self._latest = StreamStanding(walks)
-        return Iteration(self._merge(standing, limiter, walks), standing)
+        state = self._latest = StreamState(walks)
+        return Iteration(self._merge(state, limiter, walks), state)
 
     async def _merge(
         self,
-        standing: StreamStanding,
+        state: StreamState,
         limiter: ConcurrencyLimiter,
         walks: Mapping[int | None, Iteration[JoinedPage]],
     ) -> AsyncGenerator[JoinedPage, None]:
         self._tasks.require_running()
         pumps = [_Pump(channel_id, walk) for channel_id, walk in walks.items()]
-        # Where rows do not say their channel, a service that ignores channelIds could give them twice.
-        unnamed: set[object] = set()
+        # If rows do not name their channel, a service that ignores channelIds would return them in each walk.
+        ids_without_channel: set[object] = set()
         lanes = self._lanes(pumps)
         try:
             for lane in lanes:
                 async for channel_id, item in lane:
                     if isinstance(item, PaginationError):
-                        item.checkpoint = standing.checkpoint
+                        item.checkpoint = state.checkpoint
                     if isinstance(item, Exception):
                         raise item
-                    behind = with_channel(standing.checkpoint, channel_id, item.checkpoint)
-                    once = _once(item, unnamed, behind)
-                    standing.doubled += len(item.places) - len(once.places)
-                    yield once
-                    standing.checkpoint = behind
+                    checkpoint = with_channel(state.checkpoint, channel_id, item.checkpoint)
+                    page = _without_doubles(item, ids_without_channel, checkpoint)
+                    state.doubled += len(item.places) - len(page.places)
+                    yield page
+                    state.checkpoint = checkpoint
                     self._tasks.require_home()
             if not all(pump.finished for pump in pumps):
                 raise ConfigurationError("The client was closed while a stream was under way.")
@@ -115,7 +115,7 @@ class PaymentStream(Pager):
             self._tasks.at_home(partial(_drop, limiter, pumps, lanes))
 
     def _lanes(self, pumps: list[_Pump]) -> list[MemoryObjectReceiveStream[_Item]]:
-        """Start the walks: a lane for each of them, or one for all."""
+        """Start the walks, each with its own lane if the stream is ordered, otherwise with one for all."""
         if self._ordered:
             pairs = [anyio.create_memory_object_stream[_Item](_PAGES_HELD) for _ in pumps]
             for pump, (send, _) in zip(pumps, pairs, strict=True):
@@ -131,7 +131,7 @@ class PaymentStream(Pager):
 def _drop(
     limiter: ConcurrencyLimiter, pumps: list[_Pump], lanes: list[MemoryObjectReceiveStream[_Item]]
 ) -> None:
-    # First of all: a pump hears of its end only at its next step, and a page could be asked for till then.
+    # First, since a pump is cancelled only at its next step, and could send another request until then.
     limiter.drop()
     for pump in pumps:
         pump.scope.cancel()
@@ -140,7 +140,7 @@ def _drop(
 
 
 class _Pump:
-    """Moves one walk's pages into a lane; an error travels as a value, to be raised where it is awaited."""
+    """Moves the pages of one walk into a lane. An error is sent as a value, and raised by the stream."""
 
     def __init__(self, channel_id: int | None, walk: Iteration[JoinedPage]) -> None:
         self._channel_id = channel_id
@@ -156,19 +156,19 @@ class _Pump:
                         await send.send((self._channel_id, page))
                 self.finished = True
             except anyio.BrokenResourceError:
-                return  # nobody listens any more
+                return  # the stream was closed
             except Exception as error:  # noqa: BLE001 - raised again where the pages are awaited
                 await send.send((self._channel_id, error))
 
 
-def _once(page: JoinedPage, unnamed: set[object], checkpoint: Checkpoint) -> JoinedPage:
-    """Leave out rows without a channel that another channel's walk gave already."""
-    heads, fresh = page.listing.heads, list[int]()
+def _without_doubles(page: JoinedPage, seen_ids: set[object], checkpoint: Checkpoint) -> JoinedPage:
+    """Leave out rows without a channel that another channel's walk has returned already."""
+    heads, new = page.listing.heads, list[int]()
     for place in page.places:
         head = heads[place]
         if head.channel_id in (None, ""):
-            if head.id in unnamed:
+            if head.id in seen_ids:
                 continue
-            unnamed.add(head.id)
-        fresh.append(place)
-    return JoinedPage(page.listing, fresh, checkpoint, page.limit)
+            seen_ids.add(head.id)
+        new.append(place)
+    return JoinedPage(page.listing, new, checkpoint, page.limit)

@@ -1,40 +1,40 @@
-"""Reading a run of equal times that is longer than a page.
+"""Reading a run of equal times ("ties") that is longer than a page.
 
-Within such a run no page can start before the run and reach beyond it, so no page joins on by its first
-row, and the order among equals may be another at each request. What settles it is counting, by the places of
-rows alone; no total that the service states is believed.
+No page can start before such a run and reach beyond it, so no page joins by its first row, and the order
+among equals may differ at each request. The run is settled by counting, from the offsets of rows alone: no
+total that the service states is trusted.
 
 Oldest first:
 
-- A page that shows a row behind the run says how many rows are at or before it: at that moment, `upto`.
-- A later page that shows where the run starts says how many rows are before it: `before`.
-- Nothing is created within a second that is past, so rows at or before the run only ever get fewer (but for
-  those that enter a filter, and then the walk says so). The run thus held at most `upto - before` rows when
-  its end was seen.
-- When that many different ids of the run were seen since then, all of it was seen.
+- A page with a row after the run shows how many rows are in the run or before it at that time: `upto`.
+- A later page that shows the start of the run shows how many rows are before it: `before`.
+- Nothing is created in a second that is past, so the rows in the run or before it can only become fewer
+  (except for those that enter a filter; the walk reports that case). So the run had at most `upto - before`
+  rows when its end was seen.
+- Once that many different ids of the run have been seen since then, all of it has been seen.
 
-Newest first, new rows come in front and places move. Only a run at the very front can be counted: the place
-of the first older row says how many rows the run had at most, if that second was over by then.
+Newest first, new rows are inserted in front and offsets move. Only a run at the very front can be counted:
+the offset of the first older row is the most rows that the run can have, if its second was over by then.
 
-The run is read in both directions, so that each end is seen again and again, until one pair settles it.
+The run is read in both directions, so that each end is seen repeatedly, until one pair of ends settles it.
 """
 
 from __future__ import annotations
 
 from b2b_payments._walk.page import Key, SortedPage, negated
 
-_MOST_BOUNDS = 32
-"""Ends kept to be settled by a later start."""
+_MAX_ENDS = 32
+"""Sightings of the run's end that are kept, to be settled by a later sighting of its start."""
 
-_MOST_READS = 1_000
+_MAX_READS = 1_000
 """Requests for one run. In an order that changes at each request, 2,000 rows take about 250."""
 
-_MOST_TURNS = 2
-"""Turns at the run's far end without a count that holds."""
+_MAX_TURNS = 2
+"""Turns at the run's far end without a sighting of that end that can be counted from."""
 
 
 class Ties:
-    """One run of rows with the sort key `key`, being read in both directions."""
+    """One run of rows with the sort key `key`, which is read in both directions."""
 
     def __init__(self, key: Key, *, newest_first: bool) -> None:
         self.key = key
@@ -44,21 +44,21 @@ class Ties:
         self._ends: list[tuple[int, int]] = []
         self._forward = True
         self._turns = 0
-        self._is_behind = False  # rows in front of the run were seen
+        self._has_rows_before = False
         self._length = 1  # rows in the longest page seen
         self._last_end = -1
         self.complete = False
         """Whether every row of the run was seen."""
         self.stuck = False
-        """Whether it cannot be settled from this end of the list."""
+        """Whether the run cannot be settled from this end of the list."""
         self.counted = False
         """Whether it took counting; a page that shows the whole run needs none."""
         self.resume_at = 0
         self.grew = False
-        """Whether rows came at or before the run while it was read, which counting cannot bear."""
+        """Whether rows appeared in the run or before it while it was read: then the count is unreliable."""
 
     def observe(self, page: SortedPage) -> int:
-        """Take in one page, and give the offset to read next (of no meaning once complete or stuck)."""
+        """Record a page. Returns the offset to read next (meaningless once complete or stuck)."""
         self._reads += 1
         for payment_id, key in zip(page.ids, page.keys, strict=True):
             if key == self.key:
@@ -69,11 +69,11 @@ class Ties:
             self.grew = self.grew or (not self._newest_first and bool(self._ends) and end > self._ends[-1][1])
             self.resume_at = end
         if start is not None and end is not None:
-            self.complete = True  # one page shows it whole
+            self.complete = True  # the page shows the whole run
             return end
-        self._is_behind = self._is_behind or (bool(page.keys) and page.keys[0] < self.key)
-        if end is not None and not (self._newest_first and (self._is_behind or self._may_grow(page))):
-            self._ends = [*self._ends[-_MOST_BOUNDS:], (self._reads, end)]
+        self._has_rows_before = self._has_rows_before or (bool(page.keys) and page.keys[0] < self.key)
+        if end is not None and not (self._newest_first and (self._has_rows_before or self._may_grow(page))):
+            self._ends = [*self._ends[-_MAX_ENDS:], (self._reads, end)]
         before = 0 if self._newest_first else start
         if before is not None:
             self.complete = any(self._settles(since, upto - before) for since, upto in self._ends)
@@ -84,42 +84,42 @@ class Ties:
     def _gives_up(self, page: SortedPage) -> bool:
         """Whether the run cannot be settled from this end of the list.
 
-        An empty page says that the list ends with the run, so that its end is never shown; newest first, a
-        row in front of the run says that it is not at the very front.
+        After an empty page, the list ends with the run, and no page will show the run's end. Newest first, a
+        row before the run shows that it is not at the very front.
         """
-        is_behind = self._newest_first and self._is_behind and (page.offset == 0 or not self._ends)
-        uncounted = self._turns > _MOST_TURNS and not self._ends
-        return not page.ids or is_behind or uncounted or self._reads > _MOST_READS
+        not_in_front = self._newest_first and self._has_rows_before and (page.offset == 0 or not self._ends)
+        uncounted = self._turns > _MAX_TURNS and not self._ends
+        return not page.ids or not_in_front or uncounted or self._reads > _MAX_READS
 
     def _settles(self, since: int, bound: int) -> bool:
         return sum(step >= since for step in self._seen_at.values()) == bound
 
     def _may_grow(self, page: SortedPage) -> bool:
-        """Whether the run's second was not over, by the service's clock, when this page was given."""
+        """Whether the run's second may not have been over when the service sent this page, by its clock."""
         return page.now is None or negated(self.key) >= page.now
 
     def _start(self, page: SortedPage) -> int | None:
-        """Where the run starts, if this page shows it."""
+        """Return the offset at which the run starts, if this page shows it."""
         first = next((index for index, key in enumerate(page.keys) if key >= self.key), None)
         return None if first is None or (first == 0 and page.offset > 0) else page.offset + first
 
     def _end(self, page: SortedPage) -> int | None:
-        """Where the run ends, if this page shows it."""
+        """Return the offset right after the run, if this page shows it."""
         after = next((index for index, key in enumerate(page.keys) if key > self.key), None)
         return None if after is None or (after == 0 and page.offset > 0) else page.offset + after
 
     def _next(self, page: SortedPage, start: int | None, end: int | None) -> int:
-        behind = bool(page.keys) and page.keys[-1] < self.key
-        beyond = not page.keys or page.keys[0] > self.key
-        if behind:
+        is_before_run = bool(page.keys) and page.keys[-1] < self.key
+        is_after_run = not page.keys or page.keys[0] > self.key
+        if is_before_run:
             self._forward = True
-        elif beyond or (self._forward and end is not None):
+        elif is_after_run or (self._forward and end is not None):
             self._turns += self._forward
             self._forward = False
         elif not self._forward and start is not None:
             self._forward = True
         if not self._forward:
             return max(0, page.offset - max(self._length - 1, 1))
-        # One row of overlap, so that one row deleted in front leaves no hole; none where that led no further.
+        # Overlap by a row, so that deleting one row in front leaves no hole, unless that led no further.
         led_further, self._last_end = page.end > self._last_end, page.end
         return page.end - led_further

@@ -1,4 +1,4 @@
-"""A walk over the payments of a list: what `client.payments.list()` gives."""
+"""A walk over the payments of a list: `client.payments.list()`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from b2b_payments._walk.prefetch import ConcurrencyLimiter, Prefetcher
 from b2b_payments._walk.proof import Ends
 from b2b_payments._walk.reader import JoinedPage, OffsetPlanner, Reader
 from b2b_payments._walk.report import WalkReport
-from b2b_payments._walk.search import MOST_READS, Search, Start
+from b2b_payments._walk.search import MAX_READS, Search, Start
 from b2b_payments._walk.service_limits import ServiceLimits
 from b2b_payments._walk.source import MOST_ROWS, Source
 
@@ -35,9 +35,10 @@ DEFAULT_CONCURRENCY = 8
 
 @frozen
 class Walker:
-    """What walks of one client share: how to call, what was learned, who owns tasks, which store it is.
+    """What the walks of one client share: the caller, what was learned about the service, tasks and store.
 
-    A walk has `priority`, and is over at the moment `until`; None is its own deadline.
+    `priority` is that of a walk's requests. `until` is the time (of the event loop's clock) at which a walk
+    times out; None means the caller's own deadline.
     """
 
     caller: Caller
@@ -48,22 +49,22 @@ class Walker:
     until: float | None = None
 
     def source(self, query: PaymentQuery, page_size: int, **settings: Any) -> Source:
-        """Return what reads pages of a list; `settings` are others of the source's."""
+        """Return a source of a list's pages. `settings` are further arguments of `Source`."""
         settings = {"priority": self.priority, **settings}
         until = self.caller.until() if self.until is None else self.until
         return Source(self.caller, self.learned, query, page_size, until, **settings)
 
 
 @define
-class WalkStanding:
-    """Where one iteration of a walk stands."""
+class WalkState:
+    """The state of one iteration of a walk."""
 
     report: WalkReport
     checkpoint: Checkpoint
 
 
 class Walk(Pager):
-    """The payments of a list, each exactly once, fetched ahead and joined by the exact rule.
+    """The payments of a list, each exactly once: pages are prefetched, and joined by the exact rule.
 
     ::
 
@@ -71,14 +72,13 @@ class Walk(Pager):
         async for page in walk.pages(): ...
         await walk.first(), await walk.count(), await walk.collect()
 
-    Every iteration is a walk of its own; `report` and `checkpoint()` speak of the latest, and those of
-    ``pages = walk.pages()`` of that one. Only a walk whose
-    `report.complete` is True is known to have given everything. Leaving a loop early cancels whatever is
-    under way.
+    Every iteration is a separate walk. `report` and `checkpoint()` are those of the latest one; an iteration
+    such as ``pages = walk.pages()`` has its own. Only if `report.complete` is True is a walk known to have
+    returned everything. Leaving a loop early cancels the requests in progress.
 
-    Iterating raises an APIError or TransportError when a page cannot be had, PaginationError when the pages
-    cannot be joined, ResponseDecodeError when one cannot be read; what was given until then stands, and
-    `checkpoint()` is where to go on.
+    Iterating raises APIError or TransportError if a page cannot be fetched, PaginationError if the pages
+    cannot be joined, ResponseDecodeError if one cannot be read. The payments yielded before remain valid, and
+    `checkpoint()` is the position to resume from.
     """
 
     def __init__(
@@ -99,78 +99,78 @@ class Walk(Pager):
         self._moved = moved
         self._origin = Origin.of(walker.store, query, self._period.words)
         if checkpoint is not None and query.sort_by is not SortBy.CREATED_AT:
-            raise ConfigurationError("A walk goes on from a checkpoint only by createdAt; leave out sort_by.")
-        self._places = (None, None) if checkpoint is None else self._origin.unpack(checkpoint)
+            raise ConfigurationError("A checkpoint can only resume a walk by createdAt; leave out sort_by.")
+        self._cursors = (None, None) if checkpoint is None else self._origin.unpack(checkpoint)
         self._order = Order.of(query.sort_by, query.order_by)
         if self._period and not (moved or self._order.exact):
             raise ConfigurationError(
-                "created_from and created_to hold for a walk by createdAt; leave out sort_by."
+                "created_from and created_to require a walk by createdAt; leave out sort_by."
             )
         self._offset = whole("offset", offset, least=0)
         if self._period and offset:
-            raise ConfigurationError("Give created_from and created_to, or an offset, not both.")
+            raise ConfigurationError("Use created_from and created_to, or an offset, not both.")
         self._page_size = whole("page_size", page_size, least=1)
         self._concurrency = whole("concurrency", concurrency, least=1)
-        self._latest = self._begin()
+        self._latest = self._new_state()
 
-    def _begin(self) -> WalkStanding:
-        return WalkStanding(WalkReport(exact=self._order.exact), self._origin.pack(*self._places))
+    def _new_state(self) -> WalkState:
+        return WalkState(WalkReport(exact=self._order.exact), self._origin.pack(*self._cursors))
 
     def joined(
         self, limiter: ConcurrencyLimiter | None = None, *, decoded: DecodeRows = not_decoded
     ) -> Iteration[JoinedPage]:
         """Return the new rows page by page, as the service sent them.
 
-        `limiter` bounds the requests in flight of several walks together.
+        `limiter` limits the requests in flight of several walks together.
         """
-        standing = self._latest = self._begin()
+        state = self._latest = self._new_state()
         limiter = limiter or ConcurrencyLimiter(self._walker.tasks, self._concurrency)
-        return Iteration(self._join(standing, decoded, limiter), standing)
+        return Iteration(self._join(state, decoded, limiter), state)
 
     async def _join(
-        self, standing: WalkStanding, decoded: DecodeRows, limiter: ConcurrencyLimiter
+        self, state: WalkState, decoded: DecodeRows, limiter: ConcurrencyLimiter
     ) -> AsyncGenerator[JoinedPage, None]:
-        walker, report = self._walker, standing.report
+        walker, report = self._walker, state.report
         walker.tasks.require_running()
         source = walker.source(self._query, self._page_size, tally=report, decoded=decoded)
-        place, other = self._places
+        near, far = self._cursors
         bounds = self._period.within(self._order) if self._period else None
         search, start = Search(source.read, source.order.descending), Start()
-        if place is None and bounds is not None and bounds.start is not None:
+        if near is None and bounds is not None and bounds.start is not None:
             start = await search.start_of(bounds.start, after=bounds.starts_after)
             if start.first:
-                # Newest first, the rows of the period's end itself are not asked for.
-                place = Cursor(bounds.start, closed=bounds.starts_after, resume_at=start.offset, ids=())
+                # Newest first, rows created exactly at `created_to` are not part of the period.
+                near = Cursor(bounds.start, closed=bounds.starts_after, resume_at=start.offset, ids=())
         ends = Ends(
             source.order,
             walker.learned.totals_of(self._query),
             start=self._offset,
-            place=place,
-            other=other,
+            near=near,
+            far=far,
             filtered=self._query.filtered,
             shown=walker.learned.shown(self._query),
             bounds=bounds,
             moved=self._moved,
         )
-        # Nearly twice as many pages as are in flight: one late page does not stop the others. But one by one,
-        # none is sent for before the page in front of it was taken.
+        # Nearly twice as many pages as requests in flight, so that one late page does not stop the others.
+        # With a concurrency of 1, no page is requested before the one in front of it was joined.
         ahead = 2 * self._concurrency - 1
         if bounds is not None and bounds.stop is not None:
-            # Those behind the period's end are for nothing: the less the search has cost, the more may be.
-            ahead = min(ahead, max(2, MOST_READS - search.reads))
+            # Pages beyond the period's end are wasted. The less the search has cost, the more may be wasted.
+            ahead = min(ahead, max(2, MAX_READS - search.reads))
         prefetcher = Prefetcher(limiter, source.read, ahead)
         planner = OffsetPlanner(self._page_size)
         events = walker.caller.events
-        pages = Reader(prefetcher, ends, planner, report, events, self._origin, source.is_there).pages(
+        pages = Reader(prefetcher, ends, planner, report, events, self._origin, source.exists).pages(
             start.first
         )
         try:
             async for page in pages:
                 yield page
-                standing.checkpoint = page.checkpoint
+                state.checkpoint = page.checkpoint
                 walker.tasks.require_home()
         except PaginationError as error:
-            error.checkpoint = standing.checkpoint
+            error.checkpoint = state.checkpoint
             raise
         finally:
             walker.tasks.at_home(prefetcher.drop)
@@ -181,14 +181,14 @@ class Walk(Pager):
             raise PaginationError(f"The list cannot be read to its end. {refusal}") from refusal
 
     async def first(self) -> Payment | None:
-        """Return the first payment in the order asked for, None where there is none. One request.
+        """Return the first payment in the requested order, or None if there is none. Sends one request.
 
-        It is the first as the service lists them: should it ignore the order, by that order. `channel_ids`
-        may take a few requests more, until the service's way to write them is known, and so do
-        `created_from` and `created_to`.
+        It is the first that the service lists, even if the service ignores the order. `channel_ids` may take
+        a few more requests, until the encoding that the service understands is known; `created_from` and
+        `created_to` do, too.
         """
         if not self._period:
-            page = await self._single().read(PageRequest(self._offset))
+            page = await self._single_pages().read(PageRequest(self._offset))
             return next(structure_rows(page.listing, [0])) if page.ids else None
         async with aclosing(self.joined(ConcurrencyLimiter(self._walker.tasks, 1))) as pages:
             async for joined in pages:
@@ -196,18 +196,18 @@ class Walk(Pager):
         return None
 
     async def count(self) -> int:
-        """Return how many payments the service says there are, in one request. It may change at once.
+        """Return the service's count of the payments, in one request. It may change at any time.
 
-        As with `first()`, the order does not matter, and `channel_ids` may take a few requests more. With
-        `created_from` or `created_to`, the places of both in the list are looked up, a few requests each.
+        As with `first()`, the order does not matter, and `channel_ids` may take a few more requests. With
+        `created_from` or `created_to`, the offset of each in the list is searched, with a few requests each.
 
-        Whether the service counts under every filter is not documented [open]: what it counts for
-        `channel_ids` may be more than a walk gives. Raises PaginationError where the service does not say.
+        Whether the service counts under every filter is not documented [open]: its count for `channel_ids`
+        may be higher than what a walk returns. Raises PaginationError if the service states no count.
         """
-        source, query = self._single(), self._query
+        source, query = self._single_pages(), self._query
         if self._period:
-            # Oldest first, whichever way the walk goes: what is at or after a bound stands behind it there.
-            source = self._single(attrs.evolve(query, order_by=OrderBy.ASC))
+            # Oldest first, whatever the walk's order: there, `rows_before` counts the rows before each bound.
+            source = self._single_pages(attrs.evolve(query, order_by=OrderBy.ASC))
             bounds = self._period.within(source.order)
             search = Search(source.read, descending=False)
             before = [
@@ -217,13 +217,13 @@ class Walk(Pager):
                 return max(0, before[1] - before[0])
         page = await source.read(PageRequest(self._offset))
         if page.total is None:
-            raise PaginationError("The service gives no total count for this list; walk it and count.")
+            raise PaginationError("The service states no total count for this list; walk it and count.")
         return page.total if not self._period else max(0, page.total - before[0])
 
-    def _single(self, query: PaymentQuery | None = None) -> Source:
-        """Return what reads single pages that somebody waits for."""
+    def _single_pages(self, query: PaymentQuery | None = None) -> Source:
+        """Return a source of single pages that someone waits for."""
         query = query or self._query
-        # A page of one channel says more about whether the service reads channelIds than one row does.
+        # With channels, a whole page: it shows better than one row whether the service applies channelIds.
         limit = 1 if query.channel_ids is None and not self._period else self._page_size
-        # No other page would contradict another list's answer.
+        # On a new connection: no further page would reveal that the answer belongs to another request.
         return self._walker.source(query, limit, priority=Priority.CALL, reuse=False)

@@ -1,4 +1,4 @@
-"""Followers of stores that change at every request, lag, fail and are restored; they are killed at random."""
+"""Feeds, killed at random, that follow stores which change at every request, lag, fail and are restored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.virtual_time import run
 
 
 def lives(seeds: range) -> Life:
-    """Follow so many stores, and add up what their followers were given."""
+    """Follow a store per seed, and add up what their followers were given."""
     total = Life()
     for seed in seeds:
         one = run(life(seed))
@@ -19,15 +19,15 @@ def lives(seeds: range) -> Life:
 
 
 @pytest.mark.slow
-def test_each_lasting_version_comes_once() -> None:
-    """Every version that was shown during a whole poll is given exactly once; none is made up."""
+def test_each_lasting_version_is_yielded_once() -> None:
+    """Every version that was shown during a whole poll is yielded exactly once, and no others."""
     total = lives(range(9))
     assert total.lasting > 180
     assert total.kills > 18
 
 
-def test_the_loop_that_everyone_writes_loses_some() -> None:
-    """In the same lives, newest first down to a watermark loses a part, and gives some twice."""
+def test_a_naive_loop_loses_versions() -> None:
+    """On the same stores, reading newest first down to a watermark loses some versions and repeats others."""
     total = Life()
     for seed in range(4):
         total += run(life(seed, naive_loop))

@@ -1,4 +1,4 @@
-"""Walks, streams, exports and sweeps over services that lie; `benchmarks.lies` draws thousands more."""
+"""Walks, streams, exports and sweeps over services that lie. `benchmarks.lies` tries thousands more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.virtual_time import run
 SERVICES = 120
 PARTS = 6
 MOST = 80
-"""Payments of a store at the most: two pages tell as much as twenty, and sooner."""
+"""The most payments of a store: two pages show as much as twenty, and take less time."""
 
 
 def _tried(seed: int) -> Outcome:
@@ -27,7 +27,7 @@ def _tried(seed: int) -> Outcome:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_lie_is_believed(part: int) -> None:
-    """What says that it is complete gave every lasting payment, once; a sweep deletes only what is gone."""
+    """A complete walk has every lasting payment once; a sweep deletes only payments that are gone."""
     faults = {
         seed: (one.action, one.kinds, one.faults)
         for seed in range(part, SERVICES, PARTS)
@@ -38,23 +38,23 @@ def test_no_lie_is_believed(part: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("action", WINDOWS)
-def test_no_lie_about_a_window_is_believed(action: str) -> None:
-    """A walk between two moments that says that it is complete gave all of them, once, and no others."""
+def test_no_lie_about_a_period_is_believed(action: str) -> None:
+    """A walk over a period that is complete has returned all of its payments once, and no others."""
     tried = {seed: run(lied_to(drawn(seed, most=MOST), action)) for seed in (*range(20), 178, 1133)}
     assert {seed: (one.kinds, one.faults) for seed, one in tried.items() if one.faults} == {}
     assert sum(one.complete for one in tried.values()) > 10
 
 
 @pytest.mark.slow
-def test_the_lies_bite(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the proof by the other end, walks over the same services say complete where they are not."""
+def test_lies_are_believed_without_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the proof by the other end, walks over the same services report complete when they are not."""
     monkeypatch.setattr(Totals, "vouch_for", lambda *_: True)
     lost = [seed for seed in range(40) if _tried(seed).lost]
     assert len(lost) >= 3
 
 
 async def _any_404(payments: Payments, payment_id: int, *, tally: Any = None) -> Any:
-    """Look a payment up, and believe whatever says that there is none."""
+    """Look up a payment, and believe any 404."""
     try:
         return await _look_up(payments, payment_id, tally=tally)
     except NotFoundError:
@@ -77,10 +77,10 @@ _look_up = Payments.look_up
     ],
     ids=["the service's own 404", "a payment that is shown"],
 )
-def test_the_checks_of_deletions_bite(
+def test_each_check_of_deletions_is_needed(
     monkeypatch: pytest.MonkeyPatch, checked: tuple[type, str], instead: Any, lie: dict[str, Any]
 ) -> None:
-    """Without one of the checks, a sweep of a list that hides payments deletes some that are still there."""
+    """Without one of the checks, a sweep of a list that hides payments deletes some that still exist."""
 
     def swept() -> int:
         service = Service(seed=7, payments=60, lies={"shown": 52}, **lie)

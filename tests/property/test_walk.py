@@ -1,4 +1,4 @@
-"""The exact walk over lists that change at every request."""
+"""Exact walks over lists that change at every request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASCENDING = Order("created_at", False)
 
 
 async def walk(listed: ChangingList, *, concurrency: int) -> tuple[list[int], WalkReport]:
-    """Walk the list, and give the ids as they came and the account."""
+    """Walk over the list. Returns the ids in the order delivered, and the report."""
     tasks = Tasks()
     await tasks.start()
     report, ends = WalkReport(), Ends(listed.order, Totals())
@@ -46,7 +46,7 @@ async def walk(listed: ChangingList, *, concurrency: int) -> tuple[list[int], Wa
 
 
 def drawn(seed: int) -> tuple[ChangingList, int]:
-    """Draw a list, its service's habits, and a concurrency."""
+    """Draw a list, the behaviour of its service, and a concurrency."""
     draw = random.Random(seed)
     listed = ChangingList.drawn(
         draw,
@@ -68,15 +68,15 @@ def drawn(seed: int) -> tuple[ChangingList, int]:
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
-def test_no_lasting_row_is_lost_and_none_comes_twice(seed: int) -> None:
-    """Whatever changes and however the service pages: a walk that ends has every lasting row once."""
+def test_no_lasting_row_is_lost_or_repeated(seed: int) -> None:
+    """Whatever changes and however the service pages, a walk that ends has every lasting row once."""
     listed, concurrency = drawn(seed)
     single_second = len(set(listed.rows.values())) == 1
     ids, report = run(walk(listed, concurrency=concurrency))
     single_second = single_second or len(set(listed.rows.values())) == 1
     assert len(ids) == len(set(ids)) == report.rows
-    # What no walk can settle is said: a list of one second that is longer than a page, and a handful of
-    # payments that all change while they are read.
+    # No walk can settle a list of one second that is longer than a page, or a handful of payments that all
+    # change while they are read: it says so instead.
     assert report.complete or single_second or len(listed.lasting) < 6
     assert not report.complete or listed.lasting <= set(ids)
 
@@ -99,7 +99,7 @@ def test_a_store_that_is_being_emptied_is_read_to_its_end(seed: int, changes: in
 @settings(max_examples=75, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), stable=st.booleans())
 def test_a_run_of_equals_longer_than_any_page_is_read_whole(seed: int, stable: bool) -> None:
-    """Four pages full of one second, in an order that changes at each request: every row once."""
+    """Four full pages of one second, in an order that changes at each request: every row once."""
     draw = random.Random(seed)
     listed = ChangingList.drawn(draw, 130, runs=[1, 1, 1, 100])
     listed.page_size, listed.most, listed.stable = 25, 25, stable
@@ -109,9 +109,9 @@ def test_a_run_of_equals_longer_than_any_page_is_read_whole(seed: int, stable: b
 
 
 async def pages_of(
-    listed: ChangingList, ends: Ends, *, concurrency: int, most: int
+    listed: ChangingList, ends: Ends, *, concurrency: int, max_pages: int
 ) -> tuple[list[int], Any, bool]:
-    """Walk so many pages; give the ids, the last page's checkpoint, and whether the walk went through."""
+    """Walk up to `max_pages` pages. Returns the ids, the last checkpoint, and whether the walk is over."""
     tasks = Tasks()
     await tasks.start()
     prefetcher = Prefetcher(ConcurrencyLimiter(tasks, concurrency), listed.read, 2 * concurrency - 1)
@@ -123,8 +123,8 @@ async def pages_of(
         async for page in pages:
             ids += [page.listing.heads[place].id for place in page.places]
             checkpoint = page.checkpoint
-            most -= 1
-            if most == 0:
+            max_pages -= 1
+            if max_pages == 0:
                 return ids, checkpoint, False
         return ids, checkpoint, True
     finally:
@@ -137,21 +137,21 @@ async def pages_of(
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_a_walk_in_parts_is_exact_too(seed: int) -> None:
-    """Left after any page and gone on from its checkpoint, while rows change: every lasting row once."""
+    """Stopped after any page, and resumed while rows change, it has every lasting row once."""
     listed, concurrency = drawn(seed)
     listed.total, listed.order = "true", ASCENDING
     draw = random.Random(seed)
     ids: list[int] = []
-    place, other = None, None
+    near, far = None, None
     for _ in range(1_000):
-        ends = Ends(ASCENDING, Totals(), place=place, other=other)
+        ends = Ends(ASCENDING, Totals(), near=near, far=far)
         part, checkpoint, through = run(
-            pages_of(listed, ends, concurrency=concurrency, most=draw.randint(1, 6))
+            pages_of(listed, ends, concurrency=concurrency, max_pages=draw.randint(1, 6))
         )
         ids += part
         if through:
             break
-        place, other = ORIGIN.unpack(json.loads(json.dumps(checkpoint)))
+        near, far = ORIGIN.unpack(json.loads(json.dumps(checkpoint)))
     assert len(ids) == len(set(ids))
     assert listed.lasting <= set(ids)
 
@@ -167,8 +167,8 @@ def plain_offset_walk(listed: ChangingList) -> list[int]:
 
 
 @pytest.mark.parametrize("stable", [True, False])
-def test_the_schedules_bite(stable: bool) -> None:
-    """A plain offset walk over such lists loses rows or doubles them in most runs."""
+def test_a_plain_offset_walk_fails_on_such_lists(stable: bool) -> None:
+    """It loses or repeats rows in most runs, so the schedules are hard enough."""
     wrong = 0
     for seed in range(100):
         listed = ChangingList.drawn(random.Random(seed), 200, runs=[1, 1, 1, 2, 3])

@@ -1,4 +1,4 @@
-"""The feed of changes over a real socket."""
+"""The feed of changes, on a real socket."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
         yield client
 
 
-async def given(client: PaymentsClient, since: Any = None, **settings: Any) -> tuple[list[Change], Any, int]:
-    """Read a feed to its end: the changes, where to go on, and the requests it took."""
+async def drain(client: PaymentsClient, since: Any = None, **settings: Any) -> tuple[list[Change], Any, int]:
+    """Read a feed to its end. Returns the changes, the checkpoint, and the number of requests."""
     feed = client.payments.changes(since, **settings)
     changes = [change async for change in feed]
     return changes, json.loads(json.dumps(feed.checkpoint())), feed.report.requests
@@ -50,57 +50,57 @@ def ids(changes: list[Change]) -> list[int]:
     return [change.payment.id for change in changes]
 
 
-async def test_now_is_where_it_begins(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A feed without a beginning gives nothing that was there, and its checkpoint all that comes."""
-    changes, kept, requests = await given(client)
+async def test_it_starts_now_by_default(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """By default a feed yields nothing that existed before; its checkpoint leads to all that follows."""
+    changes, checkpoint, requests = await drain(client)
     assert (changes, requests) == ([], 1)
     store = sandbox.store
     store.update(7, payerName="new")
     created = store.insert()
     store.update(3, payerName="new")
-    changes, kept, requests = await given(client, kept)
+    changes, checkpoint, requests = await drain(client, checkpoint)
     assert (ids(changes), requests) == ([7, created, 3], 1)
     assert changes[0].payment == await client.payments.get(7)
-    changes, kept, requests = await given(client, kept)
+    changes, checkpoint, requests = await drain(client, checkpoint)
     assert (changes, requests) == ([], 1)
 
 
-async def test_each_checkpoint_goes_on_behind_its_change(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Whichever change was the last that was handled, those behind it come, and no other."""
-    _, kept, _ = await given(client)
+async def test_each_checkpoint_resumes_after_its_change(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Whichever change was handled last, exactly those after it follow."""
+    _, checkpoint, _ = await drain(client)
     for payment_id in range(1, 61):  # of three pages, and of one second
         sandbox.store.update(payment_id, payerName="new", updatedAt=sandbox.store.clock)
-    changes, _, _ = await given(client, kept)
+    changes, _, _ = await drain(client, checkpoint)
     assert sorted(ids(changes)) == list(range(1, 61))
     for handled in (0, 25, 58, 59):
-        left, _, _ = await given(client, changes[handled].checkpoint)
+        left, _, _ = await drain(client, changes[handled].checkpoint)
         assert sorted(ids(left)) == sorted(ids(changes[handled + 1 :]))
 
 
 @pytest.mark.parametrize(
     ("equals", "latest"), [("stable", 20), *(("shuffled", count) for count in (1, 19, 20, 21, 45))]
 )
-async def test_many_of_one_second_behind_many_of_another(
+async def test_long_runs_of_equal_times(
     sandbox: Sandbox, client: PaymentsClient, latest: int, equals: Any
 ) -> None:
-    """Runs of one second that no page can reach across come whole, the one at the very end too."""
+    """Runs of one second that no page reaches across are read whole, even at the very end of the list."""
     sandbox.rules = attrs.evolve(RULES, equals=equals)
-    _, kept, _ = await given(client)
+    _, checkpoint, _ = await drain(client)
     store = sandbox.store
     for first, count in ((1, 45), (101, latest)):
         moment = store.advance(10)
         for payment_id in range(first, first + count):
             store.update(payment_id, payerName="import", updatedAt=moment)
     store.advance(10)
-    changes, kept, _ = await given(client, kept)
+    changes, checkpoint, _ = await drain(client, checkpoint)
     assert sorted(ids(changes)) == [*range(1, 46), *range(101, 101 + latest)]
-    assert (await given(client, kept))[0] == []
+    assert (await drain(client, checkpoint))[0] == []
 
 
 @pytest.mark.parametrize("earlier", [1, 5])
 @pytest.mark.parametrize("latest", [1, 3, 12])
-async def test_as_many_of_one_second_as_a_page_holds(earlier: int, latest: int) -> None:
-    """A run that fills a page comes whole in a short list too, whose last page shows the run's end alone."""
+async def test_a_run_that_fills_a_page(earlier: int, latest: int) -> None:
+    """It is read whole in a short list, too, whose last page shows only the run's end."""
     rules = attrs.evolve(RULES, max_limit=10, equals="stable")
     async with Sandbox(payments=0, rules=rules) as sandbox, client_of(sandbox, retry=NEVER) as client:
         store, start = sandbox.store, datetime.fromtimestamp(sandbox.store.clock, UTC)
@@ -109,121 +109,121 @@ async def test_as_many_of_one_second_as_a_page_holds(earlier: int, latest: int) 
             for row in range(count):
                 store.insert(created_at=moment + row * gap)
         store.advance(60)
-        changes, kept, _ = await given(client, start)
+        changes, checkpoint, _ = await drain(client, start)
         assert sorted(ids(changes)) == store.ids()
-        assert (await given(client, kept))[0] == []
+        assert (await drain(client, checkpoint))[0] == []
 
 
 @pytest.mark.parametrize("equals", ["stable", "shuffled"])
-async def test_nothing_but_one_second(equals: Any) -> None:
-    """A list of a single second is given whole, or the feed says that it cannot be read."""
+async def test_a_list_of_a_single_second(equals: Any) -> None:
+    """Its payments are yielded whole, or the feed raises that the list cannot be read."""
     rules = attrs.evolve(RULES, max_limit=5, equals=equals)
     async with (
         Sandbox([1_700_000_000] * 60, rules=rules) as sandbox,
         client_of(sandbox, retry=NEVER) as client,
     ):
-        start, came = datetime.fromtimestamp(1_600_000_000, UTC), list[list[int]]()
+        start, results = datetime.fromtimestamp(1_600_000_000, UTC), list[list[int]]()
         for _ in range(4):
             with suppress(PaginationError):
-                came.append(sorted(ids((await given(client, start))[0])))
-        assert all(one == sandbox.store.ids() for one in came)
-        assert came or equals == "shuffled"
+                results.append(sorted(ids((await drain(client, start))[0])))
+        assert all(one == sandbox.store.ids() for one in results)
+        assert results or equals == "shuffled"
 
 
 async def test_two_writes_in_one_second(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """The second write of a second comes too, though it has the first one's time."""
-    _, kept, _ = await given(client)
+    """The second write of a second is yielded too, though it has the same time as the first."""
+    _, checkpoint, _ = await drain(client)
     sandbox.store.update(5, payerName="first")
     moment = sandbox.store.clock
-    changes, kept, _ = await given(client, kept)
+    changes, checkpoint, _ = await drain(client, checkpoint)
     assert ids(changes) == [5]
     sandbox.store.update(5, payerName="second", updatedAt=moment)
-    changes, kept, _ = await given(client, kept)
+    changes, checkpoint, _ = await drain(client, checkpoint)
     assert [change.payment.payer_name for change in changes] == ["second"]
     sandbox.store.update(5, payerName="second", updatedAt=moment, allowedOperations=[0])
-    assert (await given(client, kept))[0] == []
+    assert (await drain(client, checkpoint))[0] == []
 
 
 @pytest.mark.parametrize("rules", [RULES, attrs.evolve(RULES, total_count="absent")], ids=["total", "none"])
 async def test_a_long_catch_up(
     sandbox: Sandbox, client: PaymentsClient, rules: Rules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More changes than are held come oldest first, and any of their checkpoints leads to the rest."""
-    monkeypatch.setattr("b2b_payments._changes.poll.MOST_HELD", 30)
+    """More changes than can be held are yielded oldest first; any of their checkpoints leads to the rest."""
+    monkeypatch.setattr("b2b_payments._changes.poll.MAX_HELD", 30)
     sandbox.rules = rules
-    _, kept, _ = await given(client)
+    _, checkpoint, _ = await drain(client)
     for payment_id in range(1, 151):
         sandbox.store.update(
             payment_id, payerName="new", updatedAt=sandbox.store.advance(60 * (payment_id % 3))
         )
-    changes, _, _ = await given(client, kept)
+    changes, _, _ = await drain(client, checkpoint)
     assert sorted(ids(changes)) == list(range(1, 151))
     moments = [change.payment.updated_at for change in changes]
     assert moments == sorted(moments)
-    left, _, requests = await given(client, changes[99].checkpoint)
+    left, _, requests = await drain(client, changes[99].checkpoint)
     assert sorted(ids(left)) == sorted(ids(changes[100:]))
     assert requests < 25
 
 
-async def test_from_a_moment(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """From a moment on, each version that was written then or later comes, and none before."""
+async def test_from_a_datetime(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Starting at a datetime, each version written then or later is yielded, and none from before."""
     moment = datetime.fromtimestamp(sandbox.store.clock, UTC) - timedelta(days=100)
-    changes, kept, _ = await given(client, moment.astimezone())
+    changes, checkpoint, _ = await drain(client, moment.astimezone())
     expected = {int(row["id"]) for row in sandbox.store.all_wire() if row["updatedAt"] >= moment.timestamp()}
     assert len(expected) > 20
     assert set(ids(changes)) == expected
     assert len(changes) == len(expected)
-    assert (await given(client, kept))[0] == []
+    assert (await drain(client, checkpoint))[0] == []
     later = datetime.fromtimestamp(sandbox.store.clock + 5, UTC)
-    assert (await given(client, later))[::2] == ([], 1)
+    assert (await drain(client, later))[::2] == ([], 1)
 
 
 @pytest.mark.parametrize("payments", [0, 1, 12])
-async def test_a_store_that_begins(payments: int) -> None:
-    """A store without a payment, or with a few, all of them new, is followed like any other."""
+async def test_a_new_store(payments: int) -> None:
+    """A store without payments, or with a few new ones, is followed like any other."""
     async with Sandbox(payments=payments, rules=RULES) as sandbox, client_of(sandbox) as client:
-        _, kept, _ = await given(client)
+        _, checkpoint, _ = await drain(client)
         for _ in range(3):
             created = sandbox.store.insert()
-            changes, kept, _ = await given(client, kept)
+            changes, checkpoint, _ = await drain(client, checkpoint)
             assert ids(changes) == [created]
         sandbox.store.delete(created)
-        assert (await given(client, kept))[0] == []
+        assert (await drain(client, checkpoint))[0] == []
 
 
 async def test_a_time_in_the_future(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A payment that claims to be updated years from now comes once, and hides nothing."""
-    _, kept, _ = await given(client)
+    """A payment that claims an update years from now is yielded once, and hides nothing."""
+    _, checkpoint, _ = await drain(client)
     sandbox.store.update(5, updatedAt=4_102_444_800)
-    changes, kept, _ = await given(client, kept)
+    changes, checkpoint, _ = await drain(client, checkpoint)
     assert ids(changes) == [5]
     sandbox.store.update(6, payerName="new")
     sandbox.store.advance(7_200)
     sandbox.store.update(7, payerName="new")
-    changes, kept, _ = await given(client, kept)
+    changes, checkpoint, _ = await drain(client, checkpoint)
     assert sorted(ids(changes)) == [6, 7]
-    assert (await given(client, kept))[0] == []
+    assert (await drain(client, checkpoint))[0] == []
 
 
 async def test_a_restored_service(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """After a restore nothing comes twice, and what is written then comes."""
+    """After a restore from a backup nothing is repeated, and what is written then is yielded."""
     store = sandbox.store
-    _, kept, _ = await given(client)
+    _, checkpoint, _ = await drain(client)
     backup = store.snapshot()
     store.update(5, payerName="lost")
-    _, kept, _ = await given(client, kept)
+    _, checkpoint, _ = await drain(client, checkpoint)
     store.advance(7_200)
     store.restore(backup)
-    assert (await given(client, kept))[0] == []
+    assert (await drain(client, checkpoint))[0] == []
     store.update(6, payerName="new")
-    assert ids((await given(client, kept))[0]) == [6]
+    assert ids((await drain(client, checkpoint))[0]) == [6]
 
 
 @pytest.mark.parametrize("lies", [{"paging_window": 20}, {"ignores": {"orderBy"}}], ids=str)
 async def test_a_list_that_does_not_show_all(
     sandbox: Sandbox, client: PaymentsClient, lies: dict[str, Any]
 ) -> None:
-    """A list that hides what changed is an error, and the checkpoint stays where it was."""
+    """A list that hides changes raises an error, and the checkpoint stays where it was."""
     moment = datetime.fromtimestamp(sandbox.store.clock, UTC) - timedelta(days=600)
     sandbox.rules = attrs.evolve(RULES, **lies)
     feed = client.payments.changes(moment)
@@ -231,25 +231,25 @@ async def test_a_list_that_does_not_show_all(
         [change async for change in feed]
 
 
-async def test_what_is_refused(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A checkpoint of another store, a naive moment and impossible seconds are refused at once."""
-    _, kept, _ = await given(client)
+async def test_invalid_arguments(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A checkpoint of another store, a naive datetime and impossible seconds are refused at once."""
+    _, checkpoint, _ = await drain(client)
     wrong: list[tuple[Any, dict[str, Any], str]] = [
-        (kept | {"store": "http://elsewhere"}, {}, "another store"),
-        (client.payments.list().checkpoint(), {}, "no checkpoint of changes"),
+        (checkpoint | {"store": "http://elsewhere"}, {}, "another store"),
+        (client.payments.list().checkpoint(), {}, "not a checkpoint of changes"),
         (datetime(2026, 1, 1), {}, "time zone"),  # noqa: DTZ001
         (None, {"interval": 0}, "interval"),
         (None, {"overlap": -1}, "overlap"),
         (None, {"overlap": True}, "overlap"),
     ]
-    for since, settings, words in wrong:
-        with pytest.raises(ConfigurationError, match=words):
+    for since, settings, message in wrong:
+        with pytest.raises(ConfigurationError, match=message):
             client.payments.changes(since, **settings)
     assert sandbox.request_count == 1
 
 
 async def test_following(sandbox: Sandbox) -> None:
-    """A feed that follows gives what changes between its polls, and says that it waits for the interval."""
+    """A feed that follows yields what changes between polls, and reports that it waits for the interval."""
     waits: list[FollowWait] = []
     store = sandbox.store
 
@@ -259,19 +259,19 @@ async def test_following(sandbox: Sandbox) -> None:
             store.update(len(waits), payerName="new")
 
     async with client_of(sandbox, on_event=note) as client:
-        came: list[int] = []
+        seen: list[int] = []
         async with aclosing(client.payments.changes(follow=True, interval=0.01)) as feed:
             async for change in feed:
-                came.append(change.payment.id)
-                if len(came) == 3:
+                seen.append(change.payment.id)
+                if len(seen) == 3:
                     break
-    assert came == [1, 2, 3]
+    assert seen == [1, 2, 3]
     assert {wait.reason for wait in waits} == {"interval"}
     assert feed.report.requests == feed.report.polls
 
 
-async def test_an_outage_is_outlived(sandbox: Sandbox) -> None:
-    """Where the retry policy has given up, a feed that follows says so, and goes on later."""
+async def test_it_survives_an_outage(sandbox: Sandbox) -> None:
+    """When the retry policy has given up, a feed that follows reports that, and continues later."""
     waits: list[FollowWait] = []
 
     def note(event: Event) -> None:
@@ -291,45 +291,45 @@ async def test_an_outage_is_outlived(sandbox: Sandbox) -> None:
     assert "500" in waits[1].why
 
 
-async def test_what_waiting_does_not_help(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A refused credential ends a feed that follows."""
+async def test_a_refused_credential_ends_it(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Waiting does not help against a refused credential: it ends a feed that follows."""
     sandbox.rules = attrs.evolve(RULES, missing_scope_status=403)
     with pytest.raises(PermissionDeniedError):
         await anext(client.payments.changes(follow=True, interval=0.01))
 
 
-async def test_it_ends_by_cancellation(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A feed that waits ends at once when its task is cancelled, and leaves nothing behind."""
+async def test_it_can_be_cancelled(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A waiting feed ends at once when its task is cancelled, and the client still works."""
     with anyio.move_on_after(0.2) as scope:
         async for _ in client.payments.changes(follow=True):
             pass
     assert scope.cancelled_caught
-    assert (await given(client))[0] == []
+    assert (await drain(client))[0] == []
 
 
-async def test_it_ends_by_break(
+async def test_it_can_be_left_by_break(
     sandbox: Sandbox, client: PaymentsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A loop that is left in the middle of a long catch-up asks for nothing more."""
-    monkeypatch.setattr("b2b_payments._changes.poll.MOST_HELD", 30)
+    """A loop that is left in the middle of a long catch-up sends no more requests."""
+    monkeypatch.setattr("b2b_payments._changes.poll.MAX_HELD", 30)
     feed = client.payments.changes(datetime.fromtimestamp(0, UTC), follow=True)
     async for _ in feed:
         break
     await feed.aclose()
     del feed
     gc.collect()
-    asked = sandbox.request_count
+    sent = sandbox.request_count
     await anyio.lowlevel.checkpoint()
-    assert sandbox.request_count == asked
+    assert sandbox.request_count == sent
 
 
 async def test_followers_are_independent(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Two followers of one store and one client are each given every change."""
-    _, kept, _ = await given(client)
-    came: list[list[int]] = [[], []]
+    """Two followers of one store with one client each get every change."""
+    _, checkpoint, _ = await drain(client)
+    seen: list[list[int]] = [[], []]
 
     async def follow(mine: list[int]) -> None:
-        async with aclosing(client.payments.changes(kept, follow=True, interval=0.01)) as feed:
+        async with aclosing(client.payments.changes(checkpoint, follow=True, interval=0.01)) as feed:
             async for change in feed:
                 mine.append(change.payment.id)
                 if len(mine) == 5:
@@ -337,8 +337,8 @@ async def test_followers_are_independent(sandbox: Sandbox, client: PaymentsClien
 
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
-            for mine in came:
+            for mine in seen:
                 group.start_soon(follow, mine)
             for payment_id in range(1, 6):
                 sandbox.store.update(payment_id, payerName="new")
-    assert came[0] == came[1] == [1, 2, 3, 4, 5]
+    assert seen[0] == seen[1] == [1, 2, 3, 4, 5]

@@ -1,4 +1,4 @@
-"""A DELETE in doubt: which 404 says that the payment is gone."""
+"""A DELETE with an unknown outcome: which 404 proves that the payment is gone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ OWN_404 = {"code": 404, "data": {"errMsg": "Payment not found"}, "meta": {"messa
 
 
 @pytest.mark.parametrize("way", ["gateway", "scope", "empty list", "another's"])
-async def test_a_404_that_says_nothing_is_unknown(way: str) -> None:
-    """Behind a gateway's 404, a missing scope's, or one that does not come again, no DELETE is done."""
+async def test_an_ambiguous_404_leaves_the_outcome_unknown(way: str) -> None:
+    """A gateway's 404, a missing scope's, or one that is not repeated does not prove a DELETE."""
     hidden = 1 if way == "another's" else 100
 
     def not_found(seen: SeenRequest) -> web.Response | None:
@@ -38,8 +38,8 @@ async def test_a_404_that_says_nothing_is_unknown(way: str) -> None:
         assert 7 in sandbox.store
 
 
-async def test_what_the_list_still_shows_may_be_gone() -> None:
-    """A list that lags, and still shows what was deleted, keeps no DELETE in doubt."""
+async def test_a_lagging_list_may_still_show_a_deleted_payment() -> None:
+    """A list that lags and still shows deleted payments does not leave the outcome unknown."""
     async with Sandbox(9) as sandbox, client_of(sandbox) as client:
         first = next(iter([payment.id async for payment in client.payments.list()]))
 

@@ -87,7 +87,7 @@ def test_what_it_refuses(service: Sandbox, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     assert "2026-11-28" in sentence(invoke(service, "follow", "--since", "yesterday"), 2)
     state.write_text("[]")
-    assert "no checkpoint of changes" in sentence(invoke(service, "follow", "--state", str(state)), 2)
+    assert "not a checkpoint of changes" in sentence(invoke(service, "follow", "--state", str(state)), 2)
     for text in ("nothing", "null", "", "[" * 10_000):
         state.write_text(text)
         assert "not the state of a feed" in sentence(invoke(service, "follow", "--state", str(state)), 1)

@@ -1,1 +1,1 @@
-"""The exact walk."""
+"""Exact walks, on a real socket."""

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint, on a real socket."""
+"""Resuming from a checkpoint, on a real socket."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ RULES = Rules(quota=False, equals="shuffled")
 
 
 def carried(checkpoint: Any) -> Any:
-    """Return a checkpoint as it comes out of a file or a queue."""
+    """Return a checkpoint as it is after a round trip through JSON."""
     return json.loads(json.dumps(checkpoint))
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_a_walk_goes_on_where_another_client_left_it(seed: int) -> None:
+async def test_a_walk_resumes_where_another_client_stopped(seed: int) -> None:
     """Each page is read by a new client, from the checkpoint of the page before, while payments change."""
     async with Sandbox(payments=200, channels=(1, 2), seed=seed, rules=RULES) as sandbox:
         before = set(sandbox.store.ids())
@@ -40,8 +40,8 @@ async def test_a_walk_goes_on_where_another_client_left_it(seed: int) -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_a_stream_goes_on_with_all_its_channels(ordered: bool) -> None:
-    """Left after any page, a stream of three channels goes on with each of them where it stood."""
+async def test_a_stream_resumes_all_its_channels(ordered: bool) -> None:
+    """Stopped after any page, a stream of three channels resumes each of them at its own position."""
     draw = random.Random(7)
     async with Sandbox(payments=300, channels=(1, 2, 3), seed=5, rules=RULES) as sandbox:
         before = set(sandbox.store.ids())
@@ -66,8 +66,8 @@ async def test_a_stream_goes_on_with_all_its_channels(ordered: bool) -> None:
         assert drift.lasting(before) <= set(ids)
 
 
-async def test_an_id_that_a_restored_store_gives_again_is_another_payment() -> None:
-    """A payment given before is not given again, back or not; one that got its id since then is."""
+async def test_an_id_reused_after_a_restore_is_another_payment() -> None:
+    """A payment is not delivered twice after a restore, but one that was created since with a used id is."""
     async with (
         Sandbox(payments=60, rules=RULES) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client,
@@ -88,8 +88,8 @@ async def test_an_id_that_a_restored_store_gives_again_is_another_payment() -> N
         assert rest.report.complete
 
 
-async def test_a_running_walk_says_where_it_stands() -> None:
-    """`walk.checkpoint()` stands in front of the page being given out: going on loses nothing."""
+async def test_a_running_walk_has_a_checkpoint() -> None:
+    """`walk.checkpoint()` is the position before the current page: resuming from it loses nothing."""
     async with Sandbox(payments=100, channels=(1,), seed=5, rules=RULES) as sandbox:
         async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client:
             walk = client.payments.list(page_size=20)
@@ -106,7 +106,7 @@ async def test_a_running_walk_says_where_it_stands() -> None:
 
 
 async def test_a_checkpoint_of_another_list_is_refused() -> None:
-    """Another filter, store, version or shape is refused before anything is sent."""
+    """Another filter, store, version or shape is refused before any request is sent."""
     async with (
         Sandbox(payments=50, channels=(1, 2), seed=5, rules=RULES) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client,
@@ -114,8 +114,8 @@ async def test_a_checkpoint_of_another_list_is_refused() -> None:
         first, *_ = [page async for page in client.payments.list(page_size=20).pages()]
         checkpoint = first.checkpoint
         sent = sandbox.request_count
-        for changed, says in (
-            ({"store": "https://elsewhere other"}, "of another store"),
+        for changed, message in (
+            ({"store": "https://elsewhere other"}, "for another store"),
             ({"version": 99}, "not of version 2"),
             ({"version": "2"}, "not of version 2"),
             ({"version": 2.0}, "not of version 2"),
@@ -124,9 +124,9 @@ async def test_a_checkpoint_of_another_list_is_refused() -> None:
             ({"place": {**checkpoint["place"], "resume_at": -1}}, "damaged"),
             ({"place": {**checkpoint["place"], "key": "NaN"}}, "damaged"),
         ):
-            with pytest.raises(ConfigurationError, match=says):
+            with pytest.raises(ConfigurationError, match=message):
                 client.payments.list(checkpoint={**checkpoint, **changed})
-        with pytest.raises(ConfigurationError, match="of another query"):
+        with pytest.raises(ConfigurationError, match="for another query"):
             client.payments.list(checkpoint=checkpoint, processing_status=3)
         with pytest.raises(ConfigurationError, match="has no channel 1"):
             client.payments.stream(channel_ids=[1, 2], checkpoint=checkpoint)
@@ -134,13 +134,13 @@ async def test_a_checkpoint_of_another_list_is_refused() -> None:
 
 
 def unsorted(_seen: SeenRequest) -> web.Response:
-    """Answer with two payments, newest first, whatever order was asked for."""
+    """Answer with two payments, newest first, whatever order was requested."""
     rows = [{"id": 2, "createdAt": 20}, {"id": 1, "createdAt": 10}]
     return web.json_response({"code": 200, "data": rows, "meta": {"message": "SUCCESS"}})
 
 
-async def test_a_walk_that_cannot_be_completed_says_where_it_stopped() -> None:
-    """The PaginationError's checkpoint is where a new walk can go on."""
+async def test_a_failed_walk_has_a_checkpoint() -> None:
+    """A new walk can resume from the checkpoint of the PaginationError."""
     async with Sandbox(payments=200, channels=(1,), seed=5, rules=RULES) as sandbox:
         async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client:
             ids: list[int] = []
@@ -154,7 +154,7 @@ async def test_a_walk_that_cannot_be_completed_says_where_it_stopped() -> None:
             with pytest.raises(PaginationError) as caught:
                 await walk()
             sandbox.answer_with(None)
-            there = carried(caught.value.checkpoint)
-            rest = await client.payments.list(page_size=20, checkpoint=there).collect()
+            checkpoint = carried(caught.value.checkpoint)
+            rest = await client.payments.list(page_size=20, checkpoint=checkpoint).collect()
         assert 40 <= len(ids) < 200
         assert sorted(ids + [payment.id for payment in rest]) == sorted(sandbox.store.ids())

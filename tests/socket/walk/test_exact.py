@@ -17,7 +17,7 @@ BATCH = 15
 
 
 def rules(draw: random.Random) -> Rules:
-    """Draw a service's habits."""
+    """Draw the behaviour of a service."""
     return Rules(
         quota=False,
         equals=draw.choice(["shuffled", "shuffled", "stable"]),
@@ -31,7 +31,7 @@ def rules(draw: random.Random) -> Rules:
 
 @asynccontextmanager
 async def scheduled(seed: int) -> AsyncIterator[tuple[Sandbox, PaymentsClient, Drift, random.Random]]:
-    """Yield a store that drifts at about every request, and a client of it."""
+    """Yield a store that changes at about every request, and a client for it."""
     draw = random.Random(seed)
     sandbox = Sandbox(payments=draw.choice([30, 150, 300]), channels=(1, 2, 3), seed=seed, rules=rules(draw))
     async with sandbox:
@@ -44,8 +44,8 @@ async def scheduled(seed: int) -> AsyncIterator[tuple[Sandbox, PaymentsClient, D
 @pytest.mark.slow
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("first", range(0, SCHEDULES, BATCH))
-async def test_list_and_stream_lose_and_double_nothing(first: int) -> None:
-    """Every payment that was there from start to end comes out once, from `list` and from `stream`."""
+async def test_list_and_stream_lose_and_repeat_nothing(first: int) -> None:
+    """Every payment that exists from start to end is returned once, by `list` and by `stream`."""
     for seed in range(first, first + BATCH):
         async with scheduled(seed) as (sandbox, client, drift, draw):
             page_size, concurrency = draw.choice([10, 25, 50]), draw.choice([1, 4, 8])
@@ -68,7 +68,7 @@ async def test_list_and_stream_lose_and_double_nothing(first: int) -> None:
 
 @pytest.mark.slow
 async def test_a_plain_offset_walk_loses_rows_on_the_same_schedules() -> None:
-    """Paging by offset until a page is short loses or doubles payments: the schedules bite."""
+    """Paging by offset until a page is short loses or repeats payments, so the schedules are hard enough."""
     wrong = runs = 0
     for seed in range(0, SCHEDULES, 10):
         async with scheduled(seed) as (sandbox, _, drift, _):
@@ -88,7 +88,7 @@ async def test_a_plain_offset_walk_loses_rows_on_the_same_schedules() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_payments_that_leave_a_filter_hide_no_other(seed: int) -> None:
+async def test_payments_that_leave_a_filter_hide_no_others(seed: int) -> None:
     """Under a status filter, payments whose status changes shift the list, and none of the others is lost."""
     draw = random.Random(seed)
     async with Sandbox(payments=300, channels=(1,), seed=seed, rules=Rules(quota=False)) as sandbox:
@@ -108,8 +108,8 @@ async def test_payments_that_leave_a_filter_hide_no_other(seed: int) -> None:
     assert completed - left <= set(ids)
 
 
-async def test_another_sort_key_doubles_nothing_and_says_that_rows_may_be_missing() -> None:
-    """By totalAmount nothing comes twice, and the report does not claim completeness."""
+async def test_another_sort_key_repeats_nothing_but_is_not_complete() -> None:
+    """Sorted by totalAmount nothing is repeated, and the report does not claim completeness."""
     async with Sandbox(payments=400, channels=(1,), seed=3, rules=Rules(quota=False)) as sandbox:
         sandbox.before_list = Drift(3, rate=1.0)
         async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client:

@@ -1,4 +1,4 @@
-"""Lists under a filter that come empty."""
+"""Lists under a filter that are empty."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ RULES = Rules(quota=False)
     ],
     ids=lambda filters: next(iter(filters)),
 )
-async def test_a_filtered_list_is_not_empty_by_two_answers(filters: Any) -> None:
-    """Empty in both directions, a list under a filter is asked for again, as a whole store is."""
+async def test_a_filtered_list_is_not_empty_after_two_answers(filters: Any) -> None:
+    """A list under a filter that is empty in both directions is read again, as one of a whole store is."""
     async with (
         Sandbox(200, rules=RULES) as sandbox,
         client_of(sandbox) as other,
@@ -34,7 +34,7 @@ async def test_a_filtered_list_is_not_empty_by_two_answers(filters: Any) -> None
     ):
         wanted = await other.payments.list(**filters).collect()
         if "channel_ids" in filters:
-            await client.payments.list(channel_ids=[2]).collect()  # the spelling is known
+            await client.payments.list(channel_ids=[2]).collect()  # so that the encoding is known
         sandbox.order(Fault.EMPTY_LIST, times=3)
         walk = client.payments.list(**filters)
         assert wanted
@@ -42,23 +42,23 @@ async def test_a_filtered_list_is_not_empty_by_two_answers(filters: Any) -> None
         assert walk.report.complete
 
 
-@pytest.mark.parametrize("ask", ["count", "first", "collect"])
-async def test_an_empty_answer_contradicts_what_was_seen_under_the_filter(
-    ask: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("method", ["count", "first", "collect"])
+async def test_an_empty_list_contradicts_payments_seen_under_the_filter(
+    method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Payments seen under a filter, and still of it, are no empty list, however often it comes."""
+    """Payments seen under a filter that still match it are not gone, however often the list is empty."""
     monkeypatch.setattr("b2b_payments._walk.proof._WAITS", (0.01,))
     async with Sandbox(60, rules=RULES) as sandbox, client_of(sandbox) as client:
         walk = client.payments.list(processing_status=3)
-        assert await getattr(walk, ask)()
+        assert await getattr(walk, method)()
         sandbox.order(Fault.EMPTY_LIST, share=1)
         assert await walk.collect() == []
         assert not walk.report.complete
         assert "no longer shows payments that are still there" in str(walk.report.ending)
 
 
-async def test_a_filter_that_all_payments_left_is_empty() -> None:
-    """A payment that shows another status than was asked for has left the list, and contradicts nothing."""
+async def test_a_filter_that_all_payments_have_left_is_empty() -> None:
+    """A payment that now has another status has left the list, and contradicts nothing."""
     async with Sandbox(60, rules=RULES) as sandbox, client_of(sandbox) as client:
         walk = client.payments.list(processing_status=ProcessingStatus.COMPLETED)
         for payment in await walk.collect():
@@ -69,7 +69,7 @@ async def test_a_filter_that_all_payments_left_is_empty() -> None:
 
 
 async def test_a_filter_whose_payments_were_deleted_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Payments seen under a filter that answer 404, while others are given by id, contradict nothing."""
+    """Payments seen under a filter that answer 404, while others are found by id, contradict nothing."""
     monkeypatch.setattr("b2b_payments._walk.proof._EMPTY_WAITS", (0.01,))
     async with Sandbox(60, rules=RULES) as sandbox, client_of(sandbox) as client:
         walk = client.payments.list(processing_status=ProcessingStatus.COMPLETED)
@@ -84,7 +84,7 @@ async def test_a_filter_whose_payments_were_deleted_is_empty(monkeypatch: pytest
 
 
 async def test_a_filter_whose_payments_may_be_out_of_scope_is_not_empty() -> None:
-    """Where every payment is answered 404, those seen under a filter may well be there."""
+    """If every payment answers 404, those seen under a filter may still exist."""
     async with Sandbox(60, rules=RULES) as sandbox, client_of(sandbox) as client:
         walk = client.payments.list(processing_status=ProcessingStatus.COMPLETED)
         assert await walk.collect()

@@ -1,4 +1,4 @@
-"""A service that leaves channels out where `channelIds` is spelled in a way that it does not know."""
+"""A service that leaves out channels if it does not understand the encoding of `channelIds`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.clients import client_of
 pytestmark = pytest.mark.virtual_time
 
 
-async def test_an_empty_list_is_not_believed_where_another_spelling_showed_the_channel() -> None:
-    """Payments of the channel came among others; a spelling in which none comes is no answer to that."""
+async def test_an_empty_list_is_not_believed_if_another_encoding_shows_rows() -> None:
+    """One encoding showed the channel's payments among others, so an empty page in another one is wrong."""
     async with Sandbox(60, rules=Rules(ignores={"channelIds"})) as sandbox, client_of(sandbox) as client:
 
         def empty_from_the_second_on(_store: Store, _seen: SeenRequest) -> None:
@@ -29,7 +29,7 @@ async def test_an_empty_list_is_not_believed_where_another_spelling_showed_the_c
 
 
 async def test_an_empty_channel_is_empty() -> None:
-    """Where no spelling shows a payment of the channel, a spelling that gives none is believed."""
+    """If no encoding shows a payment of the channel, an encoding that returns none is believed."""
     rules = Rules(channel_encoding="brackets", hidden=lambda row: bool(row["channelId"] == "2"))
     async with Sandbox(60, rules=rules) as sandbox, client_of(sandbox) as client:
         walk = client.payments.list(channel_ids=[2])
@@ -38,8 +38,8 @@ async def test_an_empty_channel_is_empty() -> None:
 
 
 @pytest.mark.parametrize("understood", ["repeat", "brackets-comma", "brackets", "comma"])
-async def test_a_spelling_that_finds_nothing_is_not_believed(understood: Any) -> None:
-    """Where the first spellings find nothing, the others are tried, once: the channel is not empty."""
+async def test_an_encoding_that_finds_nothing_is_not_believed(understood: Any) -> None:
+    """If the first encodings find nothing, the others are tried, once: the channel is not empty."""
     rules = Rules(channel_encoding=understood, other_channel_encodings="nothing")
     async with Sandbox(60, rules=rules) as sandbox, client_of(sandbox) as client:
         wanted = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {"2", "3"}]
@@ -52,8 +52,8 @@ async def test_a_spelling_that_finds_nothing_is_not_believed(understood: Any) ->
 
 
 @pytest.mark.parametrize("understood", [(), "brackets"])
-async def test_an_empty_channel_is_looked_for_in_each_spelling(understood: Any) -> None:
-    """An empty channel costs one request more for each other spelling until one is known, and then none."""
+async def test_an_empty_channel_is_tried_in_each_encoding(understood: Any) -> None:
+    """It costs one more request per other encoding until one is confirmed, and then none."""
     rules = Rules(channel_encoding=understood, other_channel_encodings="nothing")
     async with Sandbox(60, (1, 2, 9), rules=rules) as sandbox, client_of(sandbox) as client:
         sandbox.rules = attrs.evolve(rules, hidden=lambda row: bool(row["channelId"] == "9"))
@@ -68,13 +68,13 @@ async def test_an_empty_channel_is_looked_for_in_each_spelling(understood: Any) 
             assert sandbox.request_count == before + 4
 
 
-LAST_ALONE = Rules(channel_encoding=("repeat-last", "brackets"), max_limit=50)
+LAST_ONLY = Rules(channel_encoding=("repeat-last", "brackets"), max_limit=50)
 
 
 @pytest.mark.parametrize("order", ["ASC", "DESC"])
-async def test_a_walk_that_begins_behind_the_front_tries_its_spelling_first(order: Any) -> None:
-    """Resumed in a new client, a walk of several channels loses none of them to a misread spelling."""
-    async with Sandbox(700, rules=LAST_ALONE) as sandbox:
+async def test_a_walk_that_starts_later_tries_its_encoding_first(order: Any) -> None:
+    """Resumed in a new client, a walk over several channels loses none of them to a misread encoding."""
+    async with Sandbox(700, rules=LAST_ONLY) as sandbox:
         wanted = {row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {"1", "2"}}
         ids: list[int] = []
         async with client_of(sandbox) as client:
@@ -92,18 +92,18 @@ async def test_a_walk_that_begins_behind_the_front_tries_its_spelling_first(orde
         assert sorted(ids) == sorted(wanted)
 
 
-async def test_a_first_payment_far_down_is_of_all_channels() -> None:
-    """A single row from behind the front is the one of all channels' list, too."""
-    async with Sandbox(200, rules=LAST_ALONE) as sandbox, client_of(sandbox) as client:
+async def test_a_first_payment_at_an_offset_is_of_all_channels() -> None:
+    """A single row at an offset is that of the list of all channels, too."""
+    async with Sandbox(200, rules=LAST_ONLY) as sandbox, client_of(sandbox) as client:
         wanted = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {"1", "2"}]
         first = await client.payments.list(channel_ids=[1, 2], offset=60).first()
         assert first is not None
         assert first.id == wanted[60]
 
 
-async def test_a_channel_whose_payments_lie_in_the_middle_is_not_left_out() -> None:
-    """Where the first and the last page are of one channel alone, turning the channels shows the others."""
-    rules = attrs.evolve(LAST_ALONE, hidden=lambda row: row["channelId"] == "1" and not 250 < row["id"] < 450)
+async def test_a_channel_in_the_middle_of_the_list_is_not_left_out() -> None:
+    """If the first and the last page have one channel only, reversing the channels shows the others."""
+    rules = attrs.evolve(LAST_ONLY, hidden=lambda row: row["channelId"] == "1" and not 250 < row["id"] < 450)
     async with Sandbox(700, rules=rules) as sandbox, client_of(sandbox) as client:
         wanted = [
             row["id"]

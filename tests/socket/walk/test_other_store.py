@@ -1,4 +1,4 @@
-"""Payments of another store: answers mixed up on the way, or a service that names its stores otherwise."""
+"""Payments of another store: mixed-up answers, or a service that names its stores differently."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @BOTH_CREDENTIALS
 @pytest.mark.parametrize("order", ["ASC", "DESC"])
-async def test_a_page_of_another_store_is_asked_for_again(sandbox: Sandbox, legacy: bool, order: str) -> None:
-    """Whichever page comes from another store, a walk gives this store's payments, all of them."""
+async def test_a_page_of_another_store_is_requested_again(sandbox: Sandbox, legacy: bool, order: str) -> None:
+    """Whichever page is another store's, a walk returns this store's payments, all of them."""
     auth = sandbox.legacy_auth if legacy else sandbox.auth
     wanted = sorted(sandbox.store.ids())
     for page in range(1, 6):
@@ -37,12 +37,12 @@ async def test_a_page_of_another_store_is_asked_for_again(sandbox: Sandbox, lega
             assert sorted(ids) == wanted
             assert walk.report.complete
             assert not walk.report.ignored_filters
-        sandbox.clear_faults()  # one that came too late for the last page
+        sandbox.clear_faults()  # a fault ordered too late for the last page
 
 
 @BOTH_CREDENTIALS
-async def test_a_payment_of_another_store_is_asked_for_again(sandbox: Sandbox, legacy: bool) -> None:
-    """A payment with the right id and another store is not given."""
+async def test_a_payment_of_another_store_is_requested_again(sandbox: Sandbox, legacy: bool) -> None:
+    """A payment with the right id but of another store is not returned."""
     async with client_of(sandbox, auth=sandbox.legacy_auth if legacy else sandbox.auth) as client:
         for payment_id in (5, 6, 7):
             assert (await client.payments.get(payment_id)).store_hash == sandbox.auth.store_hash
@@ -53,8 +53,8 @@ async def test_a_payment_of_another_store_is_asked_for_again(sandbox: Sandbox, l
             await client.payments.get(8)
 
 
-async def test_a_service_that_always_names_another_store_is_read_as_it_is(sandbox: Sandbox) -> None:
-    """What is never the credential's hash is no evidence: walks and gets work, and the report says so."""
+async def test_a_service_that_always_names_another_store_is_believed(sandbox: Sandbox) -> None:
+    """If no hash is ever the credential's it proves nothing: walks and gets work, and the report says so."""
     sandbox.order(Fault.OTHER_STORE, share=1)
     async with client_of(sandbox) as client:
         walk = client.payments.list(page_size=50)
@@ -66,8 +66,8 @@ async def test_a_service_that_always_names_another_store_is_read_as_it_is(sandbo
         assert sandbox.request_count == before + 1
 
 
-async def test_the_first_answer_to_an_older_credential_may_be_another_stores(sandbox: Sandbox) -> None:
-    """A store that only the first answer named is given up where the next ones name another."""
+async def test_the_first_answer_to_a_legacy_credential_may_be_wrong(sandbox: Sandbox) -> None:
+    """The store named by the first answer is discarded if the next ones name another."""
     sandbox.order(Fault.OTHER_STORE, times=1)
     async with client_of(sandbox, auth=sandbox.legacy_auth) as client:
         walk = client.payments.list(page_size=50)
@@ -79,7 +79,7 @@ async def test_the_first_answer_to_an_older_credential_may_be_another_stores(san
         )
 
 
-async def test_a_write_is_not_done_by_another_stores_answer(sandbox: Sandbox) -> None:
+async def test_an_answer_of_another_store_does_not_prove_a_write(sandbox: Sandbox) -> None:
     """An answer about another store's payment does not say that a write was carried out."""
     async with client_of(sandbox) as client:
         before = sandbox.store.wire(7)["processingStatus"]

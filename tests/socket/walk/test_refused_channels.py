@@ -1,4 +1,4 @@
-"""A service that refuses `channelIds` in a spelling that it does not know."""
+"""A service that refuses encodings of `channelIds` that it does not understand."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments.sandbox import Rules, Sandbox, SeenRequest
 from tests.support.clients import client_of
 
-SPELLINGS = {
+ENCODINGS = {
     "repeat": ChannelEncoding.REPEAT,
     "brackets-comma": ChannelEncoding.BRACKETS_COMMA,
     "brackets": ChannelEncoding.BRACKETS,
     "comma": ChannelEncoding.COMMA,
 }
-TRIED = list(ChannelEncoding)
+IN_ORDER = list(ChannelEncoding)
 refusals = pytest.mark.parametrize("status", [400, 422])
 
 
-def spelled(seen: SeenRequest) -> list[tuple[str, str]]:
-    """Return how a request wrote the channels."""
+def channel_pairs(seen: SeenRequest) -> list[tuple[str, str]]:
+    """Return the query pairs with which a request wrote its channels."""
     return [pair for pair in seen.query if pair[0].startswith("channelIds")]
 
 
-def refusing(status: int, data: dict[str, Any]) -> web.Response:
+def refusal(status: int, data: dict[str, Any]) -> web.Response:
     """Return a refusal."""
     body = {"code": status, "data": data, "meta": {"message": "Parameter Error"}}
     return web.Response(status=status, body=msgspec.json.encode(body))
 
 
 @refusals
-@pytest.mark.parametrize("understood", SPELLINGS)
-async def test_the_next_spelling_is_tried_and_remembered(understood: Any, status: Any) -> None:
-    """Whichever spelling alone is not refused, the client finds it once, and walks exactly."""
+@pytest.mark.parametrize("understood", ENCODINGS)
+async def test_the_next_encoding_is_tried_and_remembered(understood: Any, status: Any) -> None:
+    """Whichever encoding is the only one accepted, the client finds it once, and walks exactly."""
     rules = Rules(channel_encoding=understood, other_channel_encodings=status)
     async with Sandbox(60, rules=rules) as sandbox, client_of(sandbox) as client:
         wanted = {row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {"1", "2"}}
@@ -45,14 +45,14 @@ async def test_the_next_spelling_is_tried_and_remembered(understood: Any, status
             walk = client.payments.list(channel_ids=[1, 2])
             assert {payment.id async for payment in walk} == wanted
             assert walk.report.complete
-            assert spelled(sandbox.requests[-1]) == SPELLINGS[understood].pairs([1, 2])
+            assert channel_pairs(sandbox.requests[-1]) == ENCODINGS[understood].pairs([1, 2])
         refused = [seen for seen in sandbox.requests if seen.status == status]
-        assert len(refused) == TRIED.index(SPELLINGS[understood])
+        assert len(refused) == IN_ORDER.index(ENCODINGS[understood])
 
 
 @refusals
 async def test_streams_counts_and_first_rows_find_it_too(status: Any) -> None:
-    """A stream, a count and a first payment lead to the next spelling like a walk."""
+    """A stream, a count and a first payment try the next encoding like a walk."""
     rules = Rules(channel_encoding="brackets", other_channel_encodings=status)
     async with Sandbox(60, rules=rules) as sandbox:
         of = {
@@ -77,26 +77,26 @@ async def test_streams_counts_and_first_rows_find_it_too(status: Any) -> None:
 
 
 @refusals
-async def test_where_each_is_refused_the_first_refusal_is_raised(status: Any) -> None:
-    """Where no spelling is taken, the error is the first refusal as it came, and nothing is learned of it."""
+async def test_if_all_are_refused_the_first_refusal_is_raised(status: Any) -> None:
+    """If no encoding is accepted, the first refusal is raised, and nothing is learned from it."""
     async with Sandbox(60) as sandbox, client_of(sandbox) as client:
         sandbox.answer_with(
-            lambda _: refusing(status, {"errMsg": f"refused for the {sandbox.request_count}. time"})
+            lambda _: refusal(status, {"errMsg": f"refused for the {sandbox.request_count}. time"})
         )
         with pytest.raises(APIError, match=r"refused for the 1\. time") as caught:
             await client.payments.list(channel_ids=[1, 2]).collect()
         assert type(caught.value) is (BadRequestError if status == 400 else ValidationError)
-        assert [spelled(seen) for seen in sandbox.requests] == [one.pairs([1, 2]) for one in TRIED]
+        assert [channel_pairs(seen) for seen in sandbox.requests] == [one.pairs([1, 2]) for one in IN_ORDER]
         sandbox.answer_with(None)
         assert await client.payments.list(channel_ids=[1, 2]).first() is not None
-        assert spelled(sandbox.requests[-1]) == TRIED[0].pairs([1, 2])
+        assert channel_pairs(sandbox.requests[-1]) == IN_ORDER[0].pairs([1, 2])
 
 
 @refusals
-async def test_a_refusal_of_another_field_stays_what_it_is(status: Any) -> None:
-    """A refusal that names other fields alone is raised at once."""
+async def test_a_refusal_of_another_field_is_raised(status: Any) -> None:
+    """A refusal that names only other fields is raised at once."""
     async with Sandbox(60) as sandbox, client_of(sandbox) as client:
-        sandbox.answer_with(lambda _: refusing(status, {"invoice_id": ["No such invoice."]}))
+        sandbox.answer_with(lambda _: refusal(status, {"invoice_id": ["No such invoice."]}))
         with pytest.raises(APIError, match=r"invoice_id: No such invoice\."):
             await client.payments.list(channel_ids=[1], invoice_id=7).collect()
         assert sandbox.request_count == 1
@@ -104,23 +104,23 @@ async def test_a_refusal_of_another_field_stays_what_it_is(status: Any) -> None:
 
 @pytest.mark.parametrize("data", [{"errMsg": "No"}, {"channel_ids": ["No such channel."]}])
 @refusals
-async def test_a_spelling_that_was_taken_is_not_doubted(status: Any, data: dict[str, Any]) -> None:
-    """Once a spelling was answered, a refusal has another cause, and is raised at once."""
+async def test_an_accepted_encoding_is_not_doubted(status: Any, data: dict[str, Any]) -> None:
+    """Once an encoding was accepted, a refusal has another cause, and is raised at once."""
     async with Sandbox(120) as sandbox, client_of(sandbox) as client:
         sandbox.answer_with(
-            lambda seen: refusing(status, data) if dict(seen.query).get("offset") != "0" else None
+            lambda seen: refusal(status, data) if dict(seen.query).get("offset") != "0" else None
         )
         with pytest.raises(APIError, match=r"No"):
             await client.payments.list(channel_ids=[1, 2], page_size=20, concurrency=1).collect()
         assert [seen.status for seen in sandbox.requests] == [200, status]
         sandbox.answer_with(None)
         assert await client.payments.list(channel_ids=[1, 2]).first() is not None
-        assert {str(spelled(seen)) for seen in sandbox.requests} == {str(TRIED[0].pairs([1, 2]))}
+        assert {str(channel_pairs(seen)) for seen in sandbox.requests} == {str(IN_ORDER[0].pairs([1, 2]))}
 
 
 @refusals
-async def test_one_channel_may_be_taken_where_several_are_refused(status: Any) -> None:
-    """That a spelling was taken for one channel says nothing of several."""
+async def test_one_channel_may_be_accepted_while_several_are_refused(status: Any) -> None:
+    """That an encoding was accepted for one channel says nothing about several."""
     rules = Rules(channel_encoding="comma", other_channel_encodings=status)
     async with Sandbox(60, rules=rules) as sandbox, client_of(sandbox) as client:
         assert await client.payments.list(channel_ids=[2]).first() is not None
@@ -131,29 +131,29 @@ async def test_one_channel_may_be_taken_where_several_are_refused(status: Any) -
 
 @pytest.mark.parametrize("refused", [0, 2, 3])
 @refusals
-async def test_refused_in_one_way_and_ignored_in_others(status: Any, refused: int) -> None:
-    """A service that refuses some spellings and ignores the others is found out, and gives no foreign row."""
-    pairs = TRIED[refused].pairs([1, 2])
+async def test_one_encoding_is_refused_and_the_others_are_ignored(status: Any, refused: int) -> None:
+    """Such a service is noticed, and no row of other channels is returned."""
+    pairs = IN_ORDER[refused].pairs([1, 2])
     async with Sandbox(60, rules=Rules(channel_encoding=())) as sandbox, client_of(sandbox) as client:
         sandbox.answer_with(
-            lambda seen: refusing(status, {"errMsg": "Bad."}) if spelled(seen) == pairs else None
+            lambda seen: refusal(status, {"errMsg": "Bad."}) if channel_pairs(seen) == pairs else None
         )
         for _ in range(2):
             walk = client.payments.list(channel_ids=[1, 2])
             with pytest.raises(PaginationError, match="misreads channelIds however it is written"):
                 await walk.collect()
             assert walk.report.rows == 0
-        # What is ignored is asked for twice, the first time only.
-        assert sandbox.request_count == 2 * len(TRIED) - 1
+        # An ignored encoding is requested twice, but only by the first walk.
+        assert sandbox.request_count == 2 * len(IN_ORDER) - 1
 
 
 async def test_a_refused_probe_shows_nothing() -> None:
-    """Where one of several channels has no rows, and is refused alone, the others' rows are given."""
+    """If one of several channels has no rows, and is refused alone, the others' rows are returned."""
     async with Sandbox(60) as sandbox, client_of(sandbox) as client:
         sandbox.answer_with(
             lambda seen: (
-                refusing(422, {"channel_ids": ["No such channel."]})
-                if spelled(seen) == [("channelIds", "77")]
+                refusal(422, {"channel_ids": ["No such channel."]})
+                if channel_pairs(seen) == [("channelIds", "77")]
                 else None
             )
         )
@@ -169,7 +169,7 @@ async def test_a_refused_probe_shows_nothing() -> None:
 async def test_counts_and_first_rows_need_no_order(
     channel_ids: list[int] | None, given: dict[str, Any]
 ) -> None:
-    """Where the service ignores the order, it still says how many there are, and gives its first."""
+    """If the service ignores the order, it still has a count, and a first payment of its own."""
     async with (
         Sandbox(300, rules=Rules(ignores=("sortBy", "orderBy"))) as sandbox,
         client_of(sandbox) as client,
@@ -189,8 +189,8 @@ async def test_counts_and_first_rows_need_no_order(
 
 
 @pytest.mark.parametrize("channel_ids", [None, [2]])
-async def test_the_first_row_is_the_first_in_the_order_asked_for(channel_ids: list[int] | None) -> None:
-    """Where the service keeps to the order, `first()` is the first in it, from the offset on."""
+async def test_the_first_row_is_the_first_in_the_requested_order(channel_ids: list[int] | None) -> None:
+    """If the service honours the order, `first()` is the first in it, from the offset on."""
     async with Sandbox(60) as sandbox, client_of(sandbox) as client:
         rows = [
             row["id"] for row in sandbox.store.all_wire() if channel_ids is None or row["channelId"] == "2"

@@ -1,4 +1,4 @@
-"""What a walk counts apart in its report, held against the requests that arrived."""
+"""The counts of a walk's report, compared with the requests that the service received."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.clients import client_of
 
 
 def counted(sandbox: Sandbox) -> tuple[int, int, int]:
-    """Count the requests that came: all, those of lists newest first, and those of one payment."""
+    """Count the requests received: all, those of lists newest first, and those of one payment."""
     requests = list(sandbox.requests)
     from_other_end = sum(("orderBy", "DESC") in seen.query for seen in requests)
     by_id = sum(seen.path.rpartition("/")[2].isdigit() for seen in requests)
@@ -20,14 +20,14 @@ def counted(sandbox: Sandbox) -> tuple[int, int, int]:
 
 
 async def read(client: PaymentsClient) -> WalkReport:
-    """Walk the whole store, and give the account."""
+    """Walk over the whole store, and return the report."""
     walk = client.payments.list(page_size=50, concurrency=1)
     await walk.collect()
     return walk.report
 
 
 async def test_a_quiet_list_is_read_once() -> None:
-    """Where nothing contradicts, one request of all is from the other end, and nothing is read again."""
+    """If nothing contradicts, a single request is from the other end, and nothing is read again."""
     async with Sandbox(200, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:
         report = await read(client)
         assert (report.requests, report.from_other_end, report.looked_up) == counted(sandbox)
@@ -36,7 +36,7 @@ async def test_a_quiet_list_is_read_once() -> None:
 
 
 async def test_a_window_is_read_from_the_other_end() -> None:
-    """The pages behind a window come from the other end; what was tried again at its edge counts apart."""
+    """The pages beyond a window are read from the other end; retries at its edge are counted separately."""
     rules = Rules(quota=False, paging_window=300, max_limit=50)
     async with Sandbox(500, rules=rules) as sandbox, client_of(sandbox) as client:
         report = await read(client)
@@ -47,8 +47,8 @@ async def test_a_window_is_read_from_the_other_end() -> None:
 
 
 @pytest.mark.parametrize("beyond_window", [400, 404, 422])
-async def test_a_window_that_is_refused_is_read_from_the_other_end(beyond_window: Any) -> None:
-    """Offsets behind a window may be refused, as search engines do: that is no error where both ends meet."""
+async def test_a_refused_window_is_read_from_the_other_end(beyond_window: Any) -> None:
+    """Offsets beyond a window may be refused, as in search engines: no error if both ends meet."""
     rules = Rules(quota=False, paging_window=300, max_limit=50, beyond_window=beyond_window)
     async with Sandbox(500, rules=rules) as sandbox, client_of(sandbox) as client:
         walk = client.payments.list(page_size=50)
@@ -56,8 +56,8 @@ async def test_a_window_that_is_refused_is_read_from_the_other_end(beyond_window
         assert walk.report.complete
 
 
-async def test_a_window_that_hides_payments_is_refused_in_the_end() -> None:
-    """Where neither end leads further, the refusal is raised, and the report says what is missing."""
+async def test_a_window_that_hides_payments_raises_its_refusal() -> None:
+    """If neither end leads further, the refusal is raised, and the report says what is missing."""
     rules = Rules(quota=False, paging_window=200, max_limit=50, beyond_window=422)
     async with Sandbox(500, rules=rules) as sandbox, client_of(sandbox) as client:
         walk = client.payments.list(page_size=50)
@@ -72,8 +72,8 @@ async def test_a_window_that_hides_payments_is_refused_in_the_end() -> None:
 
 @pytest.mark.virtual_time
 @pytest.mark.slow
-async def test_lookups_and_what_is_read_again_count_apart() -> None:
-    """Where the list says that payments are gone, some are asked for by id, and the list again."""
+async def test_lookups_and_rereads_are_counted_separately() -> None:
+    """If the list says that payments are gone, some are looked up by id, and the list is read again."""
     async with Sandbox(200, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:
         lists = 0
 

@@ -1,4 +1,4 @@
-"""How many pages are on their way at once, on virtual time: no stopwatch, no luck."""
+"""How many pages are in flight at once, measured on virtual time."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ async def client(sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
 
 
 async def test_columns_are_those_of_exports(client: PaymentsClient, tmp_path: Path) -> None:
-    """Beside the names of statuses, a table is what a Parquet file of the same walk has, types included."""
+    """Status names aside, a table has the columns and types of a Parquet file of the same walk."""
     table = await client.payments.list().to_arrow()
     await export(client.payments.list(), ParquetSink(tmp_path / "p.parquet"))
     kept = parquet.read_table(tmp_path / "p.parquet")
@@ -52,8 +52,8 @@ async def test_columns_are_those_of_exports(client: PaymentsClient, tmp_path: Pa
     assert plain.to_pylist() == kept.to_pylist()
 
 
-async def test_cells_are_what_models_have(client: PaymentsClient) -> None:
-    """Ids, times, amounts and line items are the models' own, and so are the names of statuses."""
+async def test_cells_equal_the_models(client: PaymentsClient) -> None:
+    """Ids, times, amounts and line items are those of the models, and so are the names of statuses."""
     payments = await client.payments.list().collect()
     rows = (await client.payments.list().to_arrow()).to_pylist()
     for payment, row in zip(payments, rows, strict=True):
@@ -69,7 +69,7 @@ async def test_cells_are_what_models_have(client: PaymentsClient) -> None:
 
 
 async def test_line_items_as_rows(client: PaymentsClient) -> None:
-    """The other table has a row for each line item, with its payment and its place in it."""
+    """The line items table has a row for each line item, with its payment and its position in it."""
     payments = await client.payments.list().collect()
     rows = (await client.payments.list().to_arrow(table="line_items")).to_pylist()
     assert [(row["payment_id"], row["position"], row["invoice_id"]) for row in rows] == [
@@ -81,8 +81,8 @@ async def test_line_items_as_rows(client: PaymentsClient) -> None:
 
 @pytest.mark.parametrize("table", ["payments", "line_items"])
 @pytest.mark.parametrize("rows", [1, 7, 250, 599, 600, 2**63])
-async def test_batches_have_the_rows_asked_for(client: PaymentsClient, table: TableName, rows: int) -> None:
-    """Each batch but the last has `rows` rows, whatever pages hold, and together they are the table."""
+async def test_batches_have_the_requested_size(client: PaymentsClient, table: TableName, rows: int) -> None:
+    """Each batch but the last has `rows` rows, whatever the page size, and together they are the table."""
     batches = [batch async for batch in client.payments.list().arrow_batches(rows=rows, table=table)]
     whole = await client.payments.list().to_arrow(table=table)
     assert {batch.num_rows for batch in batches[:-1]} <= {rows}
@@ -90,8 +90,8 @@ async def test_batches_have_the_rows_asked_for(client: PaymentsClient, table: Ta
     assert pyarrow.Table.from_batches(batches).equals(whole)
 
 
-async def test_batches_come_while_the_walk_goes_on(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Whoever leaves after a batch has neither waited for the whole list nor asked for it."""
+async def test_batches_arrive_during_the_walk(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Stopping after one batch neither waits for the whole list nor requests it."""
     walk = client.payments.list(page_size=10, concurrency=2)
     async with aclosing(walk.arrow_batches(rows=20)) as batches:
         first = await anext(batches)
@@ -100,8 +100,8 @@ async def test_batches_come_while_the_walk_goes_on(sandbox: Sandbox, client: Pay
     assert not walk.report.complete
 
 
-async def test_a_stream_gives_tables(client: PaymentsClient) -> None:
-    """Several channels at once make one table, of the payments that the stream gives."""
+async def test_a_stream_as_a_table(client: PaymentsClient) -> None:
+    """Several channels make one table, of the payments that the stream returns."""
     listed = {payment.id async for payment in client.payments.stream(channel_ids=[1, 2])}
     table = await client.payments.stream(channel_ids=[1, 2]).to_arrow()
     assert set(table["id"].to_pylist()) == listed
@@ -156,7 +156,7 @@ def _sums(payments: list[Payment]) -> dict[str, Decimal]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"total": {"code": "USD", "value": "0.0000000000001"}}, "total 0.0000000000001 of payment 601"),
         ({"total": {"code": "USD", "value": "1" + "0" * 26}}, "of payment 601 does not fit into a decimal"),
@@ -168,17 +168,17 @@ def _sums(payments: list[Payment]) -> dict[str, Decimal]:
     ],
 )
 @pytest.mark.parametrize("table", ["payments", "line_items"])
-async def test_what_does_not_fit_is_refused(
-    sandbox: Sandbox, client: PaymentsClient, table: TableName, fields: dict[str, Any], says: str
+async def test_numbers_that_do_not_fit_are_refused(
+    sandbox: Sandbox, client: PaymentsClient, table: TableName, fields: dict[str, Any], message: str
 ) -> None:
-    """A number that its column cannot hold exactly is refused, and the payment is named."""
+    """A number that its column cannot hold exactly is refused, and the error names the payment."""
     sandbox.store.insert(**fields)
-    with pytest.raises(ExportError, match=says):
+    with pytest.raises(ExportError, match=message):
         await client.payments.list().to_arrow(table=table)
 
 
-async def test_odd_values(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A status without a name, other scripts, a zero byte, exponents and unknown fields all arrive."""
+async def test_unusual_values(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A status without a name, other scripts, a zero byte, exponents and unknown fields are all kept."""
     sandbox.store.insert(
         processingStatus=77, customerName="株\x00", total={"code": "USD", "value": "1.5E+3"}, fresh="x"
     )
@@ -190,8 +190,8 @@ async def test_odd_values(sandbox: Sandbox, client: PaymentsClient) -> None:
     assert '"fresh":"x"' in row["extra"]
 
 
-async def test_what_cannot_be_read_is_named(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A payment without a readable amount is the same error as in a walk of models."""
+async def test_an_unreadable_amount_is_named(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A payment without a readable amount raises the same error as in a walk of models."""
     sandbox.store.insert(total={"code": "USD", "value": "many"})
     with pytest.raises(ResponseDecodeError, match="total"):
         await client.payments.list().to_arrow()
@@ -214,16 +214,16 @@ async def test_a_missing_extra_is_named(
     library: str,
     extra: str,
 ) -> None:
-    """Without the library, one sentence says what to install, before anything is sent."""
+    """Without the library, one sentence says what to install, before any request is sent."""
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigurationError) as caught:
         await getattr(client.payments.list(), method)()
-    assert str(caught.value) == (f"This kind of table needs {library}: pip install 'b2b-payments[{extra}]'.")
+    assert str(caught.value) == (f"This table format needs {library}: pip install 'b2b-payments[{extra}]'.")
     assert not sandbox.requests
 
 
 @pytest.mark.parametrize("given", [{"rows": 0}, {"rows": 2.5}, {"table": "invoices"}])
 async def test_wrong_arguments_are_refused(client: PaymentsClient, given: dict[str, Any]) -> None:
-    """Batches of no rows, and a table that is none, are refused when they are asked for."""
+    """Batches of no rows, and unknown tables, are refused at the call."""
     with pytest.raises(ConfigurationError, match=next(iter(given))):
         client.payments.list().arrow_batches(**given)

@@ -1,4 +1,4 @@
-"""Walks over the payments created between two moments, in a list that changes meanwhile."""
+"""Walks over the payments of a period, in a list that changes meanwhile."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def bounds(start: int | None, stop: int | None) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["ASC", "DESC"])
-async def test_windows_are_exact(sandbox: Sandbox, client: PaymentsClient, order: str) -> None:
-    """Each payment of a window that lasts comes once, and no other, whatever changes; a few requests more."""
+async def test_periods_are_exact(sandbox: Sandbox, client: PaymentsClient, order: str) -> None:
+    """Each lasting payment of a period is returned once, and no others, at the cost of a few requests."""
     store, draw, extra = sandbox.store, random.Random(order), []
     first, last = store.created(1), store.clock
     drift = sandbox.before_list = Drift(5, rate=0.3)
@@ -59,37 +59,37 @@ async def test_windows_are_exact(sandbox: Sandbox, client: PaymentsClient, order
         assert len(given) == len(set(given))
         assert inside - drift.deleted <= set(given) <= inside | drift.inserted
         extra.append(walk.report.requests - max(1, -(-len(inside) // 50)))
-    assert sorted(extra)[3] <= 12  # of 50 rows a page, each of which overlaps
+    assert sorted(extra)[3] <= 12  # at 50 rows a page, each of which overlaps
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["evenly", "nine in ten within an hour", "a second a month", "crowds of crowds"]
 )
-async def test_a_moment_is_found_among_a_million(name: str) -> None:
-    """However payments are spread over time, at most 12 rows are read for it, none of them twice."""
+async def test_a_time_is_found_among_a_million(name: str) -> None:
+    """However payments are spread over time, at most 12 rows are read to find it, none of them twice."""
     draw = random.Random(name)
     created = times(name, draw, 1_000_000)
     async with Sandbox(created, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:
         for _ in range(8):
             at = moment(draw, created)
             place = bisect_left(created, at)
-            for order, window, nearest in (
+            for order, period, nearest in (
                 ("ASC", bounds(at, None), created[place : place + 1]),
                 ("DESC", bounds(None, at), created[:place][-1:]),
             ):
                 if not nearest:
                     continue
                 sandbox.requests.clear()
-                found = await client.payments.list(**window, order_by=order).first()
+                found = await client.payments.list(**period, order_by=order).first()
                 assert found is not None
                 assert found.created_at.timestamp() == nearest[0]
                 rows = [str(seen.query) for seen in sandbox.requests if ("limit", "1") in seen.query]
                 assert len(set(rows)) == len(rows) <= 12
 
 
-async def test_a_window_is_counted(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """The payments of a window are counted by looking up where it starts and ends, and the first is found."""
+async def test_a_period_is_counted(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Its payments are counted by searching where it starts and ends, and the first one is found."""
     times = [sandbox.store.created(one) for one in sandbox.store.ids()]
     for start, stop in (
         (times[700], times[2_100]),
@@ -97,26 +97,26 @@ async def test_a_window_is_counted(sandbox: Sandbox, client: PaymentsClient) -> 
         (None, times[5]),
         (times[-1] + 1, None),
     ):
-        window = times[bisect_left(times, start or 0) : None if stop is None else bisect_left(times, stop)]
+        period = times[bisect_left(times, start or 0) : None if stop is None else bisect_left(times, stop)]
         walk = client.payments.list(**bounds(start, stop))
-        assert await walk.count() == len(window)
+        assert await walk.count() == len(period)
         newest_first = client.payments.list(**bounds(start, stop), order_by="DESC")
-        assert await newest_first.count() == len(window)
+        assert await newest_first.count() == len(period)
         found = [await walk.first(), await newest_first.first()]
         assert [one and int(one.created_at.timestamp()) for one in found] == (
-            [window[0], window[-1]] if window else [None, None]
+            [period[0], period[-1]] if period else [None, None]
         )
     assert sandbox.request_count < 120
 
 
-async def test_it_is_resumed(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A walk over a window goes on from its checkpoint, and only with the same window."""
+async def test_a_walk_over_a_period_resumes(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """It resumes from its checkpoint, and only with the same period."""
     store = sandbox.store
-    window = bounds(store.created(1_000), store.created(1_400))
-    async for page in client.payments.list(**window).pages():
-        kept, given = page.checkpoint, [payment.id for payment in page.items]
+    period = bounds(store.created(1_000), store.created(1_400))
+    async for page in client.payments.list(**period).pages():
+        checkpoint, given = page.checkpoint, [payment.id for payment in page.items]
         break
-    rest = [payment.id async for payment in client.payments.list(**window, checkpoint=kept)]
+    rest = [payment.id async for payment in client.payments.list(**period, checkpoint=checkpoint)]
     assert sorted(given + rest) == [
         one for one in store.ids() if store.created(1_000) <= store.created(one) < store.created(1_400)
     ]
@@ -125,15 +125,15 @@ async def test_it_is_resumed(sandbox: Sandbox, client: PaymentsClient) -> None:
         bounds(store.created(1_000), None),
         bounds(store.created(999) - 1, store.created(1_400)),
     ):
-        with pytest.raises(ConfigurationError, match="of another query"):
-            client.payments.list(**other, checkpoint=kept)
+        with pytest.raises(ConfigurationError, match="for another query"):
+            client.payments.list(**other, checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize(
     "rules", [{"total_count": "absent"}, {"total_cap": 100}, {"total_count": "wandering"}], ids=str
 )
-async def test_a_total_that_misleads(sandbox: Sandbox, client: PaymentsClient, rules: dict[str, Any]) -> None:
-    """A total that is wrong or absent costs requests, and no payment."""
+async def test_a_misleading_total(sandbox: Sandbox, client: PaymentsClient, rules: dict[str, Any]) -> None:
+    """A total that is wrong or absent costs requests, but no payment."""
     store = sandbox.store
     sandbox.rules = attrs.evolve(RULES, **rules)
     walk = client.payments.list(**bounds(store.created(2_000), store.created(2_100)))
@@ -142,11 +142,11 @@ async def test_a_total_that_misleads(sandbox: Sandbox, client: PaymentsClient, r
     assert walk.report.complete
 
 
-async def test_of_channels(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A stream over channels has a window, too."""
+async def test_a_stream_over_a_period(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A stream over channels can have a period, too."""
     store = sandbox.store
-    window = bounds(store.created(500), store.created(900))
-    stream = client.payments.stream(channel_ids=[1, 3], **window)
+    period = bounds(store.created(500), store.created(900))
+    stream = client.payments.stream(channel_ids=[1, 3], **period)
     inside = [one for one in range(500, 900) if store.channel(one) in {1, 3}]
     assert sorted([payment.id async for payment in stream]) == [
         one for one in inside if store.created(500) <= store.created(one) < store.created(900)
@@ -156,33 +156,33 @@ async def test_of_channels(sandbox: Sandbox, client: PaymentsClient) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["ASC", "DESC"])
-async def test_moments_of_all_times_and_places(sandbox: Sandbox, client: PaymentsClient, order: str) -> None:
-    """Bounds of any year and time zone hold, the two of a clock that is set back as well."""
+async def test_any_year_and_time_zone(sandbox: Sandbox, client: PaymentsClient, order: str) -> None:
+    """Bounds of any year and time zone work, also the two equal times of a clock that is set back."""
     store, berlin = sandbox.store, ZoneInfo("Europe/Berlin")
     always = {
         "created_from": datetime.min.replace(tzinfo=UTC),
         "created_to": datetime.max.replace(tzinfo=UTC),
     }
-    windows: list[tuple[dict[str, Any], int]] = [
+    periods: list[tuple[dict[str, Any], int]] = [
         (always, len(store)),
         ({"created_to": datetime(1969, 1, 1, tzinfo=UTC)}, 0),
         ({"created_from": datetime(9999, 1, 1, tzinfo=UTC)}, 0),
     ]
-    for given, rows in windows:
-        walk = client.payments.list(**given, order_by=order)
+    for arguments, rows in periods:
+        walk = client.payments.list(**arguments, order_by=order)
         assert (len([payment async for payment in walk]), walk.report.complete) == (rows, True)
         assert await walk.count() == rows
     first, second = (datetime(2022, 10, 30, 2, 30, tzinfo=berlin, fold=fold) for fold in (0, 1))
-    there = store.insert(created_at=int(first.timestamp()) + 60)
+    inside = store.insert(created_at=int(first.timestamp()) + 60)
     store.insert(created_at=int(second.timestamp()) + 60)
     hour = client.payments.list(created_from=first, created_to=second, order_by=order)
     expected = [one for one in store.ids() if first.timestamp() <= store.created(one) < second.timestamp()]
     assert sorted([payment.id async for payment in hour]) == sorted(expected)
-    assert there in expected
+    assert inside in expected
 
 
-async def test_what_is_refused(client: PaymentsClient) -> None:
-    """Naive moments, windows without an extent, other sort keys and offsets are refused at once."""
+async def test_invalid_periods_are_refused(client: PaymentsClient) -> None:
+    """Naive datetimes, empty periods, other sort keys and offsets are refused at once."""
     moment = datetime(2022, 1, 1, tzinfo=UTC)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"created_from": datetime(2022, 1, 1)}, "created_from.*time zone"),  # noqa: DTZ001
@@ -193,6 +193,6 @@ async def test_what_is_refused(client: PaymentsClient) -> None:
         ({"created_from": moment, "sort_by": "updatedAt"}, "sort_by"),
         ({"created_from": moment, "offset": 5}, "offset"),
     ]
-    for given, words in wrong:
-        with pytest.raises(ConfigurationError, match=words):
-            client.payments.list(**given)
+    for arguments, message in wrong:
+        with pytest.raises(ConfigurationError, match=message):
+            client.payments.list(**arguments)

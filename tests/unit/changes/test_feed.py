@@ -1,4 +1,4 @@
-"""How long a feed that follows waits, and what it outlives."""
+"""How long a feed that follows waits between polls, and which errors it survives."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pause(
     failures: int = 0,
     **settings: Any,
 ) -> tuple[float, str]:
-    """Return how long a feed waits after a poll that took so many seconds."""
+    """Return how long a feed waits after a poll of `took` seconds, and why."""
 
     async def main() -> tuple[float, str]:
         began = anyio.current_time()
@@ -46,14 +46,14 @@ def pause(
     return run(main())
 
 
-def test_it_asks_once_in_an_interval() -> None:
-    """A poll begins an interval after the one before began; those that were missed are not made up for."""
+def test_it_polls_once_per_interval() -> None:
+    """Polls start one interval apart; those that were missed are not made up for."""
     assert pause(0.5) == (59.5, "interval")
     assert pause(60) == (0.0, "interval")
-    assert pause(86_400) == (0.0, "interval")  # one at once, however many were missed
+    assert pause(86_400) == (0.0, "interval")  # one poll at once, however many were missed
 
 
-def test_it_gives_way_to_whoever_spends_the_quota() -> None:
+def test_it_gives_way_to_others_that_use_the_quota() -> None:
     """A poll that had to wait for the quota puts the next one off by as long."""
     assert pause(50, waited=45) == (55.0, "quota")
     assert pause(600, waited=590) == (590.0, "quota")
@@ -61,7 +61,7 @@ def test_it_gives_way_to_whoever_spends_the_quota() -> None:
 
 
 def test_it_backs_off_while_the_service_is_down() -> None:
-    """Pauses double up to ten minutes, spread by chance, and are as long as the service asks."""
+    """Pauses double up to ten minutes, with jitter, and are at least as long as the service asks for."""
     pauses = [pause(1, failure=FAILED, failures=count)[0] for count in (1, 2, 3, 4, 100)]
     assert pauses == [120, 240, 480, 600, 600]
     assert pause(1, failure=FAILED, failures=4, chance=0.0) == (300, "TransportError")
@@ -80,11 +80,11 @@ def test_it_backs_off_while_the_service_is_down() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_may_pass(error: B2BPaymentsError, passes: bool) -> None:
+def test_errors_that_may_pass(error: B2BPaymentsError, passes: bool) -> None:
     """An outage may pass by itself, and so may a list that contradicts itself; a refusal may not."""
     assert may_pass(error, 1) == passes
 
 
-def test_a_list_that_goes_on_contradicting_itself() -> None:
-    """What a list does five times in a row does not pass."""
+def test_a_list_that_keeps_contradicting_itself() -> None:
+    """Five contradictions in a row do not pass by themselves."""
     assert not may_pass(PaginationError("contradicts itself"), 5)

@@ -1,4 +1,4 @@
-"""What makes two payments the same version."""
+"""Which changes make another version of a payment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIRE = Store(payments=30).wire(12)
 
 
 def stamp_of(**changed: Any) -> object:
-    """Return the stamp of one payment with these fields on the wire."""
+    """Return the stamp of a payment with these fields changed in the wire format."""
     return Version.of(from_wire(Payment, WIRE | changed)).stamp
 
 
@@ -35,7 +35,7 @@ def stamp_of(**changed: Any) -> object:
     ids=lambda changed: next(iter(changed)),
 )
 def test_the_same_version(changed: dict[str, Any]) -> None:
-    """What is only allowed now, names of others, unknown fields and spellings make no other version."""
+    """Allowed operations, names of others, unknown fields and formatting do not make another version."""
     assert stamp_of(**changed) == stamp_of()
 
 
@@ -57,12 +57,12 @@ def test_the_same_version(changed: dict[str, Any]) -> None:
     ids=lambda changed: next(iter(changed)),
 )
 def test_another_version(changed: dict[str, Any]) -> None:
-    """Whatever the models know of a payment itself tells its versions apart, within one second too."""
+    """Everything that the models know about the payment itself counts, also within one second."""
     assert stamp_of(**changed) != stamp_of()
 
 
-def test_a_field_that_a_later_version_knows() -> None:
-    """A field that is at its default is no content: a library that comes to know it repeats no payment."""
+def test_a_field_at_its_default_is_no_content() -> None:
+    """A later release of the library that adds a field does not repeat payments that lack it."""
     payment = from_wire(Payment, WIRE)
     assert Version.of(attrs.evolve(payment, external_customer_id=None)).stamp == stamp_of(
         externalCustomerId=None
@@ -70,12 +70,12 @@ def test_a_field_that_a_later_version_knows() -> None:
     assert stamp_of(externalCustomerId=None) == stamp_of(externalCustomerId=None, fees=[])
 
 
-def test_half_of_a_surrogate_pair() -> None:
-    """Text that UTF-8 does not hold is content like any other."""
+def test_a_lone_surrogate() -> None:
+    """Text that UTF-8 cannot encode is content like any other."""
     assert stamp_of(payerName="\ud83d") != stamp_of(payerName="\ud83e")
 
 
 def test_numbers_in_module_data() -> None:
-    """Numbers that no float holds are content, and told apart."""
+    """Numbers too large for a float are content, and are told apart exactly."""
     one, other = ({"n": value} for value in (10**30, 10**30 + 1))
     assert stamp_of(moduleData=one) != stamp_of(moduleData=other)

@@ -1,1 +1,1 @@
-"""The exact walk."""
+"""The parts of an exact walk."""

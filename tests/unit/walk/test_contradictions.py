@@ -1,4 +1,4 @@
-"""The proof of a walk's end, where the service contradicts what it showed before."""
+"""The proof of a walk's end when the service contradicts what it showed before."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def back(first: int, last: int) -> Rows:
 
 
 def read_from(listed: Rows, ends: Ends, *, total: int | None, limit: int, most: int = 400) -> list[int]:
-    """Read a list that stays as it is until there is an ending; give the ids as they came."""
+    """Read a list that does not change until the walk ends. Returns the ids in the order delivered."""
     ids: list[int] = []
     step = None
     for _ in range(most):
@@ -43,8 +43,8 @@ def ending(ends: Ends) -> Ending:
     return ends.ending
 
 
-def test_payments_that_the_other_end_no_longer_shows_are_looked_up() -> None:
-    """Read again from its front, the other end has lost what it showed: nothing is skipped for that."""
+def test_payments_missing_at_the_other_end_are_looked_up() -> None:
+    """Read again, the other end's first page lacks payments that it had before: none of them is skipped."""
     ends = Ends(ASCENDING, Totals())
     ends.offer(page(0, rows(1, 10), total=10))
     ends.offer(page(0, back(91, 100), total=10, from_other_end=True))
@@ -57,8 +57,8 @@ def test_payments_that_the_other_end_no_longer_shows_are_looked_up() -> None:
     assert step.wait > 0
 
 
-def test_payments_that_the_front_no_longer_shows_are_looked_up() -> None:
-    """A walk newest first that finds the newest gone, back at offset 0, asks for those it was given."""
+def test_payments_missing_at_the_front_are_looked_up() -> None:
+    """A walk newest first that reads offset 0 again and misses the newest payments looks some of them up."""
     ends = Ends(DESCENDING, Totals())
     ends.offer(page(0, back(91, 100), total=100, order=DESCENDING))
     shrunk = page(0, back(1, 10), total=10, order=DESCENDING)
@@ -68,8 +68,8 @@ def test_payments_that_the_front_no_longer_shows_are_looked_up() -> None:
     assert step.read == PageRequest(0, full_size=True)
 
 
-def test_a_payment_that_is_gone_does_not_speak_for_those_before_it() -> None:
-    """The last one taken was deleted, and the list hides more than that: others are asked for as well."""
+def test_one_deleted_payment_does_not_vouch_for_the_others() -> None:
+    """The last one taken was deleted, but the list hides more than that: others are looked up as well."""
     ends = Ends(ASCENDING, Totals())
     ends.offer(page(0, rows(1, 10), total=10))
     shrunk = page(0, back(1, 5), total=5, from_other_end=True)
@@ -79,8 +79,8 @@ def test_a_payment_that_is_gone_does_not_speak_for_those_before_it() -> None:
     assert ends.ending is None
 
 
-def test_payments_of_the_front_that_are_gone_are_believed_to_be() -> None:
-    """Where GET by id agrees that they are gone, the page is taken, and the walk goes on behind it."""
+def test_deletions_at_the_front_are_believed_if_lookups_agree() -> None:
+    """If GET by id says that they are gone, the page is taken and the walk continues after it."""
     ends = Ends(DESCENDING, Totals())
     ends.offer(page(0, back(91, 100), total=100, order=DESCENDING))
     shrunk = page(0, back(81, 90), total=90, order=DESCENDING)
@@ -90,8 +90,8 @@ def test_payments_of_the_front_that_are_gone_are_believed_to_be() -> None:
 
 
 @pytest.mark.parametrize("total", [10, None])
-def test_an_offset_that_is_ignored_ends_the_walk_soon(total: int | None) -> None:
-    """The same page at every offset: after a few of them the walk is over, and not complete."""
+def test_an_ignored_offset_ends_the_walk(total: int | None) -> None:
+    """If every offset returns the same page, the walk ends after a few of them, and is not complete."""
     ends = Ends(ASCENDING, Totals())
     for offset in range(0, 100, 10):
         if ends.ending is not None:
@@ -102,38 +102,38 @@ def test_an_offset_that_is_ignored_ends_the_walk_soon(total: int | None) -> None
 
 
 @pytest.mark.parametrize("when", range(1, 9))
-def test_an_order_that_a_list_of_one_second_hides_is_shown_by_no_later_payment(when: int) -> None:
-    """Both ends show one list, and then a later payment at its end: that the other end is none shows soon."""
+def test_an_ignored_order_in_a_list_of_one_second_is_noticed(when: int) -> None:
+    """Both directions show the same list. Once it gets a later payment, the walk soon ends, unproven."""
     ends = Ends(ASCENDING, Totals())
     listed: list[tuple[object, object]] = [(number, 1) for number in range(1, 21)]
-    asked = 1
+    requests = 1
     step = ends.offer(page(0, listed, total=None))
     while ends.ending is None:
-        if asked == when:
+        if requests == when:
             listed.append((21, 2))
         request = step.read or PageRequest(ends.resume_at)
         part = listed[request.offset :]
         step = ends.offer(page(request.offset, part, total=None, from_other_end=request.from_other_end))
-        asked += 1
+        requests += 1
     assert not ending(ends).complete
-    assert asked < 20
+    assert requests < 20
 
 
-def test_pages_that_bring_nothing_end_the_walk() -> None:
-    """However its pages differ, a service that gives nothing new is asked so many times, and no more."""
+def test_pages_without_new_rows_end_the_walk() -> None:
+    """A service that returns nothing new is sent a limited number of requests, however its pages differ."""
     ends = Ends(ASCENDING, Totals())
-    asked = 0
+    requests = 0
     while ends.ending is None:
-        asked += 1
-        assert asked < 300
-        first = 1 + asked % 7
+        requests += 1
+        assert requests < 300
+        first = 1 + requests % 7
         ends.offer(page(0, rows(first, first + 9), total=500, limit=10))
     assert not ending(ends).complete
     assert "nothing new" in ending(ends).reason
 
 
-def test_a_total_that_is_each_pages_own_proves_nothing() -> None:
-    """Only a total that said more than its own page is known to count the list."""
+def test_a_total_of_the_page_alone_proves_nothing() -> None:
+    """Only a total that exceeded its own page is known to count the list."""
     totals = Totals()
     first = Ends(ASCENDING, totals)
     first.offer(page(0, rows(1, 10), total=10))
@@ -144,20 +144,20 @@ def test_a_total_that_is_each_pages_own_proves_nothing() -> None:
     assert second.ending is None
 
 
-def test_a_page_as_long_as_was_asked_for_is_not_the_whole_list_by_its_total() -> None:
-    """A page that the limit may have cut says nothing of what is behind it, however short it is."""
+def test_a_full_page_is_not_the_whole_list_by_its_total() -> None:
+    """A page that the limit may have cut says nothing about the rows after it, however short it is."""
     totals = Totals()
     first = Ends(ASCENDING, totals)
     first.offer(page(0, rows(1, 10), total=12))
     first.offer(page(0, back(6, 12), total=12, from_other_end=True))
-    for limit, skips in ((8, False), (9, True)):
+    for limit, is_over in ((8, False), (9, True)):
         second = Ends(ASCENDING, totals)
         second.offer(page(0, rows(1, 8), total=8, limit=limit))
-        assert (second.ending is not None) is skips
+        assert (second.ending is not None) is is_over
 
 
-def test_directions_that_agree_against_their_total_prove_nothing() -> None:
-    """Both show the same few payments of one second, and say that there are more: that is not complete."""
+def test_equal_pages_below_their_total_prove_nothing() -> None:
+    """If both directions show the same payments of one second and a higher total, it is not complete."""
     totals = Totals()
     totals.note(page(0, rows(1, 50), total=50))
     same: Rows = [(1, 1), (2, 1), (3, 1)]
@@ -167,8 +167,8 @@ def test_directions_that_agree_against_their_total_prove_nothing() -> None:
         assert ending(ends).complete is complete
 
 
-def test_a_last_second_that_ends_the_list_is_left_at_once() -> None:
-    """A run of equals up to the list's end is read once from there; no page asked ahead begins it again."""
+def test_a_run_at_the_end_of_the_list_is_read_once() -> None:
+    """A run of equals at the list's end is read once, then from the other end, despite prefetched pages."""
     listed: Rows = [*rows(1, 5), *((number, 6) for number in range(6, 26))]
     ends = Ends(ASCENDING, Totals())
     step = ends.offer(page(0, listed[:5], total=25, limit=5))
@@ -184,86 +184,86 @@ def test_a_last_second_that_ends_the_list_is_left_at_once() -> None:
     assert step.read.from_other_end
 
 
-def test_a_walk_gone_on_with_knows_what_the_other_end_showed_first() -> None:
-    """Interrupted between its two ends, a walk that has met goes on behind the newest payment of all."""
+def test_a_resumed_walk_knows_the_front_of_the_other_end() -> None:
+    """Interrupted between its two ends, a walk that has met resumes after the newest payment of all."""
     origin = Origin("a store", "")
     ends = Ends(ASCENDING, Totals())
     ends.offer(page(0, rows(1, 10), total=10, limit=10))
     ends.offer(page(0, back(31, 40), total=10, from_other_end=True, limit=10))
-    for near, far in (((8, 9, 18), (8, 23, 32)), ((16, 17, 26), None)):
-        place, other = origin.unpack(origin.pack(*ends.places))
-        assert other is not None
-        ends = Ends(ASCENDING, Totals(), place=place, other=other)
-        ends.offer(page(near[0], rows(*near[1:]), total=10, limit=10))
-        if far is not None:
-            ends.offer(page(far[0], back(*far[1:]), total=10, from_other_end=True, limit=10))
+    for forward, backward in (((8, 9, 18), (8, 23, 32)), ((16, 17, 26), None)):
+        near, far = origin.unpack(origin.pack(*ends.cursors))
+        assert far is not None
+        ends = Ends(ASCENDING, Totals(), near=near, far=far)
+        ends.offer(page(forward[0], rows(*forward[1:]), total=10, limit=10))
+        if backward is not None:
+            ends.offer(page(backward[0], back(*backward[1:]), total=10, from_other_end=True, limit=10))
     assert ending(ends).complete
-    place, other = ends.places
-    assert place is not None
-    assert (place.key, place.ids, other) == (40, (40,), None)
+    near, far = ends.cursors
+    assert near is not None
+    assert (near.key, near.ids, far) == (40, (40,), None)
 
 
-def test_a_resumed_walk_that_reaches_what_the_other_end_showed_remembers_it() -> None:
-    """What an earlier process gave of the newest second does not come again from where the ends met."""
+def test_a_resumed_walk_does_not_repeat_the_newest_second() -> None:
+    """What an earlier process delivered of the newest second is not delivered again where the ends meet."""
     ends = Ends(ASCENDING, Totals())
     ends.offer(page(0, rows(1, 10), total=10, limit=10))
     ends.offer(page(0, back(21, 30), total=10, from_other_end=True, limit=10))
-    near, far = ends.places
-    again = Ends(ASCENDING, Totals(), place=near, other=far)
-    again.offer(page(8, rows(9, 30), total=22, limit=100))
-    assert ending(again).complete
-    met, other = again.places
-    assert met is not None
-    assert (met.key, met.ids, other) == (30, (30,), None)
+    near, far = ends.cursors
+    resumed = Ends(ASCENDING, Totals(), near=near, far=far)
+    resumed.offer(page(8, rows(9, 30), total=22, limit=100))
+    assert ending(resumed).complete
+    near, far = resumed.cursors
+    assert near is not None
+    assert (near.key, near.ids, far) == (30, (30,), None)
 
 
-def test_a_payment_that_is_shown_twice_counts_once() -> None:
-    """A page that shows payments twice is no whole list by a total that counts its places."""
+def test_a_repeated_payment_counts_once() -> None:
+    """A page that shows payments twice is not the whole list by a total that counts its rows."""
     doubled: Rows = [(number, 1) for number in (1, 1, 2, 2)]
     ends = Ends(ASCENDING, Totals())
     read_from(doubled, ends, total=4, limit=50)
     assert not ending(ends).complete
     totals = Totals()
     totals.note(page(0, rows(1, 20), total=30, limit=20))
-    totals.prove(30, 30)
+    totals.compare(30, 30)
     assert totals.vouch_for(page(0, rows(1, 4), total=4, limit=20))
     assert not totals.vouch_for(page(0, doubled, total=4, limit=20))
 
 
 def test_a_newer_payment_of_the_same_second_is_remembered() -> None:
-    """What came from the other end, in the second that a walk went on from, does not come again."""
+    """A payment from the other end, in the second from which the walk resumed, is not delivered again."""
     ends = Ends(ASCENDING, Totals())
     ends.offer(page(0, rows(1, 5), total=5))
     ends.offer(page(0, [(6, 6), *back(1, 5)], total=6, from_other_end=True))
-    place, _ = ends.places
-    again = Ends(ASCENDING, Totals(), place=place)
-    again.offer(page(3, rows(4, 5), total=7))
-    step = again.offer(page(0, [(7, 6), (6, 6), *back(1, 5)], total=7, from_other_end=True))
+    near, _ = ends.cursors
+    resumed = Ends(ASCENDING, Totals(), near=near)
+    resumed.offer(page(3, rows(4, 5), total=7))
+    step = resumed.offer(page(0, [(7, 6), (6, 6), *back(1, 5)], total=7, from_other_end=True))
     assert step.rows == [0]
-    place, _ = again.places
-    assert place is not None
-    assert (place.key, set(place.ids)) == (6, {6, 7})
+    near, _ = resumed.cursors
+    assert near is not None
+    assert (near.key, set(near.ids)) == (6, {6, 7})
 
 
 @pytest.mark.parametrize(
-    ("limit", "says"), [(1, "one payment a page, and only pages that overlap"), (5, None)]
+    ("limit", "reason"), [(1, "one payment a page, and only pages that overlap"), (5, None)]
 )
-def test_a_page_of_one_payment_is_named_as_the_cause(limit: int, says: str | None) -> None:
-    """A service that gives one payment a page leaves nothing to join by, and the ending says so."""
+def test_pages_of_one_payment_are_named_as_the_cause(limit: int, reason: str | None) -> None:
+    """Pages of one payment never overlap, so they cannot be joined, and the ending says so."""
     ends = Ends(ASCENDING, Totals())
     read_from(rows(1, 9), ends, total=9, limit=limit)
-    assert (says or "") in ending(ends).reason
-    assert ending(ends).complete is (says is None)
+    assert (reason or "") in ending(ends).reason
+    assert ending(ends).complete is (reason is None)
 
 
-def test_pages_of_two_spellings_prove_nothing() -> None:
-    """Where channels turn out to be understood in another spelling, the pages before may lack some."""
+def test_pages_of_two_encodings_prove_nothing() -> None:
+    """If channels turn out to be understood in another encoding, earlier pages may lack some of them."""
     ends = Ends(ASCENDING, Totals())
     near = page(0, rows(1, 5), total=None, limit=5)
-    near.spelling = ChannelEncoding.REPEAT
+    near.encoding = ChannelEncoding.REPEAT
     ends.offer(near)
     far = page(0, back(3, 6), total=None, limit=5, from_other_end=True)
-    far.spelling = ChannelEncoding.BRACKETS
+    far.encoding = ChannelEncoding.BRACKETS
     ends.offer(far)
     assert not ending(ends).complete
-    assert "another spelling" in ending(ends).reason
+    assert "another encoding" in ending(ends).reason

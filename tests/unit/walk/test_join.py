@@ -14,12 +14,12 @@ ASCENDING = Order("created_at", False)
 
 
 def joining(order: Order = ASCENDING, *, start: int = 0) -> Join:
-    """Return a join that nothing was offered to."""
+    """Return a new join."""
     return Join(order, Given(forgets=order.exact), start=start)
 
 
-def test_pages_that_overlap_join_and_the_overlap_is_dropped() -> None:
-    """A page that begins before the last row joins; its rows that came before are duplicates."""
+def test_overlapping_pages_join_without_duplicates() -> None:
+    """A page that starts before the last row joins; the rows it repeats are duplicates."""
     join = joining()
     first = join.offer(page(0, rows(1, 10), total=18))
     second = join.offer(page(8, rows(9, 18), total=18))
@@ -27,8 +27,8 @@ def test_pages_that_overlap_join_and_the_overlap_is_dropped() -> None:
     assert join.key == 18
 
 
-def test_a_page_that_begins_at_the_last_row_does_not_join() -> None:
-    """Strictly before: equals may come in another order each time, so the last row itself is no proof."""
+def test_a_page_that_starts_at_the_last_row_does_not_join() -> None:
+    """The rule is strict: equals may be in another order each time, so the last row itself proves nothing."""
     join = joining()
     join.offer(page(0, rows(1, 10), total=30))
     step = join.offer(page(9, rows(10, 19), total=30))
@@ -37,23 +37,23 @@ def test_a_page_that_begins_at_the_last_row_does_not_join() -> None:
     assert step.read.offset == 8
 
 
-def test_a_gap_is_looked_for_further_and_further_back() -> None:
-    """A page that leaves a gap is followed by reads where the last one led, then 2, 8, 32 rows before it."""
+def test_a_gap_is_closed_by_reading_further_and_further_back() -> None:
+    """After a page that leaves a gap, the join reads at `resume_at`, then 2, 8 and 32 rows before it."""
     join = joining()
     join.offer(page(0, rows(1, 100), total=300))
-    asked = []
+    offsets = []
     offset = 99
     for _ in range(4):
         step = join.offer(page(offset, rows(150, 200), total=300))
         assert step.read is not None
         offset = step.read.offset
-        asked.append(offset)
-    assert asked == [98, 96, 88, 56]
+        offsets.append(offset)
+    assert offsets == [98, 96, 88, 56]
 
 
 @pytest.mark.slow
-def test_memory_stays_the_same_over_a_long_walk() -> None:
-    """Ids that lie well behind are let go, and a row from there is not given again."""
+def test_memory_stays_constant_over_a_long_walk() -> None:
+    """Old ids are forgotten, and a row with such an id is not delivered again."""
     given = Given(forgets=True)
     join = Join(ASCENDING, given)
     most = 0
@@ -61,12 +61,12 @@ def test_memory_stays_the_same_over_a_long_walk() -> None:
         join.offer(page(start - 1, rows(start, start + 249), total=10**6))
         most = max(most, len(given))
     assert most < 10_000
-    again = join.offer(page(0, rows(1, 250), total=10**6))
-    assert not again.rows
+    repeated = join.offer(page(0, rows(1, 250), total=10**6))
+    assert not repeated.rows
 
 
-def test_a_row_that_moves_to_the_end_does_not_come_twice() -> None:
-    """Sorted by updatedAt, a payment updated meanwhile comes again at the end; its id is still known."""
+def test_a_row_that_moves_to_the_end_is_not_repeated() -> None:
+    """Sorted by updatedAt, a payment updated meanwhile appears again at the end, but its id is known."""
     order = Order.of(SortBy.UPDATED_AT, OrderBy.ASC)
     join = joining(order)
     for start in range(1, 30_000, 246):
@@ -77,8 +77,8 @@ def test_a_row_that_moves_to_the_end_does_not_come_twice() -> None:
     assert list(step.rows) == [2]
 
 
-def test_a_service_that_repeats_itself_is_left() -> None:
-    """Pages that bring nothing new, for ever, lead no further."""
+def test_a_service_that_repeats_itself_is_abandoned() -> None:
+    """Endless pages that bring nothing new are stuck in the end."""
     join = joining()
     join.offer(page(0, rows(1, 10), total=10**9))
     steps = [join.offer(page(offset, rows(1, 10), total=10**9)) for offset in range(8, 8 * 70, 8)]
@@ -87,38 +87,38 @@ def test_a_service_that_repeats_itself_is_left() -> None:
 
 
 @pytest.mark.parametrize("bad", [None, "x", 1.5, [], {}, True, "1" * 30])
-def test_a_row_without_an_id_is_refused_with_its_place(bad: object) -> None:
-    """An id that is none is named by its place in the answer."""
+def test_a_row_without_an_id_is_refused_with_its_path(bad: object) -> None:
+    """An invalid id is named by its path in the answer."""
     with pytest.raises(ResponseDecodeError) as caught:
         page(0, [(1, 1), (bad, 2)], total=2)
     assert caught.value.paths == ["$.data[1].id"]
 
 
 @pytest.mark.parametrize("bad", [None, "x", "NaN", [], {}, True])
-def test_a_row_without_a_time_is_refused_with_its_place(bad: object) -> None:
-    """A time that is none is named by its place in the answer."""
+def test_a_row_without_a_time_is_refused_with_its_path(bad: object) -> None:
+    """An invalid time is named by its path in the answer."""
     with pytest.raises(ResponseDecodeError) as caught:
         page(0, [(1, 1), (2, bad)], total=2)
     assert caught.value.paths == ["$.data[1].createdAt"]
 
 
 def test_ids_and_times_may_be_strings() -> None:
-    """Numbers spelled as strings are numbers."""
-    answered = page(0, [("1", "10"), ("2", 10.5)], total=2)
-    assert list(answered.ids) == [1, 2]
-    assert [float(key) for key in answered.keys] == [10.0, 10.5]
+    """Numbers may be written as strings."""
+    first = page(0, [("1", "10"), ("2", 10.5)], total=2)
+    assert list(first.ids) == [1, 2]
+    assert [float(key) for key in first.keys] == [10.0, 10.5]
 
 
-def test_a_page_too_small_to_lead_further_is_read_wider() -> None:
-    """Where a page's rows are one run of equals but for the first, more rows are asked for at once."""
+def test_a_page_too_small_to_lead_further_is_read_at_full_size() -> None:
+    """If a page is one run of equals except for its first row, more rows are requested at once."""
     join = joining()
     step = join.offer(page(0, [(1, 1), (2, 2), (3, 2)], total=9, full_size=False))
     assert step.read is not None
     assert (step.read.offset, step.read.full_size) == (0, True)
 
 
-def test_a_walk_may_begin_behind_the_start() -> None:
-    """From an offset on, rows older than the first one given are left out for good."""
+def test_a_walk_may_start_at_an_offset() -> None:
+    """With an offset, rows older than the first one delivered are left out for good."""
     join = joining(start=100)
     join.offer(page(100, rows(101, 110), total=300))
     step = join.offer(page(90, rows(91, 115), total=300))

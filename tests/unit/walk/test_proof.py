@@ -18,7 +18,7 @@ from tests.support.walked import ASCENDING, Rows, page, rows
 def walking(
     order: Order = ASCENDING, *, start: int = 0, filtered: bool = False, shown: Sequence[int] = ()
 ) -> Ends:
-    """Return a walk that nothing was offered to."""
+    """Return a new walk."""
     return Ends(order, Totals(), start=start, filtered=filtered, shown=shown)
 
 
@@ -33,16 +33,16 @@ def back(first: int, last: int) -> Rows:
     return rows(first, last)[::-1]
 
 
-def test_an_end_that_only_the_total_states_is_looked_at_from_the_other_end() -> None:
-    """A page that reaches its total is no proof; the page in the opposite order is asked for."""
+def test_an_end_by_the_total_is_checked_from_the_other_end() -> None:
+    """A page that reaches its total is no proof: a page in the opposite order is requested."""
     ends = walking()
     step = ends.offer(page(0, rows(1, 10), total=10))
     assert ends.ending is None
     assert step.read == OTHER_END
 
 
-def test_the_walk_is_complete_where_the_other_end_reaches_a_row_older_than_the_last_taken() -> None:
-    """The two meet: its new rows are given in the walk's own order, and nothing is missing."""
+def test_the_walk_is_complete_once_the_two_ends_meet() -> None:
+    """The other end reaches a row older than the last taken; its new rows come in the walk's own order."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=12))
     step = ends.offer(page(0, back(6, 12), total=12, from_other_end=True))
@@ -50,7 +50,7 @@ def test_the_walk_is_complete_where_the_other_end_reaches_a_row_older_than_the_l
     assert ending(ends).complete
 
 
-def test_the_two_ends_do_not_meet_in_one_and_the_same_second() -> None:
+def test_the_two_ends_do_not_meet_within_one_second() -> None:
     """A page that reaches back to the last second taken, and no further, may lack rows of that second."""
     ends = walking()
     ends.offer(page(0, [(1, 1), (2, 2), (3, 3)], total=3))
@@ -59,8 +59,8 @@ def test_the_two_ends_do_not_meet_in_one_and_the_same_second() -> None:
     assert step.read == PageRequest(1, full_size=True)
 
 
-def test_a_total_that_is_the_pages_own_length_is_read_beyond() -> None:
-    """Where the other end does not reach back, the walk goes on, and ends where the two meet."""
+def test_a_walk_continues_past_a_total_of_the_page_alone() -> None:
+    """If the other end does not reach back, the walk continues, and ends where the two meet."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
     step = ends.offer(page(0, back(21, 30), total=10, from_other_end=True))
@@ -72,8 +72,8 @@ def test_a_total_that_is_the_pages_own_length_is_read_beyond() -> None:
     assert "a total of 10" in ending(ends).reason
 
 
-def test_a_paging_window_is_read_from_both_sides() -> None:
-    """Behind a window the list is read on from its other end, until the two meet."""
+def test_a_paging_window_is_read_from_both_ends() -> None:
+    """Beyond a window, the list is read from its other end, until the two meet."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=30))
     ends.offer(page(8, rows(9, 18), total=30))
@@ -89,8 +89,8 @@ def test_a_paging_window_is_read_from_both_sides() -> None:
     assert ending(ends).complete
 
 
-def test_what_neither_end_shows_is_not_complete() -> None:
-    """Where both directions end before they meet, the walk says so, and what the service claimed."""
+def test_a_walk_whose_ends_do_not_meet_is_not_complete() -> None:
+    """If both directions end before they meet, the walk says so, and what the service claimed."""
     ends = walking()
     step = ends.offer(page(0, rows(1, 10), total=30))
     shown = {False: rows(1, 10), True: back(21, 30)}
@@ -104,8 +104,8 @@ def test_what_neither_end_shows_is_not_complete() -> None:
     assert "before they meet; the service stated a total of 30" in ending(ends).reason
 
 
-def test_a_service_that_ignores_the_order_proves_nothing() -> None:
-    """The opposite page came in the walk's own order: the end is not proven, and nothing is raised."""
+def test_an_ignored_order_proves_nothing() -> None:
+    """The opposite page is in the walk's own order: the end is not proven, and nothing is raised."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
     step = ends.offer(page(0, rows(1, 10), total=10, from_other_end=True))
@@ -118,8 +118,8 @@ def test_a_service_that_ignores_the_order_proves_nothing() -> None:
     assert "ignores orderBy" in ending(ends).reason
 
 
-def test_a_service_that_ignores_the_order_is_read_forward() -> None:
-    """What stands behind the page that seemed to be the last is given, though the end stays unproven."""
+def test_a_list_is_read_on_if_the_order_is_ignored() -> None:
+    """Rows after the page that seemed to be the last are delivered, though the end stays unproven."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
     step = ends.offer(page(0, rows(1, 10), total=10, from_other_end=True))
@@ -137,14 +137,14 @@ def test_a_service_that_ignores_the_order_is_read_forward() -> None:
 
 
 def test_a_walk_over_an_unsorted_list_is_refused() -> None:
-    """Where the service ignores the sort, no walk over pages is exact, and none goes on."""
+    """If the service ignores the sort, no walk over pages is exact, and it raises."""
     with pytest.raises(PaginationError, match="did not sort by createdAt"):
         walking().offer(page(0, [(1, 5), (2, 3)], total=2))
 
 
-def test_an_empty_list_that_was_seen_to_hold_payments_is_looked_into() -> None:
-    """What it held is looked up by id: still there, the list hides it; else it may be out of scope."""
-    for there, said in ((True, "no longer shows payments that are still there"), (None, "does not tell")):
+def test_an_empty_list_that_had_payments_is_checked() -> None:
+    """Its payments are looked up: if they exist, the list hides them; otherwise they may be out of scope."""
+    for found, reason in ((True, "no longer shows payments that are still there"), (None, "does not tell")):
         ends = walking(shown=(7, 8))
         step = ends.offer(page(0, [], total=0))
         for _ in range(20):
@@ -154,18 +154,16 @@ def test_an_empty_list_that_was_seen_to_hold_payments_is_looked_into() -> None:
             if step.look_up:
                 assert list(step.look_up) == [7, 8]
                 empty = page(0, [], total=0, from_other_end=step.read == OTHER_END)
-                step = ends.looked_up(empty, dict.fromkeys(step.look_up, there))
+                step = ends.looked_up(empty, dict.fromkeys(step.look_up, found))
             else:
                 step = ends.offer(page(0, [], total=0, from_other_end=step.read == OTHER_END))
         assert not ending(ends).complete
-        assert said in ending(ends).reason
+        assert reason in ending(ends).reason
 
 
 @pytest.mark.parametrize(("total", "complete"), [(3, True), (None, False), (5, False)])
-def test_a_list_of_one_second_is_whole_only_where_the_total_agrees(
-    total: int | None, *, complete: bool
-) -> None:
-    """The same few rows in both directions may be a window of a long second, unless a total says more."""
+def test_a_list_of_one_second_is_whole_only_if_the_total_agrees(total: int | None, *, complete: bool) -> None:
+    """The same few rows in both directions may be a window of a long second, unless the total agrees."""
     ends = walking()
     same = [(1, 5), (2, 5), (3, 5)]
     step = ends.offer(page(0, same, total=total))
@@ -178,8 +176,8 @@ def test_a_list_of_one_second_is_whole_only_where_the_total_agrees(
     assert ending(ends).complete is complete
 
 
-def test_rows_that_vanish_are_looked_up() -> None:
-    """The last rows taken are gone, says the list: they are asked for by id."""
+def test_vanished_rows_are_looked_up() -> None:
+    """The list says that the last rows taken are gone, so they are looked up by id."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
     shrunk = page(0, back(1, 3), total=3, from_other_end=True)
@@ -189,8 +187,8 @@ def test_rows_that_vanish_are_looked_up() -> None:
     assert ending(ends).complete
 
 
-def test_rows_that_vanish_and_are_still_there_have_the_list_read_again() -> None:
-    """A list that hides payments is read again a few times, with growing waits, and then not believed."""
+def test_a_list_that_hides_payments_is_read_again() -> None:
+    """It is read again a few times, with growing waits, and then not believed."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
     empty = page(0, [], total=0, from_other_end=True)
@@ -205,8 +203,8 @@ def test_rows_that_vanish_and_are_still_there_have_the_list_read_again() -> None
     assert "still there" in ending(ends).reason
 
 
-def test_a_payment_of_which_nothing_tells_whether_it_is_gone_leaves_the_walk_open() -> None:
-    """A missing scope and a gateway say 404 too: then the walk does not call itself complete."""
+def test_a_lookup_without_a_result_leaves_the_end_unproven() -> None:
+    """A missing scope and a gateway answer 404 too: then the walk is not complete."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=10))
     shrunk = page(0, back(1, 3), total=3, from_other_end=True)
@@ -216,7 +214,7 @@ def test_a_payment_of_which_nothing_tells_whether_it_is_gone_leaves_the_walk_ope
 
 
 def test_an_empty_list_is_empty_from_both_ends() -> None:
-    """No payments: both directions say so; a total that says otherwise is a contradiction."""
+    """A list without payments is empty in both directions; a total above zero contradicts that."""
     for total, complete in ((0, True), (None, True), (7, False)):
         ends = walking()
         read = ends.offer(page(0, [], total=total)).read
@@ -227,23 +225,23 @@ def test_an_empty_list_is_empty_from_both_ends() -> None:
         assert ending(ends).complete is complete
 
 
-@pytest.mark.parametrize("came", [False, True])
-def test_a_list_that_came_empty_is_asked_twice(*, came: bool) -> None:
-    """Empty in both directions, a list is read again from both, after a moment, before that counts."""
+@pytest.mark.parametrize("appears", [False, True])
+def test_an_empty_list_is_read_twice(*, appears: bool) -> None:
+    """A list that is empty in both directions is read again from both, after a wait, to be sure."""
     ends = Ends(ASCENDING, Totals())
     assert ends.offer(page(0, [], total=0)).read == OTHER_END
     step = ends.offer(page(0, [], total=0, from_other_end=True))
     assert (step.read, step.wait, ends.ending) == (PageRequest(0, full_size=True), 0.5, None)
-    assert ends.offer(page(0, rows(1, 1) if came else [], total=None)).read == OTHER_END
+    assert ends.offer(page(0, rows(1, 1) if appears else [], total=None)).read == OTHER_END
     assert ends.ending is None
-    ends.offer(page(0, rows(1, 1) if came else [], total=None, from_other_end=True))
+    ends.offer(page(0, rows(1, 1) if appears else [], total=None, from_other_end=True))
     assert ending(ends).complete
-    assert ending(ends).reason.startswith("both" if came else "the list came empty in both directions")
+    assert ending(ends).reason.startswith("both" if appears else "the list was empty in both directions")
 
 
 @pytest.mark.parametrize(("count", "complete"), [(10, True), (11, False)])
 def test_a_list_of_one_second_is_believed_up_to_ten_payments(count: int, *, complete: bool) -> None:
-    """Nothing is known to cut lists shorter than the default page of ten: more of one second may be cut."""
+    """No service is known to cut lists below the default page of ten; a longer list may have been cut."""
     ends = walking()
     same: Rows = [(number, 1) for number in range(count)]
     step = ends.offer(page(0, same, total=count))
@@ -257,7 +255,7 @@ def test_a_list_of_one_second_is_believed_up_to_ten_payments(count: int, *, comp
 
 
 def counted(draw: random.Random, *, late: bool) -> Ending:
-    """Walk a run that is longer than a page, its rows in another order at each request, to the ending."""
+    """Walk over a run longer than a page, in another order at each request. Returns the ending."""
     listed: list[tuple[int, int]] = [(1, 1), *((number, 2) for number in range(2, 18)), (20, 3), (21, 4)]
     ends = walking()
     step = ends.offer(page(0, listed[:4], total=None, limit=4))
@@ -273,47 +271,47 @@ def counted(draw: random.Random, *, late: bool) -> Ending:
     return ends.ending
 
 
-def test_a_run_that_grew_while_it_was_counted_is_not_called_complete() -> None:
-    """A payment of a past second that a list shows late upsets the count of a run longer than a page."""
+def test_a_run_that_grew_while_counted_is_not_complete() -> None:
+    """A payment of a past second that the list shows late upsets the count of a run longer than a page."""
     late = [counted(random.Random(seed), late=True) for seed in range(30)]
-    grew = [one for one in late if "while payments came late" in one.reason]
+    grew = [one for one in late if "appeared late" in one.reason]
     assert len(grew) > 3
     assert not any(one.complete for one in grew)
     assert all(counted(random.Random(seed), late=False).complete for seed in range(30))
 
 
-@pytest.mark.parametrize("behind", [[], [(9, 9)]])
-def test_a_walk_that_begins_behind_the_end_asks_the_other_end_too(behind: Rows) -> None:
-    """Nothing at the offset asked for, in either direction: then there is nothing, and no row is given."""
+@pytest.mark.parametrize("after", [[], [(9, 9)]])
+def test_a_walk_that_starts_after_the_end_reads_the_other_end_too(after: Rows) -> None:
+    """If both directions are empty at the requested offset, nothing is there, and no row is delivered."""
     ends = walking(start=3)
     step = ends.offer(page(3, [], total=2))
     assert step.read == PageRequest(3, from_other_end=True)
-    assert not ends.offer(page(3, behind, total=2, from_other_end=True)).rows
-    assert ending(ends).complete is not bool(behind)
+    assert not ends.offer(page(3, after, total=2, from_other_end=True)).rows
+    assert ending(ends).complete is not bool(after)
 
 
-def test_one_payment_is_complete_where_both_ends_show_it() -> None:
-    """A list of a single payment shows no order: two requests that agree are what there is."""
+def test_one_payment_is_complete_if_both_ends_show_it() -> None:
+    """A list of a single payment shows no order: two pages that agree have to be enough."""
     ends = walking()
     ends.offer(page(0, rows(1, 1), total=1))
     ends.offer(page(0, rows(1, 1), total=1, from_other_end=True))
     assert ending(ends).complete
 
 
-@pytest.mark.parametrize("behind", [[], [(4, 1)]])
-def test_a_list_of_one_second_is_looked_behind(behind: Rows) -> None:
-    """Several payments of one second: both ends agree, and the place behind them has to be empty."""
+@pytest.mark.parametrize("after", [[], [(4, 1)]])
+def test_a_list_of_one_second_is_read_past_its_end(after: Rows) -> None:
+    """If it has several payments, both ends have to agree, and the page after them has to be empty."""
     same: Rows = [(1, 1), (2, 1), (3, 1)]
     ends = walking()
     ends.offer(page(0, same, total=3))
     step = ends.offer(page(0, same[::-1], total=3, from_other_end=True))
     assert step.read == PageRequest(3, full_size=True)
-    ends.offer(page(3, behind, total=3))
-    assert (ends.ending is not None and ends.ending.complete) is not bool(behind)
+    ends.offer(page(3, after, total=3))
+    assert (ends.ending is not None and ends.ending.complete) is not bool(after)
 
 
 def test_a_last_second_longer_than_a_page_is_counted_from_the_other_end() -> None:
-    """The place of the first older row says how many there are; that many ids settle it."""
+    """The offset of the first older row is the number of its payments; that many ids settle it."""
     ends = walking()
     last: Rows = [(number, 2) for number in range(2, 8)]
     ends.offer(page(0, [(1, 1), *last[:3]], total=7))
@@ -331,7 +329,7 @@ def test_a_last_second_longer_than_a_page_is_counted_from_the_other_end() -> Non
 
 
 def test_a_second_that_is_not_over_is_not_counted() -> None:
-    """Rows may still come into the service's own second: what fills more than a page of it is not settled."""
+    """The service's current second may get more rows: if it fills more than a page, it is not settled."""
     ends = walking()
     last: Rows = [(number, 2) for number in range(2, 8)]
     listed = {True: [*last[::-1], (1, 1)], False: [(1, 1), *last]}
@@ -347,25 +345,25 @@ def test_a_second_that_is_not_over_is_not_counted() -> None:
     assert not ending(ends).complete
 
 
-def test_a_single_page_is_believed_where_totals_proved_right_and_longer_pages_are_known() -> None:
+def test_a_single_page_is_believed_if_totals_were_right() -> None:
     """After a proven walk, a page shorter than the longest, with a total that agrees, needs no proof."""
     totals = Totals()
     first = Ends(ASCENDING, totals)
     first.offer(page(0, rows(1, 10), total=12))
     first.offer(page(0, back(6, 12), total=12, from_other_end=True))
-    for length, skips in ((9, True), (10, False)):
+    for length, is_over in ((9, True), (10, False)):
         second = Ends(ASCENDING, totals)
         second.offer(page(0, rows(1, length), total=length))
-        assert (second.ending is not None) is skips
-    lied = Ends(ASCENDING, totals)
-    lied.offer(page(0, rows(1, 10), total=5))
+        assert (second.ending is not None) is is_over
+    contradicted = Ends(ASCENDING, totals)
+    contradicted.offer(page(0, rows(1, 10), total=5))
     third = Ends(ASCENDING, totals)
     third.offer(page(0, rows(1, 9), total=9))
     assert third.ending is None
 
 
-def test_a_run_counted_under_a_filter_is_not_called_complete() -> None:
-    """Payments may enter a filter with an old time, which counting cannot see: the walk says so."""
+def test_a_run_counted_under_a_filter_is_not_complete() -> None:
+    """Payments may enter a filter with an old time, which counting cannot notice: the walk says so."""
     listed: Rows = [(1, 1), *((number, 2) for number in range(2, 8)), (8, 3), (9, 4)]
     for filtered in (False, True):
         ends = walking(filtered=filtered)
@@ -379,22 +377,22 @@ def test_a_run_counted_under_a_filter_is_not_called_complete() -> None:
         assert ("counted" in ending(ends).reason) is filtered
 
 
-def test_another_sort_key_claims_nothing_and_reads_no_other_end() -> None:
-    """Sorted by another key a walk ends with its total, and is not complete."""
+def test_another_sort_key_is_never_complete() -> None:
+    """Sorted by another key, a walk ends at its total, reads no other end, and is not complete."""
     order = Order.of(SortBy.TOTAL_AMOUNT, OrderBy.ASC)
     ends = walking(order)
     ends.offer(page(0, [(3, 1), (1, 2)], total=2, order=order))
     assert not ending(ends).complete
 
 
-def test_a_walk_that_has_met_goes_on_behind_the_newest_row() -> None:
-    """The place of a walk that is over is at its newest row; going on gives what came since, once."""
+def test_a_finished_walk_resumes_after_the_newest_row() -> None:
+    """Its checkpoint is at the newest row: resuming delivers what was created since, once."""
     ends = walking()
     ends.offer(page(0, rows(1, 10), total=12))
     ends.offer(page(0, back(6, 12), total=12, from_other_end=True))
-    place, other = ends.places
-    assert place is not None
-    assert (place.key, place.ids, other) == (12, (12,), None)
-    again = Ends(ASCENDING, Totals(), place=place)
-    step = again.offer(page(8, rows(9, 14), total=14))
+    near, far = ends.cursors
+    assert near is not None
+    assert (near.key, near.ids, far) == (12, (12,), None)
+    resumed = Ends(ASCENDING, Totals(), near=near)
+    step = resumed.offer(page(8, rows(9, 14), total=14))
     assert [rows(9, 14)[number][0] for number in step.rows] == [13, 14]
