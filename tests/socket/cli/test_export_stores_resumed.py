@@ -15,7 +15,7 @@ from anyio.from_thread import start_blocking_portal
 
 from b2b_payments.export import read_stores
 from b2b_payments.export._stores.places import places_of
-from b2b_payments.export._stores.run import run_over
+from b2b_payments.export._stores.run import open_run
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox
 from tests.socket.cli.fleet import FAST, Fleet, after, export, hidden, rows, write
 from tests.support.export_reading import ids_in
@@ -159,7 +159,7 @@ def interrupted(service: Sandbox, tmp_path: Path) -> Iterator[tuple[Sandbox, Pat
     stores = read_stores(path)
     # A file from before the run does not count.
     assert invoke(service, "export", "--output", str(file), "--q", "a").exit_code == 0
-    begun = run_over(stores, places_of(str(tmp_path / "out"), "csv"), "stores.toml", resume=False)
+    begun = open_run(stores, places_of(str(tmp_path / "out"), "csv"), "stores.toml", resume=False)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(begun) as run:
         assert run.finished(stores[0], {"q": "a"}) is None
         assert invoke(service, "export", "--output", str(file)).exit_code == 0
@@ -227,7 +227,7 @@ def test_damaged_note(service: Sandbox, tmp_path: Path, note: str) -> None:
     arguments = ("export", "--stores", path, "--output", str(tmp_path / "{name}.csv"))
     said = sentence(invoke(None, *arguments, "--resume"), 1)
     assert said.endswith(
-        "the note of the run that was interrupted, cannot be read: start again, without resuming."
+        "the run file of the interrupted run, cannot be read: start again, without resuming."
     )
     assert service.request_count == 0
     assert invoke(None, *arguments).exit_code == 0

@@ -143,7 +143,7 @@ async def test_what_dask_fails_with(served: Served, tmp_path: Path) -> None:
     assert [one.name for one in report.stores if one.complete] == list(served)
     for failed in (one for one in report.stores if not one.complete):
         assert failed.state is StoreState.FAILED
-        assert str(failed.error) == "Dask gave it up: ModuleNotFoundError: No module named 'of_the_client'."
+        assert str(failed.error) == "Dask gave up on it: ModuleNotFoundError: No module named 'of_the_client'."
 
 
 async def test_cancelled(threads: Any, served: Served, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def _job(store: Store, folder: Path) -> Job:
 
 async def test_what_holds_a_secret_is_refused(tmp_path: Path) -> None:
     """A store that holds its token, or a password of its quota's home, is not sent to a cluster."""
-    for store, says in ((Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and no token is sent"),):
+    for store, says in ((Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and tokens are not sent"),):
         with pytest.raises(ConfigurationError, match=says):
             await export_stores([store], tmp_path, format="csv", dask="tcp://127.0.0.1:1")
     assert not os.listdir(tmp_path)
@@ -228,12 +228,12 @@ def test_quotas_are_shared_between_workers(monkeypatch: pytest.MonkeyPatch) -> N
     """A quota that does not say otherwise is that of all processes of a worker's machine."""
     auth = StoreAuth("abc", TokenFromEnv("A"))
     for quota, shared in ((Quota(), True), (Quota(shared=False), False), (Quota(shared="/q"), "/q")):
-        sharing = batch._sharing(Store("a", auth, quota=quota))
+        sharing = batch._with_shared_quota(Store("a", auth, quota=quota))
         assert sharing.quota is not None
         assert sharing.quota.shared == shared
     monkeypatch.setenv("B2B_PAYMENTS_QUOTA_SHARED", "/elsewhere")
-    assert batch._sharing(Store("a", auth)).quota == Quota(shared="/elsewhere")
-    assert batch._sharing(Store("a", auth, quota=None)).quota is None
+    assert batch._with_shared_quota(Store("a", auth)).quota == Quota(shared="/elsewhere")
+    assert batch._with_shared_quota(Store("a", auth, quota=None)).quota is None
 
 
 async def test_into_an_object_store(threads: Any, served: Served) -> None:

@@ -345,7 +345,7 @@ def test_many_stores(postgres: str, copy: PostgresStore, tmp_path: Path) -> None
             assert connection.execute("SELECT count(*) FROM all_payments").fetchone() == (300 + 700,)
             connection.rollback()  # other tests have this database, too
         result = invoke(None, "sync", "--stores", path, "--to", postgres, "--schema", "one")
-        assert "is one schema, and each store has its own: give a pattern" in result.stderr
+        assert "is one schema, and each store has its own: use a pattern" in result.stderr
         result = invoke(
             None, "sync", "--stores", path, "--to", str(tmp_path / "{name}.db"), "--schema", "one"
         )

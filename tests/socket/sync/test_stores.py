@@ -93,7 +93,7 @@ def _with_a_wrong_token(folder: Path, fleet: Fleet) -> str:
 async def test_what_cannot_work(tmp_path: Path) -> None:
     """A copy is of a whole store, and goes into a database: anything else is refused first."""
     store = Store("a", LegacyAuth("token"), channel_ids=[1])
-    with pytest.raises(ConfigurationError, match="a copy is of the whole store"):
+    with pytest.raises(ConfigurationError, match="a copy is always of the whole store"):
         await sync_stores([store], tmp_path / "{name}.sqlite")
     with pytest.raises(ConfigurationError, match="does not say its database"):
         await sync_stores([Store("a", LegacyAuth("token"))], tmp_path / "{name}.csv")

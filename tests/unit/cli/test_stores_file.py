@@ -76,22 +76,22 @@ def test_no_credential_is_shown(tmp_path: Path) -> None:
         ("", "names no store: write a line [[stores]], and under it"),
         ("stores = []", "names no store"),
         ("[[stores]\n", "is not TOML: "),
-        ("x = " + "[" * 5000, "is not TOML that can be read: it is nested too deep."),
+        ("x = " + "[" * 5000, "is not readable TOML: it is nested too deeply."),
         ("[stores.north]\n", "write each store under a line [[stores]]"),
         ("stores = [1]", "write each store under a line [[stores]]"),
         ("[[shops]]\n", "'shops' is unknown: write each store under a line [[stores]]"),
         ('access_token = "marked"\n' + NORTH, "access_token is a credential"),
-        (NORTH + 'hash = "x"', "store 'north': 'hash' is unknown; known are name, store_hash"),
+        (NORTH + 'hash = "x"', "store 'north': 'hash' is unknown; known keys are name, store_hash"),
         (
             NORTH + 'access_token = "marked"',
-            "store 'north': access_token is a credential, and a credential is never",
+            "store 'north': access_token is a credential, and credentials do not",
         ),
         (NORTH + 'X-Auth-Token = "marked"', "X-Auth-Token is a credential"),
-        ("[[stores]]\n", "store number 1: name is missing: give one for its file"),
-        (NORTH + "[[stores]]\nname = 5", "store number 2: name is no text: write it in quotes"),
+        ("[[stores]]\n", "store number 1: name is missing: it names the store and its file"),
+        (NORTH + "[[stores]]\nname = 5", "store number 2: name is not a string: write it in quotes"),
         (NORTH.replace("north", ""), "store number 1: name is empty"),
         (NORTH.replace("abc123", ""), "store 'north': store_hash is empty"),
-        (NORTH.replace('"abc123"', "123"), "store 'north': store_hash is no text: write it in quotes"),
+        (NORTH.replace('"abc123"', "123"), "store 'north': store_hash is not a string: write it in quotes"),
         (NORTH.replace("abc123", "abc/123"), "store 'north': store_hash is not a store hash: expected"),
         (NORTH.replace("store_hash", "#"), "store 'north': store_hash is missing: give it, as in"),
         (NORTH.replace("access_token_env", "#"), "store 'north': access_token_env is missing: name the"),
@@ -113,18 +113,18 @@ def test_no_credential_is_shown(tmp_path: Path) -> None:
             "the environment variable that holds the token is not set: set it",
         ),
         (NORTH + 'auth_token_env = "SOUTH_TOKEN"', "give access_token_env or auth_token_env, not both"),
-        (SOUTH + 'store_hash = "abc123"', "beside auth_token_env leave it out"),
+        (SOUTH + 'store_hash = "abc123"', "with auth_token_env leave it out"),
         (
             NORTH + 'quota = "fast"',
             "store 'north': quota: Quota 'fast' cannot be read: write requests/seconds",
         ),
-        (NORTH + "quota = 150", "quota is no text: write it in quotes"),
+        (NORTH + "quota = 150", "quota is not a string: write it in quotes"),
         (NORTH + 'base_url = "http://shop.test"', "store 'north': base_url is not https: the credential"),
         (NORTH + 'base_url = "https://marked@shop.test"', "base_url holds a user name or password"),
-        (NORTH + "channels = 1", "channels is no list of channels' ids: write it as in channels = [1, 2]"),
-        (NORTH + "channels = []", "channels is no list"),
-        (NORTH + "channels = [true]", "channels is no list"),
-        (NORTH + 'channels = ["1"]', "channels is no list"),
+        (NORTH + "channels = 1", "channels is not a list of channel ids: write channels = [1, 2]"),
+        (NORTH + "channels = []", "channels is not a list"),
+        (NORTH + "channels = [true]", "channels is not a list"),
+        (NORTH + 'channels = ["1"]', "channels is not a list"),
         (
             NORTH + SOUTH.replace("south", "North"),
             "two stores are called 'north' and 'North', which is one file",
@@ -175,7 +175,7 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_stores(str(tmp_path / "nowhere.toml"))
     path = tmp_path / "stores.toml"
     path.write_bytes(b"# caf\xe9")
-    with pytest.raises(ConfigurationError, match=r"stores\.toml is not UTF-8: save it as that"):
+    with pytest.raises(ConfigurationError, match=r"stores\.toml is not UTF-8: save it as UTF-8"):
         read_stores(str(path))
 
 
@@ -185,12 +185,12 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
         (("--output", "-"), "Standard output takes one store"),
         (
             ("--output", "out"),
-            "'out' does not say the format: name the format, or give a pattern such as 'out/{name}.jsonl'",
+            "'out' does not say the format: name the format, or use a pattern such as 'out/{name}.jsonl'",
         ),
         (("--output", "out.csv"), "'out.csv' is one file, and each store has its own"),
         (("--output", "a/out.csv", "--format", "csv"), "a pattern such as 'a/{name}.csv'"),
-        (("--output", "{store}.csv"), "'{store}.csv' has a brace, and {name} is all that is replaced"),
-        (("--output", "{name}{x}.csv"), "has another brace"),
+        (("--output", "{store}.csv"), "'{store}.csv' contains a brace, and only {name} is replaced"),
+        (("--output", "{name}{x}.csv"), "contains another brace"),
         (
             ("--output", "{name}.db", "--format", "csv"),
             "'{name}.db' has the ending of sqlite, and the format given",
@@ -247,8 +247,8 @@ def test_two_stores_and_one_file(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"'a' and 'a\.line_items' would both write out/a\.line_items\.csv"
     ):
-        places_of("out", "csv").refuse_one_file(stores)
-    places_of("out", "jsonl").refuse_one_file(stores)
+        places_of("out", "csv").refuse_shared_files(stores)
+    places_of("out", "jsonl").refuse_shared_files(stores)
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_folders(tmp_path: Path) -> None:
     stores = read_stores(path)
     Places(str(tmp_path / "out/{name}/all.csv"), "csv").make_folders(stores)
     assert (tmp_path / "out/north").is_dir()
-    with pytest.raises(ConfigurationError, match=r"a/b cannot be made: .*/a is not there\."):
+    with pytest.raises(ConfigurationError, match=r"a/b cannot be made: .*/a does not exist\."):
         Places(str(tmp_path / "a/b/{name}.csv"), "csv").make_folders(stores)
     with pytest.raises(ConfigurationError, match=r"stores.toml cannot be made: File exists\."):
         Places(str(tmp_path / "stores.toml/{name}.csv"), "csv").make_folders(stores)

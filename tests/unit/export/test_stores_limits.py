@@ -41,11 +41,11 @@ def test_file_handles(handles: Callable[[int], None]) -> None:
 
 def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory that is left bounds them too: the tightest bound of the machine's and the container's."""
-    monkeypatch.setattr(limits, "_of_the_machine", lambda: 800 * 2**20)
-    monkeypatch.setattr(limits, "_of_the_container", lambda: 161 * 2**20)
+    monkeypatch.setattr(limits, "_machine_memory", lambda: 800 * 2**20)
+    monkeypatch.setattr(limits, "_container_memory", lambda: 161 * 2**20)
     assert fitting(50, 8).stores == 20
     assert "161 MiB of memory are left, and a store needs 8" in fitting(50, 8).why
-    monkeypatch.setattr(limits, "_of_the_container", lambda: 2**20)
+    monkeypatch.setattr(limits, "_container_memory", lambda: 2**20)
     with pytest.raises(ConfigurationError, match="No store can be exported: 1 MiB of memory"):
         fitting(1, 8)
 
