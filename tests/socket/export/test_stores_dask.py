@@ -143,7 +143,9 @@ async def test_what_dask_fails_with(served: Served, tmp_path: Path) -> None:
     assert [one.name for one in report.stores if one.complete] == list(served)
     for failed in (one for one in report.stores if not one.complete):
         assert failed.state is StoreState.FAILED
-        assert str(failed.error) == "Dask gave up on it: ModuleNotFoundError: No module named 'of_the_client'."
+        assert str(failed.error) == (
+            "Dask gave up on it: ModuleNotFoundError: No module named 'of_the_client'."
+        )
 
 
 async def test_cancelled(threads: Any, served: Served, tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def _job(store: Store, folder: Path) -> Job:
 
 async def test_what_holds_a_secret_is_refused(tmp_path: Path) -> None:
     """A store that holds its token, or a password of its quota's home, is not sent to a cluster."""
-    for store, says in ((Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and tokens are not sent"),):
+    for store, says in ((Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and tokens are not"),):
         with pytest.raises(ConfigurationError, match=says):
             await export_stores([store], tmp_path, format="csv", dask="tcp://127.0.0.1:1")
     assert not os.listdir(tmp_path)

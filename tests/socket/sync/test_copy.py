@@ -174,7 +174,7 @@ def test_a_copy_of_an_earlier_version(any_copy: Store) -> None:
 def test_what_it_says_of_itself(any_copy: Store) -> None:
     """The state that was put down last is given when the copy is opened again, the checkpoint included."""
     reading = Reading(SETTLED + timedelta(seconds=0.5), {"at": [1, "x"]}, SETTLED)
-    state = State("a store", "hash", reading=reading).in_step_until(SETTLED)
+    state = State("a store", "hash", reading=reading).in_sync_until(SETTLED)
     assert state.watermark == SETTLED
     with opened(any_copy) as copy:
         copy.keep(ROWS[:1], LAGGING, state)
@@ -186,7 +186,7 @@ def test_what_it_says_of_itself(any_copy: Store) -> None:
 def test_what_the_first_version_said() -> None:
     """A state that an earlier version of the library put down is read: it knows how far the copy was."""
     packed = {"version": 1, "store": "a store", "store_hash": "hash", "watermark": SETTLED, "reading": None}
-    assert State.unpack(json.dumps(packed, default=str)) == State("a store", "hash").in_step_until(SETTLED)
+    assert State.unpack(json.dumps(packed, default=str)) == State("a store", "hash").in_sync_until(SETTLED)
 
 
 def test_an_unreadable_payment(any_copy: Store) -> None:
@@ -267,7 +267,9 @@ def test_an_export_is_no_copy(path: Path) -> None:
     """What an export made is left alone."""
     exported(path, ROWS, complete=True)
     copy = Copy(store_for(path))
-    with pytest.raises(ConfigurationError, match=r"has a table \w+ that no sync made.*Give another file"):
+    with pytest.raises(
+        ConfigurationError, match=r"has a table \w+ that was not made by a sync.*Use another file"
+    ):
         copy.open()
     copy.close(complete=False)
     exported(path, ROWS[:3], complete=True)
@@ -295,7 +297,9 @@ def test_tables_of_the_users(path: Path, name: str, kind: str) -> None:
     with connected(path) as db:
         db.execute(f'CREATE {kind} "{name}" {"(mine INTEGER)" if kind == "TABLE" else "AS SELECT 1 AS mine"}')
     copy = Copy(store_for(path))
-    with pytest.raises(ConfigurationError, match=r"has a table \w+ that no sync made.*Give another file"):
+    with pytest.raises(
+        ConfigurationError, match=r"has a table \w+ that was not made by a sync.*Use another file"
+    ):
         copy.open()
     copy.close(complete=False)
     with connected(path) as db:
@@ -325,7 +329,7 @@ def test_a_table_that_was_changed(path: Path) -> None:
     with connected(path) as db:
         db.execute("ALTER TABLE payments ADD COLUMN note VARCHAR")
     copy = Copy(store_for(path))
-    with pytest.raises(ConfigurationError, match=r"table payments of .* is not as a sync made it"):
+    with pytest.raises(ConfigurationError, match=r"table payments of .* was changed, or not made by a sync"):
         copy.open()
     copy.close(complete=False)
 

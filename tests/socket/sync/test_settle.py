@@ -134,7 +134,7 @@ async def test_a_gateway_s_404_for_some(sandbox: Sandbox, client: PaymentsClient
     report = await sync(client, copy, sweep=True)
     assert (report.complete, report.looked_up, report.deleted, report.candidates) == (False, 3, 2, 1)
     assert report.caveat == (
-        "the list contradicts 1 more: 404 came from something else than the service: sync again"
+        "the list contradicts 1 more: some 404s were not from the service itself: sync again"
     )
     assert held_in(copy.path).keys() - versions_of(sandbox.store).keys() == {4}
 
@@ -238,7 +238,7 @@ async def test_a_reading_that_is_not_complete(
     for deleted in (12, 6):
         report = await sync(client, copy, sweep=True, most_lookups=12)
         assert (report.complete, report.looked_up, report.deleted) == (False, deleted, deleted)
-        assert "the store was not read whole: " in str(report)
+        assert "the store was not read completely: " in str(report)
     assert report.candidates == 0
     assert held_in(copy.path) == versions_of(store)
 

@@ -58,7 +58,7 @@ async def test_first_changes_sweep(any_copy: Store, sandbox: Sandbox, client: Pa
     assert counts(third) == (0, 0, 1, 202)
     assert held_in(any_copy) == versions_of(store)
     assert str(third) == (
-        "in step: 0 inserted, 0 updated, 1 deleted, 202 unchanged, 1 looked up by id (0 still there), "
+        "in sync: 0 inserted, 0 updated, 1 deleted, 202 unchanged, 1 looked up by id (0 still there), "
         f"{third.requests} requests"
     )
     assert "deletions not checked" in str(second)
@@ -188,7 +188,7 @@ async def test_another_store(
     """A copy of another store is refused before anything is sent, and stays."""
     await sync(client, copy)
     async with Sandbox(payments=5) as other, client_of(other) as another:
-        with pytest.raises(ConfigurationError, match=r"is a copy of another store .*: give another file"):
+        with pytest.raises(ConfigurationError, match=r"is a copy of another store .*: use another file"):
             await sync(another, copy)
         assert other.request_count == 0
     assert len(held_in(copy.path)) == 200
@@ -209,7 +209,7 @@ async def test_another_store_behind_an_older_credential(sandbox: Sandbox, copy: 
 
         sandbox.answer_with(another)
         for sweep in (False, True):
-            with pytest.raises(ConfigurationError, match="the payments that came are those of 'another'"):
+            with pytest.raises(ConfigurationError, match="the service sent payments of 'another'"):
                 await sync(client, copy, sweep=sweep)
     assert held_in(copy.path) == versions_of(sandbox.store)
 
@@ -254,7 +254,7 @@ async def test_a_list_that_shows_a_payment_and_then_none_is_not_believed(
     async with client_of(sandbox) as client:
         report = await sync(client, copy)
         assert not report.complete
-        assert "not read whole: the list no longer shows payments that are still there" in str(report)
+        assert "not read completely: the list no longer shows payments that are still there" in str(report)
         sandbox.before_list = None
         sandbox.clear_faults()
         assert (await sync(client, copy)).complete
