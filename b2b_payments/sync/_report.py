@@ -20,13 +20,12 @@ class Counts:
 class SyncReport:
     """The report of one sync.
 
-    `inserted`, `updated`, `unchanged` and `deleted` are numbers of payments. Of those received, the first
-    were new, the second replaced another version, and for the third the copy had the same version or a newer
-    one. `deleted` payments were removed from the copy because the service itself said that they do not exist.
-    Payments that were not received are not counted. `swept` says that the whole store was read, which finds
-    payments that were deleted before. `resumed` says that this full read was started by an earlier sync.
-    `requests` counts this sync's requests, retries included, and `waited` the seconds they waited for the
-    quota.
+    Received payments count as `inserted` if they were new, as `updated` if they replaced another version, and
+    as `unchanged` if the copy had the same version or a newer one. `deleted` counts payments removed from the
+    copy because the service itself said that they do not exist. `swept` says that the whole store was read,
+    which finds payments that were deleted before that read. `resumed` says that an earlier sync had started
+    this full read. `requests` counts this sync's requests, retries included, and `waited` the seconds that
+    they waited for the quota.
 
     Payments that the list contradicts are looked up by id: `looked_up` of them, of which `put_right` still
     exist and are now in the copy as the service has them. `candidates` are left for a later sync.

@@ -29,7 +29,7 @@ async def export_stores(
     stores: Iterable[Store],
     output: PathLike,
     *,
-    format: str | None = None,  # noqa: A002 - the name of the public surface
+    format: str | None = None,  # noqa: A002 - a public name
     at_once: int = 8,
     dask: str | DaskClient | None = None,
     workers: int | None = None,

@@ -28,7 +28,7 @@ class StoreState(StrEnum):
 class StoreReport:
     """How the export of one store stands.
 
-    `path` is its file; `instead` is where the export was written if not there. `rows` is the number of
+    `path` is its file; `instead` is where the export was written if not to `path`. `rows` is the number of
     payments kept; `requests` and `seconds` are those of this run. `resumable` says whether something was kept
     that can be resumed, `ending` how the walk ended, `error` why the store failed. `pace` is the latest
     reading of its speed.

@@ -47,7 +47,7 @@ class TokenFromEnv:
         if not _VARIABLE_NAME.fullmatch(variable):
             del variable
             raise ConfigurationError(
-                "This is not the name of an environment variable: put the token into a variable, and give "
+                "This is not the name of an environment variable: put the token into a variable, and use "
                 "the variable's name, such as NORTH_TOKEN."
             )
         self.__attrs_init__(variable)

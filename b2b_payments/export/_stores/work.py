@@ -47,7 +47,7 @@ class Work(ABC):
     @property
     @abstractmethod
     def resumable(self) -> bool:
-        """Whether something was kept from which the work can be set_kept_rows."""
+        """Whether something was kept from which the work can be resumed."""
 
     def __init__(self, store: Store, path: str, on_report: OnReport, on_event: OnEvent) -> None:
         self._store = store
@@ -131,7 +131,7 @@ class Job:
         return sink_for(self.path, self.format)
 
     def is_resumable(self) -> bool:
-        """Whether an interrupted export left something that can be set_kept_rows."""
+        """Whether an interrupted export left something that can be resumed."""
         return self.sink().kept
 
     def discard_interrupted(self) -> None:
