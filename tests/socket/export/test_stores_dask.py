@@ -210,10 +210,18 @@ def _job(store: Store, folder: Path) -> Job:
 
 
 async def test_store_with_a_secret_is_refused(tmp_path: Path) -> None:
-    """A store that holds its token is not sent to a cluster."""
-    for store, message in ((Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and tokens are not"),):
-        with pytest.raises(ConfigurationError, match=message):
+    """A store that holds its token, or whose quota's address holds a password, is not sent to a cluster."""
+    shared = Quota(shared="redis://:geheim@127.0.0.1:1/0")
+    for store, message in (
+        (Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and tokens are not sent"),
+        (
+            Store("a", LegacyAuth(TokenFromEnv("A")), quota=shared),
+            "the quota's shared address holds a password",
+        ),
+    ):
+        with pytest.raises(ConfigurationError, match=message) as caught:
             await export_stores([store], tmp_path, format="csv", dask="tcp://127.0.0.1:1")
+        assert "geheim" not in str(caught.value)
     assert not os.listdir(tmp_path)
 
 
