@@ -46,8 +46,9 @@ _QUIET = {
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
-"""Dask's own measurements take 3 % of a core for each worker, and 5 % for the scheduler. With the malloc
-threshold that it sets, memory is mapped again for each page of a list: a fifth of an export's time."""
+"""Dask's defaults are expensive: its own measurements take 3 % of a core for each worker, and 5 % for the
+scheduler; with its malloc threshold, memory is mapped again for each page of a list, which costs a fifth of
+an export."""
 
 
 class DaskClient(Protocol):
