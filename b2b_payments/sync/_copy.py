@@ -132,8 +132,8 @@ class Copy:
         """
         with self._transaction() as database:
             rows = database.read(batch)
-            inserted, updated, *others = _classified(database, rows, lagging or (_LONG_AGO, _LONG_AGO))
-            return {*inserted, *updated, *([] if lagging else [*others[0], *others[1]])}
+            inserted, updated, older, unclear = _classified(database, rows, lagging or (_LONG_AGO, _LONG_AGO))
+            return {*inserted, *updated} if lagging else {*inserted, *updated, *older, *unclear}
 
     def latest_seen(self, until: datetime) -> datetime | None:
         """Return the latest `updatedAt`, up to `until`, of the payments seen by the full read.

@@ -98,6 +98,7 @@ class Settling:
         if not await self._knows_one_shown():
             return _CONTROL_FAILED
         missing, kept, foreign_404s = candidates.missing, 0, 0
+        allowed = max(ALWAYS_ALLOWED, MAX_MISSING * candidates.payments)
         ids = list(candidates.chosen)
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
@@ -114,10 +115,7 @@ class Settling:
             # Missing: those that got 404, and those not looked up yet that the list did not show.
             missing += len(gone) - sum(candidates.chosen[payment_id] for payment_id in answers)
             foreign_404s += len(batch) - len(answers)
-            too_many = (
-                missing > max(ALWAYS_ALLOWED, MAX_MISSING * candidates.payments)
-                and not self.allow_mass_deletion
-            )
+            too_many = missing > allowed and not self.allow_mass_deletion
             await self._write(existing, [] if too_many else gone)
             kept += len(gone) * too_many
             if too_many and not existing:
