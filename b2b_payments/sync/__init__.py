@@ -1,4 +1,4 @@
-"""Keeping a copy of a store's payments in step: all of them once, and then what changed."""
+"""Copies of a store's payments, kept in sync: one full read, then only what changed."""
 
 from __future__ import annotations
 

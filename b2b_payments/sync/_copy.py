@@ -1,9 +1,9 @@
-"""The copy itself: what is in it, and each change to it in one transaction with what is said of it.
+"""The copy in its database: its tables and state, each change written in one transaction.
 
-Beside `payments` and `line_items` there are three tables: ``b2b_payments_sync`` holds the state, a row of
-JSON; ``b2b_payments_sync_seen``, while the whole store is being read, the ids that came; and
-``b2b_payments_sync_candidates`` the payments that the list contradicts, until they are settled. Other tables
-are left alone.
+Besides `payments` and `line_items` there are three tables: ``b2b_payments_sync`` holds the state, one row of
+JSON; ``b2b_payments_sync_seen`` exists during a full read and holds the ids seen so far; and
+``b2b_payments_sync_candidates`` holds the payments that the list contradicts, until they are settled. Other
+tables are not touched.
 """
 
 from __future__ import annotations
@@ -27,62 +27,62 @@ from b2b_payments.sync._state import State
 from b2b_payments.sync._store import Store
 
 _SEEN = Table(f"{SYNCED}_seen", (Column("id", ColumnKind.INTEGER),), ("id",))
-# Missing: whether the list did not show it at all, rather than in an older version.
+# `missing`: 1 if the list did not show the payment at all, 0 if it showed an older version.
 _CANDIDATES = Table(
     f"{SYNCED}_candidates", (Column("id", ColumnKind.INTEGER), Column("missing", ColumnKind.INTEGER)), ("id",)
 )
-_EVER = datetime.min.replace(tzinfo=UTC)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @frozen
 class Candidates:
-    """The payments that the list contradicts: `total` in all, of which it did not show those `missing`.
+    """The payments that the list contradicts: `total` of them, `missing` of which it did not show at all.
 
-    `chosen` are some of them, by id, and whether they are missing. The copy holds `held` payments in all.
+    `chosen` is a selection of them: ids, and whether each is missing. `payments` is the size of the copy.
     """
 
     total: int
     missing: int
     chosen: Mapping[int, bool]
-    held: int
+    payments: int
 
 
 class Copy:
-    """A copy that is opened, changed and closed, by one thread after the other. All of it blocks.
+    """A copy that is opened, changed and closed, by one thread at a time. All methods block.
 
-    Its methods raise ExportError where the database cannot be read or written.
+    They raise ExportError if the database cannot be read or written.
     """
 
     _connect: Callable[[], Database]
 
     def __init__(self, store: Store) -> None:
         self.store: Store = store
-        self._held = ExitStack()
+        self._stack = ExitStack()
         self._database: Database | None = None
 
     def open(self) -> State | None:
-        """Return what the copy says of itself, None where there is none yet.
+        """Lock and open the copy. Returns its state, or None if there is no copy yet.
 
-        Raises ExportError while another sync or export writes to it, ConfigurationError for tables that are
-        not a sync's.
+        Raises ExportError while another sync or export writes to it, ConfigurationError for tables that were
+        not made by a sync.
         """
-        self._connect = self._held.enter_context(self.store.held())
+        self._connect = self._stack.enter_context(self.store.held())
         if not self.store.exists:
             return None
         with self._writing() as database:
-            there = database.names()
-            if SYNCED in there:
-                return self._brought_up(database, there)
+            names = database.names()
+            if SYNCED in names:
+                return self._upgraded(database, names)
             for name in (table.name for table in (*TABLES, _CANDIDATES, _SEEN)):
-                if name in there:
+                if name in names:
                     raise ConfigurationError(
-                        f"{self.store.place} has a table {name} that no sync made, an export's perhaps: it "
-                        f"is left alone. Give another {self.store.kept_in}, which a first sync fills."
+                        f"{self.store.place} has a table {name} that was not made by a sync (maybe by an "
+                        f"export): it is left alone. Use another {self.store.kept_in} for the copy."
                     )
             return None
 
     def begin_reading(self, state: State) -> None:
-        """Make ready for every payment of the store; nothing was seen yet."""
+        """Start a full read: create missing tables, and forget which ids were seen."""
         with self._transaction() as database:
             if SYNCED not in database.names():
                 for table in (*TABLES, _CANDIDATES):
@@ -91,7 +91,7 @@ class Copy:
                 database.execute(f"CREATE TABLE {database.schema}.{SYNCED} (state {text})")
             database.execute(f"DROP TABLE IF EXISTS {database.schema}.{_SEEN.name}")
             database.create(_SEEN)
-            _put(database, state)
+            _write_state(database, state)
 
     def keep(
         self,
@@ -101,43 +101,44 @@ class Copy:
         *,
         seen: bool = False,
     ) -> Counts:
-        """Put payments that a list showed in their places, and the state: all in one transaction.
+        """Write payments from a list, and the state, in one transaction.
 
-        A payment that the copy holds in a newer version stays as it is. It becomes a candidate, unless that
-        version was written between the two moments of `lagging`: then the list may just not show it yet. One
-        that the list shows as the copy holds it, or newer, is no candidate any more.
-        If `seen`, note that they came. Raises ResponseDecodeError for a payment that cannot be read.
+        If the copy has a newer version of a payment, it keeps that, and the payment becomes a candidate,
+        unless that version was written within `lagging` (after its start, up to its end): then the list may
+        not show it yet. A payment listed in the copy's version, or a newer one, is no longer a candidate.
+        With `seen`, the ids are recorded as seen by the full read.
+        Raises ResponseDecodeError for a payment that cannot be read.
         """
         with self._transaction() as database:
-            came = database.read(batch)
-            inserted, updated, older, unclear = _compared(database, came, lagging)
-            database.write(came, inserted, updated)
-            as_held_or_newer = {*came.ids} - {*older, *unclear}
-            database.remove(_CANDIDATES, list(as_held_or_newer))
-            database.upsert(_CANDIDATES, [(one, 0) for one in older])
+            rows = database.read(batch)
+            inserted, updated, older, unclear = _classified(database, rows, lagging)
+            database.write(rows, inserted, updated)
+            confirmed = {*rows.ids} - {*older, *unclear}
+            database.remove(_CANDIDATES, list(confirmed))
+            database.upsert(_CANDIDATES, [(payment_id, 0) for payment_id in older])
             if seen:
-                database.upsert(_SEEN, [(payment_id,) for payment_id in came.ids])
+                database.upsert(_SEEN, [(payment_id,) for payment_id in rows.ids])
             if state is not None:
-                _put(database, state)
+                _write_state(database, state)
         changed = len(inserted) + len(updated)
-        return Counts(len(inserted), len(updated), len(came.ids) - changed)
+        return Counts(len(inserted), len(updated), len(rows.ids) - changed)
 
-    def would_take(
+    def ids_to_write(
         self, batch: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None
     ) -> set[int]:
-        """Return the ids of those payments that `keep` would put in the place of another version, or of none.
+        """Return the ids of the payments that `keep` would insert or update.
 
-        Without `lagging`, of those that `settle` would. Raises as they do.
+        Without `lagging`, those that `settle` would write. Raises the same errors.
         """
         with self._transaction() as database:
-            came = database.read(batch)
-            inserted, updated, *others = _compared(database, came, lagging or (_EVER, _EVER))
-            return {*inserted, *updated, *([] if lagging else [*others[0], *others[1]])}
+            rows = database.read(batch)
+            inserted, updated, older, unclear = _classified(database, rows, lagging or (_LONG_AGO, _LONG_AGO))
+            return {*inserted, *updated} if lagging else {*inserted, *updated, *older, *unclear}
 
     def latest_seen(self, until: datetime) -> datetime | None:
-        """Return when the latest of the payments seen was updated, of those updated by `until`.
+        """Return the latest `updatedAt`, up to `until`, of the payments seen by the full read.
 
-        Of candidates the copy does not hold what was seen: they do not count.
+        Candidates do not count, since the copy does not hold the version that was seen.
         """
         updated = PAYMENTS.columns[UPDATED]
         with self._writing() as database:
@@ -151,7 +152,7 @@ class Copy:
             return None if latest is None else database.moment(latest)
 
     def end_reading(self, state: State, *, complete: bool) -> None:
-        """Make the payments that were not seen candidates, if the reading was complete."""
+        """End a full read. If it was complete, payments that were not seen become candidates."""
         with self._transaction() as database:
             schema = database.schema
             if complete:
@@ -161,17 +162,17 @@ class Copy:
                     "ON CONFLICT (id) DO UPDATE SET missing = excluded.missing"
                 )
             database.execute(f"DROP TABLE {schema}.{_SEEN.name}")
-            _put(database, state)
+            _write_state(database, state)
 
-    def candidates(self, most: int) -> Candidates:
-        """Count the candidates, and choose so many of them at the most, at random."""
+    def candidates(self, limit: int) -> Candidates:
+        """Count the candidates, and choose up to `limit` of them at random."""
         with self._writing() as database:
-            rows = f"{database.schema}.{_CANDIDATES.name}"
-            found = database.execute(
-                f"SELECT id, missing FROM {rows} ORDER BY random() LIMIT ?",  # noqa: S608
-                [most],
+            table = f"{database.schema}.{_CANDIDATES.name}"
+            result = database.execute(
+                f"SELECT id, missing FROM {table} ORDER BY random() LIMIT ?",  # noqa: S608
+                [limit],
             )
-            chosen = {one: bool(missing) for one, missing in found.fetchall()}
+            chosen = {payment_id: bool(missing) for payment_id, missing in result.fetchall()}
             return Candidates(
                 database.count(_CANDIDATES.name),
                 database.count(f"{_CANDIDATES.name} WHERE missing = 1"),
@@ -179,27 +180,27 @@ class Copy:
                 database.count(PAYMENTS.name),
             )
 
-    def settle(self, there: Sequence[Mapping[str, Any]], gone: Sequence[int]) -> None:
-        """Put down what GET by id gave of candidates, and remove those that are gone: in one transaction.
+    def settle(self, existing: Sequence[Mapping[str, Any]], gone: Sequence[int]) -> None:
+        """Write the candidates that GET by id returned, and delete those that are gone, in one transaction.
 
         Raises ResponseDecodeError for a payment that cannot be read.
         """
         with self._transaction() as database:
-            came = database.read(there)
-            database.write(came, [], list(database.compare(came)))
+            rows = database.read(existing)
+            database.write(rows, [], list(database.compare(rows)))
             for table in reversed(TABLES):
                 database.remove(table, gone)
-            database.remove(_CANDIDATES, [*came.ids, *gone])
+            database.remove(_CANDIDATES, [*rows.ids, *gone])
 
     def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
-        """Let go."""
+        """Close the database, and release the lock."""
         self._database = None
         with suppress(self.store.database.failures()):
-            self._held.close()
+            self._stack.close()
 
     @contextmanager
     def _writing(self) -> Iterator[Database]:
-        """Yield the database, opened when it is first used; what it raises becomes a sentence."""
+        """Yield the database, opened on first use. Its errors are raised as ExportError."""
         place = self.store.place
         with writing(place), as_export_error(self.store.database, place):
             self._database = self._database or self._connect()
@@ -207,76 +208,76 @@ class Copy:
 
     @contextmanager
     def _transaction(self) -> Iterator[Database]:
-        """Do the same in one transaction: all of it, or nothing."""
+        """Yield the database in a transaction."""
         with self._writing() as database, database.transaction():
             yield database
 
-    def _brought_up(self, database: Database, there: set[str]) -> State:
-        """Return the state of a copy, with the tables and columns that an earlier version did not make."""
+    def _upgraded(self, database: Database, names: set[str]) -> State:
+        """Add the tables and columns that the copy of an earlier version lacks. Returns the state."""
         state = self._state(database)
-        lacking = {table: self._lacking(database, table, there) for table in TABLES}
+        missing = {table: self._missing_columns(database, table, names) for table in TABLES}
         with database.transaction():
-            if _CANDIDATES.name not in there:
+            if _CANDIDATES.name not in names:
                 database.create(_CANDIDATES)
-            if any(lacking.values()):
-                for table, columns in lacking.items():
+            if any(missing.values()):
+                for table, columns in missing.items():
                     for column in columns:
                         database.add(table, column)
-                # What belongs there only a reading of the whole store tells.
+                # Only a full read can fill the new columns.
                 state = attrs.evolve(state, changes=None, reading=None)
-                _put(database, state)
+                _write_state(database, state)
         return state
 
     def _state(self, database: Database) -> State:
         place, kept_in = self.store.place, self.store.kept_in
         if [name for name, _ in database.columns(SYNCED)] != ["state"]:
-            raise self._another(SYNCED)
+            raise self._foreign_table(SYNCED)
         rows = database.execute(f"SELECT state FROM {database.schema}.{SYNCED}").fetchall()  # noqa: S608
         try:
             state = State.unpack(rows[0][0])
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise ExportError(
-                f"What {place} says of itself is damaged: sync into another {kept_in}."
-            ) from None
+            raise ExportError(f"The sync state of {place} is damaged: sync into another {kept_in}.") from None
         if state is None:
             raise ExportError(
-                f"{place} was kept in step by another version of this library: use that one, or sync into "
+                f"{place} was written by another version of this library: use that version, or sync into "
                 f"another {kept_in}."
             )
         return state
 
-    def _lacking(self, database: Database, table: Table, there: set[str]) -> Sequence[Column]:
-        columns = database.lacks(table) if table.name in there else None
+    def _missing_columns(self, database: Database, table: Table, names: set[str]) -> Sequence[Column]:
+        columns = database.lacks(table) if table.name in names else None
         if columns is None:
-            raise self._another(table.name)
+            raise self._foreign_table(table.name)
         return columns
 
-    def _another(self, name: str) -> ConfigurationError:
+    def _foreign_table(self, name: str) -> ConfigurationError:
         return ConfigurationError(
-            f"The table {name} of {self.store.place} is not as a sync made it: it is left alone. "
+            f"The table {name} of {self.store.place} was changed, or not made by a sync: it is left alone. "
             f"Sync into another {self.store.kept_in}."
         )
 
 
-def _put(database: Database, state: State) -> None:
-    rows = f"{database.schema}.{SYNCED}"
-    database.execute(f"DELETE FROM {rows}")  # noqa: S608
-    database.execute(f"INSERT INTO {rows} VALUES (?)", [state.pack()])  # noqa: S608
+def _write_state(database: Database, state: State) -> None:
+    table = f"{database.schema}.{SYNCED}"
+    database.execute(f"DELETE FROM {table}")  # noqa: S608
+    database.execute(f"INSERT INTO {table} VALUES (?)", [state.pack()])  # noqa: S608
 
 
-def _compared(
-    database: Database, came: Rows, lagging: tuple[datetime, datetime]
+def _classified(
+    database: Database, rows: Rows, lagging: tuple[datetime, datetime]
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Return the ids of payments that are new to the copy, those it has in an older version, those in a newer
-    one that the list should show, and those in a newer one that the list may not show yet.
+    """Compare listed payments with the copy. Returns four lists of ids:
+
+    `inserted` are new to the copy, `updated` are in the copy in an older version, `older` are in the copy in
+    a newer version that the list should show, `unclear` in a newer version that it may not show yet.
     """
     inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
-    moments = came.updated
-    for payment_id, written in database.compare(came).items():
-        if written is None:
+    listed_at = rows.updated
+    for payment_id, stored_at in database.compare(rows).items():
+        if stored_at is None:
             inserted.append(payment_id)
-        elif moment_of(moments[payment_id]) < written:
-            (unclear if lagging[0] < written <= lagging[1] else older).append(payment_id)
+        elif moment_of(listed_at[payment_id]) < stored_at:
+            (unclear if lagging[0] < stored_at <= lagging[1] else older).append(payment_id)
         else:
             updated.append(payment_id)
     return inserted, updated, older, unclear

@@ -1,18 +1,19 @@
-"""The two ways to read a store into its copy: what changed, and the whole.
+"""The two ways to read a store into its copy: only the changes, or everything.
 
-**What changed** comes from the feed of changes (`_changes/poll.py` says why it loses nothing). Each batch is
-put down in one transaction with the checkpoint of its last change, so that a reading that was interrupted
-goes on. Where the list does not show all that changed, or shows no payment as new as the last reading did, as
-after a backup was restored, the whole is read.
+**Changes** come from the feed of changes (`_changes/poll.py` says why it loses nothing). Each batch is
+written in one transaction with the checkpoint of its last change, so that an interrupted read can be resumed.
+If the list does not show all changes, or shows no payment as new as the last sync saw (for example, after a
+backup was restored), a full read follows.
 
-**The whole** is read by `createdAt`, which loses no payment that lasts. Each batch is put down in one
-transaction with the ids seen and with the walk's checkpoint, so that a reading that was interrupted goes on.
-Where it is complete, the payments that it did not see become candidates. W is of an answer from before it
-began, at S, and is put down in that last transaction. A payment that was written between W and S - overlap
-shows that the answer was not sorted by `updatedAt`: then there is no W, and the next sync reads the whole.
+**A full read** walks the list by `createdAt`, which misses no payment that exists throughout. Each batch is
+written in one transaction with the ids seen and the walk's checkpoint, so that an interrupted read can be
+resumed. If it is complete, the payments that it did not see become candidates. The watermark W is the latest
+`updatedAt` of an answer from before the read began, at time S; it is stored in the last transaction. If the
+read sees a payment updated after W but before S - overlap, that answer was not sorted by `updatedAt`: then
+there is no watermark, and the next sync does a full read.
 
-Either way an older version never takes the place of a newer one, and no payment leaves the copy: where the
-list contradicts it, `settle.py` asks by id.
+Either way an older version never replaces a newer one, and no payment leaves the copy: if the list
+contradicts it, `_settle.py` looks the payment up by id.
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._state import Reading, State
 
 OnChange = Callable[[Change], object]
-"""What is called with each change before it is put down; what it gives is awaited, if it can be."""
+"""Called with each change before it is written; an awaitable result is awaited."""
 
-_SHOWN = 5
+_SAMPLE = 5
 
 
 @define
-class Readings:
-    """Reads a store into its copy; `state` is what the copy says of itself, `report` the account.
+class StoreReader:
+    """Reads a store into its copy, and updates `state` and `report`.
 
-    Both ways raise what walks raise, and as `Copy` does.
+    `read_changes` and `read_all` raise what walks and `Copy` raise.
     """
 
     payments: Payments
@@ -64,113 +65,113 @@ class Readings:
     on_change: OnChange | None
     state: State
     report: SyncReport = attrs.field(factory=SyncReport)
-    _answered: datetime | None = None
-    _latest: JoinedPage | None = None
+    _first_answer_at: datetime | None = None
+    _latest_page: JoinedPage | None = None
 
-    async def changes(self) -> bool:
-        """Read what changed; tell whether all of it came.
+    async def read_changes(self) -> bool:
+        """Read what changed. Returns whether all changes were received.
 
-        It did not where the list does not show all that changed, or no payment that is as new as before.
+        They were not if the list does not show all of them, or shows no payment as new as the last sync saw.
         """
         feed = self.payments.changes(self.state.changes, overlap=self.overlap.total_seconds())
-        feed.on_page = self._heard
-        held: list[Change] = []
-        through = False
+        feed.on_page = self._on_page
+        batch: list[Change] = []
+        caught_up = False
         try:
             async with aclosing(feed):
                 async for change in feed:
-                    held.append(change)
-                    if len(held) >= BATCH_ROWS:
-                        await self._keep_changes(held, change.checkpoint)
-                        held = []
-            through = not feed.is_behind
+                    batch.append(change)
+                    if len(batch) >= BATCH_ROWS:
+                        await self._keep_changes(batch, change.checkpoint)
+                        batch = []
+            caught_up = not feed.is_behind
         except PaginationError:
-            pass  # what came is kept
+            pass  # what was received is kept
         finally:
             self.report.requests += feed.report.requests
             self.report.waited += feed.report.waited
-        await self._keep_changes(held, feed.checkpoint())
-        if through:
-            self._complete()
-        return through
+        await self._keep_changes(batch, feed.checkpoint())
+        if caught_up:
+            self._mark_complete()
+        return caught_up
 
-    async def whole(self) -> bool:
-        """Read every payment, from where a reading was interrupted; tell whether all of them came."""
+    async def read_all(self) -> bool:
+        """Read every payment, or resume an interrupted full read. Returns whether it was complete."""
         self.report.complete, self.report.swept = False, True
-        self.report.unchanged = 0  # those that a reading of changes has seen come again
+        self.report.unchanged = 0  # payments that a read of changes has counted are received again
         reading = self.state.reading
         try:
             walk = self.payments.list(checkpoint=None if reading is None else reading.walk)
         except ConfigurationError:
-            # Another version of this library made the checkpoint: that reading is of no use any more.
+            # The checkpoint is from another version of this library: start the full read again.
             reading, walk = None, self.payments.list()
         if reading is None:
-            watermark = await self._newest()
-            reading = Reading(watermark, None, self._answered)
+            watermark = await self._latest_update()
+            reading = Reading(watermark, None, self._first_answer_at)
             self.state = attrs.evolve(self.state, reading=reading)
             await self.worker.do(self.copy.begin_reading, self.state)
-        held = PageBatch()
+        batch = PageBatch()
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
-                    self._look_at(page)
-                    held.add(page)
+                    self._record_page(page)
+                    batch.add(page)
                     self.state = attrs.evolve(self.state, reading=attrs.evolve(reading, walk=page.checkpoint))
                     if self.on_progress is not None:
                         self.on_progress(walk.report)
-                    if held.is_full(BATCH_ROWS):
-                        await self._keep(held, self.state, seen=True)
-                        held = PageBatch()
+                    if batch.is_full(BATCH_ROWS):
+                        await self._keep(batch, self.state, seen=True)
+                        batch = PageBatch()
         finally:
-            self._count(walk)
-        await self._keep(held, self.state, seen=True)
+            self._add_requests(walk)
+        await self._keep(batch, self.state, seen=True)
         complete = walk.report.complete
-        # One that is not known to be complete proves nothing: the next sync starts it again.
-        state = self.state.in_step_until(await self._checked(reading)) if complete else self.state
+        # A read that may be incomplete proves nothing: the next sync starts it again.
+        state = self.state.in_sync_until(await self._proven_watermark(reading)) if complete else self.state
         self.state = attrs.evolve(state, reading=None)
         await self.worker.do(self.copy.end_reading, self.state, complete=complete)
         if complete:
-            self._complete()
+            self._mark_complete()
         else:
-            self.report.caveat = f"the store was not read whole: {walk.report.ending}"
+            self.report.caveat = f"the store was not read completely: {walk.report.ending}"
         return complete
 
     @property
-    def shown(self) -> list[int]:
-        """The ids of some payments that the list showed in this run, of its latest page."""
-        rows = [] if self._latest is None else self._latest.raw()
-        return [_payment(decode_part(row)).id for row in rows[:: max(1, len(rows) // _SHOWN)][:_SHOWN]]
+    def listed_ids(self) -> list[int]:
+        """The ids of some payments on the latest page of this run."""
+        rows = [] if self._latest_page is None else self._latest_page.raw()
+        return [_payment(decode_part(row)).id for row in rows[:: max(1, len(rows) // _SAMPLE)][:_SAMPLE]]
 
-    async def tell(
+    async def notify(
         self, rows: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None
     ) -> None:
-        """Call `on_change` for each of these payments that the copy is about to take in another version."""
+        """Call `on_change` for each of these payments that is about to be inserted or updated."""
         if self.on_change is None:
             return
         place = Ledger.since(self.state.store, 0, self.state.changes).place
-        taken = await self.worker.do(self.copy.would_take, rows, lagging)
+        ids = await self.worker.do(self.copy.ids_to_write, rows, lagging)
         for payment in map(_payment, rows):
-            if payment.id in taken:
-                told = self.on_change(Change(payment, place))
-                if inspect.isawaitable(told):
-                    await told
+            if payment.id in ids:
+                result = self.on_change(Change(payment, place))
+                if inspect.isawaitable(result):
+                    await result
 
-    async def _newest(self) -> datetime | None:
-        """Return the latest `updatedAt` that the list shows, None for a store without payments."""
+    async def _latest_update(self) -> datetime | None:
+        """Return the latest `updatedAt` that the list shows, or None if the store has no payments."""
         walk = self.payments.list(
             sort_by=SortBy.UPDATED_AT, order_by=OrderBy.DESC, page_size=1, concurrency=1
         )
         try:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
-                    self._look_at(page)
-                    return _no_later(_payment(decode_part(page.raw()[0])).updated_at, page.listing.date)
+                    self._record_page(page)
+                    return _at_most(_payment(decode_part(page.raw()[0])).updated_at, page.listing.date)
             return None
         finally:
-            self._count(walk)
+            self._add_requests(walk)
 
-    async def _checked(self, reading: Reading) -> datetime | None:
-        """Return the watermark of a reading that came whole, None where what it saw contradicts that."""
+    async def _proven_watermark(self, reading: Reading) -> datetime | None:
+        """Return the watermark of a complete full read, or None if a payment that it saw contradicts it."""
         if reading.watermark is None or reading.begun is None:
             return reading.watermark
         latest = await self.worker.do(self.copy.latest_seen, reading.begun - self.overlap)
@@ -181,45 +182,45 @@ class Readings:
         await self._keep([to_wire(change.payment) for change in changes], self.state)
 
     async def _keep(self, rows: Sequence[Mapping[str, Any]], state: State, *, seen: bool = False) -> None:
-        now = self._answered or datetime.now(UTC)
+        now = self._first_answer_at or datetime.now(UTC)
         lagging = now - self.overlap, now
-        # Before they are put down: whom it concerns hears of each once more rather than not at all.
-        await self.tell(rows, lagging)
+        # Before the write: after a crash a change is reported again rather than never.
+        await self.notify(rows, lagging)
         self.report.add(await self.worker.do(self.copy.keep, rows, lagging, state, seen=seen))
 
-    def _heard(self, page: JoinedPage, report: WalkReport) -> None:
-        self._look_at(page)
+    def _on_page(self, page: JoinedPage, report: WalkReport) -> None:
+        self._record_page(page)
         if self.on_progress is not None:
             self.on_progress(report)
 
-    def _look_at(self, page: JoinedPage) -> None:
-        """Take a page in. Raises ConfigurationError where its first payment is not of the copy's store."""
-        self._latest = page
-        self._answered = self._answered or page.listing.date
-        known, named = self.state.store_hash, page.listing.heads[page.places[0]].store_hash
-        if not isinstance(named, str):
-            return  # such a payment is refused where it is read
-        if known is None:
-            self.state = attrs.evolve(self.state, store_hash=named)
-        elif known != named:
+    def _record_page(self, page: JoinedPage) -> None:
+        """Record a page. Raises ConfigurationError if its first payment is from another store."""
+        self._latest_page = page
+        self._first_answer_at = self._first_answer_at or page.listing.date
+        expected, actual = self.state.store_hash, page.listing.heads[page.places[0]].store_hash
+        if not isinstance(actual, str):
+            return  # an invalid payment: refused when it is decoded
+        if expected is None:
+            self.state = attrs.evolve(self.state, store_hash=actual)
+        elif expected != actual:
             store = self.copy.store
             raise ConfigurationError(
-                f"{store.place} is a copy of the store {known!r}, and the payments that came are those "
-                f"of {named!r}: give another {store.kept_in}."
+                f"{store.place} is a copy of the store {expected!r}, but the service sent payments of "
+                f"{actual!r}: use another {store.kept_in}."
             )
 
-    def _count(self, walk: Walk) -> None:
+    def _add_requests(self, walk: Walk) -> None:
         self.report.requests += walk.report.requests
         self.report.waited += walk.report.waited
 
-    def _complete(self) -> None:
+    def _mark_complete(self) -> None:
         self.report.complete = True
         self.report.watermark = self.state.watermark
 
 
-def _no_later(moment: datetime, answered: datetime | None) -> datetime:
-    """Return the moment, or that of the answer that showed it, where it claims to be later."""
-    return min(moment, answered or datetime.now(UTC))
+def _at_most(updated: datetime, answered: datetime | None) -> datetime:
+    """Return the time, but no later than that of the answer that showed it."""
+    return min(updated, answered or datetime.now(UTC))
 
 
 def _payment(row: Mapping[str, Any]) -> Payment:

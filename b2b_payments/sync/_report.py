@@ -1,4 +1,4 @@
-"""What a sync says of itself."""
+"""The report of a sync."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from b2b_payments._printable import counted, define
 
 @define
 class Counts:
-    """What a batch did to the copy, in payments."""
+    """What a batch did to the copy, as numbers of payments."""
 
     inserted: int = 0
     updated: int = 0
@@ -18,22 +18,22 @@ class Counts:
 
 @define
 class SyncReport:
-    """The account of one sync.
+    """The report of one sync.
 
-    `inserted`, `updated`, `deleted` and `unchanged` are payments: of those that came, how many were new, how
-    many were put in place of another version, and how many the copy held as they came, or newer;
-    `deleted` ones are gone, as the service itself said. Payments that did not change and did not come count
-    nowhere. `swept` says that the whole store was read, to find what was deleted before that reading began.
-    `resumed` says that this reading had been begun by an earlier sync. `requests` are those of this sync,
-    retries included, and `waited` the seconds that they waited for the quota.
+    Received payments count as `inserted` if they were new, as `updated` if they replaced another version, and
+    as `unchanged` if the copy had the same version or a newer one. `deleted` counts payments removed from the
+    copy because the service itself said that they do not exist. `swept` says that the whole store was read,
+    which finds payments that were deleted before that read. `resumed` says that an earlier sync had started
+    this full read. `requests` counts this sync's requests, retries included, and `waited` the seconds that
+    they waited for the quota.
 
-    Payments that the list contradicts are looked up by id: so many were `looked_up`, of which `put_right`
-    are still there, and are in the copy now as the service has them. `candidates` are left for a later sync.
+    Payments that the list contradicts are looked up by id: `looked_up` of them, of which `put_right` still
+    exist and are now in the copy as the service has them. `candidates` are left for a later sync.
 
-    `complete` is True once the copy has every change that the list showed when the sync began, and no
-    candidate is left; until then the next sync does the rest, and `caveat` says why. `watermark` is how far
-    that goes in the service's own time, in UTC, and None for a store without payments or whose list is not
-    sorted by `updatedAt`.
+    `complete` is True if the copy has every change that the list showed when the sync began, and no candidate
+    is left. Otherwise the next sync does the rest, and `caveat` says why. `watermark` is the time, in UTC by
+    the service's clock, up to which the copy has all changes; None for a store that has no payments or whose
+    list is not sorted by `updatedAt`.
     """
 
     inserted: int = 0
@@ -52,10 +52,10 @@ class SyncReport:
     waited: float = 0.0
 
     def __str__(self) -> str:
-        state = "in step" if self.complete else "not in step yet"
-        checked = self.swept or self.looked_up
-        deleted = f"{self.deleted:,} deleted" if checked else "deletions not checked"
-        resumed = ", with the reading that an earlier sync had begun" if self.resumed else ""
+        state = "in sync" if self.complete else "not in sync yet"
+        deletions_checked = self.swept or self.looked_up
+        deleted = f"{self.deleted:,} deleted" if deletions_checked else "deletions not checked"
+        resumed = ", with the full read that an earlier sync began" if self.resumed else ""
         looked_up = ""
         if self.looked_up:
             looked_up = f", {self.looked_up:,} looked up by id ({self.put_right:,} still there)"
@@ -67,7 +67,7 @@ class SyncReport:
         )
 
     def add(self, counts: Counts) -> None:
-        """Count what a batch did."""
+        """Add the counts of a batch."""
         self.inserted += counts.inserted
         self.updated += counts.updated
         self.unchanged += counts.unchanged

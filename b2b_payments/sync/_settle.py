@@ -1,25 +1,28 @@
-"""Settling by id what the list contradicts: the only way by which a payment leaves a copy.
+"""Settles by id the payments that the list contradicts: the only way a payment leaves a copy.
 
-A list is hearsay: it may lag, or show a part of what is there. So where it contradicts the copy it only makes
-*candidates*, which stay in the copy until the service was asked for each of them:
+A list is not proof: it may lag, or show only a part of the payments. Where it contradicts the copy, it only
+makes *candidates*, which stay in the copy until the service was asked for each of them by id:
 
-- payments that a complete reading of the whole did not show: they are *missing*;
-- payments that a list shows in an older version, though the copy's was written longer ago than lists lag: so
-  does a service that was restored from a backup.
+- payments that a complete full read did not show: they are *missing*;
+- payments that a list shows in an older version than the copy's, although the copy's was written longer ago
+  than lists lag, as after the service was restored from a backup.
 
-GET by id does not lag [seen]. What it gives is put into the copy. What it says does not exist is deleted if
+GET by id does not lag [seen]. A payment that it returns is written to the copy. A payment for which it
+answers 404 is deleted if
 
-- the service's own envelope says so: a gateway's 404 says nothing;
-- GET by id gave a payment that the list showed in this same run, before those answers and again after them:
-  a missing scope shows as 404, too [seen];
-- where answers were mixed up lately it says so again, asked on its own: a 404 may be another payment's;
+- the 404 has the service's own envelope: a gateway's 404 says nothing;
+- GET by id returned a payment that the list showed in this same run, both before and after those 404s: a
+  missing scope shows as 404, too [seen];
+- if answers were mixed up recently, a second lookup, with no other request in flight, gets 404 again: the
+  first 404 may be the answer to another request;
 - no more than a fifth of the copy is missing, or the caller allows more: a scope that hides payments may hide
   them from the list and from GET by id alike.
 
-A reading that is not complete makes nothing missing, since what it did not show may stand further on. It does
-not keep candidates from being settled either, since that rests on none of what it showed. A candidate stays
-one over syncs and kills, until it is settled or the list shows it again; each batch of answers is put down in
-one transaction. They are looked up in random order, so that those that cannot be settled block no others.
+An incomplete full read makes no payment missing, since one that it did not show may come later in the list.
+It does not keep candidates from being settled, since settling does not depend on what it showed. A candidate
+survives syncs and crashes until it is settled or the list shows it again; each batch of answers is written in
+one transaction. Candidates are looked up in random order, so that those that cannot be settled do not block
+the others.
 """
 
 from __future__ import annotations
@@ -37,24 +40,24 @@ from b2b_payments.sync._copy import Candidates, Copy
 from b2b_payments.sync._report import SyncReport
 
 MOST_LOOKUPS = 500
-"""Candidates that a sync looks up at the most, where nothing else is said."""
-MOST_MISSING = 0.2
-"""The part of a copy that may be missing where mass deletion is not allowed …"""
-FEW = 10
-"""… and so many payments always may, however small the copy is."""
+"""The default limit of candidates that one sync looks up."""
+MAX_MISSING = 0.2
+"""The share of a copy that may be missing unless mass deletion is allowed …"""
+ALWAYS_ALLOWED = 10
+"""… and the number of payments that may always be missing, however small the copy is."""
 
 _BATCH = 50
 _CONCURRENCY = 8
 
-Sent = dict[str, Any]
+WirePayment = dict[str, Any]
 """A payment as the service sent it."""
 
 
-_NOTHING_SHOWN = (
-    "the list shows no payment by which a deletion could be told from a missing scope: sync again, or into "
+_NO_CONTROL = (
+    "the list shows no payment, so a deletion cannot be told from a missing scope: sync again, or into "
     "another file if the store is really empty"
 )
-_NOT_KNOWN = (
+_CONTROL_FAILED = (
     "the service answers 404 even for a payment that its list shows: check what the credential may read, "
     "and sync again"
 )
@@ -62,100 +65,101 @@ _NOT_KNOWN = (
 
 @define
 class Settling:
-    """Settles candidates, and says in the report what came of it.
+    """Settles candidates, and updates the report.
 
-    `shown` are ids that the list showed in this run; `tell` is given payments before they are put right.
-    Raises as `Payments.look_up`, `Copy` and `tell` do, except for 404s; what was settled until then stays
-    settled.
+    `listed_ids` are ids that the list showed in this run. `notify` is called with payments before they are
+    corrected in the copy. Raises what `Payments.look_up`, `Copy` and `notify` raise, except for 404s; what
+    was settled before an error stays settled.
     """
 
     payments: Payments
     copy: Copy
     worker: Worker
     report: SyncReport
-    shown: list[int]
-    tell: Callable[[Sequence[Sent]], Awaitable[None]]
+    listed_ids: list[int]
+    notify: Callable[[Sequence[WirePayment]], Awaitable[None]]
     allow_mass_deletion: bool
 
     async def settle(self, most_lookups: int) -> None:
-        """Look up so many candidates at the most; say in the report which are left, and why."""
+        """Look up at most `most_lookups` candidates. The report says how many are left, and why."""
         candidates = await self.worker.do(self.copy.candidates, most_lookups)
         if not candidates.total:
             return
         self.report.candidates = candidates.total
         reason = await self._settle(candidates)
         if self.report.candidates:
-            left = f"the list contradicts {self.report.candidates:,} more: {reason}"
-            self.report.caveat = left if self.report.caveat is None else f"{self.report.caveat}; {left}"
+            caveat = f"the list contradicts {self.report.candidates:,} more: {reason}"
+            self.report.caveat = caveat if self.report.caveat is None else f"{self.report.caveat}; {caveat}"
 
     async def _settle(self, candidates: Candidates) -> str:
-        """Look up those chosen; give the reason why any are left."""
-        if not self.shown:
-            return _NOTHING_SHOWN
+        """Look up the chosen candidates. Returns the reason why any are left."""
+        if not self.listed_ids:
+            return _NO_CONTROL
         if not await self._knows_one_shown():
-            return _NOT_KNOWN
-        missing, kept, foreign = candidates.missing, 0, 0
+            return _CONTROL_FAILED
+        missing, kept, foreign_404s = candidates.missing, 0, 0
+        allowed = max(ALWAYS_ALLOWED, MAX_MISSING * candidates.payments)
         ids = list(candidates.chosen)
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
             answers = await self._look_up(batch)
-            there = [row for row in answers.values() if row is not None]
+            existing = [row for row in answers.values() if row is not None]
             gone = [payment_id for payment_id, row in answers.items() if row is None]
             if gone and not await self._knows_one_shown():
-                await self._put_down(there, [])
-                return _NOT_KNOWN
+                await self._write(existing, [])
+                return _CONTROL_FAILED
             if gone and self.payments.mixed_up_lately:
                 answers = await self._look_up_again(answers)
-                there = [row for row in answers.values() if row is not None]
+                existing = [row for row in answers.values() if row is not None]
                 gone = [payment_id for payment_id, row in answers.items() if row is None]
-            # Missing is what GET by id does not give; of those not looked up yet, what the list did not show.
+            # Missing: those that got 404, and those not looked up yet that the list did not show.
             missing += len(gone) - sum(candidates.chosen[payment_id] for payment_id in answers)
-            foreign += len(batch) - len(answers)
-            too_many = missing > max(FEW, MOST_MISSING * candidates.held) and not self.allow_mass_deletion
-            await self._put_down(there, [] if too_many else gone)
+            foreign_404s += len(batch) - len(answers)
+            too_many = missing > allowed and not self.allow_mass_deletion
+            await self._write(existing, [] if too_many else gone)
             kept += len(gone) * too_many
-            if too_many and not there:
+            if too_many and not existing:
                 break
         if kept:
             return (
-                f"{missing:,} of {candidates.held:,} payments are missing, too many to delete unasked: "
+                f"{missing:,} of {candidates.payments:,} payments are missing, too many to delete unasked: "
                 "sweep again, with mass deletion allowed (--allow-mass-deletion) if they are really gone"
             )
-        if foreign:
-            return "404 came from something else than the service: sync again"
+        if foreign_404s:
+            return "some 404s were not from the service itself: sync again"
         return "sync again to look up the rest"
 
-    async def _put_down(self, there: Sequence[Sent], gone: Sequence[int]) -> None:
-        await self.tell(there)
-        await self.worker.do(self.copy.settle, there, gone)
-        self.report.put_right += len(there)
+    async def _write(self, existing: Sequence[WirePayment], gone: Sequence[int]) -> None:
+        await self.notify(existing)
+        await self.worker.do(self.copy.settle, existing, gone)
+        self.report.put_right += len(existing)
         self.report.deleted += len(gone)
-        self.report.candidates -= len(there) + len(gone)
+        self.report.candidates -= len(existing) + len(gone)
 
     async def _knows_one_shown(self) -> bool:
-        """Whether GET by id gives a payment that the list showed; one deleted meanwhile is asked for once."""
-        while self.shown:
+        """Whether GET by id returns a payment that the list showed. Drops ids for which it does not."""
+        while self.listed_ids:
             try:
-                if await self.payments.look_up(self.shown[-1], tally=self.report) is not None:
+                if await self.payments.look_up(self.listed_ids[-1], tally=self.report) is not None:
                     return True
             except NotFoundError:
-                pass  # not the service's own answer
-            self.shown.pop()
+                pass  # not the service's own 404
+            self.listed_ids.pop()
         return False
 
-    async def _look_up(self, payment_ids: Sequence[int]) -> dict[int, Sent | None]:
-        """Return what GET by id answers for each of them, but for 404s that are not the service's own."""
-        answers: dict[int, Sent | None] = {}
+    async def _look_up(self, payment_ids: Sequence[int]) -> dict[int, WirePayment | None]:
+        """Return the answers of GET by id: None for the service's own 404; other 404s are left out."""
+        answers: dict[int, WirePayment | None] = {}
         failures: list[Exception] = []
-        line = iter(payment_ids)
+        remaining = iter(payment_ids)
 
         async def work() -> None:
-            for payment_id in line:
+            for payment_id in remaining:
                 try:
                     answers[payment_id] = await self.payments.look_up(payment_id, tally=self.report)
                 except NotFoundError:
                     continue
-                except Exception as failure:  # noqa: BLE001 - raised below, outside of the group
+                except Exception as failure:  # noqa: BLE001 - raised below, outside the task group
                     failures.append(failure)
                     group.cancel_scope.cancel()
 
@@ -167,19 +171,19 @@ class Settling:
         self.report.looked_up += len(payment_ids)
         return answers
 
-    async def _look_up_again(self, answers: dict[int, Sent | None]) -> dict[int, Sent | None]:
-        """Return the answers, with those 404s alone that come again, each on a new connection of its own.
+    async def _look_up_again(self, answers: dict[int, WirePayment | None]) -> dict[int, WirePayment | None]:
+        """Repeat each lookup that got 404, one at a time on a new connection, and return the new answers.
 
-        Nothing else of this run is under way meanwhile. A payment that is there is asked for before each, so
-        that no 404 is the one before, come late.
+        No other request of this run is in flight meanwhile. An existing payment is looked up before each, so
+        that a late 404 to the previous lookup is not mistaken for this one's answer.
         """
-        sure: dict[int, Sent | None] = {}
+        confirmed: dict[int, WirePayment | None] = {}
         for payment_id, row in answers.items():
             if row is not None:
-                sure[payment_id] = row
+                confirmed[payment_id] = row
             elif await self._knows_one_shown():
                 try:
-                    sure[payment_id] = await self.payments.look_up(payment_id, tally=self.report)
+                    confirmed[payment_id] = await self.payments.look_up(payment_id, tally=self.report)
                 except NotFoundError:
                     continue
-        return sure
+        return confirmed

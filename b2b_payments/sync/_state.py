@@ -1,4 +1,4 @@
-"""What a copy says of itself, as small plain JSON in a table of its own."""
+"""The state of a copy, kept with it as a small JSON text in its own table."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from b2b_payments._printable import frozen
 from b2b_payments._walk.checkpoint import Checkpoint
 
 _VERSION = 2
-_KNOWN = {1, _VERSION}
+_READABLE_VERSIONS = {1, _VERSION}
 _Aware = Annotated[datetime, Meta(tz=True)]
 
 
 @frozen
 class Reading:
-    """A reading of the whole store that is under way.
+    """A full read in progress.
 
-    `watermark` is the latest `updatedAt` that the list showed before it began, `walk` where it stands, and
-    `begun` the moment of that first answer, where it is known.
+    `watermark` is the latest `updatedAt` that the list showed before the read began, `begun` the time of that
+    answer, if known, and `walk` the checkpoint of the read.
     """
 
     watermark: _Aware | None
@@ -34,11 +34,11 @@ class Reading:
 
 @frozen
 class State:
-    """Which store a copy is of, how far it is in step, and the reading that is under way, if one is.
+    """Which store a copy is of, up to when it is in sync, and the full read in progress, if any.
 
-    `store` is the name that checkpoints have for the store, `store_hash` the one in its payments: an older
-    credential says nothing of the store. `changes` is where the feed of changes goes on, None until a first
-    reading is through.
+    `store` is the store's name in checkpoints, `store_hash` the one in its payments, since a legacy
+    credential does not name the store. `changes` is the checkpoint of the feed of changes, None until the
+    first full read is complete.
     """
 
     store: str
@@ -48,34 +48,34 @@ class State:
 
     @property
     def watermark(self) -> datetime | None:
-        """How far the copy is in step, in the service's time."""
-        return None if self.changes is None else _moment(self.changes["watermark"])
+        """The time up to which the copy is in sync, by the service's clock."""
+        return None if self.changes is None else _parse_time(self.changes["watermark"])
 
-    def in_step_until(self, watermark: datetime | None) -> Self:
-        """Return the state of a copy that has all that lists showed up to this moment."""
+    def in_sync_until(self, watermark: datetime | None) -> Self:
+        """Return the state of a copy that has all changes that lists showed up to this time."""
         changes = None if watermark is None else Ledger(self.store, 0, microseconds_of(watermark)).place
         return attrs.evolve(self, changes=None if changes is None else changes.checkpoint())
 
     def pack(self) -> str:
-        """Write it as JSON."""
+        """Return the state as JSON."""
         return msgspec.json.encode({"version": _VERSION, **attrs.asdict(self)}).decode()
 
     @classmethod
     def unpack(cls, text: str) -> Self | None:
-        """Read what `pack` gave, None where another version did.
+        """Parse what `pack` returned. Returns None if another version of the library wrote it.
 
-        Raises ValueError, LookupError, TypeError and RecursionError for anything else.
+        Raises ValueError, LookupError, TypeError or RecursionError for anything else.
         """
         packed = msgspec.json.decode(text, type=dict[str, Any])
-        if packed["version"] not in _KNOWN:
+        if packed["version"] not in _READABLE_VERSIONS:
             return None
         state = msgspec.convert(packed, cls)
-        _ = state.watermark, packed["store_hash"]  # raises where it is none, or not there at all
+        _ = state.watermark, packed["store_hash"]  # raises if one is invalid or missing
         if packed["version"] == 1:
-            # The first version remembered no more than how far it was.
-            return state.in_step_until(_moment(packed["watermark"]))
+            # Version 1 stored only the watermark.
+            return state.in_sync_until(_parse_time(packed["watermark"]))
         return state
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""Where a copy is kept."""
+"""The databases that can hold a copy."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from b2b_payments.export._postgres import PostgresDatabase, Server, is_postgres
 from b2b_payments.export._sqlite import SQLiteDatabase
 
 SCHEMA = "b2b_payments"
-"""Where a copy in PostgreSQL is, unless another schema is named."""
+"""The default schema of a copy in PostgreSQL."""
 
 
 @repr_when_incomplete
 class Store(ABC):
-    """A database that holds the copy of one store, in tables `payments` and `line_items`.
+    """A database that holds the copy of one store, in the tables `payments` and `line_items`.
 
-    Their columns are those of an export. May be used for one sync after the other.
+    Their columns are those of an export. It can be used for several syncs, one after the other.
     """
 
     database: ClassVar[type[Database]]
     kept_in: ClassVar[str]
-    """What a copy has for itself alone."""
+    """The unit of the database that holds exactly one copy, for messages: "file" or "schema"."""
 
     @property
     @abstractmethod
     def place(self) -> object:
-        """Where the copy is; its text is for messages."""
+        """Where the copy is. `str` of it is shown in messages."""
 
     @property
     @abstractmethod
     def exists(self) -> bool:
-        """Whether there may be a copy."""
+        """Whether a copy may exist."""
 
     @abstractmethod
     def held(self) -> AbstractContextManager[Callable[[], Database]]:
-        """Keep other syncs out, and give what connects to the database, which is closed with it.
+        """Lock the copy, and yield a function that connects to its database. The exit closes both.
 
-        Raises AlreadyRunningError where another has it, ExportError where it cannot be reached, and
-        ConfigurationError where there can be no copy.
+        Raises AlreadyRunningError if another sync has the lock, ExportError if the database cannot be
+        reached, and ConfigurationError if no copy can be kept there.
         """
 
 
@@ -56,7 +56,7 @@ class Store(ABC):
 class FileStore(Store):
     """A copy in a file.
 
-    Raises ConfigurationError for a path that cannot be written to, or where the database's extra is missing.
+    Raises ConfigurationError if the path cannot be written to, or the database's extra is not installed.
     """
 
     database: ClassVar[type[FileDatabase]]
@@ -65,7 +65,7 @@ class FileStore(Store):
     def __init__(self, path: PathLike) -> None:
         writable(path)
         self.path: Path = Path(path_of(path))
-        self.database.failures()  # is it installed?
+        self.database.failures()  # raises if the extra is not installed
 
     @property
     def place(self) -> Path:
@@ -89,27 +89,27 @@ class FileStore(Store):
 
 
 class SQLiteStore(FileStore):
-    """A copy in SQLite: money and times are text there, exact. Otherwise as `FileStore`."""
+    """A copy in SQLite. Amounts and times are stored as exact text."""
 
     database: ClassVar[type[FileDatabase]] = SQLiteDatabase
 
 
 class DuckDBStore(FileStore):
-    """A copy in DuckDB (extra `duckdb`): money is DECIMAL(38, 12), times TIMESTAMPTZ."""
+    """A copy in DuckDB (extra `duckdb`). Amounts are DECIMAL(38, 12), times TIMESTAMPTZ."""
 
     database: ClassVar[type[FileDatabase]] = DuckDBDatabase
 
 
 @repr_when_incomplete
 class PostgresStore(Store):
-    """A copy in PostgreSQL (extra `postgres`): money is numeric, times timestamptz, JSON jsonb.
+    """A copy in PostgreSQL (extra `postgres`). Amounts are numeric, times timestamptz, JSON jsonb.
 
-    `dsn` is as libpq has it, such as ``postgresql://user@host:5432/name``; what it leaves out comes from
-    ``PGPASSWORD``, ``~/.pgpass`` and the like. It is not shown. The copy has a `schema` of its own, which a
-    first sync makes. Views, grants, indexes, triggers and further columns that others put there stay.
+    `dsn` is a libpq address, such as ``postgresql://user@host:5432/name``; missing parts come from libpq's
+    environment variables and files, such as ``PGPASSWORD`` and ``~/.pgpass``. Passwords are never shown. The
+    copy has its own `schema`, which the first sync creates if needed. Views, grants, indexes, triggers and
+    columns that others add to it stay.
 
-    Raises ConfigurationError for what is no address, for a name that no schema can have, and where the extra
-    is missing.
+    Raises ConfigurationError for an invalid address or schema name, and if the extra is not installed.
     """
 
     database: ClassVar[type[Database]] = PostgresDatabase
@@ -124,11 +124,11 @@ class PostgresStore(Store):
 
     @property
     def exists(self) -> bool:
-        return True  # only the server knows
+        return True  # only the server knows whether it does
 
     @contextmanager
     def held(self) -> Iterator[Callable[[], Database]]:
-        # Who has the lock there has it as long as the connection lasts, which writes.
+        # The lock lasts as long as the connection, so the same connection does the writing.
         with ExitStack() as stack:
             with as_export_error(PostgresDatabase, self._server, "reached"):
                 database = stack.enter_context(closing(PostgresDatabase.connect(self._server)))
@@ -141,8 +141,9 @@ class PostgresStore(Store):
         return f"{type(self).__name__}({str(self._server)!r})"
 
 
-# What may have a password in it, and is not shown: more than an address is, but no path to a known ending.
-_is_address = re.compile(
+# Matches texts that may hold a password, so that they are not shown: not only valid addresses, but no path
+# with one of the endings below.
+_may_be_address = re.compile(
     r"://|(?:^|\s)postgres\w*:|passw\w*\s*=|:[^/\\]+@(?!.*\.(?:duckdb|sqlite3?|db)$)", re.IGNORECASE
 ).search
 _STORES: dict[str, type[FileStore]] = {
@@ -154,10 +155,10 @@ _STORES: dict[str, type[FileStore]] = {
 
 
 def is_address(to: str) -> bool:
-    """Whether a copy is to be on a server. Raises ConfigurationError for another kind of server."""
+    """Whether `to` is a PostgreSQL address. Raises ConfigurationError for what may be another address."""
     if is_postgres(to):
         return True
-    if _is_address(to):
+    if _may_be_address(to):
         raise ConfigurationError(
             "The address of a database begins with postgresql://, as in postgresql://user@host:5432/name."
         )
@@ -165,10 +166,10 @@ def is_address(to: str) -> bool:
 
 
 def store_for(to: PathLike, *, schema: str | None = None) -> Store:
-    """Return the store that a path's ending names, or an address ``postgresql://…``, with its `schema` there.
+    """Return the store for a path, by its ending, or for an address ``postgresql://…``, with its `schema`.
 
     The endings are ``.duckdb``, ``.sqlite``, ``.sqlite3`` and ``.db``. Raises ConfigurationError for anything
-    else, and as the stores do.
+    else, and whatever the store's class raises.
     """
     text = os.fspath(path_of(to))
     if is_address(text):
@@ -179,6 +180,6 @@ def store_for(to: PathLike, *, schema: str | None = None) -> Store:
     if os.path.isdir(text):
         raise ConfigurationError(f"{to} cannot be written: it is a folder; name a file in it.")
     if kind is None:
-        known = ", ".join(_STORES)
-        raise ConfigurationError(f"{to} does not say its database: give it one of the endings {known}.")
+        endings = ", ".join(_STORES)
+        raise ConfigurationError(f"{to} does not say its database: give it one of the endings {endings}.")
     return kind(text)

@@ -1,4 +1,4 @@
-"""Bringing a copy in step with its store."""
+"""`sync`: brings a copy in sync with its store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from b2b_payments._errors import ConfigurationError
 from b2b_payments.export._export import OnProgress
 from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
-from b2b_payments.sync._readings import OnChange, Readings
+from b2b_payments.sync._readings import OnChange, StoreReader
 from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._settle import MOST_LOOKUPS, Settling
 from b2b_payments.sync._state import State
@@ -32,30 +32,29 @@ async def sync(
     on_progress: OnProgress | None = None,
     on_change: OnChange | None = None,
 ) -> SyncReport:
-    """Bring the copy in step with the client's store: all of it the first time, then what changed since.
+    """Bring the copy in sync with the client's store: everything the first time, then what changed since.
 
-    The copy is of the whole store, never of a part. Each payment in it is as the service had it at some
-    moment, line items included. After a sync, each that was last written more than `overlap` before is as
-    the service has it. What was deleted, or went back to an older version when the service was restored from
-    a backup, only a `sweep` finds, which reads the whole store again: after one that is complete, the copy
-    is equal to what the service had more than `overlap` before it began.
+    The copy is always of the whole store. Each payment in it, line items included, is a version that the
+    service had at some time. After a sync, each payment that was last written more than `overlap` before the
+    sync is as the service has it. Deleted payments, and payments that went back to an older version because
+    the service was restored from a backup, are found only by a `sweep`, which reads the whole store again.
+    After a complete sweep the copy equals what the service had more than `overlap` before the sweep began.
 
-    Nothing is deleted because a list does not show it. Each payment that the list contradicts is looked up by
-    id, and deleted if the service itself says that it does not exist (`settle.py` has the argument). At most
-    `most_lookups` are in one sync; the rest stay in the copy for the next ones, and until none is left the
-    report counts them and is not complete. Where more than a fifth of the copy is missing, and more than ten
-    payments, nothing is deleted without `allow_mass_deletion`.
+    Nothing is deleted merely because a list does not show it. Each payment that the list contradicts is
+    looked up by id, and deleted if the service itself says that it does not exist (`_settle.py` has the
+    argument). One sync looks up at most `most_lookups` payments; the others stay in the copy for later syncs.
+    Until none is left, the report counts them and is not complete. If more than a fifth of the copy and more
+    than ten payments are missing, nothing is deleted without `allow_mass_deletion`.
 
-    What changed comes from the feed of changes (`client.payments.changes`). `overlap` is in seconds; it has
-    to be as wide as the list's lag. `on_progress` is called with the walk's report after each page.
-    `on_change` is called with a `Change` for each payment that the copy takes in another version than it has,
-    right before a batch of them is committed: if it raises, or the process ends in between, they come again.
-    It may be an async function; deletions are only in the report. A sync that was interrupted is resumed by
-    the next one, a first copy and a sweep whether or not that is to sweep, and what changed meanwhile
-    follows.
+    What changed comes from the feed of changes (`client.payments.changes`). `overlap` is in seconds and must
+    be at least the list's lag. `on_progress` is called with the walk's report after each page. `on_change`
+    is called with a `Change` for each payment that is about to be inserted or updated, just before its batch
+    is committed; if it raises, or the process ends in between, the same changes are reported again. It may be
+    an async function. Deletions are only in the report. The next sync resumes an interrupted one: a first
+    copy or a sweep is finished whether or not `sweep` is set, and then what changed meanwhile is read.
 
-    Raises what walks raise; AlreadyRunningError where another sync of this copy is under way; ExportError
-    where the database cannot be written; ConfigurationError for one that no sync made, or that is a copy of
+    Raises what walks raise; AlreadyRunningError if another sync of this copy is in progress; ExportError if
+    the database cannot be written; ConfigurationError if the tables were not made by a sync, or are a copy of
     another store; ResponseDecodeError for a payment that cannot be read.
     """
     check("client", client, PaymentsClient, "the PaymentsClient of the store")
@@ -73,9 +72,9 @@ async def sync(
         if state is not None and state.store != name:
             raise ConfigurationError(
                 f"{store.place} is a copy of another store ({state.store!r}, not {name!r}): "
-                f"give another {store.kept_in}."
+                f"use another {store.kept_in}."
             )
-        readings = Readings(
+        reader = StoreReader(
             client.payments,
             copy,
             worker,
@@ -84,15 +83,15 @@ async def sync(
             on_change,
             state or State(name),
         )
-        await _read(readings, sweep=sweep)
-        report = readings.report
+        await _read(reader, sweep=sweep)
+        report = reader.report
         settling = Settling(
             client.payments,
             copy,
             worker,
             report,
-            readings.shown,
-            readings.tell,
+            reader.listed_ids,
+            reader.notify,
             allow_mass_deletion=allow_mass_deletion,
         )
         await settling.settle(most_lookups)
@@ -104,16 +103,16 @@ async def sync(
     return report
 
 
-async def _read(readings: Readings, *, sweep: bool) -> None:
-    state, report = readings.state, readings.report
+async def _read(reader: StoreReader, *, sweep: bool) -> None:
+    state, report = reader.state, reader.report
     report.watermark = state.watermark
     report.resumed = state.reading is not None
     if report.resumed:
-        # It knows of what was there when it came by, perhaps days ago: what changed since then follows.
-        if not await readings.whole():
+        # The resumed read may have started days ago, so what changed since then is read after it.
+        if not await reader.read_all():
             return
     elif sweep or state.changes is None:
-        await readings.whole()
+        await reader.read_all()
         return
-    if readings.state.changes is not None and not await readings.changes():
-        await readings.whole()
+    if reader.state.changes is not None and not await reader.read_changes():
+        await reader.read_all()

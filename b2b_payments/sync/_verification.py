@@ -1,4 +1,4 @@
-"""Checking a copy for itself: a sync alone can hold it against the store."""
+"""Checks a copy for consistency. Only a sync can compare it with the store."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from b2b_payments.export._database import SYNCED, opened
 from b2b_payments.export._reading import DATABASES, found_format, read_payments
 from b2b_payments.sync._state import State
 
-_AT_ONCE = 2_000
+_CHUNK_ROWS = 2_000
 
 
 def check_copy(path: Path) -> tuple[State, Sums] | None:
-    """Return what a copy in a file says of itself, and what it holds; None for a file that is no copy.
+    """Return the state and the sums of a copy in a file, or None if the file is not a copy.
 
-    Nothing is written. Raises VerificationError where what it says is damaged, or line items are of no
-    payment, and ExportError where it cannot be read.
+    Nothing is written. Raises VerificationError if the state is damaged or line items have no payment, and
+    ExportError if the file cannot be read.
     """
     format_ = found_format(path)
     if format_ not in DATABASES or not path.is_file():
@@ -33,11 +33,15 @@ def check_copy(path: Path) -> tuple[State, Sums] | None:
         except (ValueError, LookupError, TypeError, RecursionError):
             state = None
         if state is None:
-            raise VerificationError(f"What {path} says of itself is damaged, or by another version.")
+            raise VerificationError(
+                f"The sync state of {path} is damaged, or was written by another version of this library."
+            )
         payments = f"SELECT id FROM {database.schema}.{PAYMENTS.name}"  # noqa: S608
-        if lost := database.count(f"{LINE_ITEMS.name} WHERE payment_id NOT IN ({payments})"):
-            raise VerificationError(f"{path} was changed: {lost:,} of its line items are of no payment.")
-    sums, found = Sums(), read_payments(path, format_)
-    while some := list(islice(found, _AT_ONCE)):
-        sums.add((one.status, one.currency, one.amount) for one in some)
+        if orphans := database.count(f"{LINE_ITEMS.name} WHERE payment_id NOT IN ({payments})"):
+            raise VerificationError(
+                f"{path} was changed: {orphans:,} of its line items belong to no payment."
+            )
+    sums, rows = Sums(), read_payments(path, format_)
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        sums.add((one.status, one.currency, one.amount) for one in chunk)
     return state, sums

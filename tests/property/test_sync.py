@@ -1,4 +1,4 @@
-"""Copies of stores that change at every request, are interrupted, and show writes out of order."""
+"""Copies of stores that change at every request, fail at times, and show writes late and out of order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.virtual_time import run
 
 
 def lie(draw: random.Random, rules: Rules) -> Rules:
-    """Let lists and reading by id contradict the store, in one way or in several."""
+    """Make the lists contradict the store, in up to two ways."""
     hides = draw.choice([2, 5, 20])
     lies: dict[str, Any] = {
         "total_count": draw.choice(["page", "wandering", "absent"]),
@@ -37,9 +37,9 @@ def lie(draw: random.Random, rules: Rules) -> Rules:
 
 
 async def lied_to(seed: int, path: Path) -> tuple[int, bool]:
-    """Sync with a service that contradicts itself, and once more when it does not any longer.
+    """Sync with a service that contradicts itself, and again when it no longer does.
 
-    Give how many payments the lists contradicted, and whether the copy is equal in the end.
+    Returns how many payments the lists contradicted, and whether the copy is equal to the store in the end.
     """
     draw, copy, contradicted = random.Random(seed), store_for(path), 0
     async with living_store(seed, draw) as (sandbox, living, direct, client):
@@ -74,13 +74,16 @@ async def lied_to(seed: int, path: Path) -> tuple[int, bool]:
         await asyncio.sleep(2 * LAG)
         await sync(client, copy, allow_mass_deletion=True)
         report = await sync(client, copy, sweep=True, allow_mass_deletion=True)
-        # Where more payments are of one second than a page gives, and none is counted, no end can be proven.
+        # If one second has more payments than a page, and there is no total, the end cannot be proven.
         unproven = "stop before they meet" in str(report.caveat)
         return contradicted, unproven or (report.complete and held_in(path) == living.now_versions)
 
 
 async def life(seed: int, copy: Store) -> tuple[Wrong, int, bool]:
-    """Sync a living store some times; give what was wrong, the syncs that failed, and the end's equality."""
+    """Sync a changing store several times.
+
+    Returns what was wrong, how many syncs failed, and whether the copy is equal to the store in the end.
+    """
     draw = random.Random(seed)
     wrong, failed, swept_from = Wrong(), 0, None
     loop = asyncio.get_running_loop()
@@ -96,12 +99,12 @@ async def life(seed: int, copy: Store) -> tuple[Wrong, int, bool]:
                 swept_from = begun if swept_from is None else swept_from
             else:
                 assert direct.requests - before == report.requests
-                # A list that lags may show only payments that are deleted already: no 404 is believed then.
-                # And one that comes into being while it is read may show no end.
+                # A lagging list may show only payments that are already deleted: then no 404 is believed.
+                # And a list that gets its first payments during the read may show no end.
                 assert report.complete == (report.caveat is None)
                 swept = report.swept and report.complete
                 if swept and report.resumed:
-                    # It may have been begun by the first of the syncs that failed.
+                    # The first of the failed syncs may have started this full read.
                     begun_sweep = begun if swept_from is None else swept_from
                     wrong += living.wrong(copy, begun=begun_sweep, swept=True)
                 wrong += living.wrong(copy, begun=begun, swept=swept and not report.resumed)
@@ -125,10 +128,10 @@ async def life(seed: int, copy: Store) -> tuple[Wrong, int, bool]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "examples"), [("sqlite", 6), ("duckdb", 2), ("postgres", 4)])
-def test_a_copy_is_never_wrong(
+def test_copy_is_never_wrong(
     kind: str, examples: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """Whatever changes, fails and lags: what was not written lately is right, and nothing is made up."""
+    """Despite changes, errors and lag, payments not written recently are right, and none is invented."""
     monkeypatch.setattr(readings, "BATCH_ROWS", 25)
     server = request.getfixturevalue("postgres") if kind == "postgres" else ""
 
@@ -144,8 +147,8 @@ def test_a_copy_is_never_wrong(
 
 
 @pytest.mark.slow
-def test_nothing_is_deleted_on_hearsay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the lists show and hide, only what GET by id does not know leaves; then the copy is equal."""
+def test_lists_alone_delete_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lists show or hide, only payments that GET by id does not find are deleted."""
     monkeypatch.setattr(readings, "BATCH_ROWS", 25)
     contradicted = 0
 
@@ -163,7 +166,7 @@ def test_nothing_is_deleted_on_hearsay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_schedules_bite() -> None:
-    """Among such lives there are syncs that fail, and go on."""
+def test_some_syncs_fail() -> None:
+    """In the runs of `life` some syncs do fail, and are resumed."""
     with tempfile.TemporaryDirectory() as folder:
         assert sum(run(life(seed, store_for(Path(folder, f"{seed}.sqlite"))))[1] for seed in range(4)) > 0

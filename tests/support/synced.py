@@ -1,4 +1,4 @@
-"""Copies read back by the databases' own libraries, and stores that remember every version of a payment."""
+"""Reads copies with the databases' own libraries; stores that remember every version of a payment."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from b2b_payments.sync._store import FileStore
 from tests.support.export_reading import Rows, connected_to, selected
 
 Version = tuple[Any, ...]
-"""What a payment is, line items included, as the tests compare it."""
+"""A version of a payment, line items included, in a form that tests compare."""
 
 ENDINGS = ("sqlite", "duckdb")
 KINDS = (*ENDINGS, "postgres")
-"""The databases that copies are kept in; all but the last one are files of such an ending."""
+"""The databases that can hold a copy; all but the last are files with that ending."""
 Copied = Path | sync.Store
 LAG = 1200.0
-"""Seconds that lists lag a write at the most."""
+"""The most seconds by which lists lag a write."""
 
 
 def uneven_lag(seed: int) -> Callable[[], float]:
-    """Return lags of up to 20 minutes: lists show some writes at once, others long after later ones."""
+    """Return a function that draws lags of up to 20 minutes, so that lists show writes out of order."""
     draw = random.Random(f"lag {seed}")
     return lambda: draw.choice([0.0, 1.0, LAG / 4, LAG]) * draw.uniform(0.9, 1.0)
 
 
 def version_of(wire: Mapping[str, Any]) -> Version:
-    """Return the version that the service's own object is."""
+    """Return the version that a payment, as the service sent it, stands for."""
     items = [
         (
             int(item["invoiceId"]),
@@ -62,12 +62,12 @@ def version_of(wire: Mapping[str, Any]) -> Version:
 
 
 def hours_pass(store: Store) -> None:
-    """Let what changes now be later than every overlap."""
+    """Advance the store's clock, so that later changes are beyond every overlap."""
     store.advance(7_200)
 
 
 def store_in(kind: str, folder: Path, server: str) -> sync.Store:
-    """Return a place for a copy in one kind of database: in a folder, or in a new schema on a server."""
+    """Return a store for a copy in this kind of database: in a folder, or in a new schema on a server."""
     if kind == "postgres":
         return sync.PostgresStore(server, schema=f"copy {uuid4().hex[:12]}")
     return sync.store_for(folder / f"copy.{kind}")
@@ -75,7 +75,7 @@ def store_in(kind: str, folder: Path, server: str) -> sync.Store:
 
 @contextmanager
 def connected(copy: Copied) -> Iterator[Any]:
-    """Connect to a copy's database as its user would; on a server, to the schema."""
+    """Connect to a copy's database as a user would; on a server, with its schema as the search path."""
     if isinstance(copy, sync.PostgresStore):
         with psycopg.connect(copy.place.dsn, autocommit=True) as connection:
             connection.execute(f'SET search_path = "{copy.place.schema}"')
@@ -88,13 +88,13 @@ def connected(copy: Copied) -> Iterator[Any]:
 
 
 def tables_of(copy: Copied) -> tuple[Rows, Rows]:
-    """Return the payments and line items of a copy as the database's own library reads them."""
+    """Return the payments and line items of a copy, read by the database's own library."""
     with connected(copy) as connection:
         return selected(connection)
 
 
 def held_in(copy: Copied) -> dict[int, Version]:
-    """Return the versions that a copy holds, by id."""
+    """Return the version of each payment in a copy, by id."""
     payments, lines = tables_of(copy)
     items: dict[int, list[Version]] = {row["id"]: [] for row in payments}
     assert len(items) == len(payments)
@@ -119,7 +119,7 @@ def held_in(copy: Copied) -> dict[int, Version]:
 
 
 def versions_of(store: Store) -> dict[int, Version]:
-    """Return the versions that the service has now, by id."""
+    """Return the version of each payment in the service now, by id."""
     return {int(wire["id"]): version_of(wire) for wire in store.all_wire()}
 
 
@@ -130,14 +130,14 @@ def _seconds(cell: str | datetime) -> int:
 
 @attrs.define
 class Wrong:
-    """What is wrong with a copy, in payments."""
+    """What is wrong with a copy, as numbers of payments."""
 
     stale: int = 0
-    """Not as the service has them, though they were not written lately."""
+    """Not as the service has them, although they were not written recently."""
     never: int = 0
-    """Held in a version that the service never had."""
+    """In a version that the service never had."""
     left: int = 0
-    """Held after a sweep, though they were deleted before it."""
+    """Still in the copy after a sweep, although they were deleted before it."""
 
     def __add__(self, other: Wrong) -> Wrong:
         return Wrong(self.stale + other.stale, self.never + other.never, self.left + other.left)
@@ -145,7 +145,7 @@ class Wrong:
 
 @attrs.define
 class Lived:
-    """A version of a payment, and from when to when it was the one that the store had."""
+    """A version of a payment, and the interval in which the store had it."""
 
     id: int
     version: Version
@@ -155,14 +155,14 @@ class Lived:
 
 @attrs.frozen
 class Backup:
-    """What a store held at a moment."""
+    """The content of a store at one time."""
 
     snapshot: Snapshot
     versions: Mapping[int, Version]
 
 
 class LivingStore:
-    """A sandbox's store in which changes go on, at the loop's time, and are remembered.
+    """A sandbox's store that keeps changing, by the loop's clock, and remembers all versions.
 
     `during` is the mean number of changes before each list request. A tenth of the changes are of many
     payments in one second, as an import or a nightly job makes them.
@@ -184,16 +184,16 @@ class LivingStore:
         sandbox.before_list = self._before_list
 
     def change(self, count: int = 1) -> None:
-        """Make so many changes now."""
+        """Make `count` changes now."""
         for _ in range(count):
             kind = self._draw.choices(("insert", "update", "delete"), (4, 5, 2))[0]
             for _ in range(self._draw.randint(2, self._many) if self._draw.random() < 0.1 else 1):
-                # All within this second: each write moves the store's own clock on by one.
-                self._tell_time()
+                # All in the same second: each write would advance the store's own clock by one.
+                self._set_clock()
                 getattr(self, f"_{kind}")()
 
     def wrong(self, copy: Copied, *, begun: float, swept: bool) -> Wrong:
-        """Compare a copy with the store, after a sync that began at this moment."""
+        """Compare a copy with the store, after a sync that began at `begun`."""
         held = held_in(copy)
         settled = begun - LAG - 1
         return Wrong(
@@ -207,11 +207,11 @@ class LivingStore:
         )
 
     def back_up(self) -> Backup:
-        """Make a backup of the store."""
+        """Return a backup of the store."""
         return Backup(self.store.snapshot(), dict(self.now_versions))
 
     def restore(self, backup: Backup) -> None:
-        """Restore the store from a backup: no list shows when payments went back to older versions."""
+        """Restore the store from a backup: payments go back to older versions without a new updatedAt."""
         self.store.restore(backup.snapshot)
         self.now_versions = dict(backup.versions)
         for payment_id, lived in [*self._living.items()]:
@@ -219,17 +219,17 @@ class LivingStore:
                 self._end(payment_id)
 
     def change_in_the_future(self, seconds: int) -> None:
-        """Update a payment as a clock that is so much ahead would."""
-        self._tell_time()
+        """Update a payment with an updatedAt that many seconds in the future."""
+        self._set_clock()
         if (payment_id := self.store.pick(self._draw)) is not None:
             self.store.update(payment_id, updatedAt=self.store.clock + seconds)
-            self._note(payment_id)
+            self._remember(payment_id)
 
-    def _tell_time(self) -> None:
+    def _set_clock(self) -> None:
         self.store.clock = self._begun + int(self._now()) - 1
 
     def _before_list(self, _store: Store, _seen: SeenRequest) -> None:
-        self._tell_time()
+        self._set_clock()
         left = self.during
         while self._draw.random() < left:
             left -= 1
@@ -237,9 +237,11 @@ class LivingStore:
 
     def _insert(self) -> None:
         if self._draw.random() < 0.5:
-            self._note(self.store.insert())
+            self._remember(self.store.insert())
         else:
-            self._note(self.store.insert(payerName='O\'Brien\n"李"', customerName=f"c{self._draw.random()}"))
+            self._remember(
+                self.store.insert(payerName='O\'Brien\n"李"', customerName=f"c{self._draw.random()}")
+            )
 
     def _update(self) -> None:
         if (payment_id := self.store.pick(self._draw)) is None:
@@ -248,10 +250,10 @@ class LivingStore:
         if lines and self._draw.random() < 0.3:
             lines = lines[:-1] if self._draw.random() < 0.5 else [*lines, lines[0] | {"invoiceId": 7}]
         self.store.update(payment_id, payerName=f"p{self._draw.random()}", lineItems=lines)
-        self._note(payment_id)
+        self._remember(payment_id)
 
     def _delete(self) -> None:
-        # Never the last one: that a list came empty is not believed.
+        # Never the last payment: an empty list is not believed.
         if len(self.store) > 1 and (payment_id := self.store.pick(self._draw)) is not None:
             self.store.delete(payment_id)
             self.deleted[payment_id] = self._now()
@@ -262,7 +264,7 @@ class LivingStore:
         if (lived := self._living.pop(payment_id, None)) is not None:
             lived.ended = self._now()
 
-    def _note(self, payment_id: int) -> None:
+    def _remember(self, payment_id: int) -> None:
         version = version_of(self.store.wire(payment_id))
         self.now_versions[payment_id] = version
         self.had.setdefault(payment_id, set()).add(version)

@@ -1,1 +1,1 @@
-"""Many stores: which there are, and the export of each into its own file."""
+"""Many stores: their definitions, and the export of each into its own file."""

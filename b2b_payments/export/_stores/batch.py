@@ -1,4 +1,4 @@
-"""What a Dask worker does: the exports of a task's stores, in its own event loop."""
+"""The Dask task: exports a batch of stores in the worker's event loop."""
 
 from __future__ import annotations
 
@@ -23,142 +23,142 @@ from b2b_payments.export._stores.limits import fitting
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.run import finished_since
 from b2b_payments.export._stores.store import Store, TokenFromEnv
-from b2b_payments.export._stores.work import Job, Tell
+from b2b_payments.export._stores.work import Job, OnReport
 
 TOPIC = "b2b-payments"
-"""Of the events of all runs: a scheduler never forgets a topic, only the oldest events in it."""
-_NEWS_EVERY = 0.5
-"""Seconds between two reports of a worker about its stores: thousands may be under way."""
-_LOOK_EVERY = 0.5
-"""Seconds between two looks whether a task is still wanted."""
-_HELD_FOR = 30.0
-"""Seconds in which the file of a store may still be locked by a worker that counts as dead."""
+"""One topic for the events of all runs: a scheduler drops old events of a topic, but never a topic."""
+_REPORT_EVERY = 0.5
+"""Seconds between a worker's progress events: thousands of stores may be running."""
+_POLL_EVERY = 0.5
+"""Seconds between checks whether a task was cancelled, and between attempts to lock a file."""
+_LOCK_TIMEOUT = 30.0
+"""Seconds a store's file may stay locked by a worker that Dask considers dead."""
 
 
 @frozen
 class Batch:
-    """Exports for one worker, each with the hash of the manifest that was there before; so many at once."""
+    """Exports for one worker, each with the hash of the previous manifest; `at_once` run concurrently."""
 
     jobs: tuple[tuple[Job, str | None], ...]
     at_once: int
 
     @property
     def concurrency(self) -> int:
-        """The requests that each has in flight."""
+        """How many requests each export has in flight."""
         job, _ = self.jobs[0]
         return job.selection.concurrency
 
 
-class _Share:
-    """What the batches of a run have in common in one worker: how many stores at once, and their news."""
+class _WorkerShare:
+    """State shared by all batches of a run in one worker: slots for stores, and reports not sent yet."""
 
     def __init__(self, at_once: int) -> None:
         self.slots = anyio.Semaphore(at_once)
-        self._news: dict[str, StoreReport] = {}
-        self._sent = -_NEWS_EVERY
+        self._reports: dict[str, StoreReport] = {}
+        self._sent = -_REPORT_EVERY
 
-    def tell(self, report: StoreReport) -> None:
-        self._news[report.name] = report
+    def add(self, report: StoreReport) -> None:
+        self._reports[report.name] = report
 
     def send(self, worker: Any, run: str, *, now: bool) -> None:
-        if self._news and (now or monotonic() - self._sent >= _NEWS_EVERY):
-            reports = pickle.dumps(list(self._news.values()))
+        if self._reports and (now or monotonic() - self._sent >= _REPORT_EVERY):
+            reports = pickle.dumps(list(self._reports.values()))
             worker.log_event(TOPIC, {"run": run, "reports": reports})
-            self._news.clear()
+            self._reports.clear()
             self._sent = monotonic()
 
 
 @lru_cache(maxsize=16)
-def _share(_worker: str, _run: str, at_once: int, concurrency: int) -> _Share:
+def _worker_share(_worker: str, _run: str, at_once: int, concurrency: int) -> _WorkerShare:
     with suppress(ConfigurationError):
-        return _Share(fitting(at_once, concurrency).stores)
-    return _Share(1)
+        return _WorkerShare(fitting(at_once, concurrency).stores)
+    return _WorkerShare(1)
 
 
 async def run_batch(pickled: bytes, key: str, run: str) -> Sequence[StoreReport]:
-    """Export stores in a worker, for as long as the task is wanted."""
-    batch: Batch = pickle.loads(pickled)  # noqa: S301 - as Dask does with all that it is sent
+    """Export stores in a worker, until they are done or the task is cancelled."""
+    batch: Batch = pickle.loads(pickled)  # noqa: S301 - Dask unpickles tasks anyway
     worker = import_module("distributed").get_worker()
-    share = _share(worker.address, run, batch.at_once, batch.concurrency)
+    share = _worker_share(worker.address, run, batch.at_once, batch.concurrency)
     reports: list[StoreReport] = []
     waiting = len(batch.jobs)
 
-    def tell(report: StoreReport) -> None:
+    def on_report(report: StoreReport) -> None:
         if report.state is StoreState.RUNNING:
-            share.tell(report)
+            share.add(report)
             share.send(worker, run, now=False)
 
-    async def export(job: Job, before: str | None) -> None:
+    async def export(job: Job, old_manifest: str | None) -> None:
         nonlocal waiting
         async with share.slots:
             waiting -= 1
             if not waiting:
-                _make_room(worker, key)
+                _secede(worker, key)
             try:
-                report = await _export(job, before, tell)
-            except Exception as error:  # noqa: BLE001 - whoever reads the report sees it
+                report = await _export(job, old_manifest, on_report)
+            except Exception as error:  # noqa: BLE001 - recorded in the report
                 report = job.report(StoreState.FAILED, error=error)
-        reports.append(_travelling(report))
-        share.tell(reports[-1])
+        reports.append(_picklable(report))
+        share.add(reports[-1])
 
-    async def look() -> None:
-        # Dask does not stop what runs already: once its task is not wanted, it has to be done here.
-        while _is_wanted(worker.state, key):
+    async def watch_task() -> None:
+        # Dask does not stop a running task when it is cancelled, so the task stops itself.
+        while _is_running(worker.state, key):
             share.send(worker, run, now=False)
-            await anyio.sleep(_LOOK_EVERY)
+            await anyio.sleep(_POLL_EVERY)
         group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(look)
+        group.start_soon(watch_task)
         async with anyio.create_task_group() as exports:
-            for job, before in batch.jobs:
-                exports.start_soon(export, job, before)
+            for job, old_manifest in batch.jobs:
+                exports.start_soon(export, job, old_manifest)
         group.cancel_scope.cancel()
     share.send(worker, run, now=True)
     return reports
 
 
-def _make_room(worker: Any, key: str) -> None:
-    """Let the worker begin another batch, all stores of this one having begun: it uses no thread."""
+def _secede(worker: Any, key: str) -> None:
+    """Let the worker start another batch: all stores of this one have started, and it uses no thread."""
     secede = import_module("distributed.worker_state_machine").SecedeEvent
-    # Without a duration: how long batches take is learned when they end.
+    # No duration: Dask learns how long a batch takes when the batch ends.
     worker.handle_stimulus(secede(key=key, compute_duration=None, stimulus_id=f"secede-{key}"))
 
 
-def _is_wanted(state: Any, key: str) -> bool:
+def _is_running(state: Any, key: str) -> bool:
     return key in state.tasks and state.tasks[key].state in {"executing", "long-running"}
 
 
-async def _export(job: Job, before: str | None, tell: Tell) -> StoreReport:
-    job = attrs.evolve(job, store=_sharing(job.store), resume=True)
-    # Another worker may have died after the file was there, and before it could say so.
-    rows = await to_thread.run_sync(finished_since, job.path, before, job.query.manifest)
+async def _export(job: Job, old_manifest: str | None, on_report: OnReport) -> StoreReport:
+    job = attrs.evolve(job, store=_with_shared_quota(job.store), resume=True)
+    # Another worker may have died after it finished the file, but before it reported that.
+    rows = await to_thread.run_sync(finished_since, job.path, old_manifest, job.store_selection.manifest)
     if rows is not None:
         return job.report(StoreState.COMPLETE, rows=rows)
-    give_up = anyio.current_time() + _HELD_FOR
+    deadline = anyio.current_time() + _LOCK_TIMEOUT
     while True:
-        report = await job.run(tell, lambda _name, _event: None)
-        if not isinstance(report.error, AlreadyRunningError) or anyio.current_time() >= give_up:
+        report = await job.run(on_report, lambda _name, _event: None)
+        if not isinstance(report.error, AlreadyRunningError) or anyio.current_time() >= deadline:
             return report
-        await anyio.sleep(_LOOK_EVERY)
+        await anyio.sleep(_POLL_EVERY)
 
 
-def _sharing(store: Store) -> Store:
-    """Let a store's quota be counted by all processes of this machine, unless it says otherwise.
+def _with_shared_quota(store: Store) -> Store:
+    """Share a store's quota between all processes of this machine, unless the quota says otherwise.
 
-    A worker that goes on where another one died has to know what that one has spent.
+    A worker that takes over from a dead worker must know what that worker spent.
     """
     quota = None if store.quota is None else shared_by_env(store.quota)
-    known = isinstance(store.auth, StoreAuth) or isinstance(store.auth.token, TokenFromEnv)
-    if quota is not None and quota.shared is None and known and os.name == "posix":
+    has_name = isinstance(store.auth, StoreAuth) or isinstance(store.auth.token, TokenFromEnv)
+    if quota is not None and quota.shared is None and has_name and os.name == "posix":
         quota = attrs.evolve(quota, shared=True)
     return attrs.evolve(store, quota=quota)
 
 
-def _travelling(report: StoreReport) -> StoreReport:
-    """Return a report that can be sent: an error of somebody else's may not pickle."""
+def _picklable(report: StoreReport) -> StoreReport:
+    """Return a report that can be pickled: an error of another library may not pickle."""
     try:
         pickle.dumps(report.error)
-    except Exception:  # noqa: BLE001 - whatever the error is
+    except Exception:  # noqa: BLE001 - pickling may raise anything
         return attrs.evolve(report, error=RuntimeError(f"{type(report.error).__name__} in a worker"))
     return report

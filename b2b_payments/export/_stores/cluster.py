@@ -1,7 +1,7 @@
-"""Exports on the workers of a Dask cluster: a task has some stores.
+"""Exports on the workers of a Dask cluster, several stores a task.
 
-Exports are in the shared folder, so that another worker goes on behind their last commits where one dies.
-What goes to the workers names the variables that hold tokens, and never a token.
+Exports are in a shared folder: if a worker dies, another one resumes them after their last commits.
+Tasks name the environment variables that hold tokens; a token is never sent to a worker.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from b2b_payments.export._stores.batch import TOPIC, Batch, run_batch
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.run import manifest_hash
 from b2b_payments.export._stores.store import Store
-from b2b_payments.export._stores.work import ASKED_FOR, Job, Tell
+from b2b_payments.export._stores.work import STOP_TIMEOUT, Job, OnReport
 from b2b_payments.export._worker import in_threads
 
 LOCAL = "local"
 _MOST_IN_BATCH = 8
-_LOOK_FOR_WORKERS_EVERY = 5.0
+_REPLACE_WORKERS_EVERY = 5.0
 """Seconds."""
 _PRELOAD = """
 import signal
 import b2b_payments.export
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 """
-"""What a worker process of ours begins with: Ctrl-C in a terminal reaches it too, and is for us to handle."""
+"""Run by each local worker process at its start. Ctrl-C in a terminal reaches workers too: they ignore it,
+and this process stops them."""
 
 _QUIET = {
     "distributed.worker.profile.enabled": False,
@@ -45,47 +46,49 @@ _QUIET = {
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
-"""What Dask measures of itself takes 3 % of a core for each worker, and 5 % for the scheduler. With its own
-threshold each page of a list is memory that is mapped anew, which costs a fifth of an export."""
+"""Dask's defaults are expensive: its own measurements take 3 % of a core for each worker, and 5 % for the
+scheduler; with its malloc threshold, memory is mapped again for each page of a list, which costs a fifth of
+an export."""
 
 
 class DaskClient(Protocol):
-    """What is asked of a `distributed.Client`: where its scheduler is, and how to reach that."""
+    """The part of `distributed.Client` used here: its scheduler's address and its certificates."""
 
     @property
     def scheduler(self) -> Any:
-        """The scheduler's end of its connection."""
+        """The connection to the scheduler, with its `address`."""
 
     @property
     def security(self) -> Any:
-        """Its certificates, where it has some."""
+        """The certificates, if there are any."""
 
 
 async def export_on(
-    dask: str | DaskClient, processes: int | None, jobs: Sequence[Job], at_once: int, tell: Tell
+    dask: str | DaskClient, processes: int | None, jobs: Sequence[Job], at_once: int, on_report: OnReport
 ) -> None:
-    """Export stores on the workers of a scheduler, of a client's, or of `LOCAL`: so many at once in each.
+    """Export stores on Dask workers, up to `at_once` in each.
 
-    Cancelled, it cancels the tasks. Raises ConfigurationError where there is no scheduler.
+    `dask` is a scheduler's address, a client, or `LOCAL` for `processes` new worker processes. If this is
+    cancelled, so are the tasks. Raises ConfigurationError if no scheduler answers.
     """
-    tasks = _Tasks(jobs, at_once, tell)
+    tasks = _Tasks(jobs, at_once, on_report)
     stack = AsyncExitStack()
-    given: Any = dask
+    target: Any = dask
     try:
         if dask == LOCAL:
-            given = await stack.enter_async_context(local_cluster(processes or os.cpu_count() or 1))
-        await tasks.finish(await stack.enter_async_context(_connected(given)))
+            target = await stack.enter_async_context(local_cluster(processes or os.cpu_count() or 1))
+        await tasks.run(await stack.enter_async_context(_connected(target)))
     finally:
-        # A task that nobody wants any more ends by itself, and keeps what it has committed.
+        # Closing the client cancels its tasks: each stops by itself, and keeps what it has committed.
         with anyio.CancelScope(shield=True):
             await stack.aclose()
             await tasks.stop()
 
 
 @asynccontextmanager
-async def _connected(given: Any) -> AsyncIterator[Any]:
-    """Yield a client of ours, whether the caller's waits in threads or in an event loop."""
-    address, security = (given, None) if isinstance(given, str) else (given.scheduler.address, given.security)
+async def _connected(dask: Any) -> AsyncIterator[Any]:
+    """Yield an asynchronous client of our own, since the caller's client may be a blocking one."""
+    address, security = (dask, None) if isinstance(dask, str) else (dask.scheduler.address, dask.security)
     client = import_distributed().Client
     try:
         connected = await client(address, security=security, asynchronous=True, set_as_default=False)
@@ -98,7 +101,7 @@ async def _connected(given: Any) -> AsyncIterator[Any]:
 
 
 def import_distributed() -> Any:
-    """Return the library. Raises ConfigurationError where the extra is missing."""
+    """Import `distributed`. Raises ConfigurationError if the extra is not installed."""
     try:
         import distributed  # noqa: PLC0415 - an extra
     except ImportError:
@@ -110,137 +113,137 @@ def import_distributed() -> Any:
 
 @asynccontextmanager
 async def local_cluster(processes: int) -> AsyncIterator[Any]:
-    """Yield a cluster of worker processes of ours, which are replaced where they die."""
+    """Yield a cluster of worker processes on this machine. A worker that dies is replaced."""
     distributed = import_distributed()
     with import_module("dask").config.set(_QUIET):
         cluster = await distributed.LocalCluster(
             n_workers=processes,
-            threads_per_worker=1,  # stores wait in an event loop, and need none
-            memory_limit=1 / processes,  # by default it follows from the threads
+            threads_per_worker=1,  # exports run in the event loop, not in threads
+            memory_limit=1 / processes,  # by default it depends on the number of threads
             processes=True,
-            dashboard_address="127.0.0.1:0",  # any free port, and not for other machines
+            dashboard_address="127.0.0.1:0",  # any free port, on this machine only
             preload=[_PRELOAD],
             silence_logs=logging.CRITICAL,
             asynchronous=True,
         )
 
-    def look() -> None:
-        # A worker is started again when it dies; where it dies while it starts, that is given up.
+    def replace_workers() -> None:
+        # Dask restarts a worker that dies, but not one that dies while it starts.
         if len(cluster.workers) < processes:
             cluster.scale(processes)
 
-    looking = import_module("tornado.ioloop").PeriodicCallback(look, 1_000 * _LOOK_FOR_WORKERS_EVERY)
-    looking.start()
+    check = import_module("tornado.ioloop").PeriodicCallback(replace_workers, 1_000 * _REPLACE_WORKERS_EVERY)
+    check.start()
     try:
         async with cluster:
             yield cluster
     finally:
-        looking.stop()
+        check.stop()
 
 
-def check_travelling(stores: Sequence[Store]) -> None:
-    """Raise ConfigurationError for a secret that would travel to workers, or cannot."""
+def check_sendable(stores: Sequence[Store]) -> None:
+    """Raise ConfigurationError if a store holds a secret, or cannot be sent to workers."""
     for store in stores:
         if isinstance(store.auth.token, str):
             raise ConfigurationError(
-                f"store {store.name!r} holds its token, and no token is sent to workers: give "
+                f"store {store.name!r} holds its token, and tokens are not sent to workers: use "
                 "TokenFromEnv, or an async callable that the workers can import."
             )
         if store.quota is not None and "@" in str(store.quota.shared or ""):
             raise ConfigurationError(
-                f"store {store.name!r}: its quota is shared by an address with a password, which is not sent "
-                "to workers: set B2B_PAYMENTS_QUOTA_SHARED there, and leave it out of the quota."
+                f"store {store.name!r}: the quota's shared address holds a password, and passwords are not "
+                "sent to workers: set B2B_PAYMENTS_QUOTA_SHARED on the workers instead."
             )
         try:
             pickle.dumps(store)
-        except Exception:  # noqa: BLE001 - whatever the caller's callable is
+        except Exception:  # noqa: BLE001 - the caller's callable may raise anything
             raise ConfigurationError(
-                f"store {store.name!r} cannot be sent to workers: its token has to be TokenFromEnv, or an "
-                "async function of a module."
+                f"store {store.name!r} cannot be sent to workers: its token must be TokenFromEnv, or an "
+                "async function that the workers can import."
             ) from None
 
 
 class _Tasks:
-    """The tasks of a run, as the client sees them."""
+    """The Dask tasks of a run."""
 
-    def __init__(self, jobs: Sequence[Job], at_once: int, tell: Tell) -> None:
+    def __init__(self, jobs: Sequence[Job], at_once: int, on_report: OnReport) -> None:
         self._run = f"b2b-payments-{token_hex(4)}"
         self._at_once = at_once
-        self._tell = tell
-        self._left = {job.store.name: job for job in jobs}
+        self._on_report = on_report
+        self._unfinished = {job.store.name: job for job in jobs}
         self._latest: dict[str, StoreReport] = {}
 
-    async def finish(self, client: Any) -> None:
-        """Have them done."""
-        client.subscribe_topic(TOPIC, self._take)
-        jobs = list(self._left.values())
+    async def run(self, client: Any) -> None:
+        """Submit the tasks, and wait until all stores are finished."""
+        client.subscribe_topic(TOPIC, self._on_dask_event)
+        jobs = list(self._unfinished.values())
         hashes = await in_threads(manifest_hash, [job.path for job in jobs])
         threads = sum((await client.nthreads()).values())
         batches = _batches(list(zip(jobs, hashes, strict=True)), threads, self._at_once)
-        of_key: dict[str, Batch] = {}
+        batch_of_key: dict[str, Batch] = {}
 
         def submit(batches: Sequence[Batch]) -> Any:
-            keys = [f"{self._run}-{len(of_key) + number}" for number, _ in enumerate(batches)]
-            of_key.update(zip(keys, batches, strict=True))
-            # Pickled here: a scheduler has no need to read them.
+            keys = [f"{self._run}-{len(batch_of_key) + number}" for number, _ in enumerate(batches)]
+            batch_of_key.update(zip(keys, batches, strict=True))
+            # Pickled here, so that the scheduler does not unpickle them.
             pickled = list(map(pickle.dumps, batches))
             return client.map(run_batch, pickled, keys, key=keys, run=self._run, pure=False)
 
-        # The scheduler forgets what has ended, since nothing here holds it.
+        # Futures are not kept here, so the scheduler forgets tasks that have ended.
         ended = import_distributed().as_completed(submit(batches), loop=client.loop)
         async for future in ended:
-            batch = of_key[future.key]
-            left = [one for one in batch.jobs if one[0].store.name in self._left]
-            if not left:  # as it is usually: all reports came as events, in front of this
+            batch = batch_of_key[future.key]
+            left = [one for one in batch.jobs if one[0].store.name in self._unfinished]
+            if not left:  # the usual case: all reports arrived earlier, as events
                 continue
             try:
-                self._hear(await future)
-            except Exception as error:  # noqa: BLE001 - whatever Dask raises
+                self._record(await future)
+            except Exception as error:  # noqa: BLE001 - Dask raises errors of many types
                 if len(left) > 1:
-                    # One of them may be what workers die of: each for itself.
+                    # One store of the batch may be what kills workers: retry each in a task of its own.
                     for one in left:
                         ended.update(submit([Batch((one,), self._at_once)]))
                 else:
-                    await self._failed(left[0][0], error)
+                    await self._record_failure(left[0][0], error)
 
     async def stop(self) -> None:
-        """Tell of those that were under way as stopped."""
-        under_way = [name for name in self._latest if name in self._left]
-        kept = [False] * len(under_way)
-        with anyio.move_on_after(ASKED_FOR):
-            kept = await in_threads(Job.is_kept, [self._left[name] for name in under_way])
-        for name, one in zip(under_way, kept, strict=True):
-            self._tell(attrs.evolve(self._latest[name], state=StoreState.STOPPED, resumable=one))
+        """Report the stores that were running as stopped."""
+        running = [name for name in self._latest if name in self._unfinished]
+        kept = [False] * len(running)
+        with anyio.move_on_after(STOP_TIMEOUT):
+            kept = await in_threads(Job.is_resumable, [self._unfinished[name] for name in running])
+        for name, resumable in zip(running, kept, strict=True):
+            self._on_report(attrs.evolve(self._latest[name], state=StoreState.STOPPED, resumable=resumable))
 
-    async def _failed(self, job: Job, error: Exception) -> None:
+    async def _record_failure(self, job: Job, error: Exception) -> None:
         if isinstance(error, import_distributed().KilledWorker):
-            why = "The workers that exported it died again and again: look into their logs, then resume."
+            why = "The workers that exported it kept dying: check their logs, then resume."
         else:
             cause: BaseException = error
-            while cause.__cause__ is not None:  # Dask's own says that something could not be read
+            while cause.__cause__ is not None:  # Dask's own error only says that a task cannot be read
                 cause = cause.__cause__
-            why = f"Dask gave it up: {type(cause).__name__}: {' '.join(str(cause).split()).rstrip('.')}."
-        kept = await to_thread.run_sync(job.is_kept)
-        self._hear([job.report(StoreState.FAILED, resumable=kept, error=ExportError(why))])
+            why = f"Dask gave up on it: {type(cause).__name__}: {' '.join(str(cause).split()).rstrip('.')}."
+        kept = await to_thread.run_sync(job.is_resumable)
+        self._record([job.report(StoreState.FAILED, resumable=kept, error=ExportError(why))])
 
-    def _take(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        _, news = event
-        if news["run"] == self._run:
-            self._hear(pickle.loads(news["reports"]))  # noqa: S301 - as Dask does with results
+    def _on_dask_event(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        _, content = event
+        if content["run"] == self._run:
+            self._record(pickle.loads(content["reports"]))  # noqa: S301 - Dask unpickles results anyway
 
-    def _hear(self, reports: Sequence[StoreReport]) -> None:
+    def _record(self, reports: Sequence[StoreReport]) -> None:
         for report in reports:
-            if report.name in self._left:  # another worker may tell again of what was over
+            if report.name in self._unfinished:  # another worker may report a finished store again
                 self._latest[report.name] = report
                 if report.state is not StoreState.RUNNING:
-                    del self._left[report.name]
-                self._tell(report)
+                    del self._unfinished[report.name]
+                self._on_report(report)
 
 
 def _batches(jobs: Sequence[tuple[Job, str | None]], threads: int, at_once: int) -> list[Batch]:
-    """Divide them: into smaller batches towards the end, so that all workers end at the same time.
+    """Divide jobs into batches that get smaller towards the end, so that all workers end at the same time.
 
-    A worker of one thread has two batches besides what its last ones have begun.
+    A worker of one thread has two batches besides those whose stores have all started.
     """
     batches, left = [], list(jobs)
     while left:

@@ -1,16 +1,16 @@
-"""The file of stores: which there are, how to reach each, and which variable holds its token.
+"""The stores file: which stores there are, how to reach each, and which variable holds its token.
 
 ::
 
     [[stores]]
-    name = "north"                      # names its file: north.jsonl
+    name = "north"                      # the name of its file: north.jsonl
     store_hash = "abc123"
-    access_token_env = "NORTH_TOKEN"    # or auth_token_env alone, the older way
-    base_url = "https://..."            # these three may be left out
+    access_token_env = "NORTH_TOKEN"    # or only auth_token_env, for the legacy token
+    base_url = "https://..."            # these three are optional
     quota = "150/60"
     channels = [1, 2]
 
-Every mistake is a ConfigurationError that names the file, the store and the key.
+Every mistake raises a ConfigurationError that names the file, the store and the key.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from b2b_payments._printable import frozen
 from b2b_payments._quota import Quota
 from b2b_payments._retry import RetryPolicy
 from b2b_payments.export._file import PathLike, path_of
-from b2b_payments.export._stores.store import Store, TokenFromEnv, is_file_name, refuse_twice
+from b2b_payments.export._stores.store import Store, TokenFromEnv, is_file_name, refuse_duplicates
 
 _CREDENTIALS = frozenset({"accesstoken", "authtoken", "token", "xauthtoken", "secret", "clientsecret"})
 _EXAMPLE = 'name = "north", store_hash = "abc123" and access_token_env = "NORTH_TOKEN"'
@@ -47,56 +47,58 @@ def read_stores(
 ) -> list[Store]:
     """Read the stores, in the file's order. Tokens are not read yet, and nothing is sent.
 
-    What a store does not say itself is as given here: its `base_url` (or that of B2B_PAYMENTS_BASE_URL), its
-    `quota`, its `retry`.
+    `base_url` (or the variable B2B_PAYMENTS_BASE_URL) and `quota` are defaults for stores that do not set
+    them; `retry` is used for all stores.
 
-    Raises ConfigurationError for every mistake, a store that is there twice among them.
+    Raises ConfigurationError for every mistake, including duplicate stores.
     """
-    where = os.fspath(path_of(path))
-    rest = {
+    file_path = os.fspath(path_of(path))
+    defaults = {
         "base_url": base_url or os.environ.get("B2B_PAYMENTS_BASE_URL") or BASE_URL,
         "quota": quota or Quota(),
         "retry": retry or RetryPolicy(),
     }
     stores = []
-    for place, table in enumerate(_tables(where), start=1):
+    for number, table in enumerate(_tables(file_path), start=1):
         name = table.get("name")
-        named = isinstance(name, str) and is_file_name(name)
-        with _mistakes_at(f"{where}, store {name!r}" if named else f"{where}, store number {place}"):
-            stores.append(_store(table, rest))
-    with _mistakes_at(where):
-        refuse_twice(stores)
+        valid = isinstance(name, str) and is_file_name(name)
+        with _locate_errors(
+            f"{file_path}, store {name!r}" if valid else f"{file_path}, store number {number}"
+        ):
+            stores.append(_store(table, defaults))
+    with _locate_errors(file_path):
+        refuse_duplicates(stores)
     return stores
 
 
 @contextmanager
-def _mistakes_at(where: str) -> Iterator[None]:
-    """Say where in the file a mistake is."""
+def _locate_errors(location: str) -> Iterator[None]:
+    """Prefix a ConfigurationError with its location in the file."""
     try:
         yield
     except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error.message.removesuffix('.')}.") from None
+        raise ConfigurationError(f"{location}: {error.message.removesuffix('.')}.") from None
 
 
 def _tables(path: str) -> list[Any]:
     try:
-        # Some editors put a byte order mark in front, which TOML does not know.
-        written = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+        # Some editors write a byte order mark, which TOML does not allow.
+        document = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigurationError(f"{path} does not exist.") from None
     except OSError as error:
         raise ConfigurationError(f"{path} could not be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not UTF-8: save it as that.") from None
-    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+        raise ConfigurationError(f"{path} is not UTF-8: save it as UTF-8.") from None
+    except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
         raise ConfigurationError(f"{path} is not TOML: {error}.") from None
     except RecursionError:
-        raise ConfigurationError(f"{path} is not TOML that can be read: it is nested too deep.") from None
-    with _mistakes_at(path):
-        _refuse_credentials(written)
-        if unknown := written.keys() - {"stores"}:
+        raise ConfigurationError(f"{path} is not readable TOML: it is nested too deeply.") from None
+    with _locate_errors(path):
+        _refuse_credentials(document)
+        if unknown := document.keys() - {"stores"}:
             raise ConfigurationError(f"{min(unknown)!r} is unknown: write each store under a line [[stores]]")
-        tables = written.get("stores", [])
+        tables = document.get("stores", [])
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise ConfigurationError(
                 "stores is not a list of tables: write each store under a line [[stores]]"
@@ -110,14 +112,14 @@ def _refuse_credentials(table: Iterable[str]) -> None:
     for key in table:
         if key.lower().replace("_", "").replace("-", "") in _CREDENTIALS:
             raise ConfigurationError(
-                f"{key} is a credential, and a credential is never in a file: take it out, put it into an "
-                'environment variable, and name that, as in access_token_env = "NORTH_TOKEN"'
+                f"{key} is a credential, and credentials do not belong in a file: put it into an environment "
+                'variable, and name that variable, as in access_token_env = "NORTH_TOKEN"'
             )
 
 
 @frozen
 class _Table:
-    """One table of the file, as it is written: what has to be there is looked at afterwards."""
+    """One table of the file, as written. Required keys are checked later."""
 
     name: str | None = None
     store_hash: str | None = None
@@ -129,18 +131,18 @@ class _Table:
 
 
 def _text(value: object, _: object) -> str:
-    # The value is not shown: a token in the wrong place would be.
+    # The value is not shown: it may be a token in the wrong place.
     if not isinstance(value, str):
-        raise ValueError("is no text: write it in quotes")  # noqa: TRY004 - a mistake of the file
+        raise ValueError("is not a string: write it in quotes")  # noqa: TRY004 - an error in the file
     if not value:
         raise ValueError("is empty: fill it in, or leave it out")
     return value
 
 
 def _channels(value: Any, _: object) -> tuple[int, ...]:
-    known = isinstance(value, list) and all(type(one) is int and one > 0 for one in value)
-    if not known or not value:
-        raise ValueError("is no list of channels' ids: write it as in channels = [1, 2]")
+    are_ids = isinstance(value, list) and all(type(one) is int and one > 0 for one in value)
+    if not are_ids or not value:
+        raise ValueError("is not a list of channel ids: write channels = [1, 2]")
     return tuple(value)
 
 
@@ -151,40 +153,40 @@ _reader.register_structure_hook_func(lambda kind: kind == tuple[int, ...], _chan
 
 
 def _problem(failure: ClassValidationError) -> str:
-    """Say what is wrong with a table, an unknown key first."""
+    """Describe what is wrong with a table; an unknown key comes first."""
     for error in failure.exceptions:
         if isinstance(error, ForbiddenExtraKeysError):
             known = ", ".join(attrs.fields_dict(_Table))
-            return f"{min(error.extra_fields)!r} is unknown; known are {known}"
+            return f"{min(error.extra_fields)!r} is unknown; known keys are {known}"
     error = failure.exceptions[0]
     notes = [note.name for note in error.__notes__ if isinstance(note, AttributeValidationNote)]
     return f"{notes[0]}{':' if isinstance(error, ConfigurationError) else ''} {error}"
 
 
-def _store(written: Mapping[str, Any], rest: Mapping[str, Any]) -> Store:
-    _refuse_credentials(written)
+def _store(document: Mapping[str, Any], defaults: Mapping[str, Any]) -> Store:
+    _refuse_credentials(document)
     try:
-        table = _reader.structure(written, _Table)
+        table = _reader.structure(document, _Table)
     except ClassValidationError as failure:
         raise ConfigurationError(_problem(failure)) from None
     if table.name is None:
-        raise ConfigurationError('name is missing: give one for its file, as in name = "north"')
-    said = {"base_url": table.base_url, "quota": table.quota}
-    given = {**rest, **{name: value for name, value in said.items() if value is not None}}
-    return Store(table.name, _auth(table), channel_ids=table.channels, **given)
+        raise ConfigurationError('name is missing: it names the store and its file, as in name = "north"')
+    table_settings = {"base_url": table.base_url, "quota": table.quota}
+    settings = {**defaults, **{name: value for name, value in table_settings.items() if value is not None}}
+    return Store(table.name, _auth(table), channel_ids=table.channels, **settings)
 
 
 def _auth(table: _Table) -> StoreAuth | LegacyAuth:
-    store_hash, access, older = table.store_hash, table.access_token_env, table.auth_token_env
-    if access is not None and older is not None:
+    store_hash, access, legacy = table.store_hash, table.access_token_env, table.auth_token_env
+    if access is not None and legacy is not None:
         raise ConfigurationError("give access_token_env or auth_token_env, not both")
-    if older is not None and store_hash is not None:
+    if legacy is not None and store_hash is not None:
         raise ConfigurationError(
-            "store_hash goes with access_token_env: beside auth_token_env leave it out, since the older "
+            "store_hash goes with access_token_env: with auth_token_env leave it out, since the legacy "
             "token alone says which store it is"
         )
-    if older is not None:
-        return LegacyAuth(_variable("auth_token_env", older))
+    if legacy is not None:
+        return LegacyAuth(_variable("auth_token_env", legacy))
     if access is None:
         raise ConfigurationError(
             "access_token_env is missing: name the environment variable that holds the token, as in "

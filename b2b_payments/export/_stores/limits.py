@@ -16,55 +16,55 @@ from b2b_payments.export._worker import STEPS_AT_ONCE
 if sys.platform != "win32":
     import resource
 
-_HANDLES_BESIDE_REQUESTS = 4
-"""Of a store: its lock, its log, its quota's file, and what looks up its host."""
-_HANDLES_OF_A_STEP = 8
-"""Of what is being made of a log: a database, what it keeps beside itself, the segment that is read."""
-_SPARE = 16
-_MEMORY = 8 * 2**20
-"""Bytes of a store: measured 4 to 5 MiB with 8 pages of 250 payments on their way."""
+_FIXED_HANDLES = 4
+"""File handles of a store besides its requests: its lock, its log, its quota's file, and its DNS lookups."""
+_HANDLES_PER_STEP = 8
+"""File handles of a step that projects a log: a database, the files beside it, the segment being read."""
+_SPARE_HANDLES = 16
+_MEMORY_PER_STORE = 8 * 2**20
+"""Bytes. Measured: 4 to 5 MiB with 8 pages of 250 payments in flight."""
 
 
 @frozen
 class AtOnce:
-    """So many stores at once, and why no more: empty where it is what was asked for."""
+    """How many stores run at once, and why not more. `why` is empty if that is the requested number."""
 
     stores: int
     why: str = ""
 
 
-def asked(at_once: int) -> AtOnce:
-    """Return what was asked for. Raises ConfigurationError for what is no number of stores."""
-    given: object = at_once
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+def checked_at_once(at_once: int) -> AtOnce:
+    """Return the requested number. Raises ConfigurationError if it is not a whole number of 1 or more."""
+    value: object = at_once
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError("at_once must be a whole number of stores, 1 or more.")
     return AtOnce(at_once)
 
 
 def fitting(at_once: int, concurrency: int) -> AtOnce:
-    """Return how many stores fit at once, `at_once` at most, each with so many requests in flight.
+    """Return how many stores fit at once, at most `at_once`, each with `concurrency` requests in flight.
 
-    Raises ConfigurationError where not one does.
+    Raises ConfigurationError if not even one fits.
     """
-    bounds = [asked(at_once)]
+    bounds = [checked_at_once(at_once)]
     if (handles := _handles_left()) is not None:
-        each = concurrency + _HANDLES_BESIDE_REQUESTS
-        most = (handles - _SPARE - STEPS_AT_ONCE * _HANDLES_OF_A_STEP) // each
+        each = concurrency + _FIXED_HANDLES
+        most = (handles - _SPARE_HANDLES - STEPS_AT_ONCE * _HANDLES_PER_STEP) // each
         why = f"this process may open {counted(handles, 'more file')} (ulimit -n), and a store needs {each}"
         bounds.append(AtOnce(most, why))
     if (memory := min(_memory_left(), default=None)) is not None:
-        why = f"{memory // 2**20:,} MiB of memory are left, and a store needs {_MEMORY // 2**20}"
-        bounds.append(AtOnce(memory // _MEMORY, why))
+        why = f"{memory // 2**20:,} MiB of memory are left, and a store needs {_MEMORY_PER_STORE // 2**20}"
+        bounds.append(AtOnce(memory // _MEMORY_PER_STORE, why))
     tightest = min(bounds, key=lambda bound: bound.stores)
     if tightest.stores < 1:
         raise ConfigurationError(
-            f"No store can be exported: {tightest.why}. Raise that, or lower `concurrency`."
+            f"No store can be exported: {tightest.why}. Raise that limit, or lower `concurrency`."
         )
     return tightest
 
 
-def limited(at_once: int, concurrency: int, stores: int) -> AtOnce:
-    """Do the same, with a warning in the log where those are fewer than were asked for."""
+def fitting_with_warning(at_once: int, concurrency: int, stores: int) -> AtOnce:
+    """Do the same, and log a warning if fewer stores fit than were requested."""
     fit = fitting(at_once, concurrency)
     if fit.why and fit.stores < stores:
         logger.warning("%d stores at once, not %d: %s", fit.stores, at_once, fit.why)
@@ -83,19 +83,19 @@ def _handles_left() -> int | None:
 
 
 def _memory_left() -> Iterator[int]:
-    """Yield what each limit of this process leaves, in bytes."""
-    for read in (_of_the_machine, _of_the_container):
+    """Yield the memory left under each known limit, in bytes."""
+    for read in (_machine_memory, _container_memory):
         with suppress(OSError, ValueError, LookupError):
             yield read()
 
 
-def _of_the_machine() -> int:
+def _machine_memory() -> int:
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     sizes = dict(line.split(":") for line in lines)
     return int(sizes["MemAvailable"].split()[0]) * 1024
 
 
-def _of_the_container() -> int:
+def _container_memory() -> int:
     group = Path("/sys/fs/cgroup")
     read: Callable[[str], int] = lambda name: int((group / name).read_text(encoding="ascii"))  # noqa: E731
     return read("memory.max") - read("memory.current")

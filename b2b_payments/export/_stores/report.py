@@ -1,4 +1,4 @@
-"""What came of the exports of many stores."""
+"""The reports on the exports of many stores."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from b2b_payments.export._pace import PaceReading
 
 
 class StoreState(StrEnum):
-    """How the export of a store stands."""
+    """The state of a store's export."""
 
     NOT_BEGUN = "not begun"
     RUNNING = "running"
     COMPLETE = "complete"
     ALREADY_COMPLETE = "complete already"
-    """The run that is resumed had finished it."""
+    """Finished before by the run that is being resumed."""
     NOT_COMPLETE = "not complete"
-    """That its file holds all payments is not proven."""
+    """The walk ended, but it is not proven that the file holds all payments."""
     FAILED = "failed"
     STOPPED = "stopped"
 
@@ -28,10 +28,10 @@ class StoreState(StrEnum):
 class StoreReport:
     """How the export of one store stands.
 
-    `path` is its file; `instead` is where the export was put if that is elsewhere. `rows` are the payments
-    that are kept, `requests` and `seconds` this run's. `resumable` says whether something is kept to go on
-    with, `ending` how the walk ended, `error` what the store failed with. `pace` is how it went when it was
-    last looked at.
+    `path` is its file; `instead` is where the export was written if not to `path`. `rows` is the number of
+    payments kept; `requests` and `seconds` are those of this run. `resumable` says whether something was kept
+    that can be resumed, `ending` how the walk ended, `error` why the store failed. `pace` is the latest
+    reading of its speed.
     """
 
     name: str
@@ -48,11 +48,11 @@ class StoreReport:
 
     @property
     def complete(self) -> bool:
-        """Whether its file is there and complete."""
+        """Whether its file exists and is complete."""
         return self.state in {StoreState.COMPLETE, StoreState.ALREADY_COMPLETE}
 
     def to_dict(self) -> Mapping[str, Any]:
-        """Return it as plain JSON."""
+        """Return the report as plain JSON."""
         return {
             "name": self.name,
             "state": str(self.state),
@@ -69,13 +69,13 @@ class StoreReport:
 
 @frozen
 class StoresReport:
-    """What came of the exports of many stores, in the order in which they were given."""
+    """The outcome of the exports of many stores, in the order of the arguments."""
 
     stores: tuple[StoreReport, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether all of them are."""
+        """Whether all stores are complete."""
         return all(one.complete for one in self.stores)
 
     def __str__(self) -> str:
@@ -83,5 +83,5 @@ class StoresReport:
         return f"{complete:,} of {counted(len(self.stores), 'store')} complete"
 
     def to_dict(self) -> Mapping[str, Any]:
-        """Return it as plain JSON."""
+        """Return the report as plain JSON."""
         return {"complete": self.complete, "stores": [one.to_dict() for one in self.stores]}

@@ -1,9 +1,9 @@
-"""The note of a run: what is needed to tell, after a kill, which stores it had finished.
+"""The run file: tells, after a crash, which stores a run had finished.
 
-Beside the files stands, hidden, from a run's beginning to its end, ``.stores.toml.run``: for each store its
-file, and the hash of the manifest that was there when the run began. A manifest that is another one since,
-says that it is complete and answers the same question is the run's own. So nothing has to be written when a
-store is finished, and no clock is asked.
+It is a hidden file next to the exports, such as ``.stores.toml.run``, for as long as a run lasts. For each
+store it holds the path of its export, and the hash of the manifest that existed when the run began. If the
+manifest has changed since, reports a complete export and has the same query, this run wrote it. So nothing
+has to be written when a store is finished, and no clock is involved.
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ _VERSION = 1
 
 @frozen
 class Run:
-    """A run over many stores, and what it noted of each when it began."""
+    """A run over many stores. `entries` are those of its run file, by store name."""
 
     path: str
     places: Places
-    noted: Mapping[str, Any]
+    entries: Mapping[str, Any]
 
     def finished(self, store: Store, query: Mapping[str, Any]) -> int | None:
-        """Return the payments in a store's file where this run has finished it; else None."""
-        noted, target = self.noted.get(store.name), self.places.of(store)
-        if noted is None or (noted.get("store"), noted.get("file")) != (store.identity, target):
+        """Return the number of payments in a store's file if this run finished it, else None."""
+        entry, target = self.entries.get(store.name), self.places.of(store)
+        if entry is None or (entry.get("store"), entry.get("file")) != (store.identity, target):
             return None
-        return finished_since(target, noted.get("manifest"), query)
+        return finished_since(target, entry.get("manifest"), query)
 
     def end(self) -> None:
-        """Forget it. Raises ExportError."""
+        """Remove the run file. Raises ExportError."""
         put_whole(self.path, None)
 
 
 @asynccontextmanager
-async def run_over(stores: Sequence[Store], places: Places, name: str, *, resume: bool) -> AsyncIterator[Run]:
-    """Begin a run over many stores, or go on with one. As long as it is entered it has a lock: one at a time.
+async def open_run(stores: Sequence[Store], places: Places, name: str, *, resume: bool) -> AsyncIterator[Run]:
+    """Start a run over many stores, or resume one. It holds a lock until it exits: one run at a time.
 
-    In an object store there is no lock: of two runs, the later one goes on with the stores of both.
+    An object store has no lock: of two runs there, the later one continues the stores of both.
 
-    Raises ExportError where another run is under way, or the note cannot be written or read.
+    Raises ExportError if another run is in progress, or the run file cannot be written or read.
     """
     path = os.path.join(places.folder, f".{name}.run")
     lock = None if is_url(path) else Lock(Path(path))
     try:
         if lock is not None:
             lock.acquire()
-        noted = await to_thread.run_sync(_read, path) if resume else None
-        if noted is None:
-            notes = await in_threads(partial(_note, places), stores)
-            noted = {store.name: note for store, note in zip(stores, notes, strict=True)}
-            data = msgspec.json.encode({"version": _VERSION, "stores": noted})
+        entries = await to_thread.run_sync(_read, path) if resume else None
+        if entries is None:
+            new_entries = await in_threads(partial(_entry, places), stores)
+            entries = {store.name: entry for store, entry in zip(stores, new_entries, strict=True)}
+            data = msgspec.json.encode({"version": _VERSION, "stores": entries})
             await to_thread.run_sync(put_whole, path, data)
-        yield Run(path, places, noted)
+        yield Run(path, places, entries)
     finally:
         if lock is not None:
             lock.release()
@@ -81,42 +81,41 @@ def _read(path: str) -> Mapping[str, Any] | None:
     if data is None:
         return None
     try:
-        note = msgspec.json.decode(data, type=_Note)
+        run_file = msgspec.json.decode(data, type=_RunFile)
     except ValueError:
-        note = None
-    if note is None or note.version != _VERSION:
+        run_file = None
+    if run_file is None or run_file.version != _VERSION:
         raise ExportError(
-            f"{path}, the note of the run that was interrupted, cannot be read: start again, "
-            "without resuming."
+            f"{path}, the run file of the interrupted run, cannot be read: start again, without resuming."
         )
-    return note.stores
+    return run_file.stores
 
 
-class _Note(msgspec.Struct):
+class _RunFile(msgspec.Struct):
     version: int
     stores: dict[str, dict[str, Any]]
 
 
-def _note(places: Places, store: Store) -> dict[str, Any]:
+def _entry(places: Places, store: Store) -> dict[str, Any]:
     target = places.of(store)
     return {"store": store.identity, "file": target, "manifest": manifest_hash(target)}
 
 
 def manifest_hash(target: str) -> str | None:
-    """Return the hash of a file's manifest, None where it has none. Raises ExportError."""
+    """Return the hash of a file's manifest, or None if there is no manifest. Raises ExportError."""
     data = manifest_bytes(target)
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
-def finished_since(target: str, before: str | None, query: Mapping[str, Any]) -> int | None:
-    """Return the payments in a file where it was finished since its manifest had this hash; else None."""
+def finished_since(target: str, old_manifest: str | None, query: Mapping[str, Any]) -> int | None:
+    """Return the number of payments in a file whose manifest replaced the one with this hash, else None."""
     data = manifest_bytes(target)
-    if data is None or hashlib.sha256(data).hexdigest() == before:
+    if data is None or hashlib.sha256(data).hexdigest() == old_manifest:
         return None
     if not (is_url(target) or os.path.isfile(target)):
         return None
     try:
         account = parse_manifest(data, target).account
     except ExportError:
-        return None  # damaged since: this store is exported again
+        return None  # damaged: export this store again
     return account.sums.whole.rows if account.complete and account.query == query else None

@@ -1,4 +1,4 @@
-"""A store among many: its name, its credential, its quota."""
+"""One of many stores: its name, its credential, its quota."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ _LONGEST_NAME = 40
 _RESERVED = frozenset({"con", "prn", "aux", "nul"}) | {
     f"{port}{n}" for port in ("com", "lpt") for n in range(10)
 }
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_CAPITALS = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_UPPER_NAME = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 
 
 @frozen(init=False)
 class TokenFromEnv:
-    """A token that is in an environment variable of the process that sends with it.
+    """A token read from an environment variable of the process that uses it.
 
-    It is given in place of a token, and read when it is needed; so it can be sent to another machine.
+    It takes the place of a token, and is read when needed, so it can be sent to another machine.
 
-    Raises ConfigurationError for what is no variable's name.
+    Raises ConfigurationError if `variable` is not a valid name.
     """
 
     variable: str = attrs.field(repr=False)
 
     def __init__(self, variable: str) -> None:
-        if not _VARIABLE.fullmatch(variable):
+        if not _VARIABLE_NAME.fullmatch(variable):
             del variable
             raise ConfigurationError(
-                "This is not the name of an environment variable: put the token into a variable, and give "
-                "the variable's name, as in NORTH_TOKEN."
+                "This is not the name of an environment variable: put the token into a variable, and use "
+                "the variable's name, such as NORTH_TOKEN."
             )
         self.__attrs_init__(variable)
 
@@ -57,58 +57,59 @@ class TokenFromEnv:
         return self.read()
 
     def read(self) -> Secret:
-        """Return the token. Raises ConfigurationError where the variable is empty or not set."""
+        """Return the token. Raises ConfigurationError if the variable is empty or not set."""
         token = Secret(os.environ.get(self.variable, ""))
         if not token:
-            # Tokens are written in small letters, names of variables hardly ever: a token here is not shown.
-            named = self.variable if _CAPITALS.fullmatch(self.variable) else "that holds the token"
+            # A name with small letters may be a token given by mistake, so it is not shown.
+            shown_name = self.variable if _UPPER_NAME.fullmatch(self.variable) else "that holds the token"
             state = "empty" if self.variable in os.environ else "not set"
             raise ConfigurationError(
-                f"the environment variable {named} is {state}: set it to the store's token."
+                f"the environment variable {shown_name} is {state}: set it to the store's token."
             )
         return token
 
 
-def _name(_store: Store, _field: attrs.Attribute[str], name: object) -> None:
+def _check_name(_store: Store, _field: attrs.Attribute[str], name: object) -> None:
     if not isinstance(name, str) or not is_file_name(name):
         raise ConfigurationError(
-            "name cannot be the name of a file: give letters, digits, '-', '_', '.' and spaces, "
-            f"{_LONGEST_NAME} at most, with a letter or digit in front, and none that systems reserve, "
+            "name cannot be the name of a file: use letters, digits, '-', '_', '.' and spaces, "
+            f"{_LONGEST_NAME} at most, starting with a letter or digit, and no name that systems reserve, "
             "such as 'con'."
         )
 
 
-def _composed(name: str) -> str:
-    given: object = name
-    return normalize("NFC", name) if isinstance(given, str) else name
+def _normalized(name: str) -> str:
+    value: object = name
+    return normalize("NFC", name) if isinstance(value, str) else name
 
 
 def _tuple(channel_ids: Iterable[int] | None) -> tuple[int, ...] | None:
     return None if channel_ids is None else tuple(channel_ids)
 
 
-def _base_url(_store: Store, _field: attrs.Attribute[str], base_url: str) -> None:
+def _check_base_url(_store: Store, _field: attrs.Attribute[str], base_url: str) -> None:
     checked_base_url(base_url, allow_http=False)
 
 
 @frozen
 class Store:
-    """A store among many. Its `name` names its file.
+    """One of many stores. Its `name` becomes the name of its file.
 
     ::
 
         Store("north", StoreAuth("abc123", TokenFromEnv("NORTH_TOKEN")), quota=Quota(shared=True))
 
-    The token of `auth` may be a text, an async callable, or a `TokenFromEnv`, which is read only where the
-    store is exported. `channel_ids` leaves other channels out. The rest is as for a `PaymentsClient`.
+    The token of `auth` may be a string, an async callable, or a `TokenFromEnv`, which is read only by the
+    process that exports the store. `channel_ids` limits the export to these channels. The other arguments are
+    those of `PaymentsClient`.
 
-    Raises ConfigurationError for a name that no file can have, and for an address that cannot be.
+    Raises ConfigurationError for a name that cannot be a file's name, and for an invalid `base_url`.
     """
 
-    name: str = attrs.field(validator=_name, converter=_composed)
+    name: str = attrs.field(validator=_check_name, converter=_normalized)
     auth: StoreAuth | LegacyAuth
     base_url: str = attrs.field(
-        default=BASE_URL, repr=False, converter=Secret, validator=_base_url, kw_only=True
+        default=BASE_URL, repr=False, converter=Secret, validator=_check_base_url, kw_only=True
     )
     quota: Quota | None = attrs.field(default=Quota(), kw_only=True)
     channel_ids: tuple[int, ...] | None = attrs.field(default=None, converter=_tuple, kw_only=True)
@@ -116,45 +117,45 @@ class Store:
 
     @property
     def variable(self) -> str:
-        """The environment variable that holds its token; empty where none does."""
+        """The environment variable that holds the token, or an empty string."""
         token = self.auth.token
         return token.variable if isinstance(token, TokenFromEnv) else ""
 
     @property
     def identity(self) -> str:
-        """What tells it from others, for a note on the disk: nothing secret."""
+        """A text that identifies the store in the run file. Holds no secret."""
         return f"{self.base_url} {self.auth.name or self.variable}".strip()
 
     def in_shard(self, number: int, of: int) -> bool:
-        """Whether it belongs to this one of so many parts, counted from 1.
+        """Whether the store belongs to shard `number` of `of` shards, counted from 1.
 
-        That is by its name alone: which other stores there are, and in which order, changes nothing.
+        Only its name decides that, not which other stores there are or their order.
 
-        Raises ConfigurationError for a part that cannot be.
+        Raises ConfigurationError for a shard that does not exist.
         """
         if not 1 <= number <= of:
-            raise ConfigurationError(f"Shard {number}/{of}: give one of 1/{of} to {of}/{of}.")
+            raise ConfigurationError(f"Shard {number}/{of} does not exist: use 1/{of} to {of}/{of}.")
         digest = hashlib.sha256(self.name.encode()).digest()
         return int.from_bytes(digest[:8]) % of == number - 1
 
     def with_token(self) -> Store:
-        """Return it with its token, read from the environment if need be. Raises ConfigurationError."""
+        """Return the store with a `TokenFromEnv` replaced by its token. Raises ConfigurationError."""
         token = self.auth.token
         if not isinstance(token, TokenFromEnv):
             return self
         try:
-            read = token.read()
+            value = token.read()
             auth = (
-                LegacyAuth(read)
+                LegacyAuth(value)
                 if isinstance(self.auth, LegacyAuth)
-                else StoreAuth(self.auth.store_hash, read)
+                else StoreAuth(self.auth.store_hash, value)
             )
         except ConfigurationError as error:
             raise ConfigurationError(f"store {self.name!r}: {error.message}") from None
         return attrs.evolve(self, auth=auth)
 
     def client(self, on_event: Listener | None = None) -> PaymentsClient:
-        """Make a client. Raises ConfigurationError for what cannot work."""
+        """Make a client for the store. Raises ConfigurationError if the settings cannot work."""
         store = self.with_token()
         try:
             return PaymentsClient(
@@ -170,7 +171,7 @@ class Store:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether files can have this name, with an ending."""
+    """Whether a file can have this name, plus an extension."""
     return (
         _NAME.fullmatch(normalize("NFC", name)) is not None
         and len(name) <= _LONGEST_NAME
@@ -178,26 +179,26 @@ def is_file_name(name: str) -> bool:
     )
 
 
-def folded(text: str) -> str:
-    """Return what two names have in common that some file system takes for one."""
+def case_folded(text: str) -> str:
+    """Return a form that is equal for two names that some file systems treat as the same."""
     return normalize("NFC", normalize("NFC", text).casefold())
 
 
-def refuse_twice(stores: Iterable[Store]) -> None:
-    """Raise ConfigurationError where two have one name, or are one store."""
+def refuse_duplicates(stores: Iterable[Store]) -> None:
+    """Raise ConfigurationError if two stores have the same name, or are the same store."""
     names: dict[str, Store] = {}
-    reached: dict[tuple[str, object], Store] = {}
+    stores_at: dict[tuple[str, object], Store] = {}
     for store in stores:
-        name, place = folded(store.name), (store.base_url.rstrip("/").lower(), store.auth.store)
+        name, place = case_folded(store.name), (store.base_url.rstrip("/").lower(), store.auth.store)
         if name in names:
             raise ConfigurationError(
                 f"two stores are called {names[name].name!r} and {store.name!r}, which is one file on some "
-                "systems: give each a name of its own."
+                "systems: give each its own name."
             )
-        if place in reached:
-            what = "store_hash" if isinstance(store.auth, StoreAuth) else "token"
+        if place in stores_at:
+            credential = "store_hash" if isinstance(store.auth, StoreAuth) else "token"
             raise ConfigurationError(
-                f"{reached[place].name!r} and {store.name!r} have the same {what}: name each store once, "
-                "since the two would do the same work and share one quota."
+                f"{stores_at[place].name!r} and {store.name!r} have the same {credential}: name each "
+                "store once, since both would do the same work and use the same quota."
             )
-        names[name] = reached[place] = store
+        names[name] = stores_at[place] = store

@@ -1,4 +1,4 @@
-"""The work for one store among many, such as its export: how it goes, and what it fails with, as a report."""
+"""The work for one of many stores, such as its export. Progress and errors go into a report."""
 
 from __future__ import annotations
 
@@ -27,86 +27,88 @@ from b2b_payments.export._sink import Checkpoint
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.store import Store
 
-ASKED_FOR = 2.0
-"""Seconds for which an object store is asked what is left of an export that was stopped."""
-Tell = Callable[[StoreReport], object]
-Listener = Callable[[str, Event], object]
+STOP_TIMEOUT = 2.0
+"""Seconds a stopped run may spend on asking an object store what was kept, or on removing the run file."""
+OnReport = Callable[[StoreReport], object]
+OnEvent = Callable[[str, Event], object]
 
 
 class Work(ABC):
-    """The work for one store, told of while it goes on.
+    """The work for one store.
 
-    `tell` is given a report whenever there is news, the last one even where it is cancelled.
+    `on_report` is called with a report at the start, on progress and at the end, also if cancelled.
     """
 
     @property
     @abstractmethod
     def rows(self) -> int:
-        """The payments that are kept."""
+        """The number of payments kept so far."""
 
     @property
     @abstractmethod
     def resumable(self) -> bool:
-        """Whether something is kept to go on with."""
+        """Whether something was kept from which the work can be resumed."""
 
-    def __init__(self, store: Store, path: str, tell: Tell, listen: Listener) -> None:
+    def __init__(self, store: Store, path: str, on_report: OnReport, on_event: OnEvent) -> None:
         self._store = store
-        self._tell = tell
-        self._listen = listen
+        self._on_report = on_report
+        self._on_event = on_event
         self._pace = Pace(store.quota or Quota())
         self._began = monotonic()
         self._report = StoreReport(store.name, path, StoreState.RUNNING)
 
     @abstractmethod
     async def work(self, client: PaymentsClient) -> None:
-        """Do it, and note what came of it."""
+        """Do the work, and record its outcome with `update`."""
 
     async def run(self) -> StoreReport:
-        """Do it; what it fails with is in the report, and does not stop others."""
-        self._tell(self._report)
-        # What is left where this is cancelled.
-        self.note(state=StoreState.STOPPED)
+        """Do the work. An error goes into the report and is not raised, so that other stores continue."""
+        self._on_report(self._report)
+        # This state remains if the work is cancelled.
+        self.update(state=StoreState.STOPPED)
         try:
-            async with self._store.client(self._hear) as client:
+            async with self._store.client(self._on_client_event) as client:
                 await self.work(client)
-        except Exception as error:  # noqa: BLE001 - the others go on, and whoever reads the report sees it
-            self.note(state=StoreState.FAILED, error=error)
+        except Exception as error:  # noqa: BLE001 - recorded in the report
+            self.update(state=StoreState.FAILED, error=error)
         finally:
             resumable = False
             if self._report.state in {StoreState.FAILED, StoreState.STOPPED}:
-                with anyio.move_on_after(ASKED_FOR, shield=True):
+                with anyio.move_on_after(STOP_TIMEOUT, shield=True):
                     resumable = await to_thread.run_sync(lambda: self.resumable)
             else:
                 resumable = self.resumable
-            self.note(seconds=monotonic() - self._began, resumable=resumable)
-            self._tell(self._report)
+            self.update(seconds=monotonic() - self._began, resumable=resumable)
+            self._on_report(self._report)
         return self._report
 
-    def note(self, **changes: Any) -> None:
-        """Note what the report is to say."""
+    def update(self, **changes: Any) -> None:
+        """Update the report: its counts, and these fields."""
         pace = self._pace.reading()
         self._report = attrs.evolve(
             self._report, pace=pace, requests=pace.requests, rows=self.rows, **changes
         )
 
-    def resumed(self, rows: int) -> None:
-        """Take in how many payments an interrupted export had kept."""
+    def set_kept_rows(self, rows: int) -> None:
+        """Record how many payments an interrupted export had kept."""
         self._pace.before = rows
 
     def advance(self, report: WalkReport) -> None:
-        """Take in how far the walk is."""
+        """Record the walk's progress, and report it."""
         self._pace.advance(report)
-        self.note()
-        self._tell(attrs.evolve(self._report, state=StoreState.RUNNING, seconds=monotonic() - self._began))
+        self.update()
+        self._on_report(
+            attrs.evolve(self._report, state=StoreState.RUNNING, seconds=monotonic() - self._began)
+        )
 
-    def _hear(self, event: Event) -> None:
+    def _on_client_event(self, event: Event) -> None:
         self._pace.listen(event)
-        self._listen(self._report.name, event)
+        self._on_event(self._report.name, event)
 
 
 @frozen
 class Job:
-    """What is to be done for one store. It holds no token that it was not given with the store."""
+    """The export of one store. It holds no token beyond what its `store` holds."""
 
     store: Store
     path: str
@@ -115,25 +117,25 @@ class Job:
     resume: bool
 
     @property
-    def query(self) -> Selection:
-        """What is asked of this store: of its channels alone, where it names some."""
-        asked = attrs.evolve(self.selection.query, channel_ids=self.store.channel_ids)
-        return attrs.evolve(self.selection, query=asked)
+    def store_selection(self) -> Selection:
+        """The selection for this store, limited to its channels if it names any."""
+        query = attrs.evolve(self.selection.query, channel_ids=self.store.channel_ids)
+        return attrs.evolve(self.selection, query=query)
 
     def report(self, state: StoreState = StoreState.NOT_BEGUN, **rest: Any) -> StoreReport:
-        """Return a report of it."""
+        """Return a report on this store."""
         return StoreReport(self.store.name, self.path, state, **rest)
 
     def sink(self) -> PlacedSink:
-        """Return what it writes to. Raises ConfigurationError for a file that cannot be written."""
+        """Make the sink. Raises ConfigurationError for a file that cannot be written."""
         return sink_for(self.path, self.format)
 
-    def is_kept(self) -> bool:
-        """Whether an interrupted export has left something to go on with."""
+    def is_resumable(self) -> bool:
+        """Whether an interrupted export left something that can be resumed."""
         return self.sink().kept
 
-    def forget(self) -> None:
-        """Remove what an interrupted export has left. Raises ExportError."""
+    def discard_interrupted(self) -> None:
+        """Remove what an interrupted export left. Raises ExportError."""
         sink = self.sink()
         if is_url(self.path) or sink.kept:
             try:
@@ -141,16 +143,18 @@ class Job:
             finally:
                 sink.close(complete=False)
 
-    async def run(self, tell: Tell, listen: Listener, sink: PlacedSink | None = None) -> StoreReport:
-        """Export the store, to a sink of its own if there is one; what it fails with is in the report."""
-        return await _Export(self, tell, listen, sink).run()
+    async def run(
+        self, on_report: OnReport, on_event: OnEvent, sink: PlacedSink | None = None
+    ) -> StoreReport:
+        """Export the store into `sink`, or into a new sink. An error is recorded in the report."""
+        return await _Export(self, on_report, on_event, sink).run()
 
 
 class _Export(Work):
-    def __init__(self, job: Job, tell: Tell, listen: Listener, given: PlacedSink | None) -> None:
-        super().__init__(job.store, job.path, tell, listen)
+    def __init__(self, job: Job, on_report: OnReport, on_event: OnEvent, sink: PlacedSink | None) -> None:
+        super().__init__(job.store, job.path, on_report, on_event)
         self._job = job
-        self._given = given
+        self._ready_sink = sink
         self._sink: PlacedSink | None = None
 
     @property
@@ -162,20 +166,20 @@ class _Export(Work):
         return self._sink is not None and self._sink.kept
 
     async def work(self, client: PaymentsClient) -> None:
-        selection = self._job.query
-        sink = self._sink = self._given or self._job.sink()
+        selection = self._job.store_selection
+        sink = self._sink = self._ready_sink or self._job.sink()
         begin_walk = await selection.source(client)
 
         def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
-            self.resumed(sink.rows)
+            self.set_kept_rows(sink.rows)
             return begin_walk(checkpoint)
 
         if self._job.resume:
             report = await resume(begin, sink, query=selection.manifest, on_progress=self.advance)
         else:
             report = await export(begin(None), sink, query=selection.manifest, on_progress=self.advance)
-        # Now, while the client is open: whatever stops this at its closing, the file is there.
-        self.note(
+        # Updated before the client closes: the file exists even if closing fails or is cancelled.
+        self.update(
             state=StoreState.COMPLETE if report.complete else StoreState.NOT_COMPLETE,
             ending=report.ending or "",
             instead=None if sink.instead is None else str(sink.instead),
@@ -183,12 +187,12 @@ class _Export(Work):
 
 
 async def do_all(works: Iterable[Callable[[], Awaitable[object]]], at_once: int) -> None:
-    """Do all of these, so many at once, in their order."""
-    left = iter(works)
+    """Start all of these in order, at most `at_once` at a time."""
+    remaining = iter(works)
 
     async def work() -> None:
-        for one in left:
-            await one()
+        for start in remaining:
+            await start()
 
     async with anyio.create_task_group() as group:
         for _ in range(at_once):

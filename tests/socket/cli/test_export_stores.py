@@ -15,7 +15,7 @@ from b2b_payments import LegacyAuth, PaymentsClient
 from b2b_payments.export import Store
 from b2b_payments.export._selection import Begin, Selection
 from b2b_payments.sandbox import Rules, Sandbox
-from tests.socket.cli.fleet import FAST, Fleet, export, here, hidden, lines, rows, serving, write
+from tests.socket.cli.fleet import FAST, Fleet, export, hidden, lines, rows, run_here, serving, write
 from tests.socket.cli.test_export import read_terminal
 from tests.support.export_reading import ids_in
 from tests.support.program import invoke, sentence, start
@@ -24,21 +24,21 @@ pytestmark = pytest.mark.usefixtures("tokens")
 
 
 def test_every_store(served: Fleet, tmp_path: Path) -> None:
-    """Each store's file equals its list and verifies, whatever its credential, and a table says so."""
+    """With either kind of credential, each store's file equals its list and verifies; a table lists all."""
     path = write(tmp_path, served, east='auth_token_env = "OLD_TOKEN"', south="channels = [3, 1]")
     out = tmp_path / "out"
-    code, said = here(path, out, "--format", "jsonl")
-    assert code == 0, said
+    code, output = run_here(path, out, "--format", "jsonl")
+    assert code == 0, output
     south = [row for row in served["south"].store.all_wire() if row["channelId"] in {"1", "3"}]
     assert lines(out / "north.jsonl") == list(served["north"].store.all_wire())
     assert lines(out / "east.jsonl") == list(served["east"].store.all_wire())
     assert lines(out / "south.jsonl") == sorted(south, key=lambda row: -int(row["channelId"]))
-    assert rows(said) == {
+    assert rows(output) == {
         "north": ["complete", "300", str(served["north"].request_count), f"{out}/north.jsonl"],
         "east": ["complete", "700", str(served["east"].request_count), f"{out}/east.jsonl"],
         "south": ["complete", f"{len(south)}", str(served["south"].request_count), f"{out}/south.jsonl"],
     }
-    assert said.splitlines()[-1] == "3 of 3 stores complete."
+    assert output.splitlines()[-1] == "3 of 3 stores complete."
     assert hidden(out) == []
     for name in served:
         assert invoke(None, "verify", str(out / f"{name}.jsonl")).exit_code == 0
@@ -47,18 +47,18 @@ def test_every_store(served: Fleet, tmp_path: Path) -> None:
 
 
 def test_pattern_and_filter(served: Fleet, tmp_path: Path) -> None:
-    """A pattern says each store's file and format, and a filter holds for all."""
+    """A pattern sets each store's file and format, and a filter applies to all stores."""
     pattern = str(tmp_path / "{name}/completed.parquet")
-    code, said = here(write(tmp_path, served), pattern, "--status", "completed")
-    assert code == 0, said
+    code, output = run_here(write(tmp_path, served), pattern, "--status", "completed")
+    assert code == 0, output
     for name, sandbox in served.items():
-        wanted = [row["id"] for row in sandbox.store.all_wire() if row["processingStatus"] == 3]
-        assert ids_in(tmp_path / name / "completed.parquet", "parquet") == wanted
+        expected = [row["id"] for row in sandbox.store.all_wire() if row["processingStatus"] == 3]
+        assert ids_in(tmp_path / name / "completed.parquet", "parquet") == expected
 
 
 @pytest.mark.slow
-async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
-    """A refused store, one that fails half-way and one with an unknown channel do not stop a slow one."""
+async def test_failures_do_not_stop_the_others(tmp_path: Path) -> None:
+    """A wrong token, an error half-way and an unknown channel do not stop another, slow store."""
     async with (
         Sandbox(payments=3_000, rules=Rules(quota=False, latency=0.05)) as slow,
         Sandbox(payments=300) as refused,
@@ -74,9 +74,9 @@ async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
             channels="channels = [77]",
         )
         out = tmp_path / "out"
-        code, said = await export(path, out, "--format", "jsonl", "--concurrency", "1")
+        code, output = await export(path, out, "--format", "jsonl", "--concurrency", "1")
         assert code == 1
-        table = rows(said)
+        table = rows(output)
         assert {name: row[0] for name, row in table.items()} == {
             "slow": "complete",
             "refused": "failed",
@@ -85,78 +85,78 @@ async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
         }
         assert lines(out / "slow.jsonl") == list(slow.store.all_wire())
         assert "check the store's hash, and the token in BAD_TOKEN" in table["refused"][3]
-        assert "marked" not in said
+        assert "marked" not in output
         assert "The store has no channel 77; it has 1 (" in table["channels"][3]
         assert " 400 " in table["broken"][3]
         assert table["refused"][1:3] == ["0", "1"]
-        # Fifteen pages came, and two batches of them are kept.
+        # Fifteen pages were received, and two batches of them are kept.
         kept = int(table["broken"][1].replace(",", ""))
         assert 2_000 <= kept < 15 * 250
         assert hidden(out) == [".broken.jsonl.export"]
-        assert said.splitlines()[-1] == (
+        assert output.splitlines()[-1] == (
             "Error: 1 of 4 stores complete. To export what is missing, give the same command --resume "
             "--only refused --only broken --only channels."
         )
         broken.answer_with(None)
         before = broken.request_count
         again = ("--format", "jsonl", "--resume", "--only", "broken")
-        code, said = await export(path, out, *again)
-        assert code == 0, said
-        assert rows(said)["broken"][:2] == ["complete", "5,000"]
+        code, output = await export(path, out, *again)
+        assert code == 0, output
+        assert rows(output)["broken"][:2] == ["complete", "5,000"]
         assert broken.request_count - before < 15
         assert lines(out / "broken.jsonl") == list(broken.store.all_wire())
         assert hidden(out) == []
 
 
 def test_at_once(served: Fleet, tmp_path: Path) -> None:
-    """All stores are walked at once; with `--at-once 1` one after the other, in the file's order."""
+    """All stores are exported at once; with `--at-once 1` one after the other, in the file's order."""
     path = write(tmp_path, served)
     out = str(tmp_path / "{name}.jsonl")
     for sandbox in served.values():
         sandbox.rules = Rules(quota=False, latency=0.3)
-    assert (here(path, out))[0] == 0
+    assert (run_here(path, out))[0] == 0
     spans = [_span(sandbox) for sandbox in served.values()]
     assert max(first for first, _ in spans) < min(last for _, last in spans)
     for sandbox in served.values():
         sandbox.requests.clear()
         sandbox.rules = FAST
-    assert (here(path, out, "--at-once", "1"))[0] == 0
+    assert (run_here(path, out, "--at-once", "1"))[0] == 0
     spans = [_span(sandbox) for sandbox in served.values()]
     assert all(one[1] < other[0] for one, other in itertools.pairwise(spans))
 
 
 def _span(sandbox: Sandbox) -> tuple[float, float]:
-    moments = [seen.at for seen in sandbox.requests]
-    return moments[0], moments[-1]
+    times = [seen.at for seen in sandbox.requests]
+    return times[0], times[-1]
 
 
 @pytest.mark.slow
-def test_each_has_its_own_quota(tmp_path: Path) -> None:
-    """A store with a small quota keeps it, and holds no other one up."""
+def test_each_store_has_its_own_quota(tmp_path: Path) -> None:
+    """A store with a small quota keeps to it, and does not slow down another store."""
     rules = Rules(requests=4, per=1.0, quota_headers=False)
     small, large = Sandbox(payments=130, rules=rules), Sandbox(payments=300)
     with serving({"small": small, "large": large}) as fleet:
         path = write(tmp_path, fleet, small='quota = "4/1"')
-        code, said = here(path, tmp_path / "{name}.jsonl", "--page-size", "30")
-        assert code == 0, said
+        code, output = run_here(path, tmp_path / "{name}.jsonl", "--page-size", "30")
+        assert code == 0, output
         assert 429 not in {seen.status for seen in small.requests}
-        seconds = {line.split()[0]: float(line.split()[4]) for line in said.splitlines()[1:3]}
+        seconds = {line.split()[0]: float(line.split()[4]) for line in output.splitlines()[1:3]}
         assert seconds["large"] < 1.4 < seconds["small"]
 
 
-def test_one_alone_needs_no_other_token(served: Fleet, tmp_path: Path) -> None:
-    """The tokens of stores that are not exported are not asked for, by `--only` and by `--shard`."""
+def test_tokens_of_other_stores_are_not_needed(served: Fleet, tmp_path: Path) -> None:
+    """Tokens of stores that `--only` or `--shard` leaves out may be missing."""
     absent = {name: f'store_hash = "{name}"\naccess_token_env = "NO_TOKEN"' for name in ("east", "south")}
     path = write(tmp_path, served, **absent)
-    code, said = here(path, tmp_path / "{name}.jsonl", "--only", "north")
-    assert (code, list(rows(said))) == (0, ["north"])
-    shards = [of for of in range(1, 60) if _alone("north", served, of)]
+    code, output = run_here(path, tmp_path / "{name}.jsonl", "--only", "north")
+    assert (code, list(rows(output))) == (0, ["north"])
+    shards = [of for of in range(1, 60) if _is_alone_in_its_shard("north", served, of)]
     part = next(number for number in range(1, shards[0] + 1) if _store("north").in_shard(number, shards[0]))
-    code, said = here(path, tmp_path / "{name}.jsonl", "--shard", f"{part}/{shards[0]}")
-    assert (code, list(rows(said))) == (0, ["north"])
-    code, said = here(path, tmp_path / "{name}.jsonl")
+    code, output = run_here(path, tmp_path / "{name}.jsonl", "--shard", f"{part}/{shards[0]}")
+    assert (code, list(rows(output))) == (0, ["north"])
+    code, output = run_here(path, tmp_path / "{name}.jsonl")
     assert code == 2
-    assert said.startswith("Error: store 'east': the environment variable NO_TOKEN is not set")
+    assert output.startswith("Error: store 'east': the environment variable NO_TOKEN is not set")
     assert sum(sandbox.request_count for sandbox in served.values()) == served["north"].request_count
 
 
@@ -164,13 +164,13 @@ def _store(name: str) -> Store:
     return Store(name, LegacyAuth("token"))
 
 
-def _alone(name: str, fleet: Fleet, of: int) -> bool:
+def _is_alone_in_its_shard(name: str, fleet: Fleet, of: int) -> bool:
     parts = {one: [_store(one).in_shard(number, of) for number in range(1, of + 1)] for one in fleet}
     return all(parts[one] != parts[name] for one in fleet if one != name)
 
 
 def test_report_as_json(served: Fleet, tmp_path: Path) -> None:
-    """`--report json` prints the report as one line of JSON, in place of the table; the exit code stays."""
+    """`--report json` prints the report as a line of JSON instead of the table, with the same exit code."""
     path = write(tmp_path, served, south='store_hash = "abc123"\naccess_token_env = "BAD_TOKEN"')
     arguments = ("export", "--stores", path, "--output", str(tmp_path / "{name}.jsonl"), "--report", "json")
     result = invoke(None, *arguments)
@@ -191,9 +191,9 @@ def test_report_as_json(served: Fleet, tmp_path: Path) -> None:
     assert result.stderr == ""
 
 
-def test_verified_by_folder(served: Fleet, tmp_path: Path) -> None:
+def test_verify_a_folder(served: Fleet, tmp_path: Path) -> None:
     """`verify` of a folder checks every export in it, and names each that was changed."""
-    assert here(write(tmp_path, served), tmp_path / "out/{name}/all.csv")[0] == 0
+    assert run_here(write(tmp_path, served), tmp_path / "out/{name}/all.csv")[0] == 0
     files = [f"{tmp_path}/out/{name}/all.csv" for name in sorted(served)]
     result = invoke(None, "verify", str(tmp_path / "out"))
     assert result.exit_code == 0
@@ -213,16 +213,16 @@ def test_verified_by_folder(served: Fleet, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_verified_in_processes(served: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large files are checked by several processes, which find the same."""
-    assert here(write(tmp_path, served), tmp_path / "{name}.csv")[0] == 0
+def test_verify_in_several_processes(served: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes that check large files find the same as one."""
+    assert run_here(write(tmp_path, served), tmp_path / "{name}.csv")[0] == 0
     alone = invoke(None, "verify", str(tmp_path))
     monkeypatch.setattr("b2b_payments._cli.verify._WORTH_A_PROCESS", 1)
     assert invoke(None, "verify", str(tmp_path)).stdout == alone.stdout
 
 
-def test_file_that_cannot_be_written(service: Sandbox, tmp_path: Path) -> None:
-    """One file that cannot be written is told of before anything is sent."""
+def test_unwritable_file(service: Sandbox, tmp_path: Path) -> None:
+    """A file that cannot be written is refused before anything is sent."""
     (tmp_path / "one.csv").mkdir()
     arguments = ("--stores", write(tmp_path, {"one": service}), "--output", str(tmp_path / "{name}.csv"))
     assert "it is a folder; name a file in it." in sentence(invoke(None, "export", *arguments), 2)
@@ -230,8 +230,8 @@ def test_file_that_cannot_be_written(service: Sandbox, tmp_path: Path) -> None:
     assert hidden(tmp_path) == []
 
 
-def test_completeness_that_is_not_known(service: Sandbox, tmp_path: Path) -> None:
-    """A store whose list cannot be known to be complete is said to be that, and the exit code is 1."""
+def test_not_complete(service: Sandbox, tmp_path: Path) -> None:
+    """A store whose list cannot be proven complete is reported as not complete, with exit code 1."""
     moment = service.store.advance()
     for _ in range(60):
         service.store.insert(created_at=moment, processingStatus=3)
@@ -248,8 +248,8 @@ def test_completeness_that_is_not_known(service: Sandbox, tmp_path: Path) -> Non
     )
 
 
-def test_error_of_the_program(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that nobody foresaw in one store is raised only when the others have ended."""
+def test_unexpected_error(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected error in one store is raised only after the others have ended."""
     calls = []
 
     source = Selection.source
@@ -274,7 +274,7 @@ def test_error_of_the_program(service: Sandbox, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.slow
 async def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    """A terminal shows a line for all stores and one for each that is under way; then the table."""
+    """A terminal shows a line for all stores and one for each running store, then the table."""
     slow = Rules(requests=4, per=1.0, quota_headers=False)
     async with Sandbox(payments=130, rules=slow) as north, Sandbox(payments=90, rules=slow) as south:
         path = write(tmp_path, {"north": north, "south": south})
@@ -289,8 +289,8 @@ async def test_progress_on_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_line_a_channel(tmp_path: Path) -> None:
-    """With several channels, a terminal shows a line for each that is under way, and one for all."""
+async def test_a_line_for_each_channel(tmp_path: Path) -> None:
+    """With several channels, a terminal shows a line for each running one, and one for all."""
     async with Sandbox(payments=600, rules=Rules(quota=False, latency=0.1)) as sandbox:
         path = str(tmp_path / "p.jsonl")
         channels = ("--channel", "1", "--channel", "2", "--page-size", "20")

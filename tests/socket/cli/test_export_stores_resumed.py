@@ -15,7 +15,7 @@ from anyio.from_thread import start_blocking_portal
 
 from b2b_payments.export import read_stores
 from b2b_payments.export._stores.places import places_of
-from b2b_payments.export._stores.run import run_over
+from b2b_payments.export._stores.run import open_run
 from b2b_payments.sandbox import Drift, Fault, Rules, Sandbox
 from tests.socket.cli.fleet import FAST, Fleet, after, export, hidden, rows, write
 from tests.support.export_reading import ids_in
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("tokens")
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "format_"), [(signal.SIGINT, "jsonl"), (signal.SIGKILL, "sqlite")])
 async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, format_: str) -> None:
-    """Stopped or killed in the middle, `--resume` finishes the rest, and leaves alone what was finished."""
+    """After a stop or a kill, `--resume` finishes the other stores, and skips finished ones."""
     async with (
         Sandbox(payments=300, rules=FAST) as done,
         Sandbox(payments=6_000, seed=6, rules=Rules(quota=False, latency=0.02)) as half,
@@ -41,26 +41,26 @@ async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, forma
         process = await start(None, "export", "--stores", path, "--output", str(out), *arguments)
         await stop.wait()
         process.send_signal(number)
-        code, _, said = await finished(process)
+        code, _, output = await finished(process)
         assert ids_in(out / f"done.{format_}", format_) == list(done.store.ids())
         assert not (out / f"half.{format_}.manifest.json").exists()
         assert ".stores.toml.run" in hidden(out)
         if number != signal.SIGKILL:
             assert code == 128 + number
-            table = rows(said)
+            table = rows(output)
             assert [row[0] for row in table.values()] == ["complete", "stopped", "not begun"]
             assert 2_000 <= int(table["half"][1].replace(",", "")) < 18 * 250
-            assert said.splitlines()[-1].endswith(
+            assert output.splitlines()[-1].endswith(
                 ": 1 of 3 stores complete. What came so far is kept. "
                 "To export what is missing, give the same command --resume."
             )
         half.answer_with(None)
         asked, before = done.request_count, half.request_count
-        code, said = await export(path, out, *arguments, "--resume")
-        assert code == 0, said
+        code, output = await export(path, out, *arguments, "--resume")
+        assert code == 0, output
         assert done.request_count == asked
         assert half.request_count - before < 20
-        table = rows(said)
+        table = rows(output)
         assert table["done"] == ["complete already", "300", "0", f"{out}/done.{format_}"]
         assert table["half"][:2] == ["complete", "6,000"]
         for name, sandbox in (("done", done), ("half", half), ("waiting", waiting)):
@@ -69,8 +69,8 @@ async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, forma
 
 
 @pytest.mark.slow
-async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
-    """Killed outright at random instants while payments change, every file ends with each payment once."""
+async def test_killed_repeatedly(fleet: Fleet, tmp_path: Path) -> None:
+    """Killed at random times while payments change, every file ends up with each payment once."""
     draw = random.Random(3)
     drifts = {}
     before = {name: set(sandbox.store.ids()) for name, sandbox in fleet.items()}
@@ -94,8 +94,8 @@ async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
         await ended
     for sandbox in fleet.values():
         sandbox.answer_with(None)
-    code, said = await export(path, out, *arguments)
-    assert code == 0, said
+    code, output = await export(path, out, *arguments)
+    assert code == 0, output
     for name in fleet:
         ids = ids_in(out / f"{name}.jsonl", "jsonl")
         assert len(ids) == len(set(ids))
@@ -105,8 +105,8 @@ async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_stopped_with_nothing_to_keep(fleet: Fleet, tmp_path: Path) -> None:
-    """Stopped before anything came, it says that nothing is left, and nothing is."""
+async def test_stopped_before_anything_was_received(fleet: Fleet, tmp_path: Path) -> None:
+    """If nothing was received before the stop, no file is left, and the last line says so."""
     asked = asyncio.Event()
     for sandbox in fleet.values():
         sandbox.order(Fault.HANG_BEFORE, share=1)
@@ -116,9 +116,9 @@ async def test_stopped_with_nothing_to_keep(fleet: Fleet, tmp_path: Path) -> Non
     )
     await asked.wait()
     process.send_signal(signal.SIGINT)
-    code, _, said = await finished(process)
+    code, _, output = await finished(process)
     assert code == 130
-    assert said.splitlines()[-1] == (
+    assert output.splitlines()[-1] == (
         "Stopped by Ctrl-C: 0 of 3 stores complete. Nothing half-written is left."
     )
     assert os.listdir(tmp_path / "out") == []
@@ -129,22 +129,22 @@ async def test_two_runs_at_once(fleet: Fleet, tmp_path: Path) -> None:
     """A second run of the same stores into the same folder is refused before it sends anything."""
     path = write(tmp_path, fleet)
     asked = asyncio.Event()
-    come: set[str] = set()
+    reached: set[str] = set()
 
-    def ask(name: str) -> None:
-        come.add(name)
-        if come == set(fleet):
+    def record(name: str) -> None:
+        reached.add(name)
+        if reached == set(fleet):
             asked.set()
 
     for name, sandbox in fleet.items():
         sandbox.order(Fault.HANG_BEFORE, share=1)
-        sandbox.answer_with(after(1, partial(ask, name)))
+        sandbox.answer_with(after(1, partial(record, name)))
     first = await start(None, "export", "--stores", path, "--output", str(tmp_path / "{name}.csv"))
     await asked.wait()
     counts = [sandbox.request_count for sandbox in fleet.values()]
-    code, said = await export(path, tmp_path / "{name}.csv")
+    code, output = await export(path, tmp_path / "{name}.csv")
     assert code == 4
-    assert said.startswith("Error: Another export or sync is writing ")
+    assert output.startswith("Error: Another export or sync is writing ")
     assert [sandbox.request_count for sandbox in fleet.values()] == counts
     first.kill()
     await finished(first)
@@ -152,14 +152,14 @@ async def test_two_runs_at_once(fleet: Fleet, tmp_path: Path) -> None:
 
 @pytest.fixture
 def interrupted(service: Sandbox, tmp_path: Path) -> Iterator[tuple[Sandbox, Path]]:
-    """Yield a store whose run was interrupted after its file was finished, and its folder."""
+    """Yield a store whose file was finished before its run was interrupted, and the folder."""
     path = write(tmp_path, {"only": service})
     (tmp_path / "out").mkdir()
     file = tmp_path / "out/only.csv"
     stores = read_stores(path)
-    # A file from before the run does not count.
+    # A file from before the run does not count as finished.
     assert invoke(service, "export", "--output", str(file), "--q", "a").exit_code == 0
-    begun = run_over(stores, places_of(str(tmp_path / "out"), "csv"), "stores.toml", resume=False)
+    begun = open_run(stores, places_of(str(tmp_path / "out"), "csv"), "stores.toml", resume=False)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(begun) as run:
         assert run.finished(stores[0], {"q": "a"}) is None
         assert invoke(service, "export", "--output", str(file)).exit_code == 0
@@ -179,55 +179,55 @@ def _resumed(folder: Path, *args: str) -> str:
     return result.stderr
 
 
-def test_finished_is_left_alone(interrupted: tuple[Sandbox, Path]) -> None:
-    """What an interrupted run had finished is told of as such, and nothing is asked for."""
+def test_finished_store_is_skipped(interrupted: tuple[Sandbox, Path]) -> None:
+    """A store that the interrupted run had finished is reported as such, without a request."""
     service, folder = interrupted
     assert rows(_resumed(folder))["only"] == ["complete already", "300", "0", f"{folder}/out/only.csv"]
     assert not service.requests
-    # And with that the run is over.
+    # The resumed run ended, so the next one exports again.
     assert rows(_resumed(folder))["only"][0] == "complete"
 
 
-def test_finished_with_another_question(interrupted: tuple[Sandbox, Path]) -> None:
-    """Asked for something else, a finished store is exported again."""
+def test_finished_store_with_another_filter(interrupted: tuple[Sandbox, Path]) -> None:
+    """With another filter, a finished store is exported again."""
     service, folder = interrupted
     assert rows(_resumed(folder, "--status", "completed"))["only"][0] == "complete"
     assert service.requests
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["store", "file", "note", "manifest", "alone"])
-def test_finished_is_of_that_store_and_file(interrupted: tuple[Sandbox, Path], change: str) -> None:
-    """A store that is another now, lacks file, note or sound manifest, or is asked for alone, is exported."""
+@pytest.mark.parametrize("change", ["store", "file", "run_file", "manifest", "alone"])
+def test_when_a_finished_store_is_not_skipped(interrupted: tuple[Sandbox, Path], change: str) -> None:
+    """Another store, a missing file or run file, a damaged manifest and `--only` lead to a new export."""
     service, folder = interrupted
     if change == "store":
         text = f'[[stores]]\nname = "only"\nbase_url = "{service.base_url}"\nauth_token_env = "OLD_TOKEN"\n'
         (folder / "stores.toml").write_text(text)
     elif change == "file":
         (folder / "out/only.csv").unlink()
-    elif change == "note":
+    elif change == "run_file":
         (folder / "out/.stores.toml.run").unlink()
     elif change == "manifest":
         (folder / "out/only.csv.manifest.json").write_text('{"x":')
-    said = _resumed(folder, *(("--only", "only") if change == "alone" else ()))
-    assert rows(said)["only"][0] == "complete"
+    output = _resumed(folder, *(("--only", "only") if change == "alone" else ()))
+    assert rows(output)["only"][0] == "complete"
     assert service.requests
     if change == "alone":
         (folder / "out/.stores.toml.run").unlink()
 
 
 @pytest.mark.parametrize(
-    "note",
+    "run_file",
     ["", "[]", '{"version": 9}', '{"version": 1}', '{"version": 1, "stores": {"one": 5}}', "\xff"],
 )
-def test_damaged_note(service: Sandbox, tmp_path: Path, note: str) -> None:
-    """A note that cannot be read is told of with the remedy, which works."""
+def test_damaged_run_file(service: Sandbox, tmp_path: Path, run_file: str) -> None:
+    """An unreadable run file is an error with a remedy, and the remedy works."""
     path = write(tmp_path, {"one": service})
-    (tmp_path / ".stores.toml.run").write_text(note, encoding="latin-1")
+    (tmp_path / ".stores.toml.run").write_text(run_file, encoding="latin-1")
     arguments = ("export", "--stores", path, "--output", str(tmp_path / "{name}.csv"))
-    said = sentence(invoke(None, *arguments, "--resume"), 1)
-    assert said.endswith(
-        "the note of the run that was interrupted, cannot be read: start again, without resuming."
+    output = sentence(invoke(None, *arguments, "--resume"), 1)
+    assert output.endswith(
+        "the run file of the interrupted run, cannot be read: start again, without resuming."
     )
     assert service.request_count == 0
     assert invoke(None, *arguments).exit_code == 0

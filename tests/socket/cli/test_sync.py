@@ -32,14 +32,14 @@ def test_first_changes_sweep(service: Sandbox, tmp_path: Path, ending: str) -> N
     assert (first.exit_code, first.stdout) == (0, "")
     requests = service.request_count
     done, _, seconds = first.stderr.rpartition(", ")
-    assert done == f"{path}: in step: 300 inserted, 0 updated, 0 deleted, 0 unchanged, {requests} requests"
+    assert done == f"{path}: in sync: 300 inserted, 0 updated, 0 deleted, 0 unchanged, {requests} requests"
     assert seconds.endswith(" s.\n")
     service.store.advance(86_400)
     service.store.update(5, payerName="new")
     service.store.delete(7)
     new = service.store.insert()
     second = invoke(service, "sync", "--to", str(path), "--overlap", "45")
-    assert second.stderr.startswith(f"{path}: in step: 1 inserted, 1 updated, deletions not checked, ")
+    assert second.stderr.startswith(f"{path}: in sync: 1 inserted, 1 updated, deletions not checked, ")
     assert " unchanged, 1 request, " in second.stderr
     third = invoke(service, "sync", "--to", str(path), "--sweep", "--quota", "100/10")
     assert "0 inserted, 0 updated, 1 deleted, 300 unchanged" in third.stderr
@@ -67,10 +67,10 @@ def test_a_copy_is_verified_for_itself(service: Sandbox, tmp_path: Path, ending:
         database.remove(PAYMENTS, [7])
     lost = sentence(invoke(None, "verify", str(path)), 1)
     assert lost.startswith(f"Error: {path} was changed: ")
-    assert lost.endswith(" of its line items are of no payment.")
+    assert lost.endswith(" of its line items belong to no payment.")
     with opened(DATABASES[ending], path) as database:
         database.execute("UPDATE b2b_payments_sync SET state = '{'")
-    assert "says of itself is damaged" in sentence(invoke(None, "verify", str(path)), 1)
+    assert "The sync state of " in sentence(invoke(None, "verify", str(path)), 1)
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_a_list_that_shows_less(service: Sandbox, tmp_path: Path) -> None:
     for given in ("--sweep",), ():
         result = invoke(service, *command, *given)
         assert result.exit_code == 1
-        assert "not in step yet: 0 inserted, 0 updated, 0 deleted" in result.stderr
+        assert "not in sync yet: 0 inserted, 0 updated, 0 deleted" in result.stderr
         assert "sweep again, with mass deletion allowed (--allow-mass-deletion)" in result.stderr
     options = "--allow-mass-deletion", "--most-lookups", "60"
     first, second = (invoke(service, *command, *options) for _ in range(2))
@@ -129,8 +129,8 @@ def test_a_made_up_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr("b2b_payments._cli.connection._PORT", free.getsockname()[1])
     target = str(tmp_path / "copy.sqlite")
     first = invoke(None, "sync", "--to", target, "--sandbox", "--quota", "none")
-    assert "in step: 10,000 inserted" in first.stderr, first.output
-    assert "in step: 0 inserted" in invoke(None, "sync", "--to", target, "--sandbox").stderr
+    assert "in sync: 10,000 inserted" in first.stderr, first.output
+    assert "in sync: 0 inserted" in invoke(None, "sync", "--to", target, "--sandbox").stderr
     listed = invoke(None, "list", "--sandbox", "--limit", "2")
     assert [json.loads(line)["id"] for line in listed.stdout.splitlines()] == [1, 2]
 
@@ -169,7 +169,7 @@ def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
     sink = sink_for(path, ending)
     sink.open()
     sink.close(complete=True)
-    assert "that no sync made" in sentence(invoke(service, "sync", "--to", str(path)), 2)
+    assert "that was not made by a sync" in sentence(invoke(service, "sync", "--to", str(path)), 2)
     path.unlink()
     assert invoke(service, "sync", "--to", str(path)).exit_code == 0
     for more in ((), ("--resume",)):
@@ -228,11 +228,11 @@ async def test_a_copy_that_one_process_keeps(tmp_path: Path) -> None:
             assert process.stderr is not None
             return (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
 
-        assert "in step: 30 inserted" in await said()
+        assert "in sync: 30 inserted" in await said()
         sandbox.store.update(5, payerName="new")
         line = await said()
         while "1 updated" not in line:
-            assert "in step: 0 inserted, 0 updated" in line
+            assert "in sync: 0 inserted, 0 updated" in line
             line = await said()
         lock = Lock(path)
         while not lock.held:
@@ -241,7 +241,7 @@ async def test_a_copy_that_one_process_keeps(tmp_path: Path) -> None:
         while "not synced this time" not in line:
             line = await said()
         lock.release()
-        while "in step" not in line:
+        while "in sync" not in line:
             line = await said()
         process.terminate()
         rest = (await process.communicate())[1].decode()

@@ -24,7 +24,7 @@ FAST = Rules(quota=False)
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    """Yield three stores, each on a port of its own."""
+    """Yield three sandboxes, each on its own port."""
     async with AsyncExitStack() as stack:
         sandboxes = {name: Sandbox(size, seed=size, rules=FAST) for name, size in SIZES.items()}
         yield {name: await stack.enter_async_context(one) for name, one in sandboxes.items()}
@@ -34,21 +34,21 @@ SIZES = {"north": 300, "east": 700, "south": 500}
 
 
 def stores_of(served: Served) -> list[Store]:
-    """Return the stores as code makes them."""
+    """Return stores for the sandboxes."""
     return [Store(name, one.auth, base_url=one.base_url) for name, one in served.items()]
 
 
 async def test_every_store(served: Served, tmp_path: Path) -> None:
-    """Each store has its own file, and the report says what came of each, in the order given."""
-    told: dict[str, list[StoreState]] = {name: [] for name in SIZES}
-    asked: list[str] = []
+    """Each store has its own file, and the report has each outcome, in the order of the arguments."""
+    states_of: dict[str, list[StoreState]] = {name: [] for name in SIZES}
+    called: list[str] = []
     report = await export_stores(
         stores_of(served),
         tmp_path / "out",
         format="csv",
         page_size=100,
-        on_progress=lambda one: told[one.name].append(one.state),
-        on_event=lambda name, _: asked.append(name),
+        on_progress=lambda one: states_of[one.name].append(one.state),
+        on_event=lambda name, _: called.append(name),
     )
     assert report.complete
     assert str(report) == "3 of 3 stores complete"
@@ -60,14 +60,14 @@ async def test_every_store(served: Served, tmp_path: Path) -> None:
         assert one.requests == served[one.name].request_count
         assert verify(one.path).account.complete
         assert ids_in(Path(one.path), "csv") == list(served[one.name].store.ids())
-    for states in told.values():
+    for states in states_of.values():
         assert (states[0], states[-1]) == (StoreState.NOT_BEGUN, StoreState.COMPLETE)
         assert states.count(StoreState.RUNNING) > 3
-    assert set(asked) == set(SIZES)
+    assert set(called) == set(SIZES)
 
 
-async def test_what_one_fails_with(served: Served, tmp_path: Path) -> None:
-    """A store's error stands in its report, as it was raised; the others are complete."""
+async def test_one_store_fails(served: Served, tmp_path: Path) -> None:
+    """A store's error is in its report, as it was raised; the others are complete."""
     stores = stores_of(served)
     stores[1] = Store("east", StoreAuth("abc123", "wrong"), base_url=served["east"].base_url)
     report = await export_stores(stores, tmp_path / "{name}.jsonl")
@@ -78,18 +78,20 @@ async def test_what_one_fails_with(served: Served, tmp_path: Path) -> None:
 
 
 async def test_cancelled(served: Served, tmp_path: Path) -> None:
-    """Cancelled, it tells of each store that was under way as stopped, and can be resumed."""
+    """If cancelled, running stores are reported as stopped, and the run can be resumed."""
     served["east"].order(Fault.HANG_BEFORE, times=1)
     last: dict[str, StoreReport] = {}
-    reached = asyncio.Event()
+    two_complete = asyncio.Event()
 
-    def tell(report: StoreReport) -> None:
+    def on_progress(report: StoreReport) -> None:
         last[report.name] = report
         if sum(one.complete for one in last.values()) == 2:
-            reached.set()
+            two_complete.set()
 
-    task = asyncio.create_task(export_stores(stores_of(served), tmp_path, format="jsonl", on_progress=tell))
-    await reached.wait()
+    task = asyncio.create_task(
+        export_stores(stores_of(served), tmp_path, format="jsonl", on_progress=on_progress)
+    )
+    await two_complete.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -105,29 +107,29 @@ async def test_cancelled(served: Served, tmp_path: Path) -> None:
     assert served["north"].request_count == before
 
 
-async def test_a_provider_is_asked_where_the_store_is_exported(served: Served, tmp_path: Path) -> None:
-    """A token may come from an async callable, which nobody asks before its store's turn."""
-    asked: list[str] = []
+async def test_async_token_provider(served: Served, tmp_path: Path) -> None:
+    """A token may come from an async callable, which is not called before its store is exported."""
+    called: list[str] = []
 
     async def token() -> str:
-        asked.append("north")
+        called.append("north")
         return str(served["north"].auth.access_token)
 
     store = Store(
         "north", StoreAuth(served["north"].auth.store_hash, token), base_url=served["north"].base_url
     )
-    assert not asked
+    assert not called
     assert (await export_stores([store], tmp_path, format="jsonl")).complete
-    assert asked == ["north"]
+    assert called == ["north"]
 
 
-async def test_what_cannot_work(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever cannot work is refused before a folder is made or anything is sent."""
+async def test_invalid_arguments(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invalid arguments are refused before a folder is made or anything is sent."""
     monkeypatch.setenv("ONE", "token")
     monkeypatch.setenv("TWO", "token")
     north = stores_of(served)[0]
     legacy = [Store(name, LegacyAuth(TokenFromEnv(name.upper()))) for name in ("one", "two")]
-    for stores, output, sentence in (
+    for stores, output, message in (
         ([north, north], "{name}.csv", "two stores are called 'north' and 'north'"),
         ([north, Store("other", north.auth, base_url=north.base_url)], "{name}.csv", "the same store_hash"),
         (legacy, "{name}.csv", "the same token: name each store once"),
@@ -135,13 +137,13 @@ async def test_what_cannot_work(served: Served, tmp_path: Path, monkeypatch: pyt
         ([north], "out", "'.*out' does not say the format"),
         ([north, Store("line_items", legacy[0].auth)], "{name}{name}.txt", "does not say its format"),
     ):
-        with pytest.raises(ConfigurationError, match=sentence):
+        with pytest.raises(ConfigurationError, match=message):
             await export_stores(stores, tmp_path / output)
-    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - a moment of a test
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - a test may block
     assert served["north"].request_count == 0
 
 
-def test_a_store_as_code_makes_it() -> None:
+def test_store() -> None:
     """A store checks its name and its address, hides its token, and pickles."""
     store = Store("north", StoreAuth("abc", TokenFromEnv("NORTH")), quota=Quota(shared=True), channel_ids=[1])
     assert pickle.loads(pickle.dumps(store)) == store  # noqa: S301 - its own
@@ -156,13 +158,13 @@ def test_a_store_as_code_makes_it() -> None:
 
 
 def test_shards() -> None:
-    """Each store is in one shard of so many, by its name alone, and shards are about as large as another."""
+    """Each store is in exactly one shard, by its name alone, and shards are of similar size."""
     stores = [Store(f"store-{number}", LegacyAuth("token")) for number in range(400)]
     for of in (1, 2, 7):
         shards = [[one.name for one in stores if one.in_shard(number, of)] for number in range(1, of + 1)]
         assert sorted(name for shard in shards for name in shard) == sorted(one.name for one in stores)
         assert min(map(len, shards)) > 0.6 * len(stores) / of
-    # Written down: another version of this library has to divide stores alike.
+    # Fixed values: every version of this library must divide stores the same way.
     names = ("north", "east", "south", "Zürich")
     assert [Store(name, LegacyAuth("x")).in_shard(1, 2) for name in names] == [False, True, False, False]
     with pytest.raises(ConfigurationError, match="Shard 3/2"):
@@ -170,20 +172,22 @@ def test_shards() -> None:
 
 
 async def test_into_an_object_store(served: Served) -> None:
-    """Each store is an export of its own there; what an interrupted run had finished is left alone."""
+    """Each store has its own export there; what an interrupted run had finished is skipped."""
     folder = f"memory://{token_hex(4)}/out"
     served["east"].order(Fault.HANG_BEFORE, times=1)
-    two_done = asyncio.Event()
+    two_complete = asyncio.Event()
     complete: list[str] = []
 
-    def tell(report: StoreReport) -> None:
+    def on_progress(report: StoreReport) -> None:
         if report.complete:
             complete.append(report.name)
         if len(complete) == 2:
-            two_done.set()
+            two_complete.set()
 
-    task = asyncio.create_task(export_stores(stores_of(served), folder, format="jsonl", on_progress=tell))
-    await two_done.wait()
+    task = asyncio.create_task(
+        export_stores(stores_of(served), folder, format="jsonl", on_progress=on_progress)
+    )
+    await two_complete.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -201,16 +205,16 @@ async def test_into_an_object_store(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "says"),
+    ("output", "message"),
     [
         ("memory://bucket/all.csv", "is one file, and each store has its own"),
         ("memory://bucket/out", "does not say the format"),
-        ("memory://{name}/out.csv", "is a bucket for each store: write {name} behind the bucket"),
+        ("memory://{name}/out.csv", "is a bucket for each store: put {name} after the bucket"),
         ("ftp://bucket/{name}.csv", "is no object store"),
     ],
 )
-async def test_wrong_urls(served: Served, output: str, says: str) -> None:
+async def test_wrong_urls(served: Served, output: str, message: str) -> None:
     """A URL that cannot hold many stores is refused before anything is sent."""
-    with pytest.raises(ConfigurationError, match=says):
+    with pytest.raises(ConfigurationError, match=message):
         await export_stores(stores_of(served), output)
     assert not any(one.request_count for one in served.values())

@@ -34,7 +34,7 @@ Served = dict[str, Sandbox]
 
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    """Yield three stores, whose token is in the environment."""
+    """Yield three sandboxes, and set their token in the environment."""
     monkeypatch.setenv("FLEET_TOKEN", TOKEN)
     async with AsyncExitStack() as stack:
         sandboxes = {name: Sandbox(size, seed=size, rules=FAST) for name, size in SIZES.items()}
@@ -45,7 +45,7 @@ SIZES = {"north": 300, "east": 700, "south": 500}
 
 
 def stores_of(served: Served, **settings: Any) -> list[Store]:
-    """Return the stores, with tokens that workers read themselves."""
+    """Return stores for the sandboxes, with tokens that workers read themselves."""
     return [
         Store(
             name,
@@ -60,12 +60,12 @@ def stores_of(served: Served, **settings: Any) -> list[Store]:
 @pytest.fixture
 async def threads() -> AsyncIterator[LocalCluster]:
     """Yield a cluster of two workers."""
-    async with _cluster_of_threads(2, 2) as found:
-        yield found
+    async with _cluster_of_threads(2, 2) as cluster:
+        yield cluster
 
 
 def _cluster_of_threads(workers: int, threads: int) -> Any:
-    """Return a cluster whose workers are threads of this process: it is there at once."""
+    """Return a cluster whose workers are threads of this process, since it starts fast."""
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=threads,
@@ -75,18 +75,18 @@ def _cluster_of_threads(workers: int, threads: int) -> Any:
     )
 
 
-async def test_no_secret_travels(threads: Any, served: Served, tmp_path: Path) -> None:
-    """Each store is exported, and no token is in tasks, keys, events or logs of the cluster."""
+async def test_no_token_is_sent(threads: Any, served: Served, tmp_path: Path) -> None:
+    """Each store is exported, and no token is in the cluster's tasks, keys, events or logs."""
     seen: list[bytes] = []
 
-    def look(report: StoreReport) -> None:
+    def collect_tasks(report: StoreReport) -> None:
         if report.state is StoreState.RUNNING:
             for key, task in threads.scheduler.tasks.items():
                 seen.append(pickle.dumps((str(key), task.run_spec, task.annotations)))
 
     async with Client(threads, asynchronous=True, set_as_default=False) as client:
         report = await export_stores(
-            stores_of(served), tmp_path, format="jsonl", dask=client, on_progress=look
+            stores_of(served), tmp_path, format="jsonl", dask=client, on_progress=collect_tasks
         )
         assert report.complete
         for one in report.stores:
@@ -96,16 +96,16 @@ async def test_no_secret_travels(threads: Any, served: Served, tmp_path: Path) -
         seen.append(repr(await client.get_scheduler_logs()).encode())
         seen.append(repr(await client.get_worker_logs()).encode())
     everything = b"\n".join(seen)
-    # What it looks in does hold the tasks.
+    # The search covers the tasks: they name the variable.
     assert b"FLEET_TOKEN" in everything
     assert b"b2b-payments" in everything
     assert TOKEN.encode() not in everything
 
 
-async def test_what_a_store_fails_with(
+async def test_one_store_fails(
     threads: Any, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store's error comes back from its worker as it was, and the store can be resumed."""
+    """A store's error is returned by its worker as it was raised, and the store can be resumed."""
     stores = stores_of(served)
     monkeypatch.setenv("BAD_TOKEN", "another")
     wrong = StoreAuth(served["east"].auth.store_hash, TokenFromEnv("BAD_TOKEN"))
@@ -119,22 +119,22 @@ async def test_what_a_store_fails_with(
     assert report.complete
 
 
-def _not_there() -> None:
+def _module_missing() -> None:
     raise ModuleNotFoundError("No module named 'of_the_client'")
 
 
 class _Unreadable:
-    """A token's provider that can be sent, and that no worker can read."""
+    """A token provider that can be pickled, but not unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _not_there, ()
+        return _module_missing, ()
 
     async def __call__(self) -> str:
         return TOKEN
 
 
-async def test_what_dask_fails_with(served: Served, tmp_path: Path) -> None:
-    """What no worker could begin fails with the cause; the other stores of its task are exported."""
+async def test_task_that_cannot_start(served: Served, tmp_path: Path) -> None:
+    """A store that no worker can unpickle fails with the cause; the other stores of its task are exported."""
     bad = [Store(f"bad{n}", StoreAuth(f"bad{n}", _Unreadable())) for n in range(12)]
     async with _cluster_of_threads(1, 1) as one:
         # The first task has four stores, of which one is bad.
@@ -143,22 +143,26 @@ async def test_what_dask_fails_with(served: Served, tmp_path: Path) -> None:
     assert [one.name for one in report.stores if one.complete] == list(served)
     for failed in (one for one in report.stores if not one.complete):
         assert failed.state is StoreState.FAILED
-        assert str(failed.error) == "Dask gave it up: ModuleNotFoundError: No module named 'of_the_client'."
+        assert str(failed.error) == (
+            "Dask gave up on it: ModuleNotFoundError: No module named 'of_the_client'."
+        )
 
 
 async def test_cancelled(threads: Any, served: Served, tmp_path: Path) -> None:
-    """Cancelled, its tasks stop, and keep what they have; the next run goes on with that."""
+    """If cancelled, tasks stop and keep what they committed; the next run resumes them."""
     served["east"].order(Fault.HANG_BEFORE, times=1)
     last: dict[str, StoreState] = {}
     hanging = asyncio.Event()
 
-    def tell(report: StoreReport) -> None:
+    def on_progress(report: StoreReport) -> None:
         last[report.name] = report.state
         if [*last.values()].count(StoreState.COMPLETE) == 2:
             hanging.set()
 
     settings = {"format": "jsonl", "dask": threads.scheduler.address}
-    task = asyncio.create_task(export_stores(stores_of(served), tmp_path, **settings, on_progress=tell))
+    task = asyncio.create_task(
+        export_stores(stores_of(served), tmp_path, **settings, on_progress=on_progress)
+    )
     await hanging.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -168,19 +172,21 @@ async def test_cancelled(threads: Any, served: Served, tmp_path: Path) -> None:
     assert [one.state for one in report.stores] == ["complete already", "complete", "complete already"]
 
 
-async def test_a_worker_of_one_thread(served: Served, tmp_path: Path) -> None:
-    """It has as many stores at the same time as is asked for: where two hang, the third is exported."""
+async def test_worker_with_one_thread(served: Served, tmp_path: Path) -> None:
+    """It exports `at_once` stores at the same time: while two hang, the third is exported."""
     for name in ("north", "east"):
         served[name].order(Fault.HANG_BEFORE, times=1)
     third = asyncio.Event()
 
-    def tell(report: StoreReport) -> None:
+    def on_progress(report: StoreReport) -> None:
         if report.complete:
             third.set()
 
     async with _cluster_of_threads(1, 1) as one:
         settings = {"format": "csv", "dask": one.scheduler.address, "at_once": 3}
-        task = asyncio.create_task(export_stores(stores_of(served), tmp_path, **settings, on_progress=tell))
+        task = asyncio.create_task(
+            export_stores(stores_of(served), tmp_path, **settings, on_progress=on_progress)
+        )
         async with asyncio.timeout(20):
             await third.wait()
         task.cancel()
@@ -189,10 +195,8 @@ async def test_a_worker_of_one_thread(served: Served, tmp_path: Path) -> None:
     assert verify(tmp_path / "south.csv").account.complete
 
 
-async def test_an_export_that_was_finished_is_not_begun_again(
-    threads: Any, served: Served, tmp_path: Path
-) -> None:
-    """Where a worker died after the file was there, the next one sees that, and sends nothing."""
+async def test_finished_export_is_not_repeated(threads: Any, served: Served, tmp_path: Path) -> None:
+    """If a worker died after it finished the file, the next worker sends nothing."""
     (store, *_) = stores_of(served)
     report = await export_stores([store], tmp_path, format="jsonl")
     before = served["north"].request_count
@@ -205,16 +209,24 @@ def _job(store: Store, folder: Path) -> Job:
     return Job(store, str(folder / f"{store.name}.jsonl"), "jsonl", Selection(), False)
 
 
-async def test_what_holds_a_secret_is_refused(tmp_path: Path) -> None:
-    """A store that holds its token, or a password of its quota's home, is not sent to a cluster."""
-    for store, says in ((Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and no token is sent"),):
-        with pytest.raises(ConfigurationError, match=says):
+async def test_store_with_a_secret_is_refused(tmp_path: Path) -> None:
+    """A store that holds its token, or whose quota's address holds a password, is not sent to a cluster."""
+    shared = Quota(shared="redis://:geheim@127.0.0.1:1/0")
+    for store, message in (
+        (Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and tokens are not sent"),
+        (
+            Store("a", LegacyAuth(TokenFromEnv("A")), quota=shared),
+            "the quota's shared address holds a password",
+        ),
+    ):
+        with pytest.raises(ConfigurationError, match=message) as caught:
             await export_stores([store], tmp_path, format="csv", dask="tcp://127.0.0.1:1")
+        assert "geheim" not in str(caught.value)
     assert not os.listdir(tmp_path)
 
 
-async def test_a_token_that_cannot_travel(tmp_path: Path) -> None:
-    """A callable that workers cannot import is refused, in a sentence."""
+async def test_token_provider_that_cannot_be_sent(tmp_path: Path) -> None:
+    """A callable that workers cannot import is refused."""
 
     async def token() -> str:
         return TOKEN
@@ -225,19 +237,19 @@ async def test_a_token_that_cannot_travel(tmp_path: Path) -> None:
 
 
 def test_quotas_are_shared_between_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quota that does not say otherwise is that of all processes of a worker's machine."""
+    """Unless it says otherwise, a quota is shared by all processes of a worker's machine."""
     auth = StoreAuth("abc", TokenFromEnv("A"))
     for quota, shared in ((Quota(), True), (Quota(shared=False), False), (Quota(shared="/q"), "/q")):
-        sharing = batch._sharing(Store("a", auth, quota=quota))
+        sharing = batch._with_shared_quota(Store("a", auth, quota=quota))
         assert sharing.quota is not None
         assert sharing.quota.shared == shared
     monkeypatch.setenv("B2B_PAYMENTS_QUOTA_SHARED", "/elsewhere")
-    assert batch._sharing(Store("a", auth)).quota == Quota(shared="/elsewhere")
-    assert batch._sharing(Store("a", auth, quota=None)).quota is None
+    assert batch._with_shared_quota(Store("a", auth)).quota == Quota(shared="/elsewhere")
+    assert batch._with_shared_quota(Store("a", auth, quota=None)).quota is None
 
 
 async def test_into_an_object_store(threads: Any, served: Served) -> None:
-    """Workers that share an object store export into it; a run begins anew unless it is resumed."""
+    """Workers export into an object store that they share; a run starts again unless it is resumed."""
     folder, address = f"memory://{token_hex(4)}/out", threads.scheduler.address
     for number in (1, 2):
         report = await export_stores(stores_of(served), folder, format="csv", dask=address)
@@ -246,8 +258,8 @@ async def test_into_an_object_store(threads: Any, served: Served) -> None:
 
 
 @pytest.mark.slow
-async def test_a_worker_is_killed(served: Served, s3: str) -> None:
-    """Where a worker process is killed, another one goes on with its stores, and each is complete."""
+async def test_killed_worker(served: Served, s3: str) -> None:
+    """If a worker process is killed, another one resumes its stores, and each is complete."""
     killed: list[int] = []
 
     def kill(report: StoreReport) -> None:
@@ -269,7 +281,7 @@ async def test_a_worker_is_killed(served: Served, s3: str) -> None:
     names = [(read_manifest(one.path).files, f"{one.name}.jsonl.manifest.json") for one in report.stores]
     objects = sorted(name for files, manifest in names for name in (*files, manifest))
     bucket, _ = bucket_and_name(f"{s3}/x")
-    # A kill in the middle of the first look whether the bucket keeps conditional puts leaves what that put.
+    # A kill during the check for conditional puts leaves the object that the check wrote.
     assert sorted(name for name in bucket.sizes("") if not name.endswith("/probe")) == objects
     for one in report.stores:
         location_of(one.path).clean()
@@ -277,7 +289,7 @@ async def test_a_worker_is_killed(served: Served, s3: str) -> None:
 
 
 def _workers() -> list[int]:
-    """Return the worker processes of this one."""
+    """Return the ids of this process's worker processes."""
     of_threads = Path("/proc/self/task").glob("*/children")
     children = [child for found in of_threads for child in found.read_text(encoding="ascii").split()]
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -1,1 +1,1 @@
-"""Tests of keeping a copy in step with a sandbox."""
+"""Tests that keep a copy in sync with a sandbox."""

@@ -1,4 +1,4 @@
-"""What changed, read by updatedAt."""
+"""Syncs that read only what changed, by updatedAt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.synced import held_in, hours_pass, versions_of
 
 
 async def test_changes_over_many_pages(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """Changes of many pages come whole, while deletes and updates go on in front of the reader."""
+    """Changes on many pages are all read, while payments ahead of the reader are deleted and updated."""
     await sync(client, copy)
     hours_pass(sandbox.store)
     for payment_id in range(1, 160):
@@ -39,8 +39,10 @@ async def test_changes_over_many_pages(sandbox: Sandbox, client: PaymentsClient,
     assert all(held[one] == version for one, version in versions_of(sandbox.store).items())
 
 
-async def test_a_run_longer_than_a_page(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """Many payments that were updated in one second come whole, in whatever order they are listed."""
+async def test_many_updates_in_one_second(
+    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """More updates in one second than a page holds are all read, whatever order the list has them in."""
     await sync(client, copy)
     hours_pass(sandbox.store)
     for payment_id in range(20, 130):
@@ -50,8 +52,8 @@ async def test_a_run_longer_than_a_page(sandbox: Sandbox, client: PaymentsClient
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
-async def test_a_list_that_is_not_sorted(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """Where the service does not sort by updatedAt, the whole store is read, and the report says so."""
+async def test_unsorted_list(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """If the service does not sort by updatedAt, the whole store is read, and the report says so."""
     await sync(client, copy)
     sandbox.store.update(3, payerName="new")
 
@@ -70,10 +72,10 @@ async def test_a_list_that_is_not_sorted(sandbox: Sandbox, client: PaymentsClien
 
 
 @pytest.mark.parametrize("lie", ["capped", "empty"])
-async def test_a_list_of_changes_that_ends_early(
+async def test_list_of_changes_ends_early(
     sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore, lie: str
 ) -> None:
-    """A list of changes that ends before it reaches the last reading loses none: by createdAt they come."""
+    """If the list of changes ends before it reaches the last sync, the changes are read by createdAt."""
     await sync(client, copy)
     hours_pass(sandbox.store)
     for payment_id in range(1, 100):
@@ -95,10 +97,10 @@ async def test_a_list_of_changes_that_ends_early(
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
-async def test_changes_behind_a_window_that_is_refused(
+async def test_changes_beyond_the_paging_window(
     sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
 ) -> None:
-    """Where the service refuses to list so many changes, the whole is read, from both of its ends."""
+    """If the service refuses to list so many changes, the whole store is read, from both ends of the list."""
     await sync(client, copy)
     hours_pass(sandbox.store)
     for payment_id in range(1, 160):
@@ -109,8 +111,8 @@ async def test_changes_behind_a_window_that_is_refused(
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
-async def test_an_order_that_is_ignored(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """Where a first page of equals comes from the wrong end, no change is missed: the whole is read."""
+async def test_ignored_order(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """If the first page is from the wrong end, and all of one second, a full read finds every change."""
     store = sandbox.store
     for payment_id in range(1, 31):
         store.update(payment_id, payerName="import", updatedAt=store.created(1))
@@ -119,15 +121,15 @@ async def test_an_order_that_is_ignored(sandbox: Sandbox, client: PaymentsClient
     store.update(100, payerName="new")
     sandbox.rules = attrs.evolve(RULES, ignores={"orderBy"}, max_limit=20)
     report = await sync(client, copy)
-    # Its end cannot be proven, since that takes the other order.
+    # Not complete: proving the end of the list takes the other order.
     assert (report.swept, report.complete, report.updated) == (True, False, 1)
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_a_sort_that_is_ignored(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """Where the list is not sorted by updatedAt, each sync reads the whole, and misses no change."""
+async def test_ignored_sort(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """If the list is not sorted by updatedAt, each sync reads the whole store, and misses no change."""
     store = sandbox.store
-    for payment_id in range(1, 201):  # by id, the newest ones look as if they were sorted by updatedAt
+    for payment_id in range(1, 201):  # so that the newest ones, sorted by id, look sorted by updatedAt
         store.update(payment_id, updatedAt=store.created(payment_id))
     hours_pass(store)
     store.update(50, payerName="new")
@@ -144,10 +146,10 @@ async def test_a_sort_that_is_ignored(sandbox: Sandbox, client: PaymentsClient, 
     assert not (await sync(client, copy)).swept
 
 
-async def test_a_list_that_is_older_than_before(
+async def test_list_is_older_than_the_last_sync(
     sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
 ) -> None:
-    """Where the list shows nothing as new as before, the whole is read without being asked for."""
+    """If the list shows nothing as new as the last sync saw, the whole store is read, without `sweep`."""
     store = sandbox.store
     backup = store.snapshot()
     hours_pass(store)
@@ -163,7 +165,7 @@ async def test_a_list_that_is_older_than_before(
 
 
 async def test_without_a_total(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """A service that does not count costs a whole reading only where the list's end had to be found."""
+    """Without a total, the whole store is read only if the end of the list had to be found."""
     sandbox.rules = attrs.evolve(RULES, total_count="absent")
     await sync(client, copy)
     hours_pass(sandbox.store)
@@ -174,10 +176,10 @@ async def test_without_a_total(sandbox: Sandbox, client: PaymentsClient, copy: S
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
-async def test_now_is_the_service_s_clock(
+async def test_the_service_s_clock_counts(
     copy: SQLiteStore, sandbox: Sandbox, client: PaymentsClient
 ) -> None:
-    """What is later than now is judged by the answer's own date: our clock may be years ahead of it."""
+    """Whether a time is in the future is judged by the answer's Date header: our clock may be years ahead."""
     store = sandbox.store
     sandbox.store.update(5, updatedAt=store.clock + 86_400)
     now = datetime.fromtimestamp(store.clock, UTC)
@@ -191,17 +193,17 @@ async def test_now_is_the_service_s_clock(
     assert (await sync(client, copy)).watermark == now
 
 
-async def test_who_is_told_of_changes(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """Each version that the copy takes is told before it is put down, and again where telling it failed."""
-    told: list[int] = []
+async def test_on_change(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """`on_change` gets each version before it is written, and again if it raised."""
+    reported: list[int] = []
 
     def note(change: Change) -> None:
-        told.append(change.payment.id)
-        if len(told) == 202:
+        reported.append(change.payment.id)
+        if len(reported) == 202:
             raise KeyError
 
     await sync(client, copy, on_change=note)
-    assert sorted(told) == list(range(1, 201))
+    assert sorted(reported) == list(range(1, 201))
     for payment_id in (5, 6, 7):
         sandbox.store.update(payment_id, payerName="new")
     with pytest.raises(KeyError):
@@ -209,33 +211,33 @@ async def test_who_is_told_of_changes(sandbox: Sandbox, client: PaymentsClient, 
     assert held_in(copy.path)[5] != versions_of(sandbox.store)[5]
 
     async def later(change: Change) -> None:
-        told.append(change.payment.id)
+        reported.append(change.payment.id)
 
     report = await sync(client, copy, on_change=later)
-    assert told[200:] == [5, 6, 5, 6, 7]
+    assert reported[200:] == [5, 6, 5, 6, 7]
     assert report.updated == 3
     await sync(client, copy, sweep=True, on_change=later)
-    assert len(told) == 205
+    assert len(reported) == 205
 
 
-async def test_a_sync_that_runs_already(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """Another sync of the same copy is refused by an error of its own, before anything is sent."""
+async def test_sync_already_running(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A second sync of the same copy raises AlreadyRunningError before it sends anything."""
 
     async def another(_: Change) -> None:
-        asked = sandbox.request_count
+        requests = sandbox.request_count
         with pytest.raises(AlreadyRunningError, match="wait until it has ended"):
             await sync(client, SQLiteStore(copy.path))
-        assert sandbox.request_count == asked
+        assert sandbox.request_count == requests
 
     await sync(client, copy)
     sandbox.store.update(5, payerName="new")
     assert (await sync(client, copy, on_change=another)).updated == 1
 
 
-async def test_a_time_in_the_future_hides_nothing(
+async def test_future_time_hides_no_changes(
     copy: SQLiteStore, sandbox: Sandbox, client: PaymentsClient
 ) -> None:
-    """A payment that claims to be updated years from now does not keep later changes from coming."""
+    """A payment with an updatedAt years in the future does not hide later changes."""
     store = sandbox.store
     store.update(5, updatedAt=4_102_444_800)
     report = await sync(client, copy)

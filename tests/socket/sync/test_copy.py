@@ -1,4 +1,4 @@
-"""The copy: what a batch does to it, and what it refuses."""
+"""The copy: what a batch does to it, and which databases are refused."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support.synced import connected, held_in, tables_of, version_of
 ROWS: list[dict[str, Any]] = list(Sandbox(payments=30).store.all_wire())
 SETTLED = datetime(2020, 1, 1, tzinfo=UTC)
 LAGGING = SETTLED, SETTLED
-"""Nothing may lag."""
+"""An empty interval: no version counts as lagging."""
 STATE = State("a store", reading=Reading(SETTLED, None))
 
 
 @contextmanager
 def opened(store: Store) -> Iterator[Copy]:
-    """Yield a copy with its tables, and close it."""
+    """Yield an open copy that has its tables, and close it."""
     copy = Copy(store)
     try:
         if copy.open() is None:
@@ -41,12 +41,12 @@ def opened(store: Store) -> Iterator[Copy]:
 
 
 def changed(row: dict[str, Any], seconds: int = 0, **fields: Any) -> dict[str, Any]:
-    """Return a payment that was updated so many seconds later, with other fields."""
+    """Return the payment as updated that many seconds later, with these fields."""
     return {**row, "updatedAt": row["updatedAt"] + seconds, **fields}
 
 
 def test_counts(any_copy: Store) -> None:
-    """Payments count as inserted, updated or unchanged by what their rows and line items really hold."""
+    """Payments are counted as inserted, updated or unchanged by the content of their rows and line items."""
     with opened(any_copy) as copy:
         assert copy.keep(ROWS, LAGGING) == Counts(inserted=30)
         assert copy.keep(ROWS, LAGGING) == Counts(unchanged=30)
@@ -54,12 +54,12 @@ def test_counts(any_copy: Store) -> None:
         later, same_time = changed(ROWS[0], 1), changed(ROWS[2], customerName="other")
         assert copy.keep([later, fewer, same_time, ROWS[3]], LAGGING) == Counts(updated=3, unchanged=1)
         assert copy.keep([], LAGGING) == Counts()
-    wanted = {row["id"]: version_of(row) for row in [*ROWS, later, fewer, same_time]}
-    assert held_in(any_copy) == wanted
+    expected = {row["id"]: version_of(row) for row in [*ROWS, later, fewer, same_time]}
+    assert held_in(any_copy) == expected
 
 
-def test_a_payment_that_comes_twice(any_copy: Store) -> None:
-    """Of a payment that is in a batch twice the last one counts, with its line items."""
+def test_payment_twice_in_a_batch(any_copy: Store) -> None:
+    """If a payment is twice in a batch, the last one is kept, with its line items."""
     later = changed(ROWS[1], 5, payerName="later", lineItems=ROWS[1]["lineItems"][:1])
     with opened(any_copy) as copy:
         assert copy.keep([*ROWS[:3], later], LAGGING) == Counts(inserted=3)
@@ -67,7 +67,7 @@ def test_a_payment_that_comes_twice(any_copy: Store) -> None:
 
 
 def test_hostile_text(any_copy: Store) -> None:
-    """Quotes, newlines, other scripts and what means something to COPY stay what they are, and compare."""
+    """Quotes, newlines, other scripts and COPY's escapes are stored exactly, and compare as equal."""
     texts = [
         '"',
         "'; DROP TABLE payments; --",
@@ -79,7 +79,7 @@ def test_hostile_text(any_copy: Store) -> None:
         "\\N",
         "\\.",
     ]
-    rows = [changed(ROWS[0], id=place, customerName=text) for place, text in enumerate(texts, 1)]
+    rows = [changed(ROWS[0], id=number, customerName=text) for number, text in enumerate(texts, 1)]
     with opened(any_copy) as copy:
         assert copy.keep(rows, LAGGING) == Counts(inserted=len(rows))
         assert copy.keep(rows, LAGGING) == Counts(unchanged=len(rows))
@@ -89,7 +89,7 @@ def test_hostile_text(any_copy: Store) -> None:
 
 @pytest.mark.parametrize("value", ["0", "-0.0000", "0.000000000001", "-12345678901234567890.5"])
 def test_amounts_compare(any_copy: Store, value: str) -> None:
-    """An amount that came before is the same amount, however the database writes it."""
+    """An amount compares as equal to itself, however the database stores it."""
     row = changed(ROWS[0], total={"code": "USD", "value": value})
     with opened(any_copy) as copy:
         copy.keep([row], LAGGING)
@@ -97,8 +97,8 @@ def test_amounts_compare(any_copy: Store, value: str) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0, 0.5])
-def test_an_older_version(any_copy: Store, fraction: float) -> None:
-    """An older version leaves a newer one as it is, and contradicts it where lists do not lag so far."""
+def test_older_version(any_copy: Store, fraction: float) -> None:
+    """An older version does not replace a newer one, and contradicts it unless the list may lag that far."""
     newer = changed(ROWS[0], 60, payerName="newer")
     newer["updatedAt"] += fraction
     moment = datetime.fromtimestamp(newer["updatedAt"], UTC)
@@ -115,8 +115,8 @@ def test_an_older_version(any_copy: Store, fraction: float) -> None:
     assert held_in(any_copy)[1][2] == "newer"
 
 
-def test_what_was_not_seen_is_missing(any_copy: Store) -> None:
-    """What a complete reading did not see is a candidate, until a list shows it; nothing leaves the copy."""
+def test_unseen_payments_become_candidates(any_copy: Store) -> None:
+    """What a complete read did not see is a candidate until a list shows it, and stays in the copy."""
     with opened(any_copy) as copy:
         copy.keep(ROWS, LAGGING)
         copy.keep(ROWS[:10], LAGGING, STATE, seen=True)
@@ -134,8 +134,8 @@ def test_what_was_not_seen_is_missing(any_copy: Store) -> None:
     assert len(held_in(any_copy)) == 30
 
 
-def test_the_latest_seen(any_copy: Store) -> None:
-    """The latest update counts up to a moment, of payments that came, and not of candidates."""
+def test_latest_seen(any_copy: Store) -> None:
+    """`latest_seen` considers payments that were seen, up to a time, but no candidates."""
     last = sorted(ROWS, key=lambda row: row["updatedAt"])[-4:]
     moments = [datetime.fromtimestamp(row["updatedAt"], UTC) for row in last]
     with opened(any_copy) as copy:
@@ -149,7 +149,7 @@ def test_the_latest_seen(any_copy: Store) -> None:
 
 
 def test_settling(any_copy: Store) -> None:
-    """What is there is put down as it came, older or not; what is gone leaves with its line items."""
+    """Existing payments are written as received, older or not; gone ones are deleted with their items."""
     kept = changed(ROWS[2], -60, payerName="older", lineItems=[])
     with opened(any_copy) as copy:
         copy.keep(ROWS, LAGGING)
@@ -161,8 +161,8 @@ def test_settling(any_copy: Store) -> None:
     assert held_in(any_copy) == {1: version_of(ROWS[0]), 2: version_of(ROWS[1]), 3: version_of(kept)}
 
 
-def test_a_copy_of_an_earlier_version(any_copy: Store) -> None:
-    """A copy without the table of candidates gets it when it is opened."""
+def test_copy_of_an_earlier_version(any_copy: Store) -> None:
+    """A copy without the candidates table gets it when it is opened."""
     with opened(any_copy) as copy:
         copy.keep(ROWS, LAGGING)
     with connected(any_copy) as db:
@@ -171,10 +171,10 @@ def test_a_copy_of_an_earlier_version(any_copy: Store) -> None:
         assert copy.candidates(50) == Candidates(0, 0, {}, 30)
 
 
-def test_what_it_says_of_itself(any_copy: Store) -> None:
-    """The state that was put down last is given when the copy is opened again, the checkpoint included."""
+def test_state_is_kept(any_copy: Store) -> None:
+    """Opening the copy again returns the last state written, including the checkpoint."""
     reading = Reading(SETTLED + timedelta(seconds=0.5), {"at": [1, "x"]}, SETTLED)
-    state = State("a store", "hash", reading=reading).in_step_until(SETTLED)
+    state = State("a store", "hash", reading=reading).in_sync_until(SETTLED)
     assert state.watermark == SETTLED
     with opened(any_copy) as copy:
         copy.keep(ROWS[:1], LAGGING, state)
@@ -183,21 +183,21 @@ def test_what_it_says_of_itself(any_copy: Store) -> None:
     copy.close(complete=True)
 
 
-def test_what_the_first_version_said() -> None:
-    """A state that an earlier version of the library put down is read: it knows how far the copy was."""
+def test_state_of_version_1() -> None:
+    """A state of version 1 can be read: it has the watermark."""
     packed = {"version": 1, "store": "a store", "store_hash": "hash", "watermark": SETTLED, "reading": None}
-    assert State.unpack(json.dumps(packed, default=str)) == State("a store", "hash").in_step_until(SETTLED)
+    assert State.unpack(json.dumps(packed, default=str)) == State("a store", "hash").in_sync_until(SETTLED)
 
 
-def test_an_unreadable_payment(any_copy: Store) -> None:
-    """A payment that cannot be read is told of by its id, and nothing of its batch is put down."""
+def test_unreadable_payment(any_copy: Store) -> None:
+    """An unreadable payment raises an error with its id, and nothing of its batch is written."""
     with opened(any_copy) as copy, pytest.raises(ResponseDecodeError, match=r"payment 2: \$\.total"):
         copy.keep([ROWS[0], changed(ROWS[1], total=5)], LAGGING, State("another"))
     assert held_in(any_copy) == {}
 
 
 def test_indexes_and_other_tables_stay(any_copy: Store) -> None:
-    """An analyst's own tables and indexes stay while payments are updated and removed."""
+    """A user's own tables and indexes stay while payments are updated and deleted."""
     with opened(any_copy) as copy:
         copy.keep(ROWS, LAGGING)
     with connected(any_copy) as db:
@@ -213,8 +213,8 @@ def test_indexes_and_other_tables_stay(any_copy: Store) -> None:
         assert db.execute("SELECT count(*) FROM payments WHERE payer_name = 'new'").fetchall() == [(29,)]
 
 
-def test_nothing_came(path: Path) -> None:
-    """A new database into which nothing came is removed, with its lock."""
+def test_nothing_received(path: Path) -> None:
+    """A new database into which nothing was written is removed, with its lock file."""
     copy = Copy(store_for(path))
     assert copy.open() is None
     copy.close(complete=False)
@@ -222,7 +222,7 @@ def test_nothing_came(path: Path) -> None:
 
 
 def test_one_at_a_time(any_copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second sync of a copy is refused while the first one runs, and may have it afterwards."""
+    """A second sync of a copy is refused while the first one runs, but not afterwards."""
     monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
     second = Copy(any_copy)
     with opened(any_copy):
@@ -233,7 +233,7 @@ def test_one_at_a_time(any_copy: Store, monkeypatch: pytest.MonkeyPatch) -> None
     second.close(complete=True)
 
 
-def test_no_export_meanwhile(path: Path) -> None:
+def test_no_export_during_a_sync(path: Path) -> None:
     """An export into a copy is refused while a sync runs."""
     with opened(store_for(path)), pytest.raises(AlreadyRunningError, match="wait until it has ended"):
         sink_for(path, path.suffix[1:]).open()
@@ -241,7 +241,7 @@ def test_no_export_meanwhile(path: Path) -> None:
 
 
 def test_a_zero_byte(path: Path) -> None:
-    """A zero byte in a text stays what it is."""
+    """A zero byte in a text is kept."""
     row = changed(ROWS[0], customerName="a\x00b")
     with opened(store_for(path)) as copy:
         assert copy.keep([row], LAGGING) == Counts(inserted=1)
@@ -263,11 +263,13 @@ def exported(path: Path, rows: list[dict[str, Any]], *, complete: bool) -> None:
         sink.close(complete=complete)
 
 
-def test_an_export_is_no_copy(path: Path) -> None:
-    """What an export made is left alone."""
+def test_export_is_not_a_copy(path: Path) -> None:
+    """A database that an export made is left alone."""
     exported(path, ROWS, complete=True)
     copy = Copy(store_for(path))
-    with pytest.raises(ConfigurationError, match=r"has a table \w+ that no sync made.*Give another file"):
+    with pytest.raises(
+        ConfigurationError, match=r"has a table \w+ that was not made by a sync.*Use another file"
+    ):
         copy.open()
     copy.close(complete=False)
     exported(path, ROWS[:3], complete=True)
@@ -275,8 +277,8 @@ def test_an_export_is_no_copy(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["open", "resume"])
-def test_a_copy_is_no_export(path: Path, how: str) -> None:
-    """An export into a copy is refused, and leaves it as it is, a reading that is under way included."""
+def test_export_does_not_replace_a_copy(path: Path, how: str) -> None:
+    """An export into a copy is refused and does not change it, including its full read in progress."""
     with opened(store_for(path)) as copy:
         copy.keep(ROWS[:5], LAGGING, STATE, seen=True)
     sink = sink_for(path, path.suffix[1:])
@@ -290,12 +292,14 @@ def test_a_copy_is_no_export(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("name", ["Payments", "LINE_ITEMS", "B2B_payments_sync_seen"])
 @pytest.mark.parametrize("kind", ["TABLE", "VIEW"])
-def test_tables_of_the_users(path: Path, name: str, kind: str) -> None:
-    """Tables and views of a copy's names, in either case, are left alone where no sync made them."""
+def test_user_tables(path: Path, name: str, kind: str) -> None:
+    """A user's tables and views with the names of a copy's, in any letter case, are left alone."""
     with connected(path) as db:
         db.execute(f'CREATE {kind} "{name}" {"(mine INTEGER)" if kind == "TABLE" else "AS SELECT 1 AS mine"}')
     copy = Copy(store_for(path))
-    with pytest.raises(ConfigurationError, match=r"has a table \w+ that no sync made.*Give another file"):
+    with pytest.raises(
+        ConfigurationError, match=r"has a table \w+ that was not made by a sync.*Use another file"
+    ):
         copy.open()
     copy.close(complete=False)
     with connected(path) as db:
@@ -306,8 +310,8 @@ def test_tables_of_the_users(path: Path, name: str, kind: str) -> None:
     ("state", "says"),
     [("{", "is damaged"), ("[]", "is damaged"), ('{"version":9}', "by another version of this library")],
 )
-def test_another_versions_copy_is_left_alone(any_copy: Store, state: str, says: str) -> None:
-    """A state that this version cannot read is refused in one sentence, and stays."""
+def test_unreadable_state(any_copy: Store, state: str, says: str) -> None:
+    """A state that this version cannot read is refused with one sentence, and stays."""
     with opened(any_copy) as copy, copy._transaction() as database:
         database.execute(f"UPDATE {database.schema}.b2b_payments_sync SET state = ?", [state])  # noqa: S608
     copy = Copy(any_copy)
@@ -318,20 +322,20 @@ def test_another_versions_copy_is_left_alone(any_copy: Store, state: str, says: 
         assert db.execute("SELECT state FROM b2b_payments_sync").fetchall() == [(state,)]
 
 
-def test_a_table_that_was_changed(path: Path) -> None:
-    """A copy whose tables somebody changed is refused."""
+def test_changed_table(path: Path) -> None:
+    """A copy whose tables were changed is refused."""
     with opened(store_for(path)):
         pass
     with connected(path) as db:
         db.execute("ALTER TABLE payments ADD COLUMN note VARCHAR")
     copy = Copy(store_for(path))
-    with pytest.raises(ConfigurationError, match=r"table payments of .* is not as a sync made it"):
+    with pytest.raises(ConfigurationError, match=r"table payments of .* was changed, or not made by a sync"):
         copy.open()
     copy.close(complete=False)
 
 
-def test_no_database(path: Path) -> None:
-    """A file that is no database is one sentence, and stays as it is."""
+def test_not_a_database(path: Path) -> None:
+    """A file that is not a database is refused with one sentence, and not changed."""
     path.write_text("These are the notes of last night. " * 50)
     copy = Copy(store_for(path))
     with pytest.raises(ExportError, match="could not be written: "):
@@ -341,7 +345,7 @@ def test_no_database(path: Path) -> None:
 
 
 def test_sqlite_under_another_name(tmp_path: Path) -> None:
-    """A SQLite database that is called one of DuckDB's is told of, and nothing is fetched to read it."""
+    """A SQLite database named like one of DuckDB is refused, and no extension is downloaded to read it."""
     path = tmp_path / "copy.duckdb"
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE notes (text VARCHAR)")

@@ -1,4 +1,4 @@
-"""A kill at any step of a sync."""
+"""Syncs that are killed at any step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-# Forks a child for each statement that a sync executes, and ends it there, as a kill would; ends a second one
-# a step further on, and lets a third one finish. Each runs a sandbox with the same payments at the same port.
+# For each statement that a sync executes, forks a child that exits there, as if killed; then a second child
+# that exits one step later, and a third that finishes. Each serves the same payments on the same port.
 SCRIPT = """
 import asyncio, os, random, shutil, sys, time
 from importlib import import_module
@@ -52,9 +52,9 @@ def change(store):
         store.update(payment_id, payerName="it's\\n“new”", lineItems=store.wire(payment_id)["lineItems"][:1])
     for payment_id in (1, 9, 20, 40):
         store.delete(payment_id)
-    for payment_id in (28, 31, 33) if kind == "sweep" else ():  # as a backup has them
+    for payment_id in (28, 31, 33) if kind == "sweep" else ():  # as a restored backup has them
         store.update(payment_id, payerName="older", updatedAt=store.wire(payment_id)["updatedAt"] - 60)
-    # Too late for one overlap to reach back to the changes above.
+    # So late that the overlap does not reach back to the changes above.
     store.clock += 86_400
     for _ in range(12):
         store.insert()
@@ -70,9 +70,9 @@ async def work(copy, changed, sweep):
             try:
                 held = {*held_in(copy).items()}
             except Exception as error:
-                assert "payments" in str(error), error  # not even the tables are there yet
+                assert "payments" in str(error), error  # the tables do not exist yet
                 held = set()
-            assert held <= known | {*now.items()}, "held what the service never had"
+            assert held <= known | {*now.items()}, "the copy holds a version that the service never had"
         report = await sync(client, copy, sweep=sweep)
         assert report.complete
         if not changed or kind == "sweep":
@@ -99,8 +99,8 @@ def child(steps, copy, changed=True, sweep=kind == "sweep", seconds=None):
         os.kill(pid, 9)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-# Gives a copy to begin with: one that is in step, unless this is about the first sync.
-def copied():
+# Returns the copy to start from: one that is in sync, or none for the first sync.
+def initial_copy():
     copy = store_in(database, folder, server)
     if kind != "first":
         base = folder / f"base.{database}"
@@ -117,18 +117,18 @@ def copied():
 steps, code = 0, 9
 while code == 9:
     steps += stride
-    copy = copied()
+    copy = initial_copy()
     code = child(steps, copy, changed=kind != "first")
     if code == 9:
         assert child(steps + 1, copy, changed=kind != "first") in (0, 9)
         assert child(0, copy, changed=kind != "first") == 0, steps
 assert code == 0
 
-# Killed from outside, at whatever it was doing just then.
+# Killed from outside, at random times.
 begun = time.monotonic()
-assert child(0, copied(), changed=kind != "first") == 0
+assert child(0, initial_copy(), changed=kind != "first") == 0
 took = time.monotonic() - begun
-draw, copy = random.Random(stride), copied()
+draw, copy = random.Random(stride), initial_copy()
 killed = [child(0, copy, changed=kind != "first", seconds=draw.uniform(0, 0.8 * took)) for _ in range(6)]
 assert {*killed} <= {0, -9}, killed
 assert -9 in killed
@@ -151,10 +151,10 @@ print(steps)
         ("postgres", "sweep", 199, 50),
     ],
 )
-def test_a_kill_at_any_step(
+def test_killed_at_any_step(
     request: pytest.FixtureRequest, tmp_path: Path, database: str, kind: str, stride: int, least: int
 ) -> None:
-    """Killed at a step or at any moment, time and again, it is in step after a sync that nobody killed."""
+    """After kills at any step or time, one undisturbed sync brings the copy in sync."""
     server = request.getfixturevalue("postgres") if database == "postgres" else ""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What others who may write into a database can put there."""
+"""What other users with write access could plant in a database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ALWAYS_FALSE = ("int8", "int4"), ("int8", "numeric"), ("name", "text"), ('"char
 
 
 def _planted() -> list[str]:
-    """Return what makes functions and operators that fit what a sync calls better than PostgreSQL's own."""
+    """Return SQL for functions and operators that match a sync's calls better than PostgreSQL's own."""
     functions = {
         "times(numeric, int4)": ("numeric", "$1 OPERATOR(pg_catalog.*) $2::numeric"),
         "unnest(int8[])": ("int8", "1"),
@@ -47,7 +47,7 @@ def _planted() -> list[str]:
 
 
 async def test_functions(postgres: str, sandbox: Sandbox, client: PaymentsClient, tmp_path: Path) -> None:
-    """No function or operator that others put into a schema that is searched is called by a sync."""
+    """A sync calls no function or operator that others put into a schema of the search path."""
     plain = store_in("postgres", tmp_path, postgres)
     assert isinstance(plain, PostgresStore)
     with psycopg.connect(postgres, autocommit=True) as connection:
@@ -65,7 +65,7 @@ async def test_functions(postgres: str, sandbox: Sandbox, client: PaymentsClient
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 async def test_state(kind: str, postgres: str, client: PaymentsClient, tmp_path: Path) -> None:
-    """A state that cannot be is told of in one sentence."""
+    """An invalid state is refused with one sentence."""
     copy = store_in(kind, tmp_path, postgres)
     assert isinstance(copy, Store)
     await sync(client, copy)
@@ -92,5 +92,5 @@ async def test_state(kind: str, postgres: str, client: PaymentsClient, tmp_path:
         with connected(copy) as db:
             db.execute(f"UPDATE b2b_payments_sync SET state = {marker}", [text.decode()])  # noqa: S608
             db.commit()
-        with pytest.raises(ExportError, match="says of itself is damaged"):
+        with pytest.raises(ExportError, match=r"sync state of .* is damaged"):
             await sync(client, copy)

@@ -1,4 +1,4 @@
-"""Copies in PostgreSQL: what is the user's there, what it cannot hold, servers that go away, passwords."""
+"""Copies in PostgreSQL: users' own objects, values it cannot hold, lost connections, passwords."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BEGIN INSERT INTO payments_seen VALUES (coalesce(NEW.id, OLD.id), TG_OP); RETURN
 
 @pytest.fixture
 def copy(postgres: str, tmp_path: Path) -> PostgresStore:
-    """Return a schema for a copy, which is not there yet."""
+    """Return a store in a schema that does not exist yet."""
     store = store_in("postgres", tmp_path, postgres)
     assert isinstance(store, PostgresStore)
     return store
@@ -40,13 +40,13 @@ def copy(postgres: str, tmp_path: Path) -> PostgresStore:
 
 @pytest.fixture
 def db(copy: PostgresStore) -> Iterator[Any]:
-    """Yield a connection of the user's to the copy's schema."""
+    """Yield a user's connection to the copy's schema."""
     with connected(copy) as connection:
         yield connection
 
 
 async def test_types(copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, db: Any) -> None:
-    """Money is numeric with all its digits, times are timestamptz, JSON is jsonb that can be queried."""
+    """Amounts are numeric with all their digits, times are timestamptz, JSON is jsonb that can be queried."""
     store = sandbox.store
     digits = "12345678901234567890123456789.123456789012345678900"
     store.update(5, total={"code": "USD", "value": digits}, details={"po": [{"n": 1.50}], "a": "\N{BULLET}"})
@@ -70,10 +70,10 @@ async def test_types(copy: PostgresStore, sandbox: Sandbox, client: PaymentsClie
     assert (await sync(client, copy, sweep=True)).updated == 0
 
 
-async def test_what_is_the_users_stays(
+async def test_users_objects_stay(
     copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, db: Any
 ) -> None:
-    """Views, indexes, grants, triggers, keys and columns of the user's stay; triggers see what changed."""
+    """A user's views, indexes, grants, triggers, keys and columns stay; triggers see only what changed."""
     store = sandbox.store
     await sync(client, copy)
     role = f"analyst {copy.place.schema}"
@@ -117,10 +117,10 @@ async def test_what_is_the_users_stays(
     assert db.execute(granted, [role, role]).fetchone() == (True, True)
 
 
-async def test_a_column_that_a_newer_version_has(
+async def test_column_of_a_newer_version(
     copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, db: Any
 ) -> None:
-    """Columns that an older version did not have are added, and filled by reading the whole store."""
+    """Columns that an older version of the library did not have are added, and filled by a full read."""
     await sync(client, copy)
     db.execute("ALTER TABLE payments DROP COLUMN payer_name, ADD COLUMN mine text DEFAULT 'kept'")
     db.execute("ALTER TABLE line_items DROP COLUMN invoice_number")
@@ -131,35 +131,39 @@ async def test_a_column_that_a_newer_version_has(
     assert not (await sync(client, copy)).swept
 
 
-async def test_a_column_of_another_type(copy: PostgresStore, client: PaymentsClient, db: Any) -> None:
-    """A table whose columns somebody changed is refused, and left alone."""
+async def test_column_of_another_type(copy: PostgresStore, client: PaymentsClient, db: Any) -> None:
+    """A table whose columns were changed is refused, and left alone."""
     await sync(client, copy)
     db.execute("ALTER TABLE payments ALTER COLUMN total TYPE double precision")
-    with pytest.raises(ConfigurationError, match=r"table payments of .* is not as a sync made it.*schema"):
+    with pytest.raises(
+        ConfigurationError, match=r"table payments of .* was changed, or not made by a sync.*schema"
+    ):
         await sync(client, copy)
 
 
 @pytest.mark.parametrize("name", ["payments", "line_items", "b2b_payments_sync_seen"])
 @pytest.mark.parametrize("kind", ["TABLE", "VIEW", "MATERIALIZED VIEW"])
-def test_tables_of_the_users(copy: PostgresStore, db: Any, name: str, kind: str) -> None:
-    """Tables and views of a copy's names are left alone where no sync made them."""
+def test_user_tables(copy: PostgresStore, db: Any, name: str, kind: str) -> None:
+    """A user's tables and views with the names of a copy's are left alone."""
     db.execute(f'CREATE SCHEMA "{copy.place.schema}"')
     db.execute(f"CREATE {kind} {name} {'(mine integer)' if kind == 'TABLE' else 'AS SELECT 1 AS mine'}")
     opened = Copy(copy)
-    with pytest.raises(ConfigurationError, match=r"has a table \w+ that no sync made.*Give another schema"):
+    with pytest.raises(
+        ConfigurationError, match=r"has a table \w+ that was not made by a sync.*Use another schema"
+    ):
         opened.open()
     opened.close(complete=False)
     db.execute(f"SELECT mine FROM {name}")  # noqa: S608
 
 
-async def test_another_schema_is_another_copy(copy: PostgresStore, client: PaymentsClient, db: Any) -> None:
-    """Tables of the same names elsewhere are not touched, and names with capitals and spaces are kept."""
+async def test_other_schemas_are_not_touched(copy: PostgresStore, client: PaymentsClient, db: Any) -> None:
+    """Tables of the same names in other schemas are not touched; names may have capitals and spaces."""
     other = f"{copy.place.schema} Payments"
     db.execute(f'CREATE SCHEMA "{other}"')
     db.execute(f'CREATE TABLE "{other}".payments (mine text)')
     assert (await sync(client, copy)).inserted == 200
     assert db.execute(f'SELECT count(*) FROM "{other}".payments').fetchone() == (0,)  # noqa: S608
-    with pytest.raises(ConfigurationError, match="that no sync made"):
+    with pytest.raises(ConfigurationError, match="that was not made by a sync"):
         await sync(client, PostgresStore(copy.place.dsn, schema=other))
 
 
@@ -173,10 +177,10 @@ async def test_another_schema_is_another_copy(copy: PostgresStore, client: Payme
         ({"lineItems": [{"invoiceNumber": "\x00"}]}, "invoice_number"),
     ],
 )
-async def test_what_it_cannot_hold(
+async def test_zero_byte(
     copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, fields: dict[str, Any], names: str
 ) -> None:
-    """A zero byte is refused with the payment's name, nothing of its batch is written, and it can go on."""
+    """A zero byte is refused with the payment's id, and nothing of its batch is written; later syncs work."""
     store = sandbox.store
     await sync(client, copy)
     held = held_in(copy)
@@ -194,10 +198,10 @@ async def test_what_it_cannot_hold(
     assert held_in(copy) == versions_of(store)
 
 
-async def test_a_role_that_may_do_little(
+async def test_role_with_few_privileges(
     copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, db: Any
 ) -> None:
-    """A role that may make tables in a schema that is there needs no more; one that may not says so."""
+    """A role needs only the right to create tables in an existing schema; without it, the error says so."""
     role = f"loader_{copy.place.schema.removeprefix('copy ')}"
     db.execute(f'CREATE ROLE {role} LOGIN; CREATE SCHEMA "{copy.place.schema}"')
     store = PostgresStore(copy.place.dsn.replace("postgres:@", f"{role}@"), schema=copy.place.schema)
@@ -214,32 +218,32 @@ async def test_a_role_that_may_do_little(
 async def test_two_at_once(
     copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two syncs at once one is refused, whichever comes second, and the other is complete."""
+    """Of two syncs at once the second is refused, and the first is complete."""
     monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
-    came: list[object] = []
-    paused, second_over = anyio.Event(), anyio.Event()
+    completed: list[object] = []
+    paused, second_refused = anyio.Event(), anyio.Event()
 
     async def wait(_: object) -> None:
         paused.set()
-        await second_over.wait()
+        await second_refused.wait()
 
     async def first() -> None:
-        came.append((await sync(client, copy, on_change=wait)).complete)
+        completed.append((await sync(client, copy, on_change=wait)).complete)
 
     async with anyio.create_task_group() as group:
         group.start_soon(first)
         await paused.wait()
         with pytest.raises(AlreadyRunningError, match=r"^Another sync is writing postgresql://.*wait until"):
             await sync(client, PostgresStore(copy.place.dsn, schema=copy.place.schema))
-        second_over.set()
-    assert came == [True]
+        second_refused.set()
+    assert completed == [True]
     assert held_in(copy) == versions_of(sandbox.store)
 
 
-async def test_a_server_that_goes_away(
+async def test_lost_connection(
     copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, monkeypatch: pytest.MonkeyPatch, db: Any
 ) -> None:
-    """Cut off in mid-sync it says so in a sentence, nothing is half written, and the next sync goes on."""
+    """A lost connection is reported in one sentence, no batch is half written, and the next sync resumes."""
     monkeypatch.setattr("b2b_payments.sync._readings.BATCH_ROWS", 50)
     pages = 0
 
@@ -264,8 +268,8 @@ async def test_a_server_that_goes_away(
     assert held_in(copy) == versions_of(sandbox.store)
 
 
-async def test_nobody_there(client: PaymentsClient, sandbox: Sandbox, tmp_path: Path) -> None:
-    """A server that is not there is told of in one sentence, before anything is sent."""
+async def test_unreachable_server(client: PaymentsClient, sandbox: Sandbox, tmp_path: Path) -> None:
+    """An unreachable server is reported in one sentence, before anything is sent."""
     copy = PostgresStore(f"postgresql://u:{PASSWORD.replace('/', '%2F')}@/db?host={tmp_path}")
     with pytest.raises(ExportError, match=r"^postgresql:///db\?host=.* could not be reached: .*") as caught:
         await sync(client, copy)
@@ -273,10 +277,10 @@ async def test_nobody_there(client: PaymentsClient, sandbox: Sandbox, tmp_path: 
     assert sandbox.request_count == 0
 
 
-def test_passwords_are_in_no_output(
+def test_passwords_are_never_shown(
     postgres: str, copy: PostgresStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not in a repr, a report, progress, a log, an error or a line of the command."""
+    """They are in no repr, report, progress, log, error or line of the command's output."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("PGPASSWORD", "geheim-from-env")
     secret = "geheim-in-the-address"
@@ -296,15 +300,15 @@ def test_passwords_are_in_no_output(
     shown = [repr(store), str(store.place), repr(store.place), caplog.text]
     for result in (first, second, absent, running):
         shown += [result.output, result.stderr]
-    assert f"postgresql:///postgres?host={info['host']} (schema {copy.place.schema}): in step" in first.stderr
+    assert f"postgresql:///postgres?host={info['host']} (schema {copy.place.schema}): in sync" in first.stderr
     assert "could not be reached: " in absent.stderr
     assert not [text for text in shown if "geheim" in text]
 
 
-async def test_a_report_of_a_copy(
+async def test_report_of_a_copy(
     copy: PostgresStore, client: PaymentsClient, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """A report of a copy is that of the same payments in SQLite, and its page names no password."""
+    """The report of a copy equals that of the same payments in SQLite, and its page shows no password."""
     sandbox.store.update(5, total={"code": "USD", "value": "0.10000000000000000000000001"})
     await sync(client, copy)
     await sync(client, store_for(tmp_path / "copy.sqlite"))
@@ -324,7 +328,7 @@ async def test_a_report_of_a_copy(
 
 @pytest.mark.usefixtures("tokens")
 def test_many_stores(postgres: str, copy: PostgresStore, tmp_path: Path) -> None:
-    """Each store of a file has a schema of its own in one database, whose name has the store's in it."""
+    """Each store of a file has its own schema in one database; its name contains the store's name."""
     pattern = f"{copy.place.schema} {{name}}"
     with serving(three_stores()) as fleet:
         path = write(tmp_path, fleet)
@@ -343,9 +347,9 @@ def test_many_stores(postgres: str, copy: PostgresStore, tmp_path: Path) -> None
         with psycopg.connect(postgres) as connection:
             connection.execute(view)
             assert connection.execute("SELECT count(*) FROM all_payments").fetchone() == (300 + 700,)
-            connection.rollback()  # other tests have this database, too
+            connection.rollback()  # other tests use this database, too
         result = invoke(None, "sync", "--stores", path, "--to", postgres, "--schema", "one")
-        assert "is one schema, and each store has its own: give a pattern" in result.stderr
+        assert "is one schema, and each store has its own: use a pattern" in result.stderr
         result = invoke(
             None, "sync", "--stores", path, "--to", str(tmp_path / "{name}.db"), "--schema", "one"
         )

@@ -1,4 +1,4 @@
-"""What the list contradicts: nothing leaves a copy on hearsay."""
+"""Payments that the list contradicts: none leaves a copy because of a list alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWN_404 = {"code": 404, "data": {"errMsg": "Payment not found"}, "meta": {"messa
 
 
 def by_id(seen: SeenRequest) -> bool:
-    """Say whether a request asks for one payment."""
+    """Whether a request is for one payment."""
     return seen.path.rpartition("/")[2].isdigit()
 
 
@@ -33,8 +33,8 @@ def delete(store: Store, *payment_ids: int) -> None:
     hours_pass(store)
 
 
-async def test_a_list_that_shows_a_part(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """What a self-consistent list does not show, but GET by id does, stays, and is put right."""
+async def test_list_shows_a_part(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A payment that a consistent list does not show, but GET by id returns, stays and is corrected."""
     store = sandbox.store
     await sync(client, copy)
     hours_pass(store)
@@ -54,13 +54,13 @@ async def test_a_list_that_shows_a_part(sandbox: Sandbox, client: PaymentsClient
 
 @pytest.mark.virtual_time
 @pytest.mark.slow
-async def test_an_empty_list(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """Where the list comes empty all at once nothing is believed; once it is back, the copy is in step."""
+async def test_empty_list(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A list that is suddenly empty is not believed; when it shows payments again, the copy is in sync."""
     store = sandbox.store
     async with client_of(sandbox) as other:
         await sync(other, copy)
         sandbox.order(Fault.EMPTY_LIST, share=1)
-        # This client knows some of those payments itself.
+        # This client has seen some of those payments itself.
         report = await sync(other, copy, sweep=True)
         assert (report.complete, report.candidates) == (False, 0)
         assert "the list no longer shows payments that are still there" in str(report)
@@ -74,10 +74,10 @@ async def test_an_empty_list(sandbox: Sandbox, client: PaymentsClient, copy: SQL
 
 
 @pytest.mark.parametrize("way", ["scope", "gateway", "empty"])
-async def test_a_404_that_says_nothing(
+async def test_untrustworthy_404(
     sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore, way: str
 ) -> None:
-    """Where GET by id answers 404 for what the list shows, its 404s are not believed until it does not."""
+    """While GET by id answers 404 for a payment that the list shows, no 404 deletes anything."""
     await sync(client, copy)
     delete(sandbox.store, 3, 4, 5)
 
@@ -102,8 +102,8 @@ async def test_a_404_that_says_nothing(
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
-async def test_a_404_that_is_another_s(sandbox: Sandbox, copy: SQLiteStore) -> None:
-    """Where answers were mixed up, no 404 deletes what is there, and what is gone goes all the same."""
+async def test_404_for_another_payment(sandbox: Sandbox, copy: SQLiteStore) -> None:
+    """If answers were mixed up, no 404 deletes an existing payment, and gone payments are still deleted."""
     store, first = sandbox.store, set[str]()
     async with client_of(sandbox) as client:
         await sync(client, copy)
@@ -126,23 +126,23 @@ async def test_a_404_that_is_another_s(sandbox: Sandbox, copy: SQLiteStore) -> N
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_a_gateway_s_404_for_some(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """A candidate that is answered 404 by a gateway stays, and the others go."""
+async def test_gateway_404_for_one(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A candidate for which a gateway answers 404 stays; the others are deleted."""
     await sync(client, copy)
     delete(sandbox.store, 3, 4, 5)
     sandbox.order(Fault.HTML_404, share=1, path="/payments/4$")
     report = await sync(client, copy, sweep=True)
     assert (report.complete, report.looked_up, report.deleted, report.candidates) == (False, 3, 2, 1)
     assert report.caveat == (
-        "the list contradicts 1 more: 404 came from something else than the service: sync again"
+        "the list contradicts 1 more: some 404s were not from the service itself: sync again"
     )
     assert held_in(copy.path).keys() - versions_of(sandbox.store).keys() == {4}
 
 
-async def test_a_scope_lost_meanwhile(
+async def test_scope_lost_during_lookups(
     monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
 ) -> None:
-    """Where the scope is lost while candidates are looked up, no later 404 is believed."""
+    """If the scope is lost while candidates are looked up, no later 404 deletes anything."""
     monkeypatch.setattr(settle, "_BATCH", 10)
     store, asked = sandbox.store, 0
     await sync(client, copy)
@@ -160,10 +160,8 @@ async def test_a_scope_lost_meanwhile(
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_a_control_that_was_deleted(
-    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
-) -> None:
-    """A payment that the list showed, and that was deleted since, makes no other one unbelievable."""
+async def test_deleted_control_payment(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """If the payments used as controls are deleted meanwhile, other deletions still count."""
     store = sandbox.store
     await sync(client, copy)
     delete(store, 3)
@@ -177,8 +175,8 @@ async def test_a_control_that_was_deleted(
     assert (report.deleted, report.complete) == (1, True)
 
 
-async def test_a_backup(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """After one sweep the copy equals a service that was restored from a backup."""
+async def test_restored_backup(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """After the service was restored from a backup, one sweep makes the copy equal to it."""
     store = sandbox.store
     backup = store.snapshot()
     for payment_id in range(30, 80):
@@ -193,14 +191,14 @@ async def test_a_backup(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteSt
     assert (report.inserted, report.deleted, report.looked_up, report.put_right) == (1, 30, 80, 50)
     assert report.complete
     assert held_in(copy.path) == versions_of(store)
-    # What is written after it comes as usual, though before the watermark that there was.
+    # Later writes are read as usual, although they are older than the previous watermark.
     store.update(7, payerName="new")
     assert (await sync(client, copy)).complete
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_a_time_that_was_put_right(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """A payment whose time lay in the future, and no longer does, is put right at once."""
+async def test_corrected_future_time(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """A payment whose updatedAt was in the future, and no longer is, is corrected by the next sync."""
     store = sandbox.store
     store.update(5, updatedAt=4_102_444_800)
     await sync(client, copy)
@@ -210,8 +208,8 @@ async def test_a_time_that_was_put_right(sandbox: Sandbox, client: PaymentsClien
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_no_more_than_so_many(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """The candidates beyond the bound are settled by the next syncs; only then is the copy in step."""
+async def test_limit_of_lookups(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Candidates beyond the limit are settled by the next syncs; only then is the copy in sync."""
     store = sandbox.store
     await sync(client, copy)
     delete(store, *range(20, 50))
@@ -226,10 +224,8 @@ async def test_no_more_than_so_many(sandbox: Sandbox, client: PaymentsClient, co
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_a_reading_that_is_not_complete(
-    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
-) -> None:
-    """It makes nothing missing, and keeps nothing from being settled that was missing before."""
+async def test_incomplete_read(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """It makes no payment missing, and older candidates are still settled."""
     store = sandbox.store
     await sync(client, copy)
     delete(store, *range(20, 50))
@@ -238,13 +234,13 @@ async def test_a_reading_that_is_not_complete(
     for deleted in (12, 6):
         report = await sync(client, copy, sweep=True, most_lookups=12)
         assert (report.complete, report.looked_up, report.deleted) == (False, deleted, deleted)
-        assert "the store was not read whole: " in str(report)
+        assert "the store was not read completely: " in str(report)
     assert report.candidates == 0
     assert held_in(copy.path) == versions_of(store)
 
 
 async def test_mass_deletion(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """More than a fifth of a copy is deleted only where that is allowed; until then nothing of it is."""
+    """If more than a fifth of a copy is missing, nothing is deleted unless that is allowed."""
     store = sandbox.store
     await sync(client, copy)
     delete(store, *range(100, 141))
@@ -259,18 +255,18 @@ async def test_mass_deletion(sandbox: Sandbox, client: PaymentsClient, copy: SQL
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_mass_deletion_is_not_asked_for_in_full(
+async def test_lookups_stop_early_if_too_many_are_missing(
     sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
 ) -> None:
-    """Where too many are missing and GET by id knows none of a batch, no further one is looked up."""
+    """If too many are missing and GET by id finds none of a batch, no further batch is looked up."""
     await sync(client, copy)
     sandbox.rules = attrs.evolve(RULES, hidden=range(1, 181))
     report = await sync(client, copy, sweep=True)
     assert (report.looked_up, report.deleted, report.candidates) == (50, 0, 180)
 
 
-async def test_a_small_copy(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """A handful of payments is no mass, however small the copy is."""
+async def test_small_copy(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
+    """Up to ten payments may always be deleted, however small the copy is."""
     store = sandbox.store
     delete(store, *range(13, 201))
     await sync(client, copy)
@@ -279,10 +275,10 @@ async def test_a_small_copy(sandbox: Sandbox, client: PaymentsClient, copy: SQLi
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_the_part_is_counted_with_what_get_by_id_knows(
+async def test_missing_share_counts_lookups(
     monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
 ) -> None:
-    """Payments that only the list does not show are not missing: the few others go in the same sync."""
+    """Payments that GET by id finds do not count as missing: the few others are deleted in the same sync."""
     monkeypatch.setattr(settle, "_BATCH", 200)
     store = sandbox.store
     await sync(client, copy)
@@ -293,10 +289,10 @@ async def test_the_part_is_counted_with_what_get_by_id_knows(
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_a_failure(
+async def test_failed_lookup(
     monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
 ) -> None:
-    """A failure while candidates are looked up ends the sync; what was settled stays so, the next goes on."""
+    """An error during lookups ends the sync; settled candidates stay settled, and the next sync resumes."""
     monkeypatch.setattr(settle, "_BATCH", 10)
     store, asked = sandbox.store, 0
     await sync(client, copy)
@@ -316,15 +312,15 @@ async def test_a_failure(
     assert held_in(copy.path) == versions_of(store)
 
 
-async def test_lookups_are_background_work(sandbox: Sandbox, copy: SQLiteStore) -> None:
+async def test_at_most_eight_lookups_at_once(sandbox: Sandbox, copy: SQLiteStore) -> None:
     """No more than eight payments are looked up at once."""
-    flying = most = 0
+    in_flight = most = 0
 
     def count(event: Event) -> None:
-        nonlocal flying, most
+        nonlocal in_flight, most
         if isinstance(event, RequestStarted | RequestEnded) and event.call == "payments.get":
-            flying += 1 if isinstance(event, RequestStarted) else -1
-            most = max(most, flying)
+            in_flight += 1 if isinstance(event, RequestStarted) else -1
+            most = max(most, in_flight)
 
     async with client_of(sandbox, on_event=count) as client:
         await sync(client, copy)
@@ -335,6 +331,6 @@ async def test_lookups_are_background_work(sandbox: Sandbox, copy: SQLiteStore) 
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, True, "9"])
 async def test_most_lookups(client: PaymentsClient, copy: SQLiteStore, most: Any) -> None:
-    """A bound that is no whole number of lookups is refused."""
+    """A limit that is not a whole number of at least 1 is refused."""
     with pytest.raises(ConfigurationError, match="most_lookups must be a whole number of at least 1"):
         await sync(client, copy, most_lookups=most)

@@ -1,4 +1,4 @@
-"""Keeping a copy in step with a sandbox, over a socket."""
+"""Keeping a copy in sync with a sandbox, over a socket."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.support.synced import held_in, hours_pass, versions_of
 
 
 def counts(report: SyncReport) -> tuple[int, int, int, int]:
-    """Give inserted, updated, deleted and unchanged."""
+    """Return the numbers of inserted, updated, deleted and unchanged payments."""
     return report.inserted, report.updated, report.deleted, report.unchanged
 
 
 async def test_first_changes_sweep(any_copy: Store, sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A first sync copies all, the next one what changed, and a sweep finds what was deleted."""
+    """The first sync copies everything, the next one what changed, and a sweep finds what was deleted."""
     store, copy = sandbox.store, any_copy
     first = await sync(client, copy)
     assert held_in(any_copy) == versions_of(store)
@@ -58,7 +58,7 @@ async def test_first_changes_sweep(any_copy: Store, sandbox: Sandbox, client: Pa
     assert counts(third) == (0, 0, 1, 202)
     assert held_in(any_copy) == versions_of(store)
     assert str(third) == (
-        "in step: 0 inserted, 0 updated, 1 deleted, 202 unchanged, 1 looked up by id (0 still there), "
+        "in sync: 0 inserted, 0 updated, 1 deleted, 202 unchanged, 1 looked up by id (0 still there), "
         f"{third.requests} requests"
     )
     assert "deletions not checked" in str(second)
@@ -66,7 +66,7 @@ async def test_first_changes_sweep(any_copy: Store, sandbox: Sandbox, client: Pa
 
 @pytest.mark.slow
 async def test_empty_store(any_copy: Store) -> None:
-    """A store without payments is in step at once, and is found out when it gets some, or loses them."""
+    """A store without payments is in sync at once; later inserts and deletes are found."""
     async with Sandbox(payments=0, rules=RULES) as sandbox, client_of(sandbox) as client:
         report = await sync(client, any_copy)
         assert counts(report) == (0, 0, 0, 0)
@@ -76,13 +76,13 @@ async def test_empty_store(any_copy: Store) -> None:
         assert counts(await sync(client, any_copy)) == (3, 0, 0, 0)
         for payment_id in ids[1:]:
             sandbox.store.delete(payment_id)
-        # Nothing is older than the last reading: only the whole shows that all changes came.
+        # No payment is older than the last sync, so only a full read shows that no change is missing.
         assert counts(await sync(client, any_copy)) == (0, 0, 2, 1)
         assert held_in(any_copy) == versions_of(sandbox.store)
 
 
 @pytest.mark.parametrize("sweep", [False, True])
-async def test_going_on(
+async def test_resumed(
     monkeypatch: pytest.MonkeyPatch,
     sandbox: Sandbox,
     client: PaymentsClient,
@@ -90,7 +90,7 @@ async def test_going_on(
     *,
     sweep: bool,
 ) -> None:
-    """A reading of the whole that failed goes on with the next sync, and what changed meanwhile follows."""
+    """The next sync resumes a full read that failed, and then reads what changed meanwhile."""
     monkeypatch.setattr(readings, "BATCH_ROWS", 40)
     store = sandbox.store
     if sweep:
@@ -123,8 +123,8 @@ async def test_going_on(
     assert new in held_in(copy.path)
 
 
-async def test_a_failure_leaves_nothing_new(tmp_path: Path, sandbox: Sandbox) -> None:
-    """A first sync that got no answer leaves no file."""
+async def test_failure_leaves_no_file(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A first sync that receives no answer leaves no file."""
     sandbox.order(Fault.REFUSE, share=1)
     async with client_of(sandbox, retry=NEVER) as client:
         with pytest.raises(TransportError):
@@ -137,7 +137,7 @@ async def test_a_failure_leaves_nothing_new(tmp_path: Path, sandbox: Sandbox) ->
 async def test_cancelled(
     monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore, ways: str
 ) -> None:
-    """Cancelled at any page of a first copy, changes or a sweep, the next syncs bring the copy in step."""
+    """If a first sync, changes or a sweep is cancelled at any page, later syncs bring the copy in sync."""
     monkeypatch.setattr(readings, "BATCH_ROWS", 40)
     for round_, sweep in enumerate([False, False, True]):
         for pages in range(1, 12, 2):
@@ -173,29 +173,29 @@ async def _cancelled_at(
 
 
 async def test_two_at_once(sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore) -> None:
-    """A second sync of one database is refused, and asks the service for nothing."""
-    holding = Copy(copy)
-    holding.open()
+    """A second sync of one database is refused, and sends no request."""
+    other_copy = Copy(copy)
+    other_copy.open()
     with pytest.raises(ExportError, match="wait until it has ended"):
         await sync(client, copy)
-    holding.close(complete=True)
+    other_copy.close(complete=True)
     assert sandbox.request_count == 0
 
 
-async def test_another_store(
+async def test_other_store(
     tmp_path: Path, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
 ) -> None:
-    """A copy of another store is refused before anything is sent, and stays."""
+    """A copy of another store is refused before anything is sent, and not changed."""
     await sync(client, copy)
     async with Sandbox(payments=5) as other, client_of(other) as another:
-        with pytest.raises(ConfigurationError, match=r"is a copy of another store .*: give another file"):
+        with pytest.raises(ConfigurationError, match=r"is a copy of another store .*: use another file"):
             await sync(another, copy)
         assert other.request_count == 0
     assert len(held_in(copy.path)) == 200
 
 
-async def test_another_store_behind_an_older_credential(sandbox: Sandbox, copy: SQLiteStore) -> None:
-    """An older credential does not name its store; the payments do, and those of another are refused."""
+async def test_other_store_with_a_legacy_credential(sandbox: Sandbox, copy: SQLiteStore) -> None:
+    """A legacy credential does not name its store, but payments do: those of another store are refused."""
     async with client_of(sandbox, auth=sandbox.legacy_auth) as client:
         await sync(client, copy)
     async with client_of(sandbox, auth=sandbox.legacy_auth) as client:
@@ -209,28 +209,28 @@ async def test_another_store_behind_an_older_credential(sandbox: Sandbox, copy: 
 
         sandbox.answer_with(another)
         for sweep in (False, True):
-            with pytest.raises(ConfigurationError, match="the payments that came are those of 'another'"):
+            with pytest.raises(ConfigurationError, match="the service sent payments of 'another'"):
                 await sync(client, copy, sweep=sweep)
     assert held_in(copy.path) == versions_of(sandbox.store)
 
 
 @pytest.mark.parametrize("overlap", [-1, float("nan"), float("inf"), "30", True, 10**12])
 async def test_overlap(client: PaymentsClient, copy: SQLiteStore, overlap: Any) -> None:
-    """An overlap that is no number of seconds is refused."""
+    """An overlap that is not a number of seconds is refused."""
     with pytest.raises(ConfigurationError, match="overlap must be seconds"):
         await sync(client, copy, overlap=overlap)
 
 
-async def test_a_reading_of_another_version(
+async def test_checkpoint_of_another_version(
     monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
 ) -> None:
-    """A reading whose checkpoint this version does not know begins anew."""
-    holding, moment = Copy(copy), datetime.now(UTC)
-    holding.open()
+    """A full read starts again if its checkpoint is from another version of the library."""
+    other_copy, moment = Copy(copy), datetime.now(UTC)
+    other_copy.open()
     name = client.payments.list().checkpoint()["store"]
-    holding.begin_reading(State(name, reading=Reading(None, {"version": 99})))
-    holding.keep([sandbox.store.wire(3) | {"id": 7_777}], (moment, moment), seen=True)
-    holding.close(complete=True)
+    other_copy.begin_reading(State(name, reading=Reading(None, {"version": 99})))
+    other_copy.keep([sandbox.store.wire(3) | {"id": 7_777}], (moment, moment), seen=True)
+    other_copy.close(complete=True)
     report = await sync(client, copy)
     assert report.deleted == 1
     assert held_in(copy.path) == versions_of(sandbox.store)
@@ -238,10 +238,8 @@ async def test_a_reading_of_another_version(
 
 @pytest.mark.virtual_time
 @pytest.mark.slow
-async def test_a_list_that_shows_a_payment_and_then_none_is_not_believed(
-    sandbox: Sandbox, copy: SQLiteStore
-) -> None:
-    """The newest payment came, and then the whole list came empty: the copy is not said to be in step."""
+async def test_list_that_becomes_empty_is_not_believed(sandbox: Sandbox, copy: SQLiteStore) -> None:
+    """If the list shows the newest payment, and then none at all, the report is not complete."""
     lists = 0
 
     def empty_from_the_second_on(*_: object) -> None:
@@ -254,7 +252,7 @@ async def test_a_list_that_shows_a_payment_and_then_none_is_not_believed(
     async with client_of(sandbox) as client:
         report = await sync(client, copy)
         assert not report.complete
-        assert "not read whole: the list no longer shows payments that are still there" in str(report)
+        assert "not read completely: the list no longer shows payments that are still there" in str(report)
         sandbox.before_list = None
         sandbox.clear_faults()
         assert (await sync(client, copy)).complete

@@ -1,4 +1,4 @@
-"""A week of changes, synced every night, in little."""
+"""A week of changes, synced every night, at a small size."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.support.virtual_time import run
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_week(kind: str, request: pytest.FixtureRequest) -> None:
-    """After each night nothing older than the list's lag is wrong, after a sweep nothing deleted is left."""
+    """After each sync nothing older than the list's lag is wrong; after a sweep nothing deleted is left."""
     server = request.getfixturevalue("postgres") if kind == "postgres" else ""
-    lived = run(week(kind, 3, 250, 12, server))
-    assert lived.wrong == lived.quiet == Wrong()
-    assert lived.differing == 0
-    assert lived.changed > 80
-    assert sum(lived.nights) < lived.exports
+    outcome = run(week(kind, 3, 250, 12, server))
+    assert outcome.wrong == outcome.quiet == Wrong()
+    assert outcome.differing == 0
+    assert outcome.changed > 80
+    assert sum(outcome.nights) < outcome.exports
 
 
-async def _hour_by_hour(path: Path, seed: int, *, overlap: float) -> Wrong:
-    """Sync every ten minutes, while changes come all the time and lists lag twenty."""
+async def _syncs_every_ten_minutes(path: Path, seed: int, *, overlap: float) -> Wrong:
+    """Sync every ten minutes, while payments change all the time and lists lag twenty minutes."""
     rules = Rules(quota=False, list_lag=uneven_lag(seed), equals="shuffled", latency=0.1, max_limit=12)
     wrong = Wrong()
     async with Sandbox(payments=120, seed=seed, rules=rules) as sandbox, client_of(sandbox) as client:
@@ -51,14 +51,14 @@ async def _pass_minutes(living: LivingStore, minutes: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_syncs_closer_than_the_lag(tmp_path: Path, seed: int) -> None:
-    """Synced more often than the list takes to show a write, the copy misses none for longer than that."""
-    assert run(_hour_by_hour(tmp_path / "copy.sqlite", seed, overlap=1800)) == Wrong()
+def test_syncs_more_frequent_than_the_lag(tmp_path: Path, seed: int) -> None:
+    """If syncs are more frequent than the list's lag, the copy misses no write for longer than the lag."""
+    assert run(_syncs_every_ten_minutes(tmp_path / "copy.sqlite", seed, overlap=1800)) == Wrong()
 
 
 @pytest.mark.slow
-def test_the_schedules_bite(tmp_path: Path) -> None:
-    """Without the overlap, the same changes leave payments in the copy as they were."""
-    wrong = run(_hour_by_hour(tmp_path / "copy.sqlite", 0, overlap=0))
+def test_overlap_is_needed(tmp_path: Path) -> None:
+    """Without the overlap, the same changes leave stale payments in the copy."""
+    wrong = run(_syncs_every_ten_minutes(tmp_path / "copy.sqlite", 0, overlap=0))
     assert wrong.stale > 0
     assert wrong.never == wrong.left == 0

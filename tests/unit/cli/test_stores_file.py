@@ -1,4 +1,4 @@
-"""The file of stores: what it may hold, and what is said of each mistake."""
+"""The stores file: what it may hold, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOUTH = '[[stores]]\nname = "south"\nauth_token_env = "SOUTH_TOKEN"\n'
 
 @pytest.fixture(autouse=True)
 def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set two tokens, and no address."""
+    """Set two tokens, and unset the program's own variables."""
     for name in [name for name in os.environ if name.startswith("B2B_PAYMENTS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NORTH_TOKEN", "marked1")
@@ -27,14 +27,14 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(folder: Path, text: str) -> str:
-    """Write a file of stores."""
+    """Write a stores file."""
     path = folder / "stores.toml"
     path.write_text(text, encoding="utf-8")
     return str(path)
 
 
 def test_stores(tmp_path: Path) -> None:
-    """Each table is a store, in the file's order; what it leaves out is the command's, or the default."""
+    """Each table is a store, in the file's order; keys that are left out have defaults."""
     text = NORTH + 'quota = "60/30"\nchannels = [2, 1]\nbase_url = "https://b2b.test/api"\n' + SOUTH
     first, second = read_stores(write(tmp_path, "\ufeff# ours\n" + text))
     assert (first.name, first.auth, first.base_url) == (
@@ -51,8 +51,8 @@ def test_stores(tmp_path: Path) -> None:
     assert (second.quota, second.channel_ids) == (Quota(), None)
 
 
-def test_what_holds_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--base-url`, the variable for it, and `--quota` hold for the stores that do not say themselves."""
+def test_defaults_for_all_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`base_url`, its variable and `quota` apply to the stores that do not set their own."""
     path = write(tmp_path, NORTH + 'base_url = "https://own.test"\nquota = "1/1"\n' + SOUTH)
     stores = read_stores(path, base_url="https://given.test", quota=Quota(2, 2))
     assert [(one.base_url, one.quota) for one in stores] == [
@@ -64,34 +64,34 @@ def test_what_holds_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_credential_is_shown(tmp_path: Path) -> None:
-    """Neither the store's repr nor what is noted of it holds a token."""
+    """Neither a store's repr nor its identity holds a token."""
     stores = read_stores(write(tmp_path, NORTH + SOUTH))
     stores += [store.with_token() for store in stores]
     assert "marked" not in repr(stores) + "".join(store.identity for store in stores)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         ("", "names no store: write a line [[stores]], and under it"),
         ("stores = []", "names no store"),
         ("[[stores]\n", "is not TOML: "),
-        ("x = " + "[" * 5000, "is not TOML that can be read: it is nested too deep."),
+        ("x = " + "[" * 5000, "is not readable TOML: it is nested too deeply."),
         ("[stores.north]\n", "write each store under a line [[stores]]"),
         ("stores = [1]", "write each store under a line [[stores]]"),
         ("[[shops]]\n", "'shops' is unknown: write each store under a line [[stores]]"),
         ('access_token = "marked"\n' + NORTH, "access_token is a credential"),
-        (NORTH + 'hash = "x"', "store 'north': 'hash' is unknown; known are name, store_hash"),
+        (NORTH + 'hash = "x"', "store 'north': 'hash' is unknown; known keys are name, store_hash"),
         (
             NORTH + 'access_token = "marked"',
-            "store 'north': access_token is a credential, and a credential is never",
+            "store 'north': access_token is a credential, and credentials do not",
         ),
         (NORTH + 'X-Auth-Token = "marked"', "X-Auth-Token is a credential"),
-        ("[[stores]]\n", "store number 1: name is missing: give one for its file"),
-        (NORTH + "[[stores]]\nname = 5", "store number 2: name is no text: write it in quotes"),
+        ("[[stores]]\n", "store number 1: name is missing: it names the store and its file"),
+        (NORTH + "[[stores]]\nname = 5", "store number 2: name is not a string: write it in quotes"),
         (NORTH.replace("north", ""), "store number 1: name is empty"),
         (NORTH.replace("abc123", ""), "store 'north': store_hash is empty"),
-        (NORTH.replace('"abc123"', "123"), "store 'north': store_hash is no text: write it in quotes"),
+        (NORTH.replace('"abc123"', "123"), "store 'north': store_hash is not a string: write it in quotes"),
         (NORTH.replace("abc123", "abc/123"), "store 'north': store_hash is not a store hash: expected"),
         (NORTH.replace("store_hash", "#"), "store 'north': store_hash is missing: give it, as in"),
         (NORTH.replace("access_token_env", "#"), "store 'north': access_token_env is missing: name the"),
@@ -113,18 +113,18 @@ def test_no_credential_is_shown(tmp_path: Path) -> None:
             "the environment variable that holds the token is not set: set it",
         ),
         (NORTH + 'auth_token_env = "SOUTH_TOKEN"', "give access_token_env or auth_token_env, not both"),
-        (SOUTH + 'store_hash = "abc123"', "beside auth_token_env leave it out"),
+        (SOUTH + 'store_hash = "abc123"', "with auth_token_env leave it out"),
         (
             NORTH + 'quota = "fast"',
             "store 'north': quota: Quota 'fast' cannot be read: write requests/seconds",
         ),
-        (NORTH + "quota = 150", "quota is no text: write it in quotes"),
+        (NORTH + "quota = 150", "quota is not a string: write it in quotes"),
         (NORTH + 'base_url = "http://shop.test"', "store 'north': base_url is not https: the credential"),
         (NORTH + 'base_url = "https://marked@shop.test"', "base_url holds a user name or password"),
-        (NORTH + "channels = 1", "channels is no list of channels' ids: write it as in channels = [1, 2]"),
-        (NORTH + "channels = []", "channels is no list"),
-        (NORTH + "channels = [true]", "channels is no list"),
-        (NORTH + 'channels = ["1"]', "channels is no list"),
+        (NORTH + "channels = 1", "channels is not a list of channel ids: write channels = [1, 2]"),
+        (NORTH + "channels = []", "channels is not a list"),
+        (NORTH + "channels = [true]", "channels is not a list"),
+        (NORTH + 'channels = ["1"]', "channels is not a list"),
         (
             NORTH + SOUTH.replace("south", "North"),
             "two stores are called 'north' and 'North', which is one file",
@@ -139,58 +139,58 @@ def test_no_credential_is_shown(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str) -> None:
-    """Each mistake is one sentence that names file and remedy; it shows no token, and nothing is made."""
+def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
+    """The message for each mistake names the file and the remedy, and shows no token; nothing is created."""
     monkeypatch.setenv("EMPTY_TOKEN", "")
     monkeypatch.setenv("LINE_TOKEN", "marked\n")
     path = write(tmp_path, text)
     result = invoke(None, "export", "--stores", path, "--output", str(tmp_path / "out"), "--format", "csv")
-    said = sentence(result, 2)
-    assert says in said
-    assert path in said or "the environment variable" in said or "starts or ends with white" in said
-    assert "marked" not in said
+    message = sentence(result, 2)
+    assert expected in message
+    assert path in message or "the environment variable" in message or "starts or ends with white" in message
+    assert "marked" not in message
     assert [found.name for found in tmp_path.iterdir()] == ["stores.toml"]
 
 
 @pytest.mark.parametrize(
     "name", ["a/b", "..", ".hidden", "con", "Lpt1.x", "a\\b", "a\nb", " a", "a.", "-a", "a*", "x" * 41]
 )
-def test_names_that_are_no_files(tmp_path: Path, name: str) -> None:
-    """A name that would be no file, a hidden one, or one elsewhere, is refused."""
+def test_invalid_names(tmp_path: Path, name: str) -> None:
+    """A name is refused if it cannot be a file's, is hidden, or leads to another folder."""
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
     with pytest.raises(ConfigurationError, match="store number 1: name cannot be the name of a file"):
         read_stores(write(tmp_path, NORTH.replace("north", escaped)))
 
 
 @pytest.mark.parametrize("name", ["n", "Zürich", "shop-1.example.com", "the north", "商店", "con1", "x" * 40])
-def test_names_that_are_files(tmp_path: Path, name: str) -> None:
-    """Letters of any script, digits and a little more are a name."""
+def test_valid_names(tmp_path: Path, name: str) -> None:
+    """Names may have letters of any script, digits, and a few other characters."""
     (store,) = read_stores(write(tmp_path, NORTH.replace("north", name)))
     assert store.name == name
 
 
-def test_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is not there, or is not UTF-8, is told of in one sentence."""
+def test_unreadable_file(tmp_path: Path) -> None:
+    """A file that does not exist, or is not UTF-8, is refused."""
     with pytest.raises(ConfigurationError, match=r"nowhere\.toml does not exist"):
         read_stores(str(tmp_path / "nowhere.toml"))
     path = tmp_path / "stores.toml"
     path.write_bytes(b"# caf\xe9")
-    with pytest.raises(ConfigurationError, match=r"stores\.toml is not UTF-8: save it as that"):
+    with pytest.raises(ConfigurationError, match=r"stores\.toml is not UTF-8: save it as UTF-8"):
         read_stores(str(path))
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "expected"),
     [
         (("--output", "-"), "Standard output takes one store"),
         (
             ("--output", "out"),
-            "'out' does not say the format: name the format, or give a pattern such as 'out/{name}.jsonl'",
+            "'out' does not say the format: name the format, or use a pattern such as 'out/{name}.jsonl'",
         ),
         (("--output", "out.csv"), "'out.csv' is one file, and each store has its own"),
         (("--output", "a/out.csv", "--format", "csv"), "a pattern such as 'a/{name}.csv'"),
-        (("--output", "{store}.csv"), "'{store}.csv' has a brace, and {name} is all that is replaced"),
-        (("--output", "{name}{x}.csv"), "has another brace"),
+        (("--output", "{store}.csv"), "'{store}.csv' contains a brace, and only {name} is replaced"),
+        (("--output", "{name}{x}.csv"), "contains another brace"),
         (
             ("--output", "{name}.db", "--format", "csv"),
             "'{name}.db' has the ending of sqlite, and the format given",
@@ -206,17 +206,17 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
         (("--output", "{name}.csv", "--stores", "x.toml"), "--stores is given 2 times"),
     ],
 )
-def test_wrong_usage(tmp_path: Path, args: tuple[str, ...], says: str) -> None:
-    """What makes no sense for many stores is refused in one sentence."""
+def test_wrong_usage(tmp_path: Path, args: tuple[str, ...], expected: str) -> None:
+    """Options that make no sense for many stores are refused in one sentence."""
     result = invoke(None, "export", "--stores", write(tmp_path, NORTH), *args)
     assert result.exit_code == 2
-    assert says in result.stderr.splitlines()[-1]
+    assert expected in result.stderr.splitlines()[-1]
     assert result.stderr.splitlines()[-1].startswith("Error: ")
 
 
 @pytest.mark.parametrize("args", [("--only", "north"), ("--at-once", "3")])
 def test_without_stores(args: tuple[str, ...]) -> None:
-    """What is about many stores is refused for one."""
+    """Options for many stores are refused without --stores."""
     result = invoke(None, "export", "--output", "p.jsonl", *args)
     assert result.exit_code == 2
     assert f"{args[0]} is about many stores: give --stores too" in result.stderr
@@ -234,37 +234,37 @@ def test_without_stores(args: tuple[str, ...]) -> None:
     ],
 )
 def test_places(output: str, format_: str | None, pattern: str, folder: str) -> None:
-    """A folder takes a file for each store; a pattern says itself where they go."""
+    """In a folder each store gets a file; a pattern says where the files go."""
     places = places_of(output, format_)
     assert (places.pattern, str(places.folder)) == (pattern, folder)
 
 
-def test_two_stores_and_one_file(tmp_path: Path) -> None:
-    """Two stores of which one would write what the other one does are refused."""
+def test_shared_files(tmp_path: Path) -> None:
+    """Two stores that would write the same file are refused."""
     text = NORTH.replace("north", "a") + SOUTH.replace("south", "a.line_items")
     path = write(tmp_path, text)
     stores = read_stores(path)
     with pytest.raises(
         ConfigurationError, match=r"'a' and 'a\.line_items' would both write out/a\.line_items\.csv"
     ):
-        places_of("out", "csv").refuse_one_file(stores)
-    places_of("out", "jsonl").refuse_one_file(stores)
+        places_of("out", "csv").refuse_shared_files(stores)
+    places_of("out", "jsonl").refuse_shared_files(stores)
 
 
 def test_folders(tmp_path: Path) -> None:
-    """The folder of the files is made, and a store's own in it; what they should be in has to be there."""
+    """The folder and each store's own folder in it are created, but not the parent of the folder."""
     path = write(tmp_path, NORTH)
     stores = read_stores(path)
     Places(str(tmp_path / "out/{name}/all.csv"), "csv").make_folders(stores)
     assert (tmp_path / "out/north").is_dir()
-    with pytest.raises(ConfigurationError, match=r"a/b cannot be made: .*/a is not there\."):
+    with pytest.raises(ConfigurationError, match=r"a/b cannot be made: .*/a does not exist\."):
         Places(str(tmp_path / "a/b/{name}.csv"), "csv").make_folders(stores)
     with pytest.raises(ConfigurationError, match=r"stores.toml cannot be made: File exists\."):
         Places(str(tmp_path / "stores.toml/{name}.csv"), "csv").make_folders(stores)
 
 
 def test_unknown_only(tmp_path: Path) -> None:
-    """`--only` with a name that is not there is told of with those that are."""
+    """`--only` with an unknown name is refused, and the message lists the known names."""
     result = invoke(
         None,
         *("export", "--stores", write(tmp_path, NORTH + SOUTH), "--output", str(tmp_path / "{name}.csv")),

@@ -15,21 +15,21 @@ from b2b_payments.export._stores.limits import fitting
 
 @pytest.fixture
 def handles() -> Iterator[Callable[[int], None]]:
-    """Yield what lets this process open so many files more, for the test."""
+    """Yield a function that limits how many more files this process may open, for the test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    def leave(number: int) -> None:
+    def set_limit(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + number, hard))
 
-    yield leave
+    yield set_limit
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_file_handles(handles: Callable[[int], None]) -> None:
-    """What a process may open bounds the stores at once, by their requests in flight, and it says so."""
+    """The limit of open files limits the stores at once, by their requests in flight, with the reason."""
     handles(245)
     many = fitting(50, 8)
-    # Twelve handles a store, beside those of what is written.
+    # Twelve handles a store, besides those of the writing steps.
     assert 15 <= many.stores <= 20
     assert "may open 245 more files (ulimit -n), and a store needs 12" in many.why
     assert (fitting(5, 8).stores, fitting(5, 8).why) == (5, "")
@@ -40,18 +40,18 @@ def test_file_handles(handles: Callable[[int], None]) -> None:
 
 
 def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory that is left bounds them too: the tightest bound of the machine's and the container's."""
-    monkeypatch.setattr(limits, "_of_the_machine", lambda: 800 * 2**20)
-    monkeypatch.setattr(limits, "_of_the_container", lambda: 161 * 2**20)
+    """So does the memory left: the smaller of the machine's and the container's."""
+    monkeypatch.setattr(limits, "_machine_memory", lambda: 800 * 2**20)
+    monkeypatch.setattr(limits, "_container_memory", lambda: 161 * 2**20)
     assert fitting(50, 8).stores == 20
     assert "161 MiB of memory are left, and a store needs 8" in fitting(50, 8).why
-    monkeypatch.setattr(limits, "_of_the_container", lambda: 2**20)
+    monkeypatch.setattr(limits, "_container_memory", lambda: 2**20)
     with pytest.raises(ConfigurationError, match="No store can be exported: 1 MiB of memory"):
         fitting(1, 8)
 
 
 @pytest.mark.parametrize("at_once", [0, -1, True, 2.5, "8"])
-def test_what_is_no_number(at_once: int) -> None:
-    """Whatever is no whole number of stores is refused."""
+def test_invalid_at_once(at_once: int) -> None:
+    """Anything but a whole number of 1 or more is refused."""
     with pytest.raises(ConfigurationError, match="at_once must be a whole number of stores"):
         fitting(at_once, 8)

@@ -1,1 +1,1 @@
-"""Tests of the copy that is kept in step, without a socket."""
+"""Tests of copies that need no socket."""

@@ -1,4 +1,4 @@
-"""Which database a path or an address names, and that no password in it is shown."""
+"""Paths and addresses of copies: which database they name, and that passwords are not shown."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from tests.support.program import invoke
     ],
 )
 def test_endings(tmp_path: Path, name: str, kind: type[Store]) -> None:
-    """The ending says which database it is."""
+    """The ending of a path decides which database it is."""
     store = store_for(tmp_path / name)
     assert type(store) is kind
     assert repr(store) == f"{kind.__name__}({str(tmp_path / name)!r})"
 
 
 @pytest.mark.parametrize("name", ["a", "a.csv", "a.jsonl", ".db"])
-def test_another_ending(tmp_path: Path, name: str) -> None:
-    """Any other ending is told of with those that are known."""
+def test_unknown_ending(tmp_path: Path, name: str) -> None:
+    """Any other ending is refused, and the error lists the known ones."""
     with pytest.raises(ConfigurationError, match=r"does not say its database: .* \.duckdb, \.sqlite"):
         store_for(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["nowhere/a.db", "nowhere/a.duckdb"])
 def test_unwritable_path(tmp_path: Path, name: str) -> None:
-    """A path that cannot be written to is told of at once."""
+    """A path that cannot be written to is refused at once."""
     with pytest.raises(ConfigurationError, match=r"cannot be written: .*nowhere is not a folder"):
         store_for(tmp_path / name)
 
@@ -50,7 +50,7 @@ def test_unwritable_path(tmp_path: Path, name: str) -> None:
 def test_missing_extra(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: str, extra: str, to: str
 ) -> None:
-    """Without the extra, one sentence says how to install it."""
+    """Without the extra, the error says how to install it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigurationError, match=rf"pip install 'b2b-payments\[{extra}\]'") as caught:
@@ -72,16 +72,16 @@ def test_missing_extra(
     ],
 )
 @pytest.mark.parametrize("schema", [None, "copy"])
-def test_almost_an_address(to: str, schema: str | None) -> None:
-    """What may be a mistyped address is never shown, since there may be a password in it."""
+def test_mistyped_address(to: str, schema: str | None) -> None:
+    """What may be a mistyped address is never shown, since it may hold a password."""
     with pytest.raises(ConfigurationError, match="address of a database begins with postgresql://") as caught:
         store_for(to, schema=schema)
     assert "geheim" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["10:30@host.sqlite", "postgres/copy.db", "postgresql.duckdb"])
-def test_almost_a_path(tmp_path: Path, name: str) -> None:
-    """A path that looks a little like an address is a path."""
+def test_path_like_an_address(tmp_path: Path, name: str) -> None:
+    """A path that looks a little like an address is still a path."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     assert isinstance(store_for(tmp_path / name), SQLiteStore | DuckDBStore)
 
@@ -100,8 +100,8 @@ def test_almost_a_path(tmp_path: Path, name: str) -> None:
         "postgresql://host/db?geheim=1",
     ],
 )
-def test_addresses_that_cannot_be_read(dsn: str) -> None:
-    """An address that cannot be read is refused without a word of it: its parts may be its password's."""
+def test_invalid_address(dsn: str) -> None:
+    """An invalid address is refused without showing any part of it: each may be part of the password."""
     with pytest.raises(ConfigurationError, match=r"^The database's address cannot be read") as caught:
         PostgresStore(dsn)
     assert "geheim" not in repr(caught.value)
@@ -117,8 +117,8 @@ def test_addresses_that_cannot_be_read(dsn: str) -> None:
         "PostgreSQL://user:geheim@host/db",
     ],
 )
-def test_addresses_of_nothing(to: str) -> None:
-    """What looks like an address is refused without showing it, on the command line too."""
+def test_other_addresses(to: str) -> None:
+    """Other addresses are refused without being shown, on the command line too."""
     with pytest.raises(ConfigurationError, match="begins with postgresql://") as caught:
         store_for(to)
     assert "geheim" not in repr(caught.value)
@@ -128,21 +128,21 @@ def test_addresses_of_nothing(to: str) -> None:
 
 
 @pytest.mark.parametrize("schema", ["", 'a"b', "a%b", "a?b", "x" * 64, "ü" * 32, "{name}", "a\nb"])
-def test_names_that_no_schema_has(schema: str) -> None:
-    """A name that a schema cannot have, or that PostgreSQL would cut, is refused."""
+def test_invalid_schema_names(schema: str) -> None:
+    """A name that a schema cannot have, or that PostgreSQL would truncate, is refused."""
     with pytest.raises(ConfigurationError, match="cannot be the name of a schema here"):
         PostgresStore("postgresql://host/db", schema=schema)
 
 
-def test_a_schema_of_a_file(tmp_path: Path) -> None:
+def test_file_with_a_schema(tmp_path: Path) -> None:
     """Files have no schemas."""
     with pytest.raises(ConfigurationError, match="only a database on a server has a schema"):
         store_for(tmp_path / "copy.sqlite", schema="x")
 
 
 @pytest.mark.parametrize("command", [("export", "--sandbox", "--output"), ("report",), ("sync", "--to")])
-def test_addresses_elsewhere(command: tuple[str, ...]) -> None:
-    """Commands that cannot use an address do not repeat it."""
+def test_addresses_in_other_commands(command: tuple[str, ...]) -> None:
+    """Commands that cannot use an address do not show it."""
     result = invoke(None, *command, "postgresql+psycopg://user:geheim@host/db")
     assert result.exit_code in {1, 2}
     assert "geheim" not in result.output + result.stderr + repr(result.exception)
