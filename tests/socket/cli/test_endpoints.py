@@ -157,7 +157,7 @@ def test_create_offline_with_an_id_that_is_taken(service: Sandbox) -> None:
     said = sentence(invoke(service, *command), 2)
     assert said == (
         "Error: Payment 302 (20.5000 USD) has externalId INV-7 already: "
-        "give --unless-exists to record no other, or --yes."
+        "give --unless-exists, or --yes to record another."
     )
     assert _rows(service, *command, "--yes") == [{"paymentId": 303}]
     assert "Payments 302 (20.5000 USD) and 303 (20.5000 USD) have" in sentence(invoke(service, *command), 2)
@@ -239,7 +239,7 @@ def test_wrong_token(service: Sandbox) -> None:
     """A credential that the service does not take is a sentence that says what to check, not what it is."""
     result = invoke(service, "get", "1", variables={"B2B_PAYMENTS_ACCESS_TOKEN": "marked-token"})
     text = sentence(result, 1)
-    assert "check B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN" in text
+    assert "Check B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN" in text
     assert "marked-token" not in result.output
 
 

@@ -84,7 +84,7 @@ def test_an_older_export_stays(service: Sandbox, tmp_path: Path) -> None:
     result = invoke(service, *arguments)
     assert result.exit_code == 1
     assert result.stderr.endswith(
-        "What was there before stays; this export, which is not complete, is in "
+        "The existing export was kept; this one, not proven complete, is in "
         f"{tmp_path}/payments.incomplete.jsonl.\n"
     )
     assert path.read_bytes() == older
@@ -227,7 +227,7 @@ async def test_stopped(
     assert await finished(process) == (
         code,
         "",
-        f"Stopped by {name}: {path} was not written, and nothing half-written is left.\n",
+        f"Stopped by {name}: {path} was not written, and no partial file is left.\n",
     )
     assert _names(tmp_path) == ["payments.jsonl"]
     assert path.read_text() == "last night's"
@@ -240,7 +240,7 @@ def test_stopped_before_the_first_page(service: Sandbox, tmp_path: Path) -> None
     service.answer_with(lambda _: os.kill(os.getpid(), signal.SIGINT))
     result = invoke(service, "export", "--output", str(path), "--channel", "1")
     assert result.exit_code == 130
-    assert result.stderr == f"Stopped by Ctrl-C: {path} was not written, and nothing half-written is left.\n"
+    assert result.stderr == f"Stopped by Ctrl-C: {path} was not written, and no partial file is left.\n"
     assert _names(tmp_path) == []
 
 
@@ -253,7 +253,7 @@ async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
     process = await start(sandbox, "export", "--output", "-")
     await asked.wait()
     process.send_signal(signal.SIGINT)
-    assert await finished(process) == (130, "", "Stopped by Ctrl-C: what was printed is not complete.\n")
+    assert await finished(process) == (130, "", "Stopped by Ctrl-C: the printed output is not complete.\n")
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def test_the_ending_says_the_format(service: Sandbox, tmp_path: Path, ending: st
     assert manifest["query"] == {"processing_status": 3}
     verified = invoke(None, "verify", str(path))
     assert verified.exit_code == 0, verified.output
-    assert f"as it was exported, complete: {len(wanted)} payments, " in verified.stdout
+    assert f"as exported, complete: {len(wanted)} payments, " in verified.stdout
 
 
 def test_format_beats_ending(service: Sandbox, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_nothing_to_verify(tmp_path: Path) -> None:
     path = tmp_path / "payments.csv"
     (tmp_path / "empty").mkdir()
     folder = sentence(invoke(None, "verify", str(tmp_path / "empty")), 1)
-    assert folder == f"Error: {tmp_path}/empty holds no export: there is no manifest in it."
+    assert folder == f"Error: {tmp_path}/empty contains no export: there is no manifest in it."
     assert f"Error: {path} does not exist: name a" in sentence(invoke(None, "verify", str(path)), 1)
     path.touch()
     assert f"Error: {path} has no manifest" in sentence(invoke(None, "verify", str(path)), 1)
@@ -67,7 +67,7 @@ def test_resume_without_anything_kept(service: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "payments.csv"
     result = invoke(service, "export", "--output", str(path), "--resume")
     assert result.exit_code == 0, result.output
-    assert result.stderr.endswith("There was nothing to resume: it began with the first payment.\n")
+    assert result.stderr.endswith("There was nothing to resume: the export started from the first payment.\n")
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ async def test_each_change_is_a_line_over_all_runs(sandbox: Sandbox, tmp_path: P
     await polls.next()
     first.send_signal(signal.SIGINT)
     code, rest, errors = await finished(first)
-    assert (code, rest, errors) == (130, "", f"Stopped by Ctrl-C: {state} says where to go on.\n")
+    assert (code, rest, errors) == (130, "", f"Stopped by Ctrl-C: the next run continues from {state}.\n")
     sandbox.store.update(7, payerName="new")
     second = await start(sandbox, *command)
     assert [one["id"] for one in await lines(second, 1)] == [7]
@@ -90,8 +90,8 @@ def test_what_it_refuses(service: Sandbox, tmp_path: Path) -> None:
     assert "no checkpoint of changes" in sentence(invoke(service, "follow", "--state", str(state)), 2)
     for text in ("nothing", "null", "", "[" * 10_000):
         state.write_text(text)
-        assert "not the state of a feed" in sentence(invoke(service, "follow", "--state", str(state)), 1)
-    with State(state).held():
+        assert "not a state file of follow" in sentence(invoke(service, "follow", "--state", str(state)), 1)
+    with State(state).locked():
         assert "Another follow" in sentence(invoke(service, "follow", "--state", str(state)), 4)
     assert service.request_count == 0
 

@@ -12,39 +12,39 @@ from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.support.program import finished, invoke, start
 
 CREATE = ["create-offline", "--customer-id", "95000", "--currency", "USD", "--line", "13=20.00"]
-AGAIN = "look before you give it again"
-LATER = f"{AGAIN} in 20 minutes, since lists may lag,"
+CHECK = "before you repeat the command, check"
+LATER = f"{CHECK} in 20 minutes (lists may lag)"
 # What is not known, and where to look.
 CASES: list[tuple[list[str], str, str]] = [
     (
         [*CREATE, "--external-id", "INV 7", "--yes"],
         "the payment with externalId INV 7 was recorded",
-        f"{LATER} (b2b-payments list --search-by externalId --q 'INV 7')",
+        f"{LATER}: `b2b-payments list --search-by externalId --q 'INV 7'`",
     ),
     (
         CREATE,
         "the payment of customer 95000 was recorded",
-        f"{LATER} (b2b-payments list --order DESC --limit 20)",
+        f"{LATER}: `b2b-payments list --order DESC --limit 20`",
     ),
     (
         ["perform", "7", "0"],
-        "operation 0 on payment 7 was carried out",
-        f"{AGAIN} (b2b-payments operations 7)",
+        "operation 0 on payment 7 was performed",
+        f"{CHECK}: `b2b-payments operations 7`",
     ),
     (
         ["update-offline", "7", *CREATE[1:]],
         "payment 7 was replaced",
-        f"{AGAIN} (b2b-payments get 7)",
+        f"{CHECK}: `b2b-payments get 7`",
     ),
     (
         ["set-status", "7", "completed"],
         "payment 7 has processing status 3",
-        f"{AGAIN} (b2b-payments get 7)",
+        f"{CHECK}: `b2b-payments get 7`",
     ),
     (
         ["delete", "7", "--yes"],
         "payment 7 was deleted",
-        f"{AGAIN} (b2b-payments get 7)",
+        f"{CHECK}: `b2b-payments get 7`",
     ),
 ]
 
@@ -76,7 +76,7 @@ async def test_a_write_stopped_after_it_was_sent_says_where_to_look(
         code, out, err = await finished(process)
     assert (code, out) == (130, "")
     assert err.splitlines() == [
-        f"Stopped by Ctrl-C after the request was sent: whether {what} is not known; {look}."
+        f"Stopped by Ctrl-C after the request was sent. It is not known whether {what}; {look}."
     ]
 
 
@@ -104,4 +104,4 @@ def test_a_write_left_in_doubt_says_where_to_look(
     service.order(Fault.ERROR_503, methods=["POST"], times=1)
     result = invoke(service, *command)
     assert result.exit_code == 3, what
-    assert result.stderr.splitlines()[-1].endswith(f" To know, {look}.")
+    assert result.stderr.splitlines()[-1].endswith(f" To find out, {look}.")

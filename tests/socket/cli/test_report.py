@@ -110,7 +110,7 @@ def test_on_a_terminal(service: Sandbox, tmp_path: Path) -> None:
     assert ", complete." in result.stdout
     # A file that is not its manifest's any more.
     target.write_bytes(target.read_bytes().partition(b"\n")[2])
-    assert "not the payments of its manifest" in invoke(None, "report", str(target)).stdout
+    assert "differ from those in the file's manifest" in invoke(None, "report", str(target)).stdout
 
 
 def test_what_cannot_be_read_is_counted(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_counted(tmp_path: Path) -> None:
     target = tmp_path / "payments.ndjson"
     target.write_bytes(b'{"id": 1}\nnonsense\n')
     result = invoke(None, "report", str(target))
-    assert result.stdout == "2 payments.\n2 payments could not be read: no sum has them.\n"
+    assert result.stdout == "2 payments.\n2 payments could not be read: not included in any total.\n"
 
 
 _EVIL = "</title></style><script>alert(1)</script><img src=https://b2b.test/x onerror='a'>\"&"
@@ -153,17 +153,17 @@ def test_the_page_holds_all_and_loads_nothing(service: Sandbox, tmp_path: Path) 
     [
         (("nowhere.jsonl",), 1, "nowhere.jsonl does not exist"),
         ((".",), 1, ". is a folder"),
-        (("payments.txt",), 2, "'payments.txt' does not say its format"),
+        (("payments.txt",), 2, "The format of 'payments.txt' is not known"),
         (("payments.txt", "--format", "csv"), 1, "payments.txt cannot be read as csv"),
         (("payments.txt", "--format", "parquet"), 1, "payments.txt cannot be read as parquet"),
         (("payments.txt", "--format", "sqlite"), 1, "payments.txt could not be read"),
-        (("payments.txt", "--html", "report.pdf"), 2, "'report.pdf' has not the ending of a page"),
+        (("payments.txt", "--html", "report.pdf"), 2, "'report.pdf' does not end with .html"),
         (
             ("payments.txt", "--format", "jsonl", "--html", "nowhere/x.html"),
             2,
             "nowhere/x.html cannot be written",
         ),
-        (("same.html", "--format", "jsonl", "--html", "./same.html"), 2, "is the file that is reported on"),
+        (("same.html", "--format", "jsonl", "--html", "./same.html"), 2, "is the file to report on"),
     ],
 )
 def test_what_cannot_be_reported_on(

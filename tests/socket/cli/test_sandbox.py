@@ -31,7 +31,7 @@ async def test_serves_until_stopped(number: signal.Signals) -> None:
         assert await client.payments.list().count() == 30
         assert [channel.channel_id for channel in await client.channels.list()] == [1, 2]
     process.send_signal(number)
-    assert await finished(process) == (0, "", "The sandbox has ended.\n")
+    assert await finished(process) == (0, "", "The sandbox was stopped.\n")
 
 
 async def _line(process: Any) -> str:
@@ -44,12 +44,12 @@ def test_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         text = sentence(invoke(None, "sandbox", "--port", port, "--payments", "1"), 1)
-    assert text == f"Error: Port {port} is in use; give another one, or --port 0 for any free one."
+    assert text == f"Error: Port {port} is in use: give another port, or --port 0 for any free one."
 
 
 def test_port_not_allowed() -> None:
     """A port that may not be listened on is one sentence with the reason."""
     text = _refusal(80, PermissionError(13, "Permission denied"))
     assert (
-        text == "Port 80 cannot be used: Permission denied; give another one, or --port 0 for any free one."
+        text == "Port 80 cannot be used (Permission denied): give another port, or --port 0 for any free one."
     )

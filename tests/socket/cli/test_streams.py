@@ -23,7 +23,7 @@ from tests.socket.cli.test_export import read_terminal
 from tests.support.program import environment, finished, invoke
 
 STEERING = "\x1b]52;c;cm0gLXJm\x07 \x9b2J \x7f \u202eesrever \u2028"
-CLOSED = "Error: Standard output is closed, and the result would go there; send it to a file.\n"
+CLOSED = "Error: Standard output is closed, so the result cannot be printed: send it to a file.\n"
 FULL = "Error: Standard output could not be written: No space left on device.\n"
 
 
@@ -110,7 +110,7 @@ def test_closed_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> N
     assert streams.run("create-offline", "--json", "-", stdin=None) == (2, empty)
     code, said = streams.run("delete", "7", stdin=None)
     assert code == 2
-    assert said.endswith("Error: There is no terminal to ask on: give --yes to delete payment 7.\n")
+    assert said.endswith("Error: There is no terminal to ask for confirmation: give --yes to delete payment 7.\n")
 
 
 def test_full_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> None:

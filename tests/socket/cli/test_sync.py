@@ -104,7 +104,7 @@ def test_a_list_that_shows_less(service: Sandbox, tmp_path: Path) -> None:
         (("--to", "copy.db", "--overlap", "-1"), 2, "-1"),
         (("--to", "copy.db", "--most-lookups", "0"), 2, "give a whole number, 1 or more, not '0'."),
         (("--to", "copy.db", "--overlap", "soon"), 2, "give a number from 0 to 527,040, not 'soon'."),
-        (("--to", "copy.db", "--to", "other.db"), 2, "--to is given 2 times"),
+        (("--to", "copy.db", "--to", "other.db"), 2, "--to was given 2 times"),
     ],
 )
 def test_usage(
@@ -196,7 +196,7 @@ async def test_stopped(tmp_path: Path) -> None:
         # Nothing has come yet; and, as pages are asked for 16 ahead at the most, a batch has been put down.
         for last, left in (
             (0, f"{path} was not written"),
-            (33, f"the next sync goes on with what {path} holds"),
+            (33, f"the copy in {path} is kept, and the next sync continues it"),
         ):
             asked.clear()
             if not last:
@@ -246,7 +246,7 @@ async def test_a_copy_that_one_process_keeps(tmp_path: Path) -> None:
         process.terminate()
         rest = (await process.communicate())[1].decode()
     assert process.returncode == 143
-    assert rest.endswith(f"Stopped by SIGTERM: the next sync goes on with what {path} holds.\n")
+    assert rest.endswith(f"Stopped by SIGTERM: the copy in {path} is kept, and the next sync continues it.\n")
 
 
 def test_a_copy_that_is_being_synced(service: Sandbox, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ async def test_delete_asks(answer: str, *, gone: bool) -> None:
         assert (before, code) == (0, 0 if gone else 1)
         assert (7 not in sandbox.store) is gone
     assert (b'{\r\n  "id": 7\r\n}\r\n' in screen) is gone
-    assert (b"Attempt 1 failed (503 Service Unavailable), the next in " in screen) is gone
+    assert (b"Attempt 1 failed (503 Service Unavailable), next attempt in " in screen) is gone
 
 
 @pytest.mark.slow

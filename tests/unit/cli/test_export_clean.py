@@ -26,12 +26,12 @@ def test_cleaned(folder: str) -> None:
     written(sink_for(url))
     done = invoke(None, "export", "--clean", "--output", url)
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr == f"{url}: 4 left by interrupted exports, and removed.\n"
+    assert done.stderr == f"{url}: files of interrupted exports removed: 4.\n"
     for place in (url, f"{url}/", folder, folder.removesuffix("/out")):
         verified = invoke(None, "verify", place)
         assert verified.stdout.startswith(f"{url}"), verified.stderr
-        assert "as it was exported, complete: 12 payments" in verified.stdout
-    assert invoke(None, "report", url).stdout.startswith("12 payments.\nExported until ")
+        assert "as exported, complete: 12 payments" in verified.stdout
+    assert invoke(None, "report", url).stdout.startswith("12 payments.\nExport ended at ")
     assert "q.jsonl has no manifest" in sentence(invoke(None, "report", f"{folder}/q.jsonl"), 1)
 
 
@@ -46,8 +46,8 @@ def test_cleaned_stores(folder: str, tmp_path: Path) -> None:
     for name in "ab":
         written(sink_for(f"{folder}/{name}.csv"))
     stores = ("--stores", str(path), "--output", folder, "--format", "csv")
-    assert "8 left by" in invoke(None, "export", "--clean", *stores).stderr
-    assert "0 left by" in invoke(None, "export", "--clean", *stores).stderr
+    assert "removed: 8." in invoke(None, "export", "--clean", *stores).stderr
+    assert "removed: 0." in invoke(None, "export", "--clean", *stores).stderr
 
 
 @pytest.mark.parametrize("more", [("--output", "-"), ("--output", "p.jsonl", "--resume")])
@@ -58,6 +58,6 @@ def test_wrong_usage(more: tuple[str, ...]) -> None:
 
 def test_nothing_there(folder: str) -> None:
     """A folder without an export is told of, and so is a store that there is not."""
-    assert "holds no export" in sentence(invoke(None, "verify", folder), 1)
+    assert "contains no export" in sentence(invoke(None, "verify", folder), 1)
     said = sentence(invoke(None, "export", "--sandbox", "--output", "ftp://host/p.jsonl"), 2)
     assert "ftp:// is no object store" in said

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from b2b_payments import Quota, WalkReport
-from b2b_payments._cli.options import Telling, timed
-from b2b_payments._cli.progress import Line, Progress, Row, Screen, StoresProgress
+from b2b_payments._cli.options import Verbosity, with_duration
+from b2b_payments._cli.progress import ExportLine, Progress, Row, Screen, StoresProgress
 from b2b_payments.events import PageJoined, QuotaWait, RetryScheduled
 from b2b_payments.export import StoreReport, StoreState
 from b2b_payments.export._pace import Pace, PaceReading
@@ -16,13 +16,13 @@ from tests.support.virtual_time import run
 
 
 def _words(row: Row) -> list[str]:
-    return row.words.split(" · ")
+    return row.text.split(" · ")
 
 
 def test_a_line() -> None:
     """A line says payments, pages, rate, time left, and what is being waited for."""
     moment = 0.0
-    line, pace = Line("north"), Pace(Quota(), lambda: moment)
+    line, pace = ExportLine("north"), Pace(Quota(), lambda: moment)
     assert _words(line.row(pace.reading())) == ["0 payments", "0/s", "0 pages"]
     moment = 5.0
     pace.advance(WalkReport(rows=1_500, pages=6, total_last=3_000))
@@ -38,21 +38,21 @@ def test_a_line() -> None:
     assert (payments, pages) == ("1,500 of 3,000 payments", "6 pages")
     assert (rate, left) == ("300/s", "0:00:05 left")
     assert waiting == "waiting 70 s for the store's quota"
-    assert trouble == "attempt 1 failed (503 Service Unavailable), the next in 2.0 s"
+    assert trouble == "attempt 1 failed (503 Service Unavailable), next attempt in 2.0 s"
     line.listen(PageJoined(0, 250, 250, 3_000))
     assert trouble not in _words(line.row(pace.reading()))
 
 
 def test_a_line_of_a_resumed_export() -> None:
     """What an interrupted export had kept counts as done."""
-    row = Line("north").row(PaceReading(before=2_000, rows=500, pages=2, total=3_000))
+    row = ExportLine("north").row(PaceReading(before=2_000, rows=500, pages=2, total=3_000))
     assert row.done == 2_500
     assert _words(row)[0] == "2,500 of 3,000 payments"
 
 
 def test_lines_of_stores() -> None:
     """The first line counts all stores; then comes one for each under way, none for those that have ended."""
-    progress = StoresProgress(Telling())
+    progress = StoresProgress(Verbosity())
 
     def tell(name: str, state: StoreState, pace: PaceReading) -> None:
         progress.advance(StoreReport(name, f"{name}.csv", state, pace=pace))
@@ -81,7 +81,7 @@ def test_lines_of_stores() -> None:
 def test_a_dozen_lines() -> None:
     """Of many lines the first and a dozen are shown, cut to one line each."""
     rows = [Row(f"store {place} {'x' * 40}", place, 100, "word " * 80) for place in range(50)]
-    screen = Screen(lambda: rows, Telling())
+    screen = Screen(lambda: rows, Verbosity())
     console = Console(width=80)
     with console.capture() as shown:
         console.print(screen._table(80))
@@ -90,7 +90,7 @@ def test_a_dozen_lines() -> None:
     assert all(line.startswith(f"store {place} xxx") for place, line in enumerate(lines))
     assert all("… " in line and "word word" in line and line.endswith("…") for line in lines)
     with console.capture() as shown:
-        console.print(Screen(lambda: rows[:1], Telling())._table(80))
+        console.print(Screen(lambda: rows[:1], Verbosity())._table(80))
     assert shown.get().count("word") == 80
 
 
@@ -100,7 +100,7 @@ def test_sixty_columns(*, many: bool) -> None:
     rows = [Row(f"store number {place}", 500, 1_000, _BUSY) for place in range(1 + 9 * many)]
     console = Console(width=60)
     with console.capture() as shown:
-        console.print(Screen(lambda: rows, Telling())._table(60))
+        console.print(Screen(lambda: rows, Verbosity())._table(60))
     lines = shown.get().splitlines()
     assert max(map(len, lines)) <= 60
     if many:
@@ -114,16 +114,20 @@ _BUSY = "500 of 1,000 payments · 300/s · 0:00:05 left · waiting 70 s for the 
 
 
 @pytest.mark.parametrize(
-    ("telling", "told"),
-    [(Telling(), ["0 payments · 0/s · 0 pages."] * 3), (Telling(quiet=True), []), (Telling(log=True), None)],
+    ("verbosity", "told"),
+    [
+        (Verbosity(), ["0 payments · 0/s · 0 pages."] * 3),
+        (Verbosity(quiet=True), []),
+        (Verbosity(log=True), None),
+    ],
 )
 def test_a_line_every_ten_seconds(
-    capsys: pytest.CaptureFixture[str], telling: Telling, told: list[str] | None
+    capsys: pytest.CaptureFixture[str], verbosity: Verbosity, told: list[str] | None
 ) -> None:
     """Where nothing is drawn, how it goes is told every ten seconds, and never when quiet."""
 
     async def export() -> None:
-        with Progress(None, telling):
+        with Progress(None, verbosity):
             await anyio.sleep(35)
 
     run(export())
@@ -133,7 +137,7 @@ def test_a_line_every_ten_seconds(
 
 def test_a_total_that_leaves_out_what_was_resumed() -> None:
     """A total smaller than what has come is not shown: it is of the channels alone that were left."""
-    row = Line("north").row(PaceReading(before=3_000, rows=200, pages=1, total=1_000))
+    row = ExportLine("north").row(PaceReading(before=3_000, rows=200, pages=1, total=1_000))
     assert (row.done, row.total) == (3_200, None)
     assert _words(row)[0] == "3,200 payments"
 
@@ -147,6 +151,6 @@ def test_a_total_that_leaves_out_what_was_resumed() -> None:
 )
 def test_a_reports_time(report: WalkReport, seconds: float, words: str) -> None:
     """The last line says how long it took, in seconds or else in hours, minutes and seconds."""
-    assert timed(report, seconds) == words
+    assert with_duration(report, seconds) == words
     report.ignored_filters = frozenset({"invoiceId"})
-    assert timed(report, seconds).startswith(f"{words}; the service may ignore a filter")
+    assert with_duration(report, seconds).startswith(f"{words}; the service may ignore a filter")

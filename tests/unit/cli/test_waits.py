@@ -32,7 +32,7 @@ STARTED = RequestStarted("payments.list", "GET", "/ip/payments", 2, 7)
     [
         (
             RetryScheduled("payments.get", 2, 1.26, "ambiguous"),
-            "attempt 2 failed (ambiguous), the next in 1.3 s",
+            "attempt 2 failed (ambiguous), next attempt in 1.3 s",
         ),
         (RetryScheduled("payments.get", 2, 0.0, "mixed up"), None),
         (ASKED, "the service asks to wait 55 s, 55 s left"),
@@ -45,7 +45,7 @@ STARTED = RequestStarted("payments.list", "GET", "/ip/payments", 2, 7)
 def test_a_waits_words(event: Event, words: str | None) -> None:
     """A wait says why and how long; one for an answer under way, and an attempt at once, are none."""
     wait = wait_of(event, 100.0)
-    assert (None if wait is None else wait.words(100.0)) == words
+    assert (None if wait is None else wait.text(100.0)) == words
 
 
 def test_the_longest_wait_counts_down() -> None:
@@ -54,7 +54,7 @@ def test_the_longest_wait_counts_down() -> None:
     waits = Waits(lambda: now[0])
 
     def words() -> str | None:
-        return waits.words
+        return waits.text
 
     assert words() is None
     waits.listen(ASKED)
@@ -63,8 +63,8 @@ def test_the_longest_wait_counts_down() -> None:
     now[0] = 46.0
     assert words() == "the service asks to wait 55 s, 9.4 s left"
     waits.listen(STARTED)
-    failed = "attempt 2 failed (500 Internal Server Error), the next in "
-    endless = ", for up to 270 s more; --outage 0 would not wait"
+    failed = "attempt 2 failed (500 Internal Server Error), next attempt in "
+    endless = ", for up to 270 s more (--outage 0 fails at once)"
     assert words() == f"{failed}0.0 s{endless}"  # it is about to be made
     waits.listen(FAILED)
     assert words() == f"{failed}30 s{endless}"
@@ -101,9 +101,9 @@ def test_plain_lines_tell_of_a_first_request_that_fails(capsys: pytest.CaptureFi
 
     run(fail())
     words = (
-        "Attempt 1 failed (no connection to 127.0.0.1: Connection refused), the next in {} s, for up to 300 s"
+        "Attempt 1 failed (no connection to 127.0.0.1: Connection refused), next attempt in {} s, for up to 300 s"
     )
-    rest = " more; --outage 0 would not wait."
+    rest = " more (--outage 0 fails at once)."
     assert capsys.readouterr().err.splitlines() == [words.format(delay) + rest for delay in (0.4, 7.0)]
 
 

@@ -26,8 +26,8 @@ def test_many_customers_are_summed_on_disk(monkeypatch: pytest.MonkeyPatch) -> N
     draw = random.Random(3)
     payments = [_payment(number, draw.randrange(400)) for number in range(3_000)]
     whole = summary_of(payments)
-    monkeypatch.setattr(summary, "_MOST_CUSTOMERS", 20)
-    monkeypatch.setattr(summary, "_MOST_TOGETHER", 10)
+    monkeypatch.setattr(summary, "_MAX_CUSTOMERS", 20)
+    monkeypatch.setattr(summary, "_MAX_COMBINATIONS", 10)
     with localcontext(prec=3):
         assert summary_of(payments) == whole
     sums: dict[str, Decimal] = defaultdict(Decimal)
@@ -43,7 +43,7 @@ def test_many_customers_are_summed_on_disk(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_groups_beyond_a_bound_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store with thousands of modules takes no more memory: those beyond the bound are added together."""
-    monkeypatch.setattr(summary, "_MOST_GROUPS", 3)
+    monkeypatch.setattr(summary, "_MAX_GROUPS", 3)
     modules = summary_of(_payment(number, 1) for number in range(0, 70, 2)).currencies["USD"].by["module"]
     assert len(modules) == 4
     assert sum(one.payments for one in modules.values()) == 35
