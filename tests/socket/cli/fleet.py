@@ -1,4 +1,4 @@
-"""Several stores, each served on a port of its own, and the command that exports them all."""
+"""Several stores, each served on its own port, and helpers to export them all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def serving(fleet: Fleet) -> Iterator[Fleet]:
 
 
 def write(folder: Path, fleet: Mapping[str, Sandbox], **more: str) -> str:
-    """Write the file of stores; `more` are a store's other lines, and may say another credential."""
+    """Write the file of stores. `more` has further lines by store, which may name another credential."""
     text = ""
     for name, sandbox in fleet.items():
         text += f'[[stores]]\nname = "{name}"\nbase_url = "{sandbox.base_url}"\n{more.get(name, "")}\n'
@@ -52,7 +52,7 @@ def lines(path: Path) -> list[object]:
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """Read the table at the end, by store, each as its state, payments, requests and the last column."""
+    """Parse the table of results: state, payments, requests and the last column, by store."""
     heading, *table = [line for line in text.splitlines() if "  " in line]
     assert heading.split() == ["store", "state", "payments", "requests", "seconds", "file", "or", "error"]
     ends = [heading.index(name) for name in ("state", "file")]
@@ -64,12 +64,12 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 def hidden(folder: Path) -> list[str]:
-    """Return what is hidden in a folder."""
+    """Return the names of hidden files in a folder."""
     return sorted(name for name in os.listdir(folder) if name.startswith("."))
 
 
 def after(requests: int, then: Callable[[], object]) -> Callable[[SeenRequest], web.Response | None]:
-    """Do something at that many requests, once, and answer all of them as the service does."""
+    """Return a hook that calls `then` once, at the given request, and leaves all answers to the service."""
     left = [requests]
 
     def answer(_: SeenRequest) -> None:
@@ -81,14 +81,14 @@ def after(requests: int, then: Callable[[], object]) -> Callable[[SeenRequest], 
 
 
 def here(path: str, out: Path | str, *args: str) -> tuple[int, str]:
-    """Run the command in this process; give its exit code and what it said."""
+    """Run the command in this process; return its exit code and standard error."""
     result = invoke(None, "export", "--stores", path, "--output", str(out), *args)
     assert result.stdout == ""
     return result.exit_code, result.stderr
 
 
 async def export(path: str, out: Path | str, *args: str) -> tuple[int | None, str]:
-    """Run the command to its end; give its exit code and what it said."""
+    """Run the command in a process; return its exit code and standard error."""
     process = await start(None, "export", "--stores", path, "--output", str(out), *args)
     code, printed, said = await finished(process)
     assert printed == ""

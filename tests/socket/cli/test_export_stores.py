@@ -1,4 +1,4 @@
-"""`export --stores`: many stores at once, each into its own file."""
+"""`export --stores`: many stores at the same time, each into its own file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("tokens")
 
 
 def test_every_store(served: Fleet, tmp_path: Path) -> None:
-    """Each store's file equals its list and verifies, whatever its credential, and a table says so."""
+    """Each store's file equals its list and verifies, with either kind of credential; a table says so."""
     path = write(tmp_path, served, east='auth_token_env = "OLD_TOKEN"', south="channels = [3, 1]")
     out = tmp_path / "out"
     code, said = here(path, out, "--format", "jsonl")
@@ -47,7 +47,7 @@ def test_every_store(served: Fleet, tmp_path: Path) -> None:
 
 
 def test_pattern_and_filter(served: Fleet, tmp_path: Path) -> None:
-    """A pattern says each store's file and format, and a filter holds for all."""
+    """A pattern names each store's file and format, and a filter applies to all stores."""
     pattern = str(tmp_path / "{name}/completed.parquet")
     code, said = here(write(tmp_path, served), pattern, "--status", "completed")
     assert code == 0, said
@@ -57,8 +57,8 @@ def test_pattern_and_filter(served: Fleet, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
-    """A refused store, one that fails half-way and one with an unknown channel do not stop a slow one."""
+async def test_failures_do_not_stop_other_stores(tmp_path: Path) -> None:
+    """A refused store, one that fails midway and one with an unknown channel do not stop a slow one."""
     async with (
         Sandbox(payments=3_000, rules=Rules(quota=False, latency=0.05)) as slow,
         Sandbox(payments=300) as refused,
@@ -89,7 +89,7 @@ async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
         assert "The store has no channel 77; it has 1 (" in table["channels"][3]
         assert " 400 " in table["broken"][3]
         assert table["refused"][1:3] == ["0", "1"]
-        # Fifteen pages came, and two batches of them are kept.
+        # Fifteen pages arrived, and two batches of them are kept.
         kept = int(table["broken"][1].replace(",", ""))
         assert 2_000 <= kept < 15 * 250
         assert hidden(out) == [".broken.jsonl.export"]
@@ -109,7 +109,7 @@ async def test_one_fails_and_the_others_go_on(tmp_path: Path) -> None:
 
 
 def test_at_once(served: Fleet, tmp_path: Path) -> None:
-    """All stores are walked at once; with `--at-once 1` one after the other, in the file's order."""
+    """All stores are exported at the same time; with `--at-once 1` one after the other, in order."""
     path = write(tmp_path, served)
     out = str(tmp_path / "{name}.jsonl")
     for sandbox in served.values():
@@ -131,8 +131,8 @@ def _span(sandbox: Sandbox) -> tuple[float, float]:
 
 
 @pytest.mark.slow
-def test_each_has_its_own_quota(tmp_path: Path) -> None:
-    """A store with a small quota keeps it, and holds no other one up."""
+def test_each_store_has_its_own_quota(tmp_path: Path) -> None:
+    """A store with a small quota observes it, and delays no other store."""
     rules = Rules(requests=4, per=1.0, quota_headers=False)
     small, large = Sandbox(payments=130, rules=rules), Sandbox(payments=300)
     with serving({"small": small, "large": large}) as fleet:
@@ -144,8 +144,8 @@ def test_each_has_its_own_quota(tmp_path: Path) -> None:
         assert seconds["large"] < 1.4 < seconds["small"]
 
 
-def test_one_alone_needs_no_other_token(served: Fleet, tmp_path: Path) -> None:
-    """The tokens of stores that are not exported are not asked for, by `--only` and by `--shard`."""
+def test_unselected_stores_need_no_token(served: Fleet, tmp_path: Path) -> None:
+    """With `--only` and `--shard`, the tokens of the other stores may be missing."""
     absent = {name: f'store_hash = "{name}"\naccess_token_env = "NO_TOKEN"' for name in ("east", "south")}
     path = write(tmp_path, served, **absent)
     code, said = here(path, tmp_path / "{name}.jsonl", "--only", "north")
@@ -170,7 +170,7 @@ def _alone(name: str, fleet: Fleet, of: int) -> bool:
 
 
 def test_report_as_json(served: Fleet, tmp_path: Path) -> None:
-    """`--report json` prints the report as one line of JSON, in place of the table; the exit code stays."""
+    """`--report json` prints the report as one line of JSON, instead of the table; same exit code."""
     path = write(tmp_path, served, south='store_hash = "abc123"\naccess_token_env = "BAD_TOKEN"')
     arguments = ("export", "--stores", path, "--output", str(tmp_path / "{name}.jsonl"), "--report", "json")
     result = invoke(None, *arguments)
@@ -192,7 +192,7 @@ def test_report_as_json(served: Fleet, tmp_path: Path) -> None:
 
 
 def test_verified_by_folder(served: Fleet, tmp_path: Path) -> None:
-    """`verify` of a folder checks every export in it, and names each that was changed."""
+    """`verify` of a folder checks every export in it, and names each one that was changed."""
     assert here(write(tmp_path, served), tmp_path / "out/{name}/all.csv")[0] == 0
     files = [f"{tmp_path}/out/{name}/all.csv" for name in sorted(served)]
     result = invoke(None, "verify", str(tmp_path / "out"))
@@ -214,15 +214,15 @@ def test_verified_by_folder(served: Fleet, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_verified_in_processes(served: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large files are checked by several processes, which find the same."""
+    """Large files are checked in several processes, with the same result."""
     assert here(write(tmp_path, served), tmp_path / "{name}.csv")[0] == 0
     alone = invoke(None, "verify", str(tmp_path))
     monkeypatch.setattr("b2b_payments._cli.verify._WORTH_A_PROCESS", 1)
     assert invoke(None, "verify", str(tmp_path)).stdout == alone.stdout
 
 
-def test_file_that_cannot_be_written(service: Sandbox, tmp_path: Path) -> None:
-    """One file that cannot be written is told of before anything is sent."""
+def test_unwritable_file(service: Sandbox, tmp_path: Path) -> None:
+    """A file that cannot be written is reported before anything is sent."""
     (tmp_path / "one.csv").mkdir()
     arguments = ("--stores", write(tmp_path, {"one": service}), "--output", str(tmp_path / "{name}.csv"))
     assert "it is a folder; name a file in it." in sentence(invoke(None, "export", *arguments), 2)
@@ -230,8 +230,8 @@ def test_file_that_cannot_be_written(service: Sandbox, tmp_path: Path) -> None:
     assert hidden(tmp_path) == []
 
 
-def test_completeness_that_is_not_known(service: Sandbox, tmp_path: Path) -> None:
-    """A store whose list cannot be known to be complete is said to be that, and the exit code is 1."""
+def test_completeness_not_proven(service: Sandbox, tmp_path: Path) -> None:
+    """A store whose completeness cannot be proven is "not complete", and the exit code is 1."""
     moment = service.store.advance()
     for _ in range(60):
         service.store.insert(created_at=moment, processingStatus=3)
@@ -248,8 +248,8 @@ def test_completeness_that_is_not_known(service: Sandbox, tmp_path: Path) -> Non
     )
 
 
-def test_error_of_the_program(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that nobody foresaw in one store is raised only when the others have ended."""
+def test_unexpected_error(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected error in one store is raised only after the others have ended."""
     calls = []
 
     source = Selection.source
@@ -274,7 +274,7 @@ def test_error_of_the_program(service: Sandbox, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.slow
 async def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    """A terminal shows a line for all stores and one for each that is under way; then the table."""
+    """A terminal shows a line for all stores and one for each in progress, then the table."""
     slow = Rules(requests=4, per=1.0, quota_headers=False)
     async with Sandbox(payments=130, rules=slow) as north, Sandbox(payments=90, rules=slow) as south:
         path = write(tmp_path, {"north": north, "south": south})
@@ -289,8 +289,8 @@ async def test_progress_on_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_line_a_channel(tmp_path: Path) -> None:
-    """With several channels, a terminal shows a line for each that is under way, and one for all."""
+async def test_a_line_per_channel(tmp_path: Path) -> None:
+    """With several channels, a terminal shows a line for each in progress, and one for all."""
     async with Sandbox(payments=600, rules=Rules(quota=False, latency=0.1)) as sandbox:
         path = str(tmp_path / "p.jsonl")
         channels = ("--channel", "1", "--channel", "2", "--page-size", "20")

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("tokens")
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "format_"), [(signal.SIGINT, "jsonl"), (signal.SIGKILL, "sqlite")])
 async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, format_: str) -> None:
-    """Stopped or killed in the middle, `--resume` finishes the rest, and leaves alone what was finished."""
+    """After a stop or a kill in the middle, `--resume` exports the rest and skips finished stores."""
     async with (
         Sandbox(payments=300, rules=FAST) as done,
         Sandbox(payments=6_000, seed=6, rules=Rules(quota=False, latency=0.02)) as half,
@@ -70,7 +70,7 @@ async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, forma
 
 @pytest.mark.slow
 async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
-    """Killed outright at random instants while payments change, every file ends with each payment once."""
+    """Killed at random times while payments change, and resumed, every file has each payment once."""
     draw = random.Random(3)
     drifts = {}
     before = {name: set(sandbox.store.ids()) for name, sandbox in fleet.items()}
@@ -106,7 +106,7 @@ async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_stopped_with_nothing_to_keep(fleet: Fleet, tmp_path: Path) -> None:
-    """Stopped before anything came, it says that nothing is left, and nothing is."""
+    """Stopped before anything was read, it says that no partial file is left, and none is."""
     asked = asyncio.Event()
     for sandbox in fleet.values():
         sandbox.order(Fault.HANG_BEFORE, share=1)
@@ -118,9 +118,7 @@ async def test_stopped_with_nothing_to_keep(fleet: Fleet, tmp_path: Path) -> Non
     process.send_signal(signal.SIGINT)
     code, _, said = await finished(process)
     assert code == 130
-    assert said.splitlines()[-1] == (
-        "Stopped by Ctrl-C: 0 of 3 stores complete. No partial file is left."
-    )
+    assert said.splitlines()[-1] == ("Stopped by Ctrl-C: 0 of 3 stores complete. No partial file is left.")
     assert os.listdir(tmp_path / "out") == []
 
 
@@ -152,7 +150,7 @@ async def test_two_runs_at_once(fleet: Fleet, tmp_path: Path) -> None:
 
 @pytest.fixture
 def interrupted(service: Sandbox, tmp_path: Path) -> Iterator[tuple[Sandbox, Path]]:
-    """Yield a store whose run was interrupted after its file was finished, and its folder."""
+    """Yield a store whose run was interrupted after its file was finished, and the folder."""
     path = write(tmp_path, {"only": service})
     (tmp_path / "out").mkdir()
     file = tmp_path / "out/only.csv"
@@ -179,17 +177,17 @@ def _resumed(folder: Path, *args: str) -> str:
     return result.stderr
 
 
-def test_finished_is_left_alone(interrupted: tuple[Sandbox, Path]) -> None:
-    """What an interrupted run had finished is told of as such, and nothing is asked for."""
+def test_finished_store_is_skipped(interrupted: tuple[Sandbox, Path]) -> None:
+    """A store that the interrupted run had finished is reported as such, without any request."""
     service, folder = interrupted
     assert rows(_resumed(folder))["only"] == ["complete already", "300", "0", f"{folder}/out/only.csv"]
     assert not service.requests
-    # And with that the run is over.
+    # With that, the run is over.
     assert rows(_resumed(folder))["only"][0] == "complete"
 
 
-def test_finished_with_another_question(interrupted: tuple[Sandbox, Path]) -> None:
-    """Asked for something else, a finished store is exported again."""
+def test_finished_store_with_other_filters(interrupted: tuple[Sandbox, Path]) -> None:
+    """With other filters, a finished store is exported again."""
     service, folder = interrupted
     assert rows(_resumed(folder, "--status", "completed"))["only"][0] == "complete"
     assert service.requests
@@ -197,8 +195,8 @@ def test_finished_with_another_question(interrupted: tuple[Sandbox, Path]) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["store", "file", "note", "manifest", "alone"])
-def test_finished_is_of_that_store_and_file(interrupted: tuple[Sandbox, Path], change: str) -> None:
-    """A store that is another now, lacks file, note or sound manifest, or is asked for alone, is exported."""
+def test_finished_store_that_changed_is_exported(interrupted: tuple[Sandbox, Path], change: str) -> None:
+    """A finished store is exported again if it, its file, note or manifest changed, or with --only."""
     service, folder = interrupted
     if change == "store":
         text = f'[[stores]]\nname = "only"\nbase_url = "{service.base_url}"\nauth_token_env = "OLD_TOKEN"\n'
@@ -221,7 +219,7 @@ def test_finished_is_of_that_store_and_file(interrupted: tuple[Sandbox, Path], c
     ["", "[]", '{"version": 9}', '{"version": 1}', '{"version": 1, "stores": {"one": 5}}', "\xff"],
 )
 def test_damaged_note(service: Sandbox, tmp_path: Path, note: str) -> None:
-    """A note that cannot be read is told of with the remedy, which works."""
+    """A damaged note is reported with a remedy, which works."""
     path = write(tmp_path, {"one": service})
     (tmp_path / ".stores.toml.run").write_text(note, encoding="latin-1")
     arguments = ("export", "--stores", path, "--output", str(tmp_path / "{name}.csv"))

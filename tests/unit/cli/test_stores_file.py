@@ -1,4 +1,4 @@
-"""The file of stores: what it may hold, and what is said of each mistake."""
+"""The file of stores: what it may contain, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(folder: Path, text: str) -> str:
-    """Write a file of stores."""
+    """Write a file of stores and return its path."""
     path = folder / "stores.toml"
     path.write_text(text, encoding="utf-8")
     return str(path)
 
 
 def test_stores(tmp_path: Path) -> None:
-    """Each table is a store, in the file's order; what it leaves out is the command's, or the default."""
+    """Each table is a store, in the file's order, with defaults for what it leaves out."""
     text = NORTH + 'quota = "60/30"\nchannels = [2, 1]\nbase_url = "https://b2b.test/api"\n' + SOUTH
     first, second = read_stores(write(tmp_path, "\ufeff# ours\n" + text))
     assert (first.name, first.auth, first.base_url) == (
@@ -51,8 +51,8 @@ def test_stores(tmp_path: Path) -> None:
     assert (second.quota, second.channel_ids) == (Quota(), None)
 
 
-def test_what_holds_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--base-url`, the variable for it, and `--quota` hold for the stores that do not say themselves."""
+def test_defaults_for_all_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--base-url`, its variable and `--quota` apply to stores that have no setting of their own."""
     path = write(tmp_path, NORTH + 'base_url = "https://own.test"\nquota = "1/1"\n' + SOUTH)
     stores = read_stores(path, base_url="https://given.test", quota=Quota(2, 2))
     assert [(one.base_url, one.quota) for one in stores] == [
@@ -64,7 +64,7 @@ def test_what_holds_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_credential_is_shown(tmp_path: Path) -> None:
-    """Neither the store's repr nor what is noted of it holds a token."""
+    """Neither the repr nor the identity of a store contains its token."""
     stores = read_stores(write(tmp_path, NORTH + SOUTH))
     stores += [store.with_token() for store in stores]
     assert "marked" not in repr(stores) + "".join(store.identity for store in stores)
@@ -140,7 +140,7 @@ def test_no_credential_is_shown(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str) -> None:
-    """Each mistake is one sentence that names file and remedy; it shows no token, and nothing is made."""
+    """Each mistake is one sentence that names file and remedy, without a token; nothing is created."""
     monkeypatch.setenv("EMPTY_TOKEN", "")
     monkeypatch.setenv("LINE_TOKEN", "marked\n")
     path = write(tmp_path, text)
@@ -155,22 +155,22 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sa
 @pytest.mark.parametrize(
     "name", ["a/b", "..", ".hidden", "con", "Lpt1.x", "a\\b", "a\nb", " a", "a.", "-a", "a*", "x" * 41]
 )
-def test_names_that_are_no_files(tmp_path: Path, name: str) -> None:
-    """A name that would be no file, a hidden one, or one elsewhere, is refused."""
+def test_invalid_names(tmp_path: Path, name: str) -> None:
+    """A name that is not a valid file name, or a hidden file or one in another folder, is refused."""
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
     with pytest.raises(ConfigurationError, match="store number 1: name cannot be the name of a file"):
         read_stores(write(tmp_path, NORTH.replace("north", escaped)))
 
 
 @pytest.mark.parametrize("name", ["n", "Zürich", "shop-1.example.com", "the north", "商店", "con1", "x" * 40])
-def test_names_that_are_files(tmp_path: Path, name: str) -> None:
-    """Letters of any script, digits and a little more are a name."""
+def test_valid_names(tmp_path: Path, name: str) -> None:
+    """Letters of any script, digits and a few other characters are allowed in names."""
     (store,) = read_stores(write(tmp_path, NORTH.replace("north", name)))
     assert store.name == name
 
 
-def test_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is not there, or is not UTF-8, is told of in one sentence."""
+def test_unreadable_file(tmp_path: Path) -> None:
+    """A file that does not exist or is not UTF-8 is refused in one sentence."""
     with pytest.raises(ConfigurationError, match=r"nowhere\.toml does not exist"):
         read_stores(str(tmp_path / "nowhere.toml"))
     path = tmp_path / "stores.toml"
@@ -207,7 +207,7 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage(tmp_path: Path, args: tuple[str, ...], says: str) -> None:
-    """What makes no sense for many stores is refused in one sentence."""
+    """Options that do not fit many stores are refused in one sentence."""
     result = invoke(None, "export", "--stores", write(tmp_path, NORTH), *args)
     assert result.exit_code == 2
     assert says in result.stderr.splitlines()[-1]
@@ -216,7 +216,7 @@ def test_wrong_usage(tmp_path: Path, args: tuple[str, ...], says: str) -> None:
 
 @pytest.mark.parametrize("args", [("--only", "north"), ("--at-once", "3")])
 def test_without_stores(args: tuple[str, ...]) -> None:
-    """What is about many stores is refused for one."""
+    """Options for many stores are refused without --stores."""
     result = invoke(None, "export", "--output", "p.jsonl", *args)
     assert result.exit_code == 2
     assert f"{args[0]} needs --stores, the file that lists the stores" in result.stderr
@@ -234,13 +234,13 @@ def test_without_stores(args: tuple[str, ...]) -> None:
     ],
 )
 def test_places(output: str, format_: str | None, pattern: str, folder: str) -> None:
-    """A folder takes a file for each store; a pattern says itself where they go."""
+    """In a folder, each store gets a file named after it; a pattern names the files itself."""
     places = places_of(output, format_)
     assert (places.pattern, str(places.folder)) == (pattern, folder)
 
 
-def test_two_stores_and_one_file(tmp_path: Path) -> None:
-    """Two stores of which one would write what the other one does are refused."""
+def test_two_stores_with_one_file(tmp_path: Path) -> None:
+    """Two stores that would write the same file are refused."""
     text = NORTH.replace("north", "a") + SOUTH.replace("south", "a.line_items")
     path = write(tmp_path, text)
     stores = read_stores(path)
@@ -252,7 +252,7 @@ def test_two_stores_and_one_file(tmp_path: Path) -> None:
 
 
 def test_folders(tmp_path: Path) -> None:
-    """The folder of the files is made, and a store's own in it; what they should be in has to be there."""
+    """The output folder and a store's folder in it are created; their parent must exist."""
     path = write(tmp_path, NORTH)
     stores = read_stores(path)
     Places(str(tmp_path / "out/{name}/all.csv"), "csv").make_folders(stores)
@@ -264,7 +264,7 @@ def test_folders(tmp_path: Path) -> None:
 
 
 def test_unknown_only(tmp_path: Path) -> None:
-    """`--only` with a name that is not there is told of with those that are."""
+    """`--only` with an unknown name is refused with the names that exist."""
     result = invoke(
         None,
         *("export", "--stores", write(tmp_path, NORTH + SOUTH), "--output", str(tmp_path / "{name}.csv")),

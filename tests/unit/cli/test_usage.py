@@ -1,4 +1,4 @@
-"""What a command says where it cannot begin."""
+"""Messages of commands that cannot start: wrong usage, missing credentials, bad files; and help."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
             ("export", "--stores", "s.toml", "--output", "x", "--quota", "none"),
             "--quota none is only for a single store: leave --stores out.",
         ),
-        (("export", "--output", "p.jsonl", "--output", "q.jsonl"), "--output was given 2 times; give it once"),
+        (
+            ("export", "--output", "p.jsonl", "--output", "q.jsonl"),
+            "--output was given 2 times; give it once",
+        ),
         (
             ("export", "--output", "p.jsonl", "--quota", "fast"),
             "give requests and seconds, both more than 0, as in 150/60",
@@ -105,13 +108,16 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
             (*_OFFLINE, "--unless-exists", "--external-id", "A-1", "--yes"),
             "--unless-exists never asks for confirmation: leave --yes out.",
         ),
-        ((*_OFFLINE, "--unless-exists", "--unless-exists"), "--unless-exists was given 2 times; give it once"),
+        (
+            (*_OFFLINE, "--unless-exists", "--unless-exists"),
+            "--unless-exists was given 2 times; give it once",
+        ),
         (("sandbox", "--port", "70000"), "give a whole number from 0 to 65,535, not '70000'."),
         (("fly",), "No such command 'fly'"),
     ],
 )
 def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
-    """Nonsense is refused in one sentence that names it, with exit code 2, before anything is asked for."""
+    """Wrong usage is refused in one sentence that names it, with exit code 2, before any request."""
     result = invoke(None, *args)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -153,19 +159,19 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
     ],
 )
 def test_wrong_json(body: str | bytes, says: str) -> None:
-    """A body that is no offline payment is refused in one sentence that says why."""
+    """A body that is not an offline payment is refused in one sentence that says why."""
     assert says in sentence(invoke(None, "create-offline", "--json", "-", stdin=body), 2)
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="wants a file that opens and cannot be read")
-def test_a_body_that_cannot_be_read() -> None:
-    """A file that opens and then cannot be read is one sentence, too."""
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+def test_unreadable_body() -> None:
+    """A file that opens but cannot be read is refused in one sentence."""
     said = sentence(invoke(None, "create-offline", "--json", "/proc/self/mem"), 2)
     assert said == "Error: --json /proc/self/mem: it could not be read: Input/output error."
 
 
 def test_no_credential() -> None:
-    """Where no credential is set, the sentence names the variables."""
+    """Without a credential, the message names the variables to set."""
     text = sentence(invoke(None, "channels"), 2)
     assert (
         "set B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN alone)" in text
@@ -173,7 +179,7 @@ def test_no_credential() -> None:
 
 
 def test_no_https() -> None:
-    """A credential is not sent in the open, and the variable is named where it is the environment's."""
+    """A credential is not sent unencrypted, and the message names the variable that the address is from."""
     address = {"B2B_PAYMENTS_BASE_URL": "http://b2b.invalid/api", "B2B_PAYMENTS_AUTH_TOKEN": "token"}
     text = sentence(invoke(None, "channels", variables=address), 2)
     assert text.startswith(
@@ -189,27 +195,27 @@ def test_no_https() -> None:
         ({"AUTH_TOKEN": "a\n"}, "B2B_PAYMENTS_AUTH_TOKEN starts or ends with white space"),
     ],
 )
-def test_a_wrong_variable_is_named(variables: dict[str, str], says: str) -> None:
-    """What is wrong with the environment is said by the variable's name, not by Python's parameter."""
+def test_invalid_variable_is_named(variables: dict[str, str], says: str) -> None:
+    """A mistake in the environment is reported by the variable's name, not by the Python parameter's."""
     named = {f"B2B_PAYMENTS_{name}": value for name, value in variables.items()}
     assert sentence(invoke(None, "channels", variables=named), 2).startswith(f"Error: {says}")
 
 
 @pytest.mark.parametrize("name", ["", "nowhere/payments.jsonl"])
 def test_unwritable_path(tmp_path: Path, name: str) -> None:
-    """A path that cannot be written to comes first: before the missing credential is noticed."""
+    """An unwritable path is reported first, before the missing credential."""
     result = invoke(None, "export", "--format", "jsonl", "--output", str(tmp_path / name))
     assert "cannot be written" in sentence(result, 2)
 
 
 @pytest.mark.parametrize("option", ["-V", "--version"])
 def test_version(option: str) -> None:
-    """The version is told by either name of the option."""
+    """Both options print the version."""
     assert CliRunner().invoke(program, [option]).stdout.endswith(f", version {__version__}\n")
 
 
 def test_help_imports_little() -> None:
-    """Whoever asks for help waits for click, and for nothing that talks to a service."""
+    """--help imports click, but nothing that is needed to talk to the service."""
     program = (
         "import sys; sys.argv = ['b2b-payments', '--help']; from b2b_payments.cli import main\n"
         "try: main()\n"
@@ -259,7 +265,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
 
 
 def test_interrupted_before_the_start() -> None:
-    """Ctrl-C while a command is still being loaded ends in a sentence, too."""
+    """Ctrl-C while a command is still being loaded ends with a sentence, too."""
 
     @click.command()
     def load() -> None:
@@ -271,9 +277,9 @@ def test_interrupted_before_the_start() -> None:
 
 @pytest.mark.parametrize("module", ["b2b_payments.__main__", "b2b_payments.cli"])
 def test_python_m(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The package is its own command, and goes on being so under its first name."""
+    """`python -m` works with the package, and still with `b2b_payments.cli`."""
     monkeypatch.setattr(sys, "argv", ["ignored", "--help"])
-    # Not as a module: pytest imports those of a package with a plugin in its own way, which runpy cannot.
+    # By path, since pytest imports modules of a package that has a plugin in a way that runpy cannot.
     found = importlib.util.find_spec(module)
     assert found is not None
     assert found.origin is not None
