@@ -132,7 +132,7 @@ class Connection:
         except CommandError as failure:
             if failure.exit_code != OUTCOME_UNKNOWN:
                 raise
-            raise CommandError(f"{failure} To find out, {hint}.", OUTCOME_UNKNOWN) from None
+            raise CommandError(f"{failure} So {hint}.", OUTCOME_UNKNOWN) from None
 
     def call(
         self,

@@ -66,7 +66,7 @@ def object_store_waits_shown() -> Iterator[None]:
 
 def object_store_wait(bucket: str, seconds: float) -> str:
     """Return the text for an object store that does not answer."""
-    return f"waited {seconds:.0f} s so far for {bucket} to answer"
+    return f"waiting ({seconds:.0f} s so far) for {bucket} to answer"
 
 
 @dataclass(frozen=True, repr=False)

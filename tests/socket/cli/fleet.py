@@ -90,6 +90,6 @@ def here(path: str, out: Path | str, *args: str) -> tuple[int, str]:
 async def export(path: str, out: Path | str, *args: str) -> tuple[int | None, str]:
     """Run the command in a process; return its exit code and standard error."""
     process = await start(None, "export", "--stores", path, "--output", str(out), *args)
-    code, printed, said = await finished(process)
+    code, printed, stderr = await finished(process)
     assert printed == ""
-    return code, said
+    return code, stderr

@@ -42,11 +42,13 @@ def test_findings_are_printed(service: Sandbox) -> None:
     service.rules = Rules(default_channels=[1], max_limit=60)
     result = invoke(service, "doctor")
     assert result.exit_code == 0, result.output
-    said = " ".join(result.stdout.split())
-    assert "ok authentication: store X-Auth-Token with X-Store-Hash works." in said
-    assert "note page size: 60 A page holds 60 rows at most" in said
-    assert "PROBLEM list without channelIds: some channels Without channelIds, payments of 1" in said
-    assert "→ Name every channel: channel_ids=[…] of client.payments.stream(), or --channel for each" in said
+    message = " ".join(result.stdout.split())
+    assert "ok authentication: store X-Auth-Token with X-Store-Hash works." in message
+    assert "note page size: 60 A page holds 60 rows at most" in message
+    assert "PROBLEM list without channelIds: some channels Without channelIds, payments of 1" in message
+    assert (
+        "→ Name every channel: channel_ids=[…] of client.payments.stream(), or --channel for each" in message
+    )
     assert max(map(len, result.stdout.splitlines())) <= 100
     assert f"{service.request_count} requests, " in result.stderr
 

@@ -34,10 +34,10 @@ def test_list(service: Sandbox) -> None:
 
 def test_list_limit(service: Sandbox) -> None:
     """`list --limit` prints that many payments, and does not request the rest of the list."""
-    wanted = list(service.store.all_wire())
-    assert _rows(service, "list", "--limit", "7") == wanted[:7]
+    expected = list(service.store.all_wire())
+    assert _rows(service, "list", "--limit", "7") == expected[:7]
     assert service.request_count == 1
-    assert _rows(service, "list", "--limit", "120", "--page-size", "50") == wanted[:120]
+    assert _rows(service, "list", "--limit", "120", "--page-size", "50") == expected[:120]
 
 
 def test_list_parameters(service: Sandbox) -> None:
@@ -142,9 +142,10 @@ def test_create_offline_unless_exists(service: Sandbox) -> None:
     """With `--unless-exists`, repeating a command records one payment, and a different one is refused."""
     command = ("create-offline", *_OFFLINE, "--external-id", "INV 7", "--unless-exists")
     assert [_rows(service, *command) for _ in range(2)] == [[{"paymentId": 301}]] * 2
-    said = sentence(invoke(service, *command, "--line", "15=1"), 1)
+    message = sentence(invoke(service, *command, "--line", "15=1"), 1)
     assert (
-        said == "Error: Payment 301 has externalId INV 7, but sum 20.5000, not 21.50: nothing was recorded."
+        message
+        == "Error: Payment 301 has externalId INV 7, but sum 20.5000, not 21.50: nothing was recorded."
     )
     assert service.store.payments == 301
 
@@ -154,8 +155,8 @@ def test_create_offline_with_a_taken_external_id(service: Sandbox) -> None:
     command = ("create-offline", *_OFFLINE, "--external-id", "INV-7")
     service.store.insert(externalId="INV-77")
     assert _rows(service, *command) == [{"paymentId": 302}]
-    said = sentence(invoke(service, *command), 2)
-    assert said == (
+    message = sentence(invoke(service, *command), 2)
+    assert message == (
         "Error: Payment 302 (20.5000 USD) has externalId INV-7 already: "
         "give --unless-exists, or --yes to record another."
     )

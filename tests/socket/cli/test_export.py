@@ -77,9 +77,9 @@ def test_older_export_is_kept(service: Sandbox, tmp_path: Path) -> None:
     arguments = ("export", "--output", str(path), "--status", "completed", "--page-size", "20")
     assert invoke(service, *arguments).exit_code == 0
     older = path.read_bytes()
-    moment = service.store.advance()
+    created = service.store.advance()
     for _ in range(60):
-        service.store.insert(created_at=moment, processingStatus=3)
+        service.store.insert(created_at=created, processingStatus=3)
     service.rules = Rules(quota=False, equals="shuffled", max_limit=20)
     result = invoke(service, *arguments)
     assert result.exit_code == 1
@@ -100,11 +100,11 @@ def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
     sink.commit({"version": 1, "finished": False, "walk": None, "account": account})
     sink.close(complete=False)
     other = ("--status", "refunded", "--channel", "2")
-    said = sentence(invoke(service, "export", "--output", str(target), "--resume", *other), 2)
-    assert "processing_status was 3, and is 4" in said
-    assert "customer_name was 'a', and is not given" in said
-    assert "channel_ids was not given, and is [2]" in said
-    assert said.endswith("Resume it with the same filters, or start again, without resuming.")
+    message = sentence(invoke(service, "export", "--output", str(target), "--resume", *other), 2)
+    assert "processing_status was 3, and is 4" in message
+    assert "customer_name was 'a', and is not given" in message
+    assert "channel_ids was not given, and is [2]" in message
+    assert message.endswith("Resume it with the same filters, or start again, without resuming.")
 
 
 def test_channels(service: Sandbox, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_channels(service: Sandbox, tmp_path: Path) -> None:
         assert f"complete: {len(rows):,} payments" in result.stderr
         files.append(_lines(tmp_path / name))
     assert files[0] == files[1] == sorted(rows, key=lambda row: -int(row["channelId"]))
-    asked = [dict(seen.query) for seen in service.requests if seen.path.endswith("/payments")]
-    assert {one["channelIds"] for one in asked} == {"1", "3"}
+    queries = [dict(seen.query) for seen in service.requests if seen.path.endswith("/payments")]
+    assert {one["channelIds"] for one in queries} == {"1", "3"}
 
 
 def test_filters(service: Sandbox, tmp_path: Path) -> None:
@@ -216,11 +216,11 @@ async def test_stopped(
     """Stopped midway, an export says so; the existing file stays, and no partial file is left."""
     path = tmp_path / "payments.jsonl"
     path.write_text("last night's")
-    asked = asyncio.Event()
+    arrived = asyncio.Event()
     sandbox.order(Fault.HANG_BEFORE, share=1, path="offset=|payments$")
-    sandbox.answer_with(lambda _: asked.set())
+    sandbox.answer_with(lambda _: arrived.set())
     process = await start(sandbox, "export", "--output", str(path))
-    await asked.wait()
+    await arrived.wait()
     *hidden, _ = _names(tmp_path)
     assert hidden == [".payments.jsonl.lock"]
     process.send_signal(number)
@@ -247,11 +247,11 @@ def test_stopped_before_the_first_page(service: Sandbox, tmp_path: Path) -> None
 @pytest.mark.slow
 async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
     """A stopped export to standard output says that the printed output is not complete."""
-    asked = asyncio.Event()
+    arrived = asyncio.Event()
     sandbox.order(Fault.HANG_BEFORE, share=1)
-    sandbox.answer_with(lambda _: asked.set())
+    sandbox.answer_with(lambda _: arrived.set())
     process = await start(sandbox, "export", "--output", "-")
-    await asked.wait()
+    await arrived.wait()
     process.send_signal(signal.SIGINT)
     assert await finished(process) == (130, "", "Stopped by Ctrl-C: the printed output is not complete.\n")
 

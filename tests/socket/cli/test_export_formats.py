@@ -23,15 +23,15 @@ def test_format_by_ending(service: Sandbox, tmp_path: Path, ending: str) -> None
     path = tmp_path / f"payments.{ending}"
     result = invoke(service, "export", "--output", str(path), "--status", "completed")
     assert result.exit_code == 0, result.output
-    wanted = [row["id"] for row in service.store.all_wire() if row["processingStatus"] == 3]
+    expected = [row["id"] for row in service.store.all_wire() if row["processingStatus"] == 3]
     format_ = {"ndjson": "jsonl", "sqlite3": "sqlite", "db": "sqlite"}.get(ending, ending)
-    assert ids_in(path, format_) == wanted
+    assert ids_in(path, format_) == expected
     manifest = json.loads(path.with_name(f"{path.name}.manifest.json").read_bytes())
-    assert (manifest["format"], manifest["rows"], manifest["complete"]) == (format_, len(wanted), True)
+    assert (manifest["format"], manifest["rows"], manifest["complete"]) == (format_, len(expected), True)
     assert manifest["query"] == {"processing_status": 3}
     verified = invoke(None, "verify", str(path))
     assert verified.exit_code == 0, verified.output
-    assert f"as exported, complete: {len(wanted)} payments, " in verified.stdout
+    assert f"as exported, complete: {len(expected)} payments, " in verified.stdout
 
 
 def test_format_beats_ending(service: Sandbox, tmp_path: Path) -> None:

@@ -27,18 +27,18 @@ def test_every_store(served: Fleet, tmp_path: Path) -> None:
     """Each store's file equals its list and verifies, with either kind of credential; a table says so."""
     path = write(tmp_path, served, east='auth_token_env = "OLD_TOKEN"', south="channels = [3, 1]")
     out = tmp_path / "out"
-    code, said = here(path, out, "--format", "jsonl")
-    assert code == 0, said
+    code, stderr = here(path, out, "--format", "jsonl")
+    assert code == 0, stderr
     south = [row for row in served["south"].store.all_wire() if row["channelId"] in {"1", "3"}]
     assert lines(out / "north.jsonl") == list(served["north"].store.all_wire())
     assert lines(out / "east.jsonl") == list(served["east"].store.all_wire())
     assert lines(out / "south.jsonl") == sorted(south, key=lambda row: -int(row["channelId"]))
-    assert rows(said) == {
+    assert rows(stderr) == {
         "north": ["complete", "300", str(served["north"].request_count), f"{out}/north.jsonl"],
         "east": ["complete", "700", str(served["east"].request_count), f"{out}/east.jsonl"],
         "south": ["complete", f"{len(south)}", str(served["south"].request_count), f"{out}/south.jsonl"],
     }
-    assert said.splitlines()[-1] == "3 of 3 stores complete."
+    assert stderr.splitlines()[-1] == "3 of 3 stores complete."
     assert hidden(out) == []
     for name in served:
         assert invoke(None, "verify", str(out / f"{name}.jsonl")).exit_code == 0
@@ -49,11 +49,11 @@ def test_every_store(served: Fleet, tmp_path: Path) -> None:
 def test_pattern_and_filter(served: Fleet, tmp_path: Path) -> None:
     """A pattern names each store's file and format, and a filter applies to all stores."""
     pattern = str(tmp_path / "{name}/completed.parquet")
-    code, said = here(write(tmp_path, served), pattern, "--status", "completed")
-    assert code == 0, said
+    code, stderr = here(write(tmp_path, served), pattern, "--status", "completed")
+    assert code == 0, stderr
     for name, sandbox in served.items():
-        wanted = [row["id"] for row in sandbox.store.all_wire() if row["processingStatus"] == 3]
-        assert ids_in(tmp_path / name / "completed.parquet", "parquet") == wanted
+        expected = [row["id"] for row in sandbox.store.all_wire() if row["processingStatus"] == 3]
+        assert ids_in(tmp_path / name / "completed.parquet", "parquet") == expected
 
 
 @pytest.mark.slow
@@ -74,9 +74,9 @@ async def test_failures_do_not_stop_other_stores(tmp_path: Path) -> None:
             channels="channels = [77]",
         )
         out = tmp_path / "out"
-        code, said = await export(path, out, "--format", "jsonl", "--concurrency", "1")
+        code, stderr = await export(path, out, "--format", "jsonl", "--concurrency", "1")
         assert code == 1
-        table = rows(said)
+        table = rows(stderr)
         assert {name: row[0] for name, row in table.items()} == {
             "slow": "complete",
             "refused": "failed",
@@ -85,7 +85,7 @@ async def test_failures_do_not_stop_other_stores(tmp_path: Path) -> None:
         }
         assert lines(out / "slow.jsonl") == list(slow.store.all_wire())
         assert "Check the store's hash, and the token in BAD_TOKEN" in table["refused"][3]
-        assert "marked" not in said
+        assert "marked" not in stderr
         assert "The store has no channel 77; it has 1 (" in table["channels"][3]
         assert " 400 " in table["broken"][3]
         assert table["refused"][1:3] == ["0", "1"]
@@ -93,16 +93,16 @@ async def test_failures_do_not_stop_other_stores(tmp_path: Path) -> None:
         kept = int(table["broken"][1].replace(",", ""))
         assert 2_000 <= kept < 15 * 250
         assert hidden(out) == [".broken.jsonl.export"]
-        assert said.splitlines()[-1] == (
+        assert stderr.splitlines()[-1] == (
             "Error: 1 of 4 stores complete. To export what is missing, run the same command with --resume, "
             "adding --only refused --only broken --only channels."
         )
         broken.answer_with(None)
         before = broken.request_count
         again = ("--format", "jsonl", "--resume", "--only", "broken")
-        code, said = await export(path, out, *again)
-        assert code == 0, said
-        assert rows(said)["broken"][:2] == ["complete", "5,000"]
+        code, stderr = await export(path, out, *again)
+        assert code == 0, stderr
+        assert rows(stderr)["broken"][:2] == ["complete", "5,000"]
         assert broken.request_count - before < 15
         assert lines(out / "broken.jsonl") == list(broken.store.all_wire())
         assert hidden(out) == []
@@ -137,10 +137,10 @@ def test_each_store_has_its_own_quota(tmp_path: Path) -> None:
     small, large = Sandbox(payments=130, rules=rules), Sandbox(payments=300)
     with serving({"small": small, "large": large}) as fleet:
         path = write(tmp_path, fleet, small='quota = "4/1"')
-        code, said = here(path, tmp_path / "{name}.jsonl", "--page-size", "30")
-        assert code == 0, said
+        code, stderr = here(path, tmp_path / "{name}.jsonl", "--page-size", "30")
+        assert code == 0, stderr
         assert 429 not in {seen.status for seen in small.requests}
-        seconds = {line.split()[0]: float(line.split()[4]) for line in said.splitlines()[1:3]}
+        seconds = {line.split()[0]: float(line.split()[4]) for line in stderr.splitlines()[1:3]}
         assert seconds["large"] < 1.4 < seconds["small"]
 
 
@@ -148,15 +148,15 @@ def test_unselected_stores_need_no_token(served: Fleet, tmp_path: Path) -> None:
     """With `--only` and `--shard`, the tokens of the other stores may be missing."""
     absent = {name: f'store_hash = "{name}"\naccess_token_env = "NO_TOKEN"' for name in ("east", "south")}
     path = write(tmp_path, served, **absent)
-    code, said = here(path, tmp_path / "{name}.jsonl", "--only", "north")
-    assert (code, list(rows(said))) == (0, ["north"])
+    code, stderr = here(path, tmp_path / "{name}.jsonl", "--only", "north")
+    assert (code, list(rows(stderr))) == (0, ["north"])
     shards = [of for of in range(1, 60) if _alone("north", served, of)]
     part = next(number for number in range(1, shards[0] + 1) if _store("north").in_shard(number, shards[0]))
-    code, said = here(path, tmp_path / "{name}.jsonl", "--shard", f"{part}/{shards[0]}")
-    assert (code, list(rows(said))) == (0, ["north"])
-    code, said = here(path, tmp_path / "{name}.jsonl")
+    code, stderr = here(path, tmp_path / "{name}.jsonl", "--shard", f"{part}/{shards[0]}")
+    assert (code, list(rows(stderr))) == (0, ["north"])
+    code, stderr = here(path, tmp_path / "{name}.jsonl")
     assert code == 2
-    assert said.startswith("Error: store 'east': the environment variable NO_TOKEN is not set")
+    assert stderr.startswith("Error: store 'east': the environment variable NO_TOKEN is not set")
     assert sum(sandbox.request_count for sandbox in served.values()) == served["north"].request_count
 
 
@@ -232,9 +232,9 @@ def test_unwritable_file(service: Sandbox, tmp_path: Path) -> None:
 
 def test_completeness_not_proven(service: Sandbox, tmp_path: Path) -> None:
     """A store whose completeness cannot be proven is "not complete", and the exit code is 1."""
-    moment = service.store.advance()
+    created = service.store.advance()
     for _ in range(60):
-        service.store.insert(created_at=moment, processingStatus=3)
+        service.store.insert(created_at=created, processingStatus=3)
     service.rules = Rules(quota=False, equals="shuffled", max_limit=20)
     arguments = ("--stores", write(tmp_path, {"one": service}), "--output", str(tmp_path / "{name}.jsonl"))
     result = invoke(None, "export", *arguments, "--status", "completed", "--page-size", "20")

@@ -41,26 +41,26 @@ async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, forma
         process = await start(None, "export", "--stores", path, "--output", str(out), *arguments)
         await stop.wait()
         process.send_signal(number)
-        code, _, said = await finished(process)
+        code, _, stderr = await finished(process)
         assert ids_in(out / f"done.{format_}", format_) == list(done.store.ids())
         assert not (out / f"half.{format_}.manifest.json").exists()
         assert ".stores.toml.run" in hidden(out)
         if number != signal.SIGKILL:
             assert code == 128 + number
-            table = rows(said)
+            table = rows(stderr)
             assert [row[0] for row in table.values()] == ["complete", "stopped", "not begun"]
             assert 2_000 <= int(table["half"][1].replace(",", "")) < 18 * 250
-            assert said.splitlines()[-1].endswith(
+            assert stderr.splitlines()[-1].endswith(
                 ": 1 of 3 stores complete. The payments read so far are kept. "
                 "To export what is missing, run the same command with --resume."
             )
         half.answer_with(None)
-        asked, before = done.request_count, half.request_count
-        code, said = await export(path, out, *arguments, "--resume")
-        assert code == 0, said
-        assert done.request_count == asked
-        assert half.request_count - before < 20
-        table = rows(said)
+        done_before, half_before = done.request_count, half.request_count
+        code, stderr = await export(path, out, *arguments, "--resume")
+        assert code == 0, stderr
+        assert done.request_count == done_before
+        assert half.request_count - half_before < 20
+        table = rows(stderr)
         assert table["done"] == ["complete already", "300", "0", f"{out}/done.{format_}"]
         assert table["half"][:2] == ["complete", "6,000"]
         for name, sandbox in (("done", done), ("half", half), ("waiting", waiting)):
@@ -94,8 +94,8 @@ async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
         await ended
     for sandbox in fleet.values():
         sandbox.answer_with(None)
-    code, said = await export(path, out, *arguments)
-    assert code == 0, said
+    code, stderr = await export(path, out, *arguments)
+    assert code == 0, stderr
     for name in fleet:
         ids = ids_in(out / f"{name}.jsonl", "jsonl")
         assert len(ids) == len(set(ids))
@@ -107,18 +107,18 @@ async def test_killed_again_and_again(fleet: Fleet, tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_stopped_with_nothing_to_keep(fleet: Fleet, tmp_path: Path) -> None:
     """Stopped before anything was read, it says that no partial file is left, and none is."""
-    asked = asyncio.Event()
+    arrived = asyncio.Event()
     for sandbox in fleet.values():
         sandbox.order(Fault.HANG_BEFORE, share=1)
-        sandbox.answer_with(lambda _: asked.set())
+        sandbox.answer_with(lambda _: arrived.set())
     process = await start(
         None, "export", "--stores", write(tmp_path, fleet), "--output", str(tmp_path / "out/{name}.csv")
     )
-    await asked.wait()
+    await arrived.wait()
     process.send_signal(signal.SIGINT)
-    code, _, said = await finished(process)
+    code, _, stderr = await finished(process)
     assert code == 130
-    assert said.splitlines()[-1] == ("Stopped by Ctrl-C: 0 of 3 stores complete. No partial file is left.")
+    assert stderr.splitlines()[-1] == ("Stopped by Ctrl-C: 0 of 3 stores complete. No partial file is left.")
     assert os.listdir(tmp_path / "out") == []
 
 
@@ -126,23 +126,23 @@ async def test_stopped_with_nothing_to_keep(fleet: Fleet, tmp_path: Path) -> Non
 async def test_two_runs_at_once(fleet: Fleet, tmp_path: Path) -> None:
     """A second run of the same stores into the same folder is refused before it sends anything."""
     path = write(tmp_path, fleet)
-    asked = asyncio.Event()
-    come: set[str] = set()
+    arrived = asyncio.Event()
+    reached: set[str] = set()
 
-    def ask(name: str) -> None:
-        come.add(name)
-        if come == set(fleet):
-            asked.set()
+    def note(name: str) -> None:
+        reached.add(name)
+        if reached == set(fleet):
+            arrived.set()
 
     for name, sandbox in fleet.items():
         sandbox.order(Fault.HANG_BEFORE, share=1)
-        sandbox.answer_with(after(1, partial(ask, name)))
+        sandbox.answer_with(after(1, partial(note, name)))
     first = await start(None, "export", "--stores", path, "--output", str(tmp_path / "{name}.csv"))
-    await asked.wait()
+    await arrived.wait()
     counts = [sandbox.request_count for sandbox in fleet.values()]
-    code, said = await export(path, tmp_path / "{name}.csv")
+    code, stderr = await export(path, tmp_path / "{name}.csv")
     assert code == 4
-    assert said.startswith("Error: Another export or sync is writing ")
+    assert stderr.startswith("Error: Another export or sync is writing ")
     assert [sandbox.request_count for sandbox in fleet.values()] == counts
     first.kill()
     await finished(first)
@@ -207,8 +207,8 @@ def test_finished_store_that_changed_is_exported(interrupted: tuple[Sandbox, Pat
         (folder / "out/.stores.toml.run").unlink()
     elif change == "manifest":
         (folder / "out/only.csv.manifest.json").write_text('{"x":')
-    said = _resumed(folder, *(("--only", "only") if change == "alone" else ()))
-    assert rows(said)["only"][0] == "complete"
+    stderr = _resumed(folder, *(("--only", "only") if change == "alone" else ()))
+    assert rows(stderr)["only"][0] == "complete"
     assert service.requests
     if change == "alone":
         (folder / "out/.stores.toml.run").unlink()
@@ -223,8 +223,8 @@ def test_damaged_note(service: Sandbox, tmp_path: Path, note: str) -> None:
     path = write(tmp_path, {"one": service})
     (tmp_path / ".stores.toml.run").write_text(note, encoding="latin-1")
     arguments = ("export", "--stores", path, "--output", str(tmp_path / "{name}.csv"))
-    said = sentence(invoke(None, *arguments, "--resume"), 1)
-    assert said.endswith(
+    stderr = sentence(invoke(None, *arguments, "--resume"), 1)
+    assert stderr.endswith(
         "the note of the run that was interrupted, cannot be read: start again, without resuming."
     )
     assert service.request_count == 0

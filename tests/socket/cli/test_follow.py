@@ -53,9 +53,9 @@ async def test_each_change_is_printed_once_over_all_runs(sandbox: Sandbox, tmp_p
     assert json.loads(state.read_text())["given"]
     sandbox.store.update(5, payerName="new")
     sandbox.store.update(6, payerName="new")
-    came = await lines(first, 2)
-    assert [one["id"] for one in came] == [5, 6]
-    assert came[1] == sandbox.store.wire(6)
+    changes = await lines(first, 2)
+    assert [one["id"] for one in changes] == [5, 6]
+    assert changes[1] == sandbox.store.wire(6)
     await polls.next()
     await polls.next()
     first.send_signal(signal.SIGINT)

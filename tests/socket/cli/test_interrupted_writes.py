@@ -102,4 +102,4 @@ def test_uncertain_write_names_the_check(service: Sandbox, command: list[str], w
     service.order(Fault.ERROR_503, methods=["POST"], times=1)
     result = invoke(service, *command)
     assert result.exit_code == 3, what
-    assert result.stderr.splitlines()[-1].endswith(f" To find out, {look}.")
+    assert result.stderr.splitlines()[-1].endswith(f" So {look}.")

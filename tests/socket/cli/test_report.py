@@ -181,5 +181,5 @@ def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "duckdb", None)
     target = tmp_path / "payments.parquet"
     target.write_bytes(b"PAR1")
-    said = sentence(invoke(None, "report", str(target)), 2)
-    assert said == "Error: Parquet needs duckdb: pip install 'b2b-payments[parquet]'."
+    message = sentence(invoke(None, "report", str(target)), 2)
+    assert message == "Error: Parquet needs duckdb: pip install 'b2b-payments[parquet]'."

@@ -91,8 +91,8 @@ async def test_streams_of_a_shell(sandbox: Sandbox, tmp_path: Path) -> None:
     assert 4 in sandbox.store
     assert exported == (0, "", "")
     assert {29, 30} <= {json.loads(line)["id"] for line in path.read_bytes().splitlines()}
-    said = "Error: Payment 3 was deleted, but standard output failed: No space left on device.\n"
-    assert full == (1, "", said)
+    message = "Error: Payment 3 was deleted, but standard output failed: No space left on device.\n"
+    assert full == (1, "", message)
     assert 3 not in sandbox.store
 
 
@@ -108,9 +108,9 @@ def test_closed_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> N
         assert streams.run(*args, **nothing) == (0, "")
     empty = "Error: --json /dev/null: the file is empty.\n"
     assert streams.run("create-offline", "--json", "-", stdin=None) == (2, empty)
-    code, said = streams.run("delete", "7", stdin=None)
+    code, message = streams.run("delete", "7", stdin=None)
     assert code == 2
-    assert said.endswith(
+    assert message.endswith(
         "Error: There is no terminal to ask for confirmation: give --yes to delete payment 7.\n"
     )
 
@@ -125,10 +125,10 @@ def test_full_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> Non
         assert streams.run("export", "--output", path, stderr=full) == (0, "")
         assert streams.run("get", "999", stderr=full) == (1, "")
     with open("/dev/full", "w") as full:
-        code, said = streams.run("create-offline", *OFFLINE, stdout=full)
+        code, message = streams.run("create-offline", *OFFLINE, stdout=full)
     new = max(row["id"] for row in service.store.all_wire())
     assert code == 1
-    assert said.startswith(f"Error: Payment {new} was recorded, but standard output failed: No space left")
+    assert message.startswith(f"Error: Payment {new} was recorded, but standard output failed: No space left")
 
 
 OFFLINE = ("--customer-id", "113", "--currency", "USD", "--line", "13=20.00")
@@ -179,9 +179,9 @@ def test_wait_that_the_service_asks_for_is_shown(streams: Streams, service: Sand
     export = ("export", "--output", str(tmp_path / "payments.jsonl"))
     service.rules = attrs.evolve(service.rules, refusal_headers=("retry-after",), refusal_wait=1.0)
     service.order(Fault.RATE_LIMITED, times=1)
-    code, said = streams.run(*export)
+    code, message = streams.run(*export)
     assert code == 0
-    assert said.startswith("The service asks to wait 1 s, 1.")
+    assert message.startswith("The service asks to wait 1 s, 1.")
     service.rules = attrs.evolve(service.rules, refusal_headers=("rate-limit",), refusal_wait=0.6)
     for args in (("list", "--limit", "1"), export):
         service.order(Fault.RATE_LIMITED, times=1)

@@ -82,8 +82,8 @@ def test_list_that_contradicts_the_copy(service: Sandbox, tmp_path: Path) -> Non
     invoke(service, *command)
     for payment_id in range(1, 101):
         service.store.delete(payment_id)
-    for given in ("--sweep",), ():
-        result = invoke(service, *command, *given)
+    for options in ("--sweep",), ():
+        result = invoke(service, *command, *options)
         assert result.exit_code == 1
         assert "not in step yet: 0 inserted, 0 updated, 0 deleted" in result.stderr
         assert "sweep again, with mass deletion allowed (--allow-mass-deletion)" in result.stderr
@@ -157,8 +157,8 @@ def test_another_store(service: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "copy.sqlite"
     assert invoke(service, "sync", "--to", str(path)).exit_code == 0
     result = invoke(service, "sync", "--to", str(path), variables={"B2B_PAYMENTS_STORE_HASH": "other"})
-    assert "is a copy of another store" in (said := sentence(result, 2))
-    assert "next sync" not in said
+    assert "is a copy of another store" in (message := sentence(result, 2))
+    assert "next sync" not in message
     assert held_in(path) == versions_of(service.store)
 
 
@@ -183,14 +183,14 @@ async def test_stopped(tmp_path: Path) -> None:
     """After Ctrl-C, the message says what is left, and the next sync continues."""
     path = tmp_path / "copy.sqlite"
     async with Sandbox(payments=10_000, rules=Rules(quota=False)) as sandbox:
-        asked = asyncio.Event()
+        arrived = asyncio.Event()
 
         def hang(_: object) -> None:
             # The next request hangs.
             if sandbox.request_count == last:
                 sandbox.order(Fault.HANG_BEFORE, share=1)
             if sandbox.request_count == last + 1:
-                asked.set()
+                arrived.set()
 
         sandbox.answer_with(hang)
         # Before anything was read; then after a commit, since at most 16 pages are prefetched.
@@ -198,21 +198,21 @@ async def test_stopped(tmp_path: Path) -> None:
             (0, f"{path} was not written"),
             (33, f"the copy in {path} is kept, and the next sync continues it"),
         ):
-            asked.clear()
+            arrived.clear()
             if not last:
                 sandbox.order(Fault.HANG_BEFORE, share=1)
             process = await start(sandbox, "sync", "--to", str(path))
-            await asked.wait()
+            await arrived.wait()
             process.send_signal(signal.SIGINT)
             assert await finished(process) == (130, "", f"Stopped by Ctrl-C: {left}.\n")
             assert os.listdir(tmp_path) == ([path.name] if last else [])
             sandbox.clear_faults()
-        held = len(held_in(path))
-        assert held >= 2_000
+        kept = len(held_in(path))
+        assert kept >= 2_000
         before = sandbox.request_count
         code, _, err = await finished(await start(sandbox, "sync", "--to", str(path)))
         assert code == 0, err
-        assert sandbox.request_count - before < 45 - held // 250
+        assert sandbox.request_count - before < 45 - kept // 250
         assert held_in(path) == versions_of(sandbox.store)
 
 
@@ -224,25 +224,25 @@ async def test_sync_every(tmp_path: Path) -> None:
         process = await start(sandbox, "sync", "--to", str(path), "--every", "1")
         assert process.stderr is not None
 
-        async def said() -> str:
+        async def next_line() -> str:
             assert process.stderr is not None
             return (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
 
-        assert "in step: 30 inserted" in await said()
+        assert "in step: 30 inserted" in await next_line()
         sandbox.store.update(5, payerName="new")
-        line = await said()
+        line = await next_line()
         while "1 updated" not in line:
             assert "in step: 0 inserted, 0 updated" in line
-            line = await said()
+            line = await next_line()
         lock = Lock(path)
         while not lock.held:
             with suppress(AlreadyRunningError):
                 lock.acquire()
         while "not synced this time" not in line:
-            line = await said()
+            line = await next_line()
         lock.release()
         while "in step" not in line:
-            line = await said()
+            line = await next_line()
         process.terminate()
         rest = (await process.communicate())[1].decode()
     assert process.returncode == 143

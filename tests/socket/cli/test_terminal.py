@@ -14,7 +14,7 @@ from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.program import finished, invoke, start
 
 
-async def asked(sandbox: Sandbox, answer: str, *command: str) -> tuple[bytes, int, int | None, bytes]:
+async def respond(sandbox: Sandbox, answer: str, *command: str) -> tuple[bytes, int, int | None, bytes]:
     """Answer a command's question; return that, the requests before it, the exit code, and the rest."""
     main_end, other_end = os.openpty()
     process = await start(sandbox, *command, stdin=other_end, stdout=other_end, stderr=other_end)
@@ -37,7 +37,7 @@ async def test_delete_asks(answer: str, *, gone: bool) -> None:
     """`delete` asks first, and deletes only on yes; JSON is indented, and a retry is shown."""
     async with Sandbox(payments=10) as sandbox:
         sandbox.order(Fault.ERROR_503, times=1)
-        question, before, code, screen = await asked(sandbox, answer, "delete", "7")
+        question, before, code, screen = await respond(sandbox, answer, "delete", "7")
         assert question.startswith(b"Delete payment 7?")
         assert (before, code) == (0, 0 if gone else 1)
         assert (7 not in sandbox.store) is gone
@@ -52,9 +52,9 @@ async def test_create_offline_asks_if_the_external_id_is_taken(answer: str, paym
     command = ["create-offline", "--customer-id", "1", "--currency", "USD", "--line", "13=2"]
     async with Sandbox(payments=10) as sandbox:
         taken = sandbox.store.insert(externalId="A-1", total={"code": "USD", "value": "3.0000"})
-        question, _, code, _ = await asked(sandbox, answer, *command, "--external-id", "A-1")
-        said = f"Payment {taken} (3.0000 USD) has externalId A-1 already. Record another? [y/N]: "
-        assert question.decode() == said
+        question, _, code, _ = await respond(sandbox, answer, *command, "--external-id", "A-1")
+        prompt = f"Payment {taken} (3.0000 USD) has externalId A-1 already. Record another? [y/N]: "
+        assert question.decode() == prompt
         assert (code, sandbox.store.payments) == (0 if payments == 12 else 1, payments)
 
 
@@ -109,9 +109,9 @@ async def test_ctrl_c_leaves_no_half_line(tmp_path: Path, kind: str) -> None:
     """Stopped on a terminal, a command ends with one whole sentence at the start of a line."""
     async with Sandbox(payments=300, rules=Rules(requests=2, per=60.0)) as sandbox:
         args = ("export", "--output", str(tmp_path / "p.jsonl"), "--page-size", "60", "--log-level", "info")
-        told = args if kind == "dumb" else args[:-2]
+        arguments = args if kind == "dumb" else args[:-2]
         begun = "QuotaWait" if kind == "dumb" else "waiting"
-        code, screen = await _on_terminal(sandbox, *told, kind=kind, stopped_at=begun)
+        code, screen = await _on_terminal(sandbox, *arguments, kind=kind, stopped_at=begun)
     assert code == 130
     assert screen.endswith("\rStopped by Ctrl-C: " + screen.rpartition("Stopped by Ctrl-C: ")[2])
     assert screen.endswith("is left.\r\n")
@@ -123,16 +123,16 @@ async def test_verbosity(tmp_path: Path) -> None:
     """`--quiet` prints nothing on success, `--verbose` adds details, `--log-level` logs each request."""
     async with Sandbox(payments=300) as sandbox:
 
-        async def told(*options: str) -> str:
+        async def stderr_of(*options: str) -> str:
             process = await start(sandbox, "export", "--output", str(tmp_path / "p.jsonl"), *options)
             code, _, err = await finished(process)
             assert code == 0
             return err
 
-        assert await told("--quiet") == ""
-        verbose = await told("--verbose")
+        assert await stderr_of("--quiet") == ""
+        verbose = await stderr_of("--verbose")
         assert "2 pages" in verbose
         assert "the pages read from both ends of the list meet" in verbose
-        assert "DEBUG RequestStarted call=payments.list" in await told("-q", "--log-level", "debug")
+        assert "DEBUG RequestStarted call=payments.list" in await stderr_of("-q", "--log-level", "debug")
     contradiction = invoke(None, "export", "--output", "p.jsonl", "--quiet", "--verbose")
     assert (contradiction.exit_code, "contradict each other" in contradiction.stderr) == (2, True)

@@ -59,5 +59,5 @@ def test_wrong_usage(more: tuple[str, ...]) -> None:
 def test_missing_export_and_unknown_scheme(folder: str) -> None:
     """A folder without an export and an unknown kind of object store are errors."""
     assert "contains no export" in sentence(invoke(None, "verify", folder), 1)
-    said = sentence(invoke(None, "export", "--sandbox", "--output", "ftp://host/p.jsonl"), 2)
-    assert "ftp:// is no object store" in said
+    message = sentence(invoke(None, "export", "--sandbox", "--output", "ftp://host/p.jsonl"), 2)
+    assert "ftp:// is no object store" in message

@@ -21,10 +21,10 @@ def _words(row: Row) -> list[str]:
 
 def test_export_line() -> None:
     """A line shows payments, pages, rate, time left, and current waits."""
-    moment = 0.0
-    line, pace = ExportLine("north"), Pace(Quota(), lambda: moment)
+    now = 0.0
+    line, pace = ExportLine("north"), Pace(Quota(), lambda: now)
     assert _words(line.row(pace.reading())) == ["0 payments", "0/s", "0 pages"]
-    moment = 5.0
+    now = 5.0
     pace.advance(WalkReport(rows=1_500, pages=6, total_last=3_000))
     for event in (
         RetryScheduled("payments.list", 1, 2.0, "failed", why="503 Service Unavailable"),
@@ -114,7 +114,7 @@ _BUSY = "500 of 1,000 payments · 300/s · 0:00:05 left · waiting 70 s for the 
 
 
 @pytest.mark.parametrize(
-    ("verbosity", "told"),
+    ("verbosity", "expected"),
     [
         (Verbosity(), ["0 payments · 0/s · 0 pages."] * 3),
         (Verbosity(quiet=True), []),
@@ -122,7 +122,7 @@ _BUSY = "500 of 1,000 payments · 300/s · 0:00:05 left · waiting 70 s for the 
     ],
 )
 def test_a_line_every_ten_seconds(
-    capsys: pytest.CaptureFixture[str], verbosity: Verbosity, told: list[str] | None
+    capsys: pytest.CaptureFixture[str], verbosity: Verbosity, expected: list[str] | None
 ) -> None:
     """Without a display, progress is printed every ten seconds, and never when quiet."""
 
@@ -132,7 +132,7 @@ def test_a_line_every_ten_seconds(
 
     run(export())
     lines = capsys.readouterr().err.splitlines()
-    assert lines == (["0 payments · 0/s · 0 pages."] * 3 if told is None else told)
+    assert lines == (["0 payments · 0/s · 0 pages."] * 3 if expected is None else expected)
 
 
 def test_total_of_remaining_channels_is_not_shown() -> None:

@@ -145,10 +145,10 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sa
     monkeypatch.setenv("LINE_TOKEN", "marked\n")
     path = write(tmp_path, text)
     result = invoke(None, "export", "--stores", path, "--output", str(tmp_path / "out"), "--format", "csv")
-    said = sentence(result, 2)
-    assert says in said
-    assert path in said or "the environment variable" in said or "starts or ends with white" in said
-    assert "marked" not in said
+    message = sentence(result, 2)
+    assert says in message
+    assert path in message or "the environment variable" in message or "starts or ends with white" in message
+    assert "marked" not in message
     assert [found.name for found in tmp_path.iterdir()] == ["stores.toml"]
 
 

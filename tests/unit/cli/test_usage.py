@@ -166,8 +166,8 @@ def test_wrong_json(body: str | bytes, says: str) -> None:
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
 def test_unreadable_body() -> None:
     """A file that opens but cannot be read is refused in one sentence."""
-    said = sentence(invoke(None, "create-offline", "--json", "/proc/self/mem"), 2)
-    assert said == "Error: --json /proc/self/mem: it could not be read: Input/output error."
+    message = sentence(invoke(None, "create-offline", "--json", "/proc/self/mem"), 2)
+    assert message == "Error: --json /proc/self/mem: it could not be read: Input/output error."
 
 
 def test_no_credential() -> None:
