@@ -46,7 +46,11 @@ _SORT_KEYS = (
     help="With a key other than createdAt, payments that change meanwhile may be missed.",
 )
 @click.option(
-    "--order", type=click.Choice(["ASC", "DESC"], case_sensitive=False), default="ASC", show_default=True
+    "--order",
+    type=click.Choice(["ASC", "DESC"], case_sensitive=False),
+    default="ASC",
+    show_default=True,
+    help="Ascending or descending.",
 )
 @click.option("--offset", metavar="N", type=WholeNumber(minimum=0), default=0, help="Skip N payments first.")
 @connection_options

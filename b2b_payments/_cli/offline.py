@@ -61,9 +61,9 @@ _OPTIONS = (
         type=TEXT,
         help="Your own id for the payment; finds it again if the response is lost.",
     ),
-    click.option("--external-customer-id", metavar="TEXT"),
-    click.option("--payer-name", metavar="TEXT"),
-    click.option("--payer-customer-id", metavar="ID"),
+    click.option("--external-customer-id", metavar="TEXT", help="The customer's external id."),
+    click.option("--payer-name", metavar="TEXT", help="[Store offline payment]"),
+    click.option("--payer-customer-id", metavar="ID", help="[--customer-id]"),
     click.option(
         "--status",
         "processing_status",
@@ -71,8 +71,10 @@ _OPTIONS = (
         type=new_payments_status,
         help="Processing status, by name or number. [completed]",
     ),
-    click.option("--channel", "channel_id", metavar="ID", type=AT_LEAST_ONE),
-    click.option("--funding-status", metavar="N", type=WholeNumber(0, 3)),
+    click.option(
+        "--channel", "channel_id", metavar="ID", type=AT_LEAST_ONE, help="The channel's id in BigCommerce."
+    ),
+    click.option("--funding-status", metavar="N", type=WholeNumber(0, 3), help="0 to 3. [2]"),
 )
 
 

@@ -36,7 +36,14 @@ _FILTERS = (
         "--since", metavar="TIME", type=TIME, help="Created at this date or time (UTC) or later. [first]"
     ),
     click.option("--until", metavar="TIME", type=TIME, help="Created before this date or time (UTC). [last]"),
-    click.option("--page-size", metavar="ROWS", type=AT_LEAST_ONE, default=250, show_default=True),
+    click.option(
+        "--page-size",
+        metavar="ROWS",
+        type=AT_LEAST_ONE,
+        default=250,
+        show_default=True,
+        help="Payments per request.",
+    ),
     click.option(
         "--concurrency",
         metavar="N",

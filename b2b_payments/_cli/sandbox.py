@@ -19,8 +19,12 @@ from b2b_payments._cli.values import WholeNumber
     show_default=True,
     help="The port to listen on; 0 for any free port.",
 )
-@click.option("--payments", type=WholeNumber(minimum=0), default=10_000, show_default=True)
-@click.option("--channels", type=WholeNumber(1, 1000), default=3, show_default=True)
+@click.option(
+    "--payments", type=WholeNumber(minimum=0), default=10_000, show_default=True, help="Number of payments."
+)
+@click.option(
+    "--channels", type=WholeNumber(1, 1000), default=3, show_default=True, help="Number of channels."
+)
 @click.option(
     "--seed", type=WholeNumber(), default=7, show_default=True, help="The same seed gives the same store."
 )
