@@ -219,7 +219,8 @@ def _print_summary(
         verbosity = replace(verbosity, quiet=False)
     where = f" The data is in {' and '.join(sink.objects)}." if sink.objects else ""
     rest = f"{in_all}{kept_note(sink.instead)}{where}"
-    verbosity.summarize(_name(output), report, seconds, details=details, rest=rest)
+    name = "Standard output" if output == STDOUT else output
+    verbosity.summarize(name, report, seconds, details=details, rest=rest)
 
 
 def _details_of(report: WalkReport) -> str:
@@ -271,10 +272,6 @@ def _as_dict(output: str, report: WalkReport, sink: PlacedSink) -> dict[str, Any
         "ending": report.ending,
         "walk": {**attrs.asdict(report), "ignored_filters": sorted(report.ignored_filters)},
     }
-
-
-def _name(output: str) -> str:
-    return "Standard output" if output == STDOUT else output
 
 
 def _kept(sinks: list[PlacedSink]) -> bool:
