@@ -82,8 +82,8 @@ def test_list_that_contradicts_the_copy(service: Sandbox, tmp_path: Path) -> Non
     invoke(service, *command)
     for payment_id in range(1, 101):
         service.store.delete(payment_id)
-    for options in ("--sweep",), ():
-        result = invoke(service, *command, *options)
+    for sweep in ("--sweep",), ():
+        result = invoke(service, *command, *sweep)
         assert result.exit_code == 1
         assert "not in step yet: 0 inserted, 0 updated, 0 deleted" in result.stderr
         assert "sweep again, with mass deletion allowed (--allow-mass-deletion)" in result.stderr
