@@ -1,4 +1,4 @@
-"""Runs the command line."""
+"""Run the command line: `python -m b2b_payments`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The entry of `b2b-payments`, and of `python -m b2b_payments.cli` for schedules that have it so."""
+"""The entry point of `b2b-payments`, and of `python -m b2b_payments.cli`, which older schedules use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import import_module
 
 
 def main() -> None:
-    """Run the command line. Says what to install where the extra `cli` is missing."""
+    """Run the command line, or exit with what to install if the extra `cli` is missing."""
     try:
         for name in ("click", "rich"):
             import_module(name)

@@ -1,1 +1,1 @@
-"""The command line. Only this package names click and rich."""
+"""The command line. Only this package imports click and rich."""

@@ -1,4 +1,4 @@
-"""What commands have in common: their options, running, signals, errors as sentences, exit codes."""
+"""What all commands share: the event loop, signals, errors printed as sentences, exit codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 T = TypeVar("T")
 Handler = Callable[..., None]
-"""What carries a command out."""
+"""The function that runs a command."""
 
 FAILED = 1
 USAGE = 2
@@ -23,7 +23,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 class CommandError(Exception):
-    """A sentence for standard error, and the exit code."""
+    """A failed command: a sentence for standard error and an exit code."""
 
     def __init__(self, sentence: str, exit_code: int = FAILED) -> None:
         super().__init__(sentence)
@@ -31,23 +31,23 @@ class CommandError(Exception):
 
 
 class StoppedError(CommandError):
-    """SIGINT or SIGTERM ended the command. `left` says what that leaves; the exit code is a shell's."""
+    """SIGINT or SIGTERM stopped the command. `outcome` says what state that left; exit code as in a shell."""
 
-    _by: str = "a signal"
-    left: str = ""
+    _cause: str = "a signal"
+    outcome: str = ""
 
     def __init__(self, number: int) -> None:
         super().__init__("", 128 + number)
-        self._by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self._cause = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
     def __str__(self) -> str:
-        return f"Stopped by {self._by}{self.left}."
+        return f"Stopped by {self._cause}{self.outcome}."
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run in an event loop until done, or cancelled by SIGINT or SIGTERM.
+    """Run `work` in an event loop; SIGINT and SIGTERM cancel it.
 
-    Raises CommandError with a sentence for every error of the library, StoppedError for a signal.
+    Raises CommandError for every error of the library, StoppedError for a signal.
     """
     import anyio
 
@@ -65,8 +65,8 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         raise CommandError(str(error), OUTCOME_UNKNOWN) from None
     except AuthenticationError as error:
         raise CommandError(
-            "The service rejected the credential; check B2B_PAYMENTS_STORE_HASH and "
-            f"B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN), and its scope: {error}"
+            "The service rejected the credential. Check B2B_PAYMENTS_STORE_HASH and "
+            f"B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN), and the token's scope: {error}"
         ) from None
     except ConfigurationError as error:
         raise CommandError(_VARIABLE.sub(_variable, str(error)), USAGE) from None
@@ -76,7 +76,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         raise CommandError(str(error)) from None
 
 
-# A setting that only the environment gives.
+# Settings that a command reads from the environment only.
 _VARIABLE = re.compile(r"^(store_hash|access_token|auth_token)\b")
 
 
@@ -89,19 +89,19 @@ async def _until_signal(work: Callable[[], Awaitable[T]]) -> T:
 
     import anyio
 
-    came: list[int] = []
+    received: list[int] = []
     with anyio.CancelScope() as scope:
 
         def stop(number: int) -> None:
-            came.append(number)
+            received.append(number)
             scope.cancel()
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            # They stay in force to the end: a second Ctrl-C does not disturb the tidying up.
+            # Never removed: a second Ctrl-C must not interrupt the cleanup.
             loop.add_signal_handler(number, stop, number)
         return await work()
-    raise StoppedError(came[0])
+    raise StoppedError(received[0])
 
 
 def print_json(report: Mapping[str, Any]) -> None:
@@ -109,27 +109,27 @@ def print_json(report: Mapping[str, Any]) -> None:
     click.echo(json.dumps(report))
 
 
-def stays(instead: object) -> str:
-    """Say that what was there before stays, and where the export is; nothing where it took that place."""
+def kept_note(instead: object) -> str:
+    """Say that an older export was kept, and that this one is in `instead`. Empty if `instead` is None."""
     if instead is None:
         return ""
-    return f" What was there before stays; this export, which is not complete, is in {instead}."
+    return f" The existing export was kept; this one, not proven complete, is in {instead}."
 
 
 class Command(click.Command):
-    """A command that takes an option once, unless it is made to be repeated: click would take the last."""
+    """A command that refuses repeated options, unless they are `multiple`: click would use the last."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments. Raises UsageError."""
-        _, _, given = self.make_parser(ctx).parse_args(list(args))
-        for parameter, times in Counter(given).items():
+        """Parse the arguments. Raises UsageError for a repeated option."""
+        _, _, parameters = self.make_parser(ctx).parse_args(list(args))
+        for parameter, times in Counter(parameters).items():
             if times > 1 and isinstance(parameter, click.Option) and not parameter.multiple:
-                raise click.UsageError(f"{parameter.opts[0]} is given {times} times; give it once.", ctx)
+                raise click.UsageError(f"{parameter.opts[0]} was given {times} times; give it once.", ctx)
         return super().parse_args(ctx, args)
 
 
 def with_options(function: Handler, options: Sequence[Callable[[Handler], Handler]]) -> Handler:
-    """Return a function options, in the order in which help is to list them."""
+    """Add options to a function, in the order in which help lists them."""
     for option in reversed(options):
         function = option(function)
     return function

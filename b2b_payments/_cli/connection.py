@@ -1,4 +1,4 @@
-"""How a command reaches the service."""
+"""How a command connects to the service, and the options for that."""
 
 from __future__ import annotations
 
@@ -33,77 +33,77 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Written:
-    """What came of a write: the object to print, and a sentence that says that it was carried out."""
+class WriteResult:
+    """The result of a write: the object to print, and a sentence that says that it was done."""
 
-    result: Mapping[str, Any]
+    output: Mapping[str, Any]
     sentence: str
 
 
 @dataclass(frozen=True, repr=False)
 class Connection:
-    """The address, the quota and the patience that a command was given, None for what it was not.
+    """The values of the connection options, None for those left out.
 
-    With `sandbox` it leads to a made-up store on this machine.
+    With `sandbox`, the command starts a sandbox and connects to that.
     """
 
     base_url: str | None
-    stated_quota: Quota | Literal["none"] | None
+    quota_option: Quota | Literal["none"] | None
     outage: float | None = None
     sandbox: bool = False
 
     @property
     def quota(self) -> Quota | None:
-        """The quota that is kept to; None where none is."""
+        """The quota to observe, or None for no quota."""
         from b2b_payments._quota import Quota
 
-        return None if self.stated_quota == "none" else self.stated_quota or Quota()
+        return None if self.quota_option == "none" else self.quota_option or Quota()
 
     @property
     def retry(self) -> RetryPolicy:
-        """How long a command puts up with a service that is down."""
+        """How long to retry while the service is down."""
         from b2b_payments._retry import RetryPolicy
 
         return RetryPolicy() if self.outage is None else RetryPolicy(outage=self.outage)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The parameters for a client."""
+        """The keyword arguments for a client. Raises CommandError for a bad B2B_PAYMENTS_BASE_URL."""
         variable = "B2B_PAYMENTS_BASE_URL"
         address = None if self.base_url is not None else os.environ.get(variable)
         if address and (problem := values.problem_with_base_url(address)):
             raise CommandError(f"{variable}: {problem}", USAGE)
-        given: dict[str, Any] = {} if self.base_url is None else {"base_url": self.base_url}
-        return {"trust_env": True, "quota": self.quota, "retry": self.retry} | given
+        url: dict[str, Any] = {} if self.base_url is None else {"base_url": self.base_url}
+        return {"trust_env": True, "quota": self.quota, "retry": self.retry} | url
 
     async def enter(self, stack: AsyncExitStack, on_event: Listener) -> PaymentsClient:
-        """Open a client, whose credential comes from the environment, or the sandbox and one for it."""
+        """Open a client with the credential in the environment, or start a sandbox and connect to it."""
         from b2b_payments._client import PaymentsClient
 
         settings = self.settings | {"on_event": on_event}
         if not self.sandbox:
             return await stack.enter_async_context(PaymentsClient.from_env(**settings))
-        made_up = await stack.enter_async_context(_made_up_store())
-        settings["base_url"] = made_up.base_url
-        return await stack.enter_async_context(PaymentsClient(made_up.auth, **settings))
+        sandbox = await stack.enter_async_context(_running_sandbox())
+        settings["base_url"] = sandbox.base_url
+        return await stack.enter_async_context(PaymentsClient(sandbox.auth, **settings))
 
     def write(
         self,
-        work: Callable[[PaymentsClient], Awaitable[Written]],
-        what: str,
-        look: str,
+        work: Callable[[PaymentsClient], Awaitable[WriteResult]],
+        effect: str,
+        check: str,
         *,
         lags: bool = False,
     ) -> None:
-        """Carry out a write and print its result, as `call` does.
+        """Do a write and print its result, as `call` does.
 
-        `what` says that it was carried out, and `look` is the command that shows it to those who were left
-        in doubt: it may take a while to show where it `lags`.
+        If the outcome is unknown, the error says so of `effect` ("payment 7 was deleted"), and names `check`,
+        the command that shows it. With `lags`, that command may show the change only after a while.
         """
         interrupted: list[Event] = []
-        written: list[Written] = []
+        results: list[WriteResult] = []
 
-        def note(event: Event) -> None:
+        def on_event(event: Event) -> None:
             from b2b_payments.events import WriteInterrupted
 
             if isinstance(event, WriteInterrupted):
@@ -112,57 +112,57 @@ class Connection:
         async def write(client: PaymentsClient) -> None:
             from b2b_payments._cli.output import show
 
-            one = await work(client)
-            written.append(one)
-            await show([one.result], done=one.sentence)
+            result = await work(client)
+            results.append(result)
+            await show([result.output], done=result.sentence)
 
         address = "" if self.base_url is None else f" --base-url {shlex.quote(self.base_url)}"
-        when = " in 20 minutes, since lists may lag," if lags else ""
-        hint = f"look before you give it again{when} (b2b-payments {look}{address})"
+        when = " in 20 minutes (lists may lag)" if lags else ""
+        hint = f"before you repeat the command, check{when}: `b2b-payments {check}{address}`"
         try:
-            self.call(write, note)
+            self.call(write, on_event)
         except StoppedError as stopped:
-            if written:
-                stopped.left = f": {written[0].sentence}"
+            if results:
+                stopped.outcome = f": {results[0].sentence}"
             elif interrupted:
-                stopped.left = f" after the request was sent: whether {what} is not known; {hint}"
+                stopped.outcome = f" after the request was sent. It is not known whether {effect}; {hint}"
             else:
-                stopped.left = ": nothing was changed"
+                stopped.outcome = ": nothing was changed"
             raise
         except CommandError as failure:
             if failure.exit_code != OUTCOME_UNKNOWN:
                 raise
-            raise CommandError(f"{failure} To know, {hint}.", OUTCOME_UNKNOWN) from None
+            raise CommandError(f"{failure} So {hint}.", OUTCOME_UNKNOWN) from None
 
     def call(
         self,
         work: Callable[[PaymentsClient], Awaitable[None]],
         on_event: Listener = lambda _: None,
     ) -> None:
-        """Do the work with a client whose credential comes from the environment, and print the result.
+        """Run `work`, which prints its result, with an open client.
 
-        Raises OutputError where there is no standard output, before anything is sent.
+        Raises OutputError before anything is sent if standard output is closed.
         """
         require_output()
 
         async def call() -> None:
-            from b2b_payments._cli.waits import waits_told
+            from b2b_payments._cli.waits import waits_shown
 
-            with waits_told() as listen:
+            with waits_shown() as show_wait:
 
-                def tell(event: Event) -> None:
+                def listen(event: Event) -> None:
                     on_event(event)
-                    listen(event)
+                    show_wait(event)
 
                 async with AsyncExitStack() as stack:
-                    await work(await self.enter(stack, tell))
+                    await work(await self.enter(stack, listen))
 
         run(call)
 
 
 @asynccontextmanager
-async def _made_up_store() -> AsyncIterator[Sandbox]:
-    """Yield a running sandbox, at the same address each time if it is free: so exports can be resumed."""
+async def _running_sandbox() -> AsyncIterator[Sandbox]:
+    """Yield a running sandbox, on a fixed port if it is free: exports from it can be resumed."""
     from b2b_payments.sandbox import Sandbox
 
     sandbox = Sandbox(payments=10_000, port=_PORT)
@@ -183,28 +183,28 @@ _OPTIONS = (
         "--base-url",
         metavar="URL",
         type=values.base_url,
-        help="Where the service is. [B2B_PAYMENTS_BASE_URL]",
+        help="The service's address. [B2B_PAYMENTS_BASE_URL]",
     ),
     click.option(
         "--quota",
         metavar="N/SECONDS",
         type=values.quota,
-        help="Requests that the store allows in so many seconds; none keeps to nothing. [150/60]",
+        help="Send at most N requests in any SECONDS; 'none' for no limit. [150/60]",
     ),
     click.option(
         "--outage",
         metavar="SECONDS",
         type=values.Number(0, 86_400),
-        help="How long pages are tried again while the service is down. [300]",
+        help="How long to retry pages while the service is down. [300]",
     ),
 )
 
 
 def connection_options(function: Handler) -> Handler:
-    """Return a command the options of a connection, as one argument `connection`."""
+    """Add the connection options to a command, passed to it as one argument `connection`."""
 
     @functools.wraps(function)
-    def connected(
+    def wrapper(
         *args: Any,
         base_url: str | None,
         quota: Quota | Literal["none"] | None,
@@ -213,19 +213,19 @@ def connection_options(function: Handler) -> Handler:
     ) -> None:
         function(*args, connection=Connection(base_url, quota, outage), **others)
 
-    return with_options(connected, _OPTIONS)
+    return with_options(wrapper, _OPTIONS)
 
 
 def sandbox_option(function: Handler) -> Handler:
-    """Return a command that takes a connection the option --sandbox."""
+    """Add the option --sandbox to a command that takes a `connection`."""
 
     @click.option(
-        "--sandbox", is_flag=True, help="Of a made-up store of 10,000 payments: needs no credential."
+        "--sandbox", is_flag=True, help="Use the built-in sandbox of 10,000 payments; needs no credential."
     )
     @functools.wraps(function)
-    def sandboxed(*args: Any, connection: Connection, sandbox: bool, **others: Any) -> None:
+    def wrapper(*args: Any, connection: Connection, sandbox: bool, **others: Any) -> None:
         if sandbox and connection.base_url is not None:
-            raise click.UsageError("--sandbox is a service of its own: leave --base-url out.")
+            raise click.UsageError("--sandbox starts its own service: leave --base-url out.")
         function(*args, connection=replace(connection, sandbox=sandbox), **others)
 
-    return sandboxed
+    return wrapper

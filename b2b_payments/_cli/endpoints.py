@@ -1,4 +1,4 @@
-"""One command an endpoint. Those that record offline payments stand in `offline`."""
+"""One command per endpoint, except for those in `offline`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Command
-from b2b_payments._cli.connection import Connection, Written, connection_options, sandbox_option
+from b2b_payments._cli.connection import Connection, WriteResult, connection_options, sandbox_option
 from b2b_payments._cli.options import filter_options
 from b2b_payments._cli.output import show
 from b2b_payments._cli.values import AT_LEAST_ONE, PAYMENT_ID, WholeNumber
@@ -37,34 +37,38 @@ _SORT_KEYS = (
 
 @click.command("list", cls=Command)
 @filter_options
-@click.option("--limit", metavar="N", type=AT_LEAST_ONE, help="Payments to print at most. [all]")
+@click.option("--limit", metavar="N", type=AT_LEAST_ONE, help="Print at most N payments. [all]")
 @click.option(
     "--sort-by",
     type=click.Choice(_SORT_KEYS),
     default="createdAt",
     show_default=True,
-    help="By createdAt nothing is missed; by another key a payment that moves meanwhile may be.",
+    help="With a key other than createdAt, payments that change meanwhile may be missed.",
 )
 @click.option(
-    "--order", type=click.Choice(["ASC", "DESC"], case_sensitive=False), default="ASC", show_default=True
+    "--order",
+    type=click.Choice(["ASC", "DESC"], case_sensitive=False),
+    default="ASC",
+    show_default=True,
+    help="Ascending or descending.",
 )
-@click.option("--offset", metavar="N", type=WholeNumber(least=0), default=0, help="Payments to skip.")
+@click.option("--offset", metavar="N", type=WholeNumber(minimum=0), default=0, help="Skip N payments first.")
 @connection_options
 @sandbox_option
 def list_(
-    connection: Connection, asked: Selection, limit: int | None, sort_by: str, order: str, offset: int
+    connection: Connection, selection: Selection, limit: int | None, sort_by: str, order: str, offset: int
 ) -> None:
-    """Print payments, as the service sends them."""
+    """Print payments as the service sends them."""
 
     async def work(client: PaymentsClient) -> None:
         import attrs
 
-        size = asked.page_size if limit is None else min(limit, asked.page_size)
-        # No more pages ahead than are wanted.
-        ahead = asked.concurrency if limit is None else min(asked.concurrency, -(-limit // size))
-        query = attrs.evolve(asked.query, sort_by=sort_by, order_by=order)
-        selection = attrs.evolve(asked, query=query, page_size=size, concurrency=ahead)
-        payments = client.payments.list(**selection.walk, offset=offset)
+        size = selection.page_size if limit is None else min(limit, selection.page_size)
+        # Prefetch no page beyond the limit.
+        ahead = selection.concurrency if limit is None else min(selection.concurrency, -(-limit // size))
+        query = attrs.evolve(selection.query, sort_by=sort_by, order_by=order)
+        limited = attrs.evolve(selection, query=query, page_size=size, concurrency=ahead)
+        payments = client.payments.list(**limited.walk, offset=offset)
         rows: list[dict[str, Any]] = []
         left = limit
         async with aclosing(payments.raw_pages()) as pages:
@@ -75,7 +79,7 @@ def list_(
                     break
                 await show(rows)
         if left == 0:
-            # Not before the walk has ended: what it asks for ahead is sent while something is awaited.
+            # After the walk has ended, since any await would let its prefetcher send further requests.
             await show(rows)
             return
         if not payments.report.complete:
@@ -84,78 +88,78 @@ def list_(
     connection.call(work)
 
 
-def _printed(ask: Callable[..., Awaitable[Any]]) -> Command:
-    """Make a command that prints the model, or the list of them, that is asked for."""
+def _printing(request: Callable[..., Awaitable[Any]]) -> Command:
+    """Make a command that prints the model, or the list of models, that `request` returns."""
 
-    @functools.wraps(ask)
-    def printed(connection: Connection, **arguments: int) -> None:
+    @functools.wraps(request)
+    def command(connection: Connection, **arguments: int) -> None:
         async def work(client: PaymentsClient) -> None:
             from b2b_payments._converter import to_wire
 
-            answer = await ask(client, **arguments)
+            answer = await request(client, **arguments)
             await show(map(to_wire, answer if isinstance(answer, list) else [answer]))
 
         connection.call(work)
 
-    return click.command(cls=Command)(connection_options(printed))
+    return click.command(cls=Command)(connection_options(command))
 
 
-@_printed
+@_printing
 @PAYMENT_ID
 async def get(client: PaymentsClient, payment_id: int) -> Payment:
     """Print one payment."""
     return await client.payments.get(payment_id)
 
 
-@_printed
+@_printing
 @PAYMENT_ID
 async def operations(client: PaymentsClient, payment_id: int) -> PaymentOperations:
     """Print the operations and statuses that a payment allows."""
     return await client.payments.operations(payment_id)
 
 
-@_printed
+@_printing
 @PAYMENT_ID
 async def transactions(client: PaymentsClient, payment_id: int) -> list[Transaction]:
     """Print a payment's transactions."""
     return await client.payments.transactions(payment_id)
 
 
-@_printed
+@_printing
 async def channels(client: PaymentsClient) -> list[Channel]:
-    """List the store's channels; `channelId` is what --channel takes."""
+    """Print the store's channels. --channel of other commands takes their `channelId`."""
     return await client.channels.list()
 
 
-@_printed
+@_printing
 @click.argument("channel_id", metavar="ID", type=AT_LEAST_ONE)
 async def channel(client: PaymentsClient, channel_id: int) -> Channel:
-    """Print one channel; ID is its `channelId`."""
+    """Print one channel, by its `channelId`."""
     return await client.channels.get(channel_id)
 
 
 @click.command(cls=Command)
 @PAYMENT_ID
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 def delete(connection: Connection, payment_id: int, yes: bool) -> None:
     """Delete a payment.
 
-    Asks first, on a terminal; elsewhere it wants --yes.
+    Asks for confirmation on a terminal. Without a terminal, --yes is required.
     """
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError(
-                f"There is no terminal to ask on: give --yes to delete payment {payment_id}."
+                f"There is no terminal to ask for confirmation: give --yes to delete payment {payment_id}."
             )
         click.confirm(f"Delete payment {payment_id}?", abort=True, err=True)
 
-    async def work(client: PaymentsClient) -> Written:
+    async def work(client: PaymentsClient) -> WriteResult:
         await client.payments.delete(payment_id)
-        return Written({"id": payment_id}, what)
+        return WriteResult({"id": payment_id}, effect)
 
-    what = f"payment {payment_id} was deleted"
-    connection.write(work, what, f"get {payment_id}")
+    effect = f"payment {payment_id} was deleted"
+    connection.write(work, effect, f"get {payment_id}")
 
 
 @click.command(cls=Command)
@@ -163,17 +167,17 @@ def delete(connection: Connection, payment_id: int, yes: bool) -> None:
 @click.argument("operation", type=values.operation)
 @connection_options
 def perform(connection: Connection, payment_id: int, operation: int) -> None:
-    """Carry out an operation, once.
+    """Perform an operation on a payment, once.
 
-    OPERATION is apply-to-invoices (0), revert-from-invoices (1), pull-from-order (2), or the undocumented 3.
+    OPERATION is apply-to-invoices (0), revert-from-invoices (1), pull-from-order (2) or 3 (undocumented).
     """
 
-    async def work(client: PaymentsClient) -> Written:
+    async def work(client: PaymentsClient) -> WriteResult:
         await client.payments.perform_operation(payment_id, operation)
-        return Written({"id": payment_id}, what)
+        return WriteResult({"id": payment_id}, effect)
 
-    what = f"operation {operation} on payment {payment_id} was carried out"
-    connection.write(work, what, f"operations {payment_id}")
+    effect = f"operation {operation} on payment {payment_id} was performed"
+    connection.write(work, effect, f"operations {payment_id}")
 
 
 @click.command("set-status", cls=Command)
@@ -186,9 +190,9 @@ def set_status(connection: Connection, payment_id: int, status: int) -> None:
     STATUS is awaiting-processing (1), processing (2), completed (3) or refunded (4).
     """
 
-    async def work(client: PaymentsClient) -> Written:
+    async def work(client: PaymentsClient) -> WriteResult:
         await client.payments.update_processing_status(payment_id, status)
-        return Written({"id": payment_id}, what)
+        return WriteResult({"id": payment_id}, effect)
 
-    what = f"payment {payment_id} has processing status {status}"
-    connection.write(work, what, f"get {payment_id}")
+    effect = f"payment {payment_id} has processing status {status}"
+    connection.write(work, effect, f"get {payment_id}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, print_json, run, stays
+from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, kept_note, print_json, run
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
-from b2b_payments._cli.options import Fleet, Telling, filter_options, fleet_options, telling_options
+from b2b_payments._cli.options import Fleet, Verbosity, filter_options, fleet_options, verbosity_options
 from b2b_payments._cli.streams import output as standard_output
 from b2b_payments._cli.values import TEXT
 from b2b_payments._formats import FORMATS
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from b2b_payments.export._selection import Selection
 
 STDOUT = "-"
-_NEW = "There was nothing to resume: it began with the first payment."
-_GO_ON = "What came so far is kept: give the same command --resume to continue."
+_NEW = "There was nothing to resume: the export started from the first payment."
+_CONTINUE = "The payments read so far are kept: run the same command with --resume to continue."
 
 
 @click.command(cls=Command)
@@ -34,39 +34,39 @@ _GO_ON = "What came so far is kept: give the same command --resume to continue."
     metavar="FILE",
     required=True,
     type=TEXT,
-    help="Where to write: a path, - for standard output, or s3://bucket/name (also gs://, az://). "
-    "With --stores a folder, or a pattern with {name} in it.",
+    help="The file to write: a path, - for standard output, or s3://bucket/name (also gs://, az://). "
+    "With --stores: a folder, or a pattern that contains {name}.",
 )
 @click.option(
     "--format",
     "format_",
     type=click.Choice([*FORMATS]),
-    help="Not needed where the file's ending says it: "
+    help="Not needed if the file name ends with "
     f"{', '.join(ending for one in FORMATS.values() for ending in one.endings)}.",
 )
-@click.option("--resume", is_flag=True, help="Resume an export that was interrupted.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted export.")
 @click.option(
-    "--clean", is_flag=True, help="Export nothing: remove what interrupted exports to --output left."
+    "--clean", is_flag=True, help="Export nothing; remove what interrupted exports to --output left behind."
 )
 @click.option(
     "--report",
     type=click.Choice(["json"]),
-    help="Print the report as JSON to standard output, in place of the one on standard error.",
+    help="Print the report as JSON to standard output, instead of the summary on standard error.",
 )
 @click.option(
     "--spreadsheet-safe",
     is_flag=True,
-    help="Of CSV: put an apostrophe in front of text that a spreadsheet would run as a formula.",
+    help="CSV only: put an apostrophe before text that a spreadsheet would run as a formula.",
 )
 @fleet_options
 @filter_options
 @connection_options
 @sandbox_option
-@telling_options
+@verbosity_options
 def export(
     connection: Connection,
-    asked: Selection,
-    telling: Telling,
+    selection: Selection,
+    verbosity: Verbosity,
     output: str,
     format_: str | None,
     resume: bool,
@@ -75,49 +75,49 @@ def export(
     report: str | None,
     spreadsheet_safe: bool,
 ) -> None:
-    """Write every payment of the store to a file.
+    """Export every payment of the store to a file.
 
-    Each comes exactly once, whatever changes meanwhile.
+    Each payment is exported exactly once, even if the store changes during the export.
 
-    The file appears when all of it has come, and not before; one of that name that is there already is then
-    replaced in one step. Of a database, the tables payments and line_items are. A manifest is put beside the
-    file, for `verify`. Exit code 0 says that it is complete. Where that cannot be proven, an older export
-    stays, and this one is put beside it, as NAME.incomplete. A report follows on standard error.
+    The file appears only when it is finished, and replaces an existing one in a single step; in a database,
+    the tables payments and line_items are replaced. A manifest for `verify` is written beside the file. Exit
+    code 0 means that the export is complete. If that cannot be proven, an older export is kept, and this one
+    is written beside it as NAME.incomplete. A summary is printed to standard error.
 
-    In an object store (extra `cloud`), NAME.manifest.json makes an export visible, and says where it is.
-    Credentials and endpoint are those of the environment, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL.
+    In an object store (extra `cloud`), NAME.manifest.json publishes an export and names its data. Credentials
+    and endpoint come from the environment, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL.
 
-    With --stores, each table [[stores]] of the file has a name, a store_hash, and as access_token_env the
-    name of the environment variable with its token. What one store fails with does not stop the others.
+    With --stores, each [[stores]] table of the file has a name, a store_hash and an access_token_env: the
+    name of the environment variable that holds the token. If one store fails, the others continue.
     """
     if clean:
         if resume or report or output == STDOUT:
-            raise click.UsageError("--clean exports nothing: give it with --output FILE alone, or --stores.")
+            raise click.UsageError("--clean exports nothing: give only --output FILE with it, or --stores.")
         _clean(connection, fleet, output, format_)
         return
     if fleet is None:
         format_ = _format_of(output, format_, resume=resume)
         if spreadsheet_safe and format_ != "csv":
-            raise click.UsageError(f"--spreadsheet-safe is about csv, not {format_}: leave it out.")
+            raise click.UsageError(f"--spreadsheet-safe is only for csv, not {format_}: leave it out.")
         options = {"spreadsheet_safe": True} if spreadsheet_safe else {}
         if report and output == STDOUT:
-            raise click.UsageError("--report goes to standard output: give --output a file.")
+            raise click.UsageError("--report is printed to standard output: give --output a file.")
         as_json = report is not None
-        _export_one(connection, asked, telling, output, format_, resume, options, as_json=as_json)
+        _export_one(connection, selection, verbosity, output, format_, resume, options, as_json=as_json)
         return
     if spreadsheet_safe:
-        raise click.UsageError("--spreadsheet-safe is about one export: leave --stores out.")
+        raise click.UsageError("--spreadsheet-safe is only for a single store: leave --stores out.")
     if connection.sandbox:
-        raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
-    if connection.stated_quota == "none":
-        raise click.UsageError("--quota none is about one store: leave --stores out.")
+        raise click.UsageError("--sandbox is a single store: leave --stores out.")
+    if connection.quota_option == "none":
+        raise click.UsageError("--quota none is only for a single store: leave --stores out.")
     if output == STDOUT:
-        raise click.UsageError("Standard output takes one store: give --stores a folder as --output.")
+        raise click.UsageError("Standard output is only for a single store: with --stores, name a folder.")
     from b2b_payments._cli import stores
 
     as_json = report is not None
-    stores.refuse_ids(fleet.path, asked)
-    stores.export(connection, asked, telling, fleet, output, format_, resume=resume, as_json=as_json)
+    stores.refuse_store_ids(fleet.path, selection)
+    stores.export(connection, selection, verbosity, fleet, output, format_, resume=resume, as_json=as_json)
 
 
 def _clean(connection: Connection, fleet: Fleet | None, output: str, format_: str | None) -> None:
@@ -133,13 +133,13 @@ def _clean(connection: Connection, fleet: Fleet | None, output: str, format_: st
             removed += location_of(path).clean()
 
     run(work)
-    click.echo(f"{output}: {removed:,} left by interrupted exports, and removed.", err=True)
+    click.echo(f"{output}: files of interrupted exports removed: {removed:,}.", err=True)
 
 
 def _export_one(
     connection: Connection,
-    asked: Selection,
-    telling: Telling,
+    selection: Selection,
+    verbosity: Verbosity,
     output: str,
     format_: str,
     resume: bool,
@@ -147,106 +147,107 @@ def _export_one(
     *,
     as_json: bool,
 ) -> None:
-    done: list[WalkReport] = []
-    took: list[float] = []
+    reports: list[WalkReport] = []
+    durations: list[float] = []
     sinks: list[PlacedSink] = []
 
     async def work() -> None:
         from b2b_payments import export
         from b2b_payments._cli.progress import Progress
 
-        # First of all: nothing is sent for a file that cannot be written.
+        # First of all, so that nothing is sent if the file cannot be written.
         to_stdout = output == STDOUT
         sink: PlacedSink = (
             export.JSONLSink(standard_output()) if to_stdout else export.sink_for(output, format_, **options)
         )
         sinks.append(sink)
         async with AsyncExitStack() as stack:
-            progress = stack.enter_context(Progress(connection.quota, telling))
+            progress = stack.enter_context(Progress(connection.quota, verbosity))
             client = await connection.enter(stack, progress.listen)
-            begin_walk = await asked.source(client)
-            query = asked.manifest | ({"sandbox": True} if connection.sandbox else {})
+            begin_walk = await selection.source(client)
+            query = selection.manifest | ({"sandbox": True} if connection.sandbox else {})
 
             def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
                 progress.resumed(sink.rows)
                 source = begin_walk(checkpoint)
-                progress.follow(source)
+                progress.track_channels(source)
                 return source
 
             if resume:
                 report = await export.resume(begin, sink, query=query, on_progress=progress.advance)
             else:
                 report = await export.export(begin(None), sink, query=query, on_progress=progress.advance)
-            done.append(report)
-            took.append(progress.seconds)
+            reports.append(report)
+            durations.append(progress.seconds)
 
     try:
         run(work)
     except StoppedError as stopped:
-        if not done:
-            stopped.left = f": {_left_behind(output, kept=_kept(sinks))}"
+        if not reports:
+            stopped.outcome = f": {_state_after_stop(output, kept=_kept(sinks))}"
             raise
     except CommandError as failure:
-        # What was asked for wrongly has a remedy of its own.
+        # The message of a usage error names its own remedy.
         if _kept(sinks) and failure.exit_code != USAGE:
-            raise CommandError(f"{failure} {_GO_ON}", failure.exit_code) from None
+            raise CommandError(f"{failure} {_CONTINUE}", failure.exit_code) from None
         raise
     except BrokenPipeError:
-        # Whoever read standard output has seen enough, and not all.
+        # The reader of standard output has gone before it got everything.
         click.get_current_context().exit(1)
-    (report,) = done
+    (report,) = reports
     if as_json:
         print_json(_as_dict(output, report, sinks[0]))
     else:
-        _tell(output, report, sinks[0], telling, took[0], resume=resume)
+        _print_summary(output, report, sinks[0], verbosity, durations[0], resume=resume)
     click.get_current_context().exit(0 if report.complete else 1)
 
 
-def _tell(
-    output: str, report: WalkReport, sink: PlacedSink, telling: Telling, seconds: float, *, resume: bool
+def _print_summary(
+    output: str, report: WalkReport, sink: PlacedSink, verbosity: Verbosity, seconds: float, *, resume: bool
 ) -> None:
     from b2b_payments._printable import counted
 
     in_all = ""
     if resume:
         rows = counted(sink.rows, "payment")
-        in_all = f" With what was there already: {rows}." if sink.resumed else f" {_NEW}"
-    account = ""
-    if telling.verbose:
-        account = _account_of(report)
+        in_all = f" Together with the interrupted run: {rows}." if sink.resumed else f" {_NEW}"
+    details = ""
+    if verbosity.verbose:
+        details = _details_of(report)
     elif not report.complete:
-        account = str(report.ending)
-        telling = replace(telling, quiet=False)
-    where = f" Its data is {' and '.join(sink.objects)}." if sink.objects else ""
-    rest = f"{in_all}{stays(sink.instead)}{where}"
-    telling.conclude(_name(output), report, seconds, account=account, rest=rest)
+        details = str(report.ending)
+        verbosity = replace(verbosity, quiet=False)
+    where = f" The data is in {' and '.join(sink.objects)}." if sink.objects else ""
+    rest = f"{in_all}{kept_note(sink.instead)}{where}"
+    name = "Standard output" if output == STDOUT else output
+    verbosity.summarize(name, report, seconds, details=details, rest=rest)
 
 
-def _account_of(report: WalkReport) -> str:
-    """Say what a walk took, and how its end is proven."""
+def _details_of(report: WalkReport) -> str:
+    """Describe what a walk read and why it ended, in words."""
     from b2b_payments._printable import counted
 
     return ", ".join(
         [
             str(report.ending),
             counted(report.pages, "page"),
-            f"{report.duplicates:,} rows again",
+            f"duplicates dropped: {report.duplicates:,}",
             f"{counted(report.gaps, 'gap')} closed",
-            f"{report.from_other_end:,} pages from the other end",
-            f"{report.reread:,} read again",
-            f"{report.looked_up:,} looked up by id",
+            f"requests from the other end: {report.from_other_end:,}",
+            f"to re-read: {report.reread:,}",
+            f"by id: {report.looked_up:,}",
             f"{report.waited:.1f} s waited for the quota",
         ]
     )
 
 
 def _format_of(output: str, format_: str | None, *, resume: bool) -> str:
-    """Return the format to write: the one given, or else the one that the ending says. Raises UsageError."""
+    """Return the format: `format_` if given, else by the file's ending. Raises UsageError."""
     if output == STDOUT:
         if resume:
-            raise click.UsageError("What goes to standard output cannot be resumed: give --resume a file.")
+            raise click.UsageError("An export to standard output cannot be resumed: give --output a file.")
         if format_ not in {None, "jsonl"}:
-            raise click.UsageError(f"Standard output takes jsonl only, not {format_}: give a file.")
+            raise click.UsageError(f"Standard output is for jsonl only, not {format_}: name a file.")
         return "jsonl"
     if os.path.isdir(output):
         raise click.UsageError(f"{output} cannot be written: it is a folder; name a file in it.")
@@ -273,17 +274,13 @@ def _as_dict(output: str, report: WalkReport, sink: PlacedSink) -> dict[str, Any
     }
 
 
-def _name(output: str) -> str:
-    return "Standard output" if output == STDOUT else output
-
-
 def _kept(sinks: list[PlacedSink]) -> bool:
     return any(sink.kept for sink in sinks)
 
 
-def _left_behind(output: str, *, kept: bool) -> str:
+def _state_after_stop(output: str, *, kept: bool) -> str:
     if output == STDOUT:
-        return "what was printed is not complete"
+        return "the printed output is not complete"
     if kept:
-        return f"{output} was not written yet. {_GO_ON[:-1]}"
-    return f"{output} was not written, and nothing half-written is left"
+        return f"{output} was not written yet. {_CONTINUE[:-1]}"
+    return f"{output} was not written, and no partial file is left"

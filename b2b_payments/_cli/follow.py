@@ -18,7 +18,7 @@ from b2b_payments._cli.command import Command, CommandError, StoppedError
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import overlap_option
 from b2b_payments._cli.output import show, write_file
-from b2b_payments._cli.values import MOMENT, Number, new_file
+from b2b_payments._cli.values import TIME, Number, new_file
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 class State:
-    """The file that says where to go on; without a path, nothing is kept."""
+    """The --state file, which holds the feed's checkpoint. Without a path, nothing is stored."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._kept: Any = None
+        self._stored: Any = None
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep others from following with the same file. Raises AlreadyRunningError where somebody does."""
+    def locked(self) -> Iterator[None]:
+        """Lock the file. Raises AlreadyRunningError if another follow holds it."""
         from b2b_payments._errors import AlreadyRunningError
         from b2b_payments.export._file import Lock
 
@@ -46,7 +46,7 @@ class State:
             lock.acquire()
         except AlreadyRunningError:
             raise AlreadyRunningError(
-                f"Another follow has {self._path}: wait until it has ended, or name another file."
+                f"Another follow is using {self._path}: wait until it has ended, or name another file."
             ) from None
         try:
             yield
@@ -54,39 +54,39 @@ class State:
             lock.release()
 
     def read(self) -> Any:
-        """Return the checkpoint, None where there is no file yet."""
+        """Return the stored checkpoint, or None if there is no file yet. Raises CommandError."""
         if self._path is None or not self._path.exists():
             return None
         try:
-            self._kept = json.loads(self._path.read_bytes())
+            self._stored = json.loads(self._path.read_bytes())
         except (OSError, ValueError, RecursionError):
-            self._kept = None
-        if self._kept is None:  # which would begin now
-            raise CommandError(f"{self._path} is not the state of a feed: name another file.")
-        return self._kept
+            self._stored = None
+        if self._stored is None:  # None would start the feed now, and skip changes
+            raise CommandError(f"{self._path} is not a state file of follow: name another file.")
+        return self._stored
 
     def write(self, checkpoint: Any) -> None:
-        """Put a checkpoint in the place of the one that is there, in one step."""
-        if self._path is None or checkpoint == self._kept:
+        """Atomically replace the stored checkpoint, if it differs."""
+        if self._path is None or checkpoint == self._stored:
             return
         from b2b_payments._protocol.json import encode
 
         write_file(str(self._path), encode(checkpoint))
-        self._kept = checkpoint
+        self._stored = checkpoint
 
 
 @click.command(cls=Command)
 @click.option(
     "--since",
     metavar="TIME",
-    type=MOMENT,
-    help="Where to begin, as ISO 8601 has it; without a zone it is UTC. [now]",
+    type=TIME,
+    help="Date or time to start at: ISO 8601, UTC unless it has a zone. [now]",
 )
 @click.option(
     "--state",
     metavar="FILE",
     type=new_file,
-    help="Keep there where to go on, and go on from there if it exists.",
+    help="Store the position in this file, and continue from it if the file exists.",
 )
 @click.option(
     "--interval",
@@ -94,7 +94,7 @@ class State:
     type=Number(0.1, 86_400),
     default=60,
     show_default=True,
-    help="How often to ask.",
+    help="Time between polls.",
 )
 @overlap_option
 @connection_options
@@ -102,13 +102,13 @@ class State:
 def follow(
     connection: Connection, since: datetime | None, state: str | None, interval: float, overlap: float
 ) -> None:
-    """Print what changes, as it happens, until it is stopped.
+    """Print payments as they change, until stopped.
 
-    Each version of a payment is a line of JSON, the service's own object, oldest first. With --state a
-    version comes once over all runs: the file is written after the line was taken, so that what a crash in
-    between repeats is one line. What is deleted cannot be seen: sync --sweep finds it.
+    Each version of a payment is one line of JSON, the service's own object, oldest first. With --state, a
+    version is printed once over all runs: the file is updated after the line was written, so that a crash
+    between the two repeats one line. Deletions are not visible here: sync --sweep finds them.
     """
-    kept = State(None if state is None else Path(state))
+    stored = State(None if state is None else Path(state))
 
     async def work(client: PaymentsClient) -> None:
         import errno
@@ -117,42 +117,42 @@ def follow(
 
         from b2b_payments._converter import to_wire
 
-        with kept.held(), anyio.CancelScope() as reading, _reader(reading):
-            found = kept.read()
+        with stored.locked(), anyio.CancelScope() as scope, _cancel_when_unread(scope):
+            position = stored.read()
             feed = client.payments.changes(
-                since if found is None else found, follow=True, interval=interval, overlap=60 * overlap
+                since if position is None else position, follow=True, interval=interval, overlap=60 * overlap
             )
-            polled.append(lambda: kept.write(feed.checkpoint()))
+            after_poll.append(lambda: stored.write(feed.checkpoint()))
             async with aclosing(feed):
                 async for change in feed:
                     await show([to_wire(change.payment)])
-                    kept.write(change.checkpoint)
-        if reading.cancelled_caught:
-            raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
+                    stored.write(change.checkpoint)
+        if scope.cancelled_caught:
+            raise BrokenPipeError(errno.EPIPE, "the reader of standard output has closed it")
 
-    polled: list[Any] = []
+    after_poll: list[Any] = []
 
-    def note(event: Event) -> None:
+    def on_event(event: Event) -> None:
         from b2b_payments.events import FollowWait
 
         if not isinstance(event, FollowWait):
             return
         if event.why:
-            click.echo(f"{event.why.rstrip('.')}; asking again in {event.seconds:.0f} s.", err=True)
+            click.echo(f"{event.why.rstrip('.')}; trying again in {event.seconds:.0f} s.", err=True)
         else:
-            with suppress(CommandError):  # the next change says so
-                polled[0]()
+            with suppress(CommandError):  # the write after the next change reports it
+                after_poll[0]()
 
     try:
-        connection.call(work, note)
+        connection.call(work, on_event)
     except StoppedError as stopped:
-        stopped.left = "" if state is None else f": {state} says where to go on"
+        stopped.outcome = "" if state is None else f": the next run continues from {state}"
         raise
 
 
 @contextmanager
-def _reader(reading: Any) -> Iterator[None]:
-    """Cancel as soon as nobody reads standard output any more, if it is a pipe."""
+def _cancel_when_unread(scope: Any) -> Iterator[None]:
+    """Cancel the scope when standard output is a pipe and its reader closes it."""
     try:
         output = sys.stdout.fileno()
         is_pipe = stat.S_ISFIFO(os.fstat(output).st_mode)
@@ -165,12 +165,12 @@ def _reader(reading: Any) -> Iterator[None]:
 
     loop = asyncio.get_running_loop()
 
-    def left() -> None:
+    def closed() -> None:
         loop.remove_reader(output)
-        reading.cancel()
+        scope.cancel()
 
-    # Nothing ever comes from this end of a pipe but the news that the other one was closed.
-    loop.add_reader(output, left)
+    # The writing end of a pipe becomes readable only when the reading end is closed.
+    loop.add_reader(output, closed)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""`create-offline` and `update-offline`: an offline payment from options or from JSON."""
+"""`create-offline` and `update-offline`: write an offline payment given by options or as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from b2b_payments._cli.command import USAGE, Command, CommandError, Handler, with_options
-from b2b_payments._cli.connection import Connection, Written, connection_options
+from b2b_payments._cli.connection import Connection, WriteResult, connection_options
 from b2b_payments._cli.values import (
     AT_LEAST_ONE,
     TEXT,
@@ -35,17 +35,17 @@ _OPTIONS = (
         "source",
         metavar="FILE",
         type=click.File("rb"),
-        help="The request's body; a file, or - for standard input.",
+        help="File with the request body as JSON, or - for standard input.",
     ),
     click.option("--customer-id", metavar="ID", type=TEXT, help="The B2B company that pays."),
-    click.option("--currency", metavar="CODE", type=TEXT, help="Three letters, such as USD."),
+    click.option("--currency", metavar="CODE", type=TEXT, help="Three-letter code, such as USD."),
     click.option(
         "--line",
         "line_items",
         metavar="INVOICE=AMOUNT",
         type=line_item,
         multiple=True,
-        help="Such as 13=20.00; once for each invoice.",
+        help="An invoice's id and amount, such as 13=20.00; once per invoice.",
     ),
     click.option(
         "--detail",
@@ -53,17 +53,17 @@ _OPTIONS = (
         metavar="NAME=TEXT",
         type=detail,
         multiple=True,
-        help="Such as memo=Cash; may be repeated.",
+        help="A detail, such as memo=Cash; may be repeated.",
     ),
     click.option(
         "--external-id",
         metavar="TEXT",
         type=TEXT,
-        help="An id of yours: it finds the payment should an answer get lost.",
+        help="Your own id for the payment; finds it again if the response is lost.",
     ),
-    click.option("--external-customer-id", metavar="TEXT"),
-    click.option("--payer-name", metavar="TEXT"),
-    click.option("--payer-customer-id", metavar="ID"),
+    click.option("--external-customer-id", metavar="TEXT", help="The customer's external id."),
+    click.option("--payer-name", metavar="TEXT", help="[Store offline payment]"),
+    click.option("--payer-customer-id", metavar="ID", help="[--customer-id]"),
     click.option(
         "--status",
         "processing_status",
@@ -71,16 +71,18 @@ _OPTIONS = (
         type=new_payments_status,
         help="Processing status, by name or number. [completed]",
     ),
-    click.option("--channel", "channel_id", metavar="ID", type=AT_LEAST_ONE),
-    click.option("--funding-status", metavar="N", type=WholeNumber(0, 3)),
+    click.option(
+        "--channel", "channel_id", metavar="ID", type=AT_LEAST_ONE, help="The channel's id in BigCommerce."
+    ),
+    click.option("--funding-status", metavar="N", type=WholeNumber(0, 3), help="0 to 3. [2]"),
 )
 
 
 def _payment_options(function: Handler) -> Handler:
-    """Return a command the fields of an offline payment, as one argument `payment`."""
+    """Add the options for the fields of an offline payment, passed as one argument `payment`."""
 
     @functools.wraps(function)
-    def with_payment(
+    def wrapper(
         *args: Any,
         source: BinaryIO | None,
         line_items: tuple[OfflineLineItem, ...],
@@ -93,20 +95,20 @@ def _payment_options(function: Handler) -> Handler:
         names = others.keys() & wire_names(OfflinePayment).keys()
         fields = {name: value for name in names if (value := others.pop(name)) is not None}
         if line_items:
-            _refuse_twice("--line", "invoice", [str(item.invoice_id) for item in line_items])
+            _refuse_repeated("--line", "invoice", [str(item.invoice_id) for item in line_items])
             fields["line_items"] = line_items
         if details:
-            _refuse_twice("--detail", "name", [name for name, _ in details])
+            _refuse_repeated("--detail", "name", [name for name, _ in details])
             fields["details"] = dict(details)
         if source is None:
             payment = _from_options(fields)
         elif fields:
-            raise click.UsageError("--json gives the whole payment: leave the other options out.")
+            raise click.UsageError("--json contains the whole payment: leave the other options out.")
         else:
             payment = _from_json(source)
         function(*args, payment=payment, **others)
 
-    return with_options(with_payment, _OPTIONS)
+    return with_options(wrapper, _OPTIONS)
 
 
 @click.command("create-offline", cls=Command)
@@ -114,72 +116,72 @@ def _payment_options(function: Handler) -> Handler:
 @click.option(
     "--unless-exists",
     is_flag=True,
-    help="Where a payment has this external id, customer, currency and sum already, print its id instead.",
+    help="If a payment with this external id, customer, currency and sum exists, print its id instead.",
 )
-@click.option("--yes", is_flag=True, help="Do not look for the external id first, and do not ask.")
+@click.option("--yes", is_flag=True, help="Do not check first whether the external id is taken.")
 @connection_options
 def create_offline(connection: Connection, payment: OfflinePayment, unless_exists: bool, yes: bool) -> None:
     """Record an offline payment, once, and print its id.
 
-    Wants --customer-id, --currency and --line, or --json with all of it in the service's own words. Where a
-    payment has its external id already, it asks first, on a terminal; elsewhere it wants --unless-exists or
-    --yes.
+    Requires --customer-id, --currency and --line, or --json with the whole payment in the service's format.
+    If a payment with the same external id exists, asks for confirmation on a terminal; without a terminal,
+    --unless-exists or --yes is required.
     """
     external_id = payment.external_id if payment.external_id and payment.external_id.strip() else None
     if unless_exists and external_id is None:
         raise click.UsageError(
-            "--unless-exists looks for the payment by its external id: give one (--external-id)."
+            "--unless-exists searches for the payment by its external id: give --external-id."
         )
     if unless_exists and yes:
-        raise click.UsageError("--unless-exists never asks: leave --yes out.")
+        raise click.UsageError("--unless-exists never asks for confirmation: leave --yes out.")
     if external_id is not None and not unless_exists and not yes:
-        _ask_if_taken(connection, external_id)
+        _confirm_if_taken(connection, external_id)
 
-    async def work(client: PaymentsClient) -> Written:
-        new = await _created(client, payment, unless_exists=unless_exists)
-        return Written({"paymentId": new}, f"payment {new} was recorded" if not unless_exists else what)
+    async def work(client: PaymentsClient) -> WriteResult:
+        new = await _create(client, payment, unless_exists=unless_exists)
+        return WriteResult({"paymentId": new}, f"payment {new} was recorded" if not unless_exists else effect)
 
-    what = f"the payment of customer {payment.customer_id} was recorded"
-    look = "list --order DESC --limit 20"
+    effect = f"the payment of customer {payment.customer_id} was recorded"
+    check = "list --order DESC --limit 20"
     if external_id is not None:
-        what = f"the payment with externalId {external_id} was recorded"
-        look = shlex.join(["list", "--search-by", "externalId", "--q", external_id])
-    connection.write(work, what, look, lags=True)
+        effect = f"the payment with externalId {external_id} was recorded"
+        check = shlex.join(["list", "--search-by", "externalId", "--q", external_id])
+    connection.write(work, effect, check, lags=True)
 
 
-async def _created(client: PaymentsClient, payment: OfflinePayment, *, unless_exists: bool) -> int:
+async def _create(client: PaymentsClient, payment: OfflinePayment, *, unless_exists: bool) -> int:
     from b2b_payments._errors import ExternalIdTakenError
 
     try:
         return await client.payments.create_offline(payment, unless_exists=unless_exists)
     except ExternalIdTakenError as error:
         pairs = error.differences.items()
-        what = [f"{name.removesuffix('_id')} {has}, not {wanted}" for name, (has, wanted) in pairs]
+        differences = [f"{name.removesuffix('_id')} {old}, not {new}" for name, (old, new) in pairs]
         raise CommandError(
-            f"Payment {error.payment_id} has externalId {payment.external_id}, but {enumerated(what)}: "
-            "nothing was recorded."
+            f"Payment {error.payment_id} has externalId {payment.external_id}, "
+            f"but {enumerated(differences)}: nothing was recorded."
         ) from None
 
 
-def _ask_if_taken(connection: Connection, external_id: str) -> None:
-    """Ask whether to record another payment, where one has this external id. Raises CommandError."""
+def _confirm_if_taken(connection: Connection, external_id: str) -> None:
+    """If the external id is taken, ask for confirmation. Raises CommandError off a terminal."""
     taken: list[str] = []
 
-    async def look(client: PaymentsClient) -> None:
+    async def search(client: PaymentsClient) -> None:
         found = await client.payments.list(search_by="externalId", q=external_id).collect()
-        same = [one for one in found if one.external_id == external_id]  # a search gives others, too
+        same = [one for one in found if one.external_id == external_id]  # others match, too
         taken.extend(f"{one.id} ({one.total.amount} {one.total.currency})" for one in same)
 
-    connection.call(look)
+    connection.call(search)
     if not taken:
         return
-    who = f"Payment {taken[0]} has" if len(taken) == 1 else f"Payments {enumerated(taken)} have"
+    subject = f"Payment {taken[0]} has" if len(taken) == 1 else f"Payments {enumerated(taken)} have"
     if not sys.stdin.isatty():
         raise CommandError(
-            f"{who} externalId {external_id} already: give --unless-exists to record no other, or --yes.",
+            f"{subject} externalId {external_id} already: give --unless-exists, or --yes to record another.",
             USAGE,
         )
-    click.confirm(f"{who} externalId {external_id} already. Record another?", abort=True, err=True)
+    click.confirm(f"{subject} externalId {external_id} already. Record another?", abort=True, err=True)
 
 
 @click.command("update-offline", cls=Command)
@@ -187,19 +189,19 @@ def _ask_if_taken(connection: Connection, external_id: str) -> None:
 @_payment_options
 @connection_options
 def update_offline(connection: Connection, payment_id: int, payment: OfflinePayment) -> None:
-    """Replace an offline payment by what the options or --json say, and print its id."""
+    """Replace an offline payment and print its id. The options or --json give its whole new content."""
 
-    async def work(client: PaymentsClient) -> Written:
+    async def work(client: PaymentsClient) -> WriteResult:
         changed = await client.payments.update_offline(payment_id, payment)
-        return Written({"paymentId": changed}, what)
+        return WriteResult({"paymentId": changed}, effect)
 
-    what = f"payment {payment_id} was replaced"
-    connection.write(work, what, f"get {payment_id}")
+    effect = f"payment {payment_id} was replaced"
+    connection.write(work, effect, f"get {payment_id}")
 
 
-def _refuse_twice(option: str, noun: str, given: list[str]) -> None:
-    if twice := [one for one, times in Counter(given).items() if times > 1]:
-        raise click.UsageError(f"{option} gives the {noun} {twice[0]} more than once: give it once, for all.")
+def _refuse_repeated(option: str, noun: str, names: list[str]) -> None:
+    if repeated := [name for name, times in Counter(names).items() if times > 1]:
+        raise click.UsageError(f"{option} has the {noun} {repeated[0]} more than once: combine them.")
 
 
 def _from_options(fields: Mapping[str, Any]) -> OfflinePayment:
@@ -207,19 +209,19 @@ def _from_options(fields: Mapping[str, Any]) -> OfflinePayment:
     from b2b_payments._models import OfflinePayment
     from b2b_payments._models.description import wire_names
 
-    wanted = {"customer_id": "--customer-id", "currency": "--currency", "line_items": "--line"}
-    if missing := [option for name, option in wanted.items() if name not in fields]:
+    required = {"customer_id": "--customer-id", "currency": "--currency", "line_items": "--line"}
+    if missing := [option for name, option in required.items() if name not in fields]:
         raise click.UsageError(f"Give {enumerated(missing)}, or the whole payment with --json.")
     try:
         return OfflinePayment(**fields)
     except ConfigurationError as error:
         names = wire_names(OfflinePayment)
         options = {name: f"--{name.replace('_', '-')}" for name in names} | {"details": "--detail"}
-        raise click.UsageError(_renamed(str(error), options)) from None
+        raise click.UsageError(_with_names(str(error), options)) from None
 
 
-def _renamed(sentence: str, names: Mapping[str, str]) -> str:
-    """Return an error's sentence with other names for the fields than Python's."""
+def _with_names(sentence: str, names: Mapping[str, str]) -> str:
+    """Replace the first Python field name in an error's sentence by the name that the user knows."""
     return re.sub("|".join(names), lambda name: names[name[0]], sentence, count=1)
 
 
@@ -230,11 +232,11 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
     from b2b_payments._errors import ConfigurationError
 
     try:
-        given = source.read().decode()
-        if not given.strip():
+        text = source.read().decode()
+        if not text.strip():
             raise ConfigurationError("the file is empty")
-        # Amounts may come as numbers: every digit of them counts.
-        body = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode(given)
+        # Amounts may be JSON numbers, and every digit counts.
+        body = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode(text)
         return offline_payment_from(body)
     # ValueError covers msgspec's errors, bad UTF-8 and ConfigurationError.
     except (OSError, ValueError, RecursionError, ArithmeticError) as error:
@@ -252,11 +254,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"it could not be read: {error.strerror}"
     if isinstance(error, RecursionError):
-        return "it is nested too deep"
+        return "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8; save it as that"
+        return "it is not UTF-8; save it as UTF-8"
     if isinstance(error, msgspec.ValidationError):
-        return "it is not an object such as {...}"
+        return "it is not a JSON object such as {...}"
     if isinstance(error, msgspec.DecodeError):
         return f"it is not JSON: {error}"
-    return _renamed(str(error), wire_names(OfflinePayment) | wire_names(OfflineLineItem))
+    return _with_names(str(error), wire_names(OfflinePayment) | wire_names(OfflineLineItem))

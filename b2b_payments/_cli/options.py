@@ -1,4 +1,4 @@
-"""Options that commands share: which payments, which stores, and how much to tell."""
+"""Options that commands share: which payments, which stores, and how much to print."""
 
 from __future__ import annotations
 
@@ -13,32 +13,44 @@ import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Handler, with_options
-from b2b_payments._cli.values import AT_LEAST_ONE, MOMENT, TEXT
+from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, TIME
 
-_SEARCHED = ("id", "customerId", "externalId", "externalCustomerId")
+_SEARCH_FIELDS = ("id", "customerId", "externalId", "externalCustomerId")
 _FILTERS = (
     click.option(
-        "--channel", "channels", metavar="ID", type=AT_LEAST_ONE, multiple=True, help="May be repeated."
+        "--channel",
+        "channels",
+        metavar="ID",
+        type=AT_LEAST_ONE,
+        multiple=True,
+        help="Only this channel, by its channelId; may be repeated.",
     ),
     click.option(
-        "--status", metavar="STATUS", type=values.status, help="Processing status, by name or number."
+        "--status", metavar="STATUS", type=values.status, help="Only this processing status; name or number."
     ),
     click.option("--customer-name", metavar="TEXT", type=TEXT, help="Part of the company's name."),
-    click.option("--invoice", metavar="ID", type=AT_LEAST_ONE, help="An invoice that is paid."),
+    click.option("--invoice", metavar="ID", type=AT_LEAST_ONE, help="Only payments of this invoice."),
     click.option("--q", metavar="TEXT", type=TEXT, help="Keywords to search for."),
-    click.option("--search-by", type=click.Choice(_SEARCHED), help="Where to search for --q. [everywhere]"),
+    click.option("--search-by", type=click.Choice(_SEARCH_FIELDS), help="Field to search for --q. [all]"),
     click.option(
-        "--since", metavar="TIME", type=MOMENT, help="Created then or later: a date or a time, UTC. [first]"
+        "--since", metavar="TIME", type=TIME, help="Created at this date or time (UTC) or later. [first]"
     ),
-    click.option("--until", metavar="TIME", type=MOMENT, help="Created before then. [last]"),
-    click.option("--page-size", metavar="ROWS", type=AT_LEAST_ONE, default=250, show_default=True),
+    click.option("--until", metavar="TIME", type=TIME, help="Created before this date or time (UTC). [last]"),
+    click.option(
+        "--page-size",
+        metavar="ROWS",
+        type=AT_LEAST_ONE,
+        default=250,
+        show_default=True,
+        help="Payments per request.",
+    ),
     click.option(
         "--concurrency",
         metavar="N",
         type=AT_LEAST_ONE,
         default=8,
         show_default=True,
-        help="Requests in flight at most.",
+        help="Maximum number of requests in flight.",
     ),
 )
 
@@ -48,15 +60,15 @@ overlap_option = click.option(
     type=values.Number(0, 527_040),
     default=30,
     show_default=True,
-    help="How far to read back beyond what was read before: at least as long as the service's lists lag.",
+    help="How far back to read again: at least as long as the service's lists lag behind.",
 )
 
 
 def filter_options(function: Handler) -> Handler:
-    """Return a command the list's filters and how to read, as one argument `asked`."""
+    """Add the filters of the list, page size and concurrency, passed as one argument `selection`."""
 
     @functools.wraps(function)
-    def filtered(
+    def wrapper(
         *args: Any,
         channels: tuple[int, ...],
         status: int | None,
@@ -71,7 +83,7 @@ def filter_options(function: Handler) -> Handler:
         **others: Any,
     ) -> None:
         if search_by is not None and q is None:
-            raise click.UsageError("--search-by says where to search: give --q too, what for.")
+            raise click.UsageError("--search-by needs --q, the text to search for.")
         from b2b_payments._errors import ConfigurationError
         from b2b_payments._protocol.query import PaymentQuery
         from b2b_payments._walk.period import Period
@@ -89,9 +101,9 @@ def filter_options(function: Handler) -> Handler:
             period = Period(since, until)
         except ConfigurationError as error:
             raise click.UsageError(str(error)) from None
-        function(*args, asked=Selection(query, page_size, concurrency, period), **others)
+        function(*args, selection=Selection(query, page_size, concurrency, period), **others)
 
-    return with_options(filtered, _FILTERS)
+    return with_options(wrapper, _FILTERS)
 
 
 _STORES = (
@@ -99,35 +111,35 @@ _STORES = (
         "--stores",
         metavar="FILE",
         type=TEXT,
-        help="The stores of a TOML file, each with its own file.",
+        help="TOML file that lists the stores; each gets its own output.",
     ),
     click.option(
         "--only",
         metavar="NAME",
         type=TEXT,
         multiple=True,
-        help="Of --stores, this one alone. May be repeated.",
+        help="With --stores, only this store; may be repeated.",
     ),
     click.option(
         "--shard",
         metavar="I/N",
         type=values.shard,
-        help="Of --stores, those that belong to this part of so many, by their names.",
+        help="With --stores, only part I of N; a store's name decides its part.",
     ),
-    click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Stores at once in each process. [8]"),
+    click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Stores in parallel, per process. [8]"),
     click.option(
         "--dask",
         metavar="ADDRESS",
         type=TEXT,
-        help="Export --stores on the workers of this Dask scheduler, or of a cluster of its own: local.",
+        help="Export --stores on this Dask scheduler's workers; 'local' starts a cluster here.",
     ),
-    click.option("--workers", metavar="N", type=AT_LEAST_ONE, help="Processes of --dask local. [one a CPU]"),
+    click.option("--workers", metavar="N", type=AT_LEAST_ONE, help="Processes of --dask local. [1 per CPU]"),
 )
 
 
 @dataclass(frozen=True, repr=False)
 class Fleet:
-    """The stores of a file, and how they are exported."""
+    """The values of the options for many stores."""
 
     path: str
     only: tuple[str, ...]
@@ -138,10 +150,10 @@ class Fleet:
 
 
 def fleet_options(function: Handler) -> Handler:
-    """Return a command the options of many stores as one argument `fleet`, None where it is about one."""
+    """Add the options for many stores, passed as one argument `fleet`: None without --stores."""
 
     @functools.wraps(function)
-    def chosen(
+    def wrapper(
         *args: Any,
         stores: str | None,
         only: tuple[str, ...],
@@ -151,96 +163,94 @@ def fleet_options(function: Handler) -> Handler:
         workers: int | None,
         **others: Any,
     ) -> None:
-        given = {"--only": only, "--shard": shard, "--at-once": at_once, "--dask": dask, "--workers": workers}
+        rest = {"--only": only, "--shard": shard, "--at-once": at_once, "--dask": dask, "--workers": workers}
         if stores is None:
-            if option := next((option for option, value in given.items() if value), None):
-                raise click.UsageError(f"{option} is about many stores: give --stores too, the file of them.")
+            if option := next((option for option, value in rest.items() if value), None):
+                raise click.UsageError(f"{option} needs --stores, the file that lists the stores.")
             function(*args, fleet=None, **others)
             return
         if workers is not None and dask != "local":
-            raise click.UsageError("--workers are processes of this machine: give --dask local too.")
+            raise click.UsageError("--workers is only for --dask local.")
         function(*args, fleet=Fleet(stores, only, shard, at_once or 8, dask, workers), **others)
 
-    return with_options(chosen, _STORES)
+    return with_options(wrapper, _STORES)
 
 
 _LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, repr=False)
-class Telling:
-    """What was asked for: `quiet` tells of failures alone, `verbose` of all that the walk took.
+class Verbosity:
+    """How much to print: `quiet` means only failures, `verbose` all details of the walk.
 
-    With a `log`, its lines take the place of a display that draws over itself.
+    With `log`, log lines go to standard error, so there is no display that redraws itself.
     """
 
     quiet: bool = False
     verbose: bool = False
     log: bool = False
 
-    def conclude(
-        self, file: str, report: object, seconds: float, *, account: str = "", rest: str = ""
+    def summarize(
+        self, file: str, report: object, seconds: float, *, details: str = "", rest: str = ""
     ) -> None:
-        """Tell what came of it in a line; `account` is what was verbose."""
+        """Print the summary line to standard error, with `details` in parentheses, unless quiet."""
         if not self.quiet:
-            account = f" ({account})" if account else ""
-            click.echo(f"{file}: {timed(report, seconds)}{account}.{rest}", err=True)
+            details = f" ({details})" if details else ""
+            click.echo(f"{file}: {with_duration(report, seconds)}{details}.{rest}", err=True)
 
 
-def timed(report: object, seconds: float) -> str:
-    """Return a report's line with the time that it took, in front of whatever is wrong."""
+def with_duration(report: object, seconds: float) -> str:
+    """Return a report's line with its duration, inserted before any caveat."""
     figures, separator, caveat = str(report).partition("; ")
     return f"{figures}, {duration(seconds)}{separator}{caveat}"
 
 
 def duration(seconds: float) -> str:
-    """Write a time: in seconds, or from a minute on in hours, minutes and seconds."""
+    """Format a duration: in seconds, or as hours:minutes:seconds from a minute on."""
     return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
 
 
 def clock(seconds: float) -> str:
-    """Write a time in hours, minutes and seconds."""
+    """Format a duration as hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-_TELLING = (
-    click.option(
-        "-q", "--quiet", is_flag=True, help="Tell of nothing but failures, and what is not complete."
-    ),
-    click.option("-v", "--verbose", is_flag=True, help="End with the whole account of the walk."),
+_VERBOSITY = (
+    click.option("-q", "--quiet", is_flag=True, help="Print only failures and what is not complete."),
+    click.option("-v", "--verbose", is_flag=True, help="Add the details of the walk to the summary."),
     click.option(
         "--log-level",
         type=click.Choice(_LEVELS, case_sensitive=False),
-        help="Log what the client does to standard error, from this level on.",
+        help="Log the client's events to standard error, from this level up.",
     ),
 )
 
 
-def telling_options(function: Handler) -> Handler:
-    """Return a command the options of how much it tells, as one argument `telling`."""
+def verbosity_options(function: Handler) -> Handler:
+    """Add the options that say how much to print, passed as one argument `verbosity`."""
 
     @functools.wraps(function)
-    def told(*args: Any, quiet: bool, verbose: bool, log_level: str | None, **others: Any) -> None:
+    def wrapper(*args: Any, quiet: bool, verbose: bool, log_level: str | None, **others: Any) -> None:
         if quiet and verbose:
-            raise click.UsageError("--quiet and --verbose contradict each other: give one of them.")
+            raise click.UsageError("--quiet and --verbose contradict each other: give only one.")
         if log_level is not None:
-            _log(log_level)
-        function(*args, telling=Telling(quiet, verbose, log=log_level is not None), **others)
+            _log_to_stderr(log_level)
+        function(*args, verbosity=Verbosity(quiet, verbose, log=log_level is not None), **others)
 
-    return with_options(told, _TELLING)
+    return with_options(wrapper, _VERBOSITY)
 
 
-def _log(level: str) -> None:
+def _log_to_stderr(level: str) -> None:
     logger, handler = logging.getLogger("b2b_payments"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    before = logger.level
+    level_before = logger.level
     logger.addHandler(handler)
     logger.setLevel(level.upper())
 
-    def end() -> None:
+    def restore() -> None:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(level_before)
 
-    click.get_current_context().call_on_close(end)
+    click.get_current_context().call_on_close(restore)

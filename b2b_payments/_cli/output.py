@@ -1,4 +1,4 @@
-"""Results: JSON objects on standard output, indented on a terminal, a line each in a pipe; and files."""
+"""Output of results: JSON on standard output, indented on a terminal and one line each in a pipe; files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from b2b_payments._cli.streams import OutputError, output, output_error
 
 
 async def show(rows: Iterable[Mapping[str, Any]], *, done: str = "") -> None:
-    """Print objects. A reader who takes a while holds up no request.
+    """Print objects, in a worker thread: a slow reader delays no request.
 
-    `done` says of a write that it was carried out, for a result that cannot be printed. Raises OutputError,
-    and BrokenPipeError where nobody reads any more.
+    `done` says that a write was done, for the error message if its result cannot be printed. Raises
+    OutputError, or BrokenPipeError if the reader has closed the pipe.
     """
     import msgspec
     from anyio import to_thread
@@ -45,7 +45,7 @@ def _write(data: bytes) -> None:
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Put a file in its place in one step: one that was there stays until then. Raises CommandError."""
+    """Write a file atomically: an existing one stays until it is replaced. Raises CommandError."""
     from b2b_payments.export._file import write_whole
 
     target = Path(os.path.realpath(path))

@@ -1,4 +1,4 @@
-"""How exports go, in lines: a line for an export and each of its channels, or for each store."""
+"""The progress of exports and syncs: a line for an export and each of its channels, or for each store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from b2b_payments._cli.options import Telling, clock
+from b2b_payments._cli.options import Verbosity, clock
 from b2b_payments._cli.terminal import can_draw, console_on
-from b2b_payments._cli.waits import PATIENCE, PlainLines, Waits, words_of_silence
+from b2b_payments._cli.waits import OBJECT_STORE_PATIENCE, PlainLines, Waits, object_store_wait
 from b2b_payments._printable import counted, printable
 from b2b_payments._quota import Quota
 from b2b_payments._walk.report import WalkReport
@@ -28,40 +28,40 @@ from b2b_payments.export._bucket import waited_for
 from b2b_payments.export._pace import Pace, PaceReading
 
 _ROOMY = 80
-"""Columns from which on a bar and its words stand side by side."""
-_WIDE, _NARROW, _SHORT = 40, 12, 6
+"""Columns a terminal needs for a bar and its text side by side."""
+_ONLY_BAR, _BAR, _SHORT_BAR = 40, 12, 6
 _LABEL, _SHORT_LABEL = 24, 14
-_SHOWN = 12
-_EVERY = 10.0
-"""Seconds between two lines where nothing can be drawn over."""
-_LOOK_EVERY = 1.0
-"""Seconds between two looks whether an object store is waited for."""
+_MAX_ROWS = 12
+_LINE_INTERVAL = 10.0
+"""Seconds between two plain lines, printed if the display cannot be redrawn."""
+_CHECK_INTERVAL = 1.0
+"""Seconds between two checks whether an object store has stopped answering."""
 
 
 class Row(NamedTuple):
-    """A line: whose it is, how far, of how much (None where that is not known), and what else to say."""
+    """A line of the display: its label, the progress, the total (None if not known), and text."""
 
     label: str
     done: int
     total: int | None
-    words: str
+    text: str
 
 
 class Screen:
-    """Shows the rows that a function gives, as long as it is entered, within an event loop.
+    """Shows the rows that a function returns, while entered, within an event loop.
 
-    The first row speaks of the whole. Of the others a dozen are shown on a terminal; where that cannot be
-    drawn over, and off terminals, the first one's words come as a line every ten seconds, and at once where
-    an object store does not answer.
+    The first row is for the whole. Of the others, a terminal shows a dozen. If the terminal cannot redraw
+    lines, or there is none, the first row's text is printed every ten seconds, and at once if an object store
+    does not answer.
     """
 
-    def __init__(self, rows: Callable[[], Iterable[Row]], telling: Telling) -> None:
+    def __init__(self, rows: Callable[[], Iterable[Row]], verbosity: Verbosity) -> None:
         self._rows = rows
-        self._telling = telling
+        self._verbosity = verbosity
         self._timer: asyncio.TimerHandle | None = None
-        self._told_at, self._told_of_wait = 0.0, False
+        self._printed_at, self._printed_wait = 0.0, False
         self._live: Live | None = None
-        if draws(telling):
+        if redraws(verbosity):
             console = console_on(sys.stderr)
             self._live = Live(
                 console=console,
@@ -73,9 +73,9 @@ class Screen:
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start(refresh=True)
-        elif not self._telling.quiet:
-            self._told_at = asyncio.get_running_loop().time()
-            self._look_later()
+        elif not self._verbosity.quiet:
+            self._printed_at = asyncio.get_running_loop().time()
+            self._schedule_check()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,54 +84,54 @@ class Screen:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
+    def _schedule_check(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_CHECK_INTERVAL, self._check)
 
-    def _look(self) -> None:
-        now, waits = asyncio.get_running_loop().time(), waited_for(PATIENCE) is not None
-        if now - self._told_at >= _EVERY or (waits and not self._told_of_wait):
-            click.echo(f"{self._all_rows()[0].words}.", err=True)
-            self._told_at, self._told_of_wait = now, waits
-        self._look_later()
+    def _check(self) -> None:
+        now, waits = asyncio.get_running_loop().time(), waited_for(OBJECT_STORE_PATIENCE) is not None
+        if now - self._printed_at >= _LINE_INTERVAL or (waits and not self._printed_wait):
+            click.echo(f"{self._all_rows()[0].text}.", err=True)
+            self._printed_at, self._printed_wait = now, waits
+        self._schedule_check()
 
     def _all_rows(self) -> list[Row]:
         first, *others = self._rows()
-        if (wait := waited_for(PATIENCE)) is not None:
-            first = first._replace(words=f"{words_of_silence(*wait)} · {first.words}")
+        if (wait := waited_for(OBJECT_STORE_PATIENCE)) is not None:
+            first = first._replace(text=f"{object_store_wait(*wait)} · {first.text}")
         return [first, *others]
 
     def _table(self, width: int) -> Table:
         rows = self._all_rows()
         if len(rows) > 1:
-            return self._lines(rows[: 1 + _SHOWN], roomy=width >= _ROOMY)
+            return self._lines(rows[: 1 + _MAX_ROWS], roomy=width >= _ROOMY)
         (row,) = rows
-        bar = ProgressBar(total=row.total, completed=row.done, width=min(_WIDE, width - 1))
-        # It may go on in the next line.
-        words = Text(printable(row.words), overflow="fold")
+        bar = ProgressBar(total=row.total, completed=row.done, width=min(_ONLY_BAR, width - 1))
+        # A single row may wrap.
+        text = Text(printable(row.text), overflow="fold")
         table = Table.grid(padding=(0, 1))
         if width >= _ROOMY:
-            table.add_row(bar, words)
+            table.add_row(bar, text)
         else:
             table.add_row(bar)
-            table.add_row(words)
+            table.add_row(text)
         return table
 
     @staticmethod
     def _lines(rows: Iterable[Row], *, roomy: bool) -> Table:
-        """Return a line each: it is cut at its end."""
+        """Return one line per row, cut off at the terminal's width."""
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, max_width=_LABEL if roomy else _SHORT_LABEL, overflow="ellipsis")
         table.add_column(no_wrap=True)
         table.add_column()
         for row in rows:
-            bar = ProgressBar(total=row.total, completed=row.done, width=_NARROW if roomy else _SHORT)
-            words = Text(printable(row.words), no_wrap=True, overflow="ellipsis")
-            table.add_row(Text(printable(row.label)), bar, words)
+            bar = ProgressBar(total=row.total, completed=row.done, width=_BAR if roomy else _SHORT_BAR)
+            text = Text(printable(row.text), no_wrap=True, overflow="ellipsis")
+            table.add_row(Text(printable(row.label)), bar, text)
         return table
 
 
-class Line:
-    """One export: told of its client's events, and of how it goes."""
+class ExportLine:
+    """The line of one export, from its client's events and its pace."""
 
     def __init__(self, label: str, plain: PlainLines | None = None) -> None:
         self.label = label
@@ -139,40 +139,40 @@ class Line:
         self._plain = plain
 
     def listen(self, event: Event) -> None:
-        """Take in what the client does."""
-        if not isinstance(event, QuotaWait):  # the pace knows more of these
+        """Process an event of the client."""
+        if not isinstance(event, QuotaWait):  # the row takes waits for the quota from the pace
             self._waits.listen(event)
         if self._plain is not None:
             self._plain.listen(event)
 
     def row(self, pace: PaceReading) -> Row:
-        """Say how it goes."""
+        """Return the row to show."""
         done, left = pace.before + pace.rows, pace.seconds_left
-        # Of several channels, a resumed walk is not told the totals of those that it had finished.
+        # With several channels, a resumed walk's total lacks the channels that were already finished.
         total = pace.total if pace.total is not None and pace.total >= done else None
         parts = [_payments(done, total), f"{pace.rate:,.0f}/s"]
         if left is not None:
             parts.append(f"{clock(left)} left")
         if pace.waiting >= 1 and left != 0:
             parts.append(f"waiting {pace.waiting:.0f} s for the store's quota")
-        if (words := self._waits.words) is not None:
-            parts.append(words)
+        if (wait := self._waits.text) is not None:
+            parts.append(wait)
         parts.append(counted(pace.pages, "page"))
         return Row(self.label, done, total, " · ".join(parts))
 
 
-def draws(telling: Telling) -> bool:
-    """Whether what is told is drawn, over and over."""
-    return can_draw() and not (telling.quiet or telling.log)
+def redraws(verbosity: Verbosity) -> bool:
+    """Whether progress is a display that redraws itself."""
+    return can_draw() and not (verbosity.quiet or verbosity.log)
 
 
-def _plain_lines(telling: Telling, label: str = "") -> PlainLines | None:
-    """Return what tells of waits where no screen does."""
-    return None if draws(telling) or telling.quiet else PlainLines(label)
+def _plain_lines(verbosity: Verbosity, label: str = "") -> PlainLines | None:
+    """Return what prints waits if there is no display, or None if there is one or nothing is printed."""
+    return None if redraws(verbosity) or verbosity.quiet else PlainLines(label)
 
 
-class _Shown:
-    """What is on a screen as long as it is entered."""
+class _OnScreen:
+    """Base of what a screen shows while it is entered."""
 
     _screen: Screen
 
@@ -184,40 +184,40 @@ class _Shown:
         self._screen.__exit__()
 
 
-class Progress(_Shown):
-    """Shows how an export goes, as long as it is entered, within an event loop."""
+class Progress(_OnScreen):
+    """Shows the progress of an export or sync while entered, within an event loop."""
 
-    def __init__(self, quota: Quota | None, telling: Telling) -> None:
+    def __init__(self, quota: Quota | None, verbosity: Verbosity) -> None:
         self._pace = Pace(quota)
-        self._line = Line("all", _plain_lines(telling))
+        self._line = ExportLine("all", _plain_lines(verbosity))
         self._channels: PaymentStream | None = None
-        self._screen = Screen(self._rows, telling)
+        self._screen = Screen(self._rows, verbosity)
 
     def listen(self, event: Event) -> None:
-        """Take in what the client does."""
+        """Process an event of the client."""
         self._pace.listen(event)
         self._line.listen(event)
 
     def advance(self, report: WalkReport) -> None:
-        """Take in how far the walk is."""
+        """Record how far the walk has come."""
         self._pace.advance(report)
 
     def resumed(self, rows: int) -> None:
-        """Take in how many payments an interrupted export had kept."""
+        """Record how many payments the interrupted export had kept."""
         self._pace.before = rows
 
     @property
     def requests(self) -> int:
-        """How many requests were sent."""
+        """Number of requests sent."""
         return self._pace.requests
 
     @property
     def seconds(self) -> float:
-        """How long it has taken."""
+        """Seconds since the start."""
         return self._pace.elapsed
 
-    def follow(self, source: Walk | PaymentStream) -> None:
-        """Return each channel of a stream a line of its own."""
+    def track_channels(self, source: Walk | PaymentStream) -> None:
+        """Show a line for each channel, if the source is a stream of several."""
         if isinstance(source, PaymentStream) and len(source.reports) > 1:
             self._channels = source
 
@@ -225,26 +225,26 @@ class Progress(_Shown):
         yield self._line.row(self._pace.reading())
         if self._channels is not None:
             elapsed = self._pace.elapsed
-            yield from _of_channels(self._channels.reports, elapsed, since=self._pace.before > 0)
+            yield from _by_channel(self._channels.reports, elapsed, resumed=self._pace.before > 0)
 
 
-class StoresProgress(_Shown):
-    """Shows how the exports of many stores go: a line for all, and one for each that is under way.
+class StoresProgress(_OnScreen):
+    """Shows the progress of many stores: a line for all, and one for each store in progress.
 
-    `reports` are the latest of all stores, in their order; `stores` is how many there will be.
+    `reports` holds the latest report of each store, in their order; `stores` is the number of stores.
     """
 
-    def __init__(self, telling: Telling) -> None:
+    def __init__(self, verbosity: Verbosity) -> None:
         self.reports: dict[str, StoreReport] = {}
         self.stores = 0
-        self._telling = telling
-        self._lines: dict[str, Line] = {}
-        self._ended = _Ended()
-        self._began = monotonic()
-        self._screen = Screen(self._rows, telling)
+        self._verbosity = verbosity
+        self._lines: dict[str, ExportLine] = {}
+        self._ended = _EndedStores()
+        self._started = monotonic()
+        self._screen = Screen(self._rows, verbosity)
 
     def advance(self, report: StoreReport) -> None:
-        """Take in how a store stands."""
+        """Record the state of a store."""
         self.reports[report.name] = report
         if report.state is StoreState.RUNNING:
             self._line(report.name)
@@ -253,22 +253,22 @@ class StoresProgress(_Shown):
             self._ended.add(report.pace)
 
     def listen(self, name: str, event: Event) -> None:
-        """Take in what a store's client does."""
+        """Process an event of a store's client."""
         self._line(name).listen(event)
 
-    def _line(self, name: str) -> Line:
+    def _line(self, name: str) -> ExportLine:
         if name not in self._lines:
-            self._lines[name] = Line(name, _plain_lines(self._telling, name))
+            self._lines[name] = ExportLine(name, _plain_lines(self._verbosity, name))
         return self._lines[name]
 
     def _rows(self) -> Iterator[Row]:
-        # A copy: this is asked for in the screen's own thread.
+        # A copy of the list: the screen calls this in its own thread.
         running = [(line, self.reports[name].pace) for name, line in list(self._lines.items())]
         paces = [pace for _, pace in running]
         ended, stores = self._ended.stores, max(self.stores, len(self.reports))
         rows = self._ended.rows + sum(pace.rows for pace in paces)
         before = self._ended.before + sum(pace.before for pace in paces)
-        elapsed = monotonic() - self._began
+        elapsed = monotonic() - self._started
         rate = max(0, rows) / elapsed if elapsed > 0 else 0.0
         parts = [
             f"{ended:,} of {counted(stores, 'store')}",
@@ -276,7 +276,7 @@ class StoresProgress(_Shown):
             f"{rate:,.0f}/s",
         ]
         left = [pace.seconds_left for pace in paces]
-        # What a store that has not begun will take, nobody knows.
+        # No estimate while stores have not begun: how long those take is not known.
         if left and ended + len(running) == stores and None not in left:
             parts.append(f"{clock(max(seconds or 0.0 for seconds in left))} left")
         yield Row("all stores", ended, stores, " · ".join(parts))
@@ -284,8 +284,8 @@ class StoresProgress(_Shown):
             yield line.row(pace)
 
 
-class _Ended:
-    """The stores that have ended: how many, and their payments of this run and of earlier ones."""
+class _EndedStores:
+    """The number of stores that have ended, and their payments in this run and in earlier ones."""
 
     stores = rows = before = 0
 
@@ -295,14 +295,14 @@ class _Ended:
         self.before += pace.before
 
 
-def _of_channels(reports: Mapping[int | None, WalkReport], elapsed: float, *, since: bool) -> Iterator[Row]:
+def _by_channel(reports: Mapping[int | None, WalkReport], elapsed: float, *, resumed: bool) -> Iterator[Row]:
     for channel_id, report in reports.items():
         if report.pages and not report.ending:
             rate = report.rows / elapsed if elapsed > 0 else 0.0
-            # How many of a channel an interrupted export had kept is not known, so the bar says nothing.
-            done, total = (0, None) if since else (report.rows, report.total_last)
-            words = f"{_payments(report.rows, total)}{' in this run' if since else ''} · {rate:,.0f}/s"
-            yield Row(f"channel {channel_id}", done, total, words)
+            # How many payments of a channel the interrupted export had kept is not known: an empty bar.
+            done, total = (0, None) if resumed else (report.rows, report.total_last)
+            text = f"{_payments(report.rows, total)}{' in this run' if resumed else ''} · {rate:,.0f}/s"
+            yield Row(f"channel {channel_id}", done, total, text)
 
 
 def _payments(done: int, total: int | None) -> str:

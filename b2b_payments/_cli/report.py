@@ -23,31 +23,29 @@ if TYPE_CHECKING:
     from b2b_payments._reporting.wording import Section
 
 _BAR = 16
-_PAGES = (".html", ".htm")
+_HTML_ENDINGS = (".html", ".htm")
 
 
 @click.command(cls=Command)
 @click.argument("file", metavar="FILE", type=TEXT)
-@click.option(
-    "--html", "page", metavar="FILE", type=new_file, help="Write a page with charts, for a browser, instead."
-)
+@click.option("--html", "page", metavar="FILE", type=new_file, help="Write a web page with charts instead.")
 @click.option(
     "--format",
     "format_",
     type=click.Choice([*FORMATS]),
-    help="Not needed where the file's ending or its manifest says it.",
+    help="Not needed if the file's ending or its manifest names it.",
 )
 @click.option(
     "--schema", metavar="NAME", type=TEXT, help="The schema of a copy in PostgreSQL. [b2b_payments]"
 )
 def report(file: str, page: str | None, format_: str | None, schema: str | None) -> None:
-    """Show what is in an export, or in a copy that sync keeps: money and counts.
+    """Report the money and counts in an export or a copy.
 
-    A copy in PostgreSQL is named by its address, as sync --to has it. By month of creation (UTC), processing
-    status, channel and module, and the customers of the largest totals; in each currency for itself, to the
-    last digit. The page of --html is one file that loads nothing.
+    Totals by month of creation (UTC), processing status, channel and module, and the customers with the
+    largest totals: per currency, and exact to the last digit. FILE is an export, a copy made by sync, or the
+    address of a copy in PostgreSQL, as for sync --to. The page of --html is a single file that loads nothing.
     """
-    from b2b_payments._cli.waits import telling_silence
+    from b2b_payments._cli.waits import object_store_waits_shown
     from b2b_payments._errors import B2BPaymentsError, ConfigurationError
     from b2b_payments._reporting.summary import summary_of
     from b2b_payments.export._bucket import is_url
@@ -57,14 +55,14 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
     from b2b_payments.export._verification import at_hand
     from b2b_payments.sync._store import SCHEMA, PostgresStore
 
-    if page is not None and not page.lower().endswith(_PAGES):
-        raise click.UsageError(f"{page!r} has not the ending of a page: give one such as report.html.")
+    if page is not None and not page.lower().endswith(_HTML_ENDINGS):
+        raise click.UsageError(f"{page!r} does not end with .html or .htm: give a name such as report.html.")
     if page is None:
         require_output()
     elif os.path.realpath(page) == os.path.realpath(file):
-        raise click.UsageError(f"{page!r} is the file that is reported on: give --html another name.")
+        raise click.UsageError(f"{page!r} is the file to report on: give --html another name.")
     if schema is not None and not is_postgres(file):
-        raise click.UsageError("--schema is about copies in PostgreSQL: leave it out.")
+        raise click.UsageError("--schema is only for copies in PostgreSQL: leave it out.")
     try:
         if is_postgres(file):
             server = PostgresStore(file, schema=schema or SCHEMA).place
@@ -72,15 +70,15 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
             notes = _unreadable(summary)
         else:
             with (
-                telling_silence(),
+                object_store_waits_shown(),
                 at_hand(file) if is_url(file) else nullcontext(Path(path_of(file))) as path,
             ):
-                known = format_ or (found_format(path) if path.is_file() else "jsonl")
-                if known is None:
+                file_format = format_ or (found_format(path) if path.is_file() else "jsonl")
+                if file_format is None:
                     raise click.UsageError(
-                        f"{file!r} does not say its format: give --format, or name an export."
+                        f"The format of {file!r} is not known: give --format, or name an export."
                     )
-                summary, name = summary_of(read_payments(path, known)), path.name
+                summary, name = summary_of(read_payments(path, file_format)), path.name
                 notes = _notes(path, summary)
     except ConfigurationError as error:
         raise CommandError(str(error), USAGE) from None
@@ -97,11 +95,11 @@ def _unreadable(summary: Summary) -> list[str]:
 
     if not summary.unreadable:
         return []
-    return [f"{counted(summary.unreadable, 'payment')} could not be read: no sum has them."]
+    return [f"{counted(summary.unreadable, 'payment')} could not be read: not included in any total."]
 
 
 def _notes(path: Path, summary: Summary) -> list[str]:
-    """Say how the file came about, and what of it is not in the sums."""
+    """Return sentences on what the totals do not include, and when the file was exported."""
     from b2b_payments._errors import ExportError
     from b2b_payments.export._manifest import read_manifest
 
@@ -110,12 +108,12 @@ def _notes(path: Path, summary: Summary) -> list[str]:
         account = read_manifest(path).account
     except ExportError:
         return notes
-    whole = {currency: of.whole.total for currency, of in summary.currencies.items()}
-    if (account.sums.whole.rows, account.sums.whole.totals) != (summary.payments, whole):
-        notes.append("These are not the payments of its manifest: run `b2b-payments verify`.")
+    totals = {currency: one.whole.total for currency, one in summary.currencies.items()}
+    if (account.sums.whole.rows, account.sums.whole.totals) != (summary.payments, totals):
+        notes.append("The payments differ from those in the file's manifest: run `b2b-payments verify`.")
         return notes
     state = "complete" if account.complete else "not known to be complete"
-    return [*notes, f"Exported until {account.ended or 'an unknown time'}, {state}."]
+    return [*notes, f"Export ended at {account.ended or 'an unknown time'}, {state}."]
 
 
 def _write(page: str, name: str, summary: Summary, notes: list[str]) -> None:
@@ -131,17 +129,17 @@ def _print(summary: Summary, notes: list[str]) -> None:
 
     from b2b_payments._cli.terminal import console_on
     from b2b_payments._printable import counted, printable
-    from b2b_payments._reporting.wording import currency_name, money, ordered, sections
+    from b2b_payments._reporting.wording import by_payments, currency_name, money, sections
 
     console = console_on(sys.stdout)
     console.print(Text(f"{counted(summary.payments, 'payment')}."))
     for note in notes:
         console.print(Text(printable(note)))
-    for currency, of in ordered(summary):
-        whole = f"{counted(of.whole.payments, 'payment')}, {money(of.whole.total)}"
+    for currency, totals in by_payments(summary):
+        whole = f"{counted(totals.whole.payments, 'payment')}, {money(totals.whole.total)}"
         console.print()
         console.print(Text(f"{currency_name(currency)}: {whole}", style="bold"))
-        for section in sections(summary, of):
+        for section in sections(summary, totals):
             console.print()
             console.print(_table(section))
             if section.note:
@@ -160,7 +158,7 @@ def _table(section: Section) -> Table:
     table.add_column("Total", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, min_width=_BAR)
     for group in section.groups:
-        bar = "█" * round(_BAR * group.part) or ("▏" if group.part else "")
+        bar = "█" * round(_BAR * group.share) or ("▏" if group.share else "")
         cells = (group.label, f"{group.figure.payments:,}", money(group.figure.total), bar)
         table.add_row(*map(Text, cells))
     return table

@@ -17,20 +17,24 @@ from b2b_payments._cli.values import WholeNumber
     type=WholeNumber(0, 65535),
     default=0,
     show_default=True,
-    help="Where to listen; 0 is any free port.",
+    help="The port to listen on; 0 for any free port.",
 )
-@click.option("--payments", type=WholeNumber(least=0), default=10_000, show_default=True)
-@click.option("--channels", type=WholeNumber(1, 1000), default=3, show_default=True)
+@click.option(
+    "--payments", type=WholeNumber(minimum=0), default=10_000, show_default=True, help="Number of payments."
+)
+@click.option(
+    "--channels", type=WholeNumber(1, 1000), default=3, show_default=True, help="Number of channels."
+)
 @click.option(
     "--seed", type=WholeNumber(), default=7, show_default=True, help="The same seed gives the same store."
 )
 def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
-    """Run the service with a made-up store on this machine.
+    """Run a sandbox of the service on this machine.
 
-    It runs until Ctrl-C. Prints, for a shell, the variables that point the other commands there.
+    Runs until Ctrl-C. Prints export lines for a shell: with these variables, other commands use the sandbox.
     """
 
-    require_output()  # nobody would know its address
+    require_output()  # without it, the address cannot be printed
 
     async def serve() -> None:
         import anyio
@@ -56,10 +60,10 @@ def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
     try:
         run(serve)
     except StoppedError:
-        click.echo("The sandbox has ended.", err=True)
+        click.echo("The sandbox was stopped.", err=True)
 
 
 def _refusal(port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} is in use; give another one, or --port 0 for any free one."
-    return f"Port {port} cannot be used: {error.strerror}; give another one, or --port 0 for any free one."
+        return f"Port {port} is in use: give another port, or --port 0 for any free one."
+    return f"Port {port} cannot be used ({error.strerror}): give another port, or --port 0 for any free one."

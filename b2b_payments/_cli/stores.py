@@ -1,4 +1,4 @@
-"""What `export` does where --stores is given."""
+"""`export` and `sync` with --stores."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from anyio import sleep
 
-from b2b_payments._cli.command import CommandError, StoppedError, print_json, run, stays
+from b2b_payments._cli.command import CommandError, StoppedError, kept_note, print_json, run
 from b2b_payments._cli.connection import Connection
-from b2b_payments._cli.options import Fleet, Telling
+from b2b_payments._cli.options import Fleet, Verbosity
 from b2b_payments._cli.progress import StoresProgress
 from b2b_payments._errors import AuthenticationError, B2BPaymentsError
 from b2b_payments._printable import printable
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 def export(
     connection: Connection,
-    asked: Selection,
-    telling: Telling,
+    selection: Selection,
+    verbosity: Verbosity,
     fleet: Fleet,
     output: str,
     format_: str | None,
@@ -36,10 +36,10 @@ def export(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Export the stores of a file, and end with a table of what came of each. Raises CommandError.
+    """Export the stores of a file, and print a table of the results. Raises CommandError.
 
-    A run that ends by itself is over, whatever came of its stores. One that was interrupted leaves a note, by
-    which `resume` leaves alone what it had finished. With `only`, there is no run to speak of.
+    An interrupted run leaves a note, so that `resume` skips the stores that it had finished. A run that ends
+    by itself leaves none, even if stores failed. With --only, no note is written.
     """
 
     def begin(stores: Sequence[Store], progress: StoresProgress) -> Awaitable[StoresReport]:
@@ -52,64 +52,64 @@ def export(
             workers=fleet.workers,
             resume=resume,
             run=_run_of(fleet),
-            processing_status=asked.query.processing_status,
-            customer_name=asked.query.customer_name,
-            q=asked.query.q,
-            search_by=asked.query.search_by,
-            page_size=asked.page_size,
-            concurrency=asked.concurrency,
-            created_from=asked.period.start,
-            created_to=asked.period.stop,
+            processing_status=selection.query.processing_status,
+            customer_name=selection.query.customer_name,
+            q=selection.query.q,
+            search_by=selection.query.search_by,
+            page_size=selection.page_size,
+            concurrency=selection.concurrency,
+            created_from=selection.period.start,
+            created_to=selection.period.stop,
             on_progress=progress.advance,
             on_event=progress.listen,
         )
 
-    again = "To export what is missing, give the same command --resume"
-    _run(connection, telling, fleet, asked.concurrency, begin, again=again, as_json=as_json)
+    remedy = "To export what is missing, run the same command with --resume"
+    _run(connection, verbosity, fleet, selection.concurrency, begin, remedy=remedy, as_json=as_json)
 
 
 def sync(
-    connection: Connection, telling: Telling, fleet: Fleet, to: str, *, every: float | None, **settings: Any
+    connection: Connection, verbosity: Verbosity, fleet: Fleet, to: str, *, every: float | None, **more: Any
 ) -> None:
-    """Bring the copies of the stores of a file in step, with a table of what came of each.
+    """Sync the copies of the stores of a file, and print a table of the results. Raises CommandError.
 
-    With `every`, again so many seconds after each time, until stopped. Raises CommandError.
+    With `every`, repeat until stopped, with a pause of that many seconds between two rounds.
     """
     if fleet.dask is not None:
-        raise click.UsageError("--dask is about exports: leave it out.")
+        raise click.UsageError("--dask is only for exports: leave it out.")
 
     def begin(stores: Sequence[Store], progress: StoresProgress) -> Awaitable[StoresReport]:
         return sync_stores(
             stores,
             to,
             at_once=fleet.at_once,
-            **settings,
+            **more,
             on_progress=progress.advance,
             on_event=progress.listen,
         )
 
-    again = "To go on, give the same command"
-    _run(connection, telling, fleet, 8, begin, again=again, as_json=False, every=every)
+    remedy = "To continue, run the same command again"
+    _run(connection, verbosity, fleet, 8, begin, remedy=remedy, as_json=False, every=every)
 
 
 def _run(
     connection: Connection,
-    telling: Telling,
+    verbosity: Verbosity,
     fleet: Fleet,
     concurrency: int,
     begin: Callable[[Sequence[Store], StoresProgress], Awaitable[StoresReport]],
     *,
-    again: str,
+    remedy: str,
     as_json: bool,
     every: float | None = None,
 ) -> None:
-    progress = StoresProgress(telling)
+    progress = StoresProgress(verbosity)
     stores: list[Store] = []
     ended = False
 
     async def work() -> None:
         nonlocal ended, progress
-        stores.extend(_chosen(fleet, connection))
+        stores.extend(_selected(fleet, connection))
         _note_fewer_at_once(fleet, concurrency, len(stores))
         while True:
             progress.stores = len(stores)
@@ -117,9 +117,9 @@ def _run(
                 report = await begin(stores, progress)
             if every is None:
                 break
-            _tell(report, stores, quiet=telling.quiet)
+            _print_round(report, stores, quiet=verbosity.quiet)
             await sleep(every)
-            progress = StoresProgress(telling)
+            progress = StoresProgress(verbosity)
         ended = True
 
     try:
@@ -127,17 +127,17 @@ def _run(
     except CommandError as failure:
         report = StoresReport(tuple(progress.reports.values()))
         if report.stores:
-            _show(report, stores, as_json=as_json)
+            _print_report(report, stores, as_json=as_json)
         if isinstance(failure, StoppedError) and report.stores:
             ended = ended or (every is None and report.complete)
-            failure.left = f": {report}. {_go_on(report, again)}"
+            failure.outcome = f": {report}. {_state_after_stop(report, remedy)}"
         if not (ended and isinstance(failure, StoppedError)):
             raise
     else:
         report = StoresReport(tuple(progress.reports.values()))
-        if as_json or not (telling.quiet and report.complete):
-            _show(report, stores, as_json=as_json)
-    _conclude(report, again, quiet=telling.quiet)
+        if as_json or not (verbosity.quiet and report.complete):
+            _print_report(report, stores, as_json=as_json)
+    _conclude(report, remedy, quiet=verbosity.quiet)
 
 
 def _note_fewer_at_once(fleet: Fleet, concurrency: int, stores: int) -> None:
@@ -146,17 +146,17 @@ def _note_fewer_at_once(fleet: Fleet, concurrency: int, stores: int) -> None:
         click.echo(f"Note: {fit.stores} stores at once, not {fleet.at_once}: {fit.why}.", err=True)
 
 
-def _tell(report: StoresReport, stores: Sequence[Store], *, quiet: bool) -> None:
-    """Say what came of a round, after which there is another."""
-    _raise_unforeseen(report)
+def _print_round(report: StoresReport, stores: Sequence[Store], *, quiet: bool) -> None:
+    """Print the result of one round of `every`: a table of the incomplete stores, and the count."""
+    _raise_unexpected(report)
     if not report.complete:
-        left = StoresReport(tuple(one for one in report.stores if not one.complete))
-        _show(left, stores, as_json=False)
+        incomplete = StoresReport(tuple(one for one in report.stores if not one.complete))
+        _print_report(incomplete, stores, as_json=False)
     if not (quiet and report.complete):
         click.echo(f"{report}.", err=True)
 
 
-def _show(report: StoresReport, stores: Sequence[Store], *, as_json: bool) -> None:
+def _print_report(report: StoresReport, stores: Sequence[Store], *, as_json: bool) -> None:
     if as_json:
         print_json(report.to_dict())
     else:
@@ -164,7 +164,7 @@ def _show(report: StoresReport, stores: Sequence[Store], *, as_json: bool) -> No
 
 
 def _run_of(fleet: Fleet) -> str | None:
-    """Name a run: parts of one file may run side by side."""
+    """Return the run's name, or None with --only. Shards may run at the same time, so their names differ."""
     if fleet.only:
         return None
     part = "" if fleet.shard is None else f".{fleet.shard[0]}-of-{fleet.shard[1]}"
@@ -172,31 +172,31 @@ def _run_of(fleet: Fleet) -> str | None:
 
 
 def places(connection: Connection, fleet: Fleet, output: str, format_: str | None) -> list[str]:
-    """Return where each store is exported to. Raises CommandError for unknown names."""
-    found = places_of(output, format_)
-    return [found.of(store) for store in _chosen(fleet, connection)]
+    """Return the output of each store. Raises CommandError for unknown names."""
+    pattern = places_of(output, format_)
+    return [pattern.of(store) for store in _selected(fleet, connection)]
 
 
-def refuse_ids(path: str, asked: Selection) -> None:
-    """Refuse filters by what is of one store only. Raises UsageError."""
-    if asked.query.channel_ids is not None:
+def refuse_store_ids(path: str, selection: Selection) -> None:
+    """Refuse filters by ids that differ from store to store. Raises UsageError."""
+    if selection.query.channel_ids is not None:
         raise click.UsageError(
-            "A channel's id is of one store: leave --channel out, and write channels = [1, 2] under the "
+            "A channel's id belongs to one store: leave --channel out, and write channels = [1, 2] under the "
             f"store in {path}."
         )
-    if asked.query.invoice_id is not None:
-        raise click.UsageError("An invoice's id is of one store: leave --invoice out.")
+    if selection.query.invoice_id is not None:
+        raise click.UsageError("An invoice's id belongs to one store: leave --invoice out.")
 
 
 def table(reports: Iterable[StoreReport], stores: Sequence[Store] = ()) -> str:
-    """Return a line for each store, in columns, with a heading. A remark of several lines becomes one."""
+    """Return a heading and a line per store, in aligned columns."""
     from rich.cells import cell_len
 
     variables = {store.name: store.variable for store in stores}
     rows = [("store", "state", "payments", "requests", "seconds", "file or error")]
     for one in reports:
         figures = (f"{one.rows:,}", f"{one.requests:,}", f"{one.seconds:,.1f}")
-        # Made visible here: an escape is wider than what it stands for.
+        # Escaped before the widths are computed: an escape is wider than the character.
         remark = printable(" ".join(_remark(one, variables.get(one.name, "")).split()))
         rows.append((one.name, one.state, *figures, remark))
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
@@ -215,35 +215,35 @@ def _remark(report: StoreReport, variable: str) -> str:
     if isinstance(error, AuthenticationError):
         token = f"the token in {variable}" if variable else "its token"
         return (
-            f"The service rejected the credential; check the store's hash, and {token} and its scope: {error}"
+            f"The service rejected the credential. Check the store's hash, and {token} and its scope: {error}"
         )
     if error is not None:
         return str(error) if isinstance(error, B2BPaymentsError) else f"{type(error).__name__}, see below."
     if report.state is not StoreState.NOT_COMPLETE:
         return report.path
-    return f"{report.path}: {report.ending}.{stays(report.instead)}"
+    return f"{report.path}: {report.ending}.{kept_note(report.instead)}"
 
 
-def _conclude(report: StoresReport, again: str, *, quiet: bool) -> None:
-    """Say how many stores are complete. Raises CommandError where not all are."""
-    _raise_unforeseen(report)
+def _conclude(report: StoresReport, remedy: str, *, quiet: bool) -> None:
+    """Print how many stores are complete. Raises CommandError if not all are."""
+    _raise_unexpected(report)
     missing = [f"--only {shlex.quote(one.name)}" for one in report.stores if not one.complete]
     if not missing:
         if not quiet:
             click.echo(f"{report}.", err=True)
         return
-    alone = "" if len(missing) == len(report.stores) else f" {' '.join(missing)}"
-    raise CommandError(f"{report}. {again}{alone}.")
+    alone = "" if len(missing) == len(report.stores) else f", adding {' '.join(missing)}"
+    raise CommandError(f"{report}. {remedy}{alone}.")
 
 
-def _raise_unforeseen(report: StoresReport) -> None:
+def _raise_unexpected(report: StoresReport) -> None:
     for one in report.stores:
         if one.error is not None and not isinstance(one.error, B2BPaymentsError):
             raise one.error
 
 
-def _chosen(fleet: Fleet, connection: Connection) -> list[Store]:
-    """Return the stores to export. Raises CommandError for unknown names."""
+def _selected(fleet: Fleet, connection: Connection) -> list[Store]:
+    """Return the stores that --only and --shard select. Raises CommandError for unknown names."""
     stores = read_stores(
         fleet.path, base_url=connection.base_url, quota=connection.quota, retry=connection.retry
     )
@@ -255,7 +255,7 @@ def _chosen(fleet: Fleet, connection: Connection) -> list[Store]:
     return stores if fleet.shard is None else [store for store in stores if store.in_shard(*fleet.shard)]
 
 
-def _go_on(report: StoresReport, again: str) -> str:
+def _state_after_stop(report: StoresReport, remedy: str) -> str:
     if any(one.complete or one.resumable for one in report.stores):
-        return f"What came so far is kept. {again}"
-    return "Nothing half-written is left"
+        return f"The payments read so far are kept. {remedy}"
+    return "No partial file is left"

@@ -1,4 +1,4 @@
-"""The standard streams of a command: closed, full or a terminal, and safe for whatever the service sends."""
+"""The standard streams of a command, which may be closed, full or a terminal, made safe for any text."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from b2b_payments._printable import printable_json, printable_lines
 
 
 class OutputError(CommandError):
-    """Standard output is closed, or could not be written."""
+    """Standard output is closed or cannot be written."""
 
 
 class _Printable(io.TextIOWrapper):
-    """A standard stream on which control characters are visible, but for line breaks and tabs.
+    """A standard stream that escapes control characters, except for line breaks and tabs.
 
-    `bare` is the stream itself, for what is to steer the terminal. What cannot be written is an OutputError,
-    or, where nothing hangs on it (`lossy`), nothing.
+    `bare` is the unwrapped stream, for terminal control sequences. A failed write raises OutputError, or is
+    ignored if the stream is `lossy`.
     """
 
     def __init__(self, bare: TextIO, *, lossy: bool) -> None:
@@ -33,18 +33,18 @@ class _Printable(io.TextIOWrapper):
         self._lossy = lossy
 
     def write(self, text: str) -> int:
-        """Write text, made visible."""
-        with self._failing():
+        """Write text, with control characters escaped."""
+        with self._write_errors():
             super().write(printable_lines(text))
         return len(text)
 
     def flush(self) -> None:
-        """Pass on what was written."""
-        with self._failing():
+        """Flush the stream."""
+        with self._write_errors():
             super().flush()
 
     @contextmanager
-    def _failing(self) -> Iterator[None]:
+    def _write_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -53,33 +53,33 @@ class _Printable(io.TextIOWrapper):
 
 
 class _Terminal:
-    """Standard output for JSON lines, where it is a terminal."""
+    """Standard output for JSON lines when it is a terminal."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, lines: bytes) -> None:
-        """Write whole lines, with control characters as JSON's escapes."""
+        """Write whole lines, with control characters as JSON escapes."""
         self._stream.write(printable_json(lines))
 
     def flush(self) -> None:
-        """Pass on what was written."""
+        """Flush the stream."""
         self._stream.flush()
 
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Make the standard streams fit for a command as long as it runs.
+    """Wrap the standard streams while a command runs, and deal with closed ones.
 
-    One that is closed is not taken by the next file that is opened. Standard output then is None, the others
-    are empty. Raises SystemExit where standard output fails.
+    A closed standard output is None, a closed standard input is empty, and a closed standard error discards
+    what is written. Raises SystemExit if standard output fails.
     """
     _fill_descriptors()
     before = sys.stdin, sys.stdout, sys.stderr
-    with open(os.devnull) as nothing, open(os.devnull, "w") as nowhere:
-        sys.stdin = before[0] or nothing
+    with open(os.devnull) as empty, open(os.devnull, "w") as discard:
+        sys.stdin = before[0] or empty
         sys.stdout = _wrapped(before[1], lossy=False)
-        sys.stderr = _wrapped(before[2] or nowhere, lossy=True)
+        sys.stderr = _wrapped(before[2] or discard, lossy=True)
         wrapped = sys.stdout, sys.stderr
         try:
             yield
@@ -88,12 +88,12 @@ def standard_streams() -> Iterator[None]:
             raise SystemExit(failure.exit_code) from None
         finally:
             for stream in wrapped:
-                _end(stream)
+                _detach(stream)
             sys.stdin, sys.stdout, sys.stderr = before
 
 
 def _fill_descriptors() -> None:
-    """Take the descriptors 0 to 2 that are free: a file or socket would get them, and what others print."""
+    """Open /dev/null on free descriptors 0 to 2, so that no file or socket gets one, and printed text."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -103,8 +103,8 @@ def _wrapped(stream: Any, *, lossy: bool) -> Any:
     return _Printable(stream, lossy=lossy) if hasattr(stream, "buffer") else stream
 
 
-def _end(stream: Any) -> None:
-    """Let go of a stream. What could not be written must not be tried again when the interpreter ends."""
+def _detach(stream: Any) -> None:
+    """Flush and unwrap a stream. Unwritable text is dropped, or the interpreter would retry it at exit."""
     if not isinstance(stream, _Printable):
         return
     try:
@@ -112,32 +112,32 @@ def _end(stream: Any) -> None:
         stream.buffer.flush()
     except OSError:
         with suppress(OSError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.bare.fileno())
-            os.close(nowhere)
+            discard = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(discard, stream.bare.fileno())
+            os.close(discard)
             stream.buffer.flush()
     stream.detach()
 
 
 def require_output() -> None:
-    """Raise OutputError where there is no standard output: before anything is sent that is to be printed."""
+    """Raise OutputError if standard output is closed. Called before anything is sent."""
     if sys.stdout is None:
-        raise OutputError("Standard output is closed, and the result would go there; send it to a file.")
+        raise OutputError("Standard output is closed, so the result cannot be printed: send it to a file.")
 
 
 def output() -> Any:
-    """Return standard output, for JSON lines as bytes. Raises OutputError where it is closed."""
+    """Return standard output for JSON lines, as bytes. Raises OutputError if it is closed."""
     require_output()
     return _Terminal(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
 
 
 def bare(stream: TextIO) -> TextIO:
-    """Return a standard stream as it is, for what is to steer the terminal."""
+    """Return the unwrapped stream, for terminal control sequences."""
     return stream.bare if isinstance(stream, _Printable) else stream
 
 
 def output_error(error: OSError) -> OSError | OutputError:
-    """Return what to raise where standard output could not be written."""
+    """Return the error to raise after a failed write to standard output."""
     if error.errno == errno.EPIPE:
-        return error  # the reader has seen enough; click ends the program quietly
+        return error  # the reader has closed the pipe; the program ends quietly
     return OutputError(f"Standard output could not be written: {error.strerror}.")

@@ -11,7 +11,7 @@ import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, run
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
-from b2b_payments._cli.options import Fleet, Telling, fleet_options, overlap_option, telling_options
+from b2b_payments._cli.options import Fleet, Verbosity, fleet_options, overlap_option, verbosity_options
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     metavar="FILE",
     required=True,
     type=TEXT,
-    help="The database: .duckdb, or .sqlite, .sqlite3, .db for SQLite, which a first sync makes; or one of "
-    "PostgreSQL as postgresql://user@host/name, the password in PGPASSWORD. With --stores, files have {name} "
-    "in their path.",
+    help="The database: a file, .duckdb, or .sqlite, .sqlite3 or .db for SQLite, created by the first sync; "
+    "or PostgreSQL, as postgresql://user@host/name with the password in PGPASSWORD. With --stores, a file's "
+    "path contains {name}.",
 )
 @click.option(
     "--schema",
     metavar="NAME",
     type=TEXT,
-    help="In PostgreSQL, the schema of the copy, which a first sync makes; with --stores, {name} is in it. "
-    "[b2b_payments, or b2b_payments_{name}]",
+    help="PostgreSQL only: the schema of the copy, created by the first sync; with --stores, it contains "
+    "{name}. [b2b_payments, or b2b_payments_{name}]",
 )
-@click.option("--sweep", is_flag=True, help="Read the whole store again, to find what was deleted.")
+@click.option("--sweep", is_flag=True, help="Read the whole store again, to find deleted payments.")
 @overlap_option
 @click.option(
     "--most-lookups",
@@ -47,26 +47,26 @@ if TYPE_CHECKING:
     type=AT_LEAST_ONE,
     default=500,
     show_default=True,
-    help="How many payments that the list contradicts are looked up by id in one sync.",
+    help="Per sync, look up at most N payments by id that the list contradicts.",
 )
 @click.option(
     "--allow-mass-deletion",
     is_flag=True,
-    help="Delete payments from the copy even where more than a fifth of it is missing.",
+    help="Delete payments from the copy even if the store lacks more than a fifth of it.",
 )
 @click.option(
     "--every",
     metavar="SECONDS",
     type=Number(1, 86_400),
-    help="Sync again so long after each sync, until stopped: a copy that one process keeps.",
+    help="Keep running: sync again this long after each sync, until stopped.",
 )
 @fleet_options
 @connection_options
 @sandbox_option
-@telling_options
+@verbosity_options
 def sync(
     connection: Connection,
-    telling: Telling,
+    verbosity: Verbosity,
     fleet: Fleet | None,
     to: str,
     schema: str | None,
@@ -76,12 +76,12 @@ def sync(
     allow_mass_deletion: bool,
     every: float | None,
 ) -> None:
-    """Keep a database in step with the store.
+    """Keep a database copy of the store in sync.
 
-    The first time every payment is copied, afterwards what changed since. The tables payments and line_items
-    have an export's columns; read them between two syncs. Always the whole store is copied, without
-    filters. A payment is deleted only when the service itself says that it does not exist. Interrupted, it
-    goes on with the next sync. A report follows on standard error; exit code 0 says that the copy is in step.
+    The first sync copies every payment, later ones what changed since. The tables payments and line_items
+    have the columns of an export; read them between two syncs. The whole store is copied, without filters.
+    A payment is deleted only if the service itself says that it does not exist. If a sync is interrupted, the
+    next one continues it. A summary is printed to standard error; exit code 0 means that the copy is in sync.
     """
     settings: dict[str, Any] = {
         "sweep": sweep,
@@ -91,33 +91,33 @@ def sync(
     }
     if fleet is not None:
         if connection.sandbox:
-            raise click.UsageError("--sandbox is a made-up store: leave --stores out.")
+            raise click.UsageError("--sandbox is a single store: leave --stores out.")
         from b2b_payments._cli import stores
 
-        stores.sync(connection, telling, fleet, to, every=every, schema=schema, **settings)
+        stores.sync(connection, verbosity, fleet, to, every=every, schema=schema, **settings)
         return
-    syncs = _Syncs(connection, telling, to, schema, every, settings)
+    syncs = _Syncs(connection, verbosity, to, schema, every, settings)
     try:
         run(syncs.run)
     except StoppedError as stopped:
         if every is not None or syncs.report is None:
-            stopped.left = f": {syncs.left}"
+            stopped.outcome = f": {syncs.state_after_stop}"
             raise
     except CommandError as failure:
-        # Not of a database that is another's, or that could not be opened.
+        # Not if the database belongs to another store, or could not be opened.
         if syncs.progress is not None and syncs.progress.requests and syncs.store.exists:
-            sentence = f"{failure} What {syncs.store.place} holds is kept, and the next sync goes on."
+            sentence = f"{failure} The copy in {syncs.store.place} is kept, and the next sync continues it."
             raise CommandError(sentence, failure.exit_code) from None
         raise
     report = syncs.report
-    syncs.conclude()
+    syncs.print_summary()
     click.get_current_context().exit(0 if report is not None and report.complete else 1)
 
 
 class _Syncs:
-    """One sync, or one after the other: `report` is the latest one's, None until it is through.
+    """A single sync, or repeated ones. `report` is None until the latest sync has ended.
 
-    `store` is there once it runs.
+    `store` is set once `run` has begun.
     """
 
     store: Store
@@ -125,14 +125,14 @@ class _Syncs:
     def __init__(
         self,
         connection: Connection,
-        telling: Telling,
+        verbosity: Verbosity,
         to: str,
         schema: str | None,
         every: float | None,
         settings: Mapping[str, Any],
     ) -> None:
         self._connection = connection
-        self._telling = telling
+        self._verbosity = verbosity
         self._to = to
         self._schema = schema
         self._every = every
@@ -142,29 +142,29 @@ class _Syncs:
         self.progress: Progress | None = None
 
     async def run(self) -> None:
-        """Sync once, or again and again."""
+        """Sync once, or repeatedly."""
         import anyio
 
         from b2b_payments import sync
 
-        # First of all: nothing is sent for a database that cannot be written.
+        # First of all, so that nothing is sent if the database cannot be written.
         self.store = store = sync.store_for(self._to, schema=self._schema)
         async with AsyncExitStack() as stack:
             client = await self._connection.enter(stack, self._listen)
             while self._every is not None:
-                await self._try(client, store)
+                await self._sync_round(client, store)
                 await anyio.sleep(self._every)
             await self._sync(client, store)
 
-    async def _try(self, client: PaymentsClient, store: Store) -> None:
-        """Sync, and say what came of it. Raises what waiting does not help."""
+    async def _sync_round(self, client: PaymentsClient, store: Store) -> None:
+        """Sync and print the result. Raises only errors that trying again later does not solve."""
         from b2b_payments._changes.feed import may_pass
         from b2b_payments._errors import B2BPaymentsError, ExportError
 
         try:
             await self._sync(client, store)
         except B2BPaymentsError as error:
-            # Another sync's end, and a database that is there again, are waited for.
+            # ExportErrors may pass: another sync ends, the database is reachable again.
             if not isinstance(error, ExportError):
                 self._failures += 1
                 if not may_pass(error, self._failures):
@@ -172,33 +172,33 @@ class _Syncs:
             click.echo(f"{store.place}: not synced this time: {error}", err=True)
         else:
             self._failures = 0
-            self.conclude()
+            self.print_summary()
 
     @property
-    def left(self) -> str:
-        """What is left where it is stopped."""
+    def state_after_stop(self) -> str:
+        """What a stopped sync leaves, for the message."""
         store = getattr(self, "store", None)
         if store is None:
             return "nothing was written"
-        kept = f"the next sync goes on with what {store.place} holds"
+        kept = f"the copy in {store.place} is kept, and the next sync continues it"
         return kept if store.exists else f"{store.place} was not written"
 
-    def conclude(self) -> None:
-        """Say what came of the latest sync."""
-        report, telling = self.report, self._telling
+    def print_summary(self) -> None:
+        """Print the summary of the latest sync, if it has ended."""
+        report, verbosity = self.report, self._verbosity
         if report is None or self.progress is None:
             return
         if not report.complete:
-            telling = replace(telling, quiet=False)
-        account = f"{report.waited:.1f} s waited for the quota" if telling.verbose else ""
-        telling.conclude(str(self.store.place), report, self.progress.seconds, account=account)
+            verbosity = replace(verbosity, quiet=False)
+        details = f"{report.waited:.1f} s waited for the quota" if verbosity.verbose else ""
+        verbosity.summarize(str(self.store.place), report, self.progress.seconds, details=details)
 
     async def _sync(self, client: PaymentsClient, store: Store) -> None:
         from b2b_payments import sync
         from b2b_payments._cli.progress import Progress
 
         self.report = None
-        with Progress(self._connection.quota, self._telling) as self.progress:
+        with Progress(self._connection.quota, self._verbosity) as self.progress:
             self.report = await sync.sync(client, store, on_progress=self._advance, **self._settings)
 
     def _listen(self, event: Event) -> None:
@@ -209,5 +209,5 @@ class _Syncs:
         import attrs
 
         if self.progress is not None:
-            # How many of the store's payments changed, nobody knows before the end.
+            # How many payments changed is not known before the end, so there is no total to show.
             self.progress.advance(report if report.exact else attrs.evolve(report, total_last=None))

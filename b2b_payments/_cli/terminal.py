@@ -1,4 +1,4 @@
-"""Terminals, for what is more than lines."""
+"""Terminals: whether one can redraw lines, and a console that draws on it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _PLAIN = frozenset({"dumb", "unknown"})
 
 
 def can_draw() -> bool:
-    """Whether standard error is a terminal on which lines can be drawn over."""
+    """Whether standard error is a terminal that can redraw lines."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in _PLAIN
 
 
 class _Console(Console):
-    """A console that says when nobody reads any more, instead of ending the program."""
+    """A console that raises BrokenPipeError, where rich would end the program."""
 
     def on_broken_pipe(self) -> NoReturn:
         """Raise the error that is being handled."""
@@ -27,5 +27,5 @@ class _Console(Console):
 
 
 def console_on(stream: TextIO) -> Console:
-    """Return what draws on a standard stream: in color and as wide as the terminal, if it is one."""
+    """Return a console for a standard stream: in color and as wide as the terminal, if it is one."""
     return _Console(file=bare(stream), highlight=False, markup=False)

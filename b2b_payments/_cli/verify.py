@@ -14,22 +14,23 @@ from b2b_payments._cli.values import TEXT
 from b2b_payments._printable import counted
 
 _WORTH_A_PROCESS = 64 * 2**20
-"""Bytes of files that are checked in about the second that a process takes to start."""
+"""Bytes per process: checking them takes about a second, as long as a process takes to start."""
 
 
 @click.command(cls=Command)
 @click.argument("files", metavar="FILE...", type=TEXT, nargs=-1, required=True)
-@click.option("--report", type=click.Choice(["json"]), help="Print what was found as JSON.")
+@click.option("--report", type=click.Choice(["json"]), help="Print the result as JSON.")
 def verify(files: tuple[str, ...], report: str | None) -> None:
     """Check exported files against their manifests. A folder stands for all exports in it.
 
-    The bytes' hashes (of a database: the rows'), the number of payments, that none is there twice, and the
-    totals per currency and processing status. Exit code 0 says that all of it is as it was exported. A copy
-    that sync keeps has no manifest: it is checked for itself, and sync --sweep holds it against the store.
+    Checks the hashes of the bytes (in a database: of the rows), the number of payments, that none is there
+    twice, and the totals per currency and processing status. Exit code 0 means that all is as exported. A
+    copy made by sync has no manifest: only its consistency is checked, and sync --sweep compares it with the
+    store.
     """
-    from b2b_payments._cli.waits import telling_silence
+    from b2b_payments._cli.waits import object_store_waits_shown
 
-    with telling_silence():
+    with object_store_waits_shown():
         _verify(files, report)
 
 
@@ -41,41 +42,41 @@ def _verify(files: tuple[str, ...], report: str | None) -> None:
     except B2BPaymentsError as error:
         raise CommandError(str(error), USAGE if isinstance(error, ConfigurationError) else FAILED) from None
     failed: list[str] = []
-    found: list[Mapping[str, Any]] = []
+    results: list[Mapping[str, Any]] = []
     for one in _checked(paths):
-        found.append(one)
+        results.append(one)
         if one["error"] is not None:
             failed.append(one["error"])
             if len(paths) > 1 and report is None:
                 click.echo(one["error"], err=True)
         elif report is None:
-            kind = "a copy" if one["copy"] else "as it was exported"
+            kind = "a copy" if one["copy"] else "as exported"
             state = "complete" if one["complete"] else "not known to be complete"
             totals = ", ".join(f"{total} {currency}" for currency, total in one["totals"].items())
             payments = counted(one["payments"], "payment")
             click.echo(f"{one['file']}: {kind}, {state}: {payments}, {totals or 'nothing'}.")
     if report is not None:
-        print_json({"as_exported": not failed, "files": found})
+        print_json({"as_exported": not failed, "files": results})
     if failed:
-        many = f"{len(failed)} of {len(paths)} files are not as they were exported, or cannot be read."
+        many = f"{len(failed)} of {len(paths)} files are not as exported, or cannot be read."
         raise CommandError(failed[0] if len(paths) == 1 else many)
 
 
-def _files(given: Iterable[str]) -> Iterator[str]:
+def _files(paths: Iterable[str]) -> Iterator[str]:
     from b2b_payments.export._verification import exports_in, is_folder
 
-    for path in given:
+    for path in paths:
         if not is_folder(path):
             yield path
             continue
         exports = exports_in(path)
         if not exports:
-            raise CommandError(f"{path} holds no export: there is no manifest in it.")
+            raise CommandError(f"{path} contains no export: there is no manifest in it.")
         yield from exports
 
 
 def _checked(paths: list[str]) -> Iterator[Mapping[str, Any]]:
-    """Check files, in processes where there is enough to do for several."""
+    """Yield the result of each file, checked in several processes if that is worth it."""
     size = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
     processes = min(len(paths), os.cpu_count() or 1, size // _WORTH_A_PROCESS)
     if processes < 2:
@@ -107,8 +108,8 @@ def _check(path: str) -> Mapping[str, Any]:
             account = verify(path).account
             sums, complete = account.sums, account.complete
     except B2BPaymentsError as error:
-        found: dict[str, Any] = {"complete": False, "payments": None, "totals": {}, "error": str(error)}
+        result: dict[str, Any] = {"complete": False, "payments": None, "totals": {}, "error": str(error)}
     else:
         totals = {currency: f"{total:,f}" for currency, total in sorted(sums.whole.totals.items())}
-        found = {"complete": complete, "payments": sums.whole.rows, "totals": totals, "error": None}
-    return {"file": path, "copy": copy is not None, **found}
+        result = {"complete": complete, "payments": sums.whole.rows, "totals": totals, "error": None}
+    return {"file": path, "copy": copy is not None, **result}

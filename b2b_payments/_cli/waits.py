@@ -1,6 +1,6 @@
-"""What a command waits for, told while it lasts: in a line that counts down, or in plain lines.
+"""Shows what a command is waiting for: in a line that counts down on a terminal, or in plain lines.
 
-A wait may be one that the service asks for, the pause before another attempt, or one for the store's quota.
+Waits are those that the service asks for, pauses before another attempt, and waits for the store's quota.
 """
 
 from __future__ import annotations
@@ -35,84 +35,84 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-PATIENCE = 2.0
-"""Seconds for which an object store may be silent before that is told."""
-_LOOK_EVERY = 1.0
-_BETWEEN_LINES = 15.0
-_NEWS = 1.0  # by how many seconds a wait ends later than the one told of, to be told of too
+OBJECT_STORE_PATIENCE = 2.0
+"""Seconds without an answer from an object store after which that is shown."""
+_CHECK_INTERVAL = 1.0
+_LINE_INTERVAL = 15.0
+_MIN_EXTENSION = 1.0  # seconds by which a wait must end later than the one last printed, to be printed too
 
 
 @contextmanager
-def telling_silence() -> Iterator[None]:
-    """Say, where there is no progress to show, how long an object store has not answered."""
+def object_store_waits_shown() -> Iterator[None]:
+    """Print how long an object store has not answered, for commands that show no progress."""
     over = Flag()
 
-    def tell() -> None:
-        told_at = -math.inf
-        while not over.wait(_LOOK_EVERY):
-            wait = waited_for(PATIENCE)
-            if wait is not None and monotonic() - told_at >= _BETWEEN_LINES:
-                told_at = monotonic()
-                click.echo(f"{words_of_silence(*wait)}.", err=True)
+    def watch() -> None:
+        printed_at = -math.inf
+        while not over.wait(_CHECK_INTERVAL):
+            wait = waited_for(OBJECT_STORE_PATIENCE)
+            if wait is not None and monotonic() - printed_at >= _LINE_INTERVAL:
+                printed_at = monotonic()
+                click.echo(f"{object_store_wait(*wait)}.", err=True)
 
-    telling = Thread(target=tell, daemon=True)
-    telling.start()
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         over.set()
-        telling.join()
+        watcher.join()
 
 
-def words_of_silence(bucket: str, seconds: float) -> str:
-    """Say that an object store does not answer."""
-    return f"waiting {seconds:.0f} s for {bucket} to answer"
+def object_store_wait(bucket: str, seconds: float) -> str:
+    """Return the text for an object store that does not answer."""
+    return f"waiting ({seconds:.0f} s so far) for {bucket} to answer"
 
 
 @dataclass(frozen=True, repr=False)
 class Wait:
-    """A wait: why, and until which moment. From `least` seconds on it is worth a line of its own."""
+    """A wait until `ends`, printed if it lasts `minimum` seconds; `asked` if the service asked for it."""
 
-    why: str
-    unit: str
+    prefix: str
+    suffix: str
     ends: float
-    least: float
+    minimum: float
     asked: bool = False
     patience: float | None = None
 
-    def words(self, now: float) -> str:
-        """Say why, and how much longer."""
+    def text(self, now: float) -> str:
+        """Return the reason with the seconds left."""
         left = max(0.0, self.ends - now)
-        return f"{self.why}{left:.{1 if left < 10 else 0}f}{self.unit}"
+        return f"{self.prefix}{left:.{1 if left < 10 else 0}f}{self.suffix}"
 
 
 def wait_of(event: Event, now: float) -> Wait | None:
-    """Return the wait that begins with an event, None where none does."""
+    """Return the wait that an event begins, or None."""
     if isinstance(event, RetryScheduled) and event.delay > 0:
         ends = now + event.delay
         if event.asked is not None:
             return Wait(f"the service asks to wait {event.asked:.0f} s, ", " s left", ends, 1.0, asked=True)
-        why = f"attempt {event.attempt} failed ({event.why or event.reason}), the next in "
-        return Wait(why, " s", ends, 5.0, patience=event.patience)
-    # A wait for an answer under way is a matter of milliseconds.
+        prefix = f"attempt {event.attempt} failed ({event.why or event.reason}), next attempt in "
+        return Wait(prefix, " s", ends, 5.0, patience=event.patience)
+    # A wait for an answer in flight takes milliseconds.
     if isinstance(event, QuotaWait) and event.reason != "in flight":
-        # Our own window fills up every minute of a long export: no news.
-        least = math.inf if event.reason == "window" else 5.0
-        return Wait("waiting ", " s for the store's quota", now + event.seconds, least)
+        # In a long export, our own window fills up every minute: not worth a line.
+        minimum = math.inf if event.reason == "window" else 5.0
+        return Wait("waiting ", " s for the store's quota", now + event.seconds, minimum)
     return None
 
 
 class Waits:
-    """The waits that are under way, by the client's events. `clock` gives seconds."""
+    """The current waits, tracked by the client's events. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.clock = clock
         self.answered = False
-        """Whether the service has answered anything yet as it should."""
+        """Whether any request has succeeded yet."""
         self._waits: dict[int, Wait] = {}
 
     def listen(self, event: Event) -> None:
-        """Take in what the client does."""
+        """Process an event of the client."""
         if (wait := wait_of(event, self.clock())) is not None and isinstance(
             event, RetryScheduled | QuotaWait
         ):
@@ -126,56 +126,56 @@ class Waits:
 
     @property
     def longest(self) -> Wait | None:
-        """The one that ends last, None where nothing is waited for.
+        """The wait that ends last, or None.
 
-        It may have ended already, and what follows may not have begun yet.
+        Its end may have passed, if the event that ends it has not come yet.
         """
         return max(self._waits.values(), key=lambda wait: wait.ends, default=None)
 
     @property
-    def words(self) -> str | None:
-        """What is waited for now, and how much longer."""
+    def text(self) -> str | None:
+        """What is being waited for, and how much longer; None if nothing is."""
         wait = self.longest
         if wait is None:
             return None
-        words = wait.words(self.clock())
-        # From the first request on it may be that nothing will ever be answered.
+        text = wait.text(self.clock())
+        # Before the first answer, the service may be unreachable for good: say how long this may take.
         if wait.patience is None or self.answered:
-            return words
-        return f"{words}, for up to {wait.patience:.0f} s more; --outage 0 would not wait"
+            return text
+        return f"{text}, for up to {wait.patience:.0f} s more (--outage 0 fails at once)"
 
 
 class PlainLines:
-    """Tells of waits in lines on standard error: when one begins, and every 15 seconds while it lasts."""
+    """Prints waits as lines on standard error: when one begins, and every 15 seconds while it lasts."""
 
     def __init__(self, label: str = "", clock: Callable[[], float] = monotonic) -> None:
         self._label = f"{label}: " if label else ""
         self._waits = Waits(clock)
-        self._told_until = -math.inf
+        self._printed_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def listen(self, event: Event) -> None:
-        """Take in what the client does."""
+        """Process an event of the client."""
         self._waits.listen(event)
         wait, now = self._waits.longest, self._waits.clock()
         if wait is None:
             self._stop()
-        elif wait.ends - now >= self._least(wait) and wait.ends > self._told_until + _NEWS:
-            self._tell(wait)
+        elif wait.ends - now >= self._threshold(wait) and wait.ends > self._printed_until + _MIN_EXTENSION:
+            self._print(wait)
 
-    def _least(self, wait: Wait) -> float:
-        """How long a wait has to be to be told of: a first request that fails is news at once."""
-        return 0.0 if wait.patience and not self._waits.answered and self._told_until < 0 else wait.least
+    def _threshold(self, wait: Wait) -> float:
+        """Return the seconds from which on a wait is printed: 0 if the very first request failed."""
+        return 0.0 if wait.patience and not self._waits.answered and self._printed_until < 0 else wait.minimum
 
-    def _tell(self, wait: Wait) -> None:
-        self._told_until = wait.ends
-        click.echo(f"{self._label}{_sentence(self._waits.words or '')}", err=True)
+    def _print(self, wait: Wait) -> None:
+        self._printed_until = wait.ends
+        click.echo(f"{self._label}{_sentence(self._waits.text or '')}", err=True)
         self._stop()
-        self._timer = asyncio.get_running_loop().call_later(_BETWEEN_LINES, self._tell_again)
+        self._timer = asyncio.get_running_loop().call_later(_LINE_INTERVAL, self._print_again)
 
-    def _tell_again(self) -> None:
+    def _print_again(self) -> None:
         if (wait := self._waits.longest) is not None:
-            self._tell(wait)
+            self._print(wait)
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -184,7 +184,7 @@ class PlainLines:
 
 
 class Notice:
-    """Tells of waits in one line of a terminal that counts down, and goes when the wait is over."""
+    """Shows waits in one line of a terminal, which counts down and disappears when the wait is over."""
 
     _current: Notice | None = None
 
@@ -201,12 +201,12 @@ class Notice:
         self.hide()
 
     def listen(self, event: Event) -> None:
-        """Take in what the client does."""
+        """Process an event of the client."""
         self._waits.listen(event)
         self.update()
 
     def update(self) -> None:
-        """Show the line where something is waited for."""
+        """Show the line if there is a wait, else hide it."""
         if self._waits.longest is None:
             self.hide()
         elif self._live is None:
@@ -214,7 +214,7 @@ class Notice:
             self._live.start(refresh=True)
 
     def hide(self) -> None:
-        """Take the line away."""
+        """Remove the line from the terminal."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
@@ -222,13 +222,13 @@ class Notice:
     def _text(self) -> Text:
         from rich.text import Text
 
-        words = self._waits.words
-        return Text("" if words is None else _sentence(words))
+        text = self._waits.text
+        return Text("" if text is None else _sentence(text))
 
     @classmethod
     @contextmanager
     def hidden(cls) -> Iterator[None]:
-        """Take the line away while something else is printed."""
+        """Hide the line while something else is printed."""
         notice = cls._current
         if notice is not None:
             notice.hide()
@@ -238,8 +238,8 @@ class Notice:
 
 
 @contextmanager
-def waits_told() -> Iterator[Listener]:
-    """Yield what tells of the waits of one call: a notice on a terminal, else plain lines."""
+def waits_shown() -> Iterator[Listener]:
+    """Yield a listener that shows the waits of one call: a notice on a terminal, else plain lines."""
     from b2b_payments._cli.terminal import can_draw
 
     if not can_draw():
@@ -250,7 +250,7 @@ def waits_told() -> Iterator[Listener]:
 
 
 def _live(text: Callable[[], Text]) -> Live:
-    # Loaded when there is something to wait for.
+    # Imported only when there is a wait to show.
     from rich.live import Live
 
     from b2b_payments._cli.terminal import console_on
@@ -259,5 +259,5 @@ def _live(text: Callable[[], Text]) -> Live:
     return Live(console=console, transient=True, refresh_per_second=10, get_renderable=text)
 
 
-def _sentence(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}."
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

@@ -1,1 +1,1 @@
-"""What is in an export or a copy: money and counts, by what people ask for."""
+"""Reports on an export or a copy: money and counts, by month, status, channel, module and customer."""

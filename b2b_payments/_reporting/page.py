@@ -1,4 +1,4 @@
-"""A report as one HTML page, which asks nobody for anything: its style and its charts are in it."""
+"""A report as one HTML page that loads nothing: style and charts are inline."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from html import escape
 from typing import Final
 
 from b2b_payments._printable import counted, printable
-from b2b_payments._reporting.summary import OfCurrency, Summary
-from b2b_payments._reporting.wording import Group, Section, currency_name, money, ordered, sections
+from b2b_payments._reporting.summary import CurrencyTotals, Summary
+from b2b_payments._reporting.wording import Group, Section, by_payments, currency_name, money, sections
 
 _STYLE: Final = """
 :root { --paper: #fff; --ink: #1b1f24; --soft: #5b6570; --line: #d9dee4; --bar: #2f6fb2; }
@@ -54,11 +54,11 @@ rect { fill: var(--bar); }
   tr.one .payments::after { content: " payment"; }
 }
 """
-_MOST_MONTHS: Final = 1_200
+_MAX_MONTHS: Final = 1_200  # up to which a chart leaves gaps for months without payments
 
 
 def page_of(summary: Summary, name: str, notes: Sequence[str] = ()) -> str:
-    """Write the page. `name` is the file's, `notes` are sentences to stand at its head."""
+    """Return the page. `name` is the file's name, `notes` are sentences for the top of the page."""
     title = f"Payments in {printable(name)}"
     digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -71,18 +71,18 @@ def page_of(summary: Summary, name: str, notes: Sequence[str] = ()) -> str:
             f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n",
             f"<h1>{escape(title)}</h1>\n<p>{escape(counted(summary.payments, 'payment'))}.</p>\n",
             *(f'<p class="soft">{escape(printable(note))}</p>\n' for note in notes),
-            *(_currency(summary, currency, of) for currency, of in ordered(summary)),
+            *(_currency(summary, currency, totals) for currency, totals in by_payments(summary)),
             "</body>\n</html>\n",
         ]
     )
 
 
-def _currency(summary: Summary, currency: str, of: OfCurrency) -> str:
-    months, *others = sections(summary, of)
-    said = f"{counted(of.whole.payments, 'payment')}, {money(of.whole.total)}"
+def _currency(summary: Summary, currency: str, totals: CurrencyTotals) -> str:
+    months, *others = sections(summary, totals)
+    whole = f"{counted(totals.whole.payments, 'payment')}, {money(totals.whole.total)}"
     return "".join(
         [
-            f"<section>\n<h2>{escape(currency_name(currency))}</h2>\n<p>{escape(said)}</p>\n",
+            f"<section>\n<h2>{escape(currency_name(currency))}</h2>\n<p>{escape(whole)}</p>\n",
             _section(months, _chart(months.groups)),
             *map(_section, others),
             "</section>\n",
@@ -91,7 +91,7 @@ def _currency(summary: Summary, currency: str, of: OfCurrency) -> str:
 
 
 def _section(section: Section, chart: str = "") -> str:
-    """Write a table. Where a chart shows its bars, its lines have none."""
+    """Return a table. Its rows have bars unless there is a chart."""
     head = f'<th>{escape(section.heading)}</th><th class="number">Payments</th><th class="number">Total</th>'
     rows = "".join(_row(group, bar=not chart) for group in section.groups)
     note = f'<p class="soft">{escape(section.note)}</p>\n' if section.note else ""
@@ -102,24 +102,24 @@ def _section(section: Section, chart: str = "") -> str:
 
 
 def _row(group: Group, *, bar: bool) -> str:
-    shown = _bar(group.part) if bar else ""
-    one = ' class="one"' if group.figure.payments == 1 else ""
+    bar_svg = _bar(group.share) if bar else ""
+    row_class = ' class="one"' if group.figure.payments == 1 else ""
     return (
-        f"<tr{one}><td>{escape(group.label)}{shown}</td>"
+        f"<tr{row_class}><td>{escape(group.label)}{bar_svg}</td>"
         f'<td class="number payments">{group.figure.payments:,}</td>'
         f'<td class="number">{escape(money(group.figure.total))}</td></tr>\n'
     )
 
 
-def _bar(part: float) -> str:
+def _bar(share: float) -> str:
     return (
         '<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect width="{100 * part:.2f}" height="1"/></svg>'
+        f'<rect width="{100 * share:.2f}" height="1"/></svg>'
     )
 
 
 def _chart(groups: Sequence[Group]) -> str:
-    """Draw a bar for each month. The table below has the figures."""
+    """Return a chart with a bar for each month, or "" for fewer than two months."""
     if len(groups) < 2:
         return ""
     places = _places(groups)
@@ -136,17 +136,17 @@ def _chart(groups: Sequence[Group]) -> str:
 
 
 def _places(months: Sequence[Group]) -> list[int]:
-    """Return where months stand: one without payments leaves its place empty."""
+    """Return the x positions of months. A month without payments leaves a gap, unless there are too many."""
     numbers = [12 * int(month.label[:4]) + int(month.label[5:7]) for month in months]
     places = [number - numbers[0] for number in numbers]
-    return places if places[-1] < _MOST_MONTHS else list(range(len(months)))
+    return places if places[-1] < _MAX_MONTHS else list(range(len(months)))
 
 
 def _months(places: Sequence[int], groups: Sequence[Group]) -> Iterator[str]:
     for place, group in zip(places, groups, strict=True):
-        height = 100 * group.part
-        said = f"{group.label}: {money(group.figure.total)}, {counted(group.figure.payments, 'payment')}"
+        height = 100 * group.share
+        title = f"{group.label}: {money(group.figure.total)}, {counted(group.figure.payments, 'payment')}"
         yield (
             f'<rect x="{place + 0.1:.1f}" y="{100 - height:.2f}" width="0.8" height="{height:.2f}">'
-            f"<title>{escape(said)}</title></rect>"
+            f"<title>{escape(title)}</title></rect>"
         )

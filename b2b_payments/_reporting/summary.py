@@ -1,4 +1,4 @@
-"""Money and counts, added up to the last digit, in a memory that does not grow with the payments."""
+"""Money and counts, exact to the last digit, in memory that does not grow with the number of payments."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from b2b_payments._printable import define, frozen
 from b2b_payments.export._reading import Read
 
 DIMENSIONS: Final = ("month", "status", "channel", "module")
-MOST_SHOWN: Final = 10
-"""Customers that are listed."""
-_MOST_TOGETHER = 20_000
-_MOST_CUSTOMERS = 50_000
-_MOST_GROUPS = 5_000
-OTHERS: Final = "others"
+TOP_CUSTOMERS: Final = 10
+"""Number of customers listed."""
+_MAX_COMBINATIONS = 20_000
+_MAX_CUSTOMERS = 50_000
+_MAX_GROUPS = 5_000
+OTHERS: Final = "others"  # the label for groups beyond the bound
 
 
 @define
 class Figure:
-    """How many payments, and what they add up to, in one currency."""
+    """Number and total of payments in one currency."""
 
     payments: int = 0
     total: Decimal = Decimal(0)
 
     def add(self, payments: int, total: Decimal) -> None:
-        """Count payments."""
+        """Add payments."""
         self.payments += payments
         self.total = EXACT.add(self.total, total)
 
 
 @frozen
 class Customer:
-    """A customer's figure; the name is the one that came first."""
+    """A customer's figure, with the first name seen for its id."""
 
     id: str
     name: str
@@ -49,8 +49,8 @@ class Customer:
 
 
 @define
-class OfCurrency:
-    """All that is reported of one currency: never added to another's."""
+class CurrencyTotals:
+    """The figures of one currency. Currencies are never added together."""
 
     whole: Figure = attrs.field(factory=Figure)
     by: dict[str, dict[str, Figure]] = attrs.field(factory=lambda: {name: {} for name in DIMENSIONS})
@@ -58,30 +58,30 @@ class OfCurrency:
     top: list[Customer] = attrs.field(factory=list)
 
     def add(self, labels: Sequence[str], payments: int, total: Decimal) -> None:
-        """Count payments under each of their labels."""
+        """Add payments to the whole, and to their group in each dimension."""
         self.whole.add(payments, total)
         for groups, label in zip(self.by.values(), labels, strict=True):
-            # What a store has of its own is a handful: more is not what a report is read for.
+            # A real store has a handful of groups; the bound is for memory.
             if (figure := groups.get(label)) is None:
-                figure = groups.setdefault(label if len(groups) < _MOST_GROUPS else OTHERS, Figure())
+                figure = groups.setdefault(label if len(groups) < _MAX_GROUPS else OTHERS, Figure())
             figure.add(payments, total)
 
 
 @frozen
 class Summary:
-    """What is in a file: by currency, the channels' names, and how many payments could not be read."""
+    """The totals of a file by currency, the names of its channels, and how many payments are unreadable."""
 
     payments: int
     unreadable: int
-    currencies: Mapping[str, OfCurrency]
+    currencies: Mapping[str, CurrencyTotals]
     channels: Mapping[str, str]
 
 
 def summary_of(payments: Iterable[Read]) -> Summary:
     """Add payments up."""
-    currencies: dict[str, OfCurrency] = {}
+    currencies: dict[str, CurrencyTotals] = {}
     channels: dict[str, str] = {}
-    together: dict[tuple[str, ...], Figure] = {}
+    combined: dict[tuple[str, ...], Figure] = {}
     count = unreadable = 0
     with _Customers() as customers:
         for one in payments:
@@ -90,33 +90,33 @@ def summary_of(payments: Iterable[Read]) -> Summary:
                 unreadable += 1
                 continue
             key = (one.currency, one.month, one.status, one.channel_id, one.module)
-            if (figure := together.get(key)) is None:
-                if len(together) >= _MOST_TOGETHER:
-                    _add_up(together, currencies)
-                figure = together[key] = Figure()
-                if len(channels) < _MOST_GROUPS:
+            if (figure := combined.get(key)) is None:
+                if len(combined) >= _MAX_COMBINATIONS:
+                    _flush(combined, currencies)
+                figure = combined[key] = Figure()
+                if len(channels) < _MAX_GROUPS:
                     channels.setdefault(one.channel_id, one.channel_name)
             figure.add(1, one.amount)
             customers.add(one, one.amount)
-        _add_up(together, currencies)
+        _flush(combined, currencies)
         for currency, customer in customers.each():
-            of_currency = currencies[currency]
-            of_currency.customers += 1
-            _keep(of_currency.top, customer)
+            totals = currencies[currency]
+            totals.customers += 1
+            _add_to_top(totals.top, customer)
     return Summary(count, unreadable, currencies, channels)
 
 
-def _add_up(together: dict[tuple[str, ...], Figure], currencies: dict[str, OfCurrency]) -> None:
-    for (currency, *labels), figure in together.items():
-        currencies.setdefault(currency, OfCurrency()).add(labels, figure.payments, figure.total)
-    together.clear()
+def _flush(combined: dict[tuple[str, ...], Figure], currencies: dict[str, CurrencyTotals]) -> None:
+    for (currency, *labels), figure in combined.items():
+        currencies.setdefault(currency, CurrencyTotals()).add(labels, figure.payments, figure.total)
+    combined.clear()
 
 
-def _keep(top: list[Customer], customer: Customer) -> None:
-    """Keep the customers of the largest totals, the largest first."""
+def _add_to_top(top: list[Customer], customer: Customer) -> None:
+    """Add a customer, and keep those with the largest totals, largest first."""
     top.append(customer)
     top.sort(key=lambda one: (one.figure.total.copy_negate(), one.id))
-    del top[MOST_SHOWN:]
+    del top[TOP_CUSTOMERS:]
 
 
 class _Run(msgspec.Struct, array_like=True):
@@ -130,10 +130,10 @@ class _Run(msgspec.Struct, array_like=True):
 
 
 class _Customers:
-    """The figures of all customers: in memory, and where they are many, in sorted temporary files."""
+    """The figures of all customers: in memory, and if they are many, in sorted temporary files."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, str], Customer] = {}
+        self._in_memory: dict[tuple[str, str], Customer] = {}
         self._runs: list[IO[bytes]] = []
         self._stack = ExitStack()
 
@@ -144,16 +144,16 @@ class _Customers:
         self._stack.close()
 
     def add(self, one: Read, amount: Decimal) -> None:
-        """Count a payment."""
+        """Add a payment."""
         key = one.currency, one.customer_id
-        if (customer := self._held.get(key)) is None:
-            if len(self._held) >= _MOST_CUSTOMERS:
-                self._write()
-            customer = self._held[key] = Customer(one.customer_id, one.customer_name, Figure())
+        if (customer := self._in_memory.get(key)) is None:
+            if len(self._in_memory) >= _MAX_CUSTOMERS:
+                self._spill()
+            customer = self._in_memory[key] = Customer(one.customer_id, one.customer_name, Figure())
         customer.figure.add(1, amount)
 
     def each(self) -> Iterator[tuple[str, Customer]]:
-        """Yield each customer once in each currency."""
+        """Yield each customer once per currency."""
         runs: list[Iterable[_Run]] = []
         for file in self._runs:
             file.seek(0)
@@ -167,16 +167,16 @@ class _Customers:
             yield currency, Customer(customer_id, name, figure)
 
     def _sorted(self) -> Iterable[_Run]:
-        for (currency, customer_id), one in sorted(self._held.items()):
+        for (currency, customer_id), one in sorted(self._in_memory.items()):
             yield _Run(currency, customer_id, one.name, one.figure.payments, f"{one.figure.total:f}")
 
-    def _write(self) -> None:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with the others
+    def _spill(self) -> None:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the stack closes it
         self._stack.callback(file.close)
         for run in self._sorted():
             file.write(msgspec.json.encode(run) + b"\n")
         self._runs.append(file)
-        self._held.clear()
+        self._in_memory.clear()
 
 
 def _key(run: _Run) -> tuple[str, str]:

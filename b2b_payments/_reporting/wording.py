@@ -1,4 +1,4 @@
-"""What a report says, on a terminal and as a page: headings, labels, and in which order."""
+"""The headings, labels and order of a report, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from b2b_payments._models import ProcessingStatus
 from b2b_payments._printable import counted, frozen, printable
-from b2b_payments._reporting.summary import DIMENSIONS, Figure, OfCurrency, Summary
+from b2b_payments._reporting.summary import DIMENSIONS, CurrencyTotals, Figure, Summary
 
 _HEADINGS: Final = {
     "month": "Month of creation (UTC)",
@@ -20,48 +20,48 @@ _HEADINGS: Final = {
 
 @frozen
 class Group:
-    """A line of a table, and the part of the longest bar that its own has, from 0 to 1."""
+    """A row of a table. `share` is the length of its bar, as a fraction (0 to 1) of the longest one."""
 
     label: str
     figure: Figure
-    part: float
+    share: float
 
 
 @frozen
 class Section:
-    """A table: what its lines are, and a note where it does not show all."""
+    """A table, with a note if it does not show everything."""
 
     heading: str
     groups: list[Group]
     note: str = ""
 
 
-def ordered(summary: Summary) -> list[tuple[str, OfCurrency]]:
-    """Return the currencies, that of most payments first."""
+def by_payments(summary: Summary) -> list[tuple[str, CurrencyTotals]]:
+    """Return the currencies with their totals, the one with the most payments first."""
     return sorted(summary.currencies.items(), key=lambda one: (-one[1].whole.payments, one[0]))
 
 
-def sections(summary: Summary, of: OfCurrency) -> Iterator[Section]:
+def sections(summary: Summary, totals: CurrencyTotals) -> Iterator[Section]:
     """Yield the tables of one currency."""
     for name in DIMENSIONS:
-        lines = sorted(of.by[name].items())
+        rows = sorted(totals.by[name].items())
         if name != "month":
-            lines.sort(key=lambda one: one[1].total.copy_negate())
-        yield Section(_HEADINGS[name], _groups([(_label(name, key, summary), it) for key, it in lines]))
-    customers = [(f"{one.name or 'without a name'} ({one.id})", one.figure) for one in of.top]
-    more = of.customers - len(of.top)
+            rows.sort(key=lambda row: row[1].total.copy_negate())
+        yield Section(_HEADINGS[name], _groups([(_label(name, key, summary), it) for key, it in rows]))
+    customers = [(f"{one.name or 'no name'} ({one.id})", one.figure) for one in totals.top]
+    more = totals.customers - len(totals.top)
     yield Section("Top customers", _groups(customers), f"and {counted(more, 'other')}" if more else "")
 
 
 def money(total: Decimal) -> str:
-    """Write an amount with every digit but the zeros behind its cents, which are the format's own."""
+    """Format an amount with all its digits, without trailing zeros after the cents (exports add them)."""
     whole, _, rest = f"{total:,f}".partition(".")
     return f"{whole}.{rest.rstrip('0'):0<2}"
 
 
 def currency_name(currency: str) -> str:
-    """Name a currency."""
-    return printable(currency) or "without a currency"
+    """Return a currency's code, or a placeholder if it is empty."""
+    return printable(currency) or "no currency"
 
 
 def _label(dimension: str, key: str, summary: Summary) -> str:
@@ -73,10 +73,10 @@ def _label(dimension: str, key: str, summary: Summary) -> str:
     return key or "none"
 
 
-def _groups(lines: list[tuple[str, Figure]]) -> list[Group]:
-    most = max((figure.total for _, figure in lines), default=Decimal(0))
-    return [Group(printable(label), figure, _part(figure.total, most)) for label, figure in lines]
+def _groups(rows: list[tuple[str, Figure]]) -> list[Group]:
+    largest = max((figure.total for _, figure in rows), default=Decimal(0))
+    return [Group(printable(label), figure, _share(figure.total, largest)) for label, figure in rows]
 
 
-def _part(total: Decimal, most: Decimal) -> float:
-    return float(total) / float(most) if total > 0 else 0.0
+def _share(total: Decimal, largest: Decimal) -> float:
+    return float(total) / float(largest) if total > 0 else 0.0

@@ -1,4 +1,4 @@
-"""A sandbox beside commands that run in this process."""
+"""Sandboxes for commands, and the tokens for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.socket.cli.fleet import Fleet, serving, three_stores
 
 @pytest.fixture
 def service() -> Iterator[Sandbox]:
-    """Yield a sandbox that serves from another thread, since a command has an event loop of its own."""
+    """Yield a sandbox that serves from another thread, since a command has its own event loop."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(Sandbox(payments=300)) as sandbox,
@@ -24,7 +24,7 @@ def service() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the tokens that the files of stores name: a good one, a wrong one, one of the older way."""
+    """Set the tokens that the files of stores name: a valid one, a wrong one, a legacy one."""
     sandbox = Sandbox(payments=0)
     monkeypatch.setenv("GOOD_TOKEN", str(sandbox.auth.access_token))
     monkeypatch.setenv("BAD_TOKEN", "marked")
@@ -33,7 +33,7 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def fleet() -> AsyncIterator[Fleet]:
-    """Yield three stores, each on a port of its own, for commands that run in a process of their own."""
+    """Yield three stores, each on its own port, for commands that run in a separate process."""
     async with AsyncExitStack() as stack:
         yield {name: await stack.enter_async_context(sandbox) for name, sandbox in three_stores().items()}
 

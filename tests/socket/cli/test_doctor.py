@@ -1,4 +1,4 @@
-"""`doctor`: what it prints, what it writes, and what it never does."""
+"""`doctor`: what it prints and writes, and that no personal data is in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBER = 987_654
 
 
 def _marked(payment_id: int) -> dict[str, Any]:
-    """Return fields of a payment in all of which something is marked that must not be shown."""
+    """Return a payment's fields, each with a marked value that must not be shown."""
     money = {"code": f"{_MARK}", "value": f"{_NUMBER}.11", f"{_MARK} 1": _MARK}
     texts = ("customerId", "externalId", "externalCustomerId", "payerName", "payerCustomerId", "moduleName")
     return {
@@ -42,11 +42,13 @@ def test_findings_are_printed(service: Sandbox) -> None:
     service.rules = Rules(default_channels=[1], max_limit=60)
     result = invoke(service, "doctor")
     assert result.exit_code == 0, result.output
-    said = " ".join(result.stdout.split())
-    assert "ok authentication: store X-Auth-Token with X-Store-Hash works." in said
-    assert "note page size: 60 A page holds 60 rows at most" in said
-    assert "PROBLEM list without channelIds: some channels Without channelIds, payments of 1" in said
-    assert "→ Name every channel: channel_ids=[…] of client.payments.stream(), or --channel for each" in said
+    message = " ".join(result.stdout.split())
+    assert "ok authentication: store X-Auth-Token with X-Store-Hash works." in message
+    assert "note page size: 60 A page holds 60 rows at most" in message
+    assert "PROBLEM list without channelIds: some channels Without channelIds, payments of 1" in message
+    assert (
+        "→ Name every channel: channel_ids=[…] of client.payments.stream(), or --channel for each" in message
+    )
     assert max(map(len, result.stdout.splitlines())) <= 100
     assert f"{service.request_count} requests, " in result.stderr
 
@@ -64,7 +66,7 @@ def test_json_and_file(service: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_no_personal_data(service: Sandbox, tmp_path: Path, *, broken: bool) -> None:
-    """Of payments that are marked in every field, nothing is shown but names of fields and small codes."""
+    """Of payments with marked values in every field, only field names and small codes are shown."""
     for payment_id in service.store.ids()[40:]:
         service.store.delete(payment_id)
     for payment_id in service.store.ids():
@@ -85,8 +87,8 @@ def test_no_personal_data(service: Sandbox, tmp_path: Path, *, broken: bool) -> 
     assert [secret for secret in hidden if secret in text] == []
 
 
-def test_the_same_token_in_the_other_way(service: Sandbox) -> None:
-    """A token of the older kind that is given as one of the newer kind is found to be just that."""
+def test_legacy_token_given_as_access_token(service: Sandbox) -> None:
+    """A legacy token that is given as an access token is recognized as such."""
     token = {"B2B_PAYMENTS_ACCESS_TOKEN": str(service.legacy_auth.auth_token)}
     result = invoke(service, "doctor", variables=token)
     assert result.exit_code == 1
@@ -110,8 +112,8 @@ def test_the_same_token_in_the_other_way(service: Sandbox) -> None:
         ),
     ],
 )
-def test_what_cannot_be_used(service: Sandbox, rules: Rules, variables: dict[str, str], says: str) -> None:
-    """A service that lets nobody in is one finding, which says what to check, and exit code 1."""
+def test_unusable_service(service: Sandbox, rules: Rules, variables: dict[str, str], says: str) -> None:
+    """A service that cannot be used is one finding, which says what to check, and exit code 1."""
     service.rules = rules
     result = invoke(service, "doctor", variables=variables)
     assert result.exit_code == 1
@@ -120,8 +122,8 @@ def test_what_cannot_be_used(service: Sandbox, rules: Rules, variables: dict[str
     assert service.request_count <= 4
 
 
-def test_the_older_way(service: Sandbox) -> None:
-    """A credential of the older way works, and is called deprecated."""
+def test_legacy_credential(service: Sandbox) -> None:
+    """A legacy credential works, with a note."""
     variables: dict[str, str | None] = {"B2B_PAYMENTS_AUTH_TOKEN": str(service.legacy_auth.auth_token)}
     variables |= dict.fromkeys(("B2B_PAYMENTS_ACCESS_TOKEN", "B2B_PAYMENTS_STORE_HASH"))
     result = invoke(service, "doctor", variables=variables)

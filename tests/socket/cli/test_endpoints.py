@@ -1,4 +1,4 @@
-"""One command an endpoint."""
+"""The commands for single endpoints."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def _rows(sandbox: Sandbox, *args: str, stdin: str = "") -> list[Any]:
 
 
 def _offline(sandbox: Sandbox) -> int:
-    """Return a payment that may be updated and operated on."""
+    """Insert a payment that can be updated and operated on."""
     return sandbox.store.insert(
         moduleName="payments_offline", allowedOperations=[0], allowedStatuses=["1", "4"]
     )
 
 
 def test_list(service: Sandbox) -> None:
-    """`list` prints every payment as the service's own object, a line each."""
+    """`list` prints every payment as the service's own object, one per line."""
     assert _rows(service, "list", "--page-size", "100") == list(service.store.all_wire())
 
 
 def test_list_limit(service: Sandbox) -> None:
-    """`list --limit` prints so many, and leaves the rest of the list unread."""
-    wanted = list(service.store.all_wire())
-    assert _rows(service, "list", "--limit", "7") == wanted[:7]
+    """`list --limit` prints that many payments, and does not request the rest of the list."""
+    expected = list(service.store.all_wire())
+    assert _rows(service, "list", "--limit", "7") == expected[:7]
     assert service.request_count == 1
-    assert _rows(service, "list", "--limit", "120", "--page-size", "50") == wanted[:120]
+    assert _rows(service, "list", "--limit", "120", "--page-size", "50") == expected[:120]
 
 
 def test_list_parameters(service: Sandbox) -> None:
-    """Every filter and the order reach the service under its own names."""
+    """Every filter and the order are sent under the service's names."""
     _rows(
         service,
         *("list", "--channel", "2", "--status", "awaiting-processing", "--customer-name", "no one"),
@@ -63,7 +63,7 @@ def test_list_parameters(service: Sandbox) -> None:
 
 
 def test_list_by_another_key(service: Sandbox) -> None:
-    """A list by a key that can move says that it may not be complete."""
+    """A list sorted by another key says that it may not be complete."""
     result = invoke(service, "list", "--sort-by", "totalAmount")
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == 300
@@ -76,7 +76,7 @@ def test_get(service: Sandbox) -> None:
 
 
 def test_operations(service: Sandbox) -> None:
-    """`operations` prints what a payment allows, as the service spells it."""
+    """`operations` prints what a payment allows, in the service's format."""
     row = service.store.wire(17)
     assert _rows(service, "operations", "17") == [
         {name: row[name] for name in ("allowedOperations", "allowedStatuses")}
@@ -84,7 +84,7 @@ def test_operations(service: Sandbox) -> None:
 
 
 def test_transactions(service: Sandbox) -> None:
-    """`transactions` prints a line a transaction."""
+    """`transactions` prints one transaction per line."""
     listed = [_rows(service, "transactions", str(number)) for number in range(1, 8)]
     assert listed == [
         service.store.wire(number)["moduleData"].get("transactions", []) for number in range(1, 8)
@@ -94,7 +94,7 @@ def test_transactions(service: Sandbox) -> None:
 
 @pytest.mark.parametrize("operation", ["apply-to-invoices", "APPLY_TO_INVOICES", "0"])
 def test_perform(service: Sandbox, operation: str) -> None:
-    """`perform` carries out an operation given by name or number."""
+    """`perform` performs an operation given by name or number."""
     payment_id = _offline(service)
     assert _rows(service, "perform", str(payment_id), operation) == [{"id": payment_id}]
     assert service.requests[-1].body == {"operationCode": 0}
@@ -115,7 +115,7 @@ def test_delete(service: Sandbox) -> None:
 
 
 def test_create_offline_from_options(service: Sandbox) -> None:
-    """`create-offline` sends what the options say, and nothing for what they leave out."""
+    """`create-offline` sends the fields given as options, and no others."""
     (answer,) = _rows(
         service,
         *("create-offline", *_OFFLINE, "--detail", "memo=Cash=ok", "--external-id", "INV-7", "--status", "2"),
@@ -139,25 +139,26 @@ def test_create_offline_from_options(service: Sandbox) -> None:
 
 
 def test_create_offline_unless_exists(service: Sandbox) -> None:
-    """`--unless-exists` records one payment however often it is given, and refuses another of the same id."""
+    """With `--unless-exists`, repeating a command records one payment, and a different one is refused."""
     command = ("create-offline", *_OFFLINE, "--external-id", "INV 7", "--unless-exists")
     assert [_rows(service, *command) for _ in range(2)] == [[{"paymentId": 301}]] * 2
-    said = sentence(invoke(service, *command, "--line", "15=1"), 1)
+    message = sentence(invoke(service, *command, "--line", "15=1"), 1)
     assert (
-        said == "Error: Payment 301 has externalId INV 7, but sum 20.5000, not 21.50: nothing was recorded."
+        message
+        == "Error: Payment 301 has externalId INV 7, but sum 20.5000, not 21.50: nothing was recorded."
     )
     assert service.store.payments == 301
 
 
-def test_create_offline_with_an_id_that_is_taken(service: Sandbox) -> None:
-    """A second payment of one external id is recorded only on demand."""
+def test_create_offline_with_a_taken_external_id(service: Sandbox) -> None:
+    """A second payment with the same external id is recorded only with --yes."""
     command = ("create-offline", *_OFFLINE, "--external-id", "INV-7")
     service.store.insert(externalId="INV-77")
     assert _rows(service, *command) == [{"paymentId": 302}]
-    said = sentence(invoke(service, *command), 2)
-    assert said == (
+    message = sentence(invoke(service, *command), 2)
+    assert message == (
         "Error: Payment 302 (20.5000 USD) has externalId INV-7 already: "
-        "give --unless-exists to record no other, or --yes."
+        "give --unless-exists, or --yes to record another."
     )
     assert _rows(service, *command, "--yes") == [{"paymentId": 303}]
     assert "Payments 302 (20.5000 USD) and 303 (20.5000 USD) have" in sentence(invoke(service, *command), 2)
@@ -165,7 +166,7 @@ def test_create_offline_with_an_id_that_is_taken(service: Sandbox) -> None:
 
 
 def test_create_offline_from_json(service: Sandbox, tmp_path: Path) -> None:
-    """The vendor's own example is taken as it stands, from a file or from standard input."""
+    """The vendor's own example is accepted unchanged, from a file or from standard input."""
     example = {
         "lineItems": [{"invoiceId": 13, "amount": "20.00"}],
         "currency": "USD",
@@ -201,7 +202,7 @@ def test_update_offline(service: Sandbox) -> None:
 
 
 def test_channel(service: Sandbox) -> None:
-    """`channel` prints the service's own object, or says that there is none."""
+    """`channel` prints the service's own object, or that it does not exist."""
     assert _rows(service, "channel", "2") == [service.store.channel_list()[1]]
     assert "404 Channel not found" in sentence(invoke(service, "channel", "77"), 1)
 
@@ -219,32 +220,32 @@ def test_single_storefront(service: Sandbox) -> None:
 
 @pytest.mark.parametrize("args", [("get", "999"), ("delete", "999", "--yes"), ("transactions", "999")])
 def test_no_such_payment(service: Sandbox, args: tuple[str, ...]) -> None:
-    """A payment that does not exist is a sentence with the service's own words."""
+    """A payment that does not exist is reported in one sentence with the service's message."""
     assert "404 Payment not found" in sentence(invoke(service, *args), 1)
 
 
 def test_refused_operation(service: Sandbox) -> None:
-    """What the payment does not allow is a sentence with the service's own words."""
+    """An operation that is not allowed is reported in one sentence with the service's message."""
     result = invoke(service, "perform", str(_offline(service)), "revert-from-invoices")
     assert "400 Operation 1 is not allowed for this payment" in sentence(result, 1)
 
 
 def test_outcome_unknown(service: Sandbox) -> None:
-    """A write whose answer got lost has an exit code of its own, and says what to look for."""
+    """A write whose answer was lost has its own exit code, and the message says what to look for."""
     service.order(Fault.RESET_AFTER, times=1, methods="POST")
     assert "Look for customerId=113" in sentence(invoke(service, "create-offline", *_OFFLINE), 3)
 
 
 def test_wrong_token(service: Sandbox) -> None:
-    """A credential that the service does not take is a sentence that says what to check, not what it is."""
+    """For a rejected credential, the message says what to check, and does not contain the credential."""
     result = invoke(service, "get", "1", variables={"B2B_PAYMENTS_ACCESS_TOKEN": "marked-token"})
     text = sentence(result, 1)
-    assert "check B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN" in text
+    assert "Check B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN" in text
     assert "marked-token" not in result.output
 
 
-def test_older_credential(service: Sandbox) -> None:
-    """The older credential does alone."""
+def test_legacy_credential(service: Sandbox) -> None:
+    """The legacy credential needs no store hash."""
     variables = {
         "B2B_PAYMENTS_STORE_HASH": None,
         "B2B_PAYMENTS_ACCESS_TOKEN": None,
@@ -254,7 +255,7 @@ def test_older_credential(service: Sandbox) -> None:
 
 
 def test_base_url(service: Sandbox) -> None:
-    """--base-url is what counts where the environment says otherwise."""
+    """--base-url overrides the environment."""
     result = invoke(
         service,
         "get",

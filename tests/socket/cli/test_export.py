@@ -1,4 +1,4 @@
-"""`export`: the main job."""
+"""`export` of a single store."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _names(folder: Path) -> list[str]:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a sandbox for commands that run in a process of their own."""
+    """Yield a sandbox for commands that run in a separate process."""
     async with Sandbox(payments=300) as sandbox:
         yield sandbox
 
 
 @pytest.mark.slow
 async def test_readme_command(tmp_path: Path) -> None:
-    """`export --sandbox` needs nothing else, writes 10,000 payments, and is quiet but for the report."""
+    """`export --sandbox` needs nothing else, writes 10,000 payments, and prints only the summary."""
     path = tmp_path / "payments.jsonl"
     code, out, err = await finished(await start(None, "export", "--sandbox", "--output", str(path)))
     assert (code, out) == (0, "")
@@ -48,7 +48,7 @@ async def test_readme_command(tmp_path: Path) -> None:
 
 
 def test_every_payment(service: Sandbox, tmp_path: Path) -> None:
-    """A file that is there already is replaced by one with every payment of the store."""
+    """An existing file is replaced by one with every payment of the store."""
     path = tmp_path / "payments.jsonl"
     path.write_text("last night's")
     result = invoke(service, "export", "--output", str(path))
@@ -56,8 +56,8 @@ def test_every_payment(service: Sandbox, tmp_path: Path) -> None:
     assert _lines(path) == list(service.store.all_wire())
 
 
-def test_between_two_moments(service: Sandbox, tmp_path: Path) -> None:
-    """--since and --until are in the manifest, and what was exported with others is not resumed."""
+def test_since_and_until(service: Sandbox, tmp_path: Path) -> None:
+    """--since and --until select the payments created between them, and are in the manifest."""
     path, store = tmp_path / "payments.jsonl", service.store
     since, until = (datetime.fromtimestamp(store.created(one), UTC).isoformat() for one in (100, 150))
     command = ["export", "--output", str(path), "--since", since, "--until", until]
@@ -71,20 +71,20 @@ def test_between_two_moments(service: Sandbox, tmp_path: Path) -> None:
     assert "must be before" in sentence(invoke(service, *command[:-2], "--until", since), 2)
 
 
-def test_an_older_export_stays(service: Sandbox, tmp_path: Path) -> None:
-    """One that is not proven complete is put beside an older file, which stays; the exit code is 1."""
+def test_older_export_is_kept(service: Sandbox, tmp_path: Path) -> None:
+    """An export that is not proven complete is written beside an older one, which stays; exit code 1."""
     path = tmp_path / "payments.jsonl"
     arguments = ("export", "--output", str(path), "--status", "completed", "--page-size", "20")
     assert invoke(service, *arguments).exit_code == 0
     older = path.read_bytes()
-    moment = service.store.advance()
+    created = service.store.advance()
     for _ in range(60):
-        service.store.insert(created_at=moment, processingStatus=3)
+        service.store.insert(created_at=created, processingStatus=3)
     service.rules = Rules(quota=False, equals="shuffled", max_limit=20)
     result = invoke(service, *arguments)
     assert result.exit_code == 1
     assert result.stderr.endswith(
-        "What was there before stays; this export, which is not complete, is in "
+        "The existing export was kept; this one, not proven complete, is in "
         f"{tmp_path}/payments.incomplete.jsonl.\n"
     )
     assert path.read_bytes() == older
@@ -92,7 +92,7 @@ def test_an_older_export_stays(service: Sandbox, tmp_path: Path) -> None:
 
 
 def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
-    """An interrupted export that is resumed with other filters says which ones differ, and in what."""
+    """Resuming with other filters is refused, with the differences."""
     target = tmp_path / "p.jsonl"
     sink = JSONLSink(target)
     sink.open()
@@ -100,15 +100,15 @@ def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
     sink.commit({"version": 1, "finished": False, "walk": None, "account": account})
     sink.close(complete=False)
     other = ("--status", "refunded", "--channel", "2")
-    said = sentence(invoke(service, "export", "--output", str(target), "--resume", *other), 2)
-    assert "processing_status was 3, and is 4" in said
-    assert "customer_name was 'a', and is not given" in said
-    assert "channel_ids was not given, and is [2]" in said
-    assert said.endswith("Resume it with the same filters, or start again, without resuming.")
+    message = sentence(invoke(service, "export", "--output", str(target), "--resume", *other), 2)
+    assert "processing_status was 3, and is 4" in message
+    assert "customer_name was 'a', and is not given" in message
+    assert "channel_ids was not given, and is [2]" in message
+    assert message.endswith("Resume it with the same filters, or start again, without resuming.")
 
 
 def test_channels(service: Sandbox, tmp_path: Path) -> None:
-    """Channels come one after the other, one channel a request, and the same file every time."""
+    """Channels are exported in turn, one channel per request, into the same file every time."""
     rows = [row for row in service.store.all_wire() if row["channelId"] in {"1", "3"}]
     files = []
     for name in ("first.ndjson", "second.ndjson"):
@@ -119,19 +119,19 @@ def test_channels(service: Sandbox, tmp_path: Path) -> None:
         assert f"complete: {len(rows):,} payments" in result.stderr
         files.append(_lines(tmp_path / name))
     assert files[0] == files[1] == sorted(rows, key=lambda row: -int(row["channelId"]))
-    asked = [dict(seen.query) for seen in service.requests if seen.path.endswith("/payments")]
-    assert {one["channelIds"] for one in asked} == {"1", "3"}
+    queries = [dict(seen.query) for seen in service.requests if seen.path.endswith("/payments")]
+    assert {one["channelIds"] for one in queries} == {"1", "3"}
 
 
 def test_filters(service: Sandbox, tmp_path: Path) -> None:
-    """A filter lets through what the service lets through."""
+    """A filter selects the payments that the service selects."""
     path = tmp_path / "payments.jsonl"
     assert invoke(service, "export", "--output", str(path), "--status", "completed").exit_code == 0
     assert _lines(path) == [row for row in service.store.all_wire() if row["processingStatus"] == 3]
 
 
 def test_standard_output(service: Sandbox) -> None:
-    """`--output -` prints the payments, and the report apart from them."""
+    """`--output -` prints the payments to standard output, and the summary to standard error."""
     result = invoke(service, "export", "--output", "-")
     assert [json.loads(line) for line in result.stdout.splitlines()] == list(service.store.all_wire())
     assert result.stderr.startswith("Standard output: complete: 300 payments")
@@ -139,7 +139,7 @@ def test_standard_output(service: Sandbox) -> None:
 
 @pytest.mark.slow
 def test_empty_store(tmp_path: Path) -> None:
-    """A store without payments is a complete, empty file."""
+    """A store without payments gives a complete, empty file."""
     path = tmp_path / "payments.jsonl"
     with_nothing = invoke(None, "export", "--sandbox", "--q", "nobody pays this", "--output", str(path))
     assert with_nothing.exit_code == 0, with_nothing.output
@@ -147,7 +147,7 @@ def test_empty_store(tmp_path: Path) -> None:
 
 
 def test_unknown_channel(service: Sandbox, tmp_path: Path) -> None:
-    """A channel that the store does not have is told of with those that it has, and nothing is written."""
+    """A channel that the store does not have is refused with those that it has; nothing is written."""
     result = invoke(
         service,
         "export",
@@ -167,14 +167,14 @@ def test_unknown_channel(service: Sandbox, tmp_path: Path) -> None:
 
 
 def test_channel_of_a_single_storefront(service: Sandbox, tmp_path: Path) -> None:
-    """A store without several storefronts has no channel to ask for."""
+    """A store without several storefronts has no channels."""
     service.rules = Rules(multi_storefront=False)
     result = invoke(service, "export", "--output", str(tmp_path / "p.jsonl"), "--channel", "1")
     assert "has no channel 1; it has none." in sentence(result, 1)
 
 
 def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
-    """A wrong token is one sentence, leaves nothing, and what was there stays."""
+    """A wrong token is reported in one sentence; no file is left, and the existing one stays."""
     path = tmp_path / "payments.jsonl"
     path.write_text("last night's")
     result = invoke(
@@ -186,7 +186,7 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_network(service: Sandbox, tmp_path: Path) -> None:
-    """A service that cannot be reached is one sentence that names the host, once patience is over."""
+    """An unreachable service is reported in one sentence that names the host, without long retries."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     begun = time.monotonic()
@@ -199,8 +199,8 @@ def test_no_network(service: Sandbox, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sandbox_leaves_the_environment_alone(service: Sandbox, tmp_path: Path) -> None:
-    """`--sandbox` asks its own service, whatever the environment says."""
+def test_sandbox_ignores_the_environment(service: Sandbox, tmp_path: Path) -> None:
+    """`--sandbox` uses its own service, even if the environment names another."""
     result = invoke(service, "export", "--sandbox", "--output", str(tmp_path / "p.jsonl"))
     assert result.exit_code == 0
     assert service.request_count == 0
@@ -213,47 +213,47 @@ def test_sandbox_leaves_the_environment_alone(service: Sandbox, tmp_path: Path) 
 async def test_stopped(
     sandbox: Sandbox, tmp_path: Path, number: signal.Signals, name: str, code: int
 ) -> None:
-    """Stopped half-way, an export says so, and leaves what was there and nothing half-named."""
+    """Stopped midway, an export says so; the existing file stays, and no partial file is left."""
     path = tmp_path / "payments.jsonl"
     path.write_text("last night's")
-    asked = asyncio.Event()
+    arrived = asyncio.Event()
     sandbox.order(Fault.HANG_BEFORE, share=1, path="offset=|payments$")
-    sandbox.answer_with(lambda _: asked.set())
+    sandbox.answer_with(lambda _: arrived.set())
     process = await start(sandbox, "export", "--output", str(path))
-    await asked.wait()
+    await arrived.wait()
     *hidden, _ = _names(tmp_path)
     assert hidden == [".payments.jsonl.lock"]
     process.send_signal(number)
     assert await finished(process) == (
         code,
         "",
-        f"Stopped by {name}: {path} was not written, and nothing half-written is left.\n",
+        f"Stopped by {name}: {path} was not written, and no partial file is left.\n",
     )
     assert _names(tmp_path) == ["payments.jsonl"]
     assert path.read_text() == "last night's"
 
 
 def test_stopped_before_the_first_page(service: Sandbox, tmp_path: Path) -> None:
-    """Ctrl-C while the channels are being asked for ends in the same way."""
+    """Ctrl-C while the channels are being requested ends in the same way."""
     path = tmp_path / "payments.jsonl"
     service.order(Fault.HANG_BEFORE, share=1)
     service.answer_with(lambda _: os.kill(os.getpid(), signal.SIGINT))
     result = invoke(service, "export", "--output", str(path), "--channel", "1")
     assert result.exit_code == 130
-    assert result.stderr == f"Stopped by Ctrl-C: {path} was not written, and nothing half-written is left.\n"
+    assert result.stderr == f"Stopped by Ctrl-C: {path} was not written, and no partial file is left.\n"
     assert _names(tmp_path) == []
 
 
 @pytest.mark.slow
 async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
-    """An export to standard output that is stopped says that what was printed is not complete."""
-    asked = asyncio.Event()
+    """A stopped export to standard output says that the printed output is not complete."""
+    arrived = asyncio.Event()
     sandbox.order(Fault.HANG_BEFORE, share=1)
-    sandbox.answer_with(lambda _: asked.set())
+    sandbox.answer_with(lambda _: arrived.set())
     process = await start(sandbox, "export", "--output", "-")
-    await asked.wait()
+    await arrived.wait()
     process.send_signal(signal.SIGINT)
-    assert await finished(process) == (130, "", "Stopped by Ctrl-C: what was printed is not complete.\n")
+    assert await finished(process) == (130, "", "Stopped by Ctrl-C: the printed output is not complete.\n")
 
 
 @pytest.mark.slow
@@ -261,8 +261,8 @@ async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
     ("args", "code"),
     [(("export", "--output", "-"), 1), (("list", "--page-size", "10"), 0), (("channels",), 0)],
 )
-async def test_reader_who_has_seen_enough(sandbox: Sandbox, args: tuple[str, ...], code: int) -> None:
-    """A pipe whose reader goes away ends the command quietly; an export that is cut off is no success."""
+async def test_reader_that_closes_the_pipe(sandbox: Sandbox, args: tuple[str, ...], code: int) -> None:
+    """If the reader closes the pipe, the command ends quietly, but a truncated export fails."""
     read_end, write_end = os.pipe()
     process = await start(sandbox, *args, stdout=write_end)
     os.close(write_end)
@@ -272,8 +272,8 @@ async def test_reader_who_has_seen_enough(sandbox: Sandbox, args: tuple[str, ...
 
 @pytest.mark.slow
 @pytest.mark.parametrize("args", [("export", "--output", "-"), ("list",)])
-async def test_no_room_for_the_output(sandbox: Sandbox, args: tuple[str, ...]) -> None:
-    """Output that finds no room is one sentence."""
+async def test_full_output(sandbox: Sandbox, args: tuple[str, ...]) -> None:
+    """A full standard output is reported in one sentence."""
     full = os.open("/dev/full", os.O_WRONLY)
     code, _, err = await finished(await start(sandbox, *args, stdout=full))
     os.close(full)
@@ -284,7 +284,7 @@ async def test_no_room_for_the_output(sandbox: Sandbox, args: tuple[str, ...]) -
 
 @pytest.mark.slow
 async def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    """A terminal shows payments, pages, rate, time left, retries and waits for the quota; then the report."""
+    """A terminal shows payments, pages, rate, time left, retries and quota waits; then the summary."""
     async with Sandbox(payments=300, rules=Rules(requests=4, per=2.0)) as sandbox:
         sandbox.order(Fault.ERROR_503, times=1)
         main_end, other_end = os.openpty()
@@ -311,7 +311,7 @@ async def test_progress_on_a_terminal(tmp_path: Path) -> None:
 
 
 def read_terminal(descriptor: int) -> str:
-    """Read all that is written to a terminal until its last writer closes it."""
+    """Read everything written to a terminal until its last writer closes it."""
     screen = b""
     try:
         while chunk := os.read(descriptor, 4096):

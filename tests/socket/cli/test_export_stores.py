@@ -84,7 +84,7 @@ async def test_failures_do_not_stop_the_others(tmp_path: Path) -> None:
             "channels": "failed",
         }
         assert lines(out / "slow.jsonl") == list(slow.store.all_wire())
-        assert "check the store's hash, and the token in BAD_TOKEN" in table["refused"][3]
+        assert "Check the store's hash, and the token in BAD_TOKEN" in table["refused"][3]
         assert "marked" not in output
         assert "The store has no channel 77; it has 1 (" in table["channels"][3]
         assert " 400 " in table["broken"][3]
@@ -94,8 +94,8 @@ async def test_failures_do_not_stop_the_others(tmp_path: Path) -> None:
         assert 2_000 <= kept < 15 * 250
         assert hidden(out) == [".broken.jsonl.export"]
         assert output.splitlines()[-1] == (
-            "Error: 1 of 4 stores complete. To export what is missing, give the same command --resume "
-            "--only refused --only broken --only channels."
+            "Error: 1 of 4 stores complete. To export what is missing, run the same command with --resume, "
+            "adding --only refused --only broken --only channels."
         )
         broken.answer_with(None)
         before = broken.request_count
@@ -206,7 +206,7 @@ def test_verify_a_folder(served: Fleet, tmp_path: Path) -> None:
     assert [line.partition(": ")[0] for line in result.stdout.splitlines()] == [files[0], files[2]]
     changed, last = result.stderr.splitlines()
     assert changed.startswith(f"{files[1]} is not what was exported: all.csv was changed")
-    assert last == "Error: 1 of 3 files are not as they were exported, or cannot be read."
+    assert last == "Error: 1 of 3 files are not as exported, or cannot be read."
     report = json.loads(invoke(None, "verify", "--report", "json", *files).stdout)
     assert report["as_exported"] is False
     assert [one["payments"] for one in report["files"]] == [700, None, 500]
@@ -244,7 +244,7 @@ def test_not_complete(service: Sandbox, tmp_path: Path) -> None:
     assert int(payments) == len(lines(tmp_path / "one.jsonl")) > 60
     assert remark == f"{tmp_path}/one.jsonl: the pages read from both ends of the list stop before they meet."
     assert result.stderr.splitlines()[-1] == (
-        "Error: 0 of 1 store complete. To export what is missing, give the same command --resume."
+        "Error: 0 of 1 store complete. To export what is missing, run the same command with --resume."
     )
 
 

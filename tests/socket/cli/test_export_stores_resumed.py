@@ -51,8 +51,8 @@ async def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, forma
             assert [row[0] for row in table.values()] == ["complete", "stopped", "not begun"]
             assert 2_000 <= int(table["half"][1].replace(",", "")) < 18 * 250
             assert output.splitlines()[-1].endswith(
-                ": 1 of 3 stores complete. What came so far is kept. "
-                "To export what is missing, give the same command --resume."
+                ": 1 of 3 stores complete. The payments read so far are kept. "
+                "To export what is missing, run the same command with --resume."
             )
         half.answer_with(None)
         asked, before = done.request_count, half.request_count
@@ -118,9 +118,7 @@ async def test_stopped_before_anything_was_received(fleet: Fleet, tmp_path: Path
     process.send_signal(signal.SIGINT)
     code, _, output = await finished(process)
     assert code == 130
-    assert output.splitlines()[-1] == (
-        "Stopped by Ctrl-C: 0 of 3 stores complete. Nothing half-written is left."
-    )
+    assert output.splitlines()[-1] == ("Stopped by Ctrl-C: 0 of 3 stores complete. No partial file is left.")
     assert os.listdir(tmp_path / "out") == []
 
 

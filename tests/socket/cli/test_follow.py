@@ -1,4 +1,4 @@
-"""Changes as lines of JSON, from a process of its own."""
+"""`follow`: changes as lines of JSON."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from tests.support.program import finished, invoke, sentence, start
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a sandbox for commands that run in a process of their own."""
+    """Yield a sandbox for commands that run in a separate process."""
     async with Sandbox(payments=30, rules=Rules(quota=False)) as sandbox:
         yield sandbox
 
 
 class Polls:
-    """Tells of the polls that a sandbox answers."""
+    """Waits for polls that a sandbox answers."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._polled = asyncio.Event()
         sandbox.before_list = lambda *_: self._polled.set()
 
     async def next(self) -> None:
-        """Wait for one that begins from now on."""
+        """Wait for a poll that begins from now on."""
         self._polled.clear()
         await asyncio.wait_for(self._polled.wait(), 30)
 
 
 async def lines(process: asyncio.subprocess.Process, count: int) -> list[Any]:
-    """Read so many lines."""
+    """Read `count` lines."""
     assert process.stdout is not None
     return [json.loads(await asyncio.wait_for(process.stdout.readline(), 30)) for _ in range(count)]
 
 
 @pytest.mark.slow
-async def test_each_change_is_a_line_over_all_runs(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Changes come as they happen; the next run goes on where the state says, and Ctrl-C ends it."""
+async def test_each_change_is_printed_once_over_all_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Changes are printed as they happen; the next run continues from the state file."""
     state, polls = tmp_path / "state.json", Polls(sandbox)
     command = ("follow", "--state", str(state), "--interval", "0.1")
     first = await start(sandbox, *command)
@@ -53,14 +53,14 @@ async def test_each_change_is_a_line_over_all_runs(sandbox: Sandbox, tmp_path: P
     assert json.loads(state.read_text())["given"]
     sandbox.store.update(5, payerName="new")
     sandbox.store.update(6, payerName="new")
-    came = await lines(first, 2)
-    assert [one["id"] for one in came] == [5, 6]
-    assert came[1] == sandbox.store.wire(6)
+    changes = await lines(first, 2)
+    assert [one["id"] for one in changes] == [5, 6]
+    assert changes[1] == sandbox.store.wire(6)
     await polls.next()
     await polls.next()
     first.send_signal(signal.SIGINT)
     code, rest, errors = await finished(first)
-    assert (code, rest, errors) == (130, "", f"Stopped by Ctrl-C: {state} says where to go on.\n")
+    assert (code, rest, errors) == (130, "", f"Stopped by Ctrl-C: the next run continues from {state}.\n")
     sandbox.store.update(7, payerName="new")
     second = await start(sandbox, *command)
     assert [one["id"] for one in await lines(second, 1)] == [7]
@@ -72,8 +72,8 @@ async def test_each_change_is_a_line_over_all_runs(sandbox: Sandbox, tmp_path: P
 
 
 @pytest.mark.slow
-async def test_it_ends_with_its_reader(sandbox: Sandbox) -> None:
-    """As soon as nobody reads any more it ends, though nothing changes."""
+async def test_ends_when_its_reader_ends(sandbox: Sandbox) -> None:
+    """As soon as the reader closes the pipe it ends, even if nothing changes."""
     process = await start(sandbox, "follow", "--since", "2000-01-01", "--interval", "60")
     await lines(process, 3)
     process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
@@ -82,22 +82,22 @@ async def test_it_ends_with_its_reader(sandbox: Sandbox) -> None:
     assert (await process.wait(), errors) == (0, b"")
 
 
-def test_what_it_refuses(service: Sandbox, tmp_path: Path) -> None:
-    """A time that is none, and a state that is another's, are refused in a sentence."""
+def test_invalid_time_and_state(service: Sandbox, tmp_path: Path) -> None:
+    """An invalid time, an invalid state file, and one in use are refused in one sentence."""
     state = tmp_path / "state.json"
     assert "2026-11-28" in sentence(invoke(service, "follow", "--since", "yesterday"), 2)
     state.write_text("[]")
     assert "not a checkpoint of changes" in sentence(invoke(service, "follow", "--state", str(state)), 2)
     for text in ("nothing", "null", "", "[" * 10_000):
         state.write_text(text)
-        assert "not the state of a feed" in sentence(invoke(service, "follow", "--state", str(state)), 1)
-    with State(state).held():
+        assert "not a state file of follow" in sentence(invoke(service, "follow", "--state", str(state)), 1)
+    with State(state).locked():
         assert "Another follow" in sentence(invoke(service, "follow", "--state", str(state)), 4)
     assert service.request_count == 0
 
 
-def test_nothing_is_written_through_a_link_beside_the_state(tmp_path: Path) -> None:
-    """A link at the place where the next state is prepared is replaced, and what it leads to stays."""
+def test_state_is_not_written_through_a_symlink(tmp_path: Path) -> None:
+    """A symlink at the path of the temporary state file is replaced, and its target stays."""
     precious = tmp_path / "precious"
     precious.write_text("kept")
     (tmp_path / "state.json.new").symlink_to(precious)

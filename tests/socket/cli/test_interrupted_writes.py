@@ -1,4 +1,4 @@
-"""Writes stopped by a signal: the operator reads what may have happened, and which command shows it."""
+"""Writes stopped by a signal: the message says what may have happened, and which command shows it."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.support.program import finished, invoke, start
 
 CREATE = ["create-offline", "--customer-id", "95000", "--currency", "USD", "--line", "13=20.00"]
-AGAIN = "look before you give it again"
-LATER = f"{AGAIN} in 20 minutes, since lists may lag,"
-# What is not known, and where to look.
+CHECK = "before you repeat the command, check"
+LATER = f"{CHECK} in 20 minutes (lists may lag)"
+# The command, the effect that is uncertain, and the command that shows it.
 CASES: list[tuple[list[str], str, str]] = [
     (
         [*CREATE, "--external-id", "INV 7", "--yes"],
         "the payment with externalId INV 7 was recorded",
-        f"{LATER} (b2b-payments list --search-by externalId --q 'INV 7')",
+        f"{LATER}: `b2b-payments list --search-by externalId --q 'INV 7'`",
     ),
     (
         CREATE,
         "the payment of customer 95000 was recorded",
-        f"{LATER} (b2b-payments list --order DESC --limit 20)",
+        f"{LATER}: `b2b-payments list --order DESC --limit 20`",
     ),
     (
         ["perform", "7", "0"],
-        "operation 0 on payment 7 was carried out",
-        f"{AGAIN} (b2b-payments operations 7)",
+        "operation 0 on payment 7 was performed",
+        f"{CHECK}: `b2b-payments operations 7`",
     ),
     (
         ["update-offline", "7", *CREATE[1:]],
         "payment 7 was replaced",
-        f"{AGAIN} (b2b-payments get 7)",
+        f"{CHECK}: `b2b-payments get 7`",
     ),
     (
         ["set-status", "7", "completed"],
         "payment 7 has processing status 3",
-        f"{AGAIN} (b2b-payments get 7)",
+        f"{CHECK}: `b2b-payments get 7`",
     ),
     (
         ["delete", "7", "--yes"],
         "payment 7 was deleted",
-        f"{AGAIN} (b2b-payments get 7)",
+        f"{CHECK}: `b2b-payments get 7`",
     ),
 ]
 
 
 def arrival(sandbox: Sandbox) -> anyio.Event:
-    """Return what is set when a request has arrived."""
+    """Return an event that is set when a request has arrived."""
     event = anyio.Event()
 
     def note(_: SeenRequest) -> web.Response | None:
@@ -63,10 +63,10 @@ def arrival(sandbox: Sandbox) -> anyio.Event:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "what", "look"), CASES, ids=[what for _, what, _ in CASES])
-async def test_a_write_stopped_after_it_was_sent_says_where_to_look(
+async def test_write_stopped_after_it_was_sent_names_the_check(
     command: list[str], what: str, look: str
 ) -> None:
-    """Ctrl-C while a write waits for its answer: one sentence with what is not known, and what shows it."""
+    """Ctrl-C while a write waits for its answer: the message says what is uncertain, and how to check it."""
     async with Sandbox(20) as sandbox:
         sandbox.order(Fault.HANG, share=1)
         arrived = arrival(sandbox)
@@ -76,13 +76,13 @@ async def test_a_write_stopped_after_it_was_sent_says_where_to_look(
         code, out, err = await finished(process)
     assert (code, out) == (130, "")
     assert err.splitlines() == [
-        f"Stopped by Ctrl-C after the request was sent: whether {what} is not known; {look}."
+        f"Stopped by Ctrl-C after the request was sent. It is not known whether {what}; {look}."
     ]
 
 
 @pytest.mark.slow
-async def test_a_write_that_was_refused_changed_nothing() -> None:
-    """SIGTERM during the pause after a refusal: certainly nothing was changed."""
+async def test_refused_write_changed_nothing() -> None:
+    """SIGTERM during the pause after a refusal: nothing was changed, and the message says so."""
     async with Sandbox(20, rules=Rules(refusal_wait=60)) as sandbox:
         sandbox.order(Fault.RATE_LIMITED, share=1)
         process = await start(sandbox, "delete", "7", "--yes")
@@ -97,11 +97,9 @@ async def test_a_write_that_was_refused_changed_nothing() -> None:
 
 
 @pytest.mark.parametrize(("command", "what", "look"), CASES[1:3], ids=[what for _, what, _ in CASES[1:3]])
-def test_a_write_left_in_doubt_says_where_to_look(
-    service: Sandbox, command: list[str], what: str, look: str
-) -> None:
-    """Where looking did not settle it either, the error ends with the command that shows it; exit code 3."""
+def test_uncertain_write_names_the_check(service: Sandbox, command: list[str], what: str, look: str) -> None:
+    """If the client could not find out either, the error ends with the command that shows it; exit code 3."""
     service.order(Fault.ERROR_503, methods=["POST"], times=1)
     result = invoke(service, *command)
     assert result.exit_code == 3, what
-    assert result.stderr.splitlines()[-1].endswith(f" To know, {look}.")
+    assert result.stderr.splitlines()[-1].endswith(f" So {look}.")

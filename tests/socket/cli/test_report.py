@@ -1,4 +1,4 @@
-"""`report`: on every format and on copies, against sums that are computed otherwise."""
+"""`report`: on every format and on copies, compared with totals computed in another way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Sums = dict[tuple[str, str, str], tuple[int, Fraction]]
 
 
 def _expected(rows: Iterable[Mapping[str, Any]]) -> Sums:
-    """Add up by another way of computing: the service's own objects, in fractions."""
+    """Add up in another way: the service's own objects, as fractions."""
     found: dict[tuple[str, str, str], list[Fraction]] = defaultdict(list)
     for row in rows:
         amount = Fraction(row["total"]["value"])
@@ -66,7 +66,7 @@ def _summary(path: Path) -> Summary:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_sums_are_exact_in_every_format(service: Sandbox, tmp_path: Path, format_: str) -> None:
-    """Counts and money are those of the store to the last digit, and the totals are those of `verify`."""
+    """Counts and money equal those of the store to the last digit, and the totals those of `verify`."""
     service.store.update(7, total={"code": "USD", "value": "90071992547409.930000000001"})
     service.store.update(8, total={"code": "XTS", "value": "-0.000000000001"}, customerName="=1+1\n\x1b[2J")
     target = tmp_path / f"payments.{format_}"
@@ -86,7 +86,7 @@ def test_sums_are_exact_in_every_format(service: Sandbox, tmp_path: Path, format
 
 @pytest.mark.parametrize("ending", ["sqlite", "duckdb"])
 def test_sums_of_a_copy(service: Sandbox, tmp_path: Path, ending: str) -> None:
-    """A copy that `sync` keeps is reported on as an export is, without a manifest."""
+    """A copy made by `sync` is reported on like an export, without a manifest."""
     target = tmp_path / f"copy.{ending}"
     assert invoke(service, "sync", "--to", str(target)).exit_code == 0
     assert _found(_summary(target)) == _expected(service.store.all_wire())
@@ -96,7 +96,7 @@ def test_sums_of_a_copy(service: Sandbox, tmp_path: Path, ending: str) -> None:
 
 
 def test_on_a_terminal(service: Sandbox, tmp_path: Path) -> None:
-    """Each currency has its tables, each line its count, total and bar; control characters are visible."""
+    """Each currency has its tables, each row its count, total and bar; control characters are escaped."""
     service.store.update(8, total={"code": "XTS", "value": "1234.5000"}, customerName="a\x1b[2Jb")
     target = tmp_path / "payments.jsonl"
     assert invoke(service, "export", "--output", str(target)).exit_code == 0
@@ -108,24 +108,24 @@ def test_on_a_terminal(service: Sandbox, tmp_path: Path) -> None:
     assert "a\\x1b[2Jb" in part
     assert "1,234.50  ████████████████" in part
     assert ", complete." in result.stdout
-    # A file that is not its manifest's any more.
+    # A file that no longer matches its manifest.
     target.write_bytes(target.read_bytes().partition(b"\n")[2])
-    assert "not the payments of its manifest" in invoke(None, "report", str(target)).stdout
+    assert "differ from those in the file's manifest" in invoke(None, "report", str(target)).stdout
 
 
-def test_what_cannot_be_read_is_counted(tmp_path: Path) -> None:
-    """A line that is no payment is counted, and said to be in no sum."""
+def test_unreadable_payments_are_counted(tmp_path: Path) -> None:
+    """A line that is not a payment is counted, and reported as not in any total."""
     target = tmp_path / "payments.ndjson"
     target.write_bytes(b'{"id": 1}\nnonsense\n')
     result = invoke(None, "report", str(target))
-    assert result.stdout == "2 payments.\n2 payments could not be read: no sum has them.\n"
+    assert result.stdout == "2 payments.\n2 payments could not be read: not included in any total.\n"
 
 
 _EVIL = "</title></style><script>alert(1)</script><img src=https://b2b.test/x onerror='a'>\"&"
 
 
-def test_the_page_holds_all_and_loads_nothing(service: Sandbox, tmp_path: Path) -> None:
-    """The page has every figure, escapes whatever the store has, and forbids itself to load anything."""
+def test_page_has_all_figures_and_loads_nothing(service: Sandbox, tmp_path: Path) -> None:
+    """The page has every figure, escapes the store's text, and its policy forbids loading anything."""
     names = dict.fromkeys(("customerName", "moduleName", "channelName", "customerId"), _EVIL)
     total = {"code": "USD", "value": "99999999.000000000001"}
     service.store.update(8, total=total, channelId="77", **names)
@@ -153,33 +153,33 @@ def test_the_page_holds_all_and_loads_nothing(service: Sandbox, tmp_path: Path) 
     [
         (("nowhere.jsonl",), 1, "nowhere.jsonl does not exist"),
         ((".",), 1, ". is a folder"),
-        (("payments.txt",), 2, "'payments.txt' does not say its format"),
+        (("payments.txt",), 2, "The format of 'payments.txt' is not known"),
         (("payments.txt", "--format", "csv"), 1, "payments.txt cannot be read as csv"),
         (("payments.txt", "--format", "parquet"), 1, "payments.txt cannot be read as parquet"),
         (("payments.txt", "--format", "sqlite"), 1, "payments.txt could not be read"),
-        (("payments.txt", "--html", "report.pdf"), 2, "'report.pdf' has not the ending of a page"),
+        (("payments.txt", "--html", "report.pdf"), 2, "'report.pdf' does not end with .html"),
         (
             ("payments.txt", "--format", "jsonl", "--html", "nowhere/x.html"),
             2,
             "nowhere/x.html cannot be written",
         ),
-        (("same.html", "--format", "jsonl", "--html", "./same.html"), 2, "is the file that is reported on"),
+        (("same.html", "--format", "jsonl", "--html", "./same.html"), 2, "is the file to report on"),
     ],
 )
-def test_what_cannot_be_reported_on(
+def test_unreadable_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, says: str
 ) -> None:
-    """A file that is none, or none that can be read, is named in a sentence."""
+    """A file that does not exist or cannot be read is named in one sentence."""
     monkeypatch.chdir(tmp_path)
     for name in ("payments.txt", "same.html"):
         Path(name).write_text("id\nnonsense\n", encoding="utf-8")
     assert says in sentence(invoke(None, "report", *args), code)
 
 
-def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file whose library is not installed is refused with what to install."""
+def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a format's library is not installed, the message says what to install."""
     monkeypatch.setitem(sys.modules, "duckdb", None)
     target = tmp_path / "payments.parquet"
     target.write_bytes(b"PAR1")
-    said = sentence(invoke(None, "report", str(target)), 2)
-    assert said == "Error: Parquet needs duckdb: pip install 'b2b-payments[parquet]'."
+    message = sentence(invoke(None, "report", str(target)), 2)
+    assert message == "Error: Parquet needs duckdb: pip install 'b2b-payments[parquet]'."

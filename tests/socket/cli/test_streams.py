@@ -23,19 +23,19 @@ from tests.socket.cli.test_export import read_terminal
 from tests.support.program import environment, finished, invoke
 
 STEERING = "\x1b]52;c;cm0gLXJm\x07 \x9b2J \x7f \u202eesrever \u2028"
-CLOSED = "Error: Standard output is closed, and the result would go there; send it to a file.\n"
+CLOSED = "Error: Standard output is closed, so the result cannot be printed: send it to a file.\n"
 FULL = "Error: Standard output could not be written: No space left on device.\n"
 
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a sandbox for commands that run in a process of their own."""
+    """Yield a sandbox for commands that run in a separate process."""
     async with Sandbox(payments=30) as sandbox:
         yield sandbox
 
 
 class Streams:
-    """Runs commands in this process, with standard streams as a test wants them."""
+    """Runs commands in this process, with the standard streams that a test sets."""
 
     def __init__(self, patch: pytest.MonkeyPatch, service: Sandbox) -> None:
         self._patch = patch
@@ -47,7 +47,7 @@ class Streams:
                 patch.setenv(name, value)
 
     def run(self, *args: str, **streams: Any) -> tuple[int, str]:
-        """Run a command; give the exit code and what it wrote to standard error, where that is not given."""
+        """Run a command; return its exit code and, unless a `stderr` is given, its standard error."""
         errors = io.TextIOWrapper(io.BytesIO(), "utf-8")
         with self._patch.context() as patch:
             for name, stream in {"stderr": errors, **streams}.items():
@@ -60,12 +60,12 @@ class Streams:
 
 @pytest.fixture
 def streams(monkeypatch: pytest.MonkeyPatch, service: Sandbox) -> Streams:
-    """Return what runs commands against the sandbox."""
+    """Return a runner of commands against the sandbox."""
     return Streams(monkeypatch, service)
 
 
 async def _in_shell(sandbox: Sandbox, arguments: str, redirections: str) -> tuple[int | None, str, str]:
-    """Run a command with redirections that only a shell can write; give exit code, output and errors."""
+    """Run a command with redirections, in a shell; return exit code, standard output and error."""
     variables = os.environ | {name: value for name, value in environment(sandbox).items() if value}
     command = f"{shlex.quote(sys.executable)} -W error -m b2b_payments {arguments} {redirections}"
     process = await asyncio.create_subprocess_shell(
@@ -80,7 +80,7 @@ async def _in_shell(sandbox: Sandbox, arguments: str, redirections: str) -> tupl
 
 @pytest.mark.slow
 async def test_streams_of_a_shell(sandbox: Sandbox, tmp_path: Path) -> None:
-    """With streams that a shell has closed or filled, commands work or say in a sentence why they cannot."""
+    """With closed or full streams, commands work, or say in one sentence why they cannot."""
     path = tmp_path / "payments.jsonl"
     closed, exported, full = await asyncio.gather(
         _in_shell(sandbox, "delete 4 --yes", ">&-"),
@@ -91,13 +91,13 @@ async def test_streams_of_a_shell(sandbox: Sandbox, tmp_path: Path) -> None:
     assert 4 in sandbox.store
     assert exported == (0, "", "")
     assert {29, 30} <= {json.loads(line)["id"] for line in path.read_bytes().splitlines()}
-    said = "Error: Payment 3 was deleted, but standard output failed: No space left on device.\n"
-    assert full == (1, "", said)
+    message = "Error: Payment 3 was deleted, but standard output failed: No space left on device.\n"
+    assert full == (1, "", message)
     assert 3 not in sandbox.store
 
 
 def test_closed_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> None:
-    """What prints a result says that output is closed before it sends anything; all else works."""
+    """If output is closed, commands that print a result fail before any request; all others work."""
     for args in (("get", "1"), ("list",), ("channels",), ("export", "--output", "-"), ("sandbox",)):
         assert streams.run(*args, stdout=None) == (1, CLOSED)
         assert streams.run(*args, stdout=None, stderr=None, stdin=None) == (1, "")
@@ -108,13 +108,15 @@ def test_closed_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> N
         assert streams.run(*args, **nothing) == (0, "")
     empty = "Error: --json /dev/null: the file is empty.\n"
     assert streams.run("create-offline", "--json", "-", stdin=None) == (2, empty)
-    code, said = streams.run("delete", "7", stdin=None)
+    code, message = streams.run("delete", "7", stdin=None)
     assert code == 2
-    assert said.endswith("Error: There is no terminal to ask on: give --yes to delete payment 7.\n")
+    assert message.endswith(
+        "Error: There is no terminal to ask for confirmation: give --yes to delete payment 7.\n"
+    )
 
 
 def test_full_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> None:
-    """Where output finds no room, a command says so; where errors find none, nothing hangs on it."""
+    """A command reports that standard output is full; a full standard error changes nothing."""
     path = str(tmp_path / "payments.jsonl")
     for args in (("--help",), ("--version",), ("get", "1"), ("sandbox",)):
         with open("/dev/full", "w") as full:
@@ -123,10 +125,10 @@ def test_full_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> Non
         assert streams.run("export", "--output", path, stderr=full) == (0, "")
         assert streams.run("get", "999", stderr=full) == (1, "")
     with open("/dev/full", "w") as full:
-        code, said = streams.run("create-offline", *OFFLINE, stdout=full)
+        code, message = streams.run("create-offline", *OFFLINE, stdout=full)
     new = max(row["id"] for row in service.store.all_wire())
     assert code == 1
-    assert said.startswith(f"Error: Payment {new} was recorded, but standard output failed: No space left")
+    assert message.startswith(f"Error: Payment {new} was recorded, but standard output failed: No space left")
 
 
 OFFLINE = ("--customer-id", "113", "--currency", "USD", "--line", "13=20.00")
@@ -137,8 +139,8 @@ def _refuse(_: object) -> web.Response:
     return web.json_response(body, status=422)
 
 
-def test_what_the_service_says_steers_no_terminal(service: Sandbox, tmp_path: Path) -> None:
-    """Error texts, fields, file names and arguments come with their control characters visible."""
+def test_control_characters_in_messages_are_escaped(service: Sandbox, tmp_path: Path) -> None:
+    """Error texts, fields, file names and arguments are printed with control characters escaped."""
     service.answer_with(_refuse)
     for args in (("get", "1"), ("list",), ("channels",), ("delete", "1", "--yes"), ("operations", "1")):
         result = invoke(service, *args)
@@ -157,8 +159,8 @@ def test_what_the_service_says_steers_no_terminal(service: Sandbox, tmp_path: Pa
         assert r"\x1b]2J" in result.output
 
 
-def test_json_steers_no_terminal(streams: Streams, service: Sandbox) -> None:
-    """On a terminal JSON has such characters as its own escapes; in a pipe it is as it was sent."""
+def test_control_characters_in_json_are_escaped(streams: Streams, service: Sandbox) -> None:
+    """On a terminal, JSON has control characters as JSON escapes; in a pipe it is as the service sent it."""
     service.store.update(1, payerName=STEERING)
     for args in (("get", "1"), ("list", "--limit", "1"), ("export", "--output", "-", "--invoice", "1")):
         main_end, other_end = os.openpty()
@@ -172,16 +174,14 @@ def test_json_steers_no_terminal(streams: Streams, service: Sandbox) -> None:
 
 
 @pytest.mark.slow
-def test_a_wait_that_the_service_asks_for_is_visible(
-    streams: Streams, service: Sandbox, tmp_path: Path
-) -> None:
-    """A wait that the service asks for is told of: in a plain line, or counted down on a terminal."""
+def test_wait_that_the_service_asks_for_is_shown(streams: Streams, service: Sandbox, tmp_path: Path) -> None:
+    """A wait that the service asks for is shown: as a plain line, or counting down on a terminal."""
     export = ("export", "--output", str(tmp_path / "payments.jsonl"))
     service.rules = attrs.evolve(service.rules, refusal_headers=("retry-after",), refusal_wait=1.0)
     service.order(Fault.RATE_LIMITED, times=1)
-    code, said = streams.run(*export)
+    code, message = streams.run(*export)
     assert code == 0
-    assert said.startswith("The service asks to wait 1 s, 1.")
+    assert message.startswith("The service asks to wait 1 s, 1.")
     service.rules = attrs.evolve(service.rules, refusal_headers=("rate-limit",), refusal_wait=0.6)
     for args in (("list", "--limit", "1"), export):
         service.order(Fault.RATE_LIMITED, times=1)

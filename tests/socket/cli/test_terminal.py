@@ -1,4 +1,4 @@
-"""What is different on a terminal."""
+"""Commands on a terminal: questions, the progress display, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.program import finished, invoke, start
 
 
-async def asked(sandbox: Sandbox, answer: str, *command: str) -> tuple[bytes, int, int | None, bytes]:
-    """Answer what a command asks: give its question, the requests until then, its exit code, and the rest."""
+async def respond(sandbox: Sandbox, answer: str, *command: str) -> tuple[bytes, int, int | None, bytes]:
+    """Answer a command's question; return that, the requests before it, the exit code, and the rest."""
     main_end, other_end = os.openpty()
     process = await start(sandbox, *command, stdin=other_end, stdout=other_end, stderr=other_end)
     os.close(other_end)
@@ -24,7 +24,7 @@ async def asked(sandbox: Sandbox, answer: str, *command: str) -> tuple[bytes, in
         question += await asyncio.to_thread(os.read, main_end, 4096)
     before = sandbox.request_count
     os.write(main_end, answer.encode())
-    # Its few words fit into the terminal's buffer, so nobody has to read while it runs.
+    # The output fits into the terminal's buffer, so it can be read after the command has ended.
     code = await process.wait()
     screen = await asyncio.to_thread(os.read, main_end, 4096)
     os.close(main_end)
@@ -34,34 +34,34 @@ async def asked(sandbox: Sandbox, answer: str, *command: str) -> tuple[bytes, in
 @pytest.mark.slow
 @pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("n\n", False)])
 async def test_delete_asks(answer: str, *, gone: bool) -> None:
-    """`delete` asks first, and deletes on a yes alone; JSON is indented, and a retry is told of."""
+    """`delete` asks first, and deletes only on yes; JSON is indented, and a retry is shown."""
     async with Sandbox(payments=10) as sandbox:
         sandbox.order(Fault.ERROR_503, times=1)
-        question, before, code, screen = await asked(sandbox, answer, "delete", "7")
+        question, before, code, screen = await respond(sandbox, answer, "delete", "7")
         assert question.startswith(b"Delete payment 7?")
         assert (before, code) == (0, 0 if gone else 1)
         assert (7 not in sandbox.store) is gone
     assert (b'{\r\n  "id": 7\r\n}\r\n' in screen) is gone
-    assert (b"Attempt 1 failed (503 Service Unavailable), the next in " in screen) is gone
+    assert (b"Attempt 1 failed (503 Service Unavailable), next attempt in " in screen) is gone
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("answer", "payments"), [("y\n", 12), ("n\n", 11)])
-async def test_create_offline_asks_where_the_external_id_is_taken(answer: str, payments: int) -> None:
-    """`create-offline` asks before it records a second payment of one external id."""
+async def test_create_offline_asks_if_the_external_id_is_taken(answer: str, payments: int) -> None:
+    """`create-offline` asks before it records a second payment with the same external id."""
     command = ["create-offline", "--customer-id", "1", "--currency", "USD", "--line", "13=2"]
     async with Sandbox(payments=10) as sandbox:
         taken = sandbox.store.insert(externalId="A-1", total={"code": "USD", "value": "3.0000"})
-        question, _, code, _ = await asked(sandbox, answer, *command, "--external-id", "A-1")
-        said = f"Payment {taken} (3.0000 USD) has externalId A-1 already. Record another? [y/N]: "
-        assert question.decode() == said
+        question, _, code, _ = await respond(sandbox, answer, *command, "--external-id", "A-1")
+        prompt = f"Payment {taken} (3.0000 USD) has externalId A-1 already. Record another? [y/N]: "
+        assert question.decode() == prompt
         assert (code, sandbox.store.payments) == (0 if payments == 12 else 1, payments)
 
 
 async def _on_terminal(
     sandbox: Sandbox, *args: str, kind: str = "xterm", stopped_at: str = ""
 ) -> tuple[int, str]:
-    """Run a command on a terminal of 60 columns, with Ctrl-C once it shows a text; give what it wrote."""
+    """Run a command on 60 columns, with Ctrl-C once it shows a text; return exit code and output."""
     main_end, other_end = os.openpty()
     terminal = {"TERM": kind, "COLUMNS": "60"}
     process = await start(sandbox, *args, stdout=other_end, stderr=other_end, terminal=terminal)
@@ -84,13 +84,13 @@ def _read(terminal: int) -> bytes:
 
 
 def _lines(screen: str) -> list[str]:
-    """Return the lines that were drawn, without what moves the cursor and colors."""
+    """Return the lines that were drawn, without escape sequences."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen).replace("\r", "\n").split("\n")
 
 
 @pytest.mark.slow
 async def test_sixty_columns(tmp_path: Path) -> None:
-    """On 60 columns no line is broken by the terminal; a wait counts down; the last line is for people."""
+    """On 60 columns, no line exceeds the width, a wait counts down, and the summary comes last."""
     async with Sandbox(payments=300, rules=Rules(requests=3, per=2.0)) as sandbox:
         args = ("export", "--output", str(tmp_path / "p.jsonl"), "--page-size", "60", "--quota", "3/2")
         code, screen = await _on_terminal(sandbox, *args)
@@ -106,12 +106,12 @@ async def test_sixty_columns(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["xterm", "dumb"])
 async def test_ctrl_c_leaves_no_half_line(tmp_path: Path, kind: str) -> None:
-    """Stopped on a terminal, a command ends with one whole sentence at the beginning of a line."""
+    """Stopped on a terminal, a command ends with one whole sentence at the start of a line."""
     async with Sandbox(payments=300, rules=Rules(requests=2, per=60.0)) as sandbox:
         args = ("export", "--output", str(tmp_path / "p.jsonl"), "--page-size", "60", "--log-level", "info")
-        told = args if kind == "dumb" else args[:-2]
+        arguments = args if kind == "dumb" else args[:-2]
         begun = "QuotaWait" if kind == "dumb" else "waiting"
-        code, screen = await _on_terminal(sandbox, *told, kind=kind, stopped_at=begun)
+        code, screen = await _on_terminal(sandbox, *arguments, kind=kind, stopped_at=begun)
     assert code == 130
     assert screen.endswith("\rStopped by Ctrl-C: " + screen.rpartition("Stopped by Ctrl-C: ")[2])
     assert screen.endswith("is left.\r\n")
@@ -119,20 +119,20 @@ async def test_ctrl_c_leaves_no_half_line(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.slow
-async def test_how_much_is_told(tmp_path: Path) -> None:
-    """`--quiet` tells nothing of a success, `--verbose` what the walk took, `--log-level` each request."""
+async def test_verbosity(tmp_path: Path) -> None:
+    """`--quiet` prints nothing on success, `--verbose` adds details, `--log-level` logs each request."""
     async with Sandbox(payments=300) as sandbox:
 
-        async def told(*options: str) -> str:
+        async def stderr_of(*options: str) -> str:
             process = await start(sandbox, "export", "--output", str(tmp_path / "p.jsonl"), *options)
             code, _, err = await finished(process)
             assert code == 0
             return err
 
-        assert await told("--quiet") == ""
-        verbose = await told("--verbose")
+        assert await stderr_of("--quiet") == ""
+        verbose = await stderr_of("--verbose")
         assert "2 pages" in verbose
         assert "the pages read from both ends of the list meet" in verbose
-        assert "DEBUG RequestStarted call=payments.list" in await told("-q", "--log-level", "debug")
+        assert "DEBUG RequestStarted call=payments.list" in await stderr_of("-q", "--log-level", "debug")
     contradiction = invoke(None, "export", "--output", "p.jsonl", "--quiet", "--verbose")
     assert (contradiction.exit_code, "contradict each other" in contradiction.stderr) == (2, True)

@@ -111,7 +111,7 @@ async def test_stopped_while_a_store_is_gone(monkeypatch: pytest.MonkeyPatch) ->
             process = await start(sandbox, "export", "--output", f"s3://{server.new_bucket()}/p.jsonl")
             await _told(process)
             left = await _stopped(process)
-    assert "What came so far is kept" in left
+    assert "The payments read so far are kept" in left
 
 
 async def _stopped(process: Process) -> str:

@@ -182,7 +182,7 @@ def test_at_a_terminal(s3: str) -> None:
     url = f"{s3}/exports/p.csv"
     done = invoke(None, "export", "--sandbox", "--output", url)
     assert done.exit_code == 0, done.stderr
-    assert f"Its data is {url}/00000001-" in done.stderr
+    assert f"The data is in {url}/00000001-" in done.stderr
     done = invoke(None, "export", "--sandbox", "--output", url, "--report", "json")
     told = json.loads(done.stdout)
     assert told["file"] == url
@@ -190,10 +190,10 @@ def test_at_a_terminal(s3: str) -> None:
     for place in (url, f"{s3}/exports", s3):
         verified = invoke(None, "verify", place)
         assert verified.exit_code == 0, verified.stderr
-        assert verified.stdout.startswith(f"{url}: as it was exported, complete: 10,000 payments")
-    assert "holds no export" in invoke(None, "verify", f"{s3}/nothing").stderr
+        assert verified.stdout.startswith(f"{url}: as exported, complete: 10,000 payments")
+    assert "contains no export" in invoke(None, "verify", f"{s3}/nothing").stderr
     cleaned = invoke(None, "export", "--clean", "--output", url)
-    assert cleaned.stderr == f"{url}: 2 left by interrupted exports, and removed.\n"
+    assert cleaned.stderr == f"{url}: files of interrupted exports removed: 2.\n"
     assert len(bucket_and_name(url)[0].sizes("")) == 3
 
 

@@ -46,7 +46,7 @@ def test_copies_of_many_stores(tmp_path: Path) -> None:
         assert code == 1
         assert [row[0] for row in rows(output).values()] == ["failed", "complete", "complete"]
         assert output.splitlines()[-1] == (
-            "Error: 2 of 3 stores complete. To go on, give the same command --only north."
+            "Error: 2 of 3 stores complete. To continue, run the same command again, adding --only north."
         )
 
 

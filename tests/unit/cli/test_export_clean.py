@@ -1,4 +1,4 @@
-"""`export --clean`, and `verify` of what is in an object store."""
+"""`export --clean`, and `verify` and `report` of exports in an object store."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from tests.support.program import invoke, sentence
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Return a folder in this process's memory, and a place for temporary files."""
+    """Return the URL of a folder in this process's memory; temporary files go to tmp_path."""
     monkeypatch.setattr("b2b_payments.export._location.gettempdir", lambda: str(tmp_path))
     return f"memory://{token_hex(4)}/out"
 
 
-def test_cleaned(folder: str) -> None:
-    """What is removed is counted; what is published stays."""
+def test_clean_keeps_published_exports(folder: str) -> None:
+    """Leftovers are removed and counted; a published export stays."""
     url = f"{folder}/p.jsonl"
     exported(sink_for(url))
     written(sink_for(url))
     done = invoke(None, "export", "--clean", "--output", url)
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr == f"{url}: 4 left by interrupted exports, and removed.\n"
+    assert done.stderr == f"{url}: files of interrupted exports removed: 4.\n"
     for place in (url, f"{url}/", folder, folder.removesuffix("/out")):
         verified = invoke(None, "verify", place)
         assert verified.stdout.startswith(f"{url}"), verified.stderr
-        assert "as it was exported, complete: 12 payments" in verified.stdout
-    assert invoke(None, "report", url).stdout.startswith("12 payments.\nExported until ")
+        assert "as exported, complete: 12 payments" in verified.stdout
+    assert invoke(None, "report", url).stdout.startswith("12 payments.\nExport ended at ")
     assert "q.jsonl has no manifest" in sentence(invoke(None, "report", f"{folder}/q.jsonl"), 1)
 
 
-def test_cleaned_stores(folder: str, tmp_path: Path) -> None:
-    """With --stores, what was left of each is removed; no token is needed for that."""
+def test_clean_stores(folder: str, tmp_path: Path) -> None:
+    """With --stores, the leftovers of each store are removed, without any token."""
     path = tmp_path / "stores.toml"
     tables = [
         f'[[stores]]\nname = "{name}"\nstore_hash = "{name}"\naccess_token_env = "NO_TOKEN"\n'
@@ -46,18 +46,18 @@ def test_cleaned_stores(folder: str, tmp_path: Path) -> None:
     for name in "ab":
         written(sink_for(f"{folder}/{name}.csv"))
     stores = ("--stores", str(path), "--output", folder, "--format", "csv")
-    assert "8 left by" in invoke(None, "export", "--clean", *stores).stderr
-    assert "0 left by" in invoke(None, "export", "--clean", *stores).stderr
+    assert "removed: 8." in invoke(None, "export", "--clean", *stores).stderr
+    assert "removed: 0." in invoke(None, "export", "--clean", *stores).stderr
 
 
 @pytest.mark.parametrize("more", [("--output", "-"), ("--output", "p.jsonl", "--resume")])
 def test_wrong_usage(more: tuple[str, ...]) -> None:
-    """Cleaning exports nothing."""
+    """--clean is refused with options of an export."""
     assert "--clean exports nothing" in sentence(invoke(None, "export", "--clean", *more), 2)
 
 
-def test_nothing_there(folder: str) -> None:
-    """A folder without an export is told of, and so is a store that there is not."""
-    assert "holds no export" in sentence(invoke(None, "verify", folder), 1)
-    said = sentence(invoke(None, "export", "--sandbox", "--output", "ftp://host/p.jsonl"), 2)
-    assert "ftp:// is no object store" in said
+def test_missing_export_and_unknown_scheme(folder: str) -> None:
+    """A folder without an export and an unknown kind of object store are errors."""
+    assert "contains no export" in sentence(invoke(None, "verify", folder), 1)
+    message = sentence(invoke(None, "export", "--sandbox", "--output", "ftp://host/p.jsonl"), 2)
+    assert "ftp:// is no object store" in message

@@ -1,4 +1,4 @@
-"""What the lines of a progress display say."""
+"""The lines of the progress display."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from b2b_payments import Quota, WalkReport
-from b2b_payments._cli.options import Telling, timed
-from b2b_payments._cli.progress import Line, Progress, Row, Screen, StoresProgress
+from b2b_payments._cli.options import Verbosity, with_duration
+from b2b_payments._cli.progress import ExportLine, Progress, Row, Screen, StoresProgress
 from b2b_payments.events import PageJoined, QuotaWait, RetryScheduled
 from b2b_payments.export import StoreReport, StoreState
 from b2b_payments.export._pace import Pace, PaceReading
@@ -16,15 +16,15 @@ from tests.support.virtual_time import run
 
 
 def _words(row: Row) -> list[str]:
-    return row.words.split(" · ")
+    return row.text.split(" · ")
 
 
-def test_a_line() -> None:
-    """A line says payments, pages, rate, time left, and what is being waited for."""
-    moment = 0.0
-    line, pace = Line("north"), Pace(Quota(), lambda: moment)
+def test_export_line() -> None:
+    """A line shows payments, pages, rate, time left, and current waits."""
+    now = 0.0
+    line, pace = ExportLine("north"), Pace(Quota(), lambda: now)
     assert _words(line.row(pace.reading())) == ["0 payments", "0/s", "0 pages"]
-    moment = 5.0
+    now = 5.0
     pace.advance(WalkReport(rows=1_500, pages=6, total_last=3_000))
     for event in (
         RetryScheduled("payments.list", 1, 2.0, "failed", why="503 Service Unavailable"),
@@ -38,50 +38,50 @@ def test_a_line() -> None:
     assert (payments, pages) == ("1,500 of 3,000 payments", "6 pages")
     assert (rate, left) == ("300/s", "0:00:05 left")
     assert waiting == "waiting 70 s for the store's quota"
-    assert trouble == "attempt 1 failed (503 Service Unavailable), the next in 2.0 s"
+    assert trouble == "attempt 1 failed (503 Service Unavailable), next attempt in 2.0 s"
     line.listen(PageJoined(0, 250, 250, 3_000))
     assert trouble not in _words(line.row(pace.reading()))
 
 
-def test_a_line_of_a_resumed_export() -> None:
-    """What an interrupted export had kept counts as done."""
-    row = Line("north").row(PaceReading(before=2_000, rows=500, pages=2, total=3_000))
+def test_line_of_a_resumed_export() -> None:
+    """The payments that the interrupted export had kept count as done."""
+    row = ExportLine("north").row(PaceReading(before=2_000, rows=500, pages=2, total=3_000))
     assert row.done == 2_500
     assert _words(row)[0] == "2,500 of 3,000 payments"
 
 
 def test_lines_of_stores() -> None:
-    """The first line counts all stores; then comes one for each under way, none for those that have ended."""
-    progress = StoresProgress(Telling())
+    """The first line counts all stores; then comes one for each store in progress, none for ended ones."""
+    progress = StoresProgress(Verbosity())
 
-    def tell(name: str, state: StoreState, pace: PaceReading) -> None:
+    def advance(name: str, state: StoreState, pace: PaceReading) -> None:
         progress.advance(StoreReport(name, f"{name}.csv", state, pace=pace))
 
     for name in ("before", "north", "south", "west"):
-        tell(name, StoreState.NOT_BEGUN, PaceReading())
-    tell("before", StoreState.ALREADY_COMPLETE, PaceReading())
+        advance(name, StoreState.NOT_BEGUN, PaceReading())
+    advance("before", StoreState.ALREADY_COMPLETE, PaceReading())
     for name in ("north", "south"):
-        tell(name, StoreState.RUNNING, PaceReading())
+        advance(name, StoreState.RUNNING, PaceReading())
     north = PaceReading(rows=1_000, pages=4, total=5_000, seconds_left=9.0)
-    tell("north", StoreState.RUNNING, north)
+    advance("north", StoreState.RUNNING, north)
     whole, *rest = progress._rows()
     assert (whole.label, whole.done, whole.total) == ("all stores", 1, 4)
     assert _words(whole)[:2] == ["1 of 4 stores", "1,000 payments"]
-    # One has not begun: how long it takes is not known.
+    # No time left while a store has not begun.
     assert len(_words(whole)) == 3
     assert [row.label for row in rest] == ["north", "south"]
-    tell("south", StoreState.COMPLETE, PaceReading(before=50))
-    tell("west", StoreState.RUNNING, PaceReading(rows=10, pages=1, total=10, seconds_left=0.0))
+    advance("south", StoreState.COMPLETE, PaceReading(before=50))
+    advance("west", StoreState.RUNNING, PaceReading(rows=10, pages=1, total=10, seconds_left=0.0))
     whole, *rest = progress._rows()
     assert _words(whole)[:2] == ["2 of 4 stores", "1,060 payments"]
     assert _words(whole)[3] == "0:00:09 left"
     assert [row.label for row in rest] == ["north", "west"]
 
 
-def test_a_dozen_lines() -> None:
-    """Of many lines the first and a dozen are shown, cut to one line each."""
+def test_many_rows_are_cut_to_a_dozen() -> None:
+    """The first row and a dozen others are shown, each cut to one line."""
     rows = [Row(f"store {place} {'x' * 40}", place, 100, "word " * 80) for place in range(50)]
-    screen = Screen(lambda: rows, Telling())
+    screen = Screen(lambda: rows, Verbosity())
     console = Console(width=80)
     with console.capture() as shown:
         console.print(screen._table(80))
@@ -90,17 +90,17 @@ def test_a_dozen_lines() -> None:
     assert all(line.startswith(f"store {place} xxx") for place, line in enumerate(lines))
     assert all("… " in line and "word word" in line and line.endswith("…") for line in lines)
     with console.capture() as shown:
-        console.print(Screen(lambda: rows[:1], Telling())._table(80))
+        console.print(Screen(lambda: rows[:1], Verbosity())._table(80))
     assert shown.get().count("word") == 80
 
 
 @pytest.mark.parametrize("many", [False, True])
 def test_sixty_columns(*, many: bool) -> None:
-    """A narrow terminal shows all figures of one export, and a line each of many, within its width."""
+    """A narrow terminal shows all figures of a single export, or one line per store, within its width."""
     rows = [Row(f"store number {place}", 500, 1_000, _BUSY) for place in range(1 + 9 * many)]
     console = Console(width=60)
     with console.capture() as shown:
-        console.print(Screen(lambda: rows, Telling())._table(60))
+        console.print(Screen(lambda: rows, Verbosity())._table(60))
     lines = shown.get().splitlines()
     assert max(map(len, lines)) <= 60
     if many:
@@ -114,26 +114,30 @@ _BUSY = "500 of 1,000 payments · 300/s · 0:00:05 left · waiting 70 s for the 
 
 
 @pytest.mark.parametrize(
-    ("telling", "told"),
-    [(Telling(), ["0 payments · 0/s · 0 pages."] * 3), (Telling(quiet=True), []), (Telling(log=True), None)],
+    ("verbosity", "expected"),
+    [
+        (Verbosity(), ["0 payments · 0/s · 0 pages."] * 3),
+        (Verbosity(quiet=True), []),
+        (Verbosity(log=True), None),
+    ],
 )
 def test_a_line_every_ten_seconds(
-    capsys: pytest.CaptureFixture[str], telling: Telling, told: list[str] | None
+    capsys: pytest.CaptureFixture[str], verbosity: Verbosity, expected: list[str] | None
 ) -> None:
-    """Where nothing is drawn, how it goes is told every ten seconds, and never when quiet."""
+    """Without a display, progress is printed every ten seconds, and never when quiet."""
 
     async def export() -> None:
-        with Progress(None, telling):
+        with Progress(None, verbosity):
             await anyio.sleep(35)
 
     run(export())
     lines = capsys.readouterr().err.splitlines()
-    assert lines == (["0 payments · 0/s · 0 pages."] * 3 if told is None else told)
+    assert lines == (["0 payments · 0/s · 0 pages."] * 3 if expected is None else expected)
 
 
-def test_a_total_that_leaves_out_what_was_resumed() -> None:
-    """A total smaller than what has come is not shown: it is of the channels alone that were left."""
-    row = Line("north").row(PaceReading(before=3_000, rows=200, pages=1, total=1_000))
+def test_total_of_remaining_channels_is_not_shown() -> None:
+    """A total smaller than the payments done covers only the remaining channels, so it is not shown."""
+    row = ExportLine("north").row(PaceReading(before=3_000, rows=200, pages=1, total=1_000))
     assert (row.done, row.total) == (3_200, None)
     assert _words(row)[0] == "3,200 payments"
 
@@ -145,8 +149,8 @@ def test_a_total_that_leaves_out_what_was_resumed() -> None:
         (WalkReport(complete=True), 3_723.4, "complete: 0 payments, 0 requests, 1:02:03"),
     ],
 )
-def test_a_reports_time(report: WalkReport, seconds: float, words: str) -> None:
-    """The last line says how long it took, in seconds or else in hours, minutes and seconds."""
-    assert timed(report, seconds) == words
+def test_summary_with_duration(report: WalkReport, seconds: float, words: str) -> None:
+    """The summary has the duration before any caveat, in seconds or as hours:minutes:seconds."""
+    assert with_duration(report, seconds) == words
     report.ignored_filters = frozenset({"invoiceId"})
-    assert timed(report, seconds).startswith(f"{words}; the service may ignore a filter")
+    assert with_duration(report, seconds).startswith(f"{words}; the service may ignore a filter")

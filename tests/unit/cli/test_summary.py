@@ -8,7 +8,7 @@ from b2b_payments.export import StoreReport, StoreState
 
 
 def test_columns() -> None:
-    """Columns fit what is in them, whatever the script; figures stand at the right, an error is one line."""
+    """Columns fit their content in any script; figures are right-aligned, and an error is one line."""
     error = TransportError("Something\nwent  wrong")
     reports = [
         StoreReport("north", "out/north.jsonl", StoreState.COMPLETE, 1_234_567, 4_938, 2_000.44),

@@ -1,4 +1,4 @@
-"""What a command says where it cannot begin."""
+"""Messages of commands that cannot start: wrong usage, missing credentials, bad files; and help."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("export",), "Missing option '--output'"),
         (("export", "--output", "payments.txt"), "'payments.txt' does not say its format: name the format"),
         (("export", "--output", "payments"), "does not say its format"),
-        (("export", "--output", "-", "--format", "duckdb"), "Standard output takes jsonl only, not duckdb"),
+        (("export", "--output", "-", "--format", "duckdb"), "Standard output is for jsonl only, not duckdb"),
         (("export", "--output", "p.jsonl", "--format", "xml"), "'xml' is not one of 'jsonl', 'csv'"),
-        (("export", "--output", "-", "--resume"), "standard output cannot be resumed: give --resume a file"),
+        (("export", "--output", "-", "--resume"), "standard output cannot be resumed: give --output a file"),
         (("export", "--output", "."), ". cannot be written: it is a folder; name a file in it."),
         (("doctor", "--save", "nowhere/doctor.json"), "nowhere/doctor.json cannot be written: "),
         (("follow", "--state", "nowhere/state.json"), "nowhere/state.json cannot be written: "),
@@ -48,12 +48,15 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("sync", "--to", "p.csv"), "does not say its database: give it one of the endings .duckdb, .sqlite"),
         (
             ("export", "--stores", "s.toml", "--output", "x", "--quota", "none"),
-            "--quota none is about one store: leave --stores out.",
+            "--quota none is only for a single store: leave --stores out.",
         ),
-        (("export", "--output", "p.jsonl", "--output", "q.jsonl"), "--output is given 2 times; give it once"),
+        (
+            ("export", "--output", "p.jsonl", "--output", "q.jsonl"),
+            "--output was given 2 times; give it once",
+        ),
         (
             ("export", "--output", "p.jsonl", "--quota", "fast"),
-            "write requests and seconds, each more than 0, as in 150/60",
+            "give requests and seconds, both more than 0, as in 150/60",
         ),
         (("export", "--output", "p.jsonl", "--quota", "0/60"), "'0/60' is not a quota"),
         (("export", "--output", "p.jsonl", "--page-size", "0"), "give a whole number, 1 or more, not '0'."),
@@ -61,13 +64,13 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("export", "--output", "p.jsonl", "--nonsense"), "'--nonsense'"),
         (("list", "--status", "frozen"), "'frozen' is none of incomplete (0), awaiting-processing (1)"),
         (("list", "--status", "5"), "'5' is none of incomplete (0)"),
-        (("list", "--search-by", "id"), "give --q too"),
+        (("list", "--search-by", "id"), "needs --q"),
         (("get",), "Missing argument 'ID'"),
         (("get", "0"), "give a whole number, 1 or more, not '0'."),
         (("get", "9" * 20), "give a whole number, 1 or more, not '999"),
         (("list", "--q", " "), "'--q': it is empty: fill it in, or leave it out."),
         (("list", "--customer-name", ""), "'--customer-name': it is empty"),
-        (("list", "--base-url", "http://b2b.test"), "'--base-url': it is not https: the credential"),
+        (("list", "--base-url", "http://b2b.test"), "'--base-url': it is not https, so the credential"),
         (
             ("list", "--base-url", "b2b.test"),
             "'--base-url': it is not a complete URL; use one such as https:",
@@ -76,42 +79,45 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("list", "--outage", "-1"), "give a number from 0 to 86,400, not '-1'."),
         (("verify", ""), "it is empty"),
         (("get", "1", "2"), "Got unexpected extra argument (2)"),
-        (("get", "1", "--base-url", "https://a", "--base-url", "https://b"), "--base-url is given 2 times"),
+        (("get", "1", "--base-url", "https://a", "--base-url", "https://b"), "--base-url was given 2 times"),
         (("perform", "7", "fly"), "'fly' is none of apply-to-invoices (0)"),
         (("set-status", "7", "frozen"), "'frozen' is none of incomplete (0), awaiting-processing (1)"),
         (("set-status", "7", "5"), "'5' is none of incomplete (0)"),
-        (("delete", "7"), "There is no terminal to ask on: give --yes to delete payment 7."),
-        (("delete", "7", "--yes", "--yes"), "--yes is given 2 times"),
+        (("delete", "7"), "There is no terminal to ask for confirmation: give --yes to delete payment 7."),
+        (("delete", "7", "--yes", "--yes"), "--yes was given 2 times"),
         (
             ("create-offline", "--currency", "USD"),
             "Give --customer-id and --line, or the whole payment with --json.",
         ),
         (
             ("create-offline", "--line", "13"),
-            "'13' is not an invoice's id and amount: write both, as in 13=20.00.",
+            "'13' is not an invoice's id and amount: give both, as in 13=20.00.",
         ),
-        (("create-offline", "--line", "13=much"), "'13=much' has no amount that can be"),
-        (("create-offline", "--detail", "memo"), "'memo' has no name: write name=text"),
-        ((*_OFFLINE, "--currency", "EUR"), "--currency is given 2 times"),
+        (("create-offline", "--line", "13=much"), "'13=much' has no valid amount"),
+        (("create-offline", "--detail", "memo"), "'memo' has no name: give name=text"),
+        ((*_OFFLINE, "--currency", "EUR"), "--currency was given 2 times"),
         ((*_OFFLINE[:4], "dollars", *_OFFLINE[5:]), "--currency 'dollars' is not a currency"),
-        ((*_OFFLINE, "--line", "13=1"), "--line gives the invoice 13 more than once"),
-        ((*_OFFLINE, "--detail", "a=1", "--detail", "a=2"), "--detail gives the name a more than once"),
+        ((*_OFFLINE, "--line", "13=1"), "--line has the invoice 13 more than once"),
+        ((*_OFFLINE, "--detail", "a=1", "--detail", "a=2"), "--detail has the name a more than once"),
         ((*_OFFLINE, "--external-id", ""), "'--external-id': it is empty"),
         ((*_OFFLINE, "--status", "0"), "'0' is none of awaiting-processing (1), processing (2)"),
-        ((*_OFFLINE, "--json", "-"), "--json gives the whole payment: leave the other options out."),
+        ((*_OFFLINE, "--json", "-"), "--json contains the whole payment: leave the other options out."),
         (("create-offline", "--json", "/nowhere/payment.json"), "No such file or directory"),
-        ((*_OFFLINE, "--unless-exists"), "by its external id: give one (--external-id)."),
+        ((*_OFFLINE, "--unless-exists"), "by its external id: give --external-id."),
         (
             (*_OFFLINE, "--unless-exists", "--external-id", "A-1", "--yes"),
-            "--unless-exists never asks: leave --yes out.",
+            "--unless-exists never asks for confirmation: leave --yes out.",
         ),
-        ((*_OFFLINE, "--unless-exists", "--unless-exists"), "--unless-exists is given 2 times; give it once"),
+        (
+            (*_OFFLINE, "--unless-exists", "--unless-exists"),
+            "--unless-exists was given 2 times; give it once",
+        ),
         (("sandbox", "--port", "70000"), "give a whole number from 0 to 65,535, not '70000'."),
         (("fly",), "No such command 'fly'"),
     ],
 )
 def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
-    """Nonsense is refused in one sentence that names it, with exit code 2, before anything is asked for."""
+    """Wrong usage is refused in one sentence that names it, with exit code 2, before any request."""
     result = invoke(None, *args)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -123,10 +129,10 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
     ("body", "says"),
     [
         ("{", "--json -: it is not JSON: Input data was truncated."),
-        ('{"details": ' + "[" * 200_000, "it is nested too deep."),
-        ("[]", "it is not an object such as {...}."),
+        ('{"details": ' + "[" * 200_000, "it is nested too deeply."),
+        ("[]", "it is not a JSON object such as {...}."),
         ("", "--json -: the file is empty."),
-        (b'{"customerId": "\xff"}', "it is not UTF-8; save it as that."),
+        (b'{"customerId": "\xff"}', "it is not UTF-8; save it as UTF-8."),
         ("{}", "customerId, currency and lineItems are missing."),
         ('{"customerId": "1", "currency": "USD", "lineItems": null}', "lineItems is missing"),
         (
@@ -153,19 +159,19 @@ def test_wrong_usage(args: tuple[str, ...], says: str) -> None:
     ],
 )
 def test_wrong_json(body: str | bytes, says: str) -> None:
-    """A body that is no offline payment is refused in one sentence that says why."""
+    """A body that is not an offline payment is refused in one sentence that says why."""
     assert says in sentence(invoke(None, "create-offline", "--json", "-", stdin=body), 2)
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="wants a file that opens and cannot be read")
-def test_a_body_that_cannot_be_read() -> None:
-    """A file that opens and then cannot be read is one sentence, too."""
-    said = sentence(invoke(None, "create-offline", "--json", "/proc/self/mem"), 2)
-    assert said == "Error: --json /proc/self/mem: it could not be read: Input/output error."
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+def test_unreadable_body() -> None:
+    """A file that opens but cannot be read is refused in one sentence."""
+    message = sentence(invoke(None, "create-offline", "--json", "/proc/self/mem"), 2)
+    assert message == "Error: --json /proc/self/mem: it could not be read: Input/output error."
 
 
 def test_no_credential() -> None:
-    """Where no credential is set, the sentence names the variables."""
+    """Without a credential, the message names the variables to set."""
     text = sentence(invoke(None, "channels"), 2)
     assert (
         "set B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN (or B2B_PAYMENTS_AUTH_TOKEN alone)" in text
@@ -173,11 +179,11 @@ def test_no_credential() -> None:
 
 
 def test_no_https() -> None:
-    """A credential is not sent in the open, and the variable is named where it is the environment's."""
+    """A credential is not sent unencrypted, and the message names the variable that the address is from."""
     address = {"B2B_PAYMENTS_BASE_URL": "http://b2b.invalid/api", "B2B_PAYMENTS_AUTH_TOKEN": "token"}
     text = sentence(invoke(None, "channels", variables=address), 2)
     assert text.startswith(
-        "Error: B2B_PAYMENTS_BASE_URL: it is not https: the credential would be sent unencrypted"
+        "Error: B2B_PAYMENTS_BASE_URL: it is not https, so the credential would be sent unencrypted"
     )
 
 
@@ -189,27 +195,27 @@ def test_no_https() -> None:
         ({"AUTH_TOKEN": "a\n"}, "B2B_PAYMENTS_AUTH_TOKEN starts or ends with white space"),
     ],
 )
-def test_a_wrong_variable_is_named(variables: dict[str, str], says: str) -> None:
-    """What is wrong with the environment is said by the variable's name, not by Python's parameter."""
+def test_invalid_variable_is_named(variables: dict[str, str], says: str) -> None:
+    """A mistake in the environment is reported by the variable's name, not by the Python parameter's."""
     named = {f"B2B_PAYMENTS_{name}": value for name, value in variables.items()}
     assert sentence(invoke(None, "channels", variables=named), 2).startswith(f"Error: {says}")
 
 
 @pytest.mark.parametrize("name", ["", "nowhere/payments.jsonl"])
 def test_unwritable_path(tmp_path: Path, name: str) -> None:
-    """A path that cannot be written to comes first: before the missing credential is noticed."""
+    """An unwritable path is reported first, before the missing credential."""
     result = invoke(None, "export", "--format", "jsonl", "--output", str(tmp_path / name))
     assert "cannot be written" in sentence(result, 2)
 
 
 @pytest.mark.parametrize("option", ["-V", "--version"])
 def test_version(option: str) -> None:
-    """The version is told by either name of the option."""
+    """Both options print the version."""
     assert CliRunner().invoke(program, [option]).stdout.endswith(f", version {__version__}\n")
 
 
 def test_help_imports_little() -> None:
-    """Whoever asks for help waits for click, and for nothing that talks to a service."""
+    """--help imports click, but nothing that is needed to talk to the service."""
     program = (
         "import sys; sys.argv = ['b2b-payments', '--help']; from b2b_payments.cli import main\n"
         "try: main()\n"
@@ -259,7 +265,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
 
 
 def test_interrupted_before_the_start() -> None:
-    """Ctrl-C while a command is still being loaded ends in a sentence, too."""
+    """Ctrl-C while a command is still being loaded ends with a sentence, too."""
 
     @click.command()
     def load() -> None:
@@ -271,9 +277,9 @@ def test_interrupted_before_the_start() -> None:
 
 @pytest.mark.parametrize("module", ["b2b_payments.__main__", "b2b_payments.cli"])
 def test_python_m(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The package is its own command, and goes on being so under its first name."""
+    """`python -m` works with the package, and still with `b2b_payments.cli`."""
     monkeypatch.setattr(sys, "argv", ["ignored", "--help"])
-    # Not as a module: pytest imports those of a package with a plugin in its own way, which runpy cannot.
+    # By path, since pytest imports modules of a package that has a plugin in a way that runpy cannot.
     found = importlib.util.find_spec(module)
     assert found is not None
     assert found.origin is not None

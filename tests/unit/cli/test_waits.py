@@ -1,4 +1,4 @@
-"""What is said while a command waits."""
+"""The text shown while a command waits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STARTED = RequestStarted("payments.list", "GET", "/ip/payments", 2, 7)
     [
         (
             RetryScheduled("payments.get", 2, 1.26, "ambiguous"),
-            "attempt 2 failed (ambiguous), the next in 1.3 s",
+            "attempt 2 failed (ambiguous), next attempt in 1.3 s",
         ),
         (RetryScheduled("payments.get", 2, 0.0, "mixed up"), None),
         (ASKED, "the service asks to wait 55 s, 55 s left"),
@@ -42,19 +42,19 @@ STARTED = RequestStarted("payments.list", "GET", "/ip/payments", 2, 7)
         (PageJoined(0, 250, 250, 1000), None),
     ],
 )
-def test_a_waits_words(event: Event, words: str | None) -> None:
-    """A wait says why and how long; one for an answer under way, and an attempt at once, are none."""
+def test_text_of_a_wait(event: Event, words: str | None) -> None:
+    """A wait has a reason and a duration. Waits for an answer in flight and retries at once are not shown."""
     wait = wait_of(event, 100.0)
-    assert (None if wait is None else wait.words(100.0)) == words
+    assert (None if wait is None else wait.text(100.0)) == words
 
 
 def test_the_longest_wait_counts_down() -> None:
-    """Of several waits the one that ends last is told of, with the seconds that are left; then none is."""
+    """Of several waits, the one that ends last is shown with the seconds left, until all have ended."""
     now = [0.0]
     waits = Waits(lambda: now[0])
 
     def words() -> str | None:
-        return waits.words
+        return waits.text
 
     assert words() is None
     waits.listen(ASKED)
@@ -63,8 +63,8 @@ def test_the_longest_wait_counts_down() -> None:
     now[0] = 46.0
     assert words() == "the service asks to wait 55 s, 9.4 s left"
     waits.listen(STARTED)
-    failed = "attempt 2 failed (500 Internal Server Error), the next in "
-    endless = ", for up to 270 s more; --outage 0 would not wait"
+    failed = "attempt 2 failed (500 Internal Server Error), next attempt in "
+    endless = ", for up to 270 s more (--outage 0 fails at once)"
     assert words() == f"{failed}0.0 s{endless}"  # it is about to be made
     waits.listen(FAILED)
     assert words() == f"{failed}30 s{endless}"
@@ -78,8 +78,8 @@ def test_the_longest_wait_counts_down() -> None:
     assert words() is None
 
 
-def test_a_page_that_came_ends_other_waits_than_those_asked_for() -> None:
-    """Where pages come again, an attempt still to be made is no news; a wait that was asked for is."""
+def test_joined_page_ends_waits_for_retries() -> None:
+    """Once pages arrive again, a pending retry is not shown; a wait that the service asks for still is."""
     waits = Waits()
     waits.listen(FAILED)
     waits.listen(ASKED)
@@ -87,8 +87,8 @@ def test_a_page_that_came_ends_other_waits_than_those_asked_for() -> None:
     assert [wait.asked for wait in waits._waits.values()] == [True]
 
 
-def test_plain_lines_tell_of_a_first_request_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first request's first failure is told of at once, and others when the wait is of five seconds."""
+def test_plain_lines_show_a_failing_first_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first failure of the first request is printed at once, later ones if the wait is five seconds."""
 
     async def fail() -> None:
         lines = PlainLines(clock=asyncio.get_running_loop().time)
@@ -101,20 +101,20 @@ def test_plain_lines_tell_of_a_first_request_that_fails(capsys: pytest.CaptureFi
 
     run(fail())
     words = (
-        "Attempt 1 failed (no connection to 127.0.0.1: Connection refused), the next in {} s, for up to 300 s"
+        "Attempt 1 failed (no connection to 127.0.0.1: Connection refused), next attempt in {} s, for up to "
     )
-    rest = " more; --outage 0 would not wait."
+    rest = "300 s more (--outage 0 fails at once)."
     assert capsys.readouterr().err.splitlines() == [words.format(delay) + rest for delay in (0.4, 7.0)]
 
 
-def test_plain_lines_tell_of_a_wait_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal, a wait is told of when it begins and every 15 seconds; others at once are not."""
+def test_plain_lines_repeat_a_wait(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal, a wait is printed when it begins and every 15 s; simultaneous ones are not."""
 
     async def wait() -> None:
         lines = PlainLines("north", clock=asyncio.get_running_loop().time)
         lines.listen(ASKED)
         lines.listen(RetryScheduled("payments.list", 1, 55.4, "refused", 8, asked=55.0))  # refused with it
-        lines.listen(QuotaWait(55.4, "closed", 9))  # and this one waits for the same gate
+        lines.listen(QuotaWait(55.4, "closed", 9))  # waits for the same gate
         await anyio.sleep(55.3)
         for call_id in (7, 8, 9):
             lines.listen(RequestStarted("payments.list", "GET", "/ip/payments", 2, call_id))

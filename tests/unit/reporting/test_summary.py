@@ -1,4 +1,4 @@
-"""Sums in bounded memory."""
+"""Totals in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _payment(number: int, customer: int) -> Read:
 
 
 def test_many_customers_are_summed_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More customers and combinations than are held in memory add up to the same, to the last digit."""
+    """With more customers and combinations than memory may hold, totals are the same to the last digit."""
     draw = random.Random(3)
     payments = [_payment(number, draw.randrange(400)) for number in range(3_000)]
     whole = summary_of(payments)
-    monkeypatch.setattr(summary, "_MOST_CUSTOMERS", 20)
-    monkeypatch.setattr(summary, "_MOST_TOGETHER", 10)
+    monkeypatch.setattr(summary, "_MAX_CUSTOMERS", 20)
+    monkeypatch.setattr(summary, "_MAX_COMBINATIONS", 10)
     with localcontext(prec=3):
         assert summary_of(payments) == whole
     sums: dict[str, Decimal] = defaultdict(Decimal)
@@ -41,9 +41,9 @@ def test_many_customers_are_summed_on_disk(monkeypatch: pytest.MonkeyPatch) -> N
     assert [(one.id, one.figure.total) for one in usd.top] == best
 
 
-def test_groups_beyond_a_bound_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store with thousands of modules takes no more memory: those beyond the bound are added together."""
-    monkeypatch.setattr(summary, "_MOST_GROUPS", 3)
+def test_groups_beyond_the_bound_are_combined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store with thousands of modules needs no more memory: those beyond the bound are one group."""
+    monkeypatch.setattr(summary, "_MAX_GROUPS", 3)
     modules = summary_of(_payment(number, 1) for number in range(0, 70, 2)).currencies["USD"].by["module"]
     assert len(modules) == 4
     assert sum(one.payments for one in modules.values()) == 35
