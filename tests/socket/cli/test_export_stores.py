@@ -197,7 +197,7 @@ def test_verify_a_folder(served: Fleet, tmp_path: Path) -> None:
     files = [f"{tmp_path}/out/{name}/all.csv" for name in sorted(served)]
     result = invoke(None, "verify", str(tmp_path / "out"))
     assert result.exit_code == 0
-    state = "as it was exported, complete"
+    state = "as exported, complete"
     assert [line.split(": ")[:2] for line in result.stdout.splitlines()] == [[one, state] for one in files]
     with Path(files[1]).open("a", encoding="utf-8") as file:
         file.write("x")
