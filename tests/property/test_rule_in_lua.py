@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from b2b_payments._quota import Priority, Quota, QuotaReading
 from b2b_payments._quota import redis as redis_module
-from b2b_payments._quota.state import packed, terms_of
+from b2b_payments._quota.state import pack, terms_of
 from b2b_payments._quota.window import Report, ReportKind, Window
 from tests.support.redis_server import RedisServer
 
@@ -75,7 +75,7 @@ def test_the_two_are_one_rule(
             reports = [Report(ReportKind.WITHDRAWN, step)]
         elif len(step) == 3:
             member, priority, ago = step
-            expected = window.ask(member, priority, now - ago, now)
+            expected = window.try_acquire(member, priority, now - ago, now)
             if expected.key is not None:
                 granted.append((expected.key, now))
             ask = (member, priority, now - ago, expected.key or key)
@@ -84,7 +84,7 @@ def test_the_two_are_one_rule(
             key, at = granted[which % len(granted)]
             reports = [Report(kind, key, at, reading, pause, chance)]
         for report in reports:
-            window.take_in(report, now)
+            window.record(report, now)
         wire = [redis_module._wire(report) for report in reports]
         call: tuple[Any, ...] = (1, terms_of(quotas), 0, 0, 0, wire, ask, [], float("-inf"))
         encode = msgspec.msgpack.encode
@@ -92,7 +92,7 @@ def test_the_two_are_one_rule(
         kept, verdict = server.read(reply)
         assert verdict == expected
         assert kept.now == now
-        ours, theirs = packed(window, []), msgspec.structs.replace(kept.window, sharers=[])
+        ours, theirs = pack(window, []), msgspec.structs.replace(kept.window, sharers=[])
         for state in (ours, theirs):
             state.claims.sort()
         assert theirs == ours

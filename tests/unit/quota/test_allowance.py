@@ -62,7 +62,7 @@ def test_a_senseless_setting_is_named(name: str, value: Any) -> None:
 )
 def test_a_path_that_no_file_can_have_is_refused(path: Any) -> None:
     """What systems refuse only when a file is opened is refused when the quota is made."""
-    with pytest.raises(ConfigurationError, match="give True for this user's processes, the path"):
+    with pytest.raises(ConfigurationError, match="must be True for this user's processes, the path"):
         Quota(shared=path)
 
 

@@ -47,7 +47,7 @@ def backend_in(path: Path, requests: int = 3) -> FileBackend:
 def takes(backend: FileBackend, member: int = 1, priority: Priority = Priority.CALL) -> bool:
     """Ask for a permit at once, and give whether it came. Its answer comes at once, too."""
     now = time.monotonic()
-    verdict = backend.work(lambda window: window.ask(member, priority, now, now))
+    verdict = backend.with_window(lambda window: window.try_acquire(member, priority, now, now))
     if verdict is None or verdict.key is None:
         backend.report(Report(ReportKind.WITHDRAWN, member), now)
         return False
@@ -74,7 +74,7 @@ def test_what_one_hears_counts_for_all(tmp_path: Path) -> None:
     """A gate that is closed in one process is closed in the others."""
     one, other = backend_in(tmp_path / "quota"), backend_in(tmp_path / "quota")
     opens = time.monotonic() + 50
-    one.work(lambda window: window.close(opens))
+    one.with_window(lambda window: window.close(opens))
     assert not takes(other)
     assert other.latest.closed_until == opens
 
@@ -84,17 +84,21 @@ def test_a_call_of_another_process_goes_ahead_of_pages(tmp_path: Path) -> None:
     pages, calls = backend_in(tmp_path / "quota", 1), backend_in(tmp_path / "quota", 1)
     now = time.monotonic()
     opens = now + 50
-    pages.work(lambda window: window.close(opens))
-    assert pages.work(lambda window: window.ask(1, Priority.PAGE, now, now)) is not None
-    assert calls.work(lambda window: window.ask(2, Priority.CALL, now + 1, now + 1)) is not None
+    pages.with_window(lambda window: window.close(opens))
+    assert pages.with_window(lambda window: window.try_acquire(1, Priority.PAGE, now, now)) is not None
+    assert (
+        calls.with_window(lambda window: window.try_acquire(2, Priority.CALL, now + 1, now + 1)) is not None
+    )
 
     def asked(backend: FileBackend, member: int, priority: Priority, came: float) -> bool:
-        verdict = backend.work(lambda window: window.ask(member, priority, came, opens))
+        verdict = backend.with_window(lambda window: window.try_acquire(member, priority, came, opens))
         return verdict is not None and verdict.key is not None
 
     for backend in (pages, calls):
-        backend.work(
-            lambda window: window.claims.update({n: c._replace(seen=opens) for n, c in window.claims.items()})
+        backend.with_window(
+            lambda window: window.claims.update(
+                {n: c._replace(seen_at=opens) for n, c in window.claims.items()}
+            )
         )
     assert not asked(pages, 1, Priority.PAGE, now)
     assert asked(calls, 2, Priority.CALL, now + 1)
@@ -104,10 +108,10 @@ def test_one_who_asks_no_more_blocks_nobody(tmp_path: Path) -> None:
     """The place in the line of a process that died is free a few seconds later."""
     dead, alive = backend_in(tmp_path / "quota", 1), backend_in(tmp_path / "quota", 1)
     now = time.monotonic()
-    dead.work(lambda window: window.close(now + 1))
-    dead.work(lambda window: window.ask(1, Priority.CALL, now, now))
+    dead.with_window(lambda window: window.close(now + 1))
+    dead.with_window(lambda window: window.try_acquire(1, Priority.CALL, now, now))
     later = now + 10
-    verdict = alive.work(lambda window: window.ask(2, Priority.PAGE, later, later))
+    verdict = alive.with_window(lambda window: window.try_acquire(2, Priority.PAGE, later, later))
     assert verdict is not None
     assert verdict.key is not None
 
@@ -124,8 +128,8 @@ def test_a_slot_that_was_half_written_is_not_read(tmp_path: Path) -> None:
     for cut in (torn[0] + 1, torn[len(torn) // 2], torn[-1]):
         path.write_bytes(after[:cut] + before[cut:])
         reader = backend_in(path)
-        reader.work(lambda _: None)
-        assert len(reader.latest.grants.moments) in {1, 2}
+        reader.with_window(lambda _: None)
+        assert len(reader.latest.grants.times) in {1, 2}
 
 
 def test_a_damaged_file_counts_as_a_full_window(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_a_damaged_file_counts_as_a_full_window(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"b2bquota", b"b2bquota\xff"))
     backend = backend_in(path)
     assert not takes(backend)
-    assert len(backend.latest.grants.moments) == 3
+    assert len(backend.latest.grants.times) == 3
 
 
 def test_a_file_that_was_never_written_is_new(tmp_path: Path) -> None:
@@ -207,7 +211,7 @@ def test_a_lost_file_is_said_once_and_comes_back(
     folder.touch()  # a file, where the folder was
     assert [takes(one) for _ in range(4)] == [False] * 4  # three of its part are known to be granted
     assert "cannot be shared" in caplog.text
-    assert "part in 2" in caplog.text
+    assert "1/2 of it" in caplog.text
     assert caplog.text.count("cannot be shared") == 1
     folder.unlink()
     folder.mkdir()
@@ -240,9 +244,9 @@ def test_a_stopped_holder_stops_nobody(
     assert takes(backend)
     holder = os.open(path, os.O_RDWR)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    assert backend.work(lambda _: True) is None
-    monkeypatch.setattr(file_module, "_BUSY", 0.0)
-    assert backend.work(lambda _: True) is True
+    assert backend.with_window(lambda _: True) is None
+    monkeypatch.setattr(file_module, "_LOCK_TIMEOUT", 0.0)
+    assert backend.with_window(lambda _: True) is True
     assert "stopped" in caplog.text
     os.close(holder)
     monkeypatch.setattr(backend, "_retry_at", 0.0)
@@ -264,7 +268,7 @@ def test_what_is_no_file_of_ours_stays_as_it_is(tmp_path: Path, caplog: pytest.L
     os.mkfifo(pipe, 0o640)
     assert takes(backend_in(pipe))
     assert "cannot be shared" in caplog.text
-    assert "no plain file" in caplog.text
+    assert "not a regular file" in caplog.text
     empty.touch(0o640)
     assert takes(backend_in(empty))
     assert [one.stat().st_mode & 0o777 for one in (pipe, empty)] == [0o640, 0o640]
@@ -280,7 +284,7 @@ def test_the_folder_depends_on_no_variable(monkeypatch: pytest.MonkeyPatch, tmp_
     assert path_for(("https://service.example", "another"), shared=True) != first
     assert first.parent.stat().st_mode & 0o777 == 0o700
     first.parent.chmod(0o777)
-    with pytest.raises(ConfigurationError, match="no folder of this user's own"):
+    with pytest.raises(ConfigurationError, match="no folder that only this user can enter"):
         path_for(STORE, shared=True)
 
 
@@ -294,7 +298,7 @@ def test_a_stores_file_is_told_by_its_token(tmp_path: Path) -> None:
     paths = [path_for(("https://service.example", auth.store), str(tmp_path)) for auth in (one, other, one)]
     assert paths[0] == paths[2] != paths[1]
     assert "token" not in str(paths)
-    with pytest.raises(ConfigurationError, match="give a file's path"):
+    with pytest.raises(ConfigurationError, match="give the path of a file"):
         path_for(("https://service.example", LegacyAuth(give).store), shared=True)
     assert path_for(("x", LegacyAuth(give).store), str(tmp_path / "q")) == tmp_path / "q"
 
@@ -322,7 +326,7 @@ def test_a_signal_in_between_gives_the_lock_back(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        one.work(interrupted)
+        one.with_window(interrupted)
     assert takes(other)
 
 
@@ -333,7 +337,7 @@ def test_what_is_unknown_stays_a_full_window_when_more_is_known() -> None:
     other.add(3.0, Priority.CALL)
     other.add(4.0, Priority.CALL)
     full.merge(other)
-    assert list(full.moments) == [3.0] * 4 + [4.0]
+    assert list(full.times) == [3.0] * 4 + [4.0]
 
 
 async def test_a_shared_and_an_unshared_client_share(tmp_path: Path) -> None:
@@ -362,7 +366,7 @@ async def spend():
     gate.learn(await gate.acquire(Priority.CALL), QuotaReading())
 
 asyncio.run(spend())
-entry = next(iter(backends._Registry.kept))
+entry = next(iter(backends._Registry.recent))
 held, go = threading.Event(), threading.Event()
 
 def hold():
@@ -512,10 +516,10 @@ def test_a_reserve_is_kept_from_pages() -> None:
     window = Window(Quota(5, 10, margin=0, reserve=2))
 
     def asked(priority: Priority) -> float:
-        verdict = window.ask(1, priority, 0.0, 0.0)
+        verdict = window.try_acquire(1, priority, 0.0, 0.0)
         if verdict.key is not None:
-            window.take_in(Report(ReportKind.ANSWERED, verdict.key), 0.0)
-        return verdict.opens
+            window.record(Report(ReportKind.ANSWERED, verdict.key), 0.0)
+        return verdict.opens_at
 
     assert [asked(Priority.PAGE) for _ in range(4)] == [0.0, 0.0, 0.0, 10.0]
     assert [asked(Priority.CALL) for _ in range(3)] == [0.0, 0.0, 10.0]
@@ -539,11 +543,11 @@ def test_a_place_that_cannot_be_is_refused(shared: str) -> None:
 def test_a_request_that_was_held_up_counts_as_late_as_it_may_have_arrived(kind: ReportKind) -> None:
     """Where a process was stopped between its permit and its request, the service counted it later."""
     window = Window(Quota(3, 10, margin=0.5, reserve=1))
-    verdicts = [window.ask(1, Priority.PAGE, 0.0, 0.0)]
-    window.take_in(Report(ReportKind.ANSWERED, verdicts[0].key or 0), 0.25)
-    verdicts.append(window.ask(1, Priority.PAGE, 1.0, 1.0))
-    window.take_in(Report(kind, verdicts[1].key or 0, 1.0), 4.0)
-    assert list(window.grants.moments) == list(window.grants.pages) == [0.0, 3.5]
+    verdicts = [window.try_acquire(1, Priority.PAGE, 0.0, 0.0)]
+    window.record(Report(ReportKind.ANSWERED, verdicts[0].key or 0), 0.25)
+    verdicts.append(window.try_acquire(1, Priority.PAGE, 1.0, 1.0))
+    window.record(Report(kind, verdicts[1].key or 0, 1.0), 4.0)
+    assert list(window.grants.times) == list(window.grants.pages) == [0.0, 3.5]
     assert window.earliest(5.0, 0, Priority.PAGE) == 10.5
     assert window.earliest(5.0, 1, Priority.PAGE) == 14.0
 
@@ -551,7 +555,7 @@ def test_a_request_that_was_held_up_counts_as_late_as_it_may_have_arrived(kind: 
 def test_a_refusal_was_never_counted() -> None:
     """The service does not count what it refuses: the permit counts from when it was given."""
     window = Window(Quota(3, 10, margin=0.5))
-    verdict = window.ask(1, Priority.CALL, 0.0, 0.0)
-    window.take_in(Report(ReportKind.REFUSED, verdict.key or 0, 0.0, pause=2.0), 4.0)
-    assert list(window.grants.moments) == [0.0]
+    verdict = window.try_acquire(1, Priority.CALL, 0.0, 0.0)
+    window.record(Report(ReportKind.REFUSED, verdict.key or 0, 0.0, pause=2.0), 4.0)
+    assert list(window.grants.times) == [0.0]
     assert window.closed_until == 6.0
