@@ -63,9 +63,7 @@ def path_for(key: StoreKey, shared: bool | str) -> Path:
     Raises ConfigurationError if there is no such folder.
     """
     if fcntl is None:
-        raise ConfigurationError(
-            "Quota(shared=…) needs POSIX locks; leave it out, and divide the quota with `share`."
-        )
+        raise ConfigurationError("Quota(shared=…) needs POSIX locks; leave it out, and set `share` instead.")
     if isinstance(shared, str) and not Path(shared).is_dir():
         return Path(shared)
     name = f"quota-{digest_of(key, _REMEDY)}"

@@ -21,7 +21,7 @@ from b2b_payments._quota.quota import Quota, QuotaReading, believable
 from b2b_payments._quota.redis import RedisBackend
 from b2b_payments._quota.window import Priority, Report, ReportKind, Verdict, WaitReason, Window
 
-_POLL_INTERVAL = 1.0
+_POLL = 1.0
 """Seconds between a waiter's attempts if others share the window: it may open earlier than expected."""
 
 _SHORT_POLL = 0.02
@@ -132,9 +132,7 @@ class QuotaGate:
             while True:
                 leads = self._head() is waiter
                 waiter.event = anyio.Event()
-                verdict = (
-                    await self._try_acquire(waiter, priority, now) if leads else self._estimate(priority, now)
-                )
+                verdict = await self._try(waiter, priority, now) if leads else self._estimate(priority, now)
                 if verdict.key is not None:
                     return Permit(verdict.key, verdict.granted_at, verdict.opens_at, verdict.opens_at - since)
                 backend = self.entry.backend
@@ -186,7 +184,7 @@ class QuotaGate:
         """
         self._report(Report(ReportKind.UNANSWERED, permit.key, permit.counted_at))
 
-    async def _try_acquire(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
+    async def _try(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
         if _is_past(waiter.until, now):
             return self._estimate(priority, now)
         self._has_claim = True
@@ -203,10 +201,7 @@ class QuotaGate:
         """Return when the head of the line tries again. Reports in this event loop wake it earlier."""
         if not self.entry.backend.is_shared:
             return verdict.opens_at
-        return min(
-            verdict.opens_at,
-            now + (_SHORT_POLL if verdict.reason is WaitReason.IN_FLIGHT else _POLL_INTERVAL),
-        )
+        return min(verdict.opens_at, now + (_SHORT_POLL if verdict.reason is WaitReason.IN_FLIGHT else _POLL))
 
     def _report(self, report: Report) -> None:
         backend = self.entry.backend
@@ -286,7 +281,7 @@ _WINDOW = 60.0
 
 @define
 class StoreQuota:
-    """A client's access to the gate of its store, in the event loop that opens it. See `QuotaGate`.
+    """A client's access to its store's gate, in the event loop that opens it. See `QuotaGate`.
 
     If `quota` is None there is no gate, and every permit is None.
     """

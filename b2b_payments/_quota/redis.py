@@ -47,11 +47,7 @@ _PermitRequest = tuple[int, int, float, int]
 
 
 class _Stored(msgspec.Struct, array_like=True):
-    """What the server stores, in the order of `state` in `window.lua`.
-
-    `born` is when it was created, `now` the window's time, `skew` the seconds by which that is ahead of the
-    server's clock, and `filled` whether a full window was assumed because an earlier one was lost.
-    """
+    """What the server stores: creation time, window time, its lead over the server's clock, and a window."""
 
     born: float
     now: float

@@ -62,9 +62,7 @@ def unpack(state: State, quotas: Iterable[Quota]) -> Window:
         state.forecast
     )
     window.in_flight = OrderedDict(state.in_flight)
-    window.claims = {
-        member: Claim(Priority(priority), since, seen_at) for member, priority, since, seen_at in state.claims
-    }
+    window.claims = {who: Claim(Priority(rank), since, seen) for who, rank, since, seen in state.claims}
     return window
 
 
