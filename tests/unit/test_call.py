@@ -66,4 +66,4 @@ def test_what_was_allowed_before_is_not_refused_for_good(status: int) -> None:
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_an_outage_is_never_a_final_answer(outcome: Outcome) -> None:
     """What a service that is down shows, and what leaves doubt, is worth another attempt."""
-    assert not (outcome is Outcome.FINAL and (outcome.is_outage or outcome.leaves_doubt))
+    assert not (outcome is Outcome.FINAL and (outcome.is_outage or outcome.is_uncertain))

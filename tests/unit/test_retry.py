@@ -110,12 +110,12 @@ def test_a_policy_may_treat_pages_like_calls(policy: RetryPolicy, outcome: Outco
 def test_failures_are_counted_apart() -> None:
     """Each sort of failure has its own count and clock; waiting for the quota is no outage."""
     failures = Failures()
-    assert failures.note(Outcome.FAILED, 10.0) == (1, 0.0)
-    assert failures.note(Outcome.NOT_SENT, 15.0) == (2, 5.0)
-    assert failures.note(Outcome.REFUSED, 20.0) == (1, 0.0)
-    failures.waited(60.0)
-    assert failures.note(Outcome.AMBIGUOUS, 90.0) == (3, 20.0)
-    assert failures.note(Outcome.UNREADABLE, 95.0) == (1, 0.0)
+    assert failures.record(Outcome.FAILED, 10.0) == (1, 0.0)
+    assert failures.record(Outcome.NOT_SENT, 15.0) == (2, 5.0)
+    assert failures.record(Outcome.REFUSED, 20.0) == (1, 0.0)
+    failures.exclude_wait(60.0)
+    assert failures.record(Outcome.AMBIGUOUS, 90.0) == (3, 20.0)
+    assert failures.record(Outcome.UNREADABLE, 95.0) == (1, 0.0)
 
 
 def test_delays_double_up_to_the_longest() -> None:
