@@ -339,7 +339,7 @@ class _Call(Generic[T]):
     def _hint(self, failure: B2BPaymentsError) -> str:
         """Return what may be wrong with the credential, if the service reports that with this failure."""
         failed = isinstance(failure, ServerError) and 500 in {failure.status, failure.code}
-        return self.caller.credential.suspicion if failed else ""
+        return self.caller.credential.hint if failed else ""
 
     def _time_limit(self) -> float:
         """Return how many seconds one step may take: the timeout, or less if the deadline is nearer."""
@@ -382,7 +382,7 @@ class _Call(Generic[T]):
                     failure.message = f"{prefix}{message[:1].lower()}{message[1:]}"
             raise
         else:
-            caller.credential.taken()
+            caller.credential.mark_succeeded()
             if request.effect is Effect.READ:
                 caller.answered.add(request.call)
             return reply

@@ -316,7 +316,7 @@ def test_what_is_called_back_cannot_use_the_client(sandbox: Sandbox) -> None:
     with client_of(sandbox, on_event=listen) as client:
         made.append(client)
         assert client.payments.get(1).id == 1
-    assert "cannot be used by what it calls back" in str(refused[0])
+    assert "cannot be used in its own callbacks" in str(refused[0])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")

@@ -68,8 +68,8 @@ async def test_a_retry_stands_between_two_attempts(sandbox: Sandbox) -> None:
         RequestEnded("payments.get", "GET", PATH, 1, 0.0, 500, "ServerError"),
         RetryScheduled(
             *("payments.get", 1, 0.0, "failed"),
-            why="500 Internal Server Error; the service has answered nothing else yet, and a wrong "
-            "store hash gets this answer, too: check store_hash (B2B_PAYMENTS_STORE_HASH)",
+            why="500 Internal Server Error; no request has succeeded yet, and a wrong store hash causes "
+            "this error, too: check store_hash (B2B_PAYMENTS_STORE_HASH)",
         ),
         RequestStarted("payments.get", "GET", PATH, 2),
         RequestEnded("payments.get", "GET", PATH, 2, 0.0, None, "TransportError"),

@@ -10,8 +10,8 @@ from b2b_payments.sandbox import Fault, Sandbox
 from tests.support.clients import NEVER, client_of
 
 HINT = (
-    "the service has answered nothing else yet, and a wrong store hash gets this answer, too: check "
-    "store_hash (B2B_PAYMENTS_STORE_HASH)"
+    "no request has succeeded yet, and a wrong store hash causes this error, too: check store_hash "
+    "(B2B_PAYMENTS_STORE_HASH)"
 )
 
 

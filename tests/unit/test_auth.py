@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth, StoreAuth
-from b2b_payments._auth import secret
+from b2b_payments._auth import check_token
 from b2b_payments._secret import Secret
 
 TOKEN = "planted-credential"
@@ -29,10 +29,10 @@ async def provide() -> str:
         ("", "is empty"),
         (f"{TOKEN}\n", "starts or ends with white space"),
         (f" {TOKEN}", "starts or ends with white space"),
-        (f"{TOKEN}\r\nX-Evil: 1", "holds a space, a control character"),
-        (f"{TOKEN} {TOKEN}", "holds a space"),
-        (f"{TOKEN}\x00", "holds a space, a control character"),
-        (f"{TOKEN}é", "or a character outside ASCII"),
+        (f"{TOKEN}\r\nX-Evil: 1", "contains a space, a control character"),
+        (f"{TOKEN} {TOKEN}", "contains a space"),
+        (f"{TOKEN}\x00", "contains a space, a control character"),
+        (f"{TOKEN}é", "or a non-ASCII character"),
         (None, "is NoneType, not a string"),
         (7, "is int, not a string"),
         (TOKEN.encode(), "is bytes, not a string"),
@@ -71,7 +71,7 @@ def test_no_repr_shows_a_credential(auth: StoreAuth | LegacyAuth) -> None:
 
 def test_a_secret_is_a_string_for_the_wire_alone() -> None:
     """A secret equals its text and hashes like it, but its repr is stars."""
-    one = secret("token", TOKEN)
+    one = check_token("token", TOKEN)
     assert one == TOKEN
     assert hash(one) == hash(TOKEN)
     assert one.encode() == TOKEN.encode()

@@ -147,8 +147,8 @@ async def give_rubbish() -> str:
 @pytest.mark.parametrize(
     ("instead", "says"),
     [
-        (fail, "The token provider failed with RuntimeError. See to"),
-        (hang, "The token provider failed with TimeoutError. See to"),
+        (fail, "The token provider failed with RuntimeError. Check the"),
+        (hang, "The token provider failed with TimeoutError. Check the"),
         (give_rubbish, "The token provider's token starts or ends with white space"),
     ],
 )
