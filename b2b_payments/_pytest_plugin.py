@@ -1,8 +1,8 @@
 """The package's pytest fixtures: a sandbox and its client, in the test's event loop.
 
 Sandbox and async client must run in the test's event loop, so both fixtures have variants: for async tests
-with pytest-asyncio (one for each loop scope) or anyio's plugin, and for other tests, where the sandbox runs in
-a thread and the client is the blocking one. Heavy imports wait until a test uses a fixture.
+with pytest-asyncio (one for each loop scope) or anyio's plugin, and for other tests, where the sandbox runs
+in a thread and the client is the blocking one. Heavy imports wait until a test uses a fixture.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rule that a Redis server runs is the rule that Python runs, number for number."""
+"""The rules in Lua, for Redis, are those in Python, number for number."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STEPS = st.lists(st.tuples(st.floats(0, 4), ASKS | REPORTS | st.integers(1, 4)),
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[redis_module._Server]:
-    """Yield a server whose clock is what each call says."""
+    """Yield a server whose clock is passed with each call."""
     source = files("b2b_payments._quota").joinpath("window.lua").read_text()
     by_hand = source.replace("redis.call('TIME')", "cmsgpack.unpack(ARGV[2])")
     assert by_hand != source
@@ -59,10 +59,10 @@ def server() -> Iterator[redis_module._Server]:
 
 
 @given(quotas=st.sets(QUOTAS, min_size=1, max_size=2), steps=STEPS)
-def test_the_two_are_one_rule(
+def test_lua_and_python_agree(
     server: redis_module._Server, quotas: set[Quota], steps: list[tuple[float, Any]]
 ) -> None:
-    """Whatever is asked and reported, both say the same, and know the same afterwards."""
+    """Whatever is requested and reported, both return the same, and end in the same state."""
     server._client.flushall()
     window, now, key = Window(*quotas), 1000.0, 0
     granted: list[tuple[int, float]] = []
