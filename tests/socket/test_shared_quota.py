@@ -154,12 +154,8 @@ async def test_killed_server_stops_nothing(mortal: RedisServer, caplog: pytest.L
     one, other = backend_at(mortal, 8), backend_at(mortal, 8)
     assert [await gets_permit(backend) for backend in (one, other, one)] == [True] * 3
     mortal.kill()
-    assert [await gets_permit(one) for _ in range(4)] == [
-        True,
-        False,
-        False,
-        False,
-    ]  # its part is four, three of which are known grants
+    # Its part is four, and three grants are known.
+    assert [await gets_permit(one) for _ in range(4)] == [True, False, False, False]
     assert caplog.text.count("cannot be shared") == 1
     assert "1/2 of it" in caplog.text
     mortal.start()

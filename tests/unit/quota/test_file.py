@@ -210,9 +210,7 @@ def test_lost_file_is_logged_once_and_used_again(
     path.unlink()
     folder.rmdir()
     folder.touch()  # a file, where the folder was
-    assert [gets_permit(one) for _ in range(4)] == [
-        False
-    ] * 4  # the part is three, and three grants are known
+    assert [gets_permit(one) for _ in range(4)] == [False] * 4  # its part, three, is used up
     assert "cannot be shared" in caplog.text
     assert "1/2 of it" in caplog.text
     assert caplog.text.count("cannot be shared") == 1
