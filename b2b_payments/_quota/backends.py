@@ -163,7 +163,7 @@ def digest_of(key: StoreKey, remedy: str) -> str:
 
 @define(eq=False, slots=False)
 class Entry:
-    """A store's entry in the registry. Its backend is replaced once a client shares the quota."""
+    """A store's entry in the registry. Its backend is replaced when the first client shares the quota."""
 
     backend: Backend
 

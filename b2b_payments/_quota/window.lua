@@ -1,6 +1,6 @@
--- The rules of window.py for a window in Redis: one call records how requests ended, and requests a permit.
--- Redis runs a script atomically, so no lock is needed, and all processes use one clock, the server's.
--- tests/property/test_rule_in_lua.py compares the two; names and constants are those of window.py.
+-- The rules of window.py, with its names and constants, for a window in Redis: one call records how requests
+-- ended, and requests a permit. Redis runs it atomically, so no lock is needed, and by one clock, the server's.
+-- tests/property/test_rule_in_lua.py compares the two.
 local me, quotas, seen, elapsed, born, reports, ask, alone, closes = unpack(cmsgpack.unpack(ARGV[1]))
 local kept = redis.call('GET', KEYS[1])
 local time = redis.call('TIME')

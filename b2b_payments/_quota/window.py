@@ -175,10 +175,7 @@ class Forecast:
         return max(1, min(self.trust, self._expected_remaining(now) // 2))
 
     def learn(self, granted_at: float, reading: QuotaReading, now: float) -> float | None:
-        """Learn from the answer to a request granted at `granted_at`.
-
-        Returns the time until which to close the gate, or None to leave it open.
-        """
+        """Learn from an answer. Returns the time until which to close the gate, or None to leave it open."""
         newer = granted_at >= self.stated_at
         if newer and (allocated := believable_quota(reading.allocated)) is not None:
             self._grants.allocate(*allocated)
@@ -187,7 +184,7 @@ class Forecast:
             self.trust *= 4
             return None
         self.trust = math.inf
-        # The service may have counted this request before the one of the last reading: only lower it.
+        # Sent before the last reading arrived, so maybe counted before it: may only lower what remains.
         if not newer and reading.remaining >= self.remaining:
             return None
         self._judge_reset(granted_at, reading.remaining, now)
