@@ -1,4 +1,4 @@
-"""What callers give, checked before anything is done with it: one sentence that names the argument."""
+"""Checks of callers' arguments. The error names the argument in one sentence."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _MOST_SECONDS = 366 * 86_400.0
 
 
 def check(name: str, value: object, kind: Any, expected: str) -> None:
-    """Check the type of an argument, and that it is whole. Raises ConfigurationError."""
+    """Check that an argument has the right type and is complete. Raises ConfigurationError."""
     if not isinstance(value, kind):
         raise ConfigurationError(f"{name} is {type(value).__name__}; give {expected}.")
     if attrs.has(type(value)) and (unset := unset_field(value)) is not None:
-        raise ConfigurationError(f"{name} is half made: its {unset} is not set.")
+        raise ConfigurationError(f"{name} is incomplete: its {unset} is not set.")
 
 
 def seconds(name: str, value: object, *, least: float = 0.0) -> float:
-    """Check seconds, of a year at the most. Raises ConfigurationError."""
+    """Check a number of seconds, at most a year. Raises ConfigurationError."""
     if type(value) not in {int, float} or not least <= value <= _MOST_SECONDS:  # type: ignore[operator]
         at_least = f"from {least:g} " if least else "from 0 "
-        raise ConfigurationError(f"{name} must be seconds, {at_least}to those of a year, not {shown(value)}.")
+        raise ConfigurationError(f"{name} must be seconds, {at_least}to a year, not {shown(value)}.")
     return float(value)  # type: ignore[arg-type]
 
 

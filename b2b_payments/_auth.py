@@ -1,4 +1,4 @@
-"""Credentials: the two kinds that the service takes, and how one is given out, checked and renewed."""
+"""The two kinds of credentials that the service accepts, and how they are checked, used and renewed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from b2b_payments._printable import frozen
 from b2b_payments._secret import Secret
 
 TokenProvider = Callable[[], Awaitable[str]]
-"""Gives a token, new or renewed. It is awaited, and bounded by the client's timeout."""
+"""An async function that returns a token, initial or renewed, within the client's timeout."""
 
 _STORE_HASH = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
 
-def secret(name: str, value: object) -> Secret:
-    """Check a credential, without ever showing it. Raises ConfigurationError."""
+def check_token(name: str, value: object) -> Secret:
+    """Check a token and hide it. Raises ConfigurationError, which never shows the token."""
     problem = _problem_with_token(name, value)
     if problem is not None or not isinstance(value, str):
         del value
@@ -34,31 +34,31 @@ def _problem_with_token(name: str, value: object) -> str | None:
     if not value:
         return f"{name} is empty."
     if value != value.strip():
-        return f"{name} starts or ends with white space (a line break from a file, perhaps); strip it."
+        return f"{name} starts or ends with white space (maybe a line break from a file); strip it."
     if not (value.isascii() and value.isprintable()) or " " in value:
-        return f"{name} holds a space, a control character or a character outside ASCII; copy it again."
+        return f"{name} contains a space, a control character or a non-ASCII character; copy it again."
     return None
 
 
 def _problem_with_hash(value: object) -> str | None:
     if isinstance(value, str) and _STORE_HASH.fullmatch(value):
         return None
-    # The value is not shown: a token given in the wrong place would be. Tokens are longer than hashes.
+    # The value is not shown: it may be a token passed in the wrong place. Tokens are longer than hashes.
     return (
         "store_hash is not a store hash: expected letters and digits, such as 'abc123' "
         "(the part after 'store-' in the store's address)."
     )
 
 
-def _kept(token: str | TokenProvider) -> Secret | TokenProvider:
+def _hidden(token: str | TokenProvider) -> Secret | TokenProvider:
     return Secret(token) if isinstance(token, str) else token
 
 
 @frozen(init=False)
 class StoreAuth:
-    """The current way [doc]: a store-level API account's token and the store's hash.
+    """The current credential [doc]: a store-level API account's token, and the store hash.
 
-    `access_token` may be an async callable without arguments that gives the token: it is asked before the
+    `access_token` may be an async callable without arguments that returns the token: it is called before the
     first request, and again when the service answers 401.
     """
 
@@ -70,24 +70,24 @@ class StoreAuth:
         if problem is None and not callable(access_token):
             problem = _problem_with_token("access_token", access_token)
         if problem is not None:
-            # A traceback's local variables would show what was given, perhaps in the wrong place.
+            # A traceback's local variables must not show them: either may be a token.
             del store_hash, access_token
             raise ConfigurationError(problem)
-        self.__attrs_init__(store_hash, _kept(access_token))
+        self.__attrs_init__(store_hash, _hidden(access_token))
 
     @property
     def store(self) -> Hashable:
-        """What tells this store's quota from another's."""
+        """The key of this store's quota."""
         return self.store_hash
 
     @property
     def name(self) -> str:
-        """The store's name for people and files: nothing secret."""
+        """The store's name in messages and files; not secret."""
         return self.store_hash
 
     @property
     def token(self) -> str | TokenProvider:
-        """The token, or what gives it."""
+        """The token, or its provider."""
         return self.access_token
 
     def headers(self, token: str) -> Mapping[str, str]:
@@ -97,7 +97,7 @@ class StoreAuth:
 
 @frozen(init=False)
 class LegacyAuth:
-    """The older way [doc]: `authToken` alone. Deprecated by the vendor on 2025-09-30, and still working.
+    """The older credential [doc]: `authToken` alone. The vendor deprecated it on 2025-09-30; it still works.
 
     `auth_token` may be an async callable, as in StoreAuth.
     """
@@ -109,104 +109,104 @@ class LegacyAuth:
         if problem is not None:
             del auth_token
             raise ConfigurationError(problem)
-        self.__attrs_init__(_kept(auth_token))
+        self.__attrs_init__(_hidden(auth_token))
 
     @property
     def store(self) -> Hashable:
-        """What tells this store's quota from another's: no hash is known, so the token itself does."""
+        """The key of this store's quota: the token, since the store hash is not known."""
         return self.auth_token
 
     @property
     def name(self) -> str:
-        """The store's name for people and files: the token alone does not tell it."""
+        """Empty: the store's name is not known."""
         return ""
 
     @property
     def token(self) -> str | TokenProvider:
-        """The token, or what gives it."""
+        """The token, or its provider."""
         return self.auth_token
 
     def headers(self, token: str) -> Mapping[str, str]:
         """Return the request headers that carry the credential."""
-        # Never together with X-Store-Hash: the results are undefined [doc].
+        # Never send it together with X-Store-Hash: the results are undefined [doc].
         return {"authToken": token}
 
 
-_SECONDS_BETWEEN = 10.0
-"""Between two renewals: a new token that is refused as well must not become a storm."""
+_RENEWAL_INTERVAL = 10.0
+"""The minimum seconds between renewals, so that a new token that is also refused causes no storm."""
 
 
 class Credential:
-    """Gives the headers of each request. Calls that want a token at once ask the provider once."""
+    """Provides the headers of each request. Concurrent calls that need a token call its provider once."""
 
     def __init__(self, auth: StoreAuth | LegacyAuth) -> None:
         self._auth = auth
         self._token: Secret | None = auth.token if isinstance(auth.token, Secret) else None
         self._provider: TokenProvider | None = auth.token if callable(auth.token) else None
-        self._asking = anyio.Lock()
-        self._times_asked = 0
+        self._lock = anyio.Lock()
+        self._provider_calls = 0
         self._renewed_at = -math.inf
         self._problem = ""
-        self._taken = False
+        self._has_succeeded = False
 
-    def taken(self) -> None:
-        """Note that the service has answered to this credential."""
-        self._taken = True
+    def mark_succeeded(self) -> None:
+        """Record that a request with this credential has succeeded."""
+        self._has_succeeded = True
 
     @property
-    def suspicion(self) -> str:
-        """What may be wrong with it where the service only ever answered 500; empty where that cannot be."""
-        if self._taken or isinstance(self._auth, LegacyAuth):
+    def hint(self) -> str:
+        """What may be wrong with the credential after a 500; empty once a request has succeeded."""
+        if self._has_succeeded or isinstance(self._auth, LegacyAuth):
             return ""
         return (
-            "the service has answered nothing else yet, and a wrong store hash gets this answer, too: check "
-            "store_hash (B2B_PAYMENTS_STORE_HASH)"
+            "no request has succeeded yet, and a wrong store hash causes this error, too: check store_hash "
+            "(B2B_PAYMENTS_STORE_HASH)"
         )
 
     def headers(self) -> Mapping[str, str]:
-        """Return the headers that carry the token in force; `ready` sees to it that there is one."""
+        """Return the headers with the current token. Call `ready` first, so that there is one."""
         return self._auth.headers(self._token or "")
 
     async def ready(self, timeout: float) -> None:
-        """Have a token: asks the provider where none was given yet. Raises ConfigurationError if it fails."""
+        """Get the first token from the provider, if there is one. Raises ConfigurationError if that fails."""
         if self._token is not None or self._provider is None:
             return
-        before = self._times_asked
-        async with self._asking:
-            if self._times_asked == before:
-                await self._ask(self._provider, timeout)
+        before = self._provider_calls
+        async with self._lock:
+            if self._provider_calls == before:
+                await self._call_provider(self._provider, timeout)
         self._raise_problem()
 
     async def renew(self, refused: Mapping[str, str], timeout: float) -> bool:
-        """Have a new token after a 401 to these headers. True where there is another to try.
+        """Get a new token after a 401 for the `refused` headers. Returns whether there is another to try.
 
         Raises ConfigurationError if the provider fails.
         """
         if self._provider is None:
             return False
-        async with self._asking:
-            # Another call may have renewed it while this one was under way.
-            if self.headers() == refused and anyio.current_time() - self._renewed_at >= _SECONDS_BETWEEN:
-                await self._ask(self._provider, timeout)
-                # Only now: a renewal that was cancelled leaves the next call free to ask.
+        async with self._lock:
+            # Another call may have renewed the token while this one was in flight.
+            if self.headers() == refused and anyio.current_time() - self._renewed_at >= _RENEWAL_INTERVAL:
+                await self._call_provider(self._provider, timeout)
+                # Set only now, so that a cancelled renewal does not keep the next call from trying.
                 self._renewed_at = anyio.current_time()
         self._raise_problem()
         return self.headers() != refused
 
-    async def _ask(self, provider: TokenProvider, timeout: float) -> None:
+    async def _call_provider(self, provider: TokenProvider, timeout: float) -> None:
         try:
             with anyio.fail_after(timeout):
-                given = await provider()
-            self._token, self._problem = secret("The token provider's token", given), ""
-        except Exception as error:  # noqa: BLE001 - whatever the caller's code raises
-            # Neither chained nor quoted: a provider's error may hold a credential.
+                token = await provider()
+            self._token, self._problem = check_token("The token provider's token", token), ""
+        except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
+            # Neither chained nor quoted: a provider's error may contain a credential.
             self._problem = f"The token provider failed with {type(error).__name__}."
             if isinstance(error, ConfigurationError):
                 self._problem = error.message
-        self._times_asked += 1
+        self._provider_calls += 1
 
     def _raise_problem(self) -> None:
         if self._problem:
             raise ConfigurationError(
-                f"{self._problem} See to the async callable that was given as the token."
+                f"{self._problem} Check the async callable that was passed as the token."
             )

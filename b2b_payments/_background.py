@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for those who do not await."""
+"""An event loop in its own thread, for code that does not await."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from b2b_payments._errors import ConfigurationError
 T = TypeVar("T")
 
 _NAP: Final = 0.2
-"""Seconds after which whoever waits looks for Ctrl-C."""
+"""Seconds between checks for Ctrl-C while waiting."""
 
 
 class BackgroundLoop:
-    """An event loop in a thread of its own, for one client and those made from it."""
+    """An event loop in its own thread, for one client and those made from it by `with_options`."""
 
     def __init__(self) -> None:
         self._portal: BlockingPortal | None = None
@@ -29,7 +29,7 @@ class BackgroundLoop:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start the thread. Raises ConfigurationError where it runs already."""
+        """Start the thread. Raises ConfigurationError if it already runs."""
         with self._lock:
             if self._portal is not None:
                 raise ConfigurationError("The client is open already; use one `with` at a time.")
@@ -37,7 +37,7 @@ class BackgroundLoop:
             self._process = os.getpid()
 
     def stop(self, close: Callable[[], Awaitable[object]]) -> None:
-        """Close the client, cancel what is under way, and end the thread."""
+        """Close the client, cancel calls in progress, and end the thread."""
         with self._lock:
             portal, self._portal = self._portal, None
             if portal is not None and self._process == os.getpid():
@@ -46,9 +46,9 @@ class BackgroundLoop:
                     portal.call(portal.stop, True)
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop, and give what it gives. Ctrl-C cancels it.
+        """Run a coroutine in the loop, and return its result. Ctrl-C cancels it.
 
-        Raises ConfigurationError where the loop does not run, or not for whoever asks.
+        Raises ConfigurationError if the loop does not run, in a forked child, and in the loop's own thread.
         """
         problem: str | None = None
         portal = self._portal
@@ -60,17 +60,17 @@ class BackgroundLoop:
             try:
                 future: Future[T] = portal.start_task_soon(lambda: coroutine)
             except RuntimeError:  # this is the loop's own thread, or the loop is ending
-                problem = "The client cannot be used by what it calls back, nor while it is being closed."
+                problem = "The client cannot be used in its own callbacks, nor while it is being closed."
         if problem is not None:
             coroutine.close()
             raise ConfigurationError(problem)
         try:
-            # Ctrl-C wakes nobody on Windows, nor where a library has a hand in signals, as polars has.
+            # Ctrl-C does not interrupt a wait on Windows, nor if a library handles signals, as polars does.
             while wait([future], _NAP).not_done:
                 pass
             return future.result()
         except CancelledError:
-            raise ConfigurationError("The client was closed while the call was under way.") from None
+            raise ConfigurationError("The client was closed during the call.") from None
         except BaseException:
             future.cancel()
             raise

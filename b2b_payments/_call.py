@@ -1,4 +1,4 @@
-"""One call to the service: its permit under the quota, its attempts, its deadline. It alone waits."""
+"""One call to the service: its permit under the quota, its attempts, and its deadline. All waits are here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from b2b_payments._errors import (
     ServerError,
     in_our_words,
 )
-from b2b_payments._mixups import Doubts, MixUps
+from b2b_payments._mixups import AnswerCheck, MixUps
 from b2b_payments._printable import define, frozen
 from b2b_payments._protocol.answer import Answer, Envelope, read_envelope
 from b2b_payments._protocol.limits import read_limits
@@ -46,13 +46,13 @@ from b2b_payments.events import (
 
 T = TypeVar("T")
 Reader = Callable[[Request, Answer, str], T]
-"""Reads an answer, given the request and the base URL; raises for one that is no success."""
+"""Reads an answer, given the request and the base URL. Raises if the answer is not a success."""
 
 _call_ids = itertools.count(1)
 
 
 class Tally(Protocol):
-    """Whoever keeps account: attempts made, and seconds spent waiting for the quota."""
+    """Where a call adds its attempts, and the seconds that it waited for the quota."""
 
     requests: int
     waited: float
@@ -60,7 +60,7 @@ class Tally(Protocol):
 
 @define
 class Spent:
-    """Attempts made, and seconds spent waiting for the quota."""
+    """A `Tally` of its own: attempts, and seconds spent waiting for the quota."""
 
     requests: int = 0
     waited: float = 0.0
@@ -68,33 +68,30 @@ class Spent:
 
 @define
 class Sent:
-    """What is known of a write's attempts: whether the service may have carried one out.
-
-    `latest` says that the latest has left and no answer has settled it, `earlier` is of those before.
-    """
+    """Whether the service may have carried out a write, by its latest attempt and by earlier ones."""
 
     latest: bool = False
     earlier: bool = False
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the write may have been carried out, as far as is known now."""
+        """Whether the write may have been carried out although no attempt has succeeded."""
         return self.latest or self.earlier
 
-    def leaves(self) -> None:
-        """Note that an attempt leaves."""
+    def start_attempt(self) -> None:
+        """Record that an attempt is being sent."""
         self.latest = True
 
-    def settled(self, *, in_doubt: bool) -> None:
-        """Note what the latest attempt's failure says of it."""
+    def end_attempt(self, *, in_doubt: bool) -> None:
+        """Record whether the latest attempt, which failed, may have been carried out."""
         self.earlier, self.latest = self.earlier or in_doubt, False
 
 
 @frozen
 class Caller:
-    """Carries calls out for one client.
+    """Makes the calls of one client.
 
-    `timeout` holds for one attempt, `deadline` for a whole call, waits included, both in seconds.
+    `timeout` applies to one attempt, `deadline` to a whole call, waits included; both are in seconds.
     """
 
     transport: Transport
@@ -104,20 +101,20 @@ class Caller:
     timeout: float
     deadline: float | None
     events: Events
-    chance: Callable[[], float] = random.random  # noqa: S311 - it spreads, it hides nothing
+    chance: Callable[[], float] = random.random  # noqa: S311 - for jitter, not for secrets
     recovery: Recovery = attrs.field(factory=Recovery)
     answered: set[str] = attrs.field(factory=set, init=False)
-    """Reads that the service has answered, by their calls."""
+    """The endpoints (`Request.call`) of reads that the service has answered."""
 
     @property
     def mixups(self) -> MixUps:
-        """What was seen of answers that came to another request than their own."""
+        """What this client has learned about mixed-up answers."""
         return self.transport.mixups
 
     def until(self) -> float | None:
-        """The moment at which a call or walk that begins now has to be over.
+        """Return the time by which a call or walk that begins now has to end, None without a deadline.
 
-        Raises ConfigurationError where the client cannot be used: not open, or not from here.
+        Raises ConfigurationError if the client is not open, or not usable from here.
         """
         self.transport.require_open()
         return None if self.deadline is None else anyio.current_time() + self.deadline
@@ -125,7 +122,7 @@ class Caller:
     async def call(
         self, request: Request, *, until: float | None = None, sent: Sent | None = None
     ) -> Envelope:
-        """Send a request that somebody waits for, and give its answer's envelope. Raises as `read` does."""
+        """Send a request that somebody waits for, and return the answer's envelope. Raises as `read` does."""
         return await self.read(request, read_envelope, until=until, sent=sent)
 
     async def read(
@@ -138,18 +135,18 @@ class Caller:
         tally: Tally | None = None,
         sent: Sent | None = None,
     ) -> T:
-        """Send a request until it succeeds or must not be sent again; give what `reader` makes of the answer.
+        """Send a request until it succeeds or must not be sent again. Returns what `reader` returns.
 
-        An answer that cannot be read is a failure like others: a GET is sent again. Raises what the last
-        attempt raised. `tally` keeps account, and `sent` says of a write whether it is in doubt.
+        An unreadable answer is a failure like any other: a GET is sent again. Raises the last attempt's
+        error. Attempts and waits are added to `tally`; `sent` records whether a write's outcome is unknown.
         """
-        latest = self.until()
+        deadline = self.until()
         call = _Call(
             caller=self,
             reader=reader,
-            doubts=self.mixups.doubts(request),
+            check=self.mixups.check_for(request),
             priority=priority,
-            until=latest if until is None else until,
+            until=deadline if until is None else until,
             tally=tally or Spent(),
             sent=sent or Sent(),
         )
@@ -168,7 +165,7 @@ class Caller:
 
 @frozen
 class _Attempt:
-    """A request that is about to be sent, the `number`th of its call, with its headers and permit."""
+    """An attempt to be made: the request, its number within the call (from 1), its headers and permit."""
 
     request: Request
     number: int
@@ -178,11 +175,11 @@ class _Attempt:
 
 @define
 class _Call(Generic[T]):
-    """One call under way: what it wants, and how it stands."""
+    """One call under way."""
 
     caller: Caller
     reader: Reader[T]
-    doubts: Doubts
+    check: AnswerCheck
     priority: Priority
     until: float | None
     tally: Tally
@@ -190,88 +187,88 @@ class _Call(Generic[T]):
     id: int = attrs.field(factory=lambda: next(_call_ids))
     renewed: bool = False
     failures: Failures | None = None
-    """Those of a page, which nobody waits for."""
+    """Only for a page, which nobody waits for."""
 
     def __attrs_post_init__(self) -> None:
         if self.priority is Priority.PAGE:
             self.failures = Failures()
 
     async def answer(self) -> T:
-        """Make attempts until one succeeds, or none may follow."""
+        """Make attempts until one succeeds or none may follow."""
         credential = self.caller.credential
-        # Before the permit: a permit is the right to send now, and a provider may take its time.
-        await credential.ready(self._seconds())
+        # Before the permit: a permit is the right to send now, and the token provider may be slow.
+        await credential.ready(self._time_limit())
         number = 0
         while True:
             number += 1
-            permit = await self._permit()
-            await self._alone(permit)
-            with self.caller.mixups.in_flight.under_way(self.doubts.request):
-                attempt = _Attempt(self.doubts.request, number, credential.headers(), permit)
+            permit = await self._acquire_permit()
+            await self._wait_until_alone(permit)
+            with self.caller.mixups.in_flight.track(self.check.request):
+                attempt = _Attempt(self.check.request, number, credential.headers(), permit)
                 self.tally.requests += 1
                 self.tally.waited += permit.waited if permit is not None else 0.0
                 try:
-                    return await self._make(attempt)
+                    return await self._send(attempt)
                 except B2BPaymentsError as error:
-                    # The frames that it came through hold the whole answer: let go of, they are freed.
+                    # The traceback's frames hold the whole answer: drop them, to free its memory.
                     failure = error.with_traceback(None)
             await self._recover(attempt, failure)
 
-    async def _alone(self, permit: Permit | None) -> None:
-        """Wait until nothing is under way that this request could be mistaken for."""
-        # With the permit: whoever waits for that, maybe for long, holds nobody else back.
+    async def _wait_until_alone(self, permit: Permit | None) -> None:
+        """Wait until no request is under way whose answer could be mistaken for this one's."""
+        # After acquiring the permit: a request that waits long for its permit must not hold others back.
         try:
-            await self.caller.mixups.in_flight.until_alone(self.doubts.request, self.until)
+            await self.caller.mixups.in_flight.wait_until_alone(self.check.request, self.until)
         except BaseException:
             self.caller.quota.release(permit)
             raise
 
     async def _recover(self, attempt: _Attempt, failure: B2BPaymentsError) -> None:
-        """Wait until another attempt may be made. Raises the failure where none may."""
-        caller, doubts = self.caller, self.doubts
+        """Wait until another attempt may be made. Raises the failure if none may."""
+        caller, check = self.caller, self.check
         if isinstance(failure, AuthenticationError) and not self.renewed:
             try:
-                self.renewed = await caller.credential.renew(attempt.headers, self._seconds())
+                self.renewed = await caller.credential.renew(attempt.headers, self._time_limit())
             except ConfigurationError as error:
                 failure = error
             if self.renewed:
-                self.sent.settled(in_doubt=False)
+                self.sent.end_attempt(in_doubt=False)
                 return
         if self.failures is not None and isinstance(failure, ResponseDecodeError) and failure.too_large:
-            raise failure  # it would be as large again: a walk asks for fewer rows instead
+            raise failure  # it would be as large again: the walk requests fewer rows instead
         outcome = self._outcome(failure)
         may_retry = attempt.number < caller.retry.attempts
         may_retry = may_retry or (self.failures is not None and caller.retry.attempts > 1)
-        if doubts.again(failure, outcome, may_retry=may_retry):
-            delay = caller.chance() * caller.retry.base_delay if doubts.apart else 0.0
-            again = RetryScheduled(attempt.request.call, attempt.number, delay, "mixed up", self.id)
-            caller.events.emit(again)
+        if check.should_resend(failure, outcome, may_retry=may_retry):
+            delay = caller.chance() * caller.retry.base_delay if check.needs_pause else 0.0
+            scheduled = RetryScheduled(attempt.request.call, attempt.number, delay, "mixed up", self.id)
+            caller.events.emit(scheduled)
             await anyio.sleep(delay)
             return
-        self.sent.settled(in_doubt=outcome.leaves_doubt or doubts.leaves_open(failure))
-        if doubts.ends_with(failure) or not await self._wait(attempt, failure):
+        self.sent.end_attempt(in_doubt=outcome.is_uncertain or check.outcome_unknown(failure))
+        if check.forbids_resend(failure) or not await self._wait_to_retry(attempt, failure):
             if hint := self._hint(failure):
                 failure.message = f"{failure.message.rstrip('.')}; {hint}"
             raise failure
 
     def _outcome(self, failure: B2BPaymentsError) -> Outcome:
-        return outcome_of(failure, answered_before=self.doubts.request.call in self.caller.answered)
+        return outcome_of(failure, answered_before=self.check.request.call in self.caller.answered)
 
-    async def _wait(self, attempt: _Attempt, failure: B2BPaymentsError) -> bool:
-        """Wait before the next attempt; False where there is none."""
+    async def _wait_to_retry(self, attempt: _Attempt, failure: B2BPaymentsError) -> bool:
+        """Wait before the next attempt. Returns False if there is none."""
         caller, outcome, now = self.caller, self._outcome(failure), anyio.current_time()
-        alike, failing_for = attempt.number, None
+        count, failing_for = attempt.number, None
         if self.failures is not None:
-            alike, failing_for = self.failures.note(outcome, now)
+            count, failing_for = self.failures.record(outcome, now)
         asked: float | None = None
         if isinstance(failure, RateLimitError):
-            asked = caller.quota.pause(failure.retry_after, alike)
+            asked = caller.quota.pause(failure.retry_after, count)
         elif isinstance(failure, APIError) and self.failures is not None:
             asked = failure.retry_after
         delay = caller.retry.delay(
             attempt.request.effect,
             outcome,
-            alike,
+            count,
             remaining=None if self.until is None else self.until - now,
             asked=asked,
             random=caller.chance,
@@ -291,14 +288,17 @@ class _Call(Generic[T]):
         )
         caller.events.emit(scheduled)
         if failing_for is not None and outcome.is_outage and caller.retry.outage:
-            return await self._wait_in_line(now, failing_for, delay)
+            return await self._wait_out_outage(now, failing_for, delay)
         if self.failures is not None:
-            self.failures.waited(delay)
+            self.failures.exclude_wait(delay)
         await anyio.sleep(delay)
         return True
 
-    async def _wait_in_line(self, failed_at: float, failing_for: float, delay: float) -> bool:
-        """Wait in line, and for `delay` seconds; False where deadline or patience ends before."""
+    async def _wait_out_outage(self, failed_at: float, failing_for: float, delay: float) -> bool:
+        """Wait for the page that tries first, and for `delay` seconds.
+
+        Returns False if the deadline or the policy's patience ends before.
+        """
         due, caller = failed_at + delay, self.caller
         with anyio.CancelScope(deadline=math.inf if self.until is None else self.until):
             since = caller.recovery.sent
@@ -306,57 +306,57 @@ class _Call(Generic[T]):
                 now = anyio.current_time()
                 is_over = failing_for + now - failed_at + delay >= caller.retry.outage
                 if is_over and not caller.recovery.is_back(since):
-                    return False  # whoever tried has given up
-                # Those who waited together do not come back together.
+                    return False  # the page that tried has given up
+                # Jitter: pages that waited together should not all resume at once.
                 due = max(due, now + caller.chance() * caller.retry.base_delay)
             await anyio.sleep_until(due)
             return True
         return False
 
-    async def _permit(self) -> Permit | None:
-        events, request = self.caller.events, self.doubts.request
+    async def _acquire_permit(self) -> Permit | None:
+        events, request = self.caller.events, self.check.request
         began: float | None = None
 
-        def tell(seconds: float, reason: WaitReason) -> None:
+        def on_wait(seconds: float, reason: WaitReason) -> None:
             nonlocal began
             began = anyio.current_time() if began is None else began
             events.emit(QuotaWait(seconds, str(reason.value), self.id))
 
         try:
-            permit = await self.caller.quota.acquire(self.priority, until=self.until, on_wait=tell)
+            permit = await self.caller.quota.acquire(self.priority, until=self.until, on_wait=on_wait)
         finally:
             if began is not None:
                 events.emit(QuotaWaitEnded(anyio.current_time() - began, self.id))
         if isinstance(permit, TooLate):
             raise RequestTimeoutError(
                 f"{request.method} {request.path}: the deadline would pass while waiting "
-                f"{permit.seconds:.1f} s for the store's quota; give it a longer deadline.",
+                f"{permit.seconds:.1f} s for the store's quota; set a longer deadline.",
                 sent=False,
                 retry_after=permit.seconds,
             )
         return permit
 
     def _hint(self, failure: B2BPaymentsError) -> str:
-        """What may be wrong with the credential where this is how the service says so."""
+        """Return what may be wrong with the credential, if the service reports that with this failure."""
         failed = isinstance(failure, ServerError) and 500 in {failure.status, failure.code}
-        return self.caller.credential.suspicion if failed else ""
+        return self.caller.credential.hint if failed else ""
 
-    def _seconds(self) -> float:
-        """How long one step may take: the attempt's timeout, or what is left of the deadline."""
+    def _time_limit(self) -> float:
+        """Return how many seconds one step may take: the timeout, or less if the deadline is nearer."""
         timeout = self.caller.timeout
         return timeout if self.until is None else min(timeout, self.until - anyio.current_time())
 
-    async def _make(self, attempt: _Attempt) -> T:
-        """Make one attempt: send it, and read its answer."""
+    async def _send(self, attempt: _Attempt) -> T:
+        """Make one attempt: send the request, and read its answer."""
         caller, request = self.caller, attempt.request
         begun, page = anyio.current_time(), caller.recovery.send()
         try:
-            # Its permit may have come to a call that was given up at the same moment: nothing is sent then.
+            # The call may have been cancelled just as its permit was granted: then send nothing.
             await checkpoint_if_cancelled()
         except BaseException:
             caller.quota.release(attempt.permit)
             raise
-        if (timeout := self._seconds()) <= 0:
+        if (timeout := self._time_limit()) <= 0:
             caller.quota.release(attempt.permit)
             raise RequestTimeoutError(
                 f"{request.method} {request.path}: the deadline has passed.", sent=False
@@ -368,26 +368,26 @@ class _Call(Generic[T]):
         caller.events.emit(RequestStarted(*about, self.id))
         try:
             answer = await caller.transport.send(
-                request, attempt.headers, timeout=timeout, on_leaving=self.sent.leaves
+                request, attempt.headers, timeout=timeout, on_leaving=self.sent.start_attempt
             )
             reading = read_limits(answer.headers, datetime.now(UTC))
-            self.doubts.reused = answer.reused
-            reply = self.doubts.checked(self.reader(request, answer, caller.transport.base_url))
+            self.check.reused = answer.reused
+            reply = self.check.verify(self.reader(request, answer, caller.transport.base_url))
         except BaseException as failure:
             failed = failure
             if answer is not None and isinstance(failure, ResponseDecodeError):
                 answer.hang_up()
-                what, said = f"{request.method} {request.path}: ", failure.message
-                if not said.startswith(what):
-                    failure.message = f"{what}{said[:1].lower()}{said[1:]}"
+                prefix, message = f"{request.method} {request.path}: ", failure.message
+                if not message.startswith(prefix):
+                    failure.message = f"{prefix}{message[:1].lower()}{message[1:]}"
             raise
         else:
-            caller.credential.taken()
+            caller.credential.mark_succeeded()
             if request.effect is Effect.READ:
                 caller.answered.add(request.call)
             return reply
         finally:
-            # Whether the status says 429 or, under HTTP 200, the body.
+            # The status may be 429, or the code in the body under HTTP 200.
             refused = isinstance(failed, RateLimitError)
             caller.quota.release(attempt.permit, reading, refused=refused, attempt=attempt.number)
             status, request_id = (None, None) if answer is None else (answer.status, answer.request_id)

@@ -1,4 +1,4 @@
-"""`PaymentsClient`, the one way in."""
+"""`PaymentsClient`, the entry point of the library."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from b2b_payments.events import Events, Listener
 BASE_URL = "https://api-b2b.bigcommerce.com/api/v3/io"
 _DEFAULT_QUOTA = Quota()
 _DEFAULT_RETRY = RetryPolicy()
-_NEVER_AGAIN = RetryPolicy(attempts=1)
+_NO_RETRY = RetryPolicy(attempts=1)
 
 
 class Settings(TypedDict, total=False):
-    """What `PaymentsClient` takes beside the credential."""
+    """The parameters of `PaymentsClient` other than the credential."""
 
     base_url: str
     quota: Quota | None
@@ -56,7 +56,7 @@ class Settings(TypedDict, total=False):
 
 
 class Options(TypedDict, total=False):
-    """What `PaymentsClient.with_options` takes."""
+    """The parameters of `PaymentsClient.with_options`."""
 
     timeout: float
     deadline: float | None
@@ -73,24 +73,23 @@ class PaymentsClient:
             async for payment in client.payments.list():
                 ...
 
-    `quota` is shared by all clients of one store in this process, or as it says itself; None turns it off.
-    `timeout` holds for one attempt, body included, `deadline` for one whole call or walk, waits included,
-    both in seconds.
-    `session` is an open aiohttp.ClientSession, left open on exit; without one the client opens its own.
-    `on_event` is called with each of the events in `b2b_payments.events`. `allow_http` permits a base URL
-    that is not https.
+    `quota` applies to all clients of one store in this process, and to other processes if `Quota.shared` is
+    set; None turns it off. `timeout` applies to one attempt, body included, and `deadline` to one whole call
+    or walk, waits included; both are in seconds. `session` is an open aiohttp.ClientSession, left open on
+    exit; without one, the client opens its own. `on_event` is called with each of the events in
+    `b2b_payments.events`. `allow_http` permits a base URL that is not https.
 
-    `proxy` is the address of an http or https proxy, with its user name and password where it wants them; it
-    holds on a lent session, too. `trust_env` takes the proxy of the environment instead: HTTPS_PROXY, but not
-    for the hosts in NO_PROXY.
+    `proxy` is the URL of an http or https proxy, with user name and password if it needs them; it is used
+    with a lent session, too. `trust_env` uses the environment's proxy instead: HTTPS_PROXY, except for the
+    hosts in NO_PROXY.
 
-    A client belongs to the event loop and the process in which it is opened: in another loop or thread, or in
-    a forked child, every use is refused.
+    A client belongs to the event loop and process in which it is opened. In another loop or thread, or in a
+    forked child, every use raises ConfigurationError.
 
-    Raises ConfigurationError for what cannot work, before anything is sent.
+    Raises ConfigurationError for invalid arguments, before anything is sent.
     """
 
-    _open = False  # also of one whose constructor raised
+    _open = False  # for `__del__` after the constructor raised
 
     def __init__(
         self,
@@ -107,21 +106,21 @@ class PaymentsClient:
         proxy: str | None = None,
         trust_env: bool = False,
     ) -> None:
-        # Hidden in a traceback's local variables, as a credential in the wrong place has to be.
+        # Hide them in a traceback's local variables: either may contain a credential.
         base_url = Secret(base_url)
         proxy = Secret(proxy) if isinstance(proxy, str) else proxy
-        given: object = auth
-        if not isinstance(given, StoreAuth | LegacyAuth):
-            kind = type(given).__name__
-            del auth, given
+        unchecked: object = auth
+        if not isinstance(unchecked, StoreAuth | LegacyAuth):
+            kind = type(unchecked).__name__
+            del auth, unchecked
             raise ConfigurationError(f"auth must be a StoreAuth or a LegacyAuth, not {kind}.")
         if (unset := unset_field(auth)) is not None:
-            raise ConfigurationError(f"auth is half made: its {unset} is not set.")
+            raise ConfigurationError(f"auth is incomplete: its {unset} is not set.")
         _check_quota(quota)
         check("on_event", on_event, Callable | None, "a plain function of one argument, the event")
         check("trust_env", trust_env, bool, "True to go through the environment's proxy, or False")
         if inspect.iscoroutinefunction(on_event):
-            raise ConfigurationError("on_event is an async function; give a plain one, which does not wait.")
+            raise ConfigurationError("on_event is an async function; give a plain one that does not await.")
         self._auth = auth
         self._tasks = Tasks()
         self._transport = Transport(
@@ -140,74 +139,74 @@ class PaymentsClient:
             **_options(timeout=timeout, deadline=deadline, retry=retry),
         )
         store = f"{self._transport.base_url} {auth.name}".strip()
-        self._wire(caller, Walker(caller, ServiceLimits(), self._tasks, store), Writes(caller, store))
+        self._assemble(caller, Walker(caller, ServiceLimits(), self._tasks, store), Writes(caller, store))
 
-    def _wire(
-        self, caller: Caller, walker: Walker, writes: Writes, shares: PaymentsClient | None = None
+    def _assemble(
+        self, caller: Caller, walker: Walker, writes: Writes, parent: PaymentsClient | None = None
     ) -> None:
         self._caller = caller
         self._walker = walker
         self._writes = writes
-        self._shares = shares  # whose session and tasks these are
+        self._parent = parent  # the client that owns the session and tasks, if it is another one
         self._open = False
         self.payments: Payments = Payments(walker, writes)
         self.channels: Channels = Channels(caller)
 
     @classmethod
     def from_env(cls, **settings: Unpack[Settings]) -> Self:
-        """Make a client from the environment; `settings` are the constructor's other parameters.
+        """Make a client from environment variables; `settings` are the constructor's other parameters.
 
         Reads B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or B2B_PAYMENTS_AUTH_TOKEN, and
-        B2B_PAYMENTS_BASE_URL; B2B_PAYMENTS_QUOTA_SHARED is `Quota.shared`, ``1`` for True. Raises
-        ConfigurationError that names what is missing.
+        B2B_PAYMENTS_BASE_URL. B2B_PAYMENTS_QUOTA_SHARED sets `Quota.shared`; ``1`` means True. Raises a
+        ConfigurationError that names missing variables.
         """
         return cls(auth_from_env(), **settings_from_env(settings))
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a client with another `timeout`, `deadline` or `retry` that shares all else with this one.
 
-        It uses this one's session, quota and credential, and works as long as this one is open: it needs no
+        It uses this client's session, quota and credential, works while this one is open, and needs no
         closing. Raises ConfigurationError.
         """
-        kept = {name: getattr(self._caller, name) for name in Options.__annotations__}
-        caller = attrs.evolve(self._caller, **_options(**{**kept, **options}))
+        current = {name: getattr(self._caller, name) for name in Options.__annotations__}
+        caller = attrs.evolve(self._caller, **_options(**{**current, **options}))
         other = copy.copy(self)
-        PaymentsClient._wire(
+        PaymentsClient._assemble(
             other,
             caller,
             attrs.evolve(self._walker, caller=caller),
             attrs.evolve(self._writes, caller=caller),
-            shares=self._shares or self,
+            parent=self._parent or self,
         )
         return other
 
     async def request(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
     ) -> Response:
-        """Send a request to any endpoint of the service, and give its answer.
+        """Send a request to any endpoint of the service, and return its answer.
 
-        `path` lies below the base URL, such as ``/ip/payments``; `params` are text and whole numbers, or
-        lists of them for a name that is repeated; `json` is the body. Quota, credential, deadline and retries
-        are those of all calls: GET, PUT and DELETE are sent again, POST and PATCH only where they certainly
-        did not arrive. Raises ConfigurationError for what cannot be sent, APIError, TransportError,
-        ResponseDecodeError, and OutcomeUnknownError where no answer says what became of a write.
+        `path` is relative to the base URL, such as ``/ip/payments``; `params` are strings and integers, or
+        lists of them for repeated names; `json` is the body. Quota, credential, deadline and retries work as
+        for all calls: GET, PUT and DELETE are retried, POST and PATCH only if they certainly did not arrive.
+        Raises ConfigurationError for a request that cannot be sent, APIError, TransportError,
+        ResponseDecodeError, and OutcomeUnknownError if a write's outcome is unknown.
         """
         return await answer_to(requests.any_endpoint(method, path, params, json), self._writes)
 
     async def ping(self) -> None:
-        """Ask for one payment, in one request that is not sent again: for health checks.
+        """Request one payment, without retries: for health checks.
 
-        It waits for the quota as every call does. Raises what is the matter: AuthenticationError, another
-        APIError, TransportError, ResponseDecodeError.
+        Waits for the quota as every call does. Raises AuthenticationError, another APIError, TransportError
+        or ResponseDecodeError.
         """
-        await self.with_options(retry=_NEVER_AGAIN).request("GET", "/ip/payments", params={"limit": 1})
+        await self.with_options(retry=_NO_RETRY).request("GET", "/ip/payments", params={"limit": 1})
 
     async def open(self) -> Self:
-        """Make the client ready, as `async with` does: for start-up hooks. `aclose` ends it.
+        """Open the client, as `async with` does: for start-up hooks. `aclose` closes it.
 
-        Raises ConfigurationError where it is open already or was closed.
+        Raises ConfigurationError if it is open already, or was closed.
         """
-        if self._shares is not None:
+        if self._parent is not None:
             self._transport.require_open()
             return self
         if self._open:
@@ -234,13 +233,13 @@ class PaymentsClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel what is under way and close the session, unless it was lent. May be called twice.
+        """Cancel calls in progress, and close the session unless it was lent. May be called twice.
 
-        A client made by `with_options` leaves all that to the one that it was made from.
+        On a client made by `with_options`, this does nothing.
         Raises ConfigurationError in another event loop, thread or process than the one it was opened in.
         """
-        if self._shares is not None:
-            return  # it owns nothing
+        if self._parent is not None:
+            return  # the session and tasks belong to the parent
         self._tasks.require_home()
         self._open = False
         try:
@@ -260,7 +259,7 @@ class PaymentsClient:
 
 
 def auth_from_env() -> StoreAuth | LegacyAuth:
-    """Read the credential from environment variables. Raises ConfigurationError that says which to set."""
+    """Read the credential from environment variables. Raises a ConfigurationError that names missing ones."""
     store_hash, access_token, auth_token = map(_from_env, ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN"))
     if access_token and auth_token:
         raise ConfigurationError("Set B2B_PAYMENTS_ACCESS_TOKEN or B2B_PAYMENTS_AUTH_TOKEN, not both.")
@@ -277,17 +276,17 @@ def auth_from_env() -> StoreAuth | LegacyAuth:
 
 
 def settings_from_env(settings: Settings) -> Settings:
-    """Add what the environment says to a client's settings. Raises ConfigurationError."""
+    """Complete a client's settings from environment variables. Raises ConfigurationError."""
     quota = settings.get("quota", _DEFAULT_QUOTA)
     _check_quota(quota)
-    found: Settings = {"quota": None if quota is None else shared_by_env(quota)}
+    env: Settings = {"quota": None if quota is None else shared_by_env(quota)}
     if base_url := _from_env("BASE_URL"):
-        found["base_url"] = base_url
-    return {**found, **settings, "quota": found["quota"]}
+        env["base_url"] = base_url
+    return {**env, **settings, "quota": env["quota"]}
 
 
 def shared_by_env(quota: Quota) -> Quota:
-    """Return the quota, shared as B2B_PAYMENTS_QUOTA_SHARED says where it does not say so itself."""
+    """Return the quota, with `shared` set from B2B_PAYMENTS_QUOTA_SHARED if it is None."""
     text = str(_from_env("QUOTA_SHARED"))
     if quota.shared is not None or text in {"", "0"}:
         return quota
@@ -299,7 +298,7 @@ def _from_env(name: str) -> Secret:
 
 
 def _options(*, timeout: object, deadline: object, retry: object) -> dict[str, Any]:
-    check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never sends again")
+    check("retry", retry, RetryPolicy, "a RetryPolicy; RetryPolicy(attempts=1) never retries")
     return {
         "timeout": _seconds("timeout", timeout),
         "deadline": None if deadline is None else _seconds("deadline", deadline),

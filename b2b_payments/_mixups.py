@@ -1,4 +1,4 @@
-"""What one client has seen of answers that came to another request than their own."""
+"""Detects answers that belong to another request, and learns which evidence of that can be trusted."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from b2b_payments._retry import Effect, Outcome
 
 T = TypeVar("T")
 
-_LATELY = 300.0
-"""Seconds for which answers are checked more closely once one was not what was asked for."""
-_ANY = ""  # of all calls
-_OF_ONE_THING = "$.data."  # so begins the place of a field of one; of a row, OF_ROWS
-_EMPTY = "nothing"  # what an empty list says where payments came before: no habit, and no end of one
-_TIMES_ASKED = 3
-"""At the most, at once: the first answer may have come on a kept connection, the others come on new ones."""
+_SUSPICION_TIME = 300.0
+"""Seconds for which answers are checked more strictly after a mix-up was noticed."""
+_ALL_CALLS = ""  # a scope: the answers to all calls
+_DATA_FIELD = "$.data."  # prefix of the path of a single object's field; OF_ROWS is that of a row's
+_EMPTY = "nothing"  # the claim of a list that is empty although payments came before: not compared
+_MAX_REQUESTS = 3
+"""How often a request is sent at once: maybe first on a kept connection, then on new ones."""
 
 
 class InFlight:
-    """The requests of one client that are under way: those whose answers could not be told apart wait."""
+    """The list requests of one client in flight. Requests whose answers look alike wait for each other."""
 
     def __init__(self) -> None:
-        self._lists: list[tuple[str | None, Request, anyio.Event]] = []  # by their offset
+        self._lists: list[tuple[str | None, Request, anyio.Event]] = []  # with their offsets
 
-    async def until_alone(self, request: Request, until: float | None) -> None:
-        """Wait while a request is under way that this one could be mistaken for, `until` at the latest."""
+    async def wait_until_alone(self, request: Request, until: float | None) -> None:
+        """Wait while a request is in flight that this one could be mistaken for; stop waiting at `until`."""
         if request.call != "payments.list":
             return
         offset = request.offset
@@ -46,8 +46,8 @@ class InFlight:
                 await other.wait()
 
     @contextmanager
-    def under_way(self, request: Request) -> Generator[None]:
-        """Let others wait that could be mistaken for this request."""
+    def track(self, request: Request) -> Generator[None]:
+        """Keep a request registered as in flight, so that those that could be mistaken for it wait."""
         if request.call != "payments.list":
             yield
             return
@@ -60,22 +60,22 @@ class InFlight:
             own[2].set()
 
     def _lookalike(self, offset: str | None, request: Request) -> anyio.Event | None:
-        for others, other, ended in self._lists:
-            if others == offset and request.resembles(other):
+        for other_offset, other, ended in self._lists:
+            if other_offset == offset and request.resembles(other):
                 return ended
         return None
 
 
 class MixUps:
-    """Remembers when answers were last mixed up on the way, and which evidence of it means nothing.
+    """Remembers when answers were last mixed up, and which evidence of mix-ups is unreliable.
 
-    An answer says what it is about in a few places: a payment's id, a page's offset. A place where a service
-    says the same whatever it is asked is ignored once that is known. What was right once is evidence for
-    good, and nothing is ignored any more of a call whose answers turn out to be right after all. What is said
-    of the store holds for all calls.
+    An answer says what it is about in a few places: a payment's id, a page's offset. If the service says the
+    same in a place whatever the request, that place is ignored from then on. A place that was once right is
+    reliable for good, and is never ignored again. The store's place is judged for all calls together, the
+    others for each call.
 
-    `store` is the store asked, as its payments name it: empty where the credential does not say it, and then
-    it is the first that is seen.
+    `store` is the store hash that its payments name. It is empty if the credential does not contain it; then
+    the first one seen is used.
     """
 
     def __init__(self, store: str = "") -> None:
@@ -84,84 +84,84 @@ class MixUps:
         self.until: float = -math.inf
         self.in_flight: InFlight = InFlight()
         self._ignored: defaultdict[str, set[str]] = defaultdict(set)  # places in the answers, by call
-        self._reliable: set[tuple[str, str]] = set()  # by call: places where what was asked for was named
-        self._named: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)
+        self._reliable: set[tuple[str, str]] = set()  # by call: places that once named what was requested
+        self._subjects: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)  # by call and claim
 
     @property
     def lately(self) -> bool:
-        """Whether answers were mixed up in the last minutes: then one that nothing proves is doubted."""
+        """Whether answers were mixed up in the last five minutes: then an unproven answer is not trusted."""
         return anyio.current_time() < self.until
 
     def noticed(self) -> None:
-        """Note that an answer came to a request that was not its own, or to none."""
-        self.until = anyio.current_time() + _LATELY
+        """Record that an answer belonged to another request, or to none."""
+        self.until = anyio.current_time() + _SUSPICION_TIME
 
-    def checked(self, request: Request, reply: T) -> T:
-        """Give back what was read of an answer, looked at in the light of those before.
+    def verify(self, request: Request, reply: T) -> T:
+        """Return `reply`, and learn from it.
 
-        Raises AnswerMismatchError where a write's answer does not say what it is about while answers are
-        mixed up.
+        Raises AnswerMismatchError if answers were mixed up recently and a write's answer does not say what it
+        is about.
         """
         read: object = reply
         if type(read) is Listing:
-            self._rely_on(request.call, read.named)
+            self._mark_reliable(request.call, read.named)
             self._store = self._store or read.store or ""
         elif type(read) is Envelope:
             if _names_its_request(request, read):
-                named = [f"{_OF_ONE_THING}{name}" for name in request.named_at]
-                self._rely_on(request.call, [*named, "$.meta.pagination"])
-            said = read.data.get("storeHash") if isinstance(read.data, dict) else None
-            if said and said == self._store:
-                self._rely_on(request.call, [OF_STORE])
-            elif isinstance(said, str):
-                self._store = self._store or said
+                named = [f"{_DATA_FIELD}{name}" for name in request.named_at]
+                self._mark_reliable(request.call, [*named, "$.meta.pagination"])
+            store = read.data.get("storeHash") if isinstance(read.data, dict) else None
+            if store and store == self._store:
+                self._mark_reliable(request.call, [OF_STORE])
+            elif isinstance(store, str):
+                self._store = self._store or store
             if request.effect is not Effect.READ and self.lately:
                 check_proof(request, read.data)
         return reply
 
-    def _rely_on(self, call: str, places: Iterable[str]) -> None:
+    def _mark_reliable(self, call: str, places: Iterable[str]) -> None:
         for place in places:
-            about = _about(call, place)
-            self._reliable.add((about, place))
-            self._ignored[about].discard(place)
+            scope = _scope(call, place)
+            self._reliable.add((scope, place))
+            self._ignored[scope].discard(place)
 
-    def may_say_always(self, request: Request, failure: AnswerMismatchError) -> bool:
-        """Whether a service might say this whatever it is asked."""
+    def may_be_constant(self, request: Request, failure: AnswerMismatchError) -> bool:
+        """Whether the service might claim this whatever the request."""
         place = failure.paths[0]
-        return failure.said is not None and (_about(request.call, place), place) not in self._reliable
+        return failure.said is not None and (_scope(request.call, place), place) not in self._reliable
 
     def ignore(self, request: Request, failure: AnswerMismatchError) -> bool:
-        """Ignore from now on what each answer to a request said alike; tell whether that is justified."""
-        assert failure.said is not None  # noqa: S101 - it may be said always
+        """Ignore a place in which all answers to a request claimed the same. Returns False if unjustified."""
+        assert failure.said is not None  # noqa: S101 - see `may_be_constant`
         (place,) = failure.paths
-        asked_for = self._named[request.call, failure.said]
-        asked_for.add(request.about)
-        if place.startswith(_OF_ONE_THING) and len(asked_for) == 1:
-            return False  # an exchange with one other request, which is repeated as often as this one
+        subjects = self._subjects[request.call, failure.said]
+        subjects.add(request.about)
+        if place.startswith(_DATA_FIELD) and len(subjects) == 1:
+            return False  # maybe swapped with one other request, which is repeated as often as this one
         if place == OF_STORE and not self._store_is_given:
-            self._store = ""  # the first that was seen may have been the other's
+            self._store = ""  # the first one seen may have been from another store's answer
             return False
-        self._ignored[_about(request.call, place)].add(place)
+        self._ignored[_scope(request.call, place)].add(place)
         return True
 
     def ignored(self, call: str) -> frozenset[str]:
-        """Return the places in the answers to a call that mean nothing."""
-        return frozenset({*self._ignored.get(call, ()), *self._ignored.get(_ANY, ())})
+        """Return the places to ignore in the answers to a call."""
+        return frozenset({*self._ignored.get(call, ()), *self._ignored.get(_ALL_CALLS, ())})
 
-    def doubts(self, request: Request) -> Doubts:
-        """Return what is to be made of the answers to this request."""
+    def check_for(self, request: Request) -> AnswerCheck:
+        """Return the check for the answers to a request."""
         ignored = self.ignored(request.call)
         if ignored or self._store:
             request = attrs.evolve(request, ignored=ignored, store=self._store or None)
-        return Doubts(self, request)
+        return AnswerCheck(self, request)
 
 
-def _about(call: str, place: str) -> str:
-    return _ANY if place == OF_STORE else call
+def _scope(call: str, place: str) -> str:
+    return _ALL_CALLS if place == OF_STORE else call
 
 
 def _names_its_request(request: Request, envelope: Envelope) -> bool:
-    """Whether nothing in an answer has to be ignored."""
+    """Whether an answer is right without ignoring anything in it."""
     if request.ignored:
         try:
             check_envelope(attrs.evolve(request, ignored=frozenset()), envelope.data, envelope.meta)
@@ -171,96 +171,96 @@ def _names_its_request(request: Request, envelope: Envelope) -> bool:
 
 
 @define
-class Doubts:
-    """What one call makes of answers that may be another's. `request` is what it sends next.
+class AnswerCheck:
+    """One call's check that answers belong to its request. `request` is what to send next.
 
-    A read is sent again at once, on a new connection, up to twice: where the answer names something else, and
-    where it is a refusal that may be another's. A write is left in doubt: what its answer does not prove, the
-    payment shows.
+    A read is sent again at once, on a new connection, up to twice: if the answer names something else, or if
+    it is a refusal that may belong to another request. A write is not: its outcome stays unknown until the
+    payment itself shows it.
     """
 
     mixups: MixUps
     request: Request
     reused: bool = False
-    _said: list[str | None] = attrs.field(factory=list)
+    _claims: list[str | None] = attrs.field(factory=list)
     _refusals: list[str] = attrs.field(factory=list)
-    _suspected_until: float = -math.inf  # for mix-ups noticed before this call
-    _came_in_part: bool = False
+    _suspected_until: float = -math.inf  # because of mix-ups noticed before this call
+    _had_partial_answer: bool = False
 
     @property
-    def apart(self) -> bool:
-        """Whether to wait a little before: requests exchanged with one another come together again else."""
-        return len(self._said) > 1
+    def needs_pause(self) -> bool:
+        """Whether to pause before sending again: else requests with swapped answers would meet again."""
+        return len(self._claims) > 1
 
-    def checked(self, reply: T) -> T:
-        """Give back what was read of an answer, looked at in the light of those before.
+    def verify(self, reply: T) -> T:
+        """Return `reply` if it can be trusted.
 
-        Raises as `MixUps.checked` does, and where a list comes empty of which payments came among others.
+        Raises as `MixUps.verify` does, and if a list is empty of which an earlier answer had some payments.
         """
         read: object = reply
-        if self._came_in_part and type(read) is Listing and read.offset == 0 and not read.heads:
+        if self._had_partial_answer and type(read) is Listing and read.offset == 0 and not read.heads:
             what = f"{self.request.method} {self.request.path}: the answer"
-            what = f"{what} is empty, where payments came before."
+            what = f"{what} is empty, although an earlier one had payments."
             raise AnswerMismatchError(what, paths=["$.data"], said=_EMPTY)
-        return self.mixups.checked(self.request, reply)
+        return self.mixups.verify(self.request, reply)
 
-    def again(self, failure: B2BPaymentsError, outcome: Outcome, *, may_retry: bool) -> bool:
-        """Whether `request` is to be sent again at once. `may_retry` is what the retry policy says."""
+    def should_resend(self, failure: B2BPaymentsError, outcome: Outcome, *, may_retry: bool) -> bool:
+        """Whether to send `request` again at once. `may_retry` says whether the retry policy permits it."""
         if isinstance(failure, AnswerMismatchError):
-            self._came_in_part = self._came_in_part or failure.in_part
-            self._said.append(failure.said)
-            return self._is_habit(failure) or self._mixed_up(failure, may_retry=may_retry)
+            self._had_partial_answer = self._had_partial_answer or failure.in_part
+            self._claims.append(failure.said)
+            return self._is_constant(failure) or self._mixed_up(failure, may_retry=may_retry)
         return (
             self.request.effect is Effect.READ
             and outcome is Outcome.FINAL
-            and self._is_doubted(failure, may_retry=may_retry)
+            and self._is_suspect_refusal(failure, may_retry=may_retry)
         )
 
-    def _is_doubted(self, failure: B2BPaymentsError, *, may_retry: bool) -> bool:
-        """Whether a refusal, which names nothing, may be another's. It is believed where it comes again."""
-        # A 401 is the credential's matter, which is looked after elsewhere. A page that is refused ends its
-        # walk, or leads to another way to ask for it: nothing false is given out for that.
+    def _is_suspect_refusal(self, failure: B2BPaymentsError, *, may_retry: bool) -> bool:
+        """Whether a refusal, which names no request, may belong to another. A repeated one is believed."""
+        # A 401 is handled by renewing the credential. A refused page ends its walk, or is requested in
+        # another way: neither returns anything false.
         on_kept = may_retry and self.reused and self.request.call == "payments.get"
-        suspect = self.mixups.lately or (on_kept and not isinstance(failure, AuthenticationError))
-        if not suspect or not isinstance(failure, APIError):
+        is_suspect = self.mixups.lately or (on_kept and not isinstance(failure, AuthenticationError))
+        if not is_suspect or not isinstance(failure, APIError):
             return False
         self._refusals.append(failure.message)
         self.request = attrs.evolve(self.request, reuse=False)
-        return len(self._refusals) < _TIMES_ASKED and self._refusals[-2:-1] != [failure.message]
+        return len(self._refusals) < _MAX_REQUESTS and self._refusals[-2:-1] != [failure.message]
 
-    def _is_habit(self, failure: AnswerMismatchError) -> bool:
-        """Whether the service is known to say this whatever it is asked: then its answer is read as it is."""
-        latest = [said for said in self._said if said != _EMPTY][-_TIMES_ASKED:]
-        alike = latest == [failure.said] * _TIMES_ASKED
+    def _is_constant(self, failure: AnswerMismatchError) -> bool:
+        """Whether the service always claims this, whatever the request: then `request` ignores that place."""
+        latest = [claim for claim in self._claims if claim != _EMPTY][-_MAX_REQUESTS:]
+        alike = latest == [failure.said] * _MAX_REQUESTS
         before, ignored = self.request.ignored, self.mixups.ignored(self.request.call)
-        if alike and self.mixups.may_say_always(self.request, failure):
+        if alike and self.mixups.may_be_constant(self.request, failure):
             if self.mixups.ignore(self.request, failure):
                 self.mixups.until = self._suspected_until
                 ignored = self.mixups.ignored(self.request.call)
         elif alike and failure.said is not None and failure.paths[0].startswith(OF_ROWS):
-            # Rows may change between being found and being shown, and texts be found in other ways than ours.
+            # Rows may change between search and answer, and the service may compare text differently.
             self.mixups.until = self._suspected_until
             ignored |= {*failure.paths}
         self.request = attrs.evolve(self.request, ignored=ignored)
         return bool(ignored - before)
 
     def _mixed_up(self, failure: AnswerMismatchError, *, may_retry: bool) -> bool:
-        if len(self._said) == 1:
+        if len(self._claims) == 1:
             self._suspected_until = self.mixups.until
         self.mixups.noticed()
-        # Asked again in any case where the answers are to be compared.
-        may_be_habit = self.mixups.may_say_always(self.request, failure)
-        wanted = self.request.effect is Effect.READ and (may_retry or may_be_habit)
-        # Empty answers in between do not use up those that are compared, but do not go on for ever either.
-        empty = min(self._said.count(_EMPTY), _TIMES_ASKED)
-        return wanted and len(self._said) < _TIMES_ASKED + empty
+        # Even without retries, a claim that may be constant has to be compared with further answers.
+        may_be_constant = self.mixups.may_be_constant(self.request, failure)
+        may_resend = self.request.effect is Effect.READ and (may_retry or may_be_constant)
+        # Empty answers do not count towards the limit, up to as many again.
+        empty = min(self._claims.count(_EMPTY), _MAX_REQUESTS)
+        return may_resend and len(self._claims) < _MAX_REQUESTS + empty
 
-    def leaves_open(self, failure: B2BPaymentsError) -> bool:
-        """Whether a write may have been carried out, whatever this answer says."""
+    def outcome_unknown(self, failure: B2BPaymentsError) -> bool:
+        """Whether a write may have been carried out although this answer refuses it."""
         return self.request.effect is not Effect.READ and isinstance(failure, APIError) and self.mixups.lately
 
-    def ends_with(self, failure: B2BPaymentsError) -> bool:
-        """Whether a write is not to be sent again, since only the payment shows what became of it."""
+    def forbids_resend(self, failure: B2BPaymentsError) -> bool:
+        """Whether a write must not be sent again, because only the payment shows its outcome."""
         if self.request.effect is Effect.ONCE:
-            return self.leaves_open(failure)
-        return self.request.effect is Effect.REPEATABLE and len(self._said) > 1
+            return self.outcome_unknown(failure)
+        return self.request.effect is Effect.REPEATABLE and len(self._claims) > 1

@@ -1,8 +1,8 @@
-"""What installing this package gives pytest: a sandbox and a client of it, in the event loop of the test.
+"""The package's pytest fixtures: a sandbox and its client, in the test's event loop.
 
-The two fixtures are of three kinds, since a sandbox and an async client live in one event loop: for an async
-test that of its own plugin, pytest-asyncio (of any loop scope) or anyio's; for other tests a thread's, and
-the client is a blocking one. Nothing heavy is imported before a test asks for a fixture.
+Sandbox and async client must run in the test's event loop, so both fixtures have variants: for async tests
+with pytest-asyncio (one for each loop scope) or anyio's plugin, and for other tests, where the sandbox runs
+in a thread and the client is the blocking one. Heavy imports wait until a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _LOOP_SCOPES = ("function", "class", "module", "package", "session")
 
 @pytest.fixture
 def payments_sandbox(request: pytest.FixtureRequest) -> Sandbox:
-    """Return a fresh sandbox of 1,000 payments, without a quota: `payments_sandbox.rules` changes that."""
+    """Return a fresh sandbox of 1,000 payments without a quota. Change it with `payments_sandbox.rules`."""
     sandbox: Sandbox = request.getfixturevalue(f"_payments_sandbox_{_kind(request)}")
     return sandbox
 
 
 @pytest.fixture
 def payments_client(request: pytest.FixtureRequest) -> PaymentsClient | blocking.PaymentsClient:
-    """Return an open client of `payments_sandbox`, without a quota, that tries again at once.
+    """Return an open client of `payments_sandbox`, without a quota, that retries at once.
 
-    It is a `b2b_payments.PaymentsClient` in an async test, else a `b2b_payments.blocking.PaymentsClient`.
+    In an async test it is a `b2b_payments.PaymentsClient`, else a `b2b_payments.blocking.PaymentsClient`.
     """
     client: PaymentsClient | blocking.PaymentsClient
     client = request.getfixturevalue(f"_payments_client_{_kind(request)}")
@@ -43,7 +43,7 @@ def payments_client(request: pytest.FixtureRequest) -> PaymentsClient | blocking
 
 
 def _kind(request: pytest.FixtureRequest) -> str:
-    """Name the event loop in which a test runs: a loop scope, ``anyio``, or ``thread`` where it has none."""
+    """Return the variant for a test: its loop scope, ``anyio``, or ``thread`` if it has no event loop."""
     test = getattr(request.node, "obj", None)
     if not inspect.iscoroutinefunction(getattr(getattr(test, "hypothesis", None), "inner_test", test)):
         return "thread"
@@ -64,7 +64,7 @@ def _fresh() -> Sandbox:
     from b2b_payments._resources.turns import TURNS
     from b2b_payments.sandbox import Rules, Sandbox
 
-    # Another test's sandbox may have had the same port.
+    # An earlier test's sandbox may have used the same port.
     forget_all()
     TURNS.forget()
     return Sandbox(rules=Rules(quota=False))
@@ -78,11 +78,11 @@ def _settings(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def _in_the_loop(fixture: Callable[..., Any], kind: str) -> None:
-    """Make the fixtures of one kind that live in the event loop of the test."""
+    """Define one kind's fixtures, which run in the test's event loop."""
 
     async def serve() -> AsyncIterator[Sandbox]:
         async with _fresh() as sandbox:
-            yield sandbox  # noqa: ASYNC119 - whoever runs the test closes its fixtures
+            yield sandbox  # noqa: ASYNC119 - pytest closes its fixtures
 
     async def connect(payments_sandbox: Sandbox) -> AsyncIterator[PaymentsClient]:
         from b2b_payments._client import PaymentsClient
@@ -91,8 +91,8 @@ def _in_the_loop(fixture: Callable[..., Any], kind: str) -> None:
             yield client  # noqa: ASYNC119
 
     for name, function in (("sandbox", serve), ("client", connect)):
-        known_as = f"_payments_{name}_{kind}"
-        globals()[known_as] = fixture(function, name=known_as)
+        fixture_name = f"_payments_{name}_{kind}"
+        globals()[fixture_name] = fixture(function, name=fixture_name)
 
 
 def _for_loop_scope(scope: str) -> Callable[..., Any]:
@@ -126,20 +126,20 @@ def _payments_client_thread(payments_sandbox: Sandbox) -> Iterator[blocking.Paym
 
 
 class _Idle:
-    """Stands for what a played response has no use for: a request's writer, a connection's parser."""
+    """Replaces what a mocked response does not need: a request's writer, a connection's parser."""
 
     output_size = 0
 
     def pause_reading(self) -> None:
-        """Do nothing: all of a played body is there already."""
+        """Do nothing: a mocked body is complete from the start."""
 
 
 @pytest.fixture
 def payments_aioresponses(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
-    """Yield aioresponses' stand-in for the network, which works with the aiohttp that this library needs.
+    """Yield an `aioresponses` mock that works with the version of aiohttp that this library needs.
 
-    aioresponses 0.7.9 knows aiohttp 3.13: responses of 3.14 want a `stream_writer`, and a body of more than
-    128 KiB pauses the connection's parser.
+    aioresponses 0.7.9 supports aiohttp 3.13: in 3.14, responses need a `stream_writer`, and a body of more
+    than 128 KiB pauses the connection's parser.
     """
     import aioresponses.core
     from aiohttp import ClientResponse
@@ -148,13 +148,13 @@ def payments_aioresponses(monkeypatch: pytest.MonkeyPatch) -> Iterator[aiorespon
     make_reader = core.stream_reader_factory
 
     class Response(ClientResponse):
-        def __init__(self, *args: Any, **about: Any) -> None:
-            super().__init__(*args, **{"stream_writer": _Idle(), **about})
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{"stream_writer": _Idle(), **options})
 
     def reader(loop: Any = None) -> Any:
-        made = make_reader(loop)
-        made._protocol._parser = _Idle()  # noqa: SLF001
-        return made
+        stream = make_reader(loop)
+        stream._protocol._parser = _Idle()  # noqa: SLF001
+        return stream
 
     monkeypatch.setattr(core, "ClientResponse", Response)
     monkeypatch.setattr(core, "stream_reader_factory", reader)

@@ -1,26 +1,26 @@
-"""Whether a failed attempt is made again, and after how many seconds: one pure function.
+"""Whether a failed attempt is retried, and after how many seconds: one pure function.
 
 =======================================  ===================  =================  ====================
-what became of the attempt               READ and REPEATABLE  ONCE               a page is tried for
+outcome of the attempt                   READ and REPEATABLE  ONCE               a page is retried for
 =======================================  ===================  =================  ====================
-NOT_SENT: it never arrived; 421, 425     again                again              `outage` seconds
-UNREACHABLE: no such host, no trust      again                again              its attempts
-AMBIGUOUS: sent, no answer; 408          again                stop: look for it  `outage` seconds
-FAILED: 5xx; 405 and its like in between again                stop: look for it  `outage` seconds
-REFUSED: 429                             again                again              an hour
-UNREADABLE: an answer that makes none    again                stop: look for it  its attempts
+NOT_SENT: it never arrived; 421, 425     retry                retry              `outage` seconds
+UNREACHABLE: no such host, bad TLS       retry                retry              its attempts
+AMBIGUOUS: sent, no answer; 408          retry                stop: look for it  `outage` seconds
+FAILED: 5xx; 405 and others, see below   retry                stop: look for it  `outage` seconds
+REFUSED: 429                             retry                retry              an hour
+UNREADABLE: an answer that is not one    retry                stop: look for it  its attempts
 UNCLEAR: a redirect, a contradiction     stop                 stop: look for it  –
 FINAL: any other answer                  stop                 stop               –
 =======================================  ===================  =================  ====================
 
-There is no idempotency key [doc]: a POST is sent again only where it is certain that it changed nothing.
-408 leaves that open (a proxy may say it of a request that it passed on), 421 and 425 do not (RFC 9110, 8470).
-So does a redirect, which may lead to what a POST has made (303), and an error whose body says success.
-405, 406, 411, 415, 417, 426 and 431 refuse a request for its method and headers: where a read with the same
-was answered before, something on the way fails.
+There is no idempotency key [doc]: a POST is sent again only if it certainly changed nothing. That is certain
+after 421 and 425 (RFC 9110, 8470), but not after 408 (a proxy may send it for a request that it passed on),
+a redirect (303 may lead to what the POST created), or an error whose body reports success.
+405, 406, 411, 415, 417, 426 and 431 refuse a request for its method or headers: if a read with the same
+method and headers was answered before, something between client and service is failing.
 
-Somebody waits for a call, so it is made `attempts` times. Nobody waits for a walk's page, and much is lost
-with it: it outlives an outage, and it waits for the quota that others spend."""
+Somebody waits for a call, so it is made up to `attempts` times. Nobody waits for a walk's page, and losing it
+loses much work, so it is retried throughout an outage, and waits while others use up the quota."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from b2b_payments._errors import (
 from b2b_payments._printable import frozen
 
 LONGEST_ASKED = 3600.0
-"""Seconds: a service that asks to wait longer than this is not waited for. So long a page is refused, too."""
+"""Seconds: the longest requested wait that is honoured, and the longest time for which a page is refused."""
 
-_MOST_DOUBLINGS = 64  # a float takes no more than about a thousand
+_MAX_DOUBLINGS = 64  # a float overflows after about a thousand
 
 
 class Effect(Enum):
-    """What sending a request twice would do."""
+    """What sending a request twice does."""
 
     READ = "read"  # GET: nothing
     REPEATABLE = "repeatable"  # PUT, DELETE: the same state again
@@ -58,29 +58,29 @@ class Effect(Enum):
 
 
 class Outcome(Enum):
-    """What became of one attempt."""
+    """How one attempt ended."""
 
-    NOT_SENT = "not sent"  # it certainly was not carried out: it never arrived, or was turned away unseen
-    UNREACHABLE = "unreachable"  # it never arrived, and will not until something is set right
+    NOT_SENT = "not sent"  # certainly not carried out: it never arrived, or was rejected unread
+    UNREACHABLE = "unreachable"  # it never arrived, and will not until somebody fixes something
     REFUSED = "refused"  # 429: answered, and certainly not carried out
     AMBIGUOUS = "ambiguous"  # sent, and no answer: reset, timeout, truncated
-    FAILED = "failed"  # 5xx, or such a code in the body: it may have been carried out
-    UNREADABLE = "unreadable"  # answered, but not so that it can be read; it may have been carried out
-    UNCLEAR = "unclear"  # another attempt would end the same, and yet it may have been carried out
-    FINAL = "final"  # anything else: another attempt would end the same
+    FAILED = "failed"  # 5xx, as status or code in the body: it may have been carried out
+    UNREADABLE = "unreadable"  # the answer cannot be read: it may have been carried out
+    UNCLEAR = "unclear"  # a retry would end the same, and yet it may have been carried out
+    FINAL = "final"  # anything else: a retry would end the same
 
     @property
     def is_outage(self) -> bool:
-        """Whether a service that is down for a while shows in this way."""
+        """Whether this is how a service that is down for a while fails."""
         return self in {Outcome.NOT_SENT, Outcome.AMBIGUOUS, Outcome.FAILED}
 
     @property
-    def leaves_doubt(self) -> bool:
-        """Whether the service may have carried the request out all the same."""
+    def is_uncertain(self) -> bool:
+        """Whether the service may have carried out the request despite the failure."""
         return self in {Outcome.AMBIGUOUS, Outcome.FAILED, Outcome.UNREADABLE, Outcome.UNCLEAR}
 
 
-_WORTH_ANOTHER = {
+_RETRYABLE = {
     Effect.READ: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
     Effect.REPEATABLE: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
     Effect.ONCE: frozenset({Outcome.NOT_SENT, Outcome.UNREACHABLE, Outcome.REFUSED}),
@@ -94,32 +94,31 @@ def _is_seconds(value: Any) -> bool:
 def _attempts(_policy: RetryPolicy, _field: attrs.Attribute[int], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(
-            f"RetryPolicy attempts={shown(value)}: give the tries in all, 1 or more (1 never tries again)."
+            f"RetryPolicy attempts={shown(value)}: must be the total number of attempts, 1 or more."
         )
 
 
 def _seconds(_policy: RetryPolicy, field: attrs.Attribute[float], value: object) -> None:
     if not _is_seconds(value):
-        raise ConfigurationError(f"RetryPolicy {field.name}={shown(value)}: give seconds, 0 or more.")
+        raise ConfigurationError(f"RetryPolicy {field.name}={shown(value)}: must be seconds, 0 or more.")
 
 
 @frozen
 class RetryPolicy:
-    """How often, how soon and for how long a failed attempt is made again.
+    """How often, how soon and for how long a failed attempt is retried.
 
-    `attempts` is the number of tries in all of a call that somebody waits for: the vendor advises three to
-    five, with growing delays [doc], and `RetryPolicy(attempts=1)` tries nothing again that failed (a read
-    whose answer may be another request's is asked for again all the same). The delay before the second try
-    lies between half of `base_delay` seconds and all of it, by chance; each further one doubles, up to
-    `max_delay` seconds (the vendor advises a minute after a 500 [doc]). By default a call waits 7.5 seconds
-    at the most in all, beside what the service asks for.
+    `attempts` is the total number of attempts of a call that somebody waits for: the vendor advises three to
+    five, with growing delays [doc]. `RetryPolicy(attempts=1)` never retries (except a read whose answer may
+    belong to another request). The first delay is random, between half of `base_delay` seconds and all of it;
+    each further one doubles, up to `max_delay` seconds (the vendor advises a minute after a 500 [doc]). By
+    default, the delays of a call add up to at most 7.5 seconds, unless the service asks for longer ones.
 
-    Pages of walks, exports and syncs go on for `outage` seconds where the service fails or cannot be reached
-    (5xx, refused, reset, timeouts), counted from the first failure in a row; the last try is made then. Where
-    they are refused (429), since others spend the quota, they wait as long as the service asks, and go on for
-    an hour. `outage=0` tries pages no more often than calls.
+    Pages of walks, exports and syncs are retried for `outage` seconds while the service fails or cannot be
+    reached (5xx, refused, reset, timeouts), counted from the first failure in a row; the last attempt is made
+    at the end of that time. While they are refused (429) because others use up the quota, they wait as long
+    as the service asks, and are retried for an hour. `outage=0` retries pages no more often than calls.
 
-    Raises `ConfigurationError` for anything else.
+    Raises `ConfigurationError` for an invalid value.
     """
 
     attempts: int = attrs.field(default=5, validator=_attempts)
@@ -131,7 +130,7 @@ class RetryPolicy:
         if self.base_delay > self.max_delay:
             raise ConfigurationError(
                 f"RetryPolicy base_delay={self.base_delay!r} is longer than max_delay={self.max_delay!r}: "
-                "give a base_delay that is at most max_delay."
+                "it must be at most max_delay."
             )
 
     def delay(
@@ -145,34 +144,34 @@ class RetryPolicy:
         random: Callable[[], float],
         failing_for: float | None = None,
     ) -> float | None:
-        """Return the seconds to wait after the attempt of this number (from 1), or None to stop.
+        """Return the seconds to wait after attempt number `attempt` (from 1), or None to stop.
 
-        `asked` is what the service asks to wait: never less than that, even beyond `max_delay`, but more than
-        an hour means stop. `remaining` is the time until the deadline: a wait that cannot end by then is not
-        begun. `random` gives a number in [0, 1). `failing_for` is given for a page: the seconds since its
-        first failure.
+        `asked` is the seconds that the service asks to wait: the delay is never shorter, even beyond
+        `max_delay`, but more than an hour means stop. `remaining` is the seconds until the deadline: a wait
+        that cannot end by then is not started. `random` returns a number in [0, 1). `failing_for` is the
+        seconds since a page's first failure, None for a call.
         """
-        if outcome not in _WORTH_ANOTHER[effect]:
+        if outcome not in _RETRYABLE[effect]:
             return None
         patience = None if failing_for is None else self.patience(outcome) - failing_for
         if attempt >= self.attempts and (patience is None or patience <= 0):
             return None
         chance = random()
-        # While it is refused, the service says how long to wait, and our own delays need not go on growing.
+        # While a page is refused, the service says how long to wait, so our own delay stops growing.
         growth = attempt if outcome.is_outage else min(attempt, self.attempts)
-        ceiling = min(self.max_delay, self.base_delay * 2.0 ** min(growth - 1, _MOST_DOUBLINGS))
+        ceiling = min(self.max_delay, self.base_delay * 2.0 ** min(growth - 1, _MAX_DOUBLINGS))
         delay = ceiling * (1 + chance) / 2
         if attempt >= self.attempts and patience is not None:
             delay = min(delay, patience)
         if asked is not None and asked > delay:
             if asked > LONGEST_ASKED:
                 return None
-            # Later than asked, never sooner: those who were refused together do not come back together.
+            # Jitter, never shorter than asked: requests refused together should not all return at once.
             delay = asked + chance * min(1.0, asked / 10)
         return None if remaining is not None and delay >= remaining else delay
 
     def patience(self, outcome: Outcome) -> float:
-        """Return for how many seconds a page is tried, whatever its attempts."""
+        """Return for how many seconds a page is retried, even beyond `attempts`."""
         if self.attempts == 1 or self.outage == 0:
             return 0.0
         if outcome is Outcome.REFUSED:
@@ -181,9 +180,9 @@ class RetryPolicy:
 
 
 def outcome_of(failure: B2BPaymentsError, *, answered_before: bool = False) -> Outcome:
-    """Say what became of an attempt that failed in this way.
+    """Return the outcome of an attempt that failed in this way.
 
-    `answered_before` says that a read with the same method and headers was.
+    `answered_before` says that a read with the same method and headers was answered before.
     """
     if isinstance(failure, TransportError):
         if failure.sent:
@@ -193,20 +192,20 @@ def outcome_of(failure: B2BPaymentsError, *, answered_before: bool = False) -> O
         return Outcome.UNREADABLE
     if not isinstance(failure, APIError):
         return Outcome.FINAL
-    # Where HTTP says success and the body does not, it is the body's code that tells, if it refuses.
+    # If the HTTP status is a success and the body is not, the body's code decides.
     status = failure.status if failure.status >= 300 else failure.code or 0
-    if answered_before and status in _OF_METHOD_AND_HEADERS:
+    if answered_before and status in _ABOUT_METHOD_OR_HEADERS:
         return Outcome.FAILED
     if status in _OUTCOMES:
         return _OUTCOMES[status]
     if 400 <= status < 500:
-        says_success = status == failure.status and 200 <= (failure.code or 0) < 300
-        return Outcome.UNCLEAR if says_success else Outcome.FINAL
+        reports_success = status == failure.status and 200 <= (failure.code or 0) < 300
+        return Outcome.UNCLEAR if reports_success else Outcome.FINAL
     return Outcome.UNCLEAR if 300 <= failure.status < 400 else Outcome.FAILED
 
 
 _OUTCOMES = {
-    # What was asked for was not done here (RFC 9110): only other redirects may follow what was.
+    # These redirects do not carry out the request (RFC 9110); others may follow one that was carried out.
     307: Outcome.FINAL,
     308: Outcome.FINAL,
     408: Outcome.AMBIGUOUS,
@@ -215,69 +214,69 @@ _OUTCOMES = {
     429: Outcome.REFUSED,
 }
 
-_OF_METHOD_AND_HEADERS = frozenset({405, 406, 411, 415, 417, 426, 431})
+_ABOUT_METHOD_OR_HEADERS = frozenset({405, 406, 411, 415, 417, 426, 431})
 
 
 class Failures:
-    """The failures of one request, counted apart: the service is down, refuses, or cannot be understood."""
+    """The failures of one page, counted separately by kind: service down, refused, unreadable and so on."""
 
     def __init__(self) -> None:
         self._counts: Counter[Outcome] = Counter()
         self._since: dict[Outcome, float] = {}
 
-    def note(self, outcome: Outcome, now: float) -> tuple[int, float]:
-        """Count one more; give how many of this sort there were, and the seconds since the first of them."""
-        sort = Outcome.FAILED if outcome.is_outage else outcome
-        self._counts[sort] += 1
-        return self._counts[sort], now - self._since.setdefault(sort, now)
+    def record(self, outcome: Outcome, now: float) -> tuple[int, float]:
+        """Count a failure. Returns the number of failures of its kind, and the seconds since the first."""
+        kind = Outcome.FAILED if outcome.is_outage else outcome
+        self._counts[kind] += 1
+        return self._counts[kind], now - self._since.setdefault(kind, now)
 
-    def waited(self, seconds: float) -> None:
-        """Leave a wait for the quota out of an outage: meanwhile the service was there."""
+    def exclude_wait(self, seconds: float) -> None:
+        """Exclude a wait from the duration of an outage: meanwhile the service was answering."""
         if Outcome.FAILED in self._since:
             self._since[Outcome.FAILED] += seconds
 
 
-_OUTAGE = 3
-"""Failures in a row, of all pages together, that are no accident any more."""
+_OUTAGE_FAILURES = 3
+"""The number of consecutive failures, over all pages, that counts as an outage."""
 
 
 class Recovery:
-    """Whether the service is back: one page that failed tries on, and the others wait for what it finds.
+    """Detects the end of an outage: one failed page keeps trying, and the others wait for its result.
 
-    Only the answer to a page that was sent after a failure shows that the service is back since, so the pages
-    are numbered as they are sent.
+    Pages are numbered as they are sent, since only the answer to a page sent after a failure shows that the
+    service has recovered from it.
     """
 
     def __init__(self) -> None:
         self.sent: int = 0
-        """The number of the page that was sent last."""
-        self._answered = 0  # the highest number of one that was answered
+        """The number of the last page sent."""
+        self._answered = 0  # the highest number of an answered page
         self._failures = 0  # in a row
-        self._trying: int | None = None
+        self._trying: int | None = None  # the call that keeps trying
         self._waiting: list[anyio.Event] = []
 
     def send(self) -> int:
-        """Number a page that is about to be sent."""
+        """Return the number of a page that is about to be sent."""
         self.sent += 1
         return self.sent
 
     def answered(self, number: int) -> None:
-        """Take in that the service answered a page."""
+        """Record that the service answered a page."""
         self._answered = max(self._answered, number)
         self._failures = 0
         self._wake()
 
     def is_back(self, since: int) -> bool:
-        """Whether a page was answered that was sent after the one of this number."""
+        """Whether a page sent after page number `since` was answered."""
         return self._answered > since
 
     async def wait(self, call_id: int, since: int) -> bool:
-        """Take in a failure, and wait in an outage: for this call's turn to try, or for the service.
+        """Record a failure and, in an outage, wait until the service is back or this call is the one to try.
 
-        Tells whether it had to wait.
+        Returns whether it had to wait.
         """
         self._failures += 1
-        if self._failures < _OUTAGE:
+        if self._failures < _OUTAGE_FAILURES:
             return False
         waited = False
         while not self.is_back(since) and self._trying not in {None, call_id}:
@@ -290,7 +289,7 @@ class Recovery:
         return waited
 
     def leave(self, call_id: int) -> None:
-        """Take in that this call is over; if it was the one that tried, another does."""
+        """Record that a call has ended. If it was the one that kept trying, another takes over."""
         if self._trying == call_id:
             self._trying = None
             self._wake()

@@ -1,4 +1,4 @@
-"""A credential as a string that hides itself, and text of others without it."""
+"""Credentials that hide themselves, and the redaction of text that repeats them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from unicodedata import normalize
 HIDDEN = "*** (not shown, since it repeats the credential)"
 
 _PIECE = 12
-"""Letters and digits of a credential that text must not show in a row; fewer give nothing away."""
+"""How many consecutive letters and digits of a credential text must not show; fewer reveal nothing."""
 _MOST_ROUNDS = 8
 
 
 class Secret(str):
-    """A credential that shows itself to the wire and to nobody else: its `repr` is ``'***'``.
+    """A credential whose `repr` is ``'***'``, so that debuggers and error reporters do not show it.
 
-    A string, since aiohttp's headers take nothing else; so it stays hidden also where a debugger or an
-    error reporter prints the local variables of a frame.
+    It is a string, since aiohttp's headers accept nothing else.
     """
 
     __slots__ = ()
@@ -34,28 +33,27 @@ class Secret(str):
 
 
 def redacted(text: str, secrets: Sequence[Secret]) -> str:
-    """Return text that does not show our own credentials, nor a longer piece of one.
+    """Return text without our credentials, or longer pieces of them.
 
-    A credential that stands there as it is becomes ``***``. A gateway that repeats a request may spell it in
-    any other way, so nothing is shown of text whose letters and digits, with escapes undone and in one case,
-    hold a piece of it.
+    A credential in its own form becomes ``***``. A gateway that echoes a request may encode it in other ways:
+    if the text's letters and digits, unescaped and case-folded, contain a piece of it, all text is hidden.
     """
-    for one in secrets:
-        text = text.replace(one, "***")
-        if repeats(text, one):
+    for secret in secrets:
+        text = text.replace(secret, "***")
+        if repeats(text, secret):
             return HIDDEN
     return text
 
 
 def repeats(text: str, secret: Secret) -> bool:
-    """Whether text holds a piece of a credential, however it is spelled; or is escaped too often to tell."""
+    """Whether text contains a piece of a credential in any encoding, or is escaped too often to tell."""
     pieces = _pieces(secret)
-    for place, form in enumerate(_forms(text)):
-        if place >= _MOST_ROUNDS or _holds(_letters(form), pieces):
+    for rounds, form in enumerate(_forms(text)):
+        if rounds >= _MOST_ROUNDS or _holds(_letters(form), pieces):
             return True
         if "," in form and _holds(_letters(_CODES.sub(_char_of_code, form)), pieces):
             return True
-        # Of JSON in text, `\\t` may be a tab, or a letter that is escaped for nothing.
+        # In JSON inside text, `\\t` may be a tab, or a needlessly escaped letter.
         if "\\" in form and _holds(_letters(_SPACE.sub("", form)), pieces):
             return True
     return False
@@ -70,7 +68,7 @@ def _holds(letters: str, pieces: Mapping[int, frozenset[str]]) -> bool:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """Yield text as it is, and with escapes undone, once more each time, until none is left."""
+    """Yield text as it is, then with one more level of escapes undone each time, until none is left."""
     yield text
     if not _MARK.search(text):
         return
@@ -80,9 +78,9 @@ def _forms(text: str) -> Iterator[str]:
 
 
 _HEX = "[0-9A-Fa-f]"
-# A whole run of them: one that were tried from each of its backslashes would take time by its square.
+# Match whole runs only: trying each backslash of a run as a start would take quadratic time.
 _BACKSLASHES = r"(?<!\\)\\++"
-# What JSON, JavaScript, Python, C, URLs and mails write for a character.
+# Escaped characters in JSON, JavaScript, Python, C, URLs and mail.
 _ESCAPE = re.compile(
     rf"{_BACKSLASHES}(?:u\{{({_HEX}{{1,8}})\}}|u({_HEX}{{4}})|U({_HEX}{{8}})|x({_HEX}{{2}})|([0-7]{{3}}))"
     rf"|%u({_HEX}{{4}})|[%=]({_HEX}{{2}})"
@@ -91,16 +89,16 @@ _ESCAPE = re.compile(
 
 _MARK = re.compile(r"[\\%&=]")
 _SPACE = re.compile(_BACKSLASHES + "[bfnrtv]")
-# Python reads no number of thousands of digits, and no character has one.
+# Python refuses to parse numbers with thousands of digits, and no character code has that many.
 _ZEROS = re.compile("(?<=&#)0+(?=[0-9])")
 _NO_CHAR = re.compile("&#[0-9]{8,};?")
-# Bytes as numbers: Node writes a body that it has not read so.
+# Bytes as numbers: the way in which Node prints a raw body.
 _CODES = re.compile(rf"\b(?:0[xX]({_HEX}{{1,2}})|[0-9]{{2,3}})\b")
 _NO_LETTERS = re.compile("[^a-z0-9]+")
 
 
 def _unescaped(text: str) -> str:
-    """Undo HTML's escapes."""
+    """Undo HTML escapes."""
     if "&#" in text:
         text = _NO_CHAR.sub("", _ZEROS.sub("", text))
     return html.unescape(text)
@@ -123,15 +121,15 @@ def _letters(text: str) -> str:
 
 @lru_cache(maxsize=16)
 def _pieces(secret: Secret) -> Mapping[int, frozenset[str]]:
-    """Return what text must not hold, by length: pieces of the credential, and of its Base64 and hex."""
+    """Return the pieces that text must not contain, by length: of the credential, its Base64 and its hex."""
     token = secret.encode()
-    # How many bytes stand before it decides which of three ways Base64 writes it; the ends mix with others.
+    # Base64 has three forms, by the number of bytes before; the outer characters also encode other bytes.
     ways = [b64encode(bytes(before) + token)[before + bool(before) :] for before in range(3)]
     encoded = [_letters(way.rstrip(b"=").decode()[:-1]) for way in ways] + [token.hex()]
     forms = [_letters(secret), *[form for form in encoded if len(form) >= _PIECE]]
     pieces = [
-        Secret(form[place : place + _PIECE])
+        Secret(form[start : start + _PIECE])
         for form in filter(None, forms)
-        for place in range(max(1, len(form) - _PIECE + 1))
+        for start in range(max(1, len(form) - _PIECE + 1))
     ]
     return {size: frozenset(one for one in pieces if len(one) == size) for size in set(map(len, pieces))}

@@ -1,4 +1,4 @@
-"""The one owner of a client's background tasks, and the place where a client may be used."""
+"""A client's background tasks, and the event loop and process in which the client may be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_OPEN = "The client is not open: use it inside `async with PaymentsClient(...
 
 @frozen
 class Home:
-    """The event loop and the process in which something was opened: it works there and nowhere else."""
+    """The event loop and process in which something was opened, and in which alone it works."""
 
     loop: asyncio.AbstractEventLoop
     process: int
@@ -31,14 +31,14 @@ class Home:
 
     @property
     def is_gone(self) -> bool:
-        """Whether nothing can happen there any more: the loop has ended, or is another process's."""
+        """Whether nothing can run there anymore: the loop is closed, or belongs to another process."""
         return self.process != os.getpid() or self.loop.is_closed()
 
     def require(self) -> None:
         """Raise ConfigurationError in any other event loop, thread or process.
 
-        Connections and tasks are bound to their event loop: another one would send what it is asked to, and
-        never hear the answer.
+        Connections and tasks are bound to their event loop: another one would send the request, and never
+        receive the answer.
         """
         if self.process != os.getpid():
             raise ConfigurationError(
@@ -51,16 +51,16 @@ class Home:
             )
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call a function that belongs here: at once, or as soon as this event loop comes to it.
+        """Call a function in this event loop: now if it is the running one, else soon.
 
-        Where the loop has ended, or is another process's, there is nothing left to call it for.
+        If the loop is closed or belongs to another process, do nothing: nothing is left to call it for.
         """
         if self.process != os.getpid():
             return
         if self.loop is _running_loop():
             function()
         else:
-            with suppress(RuntimeError):  # the loop has ended, and its tasks with it
+            with suppress(RuntimeError):  # the loop is closed, and its tasks have ended
                 self.loop.call_soon_threadsafe(function)
 
 
@@ -72,15 +72,15 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class Tasks:
-    """A task group that lives from `start` to `stop`, in a task of its own.
+    """A task group that lives from `start` to `stop`, in its own task.
 
-    The group is not entered in the caller's task: so a client may be opened in one task and closed in another
-    (a test fixture, a worker's start-up hook), an error in the caller's body is never wrapped in an
-    ExceptionGroup, and a `break` out of a walk leaves no cancel scope behind.
+    It is not entered in the caller's task, so a client may be opened in one task and closed in another (by a
+    test fixture or a worker's start-up hook), an error in the caller's body is never wrapped in an
+    ExceptionGroup, and a `break` out of a walk leaves no open cancel scope.
     """
 
     def __init__(self) -> None:
-        self._home: Home | None = None  # from start to stop
+        self._home: Home | None = None  # set between start and stop
         self._group: TaskGroup | None = None
         self._owner: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -104,7 +104,7 @@ class Tasks:
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop` was called: a group cannot be opened again."""
+        """Whether `stop` was called. The group cannot be started again."""
         return self._stopping.is_set()
 
     @property
@@ -113,7 +113,7 @@ class Tasks:
         return self._group is not None
 
     def require_running(self) -> None:
-        """Raise ConfigurationError where tasks cannot be started: not open, or not from here."""
+        """Raise ConfigurationError if tasks cannot be started: not open, or in another loop or process."""
         self.require_home()
         if self._group is None:
             raise ConfigurationError(NOT_OPEN)
@@ -131,13 +131,13 @@ class Tasks:
             self._home.call(function)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, object]], *args: Any) -> None:
-        """Start a task that lives no longer than the client; the function handles its own errors."""
+        """Start a task that ends with the client at the latest. The function handles its own errors."""
         if self._group is None:
             raise RuntimeError("spawn() on a closed client")
         self._group.start_soon(function, *args)
 
     async def stop(self) -> None:
-        """Cancel what is left and wait for its end. Goes through even while the caller is being cancelled.
+        """Cancel the remaining tasks and wait until they end, even while the caller is being cancelled.
 
         Raises ConfigurationError in another event loop, thread or process than the tasks'.
         """

@@ -4,8 +4,8 @@
         for payment in client.payments.list():
             ...
 
-Every method takes, gives and raises what its namesake in `b2b_payments` does. A client has an event loop in a
-thread, from `open` to `close`; any threads may use it. What it calls back (`on_event`) runs in that thread.
+Every method has the parameters, results and errors of its namesake in `b2b_payments`. From `open` to `close`,
+a client runs an event loop in its own thread, where its callback (`on_event`) runs. Any thread may use it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ W_co = TypeVar("W_co", bound=pager.Pager, covariant=True)
 
 
 class _Blocking(Generic[A_co]):
-    """What stands for an object of the async surface."""
+    """Wraps an object of the async API."""
 
     def __init__(self, loop: BackgroundLoop, inner: A_co) -> None:
         self._loop = loop
@@ -48,7 +48,7 @@ class _Blocking(Generic[A_co]):
 def _makes(
     method: Callable[Concatenate[A, P], T], kind: Callable[[BackgroundLoop, T], B]
 ) -> Callable[Concatenate[_Blocking[A], P], B]:
-    """Make a method of an async one: it gives what `kind` makes of what that gives."""
+    """Make a blocking method from an async class's method: `kind` converts its result."""
 
     @wraps(method)
     def call(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> B:
@@ -65,15 +65,15 @@ class _Source(Protocol[A_co]):
 def _each(
     loop: BackgroundLoop, source: _Source[A], items: Callable[[A], Iterable[T]]
 ) -> Generator[T, None, None]:
-    async def following() -> A | None:
+    async def next_page() -> A | None:
         return await anext(source, None)
 
     try:
-        # A hop to the loop and back for each page, not for each payment.
-        while (page := loop.wait(following())) is not None:
+        # One round trip to the loop for each page, not for each payment.
+        while (page := loop.wait(next_page())) is not None:
             yield from items(page)
     finally:
-        with suppress(ConfigurationError):  # the loop has ended, or sees to it: this is its own thread
+        with suppress(ConfigurationError):  # the loop has ended, or closes it itself: this is its thread
             loop.wait(source.aclose())
 
 
@@ -83,7 +83,7 @@ class _Iterating(_Blocking[Any], Iterator[T]):
         self._items = _each(loop, source, items)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return where this iteration stands: what another one takes to go on from there."""
+        """Return this iteration's position, from which another one can resume."""
         return self._async.checkpoint()  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[T]:  # noqa: PYI034
@@ -93,33 +93,33 @@ class _Iterating(_Blocking[Any], Iterator[T]):
         return next(self._items)
 
     def close(self) -> None:
-        """Cancel what is under way. May be called twice."""
+        """Cancel requests in progress. May be called twice."""
         self._items.close()
 
 
 class Iteration(_Iterating[T]):
-    """One way through a walk. Left before its end, or let go, it is closed: nothing more is asked for."""
+    """One iteration of a walk. If it is left early or deleted, it is closed and sends no more requests."""
 
     @property
     def report(self) -> WalkReport:
-        """The account of this iteration, kept up to date."""
+        """The report of this iteration, updated while it runs."""
         return self._async.report  # type: ignore[no-any-return]
 
 
 class Changes(_Iterating[feed.Change]):
-    """The changes of a store, oldest first. Left before its end, or let go, it is closed."""
+    """The changes of a store, oldest first. If it is left early or deleted, it is closed."""
 
     def __init__(self, loop: BackgroundLoop, changes: feed.Changes) -> None:
         super().__init__(loop, changes, lambda change: (change,))
         self.report: feed.ChangesReport = changes.report
 
 
-def _same(_: BackgroundLoop, made: T) -> T:
-    return made
+def _same(_: BackgroundLoop, result: T) -> T:
+    return result
 
 
 def _one_by_one(loop: BackgroundLoop, source: _Source[T]) -> Generator[T, None, None]:
-    return _each(loop, source, lambda one: (one,))
+    return _each(loop, source, lambda item: (item,))
 
 
 def _by_page(loop: BackgroundLoop, pages: pager.Iteration[T]) -> Iteration[T]:
@@ -138,11 +138,11 @@ class _Pager(_Blocking[W_co]):
 
     @property
     def report(self) -> WalkReport:
-        """The account of the latest iteration, kept up to date while it runs."""
+        """The report of the latest iteration, updated while it runs."""
         return self._async.report
 
     def raw(self) -> Iteration[dict[str, Any]]:
-        """Return the service's own JSON objects one by one: nothing is converted, so it is cheaper."""
+        """Iterate over the service's own JSON objects. Cheaper, since nothing is converted."""
         return Iteration(self._loop, self._async.raw_pages(), lambda page: page.items)
 
     def __iter__(self) -> Iterator[Payment]:
@@ -157,11 +157,11 @@ class Walk(_Pager[walk.Walk]):
 
 
 class PaymentStream(_Pager[stream.PaymentStream]):
-    """The payments of several channels, each exactly once: as they come, or channel by channel."""
+    """The payments of several channels, each exactly once: as they arrive, or channel by channel."""
 
     @property
     def reports(self) -> dict[int | None, WalkReport]:
-        """The latest account of each channel; the key is None where the whole store is one walk."""
+        """The latest report of each channel; the key is None if the whole store is one walk."""
         return self._async.reports
 
 
@@ -184,12 +184,12 @@ class Payments(_Blocking[payments.Payments]):
 
     @property
     def mixed_up_lately(self) -> bool:
-        """Whether this client got an answer to another request than its own in the last five minutes."""
+        """Whether this client received an answer to another request in the last five minutes."""
 
-        async def found() -> bool:
+        async def read() -> bool:
             return self._async.mixed_up_lately
 
-        return self._loop.wait(found())
+        return self._loop.wait(read())
 
 
 class Channels(_Blocking[channels.Channels]):
@@ -200,7 +200,7 @@ class Channels(_Blocking[channels.Channels]):
 
 
 class PaymentsClient(_Blocking[_client.PaymentsClient]):
-    """The client of one store; it takes what `b2b_payments.PaymentsClient` takes, but for `session`."""
+    """The client of one store, with the parameters of `b2b_payments.PaymentsClient` except `session`."""
 
     def __init__(self, auth: StoreAuth | LegacyAuth, **settings: Unpack[_client.Settings]) -> None:
         super().__init__(BackgroundLoop(), _client.PaymentsClient(auth, **settings))
@@ -210,14 +210,14 @@ class PaymentsClient(_Blocking[_client.PaymentsClient]):
 
     @classmethod
     def from_env(cls, **settings: Unpack[_client.Settings]) -> Self:
-        """Make a client from the environment, as `b2b_payments.PaymentsClient.from_env` does."""
+        """Make a client from environment variables, as `b2b_payments.PaymentsClient.from_env` does."""
         return cls(_client.auth_from_env(), **_client.settings_from_env(settings))
 
     request: Final = _makes(_client.PaymentsClient.request, BackgroundLoop.wait)
     ping: Final = _makes(_client.PaymentsClient.ping, BackgroundLoop.wait)
 
     def with_options(self, **options: Unpack[_client.Options]) -> Self:
-        """Return a client that has another `timeout`, `deadline` or `retry`; it needs no closing."""
+        """Return a client with another `timeout`, `deadline` or `retry`; it needs no closing."""
         other, inner = copy.copy(self), self._async.with_options(**options)
         vars(other).update(_async=inner, _owns=False)
         other.payments = Payments(self._loop, inner.payments)
@@ -225,7 +225,7 @@ class PaymentsClient(_Blocking[_client.PaymentsClient]):
         return other
 
     def open(self) -> Self:
-        """Make the client ready, as `with` does: for start-up hooks. `close` ends it."""
+        """Open the client, as `with` does: for start-up hooks. `close` closes it."""
         if self._owns:
             self._loop.start()
             atexit.register(self.close)
@@ -237,7 +237,7 @@ class PaymentsClient(_Blocking[_client.PaymentsClient]):
         return self
 
     def close(self) -> None:
-        """Cancel what is under way, in whatever thread. May be called twice; when Python ends, it is."""
+        """Cancel all threads' calls, and close. May be called twice; called when Python exits."""
         if self._owns:
             atexit.unregister(self.close)
             self._loop.stop(self._async.aclose)

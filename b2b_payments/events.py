@@ -1,20 +1,20 @@
-"""What happens inside the client, as typed events to one callable, and as log records.
+"""What happens inside the client, as typed events for one callable, and as log records.
 
 ::
 
     CallStarted
-      QuotaWait … QuotaWaitEnded      only where the store's quota makes it wait
+      QuotaWait … QuotaWaitEnded      only if the call has to wait for the store's quota
       RequestStarted … RequestEnded   one attempt
-      RetryScheduled                  and from QuotaWait again
+      RetryScheduled                  then again from QuotaWait
     CallEnded
     WriteInterrupted                  a write was cancelled, and may have been carried out
-    PageJoined, GapRepaired           a walk's, between calls
-    WalkNotProven                     … and at its end
-    FollowWait                        between two polls of a feed that follows
+    PageJoined, GapRepaired           in a walk, between calls
+    WalkNotProven                     at the end of a walk
+    FollowWait                        between two polls of a feed of changes
 
-Many calls may be under way at once: `call_id` tells which one an event belongs to, and no other call of this
-process has the same. All times are seconds. No event holds a query, a credential or anything of a body; a
-`path` may hold a payment's id.
+Many calls may run at once: `call_id` says which call an event belongs to, and is unique in this process. All
+times are seconds. No event contains a query, a credential or any part of a body; a `path` may contain a
+payment's id.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class CallStarted:
 
 @frozen
 class CallEnded:
-    """A call ended after `elapsed` seconds, waits included: well, or with the name of an `error`.
+    """A call ended after `elapsed` seconds, waits included. `error` is None, or the name of its error.
 
-    The name is ``CancelledError`` where whoever awaited the call was cancelled.
+    The name is ``CancelledError`` if the task that awaited the call was cancelled.
     """
 
     call: str
@@ -53,7 +53,7 @@ class CallEnded:
 
 @frozen
 class RequestStarted:
-    """An attempt is about to be sent. `call` names the endpoint; `path` is without query."""
+    """An attempt is about to be sent. `call` names the endpoint; `path` has no query."""
 
     call: str
     method: str
@@ -64,9 +64,9 @@ class RequestStarted:
 
 @frozen
 class RequestEnded:
-    """An attempt ended after `elapsed` seconds: with an HTTP `status`, or with the name of an `error`.
+    """An attempt ended after `elapsed` seconds, with an HTTP `status`, the name of an `error`, or both.
 
-    `request_id` is what the service calls the request, None where it does not say.
+    `request_id` is the service's id of the request, None if the answer has none.
     """
 
     call: str
@@ -77,16 +77,16 @@ class RequestEnded:
     status: int | None
     error: str | None
     call_id: int = 0
-    request_id: str | None = attrs.field(default=None, eq=False)  # no two are alike
+    request_id: str | None = attrs.field(default=None, eq=False)  # no two are equal
 
 
 @frozen
 class RetryScheduled:
     """Attempt number `attempt` failed, and the next follows after `delay` seconds.
 
-    A page waits longer in an outage, where another one tries first. `asked` is how many seconds the service
-    asks to wait, None where it does not. `why` says it to people, in words of this library alone. `patience`
-    is for how many seconds more attempts are made at the most, None where only their number counts.
+    In an outage a page may wait longer, while another page tries first. `asked` is the seconds that the
+    service asked to wait, None if it did not. `why` is a description for people, without the service's words.
+    `patience` is the seconds for which further attempts are made, None if only their number is limited.
     """
 
     call: str
@@ -101,9 +101,9 @@ class RetryScheduled:
 
 @frozen
 class QuotaWait:
-    """A call waits `seconds` (at the least) for its turn under the store's quota.
+    """A call waits at least `seconds` for a permit under the store's quota.
 
-    `reason` is ``window``, ``closed`` or ``in flight``. It comes again where the gate closes meanwhile.
+    `reason` is ``window``, ``closed`` or ``in flight``. The event is repeated if the gate closes meanwhile.
     """
 
     seconds: float
@@ -113,7 +113,7 @@ class QuotaWait:
 
 @frozen
 class QuotaWaitEnded:
-    """A wait for the quota ended after `seconds`: with a turn, or with the call."""
+    """A wait for the quota ended after `seconds`, with a permit or with the end of the call."""
 
     seconds: float
     call_id: int = 0
@@ -121,7 +121,7 @@ class QuotaWaitEnded:
 
 @frozen
 class WriteInterrupted:
-    """A write was cancelled after it had been sent: whether it was carried out is not known.
+    """A write was cancelled after it was sent: it may have been carried out.
 
     The exception that ended it (CancelledError) has a note that says what to look for.
     """
@@ -133,9 +133,9 @@ class WriteInterrupted:
 
 @frozen
 class PageJoined:
-    """A walk joined a page: `rows` came, `new` of them for the first time; `total` is the service's count.
+    """A walk joined a page of `rows` rows, `new` of them seen for the first time.
 
-    `offset` counts from the list's other end where `from_other_end`: there the walk's end is proven.
+    `total` is the service's count. If `from_other_end`, it was read to prove the end; `offset` is from there.
     """
 
     offset: int
@@ -147,7 +147,7 @@ class PageJoined:
 
 @frozen
 class WalkNotProven:
-    """A walk by `createdAt` is over after `rows` payments, and that these are all is not proven: `reason`."""
+    """A walk by `createdAt` ended after `rows` payments, without proof that these are all: see `reason`."""
 
     rows: int
     reason: str
@@ -155,7 +155,7 @@ class WalkNotProven:
 
 @frozen
 class GapRepaired:
-    """A page had left a gap, because rows in front of it went away; it was closed by reading at `offset`."""
+    """A page left a gap because rows before it were removed; the gap was closed by reading at `offset`."""
 
     offset: int
 
@@ -164,8 +164,8 @@ class GapRepaired:
 class FollowWait:
     """A feed of changes polls again after `seconds`.
 
-    `reason` is ``interval``, ``quota`` where the poll before had to wait for the store's quota, or the name
-    of the error that it failed with; `why` says that error to people.
+    `reason` is ``interval``, ``quota`` if the last poll had to wait for the store's quota, or the name of the
+    error that it failed with; `why` describes that error for people.
     """
 
     seconds: float
@@ -206,13 +206,13 @@ _LEVELS: dict[type[Event], int] = {
 
 
 class Events:
-    """Hands events to the log and to the caller's listener, whose errors stay its own."""
+    """Passes events to the log and to the caller's listener, whose errors do not reach the client."""
 
     def __init__(self, listener: Listener | None = None) -> None:
         self._listener = listener
 
     def emit(self, event: Event) -> None:
-        """Tell of an event. Never raises: a listener's error is logged once, and it is not asked again."""
+        """Report an event. Never raises: a listener that raises is logged, and gets no further events."""
         level = _LEVELS[type(event)]
         if logger.isEnabledFor(level):
             name = type(event).__name__

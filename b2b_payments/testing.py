@@ -1,7 +1,7 @@
 """Payments for the tests of code that uses this library.
 
-Installing the package gives pytest the fixtures `payments_sandbox`, `payments_client` and
-`payments_aioresponses`, too: see docs/testing.md.
+The package also installs the pytest fixtures `payments_sandbox`, `payments_client` and
+`payments_aioresponses`: see docs/testing.md.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _CREATED = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
 def make_payment(**fields: Any) -> Payment:
-    """Return a payment that has these fields, named as those of `Payment`, and plausible others.
+    """Return a payment with these fields, named as in `Payment`, and plausible values for the others.
 
-    It is a completed offline payment of 20 USD for one invoice. What is left out follows from what is given:
-    `total` from `line_items` and the other way round, `updated_at` from `created_at`. Raises TypeError for a
-    field that a payment does not have.
+    The default is a completed offline payment of 20 USD for one invoice. Omitted fields are derived from the
+    passed ones: `total` from `line_items` and vice versa, `updated_at` from `created_at`. Raises TypeError
+    for an unknown field.
     """
     defaults: dict[str, Any] = {
         "id": 1,

@@ -1,10 +1,10 @@
-"""Spans and metrics for OpenTelemetry, from the client's events: what `PaymentsClient(on_event=...)` takes.
+"""Spans and metrics for OpenTelemetry, made from the client's events.
 
 ::
 
     async with PaymentsClient(auth, on_event=OpenTelemetry()) as client: ...
 
-This needs the extra `otel`. Nothing here holds a query, a credential, a body or a payment's id.
+Needs the extra `otel`. No span or metric contains a query, a credential, a body or a payment's id.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
 _NUMBER = re.compile(r"/[0-9]+")
-# Seconds; the last ones are those of a window.
+# Seconds; the last ones cover waits for a quota window.
 _BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0)
-# Whoever awaited the call went away: nothing failed.
-_LEFT = frozenset({"CancelledError", "GeneratorExit"})
+# The caller stopped waiting: nothing failed.
+_CANCELLED = frozenset({"CancelledError", "GeneratorExit"})
 
 
 class OpenTelemetry:
-    """A listener that gives a span a call, a span an attempt below it, and histograms of attempts and waits.
+    """A listener that creates a span for each call and, below it, each attempt, and histograms of durations.
 
-    - A call's span bears the endpoint's name, ``payments.get``. Its parent is the span that is current where
-      the call was awaited, or where a walk's loop began. Its events ``retry`` and ``quota wait`` say why it
-      takes so long.
-    - An attempt's span is a client's, ``GET /ip/payments/{id}``, with `http.request.method`, `url.template`,
-      `http.response.status_code`, `b2b_payments.request_id`, `b2b_payments.attempt` (from 1), and
-      `http.request.resend_count` from the second on.
-    - `error.type` is the name of the error that ended either; a cancelled one has no error's status.
-    - Two histograms count seconds: `http.client.request.duration` those of each attempt, by method, template,
-      status and `error.type`, and `b2b_payments.quota.wait` those of each wait for the store's quota.
+    - A call's span is named after the endpoint, such as ``payments.get``. Its parent is the span that was
+      current when the call was awaited or the walk's loop began. Its events ``retry`` and ``quota wait``
+      explain delays.
+    - An attempt's span has the kind CLIENT and a name such as ``GET /ip/payments/{id}``, with
+      `http.request.method`, `url.template`, `http.response.status_code`, `b2b_payments.request_id`,
+      `b2b_payments.attempt` (from 1), and `http.request.resend_count` from the second attempt on.
+    - `error.type` is the name of the error that ended the span. A cancelled span does not have status ERROR.
+    - Two histograms in seconds: `http.client.request.duration` of attempts, by method, template, status and
+      `error.type`, and `b2b_payments.quota.wait` of waits for the store's quota.
 
-    One listener may serve several clients. The providers are the global ones unless others are given.
-    Raises ConfigurationError where the extra is missing.
+    One listener may serve several clients. The providers default to the global ones.
+    Raises ConfigurationError if the extra is missing.
     """
 
     def __init__(
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
         try:
-            from opentelemetry import metrics, trace  # noqa: PLC0415 - an extra, for those who want it
+            from opentelemetry import metrics, trace  # noqa: PLC0415 - an extra
         except ModuleNotFoundError:
             raise ConfigurationError(
                 "OpenTelemetry() needs opentelemetry-api: pip install 'b2b-payments[otel]'."
@@ -81,7 +81,7 @@ class OpenTelemetry:
         self._attempts: dict[int, Span] = {}  # a call makes one attempt at a time
 
     def __call__(self, event: Event) -> None:
-        """Take in an event."""
+        """Process an event."""
         match event:
             case CallStarted():
                 self._calls[event.call_id] = self._tracer.start_span(event.call)
@@ -101,7 +101,7 @@ class OpenTelemetry:
             case QuotaWaitEnded():
                 self._waits.record(event.seconds)
             case _:
-                pass  # a page was joined, a gap repaired: of a walk, not of a call
+                pass  # an event of a walk, not of a call
 
     def _begin(self, event: RequestStarted) -> None:
         trace, template = self._trace, _template(event)
@@ -131,7 +131,7 @@ class OpenTelemetry:
             span.set_attribute("http.response.status_code", status)
         if error is not None:
             span.set_attribute("error.type", error)
-            if error not in _LEFT:
+            if error not in _CANCELLED:
                 span.set_status(self._trace.StatusCode.ERROR)
         span.end()
 

@@ -1,22 +1,21 @@
-"""The store's quota: how many requests may be sent, and when the next one may.
+"""The store's quota: how many requests may be sent, and when the next one may be.
 
-The service allows 150 requests a minute and store, over all integrations of that store [doc]. A
-`QuotaGate` keeps that promise, for this process or for all that share it, with four rules:
+The service allows 150 requests a minute for each store, counted over all integrations of that store [doc]. A
+`QuotaGate` enforces that, for this process or for all processes that share it, with four rules:
 
-1. **Our own window.** In no half-open interval of `per + margin` seconds are more than `requests * share`
-   grants given. The margin is there because the service counts arrivals, and arrivals jitter. A request that
-   was under way for longer than the margin may have arrived as late as that, and is counted so.
-2. **What the service says remains.** No more than half of it is in flight at once, but always one. So
-   another integration that spends too is noticed while there is room, and a used-up quota refuses one
-   request, not sixteen. What was said last holds until something newer is said; when nothing was said yet,
-   and after a refusal, one request goes alone.
-3. **Others have used it up** (a fiftieth or less remains), **or a refusal:** the gate closes for everyone
-   until the reset, and a little longer by chance, so that several processes do not come back at one moment.
-4. **A reset that freed nothing** means that the service's window slides. There the reset lets go of one
-   request only, which others may take, so the gate opens when half of our own grants have left the window.
+1. **Our own window.** No half-open interval of `per + margin` seconds holds more than `requests * share`
+   grants. The margin is needed because the service counts arrivals, and latency varies. A request that took
+   longer than the margin may have arrived as late as it ended, and is counted accordingly.
+2. **What the service says remains.** At most half of it is in flight at once, but at least one request. So
+   other integrations' requests are noticed early, and a used-up quota refuses one request, not sixteen. Each
+   reading holds until the next; before the first one and after a refusal, one request is sent alone.
+3. **Others have used it up** (a fiftieth or less remains), **or a request was refused:** the gate closes for
+   everyone until the reset and a random time longer, so that several processes do not resume at once.
+4. **A reset that freed nothing** means that the service's window slides. Then a reset frees only one request,
+   which others may take, so the gate opens when half of our own grants have left the window.
 
-All times are seconds. `window` is the rule, without I/O; `backends`, `file` and `redis` keep it for those who
-share it; `gate` is who goes next in one event loop.
+All times are seconds. `window` has the rules, without I/O; `backends`, `file` and `redis` store the window;
+`gate` decides who goes next in one event loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a store's window is kept: in this process, or in what several processes share."""
+"""Where a store's window is stored: in this process, or in a place that several processes share."""
 
 from __future__ import annotations
 
@@ -20,113 +20,115 @@ from b2b_payments._quota.state import Sharer
 from b2b_payments._quota.window import Priority, Report, Verdict, Window, new_key
 
 StoreKey = tuple[Hashable, ...]
-"""What tells a store from others: where it is, and its hash or token."""
+"""Identifies a store: its base URL, and its hash or token."""
 
 _logger = logging.getLogger("b2b_payments")
 
 
 @define(eq=False, slots=False)
 class Member:
-    """One who takes part in a store's quota: the gate of an event loop. `number` names it among processes."""
+    """A user of a store's window: the gate of an event loop. `number` is unique across processes."""
 
     number: int = attrs.field(factory=new_key)
 
 
 class Backend(ABC):
-    """Keeps one store's window, and lets one at a time work on it.
+    """Stores one store's window, and serializes access to it.
 
-    Moments are those of the machine's monotonic clock. The window's own clock is `offset` seconds ahead.
+    Times are on the machine's monotonic clock; the window's own clock is `offset` seconds ahead of it.
     """
 
     def __init__(self, quota: Quota) -> None:
         self.latest: Window = Window(quota)
-        """The window as this process saw it last."""
+        """The window as this process last saw it."""
         self.offset: float = 0.0
         self._quotas = {quota}
         self._members: WeakSet[Member] = WeakSet()
         self._lock = threading.RLock()
 
     def join(self, member: Member) -> None:
-        """Let a member take part."""
+        """Register a member."""
         with self._lock:
             self._members.add(member)
 
-    def rest(self) -> None:  # noqa: B027 - most keep nothing open
-        """Keep nothing open where no member takes part any more."""
+    def close_if_unused(self) -> None:  # noqa: B027 - most have nothing to close
+        """Close open files if no member is left."""
 
     def tighten(self, quota: Quota) -> None:
-        """Keep this quota too, beside those already kept: the stricter holds."""
+        """Apply this quota too, in addition to the current ones: the strictest wins."""
         with self._lock:
             self._quotas.add(quota)
             self.latest.grants.tighten(quota)
 
     @property
     def is_shared(self) -> bool:
-        """Whether others take part, of whose answers a member that waits hears nothing."""
+        """Whether there are other members, whose answers do not wake a waiting one."""
         return len(self._members) > 1
 
     @property
     def closed_until(self) -> float:
-        """The moment until which nobody may go, as was last known."""
+        """The time until which the gate is closed, as last known."""
         return self.latest.closed_until - self.offset
 
     def earliest(self, now: float, ahead: int, priority: Priority) -> float:
-        """When one with so many `ahead` can go, as was last known."""
+        """Return when a waiter with `ahead` others before it may go, as last known."""
         return self.latest.earliest(now + self.offset, ahead, priority) - self.offset
 
-    def outlook(self, now: float, ahead: int, priority: Priority) -> Verdict:
-        """Return when one with so many `ahead` may go, as was last known."""
-        return self._in_machine_time(self.latest.outlook(now + self.offset, ahead, priority))
+    def estimate(self, now: float, ahead: int, priority: Priority) -> Verdict:
+        """Return when a waiter with `ahead` others before it may go and why it waits, as last known."""
+        return self._in_machine_time(self.latest.estimate(now + self.offset, ahead, priority))
 
     @abstractmethod
-    async def ask(
-        self, member: int, priority: Priority, came: float, clock: Callable[[], float]
+    async def try_acquire(
+        self, member: int, priority: Priority, since: float, clock: Callable[[], float]
     ) -> Verdict | None:
-        """Ask for a permit. None where another process has the window for longer than a moment."""
+        """Try to acquire a permit. Returns None if another process keeps the window locked."""
 
     @abstractmethod
     def report(self, report: Report, now: float) -> None:
-        """Take in what became of a request, at the latest before this process asks the next time."""
+        """Record how a request ended, at the latest before this process tries to acquire a permit again."""
 
     def _in_machine_time(self, verdict: Verdict) -> Verdict:
-        return verdict._replace(opens=verdict.opens - self.offset) if self.offset else verdict
+        return verdict._replace(opens_at=verdict.opens_at - self.offset) if self.offset else verdict
 
 
 class MemoryBackend(Backend):
     """A window in memory, for all event loops and threads of this process."""
 
-    async def ask(self, member: int, priority: Priority, came: float, clock: Callable[[], float]) -> Verdict:
-        """Ask for a permit."""
+    async def try_acquire(
+        self, member: int, priority: Priority, since: float, clock: Callable[[], float]
+    ) -> Verdict:
+        """Try to acquire a permit."""
         with self._lock:
-            return self.latest.ask(member, priority, came, clock())
+            return self.latest.try_acquire(member, priority, since, clock())
 
     def report(self, report: Report, now: float) -> None:
-        """Take in what became of a request."""
+        """Record how a request ended."""
         with self._lock:
-            self.latest.take_in(report, now)
+            self.latest.record(report, now)
 
 
 class SharedBackend(Backend):
-    """A window that other processes use, too. Where it is lost, each keeps to its part of the quota."""
+    """A window that other processes use, too. While it is unavailable, each uses its part of the quota."""
 
-    where: str
+    location: str
 
     def __init__(self, quota: Quota) -> None:
         super().__init__(quota)
         self._me = new_key()
         self._sharers: list[Sharer] = []
-        self._is_alone = False
+        self._uses_own_part = False
 
     @property
     def is_shared(self) -> bool:
-        """Whether others take part: they may at any time."""
+        """Always true: other processes may join at any time."""
         return True
 
-    def _go_alone(self) -> None:
-        """Keep to a part of the quota: what others were seen to share it, each of them keeps to one, too."""
-        if self._is_alone:
+    def _use_own_part(self) -> None:
+        """Limit this process to its part of the quota, as the other processes seen sharing it do, too."""
+        if self._uses_own_part:
             return
-        self._is_alone = True
+        self._uses_own_part = True
         for quota in self._quotas:
             limit = max(1, quota.limit // self._processes)
             part = attrs.evolve(quota, requests=limit, share=1.0, reserve=min(quota.reserve, limit - 1))
@@ -136,87 +138,87 @@ class SharedBackend(Backend):
     def _processes(self) -> int:
         return max(1, len(self._sharers))
 
-    def _warn(self, why: str) -> None:
+    def _warn_not_shared(self, why: str) -> None:
         _logger.warning(
-            "The quota cannot be shared through %s (%s): this process keeps to a %s of it until it can.",
-            self.where,
+            "The quota cannot be shared through %s (%s): until it can, this process uses %s.",
+            self.location,
             why,
-            f"part in {self._processes}" if self._processes > 1 else "window of its own",
+            f"1/{self._processes} of it" if self._processes > 1 else "all of it, counted separately",
         )
 
-    def _say_shared_again(self) -> None:
-        _logger.info("The quota is shared again, through %s.", self.where)
+    def _log_shared_again(self) -> None:
+        _logger.info("The quota is shared again, through %s.", self.location)
 
 
 def digest_of(key: StoreKey, remedy: str) -> str:
-    """Return a name for a store's window, which says nothing of its token. Raises ConfigurationError."""
-    # A credential's own text, which its `repr` hides: whoever has it not cannot find it by the name.
+    """Return a name for a store's window that does not reveal its token. Raises ConfigurationError."""
+    # `str.__str__` returns the credential's text, which its `repr` hides; the digest cannot be reversed.
     parts = [str.__str__(part) for part in key if isinstance(part, str)]
     if len(parts) != len(key):
         raise ConfigurationError(
-            f"Quota(shared=…) does not know the store by a token that a function gives: {remedy}."
+            f"Quota(shared=…) cannot identify the store if a function provides the token: {remedy}."
         )
     return hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]
 
 
 @define(eq=False, slots=False)
 class Entry:
-    """A store's entry in the registry: its backend changes when the first client comes that shares."""
+    """A store's entry in the registry. Its backend is replaced when the first client shares the quota."""
 
     backend: Backend
 
 
 class _Registry:
-    """The entries of this process. One that was used lately stays, though no client holds it."""
+    """The entries of this process. A recently used entry is kept even if no client uses it."""
 
     lock: ClassVar[threading.Lock] = threading.Lock()
     known: ClassVar[WeakValueDictionary[StoreKey, Entry]] = WeakValueDictionary()
-    kept: ClassVar[set[Entry]] = set()
-    most: ClassVar[int] = 0
-    """So many are kept before all of them are looked at: a process may go through thousands of stores."""
+    recent: ClassVar[set[Entry]] = set()
+    sweep_above: ClassVar[int] = 0
+    """`recent` is searched for expired entries above this size: a process may use thousands of stores."""
 
     @classmethod
-    def forget(cls, key: StoreKey, now: float) -> None:
-        """Keep no longer what counts no more: of this store, and now and then of all."""
-        if len(cls.kept) > cls.most:
-            cls.kept = {entry for entry in cls.kept if _counts(entry, now)}
-            cls.most = 2 * len(cls.kept)
+    def drop_expired(cls, key: StoreKey, now: float) -> None:
+        """Drop this store's entry if it has expired, and occasionally all expired entries."""
+        if len(cls.recent) > cls.sweep_above:
+            cls.recent = {entry for entry in cls.recent if _is_live(entry, now)}
+            cls.sweep_above = 2 * len(cls.recent)
         entry = cls.known.get(key)
-        if entry is not None and not _counts(entry, now):
-            cls.kept.discard(entry)
+        if entry is not None and not _is_live(entry, now):
+            cls.recent.discard(entry)
 
 
-def _counts(entry: Entry, now: float) -> bool:
-    return entry.backend.latest.counts(now + entry.backend.offset)
+def _is_live(entry: Entry, now: float) -> bool:
+    return entry.backend.latest.is_live(now + entry.backend.offset)
 
 
 def entry_for(
-    key: StoreKey, quota: Quota, now: float, share: Callable[[StoreKey, Quota, Window], Backend]
+    key: StoreKey, quota: Quota, now: float, make_shared: Callable[[StoreKey, Quota, Window], Backend]
 ) -> Entry:
-    """Return the entry of this store, one and the same for all clients of this process.
+    """Return the store's entry, the same one for all clients of this process.
 
-    `share` makes the backend that a shared quota wants, with what is known already. What another clock
-    counted, which is ahead of this moment, means nothing and is dropped.
+    `make_shared` creates the backend of a shared quota, and passes it the window so far. A window whose
+    grants lie in the future was counted on another clock, and is dropped.
     """
     with _Registry.lock:
-        _Registry.forget(key, now)
+        _Registry.drop_expired(key, now)
         entry = _Registry.known.get(key)
         if entry is None or entry.backend.latest.is_ahead(now + entry.backend.offset):
             entry = _Registry.known[key] = Entry(MemoryBackend(quota))
         if quota.shared and isinstance(entry.backend, MemoryBackend):
-            entry.backend = share(key, quota, entry.backend.latest)
-        _Registry.kept.add(entry)
+            entry.backend = make_shared(key, quota, entry.backend.latest)
+        _Registry.recent.add(entry)
         return entry
 
 
 def forget_all() -> None:
-    """Forget what was counted, and whoever holds a lock: for a child of a fork, and for tests."""
+    """Forget all windows and locks: for a forked child, and for tests."""
     _Registry.lock = threading.Lock()
     _Registry.known = WeakValueDictionary()
-    _Registry.kept = set()
-    _Registry.most = 0
+    _Registry.recent = set()
+    _Registry.sweep_above = 0
 
 
 if hasattr(os, "register_at_fork"):
-    # A thread of the parent may have held a lock, which nobody gives back in the child.
+    # A thread of the parent may have held a lock, which nothing releases in the child.
     os.register_at_fork(after_in_child=forget_all)

@@ -1,4 +1,4 @@
-"""The gate through which every request of an event loop passes, and a client's way to it."""
+"""The gate that grants every request of an event loop its permit, and a client's access to it."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from b2b_payments._quota.quota import Quota, QuotaReading, believable
 from b2b_payments._quota.redis import RedisBackend
 from b2b_payments._quota.window import Priority, Report, ReportKind, Verdict, WaitReason, Window
 
-BEAT = 1.0
-"""Seconds after which one who waits asks again where others share the window: it may have opened earlier."""
+_POLL = 1.0
+"""Seconds between a waiter's attempts if others share the window: it may open earlier than expected."""
 
-_SOON = 0.02
-"""Seconds until it asks again whether others' answers came, or whether the window is free."""
+_SHORT_POLL = 0.02
+"""Seconds between attempts while waiting for the answers to others' requests, or for a busy window."""
 
 _logger = logging.getLogger(__name__)
 
 WaitHook = Callable[[float, WaitReason], object]
-"""Called when a wait begins or becomes longer, with its expected seconds at least, and the reason."""
+"""Called with the minimum seconds and the reason when a wait begins or becomes longer."""
 
 
 @frozen(eq=False)
 class Permit:
-    """The right to send one request, now. `granted_at` is a moment, `waited` seconds."""
+    """The right to send one request now. `granted_at` is a time of the gate's clock, `waited` seconds."""
 
     key: int = attrs.field(repr=False)
     counted_at: float = attrs.field(repr=False)
-    """When it was granted, by the clock of the store's window."""
+    """When it was granted, on the clock of the store's window."""
     granted_at: float
     waited: float
 
 
 @frozen
 class TooLate:
-    """No permit: the wait would end after the deadline. `seconds` is how long it would take at least."""
+    """No permit: the wait would end after the deadline. `seconds` is the minimum wait."""
 
     seconds: float
 
@@ -54,7 +54,7 @@ class TooLate:
 @define(eq=False)
 class _Waiter:
     until: float | None
-    came: float
+    since: float
     event: anyio.Event = attrs.field(factory=anyio.Event)
 
 
@@ -64,22 +64,22 @@ async def _wait(event: anyio.Event, seconds: float) -> None:
 
 
 class QuotaGate:
-    """The gate of a store in one event loop: every request passes it, and reports how it ended.
+    """A store's gate in one event loop: every request acquires a permit, and reports how it ended.
 
     ::
 
         permit = await gate.acquire(Priority.CALL, until=deadline)
-        gate.learn(permit, reading)        # it was answered: any answer but a 429
-        gate.close_for(seconds, permit)    # it was refused: 429
-        gate.release(permit)               # it got no answer
+        gate.learn(permit, reading)        # answered, with anything but a 429
+        gate.close_for(seconds, permit)    # refused: 429
+        gate.release(permit)               # not answered
 
-    Calls go ahead of pages; within a priority, first come, first served. A waiter takes its permit itself
-    and in one step, so a cancelled one leaves nothing behind but the next in line. Only the waiter at the
-    head of the line asks the store's window, and arms a timer. `backend` keeps that window; without one it
-    is the gate's own.
+    Calls go before pages; within a priority, first come, first served. A waiter acquires its permit itself,
+    in one step, so a cancelled waiter leaves nothing to clean up. Only the waiter at the head of the line
+    queries the store's window and sets a timer. `backend` holds that window; the default is a window for
+    this gate alone.
 
-    `clock` gives the moment, `wait` waits for an event, but no longer than some seconds, and `chance` gives
-    a number in [0, 1). The machine's clock is `offset` seconds ahead of `clock`.
+    `clock` returns the current time, `wait` waits for an event with a timeout in seconds, and `chance`
+    returns a number in [0, 1). The machine's monotonic clock is `offset` seconds ahead of `clock`.
     """
 
     def __init__(
@@ -101,15 +101,15 @@ class QuotaGate:
         self.entry.backend.join(self._me)
         self.tighten(quota)
         self._lines: Mapping[Priority, OrderedDict[_Waiter, None]] = {p: OrderedDict() for p in Priority}
-        self._claims = False
+        self._has_claim = False
 
     @property
     def in_flight(self) -> int:
-        """How many requests to this store are under way, as far as is known."""
+        """How many requests to this store are in flight, as far as this process knows."""
         return len(self.entry.backend.latest.in_flight)
 
     def tighten(self, quota: Quota) -> None:
-        """Keep this quota too, beside those already kept: the stricter holds."""
+        """Apply this quota too, in addition to the current ones: the strictest wins."""
         self.entry.backend.tighten(quota)
 
     async def acquire(
@@ -117,59 +117,59 @@ class QuotaGate:
     ) -> Permit | TooLate:
         """Wait for a permit to send one request.
 
-        Gives `TooLate` as soon as it is certain that the permit cannot come by the moment `until`: a wait
-        that cannot end in time is not begun. `on_wait` is called when a wait begins, and again when the gate
-        closes to the one who is next; should it raise, that is logged and nothing else.
+        Returns `TooLate` as soon as it is certain that there will be no permit by the time `until`: a wait
+        that cannot end in time is not started. `on_wait` is called when a wait begins, and again when the
+        gate closes meanwhile; if it raises, the error is only logged.
         """
         if until is not None:
             until += self._offset
-        came = now = self._now()
-        waiter = _Waiter(until, came)
+        since = now = self._now()
+        waiter = _Waiter(until, since)
         line = self._lines[priority]
         line[waiter] = None
-        told: float | None = None
+        announced: float | None = None
         try:
             while True:
                 leads = self._head() is waiter
                 waiter.event = anyio.Event()
-                verdict = await self._ask(waiter, priority, now) if leads else self._outlook(priority, now)
+                verdict = await self._try(waiter, priority, now) if leads else self._estimate(priority, now)
                 if verdict.key is not None:
-                    return Permit(verdict.key, verdict.granted_at, verdict.opens, verdict.opens - came)
+                    return Permit(verdict.key, verdict.granted_at, verdict.opens_at, verdict.opens_at - since)
                 backend = self.entry.backend
                 closing = backend.closed_until if verdict.reason is WaitReason.CLOSED else -math.inf
-                news = told is None or closing > told
-                if until is not None or news:
+                is_longer = announced is None or closing > announced
+                if until is not None or is_longer:
                     ahead = verdict.ahead if leads else self._ahead(waiter, priority)
                     earliest = backend.earliest(now, ahead, priority)
                     if until is not None and (now >= until or earliest > until):
                         return TooLate(earliest - now)
-                    if news:
-                        _tell(on_wait, max(earliest, verdict.opens) - now, verdict.reason)
-                        told = closing
-                ends = self._asks_again(verdict, now) if leads else math.inf
+                    if is_longer:
+                        _call_hook(on_wait, max(earliest, verdict.opens_at) - now, verdict.reason)
+                        announced = closing
+                ends = self._next_try_at(verdict, now) if leads else math.inf
                 await self._wait(waiter.event, (ends if until is None else min(ends, until)) - now)
                 now = self._now()
         finally:
             del line[waiter]
-            if self._claims and self._head() is None:
-                self._claims = False
+            if self._has_claim and self._head() is None:
+                self._has_claim = False
                 self._report(Report(ReportKind.WITHDRAWN, self._me.number))
             self._wake_head()
 
     def learn(self, permit: Permit, reading: QuotaReading) -> None:
-        """Take in what the answer to this permit's request says. Not for a refusal: see `close_for`.
+        """Record what the answer to this permit's request states. For a refusal, call `close_for` instead.
 
-        Only believable values count: nothing negative, resets and windows of an hour at most. Readings
-        may come out of order: one whose request was sent before the last was read can only lower it.
+        Only plausible values count: nothing negative, and resets and windows of an hour at most. Readings may
+        arrive out of order: if its request was sent before the last reading, one can only lower what remains.
         """
-        ended = Report(ReportKind.ANSWERED, permit.key, permit.counted_at, reading, chance=self._chance())
-        self._report(ended)
+        answered = Report(ReportKind.ANSWERED, permit.key, permit.counted_at, reading, chance=self._chance())
+        self._report(answered)
 
     def close_for(self, seconds: float, permit: Permit) -> None:
-        """Close the gate to everyone: the service refused this permit's request (429).
+        """Close the gate for everyone: the service refused this permit's request (429).
 
-        It opens after that many seconds and a little more by chance, to one request; the others follow when
-        it was answered. More than an hour does not close it: others are to hear of that themselves.
+        It opens after `seconds` and a short random time, for one request; the others follow when that is
+        answered. More than an hour does not close the gate: other callers have to be refused themselves.
         """
         pause = believable(seconds) or 0.0
         refused = Report(
@@ -178,30 +178,30 @@ class QuotaGate:
         self._report(refused)
 
     def release(self, permit: Permit) -> None:
-        """This permit's request got no answer: it is no longer in flight. Its grant stays counted.
+        """Record that this permit's request ended without an answer. Its grant stays counted.
 
-        One that is never reported is taken to have been released after 3 seconds.
+        A permit that is never reported counts as released after 3 seconds.
         """
         self._report(Report(ReportKind.UNANSWERED, permit.key, permit.counted_at))
 
-    async def _ask(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
-        if _passed(waiter.until, now):
-            return self._outlook(priority, now)
-        self._claims = True
-        verdict = await self.entry.backend.ask(self._me.number, priority, waiter.came, self._now)
+    async def _try(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
+        if _is_past(waiter.until, now):
+            return self._estimate(priority, now)
+        self._has_claim = True
+        verdict = await self.entry.backend.try_acquire(self._me.number, priority, waiter.since, self._now)
         if verdict is None:
-            return Verdict(None, now + _SOON, WaitReason.IN_FLIGHT)
-        self._claims = verdict.key is None
+            return Verdict(None, now + _SHORT_POLL, WaitReason.IN_FLIGHT)
+        self._has_claim = verdict.key is None
         return verdict
 
-    def _outlook(self, priority: Priority, now: float) -> Verdict:
-        return self.entry.backend.outlook(now, 0, priority)
+    def _estimate(self, priority: Priority, now: float) -> Verdict:
+        return self.entry.backend.estimate(now, 0, priority)
 
-    def _asks_again(self, verdict: Verdict, now: float) -> float:
-        """The moment at which the head of the line asks again; in a window of its own it is told of news."""
+    def _next_try_at(self, verdict: Verdict, now: float) -> float:
+        """Return when the head of the line tries again. Reports in this event loop wake it earlier."""
         if not self.entry.backend.is_shared:
-            return verdict.opens
-        return min(verdict.opens, now + (_SOON if verdict.reason is WaitReason.IN_FLIGHT else BEAT))
+            return verdict.opens_at
+        return min(verdict.opens_at, now + (_SHORT_POLL if verdict.reason is WaitReason.IN_FLIGHT else _POLL))
 
     def _report(self, report: Report) -> None:
         backend = self.entry.backend
@@ -210,7 +210,7 @@ class QuotaGate:
         if (closed_until := backend.closed_until) > before:
             for line in self._lines.values():
                 for waiter in line:
-                    if _passed(waiter.until, closed_until):
+                    if _is_past(waiter.until, closed_until):
                         waiter.event.set()
         self._wake_head()
 
@@ -218,31 +218,31 @@ class QuotaGate:
         return next((waiter for line in self._lines.values() for waiter in line), None)
 
     def _ahead(self, waiter: _Waiter, priority: Priority) -> int:
-        # From the end, where the one who asks has usually just come.
-        behind = next(place for place, other in enumerate(reversed(self._lines[priority])) if other is waiter)
-        return sum(len(self._lines[p]) for p in Priority if p <= priority) - 1 - behind
+        # Search from the end: the waiter has usually just joined.
+        after = next(place for place, other in enumerate(reversed(self._lines[priority])) if other is waiter)
+        return sum(len(self._lines[p]) for p in Priority if p <= priority) - 1 - after
 
     def _wake_head(self) -> None:
         if (head := self._head()) is not None:
             head.event.set()
 
 
-def _passed(until: float | None, moment: float) -> bool:
-    return until is not None and moment > until
+def _is_past(until: float | None, time_: float) -> bool:
+    return until is not None and time_ > until
 
 
-def _tell(hook: WaitHook | None, seconds: float, reason: WaitReason) -> None:
+def _call_hook(hook: WaitHook | None, seconds: float, reason: WaitReason) -> None:
     if hook is None:
         return
     try:
         hook(seconds, reason)
     except Exception:
-        _logger.warning("The hook for quota waits raised an error.", exc_info=True)
+        _logger.warning("The on_wait hook raised an error.", exc_info=True)
 
 
 @define
 class _Loop:
-    """An event loop's gates, and how far the machine's clock is ahead of its own when it first asks."""
+    """An event loop's gates. The machine's monotonic clock is `offset` seconds ahead of the loop's clock."""
 
     offset: float = attrs.field(factory=lambda: time.monotonic() - anyio.current_time())
     gates: WeakValueDictionary[StoreKey, QuotaGate] = attrs.field(factory=WeakValueDictionary)
@@ -252,10 +252,10 @@ _loop: RunVar[_Loop] = RunVar("b2b_payments.quota")
 
 
 def gate_for(key: StoreKey, quota: Quota) -> QuotaGate:
-    """Return the gate of this store: one and the same for all clients in this event loop.
+    """Return the store's gate, the same one for all clients in this event loop.
 
-    The gates of all event loops of this process share one window. Where clients bring different quotas, each
-    is kept, and the stricter holds, until no client holds the window and what it counted has left it.
+    The gates of all event loops in this process share one window. If clients have different quotas, all apply
+    (the strictest wins) until no client uses the window and its grants have expired.
     """
     loop = _loop.get(None)
     if loop is None:
@@ -276,14 +276,14 @@ def _shared_backend(key: StoreKey, quota: Quota, known: Window) -> Backend:
 
 
 _WINDOW = 60.0
-"""Seconds of the service's own window [doc]."""
+"""The length of the service's window in seconds [doc]."""
 
 
 @define
 class StoreQuota:
-    """What a client passes before each request: the gate that `store` shares; nothing without a quota.
+    """A client's access to its store's gate, in the event loop that opens it. See `QuotaGate`.
 
-    The gate is that of the event loop in which this is opened. See `QuotaGate`.
+    If `quota` is None there is no gate, and every permit is None.
     """
 
     store: StoreKey = attrs.field(repr=False)
@@ -291,22 +291,22 @@ class StoreQuota:
     gate: QuotaGate | None = attrs.field(default=None, init=False)
 
     def open(self) -> None:
-        """Take the store's gate."""
+        """Get the store's gate for the running event loop."""
         if self.quota is not None:
             self.gate = gate_for(self.store, self.quota)
 
     def close(self) -> None:
-        """Return the gate back: what nobody uses keeps no file open."""
+        """Drop the gate, and close its window's file if no other client uses it."""
         gate, self.gate = self.gate, None
         if gate is not None:
             backend = gate.entry.backend
             del gate
-            backend.rest()
+            backend.close_if_unused()
 
     async def acquire(
         self, priority: Priority, *, until: float | None, on_wait: WaitHook
     ) -> Permit | TooLate | None:
-        """Wait for a permit to send one request; None where none is needed."""
+        """Wait for a permit to send one request. Returns None if no quota applies."""
         return None if self.gate is None else await self.gate.acquire(priority, until=until, on_wait=on_wait)
 
     def release(
@@ -317,7 +317,7 @@ class StoreQuota:
         refused: bool = False,
         attempt: int = 1,
     ) -> None:
-        """Report how a permit's request ended: without an answer (no `reading`), refused, or answered."""
+        """Report how a permit's request ended: unanswered (no `reading`), refused, or answered."""
         if self.gate is None or permit is None:
             return
         if reading is None:
@@ -328,6 +328,6 @@ class StoreQuota:
             self.gate.learn(permit, reading)
 
     def pause(self, stated: float | None, attempt: int) -> float:
-        """How long to wait after a refusal: what it says, or else a growing part of the window."""
+        """Return the seconds to wait after a refusal: those stated, else a growing part of the window."""
         window = _WINDOW if self.quota is None else self.quota.per
         return window / 2 ** max(0, 5 - attempt) if stated is None else stated

@@ -1,4 +1,4 @@
-"""What a store allows, as the caller says it and as an answer says it."""
+"""A store's quota as the caller configures it, and as the service's answers state it."""
 
 from __future__ import annotations
 
@@ -15,45 +15,43 @@ from b2b_payments._printable import frozen
 from b2b_payments._secret import Secret
 
 LONGEST_READING = 3600.0
-"""Seconds: a wait, a reset or a window that the service states beyond this is not kept to."""
+"""Seconds: a longer wait, reset or window that the service states is ignored."""
 
-_LONGEST_PATH = 4_000  # bytes; a file's own name may follow, and Linux takes 4,095
+_LONGEST_PATH = 4_000  # bytes; a file name may be appended, and Linux takes 4,095
 _LONGEST_NAME = 255
 _SCHEMES = ("redis", "rediss", "unix")
 
-_WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)")
+_REQUESTS_PER_SECONDS = re.compile(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 
 
 def _requests(_quota: Quota, _field: attrs.Attribute[int], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(
-            f"Quota requests={shown(value)}: give a whole number of requests, 1 or more."
-        )
+        raise ConfigurationError(f"Quota requests={shown(value)}: must be a whole number, 1 or more.")
 
 
 def _per(_quota: Quota, _field: attrs.Attribute[float], value: Any) -> None:
     if not _is_number(value) or not 0 < value < math.inf:
         raise ConfigurationError(
-            f"Quota per={shown(value)}: give the window's length in seconds, more than 0."
+            f"Quota per={shown(value)}: must be the window's length in seconds, more than 0."
         )
 
 
 def _share(_quota: Quota, _field: attrs.Attribute[float], value: Any) -> None:
     if not _is_number(value) or not 0 < value <= 1:
         raise ConfigurationError(
-            f"Quota share={shown(value)}: give the part that this process may use, more than 0 and at most 1."
+            f"Quota share={shown(value)}: must be the part of the quota to use, more than 0 and at most 1."
         )
 
 
 def _margin(_quota: Quota, _field: attrs.Attribute[float], value: Any) -> None:
     if not _is_number(value) or not 0 <= value < math.inf:
-        raise ConfigurationError(f"Quota margin={shown(value)}: give seconds, 0 or more.")
+        raise ConfigurationError(f"Quota margin={shown(value)}: must be seconds, 0 or more.")
 
 
 def _reserve(quota: Quota, _field: attrs.Attribute[int], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < quota.limit:
         raise ConfigurationError(
-            f"Quota reserve={shown(value)}: give how many requests of each window are kept for calls, "
+            f"Quota reserve={shown(value)}: must be the number of requests in each window kept for calls, "
             f"from 0 to {quota.limit - 1}."
         )
 
@@ -64,8 +62,8 @@ def _shared(_quota: Quota, _field: attrs.Attribute[Any], value: Any) -> None:
     if isinstance(value, str) and (_is_server(value) if "://" in value else _is_path(value)):
         return
     raise ConfigurationError(
-        f"Quota shared={_hidden(value)}: give True for this user's processes, the path of a file or folder, "
-        "or the URL of a Redis server, such as redis://host:6379/0."
+        f"Quota shared={_hidden(value)}: must be True for this user's processes, the path of a file or "
+        "folder, or the URL of a Redis server, such as redis://host:6379/0."
     )
 
 
@@ -83,28 +81,28 @@ def _is_server(text: str) -> bool:
 
 
 def without_credentials(url: str) -> str:
-    """Name a server without the user name and the password of its URL, wherever they stand in it."""
+    """Return a server's URL without user name and password, wherever they are in it."""
     scheme, _, rest = url.partition("://")
     head, *options = re.split("[?#]", rest, maxsplit=1)
-    before, at, place = head.rpartition("@")
-    # One that is not escaped may hold any of these characters.
-    is_clear = not any("@" in option for option in options) and "/" not in before
-    return f"{scheme}://{'***@' if at else ''}{place}" if is_clear else f"{scheme}://***"
+    credentials, at, location = head.rpartition("@")
+    # A password that is not escaped may contain any of these characters.
+    is_clear = not any("@" in option for option in options) and "/" not in credentials
+    return f"{scheme}://{'***@' if at else ''}{location}" if is_clear else f"{scheme}://***"
 
 
 def credentials_in(url: str) -> list[Secret]:
-    """Return whatever of a URL may be a credential."""
+    """Return every part of a URL that may be a credential."""
     parts = urlsplit(str.__str__(url))
-    given = [
+    candidates = [
         *parse_qs(parts.query).values(),
         [unquote(parts.username or "")],
         [unquote(parts.password or "")],
     ]
-    return [Secret(text) for values in given for text in values if text]
+    return [Secret(text) for values in candidates for text in values if text]
 
 
 def _is_path(text: str) -> bool:
-    """Whether a file can have this path: systems refuse others when it is opened, each in its own way."""
+    """Whether a file can have this path: opening any other fails, differently on each system."""
     try:
         path = os.fsencode(text)
     except UnicodeEncodeError:
@@ -122,19 +120,19 @@ def _is_number(value: Any) -> bool:
 class Quota:
     """How many requests a store allows, and which part of them this process may use.
 
-    The default is the service's: 150 requests in 60 seconds [doc]. `share=0.8` leaves a fifth to other
-    integrations of the store. `margin` seconds are added to the window: with 80 ms of heavy-tailed latency,
-    150 requests sent in exactly 60 s were measured to be 170 arrivals in some window; half a second more
-    made it 150.
+    The default is the service's quota: 150 requests in 60 seconds [doc]. `share=0.8` leaves a fifth of it to
+    the store's other integrations. `margin` seconds are added to the window, since latency varies: measured
+    with a heavy-tailed latency of 80 ms, 150 requests sent in exactly 60 s made up to 170 arrivals in a
+    window of 60 s; with half a second more, 150.
 
-    `reserve` requests of each window are kept from the pages of walks, for calls that somebody waits for.
+    `reserve` requests in each window are kept for calls that somebody waits for, not used for pages of walks.
 
-    All clients of a store in one process count together. `shared=True` makes all processes of this user on
-    this machine do so, through a small file of each store; ``shared="/path"``, a file or a folder, those of
-    several users. It needs a system with POSIX locks. ``shared="redis://host:6379/0"`` (``rediss://``,
-    ``unix://``) makes those of all machines do so, through a Redis or Valkey server (extra `redis`).
+    All clients of a store in one process are counted together. With `shared=True`, so are all processes of
+    this user on this machine, through a small file for each store; with ``shared="/path"``, a file or folder,
+    those of several users. Both need POSIX locks. With ``shared="redis://host:6379/0"`` (or ``rediss://``,
+    ``unix://``), so are processes on all machines, through a Redis or Valkey server (extra `redis`).
 
-    Raises `ConfigurationError` for anything that is not a quota.
+    Raises `ConfigurationError` for an invalid value.
     """
 
     requests: int = attrs.field(default=150, validator=_requests)
@@ -148,18 +146,18 @@ class Quota:
 
     @property
     def limit(self) -> int:
-        """The requests that this process may send in one `span`: at least 1."""
+        """The number of requests that this process may send in one `span`: at least 1."""
         return part_of(self.requests, self.share)
 
     @property
     def span(self) -> float:
-        """The length of our own window in seconds: the service's, and the margin."""
+        """The length of our own window in seconds: the service's window plus the margin."""
         return self.per + self.margin
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``"150/60"``: requests, a slash, seconds. Raises `ConfigurationError`."""
-        match = _WRITTEN.fullmatch(text.strip())
+        """Parse requests, a slash and seconds, such as ``"150/60"``. Raises `ConfigurationError`."""
+        match = _REQUESTS_PER_SECONDS.fullmatch(text.strip())
         if match is None:
             raise ConfigurationError(
                 f"Quota {shown(text)} cannot be read: write requests/seconds, such as 150/60."
@@ -175,10 +173,10 @@ def part_of(requests: int, share: float) -> int:
 
 @frozen
 class QuotaReading:
-    """What one answer says about the quota; None where it says nothing (that can be believed).
+    """What one answer states about the quota. A field is None if it is not stated, or not believable.
 
-    `remaining` requests, `resets_after` seconds, `wait`: the seconds that the service asks to wait,
-    `allocated`: requests and the seconds of their window.
+    `remaining` is in requests, `resets_after` in seconds, `wait` is the seconds that the service asks to
+    wait, and `allocated` is the quota: requests, and the seconds of their window.
     """
 
     remaining: int | None = None
@@ -193,5 +191,5 @@ class QuotaReading:
 
 
 def believable(seconds: float | None) -> float | None:
-    """Return seconds that a service can mean; None for a negative number, NaN, or more than an hour."""
+    """Return the seconds if they are plausible, None for a negative number, NaN, or more than an hour."""
     return seconds if seconds is not None and 0 <= seconds <= LONGEST_READING else None

@@ -1,4 +1,4 @@
-"""A store's window as processes pass it on: one row of numbers, which Python and Lua both read."""
+"""The serialized form of a store's window, which Python and Lua both read."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from b2b_payments._quota.quota import Quota
 from b2b_payments._quota.window import Claim, Priority, Window
 
 Terms = tuple[int, float, float, float, int]
-"""A quota: requests, per, share, margin, reserve."""
+"""A quota's fields: requests, per, share, margin, reserve."""
 Sharer = tuple[int, float, list[Terms]]
-"""A process that shares: its number, when it was here last, and its quotas."""
+"""A process that shares the window: its number, when it last used the window, and its quotas."""
 
 REMEMBERED = 120.0
-"""Seconds for which a process that asks no more counts among those that share."""
+"""Seconds after its last use of the window for which a process counts as sharing it."""
 
 
 class State(msgspec.Struct, array_like=True):
-    """A window, and who shares it."""
+    """A window, and the processes that share it."""
 
-    moments: list[float]
+    times: list[float]
     pages: list[float]
     allocated: list[float]
     closed_until: float
@@ -33,26 +33,26 @@ class State(msgspec.Struct, array_like=True):
     sharers: list[Sharer]
 
 
-def packed(window: Window, sharers: Iterable[Sharer]) -> State:
-    """Return a window's state."""
+def pack(window: Window, sharers: Iterable[Sharer]) -> State:
+    """Serialize a window."""
     grants, forecast = window.grants, window.forecast
     return State(
-        list(grants.moments),
+        list(grants.times),
         list(grants.pages),
         list(grants.allocated or ()),
         window.closed_until,
         (forecast.trust, forecast.remaining, forecast.stated_at, forecast.resets_at, forecast.slides),
         list(window.in_flight.items()),
-        [(who, *claim) for who, claim in window.claims.items()],
+        [(member, *claim) for member, claim in window.claims.items()],
         list(sharers),
     )
 
 
-def unpacked(state: State, quotas: Iterable[Quota]) -> Window:
-    """Return the window of a state, under these quotas and those of all who share it."""
-    window = Window(*quotas, *(_quota(terms) for *_, shared in state.sharers for terms in shared))
+def unpack(state: State, quotas: Iterable[Quota]) -> Window:
+    """Restore a window, under these quotas and those of all processes that share it."""
+    window = Window(*quotas, *(_quota_from(terms) for *_, shared in state.sharers for terms in shared))
     grants, forecast = window.grants, window.forecast
-    grants.moments = deque(state.moments)
+    grants.times = deque(state.times)
     grants.pages = deque(state.pages)
     if state.allocated:
         requests, per = state.allocated
@@ -62,16 +62,16 @@ def unpacked(state: State, quotas: Iterable[Quota]) -> Window:
         state.forecast
     )
     window.in_flight = OrderedDict(state.in_flight)
-    window.claims = {who: Claim(Priority(first), came, seen) for who, first, came, seen in state.claims}
+    window.claims = {who: Claim(Priority(rank), since, seen) for who, rank, since, seen in state.claims}
     return window
 
 
 def terms_of(quotas: Iterable[Quota]) -> list[Terms]:
-    """Return quotas as others read them."""
-    return [(one.requests, one.per, one.share, one.margin, one.reserve) for one in quotas]
+    """Return quotas in the form in which other processes read them."""
+    return [(quota.requests, quota.per, quota.share, quota.margin, quota.reserve) for quota in quotas]
 
 
 @lru_cache(maxsize=64)
-def _quota(terms: Terms) -> Quota:
+def _quota_from(terms: Terms) -> Quota:
     requests, per, share, margin, reserve = terms
     return Quota(requests, per, share=share, margin=margin, reserve=reserve)

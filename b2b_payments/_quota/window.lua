@@ -1,6 +1,6 @@
--- The rule of window.py for a window that Redis keeps: one call takes in what became of requests, and asks
--- for a permit. It runs as a whole, so that nobody has to lock, and by one clock, the server's.
--- tests/unit/quota/test_rule_in_lua.py shows that the two are one rule; names and numbers are those of window.py.
+-- The rules of window.py, with its names and constants, for a window in Redis: one call records how requests
+-- ended, and requests a permit. Redis runs it atomically, so no lock is needed, and by one clock, the server's.
+-- tests/property/test_rule_in_lua.py compares the two.
 local me, quotas, seen, elapsed, born, reports, ask, alone, closes = unpack(cmsgpack.unpack(ARGV[1]))
 local kept = redis.call('GET', KEYS[1])
 local time = redis.call('TIME')
@@ -9,17 +9,17 @@ local NEVER, ALWAYS = -math.huge, math.huge
 local state = kept and cmsgpack.unpack(kept)
     or { clock, 0, seen > 0 and seen + elapsed - clock or 0, false,
          { {}, {}, {}, NEVER, { 1, ALWAYS, NEVER, ALWAYS, false }, {}, {}, {} } }
-local moments, pages, allocated, closed, forecast, in_flight, claims, sharers = unpack(state[5])
+local times, pages, allocated, closed, forecast, in_flight, claims, sharers = unpack(state[5])
 local trust, remaining, stated_at, resets_at, slides = unpack(forecast)
 
--- Whoever was here before knows how far the clock may have come since. It does not run backwards.
+-- A process that called before knows how far the clock can have advanced since. It never runs backwards.
 local now = clock + state[3]
 if seen > 0 and now > seen + elapsed + SLACK then now = seen + elapsed end
 if now < state[2] then now = state[2] end
 
 -- Grants -----------------------------------------------------------------------------------------------
 
-local windows, limit, span, most, reserve, least_margin
+local windows, limit, span, max_kept, reserve, least_margin
 
 local function part_of(requests, share)
     return math.max(1, math.floor(requests * share + 1e-9))
@@ -27,7 +27,7 @@ end
 
 local function set_windows()
     local share, margin = 1, 0
-    windows, reserve, most, least_margin = {}, 0, 0, ALWAYS
+    windows, reserve, max_kept, least_margin = {}, 0, 0, ALWAYS
     for _, sharer in ipairs(sharers) do
         for _, quota in ipairs(sharer[3]) do
             windows[#windows + 1] = { part_of(quota[1], quota[3]), quota[2] + quota[4] }
@@ -40,24 +40,24 @@ local function set_windows()
     end
     table.sort(windows, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
     limit, span = unpack(windows[1])
-    most = windows[#windows][1]
+    max_kept = windows[#windows][1]
 end
 
-local function keep(granted, moment)
-    granted[#granted + 1] = moment
-    while #granted > most do table.remove(granted, 1) end
+local function keep(granted, granted_at)
+    granted[#granted + 1] = granted_at
+    while #granted > max_kept do table.remove(granted, 1) end
 end
 
-local function add(moment, is_page)
-    keep(moments, moment)
-    if is_page and reserve > 0 then keep(pages, moment) end
+local function add(granted_at, is_page)
+    keep(times, granted_at)
+    if is_page and reserve > 0 then keep(pages, granted_at) end
 end
 
-local function postpone(granted, moment)
+local function postpone(granted, granted_at)
     local counted = now - least_margin
-    if counted <= moment then return end
+    if counted <= granted_at then return end
     for place = #granted, 1, -1 do
-        if granted[place] == moment then
+        if granted[place] == granted_at then
             table.remove(granted, place)
             while granted[place] and granted[place] <= counted do place = place + 1 end
             table.insert(granted, place, counted)
@@ -66,51 +66,51 @@ local function postpone(granted, moment)
     end
 end
 
-local function due_of(granted, most_of_them, length, ahead)
-    local rounds = math.floor(ahead / most_of_them)
-    local index = #granted - most_of_them + ahead % most_of_them + 1
+local function due_of(granted, max_count, length, ahead)
+    local rounds = math.floor(ahead / max_count)
+    local index = #granted - max_count + ahead % max_count + 1
     return (index >= 1 and granted[index] + length or now) + rounds * length
 end
 
 local function due(ahead, is_page)
-    local moment = now
+    local due_at = now
     for _, window in ipairs(windows) do
-        moment = math.max(moment, due_of(moments, window[1], window[2], ahead))
+        due_at = math.max(due_at, due_of(times, window[1], window[2], ahead))
         if is_page and reserve > 0 then
-            moment = math.max(moment, due_of(pages, math.max(1, window[1] - reserve), window[2], ahead))
+            due_at = math.max(due_at, due_of(pages, math.max(1, window[1] - reserve), window[2], ahead))
         end
     end
-    return moment
+    return due_at
 end
 
-local function within()
-    local first = #moments + 1
-    while first > 1 and moments[first - 1] + span > now do first = first - 1 end
-    return first, #moments - first + 1
+local function in_window()
+    local first = #times + 1
+    while first > 1 and times[first - 1] + span > now do first = first - 1 end
+    return first, #times - first + 1
 end
 
-local function half_gone()
-    local first, count = within()
+local function half_expired_at()
+    local first, count = in_window()
     if not slides or count == 0 then return now end
-    return moments[first + math.floor((count - 1) / 2)] + span
+    return times[first + math.floor((count - 1) / 2)] + span
 end
 
 -- Forecast ---------------------------------------------------------------------------------------------
 
-local function left()
+local function expected_remaining()
     return remaining - AGEING * limit * (now - stated_at) / span
 end
 
 local function judge_reset(stated)
-    local gone = 0
-    for _, moment in ipairs(moments) do
-        if stated_at < moment + span and moment + span <= now then gone = gone + 1 end
+    local expired = 0
+    for _, granted_at in ipairs(times) do
+        if stated_at < granted_at + span and granted_at + span <= now then expired = expired + 1 end
     end
-    slides = stated - remaining - gone <= (slides and MUCH * limit or 0)
+    slides = stated - remaining - expired <= (slides and MUCH * limit or 0)
 end
 
-local function close(opens, chance)
-    closed = math.max(closed, opens + chance * math.min(JITTER, (opens - now) / 10))
+local function close(opens_at, chance)
+    closed = math.max(closed, opens_at + chance * math.min(JITTER, (opens_at - now) / 10))
 end
 
 local function learn(granted_at, stated, resets_after, requests, per, chance)
@@ -128,20 +128,20 @@ local function learn(granted_at, stated, resets_after, requests, per, chance)
     if granted_at >= resets_at then judge_reset(stated) end
     remaining, stated_at = stated, now
     resets_at = resets_after < 0 and ALWAYS or now + resets_after
-    local _, count = within()
+    local _, count = in_window()
     if resets_after >= 0 and stated <= SPARE * limit and stated < limit - count then
-        close(math.max(resets_at, half_gone()), chance)
+        close(math.max(resets_at, half_expired_at()), chance)
     end
 end
 
-local function refuse(granted_at, opens, chance)
+local function refuse(granted_at, opens_at, chance)
     trust = 1
-    if not (left() > LOW * limit) then -- what was never stated is not a number
+    if not (expected_remaining() > LOW * limit) then -- NaN if nothing was ever stated
         slides = slides or granted_at >= resets_at
-        resets_at = math.max(opens, half_gone())
-        opens = resets_at
+        resets_at = math.max(opens_at, half_expired_at())
+        opens_at = resets_at
     end
-    close(opens, chance)
+    close(opens_at, chance)
 end
 
 -- Window -----------------------------------------------------------------------------------------------
@@ -152,20 +152,21 @@ local function drop(list, unwanted)
     end
 end
 
-local function permit(member, priority, came, key)
+local function permit(member, priority, since, key)
     drop(claims, function(claim) return claim[1] == member or claim[4] + LOST < now end)
     local ahead = 0
     for _, claim in ipairs(claims) do
-        if claim[2] < priority or claim[2] == priority and claim[3] < came then ahead = ahead + 1 end
+        if claim[2] < priority or claim[2] == priority and claim[3] < since then ahead = ahead + 1 end
     end
-    claims[#claims + 1] = { member, priority, came, now }
+    claims[#claims + 1] = { member, priority, since, now }
     while in_flight[1] and in_flight[1][2] + PATIENCE <= now do table.remove(in_flight, 1) end
-    local opens = math.max(closed, due(ahead, priority > 0))
-    if opens <= now and #in_flight + ahead >= math.max(1, math.min(trust, math.floor(left() / 2))) then
+    local opens_at = math.max(closed, due(ahead, priority > 0))
+    local max_in_flight = math.max(1, math.min(trust, math.floor(expected_remaining() / 2)))
+    if opens_at <= now and #in_flight + ahead >= max_in_flight then
         return { 0, (in_flight[1] and in_flight[1][2] or now) + PATIENCE, IN_FLIGHT, ahead, 0 }
     end
-    local reason = closed >= opens and CLOSED or WINDOW
-    if opens > now then return { 0, opens, reason, ahead, 0 } end
+    local reason = closed >= opens_at and CLOSED or WINDOW
+    if opens_at > now then return { 0, opens_at, reason, ahead, 0 } end
     table.remove(claims)
     add(now, priority > 0)
     in_flight[#in_flight + 1] = { key, now }
@@ -177,13 +178,13 @@ sharers[#sharers + 1] = { me, now, quotas }
 set_windows()
 
 if seen > 0 and (not kept or state[2] < seen or state[1] ~= born and not state[4]) then
-    -- What was kept is lost, and nobody knows what was granted: so a whole window was.
-    moments, pages, state[4] = {}, {}, true
-    for _ = 1, most do add(now, true) end
+    -- An earlier window was lost, and its grants are unknown: assume a full window.
+    times, pages, state[4] = {}, {}, true
+    for _ = 1, max_kept do add(now, true) end
 end
 for _, grant in ipairs(alone) do add(math.min(now, grant[1]), grant[2] > 0) end
 if alone[1] then
-    table.sort(moments)
+    table.sort(times)
     table.sort(pages)
 end
 closed = math.max(closed, closes)
@@ -195,7 +196,7 @@ for _, report in ipairs(reports) do
     else
         drop(in_flight, function(one) return one[1] == key end)
         if kind ~= REFUSED then
-            postpone(moments, granted_at)
+            postpone(times, granted_at)
             postpone(pages, granted_at)
         end
         if kind == ANSWERED then learn(granted_at, stated, resets_after, requests, per, chance) end
@@ -206,6 +207,6 @@ local verdict = ask[1] and cmsgpack.pack(permit(unpack(ask))) or ''
 
 forecast = { trust, remaining, stated_at, resets_at, slides }
 state = cmsgpack.pack({ state[1], now, now - clock, state[4],
-    { moments, pages, allocated, closed, forecast, in_flight, claims, sharers } })
+    { times, pages, allocated, closed, forecast, in_flight, claims, sharers } })
 redis.call('SET', KEYS[1], state, 'EX', TTL)
 return { state, verdict }

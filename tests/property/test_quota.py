@@ -1,4 +1,4 @@
-"""The gate under generated loads, on virtual time: the quota is never exceeded, and no permit is lost."""
+"""The gate under generated loads, on virtual time: it never exceeds the quota, and loses no permit."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ENDS = st.sampled_from(["learn", "refuse", "leave", "silent"])
 
 
 def most_in_a_window(grants: list[float], span: float) -> int:
-    """Count the grants in the fullest half-open interval of this length."""
+    """Return the number of grants in the fullest half-open interval of this length."""
     return max((sum(start <= grant < start + span for grant in grants) for start in grants), default=0)
 
 
 async def end(gate: QuotaGate, permit: Permit, how: str, reading: QuotaReading) -> None:
-    """Report the end of a permit's request, or keep silent."""
+    """Report how a permit's request ended, or do not report it."""
     if how == "learn":
         gate.learn(permit, reading)
     elif how == "refuse":
@@ -55,7 +55,7 @@ async def end(gate: QuotaGate, permit: Permit, how: str, reading: QuotaReading) 
 def test_no_window_holds_more_than_the_quota(
     quota: Quota, load: list[tuple[float, Priority, float, str, QuotaReading, bool]]
 ) -> None:
-    """Whatever comes, is cancelled or lies, no window of per + margin seconds exceeds the limit."""
+    """Whatever is requested, cancelled or stated, no window of per + margin seconds exceeds the limit."""
     grants: list[float] = []
 
     async def client(
@@ -90,7 +90,7 @@ def test_no_window_holds_more_than_the_quota(
 @settings(max_examples=100, deadline=None)
 @given(quota=QUOTAS, line=st.lists(st.sampled_from(Priority), min_size=1, max_size=30))
 def test_calls_go_first_and_each_line_keeps_its_order(quota: Quota, line: list[Priority]) -> None:
-    """Those who wait at once get their turns by priority, and within it in the order in which they came."""
+    """Waiters get permits by priority, and within a priority in the order in which they came."""
     order: list[int] = []
 
     async def client(gate: QuotaGate, number: int, priority: Priority) -> None:
@@ -116,7 +116,7 @@ def test_calls_go_first_and_each_line_keeps_its_order(quota: Quota, line: list[P
 @settings(max_examples=100, deadline=None)
 @given(quota=QUOTAS, until=st.lists(st.none() | SECONDS, min_size=1, max_size=25), closed=SECONDS)
 def test_no_one_waits_beyond_the_deadline(quota: Quota, until: list[float | None], closed: float) -> None:
-    """A permit comes by its deadline, or word that it will not; without a deadline it always comes."""
+    """A waiter gets a permit or TooLate by its deadline; without a deadline it always gets a permit."""
     ends: list[tuple[float | None, float, bool]] = []
 
     async def client(gate: QuotaGate, deadline: float | None) -> None:
@@ -144,8 +144,8 @@ def test_no_one_waits_beyond_the_deadline(quota: Quota, until: list[float | None
 @pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(quota=QUOTAS, cancelled=st.sets(st.integers(0, 19)), step=st.integers(0, 6))
-def test_a_cancelled_waiter_passes_its_turn_on(quota: Quota, cancelled: set[int], step: int) -> None:
-    """Whoever is cancelled at whatever step, the others get every permit, as soon as the window allows."""
+def test_cancelled_waiter_loses_no_permit(quota: Quota, cancelled: set[int], step: int) -> None:
+    """Whoever is cancelled, and when, the others get all permits as soon as the window allows."""
     grants: list[float] = []
 
     async def client(gate: QuotaGate) -> None:
@@ -171,8 +171,8 @@ def test_a_cancelled_waiter_passes_its_turn_on(quota: Quota, cancelled: set[int]
     assert all(granted <= rounds * quota.span + 1e-6 for granted in grants)
 
 
-def test_a_wait_too_long_is_not_begun() -> None:
-    """Where the window cannot open before the deadline, the answer comes at once."""
+def test_wait_beyond_the_deadline_is_not_started() -> None:
+    """If the window cannot open before the deadline, TooLate is returned at once."""
 
     async def main() -> tuple[float, object]:
         gate = QuotaGate(Quota(1, 60, margin=0))

@@ -1,4 +1,4 @@
-"""The rule that a Redis server runs is the rule that Python runs, number for number."""
+"""The rules in Lua, for Redis, are those in Python, number for number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from b2b_payments._quota import Priority, Quota, QuotaReading
 from b2b_payments._quota import redis as redis_module
-from b2b_payments._quota.state import packed, terms_of
+from b2b_payments._quota.state import pack, terms_of
 from b2b_payments._quota.window import Report, ReportKind, Window
 from tests.support.redis_server import RedisServer
 
@@ -47,7 +47,7 @@ STEPS = st.lists(st.tuples(st.floats(0, 4), ASKS | REPORTS | st.integers(1, 4)),
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[redis_module._Server]:
-    """Yield a server whose clock is what each call says."""
+    """Yield a server whose clock is passed with each call."""
     source = files("b2b_payments._quota").joinpath("window.lua").read_text()
     by_hand = source.replace("redis.call('TIME')", "cmsgpack.unpack(ARGV[2])")
     assert by_hand != source
@@ -59,10 +59,10 @@ def server() -> Iterator[redis_module._Server]:
 
 
 @given(quotas=st.sets(QUOTAS, min_size=1, max_size=2), steps=STEPS)
-def test_the_two_are_one_rule(
+def test_lua_and_python_agree(
     server: redis_module._Server, quotas: set[Quota], steps: list[tuple[float, Any]]
 ) -> None:
-    """Whatever is asked and reported, both say the same, and know the same afterwards."""
+    """Whatever is requested and reported, both return the same, and end in the same state."""
     server._client.flushall()
     window, now, key = Window(*quotas), 1000.0, 0
     granted: list[tuple[int, float]] = []
@@ -75,7 +75,7 @@ def test_the_two_are_one_rule(
             reports = [Report(ReportKind.WITHDRAWN, step)]
         elif len(step) == 3:
             member, priority, ago = step
-            expected = window.ask(member, priority, now - ago, now)
+            expected = window.try_acquire(member, priority, now - ago, now)
             if expected.key is not None:
                 granted.append((expected.key, now))
             ask = (member, priority, now - ago, expected.key or key)
@@ -84,7 +84,7 @@ def test_the_two_are_one_rule(
             key, at = granted[which % len(granted)]
             reports = [Report(kind, key, at, reading, pause, chance)]
         for report in reports:
-            window.take_in(report, now)
+            window.record(report, now)
         wire = [redis_module._wire(report) for report in reports]
         call: tuple[Any, ...] = (1, terms_of(quotas), 0, 0, 0, wire, ask, [], float("-inf"))
         encode = msgspec.msgpack.encode
@@ -92,7 +92,7 @@ def test_the_two_are_one_rule(
         kept, verdict = server.read(reply)
         assert verdict == expected
         assert kept.now == now
-        ours, theirs = packed(window, []), msgspec.structs.replace(kept.window, sharers=[])
+        ours, theirs = pack(window, []), msgspec.structs.replace(kept.window, sharers=[])
         for state in (ours, theirs):
             state.claims.sort()
         assert theirs == ours

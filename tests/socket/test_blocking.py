@@ -1,4 +1,4 @@
-"""The blocking client against a sandbox in another thread: whole, lazy, from many threads, without leaks."""
+"""The blocking client against a sandbox in another thread: complete, lazy, thread-safe, without leaks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.support.program import whole_environment
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """Yield a sandbox of 600 payments, which is served from another thread."""
+    """Yield a sandbox of 600 payments, served from another thread."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(Sandbox(600, rules=Rules(quota=False))) as one,
@@ -61,12 +61,12 @@ def client(sandbox: Sandbox) -> Iterator[PaymentsClient]:
 
 
 def ours() -> set[str]:
-    """Name the threads of blocking clients."""
+    """Return the names of the blocking clients' threads."""
     return {thread.name for thread in threading.enumerate() if thread.name == "b2b_payments"}
 
 
-def test_the_whole_surface_without_await(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Each kind of method gives what the async one gives."""
+def test_whole_api_without_await(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Each kind of method returns what the async one returns."""
     wanted = list(sandbox.store.all_wire())
     walk = client.payments.list(page_size=100)
     assert [to_wire(payment) for payment in walk] == wanted
@@ -100,7 +100,7 @@ def test_the_whole_surface_without_await(sandbox: Sandbox, client: PaymentsClien
 
 
 def test_writes(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A create can be repeated, and one in doubt be settled."""
+    """A create can be repeated, and an unknown outcome settled."""
     payment = OfflinePayment("95000", "USD", [OfflineLineItem(13, Decimal(20))], external_id="A-1")
     assert [client.payments.create_offline(payment, unless_exists=True) for _ in range(2)] == [601, 601]
     assert client.payments.update_offline(601, payment) == 601
@@ -114,8 +114,8 @@ def test_writes(sandbox: Sandbox, client: PaymentsClient) -> None:
     assert client.payments.settle(caught.value) == 601
 
 
-def test_iterators_are_lazy_and_left_early(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Nothing is asked for before the first payment is, and little after a loop was left."""
+def test_iterators_are_lazy_and_can_be_left_early(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """Nothing is requested before the first payment is, and little after a loop was left."""
     walk = client.payments.list(page_size=50, concurrency=2)
     pages = walk.pages()
     assert sandbox.request_count == 0
@@ -135,7 +135,7 @@ def test_iterators_are_lazy_and_left_early(sandbox: Sandbox, client: PaymentsCli
 
 
 def test_changes_are_followed(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A feed of changes gives what changed, can be left, and goes on from a checkpoint."""
+    """A feed of changes yields what changed, can be left, and resumes from a checkpoint."""
     changes = client.payments.changes()
     assert list(changes) == []
     kept = changes.checkpoint()
@@ -150,8 +150,8 @@ def test_changes_are_followed(sandbox: Sandbox, client: PaymentsClient) -> None:
     assert [one.payment.external_id for one in since] == ["A-2"]
 
 
-def test_an_iterator_that_outlives_its_client_is_over(sandbox: Sandbox) -> None:
-    """Going on with a walk after its client was closed is a clear error."""
+def test_iterator_ends_with_its_client(sandbox: Sandbox) -> None:
+    """Continuing a walk after its client was closed is a clear error."""
     with client_of(sandbox) as client:
         payments = iter(client.payments.list(page_size=50))
         next(payments)
@@ -166,7 +166,7 @@ def test_an_iterator_that_outlives_its_client_is_over(sandbox: Sandbox) -> None:
 
 @pytest.mark.slow
 def test_twenty_threads_at_once(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Twenty threads read, walk and write at once on one client, and each gets its own answers."""
+    """Twenty threads read, walk and write concurrently on one client, and each gets its own answers."""
 
     def work(number: int) -> tuple[int, int, int]:
         payment: Payment = client.payments.get(number + 1)
@@ -181,7 +181,7 @@ def test_twenty_threads_at_once(sandbox: Sandbox, client: PaymentsClient) -> Non
 
 
 def test_nothing_is_left_after_close(sandbox: Sandbox) -> None:
-    """After each of twenty clients neither a thread nor a loop is left, however it was used."""
+    """After each of twenty clients no thread and no loop is left, however it was used."""
     before = threading.active_count()
     for number in range(20):
         with client_of(sandbox) as client:
@@ -206,8 +206,8 @@ print(next(payments).id)
 
 
 @pytest.mark.slow
-def test_a_program_that_leaves_a_client_open_ends(sandbox: Sandbox) -> None:
-    """At the end of a program a client that nobody closed is closed: it neither hangs nor warns."""
+def test_program_with_an_open_client_ends(sandbox: Sandbox) -> None:
+    """When a program exits, an open client is closed: the program neither hangs nor warns."""
     ended = subprocess.run(
         [sys.executable, "-X", "dev", "-c", _LEFT_OPEN],
         env=whole_environment(sandbox),
@@ -219,8 +219,8 @@ def test_a_program_that_leaves_a_client_open_ends(sandbox: Sandbox) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1\n", "")
 
 
-def test_a_client_is_opened_once(sandbox: Sandbox) -> None:
-    """A second `open` is refused and harms nothing; a closed client says so, and leaves no thread."""
+def test_client_is_opened_once(sandbox: Sandbox) -> None:
+    """A second `open` is refused without harm; a closed client says so, and leaves no thread."""
     client = client_of(sandbox)
     assert client.open() is client
     with pytest.raises(ConfigurationError, match="open already; use one `with`"):
@@ -233,7 +233,7 @@ def test_a_client_is_opened_once(sandbox: Sandbox) -> None:
 
 
 def test_other_options_share_the_loop(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """`with_options` gives a client in the same thread, which leaves the first open."""
+    """`with_options` returns a client in the same thread; the first one stays open."""
     sandbox.order(Fault.HANG, times=1)
     with client.with_options(deadline=0.05) as other, pytest.raises(RequestTimeoutError):
         other.payments.get(1)
@@ -253,7 +253,7 @@ def test_from_env(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_ends_a_call(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Ctrl-C while a call waits raises KeyboardInterrupt; the call is cancelled, and the client goes on."""
+    """Ctrl-C during a call raises KeyboardInterrupt; the call is cancelled, and the client keeps working."""
     sandbox.order(Fault.HANG, times=1)
     sandbox.answer_with(_once(lambda: os.kill(os.getpid(), signal.SIGINT)))
     patient = client.with_options(timeout=3600.0)
@@ -263,7 +263,7 @@ def test_ctrl_c_ends_a_call(sandbox: Sandbox, client: PaymentsClient) -> None:
 
 
 def test_ctrl_c_ends_a_walk(sandbox: Sandbox) -> None:
-    """Ctrl-C in the middle of a loop leaves the loop and the client, and no thread."""
+    """Ctrl-C in the middle of a loop ends the loop and the client, and leaves no thread."""
 
     def walk() -> None:
         with client_of(sandbox) as client:
@@ -287,8 +287,8 @@ def _once(act: Callable[[], object]) -> Callable[[SeenRequest], web.Response | N
     return answer
 
 
-def test_closing_ends_what_other_threads_wait_for(sandbox: Sandbox) -> None:
-    """A call that another thread waits for ends when the client is closed, with an error that says so."""
+def test_close_ends_calls_in_other_threads(sandbox: Sandbox) -> None:
+    """A call in another thread ends when the client is closed, with an error that says so."""
     sandbox.order(Fault.HANG, share=1)
     arrived = threading.Event()
     sandbox.answer_with(_once(arrived.set))
@@ -301,7 +301,7 @@ def test_closing_ends_what_other_threads_wait_for(sandbox: Sandbox) -> None:
     assert ours() == set()
 
 
-def test_what_is_called_back_cannot_use_the_client(sandbox: Sandbox) -> None:
+def test_callback_cannot_use_the_client(sandbox: Sandbox) -> None:
     """A listener runs in the client's own thread: a call from there is refused, and does not hang."""
     refused: list[Exception] = []
     made: list[PaymentsClient] = []
@@ -316,13 +316,13 @@ def test_what_is_called_back_cannot_use_the_client(sandbox: Sandbox) -> None:
     with client_of(sandbox, on_event=listen) as client:
         made.append(client)
         assert client.payments.get(1).id == 1
-    assert "cannot be used by what it calls back" in str(refused[0])
+    assert "cannot be used in its own callbacks" in str(refused[0])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_opens_its_own(client: PaymentsClient) -> None:
-    """In a forked child, where the client's thread is not, a call is refused instead of waiting for ever."""
+def test_forked_child_needs_its_own_client(client: PaymentsClient) -> None:
+    """In a forked child, without the client's thread, a call is refused instead of waiting forever."""
     if (child := os.fork()) == 0:
         code = 1
         try:

@@ -1,4 +1,4 @@
-"""One call: its turn under the quota, its retries and its deadline, on virtual time over a real socket."""
+"""One call: its permit under the quota, its retries and its deadline, on virtual time over a real socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Body = Callable[[Sandbox, PaymentsClient], Awaitable[object]]
 
 
 def played(body: Body, rules: Rules | None = None, **settings: Any) -> tuple[float, Sandbox]:
-    """Run a body against a sandbox of 60 payments; gives the virtual seconds it took, and the sandbox."""
+    """Run a body against a sandbox of 60 payments. Returns the virtual seconds taken, and the sandbox."""
 
     async def main() -> tuple[float, Sandbox]:
         async with (
@@ -33,8 +33,8 @@ def played(body: Body, rules: Rules | None = None, **settings: Any) -> tuple[flo
     return run(main())
 
 
-def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
-    """A call whose turn cannot come in time ends at once, certainly not sent, and says why."""
+def test_wait_beyond_the_deadline_is_not_started() -> None:
+    """A call that cannot get its permit in time ends at once, unsent, and says why."""
 
     async def body(_: Sandbox, client: PaymentsClient) -> None:
         await client.payments.get(1)
@@ -49,8 +49,8 @@ def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
     assert sandbox.request_count == 1
 
 
-def test_a_refusal_beyond_the_deadline_is_not_waited_for() -> None:
-    """A 429 that asks to wait longer than the deadline allows is raised at once."""
+def test_refusal_beyond_the_deadline_is_raised_at_once() -> None:
+    """A 429 that asks to wait beyond the deadline is raised at once."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.RATE_LIMITED, times=1)
@@ -67,8 +67,8 @@ def test_a_refusal_beyond_the_deadline_is_not_waited_for() -> None:
 @pytest.mark.parametrize(
     "headers", ["documented", "retry-after", "retry-after-date", "x-retry-after", "rate-limit"]
 )
-def test_a_refusal_is_waited_for_as_it_asks(quota: Quota | None, headers: Any) -> None:
-    """Whichever header says how long, that long is waited, and little longer."""
+def test_refusal_is_waited_for_as_asked(quota: Quota | None, headers: Any) -> None:
+    """Whichever header states the wait, it is kept, with little added."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.RATE_LIMITED, times=1)
@@ -82,8 +82,8 @@ def test_a_refusal_is_waited_for_as_it_asks(quota: Quota | None, headers: Any) -
 
 
 @pytest.mark.parametrize("quota", [None, Quota()])
-def test_a_refusal_that_says_nothing_waits_longer_each_time(quota: Quota | None) -> None:
-    """Without any header, the waits grow, so that the last attempt comes when any window has passed."""
+def test_waits_grow_after_refusals_without_headers(quota: Quota | None) -> None:
+    """Without headers the waits grow, so that the last attempt comes after any window."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.RATE_LIMITED, times=4)
@@ -96,8 +96,8 @@ def test_a_refusal_that_says_nothing_waits_longer_each_time(quota: Quota | None)
     assert sandbox.request_count == 5
 
 
-def test_a_walk_ends_at_its_deadline() -> None:
-    """A walk's deadline counts from its start, the caller's own time included."""
+def test_walk_ends_at_its_deadline() -> None:
+    """A walk's deadline counts from its start, and includes the caller's own time."""
 
     async def body(_: Sandbox, client: PaymentsClient) -> None:
         walk = client.payments.list(page_size=5, concurrency=1)
@@ -115,8 +115,8 @@ def test_a_walk_ends_at_its_deadline() -> None:
     assert 10 <= took < 40
 
 
-def test_attempts_are_counted_and_spread() -> None:
-    """A failing read is tried five times, and the last error is raised."""
+def test_failing_read_has_five_attempts() -> None:
+    """A failing read is sent five times with growing delays, and the last error is raised."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.ERROR_503, share=1)
@@ -129,8 +129,8 @@ def test_attempts_are_counted_and_spread() -> None:
     assert sandbox.request_count == 5
 
 
-def test_a_waiting_call_can_be_cancelled() -> None:
-    """A call that is cancelled while it waits for its turn sends nothing, and leaves the gate as it was."""
+def test_call_can_be_cancelled_while_waiting() -> None:
+    """A call cancelled while it waits for its permit sends nothing, and leaves the gate unchanged."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         await client.payments.get(1)
@@ -148,8 +148,8 @@ def test_a_waiting_call_can_be_cancelled() -> None:
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-def test_one_channels_error_ends_the_stream(ordered: bool) -> None:
-    """An error in one channel comes out of the stream as it is, and the client goes on working."""
+def test_error_in_one_channel_ends_the_stream(ordered: bool) -> None:
+    """An error in one channel comes out of the stream unchanged, and the client keeps working."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         stream = client.payments.stream(channel_ids=[1, 2, 3], ordered=ordered)
@@ -168,8 +168,8 @@ def test_one_channels_error_ends_the_stream(ordered: bool) -> None:
 
 
 @pytest.mark.parametrize("quota", [None, Quota()])
-def test_a_call_given_up_already_sends_nothing(quota: Quota | None) -> None:
-    """A call in a scope that is cancelled starts no request, though a connection stands ready."""
+def test_cancelled_call_sends_nothing(quota: Quota | None) -> None:
+    """A call in a cancelled scope starts no request, even if a connection is ready."""
     started: list[RequestStarted] = []
 
     def note(event: Event) -> None:

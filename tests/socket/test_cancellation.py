@@ -1,6 +1,6 @@
 """Cancellation at every step of a call, of a walk and of the client's own enter and exit, on a real socket.
 
-After each: nothing is left behind, and the same client goes on working.
+Afterwards nothing is left behind, and the same client keeps working.
 """
 
 from __future__ import annotations
@@ -51,32 +51,32 @@ Check = Callable[[Sandbox, Trial[Any]], bool]
 
 
 def untouched(sandbox: Sandbox, _trial: Trial[Any]) -> bool:
-    """Whether all payments are there still."""
+    """Whether all payments still exist."""
     return sandbox.store.ids() == list(range(1, PAYMENTS + 1))
 
 
 def created_once(sandbox: Sandbox, trial: Trial[Any]) -> bool:
-    """Whether the payment was created once, or perhaps not where that was cancelled."""
+    """Whether the payment was created once, or maybe not if that was cancelled."""
     ids = [one["id"] for one in sandbox.store.all_wire() if one.get("externalId") == OFFLINE.external_id]
     others = sandbox.store.payments - len(ids)
     return others == PAYMENTS and (len(ids) <= 1 if trial.cancelled else ids == [trial.result])
 
 
 def deleted(sandbox: Sandbox, trial: Trial[Any]) -> bool:
-    """Whether payment 7 is gone, or perhaps not where that was cancelled, and all others are there."""
+    """Whether payment 7 is gone, or maybe not if that was cancelled, and all others exist."""
     return {*sandbox.store.ids(), 7} == set(range(1, PAYMENTS + 1)) and (
         trial.cancelled or 7 not in sandbox.store
     )
 
 
 def reverted(sandbox: Sandbox, trial: Trial[Any]) -> bool:
-    """Whether payment 7's operation was carried out, or perhaps not where that was cancelled."""
+    """Whether payment 7's operation was carried out, or maybe not if that was cancelled."""
     return trial.cancelled or sandbox.store.wire(7)["appliedStatus"] == 1
 
 
 @attrs.frozen
 class Case:
-    """A piece of work, the faults that it meets in this order, and what the store has to be afterwards."""
+    """A job, the faults that it meets in this order, and the expected state of the store."""
 
     name: str
     work: Work
@@ -142,7 +142,7 @@ CASES = [
 
 @attrs.define
 class Provider:
-    """Gives the tokens of a sandbox; the first one may be stale."""
+    """Returns the tokens of a sandbox; the first one may have expired."""
 
     sandbox: Sandbox
     first: str
@@ -155,13 +155,13 @@ class Provider:
 
 
 async def ended(trial: Trial[Any]) -> None:
-    """Wait until every task that the work ran in has ended."""
+    """Wait until every task of the job has ended."""
     _, left = await asyncio.wait(trial.tasks, timeout=60)
     assert not left
 
 
 def assert_nothing_is_held(client: PaymentsClient, sandbox: Sandbox) -> None:
-    """Assert that no connection is in use, and that the gate knows of no request under way or in line."""
+    """Assert that no connection is in use, and the gate knows of no request in flight or waiting."""
     connector: Any = client._transport.require_open().connector
     assert not connector._acquired
     gate = client._caller.quota.gate
@@ -171,7 +171,7 @@ def assert_nothing_is_held(client: PaymentsClient, sandbox: Sandbox) -> None:
 
 
 def assert_all_ended(events: list[Event]) -> None:
-    """Assert that each call, attempt and wait that was told to begin was told to end."""
+    """Assert that every call, attempt and wait that was reported to start was reported to end."""
     kinds = Counter(type(event) for event in events)
     waiting = {event.call_id for event in events if isinstance(event, QuotaWait)}
     assert kinds[CallStarted] == kinds[CallEnded]
@@ -180,13 +180,13 @@ def assert_all_ended(events: list[Event]) -> None:
 
 
 def assert_the_quota_was_kept(sandbox: Sandbox) -> None:
-    """Assert that the service refused no request but by order."""
+    """Assert that the service refused no request except on demand."""
     times = [seen.at for seen in sandbox.requests]
     assert all(later - earlier >= 20 for earlier, later in zip(times, times[QUOTA.limit :], strict=False))
 
 
 async def trial_of(case: Case, step: int, way: Way, moment: Moment) -> Trial[Any]:
-    """Cancel a case at one step, and check all that it leaves behind."""
+    """Cancel a case at one step, and check what it leaves behind."""
     async with Sandbox(PAYMENTS, rules=RULES) as sandbox:
         for fault in case.faults:
             sandbox.order(fault, times=1)
@@ -215,8 +215,8 @@ async def trial_of(case: Case, step: int, way: Way, moment: Moment) -> Trial[Any
 @pytest.mark.slow
 @EVERY_WAY
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_cancelled_call_or_walk_leaves_nothing_behind(case: Case, way: Way, moment: Moment) -> None:
-    """At each step: connections and turns are given back, no task is left, and the client goes on working."""
+def test_cancelled_call_or_walk_leaves_nothing_behind(case: Case, way: Way, moment: Moment) -> None:
+    """At each step: connections and permits are returned, no task is left, the client keeps working."""
     steps = steps_of(lambda step: trial_of(case, step, way, moment), way, case.stride)
     assert run(steps) >= 3
 
@@ -224,7 +224,7 @@ def test_a_cancelled_call_or_walk_leaves_nothing_behind(case: Case, way: Way, mo
 async def steps_of(
     trial_at: Callable[[int], Coroutine[Any, Any, Trial[Any]]], way: Way, stride: int = 1
 ) -> int:
-    """Cancel at each step, or at each of `stride`, until the work ends before; gives how many there were."""
+    """Cancel at each step, or every `stride` steps, until the job ends first. Returns the number of steps."""
     untold: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, about: untold.append(about))
@@ -241,7 +241,7 @@ async def steps_of(
 
 
 async def enter_and_exit(step: int, way: Way, moment: Moment) -> Trial[Any]:
-    """Cancel the whole life of a client at one step."""
+    """Cancel a client's whole life at one step."""
     async with Sandbox(PAYMENTS, rules=RULES) as sandbox:
 
         async def work() -> int:
@@ -269,8 +269,8 @@ async def enter_and_exit(step: int, way: Way, moment: Moment) -> Trial[Any]:
 
 @pytest.mark.slow
 @EVERY_WAY
-def test_a_client_cancelled_while_it_opens_or_closes_is_closed(way: Way, moment: Moment) -> None:
-    """At each step from `async with` to its end: the session is closed, no task is left, nothing warns."""
+def test_client_cancelled_in_open_or_close_is_closed(way: Way, moment: Moment) -> None:
+    """At each step of `async with`: the session is closed, no task is left, nothing warns."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         assert run(steps_of(lambda step: enter_and_exit(step, way, moment), way)) >= 10

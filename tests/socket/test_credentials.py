@@ -68,7 +68,7 @@ EVERY_WORK = pytest.mark.parametrize("work", WORKS.values(), ids=WORKS.keys())
 
 @pytest.fixture
 def emitted() -> Iterator[Emitted]:
-    """Yield what keeps all that the library emits."""
+    """Yield a collector of everything that the library emits."""
     with Emitted() as one:
         yield one
 
@@ -81,7 +81,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 async def fail(emitted: Emitted, client: PaymentsClient, work: Work) -> B2BPaymentsError | None:
-    """Do the work, and keep how it fails and what the client shows of itself."""
+    """Do the work, and record how it fails and what the client shows of itself."""
     failure: B2BPaymentsError | None = None
     async with client:
         try:
@@ -97,7 +97,7 @@ async def fail(emitted: Emitted, client: PaymentsClient, work: Work) -> B2BPayme
 
 
 def assert_urls_are_clean(sandbox: Sandbox, *marks: str) -> None:
-    """Assert that no credential was in a URL or a body."""
+    """Assert that no URL and no body contained the credential."""
     urls = [f"{seen.path} {seen.query} {seen.body}" for seen in sandbox.requests]
     assert urls
     assert not [url for url in urls if any(mark in url for mark in marks)]
@@ -110,10 +110,10 @@ def assert_urls_are_clean(sandbox: Sandbox, *marks: str) -> None:
     [(fault, name) for fault in Fault for name in WORKS if fault not in LARGE or name == "get"],
     ids=str,
 )
-async def test_no_fault_brings_the_credential_out(
+async def test_no_fault_reveals_the_credential(
     emitted: Emitted, sandbox: Sandbox, fault: Fault, name: str
 ) -> None:
-    """Whatever fault the service shows, what comes of it says nothing of the credential."""
+    """Whatever the service's fault, nothing emitted contains the credential."""
     sandbox.order(fault, share=1.0)
     timeout = 0.3 if fault in SLOW else 20.0
     about: dict[str, Any] = {"retry": NEVER, "timeout": timeout, "quota": Quota(10_000, 60)}
@@ -131,12 +131,12 @@ async def marked() -> str:
 
 
 async def marked_with_a_line_break() -> str:
-    """Return the marked token as a file holds it."""
+    """Return the marked token as read from a file."""
     return f"{MARK}\n"
 
 
 async def marked_bytes() -> Any:
-    """Return no string."""
+    """Return bytes instead of a string."""
     return MARK.encode()
 
 
@@ -160,17 +160,17 @@ AUTHS = [
 @pytest.mark.parametrize(
     "auth", AUTHS, ids=lambda auth: f"{type(auth).__name__} {getattr(auth.token, '__name__', 'text')}"
 )
-async def test_a_refused_credential_is_not_shown(
+async def test_refused_credential_is_not_shown(
     emitted: Emitted, sandbox: Sandbox, auth: StoreAuth | LegacyAuth, work: Work
 ) -> None:
-    """A credential that the service refuses, or a provider that fails, is told without showing it."""
+    """A credential that the service refuses, or whose provider fails, is reported without being shown."""
     client = client_of(sandbox, auth=auth, on_event=emitted.listen)
     assert await fail(emitted, client, work) is not None
     assert not emitted.found(MARK)
 
 
 def echoes() -> dict[str, Callable[[SeenRequest], web.Response]]:
-    """Return answers that repeat the credential wherever one can."""
+    """Return answers that repeat the credential wherever an answer can."""
     slashed = MARK.replace("/", "\\/")
     escaped = "".join(f"\\u{ord(char):04X}" for char in MARK)
     said = msgspec.json.encode({"code": 400, "data": {"errMsg": f"bad token {MARK}"}})
@@ -206,10 +206,10 @@ def echoes() -> dict[str, Callable[[SeenRequest], web.Response]]:
 
 
 @pytest.mark.parametrize("answer", echoes().values(), ids=echoes().keys())
-async def test_an_echoed_credential_is_blotted_out(
+async def test_echoed_credential_is_redacted(
     emitted: Emitted, sandbox: Sandbox, answer: Callable[[SeenRequest], web.Response]
 ) -> None:
-    """An answer that repeats the credential, in whatever place, does not carry it into an error."""
+    """An answer that repeats the credential, in any place, does not put it into an error."""
     sandbox.answer_with(answer)
     for name in ("get", "list", "channels"):
         client = client_of(sandbox, auth=LegacyAuth(MARK), retry=NEVER, on_event=emitted.listen)
@@ -217,8 +217,8 @@ async def test_an_echoed_credential_is_blotted_out(
     assert not emitted.found(MARK)
 
 
-async def test_a_redirects_target_never_gets_it(emitted: Emitted, sandbox: Sandbox) -> None:
-    """A redirect to another server is an error, and that server hears nothing at all."""
+async def test_redirect_target_gets_no_request(emitted: Emitted, sandbox: Sandbox) -> None:
+    """A redirect to another server is an error, and that server gets no request at all."""
     async with RawServer(lambda connection: connection.answer()) as elsewhere:
         sandbox.rules = attrs.evolve(sandbox.rules, redirect_to=f"{elsewhere.base_url}/ip/payments")
         sandbox.order(Fault.REDIRECT, share=1.0)
@@ -229,7 +229,7 @@ async def test_a_redirects_target_never_gets_it(emitted: Emitted, sandbox: Sandb
 
 
 class NoSuchHost(AbstractResolver):
-    """Finds no host."""
+    """A resolver that finds no host."""
 
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
         """Fail as a resolver does."""
@@ -239,8 +239,8 @@ class NoSuchHost(AbstractResolver):
         """Have nothing to close."""
 
 
-async def test_no_connection_shows_nothing(emitted: Emitted, sandbox: Sandbox) -> None:
-    """An unknown host, a port without TLS and a refused connection are told without the credential."""
+async def test_connection_errors_show_no_credential(emitted: Emitted, sandbox: Sandbox) -> None:
+    """Errors for an unknown host, a port without TLS and a refused connection have no credential."""
     connector = aiohttp.TCPConnector(resolver=NoSuchHost())
     async with aiohttp.ClientSession(connector=connector) as session:
         unknown = client_of(
@@ -262,8 +262,8 @@ async def test_no_connection_shows_nothing(emitted: Emitted, sandbox: Sandbox) -
 
 @pytest.mark.virtual_time
 @EVERY_WORK
-async def test_a_cancelled_call_shows_nothing(emitted: Emitted, sandbox: Sandbox, work: Work) -> None:
-    """Neither a cancellation nor a deadline has the credential in this library's frames."""
+async def test_cancelled_call_shows_no_credential(emitted: Emitted, sandbox: Sandbox, work: Work) -> None:
+    """Neither a cancellation nor a deadline leaves the credential in this library's frames."""
     sandbox.order(Fault.HANG, share=1.0)
     heard = asyncio.Event()
 
@@ -290,8 +290,8 @@ async def test_a_cancelled_call_shows_nothing(emitted: Emitted, sandbox: Sandbox
 
 
 @EVERY_WORK
-async def test_a_closed_client_shows_nothing(emitted: Emitted, sandbox: Sandbox, work: Work) -> None:
-    """A client used before or after its `async with` says so without the credential."""
+async def test_closed_client_shows_no_credential(emitted: Emitted, sandbox: Sandbox, work: Work) -> None:
+    """The error of a client used before or after its `async with` has no credential."""
     client = PaymentsClient(LegacyAuth(MARK), base_url=sandbox.base_url)
     for _ in range(2):
         with pytest.raises(ConfigurationError) as caught:
@@ -311,10 +311,10 @@ MISUSES: dict[str, Callable[[PaymentsClient], Any]] = {
 
 
 @pytest.mark.parametrize("misuse", MISUSES.values(), ids=MISUSES.keys())
-async def test_wrong_arguments_show_nothing(
+async def test_invalid_arguments_show_no_credential(
     emitted: Emitted, sandbox: Sandbox, misuse: Callable[[PaymentsClient], Any]
 ) -> None:
-    """An argument that cannot be is refused without the credential."""
+    """An invalid argument is refused without the credential."""
 
     async def work(client: PaymentsClient) -> None:
         if asyncio.iscoroutine(made := misuse(client)):
@@ -326,7 +326,7 @@ async def test_wrong_arguments_show_nothing(
 
 
 def wrong_places(environ: pytest.MonkeyPatch) -> dict[str, Callable[[], object]]:
-    """Return ways to put a credential where it does not belong, or where it is refused."""
+    """Return ways to pass a credential in the wrong place, or an invalid one."""
     auth: Any = StoreAuth(STORE, "token-1")
     text: Any = MARK
 
@@ -349,10 +349,10 @@ def wrong_places(environ: pytest.MonkeyPatch) -> dict[str, Callable[[], object]]
 
 
 @pytest.mark.parametrize("place", list(wrong_places(pytest.MonkeyPatch())))
-def test_a_credential_in_the_wrong_place_is_not_shown(
+def test_credential_in_the_wrong_place_is_not_shown(
     emitted: Emitted, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """A credential given as something else is refused without being shown."""
+    """A credential passed as something else is refused without being shown."""
     for name in ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN", "BASE_URL"):
         monkeypatch.delenv(f"B2B_PAYMENTS_{name}", raising=False)
     with pytest.raises(ConfigurationError) as caught:
@@ -372,17 +372,15 @@ REFUSED: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED.keys())
-def test_a_credential_that_cannot_be_is_not_in_a_traceback(
-    emitted: Emitted, make: Callable[[], object]
-) -> None:
-    """A credential refused when it is given is not among the local variables of the error's traceback."""
+def test_invalid_credential_is_not_in_a_traceback(emitted: Emitted, make: Callable[[], object]) -> None:
+    """A credential that is refused is not among the local variables of the error's traceback."""
     with pytest.raises(ConfigurationError) as caught:
         make()
     emitted.error(caught.value)
     assert not emitted.found(MARK)
 
 
-def test_a_client_that_is_not_closed_warns_without_it(emitted: Emitted) -> None:
+def test_warning_of_an_unclosed_client_shows_no_credential(emitted: Emitted) -> None:
     """The warning about a client that was never closed does not show the credential."""
 
     def forget() -> None:
@@ -408,8 +406,8 @@ COMMANDS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-async def test_the_command_line_shows_nothing(sandbox: Sandbox, command: tuple[str, ...]) -> None:
-    """A command that fails writes the environment's credential to neither of its outputs."""
+async def test_command_line_shows_no_credential(sandbox: Sandbox, command: tuple[str, ...]) -> None:
+    """A failing command writes the environment's credential to neither of its outputs."""
     variables = {"B2B_PAYMENTS_AUTH_TOKEN": MARK, "B2B_PAYMENTS_BASE_URL": sandbox.base_url}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("B2B_PAYMENTS_")}
     process = await asyncio.create_subprocess_exec(
@@ -426,8 +424,8 @@ async def test_the_command_line_shows_nothing(sandbox: Sandbox, command: tuple[s
     assert b"user:secret" not in out + err
 
 
-async def test_a_payment_that_says_the_token_comes_as_it_is(sandbox: Sandbox) -> None:
-    """What a success says is data: a token's text within a name or a memo is not touched."""
+async def test_token_in_a_payments_data_is_kept(sandbox: Sandbox) -> None:
+    """A success is data: the token's text within a name or a memo is not redacted."""
     payment = {**SHOWN_PAYMENT, "id": 1, "payerName": "Contest GmbH", "details": {"memo": "test order"}}
     body = msgspec.json.encode({"code": 200, "data": payment})
     sandbox.answer_with(lambda _: web.Response(body=body))

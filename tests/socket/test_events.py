@@ -1,4 +1,4 @@
-"""What a client tells of itself: events in order, log records with fields, and nothing private in either."""
+"""The events of a client, in order, and its log records; neither contains anything private."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PATH = "/ip/payments/1"
 
 
 def plain(events: list[Event]) -> list[Event]:
-    """Take out of events what differs from run to run: measured seconds, and the call's number."""
+    """Remove from events what differs between runs: measured seconds, and the call's number."""
     for event in events:
         seconds = getattr(event, "elapsed", getattr(event, "delay", 0.0))
         assert 0 <= seconds < 5
@@ -42,8 +42,8 @@ def plain(events: list[Event]) -> list[Event]:
     return [evolve(event, **{name: 0 for name in names if hasattr(event, name)}) for event in events]
 
 
-async def test_a_call_starts_and_ends(sandbox: Sandbox) -> None:
-    """A call begins and ends, and so does its attempt inside, with a status."""
+async def test_call_starts_and_ends(sandbox: Sandbox) -> None:
+    """A call starts and ends, and so does its attempt in between, with a status."""
     events: list[Event] = []
     async with client_of(sandbox, on_event=events.append) as client:
         await client.payments.get(1)
@@ -55,8 +55,8 @@ async def test_a_call_starts_and_ends(sandbox: Sandbox) -> None:
     ]
 
 
-async def test_a_retry_stands_between_two_attempts(sandbox: Sandbox) -> None:
-    """A failed attempt ends with its status or error, and the retry is told before the next begins."""
+async def test_retry_comes_between_two_attempts(sandbox: Sandbox) -> None:
+    """A failed attempt ends with its status or error, and the retry is reported before the next one."""
     events: list[Event] = []
     sandbox.order(Fault.ERROR_500, times=1)
     sandbox.order(Fault.RESET_BEFORE, times=1)
@@ -68,8 +68,8 @@ async def test_a_retry_stands_between_two_attempts(sandbox: Sandbox) -> None:
         RequestEnded("payments.get", "GET", PATH, 1, 0.0, 500, "ServerError"),
         RetryScheduled(
             *("payments.get", 1, 0.0, "failed"),
-            why="500 Internal Server Error; the service has answered nothing else yet, and a wrong "
-            "store hash gets this answer, too: check store_hash (B2B_PAYMENTS_STORE_HASH)",
+            why="500 Internal Server Error; no request has succeeded yet, and a wrong store hash causes "
+            "this error, too: check store_hash (B2B_PAYMENTS_STORE_HASH)",
         ),
         RequestStarted("payments.get", "GET", PATH, 2),
         RequestEnded("payments.get", "GET", PATH, 2, 0.0, None, "TransportError"),
@@ -86,8 +86,10 @@ async def test_a_retry_stands_between_two_attempts(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("method", "payment_id", "error"), [("get", 999, "NotFoundError"), ("delete", 1, "TransportError")]
 )
-async def test_a_call_that_fails_says_how(sandbox: Sandbox, method: str, payment_id: int, error: str) -> None:
-    """A call that failed ends with the name of its last attempt's error."""
+async def test_failed_call_names_its_error(
+    sandbox: Sandbox, method: str, payment_id: int, error: str
+) -> None:
+    """A failed call ends with the name of its last attempt's error."""
     events: list[Event] = []
     sandbox.order(Fault.RESET_BEFORE, share=1, methods=["DELETE"])
     async with client_of(sandbox, on_event=events.append, retry=NEVER) as client:
@@ -97,8 +99,8 @@ async def test_a_call_that_fails_says_how(sandbox: Sandbox, method: str, payment
     assert (ended.call, ended.error) == (f"payments.{method}", error)
 
 
-async def test_events_tell_their_calls_apart(sandbox: Sandbox) -> None:
-    """Of calls made at once, each has a number of its own, and its events come in their order."""
+async def test_call_id_identifies_the_call(sandbox: Sandbox) -> None:
+    """Concurrent calls have different ids, and each call's events come in order."""
     events: list[Event] = []
     async with client_of(sandbox, on_event=events.append) as client, anyio.create_task_group() as group:
         for payment_id in range(1, 9):
@@ -111,8 +113,8 @@ async def test_events_tell_their_calls_apart(sandbox: Sandbox) -> None:
     assert all(kinds == [CallStarted, RequestStarted, RequestEnded, CallEnded] for kinds in calls.values())
 
 
-def test_a_wait_for_the_quota_is_told_before_the_request() -> None:
-    """A call that has to wait says for how long at the least and why, and when the wait is over."""
+def test_quota_wait_is_reported_before_the_request() -> None:
+    """A call that has to wait reports the minimum seconds and the reason, and the end of the wait."""
     events: list[Event] = []
 
     async def main() -> None:
@@ -134,8 +136,8 @@ def test_a_wait_for_the_quota_is_told_before_the_request() -> None:
     assert ended.seconds == pytest.approx(20, abs=1)
 
 
-async def test_a_walk_tells_of_its_pages(sandbox: Sandbox) -> None:
-    """Each page joined is told, in order, and the new rows of all add up to the payments."""
+async def test_walk_reports_its_pages(sandbox: Sandbox) -> None:
+    """Each joined page is reported, in order, and their new rows add up to the payments."""
     events: list[Event] = []
     async with client_of(sandbox, on_event=events.append) as client:
         await client.payments.list(page_size=25).collect()
@@ -146,8 +148,8 @@ async def test_a_walk_tells_of_its_pages(sandbox: Sandbox) -> None:
     assert sum(page.new for page in pages) == 60
 
 
-async def test_a_repaired_gap_is_told(sandbox: Sandbox) -> None:
-    """Rows deleted in front of a walk leave a gap, whose repair is told."""
+async def test_repaired_gap_is_reported(sandbox: Sandbox) -> None:
+    """Rows deleted before a walk's position leave a gap, whose repair is reported."""
     events: list[Event] = []
     lists = 0
 
@@ -164,10 +166,8 @@ async def test_a_repaired_gap_is_told(sandbox: Sandbox) -> None:
     assert len([event for event in events if isinstance(event, GapRepaired)]) == 1
 
 
-async def test_a_listener_that_raises_breaks_nothing(
-    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A listener's error is logged once, the call succeeds, and the listener is asked no more."""
+async def test_failing_listener_is_disabled(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """A listener's error is logged once, the call succeeds, and the listener gets no further events."""
     heard: list[Event] = []
 
     def listen(event: Event) -> None:
@@ -183,9 +183,7 @@ async def test_a_listener_that_raises_breaks_nothing(
     ]
 
 
-async def test_log_records_carry_the_events_fields(
-    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_log_records_have_the_events_fields(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
     """Each event is a log record under `b2b_payments`, with its name and fields as extras."""
     caplog.set_level(logging.DEBUG, "b2b_payments")
     events: list[Event] = []
@@ -201,8 +199,8 @@ async def test_log_records_carry_the_events_fields(
 
 
 @pytest.mark.slow
-async def test_nothing_private_is_told(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
-    """No record and no event holds a query string, a filter's value, a body or a credential."""
+async def test_events_contain_nothing_private(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """No record and no event contains a query string, a filter's value, a body or a credential."""
     caplog.set_level(logging.DEBUG)
     events: list[Event] = []
     sandbox.order(Fault.ERROR_500, share=0.5)
@@ -224,7 +222,9 @@ async def test_nothing_private_is_told(sandbox: Sandbox, caplog: pytest.LogCaptu
     assert not [(text, word) for text in told for word in private if word in text]
 
 
-async def test_a_silent_program_logs_nothing(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_nothing_is_printed_without_logging(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without logging set up, nothing is printed, not even for a retry."""
     sandbox.order(Fault.ERROR_500, times=1)
     logger = logging.getLogger("b2b_payments")

@@ -48,8 +48,8 @@ def test_other_writes_are_reported_as_the_store_shows_them(trouble: Trouble) -> 
 
 def test_sending_a_create_again_after_a_lost_answer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that repeated a POST after a lost answer would make payments twice: the suite bites."""
-    again = retry._WORTH_ANOTHER | {Effect.ONCE: retry._WORTH_ANOTHER[Effect.READ]}
-    monkeypatch.setattr(retry, "_WORTH_ANOTHER", again)
+    again = retry._RETRYABLE | {Effect.ONCE: retry._RETRYABLE[Effect.READ]}
+    monkeypatch.setattr(retry, "_RETRYABLE", again)
     assert run(creates(BY_NAME["reset instead of the answer"], QUICK.creates)).twice > 0
 
 

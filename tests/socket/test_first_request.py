@@ -1,4 +1,4 @@
-"""A run whose first request fails: what may be wrong is said, and an outage is still outlived."""
+"""A run whose first request fails: the likely cause is named, and an outage is still survived."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from b2b_payments.sandbox import Fault, Sandbox
 from tests.support.clients import NEVER, client_of
 
 HINT = (
-    "the service has answered nothing else yet, and a wrong store hash gets this answer, too: check "
-    "store_hash (B2B_PAYMENTS_STORE_HASH)"
+    "no request has succeeded yet, and a wrong store hash causes this error, too: check store_hash "
+    "(B2B_PAYMENTS_STORE_HASH)"
 )
 
 
-async def test_a_wrong_store_hash_is_named() -> None:
-    """A store hash that the service answers with 500 is named in each wait and in the error at the end."""
+async def test_wrong_store_hash_is_named() -> None:
+    """A store hash that the service answers with 500 is named in each wait and in the final error."""
     events: list[Event] = []
     async with Sandbox(3) as sandbox:
         auth = StoreAuth("wrong1", str(sandbox.auth.access_token))
@@ -29,8 +29,8 @@ async def test_a_wrong_store_hash_is_named() -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.HTML_502, Fault.ERROR_503, Fault.OK_WITH_CODE_500, Fault.ERROR_500])
-async def test_what_is_no_wrong_store_hash_is_not_called_one(fault: Fault) -> None:
-    """A gateway's error, one after an answer, and one to a token that needs no hash do not blame the hash."""
+async def test_other_errors_do_not_blame_the_store_hash(fault: Fault) -> None:
+    """A gateway's error, one after a success, and one for a token without a hash do not blame the hash."""
     async with Sandbox(3) as sandbox:
 
         async def said(client: PaymentsClient, *, answered: bool) -> str:
@@ -50,8 +50,8 @@ async def test_what_is_no_wrong_store_hash_is_not_called_one(fault: Fault) -> No
         assert HINT not in await said(client_of(sandbox, auth=legacy, retry=NEVER), answered=False)
 
 
-async def test_a_first_request_outlives_an_outage() -> None:
-    """A run that begins in an outage goes on trying, and is complete when the service is back."""
+async def test_first_request_survives_an_outage() -> None:
+    """A run that begins in an outage keeps trying, and is complete when the service is back."""
     retry = RetryPolicy(attempts=2, base_delay=0.001, max_delay=0.01, outage=30.0)
     async with Sandbox(3) as sandbox, client_of(sandbox, retry=retry) as client:
         sandbox.order(Fault.ERROR_500, times=20)

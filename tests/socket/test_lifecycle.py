@@ -1,4 +1,4 @@
-"""A client's life, and that of its walks: opened, used, left early, closed."""
+"""The lifecycle of a client and its walks: opened, used, left early, closed."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 def ours() -> list[asyncio.Task[Any]]:
-    """Return the tasks of the library that there are, but for a client's own."""
+    """Return the library's running tasks, except the clients' own."""
     return [task for task in asyncio.all_tasks() if task.get_name().startswith("b2b_payments.")]
 
 
 def owners() -> int:
-    """Count the clients' own tasks."""
+    """Return the number of the clients' own tasks."""
     return sum(task.get_name() == "b2b_payments" for task in asyncio.all_tasks() if not task.done())
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_a_client_is_used_inside_its_with(
+async def test_client_is_usable_inside_async_with_only(
     sandbox: Sandbox, use: Callable[[PaymentsClient], Awaitable[object]]
 ) -> None:
-    """Before and after its `async with`, every use of a client is a clear error, and sends nothing."""
+    """Before and after its `async with`, every use is a clear error, and sends nothing."""
     client = client_of(sandbox)
     with pytest.raises(ConfigurationError, match=r"The client is not open.* inside `async with"):
         await use(client)
@@ -61,8 +61,8 @@ async def test_a_client_is_used_inside_its_with(
     assert sandbox.request_count == 0
 
 
-async def test_a_client_is_entered_once(sandbox: Sandbox) -> None:
-    """A second `async with` is refused, and leaves the first as it is."""
+async def test_client_is_entered_once(sandbox: Sandbox) -> None:
+    """A second `async with` is refused, and leaves the first unchanged."""
     async with client_of(sandbox) as client:
         with pytest.raises(ConfigurationError, match="open already"):
             await client.__aenter__()
@@ -72,8 +72,8 @@ async def test_a_client_is_entered_once(sandbox: Sandbox) -> None:
     assert owners() == 0
 
 
-async def test_a_client_may_be_closed_twice(sandbox: Sandbox) -> None:
-    """Closing again, also at once, does nothing; so does closing a client that was never opened."""
+async def test_client_may_be_closed_twice(sandbox: Sandbox) -> None:
+    """Closing again, even concurrently, does nothing, as does closing a client that was never opened."""
     client = client_of(sandbox)
     async with client:
         await client.payments.get(1)
@@ -85,7 +85,7 @@ async def test_a_client_may_be_closed_twice(sandbox: Sandbox) -> None:
     assert owners() == 0
 
 
-async def test_a_client_may_be_closed_in_another_task(sandbox: Sandbox) -> None:
+async def test_client_may_be_closed_in_another_task(sandbox: Sandbox) -> None:
     """A client opened in one task, as by a fixture, can be used in a second and closed in a third."""
     client = client_of(sandbox)
     await asyncio.create_task(client.__aenter__())
@@ -94,7 +94,7 @@ async def test_a_client_may_be_closed_in_another_task(sandbox: Sandbox) -> None:
     assert owners() == 0
 
 
-async def test_opening_can_be_cancelled(sandbox: Sandbox) -> None:
+async def test_open_can_be_cancelled(sandbox: Sandbox) -> None:
     """A client whose opening is cancelled leaves no task and no session behind."""
     client = client_of(sandbox)
     opening = asyncio.create_task(client.__aenter__())
@@ -113,10 +113,8 @@ class Interrupt(BaseException):
 
 @pytest.mark.parametrize("raised", [ValueError("own"), asyncio.CancelledError("own"), Interrupt("own")])
 @pytest.mark.parametrize("walking", [False, True])
-async def test_the_callers_own_error_comes_out_bare(
-    sandbox: Sandbox, raised: BaseException, walking: bool
-) -> None:
-    """What the caller's body raises comes out as it is, in no group, from beside and from inside a walk."""
+async def test_callers_error_is_not_wrapped(sandbox: Sandbox, raised: BaseException, walking: bool) -> None:
+    """An error of the caller's body comes out unchanged, in no group, beside or inside a walk."""
 
     async def body() -> None:
         async with client_of(sandbox) as client:
@@ -197,7 +195,7 @@ async def be_cancelled(paged: Pager) -> None:
 
 
 async def drop(paged: Pager) -> None:
-    """Leave the generator to the garbage collector, which has the event loop close it in a task."""
+    """Leave the generator to the garbage collector, which makes the event loop close it in a task."""
     payments = take(paged)
     for _ in range(35):
         await anext(payments)
@@ -223,12 +221,12 @@ WALKS: dict[str, Callable[[PaymentsClient], Pager]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("leave", [break_early, raise_inside, run_out_of_time, be_cancelled, drop])
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
-async def test_a_walk_left_early_leaves_nothing(
+async def test_walk_left_early_leaves_nothing_behind(
     sandbox: Sandbox,
     walk: Callable[[PaymentsClient], Pager],
     leave: Callable[[Pager], Awaitable[None]],
 ) -> None:
-    """However a walk is left, no request starts afterwards, no task stays, and the client goes on working."""
+    """However a walk is left, no request starts and no task stays, and the client keeps working."""
     started: list[object] = []
 
     def note(event: object) -> None:
@@ -251,10 +249,10 @@ async def test_a_walk_left_early_leaves_nothing(
 
 
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
-async def test_a_client_closed_during_a_walk_is_told(
+async def test_closing_the_client_ends_a_walk_with_an_error(
     sandbox: Sandbox, walk: Callable[[PaymentsClient], Pager]
 ) -> None:
-    """A walk whose client was closed ends in a clear error, never in silence, and sends nothing more."""
+    """A walk whose client was closed ends in a clear error, never silently, and sends nothing more."""
     client = client_of(sandbox)
     payments = take(walk(client))
     taken = 0
@@ -277,7 +275,7 @@ async def test_a_client_closed_during_a_walk_is_told(
 
 
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
-async def test_a_walk_that_waits_hears_of_the_closing(
+async def test_closing_the_client_ends_a_waiting_walk(
     sandbox: Sandbox, walk: Callable[[PaymentsClient], Pager]
 ) -> None:
     """A walk that waits for an answer when its client is closed ends at once."""
@@ -294,8 +292,8 @@ async def test_a_walk_that_waits_hears_of_the_closing(
 
 
 @pytest.mark.parametrize("retry", [RetryPolicy(attempts=1), RetryPolicy(base_delay=0.001)])
-async def test_a_call_that_waits_hears_of_the_closing(sandbox: Sandbox, retry: RetryPolicy) -> None:
-    """A call that waits for its answer when the client is closed ends at once, in one of our errors."""
+async def test_closing_the_client_ends_a_waiting_call(sandbox: Sandbox, retry: RetryPolicy) -> None:
+    """A call that waits for an answer when its client is closed ends at once, in one of our errors."""
     sandbox.order(Fault.HANG_BEFORE, share=1)
     arrived = anyio.Event()
     sandbox.answer_with(lambda _: arrived.set())
@@ -308,8 +306,8 @@ async def test_a_call_that_waits_hears_of_the_closing(sandbox: Sandbox, retry: R
     assert sandbox.request_count == 1
 
 
-async def test_a_client_that_was_not_closed_warns(sandbox: Sandbox) -> None:
-    """A client that is dropped while open says so by a ResourceWarning, which names it and no credential."""
+async def test_unclosed_client_warns(sandbox: Sandbox) -> None:
+    """Deleting an open client gives a ResourceWarning that names it, but no credential."""
     clients = [await client_of(sandbox).__aenter__()]
     tasks, session = clients[0]._tasks, clients[0]._transport.require_open()
     with pytest.warns(ResourceWarning, match=r"PaymentsClient\(StoreAuth.* was not closed") as caught:
@@ -335,21 +333,21 @@ async def test_a_client_that_was_not_closed_warns(sandbox: Sandbox) -> None:
         ({"session": "mine"}, "session is str"),
     ],
 )
-async def test_a_wrong_setting_is_named(sandbox: Sandbox, settings: dict[str, Any], says: str) -> None:
-    """A setting that cannot work is refused when it is given, by its name."""
+async def test_invalid_setting_is_named(sandbox: Sandbox, settings: dict[str, Any], says: str) -> None:
+    """An invalid setting is refused at once, by its name."""
     with pytest.raises(ConfigurationError, match=says):
         client_of(sandbox, **settings)
 
 
-async def test_a_client_shows_where_and_not_who(sandbox: Sandbox) -> None:
-    """A client's repr has its address and store, and no credential."""
+async def test_repr_shows_no_credential(sandbox: Sandbox) -> None:
+    """A client's repr has its base URL and store, but no credential."""
     text = repr(client_of(sandbox))
     assert sandbox.base_url in text
     assert str(sandbox.auth.access_token) not in text
 
 
-async def test_clients_of_one_store_share_its_quota(sandbox: Sandbox) -> None:
-    """Two clients of one store pass the same gate, one without quota passes none."""
+async def test_clients_of_one_store_share_a_gate(sandbox: Sandbox) -> None:
+    """Two clients of one store have the same gate, one without quota has none."""
     quota = Quota(100, 60)
     async with (
         client_of(sandbox, quota=quota) as one,

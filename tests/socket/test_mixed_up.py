@@ -386,7 +386,7 @@ async def test_list_that_had_matches_is_not_empty(sandbox: Sandbox, client: Paym
     pages = [whole, *([[]] * 30)]
     sandbox.answer_with(lambda _: answered(pages.pop(0)) if pages else None)
     walk = client.payments.list(processing_status=3)
-    with pytest.raises(AnswerMismatchError, match="is empty, where payments came before"):
+    with pytest.raises(AnswerMismatchError, match="is empty, although an earlier one had payments"):
         await walk.collect()
 
 

@@ -1,4 +1,4 @@
-"""What service code asks of a client: other options, any endpoint, start-up hooks, health checks."""
+"""What service code needs of a client: other options, any endpoint, start-up hooks, health checks."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.support.clients import NEVER, QUICK, client_of
 
 
-async def test_other_options_hold_for_the_other_client_alone(
-    sandbox: Sandbox, client: PaymentsClient
-) -> None:
-    """`with_options` gives a client that retries as it says, and leaves the first as it was."""
+async def test_other_options_apply_to_the_other_client_only(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """`with_options` returns a client with its own retries; the first one is unchanged."""
     sandbox.order(Fault.ERROR_500, times=2, methods=["GET"])
     with pytest.raises(ServerError):
         await client.with_options(retry=NEVER).payments.get(7)
@@ -51,8 +49,8 @@ async def test_other_options_hold_for_the_other_client_alone(
     assert (client._caller.timeout, client._caller.deadline, client._caller.retry) == (5.0, None, QUICK)
 
 
-async def test_options_that_are_left_out_stay(client: PaymentsClient) -> None:
-    """Options add up over several `with_options`, and None takes a deadline away."""
+async def test_omitted_options_are_kept(client: PaymentsClient) -> None:
+    """Options accumulate over several `with_options`, and None removes a deadline."""
     other = client.with_options(deadline=3).with_options(timeout=2)
     assert (other._caller.timeout, other._caller.deadline, other._caller.retry) == (2.0, 3.0, QUICK)
     assert other.with_options(deadline=None)._caller.deadline is None
@@ -67,8 +65,10 @@ async def test_options_that_are_left_out_stay(client: PaymentsClient) -> None:
         ({"retry": 3}, "retry is int; give a RetryPolicy"),
     ],
 )
-async def test_wrong_options_are_refused(client: PaymentsClient, options: dict[str, Any], says: str) -> None:
-    """What the constructor would not take, `with_options` does not take either."""
+async def test_invalid_options_are_refused(
+    client: PaymentsClient, options: dict[str, Any], says: str
+) -> None:
+    """`with_options` refuses what the constructor refuses."""
     with pytest.raises(ConfigurationError, match=says):
         client.with_options(**options)
     unknown: dict[str, Any] = {"quota": None}
@@ -76,8 +76,8 @@ async def test_wrong_options_are_refused(client: PaymentsClient, options: dict[s
         client.with_options(**unknown)
 
 
-async def test_both_clients_share_session_quota_and_what_was_learned(sandbox: Sandbox) -> None:
-    """The other client counts in the same quota, on the same session, and is over with the first."""
+async def test_clients_share_session_quota_and_learned_limits(sandbox: Sandbox) -> None:
+    """The other client has the same quota and session, and is closed with the first."""
     quota = Quota(2, 60, margin=0)
     async with client_of(sandbox, quota=quota) as client:
         other = client.with_options(deadline=0.05)
@@ -92,8 +92,8 @@ async def test_both_clients_share_session_quota_and_what_was_learned(sandbox: Sa
         await other.payments.get(1)
 
 
-async def test_the_other_client_needs_no_closing(sandbox: Sandbox) -> None:
-    """Closing the other one, or letting go of it, leaves the first open; it cannot be opened alone."""
+async def test_other_client_needs_no_closing(sandbox: Sandbox) -> None:
+    """Closing or deleting the other client leaves the first open; it cannot be opened alone."""
     client = client_of(sandbox)
     with pytest.raises(ConfigurationError, match="The client is not open"):
         await client.with_options(deadline=1).open()
@@ -118,8 +118,8 @@ async def test_open_and_aclose_are_what_async_with_does(sandbox: Sandbox) -> Non
         await client.open()
 
 
-async def test_any_endpoint_is_asked(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """`request` sends what it is given, with the credential, and gives the whole answer."""
+async def test_request_reaches_any_endpoint(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """`request` sends its arguments with the credential, and returns the whole answer."""
     params = {"limit": 2, "sortBy": "createdAt", "orderBy": "ASC", "channelIds": [1, 2], "q": "ä b&c"}
     answer = await client.request("get", "/ip/payments", params=params)
     (seen,) = sandbox.requests
@@ -141,8 +141,8 @@ async def test_any_endpoint_is_asked(sandbox: Sandbox, client: PaymentsClient) -
     assert sandbox.requests[-1].body == body
 
 
-async def test_an_answer_hides_what_is_not_for_logs(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """An answer's repr has no data and no headers; cookies and our own credential are in none of it."""
+async def test_repr_of_an_answer_is_safe_to_log(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """An answer's repr has no data and no headers; neither has cookies or our own credential."""
     token = str(sandbox.auth.access_token)
 
     def answer(_: SeenRequest) -> web.Response:
@@ -161,8 +161,8 @@ async def test_an_answer_hides_what_is_not_for_logs(sandbox: Sandbox, client: Pa
     assert again == answered
 
 
-async def test_a_request_is_retried_as_all_are(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A GET and a PUT are sent again after a failure, a POST only where it did not arrive."""
+async def test_request_is_retried_like_any_call(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A GET and a PUT are sent again after a failure, a POST only if it did not arrive."""
     sandbox.rules = attrs.evolve(sandbox.rules, refusal_wait=0.001)
     for fault in (Fault.ERROR_503, Fault.RATE_LIMITED):
         sandbox.order(fault, times=1)
@@ -176,10 +176,10 @@ async def test_a_request_is_retried_as_all_are(sandbox: Sandbox, client: Payment
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-async def test_a_write_without_an_answer_is_unknown(
+async def test_outcome_of_an_unanswered_write_is_unknown(
     sandbox: Sandbox, client: PaymentsClient, method: str
 ) -> None:
-    """Where no answer says what became of a write, the error says so, and it cannot be settled."""
+    """If no answer shows a write's outcome, the error says so, and it cannot be settled."""
     sandbox.order(Fault.RESET_BEFORE, times=1)
     with pytest.raises(
         OutcomeUnknownError, match=f"{method} /invoices/7/pay was sent, and whether"
@@ -190,8 +190,8 @@ async def test_a_write_without_an_answer_is_unknown(
     assert sandbox.request_count == 1
 
 
-async def test_a_cancelled_write_says_what_was_sent(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A write that is cancelled after it left has a note; a read has none."""
+async def test_cancelled_write_notes_what_was_sent(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """A write cancelled after it was sent has a note; a read has none."""
     sandbox.order(Fault.HANG, share=1)
     for method, noted in (("POST", True), ("GET", False)):
         arrived = anyio.Event()
@@ -208,7 +208,7 @@ async def test_a_cancelled_write_says_what_was_sent(sandbox: Sandbox, client: Pa
         assert hasattr(caught.value, "__notes__") is noted
 
 
-async def test_errors_are_those_of_all_calls(sandbox: Sandbox, client: PaymentsClient) -> None:
+async def test_errors_are_those_of_any_call(sandbox: Sandbox, client: PaymentsClient) -> None:
     """A refusal is the error of its status, with the request id."""
     with pytest.raises(NotFoundError) as caught:
         await client.request("GET", "/ip/payments/999")
@@ -243,10 +243,10 @@ async def test_errors_are_those_of_all_calls(sandbox: Sandbox, client: PaymentsC
         ),
     ],
 )
-async def test_what_cannot_be_asked_is_refused(
+async def test_unusable_paths_are_refused(
     sandbox: Sandbox, client: PaymentsClient, arguments: Any, says: str
 ) -> None:
-    """Another host, a path out of the base URL and a query in the path are refused, and nothing is sent."""
+    """Another host, a path outside the base URL and a query in the path are refused, and nothing is sent."""
     with pytest.raises(ConfigurationError, match=says):
         await client.request(*arguments)
     assert sandbox.request_count == 0
@@ -263,18 +263,18 @@ async def test_what_cannot_be_asked_is_refused(
         ({"json": {}}, "A GET has no body"),
     ],
 )
-async def test_what_a_query_cannot_say_is_refused(
+async def test_unusable_parameters_are_refused(
     client: PaymentsClient, more: dict[str, Any], says: str
 ) -> None:
-    """Parameters and bodies that would not arrive as they are meant are refused."""
+    """Parameters and bodies that would not arrive as intended are refused."""
     with pytest.raises(ConfigurationError, match=says):
         await client.request("GET", "/ip/payments", **more)
     with pytest.raises(ConfigurationError, match="json is object, which cannot be stored in JSON"):
         await client.request("POST", "/ip/payments", json=object())
 
 
-async def test_a_ping_is_one_request(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """`ping` asks once, for one payment at the most, and says what is the matter."""
+async def test_ping_is_one_request(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """`ping` sends one request for at most one payment, and raises what is wrong."""
     await client.ping()
     assert [dict(seen.query) for seen in sandbox.requests] == [{"limit": "1"}]
     sandbox.order(Fault.ERROR_503, times=1)
@@ -289,8 +289,8 @@ async def test_a_ping_is_one_request(sandbox: Sandbox, client: PaymentsClient) -
         await client.ping()
 
 
-async def test_attempts_that_ended_name_their_request(sandbox: Sandbox) -> None:
-    """`RequestEnded.request_id` is the service's own, of successes and of failures."""
+async def test_ended_attempts_have_the_request_id(sandbox: Sandbox) -> None:
+    """`RequestEnded.request_id` is the service's own, for successes and failures."""
     events: list[Event] = []
     sandbox.order(Fault.ERROR_500, times=1)
     sandbox.order(Fault.RESET_BEFORE, times=1)
@@ -305,8 +305,8 @@ async def test_attempts_that_ended_name_their_request(sandbox: Sandbox) -> None:
     assert ids[-1] == caught.value.request_id
 
 
-async def test_errors_say_when_to_come_back(sandbox: Sandbox) -> None:
-    """A 429, and a deadline that the quota would outlast, say after how many seconds to come back."""
+async def test_errors_have_retry_after(sandbox: Sandbox) -> None:
+    """A 429, and a deadline too short for the quota, say after how many seconds to try again."""
     sandbox.rules = Rules(refusal_wait=7)
     sandbox.order(Fault.RATE_LIMITED, times=1)
     async with client_of(sandbox, retry=NEVER) as client:

@@ -1,4 +1,4 @@
-"""Two minutes in which the service is down, under the default policy: on real sockets and virtual time."""
+"""Two minutes of outage under the default policy, on real sockets and virtual time."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ Job = Callable[[Sandbox, PaymentsClient], Awaitable[object]]
 
 @attrs.define
 class Outage:
-    """A time in which the service is down: from its list request of this number on (0: at once)."""
+    """An outage that begins with list request number `begins_at` (0: at once)."""
 
     sandbox: Sandbox
     trouble: str
     begins_at: int
     lasts: float
     failed: int = 0
-    """Attempts that met it."""
+    """Attempts that failed because of it."""
     took: float = 0.0
     """Virtual seconds of the whole job."""
     _lists: int = 0
@@ -130,40 +130,40 @@ async def streamed(sandbox: Sandbox, client: PaymentsClient) -> None:
 
 
 @each_trouble
-def test_a_walk_outlives_it(trouble: str) -> None:
-    """A walk goes on where it was, exactly, within a minute of the service's return, and asks little."""
+def test_walk_survives(trouble: str) -> None:
+    """A walk continues exactly within a minute of the service's return, with few requests."""
     outage = played(trouble, walked)
     assert LASTS - 1 <= outage.took < LASTS + 62
     assert 4 <= outage.failed <= MOST
 
 
 @each_kind
-def test_a_walk_may_begin_in_it(trouble: str) -> None:
-    """A walk that begins while the service is down begins when it is back."""
+def test_walk_may_begin_in_it(trouble: str) -> None:
+    """A walk that begins during the outage starts when the service is back."""
     outage = played(trouble, walked, begins_at=0)
     assert LASTS - 1 <= outage.took < LASTS + 62
     assert 4 <= outage.failed <= 10  # the shortest waits, half of each delay, leave room for ten
 
 
 @each_kind
-def test_a_walk_that_keeps_a_quota_outlives_it(trouble: str) -> None:
-    """The quota's gate neither adds to the requests of an outage nor keeps the walk from going on."""
+def test_walk_with_a_quota_survives(trouble: str) -> None:
+    """The quota's gate neither adds requests in the outage nor keeps the walk from continuing."""
     outage = played(trouble, walked, quota=Quota())
     assert LASTS - 1 <= outage.took < LASTS + 62
     assert 4 <= outage.failed <= MOST
 
 
 @pytest.mark.parametrize("trouble", [REFUSED, "500"])
-def test_a_stream_outlives_it(trouble: str) -> None:
-    """The walks of a stream find out together, one request after another, when the service is back."""
+def test_stream_survives(trouble: str) -> None:
+    """The walks of a stream detect the service's return together, with one request at a time."""
     outage = played(trouble, streamed)
     assert LASTS - 1 <= outage.took < LASTS + 62
     assert 4 <= outage.failed <= MOST
 
 
 @each_kind
-def test_an_export_outlives_it(trouble: str, tmp_path: Path) -> None:
-    """An export is complete, and verified, as if nothing had been."""
+def test_export_survives(trouble: str, tmp_path: Path) -> None:
+    """An export is complete, and verified, as without an outage."""
     path = tmp_path / "payments.jsonl"
 
     async def job(sandbox: Sandbox, client: PaymentsClient) -> None:
@@ -176,8 +176,8 @@ def test_an_export_outlives_it(trouble: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @each_kind
-def test_a_sync_outlives_it(trouble: str, tmp_path: Path) -> None:
-    """A copy is in step with the store, as if nothing had been."""
+def test_sync_survives(trouble: str, tmp_path: Path) -> None:
+    """A copy equals the store, as without an outage."""
     copy = tmp_path / "copy.sqlite"
 
     async def job(sandbox: Sandbox, client: PaymentsClient) -> None:
@@ -189,8 +189,8 @@ def test_a_sync_outlives_it(trouble: str, tmp_path: Path) -> None:
 
 
 @each_kind
-def test_a_call_does_not_wait_for_its_end(trouble: str) -> None:
-    """A call that somebody waits for is tried five times, with less than 15 seconds of waiting."""
+def test_call_does_not_wait_for_its_end(trouble: str) -> None:
+    """A call is sent five times, with less than 15 seconds of waiting."""
 
     async def job(_: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises((TransportError, ServerError, B2BPaymentsError)):
@@ -202,8 +202,8 @@ def test_a_call_does_not_wait_for_its_end(trouble: str) -> None:
 
 
 @pytest.mark.parametrize("call", ["first", "count"])
-def test_one_row_is_a_call(call: str) -> None:
-    """`first()` and `count()` are waited for, too."""
+def test_first_and_count_are_calls(call: str) -> None:
+    """`first()` and `count()` do not wait for the end of the outage, either."""
 
     async def job(_: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises(ServerError):
@@ -214,8 +214,8 @@ def test_one_row_is_a_call(call: str) -> None:
     assert outage.took < 15
 
 
-def test_a_longer_outage_ends_a_walk() -> None:
-    """Where the service stays away for five minutes, the walk ends with what it was answered last."""
+def test_longer_outage_ends_a_walk() -> None:
+    """If the service is down for five minutes, the walk ends with its last answer's error."""
 
     async def job(_: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises(ServerError, match="500 Something went wrong"):
@@ -235,8 +235,8 @@ def test_a_longer_outage_ends_a_walk() -> None:
         (RetryPolicy(outage=1.0), 5),
     ],
 )
-def test_a_policy_may_end_pages_sooner(policy: RetryPolicy, failed: int) -> None:
-    """One attempt means one, for pages too; without patience for an outage a page has its attempts."""
+def test_policy_may_end_pages_sooner(policy: RetryPolicy, failed: int) -> None:
+    """`attempts=1` also means one attempt for pages; with `outage=0` a page has a call's attempts."""
 
     async def job(_: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises(ServerError):
@@ -247,8 +247,8 @@ def test_a_policy_may_end_pages_sooner(policy: RetryPolicy, failed: int) -> None
     assert outage.took < 15
 
 
-def test_a_deadline_ends_those_that_wait_too() -> None:
-    """A walk with a deadline does not wait longer for the service's return, in whichever page."""
+def test_deadline_ends_waiting_pages() -> None:
+    """With a deadline, no page of a walk waits longer for the service's return."""
 
     async def job(_: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises(ServerError):
@@ -258,8 +258,8 @@ def test_a_deadline_ends_those_that_wait_too() -> None:
 
 
 @pytest.mark.slow
-def test_leaving_ends_the_waiting() -> None:
-    """A walk that is left in an outage leaves nothing behind: the next one finds the service by itself."""
+def test_leaving_a_walk_ends_its_wait() -> None:
+    """A walk left during an outage leaves nothing behind: the next one detects the return by itself."""
 
     async def job(sandbox: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises(TimeoutError), anyio.fail_after(20):
@@ -271,8 +271,8 @@ def test_leaving_ends_the_waiting() -> None:
     assert outage.failed <= MOST + 7
 
 
-def test_what_is_answered_is_no_outage() -> None:
-    """A page that is refused for good ends its walk at once, an unreadable one after its attempts."""
+def test_answers_are_no_outage() -> None:
+    """A finally refused page ends its walk at once, an unreadable one after its attempts."""
 
     async def job(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.GARBAGE, times=1_000)
@@ -288,8 +288,8 @@ def test_what_is_answered_is_no_outage() -> None:
     assert played("500", job, begins_at=1_000).took < 15
 
 
-def test_a_timeout_is_told_as_one() -> None:
-    """Where the service hangs for good, the walk ends with the timeout of its last attempt."""
+def test_timeout_is_raised_as_timeout() -> None:
+    """If the service hangs for good, the walk ends with the timeout of its last attempt."""
 
     async def job(_: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises(RequestTimeoutError):

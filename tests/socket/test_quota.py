@@ -19,7 +19,7 @@ either_window = pytest.mark.parametrize("window", ["sliding", "fixed"])
 @pytest.mark.slow
 @pytest.mark.parametrize("window", WINDOWS)
 def test_300_pages_are_read_in_two_windows_without_a_refusal(window: Window) -> None:
-    """A walk of 300 pages on 150 requests a minute takes at most 5 % more than it must, unrefused."""
+    """A walk of 300 pages at 150 requests a minute takes at most 5 % more than the minimum, unrefused."""
     spent = run(walks(window))
     assert (spent.rows, spent.refused) == (PAYMENTS, [])
     assert 2 * REQUESTS - 5 < spent.requests <= 2 * REQUESTS
@@ -29,7 +29,7 @@ def test_300_pages_are_read_in_two_windows_without_a_refusal(window: Window) -> 
 @pytest.mark.slow
 @either_window
 def test_two_clients_of_a_store_share_its_quota(window: Window) -> None:
-    """Two clients that walk at once send no more together than one may, and are never refused."""
+    """Two concurrent clients together send no more than one may, and are never refused."""
     spent = run(walks(window, clients=2))
     assert spent.refused == []
     assert spent.requests > REQUESTS
@@ -41,10 +41,8 @@ def test_two_clients_of_a_store_share_its_quota(window: Window) -> None:
     ("window", "start"),
     [*(("sliding", start) for start in STARTS), ("fixed", 0.0), ("fixed", 20.0), ("leaky", 43.0)],
 )
-def test_with_another_integration_one_request_a_window_is_refused_at_most(
-    window: Window, start: float
-) -> None:
-    """With two thirds of the quota spent by another, the walk is complete, and hardly ever refused."""
+def test_another_integration_causes_one_refusal_a_window_at_most(window: Window, start: float) -> None:
+    """If another integration spends two thirds of the quota, the walk is complete, and hardly refused."""
     spent = run(walks(window, others=OTHERS, start=start))
     assert spent.rows == PAYMENTS
     assert spent.most_refused <= 1
@@ -52,20 +50,20 @@ def test_with_another_integration_one_request_a_window_is_refused_at_most(
 
 @pytest.mark.slow
 @either_window
-def test_a_call_goes_ahead_of_pages(window: Window) -> None:
-    """A payment asked for while a walk waits for the quota is the next request that is sent."""
+def test_call_goes_before_pages(window: Window) -> None:
+    """A payment requested while a walk waits for the quota is the next request sent."""
     assert run(pages_before_a_call(window)) == 0
 
 
 @pytest.mark.slow
 @either_window
 def test_without_a_quota_the_same_walk_is_refused(window: Window) -> None:
-    """A client that keeps no quota runs into refusals: the service counts."""
+    """A client without a quota is refused: the service does count."""
     assert run(walks(window, quota=None)).most_refused > 1
 
 
-def test_a_refusal_in_the_body_closes_the_gate() -> None:
-    """HTTP 200 with code 429 is a refusal like any other: the next call waits as long as it says."""
+def test_refusal_in_the_body_closes_the_gate() -> None:
+    """HTTP 200 with code 429 is a refusal like any other: the next call waits for the stated time."""
 
     async def main() -> float:
         body = msgspec.json.encode({"code": 429, "data": {"errMsg": "Too many"}, "meta": {}})
@@ -85,8 +83,8 @@ def test_a_refusal_in_the_body_closes_the_gate() -> None:
     assert 5 <= run(main()) <= 5.5
 
 
-def test_a_count_waits_for_no_page_that_waits_for_the_quota() -> None:
-    """A page that waits for its permit holds back no call that its answer could be mistaken for."""
+def test_count_does_not_wait_for_a_page_without_permit() -> None:
+    """A page that waits for its permit holds back no call whose answer looks like its own."""
 
     async def main() -> float:
         async with Sandbox(payments=20, rules=Rules(quota=False, quota_headers=False)) as sandbox:
@@ -106,8 +104,8 @@ def test_a_count_waits_for_no_page_that_waits_for_the_quota() -> None:
 
 
 @pytest.mark.parametrize("headers", [True, False])
-def test_a_walk_that_is_refused_waits_and_goes_on(headers: bool) -> None:
-    """A walk outlives more refusals in a row than a call's attempts, and waits as long as is asked."""
+def test_refused_walk_waits_and_continues(headers: bool) -> None:
+    """A walk survives more refusals in a row than a call's attempts, and waits as long as asked."""
 
     async def main() -> tuple[int, float]:
         said = {"documented", "retry-after"} if headers else set()

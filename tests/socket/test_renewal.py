@@ -1,4 +1,4 @@
-"""Tokens that run out while a client works, and the provider that gives new ones."""
+"""Tokens that expire while a client works, and the provider that renews them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 class Provider:
-    """Gives the token that is good now, and counts how often it was asked."""
+    """Returns the currently valid token, and counts how often it was called."""
 
     def __init__(self, sandbox: Sandbox, *, legacy: bool = False) -> None:
         self._sandbox = sandbox
@@ -37,8 +37,8 @@ class Provider:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-async def test_a_token_that_ran_out_is_renewed_once(sandbox: Sandbox, legacy: bool) -> None:
-    """Sixteen requests refused at once ask the provider once, and all succeed."""
+async def test_expired_token_is_renewed_once(sandbox: Sandbox, legacy: bool) -> None:
+    """Sixteen requests refused at once call the provider once, and all succeed."""
     provider = Provider(sandbox, legacy=legacy)
     auth = LegacyAuth(provider) if legacy else StoreAuth(sandbox.auth.store_hash, provider)
     async with client_of(sandbox, auth=auth) as client:
@@ -57,8 +57,8 @@ async def test_a_token_that_ran_out_is_renewed_once(sandbox: Sandbox, legacy: bo
     assert sandbox.request_count <= 16 + 2 * 16
 
 
-async def test_a_walk_survives_a_renewal(sandbox: Sandbox) -> None:
-    """A token that runs out in the middle of a walk loses no payment."""
+async def test_walk_survives_a_renewal(sandbox: Sandbox) -> None:
+    """A token that expires in the middle of a walk loses no payment."""
     provider = Provider(sandbox)
     async with client_of(sandbox, auth=StoreAuth(sandbox.auth.store_hash, provider)) as client:
         ids = []
@@ -70,7 +70,7 @@ async def test_a_walk_survives_a_renewal(sandbox: Sandbox) -> None:
     assert provider.asked == 2
 
 
-async def test_a_write_survives_a_renewal(sandbox: Sandbox) -> None:
+async def test_write_survives_a_renewal(sandbox: Sandbox) -> None:
     """A write that was refused for its token is carried out once with the new one."""
     provider = Provider(sandbox)
     async with client_of(sandbox, auth=StoreAuth(sandbox.auth.store_hash, provider)) as client:
@@ -80,8 +80,8 @@ async def test_a_write_survives_a_renewal(sandbox: Sandbox) -> None:
     assert [seen.status for seen in sandbox.requests] == [200, 401, 200]
 
 
-async def test_a_provider_without_a_good_token_makes_no_storm(sandbox: Sandbox) -> None:
-    """Where the new token is refused as well, each call ends in a 401, and the provider is left alone."""
+async def test_provider_without_a_valid_token_causes_no_storm(sandbox: Sandbox) -> None:
+    """If the new token is refused, too, each call ends in a 401, and the provider is not called again."""
     asked = 0
 
     async def stale() -> str:
@@ -97,8 +97,8 @@ async def test_a_provider_without_a_good_token_makes_no_storm(sandbox: Sandbox) 
     assert sandbox.request_count == 11
 
 
-async def test_a_failing_provider_sends_nothing(sandbox: Sandbox) -> None:
-    """Where there is no token to be had, nothing is sent, and the provider's own words are not shown."""
+async def test_without_a_token_nothing_is_sent(sandbox: Sandbox) -> None:
+    """If the provider fails, nothing is sent, and its own words are not shown."""
 
     async def fail() -> str:
         raise RuntimeError("planted-credential")
@@ -110,8 +110,8 @@ async def test_a_failing_provider_sends_nothing(sandbox: Sandbox) -> None:
     assert sandbox.request_count == 0
 
 
-async def test_a_provider_that_fails_later_is_told(sandbox: Sandbox) -> None:
-    """A provider that fails when a token ran out is named, instead of the 401 that it was asked for."""
+async def test_failed_renewal_is_reported(sandbox: Sandbox) -> None:
+    """If the provider fails when the token has expired, its error is raised instead of the 401."""
     tokens = [sandbox.auth.access_token]
 
     async def fail_later() -> str:
@@ -126,8 +126,8 @@ async def test_a_provider_that_fails_later_is_told(sandbox: Sandbox) -> None:
             await client.payments.get(1)
 
 
-async def test_a_provider_that_hangs_ends_in_time(sandbox: Sandbox) -> None:
-    """A provider that does not answer is given as long as a request, and no longer."""
+async def test_hanging_provider_times_out(sandbox: Sandbox) -> None:
+    """A provider that does not answer has as long as a request, and no longer."""
 
     async def hang() -> str:
         await anyio.sleep_forever()

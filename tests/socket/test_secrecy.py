@@ -1,4 +1,4 @@
-"""A planted credential is looked for in all that the library gives off, under every fault of the service."""
+"""A planted credential is searched for in everything emitted, under every fault of the service."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FAULTS: list[tuple[Fault, Callable[[PaymentsClient], Awaitable[object]]]] = [
 async def test_no_fault_shows_the_credential(
     fault: Fault, call: Callable[[PaymentsClient], Awaitable[object]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Under every fault of the service, error, log and events hold no credential, and no error is chained."""
+    """Under every fault, error, log and events contain no credential, and no error is chained."""
     events: list[object] = []
     caplog.set_level("DEBUG")
     rules = Rules(drip_interval=1.0)
@@ -64,8 +64,8 @@ async def test_no_fault_shows_the_credential(
         assert not [text for text in [*records, *map(repr, events)] if token in text]
 
 
-async def test_an_unknown_outcome_shows_no_credential() -> None:
-    """Where a write's outcome stays unknown, its error says what to look for, and holds no credential."""
+async def test_unknown_outcome_shows_no_credential() -> None:
+    """If a write's outcome stays unknown, its error says what to look for, without a credential."""
     async with Sandbox(3) as sandbox, client_of(sandbox, retry=NEVER) as client:
         sandbox.order(Fault.RESET_BEFORE, share=1)
         with pytest.raises(OutcomeUnknownError) as caught:
@@ -99,7 +99,7 @@ SPELLINGS = {
 
 
 def _plain(text: str) -> str:
-    """Return text as whoever looks for a token would read it: letters and digits only, escapes undone."""
+    """Return text as a search for a token would read it: letters and digits only, escapes undone."""
     for _ in range(3):
         text = html.unescape(text)
         text = re.sub(r"\\+u00([0-9a-fA-F]{2})", lambda match: chr(int(match[1], 16)), text)
@@ -109,10 +109,10 @@ def _plain(text: str) -> str:
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
 @pytest.mark.parametrize("status", [200, 401, 422])
-async def test_no_spelling_of_the_credential_is_told(
+async def test_no_encoding_of_the_credential_is_shown(
     spelling: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However an answer spells our token, it is in no error, no pickle of one, no log record and no event."""
+    """However an answer encodes our token, no error, pickle, log record or event contains it."""
     caplog.set_level(logging.DEBUG)
     said = f"bad {spelling} \\u001b[2J\\u202e here"
     body = (

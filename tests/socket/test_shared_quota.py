@@ -1,4 +1,4 @@
-"""A window that processes share through a real Redis server, whatever becomes of it or of them."""
+"""A window that processes share through a real Redis server, even if server or processes come to harm."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ STORE = ("https://service.example", "a store")
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[RedisServer]:
-    """Yield a server that runs for all tests that do it no harm."""
+    """Yield a server for all tests that do it no harm."""
     with RedisServer() as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def a_store_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return each test another store: what one left may still be on its way when the next begins."""
+def a_new_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use another store in each test: the last test's reports may still be on their way."""
     monkeypatch.setattr(sys.modules[__name__], "STORE", ("https://service.example", token_hex(4)))
 
 
 @pytest.fixture
 def server(running: RedisServer) -> RedisServer:
-    """Return a server that keeps nothing of another test."""
+    """Return a server without data of other tests."""
     with running.client as client:
         client.flushall()
     return running
@@ -50,20 +50,20 @@ def server(running: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def mortal() -> Iterator[RedisServer]:
-    """Yield a server of the test's own."""
+    """Yield a server for this test alone."""
     with RedisServer() as server:
         yield server
 
 
 def backend_at(server: RedisServer, requests: int = 3, **more: float) -> RedisBackend:
-    """Return what one process would have of a window; several in one process stand for several processes."""
+    """Return one process's backend; several in one process stand for several processes."""
     return RedisBackend(STORE, Quota(requests, 3600, shared=server.url, **more))  # type: ignore[arg-type]
 
 
-async def takes(backend: RedisBackend, member: int = 1, priority: Priority = Priority.CALL) -> bool:
-    """Ask for a permit at once, and give whether it came. Its answer comes at once, too."""
+async def gets_permit(backend: RedisBackend, member: int = 1, priority: Priority = Priority.CALL) -> bool:
+    """Try to acquire a permit, report its request as answered, and return whether there was one."""
     now = time.monotonic()
-    verdict = await backend.ask(member, priority, now, time.monotonic)
+    verdict = await backend.try_acquire(member, priority, now, time.monotonic)
     assert verdict is not None
     if verdict.key is None:
         backend.report(Report(ReportKind.WITHDRAWN, member), now)
@@ -73,63 +73,63 @@ async def takes(backend: RedisBackend, member: int = 1, priority: Priority = Pri
 
 
 def exchange(backend: RedisBackend) -> None:
-    """Let a backend that was lost look for its server, and wait until it has."""
+    """Let a backend that lost its server try it again, and wait for the result."""
     backend._submit(None).result()
 
 
 async def test_processes_count_together(server: RedisServer) -> None:
-    """What one is granted, the other is not; and whoever comes later knows of it."""
+    """One process's grants count for the others, and for processes that start later."""
     one, other = backend_at(server), backend_at(server)
-    granted = [await takes(backend) for backend in (one, other, one, other)]
+    granted = [await gets_permit(backend) for backend in (one, other, one, other)]
     assert granted == [True, True, True, False]
-    assert not await takes(backend_at(server))
-    assert await takes(RedisBackend(("another", "store"), Quota(shared=server.url)))
+    assert not await gets_permit(backend_at(server))
+    assert await gets_permit(RedisBackend(("another", "store"), Quota(shared=server.url)))
 
 
-async def test_a_turn_is_one_call(server: RedisServer) -> None:
-    """A permit is asked for in one call, which also says what became of the requests before."""
+async def test_permit_is_one_call(server: RedisServer) -> None:
+    """One call requests a permit and reports how the requests before ended."""
     backend = backend_at(server, 9)
-    assert await takes(backend)
+    assert await gets_permit(backend)
     with server.client as client:
         exchange(backend)
         client.config_resetstat()
         for _ in range(4):
-            verdict = await backend.ask(1, Priority.CALL, time.monotonic(), time.monotonic)
+            verdict = await backend.try_acquire(1, Priority.CALL, time.monotonic(), time.monotonic)
             assert verdict is not None
             assert verdict.key is not None
             backend._reports.append((Report(ReportKind.ANSWERED, verdict.key), 0.0))
         assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 4
 
 
-async def test_the_strictest_quota_of_all_processes_holds(server: RedisServer) -> None:
-    """A process with a larger quota keeps to the smaller one of another."""
-    assert await takes(backend_at(server, 2))
+async def test_strictest_quota_of_all_processes_wins(server: RedisServer) -> None:
+    """A process with a larger quota keeps to the smaller quota of another process."""
+    assert await gets_permit(backend_at(server, 2))
     large = backend_at(server, 9)
-    assert [await takes(large) for _ in range(3)] == [True, False, False]
+    assert [await gets_permit(large) for _ in range(3)] == [True, False, False]
 
 
-async def test_what_one_hears_counts_for_all(server: RedisServer) -> None:
-    """A gate that a refusal closed in one process is closed in the others, as long as was asked."""
+async def test_closed_gate_is_closed_in_all_processes(server: RedisServer) -> None:
+    """A gate that a refusal closed in one process is closed in the others, for the time asked."""
     one, other = backend_at(server), backend_at(server)
     now = time.monotonic()
-    verdict = await one.ask(1, Priority.CALL, now, time.monotonic)
+    verdict = await one.try_acquire(1, Priority.CALL, now, time.monotonic)
     assert verdict is not None
     assert verdict.key is not None
     one.report(Report(ReportKind.REFUSED, verdict.key, now, pause=50.0), now)
     exchange(one)
-    assert not await takes(other)
+    assert not await gets_permit(other)
     assert other.closed_until == pytest.approx(now + 50, abs=5)
     assert one.closed_until == pytest.approx(other.closed_until, abs=5)
 
 
-async def test_calls_go_first_then_who_came_first(server: RedisServer) -> None:
-    """Of those who wait in several processes, a call comes first, and of pages the one that waits longest."""
+async def test_calls_go_first_then_first_come_first_served(server: RedisServer) -> None:
+    """Among the waiters of several processes, calls go first, then the page that waits longest."""
     backends = [backend_at(server, 1) for _ in range(4)]
     now = time.monotonic()
-    assert await takes(backends[3])
+    assert await gets_permit(backends[3])
 
     async def ahead(number: int, priority: Priority, came: float) -> int:
-        verdict = await backends[number].ask(number, priority, came, time.monotonic)
+        verdict = await backends[number].try_acquire(number, priority, came, time.monotonic)
         assert verdict is not None
         assert verdict.key is None
         return verdict.ahead
@@ -141,111 +141,105 @@ async def test_calls_go_first_then_who_came_first(server: RedisServer) -> None:
 
 
 async def test_pages_leave_the_reserve(server: RedisServer) -> None:
-    """Pages of all processes together leave the reserve to calls."""
+    """The pages of all processes together leave the reserve to calls."""
     one, other = backend_at(server, 5, reserve=2), backend_at(server, 5, reserve=2)
-    pages = [await takes(backend, 1, Priority.PAGE) for backend in (one, other, one, other)]
+    pages = [await gets_permit(backend, 1, Priority.PAGE) for backend in (one, other, one, other)]
     assert pages == [True, True, True, False]
-    assert [await takes(backend) for backend in (one, other, one)] == [True, True, False]
+    assert [await gets_permit(backend) for backend in (one, other, one)] == [True, True, False]
 
 
-async def test_a_killed_server_stops_no_payment(
-    mortal: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Without the server each process keeps to its part, says so once, and shares again when it is back."""
+async def test_killed_server_stops_nothing(mortal: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Without the server each process uses its part, logs that once, and shares again when it is back."""
     caplog.set_level(logging.INFO, "b2b_payments")
     one, other = backend_at(mortal, 8), backend_at(mortal, 8)
-    assert [await takes(backend) for backend in (one, other, one)] == [True] * 3
+    assert [await gets_permit(backend) for backend in (one, other, one)] == [True] * 3
     mortal.kill()
-    assert [await takes(one) for _ in range(4)] == [
-        True,
-        False,
-        False,
-        False,
-    ]  # its part is four, three known
+    # Its part is four, and three grants are known.
+    assert [await gets_permit(one) for _ in range(4)] == [True, False, False, False]
     assert caplog.text.count("cannot be shared") == 1
-    assert "part in 2" in caplog.text
+    assert "1/2 of it" in caplog.text
     mortal.start()
     exchange(one)
     assert "shared again" in caplog.text
-    assert not await takes(one)  # nobody knows what the others were granted meanwhile
-    assert not await takes(other)
-    assert not await takes(backend_at(mortal, 8))
-    assert len(one.latest.grants.moments) == 8
+    assert not await gets_permit(one)  # the grants of the others meanwhile are unknown
+    assert not await gets_permit(other)
+    assert not await gets_permit(backend_at(mortal, 8))
+    assert len(one.latest.grants.times) == 8
 
 
-async def test_what_a_process_spent_alone_counts_when_it_is_back(mortal: RedisServer) -> None:
-    """A server that only could not be reached hears what was granted meanwhile."""
+async def test_grants_without_the_server_count_afterwards(mortal: RedisServer) -> None:
+    """A server that was only unreachable gets the grants made meanwhile."""
     one, other = backend_at(mortal, 4), backend_at(mortal, 4)
-    assert await takes(one)
-    one._lose("a cable was drawn")
+    assert await gets_permit(one)
+    one._mark_lost("a cable was drawn")
     one._server.retry_at = time.monotonic() + 60
-    assert [await takes(one) for _ in range(3)] == [True, True, True]
+    assert [await gets_permit(one) for _ in range(3)] == [True, True, True]
     exchange(one)
-    assert not await takes(one)
-    assert not await takes(other)
-    assert len(other.latest.grants.moments) == 4
+    assert not await gets_permit(one)
+    assert not await gets_permit(other)
+    assert len(other.latest.grants.times) == 4
 
 
-async def test_a_server_that_hangs_is_waited_for_a_moment(
+async def test_hanging_server_is_abandoned(
     mortal: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that takes requests and answers none keeps nobody, and what it grants later is given back."""
+    """A server that does not answer holds up nobody, and permits that it grants later are released."""
     monkeypatch.setattr(redis_module, "PATIENCE", 0.02)
     backend = backend_at(mortal, 8)
-    assert await takes(backend)
+    assert await gets_permit(backend)
     mortal.pause()
-    assert await takes(backend)
-    assert await takes(backend)
+    assert await gets_permit(backend)
+    assert await gets_permit(backend)
     assert caplog.text.count("cannot be shared") == 1
     mortal.go_on()
     monkeypatch.setattr(redis_module, "PATIENCE", 5.0)
     exchange(backend)
     assert not backend._server.lost
-    assert await takes(backend)
-    assert 4 <= len(backend.latest.grants.moments) <= 5
+    assert await gets_permit(backend)
+    assert 4 <= len(backend.latest.grants.times) <= 5
 
 
-async def test_a_window_that_was_forgotten_counts_as_full(server: RedisServer) -> None:
-    """Whoever finds the window gone does not know what the others were granted since it looked."""
+async def test_lost_window_counts_as_full(server: RedisServer) -> None:
+    """A process that finds the window gone does not know the others' grants in between."""
     one, other = backend_at(server, 4), backend_at(server, 4)
-    assert await takes(one)
-    assert await takes(other)
-    exchange(one)  # what was reported is told in line, and would stand there again
+    assert await gets_permit(one)
+    assert await gets_permit(other)
+    exchange(one)  # so that its last report does not recreate the window
     with server.client as client:
         client.flushall()
-    assert not await takes(one)
-    assert not await takes(other)
+    assert not await gets_permit(one)
+    assert not await gets_permit(other)
     exchange(one)
     with server.client as client:
         client.flushall()
-    assert await takes(backend_at(server, 4))  # one that never was here cannot know
-    assert not await takes(one)
+    assert await gets_permit(backend_at(server, 4))  # a new process cannot know of the lost window
+    assert not await gets_permit(one)
 
 
 @pytest.mark.parametrize("jump", [-5000.0, 5000.0])
-async def test_a_clock_that_is_set_changes_nothing(server: RedisServer, jump: float) -> None:
-    """When the server's clock is set ahead or back, what was granted counts for as long as before."""
+async def test_setting_the_clock_changes_nothing(server: RedisServer, jump: float) -> None:
+    """If the server's clock is set ahead or back, grants count for as long as before."""
     backend = backend_at(server, 3)
-    assert await takes(backend)
+    assert await gets_permit(backend)
     source = redis_module.script()
     stepped = source.replace("redis.call('TIME')", f"redis.call('TIME'); time[1] = time[1] + {jump}")
     other = backend_at(server, 3)
-    assert await takes(other)
-    before = backend._seen
+    assert await gets_permit(other)
+    before = backend._last_state
     for one in (backend, other):
         one._server._script = one._server._client.register_script(stepped)
-    assert await takes(other)
-    assert not await takes(backend)
+    assert await gets_permit(other)
+    assert not await gets_permit(backend)
     assert before is not None
-    assert backend._seen is not None
-    assert 0 <= backend._seen.now - before.now < 60
+    assert backend._last_state is not None
+    assert 0 <= backend._last_state.now - before.now < 60
     forget_all()
 
 
-async def test_a_refusal_is_told_by_the_clock_of_the_window(
+async def test_refusal_is_reported_on_the_windows_clock(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a refused request was granted is a moment of the server's: by another, no window ever slides."""
+    """A refused request's grant time is on the server's clock: on another, no window would ever slide."""
     gate = gate_for(STORE, Quota(9, 3600, shared=server.url))
     permit = await gate.acquire(Priority.CALL)
     assert isinstance(permit, Permit)
@@ -256,8 +250,8 @@ async def test_a_refusal_is_told_by_the_clock_of_the_window(
     assert permit.counted_at != permit.granted_at
 
 
-async def test_one_who_is_cancelled_takes_no_permit_along(server: RedisServer) -> None:
-    """A waiter that gives up while the server answers leaves no request in flight."""
+async def test_cancelled_waiter_keeps_no_permit(server: RedisServer) -> None:
+    """A waiter cancelled while the server answers leaves no request in flight."""
     gate = gate_for(STORE, Quota(9, 3600, shared=server.url))
     for _ in range(20):
         with anyio.CancelScope() as scope:
@@ -276,8 +270,8 @@ async def test_one_who_is_cancelled_takes_no_permit_along(server: RedisServer) -
     assert not backend.latest.claims
 
 
-async def test_a_gate_waits_for_what_other_processes_leave(server: RedisServer) -> None:
-    """A gate in one process is told how long the others' requests keep it."""
+async def test_gate_waits_for_other_processes(server: RedisServer) -> None:
+    """A gate knows how long other processes' requests make it wait."""
     quota = Quota(2, 3600, shared=server.url)
     one, other = (QuotaGate(quota, backend_at(server, 2), clock=time.monotonic) for _ in range(2))
     for gate in (one, other):
@@ -290,7 +284,7 @@ async def test_a_gate_waits_for_what_other_processes_leave(server: RedisServer) 
 
 
 def test_loops_in_several_threads_share_one_window(server: RedisServer) -> None:
-    """Event loops in threads, one after another and at once, count together through one connection."""
+    """Event loops in several threads, consecutive and concurrent, count together on one connection."""
 
     async def spend() -> int:
         gate = gate_for(STORE, Quota(20, 3600, shared=server.url))
@@ -322,7 +316,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-def test_real_processes_some_of_them_killed_keep_the_window(server: RedisServer) -> None:
+def test_killed_and_stopped_processes_keep_the_window(server: RedisServer) -> None:
     """Of three processes one is killed and one stopped: no window holds more than the quota."""
     running = [
         subprocess.Popen([sys.executable, "-c", CHILD, server.url], stdout=subprocess.PIPE, text=True)
@@ -345,8 +339,8 @@ def test_real_processes_some_of_them_killed_keep_the_window(server: RedisServer)
 
 
 @pytest.mark.slow
-def test_a_child_of_a_fork_has_its_own_connection(server: RedisServer) -> None:
-    """A forked child shares the window with its parent, and not the connection."""
+def test_forked_child_has_its_own_connection(server: RedisServer) -> None:
+    """A forked child shares the window with its parent, but not the connection."""
     script = """
 import asyncio, os, sys
 from b2b_payments._quota import Permit, Priority, Quota, QuotaReading, gate_for
@@ -368,8 +362,8 @@ assert not asyncio.run(spend())
     assert subprocess.run([sys.executable, "-c", script, server.url], check=False, timeout=60).returncode == 0
 
 
-async def test_a_shared_and_an_unshared_client_share(server: RedisServer) -> None:
-    """Of two clients of a store in one process, the second's sharing takes in what the first one counted."""
+async def test_shared_and_unshared_client_count_together(server: RedisServer) -> None:
+    """When the store's second client shares the quota, the first one's grants count, too."""
     alone = gate_for(STORE, Quota(3, 3600))
     for _ in range(2):
         permit = await alone.acquire(Priority.PAGE)
@@ -380,7 +374,7 @@ async def test_a_shared_and_an_unshared_client_share(server: RedisServer) -> Non
     assert isinstance(await shared.acquire(Priority.CALL), Permit)
     late = await shared.acquire(Priority.CALL, until=asyncio.get_running_loop().time() + 1)
     assert isinstance(late, TooLate)
-    assert not await takes(backend_at(server))
+    assert not await gets_permit(backend_at(server))
 
 
 PASSWORDS = [
@@ -397,8 +391,8 @@ PASSWORDS = [
 
 
 @pytest.mark.parametrize("url", PASSWORDS)
-def test_a_password_is_never_shown(url: str) -> None:
-    """Neither a quota nor the place where it is shared shows the credentials of a URL."""
+def test_password_is_never_shown(url: str) -> None:
+    """Neither a quota nor the server's name shows the credentials in a URL."""
     quota = Quota(shared=url)
     assert quota.shared == url
     texts = [repr(quota), repr(quota.shared), without_credentials(url)]
@@ -407,10 +401,10 @@ def test_a_password_is_never_shown(url: str) -> None:
     assert "hunter2" not in str([*texts, str(caught.value)])
 
 
-async def test_a_wrong_password_is_said_without_it(
+async def test_wrong_password_is_logged_without_it(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that lets nobody in is a server that is lost, and the message shows no credential."""
+    """A server that rejects the password counts as lost, and the message shows no credential."""
     url = server.url.replace("unix://", "unix://user:hunter2@")
     gate = gate_for(STORE, Quota(2, 3600, shared=url))
     assert isinstance(await gate.acquire(Priority.CALL), Permit)
@@ -418,14 +412,14 @@ async def test_a_wrong_password_is_said_without_it(
     assert "hunter2" not in caplog.text
 
 
-def test_what_cannot_be_a_server_is_refused(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A URL that cannot be read, a token that tells no store, or a missing package: a sentence says so."""
+def test_unusable_server_is_refused(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid URL, a token that identifies no store, or a missing package is a configuration error."""
 
     async def give() -> str:
         return "token"
 
     make: Callable[[str], RedisBackend] = lambda url: RedisBackend(STORE, Quota(shared=url))  # noqa: E731
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match="an invalid URL"):
         make("redis://host:port/0")
     with pytest.raises(ConfigurationError, match="use StoreAuth"):
         RedisBackend(("https://service.example", LegacyAuth(give).store), Quota(shared=server.url))

@@ -20,20 +20,20 @@ from tests.support.virtual_time import run
 
 @pytest.fixture
 def exporter() -> InMemorySpanExporter:
-    """Return what keeps the ended spans."""
+    """Return a collector of ended spans."""
     return InMemorySpanExporter()
 
 
 @pytest.fixture
 def provider(exporter: InMemorySpanExporter) -> TracerProvider:
-    """Return the SDK's source of tracers."""
+    """Return the SDK's tracer provider."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     return provider
 
 
 def children(spans: tuple[ReadableSpan, ...], parent: ReadableSpan) -> list[ReadableSpan]:
-    """Return the spans right below one."""
+    """Return a span's direct children."""
     context = parent.get_span_context()
     assert context is not None
     return [span for span in spans if span.parent is not None and span.parent.span_id == context.span_id]
@@ -44,10 +44,10 @@ def named(spans: tuple[ReadableSpan, ...], name: str) -> list[ReadableSpan]:
     return [span for span in spans if span.name == name]
 
 
-async def test_calls_at_once_have_their_own_spans(
+async def test_concurrent_calls_have_their_own_spans(
     exporter: InMemorySpanExporter, provider: TracerProvider
 ) -> None:
-    """Twenty calls at once on a third of bad answers: each attempt is below its own call and its own task."""
+    """Of twenty concurrent calls, a third with bad answers, each attempt is below its own call."""
     tracer = provider.get_tracer("caller")
 
     async def job(client: PaymentsClient, number: int) -> None:
@@ -76,10 +76,10 @@ async def test_calls_at_once_have_their_own_spans(
     assert len(named(spans, "GET /ip/payments/{id}")) == sandbox.request_count
 
 
-async def test_a_walks_pages_belong_to_the_span_around_its_loop(
+async def test_pages_of_a_walk_have_the_loops_span_as_parent(
     exporter: InMemorySpanExporter, provider: TracerProvider
 ) -> None:
-    """Pages fetched ahead by background tasks have the span around the loop as their calls' parent."""
+    """Pages prefetched by background tasks have the span around the loop as their calls' parent."""
     async with Sandbox(200) as sandbox:
         listener = OpenTelemetry(tracer_provider=provider)
         async with client_of(sandbox, on_event=listener) as client:
@@ -98,7 +98,7 @@ async def test_a_walks_pages_belong_to_the_span_around_its_loop(
 async def test_spans_of_a_walk_left_early_end(
     exporter: InMemorySpanExporter, provider: TracerProvider
 ) -> None:
-    """A loop that is left leaves no span open: whatever began has ended."""
+    """A loop that is left early leaves no span open."""
     trace, begun = OpenTelemetry(tracer_provider=provider), 0
 
     def listen(event: Event) -> None:
@@ -112,8 +112,8 @@ async def test_spans_of_a_walk_left_early_end(
     assert len(exporter.get_finished_spans()) == begun > 4
 
 
-def test_a_wait_during_which_the_gate_closes_is_told_again() -> None:
-    """A call that awaits another's answer tells anew when that one is refused, and how long it then waits."""
+def test_longer_wait_is_reported_again() -> None:
+    """A call that waits for another's answer reports a new wait when that one is refused."""
     events: list[Event] = []
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""What the service says of waiting, and what may be sent again: on real sockets and virtual time."""
+"""What the service says about waiting, and what is retried: on real sockets and virtual time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OFFLINE = OfflinePayment("95000", "EUR", [OfflineLineItem(13, Decimal("20.00"))]
 
 
 def played(body: Body, rules: Rules | None = None, **settings: Any) -> tuple[float, Sandbox]:
-    """Run a body against a sandbox of 300 payments; gives the virtual seconds it took, and the sandbox."""
+    """Run a body against a sandbox of 300 payments. Returns the virtual seconds taken, and the sandbox."""
 
     async def main() -> tuple[float, Sandbox]:
         async with (
@@ -44,8 +44,8 @@ def played(body: Body, rules: Rules | None = None, **settings: Any) -> tuple[flo
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_408, Fault.ERROR_421, Fault.ERROR_425])
-def test_a_read_that_was_not_processed_is_sent_again(fault: Fault) -> None:
-    """A page and a call that are answered 408, 421 or 425 are asked for once more."""
+def test_unprocessed_read_is_sent_again(fault: Fault) -> None:
+    """A page and a call that are answered 408, 421 or 425 are requested once more."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(fault, times=1)
@@ -59,8 +59,8 @@ def test_a_read_that_was_not_processed_is_sent_again(fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_421, Fault.ERROR_425])
-def test_a_write_that_was_not_processed_is_sent_again(fault: Fault) -> None:
-    """421 and 425 say that a write was not looked at: even a create goes out once more, and is made once."""
+def test_unprocessed_write_is_sent_again(fault: Fault) -> None:
+    """421 and 425 mean not processed: even a create is sent again, and carried out once."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(fault, times=1)
@@ -74,8 +74,8 @@ def test_a_write_that_was_not_processed_is_sent_again(fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_408, Fault.ERROR_408_AFTER])
-def test_a_write_that_may_have_been_processed_is_judged(fault: Fault) -> None:
-    """408 leaves it open: a delete goes out once more, a create is looked for and never made twice."""
+def test_write_that_may_have_been_processed_is_verified(fault: Fault) -> None:
+    """After 408 a delete is sent again, and a create is looked for and never carried out twice."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.store.clock = int(time.time())
@@ -97,8 +97,8 @@ def test_a_write_that_may_have_been_processed_is_judged(fault: Fault) -> None:
 
 @pytest.mark.parametrize("quota", [None, Quota()])
 @pytest.mark.parametrize("headers", ["retry-after", "documented", ()])
-def test_a_walk_outlives_refusals(quota: Quota | None, headers: Any) -> None:
-    """However often a page is refused in a row, while others spend the quota, the walk is complete."""
+def test_walk_survives_refusals(quota: Quota | None, headers: Any) -> None:
+    """However often a page is refused in a row because others use up the quota, the walk is complete."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.RATE_LIMITED, times=24)
@@ -112,8 +112,8 @@ def test_a_walk_outlives_refusals(quota: Quota | None, headers: Any) -> None:
     assert len([seen for seen in sandbox.requests if seen.status == 429]) == 24
 
 
-def test_a_call_does_not_outlive_refusals() -> None:
-    """A call that somebody waits for is refused five times, as long as each says, and then told so."""
+def test_call_ends_after_five_refusals() -> None:
+    """A call is refused five times, waits as long as each one says, and then raises the error."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.RATE_LIMITED, share=1)
@@ -125,8 +125,8 @@ def test_a_call_does_not_outlive_refusals() -> None:
     assert sandbox.request_count == 5
 
 
-def test_a_walk_that_is_refused_for_an_hour_ends() -> None:
-    """Where nothing but refusals come for an hour, the walk ends with the last."""
+def test_walk_ends_after_an_hour_of_refusals() -> None:
+    """If there are only refusals for an hour, the walk ends with the last one."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.RATE_LIMITED, share=1)
@@ -139,8 +139,8 @@ def test_a_walk_that_is_refused_for_an_hour_ends() -> None:
 
 @pytest.mark.parametrize("quota", [None, Quota()])
 @pytest.mark.parametrize("call", ["get", "list"])
-def test_an_hour_is_waited_for_and_no_more(quota: Quota | None, call: str) -> None:
-    """A wait of an hour is kept; a longer one is raised to each that is told of it, with its length."""
+def test_longest_honoured_wait_is_an_hour(quota: Quota | None, call: str) -> None:
+    """A wait of an hour is kept; a longer one is raised with its length."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         async def ask() -> None:
@@ -163,8 +163,8 @@ def test_an_hour_is_waited_for_and_no_more(quota: Quota | None, call: str) -> No
     assert took < 3_602 + (0 if quota is None else quota.span)
 
 
-def test_a_page_waits_for_a_service_that_says_when_it_is_back() -> None:
-    """`Retry-After` of a 503 is kept to by pages; a call that somebody waits for does not wait so long."""
+def test_page_waits_for_retry_after_of_a_503() -> None:
+    """Pages wait for the `Retry-After` of a 503; a call that somebody waits for does not."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.ERROR_503, times=1)
@@ -179,8 +179,8 @@ def test_a_page_waits_for_a_service_that_says_when_it_is_back() -> None:
     assert took < 402 + 15
 
 
-def test_other_errors_say_no_wait() -> None:
-    """An error without a word of waiting has none."""
+def test_other_errors_have_no_retry_after() -> None:
+    """An error that states no wait has none."""
 
     async def body(_: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises(APIError) as caught:

@@ -1,4 +1,4 @@
-"""The blocking surface is the async one, name by name and parameter by parameter."""
+"""The blocking API mirrors the async one, name by name and parameter by parameter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BUILT_OTHERWISE = {"from_env", "with_options", "__exit__"}
 
 
 def public(cls: type[Any]) -> Iterator[str]:
-    """Name what callers may use of a class."""
+    """Yield the public names of a class."""
     for name in dir(cls):
         if (not name.startswith("_") and name not in NOT_FOR_CALLERS) or name in OTHER_NAMES:
             yield name
@@ -45,7 +45,7 @@ def public(cls: type[Any]) -> Iterator[str]:
 def test_nothing_is_missing(awaited: type[Any], blocked: type[Any]) -> None:
     """Each public method and property is there in the blocking class, takes the same, and is not async.
 
-    Where this fails, `blocking.py` wants a line: ``name: Final = _makes(…, BackgroundLoop.wait)``.
+    If this fails, add a line to `blocking.py`: ``name: Final = _makes(…, BackgroundLoop.wait)``.
     """
     for name in public(awaited):
         other = OTHER_NAMES.get(name, name)
@@ -66,14 +66,14 @@ def _parameters(function: Any) -> list[tuple[str, Any, Any]]:
 
 
 @pytest.mark.parametrize(("awaited", "blocked"), PAIRS, ids=lambda cls: cls.__qualname__)
-def test_nothing_is_made_up(awaited: type[Any], blocked: type[Any]) -> None:
-    """The blocking class has no public name that the async one has not."""
+def test_nothing_is_added(awaited: type[Any], blocked: type[Any]) -> None:
+    """The blocking class has no public name that the async one does not have."""
     known = {OTHER_NAMES.get(name, name) for name in public(awaited)}
     assert set(public(blocked)) <= known
 
 
-def test_the_settings_are_those_of_the_async_client() -> None:
-    """The constructor takes the same settings, and refuses the same, before any thread is started."""
+def test_settings_match_the_async_client() -> None:
+    """The constructor takes and refuses the same settings, before any thread is started."""
     with pytest.raises(ConfigurationError, match="timeout must be seconds"):
         blocking.PaymentsClient(StoreAuth("abc123", "token-1"), timeout=0)
     client = blocking.PaymentsClient(StoreAuth("abc123", "token-1"), timeout=3)
@@ -82,5 +82,5 @@ def test_the_settings_are_those_of_the_async_client() -> None:
 
 
 def test_every_class_is_exported() -> None:
-    """What callers name in annotations is to be had in the module."""
+    """The module exports every class that callers may name in annotations."""
     assert {blocked.__name__ for _, blocked in PAIRS} == set(blocking.__all__)

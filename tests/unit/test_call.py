@@ -1,4 +1,4 @@
-"""What became of an attempt, by how it failed."""
+"""The outcome of an attempt, by its failure."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ def answered(status: int, code: int | None = None) -> APIError:
     ],
     ids=lambda one: str(one) if isinstance(one, B2BPaymentsError) else one.name,
 )
-def test_the_outcome_follows_from_the_failure(failure: Any, outcome: Outcome) -> None:
-    """The HTTP status tells, or the body's code where HTTP says success; what refuses is final."""
+def test_outcome_follows_from_the_failure(failure: Any, outcome: Outcome) -> None:
+    """The HTTP status decides, or the body's code if HTTP reports success; a 4xx refusal is final."""
     assert outcome_of(failure) is outcome
 
 
 @pytest.mark.parametrize("status", [405, 406, 411, 415, 417, 426, 431])
-def test_what_was_allowed_before_is_not_refused_for_good(status: int) -> None:
-    """A refusal of a request's method and headers is final, unless the same were taken before."""
+def test_refusal_of_method_or_headers_after_a_success_is_a_failure(status: int) -> None:
+    """A refusal of method or headers is final, unless a read with the same was answered before."""
     assert outcome_of(answered(status)) is Outcome.FINAL
     assert outcome_of(answered(status), answered_before=True) is Outcome.FAILED
     assert outcome_of(answered(403), answered_before=True) is Outcome.FINAL
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
-def test_an_outage_is_never_a_final_answer(outcome: Outcome) -> None:
-    """What a service that is down shows, and what leaves doubt, is worth another attempt."""
-    assert not (outcome is Outcome.FINAL and (outcome.is_outage or outcome.leaves_doubt))
+def test_final_outcome_is_neither_outage_nor_uncertain(outcome: Outcome) -> None:
+    """An outage, or an uncertain outcome, is never FINAL."""
+    assert not (outcome is Outcome.FINAL and (outcome.is_outage or outcome.is_uncertain))

@@ -1,4 +1,4 @@
-"""The client made from the environment."""
+"""The client made from environment variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN", "BASE_URL")
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Return an environment without any of the client's variables."""
+    """Return an environment without the client's variables."""
     for name in NAMES:
         monkeypatch.delenv(f"B2B_PAYMENTS_{name}", raising=False)
     return monkeypatch
@@ -27,21 +27,21 @@ def client_from(environment: pytest.MonkeyPatch, **variables: str) -> PaymentsCl
     return PaymentsClient.from_env()
 
 
-def test_the_current_credential_is_read(environment: pytest.MonkeyPatch) -> None:
+def test_current_credential_is_read(environment: pytest.MonkeyPatch) -> None:
     """A store hash and an access token make a StoreAuth."""
     client = client_from(environment, STORE_HASH="abc123", ACCESS_TOKEN="token-1")
     assert client._auth == StoreAuth("abc123", "token-1")
     assert repr(client).endswith("base_url='https://api-b2b.bigcommerce.com/api/v3/io')")
 
 
-def test_the_older_credential_is_read(environment: pytest.MonkeyPatch) -> None:
-    """An auth token makes a LegacyAuth, whatever the store hash."""
+def test_older_credential_is_read(environment: pytest.MonkeyPatch) -> None:
+    """An auth token makes a LegacyAuth, even with a store hash."""
     assert client_from(environment, AUTH_TOKEN="token-2")._auth == LegacyAuth("token-2")
     assert client_from(environment, STORE_HASH="abc123")._auth == LegacyAuth("token-2")
 
 
-def test_the_base_url_is_read(environment: pytest.MonkeyPatch) -> None:
-    """The base URL comes from the environment, unless one is given."""
+def test_base_url_is_read(environment: pytest.MonkeyPatch) -> None:
+    """The base URL comes from the environment, unless it is passed."""
     client = client_from(environment, AUTH_TOKEN="token-2", BASE_URL="https://one.example/io")
     assert "https://one.example/io" in repr(client)
     assert "two.example" in repr(PaymentsClient.from_env(base_url="https://two.example"))
@@ -58,17 +58,17 @@ def test_the_base_url_is_read(environment: pytest.MonkeyPatch) -> None:
         ({"AUTH_TOKEN": "x", "BASE_URL": "planted-credential"}, "base_url is not a complete URL"),
     ],
 )
-def test_what_is_missing_is_named(
+def test_missing_variables_are_named(
     environment: pytest.MonkeyPatch, variables: dict[str, str], says: str
 ) -> None:
-    """What is missing or wrong in the environment is named, and not shown."""
+    """Missing or wrong variables are named, but their values are not shown."""
     with pytest.raises(ConfigurationError, match=says) as caught:
         client_from(environment, **variables)
     assert "planted-credential" not in str(caught.value)
 
 
-def test_the_settings_are_those_of_the_constructor() -> None:
-    """`from_env` takes, by name and type, what the constructor takes beside the credential."""
+def test_settings_match_the_constructor() -> None:
+    """`from_env` has the constructor's parameters except the credential, by name and type."""
     parameters = get_type_hints(PaymentsClient.__init__)
     assert get_type_hints(Settings) == {
         name: kind for name, kind in parameters.items() if name not in {"auth", "return"}

@@ -1,4 +1,4 @@
-"""The credential in force: asked for once, renewed once."""
+"""The current token: provided once, renewed once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.virtual_time import run
 
 
 class Provider:
-    """Gives `token-1`, `token-2`, …; or does what `instead` does."""
+    """Returns `token-1`, `token-2`, …; or runs `instead`."""
 
     def __init__(self, instead: Callable[[], Awaitable[str]] | None = None) -> None:
         self.asked = 0
@@ -27,7 +27,7 @@ class Provider:
 
 
 async def together(number: int, call: Callable[[], Awaitable[object]]) -> list[object]:
-    """Make a call so many times at once, and give what each gave or raised."""
+    """Make `number` concurrent calls, and return what each returned or raised."""
     results: list[object] = []
 
     async def one() -> None:
@@ -42,8 +42,8 @@ async def together(number: int, call: Callable[[], Awaitable[object]]) -> list[o
     return results
 
 
-def test_a_given_token_needs_no_asking() -> None:
-    """A token that was given is there at once, and cannot be renewed."""
+def test_fixed_token_needs_no_provider() -> None:
+    """A fixed token is available at once, and cannot be renewed."""
 
     async def main() -> None:
         credential = Credential(LegacyAuth("token-0"))
@@ -54,8 +54,8 @@ def test_a_given_token_needs_no_asking() -> None:
     run(main())
 
 
-def test_many_calls_ask_once_for_the_first_token() -> None:
-    """Sixteen calls that start at once ask the provider once."""
+def test_concurrent_calls_get_the_first_token_once() -> None:
+    """Sixteen concurrent calls call the provider once."""
 
     async def main() -> None:
         provider = Provider()
@@ -67,8 +67,8 @@ def test_many_calls_ask_once_for_the_first_token() -> None:
     run(main())
 
 
-def test_many_refusals_renew_once() -> None:
-    """Sixteen calls refused with one token ask the provider once, and all may try again."""
+def test_concurrent_refusals_renew_once() -> None:
+    """Sixteen calls refused with one token call the provider once, and all may try again."""
 
     async def main() -> None:
         provider = Provider()
@@ -81,8 +81,8 @@ def test_many_refusals_renew_once() -> None:
     run(main())
 
 
-def test_a_late_refusal_of_an_old_token_asks_nobody() -> None:
-    """A call that was refused with a token renewed meanwhile tries the new one, without asking."""
+def test_late_refusal_of_an_old_token_calls_no_provider() -> None:
+    """A call refused with a token that was renewed meanwhile tries the new one."""
 
     async def main() -> None:
         provider = Provider()
@@ -96,8 +96,8 @@ def test_a_late_refusal_of_an_old_token_asks_nobody() -> None:
     run(main())
 
 
-def test_a_new_token_that_is_refused_makes_no_storm() -> None:
-    """After a renewal the provider is left alone for ten seconds, and then asked again."""
+def test_refused_new_token_causes_no_storm() -> None:
+    """After a renewal, the provider is not called for ten seconds."""
 
     async def main() -> None:
         provider = Provider()
@@ -114,8 +114,8 @@ def test_a_new_token_that_is_refused_makes_no_storm() -> None:
     run(main())
 
 
-def test_the_same_token_again_is_no_renewal() -> None:
-    """A provider that gives the refused token again leaves nothing to try."""
+def test_same_token_is_no_renewal() -> None:
+    """If the provider returns the refused token again, there is nothing to try."""
 
     async def same() -> str:
         return "token-1"
@@ -139,7 +139,7 @@ async def hang() -> str:
     raise AssertionError
 
 
-async def give_rubbish() -> str:
+async def return_rubbish() -> str:
     """Return a token with a line break."""
     return "planted-credential\n"
 
@@ -147,13 +147,13 @@ async def give_rubbish() -> str:
 @pytest.mark.parametrize(
     ("instead", "says"),
     [
-        (fail, "The token provider failed with RuntimeError. See to"),
-        (hang, "The token provider failed with TimeoutError. See to"),
-        (give_rubbish, "The token provider's token starts or ends with white space"),
+        (fail, "The token provider failed with RuntimeError. Check the"),
+        (hang, "The token provider failed with TimeoutError. Check the"),
+        (return_rubbish, "The token provider's token starts or ends with white space"),
     ],
 )
-def test_a_failing_provider_is_one_sentence(instead: Callable[[], Awaitable[str]], says: str) -> None:
-    """A provider that fails, hangs or gives rubbish is told of once to all who wait, without its words."""
+def test_failing_provider_is_one_sentence(instead: Callable[[], Awaitable[str]], says: str) -> None:
+    """A provider that fails, hangs or returns rubbish is reported to all waiters, without its words."""
 
     async def main() -> None:
         provider = Provider(instead)
@@ -169,8 +169,8 @@ def test_a_failing_provider_is_one_sentence(instead: Callable[[], Awaitable[str]
     run(main())
 
 
-def test_a_failed_renewal_is_told_and_not_repeated() -> None:
-    """Calls refused after a failed renewal hear of the failure, and the provider is left alone."""
+def test_failed_renewal_is_not_repeated() -> None:
+    """Calls refused after a failed renewal raise its error, and the provider is not called again."""
 
     async def main() -> None:
         provider = Provider()
@@ -185,8 +185,8 @@ def test_a_failed_renewal_is_told_and_not_repeated() -> None:
     run(main())
 
 
-def test_a_provider_that_recovers_is_heard() -> None:
-    """The next call after a failure asks again."""
+def test_provider_may_recover() -> None:
+    """The next call after a failure calls the provider again."""
 
     async def main() -> None:
         provider = Provider(fail)
@@ -200,8 +200,8 @@ def test_a_provider_that_recovers_is_heard() -> None:
     run(main())
 
 
-def test_a_cancelled_asker_leaves_the_asking_to_the_next() -> None:
-    """Where the call that asks is cancelled, the next in line asks."""
+def test_cancelled_call_leaves_the_provider_to_the_next() -> None:
+    """If the call that runs the provider is cancelled, the next in line calls it."""
 
     async def main() -> None:
         provider = Provider()

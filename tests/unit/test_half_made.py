@@ -1,4 +1,4 @@
-"""Whatever is half made can be shown: debuggers and error reporters show every variable of a frame."""
+"""Incomplete objects can be shown: debuggers and error reporters show every variable of a frame."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AUTH = StoreAuth("abc123", "token")
 
 
 def classes() -> Iterator[type[Any]]:
-    """Yield every class of the package that objects are made of, but those whose repr is a library's own."""
+    """Yield the package's concrete classes, except those whose repr comes from a library."""
     found = dict[type[Any], None]()
     for module in walk_packages(b2b_payments.__path__, "b2b_payments."):
         if not module.name.endswith("__main__"):
@@ -43,14 +43,14 @@ def classes() -> Iterator[type[Any]]:
     for one in found:
         shown_by = next(base.__module__ for base in one.__mro__ if "__repr__" in vars(base))
         abstract = inspect.isabstract(one) or getattr(one, "_is_protocol", False)
-        made_whole = issubclass(one, (Enum, tuple, Struct))
+        is_complete = issubclass(one, (Enum, tuple, Struct))
         ours = one.__module__.startswith("b2b_payments") and shown_by.startswith(("b2b_payments", "builtins"))
-        if ours and not abstract and not made_whole:
+        if ours and not abstract and not is_complete:
             yield one
 
 
-def test_half_made_all_have_a_repr() -> None:
-    """An object with nothing set, or one attribute alone, has a `repr`, and goes away without a word."""
+def test_incomplete_objects_have_a_repr() -> None:
+    """An object with nothing set, or only its first field, has a `repr`, and is deleted silently."""
     names = set[str]()
     for cls in classes():
         new: Any = cls.__new__
@@ -70,8 +70,8 @@ def test_half_made_all_have_a_repr() -> None:
     assert len(names) > 150
 
 
-def test_a_failed_constructor_leaves_what_can_be_shown(tmp_path: Path) -> None:
-    """What the traceback of a constructor that raised holds can be shown, and goes away without a word."""
+def test_failed_constructor_leaves_objects_that_can_be_shown(tmp_path: Path) -> None:
+    """All local variables in the traceback of a failed constructor have a `repr`."""
     wrong: Any = 5
     folder = tmp_path / "nowhere" / "file"
     failing: list[Any] = [
@@ -91,7 +91,7 @@ def test_a_failed_constructor_leaves_what_can_be_shown(tmp_path: Path) -> None:
     gc.collect()
 
 
-HALF_MADE: dict[str, Callable[[], object]] = {
+INCOMPLETE: dict[str, Callable[[], object]] = {
     "auth": lambda: PaymentsClient(StoreAuth.__new__(StoreAuth)),
     "retry": lambda: PaymentsClient(AUTH, retry=RetryPolicy.__new__(RetryPolicy)),
     "quota": lambda: PaymentsClient(AUTH, quota=Quota.__new__(Quota)),
@@ -103,10 +103,12 @@ HALF_MADE: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.mark.parametrize("what", HALF_MADE)
-def test_what_is_half_made_is_refused_by_name(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An argument that lacks its fields is a configuration error before anything is sent."""
+@pytest.mark.parametrize("what", INCOMPLETE)
+def test_incomplete_argument_is_refused_by_name(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument without its fields is a configuration error before anything is sent."""
     monkeypatch.setenv("B2B_PAYMENTS_AUTH_TOKEN", "token")
     argument = {"from_env": "quota"}.get(what, what)
-    with pytest.raises(ConfigurationError, match=rf"{argument} is half made: its \w+ is not set\."):
-        HALF_MADE[what]()
+    with pytest.raises(
+        ConfigurationError, match=rf"{argument} is (?:incomplete|half made): its \w+ is not set\."
+    ):
+        INCOMPLETE[what]()

@@ -1,4 +1,4 @@
-"""What is made of answers that may be another's: pure decisions, on virtual time."""
+"""Decisions about answers that may belong to another request, on virtual time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from b2b_payments import (
     RateLimitError,
     TransportError,
 )
-from b2b_payments._mixups import Doubts, MixUps
+from b2b_payments._mixups import AnswerCheck, MixUps
 from b2b_payments._protocol.answer import Envelope
 from b2b_payments._protocol.belonging import OF_PAGE as OFFSET
 from b2b_payments._protocol.belonging import OF_ROWS, OF_TOTAL
@@ -43,7 +43,7 @@ ABOUT: dict[str, Any] = {"method": "GET", "url": "https://service.example"}
 
 
 def elsewhere(said: str | None = "0", place: str = OFFSET) -> AnswerMismatchError:
-    """Return the error of an answer that names something else."""
+    """Return the error for an answer that names something else."""
     return AnswerMismatchError("It is to another request.", paths=[place], said=said)
 
 
@@ -51,7 +51,7 @@ STATUS = f"{OF_ROWS}.processingStatus"
 
 
 def page(*named: str) -> Listing:
-    """Return a page that names, in these places, what was asked for."""
+    """Return a page that names what was requested in these places."""
     return Listing(heads=[], body=b"", offset=0, limit=None, total_count=None, named=frozenset(named))
 
 
@@ -60,20 +60,20 @@ def gone(message: str = "gone") -> NotFoundError:
     return NotFoundError(message, status=404, **ABOUT)
 
 
-def on_kept(mixups: MixUps, request: Request) -> Doubts:
-    """Return the doubts of a call whose answer came on a kept connection."""
-    doubts = mixups.doubts(request)
-    doubts.reused = True
-    return doubts
+def on_kept(mixups: MixUps, request: Request) -> AnswerCheck:
+    """Return the check of a call whose answer arrived on a kept connection."""
+    check = mixups.check_for(request)
+    check.reused = True
+    return check
 
 
-def again(doubts: Doubts, failure: B2BPaymentsError, *, may_retry: bool = True) -> bool:
-    """Ask whether the request goes out again at once."""
-    return doubts.again(failure, outcome_of(failure), may_retry=may_retry)
+def resends(check: AnswerCheck, failure: B2BPaymentsError, *, may_retry: bool = True) -> bool:
+    """Return whether the request is sent again at once."""
+    return check.should_resend(failure, outcome_of(failure), may_retry=may_retry)
 
 
 def played(play: Callable[[MixUps], None]) -> None:
-    """Run a play in an event loop, whose clock counts."""
+    """Run a play in an event loop with virtual time."""
 
     async def main() -> None:
         play(MixUps())
@@ -81,8 +81,8 @@ def played(play: Callable[[MixUps], None]) -> None:
     run(main())
 
 
-def test_a_mix_up_is_remembered_for_minutes() -> None:
-    """What was noticed is lately, and later it is not."""
+def test_mixup_is_remembered_for_five_minutes() -> None:
+    """After a mix-up, `lately` is true for 300 seconds."""
 
     async def main() -> None:
         mixups = MixUps()
@@ -96,217 +96,217 @@ def test_a_mix_up_is_remembered_for_minutes() -> None:
     run(main())
 
 
-def test_a_read_is_sent_again_at_once_up_to_twice() -> None:
-    """What names something else is asked for three times in all, whatever it then names."""
+def test_read_is_sent_again_at_once_up_to_twice() -> None:
+    """A read whose answer names something else is sent three times in all."""
 
     def play(mixups: MixUps) -> None:
-        doubts = mixups.doubts(GET)
-        assert [again(doubts, elsewhere(None)) for _ in range(3)] == [True, True, False]
+        check = mixups.check_for(GET)
+        assert [resends(check, elsewhere(None)) for _ in range(3)] == [True, True, False]
         assert mixups.lately
-        assert not again(mixups.doubts(GET), elsewhere(None), may_retry=False)
+        assert not resends(mixups.check_for(GET), elsewhere(None), may_retry=False)
 
     played(play)
 
 
-def test_what_is_always_said_is_left_alone() -> None:
-    """The same thrice is the service's habit: it is read as it is, by all, and nothing is suspected."""
+def test_constant_claim_is_ignored() -> None:
+    """If all three answers claim the same, that place is ignored by all calls, and nothing is suspected."""
 
     def play(mixups: MixUps) -> None:
-        doubts, other = mixups.doubts(LIST), mixups.doubts(LIST)
-        assert again(other, elsewhere())
-        assert [again(doubts, elsewhere(), may_retry=False) for _ in range(3)] == [True, True, True]
-        assert doubts.request.ignored == {OFFSET}
-        assert again(other, elsewhere())
+        check, other = mixups.check_for(LIST), mixups.check_for(LIST)
+        assert resends(other, elsewhere())
+        assert [resends(check, elsewhere(), may_retry=False) for _ in range(3)] == [True, True, True]
+        assert check.request.ignored == {OFFSET}
+        assert resends(other, elsewhere())
         assert other.request.ignored == {OFFSET}
-        assert mixups.doubts(LIST).request.ignored == {OFFSET}
-        assert not mixups.doubts(get_transactions(70)).request.ignored
+        assert mixups.check_for(LIST).request.ignored == {OFFSET}
+        assert not mixups.check_for(get_transactions(70)).request.ignored
 
     played(play)
 
 
-def test_another_payment_named_thrice_is_an_exchange_until_a_second_request_gets_it() -> None:
-    """Two requests whose answers are exchanged again and again get one another's; a habit meets all."""
+def test_constant_payment_id_needs_a_second_request() -> None:
+    """Two requests may swap answers repeatedly; a claim is constant only if a second request gets it."""
 
     def play(mixups: MixUps) -> None:
         named = elsewhere("$.data.id: 8", "$.data.id")
         for payment_id, expected in ((70, False), (70, False), (71, True)):
-            doubts = mixups.doubts(get_operations(payment_id))
-            assert [again(doubts, named) for _ in range(3)] == [True, True, expected]
+            check = mixups.check_for(get_operations(payment_id))
+            assert [resends(check, named) for _ in range(3)] == [True, True, expected]
             assert mixups.lately
-        assert mixups.doubts(get_operations(72)).request.ignored == {"$.data.id"}
+        assert mixups.check_for(get_operations(72)).request.ignored == {"$.data.id"}
 
     played(play)
 
 
-def test_what_is_left_alone_is_one_place_of_the_answer() -> None:
-    """Another mismatch in the answers to the same call is one, whatever is ignored; so is it afterwards."""
+def test_only_one_place_is_ignored() -> None:
+    """Another mismatch in the answers to the same call still counts."""
 
     def play(mixups: MixUps) -> None:
-        doubts = mixups.doubts(LIST)
-        assert [again(doubts, elsewhere()) for _ in range(3)] == [True, True, True]
-        doubts = mixups.doubts(LIST)
-        assert [again(doubts, elsewhere(None, "$.data[0].id")) for _ in range(3)] == [True, True, False]
-        assert doubts.request.ignored == {OFFSET}
+        check = mixups.check_for(LIST)
+        assert [resends(check, elsewhere()) for _ in range(3)] == [True, True, True]
+        check = mixups.check_for(LIST)
+        assert [resends(check, elsewhere(None, "$.data[0].id")) for _ in range(3)] == [True, True, False]
+        assert check.request.ignored == {OFFSET}
 
     played(play)
 
 
-def test_what_turns_out_to_be_evidence_is_ignored_no_more() -> None:
-    """A page that names its own offset, or operations that name their own payment, end what was learned."""
+def test_place_that_proves_right_is_no_longer_ignored() -> None:
+    """Once a page names its own offset, or operations their own payment, the place is checked again."""
 
     def play(mixups: MixUps) -> None:
         for payment_id in (70, 71):
-            doubts = mixups.doubts(get_operations(payment_id))
+            check = mixups.check_for(get_operations(payment_id))
             for _ in range(3):
-                again(doubts, elsewhere("$.data.id: 8", "$.data.id"))
-        doubts = mixups.doubts(LIST)
+                resends(check, elsewhere("$.data.id: 8", "$.data.id"))
+        check = mixups.check_for(LIST)
         for _ in range(3):
-            again(doubts, elsewhere())
-        asked = mixups.doubts(get_operations(72)).request
+            resends(check, elsewhere())
+        asked = mixups.check_for(get_operations(72)).request
         for data, ignored in (({"id": 8, "allowedOperations": []}, {"$.data.id"}), ({"id": 72}, set())):
-            mixups.checked(asked, Envelope({"allowedOperations": [], **data}, {}))
-            assert mixups.doubts(get_operations(72)).request.ignored == ignored
-        mixups.checked(LIST, page())
-        assert mixups.doubts(LIST).request.ignored
-        mixups.checked(LIST, page(OFFSET))
-        assert not mixups.doubts(LIST).request.ignored
+            mixups.verify(asked, Envelope({"allowedOperations": [], **data}, {}))
+            assert mixups.check_for(get_operations(72)).request.ignored == ignored
+        mixups.verify(LIST, page())
+        assert mixups.check_for(LIST).request.ignored
+        mixups.verify(LIST, page(OFFSET))
+        assert not mixups.check_for(LIST).request.ignored
 
     played(play)
 
 
-def test_a_habit_takes_back_no_other_suspicion() -> None:
-    """What was noticed before a habit was learned stays noticed."""
+def test_constant_claim_clears_no_earlier_suspicion() -> None:
+    """A mix-up noticed before a constant claim was learned stays noticed."""
 
     def play(mixups: MixUps) -> None:
-        doubts = mixups.doubts(LIST)
+        check = mixups.check_for(LIST)
         for _ in range(3):
-            assert again(doubts, elsewhere())
+            assert resends(check, elsewhere())
         assert not mixups.lately
         mixups.noticed()
-        doubts = mixups.doubts(get_transactions(70))
+        check = mixups.check_for(get_transactions(70))
         for _ in range(3):
-            assert again(doubts, elsewhere())
+            assert resends(check, elsewhere())
         assert mixups.lately
 
     played(play)
 
 
 @pytest.mark.parametrize("said", [["0", "250", "0"], [None, None, None]])
-def test_what_differs_is_no_habit(said: list[str | None]) -> None:
-    """Different claims, or none that could be a habit, are never left alone."""
+def test_differing_claims_are_not_constant(said: list[str | None]) -> None:
+    """Different claims, or answers without a claim, are never ignored."""
 
     def play(mixups: MixUps) -> None:
-        doubts = mixups.doubts(LIST)
-        assert not [again(doubts, elsewhere(one)) for one in said][-1]
-        assert not doubts.request.ignored
+        check = mixups.check_for(LIST)
+        assert not [resends(check, elsewhere(one)) for one in said][-1]
+        assert not check.request.ignored
         assert mixups.lately
 
     played(play)
 
 
-def test_what_was_right_before_is_evidence_for_good() -> None:
-    """A service that has named the offset asked for, other than 0, is never said to name the same always."""
+def test_place_that_was_right_once_stays_reliable() -> None:
+    """If a service once named a requested offset other than 0, the offset is never ignored."""
 
     def play(mixups: MixUps) -> None:
-        mixups.checked(LIST, page())
-        mixups.checked(GET, "anything else")
-        assert mixups.may_say_always(LIST, elsewhere())
-        mixups.checked(LIST, page(OFFSET))
-        doubts = mixups.doubts(LIST)
-        assert [again(doubts, elsewhere()) for _ in range(3)] == [True, True, False]
-        assert not doubts.request.ignored
+        mixups.verify(LIST, page())
+        mixups.verify(GET, "anything else")
+        assert mixups.may_be_constant(LIST, elsewhere())
+        mixups.verify(LIST, page(OFFSET))
+        check = mixups.check_for(LIST)
+        assert [resends(check, elsewhere()) for _ in range(3)] == [True, True, False]
+        assert not check.request.ignored
 
     played(play)
 
 
-def test_rows_that_do_not_fit_are_taken_where_they_come_again_and_again() -> None:
-    """A filter that was never kept is ignored from then on; one that was, for this page alone."""
+def test_unfitting_rows_are_accepted_if_repeated() -> None:
+    """A filter that never matched is ignored from then on; one that did match, for this page only."""
 
     def play(mixups: MixUps) -> None:
         others = elsewhere(f"{STATUS}: 7", STATUS)
-        mixups.checked(LIST, page(STATUS))
-        doubts = mixups.doubts(LIST)
-        assert [again(doubts, others) for _ in range(3)] == [True, True, True]
-        assert doubts.request.ignored == {STATUS}
+        mixups.verify(LIST, page(STATUS))
+        check = mixups.check_for(LIST)
+        assert [resends(check, others) for _ in range(3)] == [True, True, True]
+        assert check.request.ignored == {STATUS}
         assert not mixups.lately
-        assert not mixups.doubts(LIST).request.ignored
+        assert not mixups.check_for(LIST).request.ignored
 
     played(play)
 
 
-def test_rows_that_differ_each_time_are_others() -> None:
-    """Rows that do not fit, and are others at each answer, are never taken for the list's own."""
+def test_unfitting_rows_that_differ_are_not_accepted() -> None:
+    """Rows that do not fit and differ with each answer are not accepted as the list's own."""
 
     def play(mixups: MixUps) -> None:
-        doubts = mixups.doubts(LIST)
+        check = mixups.check_for(LIST)
         said = [f"{STATUS}: {one}" for one in (7, 8, 8)]
-        assert [again(doubts, elsewhere(one, STATUS)) for one in said] == [True, True, False]
-        assert again(doubts, elsewhere(said[-1], STATUS))
-        assert doubts.request.ignored == {STATUS}
+        assert [resends(check, elsewhere(one, STATUS)) for one in said] == [True, True, False]
+        assert resends(check, elsewhere(said[-1], STATUS))
+        assert check.request.ignored == {STATUS}
 
     played(play)
 
 
-def test_the_second_time_it_is_asked_again_a_little_later() -> None:
-    """Two requests that got one another's answers do not come together a third time."""
+def test_second_resend_waits_a_little() -> None:
+    """Two requests that got each other's answers must not meet a third time."""
 
     def play(mixups: MixUps) -> None:
-        doubts = mixups.doubts(LIST)
+        check = mixups.check_for(LIST)
         apart = []
         for _ in range(3):
-            again(doubts, elsewhere())
-            apart.append(doubts.apart)
+            resends(check, elsewhere())
+            apart.append(check.needs_pause)
         assert apart == [False, True, True]
 
     played(play)
 
 
-def test_a_refusal_on_a_kept_connection_is_looked_at_again() -> None:
-    """A refusal names nothing: after one on a kept connection, the read goes out once more on a new one."""
+def test_refusal_on_a_kept_connection_is_verified() -> None:
+    """A refusal names no request: on a kept connection, the read is sent again on a new one."""
 
     def play(mixups: MixUps) -> None:
-        doubts = on_kept(mixups, GET)
-        assert again(doubts, gone())
-        assert not doubts.request.reuse
-        doubts.reused = False
-        assert not again(doubts, gone("another text"))
-        assert not again(on_kept(mixups, GET), gone(), may_retry=False)
-        assert not again(mixups.doubts(GET), gone())
+        check = on_kept(mixups, GET)
+        assert resends(check, gone())
+        assert not check.request.reuse
+        check.reused = False
+        assert not resends(check, gone("another text"))
+        assert not resends(on_kept(mixups, GET), gone(), may_retry=False)
+        assert not resends(mixups.check_for(GET), gone())
         unauthorised = AuthenticationError("no", status=401, **ABOUT)
-        assert not again(on_kept(mixups, GET), unauthorised)
+        assert not resends(on_kept(mixups, GET), unauthorised)
 
     played(play)
 
 
-def test_a_refusal_is_believed_where_it_comes_again() -> None:
-    """While answers get mixed up, a read's refusal counts once it has come twice alike, or three times."""
+def test_repeated_refusal_is_believed() -> None:
+    """While answers get mixed up, a read's refusal counts if it is repeated, or after three in all."""
 
     def play(mixups: MixUps) -> None:
         mixups.noticed()
-        doubts = mixups.doubts(GET)
-        assert [again(doubts, gone(one), may_retry=False) for one in ("a", "a")] == [True, False]
-        doubts = mixups.doubts(GET)
-        assert [again(doubts, gone(one)) for one in ("a", "b", "c")] == [True, True, False]
-        assert not again(mixups.doubts(GET), TransportError("broken"))
+        check = mixups.check_for(GET)
+        assert [resends(check, gone(one), may_retry=False) for one in ("a", "a")] == [True, False]
+        check = mixups.check_for(GET)
+        assert [resends(check, gone(one)) for one in ("a", "b", "c")] == [True, True, False]
+        assert not resends(mixups.check_for(GET), TransportError("broken"))
 
     played(play)
 
 
-def test_a_write_is_left_to_its_payment() -> None:
-    """A write is never sent again at once; a PUT or DELETE by the policy, but not after a second mismatch."""
+def test_write_is_not_resent_at_once() -> None:
+    """A write is never resent at once; a PUT or DELETE is retried, but not after a second mismatch."""
 
     def play(mixups: MixUps) -> None:
-        doubts = mixups.doubts(DELETE)
-        assert not again(doubts, elsewhere(None))
-        assert not doubts.ends_with(elsewhere(None))
-        assert not again(doubts, elsewhere(None))
-        assert doubts.ends_with(elsewhere(None))
+        check = mixups.check_for(DELETE)
+        assert not resends(check, elsewhere(None))
+        assert not check.forbids_resend(elsewhere(None))
+        assert not resends(check, elsewhere(None))
+        assert check.forbids_resend(elsewhere(None))
 
     played(play)
 
 
-def test_a_writes_refusal_proves_nothing_while_answers_get_mixed_up() -> None:
-    """A refusal leaves a write open then, and a POST is not sent again even after a 429."""
+def test_refused_write_is_unproven_during_mixups() -> None:
+    """A refused write's outcome is unknown then, and a POST is not sent again even after a 429."""
     refusals: list[B2BPaymentsError] = [
         BadRequestError("no", status=400, **ABOUT),
         RateLimitError("wait", status=429, **ABOUT),
@@ -314,45 +314,45 @@ def test_a_writes_refusal_proves_nothing_while_answers_get_mixed_up() -> None:
 
     def play(mixups: MixUps) -> None:
         for refusal in refusals:
-            assert not mixups.doubts(POST).leaves_open(refusal)
-            assert not mixups.doubts(POST).ends_with(refusal)
+            assert not mixups.check_for(POST).outcome_unknown(refusal)
+            assert not mixups.check_for(POST).forbids_resend(refusal)
         mixups.noticed()
         for refusal in refusals:
             for request in (POST, DELETE, create_offline({})):
-                assert mixups.doubts(request).leaves_open(refusal)
-            assert mixups.doubts(POST).ends_with(refusal)
-            assert not mixups.doubts(DELETE).ends_with(refusal)
-            assert not mixups.doubts(GET).leaves_open(refusal)
+                assert mixups.check_for(request).outcome_unknown(refusal)
+            assert mixups.check_for(POST).forbids_resend(refusal)
+            assert not mixups.check_for(DELETE).forbids_resend(refusal)
+            assert not mixups.check_for(GET).outcome_unknown(refusal)
         unsent = TransportError("no connection", sent=False)
-        assert not mixups.doubts(POST).leaves_open(unsent)
-        assert not mixups.doubts(POST).ends_with(unsent)
+        assert not mixups.check_for(POST).outcome_unknown(unsent)
+        assert not mixups.check_for(POST).forbids_resend(unsent)
 
     played(play)
 
 
-def test_a_bare_success_proves_nothing_while_answers_get_mixed_up() -> None:
-    """A write's answer without an id is taken, and no longer once answers were mixed up."""
+def test_write_without_id_is_unproven_during_mixups() -> None:
+    """A write's answer without an id is accepted, but not after answers were mixed up."""
 
     def play(mixups: MixUps) -> None:
-        mixups.checked(DELETE, Envelope({}, {}))
+        mixups.verify(DELETE, Envelope({}, {}))
         mixups.noticed()
-        mixups.checked(DELETE, Envelope({"id": 70}, {}))
-        mixups.checked(GET, Envelope({}, {}))
+        mixups.verify(DELETE, Envelope({"id": 70}, {}))
+        mixups.verify(GET, Envelope({}, {}))
         with pytest.raises(AnswerMismatchError):
-            mixups.checked(DELETE, Envelope({}, {}))
+            mixups.verify(DELETE, Envelope({}, {}))
 
     played(play)
 
 
-def test_what_named_an_offset_beyond_its_total_once_is_held_to_it() -> None:
-    """A service that names offsets beyond its total does not clamp them: such an answer is another's."""
+def test_offset_beyond_the_total_stays_reliable() -> None:
+    """A service that once named an offset beyond its total does not clamp: a clamped one is a mismatch."""
 
     def play(mixups: MixUps) -> None:
-        mixups.checked(LIST, page(OFFSET))
-        doubts = mixups.doubts(LIST)
-        assert [again(doubts, elsewhere("500", OF_TOTAL)) for _ in range(3)] == [True, True, True]
-        mixups.checked(LIST, page(OFFSET, OF_TOTAL))
-        doubts = mixups.doubts(LIST)
-        assert [again(doubts, elsewhere("500", OF_TOTAL)) for _ in range(3)] == [True, True, False]
+        mixups.verify(LIST, page(OFFSET))
+        check = mixups.check_for(LIST)
+        assert [resends(check, elsewhere("500", OF_TOTAL)) for _ in range(3)] == [True, True, True]
+        mixups.verify(LIST, page(OFFSET, OF_TOTAL))
+        check = mixups.check_for(LIST)
+        assert [resends(check, elsewhere("500", OF_TOTAL)) for _ in range(3)] == [True, True, False]
 
     played(play)

@@ -17,8 +17,8 @@ EVERY = "".join(char for char in map(chr, CODES) if category(char) not in {"Cn",
 STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
-def test_nothing_that_steers_a_terminal_is_left() -> None:
-    """Of all characters, those that control, format or separate lines are escapes; the others stay."""
+def test_terminal_controls_are_escaped() -> None:
+    """All characters that control, format or separate lines are escaped; the others are kept."""
     shown = printable(EVERY)
     assert not [char for char in shown if category(char) in STEERING]
     kept = "".join(char for char in EVERY if category(char)[0] in "LMNPSZ" and category(char) not in STEERING)
@@ -36,14 +36,14 @@ def test_nothing_that_steers_a_terminal_is_left() -> None:
         ("\ud800\U000e0041", r"\ud800\U000e0041"),
     ],
 )
-def test_control_characters_are_escapes(text: str, shown: str | None) -> None:
-    """Escape sequences, marks of direction and line breaks come as what they are; other text as it was."""
+def test_examples(text: str, shown: str | None) -> None:
+    """Escape sequences, direction marks and line breaks become visible; other text is unchanged."""
     assert printable(text) == (text if shown is None else shown)
     assert printable_lines("a\nb\tc\r") == "a\nb\tc\\x0d"
 
 
-def test_json_says_the_same() -> None:
-    """JSON on a terminal has such characters as its own escapes, and is equal to what was sent."""
+def test_escaped_json_is_equal() -> None:
+    """JSON has such characters as its own escapes, and still decodes to the same."""
     text = "".join(char for char in EVERY if category(char) != "Cs")
     sent = json.dumps({text: [text]}, ensure_ascii=False).encode()
     shown = printable_json(sent)
@@ -53,8 +53,8 @@ def test_json_says_the_same() -> None:
     assert json.loads(printable_json(b'"half of it: \xc3"')) == "half of it: \ufffd"
 
 
-def test_an_errors_text_is_printable() -> None:
-    """In an error's text the service's words are printable; its attributes keep them as they came."""
+def test_text_of_errors_is_printable() -> None:
+    """In an error's text the service's words are printable; its attributes keep them as received."""
     said = "gone\x1b[2J\u202e"
     errors = [
         NotFoundError(said, status=404, errors={said: [said]}, request_id=said, method="GET", url="u"),

@@ -15,7 +15,7 @@ TEMPORARY = [*OUTAGES, Outcome.UNREACHABLE, Outcome.REFUSED, Outcome.UNREADABLE]
 
 
 def delay(policy: RetryPolicy, attempt: int = 1, **about: Any) -> float | None:
-    """Ask the policy about a failed GET, changed as the test says."""
+    """Return the policy's delay after a failed GET, with the test's changes."""
     case: dict[str, Any] = {
         "effect": Effect.READ,
         "outcome": Outcome.FAILED,
@@ -28,8 +28,8 @@ def delay(policy: RetryPolicy, attempt: int = 1, **about: Any) -> float | None:
 
 @pytest.mark.parametrize("effect", [Effect.READ, Effect.REPEATABLE])
 @pytest.mark.parametrize("outcome", TEMPORARY)
-def test_what_may_be_repeated_is_tried_again(effect: Effect, outcome: Outcome) -> None:
-    """GET, PUT and DELETE are tried again after every failure that can pass."""
+def test_repeatable_requests_are_retried(effect: Effect, outcome: Outcome) -> None:
+    """GET, PUT and DELETE are retried after every temporary failure."""
     assert delay(RetryPolicy(), effect=effect, outcome=outcome) == 0.25
 
 
@@ -45,38 +45,38 @@ def test_what_may_be_repeated_is_tried_again(effect: Effect, outcome: Outcome) -
         (Outcome.FINAL, False),
     ],
 )
-def test_a_post_is_sent_again_only_if_it_changed_nothing(outcome: Outcome, again: bool) -> None:
-    """A POST is tried again only where it certainly was not carried out."""
+def test_post_is_retried_only_if_it_changed_nothing(outcome: Outcome, again: bool) -> None:
+    """A POST is retried only if it certainly was not carried out."""
     assert (delay(RetryPolicy(), effect=Effect.ONCE, outcome=outcome) is not None) is again
 
 
 @pytest.mark.parametrize("effect", list(Effect))
-def test_a_final_answer_is_final(effect: Effect) -> None:
-    """No request, whatever its effect, is tried again after a final answer."""
+def test_final_answer_is_never_retried(effect: Effect) -> None:
+    """No request, whatever its effect, is retried after a final answer."""
     assert delay(RetryPolicy(), effect=effect, outcome=Outcome.FINAL) is None
 
 
-def test_attempts_counts_the_tries_in_all() -> None:
-    """With three attempts, there is a delay after the first and the second, and none after the third."""
+def test_attempts_is_the_total_number() -> None:
+    """With three attempts, there is a delay after the first and the second, but not after the third."""
     policy = RetryPolicy(attempts=3)
     assert [delay(policy, attempt) is not None for attempt in (1, 2, 3, 4)] == [True, True, False, False]
 
 
-def test_one_attempt_never_tries_again() -> None:
-    """`RetryPolicy(attempts=1)` stops after the first try."""
+def test_one_attempt_never_retries() -> None:
+    """`RetryPolicy(attempts=1)` stops after the first attempt."""
     assert delay(RetryPolicy(attempts=1)) is None
 
 
-def test_a_call_waits_for_seconds_only() -> None:
-    """By default the waits of a call that somebody waits for add up to less than 15 seconds."""
+def test_delays_of_a_call_add_up_to_seconds() -> None:
+    """By default the delays of a call that somebody waits for add up to at most 7.5 seconds."""
     policy = RetryPolicy()
     waits = [delay(policy, attempt, random=lambda: 1.0) or 0.0 for attempt in range(1, policy.attempts + 1)]
     assert sum(waits) == 7.5
 
 
 @pytest.mark.parametrize("outcome", OUTAGES)
-def test_a_page_outlives_an_outage(outcome: Outcome) -> None:
-    """A page goes on however often it failed, until the outage has lasted too long; it is tried once then."""
+def test_page_is_retried_through_an_outage(outcome: Outcome) -> None:
+    """A page is retried until the outage lasts too long, with a last attempt at that time."""
     policy = RetryPolicy(outage=300.0)
     assert delay(policy, 99, outcome=outcome, failing_for=0.0) == 30.0
     assert delay(policy, 99, outcome=outcome, failing_for=290.0) == 10.0
@@ -84,8 +84,8 @@ def test_a_page_outlives_an_outage(outcome: Outcome) -> None:
     assert delay(policy, 4, outcome=outcome, failing_for=9_999.0) == 2.0
 
 
-def test_a_refused_page_waits_for_its_turn() -> None:
-    """A page that is refused waits as long as the service asks, again and again, for an hour."""
+def test_refused_page_is_retried_for_an_hour() -> None:
+    """A refused page waits as long as the service asks, repeatedly, for an hour."""
     refused: dict[str, Any] = {"outcome": Outcome.REFUSED, "asked": 45.0}
     assert delay(RetryPolicy(), 99, **refused, failing_for=3_599.0) == 45.0
     assert delay(RetryPolicy(), 99, **refused, failing_for=LONGEST_ASKED) is None
@@ -94,43 +94,43 @@ def test_a_refused_page_waits_for_its_turn() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNREADABLE, Outcome.UNREACHABLE, Outcome.FINAL])
-def test_a_page_does_not_outlive_what_does_not_pass(outcome: Outcome) -> None:
-    """What cannot be read, or not be reached at all, is tried no more often for a page than for a call."""
+def test_page_has_no_patience_for_lasting_failures(outcome: Outcome) -> None:
+    """If the answer is unreadable, or the service unreachable, a page is retried no more than a call."""
     assert delay(RetryPolicy(), 5, outcome=outcome, failing_for=0.0) is None
 
 
 @pytest.mark.parametrize("outcome", TEMPORARY)
 @pytest.mark.parametrize("policy", [RetryPolicy(attempts=1), RetryPolicy(outage=0)])
-def test_a_policy_may_treat_pages_like_calls(policy: RetryPolicy, outcome: Outcome) -> None:
-    """With one attempt, or no patience for an outage, a page has the attempts of a call."""
+def test_policy_may_treat_pages_like_calls(policy: RetryPolicy, outcome: Outcome) -> None:
+    """With one attempt, or `outage=0`, a page has the attempts of a call."""
     assert delay(policy, policy.attempts, outcome=outcome, failing_for=0.0) is None
     assert delay(policy, policy.attempts, outcome=outcome) is None
 
 
-def test_failures_are_counted_apart() -> None:
-    """Each sort of failure has its own count and clock; waiting for the quota is no outage."""
+def test_failures_are_counted_by_kind() -> None:
+    """Each kind of failure has its own count and clock; waits for the quota do not count as outage."""
     failures = Failures()
-    assert failures.note(Outcome.FAILED, 10.0) == (1, 0.0)
-    assert failures.note(Outcome.NOT_SENT, 15.0) == (2, 5.0)
-    assert failures.note(Outcome.REFUSED, 20.0) == (1, 0.0)
-    failures.waited(60.0)
-    assert failures.note(Outcome.AMBIGUOUS, 90.0) == (3, 20.0)
-    assert failures.note(Outcome.UNREADABLE, 95.0) == (1, 0.0)
+    assert failures.record(Outcome.FAILED, 10.0) == (1, 0.0)
+    assert failures.record(Outcome.NOT_SENT, 15.0) == (2, 5.0)
+    assert failures.record(Outcome.REFUSED, 20.0) == (1, 0.0)
+    failures.exclude_wait(60.0)
+    assert failures.record(Outcome.AMBIGUOUS, 90.0) == (3, 20.0)
+    assert failures.record(Outcome.UNREADABLE, 95.0) == (1, 0.0)
 
 
-def test_delays_double_up_to_the_longest() -> None:
-    """Each delay is twice the one before, until `max_delay`."""
+def test_delays_double_up_to_max_delay() -> None:
+    """Each delay is twice the one before, up to `max_delay`."""
     policy = RetryPolicy(attempts=99, base_delay=1.0, max_delay=6.0)
     assert [delay(policy, attempt) for attempt in (1, 2, 3, 4, 98)] == [0.5, 1.0, 2.0, 3.0, 3.0]
 
 
-def test_a_thousand_doublings_do_not_overflow() -> None:
-    """The delay stays at its cap however many attempts there were."""
+def test_thousands_of_attempts_do_not_overflow() -> None:
+    """The delay stays at its maximum, however many attempts there were."""
     assert delay(RetryPolicy(attempts=10_000), 9_999) == 30.0
 
 
-def test_chance_spreads_over_the_upper_half() -> None:
-    """The greatest chance gives all of the delay, the smallest half of it."""
+def test_jitter_covers_the_upper_half() -> None:
+    """The random delay lies between half of the full delay and all of it."""
     policy = RetryPolicy(base_delay=8.0)
     assert [delay(policy, random=lambda chance=chance: chance) for chance in (0.0, 0.5, 1.0)] == [
         4.0,
@@ -153,14 +153,14 @@ def test_chance_spreads_over_the_upper_half() -> None:
         (math.nan, 0.0, 0.25),
     ],
 )
-def test_the_longer_of_ours_and_theirs_is_waited(asked: float, chance: float, expected: float | None) -> None:
-    """What the service asks is kept in full, a little more by chance, and up to an hour."""
+def test_longer_delay_wins(asked: float, chance: float, expected: float | None) -> None:
+    """The delay is at least what the service asks, with jitter, up to an hour."""
     assert delay(RetryPolicy(), asked=asked, random=lambda: chance) == expected
 
 
 @pytest.mark.parametrize(("remaining", "expected"), [(0.26, 0.25), (0.25, None), (0.0, None), (-1.0, None)])
-def test_a_wait_that_cannot_end_in_time_is_not_begun(remaining: float, expected: float | None) -> None:
-    """A delay must leave time before the deadline, or there is none."""
+def test_wait_beyond_the_deadline_is_not_started(remaining: float, expected: float | None) -> None:
+    """A delay that would end after the deadline means stop."""
     assert delay(RetryPolicy(), remaining=remaining) == expected
 
 
@@ -181,8 +181,8 @@ def test_a_wait_that_cannot_end_in_time_is_not_begun(remaining: float, expected:
         ({"base_delay": 9.0, "max_delay": 3.0}, "base_delay=9.0 is longer than max_delay=3.0"),
     ],
 )
-def test_a_senseless_policy_is_refused(given: dict[str, Any], named: str) -> None:
-    """A setting that cannot work is named in the error."""
+def test_invalid_policy_is_refused(given: dict[str, Any], named: str) -> None:
+    """An invalid setting is named in the error."""
     with pytest.raises(ConfigurationError) as caught:
         RetryPolicy(**given)
     assert named in str(caught.value)

@@ -1,4 +1,4 @@
-"""Text of others is shown without our own credential, whatever they make of it."""
+"""Text from outside is shown without our credential, whatever its encoding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _each(write: Callable[[str], str]) -> str:
     return "".join(map(write, TOKEN))
 
 
-SPELLINGS = {
+ENCODINGS = {
     "JSON": _each(lambda char: f"\\u{ord(char):04x}"),
     "JSON in JSON": _each(lambda char: f"\\\\u{ord(char):04X}"),
     "JavaScript": _each(lambda char: f"\\u{{{ord(char):x}}}"),
@@ -63,16 +63,16 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
-def test_text_that_repeats_the_credential_is_not_shown(spelling: str) -> None:
-    """However a text spells the credential, or a good piece of it, nothing of the text is shown."""
-    for text in (spelling, f"Invalid token {spelling}, sorry", f"X-Auth-Token={spelling}&a=1"):
+@pytest.mark.parametrize("encoded", ENCODINGS.values(), ids=ENCODINGS)
+def test_text_with_an_encoded_credential_is_hidden(encoded: str) -> None:
+    """If text contains the credential, or a long piece of it, in any encoding, none of it is shown."""
+    for text in (encoded, f"Invalid token {encoded}, sorry", f"X-Auth-Token={encoded}&a=1"):
         assert redacted(text, [TOKEN]) == HIDDEN
         assert Answer(400, {}, b"", [TOKEN]).redacted(text, 500) == HIDDEN
 
 
-def test_what_stands_around_the_credential_is_shown() -> None:
-    """Where the credential stands as it is, the text around it stays."""
+def test_text_around_a_plain_credential_is_shown() -> None:
+    """If the credential is in its own form, the text around it is kept."""
     assert redacted(f"token {TOKEN} has expired", [TOKEN]) == "token *** has expired"
 
 
@@ -85,14 +85,14 @@ def test_what_stands_around_the_credential_is_shown() -> None:
         b64encode(b"another text, just as long as it").decode(),
     ],
 )
-def test_other_text_is_shown_as_it_is(text: str) -> None:
-    """Text without the credential stays, escapes and a few of its characters included."""
+def test_other_text_is_unchanged(text: str) -> None:
+    """Text without the credential is kept, even with escapes and a few of its characters."""
     assert redacted(text, [TOKEN]) == text
 
 
 @pytest.mark.slow
-def test_what_is_escaped_too_often_is_not_shown() -> None:
-    """What would have to be undone without end is not shown."""
+def test_text_escaped_too_often_is_hidden() -> None:
+    """Text with endless levels of escapes is not shown."""
     assert redacted(f"&{'amp;' * 5}lt;", [TOKEN]) != HIDDEN
     assert redacted(f"&{'amp;' * 100_000}lt;", [TOKEN]) == HIDDEN
 
@@ -102,8 +102,8 @@ def test_what_is_escaped_too_often_is_not_shown() -> None:
     ["\\", "%", "&#", "&#1", "\\u", "\\u{", "&", " ", "1,", "\\\\x"],
     ids=lambda unit: unit.strip() or "blank",
 )
-def test_the_time_to_search_a_text_grows_with_its_length_alone(unit: str) -> None:
-    """Text that is all beginnings of escapes, as a hostile gateway may send it, takes linear time."""
+def test_search_time_is_linear(unit: str) -> None:
+    """Text full of unfinished escapes, as a hostile gateway may send it, takes linear time."""
 
     def seconds(length: int) -> float:
         text, begun = unit * (length // len(unit)), time.process_time()
@@ -115,19 +115,19 @@ def test_the_time_to_search_a_text_grows_with_its_length_alone(unit: str) -> Non
     assert seconds(2**16) < 100 * max(seconds(2**12), 0.001)
 
 
-@pytest.mark.parametrize("spelling", ["&#0000000000{};", "&#{}"])
-def test_numbers_of_thousands_of_digits_are_no_characters(spelling: str) -> None:
-    """Python reads no such number; what stands around it is searched all the same."""
-    text = f"&#{'1' * 5_000};{''.join(spelling.format(ord(char)) for char in TOKEN)}"
+@pytest.mark.parametrize("encoded", ["&#0000000000{};", "&#{}"])
+def test_huge_character_codes_are_skipped(encoded: str) -> None:
+    """Python refuses to parse such numbers; the text around them is searched all the same."""
+    text = f"&#{'1' * 5_000};{''.join(encoded.format(ord(char)) for char in TOKEN)}"
     assert redacted(text, [TOKEN]) == HIDDEN
 
 
 @pytest.mark.parametrize("before", [470, 480, 499, 500, 49_970, 49_990, 50_000])
 @pytest.mark.parametrize("blank", [" ", "x"])
-def test_no_end_cuts_the_credential_in_two(before: int, blank: str) -> None:
-    """Wherever the credential stands in a long text, no part of it is shown."""
-    for spelling in (TOKEN, SPELLINGS["JSON"], SPELLINGS["spaces"]):
-        shown = Answer(400, {}, b"", [TOKEN]).redacted(f"{blank * before}{spelling} and so on", 500)
+def test_truncation_shows_no_part_of_the_credential(before: int, blank: str) -> None:
+    """Wherever the credential is in a long text, no part of it is shown."""
+    for encoded in (TOKEN, ENCODINGS["JSON"], ENCODINGS["spaces"]):
+        shown = Answer(400, {}, b"", [TOKEN]).redacted(f"{blank * before}{encoded} and so on", 500)
         assert len(shown) <= 500
         assert not {TOKEN[at : at + 4] for at in range(len(TOKEN) - 3)} & {
             shown.replace(" ", "")[at : at + 4] for at in range(len(shown))
@@ -135,6 +135,6 @@ def test_no_end_cuts_the_credential_in_two(before: int, blank: str) -> None:
         assert "\\u00" not in shown
 
 
-def test_without_a_credential_nothing_is_left_out() -> None:
-    """An answer that knows of no credential shows its text."""
+def test_without_a_credential_nothing_is_hidden() -> None:
+    """An answer without known credentials shows its text."""
     assert Answer(400, {}, b"").redacted(" a\n b ", 500) == "a b"

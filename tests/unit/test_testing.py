@@ -1,4 +1,4 @@
-"""What tests of others get: payments that are made, and fixtures."""
+"""What the package offers for other projects' tests: made payments, and fixtures."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from b2b_payments.testing import make_payment
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
 
 
-def test_a_made_payment_is_whole() -> None:
-    """Without fields it is one that the service could have sent, and always the same."""
+def test_made_payment_is_complete() -> None:
+    """Without arguments it is a payment that the service could have sent, and always the same."""
     payment = make_payment()
     assert from_wire(Payment, to_wire(payment)) == payment == make_payment()
     assert payment.line_items[0].amount == payment.total == Money("USD", Decimal(20))
 
 
-def test_fields_follow_from_each_other() -> None:
-    """Line items have the payment's id and total, a total is their sum, and an update is no earlier."""
+def test_omitted_fields_are_derived() -> None:
+    """Line items have the payment's id and total, a total is their sum, and an update is not earlier."""
     ten = Money("EUR", Decimal("10.10"))
     payment = make_payment(id=7, total=ten, customer_id="1")
     assert (payment.line_items[0].payment_id, payment.line_items[0].amount) == (7, ten)
@@ -41,13 +41,13 @@ def test_fields_follow_from_each_other() -> None:
     assert make_payment(updated_at=later).created_at < later
 
 
-def test_an_unknown_field_is_refused() -> None:
-    """A field that no payment has is a mistake in the test."""
+def test_unknown_field_is_refused() -> None:
+    """A field that payments do not have is a mistake in the test."""
     with pytest.raises(TypeError, match="statuss"):
         make_payment(statuss=3)
 
 
-async def test_the_fixtures_live_in_the_loop_of_the_test(
+async def test_fixtures_run_in_the_tests_loop(
     payments_sandbox: Sandbox, payments_client: PaymentsClient
 ) -> None:
     """An async test gets an async client; sandbox and client can be awaited from it."""
@@ -61,14 +61,14 @@ async def test_the_fixtures_live_in_the_loop_of_the_test(
 def test_other_tests_get_a_blocking_client(
     payments_sandbox: Sandbox, payments_client: blocking.PaymentsClient
 ) -> None:
-    """A test that is not async gets a client to use without await."""
+    """A test that is not async gets a client that needs no await."""
     assert sum(1 for _ in payments_client.payments.list()) == 1000
     payments_client.payments.delete(7)
     assert 7 not in payments_sandbox.store
 
 
-async def test_the_network_is_played(payments_aioresponses: aioresponses) -> None:
-    """Under the aiohttp that is installed, answers of any size are played."""
+async def test_network_can_be_mocked(payments_aioresponses: aioresponses) -> None:
+    """With the installed aiohttp, answers of any size can be mocked."""
     payments_aioresponses.get("https://one.example/", body=b"0123456789" * 20_000)
     async with aiohttp.ClientSession() as session, session.get("https://one.example/") as response:
         assert len(await response.read()) == 200_000
@@ -140,7 +140,7 @@ async def test_two(payments_client):
 
 
 def run_pytest(folder: Path, settings: str, tests: list[str]) -> tuple[int, str]:
-    """Run tests in a folder as its users do; give pytest's exit code, and what it says."""
+    """Run tests in a folder as its users do; return pytest's exit code and output."""
     ini = f"[pytest]\nfilterwarnings = error\n{textwrap.dedent(settings)}\n"
     (folder / "pytest.ini").write_text(ini, encoding="utf-8")
     for number, one in enumerate(tests):
@@ -156,23 +156,23 @@ def run_pytest(folder: Path, settings: str, tests: list[str]) -> tuple[int, str]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("settings", "tests"), PROJECTS.values(), ids=PROJECTS)
-def test_a_project_elsewhere_has_the_fixtures(tmp_path: Path, settings: str, tests: list[str]) -> None:
-    """In a project outside of this one, whatever runs its async tests, the fixtures are there and right."""
+def test_other_project_has_the_fixtures(tmp_path: Path, settings: str, tests: list[str]) -> None:
+    """In another project, with any plugin for async tests, the fixtures exist and work."""
     code, said = run_pytest(tmp_path, settings, tests)
     assert code == 0, said
 
 
 @pytest.mark.slow
-def test_a_project_without_plugins(tmp_path: Path) -> None:
-    """Where no plugin runs async tests, those are told; others have the fixtures, and their own sandbox."""
+def test_project_without_plugins(tmp_path: Path) -> None:
+    """Without a plugin, async tests get an error; others have the fixtures, or their own sandbox."""
     code, said = run_pytest(tmp_path, "addopts = -p no:asyncio -p no:anyio", [WITHOUT_PLUGINS])
     assert code == 1
     assert "payments_client need pytest-asyncio, with asyncio_mode = auto or @pytest.mark.asyncio" in said
     assert "1 passed, 1 error" in said
 
 
-def test_the_plugin_is_light() -> None:
-    """Loading the plugin, as every run of pytest does, loads no aiohttp and no model."""
+def test_plugin_is_light() -> None:
+    """Loading the plugin, as every pytest run does, imports neither aiohttp nor the models."""
     script = (
         "import sys, pytest; before = {*sys.modules}; import b2b_payments._pytest_plugin; print(*sys.modules)"
     )

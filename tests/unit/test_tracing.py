@@ -44,17 +44,17 @@ class Telemetry:
     exporter: InMemorySpanExporter
     reader: InMemoryMetricReader
 
-    def tell(self, *events: Event) -> None:
-        """Let the listener have events."""
+    def send(self, *events: Event) -> None:
+        """Send events to the listener."""
         for event in events:
             self.listener(event)
 
     def spans(self, name: str) -> list[ReadableSpan]:
-        """Return the ended spans of this name, first ended first."""
+        """Return the ended spans of this name, in the order in which they ended."""
         return [span for span in self.exporter.get_finished_spans() if span.name == name]
 
     def points(self, name: str) -> list[HistogramDataPoint]:
-        """Return what a histogram of seconds counted, for each set of attributes."""
+        """Return a histogram's data points, one for each set of attributes."""
         data = self.reader.get_metrics_data()
         if data is None:
             return []
@@ -75,7 +75,7 @@ class Telemetry:
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    """Yield a listener to an SDK that keeps all in memory."""
+    """Yield a listener with an SDK that keeps everything in memory."""
     exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracers, meters = TracerProvider(), MeterProvider([reader])
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
@@ -107,9 +107,9 @@ def id_of(span: ReadableSpan) -> int:
     return context.span_id
 
 
-def test_a_call_is_a_span_and_each_attempt_one_below_it(telemetry: Telemetry) -> None:
-    """Two attempts are client spans below their call's, which lasts longer than both."""
-    telemetry.tell(
+def test_call_and_attempts_are_nested_spans(telemetry: Telemetry) -> None:
+    """Two attempts are client spans below their call's span, which encloses both."""
+    telemetry.send(
         CallStarted("payments.get", 1),
         *attempt(1, 500, "ServerError"),
         RetryScheduled("payments.get", 1, 0.5, "failed", 1),
@@ -153,9 +153,9 @@ def test_a_call_is_a_span_and_each_attempt_one_below_it(telemetry: Telemetry) ->
     assert (retry.name, dict(retry.attributes or {})) == ("retry", {"delay": 0.5, "reason": "failed"})
 
 
-def test_a_failed_call_says_with_what(telemetry: Telemetry) -> None:
-    """A failed call has an error's status and the error's name, and nothing of its text."""
-    telemetry.tell(
+def test_failed_call_names_its_error(telemetry: Telemetry) -> None:
+    """A failed call has the status ERROR and the error's name, but nothing of its text."""
+    telemetry.send(
         CallStarted("payments.get", 1),
         *attempt(1, 404, "NotFoundError"),
         CallEnded("payments.get", 0.1, NotFoundError.__name__, 1),
@@ -166,9 +166,9 @@ def test_a_failed_call_says_with_what(telemetry: Telemetry) -> None:
     assert dict(call.attributes or {}) == {"error.type": "NotFoundError"}
 
 
-def test_a_cancelled_call_did_not_fail(telemetry: Telemetry) -> None:
-    """A call that nobody awaits any more ends its spans, without the status of an error."""
-    telemetry.tell(
+def test_cancelled_call_is_no_error(telemetry: Telemetry) -> None:
+    """A cancelled call ends its spans, without the status ERROR."""
+    telemetry.send(
         CallStarted("payments.get", 1),
         *attempt(1, None, "CancelledError"),
         CallEnded("payments.get", 0.1, "CancelledError", 1),
@@ -178,28 +178,28 @@ def test_a_cancelled_call_did_not_fail(telemetry: Telemetry) -> None:
     assert [dict(span.attributes or {})["error.type"] for span in ended] == ["CancelledError"] * 2
 
 
-def test_a_call_belongs_to_the_span_around_it(telemetry: Telemetry) -> None:
+def test_current_span_is_the_parent(telemetry: Telemetry) -> None:
     """The caller's current span is the call's parent."""
     with telemetry.provider.get_tracer("caller").start_as_current_span("nightly job") as job:
-        telemetry.tell(CallStarted("payments.get", 1), CallEnded("payments.get", 0.1, None, 1))
+        telemetry.send(CallStarted("payments.get", 1), CallEnded("payments.get", 0.1, None, 1))
     [call] = telemetry.spans("payments.get")
     assert parent_of(call) == job.get_span_context().span_id
 
 
-async def test_calls_at_once_are_told_apart(telemetry: Telemetry) -> None:
-    """Attempts of a hundred calls in as many tasks, all mixed, each find their own call."""
+async def test_concurrent_calls_keep_their_attempts(telemetry: Telemetry) -> None:
+    """The interleaved attempts of a hundred concurrent calls each have their own call as parent."""
     turn = asyncio.Barrier(100)
 
     async def call(call_id: int) -> None:
         name = f"call {call_id}"
-        telemetry.tell(CallStarted(name, call_id))
+        telemetry.send(CallStarted(name, call_id))
         for number in (1, 2):
             await turn.wait()
             started, ended = attempt(number, 200, None, call_id)
-            telemetry.tell(attrs.evolve(started, method=name))
+            telemetry.send(attrs.evolve(started, method=name))
             await turn.wait()
-            telemetry.tell(ended)
-        telemetry.tell(CallEnded(name, 0.1, None, call_id))
+            telemetry.send(ended)
+        telemetry.send(CallEnded(name, 0.1, None, call_id))
 
     await asyncio.gather(*(call(call_id) for call_id in range(100)))
     for call_id in range(100):
@@ -209,9 +209,9 @@ async def test_calls_at_once_are_told_apart(telemetry: Telemetry) -> None:
 
 
 def test_attempts_are_measured(telemetry: Telemetry) -> None:
-    """Each attempt counts with its seconds, by method, template, status and error, without ids."""
+    """Each attempt's seconds are counted by method, template, status and error, without ids."""
     for number, (status, error) in enumerate([(200, None), (200, None), (None, "RequestTimeoutError")]):
-        telemetry.tell(
+        telemetry.send(
             RequestEnded("payments.get", "GET", f"/ip/payments/{number}", 1, 0.5, status, error, number)
         )
     counted = {
@@ -226,9 +226,9 @@ def test_attempts_are_measured(telemetry: Telemetry) -> None:
 
 
 def test_quota_waits_are_measured(telemetry: Telemetry) -> None:
-    """Each wait counts once with the seconds that it took, and the call's span says why it waited."""
+    """Each wait is counted once with its seconds, and the call's span has the reasons."""
     assert telemetry.waits() == (0, 0.0)
-    telemetry.tell(
+    telemetry.send(
         CallStarted("payments.get", 1),
         QuotaWait(3.0, "in flight", 1),
         QuotaWait(40.0, "closed", 1),
@@ -253,9 +253,9 @@ def test_quota_waits_are_measured(telemetry: Telemetry) -> None:
         ("/channels", "/channels"),
     ],
 )
-def test_no_id_is_in_a_span(telemetry: Telemetry, path: str, template: str) -> None:
-    """A payment's id is in no name and no attribute: the path's template is."""
-    telemetry.tell(
+def test_spans_contain_no_ids(telemetry: Telemetry, path: str, template: str) -> None:
+    """Names and attributes contain the path's template, not a payment's id."""
+    telemetry.send(
         RequestStarted("x", "PUT", path, 1, 1), RequestEnded("x", "PUT", path, 1, 0.1, 200, None, 1)
     )
     [span] = telemetry.spans(f"PUT {template}")
@@ -264,14 +264,14 @@ def test_no_id_is_in_a_span(telemetry: Telemetry, path: str, template: str) -> N
 
 
 def test_events_of_a_walk_make_no_spans(telemetry: Telemetry) -> None:
-    """Pages joined and gaps repaired are no calls."""
-    telemetry.tell(PageJoined(0, 250, 250, 1000), GapRepaired(200))
+    """Joined pages and repaired gaps are not calls."""
+    telemetry.send(PageJoined(0, 250, 250, 1000), GapRepaired(200))
     assert telemetry.exporter.get_finished_spans() == ()
 
 
-def test_a_listener_that_comes_late_breaks_nothing(telemetry: Telemetry) -> None:
-    """The end of a call whose beginning was not told is passed over."""
-    telemetry.tell(
+def test_end_without_start_is_ignored(telemetry: Telemetry) -> None:
+    """A listener that missed the start of a call ignores its end."""
+    telemetry.send(
         RetryScheduled("payments.get", 1, 0.5, "failed", 1),
         attempt(2, 200, None)[1],
         CallEnded("payments.get", 0.1, None, 1),
@@ -280,7 +280,7 @@ def test_a_listener_that_comes_late_breaks_nothing(telemetry: Telemetry) -> None
 
 
 def without_the_extra(script: str) -> str:
-    """Run a script where opentelemetry cannot be imported, and give what it prints."""
+    """Run a script without opentelemetry, and return what it prints."""
     hidden = f"import sys; sys.modules['opentelemetry'] = None\n{script}"
     root = Path(__file__).parents[2]
     return subprocess.run(
@@ -288,8 +288,8 @@ def without_the_extra(script: str) -> str:
     ).stdout.strip()
 
 
-def test_a_missing_extra_is_one_sentence() -> None:
-    """Without the extra `otel` the listener cannot be made, and the error says what to install."""
+def test_missing_extra_is_one_sentence() -> None:
+    """Without the extra `otel`, the constructor's error says what to install."""
     script = """
 from b2b_payments import ConfigurationError
 from b2b_payments.tracing import OpenTelemetry
@@ -302,8 +302,8 @@ except ConfigurationError as error:
     assert without_the_extra(script) == said
 
 
-def test_the_global_providers_serve_by_default(monkeypatch: pytest.MonkeyPatch, telemetry: Telemetry) -> None:
-    """Without providers of its own the listener uses those that the program has set."""
+def test_global_providers_are_the_default(monkeypatch: pytest.MonkeyPatch, telemetry: Telemetry) -> None:
+    """Without explicit providers, the listener uses the program's global ones."""
     monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: telemetry.provider)
     listener = OpenTelemetry()
     listener(CallStarted("payments.get", 1))

@@ -50,7 +50,7 @@ USES: dict[str, tuple[str, Use]] = {
         lambda client, path: sync(client, SQLiteStore(path), on_change=WRONG),
     ),
     "no rules": ("rules is int", lambda *_: Sandbox(rules=WRONG)),
-    "rules half made": ("rules is half made", lambda *_: Sandbox(rules=Rules.__new__(Rules))),
+    "incomplete rules": ("rules is incomplete", lambda *_: Sandbox(rules=Rules.__new__(Rules))),
     "payments as text": ("payments must be a number", lambda *_: Sandbox(payments=TEXT)),
     "one channel": ("channels is int", lambda *_: Sandbox(channels=WRONG)),
     "a port as text": ("port must be a whole number", lambda *_: Sandbox(port=TEXT)),

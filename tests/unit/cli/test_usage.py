@@ -191,7 +191,7 @@ def test_no_https() -> None:
     ("variables", "says"),
     [
         ({"STORE_HASH": "/x/", "ACCESS_TOKEN": "t"}, "B2B_PAYMENTS_STORE_HASH is not a store hash"),
-        ({"STORE_HASH": "x", "ACCESS_TOKEN": "a b"}, "B2B_PAYMENTS_ACCESS_TOKEN holds a space"),
+        ({"STORE_HASH": "x", "ACCESS_TOKEN": "a b"}, "B2B_PAYMENTS_ACCESS_TOKEN contains a space"),
         ({"AUTH_TOKEN": "a\n"}, "B2B_PAYMENTS_AUTH_TOKEN starts or ends with white space"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The quota as the caller says it."""
+"""The quota as the caller configures it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from b2b_payments._quota import (
 )
 
 
-def test_the_default_is_the_documented_quota() -> None:
-    """Without arguments, a quota is 150 requests in 60 seconds, counted over half a second more."""
+def test_default_is_the_documented_quota() -> None:
+    """The default is 150 requests in 60 seconds, counted over half a second more."""
     quota = Quota()
     assert (quota.requests, quota.per, quota.limit, quota.span) == (150, 60.0, 150, 60.5)
 
@@ -23,20 +23,20 @@ def test_the_default_is_the_documented_quota() -> None:
     ("requests", "share", "limit"),
     [(150, 0.8, 120), (100, 0.29, 29), (10, 0.7, 7), (10, 0.25, 2), (3, 0.1, 1)],
 )
-def test_a_share_is_rounded_down_to_at_least_one(requests: int, share: float, limit: int) -> None:
-    """A share gives whole requests, never none, and is not led astray by binary fractions."""
+def test_share_is_rounded_down_to_at_least_one(requests: int, share: float, limit: int) -> None:
+    """A share is a whole number of requests, at least 1, and unaffected by binary fractions."""
     assert Quota(requests, share=share).limit == limit
 
 
 @pytest.mark.parametrize(("text", "quota"), [("150/60", Quota()), (" 5/0.5 ", Quota(5, 0.5))])
-def test_a_quota_is_read_from_text(text: str, quota: Quota) -> None:
+def test_quota_is_parsed_from_text(text: str, quota: Quota) -> None:
     """Requests, a slash and seconds make a quota."""
     assert Quota.parse(text) == quota
 
 
 @pytest.mark.parametrize("text", ["", "150", "a/b", "1/-1", "0/60", "150/0", "150/60/2", "1e3/60", "150/nan"])
-def test_text_that_is_no_quota_is_refused(text: str) -> None:
-    """Anything else is a configuration error."""
+def test_invalid_text_is_refused(text: str) -> None:
+    """Any other text is a configuration error."""
     with pytest.raises(ConfigurationError, match="Quota"):
         Quota.parse(text)
 
@@ -50,8 +50,8 @@ def test_text_that_is_no_quota_is_refused(text: str) -> None:
         *[("margin", value) for value in (-0.1, math.inf, math.nan, True, None)],
     ],
 )
-def test_a_senseless_setting_is_named(name: str, value: Any) -> None:
-    """A setting that cannot work is refused with its name and value."""
+def test_invalid_setting_is_named(name: str, value: Any) -> None:
+    """An invalid setting is refused, with its name and value."""
     with pytest.raises(ConfigurationError) as caught:
         Quota(**{name: value})
     assert f"{name}={value!r}" in str(caught.value)
@@ -60,13 +60,13 @@ def test_a_senseless_setting_is_named(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "path", ["a\0b", "\ud800x", "a" * 5_000, "é" * 128, "", "http://host", "redis://", 1]
 )
-def test_a_path_that_no_file_can_have_is_refused(path: Any) -> None:
-    """What systems refuse only when a file is opened is refused when the quota is made."""
-    with pytest.raises(ConfigurationError, match="give True for this user's processes, the path"):
+def test_invalid_path_is_refused(path: Any) -> None:
+    """A path that could not be opened is already refused when the quota is created."""
+    with pytest.raises(ConfigurationError, match="must be True for this user's processes, the path"):
         Quota(shared=path)
 
 
-def test_a_path_of_any_letters_may_be_shared() -> None:
-    """Long paths, and names of files that are not UTF-8, as Python writes them, are paths."""
+def test_unusual_paths_are_allowed() -> None:
+    """Long paths and file names that are not UTF-8 (as Python represents them) are allowed."""
     for path in ("/folder/" * 400, "caf\u00e9", "caf\udce9"):
         assert Quota(shared=path).shared == path

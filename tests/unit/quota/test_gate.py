@@ -24,20 +24,20 @@ from tests.support.virtual_time import run
 
 
 async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Permit:
-    """Take a permit that must come."""
+    """Acquire a permit that must be granted."""
     permit = await gate.acquire(priority)
     assert isinstance(permit, Permit)
     return permit
 
 
 async def spend(gate: QuotaGate, count: int, reading: QuotaReading | None = None) -> None:
-    """Take so many permits, each answered at once."""
+    """Acquire `count` permits, each answered at once."""
     for _ in range(count):
         gate.learn(await granted(gate), reading or QuotaReading())
 
 
-async def in_flight(gate: QuotaGate) -> list[Permit]:
-    """Take every permit that can be had at this moment."""
+async def acquire_all(gate: QuotaGate) -> list[Permit]:
+    """Acquire every permit available at this time."""
     permits: list[Permit] = []
     while isinstance(permit := await gate.acquire(Priority.PAGE, until=anyio.current_time()), Permit):
         permits.append(permit)
@@ -47,7 +47,7 @@ async def in_flight(gate: QuotaGate) -> list[Permit]:
 # Our own window
 
 
-def test_the_window_slides() -> None:
+def test_window_slides() -> None:
     """With the window full, the next grant comes exactly one span after the oldest."""
 
     async def main() -> list[float]:
@@ -63,8 +63,8 @@ def test_the_window_slides() -> None:
     assert run(main()) == [0.0, 1.0, 2.0, 10.5]
 
 
-def test_a_turn_says_how_long_it_waited() -> None:
-    """The seconds between asking for a permit and getting it are in the permit."""
+def test_permit_says_how_long_it_waited() -> None:
+    """`Permit.waited` is the seconds between request and grant."""
 
     async def main() -> float:
         gate = QuotaGate(Quota(1, 10, margin=0))
@@ -75,8 +75,8 @@ def test_a_turn_says_how_long_it_waited() -> None:
     assert run(main()) == 6.0
 
 
-def test_a_call_goes_ahead_of_waiting_pages() -> None:
-    """A call that comes last gets the next permit, though pages wait."""
+def test_call_goes_before_waiting_pages() -> None:
+    """A call that comes last gets the next permit, although pages wait."""
 
     async def main() -> list[str]:
         gate = QuotaGate(Quota(1, 10, margin=0))
@@ -96,8 +96,8 @@ def test_a_call_goes_ahead_of_waiting_pages() -> None:
     assert run(main()) == ["call", "page"]
 
 
-def test_a_place_in_the_line_counts_for_the_deadline() -> None:
-    """One who would get the third window's permit is told so at once, with the seconds it would take."""
+def test_place_in_the_line_counts_for_the_deadline() -> None:
+    """A waiter that would get a permit in the third window is refused at once, with the seconds."""
 
     async def main() -> object:
         gate = QuotaGate(Quota(1, 10, margin=0))
@@ -111,8 +111,8 @@ def test_a_place_in_the_line_counts_for_the_deadline() -> None:
     assert run(main()) == TooLate(30.0)
 
 
-def test_a_closing_gate_sends_those_away_who_cannot_wait() -> None:
-    """Whoever cannot wait until the gate opens again is told when it closes, not at the deadline."""
+def test_closing_gate_ends_waits_that_would_be_too_late() -> None:
+    """A waiter that cannot wait until the gate reopens ends when it closes, not at the deadline."""
 
     async def main() -> tuple[object, float]:
         gate = QuotaGate(Quota(2, 10, margin=0), chance=lambda: 0.0)
@@ -126,8 +126,8 @@ def test_a_closing_gate_sends_those_away_who_cannot_wait() -> None:
     assert run(main()) == (TooLate(100.0), 1.0)
 
 
-def test_a_deadline_ends_a_wait_for_an_answer() -> None:
-    """Who waits for another request's answer stops waiting at the deadline."""
+def test_deadline_ends_a_wait_for_an_answer() -> None:
+    """A waiter for another request's answer stops waiting at the deadline."""
 
     async def main() -> tuple[object, float]:
         gate = QuotaGate(Quota())
@@ -137,7 +137,7 @@ def test_a_deadline_ends_a_wait_for_an_answer() -> None:
     assert run(main()) == (TooLate(0.0), 2.0)
 
 
-def test_clock_wait_and_chance_are_given_in() -> None:
+def test_clock_wait_and_chance_are_parameters() -> None:
     """A gate runs on any clock: here one that only moves when it waits."""
     now = 0.0
 
@@ -157,33 +157,33 @@ def test_clock_wait_and_chance_are_given_in() -> None:
 # What the service says
 
 
-def test_the_first_request_goes_alone() -> None:
-    """Until one answer has come, one request is in flight; then as many as half of what remains."""
+def test_first_request_goes_alone() -> None:
+    """Until one answer has arrived, one request is in flight; then up to half of what remains."""
 
     async def main() -> tuple[int, int]:
         gate = QuotaGate(Quota())
-        first = await in_flight(gate)
+        first = await acquire_all(gate)
         gate.learn(first[0], QuotaReading(remaining=20))
-        return len(first), len(await in_flight(gate))
+        return len(first), len(await acquire_all(gate))
 
     assert run(main()) == (1, 10)
 
 
-def test_a_silent_service_is_trusted_quickly() -> None:
-    """Where answers state nothing, the first lets four go, and the next ones sixteen and more."""
+def test_silent_service_is_trusted_quickly() -> None:
+    """If answers state nothing, four requests may be in flight after the first, then sixteen and more."""
 
     async def main() -> tuple[int, int]:
         gate = QuotaGate(Quota())
         await spend(gate, 1)
-        four = await in_flight(gate)
+        four = await acquire_all(gate)
         gate.learn(four[0], QuotaReading())
-        return len(four), len(four) - 1 + len(await in_flight(gate))
+        return len(four), len(four) - 1 + len(await acquire_all(gate))
 
     assert run(main()) == (4, 16)
 
 
-def test_a_request_without_answer_makes_room() -> None:
-    """A permit that is released, and one that is silent for three seconds, no longer count as in flight."""
+def test_request_without_answer_makes_room() -> None:
+    """A permit that is released, or not reported for three seconds, no longer counts as in flight."""
 
     async def main() -> tuple[float, float]:
         gate = QuotaGate(Quota())
@@ -195,8 +195,8 @@ def test_a_request_without_answer_makes_room() -> None:
     assert run(main()) == (0.0, 3.0)
 
 
-def test_a_late_reading_only_lowers() -> None:
-    """A reading whose request was sent before the last was read counts if it is lower, and else not."""
+def test_late_reading_only_lowers_what_remains() -> None:
+    """A reading whose request was sent before the last reading counts only if it is lower."""
 
     async def main() -> list[int]:
         gate = QuotaGate(Quota())
@@ -205,16 +205,16 @@ def test_a_late_reading_only_lowers() -> None:
         await anyio.sleep(0.1)
         gate.learn(later, QuotaReading(remaining=40))
         gate.learn(early, QuotaReading(remaining=90))
-        counts = [len(rest) + len(await in_flight(gate))]
+        counts = [len(rest) + len(await acquire_all(gate))]
         gate.learn(rest[0], QuotaReading(remaining=20))
-        counts.append(len(await in_flight(gate)))
+        counts.append(len(await acquire_all(gate)))
         return counts
 
     assert run(main()) == [20, 0]
 
 
-def test_an_old_reading_is_believed_less_and_less() -> None:
-    """What was said to remain shrinks by twice the quota's rate, as others may have spent it."""
+def test_old_reading_loses_weight() -> None:
+    """What was stated to remain shrinks at twice the quota's rate, as others may have spent it."""
 
     async def main() -> list[int]:
         counts = []
@@ -222,7 +222,7 @@ def test_an_old_reading_is_believed_less_and_less() -> None:
             gate = QuotaGate(Quota())
             await spend(gate, 1, QuotaReading(remaining=100))
             await anyio.sleep(idle)
-            counts.append(len(await in_flight(gate)))
+            counts.append(len(await acquire_all(gate)))
         return counts
 
     assert run(main()) == [50, 20, 1]
@@ -241,7 +241,7 @@ def test_an_old_reading_is_believed_less_and_less() -> None:
         (10**9, 7.0, 0.0),
     ],
 )
-def test_nothing_remaining_closes_until_the_reset(
+def test_gate_closes_until_the_reset_if_nothing_remains(
     remaining: int, resets_after: float | None, waited: float
 ) -> None:
     """The gate closes for the stated time; more than an hour, and absurd values, change nothing."""
@@ -255,7 +255,7 @@ def test_nothing_remaining_closes_until_the_reset(
 
 
 def test_our_own_spending_does_not_close_the_gate() -> None:
-    """Where our own grants explain that nothing remains, our window says when to go on, not the reset."""
+    """If our own grants explain that nothing remains, our window decides, not the reset."""
 
     async def main() -> float:
         gate = QuotaGate(Quota(2, 10, margin=0), chance=lambda: 0.0)
@@ -266,8 +266,8 @@ def test_our_own_spending_does_not_close_the_gate() -> None:
     assert run(main()) == 10.0
 
 
-def test_a_refusal_closes_for_all_and_opens_to_one() -> None:
-    """After a refusal nobody goes before the time is over, then one, and the rest once it was answered."""
+def test_gate_reopens_to_one_request_after_a_refusal() -> None:
+    """After a refusal none goes before the time is over, then one, and the rest after its answer."""
 
     async def main() -> tuple[list[float], int]:
         gate = QuotaGate(Quota(), chance=lambda: 0.0)
@@ -286,8 +286,8 @@ def test_a_refusal_closes_for_all_and_opens_to_one() -> None:
 @pytest.mark.parametrize(
     ("seconds", "opens"), [(5, 5.5), (1, 1.1), (-1, 0.0), (math.nan, 0.0), (3600, 3600.5), (3601, 0.0)]
 )
-def test_the_gate_opens_a_little_later_by_chance(seconds: float, opens: float) -> None:
-    """A closed gate opens a tenth later at most, never sooner, and more than an hour does not close it."""
+def test_gate_opens_a_random_time_later(seconds: float, opens: float) -> None:
+    """A closed gate opens up to a tenth later, never earlier; more than an hour does not close it."""
 
     async def main() -> float:
         gate = QuotaGate(Quota(), chance=lambda: 1.0)
@@ -297,14 +297,14 @@ def test_the_gate_opens_a_little_later_by_chance(seconds: float, opens: float) -
     assert run(main()) == pytest.approx(opens)
 
 
-def test_a_lower_allocation_is_adopted() -> None:
-    """A quota that the service states counts if it is the stricter, and our share of it is kept."""
+def test_lower_allocation_is_adopted() -> None:
+    """A quota that the service states applies if it is stricter, and our share of it is used."""
 
     async def main() -> tuple[int, int]:
         strict, loose = QuotaGate(Quota(100, share=0.5)), QuotaGate(Quota(10))
         await spend(strict, 2, QuotaReading(500, 1.0, allocated=(20, 60.0)))
         await spend(loose, 1, QuotaReading(500, 1.0, allocated=(300, 60.0)))
-        return 2 + len(await in_flight(strict)), 1 + len(await in_flight(loose))
+        return 2 + len(await acquire_all(strict)), 1 + len(await acquire_all(loose))
 
     assert run(main()) == (10, 10)
 
@@ -312,13 +312,13 @@ def test_a_lower_allocation_is_adopted() -> None:
 @pytest.mark.parametrize(
     "allocated", [(0, 60.0), (10**6, 60.0), (1, 0.0), (1, math.nan), (1, 1e9), (1, -60.0)]
 )
-def test_an_absurd_allocation_is_ignored(allocated: tuple[int, float]) -> None:
-    """No window of no length or of more than ten minutes is believed."""
+def test_absurd_allocation_is_ignored(allocated: tuple[int, float]) -> None:
+    """A window without length, or of more than an hour, is not believed."""
 
     async def main() -> int:
         gate = QuotaGate(Quota(10))
         await spend(gate, 1, QuotaReading(500, 1.0, allocated=allocated))
-        return 1 + len(await in_flight(gate))
+        return 1 + len(await acquire_all(gate))
 
     assert run(main()) == 10
 
@@ -326,8 +326,8 @@ def test_an_absurd_allocation_is_ignored(allocated: tuple[int, float]) -> None:
 # Waiting is visible
 
 
-def test_each_wait_is_told_with_its_reason() -> None:
-    """The hook hears once of each wait: its seconds at least, and why."""
+def test_hook_is_called_once_for_each_wait() -> None:
+    """The hook gets each wait's minimum seconds and reason."""
 
     async def main() -> list[tuple[float, WaitReason]]:
         told: list[tuple[float, WaitReason]] = []
@@ -348,8 +348,8 @@ def test_each_wait_is_told_with_its_reason() -> None:
     assert run(main()) == [(3.0, WaitReason.IN_FLIGHT), (57.0, WaitReason.WINDOW)]
 
 
-def test_a_closed_gate_is_told_as_such() -> None:
-    """A wait for a closed gate has its own reason."""
+def test_wait_for_a_closed_gate_has_its_own_reason() -> None:
+    """A wait for a closed gate is reported as CLOSED."""
 
     async def main() -> list[tuple[float, WaitReason]]:
         told: list[tuple[float, WaitReason]] = []
@@ -361,8 +361,8 @@ def test_a_closed_gate_is_told_as_such() -> None:
     assert run(main()) == [(10.0, WaitReason.CLOSED)]
 
 
-def test_a_hook_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """The permit comes although the hook raises, and the error is in the log."""
+def test_failing_hook_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The permit is granted although the hook raises, and the error is logged."""
 
     def hook(_seconds: float, _reason: WaitReason) -> None:
         raise ZeroDivisionError
@@ -383,7 +383,7 @@ def test_a_hook_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_clients_of_one_store_share_a_gate() -> None:
-    """The same store has the same gate in one event loop, and another store another."""
+    """In one event loop, clients of the same store have the same gate, and other stores another one."""
 
     async def main() -> tuple[bool, bool, QuotaGate]:
         gate = gate_for(("abc",), Quota())
@@ -394,8 +394,8 @@ def test_clients_of_one_store_share_a_gate() -> None:
     assert run(main())[2] is not gate
 
 
-def test_the_stricter_quota_holds() -> None:
-    """Where two clients bring different quotas, both are kept."""
+def test_stricter_quota_wins() -> None:
+    """If two clients have different quotas, both apply."""
 
     async def main() -> list[float]:
         gate = gate_for(("abc",), Quota(4, 10, margin=0))
@@ -409,8 +409,8 @@ def test_the_stricter_quota_holds() -> None:
     assert run(main()) == [0.0, 0.0, 1.0, 1.0, 10.0, 10.0]
 
 
-def test_a_new_client_does_not_forget_what_the_last_one_spent() -> None:
-    """A gate outlives its clients until its window is empty, and no longer."""
+def test_new_client_counts_the_last_ones_grants() -> None:
+    """A window outlives its clients until its grants have expired, and no longer."""
 
     async def main() -> tuple[float, float]:
         await spend(gate_for(("abc",), Quota(1, 10, margin=0)), 1)

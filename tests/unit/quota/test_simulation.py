@@ -1,4 +1,4 @@
-"""The gate against a service that counts, with another integration and heavy-tailed latency."""
+"""The gate against a simulated service, with another integration and heavy-tailed latency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.virtual_time import run
 
 
 async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Permit:
-    """Take a permit that must come."""
+    """Acquire a permit that must be granted."""
     permit = await gate.acquire(priority)
     assert isinstance(permit, Permit)
     return permit
@@ -29,14 +29,14 @@ async def granted(gate: QuotaGate, priority: Priority = Priority.PAGE) -> Permit
 
 @attrs.define
 class Service:
-    """A quota of 150 in 60 seconds as a service counts it, by arrivals, whoever sends them."""
+    """A service's quota of 150 in 60 seconds, counted by arrivals from all senders."""
 
     slides: bool
     refused: list[float] = attrs.field(factory=list)
     seen: deque[float] = attrs.field(factory=deque)
 
     def take(self) -> tuple[bool, QuotaReading]:
-        """Count an arrival, and say what remains."""
+        """Count an arrival, and return whether it is admitted and what remains."""
         now = anyio.current_time()
         start = now - 60 if self.slides else now // 60 * 60
         while self.seen and (self.seen[0] <= start if self.slides else self.seen[0] < start):
@@ -48,7 +48,7 @@ class Service:
         return admitted, QuotaReading(150 - len(self.seen), resets_after)
 
     def most_refused(self) -> int:
-        """Return the most refusals of ours in any of the service's windows."""
+        """Return the most refusals of our requests in any of the service's windows."""
         if not self.slides:
             windows = [at // 60 for at in self.refused]
             return max((windows.count(window) for window in windows), default=0)
@@ -61,8 +61,8 @@ async def latency(chance: random.Random) -> None:
 
 
 async def fetch(service: Service, count: int, chance: random.Random) -> float:
-    """Send so many requests, sixteen at a time, until each is accepted; gives the seconds that it took."""
-    # Of its own: how often the gate draws is no matter of the latencies.
+    """Send `count` requests, sixteen at a time, until each is accepted. Returns the seconds taken."""
+    # A generator of its own, so that the gate does not influence the latencies.
     gate = QuotaGate(Quota(), chance=random.Random(count).random)
     left = iter(range(count))
     begun = anyio.current_time()
@@ -91,7 +91,7 @@ async def fetch(service: Service, count: int, chance: random.Random) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("slides", [False, True], ids=["fixed", "sliding"])
 def test_two_windows_are_filled_without_a_refusal(slides: bool) -> None:
-    """300 requests on a quota of 150 take at most 5 % more than the 60 s they must, and none is refused."""
+    """300 requests on a quota of 150 take at most 5 % more than the minimum of 60 s, and none is refused."""
     for seed in range(10):
         service = Service(slides)
         assert run(fetch(service, 300, random.Random(seed))) <= 60 * 1.05
@@ -105,7 +105,7 @@ def test_two_windows_are_filled_without_a_refusal(slides: bool) -> None:
 def test_another_integration_costs_one_refusal_a_window_at_most(
     slides: bool, spending: str, start: float
 ) -> None:
-    """With two thirds of the quota spent by another, all requests succeed, at most one a window refused."""
+    """If another integration spends two thirds of the quota, at most one request a window is refused."""
 
     async def others(service: Service, chance: random.Random) -> None:
         while True:
