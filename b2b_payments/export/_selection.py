@@ -45,7 +45,10 @@ class Selection:
         return {name: getattr(self.query, name) for name in self.query.filters} | reading
 
     async def source(self, client: PaymentsClient) -> Begin:
-        """Return what starts the walk, given a checkpoint or None. Raises ExportError for an unknown channel."""
+        """Return a function that starts the walk from a checkpoint or None.
+
+        Raises ExportError for an unknown channel.
+        """
         wanted = self.query.channel_ids
         if wanted is None:
             return lambda checkpoint: client.payments.list(**self.walk, checkpoint=checkpoint)
