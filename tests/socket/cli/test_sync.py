@@ -174,7 +174,7 @@ def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
     assert invoke(service, "sync", "--to", str(path)).exit_code == 0
     for more in ((), ("--resume",)):
         result = invoke(service, "export", "--output", str(path), *more)
-        assert "is kept in step by a sync" in sentence(result, 2)
+        assert "holds a synced copy" in sentence(result, 2)
     assert held_in(path) == versions_of(service.store)
 
 

@@ -179,7 +179,7 @@ async def test_resume_of_what_is_finished() -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"version": 9}, "not of version 1"), ({}, "asked otherwise: q was 'x', and is 'y'")],
+    [({"version": 9}, "not of version 1"), ({}, "had other filters: q was 'x' and is now 'y'")],
 )
 async def test_resume_of_something_else(change: dict[str, object], says: str) -> None:
     """Another query, and another version's checkpoint, are refused before anything is asked for."""

@@ -95,7 +95,7 @@ async def test_without_conditional_puts(s3: str, proxied: Proxied, header: str) 
     """A store that ignores what a put depends on is refused before anything is sent; nothing is left."""
     proxied(header)
     async with Sandbox(10) as sandbox, client_of(sandbox) as client:
-        with pytest.raises(ConfigurationError, match="does not keep conditional puts"):
+        with pytest.raises(ConfigurationError, match="does not support conditional puts"):
             await export(client.payments.list(), sink_for(f"{s3}/p.jsonl"))
         assert sandbox.request_count == 0
     assert bucket_and_name(f"{s3}/p")[0].sizes("") == {}
@@ -150,11 +150,11 @@ async def test_no_such_bucket(s3: str) -> None:
 @pytest.mark.parametrize(
     ("fate", "says"),
     [
-        (403, r"the object store refused the credentials, or what they may do: 403\."),
+        (403, r"the object store denied access with these credentials: 403\."),
         (503, r"the object store answered 503\."),
         (Fate.CUT, r"the object store did not answer\."),
         (301, r"the bucket is in another region than AWS_REGION says\."),
-        (501, r"does not keep conditional puts"),
+        (501, r"does not support conditional puts"),
         (0, r"its endpoint is not https, and AWS_ALLOW_HTTP is not true\."),
     ],
 )
@@ -173,7 +173,7 @@ def test_a_store_that_refuses(
             sink.open()
         sink.close(complete=False)
     assert "marked" not in repr(failure.value)
-    assert not [*Path(gettempdir()).glob(f"{sink_for('s3://bucket/p.jsonl')._location._all}*")]  # type: ignore[attr-defined]
+    assert not [*Path(gettempdir()).glob(f"{sink_for('s3://bucket/p.jsonl')._location._prefix}*")]  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ async def test_two_at_once(s3: str) -> None:
         code, _, said = await finished(first)
         assert code == 1
         assert said.splitlines()[-1] == (
-            f"Error: Another export to {url} has taken over: this one stops, and changes nothing."
+            f"Error: Another export to {url} has taken over: this one stops and changes nothing."
         )
         assert SECRET not in said
         assert bucket.get("p.jsonl.manifest.json") == published

@@ -60,4 +60,4 @@ def test_nothing_there(folder: str) -> None:
     """A folder without an export is told of, and so is a store that there is not."""
     assert "holds no export" in sentence(invoke(None, "verify", folder), 1)
     said = sentence(invoke(None, "export", "--sandbox", "--output", "ftp://host/p.jsonl"), 2)
-    assert "ftp:// is no object store" in said
+    assert "ftp:// is not an object store" in said

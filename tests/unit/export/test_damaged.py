@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from b2b_payments.export import ExportError, JSONLSink, SQLiteSink, sink_for
-from b2b_payments.export._log import Folder
+from b2b_payments.export._log import LogFolder
 from tests.support.exporting import ONE, TWO, interrupted, lines, names
 
 
@@ -26,7 +26,7 @@ def test_damaged_state(tmp_path: Path, head: bytes) -> None:
     segment.write_bytes(head)
     for _ in range(2):
         sink = JSONLSink(path)
-        with pytest.raises(ExportError, match=r"What was kept of .* is damaged: .*\. Start again"):
+        with pytest.raises(ExportError, match=r"export to .* cannot be used: .*\. Start again"):
             sink.resume()
         sink.close(complete=False)
     assert segment.read_bytes() == head
@@ -46,7 +46,7 @@ def test_damaged_segments(tmp_path: Path, damage: str) -> None:
         case "missing":
             first.unlink()
     sink = sink_for(path, "csv" if damage == "another format" else "jsonl")
-    says = "was one to jsonl, not csv" if damage == "another format" else "is damaged: a part of it is "
+    says = "has the format jsonl, not csv" if damage == "another format" else "cannot be used: a segment "
     with pytest.raises(ExportError, match=says):
         sink.resume()
     sink.close(complete=False)
@@ -71,7 +71,7 @@ def test_damaged_meanwhile(tmp_path: Path, damage: str, format_: str) -> None:
         segment.unlink()
     else:
         segment.write_bytes(text[:-1] if damage == "shorter" else text[:-2] + b"?\n")
-    with pytest.raises(ExportError, match="is damaged"):
+    with pytest.raises(ExportError, match="cannot be used"):
         sink.close(complete=True)
     if format_ == "sqlite":
         SQLiteSink(path).check(path)  # no table was left half-filled
@@ -84,7 +84,7 @@ def test_what_an_earlier_version_left(tmp_path: Path) -> None:
     path, left = tmp_path / "p.jsonl", tmp_path / ".p.jsonl.checkpoint"
     left.write_text("{}")
     sink = JSONLSink(path)
-    with pytest.raises(ExportError, match=r"by an earlier version, .*: remove .*\.p\.jsonl\.checkpoint"):
+    with pytest.raises(ExportError, match=r"by an earlier version and .*: remove .*\.p\.jsonl\.checkpoint"):
         sink.resume()
     sink.close(complete=False)
     sink.open()
@@ -132,7 +132,7 @@ def test_planted_links_in_the_log(tmp_path: Path) -> None:
 
 def test_put_once(tmp_path: Path) -> None:
     """A segment that was put down is never put down again."""
-    folder = Folder(tmp_path / "log")
+    folder = LogFolder(tmp_path / "log")
     folder.put(1, [[b"o", b"ne"], [b"its items"]])
     with pytest.raises(FileExistsError):
         folder.put(1, [[b"two"], [b""]])

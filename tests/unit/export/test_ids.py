@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from b2b_payments.export._verification import Ids
+from b2b_payments.export._verification import DuplicateIds
 
 
 def _twice(ids: list[object]) -> str | None:
-    taken = Ids()
+    taken = DuplicateIds()
     for payment_id in ids:
         taken.add(payment_id)
-    return taken.twice()
+    return taken.duplicate()
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_far_apart() -> None:
 @pytest.mark.slow
 def test_a_million() -> None:
     """A million ids are kept in little more than eight megabytes."""
-    ids = Ids()
+    ids = DuplicateIds()
     for number in range(1_000_000, 2_000_000):
         ids.add(number)
     assert len(ids._numbers) < 1 << 16
     kept = sum(map(sys.getsizeof, (*ids._runs, ids._numbers)))
     assert 8_000_000 <= kept + 8 * len(ids._numbers) < 9_000_000
-    assert ids.twice() is None
+    assert ids.duplicate() is None

@@ -70,7 +70,7 @@ def test_planted_segment(bucket: Bucket, planted: Mapping[str, Any]) -> None:
     changed = msgspec.json.encode(msgspec.json.decode(head) | planted)
     bucket.replace(SEGMENT, changed + b"\n" + lines)
     sink = sink_for(URL)
-    with pytest.raises(ExportError, match=r"What was kept of .* is damaged"):
+    with pytest.raises(ExportError, match=r"The log of the export to .* cannot be used"):
         sink.resume()
     sink.close(complete=False)
 

@@ -227,7 +227,9 @@ def test_another_table_of_that_name(tmp_path: Path, format_: str) -> None:
     path = tmp_path / "p"
     with connected(path, format_) as db:
         db.execute("CREATE TABLE payments (id BIGINT, note VARCHAR)")
-    with pytest.raises(ConfigurationError, match=r"has a table payments with other columns .* left alone"):
+    with pytest.raises(
+        ConfigurationError, match=r"has a table payments with columns other than .* left alone"
+    ):
         written(path, format_, ROWS)
     with connected(path, format_) as db:
         assert db.execute("SELECT * FROM payments").fetchall() == []
@@ -304,7 +306,7 @@ def test_a_database_in_the_middle_of_a_write_is_not_judged(tmp_path: Path) -> No
     written(path, "sqlite", ROWS)
     journal = path.with_name(f"{path.name}-journal")
     journal.write_bytes(b"\0" * 512)
-    with pytest.raises(ExportError, match=r"or was when a process ended: wait, or resume"):
+    with pytest.raises(ExportError, match=r"or a process ended while writing it: wait, or resume"):
         verify(path)
     journal.unlink()
     assert verify(path).account.sums.whole.rows == len(ROWS)
@@ -391,10 +393,10 @@ def test_a_commit_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     tries: list[bool] = []
     replace = DuckDBDatabase.replace
 
-    def narrowed(database: DuckDBDatabase, *args: Any, thorough: bool) -> Any:
-        digests = replace(database, *args, thorough=thorough)
-        tries.append(thorough)
-        if not thorough:
+    def narrowed(database: DuckDBDatabase, *args: Any, careful: bool) -> Any:
+        digests = replace(database, *args, careful=careful)
+        tries.append(careful)
+        if not careful:
             ((used,),) = database.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()
             database.execute(f"SET memory_limit = '{used + 2**18}B'")
         return digests

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.usefixtures("bucket"), pytest.mark.slow]
 FOLDER = "memory://bucket/exports"
 OVERTAKEN = re.compile(
     r"Another export to memory://bucket/exports/p\.\w+ has (taken over: this one stops|ended meanwhile)"
-    r"|What was kept of .* or another export has taken over\."
+    r"|The log of the export to .* or another export has taken over\."
 )
 
 
