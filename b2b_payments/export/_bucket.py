@@ -63,7 +63,7 @@ _FIRST_ANSWER_WITHIN = 9.0
 
 A machine without credentials is asked once only.
 """
-_FIRST_TIMEOUT = "5 s"
+_TIMEOUT = "5 s"
 """Timeout of the first request, whose response is short. Transfers of data have no such limit."""
 _CLIENT_OPTIONS = (
     *("allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only"),
@@ -167,10 +167,8 @@ class Bucket:
     def _first_options(self) -> Mapping[str, str]:
         """A short timeout, and the environment's options, which obstore ignores if any are passed to it."""
         prefix = _VARIABLES[self._root.partition(":")[0]]
-        options = {name: os.environ.get(f"{prefix}{name.upper()}") for name in _CLIENT_OPTIONS}
-        return {"timeout": _FIRST_TIMEOUT} | {
-            name: value for name, value in options.items() if value is not None
-        }
+        env = {name: os.environ.get(f"{prefix}{name.upper()}") for name in _CLIENT_OPTIONS}
+        return {"timeout": _TIMEOUT} | {name: value for name, value in env.items() if value is not None}
 
     @property
     def _store(self) -> Any:

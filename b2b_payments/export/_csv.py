@@ -20,7 +20,7 @@ from b2b_payments.export._placed import StagedFile, TableSink
 
 P = TypeVar("P", bound=PurePath)
 _COMPANION: Final = ".line_items.csv"
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """Characters at the start of a cell that make a spreadsheet run it as a formula."""
 
 
@@ -109,10 +109,7 @@ class CSVSink(TableSink):
             # All cells at once: JSON on one line contains no newline, and is no formula.
             return "\n".join(cells).replace('"', '""').split("\n")
         if self._spreadsheet_safe:
-            cells = [
-                f"'{cell}" if cell is not None and cell.startswith(_FORMULA_STARTS) else cell
-                for cell in cells
-            ]
+            cells = [f"'{cell}" if cell is not None and cell.startswith(_FORMULA) else cell for cell in cells]
         if '"' in "".join(filter(None, cells)):
             cells = [cell and cell.replace('"', '""') for cell in cells]
         return [None if cell is None else f'"{cell}"' for cell in cells] if column.nullable else cells

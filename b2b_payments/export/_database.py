@@ -112,18 +112,13 @@ class Database(ABC):
         return () if self.holds(table) else None
 
     def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
-        """Return the ids of payments that differ from the stored ones, with the stored update time.
-
-        It is None for a payment that is not stored.
-        """
-        stored: dict[int, tuple[Row, list[Row]]] = {
-            row[0]: (row, []) for row in self.rows_by_id(PAYMENTS, rows.ids)
-        }
-        for line in self.rows_by_id(LINE_ITEMS, list(stored)):
-            stored[line[0]][1].append(line)
+        """Return the ids of payments that differ from the stored ones, with the stored update time if any."""
+        old: dict[int, tuple[Row, list[Row]]] = {row[0]: (row, []) for row in self.select(PAYMENTS, rows.ids)}
+        for line in self.select(LINE_ITEMS, list(old)):
+            old[line[0]][1].append(line)
         differing: dict[int, datetime | None] = {}
         for row, lines in rows.by_payment():
-            if (found := stored.get(row[0])) is None:
+            if (found := old.get(row[0])) is None:
                 differing[row[0]] = None
             elif found != (
                 self._as_read(PAYMENTS, row),
@@ -169,7 +164,7 @@ class Database(ABC):
         while rows := result.fetchmany(_ROWS_AT_ONCE):
             yield from rows
 
-    def rows_by_id(self, table: Table, payment_ids: Sequence[int]) -> list[Row]:
+    def select(self, table: Table, payment_ids: Sequence[int]) -> list[Row]:
         """Return the rows of these payments, as integers and texts, in the order of the key."""
         condition, parameters = self.among(table.key[0], payment_ids)
         columns = ", ".join(map(self.readable, table.columns))
@@ -260,14 +255,12 @@ def opened(
     kind: type[FileDatabase], path: Path, *, read_only: bool = False, doing: str = "written"
 ) -> Iterator[FileDatabase]:
     """Open a database, and close it afterwards. Raises ExportError in place of its errors."""
-    with as_export_error(kind, path, doing), _connection_to(kind, path, read_only=read_only) as database:
+    with as_export_error(kind, path, doing), _connect(kind, path, read_only=read_only) as database:
         yield database
 
 
 @contextmanager
-def _connection_to(
-    kind: type[FileDatabase], path: Path, *, read_only: bool = False
-) -> Iterator[FileDatabase]:
+def _connect(kind: type[FileDatabase], path: Path, *, read_only: bool = False) -> Iterator[FileDatabase]:
     database = kind.connect(path, read_only=read_only)
     try:
         yield database
@@ -332,7 +325,7 @@ class DatabaseSink(TableSink):
 
     def _replace(self, target: Path, *, careful: bool) -> Mapping[str, str]:
         # A connection per attempt: DuckDB's is unusable after a commit ran out of memory.
-        with _connection_to(self.database, target) as database, database.transaction():
+        with _connect(self.database, target) as database, database.transaction():
             self._check(database)
             existing = database.names()
             for table in TABLES:

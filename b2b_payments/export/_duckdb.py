@@ -23,9 +23,9 @@ _PATIENCE, _PAUSE = 30.0, 0.1  # seconds to wait while another program has the f
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _HASH_PARTS = 4
 _LEAST_MEMORY, _MEMORY, _SHARE_OF_LOG = 76 * 2**20, 18 * 2**20, 0.21
-"""DuckDB's memory limit with one thread is the second of these plus a share of the log's size, since it keeps
-the keys of all rows, but at least the first. In bytes."""
-_NO_COLUMNS: Mapping[str, str] = {}
+"""Bytes of memory for one thread of DuckDB: the second, plus this share of the log's size, since it keeps the
+keys of all rows; at least the first."""
+_NO_MORE: Mapping[str, str] = {}
 _TYPES: Mapping[ColumnKind, str] = {
     ColumnKind.INTEGER: "BIGINT",
     ColumnKind.TEXT: "VARCHAR",
@@ -162,13 +162,8 @@ def column_line(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> bytes
     return encode(dict(zip(names, columns, strict=True))) + b"\n"
 
 
-def log_source(
-    log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[str, str] = _NO_COLUMNS
-) -> str:
-    """Return a subquery that reads columns of a part of a log, and `more`, each with the given type.
-
-    Its column `segment` is the number of the row's segment.
-    """
+def log_source(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[str, str] = _NO_MORE) -> str:
+    """Return a subquery for a part of a log: columns and `more`, with types, and the `segment` number."""
     types = {**dict(map(stated_type, columns)), **more}
     stated = ", ".join(f"{_quoted(name)}: {_quoted(f'{type_}[]')}" for name, type_ in types.items())
     cells = ", ".join(f"unnest({name}) AS {name}" for name in types)

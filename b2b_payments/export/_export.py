@@ -93,9 +93,7 @@ async def _run(
         checkpoint = await worker.do(sink.open if start_over else sink.resume)
         start = _ResumePoint(Account(query)) if checkpoint is None else _resume_point(checkpoint, query)
         if start.finished:
-            report = WalkReport(
-                complete=start.account.complete, ending="all payments had already been exported"
-            )
+            report = WalkReport(complete=start.account.complete, ending="all payments were exported already")
         else:
             progress = _Progress(sink, start)
             source = begin(start.walk)
@@ -127,10 +125,7 @@ class _ResumePoint:
 
 
 def _resume_point(checkpoint: Checkpoint, query: Mapping[str, Any]) -> _ResumePoint:
-    """Read a checkpoint.
-
-    Raises ConfigurationError if its version or query is another one, ExportError if it is damaged.
-    """
+    """Read a checkpoint. Raises ConfigurationError for another version or query, otherwise ExportError."""
     if checkpoint.get("version") != _VERSION:
         raise ConfigurationError(
             f"The interrupted export's checkpoint is not of version {_VERSION}: start again without resuming."
@@ -139,9 +134,7 @@ def _resume_point(checkpoint: Checkpoint, query: Mapping[str, Any]) -> _ResumePo
         packed = msgspec.convert(checkpoint, _Packed)
         account = Account.unpack(packed.account)
     except ValueError:
-        raise ExportError(
-            "The interrupted export's checkpoint is damaged: start again without resuming."
-        ) from None
+        raise ExportError("The export's checkpoint is damaged: start again without resuming.") from None
     if account.query != query:
         raise ConfigurationError(
             f"The interrupted export had other filters: {_differences(account.query, query)}. "

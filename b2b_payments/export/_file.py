@@ -37,8 +37,9 @@ class Lock:
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
 
     def acquire(self) -> None:
-        """Acquire the lock. Raises AlreadyRunningError if another export or sync holds it, ExportError if the
-        file system has no locks.
+        """Acquire the lock.
+
+        Raises AlreadyRunningError if another export or sync holds it, ExportError if there are no locks.
         """
         if self.held:
             return
@@ -62,7 +63,7 @@ class Lock:
     def release(self) -> None:
         """Release the lock and remove its file. Does nothing if it is not held."""
         if self.held:
-            # Unlinked first: a process waiting for this file then locks a new one. Windows keeps open files.
+            # Unlinked first, so a process waiting for this file locks a new one. Windows keeps an open file.
             with suppress(OSError):
                 self._path.unlink()
             self._lock.release()
@@ -156,11 +157,11 @@ def create_file(place: Path, like: Path | None = None) -> BinaryIO:
     """
     place.unlink(missing_ok=True)
     descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o666)
-    copy_permissions(place, like)
+    copy_mode(place, like)
     return os.fdopen(descriptor, "wb")
 
 
-def copy_permissions(place: Path, like: Path | None) -> None:
+def copy_mode(place: Path, like: Path | None) -> None:
     """Give a file the permissions of `like`, if that exists."""
     if like is not None:
         with suppress(OSError):

@@ -91,7 +91,7 @@ class Location:
         return True
 
     @property
-    def manifest_fields(self) -> Mapping[str, Any]:
+    def manifest_part(self) -> Mapping[str, Any]:
         """The fields that this location adds to the manifest."""
         return {}
 
@@ -162,7 +162,7 @@ class ObjectLog(LogFolder):
     def sizes(self) -> Mapping[int, int]:
         """Return the number and the size in bytes of each existing segment."""
         found = self._bucket.sizes(f"{self._name}/{_LOG}")
-        sizes = {_segment_numbers(name): size for name, size in found.items()}
+        sizes = {_numbers_of(name): size for name, size in found.items()}
         return {number[1]: size for number, size in sizes.items() if number[:1] == (self.number,)}
 
     def file(self, number: int, part: int = 0) -> Path:
@@ -183,14 +183,12 @@ class ObjectLog(LogFolder):
         super().put(number, parts)
 
     def keep_only(self, numbers: Collection[int], last: int) -> None:
-        """Remove the segments of older exports, and those of this one up to `last` except `numbers`."""
+        """Remove segments of older exports, and this one's up to `last` (later ones are another writer's)."""
         kept = {(self.number, number) for number in numbers}
         with suppress(OSError):  # the next export removes them
-            found = filter(_segment_numbers, self._bucket.sizes(f"{self._name}/{_LOG}"))
+            found = filter(_numbers_of, self._bucket.sizes(f"{self._name}/{_LOG}"))
             gone = [
-                one
-                for one in found
-                if (at := _segment_numbers(one)) <= (self.number, last) and at not in kept
+                one for one in found if (at := _numbers_of(one)) <= (self.number, last) and at not in kept
             ]
             self._bucket.remove([f"{self._name}/{_LOG}{one}" for one in gone])
 
@@ -198,7 +196,7 @@ class ObjectLog(LogFolder):
         return f"{self._name}/{_LOG}{self.number:08}.{number:08}"
 
 
-def _segment_numbers(segment: str) -> tuple[int, ...]:
+def _numbers_of(segment: str) -> tuple[int, ...]:
     found = _segment_name(segment)
     return () if found is None else tuple(map(int, found.groups()))
 
@@ -269,7 +267,7 @@ class ObjectLocation(Location):
         return manifest is not None and manifest.account.complete
 
     @property
-    def manifest_fields(self) -> Mapping[str, Any]:
+    def manifest_part(self) -> Mapping[str, Any]:
         """This export's number, and the paths of its data, relative to the manifest's folder."""
         files = [f"{self.target.name}/{self._data_folder}/{target.name}" for target in self.targets]
         return {"number": self.folder.number, "files": files}
@@ -304,7 +302,7 @@ class ObjectLocation(Location):
             files = () if base.manifest is None else base.manifest.files
             kept = {file.split("/")[1] for file in files}
             found = self._bucket.sizes(self._name)
-            ours = [one for one in found if _data_name(one) or _segment_numbers(one.removeprefix(_LOG))]
+            ours = [one for one in found if _data_name(one) or _numbers_of(one.removeprefix(_LOG))]
             left = [one for one in ours if one.split("/")[0] not in kept]
             if left and base.data:
                 numbered = numbered_manifest(base.data, base.number + 1)

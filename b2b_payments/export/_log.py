@@ -80,10 +80,7 @@ class LogFolder:
             sync_folder(self.path)
 
     def keep_only(self, numbers: Collection[int], last: int) -> None:
-        """Remove all segments except `numbers`; all at once if that is empty.
-
-        A log in an object store keeps those after `last`, since another writer may have written them.
-        """
+        """Remove all segments except `numbers`, in one step if it is empty. Only `ObjectLog` uses `last`."""
         del last
         if not numbers:
             self._clear()
@@ -159,10 +156,7 @@ class Log:
         self._take_over(empty, None)
 
     def resume(self, empty: Sequence[Part]) -> Checkpoint | None:
-        """Resume after the last checkpoint. Returns it, or None if there is none.
-
-        Later segments are removed.
-        """
+        """Resume after the last checkpoint, removing later segments. Returns it, or None if there is none."""
         sizes = self._folder.sizes()
         for number in sorted(sizes, reverse=True):
             try:

@@ -52,7 +52,7 @@ def manifest_path(target: P) -> P:
     return target.with_name(f"{target.name}{MANIFEST}")
 
 
-def encode_manifest(
+def pack_manifest(
     account: Mapping[str, Any], format_: str, sha256: Mapping[str, str], location_fields: Mapping[str, Any]
 ) -> bytes:
     """Encode the manifest of an export from its packed account and the fields that its location adds."""

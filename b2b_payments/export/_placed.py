@@ -16,17 +16,10 @@ from b2b_payments._errors import ConfigurationError, ExportError, shown
 from b2b_payments._formats import FORMATS, format_by_ending
 from b2b_payments._tables.rows import Rows
 from b2b_payments.export._bucket import bucket_and_name, is_url
-from b2b_payments.export._file import (
-    PathLike,
-    copy_permissions,
-    create_file,
-    path_of,
-    sync_folder,
-    write_whole,
-)
+from b2b_payments.export._file import PathLike, copy_mode, create_file, path_of, sync_folder, write_whole
 from b2b_payments.export._location import Location, location_of
 from b2b_payments.export._log import Log, Part
-from b2b_payments.export._manifest import encode_manifest, manifest_path
+from b2b_payments.export._manifest import manifest_path, pack_manifest
 from b2b_payments.export._pages import rows_of
 from b2b_payments.export._sink import Checkpoint
 
@@ -38,11 +31,9 @@ class PlacedSink(ABC):
     """A sink that writes to a path or to an object store.
 
     During the walk it writes payments to the log in the hidden folder ``.NAME.export``. At the end it turns
-    the log into the output.
-
-    The log survives a crash at any time, and is removed once the output is in place; if making the output was
-    interrupted, it is made again from the log. An export whose walk is not proven complete never replaces one
-    that may be complete: it is written next to it, as ``NAME.incomplete.EXTENSION``.
+    the log into the output. The log survives a crash at any time, and is removed once the output is in place;
+    if making the output was interrupted, it is made again. An export whose walk is not proven complete never
+    replaces one that may be complete: it is written next to it, as ``NAME.incomplete.EXTENSION``.
 
     Unless a subclass says otherwise, the output is one or more files. Each existing file is replaced in one
     step; the permissions of the first one carry over to all. A symbolic link is followed and stays a link.
@@ -96,10 +87,7 @@ class PlacedSink(ABC):
 
     @classmethod
     def targets(cls, target: Path) -> Sequence[Path]:
-        """Return the files that are written for a target.
-
-        A class method, since a location that references its sink would keep it, and its locks, alive.
-        """
+        """Return the files written for a target. A class method, so that no location keeps its sink alive."""
         return [target]
 
     def check(self, target: Path) -> None:  # noqa: B027 - most formats can replace anything
@@ -244,9 +232,7 @@ class PlacedSink(ABC):
     def _manifest(self, location: Location, hashes: Mapping[str, str]) -> bytes | None:
         account = self._account
         return (
-            None
-            if account is None
-            else encode_manifest(account, self.format, hashes, location.manifest_fields)
+            None if account is None else pack_manifest(account, self.format, hashes, location.manifest_part)
         )
 
     @property
@@ -304,7 +290,7 @@ class StagedFile:
         """Hash what another library wrote to the path."""
         self.file.close()
         self.file = self.path.open("r+b")
-        copy_permissions(self.path, self._like)
+        copy_mode(self.path, self._like)
         while data := self.file.read(_CHUNK):
             self._hash.update(data)
             self._size += len(data)
@@ -323,8 +309,7 @@ class StagedFile:
             size = -1
         if size != self._size:
             raise ExportError(
-                f"{target} was not written: another program changed its temporary file {self.path.name}. "
-                "Resume the export."
+                f"{target} was not written: another program changed {self.path.name}. Resume the export."
             )
         self.path.replace(target)
 

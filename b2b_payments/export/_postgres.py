@@ -41,7 +41,7 @@ _SESSION: Final = (
     "SET lock_timeout = '30s'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; "
     "SET tcp_keepalives_count = 3; SET jit = off"
 )
-_LOCK_TIMEOUT = "2s"
+_ENDED_LATELY = "2s"
 """How long to wait for the sync's lock: the server may hold a killed process's lock a little longer."""
 _is_schema: Final = re.compile(r"[\w .-]+").fullmatch
 _LONGEST_NAME = 63  # bytes; PostgreSQL would truncate longer names
@@ -117,7 +117,7 @@ class PostgresDatabase(Database):
     def lock(self) -> bool:
         """Lock the schema until this connection closes. Returns False if another sync holds the lock."""
         key = hashlib.sha256(f"b2b_payments_sync {self._name}".encode()).digest()
-        self.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+        self.execute(f"SET lock_timeout = '{_ENDED_LATELY}'")
         try:
             self.execute(
                 "SELECT pg_catalog.pg_advisory_lock(CAST(? AS bigint))",
@@ -178,9 +178,7 @@ class PostgresDatabase(Database):
             f"SELECT * FROM {self.schema}.line_items WHERE payment_id IN (SELECT id FROM {payments})"
             f") AS stored USING (payment_id, position) WHERE {self._differ(LINE_ITEMS, 'staged', 'stored')})"
         )
-        return {
-            payment_id: None if cell is None else self.moment(cell) for payment_id, cell in found.fetchall()
-        }
+        return {id_: None if cell is None else self.moment(cell) for id_, cell in found.fetchall()}
 
     def write(self, rows: Rows, inserted: Sequence[int], updated: Sequence[int]) -> None:  # noqa: ARG002
         """Write these payments from the staged rows, and delete line items that they no longer have."""

@@ -45,10 +45,7 @@ class Selection:
         return {name: getattr(self.query, name) for name in self.query.filters} | reading
 
     async def source(self, client: PaymentsClient) -> Begin:
-        """Return a function that starts the walk from a checkpoint, or from the beginning if that is None.
-
-        Raises ExportError for an unknown channel.
-        """
+        """Return a function that starts the walk at a checkpoint. Raises ExportError for unknown channels."""
         requested = self.query.channel_ids
         if requested is None:
             return lambda checkpoint: client.payments.list(**self.walk, checkpoint=checkpoint)

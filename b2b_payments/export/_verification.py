@@ -176,7 +176,7 @@ def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
 
 def _compare(subject: str, found: object, expected: object) -> None:
     if found != expected:
-        raise VerificationError(f"{subject} is {found}, and was {expected}.")
+        raise VerificationError(f"{subject} is {found}, but was {expected}.")
 
 
 def _compare_digest(subject: str, found: str, expected: str) -> None:
