@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A process with few file handles exports all its stores, and no bar is missed."""
+    """A process with few file handles exports all stores, and no target is missed."""
     monkeypatch.setenv(VARIABLE, TOKEN)
     options = argparse.Namespace(
         stores=12, payments=50, latency=0.0, at_once=[50], handles=128, format="sqlite"

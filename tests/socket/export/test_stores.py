@@ -24,7 +24,7 @@ FAST = Rules(quota=False)
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    """Yield three stores, each on a port of its own."""
+    """Yield three stores, each on its own port."""
     async with AsyncExitStack() as stack:
         sandboxes = {name: Sandbox(size, seed=size, rules=FAST) for name, size in SIZES.items()}
         yield {name: await stack.enter_async_context(one) for name, one in sandboxes.items()}
@@ -34,21 +34,21 @@ SIZES = {"north": 300, "east": 700, "south": 500}
 
 
 def stores_of(served: Served) -> list[Store]:
-    """Return the stores as code makes them."""
+    """Return the stores, constructed in code."""
     return [Store(name, one.auth, base_url=one.base_url) for name, one in served.items()]
 
 
 async def test_every_store(served: Served, tmp_path: Path) -> None:
-    """Each store has its own file, and the report says what came of each, in the order given."""
+    """Each store has its own file, and the report has the result of each, in order."""
     told: dict[str, list[StoreState]] = {name: [] for name in SIZES}
-    asked: list[str] = []
+    calls: list[str] = []
     report = await export_stores(
         stores_of(served),
         tmp_path / "out",
         format="csv",
         page_size=100,
         on_progress=lambda one: told[one.name].append(one.state),
-        on_event=lambda name, _: asked.append(name),
+        on_event=lambda name, _: calls.append(name),
     )
     assert report.complete
     assert str(report) == "3 of 3 stores complete"
@@ -63,11 +63,11 @@ async def test_every_store(served: Served, tmp_path: Path) -> None:
     for states in told.values():
         assert (states[0], states[-1]) == (StoreState.NOT_BEGUN, StoreState.COMPLETE)
         assert states.count(StoreState.RUNNING) > 3
-    assert set(asked) == set(SIZES)
+    assert set(calls) == set(SIZES)
 
 
-async def test_what_one_fails_with(served: Served, tmp_path: Path) -> None:
-    """A store's error stands in its report, as it was raised; the others are complete."""
+async def test_error_of_one_store(served: Served, tmp_path: Path) -> None:
+    """A store's error is in its report, unchanged; the others are complete."""
     stores = stores_of(served)
     stores[1] = Store("east", StoreAuth("abc123", "wrong"), base_url=served["east"].base_url)
     report = await export_stores(stores, tmp_path / "{name}.jsonl")
@@ -78,7 +78,7 @@ async def test_what_one_fails_with(served: Served, tmp_path: Path) -> None:
 
 
 async def test_cancelled(served: Served, tmp_path: Path) -> None:
-    """Cancelled, it tells of each store that was under way as stopped, and can be resumed."""
+    """Cancelled, it reports each running store as stopped, and can be resumed."""
     served["east"].order(Fault.HANG_BEFORE, times=1)
     last: dict[str, StoreReport] = {}
     reached = asyncio.Event()
@@ -106,28 +106,28 @@ async def test_cancelled(served: Served, tmp_path: Path) -> None:
 
 
 async def test_a_provider_is_asked_where_the_store_is_exported(served: Served, tmp_path: Path) -> None:
-    """A token may come from an async callable, which nobody asks before its store's turn."""
-    asked: list[str] = []
+    """A token may come from an async callable, which is called only when its store is exported."""
+    calls: list[str] = []
 
     async def token() -> str:
-        asked.append("north")
+        calls.append("north")
         return str(served["north"].auth.access_token)
 
     store = Store(
         "north", StoreAuth(served["north"].auth.store_hash, token), base_url=served["north"].base_url
     )
-    assert not asked
+    assert not calls
     assert (await export_stores([store], tmp_path, format="jsonl")).complete
-    assert asked == ["north"]
+    assert calls == ["north"]
 
 
-async def test_what_cannot_work(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever cannot work is refused before a folder is made or anything is sent."""
+async def test_invalid_arguments(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invalid arguments are refused before a folder is made or a request is sent."""
     monkeypatch.setenv("ONE", "token")
     monkeypatch.setenv("TWO", "token")
     north = stores_of(served)[0]
     legacy = [Store(name, LegacyAuth(TokenFromEnv(name.upper()))) for name in ("one", "two")]
-    for stores, output, sentence in (
+    for stores, output, message in (
         ([north, north], "{name}.csv", "two stores are called 'north' and 'north'"),
         ([north, Store("other", north.auth, base_url=north.base_url)], "{name}.csv", "the same store_hash"),
         (legacy, "{name}.csv", "the same token: name each store once"),
@@ -135,16 +135,16 @@ async def test_what_cannot_work(served: Served, tmp_path: Path, monkeypatch: pyt
         ([north], "out", "'.*out' does not say the format"),
         ([north, Store("line_items", legacy[0].auth)], "{name}{name}.txt", "does not say its format"),
     ):
-        with pytest.raises(ConfigurationError, match=sentence):
+        with pytest.raises(ConfigurationError, match=message):
             await export_stores(stores, tmp_path / output)
-    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - a moment of a test
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - short, in a test
     assert served["north"].request_count == 0
 
 
 def test_a_store_as_code_makes_it() -> None:
-    """A store checks its name and its address, hides its token, and pickles."""
+    """A store checks its name and address, hides its token, and can be pickled."""
     store = Store("north", StoreAuth("abc", TokenFromEnv("NORTH")), quota=Quota(shared=True), channel_ids=[1])
-    assert pickle.loads(pickle.dumps(store)) == store  # noqa: S301 - its own
+    assert pickle.loads(pickle.dumps(store)) == store  # noqa: S301 - pickled here
     assert store.channel_ids == (1,)
     assert "secret" not in repr(Store("north", LegacyAuth("secret")))
     with pytest.raises(ConfigurationError, match="cannot be the name of a file"):
@@ -156,13 +156,13 @@ def test_a_store_as_code_makes_it() -> None:
 
 
 def test_shards() -> None:
-    """Each store is in one shard of so many, by its name alone, and shards are about as large as another."""
+    """Each store is in exactly one shard, by its name alone; shards have about the same size."""
     stores = [Store(f"store-{number}", LegacyAuth("token")) for number in range(400)]
     for of in (1, 2, 7):
         shards = [[one.name for one in stores if one.in_shard(number, of)] for number in range(1, of + 1)]
         assert sorted(name for shard in shards for name in shard) == sorted(one.name for one in stores)
         assert min(map(len, shards)) > 0.6 * len(stores) / of
-    # Written down: another version of this library has to divide stores alike.
+    # Fixed: all versions of this library must assign stores to the same shards.
     names = ("north", "east", "south", "Zürich")
     assert [Store(name, LegacyAuth("x")).in_shard(1, 2) for name in names] == [False, True, False, False]
     with pytest.raises(ConfigurationError, match="Shard 3/2"):
@@ -170,7 +170,7 @@ def test_shards() -> None:
 
 
 async def test_into_an_object_store(served: Served) -> None:
-    """Each store is an export of its own there; what an interrupted run had finished is left alone."""
+    """Each store has its own export; stores that an interrupted run had finished are skipped."""
     folder = f"memory://{token_hex(4)}/out"
     served["east"].order(Fault.HANG_BEFORE, times=1)
     two_done = asyncio.Event()
@@ -210,7 +210,7 @@ async def test_into_an_object_store(served: Served) -> None:
     ],
 )
 async def test_wrong_urls(served: Served, output: str, says: str) -> None:
-    """A URL that cannot hold many stores is refused before anything is sent."""
+    """A URL that cannot hold several stores is refused before any request."""
     with pytest.raises(ConfigurationError, match=says):
         await export_stores(stores_of(served), output)
     assert not any(one.request_count for one in served.values())

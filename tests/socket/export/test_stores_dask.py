@@ -34,7 +34,7 @@ Served = dict[str, Sandbox]
 
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    """Yield three stores, whose token is in the environment."""
+    """Yield three stores whose token is in the environment."""
     monkeypatch.setenv("FLEET_TOKEN", TOKEN)
     async with AsyncExitStack() as stack:
         sandboxes = {name: Sandbox(size, seed=size, rules=FAST) for name, size in SIZES.items()}
@@ -45,7 +45,7 @@ SIZES = {"north": 300, "east": 700, "south": 500}
 
 
 def stores_of(served: Served, **settings: Any) -> list[Store]:
-    """Return the stores, with tokens that workers read themselves."""
+    """Return the stores, with tokens that workers read from the environment."""
     return [
         Store(
             name,
@@ -65,7 +65,7 @@ async def threads() -> AsyncIterator[LocalCluster]:
 
 
 def _cluster_of_threads(workers: int, threads: int) -> Any:
-    """Return a cluster whose workers are threads of this process: it is there at once."""
+    """Return a cluster whose workers are threads of this process, since it starts fast."""
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=threads,
@@ -75,8 +75,8 @@ def _cluster_of_threads(workers: int, threads: int) -> Any:
     )
 
 
-async def test_no_secret_travels(threads: Any, served: Served, tmp_path: Path) -> None:
-    """Each store is exported, and no token is in tasks, keys, events or logs of the cluster."""
+async def test_no_secret_is_sent(threads: Any, served: Served, tmp_path: Path) -> None:
+    """Each store is exported, and no token is in the tasks, keys, events or logs of the cluster."""
     seen: list[bytes] = []
 
     def look(report: StoreReport) -> None:
@@ -96,16 +96,16 @@ async def test_no_secret_travels(threads: Any, served: Served, tmp_path: Path) -
         seen.append(repr(await client.get_scheduler_logs()).encode())
         seen.append(repr(await client.get_worker_logs()).encode())
     everything = b"\n".join(seen)
-    # What it looks in does hold the tasks.
+    # Proves that the searched data contains the tasks.
     assert b"FLEET_TOKEN" in everything
     assert b"b2b-payments" in everything
     assert TOKEN.encode() not in everything
 
 
-async def test_what_a_store_fails_with(
+async def test_error_of_one_store(
     threads: Any, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store's error comes back from its worker as it was, and the store can be resumed."""
+    """A store's error is returned from its worker unchanged, and the store can be resumed."""
     stores = stores_of(served)
     monkeypatch.setenv("BAD_TOKEN", "another")
     wrong = StoreAuth(served["east"].auth.store_hash, TokenFromEnv("BAD_TOKEN"))
@@ -119,25 +119,25 @@ async def test_what_a_store_fails_with(
     assert report.complete
 
 
-def _not_there() -> None:
+def _raise_missing_module() -> None:
     raise ModuleNotFoundError("No module named 'of_the_client'")
 
 
 class _Unreadable:
-    """A token's provider that can be sent, and that no worker can read."""
+    """A token provider that can be pickled, but not unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _not_there, ()
+        return _raise_missing_module, ()
 
     async def __call__(self) -> str:
         return TOKEN
 
 
-async def test_what_dask_fails_with(served: Served, tmp_path: Path) -> None:
-    """What no worker could begin fails with the cause; the other stores of its task are exported."""
+async def test_error_of_dask(served: Served, tmp_path: Path) -> None:
+    """A store that no worker can load fails with the cause; the other stores of its task are exported."""
     bad = [Store(f"bad{n}", StoreAuth(f"bad{n}", _Unreadable())) for n in range(12)]
     async with _cluster_of_threads(1, 1) as one:
-        # The first task has four stores, of which one is bad.
+        # The first task has four stores, one of them bad.
         stores = [bad[0], *stores_of(served), *bad[1:]]
         report = await export_stores(stores, tmp_path, format="csv", dask=one.scheduler.address)
     assert [one.name for one in report.stores if one.complete] == list(served)
@@ -147,7 +147,7 @@ async def test_what_dask_fails_with(served: Served, tmp_path: Path) -> None:
 
 
 async def test_cancelled(threads: Any, served: Served, tmp_path: Path) -> None:
-    """Cancelled, its tasks stop, and keep what they have; the next run goes on with that."""
+    """Cancelled, its tasks stop and keep what they committed; the next run resumes from there."""
     served["east"].order(Fault.HANG_BEFORE, times=1)
     last: dict[str, StoreState] = {}
     hanging = asyncio.Event()
@@ -169,7 +169,7 @@ async def test_cancelled(threads: Any, served: Served, tmp_path: Path) -> None:
 
 
 async def test_a_worker_of_one_thread(served: Served, tmp_path: Path) -> None:
-    """It has as many stores at the same time as is asked for: where two hang, the third is exported."""
+    """One thread exports several stores at once: while two hang, the third is exported."""
     for name in ("north", "east"):
         served[name].order(Fault.HANG_BEFORE, times=1)
     third = asyncio.Event()
@@ -189,10 +189,8 @@ async def test_a_worker_of_one_thread(served: Served, tmp_path: Path) -> None:
     assert verify(tmp_path / "south.csv").account.complete
 
 
-async def test_an_export_that_was_finished_is_not_begun_again(
-    threads: Any, served: Served, tmp_path: Path
-) -> None:
-    """Where a worker died after the file was there, the next one sees that, and sends nothing."""
+async def test_finished_export_is_not_repeated(threads: Any, served: Served, tmp_path: Path) -> None:
+    """If a worker died after finishing the file, the next worker sends no request."""
     (store, *_) = stores_of(served)
     report = await export_stores([store], tmp_path, format="jsonl")
     before = served["north"].request_count
@@ -205,16 +203,16 @@ def _job(store: Store, folder: Path) -> Job:
     return Job(store, str(folder / f"{store.name}.jsonl"), "jsonl", Selection(), False)
 
 
-async def test_what_holds_a_secret_is_refused(tmp_path: Path) -> None:
-    """A store that holds its token, or a password of its quota's home, is not sent to a cluster."""
+async def test_store_with_its_token_is_refused(tmp_path: Path) -> None:
+    """A store that holds its token is not sent to a cluster."""
     for store, says in ((Store("a", LegacyAuth(TOKEN)), "store 'a' holds its token, and no token is sent"),):
         with pytest.raises(ConfigurationError, match=says):
             await export_stores([store], tmp_path, format="csv", dask="tcp://127.0.0.1:1")
     assert not os.listdir(tmp_path)
 
 
-async def test_a_token_that_cannot_travel(tmp_path: Path) -> None:
-    """A callable that workers cannot import is refused, in a sentence."""
+async def test_token_callable_that_cannot_be_sent(tmp_path: Path) -> None:
+    """A callable that workers cannot import is refused with a clear error."""
 
     async def token() -> str:
         return TOKEN
@@ -225,7 +223,7 @@ async def test_a_token_that_cannot_travel(tmp_path: Path) -> None:
 
 
 def test_quotas_are_shared_between_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quota that does not say otherwise is that of all processes of a worker's machine."""
+    """By default, a quota is shared by all processes of a worker's machine."""
     auth = StoreAuth("abc", TokenFromEnv("A"))
     for quota, shared in ((Quota(), True), (Quota(shared=False), False), (Quota(shared="/q"), "/q")):
         sharing = batch._sharing(Store("a", auth, quota=quota))
@@ -237,7 +235,7 @@ def test_quotas_are_shared_between_workers(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_into_an_object_store(threads: Any, served: Served) -> None:
-    """Workers that share an object store export into it; a run begins anew unless it is resumed."""
+    """Workers export to a shared object store; a run starts over unless it is resumed."""
     folder, address = f"memory://{token_hex(4)}/out", threads.scheduler.address
     for number in (1, 2):
         report = await export_stores(stores_of(served), folder, format="csv", dask=address)
@@ -247,7 +245,7 @@ async def test_into_an_object_store(threads: Any, served: Served) -> None:
 
 @pytest.mark.slow
 async def test_a_worker_is_killed(served: Served, s3: str) -> None:
-    """Where a worker process is killed, another one goes on with its stores, and each is complete."""
+    """If a worker process is killed, another one takes over its stores, and all are complete."""
     killed: list[int] = []
 
     def kill(report: StoreReport) -> None:
@@ -269,7 +267,7 @@ async def test_a_worker_is_killed(served: Served, s3: str) -> None:
     names = [(read_manifest(one.path).files, f"{one.name}.jsonl.manifest.json") for one in report.stores]
     objects = sorted(name for files, manifest in names for name in (*files, manifest))
     bucket, _ = bucket_and_name(f"{s3}/x")
-    # A kill in the middle of the first look whether the bucket keeps conditional puts leaves what that put.
+    # A kill during the check for conditional puts leaves its probe.
     assert sorted(name for name in bucket.sizes("") if not name.endswith("/probe")) == objects
     for one in report.stores:
         location_of(one.path).clean()
@@ -277,7 +275,7 @@ async def test_a_worker_is_killed(served: Served, s3: str) -> None:
 
 
 def _workers() -> list[int]:
-    """Return the worker processes of this one."""
+    """Return the process ids of the workers that this process started."""
     of_threads = Path("/proc/self/task").glob("*/children")
     children = [child for found in of_threads for child in found.read_text(encoding="ascii").split()]
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]

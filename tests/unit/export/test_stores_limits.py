@@ -1,4 +1,4 @@
-"""How many stores are exported at once."""
+"""The limit on stores that are exported at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from b2b_payments.export._stores.limits import fitting
 
 @pytest.fixture
 def handles() -> Iterator[Callable[[int], None]]:
-    """Yield what lets this process open so many files more, for the test."""
+    """Yield a function that limits how many more files this process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def leave(number: int) -> None:
@@ -26,10 +26,10 @@ def handles() -> Iterator[Callable[[int], None]]:
 
 
 def test_file_handles(handles: Callable[[int], None]) -> None:
-    """What a process may open bounds the stores at once, by their requests in flight, and it says so."""
+    """The limit of open files bounds the stores at once, given their requests in flight, and is named."""
     handles(245)
     many = fitting(50, 8)
-    # Twelve handles a store, beside those of what is written.
+    # Twelve handles per store, besides those for output.
     assert 15 <= many.stores <= 20
     assert "may open 245 more files (ulimit -n), and a store needs 12" in many.why
     assert (fitting(5, 8).stores, fitting(5, 8).why) == (5, "")
@@ -40,7 +40,7 @@ def test_file_handles(handles: Callable[[int], None]) -> None:
 
 
 def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory that is left bounds them too: the tightest bound of the machine's and the container's."""
+    """Free memory bounds them, too: the smaller of the machine's and the container's."""
     monkeypatch.setattr(limits, "_of_the_machine", lambda: 800 * 2**20)
     monkeypatch.setattr(limits, "_of_the_container", lambda: 161 * 2**20)
     assert fitting(50, 8).stores == 20
@@ -51,7 +51,7 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("at_once", [0, -1, True, 2.5, "8"])
-def test_what_is_no_number(at_once: int) -> None:
-    """Whatever is no whole number of stores is refused."""
+def test_invalid_number_of_stores(at_once: int) -> None:
+    """Anything but a positive whole number of stores is refused."""
     with pytest.raises(ConfigurationError, match="at_once must be a whole number of stores"):
         fitting(at_once, 8)
