@@ -1,4 +1,4 @@
-"""The formats of exports: their names, and the endings that say them."""
+"""Export formats: their names and file extensions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class Format(NamedTuple):
-    """A format: its sink in `b2b_payments.export`, and the endings of its files, the usual one first."""
+    """A format: its sink class in `b2b_payments.export`, and its file extensions, the default one first."""
 
     sink: str
     endings: tuple[str, ...]
@@ -23,6 +23,6 @@ FORMATS: Final = {
 
 
 def format_by_ending(output: str) -> str | None:
-    """Return the format that a file's ending says, None where it says none."""
+    """Return the format for a file's extension, or None if no format has that extension."""
     ending = PurePath(output).suffix.lower()
     return next((name for name, format_ in FORMATS.items() if ending in format_.endings), None)

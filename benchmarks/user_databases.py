@@ -171,7 +171,7 @@ def tried(folder: Path, seed: int, payments: Rows) -> str:
         else:
             copy(user.path, payments)
     except B2BPaymentsError as error:
-        what = "refused" if "left alone" in str(error) or "kept in step" in str(error) else f"failed: {error}"
+        what = "refused" if "left alone" in str(error) or "synced copy" in str(error) else f"failed: {error}"
     return what if user.state() == before else f"changed: {user.path}"
 
 

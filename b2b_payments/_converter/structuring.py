@@ -129,7 +129,7 @@ def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:
         raise ConfigurationError(f"payment is {type(payment).__name__}: give an OfflinePayment.")
     for part in (payment, *getattr(payment, "line_items", ())):
         if (name := unset_field(part)) is not None:
-            raise ConfigurationError(f"{type(part).__name__} is half made: its {name} is not set.")
+            raise ConfigurationError(f"{type(part).__name__} is incomplete: its {name} is not set.")
     # Checked again, since a dict is mutable; the converter alone would turn its Decimals into floats or text.
     details = checked_data("details", payment.details)
     return {**service_converter.unstructure(payment), "details": details}

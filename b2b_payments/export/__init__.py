@@ -1,4 +1,4 @@
-"""Exports: the payments of a walk, put away somewhere safe."""
+"""Exports: write the payments of a walk to a file, a database or an object store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The account of an export: what was asked, what came, and what it adds up to."""
+"""The account of an export: its filters, and the number and sums of the payments."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from b2b_payments._tables.rows import Rows
 UNREADABLE = "unreadable"
 
 Entry = tuple[object, str, Decimal | None]
-"""What an account takes of a payment: its status, its currency, its amount; None without a readable total."""
+"""What an account needs of a payment: its status, currency and amount (None without a readable total)."""
 
 _are_plain = re.compile(r"[0-9.-]*").fullmatch
 _LONGEST = 80
-_PLACES = [PAYMENTS.names.index(name) for name in ("processing_status", "currency", "total")]
+_ENTRY_PLACES = [PAYMENTS.names.index(name) for name in ("processing_status", "currency", "total")]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -40,48 +40,48 @@ class _Total(msgspec.Struct, rename=wire_names(Money), gc=False):
     amount: str
 
 
-class UsualPayment(Head, rename=wire_names(Payment), kw_only=True, gc=False):
-    """What an account takes of a payment, as it usually comes, and what a walk has to know of it."""
+class FastPayment(Head, rename=wire_names(Payment), kw_only=True, gc=False):
+    """What an account and a walk need of a payment. Decodes fast, but only the service's usual format."""
 
     processing_status: int
     total: _Total
 
 
-_decoded = decoder_of(UsualPayment)
-_usual = msgspec.json.Decoder(UsualPayment).decode
+_decode_page = decoder_of(FastPayment)
+_decode_payment = msgspec.json.Decoder(FastPayment).decode
 
 
 def account_page(body: bytes, _is_awaited: bool) -> Any:
-    """Return a page with its rows decoded for `entries_of`, too; None where one is not as usual."""
+    """Decode a page so that its rows suit `entries_of`, too. Returns None if any row is unusual."""
     with suppress(ValueError, ArithmeticError, RecursionError):
-        return _decoded(body)
+        return _decode_page(body)
     return None
 
 
-def entries_of(payments: Sequence[UsualPayment]) -> Iterable[Entry]:
-    """Return the entries of payments. Raises ValueError or InvalidOperation for an unusual total."""
+def entries_of(payments: Sequence[FastPayment]) -> Iterable[Entry]:
+    """Return the entries of payments. Raises ValueError or InvalidOperation if a total is unusual."""
     totals = [payment.total for payment in payments]
     amounts = [total.amount for total in totals]
-    # Decimal takes more: `1_000`, other scripts' digits, NaN.
+    # Decimal accepts more: `1_000`, digits of other scripts, NaN.
     if not _are_plain("".join(amounts)) or max(map(len, amounts), default=0) > _LONGEST:
         raise ValueError
-    # Entries that are there together would wake the garbage collector.
+    # Lazily: a list of tuples, one per payment, would trigger the garbage collector.
     statuses = [payment.processing_status for payment in payments]
     return zip(statuses, [total.currency for total in totals], [*map(Decimal, amounts)], strict=True)
 
 
 def entries_of_rows(rows: Rows) -> Iterable[Entry]:
     """Return the entries of payments that were read as rows."""
-    statuses, currencies, amounts = map(rows.tables[PAYMENTS.name].__getitem__, _PLACES)
+    statuses, currencies, amounts = map(rows.tables[PAYMENTS.name].__getitem__, _ENTRY_PLACES)
     return zip(statuses, currencies, [amount and Decimal(amount) for amount in amounts], strict=True)
 
 
-def entry_of(sent: bytes | msgspec.Raw) -> Entry:
-    """Read a payment as it was sent, as tolerantly as payments are read; what is none still counts."""
+def entry_of(row: bytes | msgspec.Raw) -> Entry:
+    """Return a payment's entry, read as leniently as the client reads it. Unreadable payments count, too."""
     with suppress(ValueError, RecursionError, InvalidOperation):
-        return next(iter(entries_of([_usual(sent)])))
+        return next(iter(entries_of([_decode_payment(row)])))
     try:
-        payment = structure_payment(decode_part(sent))
+        payment = structure_payment(decode_part(row))
     except ResponseDecodeError:
         return UNREADABLE, "", None
     return int(payment.processing_status), payment.total.currency, payment.total.amount
@@ -89,20 +89,20 @@ def entry_of(sent: bytes | msgspec.Raw) -> Entry:
 
 @define
 class Sum:
-    """How many payments, and the sum of their totals in each currency, to the last digit."""
+    """The number of payments, and the exact sum of their totals in each currency."""
 
     rows: _Count = 0
     totals: dict[str, Decimal] = attrs.field(factory=dict)
 
     def add(self, rows: int, totals: Mapping[str, Decimal]) -> None:
-        """Count payments."""
+        """Add payments and their totals."""
         self.rows += rows
         for currency, total in totals.items():
             before = self.totals.get(currency)
             self.totals[currency] = total if before is None else EXACT.add(before, total)
 
     def pack(self) -> dict[str, Any]:
-        """Return it as plain JSON, amounts as digits."""
+        """Return plain JSON, with amounts as strings."""
         return {
             "rows": self.rows,
             "totals": {currency: f"{total:f}" for currency, total in sorted(self.totals.items())},
@@ -111,25 +111,25 @@ class Sum:
 
 @define
 class Sums:
-    """The sum of all payments, and of those of each processing status."""
+    """The sum of all payments, and of the payments with each processing status."""
 
     whole: Sum = attrs.field(factory=Sum)
     statuses: dict[str, Sum] = attrs.field(factory=dict)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Count payments."""
-        found: dict[tuple[object, str], list[Decimal | None]] = defaultdict(list)
+        """Add payments."""
+        groups: dict[tuple[object, str], list[Decimal | None]] = defaultdict(list)
         for status, currency, amount in entries:
-            found[status, currency].append(amount)
+            groups[status, currency].append(amount)
         with localcontext(EXACT):
-            for (status, currency), amounts in found.items():
-                known = [amount for amount in amounts if amount is not None]
-                totals = {currency: sum(known[1:], known[0])} if known else {}
+            for (status, currency), amounts in groups.items():
+                readable = [amount for amount in amounts if amount is not None]
+                totals = {currency: sum(readable[1:], readable[0])} if readable else {}
                 self.whole.add(len(amounts), totals)
                 self.statuses.setdefault(str(status), Sum()).add(len(amounts), totals)
 
     def pack(self) -> dict[str, Any]:
-        """Return them as plain JSON."""
+        """Return plain JSON."""
         statuses = {status: one.pack() for status, one in sorted(self.statuses.items())}
         return {**self.whole.pack(), "statuses": statuses}
 
@@ -140,11 +140,11 @@ def _now() -> str:
 
 @define
 class Account:
-    """The account of one export, over all the times it was resumed.
+    """The account of one export, across all resumptions.
 
-    `begun` and `ended` are UTC. `query` is what was asked for, `requests` and `gaps` what the walks report;
-    those of a process that was killed are counted up to its last commit. `complete` as in `WalkReport`.
-    `store_hash` is the store that the first payment says it is of.
+    `begun` and `ended` are times in UTC. `query` holds the filters. `requests` and `gaps` are summed over the
+    walks' reports; a killed process counts up to its last commit. `complete` is as in `WalkReport`.
+    `store_hash` is that of the first payment.
     """
 
     query: Mapping[str, Any]
@@ -157,11 +157,11 @@ class Account:
     store_hash: str | None = None
 
     def end(self, *, complete: bool) -> None:
-        """End it now."""
+        """Record the end of the export, at the current time."""
         self.ended, self.complete = _now(), complete
 
     def pack(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
+        """Return plain JSON."""
         return {
             "query": dict(self.query),
             "begun": self.begun,
@@ -175,21 +175,21 @@ class Account:
 
     @classmethod
     def unpack(cls, packed: object) -> Account:
-        """Read what `pack` gave. Raises ValueError for anything else."""
-        found = msgspec.convert(packed, _Packed)
-        whole = Sum(found.rows, found.totals)
-        for one in (whole, *found.statuses.values()):
+        """Read the result of `pack`. Raises ValueError for anything else."""
+        fields = msgspec.convert(packed, _Packed)
+        whole = Sum(fields.rows, fields.totals)
+        for one in (whole, *fields.statuses.values()):
             if not all(total.is_finite() for total in one.totals.values()):
                 raise ValueError("a total is not a number")
         return cls(
-            found.query,
-            found.begun,
-            found.ended,
-            Sums(whole, found.statuses),
-            found.requests,
-            found.gaps_repaired,
-            found.complete,
-            found.store_hash,
+            fields.query,
+            fields.begun,
+            fields.ended,
+            Sums(whole, fields.statuses),
+            fields.requests,
+            fields.gaps_repaired,
+            fields.complete,
+            fields.store_hash,
         )
 
 

@@ -1,7 +1,7 @@
-"""Object stores, by obstore (extra `cloud`), which no other module names.
+"""Object stores, accessed with obstore (extra `cloud`). No other module imports it.
 
-A bucket raises what a file system does: FileNotFoundError, FileExistsError, else OSError with the reason in
-`strerror`. obstore's own texts are not shown, since an address in them may be signed.
+A bucket raises what a file system does: FileNotFoundError, FileExistsError, otherwise OSError with the reason
+in `strerror`. obstore's own messages are never shown, since they may contain a signed URL.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from anyio import from_thread
 from b2b_payments._errors import ConfigurationError, shown
 
 Version = Mapping[str, str]
-"""What tells an object from the one that was there before."""
+"""Identifies one version of an object: its ETag and, if the store has one, its version id."""
 
 _VARIABLES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
 _SCHEMES = (*_VARIABLES, "memory")
@@ -35,17 +35,17 @@ _CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
-_ASKS_MACHINE = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity").search
-"""What machines in a cloud are asked for: credentials, where the environment has none."""
+_is_metadata_request = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity").search
+"""Matches the machine's metadata endpoints, which obstore asks if the environment has no credentials."""
 _STATUS = re.compile(r"status code: (\d{3})|<Code>(\w+)</Code>")
-_SIGNS = {
+_REASONS = {
     "builder error": "its endpoint is not https, and AWS_ALLOW_HTTP is not true",
     "redirect": "the bucket is in another region than AWS_REGION says",
 }
 _NO_ANSWER = "the object store did not answer"
 _PART = 5 * 2**20
 _MOST_PARTS = 9_000
-"""S3 takes 10,000."""
+"""S3 accepts 10,000."""
 _PARTS_AT_ONCE = 4
 _FIRST_PAUSE = 0.1  # seconds
 _RETRIES: dict[str, Any] = {
@@ -57,67 +57,67 @@ _RETRIES: dict[str, Any] = {
         "base": 2,
     },
 }
-_HASTE = {**_RETRIES, "max_retries": 4, "retry_timeout": timedelta(seconds=1)}
-_FIRST_WITHIN = 9.0
-"""Seconds in which a store is asked again for a first answer, as it may be restarting.
+_FAST_RETRIES = {**_RETRIES, "max_retries": 4, "retry_timeout": timedelta(seconds=1)}
+_FIRST_ANSWER_WITHIN = 9.0
+"""Seconds during which the first request to a store is repeated, since the store may be restarting.
 
-A machine without credentials is asked once.
+A machine without credentials is asked once only.
 """
-_SOON = "5 s"
-"""For the first answer of all, which is short. In a file's own time anything may be sent."""
-_OF_REQUESTS = (
+_TIMEOUT = "5 s"
+"""Timeout of the first request, whose response is short. Transfers of data have no such limit."""
+_CLIENT_OPTIONS = (
     *("allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only"),
     *("proxy_url", "proxy_ca_certificate", "proxy_excludes", "timeout", "user_agent"),
 )
-"""What the environment can say of requests, behind AWS_ and its like."""
-_AWAY_FOR = 5.0
-"""Seconds in which a store that gave no first answer is not asked again: there may be many exports to it.
+"""The client options that the environment may set, in variables prefixed AWS_, GOOGLE_ or AZURE_."""
+_NO_REQUEST_FOR = 5.0
+"""Seconds during which a store that did not answer, or a machine without credentials, is not asked again.
 
-So is a machine that has no credentials.
+Many exports may use the same store.
 """
-_LOOK_EVERY = 0.2
-"""Seconds between two looks whether an answer is still waited for."""
+_CHECK_EVERY = 0.2
+"""Seconds between two checks whether the waiting task was cancelled."""
 _PROBE = "b2b-payments"
 _waits: dict[object, tuple[float, str]] = {}
 
 
 def waited_for(least: float) -> tuple[str, float] | None:
-    """Return the bucket that something in this process waits for, and how long: so many seconds or more."""
+    """Return the bucket that this process has waited for longest, and the seconds, if at least `least`."""
     began, root = min(list(_waits.values()), default=(monotonic(), ""))
     waited = monotonic() - began
     return (root, waited) if waited >= least else None
 
 
 def is_url(path: object) -> bool:
-    """Whether a path is the URL of an object, or of what is none; that of a file is a path, too."""
+    """Whether a path is a URL, of any scheme but file: a file URL counts as a path."""
     return isinstance(path, str) and "://" in path and not path.startswith("file:")
 
 
 def bucket_and_name(url: str, *, folder: bool = False) -> tuple[Bucket, str]:
-    """Return the bucket of an object, and the object's name; of a `folder` it may be empty.
+    """Return the bucket of an object, and the object's name, which may be empty for a `folder`.
 
     Raises ConfigurationError.
     """
     found = _URL.fullmatch(url)
     if found is None or found["scheme"] not in _SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in (*_SCHEMES, "file"))
-        what = "This URL" if found is None else f"{found['scheme']}://"
-        raise ConfigurationError(f"{what} is no object store: give {known}.")
+        subject = "This URL" if found is None else f"{found['scheme']}://"
+        raise ConfigurationError(f"{subject} is not an object store: give {known}.")
     if re.search(r"[@?#]", found["root"]) or re.search(r"[?#]|:.*@", found["name"]):
         raise ConfigurationError(
-            "A URL of an object store has no user, query or fragment: give s3://bucket/name, and credentials "
-            "by environment variables, such as AWS_ACCESS_KEY_ID."
+            "The URL of an object store must not have a user, query or fragment: give s3://bucket/name, and "
+            "set credentials by environment variables, such as AWS_ACCESS_KEY_ID."
         )
     name = found["name"].removesuffix("/")
     parts = {*name.split("/")} if name or not folder else set()
     nowhere = not found["bucket"] and found["scheme"] != "memory"
     if nowhere or {"", ".", ".."} & parts or not url.isprintable():
-        raise ConfigurationError(f"{shown(url)} names no object: give s3://bucket/name.")
+        raise ConfigurationError(f"{shown(url)} does not name an object: give s3://bucket/name.")
     return _opened(found["root"], _settings()), name
 
 
 def _settings() -> bytes:
-    """Return a hash of what opens a bucket; no frame that an error passes through holds the credentials."""
+    """Hash the environment's settings. Only a hash, so that no traceback's variables hold credentials."""
     settings = sorted(item for item in os.environ.items() if item[0].startswith((*_VARIABLES.values(),)))
     return hashlib.sha256(repr(settings).encode()).digest()
 
@@ -137,11 +137,11 @@ def _import_obstore() -> Any:
 
 
 class Bucket:
-    """The objects of a bucket or container, or of a place in this process's memory.
+    """A bucket or container, or a store in this process's memory.
 
-    Credentials, region and endpoint are those that obstore finds in the environment.
+    obstore reads credentials, region and endpoint from the environment.
 
-    Raises ConfigurationError where the extra is missing, or the settings cannot be.
+    Raises ConfigurationError if the extra is missing or the settings are invalid.
     """
 
     def __init__(self, root: str) -> None:
@@ -149,37 +149,37 @@ class Bucket:
         self._root = root
         self._checked = False
         self._answered = root.startswith("memory:")
-        self._away_until = 0.0
+        self._unreachable_until = 0.0
         self._has_credentials = True
         if self._answered:
-            self._patient = self._hasty = self._obstore.store.MemoryStore()
+            self._retrying_store = self._fast_store = self._obstore.store.MemoryStore()
             return
         try:
             make = partial(self._obstore.store.from_url, root)
-            self._patient = make(retry_config=_RETRIES)
-            self._hasty = make(retry_config=_HASTE, client_options=self._soon)
+            self._retrying_store = make(retry_config=_RETRIES)
+            self._fast_store = make(retry_config=_FAST_RETRIES, client_options=self._first_options)
         except self._obstore.exceptions.BaseError as error:
             reason = str(error).splitlines()[0].partition(" error: ")[2]
-            reason = reason if re.fullmatch(r"[\w ,.'-]{1,100}", reason) else "its settings cannot be"
+            reason = reason if re.fullmatch(r"[\w ,.'-]{1,100}", reason) else "its settings are invalid"
             raise ConfigurationError(f"{root} cannot be reached: {reason}. {self._remedy}") from None
 
     @property
-    def _soon(self) -> Mapping[str, str]:
-        """What the environment says of requests, and less patience: options given replace all of that."""
+    def _first_options(self) -> Mapping[str, str]:
+        """A short timeout, and the environment's options, which obstore ignores if any are passed to it."""
         prefix = _VARIABLES[self._root.partition(":")[0]]
-        said = {name: os.environ.get(f"{prefix}{name.upper()}") for name in _OF_REQUESTS}
-        return {"timeout": _SOON} | {name: value for name, value in said.items() if value is not None}
+        env = {name: os.environ.get(f"{prefix}{name.upper()}") for name in _CLIENT_OPTIONS}
+        return {"timeout": _TIMEOUT} | {name: value for name, value in env.items() if value is not None}
 
     @property
     def _store(self) -> Any:
-        """The store. Before anything waits for it as long as it may be away: is it there at all?"""
+        """The store. Checks first that it answers at all, before any request with long retries."""
         if not self._answered:
-            self._find_out()
-        return self._patient
+            self._ensure_answered()
+        return self._retrying_store
 
-    def _find_out(self) -> None:
-        if monotonic() >= self._away_until:
-            self._ask_first()
+    def _ensure_answered(self) -> None:
+        if monotonic() >= self._unreachable_until:
+            self._request_first_answer()
         if not self._has_credentials:
             raise ConfigurationError(
                 f"{self._root} cannot be reached: there are no credentials, neither in the environment "
@@ -188,22 +188,22 @@ class Bucket:
         if not self._answered:
             raise OSError(errno.EIO, _NO_ANSWER)
 
-    def _ask_first(self) -> None:
-        until = monotonic() + _FIRST_WITHIN
+    def _request_first_answer(self) -> None:
+        until = monotonic() + _FIRST_ANSWER_WITHIN
         while not self._answered:
             began = monotonic()
             try:
                 with suppress(FileNotFoundError):
-                    _call(self._obstore.head, self._hasty, _PROBE)
+                    _call(self._obstore.head, self._fast_store, _PROBE)
                 self._answered = self._has_credentials = True
             except (self._obstore.exceptions.BaseError, OSError) as error:
                 stopped = isinstance(error, OSError) and error.errno == errno.ECANCELED
-                # What obstore sees no reason to try again fails faster than it pauses.
+                # An error that obstore does not retry arrives faster than its first pause.
                 final = stopped or monotonic() - began < _FIRST_PAUSE or monotonic() >= until
-                self._has_credentials = not _ASKS_MACHINE(str(error))
+                self._has_credentials = not _is_metadata_request(str(error))
                 self._answered = self._has_credentials and _reason(error) != _NO_ANSWER
                 if not self._answered and (final or not self._has_credentials):
-                    self._away_until = monotonic() + _AWAY_FOR
+                    self._unreachable_until = monotonic() + _NO_REQUEST_FOR
                     return
 
     @property
@@ -211,13 +211,13 @@ class Bucket:
         return f"Set {_CREDENTIALS[self._root.partition(':')[0]]}."
 
     def get(self, name: str) -> tuple[bytes, Version]:
-        """Return an object, and its version."""
+        """Return an object's bytes and its version."""
         with self._as_os_errors():
             found = _call(self._obstore.get, self._store, name)
             return bytes(_call(found.bytes)), _version_of(found.meta)
 
     def version(self, name: str) -> Version | None:
-        """Return an object's version, None where there is none."""
+        """Return an object's version, or None if it does not exist."""
         try:
             with self._as_os_errors():
                 head = _call(self._obstore.head, self._store, name)
@@ -226,9 +226,10 @@ class Bucket:
             return None
 
     def put(self, name: str, data: bytes, over: Version | None = None) -> Version:
-        """Put an object where there is none, or in place of a version of it.
+        """Create an object, or replace the version `over` of it.
 
-        Raises FileExistsError where another is there. That an answer was lost is no reason: then it is ours.
+        Raises FileExistsError if another object exists. An equal one counts as written by this call, whose
+        response may have been lost.
         """
         try:
             with self._as_os_errors():
@@ -236,18 +237,18 @@ class Bucket:
                 return _version_of(self._put(name, data, mode=mode))
         except FileExistsError as refused:
             with suppress(FileNotFoundError):
-                there, version = self.get(name)
-                if there == data:
+                existing, version = self.get(name)
+                if existing == data:
                     return version
             raise refused from None
 
     def replace(self, name: str, data: bytes) -> None:
-        """Put an object, whatever is there."""
+        """Create or replace an object."""
         with self._as_os_errors():
             self._put(name, data)
 
     def upload(self, name: str, path: Path) -> None:
-        """Put a file, in parts: it is there when all of it is."""
+        """Upload a file in parts. The object appears once all parts are uploaded."""
         part = max(_PART, path.stat().st_size // _MOST_PARTS)
         with self._as_os_errors():
             self._put(name, path, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
@@ -256,21 +257,21 @@ class Bucket:
         return _call(self._obstore.put, self._store, name, data, **settings)
 
     def download(self, name: str, path: Path) -> None:
-        """Write an object into a file."""
+        """Download an object to a file."""
         with self._as_os_errors() as waiting, path.open("wb") as file:
             for chunk in self._obstore.get(self._store, name).stream(min_chunk_size=_PART):
                 file.write(chunk)
                 _waits[waiting] = (monotonic(), self._root)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
-        """Return the objects in a folder and below it, by their names there, and their sizes."""
+        """Return the size of each object in a folder and below it, by its name relative to the folder."""
         with self._as_os_errors():
             listed = self._obstore.list(self._store, folder)
             found = _call(listed.collect)
         return {one["path"].removeprefix(folder).removeprefix("/"): one["size"] for one in found}
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove objects that may be gone already."""
+        """Remove objects. Those that do not exist are ignored."""
         try:
             with self._as_os_errors():
                 _call(self._obstore.delete, self._store, list(names))
@@ -279,9 +280,9 @@ class Bucket:
                 self.remove([name])
 
     def check_conditions(self, name: str) -> None:
-        """Find out, once, whether it puts an object only if what is said of the one there is true.
+        """Check, once, that the store honors conditional puts, by writing and removing the object `name`.
 
-        It is tried with an object of this name. Raises ConfigurationError where it does not.
+        Raises ConfigurationError if it does not.
         """
         if self._checked:
             return
@@ -299,8 +300,8 @@ class Bucket:
                 self.remove([name])
         if not self._checked:
             raise ConfigurationError(
-                "This object store does not keep conditional puts (If-None-Match, If-Match), so that one "
-                "export could overwrite another: give a store that does, or export to a file and copy that."
+                "This object store does not support conditional puts (If-None-Match, If-Match), so an export "
+                "could overwrite another one: use a store that does, or export to a file and upload that."
             )
 
     def _refuses(self, name: str, over: Version | None) -> bool:
@@ -317,7 +318,7 @@ class Bucket:
         try:
             yield this
         except (errors.AlreadyExistsError, errors.PreconditionError):
-            raise FileExistsError(errno.EEXIST, "another object is there") from None
+            raise FileExistsError(errno.EEXIST, "another object exists") from None
         except FileNotFoundError as error:
             missing = "no such bucket" if "NoSuchBucket" in str(error) else "no such object"
             raise FileNotFoundError(errno.ENOENT, missing) from None
@@ -328,24 +329,24 @@ class Bucket:
 
 
 def _call(function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
-    """Call obstore. In a worker thread of a task, no longer than until that is cancelled: OSError then.
+    """Call obstore. In a worker thread of a task, raises OSError as soon as the task is cancelled.
 
-    What was asked for may still be done.
+    The request may still be executed then.
     """
     try:
         _check_cancelled()
-    except RuntimeError:  # no such thread
+    except RuntimeError:  # not a worker thread of a task
         return function(*args, **settings)
     done: Future[Any] = Future()
 
     def work() -> None:
         try:
             done.set_result(function(*args, **settings))
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             done.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
-    while not wait([done], _LOOK_EVERY).done:
+    while not wait([done], _CHECK_EVERY).done:
         _check_cancelled()
     return done.result()
 
@@ -355,19 +356,19 @@ def _check_cancelled() -> None:
         from_thread.check_cancelled()
     except RuntimeError:
         raise
-    except BaseException:  # noqa: BLE001 - the event loop's own
+    except BaseException:  # noqa: BLE001 - the event loop's cancellation
         raise OSError(errno.ECANCELED, "it was stopped") from None
 
 
 def _reason(error: Exception) -> str:
-    said = [code for pair in _STATUS.findall(str(error)) for code in pair if code]
-    for sign, what in _SIGNS.items():
+    codes = [code for pair in _STATUS.findall(str(error)) for code in pair if code]
+    for sign, reason in _REASONS.items():
         if sign in str(error):
-            return what
-    if not said:
+            return reason
+    if not codes:
         return _NO_ANSWER
-    what = "refused the credentials, or what they may do:" if said[0] in {"401", "403"} else "answered"
-    return f"the object store {what} {' '.join(dict.fromkeys(said))}"
+    verb = "denied access with these credentials:" if codes[0] in {"401", "403"} else "answered"
+    return f"the object store {verb} {' '.join(dict.fromkeys(codes))}"
 
 
 def _version_of(meta: Any) -> Version:

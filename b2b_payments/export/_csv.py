@@ -1,4 +1,4 @@
-"""CSV: one file of payments, and beside it one of their line items."""
+"""CSV: one file of payments, and next to it one of their line items."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from b2b_payments.export._database import moment_texts
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
 from b2b_payments.export._manifest import read_manifest
-from b2b_payments.export._placed import Made, TableSink
+from b2b_payments.export._placed import StagedFile, TableSink
 
 P = TypeVar("P", bound=PurePath)
 _COMPANION: Final = ".line_items.csv"
-_RUN: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell begins with that a spreadsheet takes for a formula."""
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""Characters at the start of a cell that make a spreadsheet run it as a formula."""
 
 
 def companion_of(target: P) -> P:
@@ -30,8 +30,8 @@ def companion_of(target: P) -> P:
     return target.with_name(f"{name}{_COMPANION}")
 
 
-def cells(path: Path, names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Read columns of a file of payments back. Raises OSError, ValueError, KeyError and csv.Error."""
+def read_columns(path: Path, names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield columns of a file of payments, row by row. Raises OSError, ValueError, KeyError and csv.Error."""
     before = csv.field_size_limit(sys.maxsize)
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -42,14 +42,14 @@ def cells(path: Path, names: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 class CSVSink(TableSink):
-    """Writes ``NAME.csv`` and ``NAME.line_items.csv``: UTF-8, a header line, lines end with a newline.
+    """Writes ``NAME.csv`` and ``NAME.line_items.csv``: UTF-8, with a header line and LF line endings.
 
-    Text stands in quotes, so that an empty text and none at all can be told apart (PostgreSQL's COPY does).
-    Money has every digit and zero that the service sent; times are ISO 8601 in UTC.
+    Text is quoted, which distinguishes empty text from null (as PostgreSQL's COPY does). Amounts keep every
+    digit and zero that the service sent; times are ISO 8601 in UTC.
 
     Cells are exact, formulas included: a spreadsheet runs text that begins with ``=``, ``+``, ``-`` or ``@``.
-    If `spreadsheet_safe`, such text gets an apostrophe in front, which makes it text to a spreadsheet.
-    Otherwise as `PlacedSink`.
+    If `spreadsheet_safe`, such text starts with an apostrophe, which keeps a spreadsheet from running it.
+    Otherwise like `PlacedSink`.
     """
 
     format = "csv"
@@ -63,7 +63,7 @@ class CSVSink(TableSink):
         return [target, companion_of(target)]
 
     def check(self, target: Path) -> None:
-        """Refuse names that another export's manifest claims: of ``x`` and ``x.csv``, say."""
+        """Refuse file names that another export's manifest claims, such as those of ``x`` and ``x.csv``."""
         ours = {one.name for one in self.targets(target)}
         for found in os.listdir(target.parent):
             name = found.removesuffix(".manifest.json")
@@ -79,16 +79,16 @@ class CSVSink(TableSink):
                     f"{name}. Give another name."
                 )
 
-    def fill(self, log: Log, files: Sequence[Made]) -> None:
+    def fill(self, log: Log, files: Sequence[StagedFile]) -> None:
         for table, file in zip(TABLES, files, strict=True):
             file.write((",".join(table.names) + "\n").encode())
         super().fill(log, files)
 
-    def spelled(self, rows: Rows) -> Sequence[bytes]:
-        """Write rows as lines: column by column, since few cells have anything to be escaped."""
-        return [self._spelled(table, rows.tables[table.name]) for table in TABLES]
+    def encode_rows(self, rows: Rows) -> Sequence[bytes]:
+        """Return the rows as CSV lines. Escapes column by column, since few columns need any escaping."""
+        return [self._table_lines(table, rows.tables[table.name]) for table in TABLES]
 
-    def _spelled(self, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
+    def _table_lines(self, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
         cells = list(map(self._cells, table.columns, columns))
         quoted = [
             column.kind in {ColumnKind.TEXT, ColumnKind.JSON} and not column.nullable
@@ -106,15 +106,15 @@ class CSVSink(TableSink):
 
     def _quoted(self, column: Column, cells: Sequence[Any]) -> Sequence[Any]:
         if column.kind is ColumnKind.JSON and cells:
-            # In one go: JSON of one line has no newline of its own, and is no formula.
+            # All cells at once: JSON on one line contains no newline, and is no formula.
             return "\n".join(cells).replace('"', '""').split("\n")
         if self._spreadsheet_safe:
-            cells = [f"'{cell}" if cell is not None and cell.startswith(_RUN) else cell for cell in cells]
+            cells = [f"'{cell}" if cell is not None and cell.startswith(_FORMULA) else cell for cell in cells]
         if '"' in "".join(filter(None, cells)):
             cells = [cell and cell.replace('"', '""') for cell in cells]
         return [None if cell is None else f'"{cell}"' for cell in cells] if column.nullable else cells
 
 
 def _may_share(name: str, target: str) -> bool:
-    """Whether an export of that name may write a file of the other name."""
+    """Whether a CSV export called `name` may write a file called `target`."""
     return target in {name, companion_of(Path(name)).name}

@@ -1,7 +1,7 @@
-"""One database, opened: what every database does alike, and what each does in its own way.
+"""Connections to databases: the operations that all databases share, and those that each must implement.
 
-Copies are kept in any of them, exports are written into those that are a file. Another database is one more
-subclass. Tables are named with their schema, so that no other is meant.
+A sync keeps its copy in any of them; exports are written to those that are a file. Another database needs one
+more subclass. Statements name tables with their schema, so that they never use a table of another schema.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from b2b_payments.export._pages import rows_of
 from b2b_payments.export._placed import TableSink
 
 SYNCED = "b2b_payments_sync"
-"""The table that says that a database is kept in step: no export replaces its rows."""
+"""The table that marks a database as a synced copy, whose rows no export replaces."""
 
 _ROWS_AT_ONCE = 2_000
 
 
 class Database(ABC):
-    """One database, opened."""
+    """A connection to a database."""
 
     schema: str = "main"
     types: ClassVar[Mapping[ColumnKind, str]]
     begin: ClassVar[str] = "BEGIN"
     decimal: ClassVar[bool] = False
-    """Whether amounts have to fit into a decimal column."""
+    """Whether amounts must fit into a decimal column."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -49,49 +49,49 @@ class Database(ABC):
         return self._connection.execute(statement, parameters)
 
     def close(self) -> None:
-        """Let go."""
+        """Close the connection."""
         self._connection.close()
 
     @classmethod
     @abstractmethod
     def failures(cls) -> type[Exception]:
-        """Return the root of this database's errors."""
+        """Return the base class of the database's errors. Raises ConfigurationError without its extra."""
 
     @abstractmethod
     def names(self) -> set[str]:
-        """Return the names of all tables and views, in small letters: they are one in either case."""
+        """Return the names of all tables and views, in lower case, since their case does not matter."""
 
     @abstractmethod
     def columns(self, name: str) -> list[tuple[str, str]]:
-        """Return the names and types of a table's columns; none for a view."""
+        """Return the names and types of a table's columns; an empty list for a view."""
 
     @abstractmethod
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
-        """Put rows in, in place of those with the same key."""
+        """Insert rows, replacing those with the same key."""
 
     def read(self, payments: Sequence[Mapping[str, Any]]) -> Rows:
-        """Read payments as the service sent them; of one that came twice, the last. Raises as `Rows.read`."""
+        """Read payments as sent by the service, only the last of each id. Raises like `Rows.read`."""
         return Rows.joined(list(rows_of(payments, whole=True, decimal=self.decimal))).last_of_each()
 
     @abstractmethod
     def readable(self, column: Column) -> str:
-        """Return the expression that reads a column exactly, as an integer or a text."""
+        """Return the SQL expression that reads a column exactly, as an integer or text."""
 
     @abstractmethod
     def as_read(self, column: Column, cell: Any) -> Any:
-        """Return a cell as `readable` will give it back, once it was written."""
+        """Return a cell as `readable` will read it once it is stored."""
 
     @abstractmethod
     def moment(self, cell: Any) -> datetime:
-        """Return the moment that a cell of this kind stands for, as `readable` gives it."""
+        """Return the time in a cell that `readable` has read."""
 
     @abstractmethod
     def among(self, column: str, numbers: Sequence[int]) -> tuple[str, list[Any]]:
-        """Return the condition that a column is one of these numbers, and its parameters."""
+        """Return the SQL condition that a column is one of these numbers, and its parameters."""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Do all of it, or nothing."""
+        """Run the body in a transaction. Rolls back if it raises."""
         self.execute(self.begin)
         try:
             yield
@@ -102,37 +102,37 @@ class Database(ABC):
             raise
 
     def holds(self, table: Table) -> bool:
-        """Whether a table is as `create` makes it."""
+        """Whether a table has exactly the columns that `create` makes."""
         return self.columns(table.name) == [
             (column.name, self.types[column.kind]) for column in table.columns
         ]
 
     def lacks(self, table: Table) -> Sequence[Column] | None:
-        """Return the columns that an older version's table does not have; None for one that is not ours."""
+        """Return the columns missing in a table of an older version, or None if the table is not ours."""
         return () if self.holds(table) else None
 
     def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
-        """Return the payments that differ from the stored ones, and when those were updated."""
-        held: dict[int, tuple[Row, list[Row]]] = {row[0]: (row, []) for row in self.found(PAYMENTS, rows.ids)}
-        for line in self.found(LINE_ITEMS, list(held)):
-            held[line[0]][1].append(line)
+        """Return the ids of payments that differ from the stored ones, with the stored update time if any."""
+        old: dict[int, tuple[Row, list[Row]]] = {row[0]: (row, []) for row in self.select(PAYMENTS, rows.ids)}
+        for line in self.select(LINE_ITEMS, list(old)):
+            old[line[0]][1].append(line)
         differing: dict[int, datetime | None] = {}
         for row, lines in rows.by_payment():
-            if (there := held.get(row[0])) is None:
+            if (found := old.get(row[0])) is None:
                 differing[row[0]] = None
-            elif there != (
+            elif found != (
                 self._as_read(PAYMENTS, row),
                 [self._as_read(LINE_ITEMS, line) for line in lines],
             ):
-                differing[row[0]] = self.moment(there[0][UPDATED])
+                differing[row[0]] = self.moment(found[0][UPDATED])
         return differing
 
     def write(self, rows: Rows, inserted: Sequence[int], updated: Sequence[int]) -> None:
-        """Put these payments down, as they were compared in this transaction."""
+        """Write these payments, which were compared in this transaction."""
         if updated:
             self.remove(LINE_ITEMS, updated)
-        if written := {*inserted, *updated}:
-            chosen = [(row, lines) for row, lines in rows.by_payment() if row[0] in written]
+        if ids := {*inserted, *updated}:
+            chosen = [(row, lines) for row, lines in rows.by_payment() if row[0] in ids]
             self.upsert(PAYMENTS, [row for row, _ in chosen])
             self.upsert(LINE_ITEMS, list(chain.from_iterable(lines for _, lines in chosen)))
 
@@ -151,21 +151,21 @@ class Database(ABC):
         )
 
     def add(self, table: Table, column: Column) -> None:
-        """Add a column to a table; rows that are there have null."""
+        """Add a column to a table; existing rows have null there."""
         self.execute(
             f"ALTER TABLE {self.schema}.{table.name} ADD COLUMN {column.name} {self.types[column.kind]}"
         )
 
     def rows(self, table: Table, names: Sequence[str]) -> Iterator[Row]:
-        """Read columns of a table, as integers and texts."""
+        """Yield columns of a table, row by row, as integers and texts."""
         columns = {column.name: self.readable(column) for column in table.columns}
         cells = ", ".join(columns[name] for name in names)
         result = self.execute(f"SELECT {cells} FROM {self.schema}.{table.name}")  # noqa: S608
         while rows := result.fetchmany(_ROWS_AT_ONCE):
             yield from rows
 
-    def found(self, table: Table, payment_ids: Sequence[int]) -> list[Row]:
-        """Read the rows of these payments, as integers and texts, in the order of the key."""
+    def select(self, table: Table, payment_ids: Sequence[int]) -> list[Row]:
+        """Return the rows of these payments, as integers and texts, in the order of the key."""
         condition, parameters = self.among(table.key[0], payment_ids)
         columns = ", ".join(map(self.readable, table.columns))
         statement = (
@@ -176,40 +176,40 @@ class Database(ABC):
         return rows
 
     def count(self, rows: str) -> int:
-        """Count the rows of a table, or of those that a condition behind its name leaves."""
+        """Count the rows of a table. `rows` is its name, optionally followed by a condition."""
         ((count,),) = self.execute(f"SELECT count(*) FROM {self.schema}.{rows}").fetchall()  # noqa: S608
         return int(count)
 
     def remove(self, table: Table, payment_ids: Sequence[int], schema: str = "") -> None:
-        """Remove the rows of these payments."""
+        """Delete the rows of these payments."""
         condition, parameters = self.among(table.key[0], payment_ids)
         self.execute(f"DELETE FROM {schema or self.schema}.{table.name} WHERE {condition}", parameters)  # noqa: S608
 
 
 class FileDatabase(Database):
-    """A database that is a file: exports are written into it, too."""
+    """A database in a file, which can also hold an export."""
 
     @classmethod
     @abstractmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> FileDatabase:
-        """Open a database; wait a while where another program has it. Raises what `failures` gives."""
+        """Open a database. Waits a while if another program has locked it. Raises what `failures` returns."""
 
     @classmethod
     @abstractmethod
-    def hasty(cls) -> tuple[type[Exception], ...]:
-        """Return the errors for which `replace` is tried once more, thoroughly."""
+    def fast_errors(cls) -> tuple[type[Exception], ...]:
+        """Return the errors after which `replace` is tried again, carefully."""
 
     @classmethod
     @abstractmethod
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
-        """Write rows as lines of JSON, of which `replace` makes rows again."""
+        """Encode rows as lines of JSON, from which `replace` reads them."""
 
     @abstractmethod
-    def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
-        """Let the tables hold exactly the rows of an export's log; give their digests.
+    def replace(self, tables: Sequence[Table], log: Log, *, careful: bool) -> Mapping[str, str]:
+        """Replace the rows of the tables by those of an export's log. Returns the tables' digests.
 
-        Of a payment that is there twice, the last row counts if `thorough`, which costs more; otherwise that
-        raises one of `hasty`.
+        If `careful`, which is slower, the last row of a repeated payment counts. Otherwise a repeated payment
+        raises one of `fast_errors`.
         """
 
     def digest(self, table: Table) -> str:
@@ -218,22 +218,22 @@ class FileDatabase(Database):
 
 
 def digest_of(lines: Iterable[bytes]) -> int:
-    """Return the sum of the SHA-256 of lines, each a row as JSON: the same in whatever order they come."""
+    """Return the sum of the SHA-256 of lines, each a row as JSON. Their order does not matter."""
     return sum(int.from_bytes(hashlib.sha256(line).digest()) for line in lines)
 
 
 def digest_text(digest: int) -> str:
-    """Write a digest: 64 hexadecimal digits, whatever the number of rows."""
+    """Return a digest as 64 hexadecimal digits, for any number of rows."""
     return f"{digest % 2**256:064x}"
 
 
 def moment_text(microseconds: int) -> str:
-    """Write a moment in UTC as ISO 8601 has it, with a fraction of a second only where there is one."""
+    """Format a time as ISO 8601 in UTC, with a fraction of a second only if it is not zero."""
     return moment_of(microseconds).isoformat().replace("+00:00", "Z")
 
 
 def moment_texts(cells: Sequence[int]) -> list[str]:
-    """Write moments; whole seconds in one go."""
+    """Format times like `moment_text`; if all are whole seconds, in one call."""
     if any(cell % 1_000_000 for cell in cells):
         return list(map(moment_text, cells))
     moments = msgspec.convert([cell // 1_000_000 for cell in cells], list[datetime], strict=False)
@@ -242,7 +242,7 @@ def moment_texts(cells: Sequence[int]) -> list[str]:
 
 @contextmanager
 def as_export_error(kind: type[Database], place: object, doing: str = "written") -> Iterator[None]:
-    """Turn an error of a database into a sentence. Raises ExportError."""
+    """Raise an ExportError in place of a database's error."""
     try:
         yield
     except kind.failures() as error:
@@ -254,13 +254,13 @@ def as_export_error(kind: type[Database], place: object, doing: str = "written")
 def opened(
     kind: type[FileDatabase], path: Path, *, read_only: bool = False, doing: str = "written"
 ) -> Iterator[FileDatabase]:
-    """Yield a database, and close it. What it raises becomes an ExportError."""
-    with as_export_error(kind, path, doing), _connected(kind, path, read_only=read_only) as database:
+    """Open a database, and close it afterwards. Raises ExportError in place of its errors."""
+    with as_export_error(kind, path, doing), _connect(kind, path, read_only=read_only) as database:
         yield database
 
 
 @contextmanager
-def _connected(kind: type[FileDatabase], path: Path, *, read_only: bool = False) -> Iterator[FileDatabase]:
+def _connect(kind: type[FileDatabase], path: Path, *, read_only: bool = False) -> Iterator[FileDatabase]:
     database = kind.connect(path, read_only=read_only)
     try:
         yield database
@@ -270,32 +270,32 @@ def _connected(kind: type[FileDatabase], path: Path, *, read_only: bool = False)
 
 
 class DatabaseSink(TableSink):
-    """Writes payments into a database's tables `payments` and `line_items`.
+    """Writes payments to a database's tables `payments` and `line_items`.
 
-    The tables hold what they held until the export is complete, and then exactly the payments of the export.
-    Their indexes, triggers and views stay, and nothing else in the database is touched. Until then nothing is
-    written to the database, or locked. Triggers on these tables see in SQLite the payments that really went,
-    came or changed.
+    Once the walk has ended, their rows are replaced in one transaction by those of the export. Until then,
+    the database is neither written nor locked. Indexes, triggers and views stay, and nothing else in the
+    database is touched. In SQLite, triggers on these tables fire only for rows that are actually deleted,
+    inserted or updated.
 
-    Raises ConfigurationError for a path that cannot be written to; its methods raise that for tables of these
-    names that no export made. Otherwise as `PlacedSink`.
+    Raises ConfigurationError if the path is not writable. The methods also raise it if tables of these names
+    were not made by an export. Otherwise like `PlacedSink`.
     """
 
     database: ClassVar[type[FileDatabase]]
     whole = True
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
-        """Take payments; in a segment of the log, each of them is there once."""
-        if self._waiting:
+        """Add payments. Each batch is its own segment of the log, with at most one row for each payment."""
+        if self._buffer:
             self._append(None)
         super().write(batch)
 
     def read(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
-        found = list(super().read(batch))
-        ids = list(chain.from_iterable(rows.ids for rows in found))
-        return found if len(set(ids)) == len(ids) else [Rows.joined(found).last_of_each()]
+        pages = list(super().read(batch))
+        ids = list(chain.from_iterable(rows.ids for rows in pages))
+        return pages if len(set(ids)) == len(ids) else [Rows.joined(pages).last_of_each()]
 
-    def spelled(self, rows: Rows) -> Sequence[bytes]:
+    def encode_rows(self, rows: Rows) -> Sequence[bytes]:
         return [self.database.lines(table, rows.tables[table.name]) for table in TABLES]
 
     def check(self, target: Path) -> None:
@@ -310,39 +310,39 @@ class DatabaseSink(TableSink):
             return PAYMENTS.name in database.names() and database.count(PAYMENTS.name) > 0
 
     def make(self, target: Path) -> Mapping[str, str]:
-        """Replace the rows; the same payment again takes its own place."""
+        """Replace the rows. If the fast way fails, such as for a repeated payment, does it carefully."""
         with as_export_error(self.database, target):
             try:
-                digests = self._replaced(target, thorough=False)
-            except self.database.hasty():
-                digests = self._replaced(target, thorough=True)
+                digests = self._replace(target, careful=False)
+            except self.database.fast_errors():
+                digests = self._replace(target, careful=True)
         if not target.exists():
             raise ExportError(f"{target} was removed while it was being written: resume the export.")
         return digests
 
     def place(self, target: Path) -> None:
-        """Nothing more to place: it is there once the transaction has ended."""
+        """Nothing to move: the rows are in place once the transaction has ended."""
 
-    def _replaced(self, target: Path, *, thorough: bool) -> Mapping[str, str]:
-        # Opened for each try: DuckDB's is of no use any more once a commit ran out of memory.
-        with _connected(self.database, target) as database, database.transaction():
+    def _replace(self, target: Path, *, careful: bool) -> Mapping[str, str]:
+        # A connection per attempt: DuckDB's is unusable after a commit ran out of memory.
+        with _connect(self.database, target) as database, database.transaction():
             self._check(database)
-            there = database.names()
+            existing = database.names()
             for table in TABLES:
-                if table.name not in there:
+                if table.name not in existing:
                     database.create(table)
-            return database.replace(TABLES, self._log, thorough=thorough)
+            return database.replace(TABLES, self._log, careful=careful)
 
     def _check(self, database: FileDatabase) -> None:
-        there = database.names()
-        if SYNCED in there:
+        existing = database.names()
+        if SYNCED in existing:
             raise ConfigurationError(
-                f"{self.path} is kept in step by a sync, and no export replaces what it holds: "
-                "sync it again, or give another file."
+                f"{self.path} holds a synced copy, which an export must not replace: sync it again, or give "
+                "another file."
             )
         for table in TABLES:
-            if table.name in there and not database.holds(table):
+            if table.name in existing and not database.holds(table):
                 raise ConfigurationError(
-                    f"{self.path} has a table {table.name} with other columns than an export's: "
-                    "it is left alone. Give another file."
+                    f"{self.path} has a table {table.name} with columns other than an export's, which is "
+                    "left alone. Give another file."
                 )

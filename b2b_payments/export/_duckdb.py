@@ -1,4 +1,4 @@
-"""DuckDB: a database for analysts, in one file, and what reads an export's log as a table."""
+"""DuckDB: a database in a file, and SQL that reads an export's log as a table."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from b2b_payments.export._database import DatabaseSink, FileDatabase, digest_tex
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
 
-_PATIENCE, _PAUSE = 30.0, 0.1  # seconds for which another program may have the file
-_SQLITE = b"SQLite format 3\0"
+_PATIENCE, _PAUSE = 30.0, 0.1  # seconds to wait while another program has the file open
+_SQLITE_MAGIC = b"SQLite format 3\0"
 _HASH_PARTS = 4
-_LEAST_MEMORY, _MEMORY, _OF_LOG = 76 * 2**20, 18 * 2**20, 0.21
-"""Bytes that one thread of DuckDB needs, and what share of the log's more: it holds the keys of all rows."""
-_NOTHING: Mapping[str, str] = {}
+_LEAST_MEMORY, _MEMORY, _SHARE_OF_LOG = 76 * 2**20, 18 * 2**20, 0.21
+"""Bytes of memory for one thread of DuckDB: the second, plus this share of the log's size, since it keeps the
+keys of all rows; at least the first."""
+_NO_MORE: Mapping[str, str] = {}
 _TYPES: Mapping[ColumnKind, str] = {
     ColumnKind.INTEGER: "BIGINT",
     ColumnKind.TEXT: "VARCHAR",
@@ -35,9 +36,9 @@ _TYPES: Mapping[ColumnKind, str] = {
 
 
 class DuckDBDatabase(FileDatabase):
-    """DuckDB rounds what it converts without a word, and of two rows of one key it keeps the first.
+    """DuckDB silently rounds what it converts, and keeps the first of two rows with the same key.
 
-    So amounts are fitted before they come here, and of such rows only the last one is handed over.
+    So amounts are made to fit before they arrive here, and only the last row of each key is passed to it.
     """
 
     types = _TYPES
@@ -45,16 +46,16 @@ class DuckDBDatabase(FileDatabase):
 
     @classmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> DuckDBDatabase:
-        # DuckDB would fetch an extension over the network to read it.
-        if path.is_file() and _begin_of(path) == _SQLITE:
-            raise ExportError(f"{path} is a SQLite database, not one of DuckDB: give it another ending.")
+        # DuckDB would download an extension to read it.
+        if path.is_file() and _first_bytes(path) == _SQLITE_MAGIC:
+            raise ExportError(f"{path} is a SQLite database, not one of DuckDB: give it another extension.")
         duckdb = import_duckdb()
-        patience = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _PATIENCE
         while True:
             try:
                 return cls(duckdb.connect(str(path), read_only=read_only))
             except duckdb.IOException as error:
-                if "lock" not in str(error) or time.monotonic() > patience:
+                if "lock" not in str(error) or time.monotonic() > deadline:
                     raise
             time.sleep(_PAUSE)
 
@@ -64,7 +65,7 @@ class DuckDBDatabase(FileDatabase):
         return failure
 
     @classmethod
-    def hasty(cls) -> tuple[type[Exception], ...]:
+    def fast_errors(cls) -> tuple[type[Exception], ...]:
         duckdb = import_duckdb()
         return (
             duckdb.ConstraintException,
@@ -74,11 +75,11 @@ class DuckDBDatabase(FileDatabase):
         )
 
     def names(self) -> set[str]:
-        found = self.execute(
+        result = self.execute(
             "SELECT table_name FROM information_schema.tables "
             "WHERE table_catalog = current_database() AND table_schema = 'main'"
         )
-        return {name.lower() for (name,) in found.fetchall()}
+        return {name.lower() for (name,) in result.fetchall()}
 
     def columns(self, name: str) -> list[tuple[str, str]]:
         statement = (
@@ -103,22 +104,22 @@ class DuckDBDatabase(FileDatabase):
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
         return column_line(table.names, columns)
 
-    def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
+    def replace(self, tables: Sequence[Table], log: Log, *, careful: bool) -> Mapping[str, str]:
         for _ in log.segments():
-            pass  # DuckDB would not see what was changed from outside
+            pass  # checks the checksums, which DuckDB does not
         for table in reversed(tables):
             self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
-        # DuckDB would take most of the machine's memory to keep what it has written.
+        # Without a limit, DuckDB would use most of the machine's memory as a cache.
         size = sum(sum(log.files(part).values()) for part, _ in enumerate(tables))
-        memory = max(_LEAST_MEMORY, _MEMORY + int(size * _OF_LOG))
-        self.execute("RESET memory_limit" if thorough else f"SET memory_limit = '{memory}B'")
+        memory = max(_LEAST_MEMORY, _MEMORY + int(size * _SHARE_OF_LOG))
+        self.execute("RESET memory_limit" if careful else f"SET memory_limit = '{memory}B'")
         self.execute("SET threads = 1")
         self.execute("SET preserve_insertion_order = false")
         for part, table in enumerate(tables):
-            source = source_of(log, table.columns, part)
-            if thorough:
-                source = _last_ones(source, source_of(log, PAYMENTS.columns[:1]), table.key[0])
-            columns = ", ".join(map(expression, table.columns))
+            source = log_source(log, table.columns, part)
+            if careful:
+                source = _only_last(source, log_source(log, PAYMENTS.columns[:1]), table.key[0])
+            columns = ", ".join(map(cell_expression, table.columns))
             self.execute(f"INSERT INTO main.{table.name} SELECT {columns} FROM {source}")  # noqa: S608
         return {table.name: self.digest(table) for table in tables}
 
@@ -137,7 +138,7 @@ class DuckDBDatabase(FileDatabase):
         return f"epoch_us({column.name})" if column.kind is ColumnKind.MOMENT else column.name
 
     def as_read(self, column: Column, cell: Any) -> Any:
-        """Return a cell as it is read. A decimal knows no zero below zero."""
+        """Return a cell as it will be read. A decimal column has no negative zero."""
         if cell is None or column.kind is not ColumnKind.MONEY:
             return cell
         amount = Decimal(cell).quantize(LEAST, context=EXACT)
@@ -157,18 +158,18 @@ def _stored(kind: ColumnKind, cell: Any) -> Any:
 
 
 def column_line(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> bytes:
-    """Write columns as a line of the log: with no names in each row, it is a third shorter than rows."""
+    """Encode columns as a line of the log: without names in each row, it is a third shorter than rows."""
     return encode(dict(zip(names, columns, strict=True))) + b"\n"
 
 
-def source_of(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[str, str] = _NOTHING) -> str:
-    """Return what reads columns of a part of a log, and `more`, with stated types, beside their `segment`."""
+def log_source(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[str, str] = _NO_MORE) -> str:
+    """Return a subquery for a part of a log: columns and `more`, with types, and the `segment` number."""
     types = {**dict(map(stated_type, columns)), **more}
     stated = ", ".join(f"{_quoted(name)}: {_quoted(f'{type_}[]')}" for name, type_ in types.items())
     cells = ", ".join(f"unnest({name}) AS {name}" for name in types)
     sizes = log.files(part)
     files = ", ".join(_quoted(str(path)) for path in sizes)
-    # The first part of each segment begins with a line that has no columns, and so no rows.
+    # The header line of the first part has none of the columns, so it yields no rows.
     return (
         f"(SELECT {cells}, regexp_extract(filename, '([0-9]+)[.0-9]*$', 1) AS segment "  # noqa: S608
         f"FROM read_json([{files}], columns = {{{stated}}}, format = 'newline_delimited', "
@@ -177,18 +178,18 @@ def source_of(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping[
 
 
 def stated_type(column: Column) -> tuple[str, str]:
-    """Return a column's name, and its type in the log: moments are microseconds there."""
+    """Return a column's name, and its type in the log, where times are microseconds."""
     return column.name, "BIGINT" if column.kind is ColumnKind.MOMENT else _TYPES[column.kind]
 
 
-def _last_ones(source: str, payments: str, key: str) -> str:
-    """Return rows of the last segment that has their payment."""
+def _only_last(source: str, payments: str, key: str) -> str:
+    """Return a subquery with only the rows in the last segment that contains their payment."""
     last = f"SELECT id AS {key}, max(segment) AS segment FROM {payments} GROUP BY id"  # noqa: S608
     return f"(SELECT * FROM {source} SEMI JOIN ({last}) USING ({key}, segment))"  # noqa: S608
 
 
-def expression(column: Column) -> str:
-    """Return the expression for a cell."""
+def cell_expression(column: Column) -> str:
+    """Return the SQL expression that converts a cell of the log to the column's type."""
     return f"make_timestamptz({column.name})" if column.kind is ColumnKind.MOMENT else column.name
 
 
@@ -197,9 +198,9 @@ def _quoted(text: str) -> str:
 
 
 class DuckDBSink(DatabaseSink):
-    """Writes payments into a DuckDB database: money is DECIMAL(38, 12), times TIMESTAMPTZ.
+    """Writes payments to a DuckDB database: amounts are DECIMAL(38, 12), times TIMESTAMPTZ.
 
-    Raises ConfigurationError where the extra `duckdb` is missing; otherwise as `DatabaseSink`.
+    Raises ConfigurationError if the extra `duckdb` is missing. Otherwise like `DatabaseSink`.
     """
 
     format = "duckdb"
@@ -211,15 +212,15 @@ class DuckDBSink(DatabaseSink):
         super().__init__(path)
 
 
-def _begin_of(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(len(_SQLITE))
+        return file.read(len(_SQLITE_MAGIC))
 
 
 def import_duckdb(extra: str = "duckdb") -> Any:
-    """Return the library. Raises ConfigurationError with what to install."""
+    """Return the library. Raises ConfigurationError, naming the package to install, if it is missing."""
     try:
-        import duckdb  # noqa: PLC0415 - an extra, for those who want it
+        import duckdb  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         name = "DuckDB" if extra == "duckdb" else extra.capitalize()
         raise ConfigurationError(f"{name} needs duckdb: pip install 'b2b-payments[{extra}]'.") from None

@@ -1,4 +1,4 @@
-"""From a walk into a sink."""
+"""Export the payments of a walk to a sink."""
 
 from __future__ import annotations
 
@@ -24,56 +24,57 @@ from b2b_payments.export._sink import Checkpoint, Sink
 from b2b_payments.export._worker import Worker
 
 OnProgress = Callable[[WalkReport], object]
-"""What is called with the walk's report after each page."""
+"""Called with the walk's report after each page."""
 Source = Walk | PaymentStream
 
 _GRACE = 2.0
-"""Seconds for what an object store still has to be asked, where an export does not end as it should."""
+"""Seconds that closing the sink may take (an object store needs requests) after an error or cancellation."""
 
 _VERSION = 1
-_NOTHING_ASKED: Mapping[str, Any] = {}
+_NO_FILTERS: Mapping[str, Any] = {}
 
 
 async def export(
     source: Source,
     sink: Sink,
     *,
-    query: Mapping[str, Any] = _NOTHING_ASKED,
+    query: Mapping[str, Any] = _NO_FILTERS,
     on_progress: OnProgress | None = None,
 ) -> WalkReport:
-    """Write all payments of a walk or a stream to a sink, and give the walk's report.
+    """Write all payments of a walk or a stream to a sink. Returns the walk's report.
 
-    The sink works off the event loop, 2,000 payments at a time, while the next pages are being fetched; pages
-    wait where it is slower than they come. An export that is not proven complete (`report.complete`) leaves
-    an older one where it is: `sink.instead` then says where it was put. `query` is what was asked for, as
-    plain JSON, for the manifest. `on_progress` is called with the report after each page.
+    The sink runs in a worker thread and writes 2,000 payments at a time while the next pages are fetched; if
+    it is slower than the service, fetched pages wait for it. An export that is not proven complete
+    (`report.complete`) does not replace an older one: it is written next to it, and `sink.instead` is its
+    path. `query` holds the filters of the walk as plain JSON, for the manifest. `on_progress` is called with
+    the report after each page.
 
-    Raises what the walk raises, and what the sink raises. Then, and where the export is cancelled, the sink
-    is closed as not complete.
+    Raises what the walk and the sink raise. After an error or a cancellation, the sink is closed as not
+    complete.
     """
     check("source", source, Source, "a walk or a stream, such as client.payments.list()")
-    return await _run(lambda _: source, sink, query, on_progress, anew=True)
+    return await _run(lambda _: source, sink, query, on_progress, start_over=True)
 
 
 async def resume(
     begin: Callable[[Checkpoint | None], Source],
     sink: Sink,
     *,
-    query: Mapping[str, Any] = _NOTHING_ASKED,
+    query: Mapping[str, Any] = _NO_FILTERS,
     on_progress: OnProgress | None = None,
 ) -> WalkReport:
-    """Go on with an export that was interrupted, behind the last batch that its sink committed.
+    """Resume an interrupted export after the last batch that its sink committed.
 
-    `begin` is given the walk's checkpoint, None where there is none, and gives the walk to go on with::
+    `begin` is called with the walk's checkpoint, or None if nothing was committed, and returns the walk::
 
         await resume(lambda checkpoint: client.payments.list(checkpoint=checkpoint), sink)
 
-    Otherwise as `export`; the report is of the part that was left. Raises ConfigurationError, too, for
-    another query than the one that the export began with.
+    Otherwise like `export`; the report covers only the resumed part. Also raises ConfigurationError if
+    `query` differs from the query of the interrupted export.
     """
-    expected = "a function that takes a checkpoint, and gives the walk to go on with"
+    expected = "a function that takes a checkpoint and returns a walk"
     check("begin", begin, Callable, expected)
-    return await _run(begin, sink, query, on_progress, anew=False)
+    return await _run(begin, sink, query, on_progress, start_over=False)
 
 
 async def _run(
@@ -82,30 +83,30 @@ async def _run(
     query: Mapping[str, Any],
     on_progress: OnProgress | None,
     *,
-    anew: bool,
+    start_over: bool,
 ) -> WalkReport:
     check("sink", sink, Sink, "a sink, such as sink_for('payments.jsonl')")
-    check("query", query, Mapping, "what was asked for as a dict, for the manifest")
+    check("query", query, Mapping, "a dict of the filters, for the manifest")
     check("on_progress", on_progress, Callable | None, "a function of one argument, the walk's report")
     worker = Worker(sink)
     try:
-        earlier = await worker.do(sink.open if anew else sink.resume)
-        kept = _Kept(Account(query)) if earlier is None else _kept_of(earlier, query)
-        if kept.finished:
-            report = WalkReport(complete=kept.account.complete, ending="all of it was there already")
+        checkpoint = await worker.do(sink.open if start_over else sink.resume)
+        start = _ResumePoint(Account(query)) if checkpoint is None else _resume_point(checkpoint, query)
+        if start.finished:
+            report = WalkReport(complete=start.account.complete, ending="all payments were exported already")
         else:
-            progress = _Progress(sink, kept)
-            source = begin(kept.walk)
+            progress = _Progress(sink, start)
+            source = begin(start.walk)
             decoded = not_decoded if isinstance(sink, TableSink) else account_page
             async with aclosing(source.joined(decoded=decoded)) as pages:
                 async for page in pages:
-                    progress.take(page)
-                    if progress.held.is_full(BATCH_ROWS):
-                        await worker.do(progress.keep, source.report)
+                    progress.add(page)
+                    if progress.batch.is_full(BATCH_ROWS):
+                        await worker.do(progress.commit, source.report)
                     if on_progress is not None:
                         on_progress(source.report)
             report = source.report
-            await worker.do(progress.keep, report, last=True)
+            await worker.do(progress.commit, report, last=True)
         await worker.close(complete=True)
     except BaseException:
         with anyio.move_on_after(_GRACE, shield=True):
@@ -115,35 +116,35 @@ async def _run(
 
 
 @frozen
-class _Kept:
-    """What was kept so far: its account, where the walk goes on, and whether that is at its end."""
+class _ResumePoint:
+    """Where to resume: the account so far, the walk's checkpoint, and whether the walk had already ended."""
 
     account: Account
     walk: Checkpoint | None = None
     finished: bool = False
 
 
-def _kept_of(earlier: Checkpoint, query: Mapping[str, Any]) -> _Kept:
-    """Read a checkpoint. Raises ConfigurationError for that of another version or query, else ExportError."""
-    if earlier.get("version") != _VERSION:
+def _resume_point(checkpoint: Checkpoint, query: Mapping[str, Any]) -> _ResumePoint:
+    """Read a checkpoint. Raises ConfigurationError for another version or query, otherwise ExportError."""
+    if checkpoint.get("version") != _VERSION:
         raise ConfigurationError(
-            f"What was kept of the export is not of version {_VERSION}: start again, without resuming."
+            f"The interrupted export's checkpoint is not of version {_VERSION}: start again without resuming."
         )
     try:
-        packed = msgspec.convert(earlier, _Packed)
+        packed = msgspec.convert(checkpoint, _Packed)
         account = Account.unpack(packed.account)
     except ValueError:
-        raise ExportError("What was kept of the export is damaged: start again, without resuming.") from None
+        raise ExportError("The export's checkpoint is damaged: start again without resuming.") from None
     if account.query != query:
         raise ConfigurationError(
-            f"The export that was interrupted asked otherwise: {_differences(account.query, query)}. "
-            "Resume it with the same filters, or start again, without resuming."
+            f"The interrupted export had other filters: {_differences(account.query, query)}. "
+            "Resume it with the same filters, or start again without resuming."
         )
-    return _Kept(account, packed.walk, packed.finished)
+    return _ResumePoint(account, packed.walk, packed.finished)
 
 
 class _Packed(msgspec.Struct):
-    """A checkpoint of this module's."""
+    """The fields of a checkpoint that `_Progress` wrote; its `version` is checked before."""
 
     finished: bool
     walk: dict[str, Any] | None
@@ -151,26 +152,26 @@ class _Packed(msgspec.Struct):
 
 
 class _Progress:
-    """What has come and is `held`, not yet kept, and the account of what is."""
+    """The `batch` of payments not yet written, and the account of everything committed."""
 
-    def __init__(self, sink: Sink, kept: _Kept) -> None:
+    def __init__(self, sink: Sink, start: _ResumePoint) -> None:
         self._sink = sink
-        self._account, self._walk = kept.account, kept.walk
-        self._requests, self._gaps = kept.account.requests, kept.account.gaps
-        self._store_hash = kept.account.store_hash
-        self.held: PageBatch = PageBatch()
+        self._account, self._walk = start.account, start.walk
+        self._requests, self._gaps = start.account.requests, start.account.gaps
+        self._store_hash = start.account.store_hash
+        self.batch: PageBatch = PageBatch()
 
-    def take(self, page: JoinedPage) -> None:
-        """Hold what is new in a page."""
-        self.held.add(page)
+    def add(self, page: JoinedPage) -> None:
+        """Add the new payments of a page to the batch."""
+        self.batch.add(page)
         self._walk = page.checkpoint
 
-    def keep(self, report: WalkReport, *, last: bool = False) -> None:
-        """Write what is held, and commit it with the walk's checkpoint and the account.
+    def commit(self, report: WalkReport, *, last: bool = False) -> None:
+        """Write the batch, and commit it with the walk's checkpoint and the account.
 
-        Raises ConfigurationError for payments of another store than those of an interrupted export.
+        Raises ConfigurationError if the payments belong to another store than the interrupted export.
         """
-        batch, self.held = self.held, PageBatch()
+        batch, self.batch = self.batch, PageBatch()
         account = self._account
         if batch:
             self._check_store(batch.store_hash)
@@ -189,16 +190,16 @@ class _Progress:
         known = self._store_hash
         if known and store_hash and known != store_hash:
             raise ConfigurationError(
-                f"The export that was interrupted is of the store {known!r}, and the payments that came are "
-                f"those of {store_hash!r}: resume it with a credential of {known!r}."
+                f"The interrupted export is of the store {known!r}, but the service returned payments of "
+                f"{store_hash!r}: resume it with a credential of {known!r}."
             )
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say which filters differ, and in what."""
+    """Describe which filters differ, and how."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return ", ".join(f"{name} was {_given(before, name)}, and is {_given(now, name)}" for name in names)
+    return ", ".join(f"{name} was {_shown(before, name)} and is now {_shown(now, name)}" for name in names)
 
 
-def _given(query: Mapping[str, Any], name: str) -> str:
-    return repr(query[name]) if name in query else "not given"
+def _shown(query: Mapping[str, Any], name: str) -> str:
+    return repr(query[name]) if name in query else "not set"

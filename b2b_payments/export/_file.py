@@ -1,4 +1,4 @@
-"""Places to write to: checked, locked, and their errors as sentences."""
+"""Output paths: checks, locks, writes in one step, and readable errors."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from b2b_payments.export._bucket import bucket_and_name, is_url
 
 PathLike = str | os.PathLike[str]
 _FILE_URL = "file://"
-_URL_AS_PATH = re.compile("(?:s3|gs|az|memory|file):/(?!/)", re.IGNORECASE).match
+_is_url_as_path = re.compile("(?:s3|gs|az|memory|file):/(?!/)", re.IGNORECASE).match
 
-_PLAIN: Any = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_OPEN_FLAGS: Any = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Lock:
-    """Keeps two exports from writing to the same place at once, in this process or another.
+    """Keeps two exports from writing to the same path at once, in this process or another.
 
-    It is a hidden file `.NAME.lock`, locked by the operating system: the lock ends with the process, however
-    that ends.
+    It is a hidden file `.NAME.lock`, locked by the operating system, which releases the lock however the
+    process ends.
     """
 
     def __init__(self, target: Path) -> None:
         self._target = target
         self._path = target.with_name(f".{target.name}.lock")
-        # Taken in one thread, and given back in another.
+        # Acquired in one thread and released in another.
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
 
     def acquire(self) -> None:
-        """Take it. Raises AlreadyRunningError where another export has it, ExportError where nothing can be
-        locked there.
+        """Acquire the lock.
+
+        Raises AlreadyRunningError if another export or sync holds it, ExportError if there are no locks.
         """
         if self.held:
             return
         with writing(self._target):
-            self._path.parent.stat()  # filelock would make it
+            self._path.parent.stat()  # filelock would create a missing folder
         try:
             self._lock.acquire()
         except Timeout:
@@ -52,17 +53,17 @@ class Lock:
             ) from None
         except OSError as error:
             problem = f"{self._target} cannot be locked ({_reason(error)})"
-            raise ExportError(f"{problem}: give a folder on a file system with locks.") from None
+            raise ExportError(f"{problem}: use a folder on a file system with locks.") from None
 
     @property
     def held(self) -> bool:
-        """Whether this is who has it."""
+        """Whether this object holds the lock."""
         return self._lock.is_locked
 
     def release(self) -> None:
-        """Return it back, and remove its file. Nothing happens where it is not held."""
+        """Release the lock and remove its file. Does nothing if it is not held."""
         if self.held:
-            # Before: whoever waits for a file that is gone takes another one. Windows removes no open file.
+            # Unlinked first, so a process waiting for this file locks a new one. Windows keeps an open file.
             with suppress(OSError):
                 self._path.unlink()
             self._lock.release()
@@ -70,7 +71,7 @@ class Lock:
 
 @contextmanager
 def writing(what: object) -> Iterator[None]:
-    """Turn an error of the operating system into a sentence. Raises ExportError."""
+    """Raise an ExportError in place of an OSError, except BrokenPipeError."""
     try:
         yield
     except BrokenPipeError:
@@ -81,7 +82,7 @@ def writing(what: object) -> Iterator[None]:
 
 @contextmanager
 def reading(what: object) -> Iterator[None]:
-    """Turn an error of the operating system into a sentence, but FileNotFoundError. Raises ExportError."""
+    """Raise an ExportError in place of an OSError, except FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:
@@ -95,15 +96,15 @@ def path_of(path: object) -> PathLike:
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"path is {type(path).__name__}; give the name of a file.")
     text: str = os.fspath(path)
-    if _URL_AS_PATH(text):
-        raise ConfigurationError("A URL is given as text, and as it is: 's3://bucket/name', not as a Path.")
+    if _is_url_as_path(text):
+        raise ConfigurationError("A URL must be a str, not a Path: 's3://bucket/name'.")
     return url2pathname(text.removeprefix(_FILE_URL)) if text.startswith(_FILE_URL) else path
 
 
 def writable(path: PathLike, beside: Sequence[str] = ()) -> Path:
-    """Check that a file can be put there, and give the place with links resolved.
+    """Check that a file can be written at a path. Returns the path with symbolic links resolved.
 
-    `beside` are patterns of the names of files that come beside it. Raises ConfigurationError.
+    `beside` holds patterns for the names of files that will be next to it. Raises ConfigurationError.
     """
     path = path_of(path)
     try:
@@ -111,13 +112,13 @@ def writable(path: PathLike, beside: Sequence[str] = ()) -> Path:
         if (problem := _problem(target)) is None:
             for pattern in beside:
                 with suppress(FileNotFoundError):
-                    os.lstat(target.with_name(pattern.format(target.name)))  # is it too long?
+                    os.lstat(target.with_name(pattern.format(target.name)))  # raises if it is too long
             return target
     except OSError as error:
         problem = _reason(error)
     except ValueError:
-        problem = "its name cannot be the name of a file"
-    raise ConfigurationError(f"{_spelled(path)} cannot be written: {problem}.")
+        problem = "its name is not a valid file name"
+    raise ConfigurationError(f"{_printable(path)} cannot be written: {problem}.")
 
 
 def _problem(target: Path) -> str | None:
@@ -136,11 +137,11 @@ def _problem(target: Path) -> str | None:
     if not folder.is_dir():
         return f"{folder} is not a folder"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f"the folder {folder} may not be written to"
+        return f"the folder {folder} is write-protected"
     return None
 
 
-def _spelled(path: PathLike) -> str:
+def _printable(path: PathLike) -> str:
     text = os.fspath(path)
     return text if text.isprintable() else shown(text)
 
@@ -149,41 +150,41 @@ def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def created(place: Path, like: Path | None = None) -> BinaryIO:
-    """Create a file, with the permissions of another that is there; what was at its place is removed.
+def create_file(place: Path, like: Path | None = None) -> BinaryIO:
+    """Create a file, with the permissions of `like` if that exists. An existing file is removed first.
 
-    Nothing is written through a symbolic link. Raises OSError.
+    Never writes through a symbolic link. Raises OSError.
     """
     place.unlink(missing_ok=True)
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o666)
-    take_permissions(place, like)
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o666)
+    copy_mode(place, like)
     return os.fdopen(descriptor, "wb")
 
 
-def take_permissions(place: Path, like: Path | None) -> None:
-    """Return a file the permissions of another that is there."""
+def copy_mode(place: Path, like: Path | None) -> None:
+    """Give a file the permissions of `like`, if that exists."""
     if like is not None:
         with suppress(OSError):
             place.chmod(stat.S_IMODE(like.stat().st_mode))
 
 
 def write_whole(place: Path, *data: bytes, like: Path | None = None) -> None:
-    """Create a file in one step, and put it on the disk. Raises OSError."""
+    """Create or replace a file in one step, synced to disk. Raises OSError."""
     new = place.with_name(f"{place.name}.new")
     try:
-        with created(new, like) as file:
+        with create_file(new, like) as file:
             file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
         new.replace(place)
     except OSError:
         with suppress(OSError):
-            new.unlink()  # of a full disk
+            new.unlink()  # half-written, if the disk is full
         raise
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable, where its file system can do that."""
+    """Make renames in a folder durable, if the file system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -193,7 +194,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_whole(path: PathLike) -> bytes | None:
-    """Return what is at a path or in an object store, None where nothing is. Raises ExportError."""
+    """Return the content of a file or an object, or None if it does not exist. Raises ExportError."""
     with suppress(FileNotFoundError), reading(path):
         if is_url(path):
             bucket, name = bucket_and_name(os.fspath(path))
@@ -203,7 +204,7 @@ def read_whole(path: PathLike) -> bytes | None:
 
 
 def put_whole(path: PathLike, data: bytes | None) -> None:
-    """Put a file down, whatever is there; None removes that. Raises ExportError."""
+    """Write or replace a file or an object; None removes it. Raises ExportError."""
     with writing(path):
         if is_url(path):
             bucket, name = bucket_and_name(os.fspath(path))

@@ -1,4 +1,4 @@
-"""JSON lines: one payment a line, the service's own object as it came."""
+"""JSON lines: one payment per line, exactly as the service sent it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from b2b_payments.export._sink import Checkpoint
 
 
 class JSONLSink(PlacedSink):
-    """Writes payments as JSON lines in UTF-8, numbers exact, to a file or to a binary stream.
+    """Writes payments as JSON lines in UTF-8, with exact numbers, to a file or a binary stream.
 
-    The file appears once it is complete. A stream gets the lines as they come, is left open, and cannot be
-    resumed. Otherwise as `PlacedSink`.
+    A file appears once the export has ended. A stream receives each batch immediately, is not closed, and
+    cannot be resumed. Otherwise like `PlacedSink`.
     """
 
     format = "jsonl"
@@ -30,7 +30,7 @@ class JSONLSink(PlacedSink):
         elif hasattr(output, "write"):
             self._stream = output
         else:
-            path_of(output)  # says what it is not
+            path_of(output)  # raises for anything else
 
     @property
     def kept(self) -> bool:

@@ -1,9 +1,9 @@
-"""The log of an export: what it writes while it walks, and all that a kill can interrupt.
+"""The log of an export: all that is written during the walk, and all that a crash can interrupt.
 
-It is a row of numbered segments. Each is put down whole, once: its first line says what it holds and where
-the export stands, and then come lines of JSON or CSV. A segment of two tables has the second one's lines in a
-file beside it, which is there first. The bytes of a segment that was put down never change, so that what is
-made of them, a file or a database, can be made again.
+It is a sequence of numbered segments. Each is written once, as a whole: a header line with its sizes,
+checksums and checkpoint, then lines of JSON or CSV. If the format has two tables, the lines of the second one
+are in a file of their own, which is written first. A written segment never changes, so the file or database
+made from the log can be made again.
 """
 
 from __future__ import annotations
@@ -27,48 +27,48 @@ from b2b_payments.export._file import sync_folder, write_whole
 from b2b_payments.export._sink import Checkpoint
 
 _VERSION = 4
-_FILE = re.compile(r"[0-9]{8}(?:\.[1-9])?").fullmatch
-_LONGEST_HEAD = 1 << 20
+_is_segment_file = re.compile(r"[0-9]{8}(?:\.[1-9])?").fullmatch
+_LONGEST_HEADER = 1 << 20
 
 Part = Sequence[bytes]
-"""Lines of one table, in some pieces."""
+"""The lines of one table, in one or more pieces."""
 
 
-class Folder:
-    """A hidden folder that only its owner may read, made when something is put into it."""
+class LogFolder:
+    """A log in a hidden folder that only its owner may read, created with the first segment."""
 
     contested: ClassVar[bool] = False
-    """Whether nothing keeps two writers apart but that a segment is put down once."""
+    """Whether two writers are possible: no lock, only that a segment is written once keeps them apart."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._gone = path.with_name(f"{path.name}.old")
+        self._discarded = path.with_name(f"{path.name}.old")
 
     def sizes(self) -> Mapping[int, int]:
-        """Return the numbers of the segments that are there, and how many bytes each has in all its files."""
+        """Return the number of each existing segment, and the total size of its files in bytes."""
         self._refuse_link()
-        found: Counter[int] = Counter()
+        totals: Counter[int] = Counter()
         try:
             with os.scandir(self.path) as files:
                 names = {one.name: one.stat(follow_symlinks=False).st_size for one in files}
         except FileNotFoundError:
             return {}
-        for name in filter(_FILE, names):
+        for name in filter(_is_segment_file, names):
             if name[:8] in names:
-                found[int(name[:8])] += names[name]
-        return found
+                totals[int(name[:8])] += names[name]
+        return totals
 
     def get(self, number: int, part: int = 0, most: int = -1) -> bytes:
-        """Return the bytes of a part, or so many at the most."""
+        """Return the bytes of a part, at most `most` of them."""
         with self.file(number, part).open("rb") as file:
             return file.read(most)
 
     def file(self, number: int, part: int = 0) -> Path:
-        """Return the file of a part. Raises FileNotFoundError, or leaves that to whoever opens it."""
+        """Return the file of a part. If it is missing, raises FileNotFoundError here or when it is opened."""
         return self.path / _name(number, part)
 
     def put(self, number: int, parts: Sequence[Part]) -> None:
-        """Put a segment down, once and for good. Raises FileExistsError where it is there."""
+        """Write a segment. Raises FileExistsError if it exists."""
         if not self.path.exists():
             self._refuse_link()
             self.path.mkdir(0o700)
@@ -79,8 +79,8 @@ class Folder:
             write_whole(self.path / _name(number, part), *pieces)
             sync_folder(self.path)
 
-    def keep(self, numbers: Collection[int], last: int) -> None:
-        """Remove all segments but these, up to the last of the writer's: where none is kept, in one step."""
+    def keep_only(self, numbers: Collection[int], last: int) -> None:
+        """Remove all segments except `numbers`, in one step if it is empty. Only `ObjectLog` uses `last`."""
         del last
         if not numbers:
             self._clear()
@@ -89,21 +89,21 @@ class Folder:
 
     def _clear(self) -> None:
         self._refuse_link()
-        shutil.rmtree(self._gone, ignore_errors=True)
+        shutil.rmtree(self._discarded, ignore_errors=True)
         with suppress(FileNotFoundError):
-            self.path.rename(self._gone)
-        shutil.rmtree(self._gone, ignore_errors=True)
+            self.path.rename(self._discarded)
+        shutil.rmtree(self._discarded, ignore_errors=True)
 
     def _refuse_link(self) -> None:
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
-            raise ExportError(f"{self.path} is not a folder that an export made; remove it.")
+            raise ExportError(f"{self.path} was not created by an export: remove it.")
 
 
 _Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class _Head(msgspec.Struct, omit_defaults=True):
-    """The first line of a segment: sizes and checksums of its parts, and how many bytes came before them."""
+class _Header(msgspec.Struct, omit_defaults=True):
+    """The first line of a segment: sizes and checksums of its parts, and the bytes in earlier segments."""
 
     version: int
     format: str
@@ -117,151 +117,152 @@ class _Head(msgspec.Struct, omit_defaults=True):
 
 
 class Log:
-    """The segments of one export. Its methods raise ExportError for what is damaged, else OSError.
+    """The segments of one export. Its methods raise ExportError if the log is damaged, otherwise OSError.
 
-    Where the folder is contested, whoever begins or resumes puts down an empty segment first: the number that
-    any earlier writer would put next is taken then, so that this one can put nothing more. What an earlier
-    writer left without a checkpoint keeps its number, and is named in the segments that follow (`without`).
+    If two writers are possible (`contested`), a writer that begins or resumes first writes an empty segment.
+    It takes the number that an earlier writer would use next, so that one can write nothing more. Segments
+    that an earlier writer left without a checkpoint keep their numbers; the headers of later segments list
+    them (`without`).
     """
 
-    def __init__(self, folder: Folder, format_: str, path: object) -> None:
+    def __init__(self, folder: LogFolder, format_: str, path: object) -> None:
         self._folder = folder
         self._format = format_
         self._path = path
         self._writer = token_hex(8) if folder.contested else ""
         self._numbers: list[int] = []
-        self._top = 0
+        self._last = 0
         self._bytes = 0
-        self.lost: bool = False
+        self.taken_over: bool = False
         """Whether another writer has taken over."""
-        self.in_doubt: bool = False
-        """Whether the last segment may be there though it failed: in an object store, if not in its copy."""
+        self.maybe_written: bool = False
+        """Whether the last segment may exist in the object store although writing it failed."""
 
     @property
-    def is_there(self) -> bool:
-        """Whether anything is there."""
+    def exists(self) -> bool:
+        """Whether the log has any segments."""
         return bool(self._numbers or self._folder.sizes())
 
     def clear(self) -> None:
-        """Remove what is there."""
+        """Remove all segments."""
         self._numbers, self._bytes = [], 0
-        self._folder.keep([], self._top)
-        self._top = self._top if self._folder.contested else 0
+        self._folder.keep_only([], self._last)
+        self._last = self._last if self._folder.contested else 0
 
-    def begin(self, nothing: Sequence[Part]) -> None:
-        """Begin anew, with no lines of each table; what is there is removed."""
+    def begin(self, empty: Sequence[Part]) -> None:
+        """Start a new log, and remove all older segments. `empty` has a part without lines for each table."""
         self._numbers, self._bytes = [], 0
-        self._top = max(self._folder.sizes(), default=0)
-        self._take_over(nothing, None)
+        self._last = max(self._folder.sizes(), default=0)
+        self._take_over(empty, None)
 
-    def resume(self, nothing: Sequence[Part]) -> Checkpoint | None:
-        """Go on behind the last checkpoint, and give it, None where there is none.
-
-        What came after it is removed.
-        """
+    def resume(self, empty: Sequence[Part]) -> Checkpoint | None:
+        """Resume after the last checkpoint, removing later segments. Returns it, or None if there is none."""
         sizes = self._folder.sizes()
         for number in sorted(sizes, reverse=True):
             try:
-                head, line = self._read(self._folder.get(number, most=_LONGEST_HEAD))
+                header, line = self._read(self._folder.get(number, most=_LONGEST_HEADER))
             except FileNotFoundError:
-                raise self._damaged("a part of it is missing") from None
-            if head.checkpoint is not None:
+                raise self._damaged("a segment is missing") from None
+            if header.checkpoint is not None:
                 break
-            if head.since == number:
+            if header.since == number:
                 return None
         else:
             return None
-        # Whoever may write into the folder can say anything of it: no more numbers than there can be.
-        are_there = 0 <= number - head.since < len(sizes) + len(head.without)
-        numbers = sorted({*range(head.since, number + 1)} - {*head.without}) if are_there else []
+        # The header may be forged: never list more numbers than the folder can hold.
+        is_plausible = 0 <= number - header.since < len(sizes) + len(header.without)
+        numbers = sorted({*range(header.since, number + 1)} - {*header.without}) if is_plausible else []
         if number not in numbers or not sizes.keys() >= {*numbers}:
-            raise self._damaged("a part of it is missing")
+            raise self._damaged("a segment is missing")
         *before, size = (sizes[one] for one in numbers)
-        if (sum(before), size) != (head.before, line + sum(head.sizes)):
-            raise self._damaged("a part of it is shorter than it was")
-        self._numbers, self._bytes, self._top = numbers, sum(before) + size, max(sizes)
-        self._take_over(nothing, head.checkpoint)
-        return head.checkpoint
+        if (sum(before), size) != (header.before, line + sum(header.sizes)):
+            raise self._damaged("a segment has another size than when it was written")
+        self._numbers, self._bytes, self._last = numbers, sum(before) + size, max(sizes)
+        self._take_over(empty, header.checkpoint)
+        return header.checkpoint
 
-    def _take_over(self, nothing: Sequence[Part], checkpoint: Checkpoint | None) -> None:
+    def _take_over(self, empty: Sequence[Part], checkpoint: Checkpoint | None) -> None:
         if self._folder.contested:
-            self.append(nothing, checkpoint)
-        self._folder.keep(self._numbers, self._top)
-        self._top = max(self._numbers, default=0)
+            self.append(empty, checkpoint)
+        self._folder.keep_only(self._numbers, self._last)
+        self._last = max(self._numbers, default=0)
 
     def append(self, parts: Sequence[Part], checkpoint: Checkpoint | None) -> None:
-        """Put lines down, and the checkpoint. Raises ExportError where another writer has taken over."""
+        """Write a segment with its checkpoint. Raises ExportError if another writer has taken over."""
         sums = [0] * len(parts)
         for place, part in enumerate(parts):
             for piece in part:
                 sums[place] = zlib.crc32(piece, sums[place])
         sizes = [sum(map(len, part)) for part in parts]
-        at = None if checkpoint is None else dict(checkpoint)
-        number = self._top + 1
+        fields = None if checkpoint is None else dict(checkpoint)
+        number = self._last + 1
         since = min(self._numbers, default=number)
         without = sorted({*range(since, number)} - {*self._numbers})
-        packed = _Head(_VERSION, self._format, sizes, sums, self._bytes, at, since, without, self._writer)
-        head = msgspec.json.encode(packed) + b"\n"
+        packed = _Header(
+            _VERSION, self._format, sizes, sums, self._bytes, fields, since, without, self._writer
+        )
+        header = msgspec.json.encode(packed) + b"\n"
         try:
-            self._folder.put(number, [[head, *parts[0]], *parts[1:]])
+            self._folder.put(number, [[header, *parts[0]], *parts[1:]])
         except FileExistsError:
-            self.lost = True
+            self.taken_over = True
             raise ExportError(
-                f"Another export to {self._path} has taken over: this one stops, and changes nothing."
+                f"Another export to {self._path} has taken over: this one stops and changes nothing."
             ) from None
         except OSError:
-            self.in_doubt = self._folder.contested
+            self.maybe_written = self._folder.contested
             raise
         self._numbers.append(number)
-        self._top = number
-        self._bytes += len(head) + sum(sizes)
+        self._last = number
+        self._bytes += len(header) + sum(sizes)
 
     def segments(self) -> Iterator[Sequence[bytes | memoryview]]:
-        """Yield the lines of one segment after the other, those of each table."""
+        """Yield each segment's lines, one part for each table."""
         for number in self._numbers:
             try:
                 data = self._folder.get(number)
-                head, line = self._read(data)
-                more = [self._folder.get(number, part) for part in range(1, len(head.sizes))]
+                header, line = self._read(data)
+                more = [self._folder.get(number, part) for part in range(1, len(header.sizes))]
             except FileNotFoundError:
-                raise self._damaged("a part of it is missing") from None
+                raise self._damaged("a segment is missing") from None
             parts: list[bytes | memoryview] = [memoryview(data)[line:], *more]
-            if (list(map(len, parts)), list(map(zlib.crc32, parts))) != (head.sizes, head.crc32):
-                raise self._damaged("a part of it is not as it was")
+            if (list(map(len, parts)), list(map(zlib.crc32, parts))) != (header.sizes, header.crc32):
+                raise self._damaged("a segment was changed")
             yield parts
 
     def files(self, part: int = 0) -> Mapping[Path, int]:
-        """Return the files of a part, and their sizes. In the first part, lines stand behind another one."""
+        """Return the files of a part, and their sizes. Files of the first part begin with a header line."""
         paths = [self._folder.file(number, part) for number in self._numbers]
         return {path: path.stat().st_size for path in paths}
 
-    def _read(self, data: bytes) -> tuple[_Head, int]:
+    def _read(self, data: bytes) -> tuple[_Header, int]:
         line = data.find(b"\n") + 1
         try:
-            head = msgspec.json.decode(data[: line or None], type=_Head)
+            header = msgspec.json.decode(data[: line or None], type=_Header)
         except (ValueError, RecursionError):
-            raise self._damaged("it cannot be read") from None
-        if head.version != _VERSION:
-            raise self._damaged("it is of another version of this library")
-        if head.format != self._format:
+            raise self._damaged("a segment cannot be read") from None
+        if header.version != _VERSION:
+            raise self._damaged("another version of this library wrote it")
+        if header.format != self._format:
             raise ExportError(
-                f"The export to {self._path} that was interrupted was one to {head.format}, not "
-                f"{self._format}: resume it as that, or start again without resuming."
+                f"The interrupted export to {self._path} has the format {header.format}, not {self._format}: "
+                "resume it in its own format, or start again without resuming."
             )
-        return head, line
+        return header, line
 
-    def _damaged(self, what: str) -> ExportError:
+    def _damaged(self, problem: str) -> ExportError:
         other = ", or another export has taken over" if self._folder.contested else ""
         return ExportError(
-            f"What was kept of {self._path} is damaged: {what}{other}. Start again, without resuming."
+            f"The log of the export to {self._path} cannot be used: {problem}{other}. "
+            "Start again without resuming."
         )
 
 
 def segment_parts(data: bytes) -> Sequence[Part]:
-    """Return the parts of a segment whose bytes stand in one piece; one that cannot be read is one part."""
+    """Split a segment's bytes into its parts. Without a readable header, all of it is one part."""
     line = data.find(b"\n") + 1
     try:
-        sizes = msgspec.json.decode(data[:line], type=_Head).sizes
+        sizes = msgspec.json.decode(data[:line], type=_Header).sizes
     except (ValueError, RecursionError):
         return [[data]]
     begins = [0, *accumulate(sizes, initial=line)][:-1]

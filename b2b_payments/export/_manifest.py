@@ -1,4 +1,4 @@
-"""The manifest beside an export: what the file holds, where it came from, and how to check it."""
+"""The manifest next to an export: what the export contains, where it came from, and how to verify it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _FOLDER = re.compile(r"[0-9a-f-]+").fullmatch
 P = TypeVar("P", bound=PurePath)
 _VERSION = 2
 MANIFEST = ".manifest.json"
-"""What the name of a file's manifest has behind the file's own."""
+"""Appended to a file's name, this is the name of its manifest."""
 _FORMATS_OF_VERSION_1 = ("jsonl", "csv", "parquet")
-"""Of databases, version 1 had hashes of another kind."""
+"""Not databases: version 1 hashed them in another way."""
 _CHUNK = 1 << 20
 
 
 @frozen
 class Manifest:
-    """A manifest that was read: the export's account, its format, and its hashes.
+    """A manifest: the export's account, its format, and its hashes.
 
-    `sha256` is by file name for files, whose bytes are hashed. For databases, whose bytes may change by being
-    opened, it is by table: the sum of the rows' hashes, in whatever order they stand.
+    `sha256` maps each file's name to the hash of its bytes. For a database, whose bytes may change when it is
+    opened, it maps each table to the sum of its rows' hashes, which does not depend on their order.
 
-    In an object store, `files` are the objects that hold the data, seen from the manifest's own folder, and
-    `number` says how many exports there were.
+    In an object store, `files` are the objects with the data, relative to the manifest's folder, and `number`
+    is the number of exports so far.
     """
 
     account: Account
@@ -48,55 +48,55 @@ class Manifest:
 
 
 def manifest_path(target: P) -> P:
-    """Return the manifest's path, with the full name: a folder can hold one export in several formats."""
+    """Return the manifest's path. It keeps the extension: a folder may hold one export in several formats."""
     return target.with_name(f"{target.name}{MANIFEST}")
 
 
-def manifest_of(
-    account: Mapping[str, Any], format_: str, sha256: Mapping[str, str], marks: Mapping[str, Any]
+def pack_manifest(
+    account: Mapping[str, Any], format_: str, sha256: Mapping[str, str], location_fields: Mapping[str, Any]
 ) -> bytes:
-    """Write the manifest of an export, from its packed account; `marks` are what its location adds."""
+    """Encode the manifest of an export from its packed account and the fields that its location adds."""
     written_by = {"version": _VERSION, "library": f"b2b_payments {__version__}", "format": format_}
-    return _written({**written_by, **account, **marks, "sha256": dict(sha256)})
+    return _encoded({**written_by, **account, **location_fields, "sha256": dict(sha256)})
 
 
 def numbered_manifest(data: bytes, number: int) -> bytes:
-    """Return a manifest with another number."""
-    return _written(msgspec.json.decode(data) | {"number": number})
+    """Return the manifest with another number."""
+    return _encoded(msgspec.json.decode(data) | {"number": number})
 
 
-def _written(packed: Mapping[str, Any]) -> bytes:
+def _encoded(packed: Mapping[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(packed), indent=2) + b"\n"
 
 
 def manifest_bytes(path: PathLike) -> bytes | None:
-    """Return the manifest beside an export as it is, None where there is none. Raises ExportError."""
+    """Return the bytes of an export's manifest, or None if it has none. Raises ExportError."""
     place = str(path).rstrip("/") if is_url(path) else os.path.realpath(path_of(path))
     return read_whole(f"{place}{MANIFEST}")
 
 
 def read_manifest(path: PathLike) -> Manifest:
-    """Read the manifest beside an export. Raises ExportError."""
+    """Read the manifest of an export. Raises ExportError."""
     data = manifest_bytes(path)
     if data is None:
-        raise ExportError(f"{path} has no manifest: {path}{MANIFEST} is not there.")
+        raise ExportError(f"{path} has no manifest: {path}{MANIFEST} does not exist.")
     return parse_manifest(data, f"{path}{MANIFEST}")
 
 
 def parse_manifest(data: bytes, place: object) -> Manifest:
-    """Read a manifest's bytes. Raises ExportError."""
+    """Parse a manifest. Raises ExportError."""
     try:
         packed: Any = msgspec.json.decode(data)
-        known = packed["version"] == 1 and packed["format"] in _FORMATS_OF_VERSION_1
-        if known or packed["version"] == _VERSION:
-            found = msgspec.convert(packed, _Packed)
-            for name in [*found.sha256, *chain.from_iterable(map(_parts, found.files))]:
+        is_readable = packed["version"] == 1 and packed["format"] in _FORMATS_OF_VERSION_1
+        if is_readable or packed["version"] == _VERSION:
+            fields = msgspec.convert(packed, _Packed)
+            for name in [*fields.sha256, *chain.from_iterable(map(_parts, fields.files))]:
                 _check_name(name)
             account = Account.unpack(packed)
-            return Manifest(account, found.format, found.sha256, found.files, found.number)
+            return Manifest(account, fields.format, fields.sha256, fields.files, fields.number)
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise ExportError(f"{place} is damaged: it is not a manifest of an export.") from None
-    raise ExportError(f"{place} is of another version than {_VERSION}: use the library that wrote it.")
+        raise ExportError(f"{place} is damaged: it is not the manifest of an export.") from None
+    raise ExportError(f"{place} is not of version {_VERSION}: use the version of the library that wrote it.")
 
 
 class _Packed(msgspec.Struct):
@@ -114,15 +114,15 @@ def _parts(file: str) -> Sequence[str]:
 
 
 def _check_name(name: str) -> None:
-    """Raise ValueError for what names no file in a folder: whoever may write there can write anything."""
+    """Raise ValueError unless it is a plain file name: a manifest may be forged."""
     if name in {"", ".", ".."} or {"/", os.sep, "\0"} & {*name}:
         raise ValueError(name)
 
 
 def sha256_of(path: Path) -> str:
-    """Hash a file's bytes. Raises OSError."""
-    found = hashlib.sha256()
+    """Return the SHA-256 of a file as hexadecimal digits. Raises OSError."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""How fast an export goes, and how long it will still take."""
+"""How fast an export is, and how long it will still take."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from b2b_payments.events import Event, QuotaWait, RequestStarted
 
 @frozen
 class PaceReading:
-    """How fast an export goes, as of a moment.
+    """The pace of an export at one point in time.
 
-    `rows`, `pages` and `requests` are this run's; `before` are the payments that an interrupted one had kept,
-    `total` is the service's count. `rate` is payments per second, `waiting` the seconds until the quota lets
-    the next request go, `seconds_left` those until the end, None while that is not known.
+    `rows`, `pages` and `requests` count this run; `before` counts the payments that an interrupted export had
+    committed, and `total` is the service's count. `rate` is payments per second, `waiting` the seconds until
+    the quota allows the next request, and `seconds_left` the estimate until the end, or None while unknown.
     """
 
     before: int = 0
@@ -32,11 +32,11 @@ class PaceReading:
 
 
 class Pace:
-    """Watches an export: told of the client's events and of the walk's report after each page.
+    """Estimates an export's pace from the client's events and from the walk's report after each page.
 
-    Without a quota nothing is waited for but answers. `clock` gives seconds. All of what it says is as of
-    the latest event or report. `rows` and `requests` are this run's; `before` are the payments that an
-    interrupted one had kept.
+    If `quota` is None, only responses are waited for. `clock` returns seconds. The counts are as of the
+    latest event or report: `rows` and `requests` of this run, and `before` the payments that an interrupted
+    export had committed.
     """
 
     def __init__(self, quota: Quota | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,33 +45,33 @@ class Pace:
         self._began = clock()
         self._sent: deque[float] = deque(maxlen=0 if quota is None else quota.limit)
         self.requests = 0
-        self._idle = 0.0  # seconds in which nothing could be sent
+        self._idle = 0.0  # seconds in which no request could be sent
         self._idle_until = self._began
-        self._ends: float | None = None
+        self._ends_at: float | None = None
         self.before = 0
         self.rows = 0
         self.pages = 0
         self.total: int | None = None
 
     def listen(self, event: Event) -> None:
-        """Take in what the client does."""
+        """Record a request, or a wait for the quota."""
         now = self._clock()
         if isinstance(event, RequestStarted):
             self._sent.append(now)
             self.requests += 1
             if self._quota is not None and len(self._sent) == self._quota.limit:
-                self._held_back(now, self._sent[0] + self._quota.span)
+                self._add_pause(now, self._sent[0] + self._quota.span)
         elif isinstance(event, QuotaWait) and event.reason != "in flight":
-            self._held_back(now, now + event.seconds)
+            self._add_pause(now, now + event.seconds)
 
     def advance(self, report: WalkReport) -> None:
-        """Take in how far the walk is."""
+        """Record the walk's progress, and estimate the time left."""
         self.rows, self.pages, self.total = report.rows, report.pages, report.total_last
         left = self._estimate()
-        self._ends = None if left is None else self._clock() + left
+        self._ends_at = None if left is None else self._clock() + left
 
     def reading(self) -> PaceReading:
-        """Return how it goes now."""
+        """Return the current pace."""
         return PaceReading(
             self.before,
             self.rows,
@@ -85,25 +85,25 @@ class Pace:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the export began."""
         return self._clock() - self._began
 
     @property
     def rate(self) -> float:
-        """Payments per second, over all."""
+        """Payments per second since the export began."""
         return self.rows / self.elapsed if self.elapsed > 0 else 0.0
 
     @property
     def waiting(self) -> float:
-        """Seconds until the quota lets the next request go; 0 where it does."""
+        """Seconds until the quota allows the next request; 0 if it allows one now."""
         return max(0.0, self._idle_until - self._clock())
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the end, None while the service has not said how many payments there are."""
-        return None if self._ends is None else max(0.0, self._ends - self._clock())
+        """Estimated seconds until the end, or None while the number of payments is unknown."""
+        return None if self._ends_at is None else max(0.0, self._ends_at - self._clock())
 
-    def _held_back(self, now: float, until: float) -> None:
+    def _add_pause(self, now: float, until: float) -> None:
         self._idle += max(0.0, until - max(now, self._idle_until))
         self._idle_until = max(until, self._idle_until)
 
@@ -113,8 +113,8 @@ class Pace:
         rows = max(0, self.total - self.before - self.rows)
         now, waiting = self._clock(), self.waiting
         busy = max(0.0, now - self._began - (self._idle - waiting))
-        on_their_way = max(0, self.requests - self.pages)
-        requests = -(-rows * self.pages // self.rows) - on_their_way
+        in_flight = max(0, self.requests - self.pages)
+        requests = -(-rows * self.pages // self.rows) - in_flight
         if requests <= 0:
             return rows * busy / self.rows
         by_quota = 0.0 if self._quota is None else seconds_for(requests, self._quota, self._sent, now)
@@ -122,13 +122,13 @@ class Pace:
 
 
 def seconds_for(requests: int, quota: Quota, sent: Sequence[float], now: float) -> float:
-    """Return the seconds until the quota lets the last of so many requests go.
+    """Return the seconds until the quota allows the last of this many requests (at least one).
 
-    There is at least one. `sent` are the moments of those sent lately, oldest first: each makes room for
-    another one span after it was sent, and that one for the next a span later.
+    `sent` holds the times of recent requests, oldest first: each makes room for one request a span after it
+    was sent, and that request for another one a span later.
     """
     rounds, place = divmod(requests - 1, quota.limit)
-    # So many are free at once; then each waits until one of those sent lately is a span old.
+    # Negative if a slot is free at once; otherwise it waits until one of the recent requests is a span old.
     place += min(len(sent), quota.limit) - quota.limit
     waited = 0.0 if place < 0 else max(0.0, sent[place - min(len(sent), quota.limit)] + quota.span - now)
     return waited + rounds * quota.span

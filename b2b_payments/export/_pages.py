@@ -1,4 +1,4 @@
-"""Payments on their way into a sink: the bytes of their pages, decoded only for sinks that look into them."""
+"""Batches of payments for a sink: the bytes of their pages, decoded only if the sink needs the values."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ import msgspec
 from b2b_payments._protocol.json import decode_part, encode
 from b2b_payments._tables.rows import Rows
 from b2b_payments._walk.reader import JoinedPage
-from b2b_payments.export._account import Entry, UsualPayment, entries_of, entries_of_rows, entry_of
+from b2b_payments.export._account import Entry, FastPayment, entries_of, entries_of_rows, entry_of
 
 BATCH_ROWS = 2_000
-"""Payments that are written and committed at once: what a kill can cost, and a row group of Parquet."""
-_MOST_HELD = 32 * 2**20
-"""Bytes of pages that wait to be written: many pages may bring few new rows each."""
+"""Payments written and committed at once, so about the most that a crash can lose."""
+_MAX_WAITING_BYTES = 32 * 2**20
+"""Bytes of pages that may wait to be written: many pages with few new rows each would take much memory."""
 
 
 class PageBatch(Sequence[Mapping[str, Any]]):
-    """The new payments of some pages: a sequence of the service's own JSON objects.
+    """The new payments of some pages, as a sequence of the service's own JSON objects.
 
-    They are decoded when the first of them is looked at. `lines` and `entries` have cheaper ways.
+    The objects are decoded at first access. `lines` and `entries` are cheaper and do without them.
     """
 
     def __init__(self, pages: Iterable[JoinedPage] = ()) -> None:
         self._pages = list(pages)
-        self._rows: dict[tuple[bool, bool], list[Rows]] = {}  # by what was made sure of
+        self._rows: dict[tuple[bool, bool], list[Rows]] = {}  # by (whole, decimal)
 
     def add(self, page: JoinedPage) -> None:
-        """Take another page; one that brought nothing new takes no room."""
+        """Add a page, unless it has no new payments."""
         if page.places:
             self._pages.append(page)
 
     def is_full(self, rows: int) -> bool:
-        """Whether so many payments have come, or as many bytes of pages as may wait."""
-        return len(self) >= rows or sum(len(page.listing.body) for page in self._pages) >= _MOST_HELD
+        """Whether the batch has `rows` payments or more, or as many bytes of pages as may wait."""
+        return len(self) >= rows or sum(len(page.listing.body) for page in self._pages) >= _MAX_WAITING_BYTES
 
     def __len__(self) -> int:
         return sum(len(page.places) for page in self._pages)
@@ -58,20 +58,21 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     @cached_property
     def objects(self) -> list[Mapping[str, Any]]:
-        """The payments. Raises ResponseDecodeError for what is not JSON."""
+        """The payments as JSON objects. Raises ResponseDecodeError if a page is not JSON."""
         return [payment for page in self._pages for payment in page.objects()]
 
     def lines(self) -> list[bytes]:
-        """Return the payments as the service wrote them, a line each, each with its end.
+        """Return the payments as the service wrote them, one per line, each line with its newline.
 
-        Raises ResponseDecodeError for what is not JSON.
+        Raises ResponseDecodeError if a page is not JSON.
         """
         return [_lines(page) for page in self._pages]
 
     def rows(self, *, whole: bool, decimal: bool) -> Iterator[Rows]:
-        """Yield the payments of each page as rows, which are read once. Raises as `Rows.read`.
+        """Yield the payments of each page as rows. Raises like `Rows.read`.
 
-        A caller's sink may hand a batch on to several of ours: what fits one of them need not fit another.
+        Rows are read once for each pair of flags: a custom sink may pass a batch to several built-in sinks,
+        and what fits one of them may not fit another.
         """
         read = self._rows.setdefault((whole, decimal), [])
         for place, page in enumerate(self._pages):
@@ -81,13 +82,13 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
     @property
     def store_hash(self) -> str | None:
-        """The store that the first payment says it is of; None where it does not say."""
+        """The store hash of the first payment, or None if it has no readable one."""
         page = self._pages[0]
-        said = page.listing.heads[page.places[0]].store_hash
-        return said if isinstance(said, str) else None
+        store_hash = page.listing.heads[page.places[0]].store_hash
+        return store_hash if isinstance(store_hash, str) else None
 
     def entries(self) -> Iterator[Entry]:
-        """Return what an account takes of each payment: of rows, where all of them were read as such."""
+        """Return the entry of each payment for the account, from the rows if all pages were read as rows."""
         for read in self._rows.values():
             if len(read) == len(self._pages):
                 return chain.from_iterable(map(entries_of_rows, read))
@@ -95,7 +96,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
 
 
 def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -> Iterable[Rows]:
-    """Return payments as rows, those of pages without objects in between. Raises as `Rows.read`."""
+    """Return payments as rows. Those of a `PageBatch` are not decoded to objects. Raises like `Rows.read`."""
     if isinstance(batch, PageBatch):
         return batch.rows(whole=whole, decimal=decimal)
     return [Rows.of_objects(batch, whole=whole, decimal=decimal)]
@@ -103,7 +104,7 @@ def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -
 
 def _entries(page: JoinedPage) -> Iterable[Entry]:
     heads = page.listing.heads
-    if isinstance(heads[0], UsualPayment):
+    if isinstance(heads[0], FastPayment):
         with suppress(ValueError, InvalidOperation):
             return entries_of([heads[place] for place in page.places])
     return map(entry_of, page.raw())

@@ -1,4 +1,4 @@
-"""Parquet: payments with their line items nested, for whatever reads columns."""
+"""Parquet: payments with nested line items, written by DuckDB."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import as_export_error
 from b2b_payments.export._duckdb import (
     DuckDBDatabase,
+    cell_expression,
     column_line,
-    expression,
     import_duckdb,
-    source_of,
+    log_source,
     stated_type,
 )
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
-from b2b_payments.export._placed import Made, TableSink
+from b2b_payments.export._placed import StagedFile, TableSink
 
 _ITEMS = LINE_ITEMS.name
 _Item: Any = msgspec.defstruct("Item", LINE_ITEMS.names[2:], gc=False)
-_ROW_GROUP = 20_480  # as many payments as are in memory at once
+_ROW_GROUP = 20_480  # payments, which are in memory at once
 
 
 class ParquetSink(TableSink):
-    """Writes a Parquet file: `line_items` is a list of structs, money decimal128(38, 12), times UTC.
+    """Writes a Parquet file: `line_items` is a list of structs, amounts are decimal128(38, 12), times UTC.
 
-    Raises ConfigurationError where the extra `parquet` is missing. Otherwise as `PlacedSink`.
+    Raises ConfigurationError if the extra `parquet` is missing. Otherwise like `PlacedSink`.
     """
 
     format = "parquet"
@@ -42,40 +42,40 @@ class ParquetSink(TableSink):
         import_duckdb("parquet")
         super().__init__(path)
 
-    def spelled(self, rows: Rows) -> Sequence[bytes]:
-        # Slices of a tuple: lists, as many as there are payments, would wake the garbage collector.
+    def encode_rows(self, rows: Rows) -> Sequence[bytes]:
+        # Slices of a tuple: a list for each payment would trigger the garbage collector.
         items = tuple(map(_Item, *rows.tables[_ITEMS][2:]))
         lists = [items[start:stop] for start, stop in pairwise(accumulate(rows.counts, initial=0))]
         return [column_line([*PAYMENTS.names, _ITEMS], [*rows.tables[PAYMENTS.name], lists])]
 
-    def fill(self, log: Log, files: Sequence[Made]) -> None:
+    def fill(self, log: Log, files: Sequence[StagedFile]) -> None:
         item = ", ".join(map(" ".join, map(stated_type, LINE_ITEMS.columns[2:])))
-        source = source_of(log, PAYMENTS.columns, more={_ITEMS: f"STRUCT({item})[]"})
-        columns = [f"{expression(column)} AS {column.name}" for column in PAYMENTS.columns]
+        source = log_source(log, PAYMENTS.columns, more={_ITEMS: f"STRUCT({item})[]"})
+        columns = [f"{cell_expression(column)} AS {column.name}" for column in PAYMENTS.columns]
         for _ in log.segments():
-            pass  # DuckDB would not see what was changed from outside
+            pass  # checks the checksums, which DuckDB does not
         place = str(files[0].path).replace("'", "''")
-        with as_export_error(DuckDBDatabase, self.path), _connected() as connection:
+        with as_export_error(DuckDBDatabase, self.path), _connect() as connection:
             connection.execute(
                 f"COPY (SELECT {', '.join(columns)}, {_ITEMS} FROM {source}) TO '{place}' "  # noqa: S608
                 f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_ROW_GROUP})"
             )
-        files[0].written()
+        files[0].hash_content()
 
 
-def batches(path: Path, columns: Sequence[str]) -> Iterator[list[Any]]:
-    """Read columns of a file back, some rows at a time. Raises DuckDB's errors as ValueError."""
+def row_batches(path: Path, columns: Sequence[str]) -> Iterator[list[Any]]:
+    """Yield columns of a file, some rows at a time. Raises ValueError in place of DuckDB's errors."""
     duckdb = import_duckdb("parquet")
     place = str(path).replace("'", "''")
     try:
-        with _connected() as connection:
-            found = connection.execute(f"SELECT {', '.join(columns)} FROM read_parquet('{place}')")  # noqa: S608
-            while rows := found.fetchmany(2_000):
+        with _connect() as connection:
+            result = connection.execute(f"SELECT {', '.join(columns)} FROM read_parquet('{place}')")  # noqa: S608
+            while rows := result.fetchmany(2_000):
                 yield rows
     except duckdb.Error as error:
         raise ValueError(str(error).splitlines()[0]) from None
 
 
-def _connected() -> Any:
-    # One thread, so that rows stay in their order and memory is bounded.
+def _connect() -> Any:
+    # One thread keeps the rows in order and the memory bounded.
     return import_duckdb("parquet").connect(config={"threads": 1, "autoinstall_known_extensions": False})

@@ -1,4 +1,4 @@
-"""PostgreSQL: a copy on a server, of which each batch is compared and written by a few statements."""
+"""PostgreSQL: a synced copy on a server. A few statements compare and write each batch."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ _TYPES: Final[Mapping[ColumnKind, str]] = {
     ColumnKind.MOMENT: "timestamp with time zone",
     ColumnKind.JSON: "jsonb",
 }
-# Seconds within which a server has to accept the connection, and milliseconds after which a network that
-# carries nothing any more is given up, or a lock that another program has.
+# Seconds to wait for a connection and before the first keepalive, and milliseconds until a connection counts
+# as lost because sent data is not acknowledged.
 _SETTINGS: Final[Mapping[str, Any]] = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "tcp_user_timeout": 60_000,
     "fallback_application_name": "b2b-payments",
 }
-# The same for the server, so that it soon lets go of a copy whose sync is gone. Its
-# compiler is off: with so many columns it takes longer than the statements do.
+# The same for the server, so that it soon releases the lock of a sync that is gone. lock_timeout limits the
+# wait for other programs' locks. JIT is off: compiling so many columns takes longer than the statements.
 _SESSION: Final = (
     "SET lock_timeout = '30s'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; "
     "SET tcp_keepalives_count = 3; SET jit = off"
 )
 _ENDED_LATELY = "2s"
-"""How long after the end of a process that was killed the server may still keep its lock."""
+"""How long to wait for the sync's lock: the server may hold a killed process's lock a little longer."""
 _is_schema: Final = re.compile(r"[\w .-]+").fullmatch
-_LONGEST_NAME = 63  # bytes; PostgreSQL would cut what is longer
+_LONGEST_NAME = 63  # bytes; PostgreSQL would truncate longer names
 Columns = Sequence[Sequence[Any]]
-"""Cells of a table, column by column."""
+"""The cells of a table, column by column."""
 _ANY: Final = "ANY (CAST(? AS bigint[]))"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _NULL: Final = "\\N"
@@ -55,10 +55,9 @@ _UPDATED: Final = next(column for column in PAYMENTS.columns if column.name == "
 
 @frozen(init=False)
 class Server:
-    """A schema of a database on a server; its text does not show how to get in.
+    """A schema of a database on a server. Its text contains no credentials.
 
-    Raises ConfigurationError for what is no address, for a name that no schema can have, and where the extra
-    is missing.
+    Raises ConfigurationError for an invalid address or schema name, or if the extra is missing.
     """
 
     dsn: Secret
@@ -70,8 +69,8 @@ class Server:
         check("schema", schema, str, "the name of a schema")
         if not _is_schema(schema) or len(schema.encode()) > _LONGEST_NAME:
             raise ConfigurationError(
-                f"{schema!r} cannot be the name of a schema here: give letters, digits, '_', '-', '.' and "
-                f"spaces, {_LONGEST_NAME} bytes at the most."
+                f"{schema!r} cannot be the name of a schema here: use letters, digits, '_', '-', '.' and "
+                f"spaces, at most {_LONGEST_NAME} bytes."
             )
         self.__attrs_init__(Secret(dsn), schema, _shown(dsn))
 
@@ -80,13 +79,14 @@ class Server:
 
 
 class PostgresDatabase(Database):
-    """Numbers keep all their digits, those in jsonb too; that keeps no order, and of a key twice the last.
+    """Numbers keep all digits, also in jsonb, which loses the order of keys and all but the last equal key.
 
-    What differs is what PostgreSQL holds differently.
+    Rows differ only if PostgreSQL stores them differently, so such losses do not count.
 
-    Others may have put functions and operators into a schema that is searched, and one that fits better than
-    PostgreSQL's own is called, with our rights: those that are called with other types than theirs are named
-    with their schema. A search path of our own would be that of the user's triggers, too.
+    Other users may have put functions and operators into a schema of the search path. PostgreSQL prefers one
+    whose types match better than its own, and runs it with our privileges. So those that are called with
+    other types than their own are named with their schema. We do not set the search path, since that would
+    apply to the user's triggers, too.
     """
 
     types = _TYPES
@@ -100,10 +100,10 @@ class PostgresDatabase(Database):
     @classmethod
     def connect(cls, server: Server) -> PostgresDatabase:
         psycopg = import_psycopg()
-        given = {*psycopg.conninfo.conninfo_to_dict(server.dsn)}  # names alone
-        settings = {name: value for name, value in _SETTINGS.items() if name not in given}
-        # Text travels as UTF-8 whatever the environment says; statements are not prepared, since a pool
-        # between here and the server may not know of them.
+        set_by_user = {*psycopg.conninfo.conninfo_to_dict(server.dsn)}  # only the names are used
+        settings = {name: value for name, value in _SETTINGS.items() if name not in set_by_user}
+        # UTF-8 regardless of the environment. No prepared statements, since a connection pool in between may
+        # not support them.
         connection = psycopg.connect(
             server.dsn, **settings, client_encoding="utf8", autocommit=True, prepare_threshold=None
         )
@@ -115,7 +115,7 @@ class PostgresDatabase(Database):
         return failure
 
     def lock(self) -> bool:
-        """Keep others out of the schema until this connection ends; False where another has it."""
+        """Lock the schema until this connection closes. Returns False if another sync holds the lock."""
         key = hashlib.sha256(f"b2b_payments_sync {self._name}".encode()).digest()
         self.execute(f"SET lock_timeout = '{_ENDED_LATELY}'")
         try:
@@ -132,7 +132,7 @@ class PostgresDatabase(Database):
         return self._connection.execute(statement.replace("?", "%s"), parameters or None)
 
     def names(self) -> set[str]:
-        """Return the names of all tables and views. PostgreSQL tells capitals from small letters."""
+        """Return the names of all tables and views, whose case matters in PostgreSQL."""
         found = self.execute(
             "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = ("
             "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ?) "
@@ -153,62 +153,62 @@ class PostgresDatabase(Database):
         return rows
 
     def lacks(self, table: Table) -> Sequence[Column] | None:
-        """Return the columns that a table does not have: others may be the user's."""
-        there = dict(self.columns(table.name))
-        lacking = [column for column in table.columns if column.name not in there]
-        held = [column for column in table.columns if column.name in there]
-        is_ours = held and all(there[column.name] == self.types[column.kind] for column in held)
-        return lacking if is_ours else None
+        """Return the columns missing in a table, or None if it is not ours. Users may have added columns."""
+        existing = dict(self.columns(table.name))
+        missing = [column for column in table.columns if column.name not in existing]
+        present = [column for column in table.columns if column.name in existing]
+        is_ours = present and all(existing[column.name] == self.types[column.kind] for column in present)
+        return missing if is_ours else None
 
     def create(self, table: Table, schema: str = "") -> None:
-        """Create a table, and the schema where it is not there."""
-        known = self.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ?", [self._name])
-        if not known.fetchall():
+        """Create a table, and the schema if it does not exist."""
+        schemas = self.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ?", [self._name])
+        if not schemas.fetchall():
             self.execute(f"CREATE SCHEMA {self.schema}")
         super().create(table, schema)
 
     def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
-        """Return the payments that are not held as they came; they stay staged for this transaction."""
+        """Compare like the base class. All rows stay staged for this transaction."""
         payments, lines = (self._stage(table, rows.tables[table.name]) for table in (PAYMENTS, LINE_ITEMS))
         found = self.execute(
-            f"SELECT came.id, {self.readable(attrs.evolve(_UPDATED, name='held.updated_at'))} "  # noqa: S608
-            f"FROM {payments} AS came LEFT JOIN {self.schema}.payments AS held ON held.id = came.id "
-            f"WHERE {self._differ(PAYMENTS, 'came', 'held')} OR came.id IN ("
-            f"SELECT payment_id FROM {lines} AS came FULL JOIN ("
+            f"SELECT staged.id, {self.readable(attrs.evolve(_UPDATED, name='stored.updated_at'))} "  # noqa: S608
+            f"FROM {payments} AS staged LEFT JOIN {self.schema}.payments AS stored ON stored.id = staged.id "
+            f"WHERE {self._differ(PAYMENTS, 'staged', 'stored')} OR staged.id IN ("
+            f"SELECT payment_id FROM {lines} AS staged FULL JOIN ("
             f"SELECT * FROM {self.schema}.line_items WHERE payment_id IN (SELECT id FROM {payments})"
-            f") AS held USING (payment_id, position) WHERE {self._differ(LINE_ITEMS, 'came', 'held')})"
+            f") AS stored USING (payment_id, position) WHERE {self._differ(LINE_ITEMS, 'staged', 'stored')})"
         )
-        return {one: None if cell is None else self.moment(cell) for one, cell in found.fetchall()}
+        return {id_: None if cell is None else self.moment(cell) for id_, cell in found.fetchall()}
 
     def write(self, rows: Rows, inserted: Sequence[int], updated: Sequence[int]) -> None:  # noqa: ARG002
-        """Put these payments down, as they were staged. Line items that are left over go."""
-        if not (written := [*inserted, *updated]):
+        """Write these payments from the staged rows, and delete line items that they no longer have."""
+        if not (ids := [*inserted, *updated]):
             return
         if updated:
             self.execute(
-                f"DELETE FROM {self.schema}.line_items AS held WHERE payment_id = {_ANY} AND NOT EXISTS ("  # noqa: S608
-                f"SELECT FROM {_staged(LINE_ITEMS)} AS came "
-                "WHERE came.payment_id = held.payment_id AND came.position = held.position)",
+                f"DELETE FROM {self.schema}.line_items AS stored WHERE payment_id = {_ANY} AND NOT EXISTS ("  # noqa: S608
+                f"SELECT FROM {_staged(LINE_ITEMS)} AS staged "
+                "WHERE staged.payment_id = stored.payment_id AND staged.position = stored.position)",
                 [_array(updated)],
             )
         for table in (PAYMENTS, LINE_ITEMS):
-            self._insert(table, f"{_staged(table)} WHERE {table.key[0]} = {_ANY}", [_array(written)])
+            self._insert(table, f"{_staged(table)} WHERE {table.key[0]} = {_ANY}", [_array(ids)])
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
-        """Put rows of numbers in; those of payments are staged, and compared first."""
+        """Insert rows of numbers, replacing those with the same key. Payments are written by `write`."""
         numbers = [_array(cells) for cells in zip(*rows, strict=True)]
         if numbers:
             arrays = ", ".join(["pg_catalog.unnest(CAST(? AS bigint[]))"] * len(numbers))
-            self._insert(table, f"ROWS FROM ({arrays}) AS came ({', '.join(table.names)})", numbers)
+            self._insert(table, f"ROWS FROM ({arrays}) AS staged ({', '.join(table.names)})", numbers)
 
     def readable(self, column: Column) -> str:
-        """Return numbers and JSON as text, and times as microseconds since 1970."""
+        """Return the SQL to read a column: amounts and JSON as text, times as microseconds since 1970."""
         if column.kind is ColumnKind.MOMENT:
             return f"(extract(epoch FROM {column.name}) OPERATOR(pg_catalog.*) 1000000)::bigint"
         return f"{column.name}::text" if column.kind in {ColumnKind.MONEY, ColumnKind.JSON} else column.name
 
     def as_read(self, column: Column, cell: Any) -> Any:  # noqa: ARG002
-        """Return a cell that is no JSON: what the server reads, it compares itself."""
+        """Return the cell unchanged. Not for JSON, which only the server itself compares."""
         return cell
 
     def moment(self, cell: Any) -> datetime:
@@ -225,22 +225,22 @@ class PostgresDatabase(Database):
             yield from cursor.execute(f"SELECT {cells} FROM {self.schema}.{table.name}")  # noqa: S608
 
     def _stage(self, table: Table, columns: Columns) -> str:
-        """Copy rows into a table of this connection alone, which is empty after the transaction."""
+        """Copy rows to a temporary table, emptied when the transaction ends. Returns the table's name."""
         try:
             return self._copy(table, table.columns, columns)
         except self._refusals() as error:
             raise self._refusal(table, columns, error) from None
 
-    def _copy(self, table: Table, which: Sequence[Column], columns: Columns) -> str:
+    def _copy(self, table: Table, chosen: Sequence[Column], columns: Columns) -> str:
         staged = _staged(table)
         typed = ", ".join(f"{column.name} {self.types[column.kind]}" for column in table.columns)
         self.execute(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} ({typed}) ON COMMIT DELETE ROWS; "
             f"TRUNCATE {staged}"
         )
-        texts = list(map(_texts, which, columns))
+        texts = list(map(_texts, chosen, columns))
         lines = "\n".join(chain(map("\t".join, zip(*texts, strict=True)), [""]))
-        names = ", ".join(column.name for column in which)
+        names = ", ".join(column.name for column in chosen)
         with (
             self._connection.cursor() as cursor,
             cursor.copy(f"COPY {staged} ({names}) FROM STDIN") as copy,
@@ -250,7 +250,7 @@ class PostgresDatabase(Database):
 
     @staticmethod
     def _refusals() -> tuple[type[Exception], ...]:
-        """Return the errors for what PostgreSQL cannot hold."""
+        """Return the errors for values that PostgreSQL cannot hold."""
         psycopg = import_psycopg()
         errors = psycopg.errors
         return (
@@ -261,44 +261,44 @@ class PostgresDatabase(Database):
         )
 
     def _refusal(self, table: Table, columns: Columns, error: Exception) -> ExportError:
-        """Say which payment PostgreSQL cannot hold, and what of it; nothing of the transaction is left."""
+        """Find the payment and the fields that PostgreSQL cannot hold. Rolls the transaction back."""
 
-        def refused(which: Sequence[Column], some: Columns) -> bool:
+        def refused(chosen: Sequence[Column], cells: Columns) -> bool:
             self.execute(f"ROLLBACK; {self.begin}")
             try:
-                self._copy(table, which, some)
+                self._copy(table, chosen, cells)
             except self._refusals():
                 return True
             return False
 
         while (count := len(columns[0])) > 1:
             first = [cells[: count // 2] for cells in columns]
-            is_there = refused(table.columns, first)
-            columns = first if is_there else [cells[count // 2 :] for cells in columns]
+            in_first = refused(table.columns, first)
+            columns = first if in_first else [cells[count // 2 :] for cells in columns]
         pairs = zip(table.columns, columns, strict=True)
         names = [column.name for column, cells in pairs if refused([column], [cells])]
-        reason = getattr(getattr(error, "diag", None), "message_primary", None) or "it is no Unicode text"
+        reason = getattr(getattr(error, "diag", None), "message_primary", None) or "it is not valid Unicode"
         return ExportError(
             f"{' and '.join(names)} of payment {columns[0][0]} cannot be held by PostgreSQL ({reason}), and "
-            "nothing is altered here to fit: sync into SQLite, which holds all that the service sends."
+            "no value is changed to fit: sync to SQLite, which holds everything that the service sends."
         )
 
     def _insert(self, table: Table, source: str, parameters: Sequence[Any]) -> None:
-        """Put rows in their places; those that are held as they came are left alone."""
+        """Insert rows, or update those with the same key if they differ."""
         names = ", ".join(table.names)
         others = [name for name in table.names if name not in table.key]
         change = "NOTHING"
         if others:
             change = f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in others)}"
-            change += f" WHERE {self._differ(table, 'excluded', 'held')}"
+            change += f" WHERE {self._differ(table, 'excluded', 'stored')}"
         self.execute(
-            f"INSERT INTO {self.schema}.{table.name} AS held ({names}) SELECT {names} FROM {source} "  # noqa: S608
+            f"INSERT INTO {self.schema}.{table.name} AS stored ({names}) SELECT {names} FROM {source} "  # noqa: S608
             f"ON CONFLICT ({', '.join(table.key)}) DO {change}",
             parameters,
         )
 
     def _differ(self, table: Table, one: str, other: str) -> str:
-        """Return the condition that two rows differ, in what is read of them."""
+        """Return the SQL condition that two rows differ, as they are read."""
         rows = (
             ", ".join(
                 self.readable(attrs.evolve(column, name=f"{row}.{column.name}")) for column in table.columns
@@ -317,20 +317,20 @@ def _staged(table: Table) -> str:
 
 
 def _texts(column: Column, cells: Sequence[Any]) -> Sequence[str]:
-    """Write cells as COPY reads them."""
-    some = [cell for cell in cells if cell is not None] if column.nullable else cells
+    """Return cells in the text format of COPY."""
+    present = [cell for cell in cells if cell is not None] if column.nullable else cells
     if column.kind is ColumnKind.MOMENT:
-        texts = moment_texts(some)
+        texts = moment_texts(present)
     else:
-        texts = list(map(str, some)) if column.kind is ColumnKind.INTEGER else _escaped(some)
+        texts = list(map(str, present)) if column.kind is ColumnKind.INTEGER else _escaped(present)
     if len(texts) == len(cells):
         return texts
-    left = iter(texts)
-    return [_NULL if cell is None else next(left) for cell in cells]
+    remaining = iter(texts)
+    return [_NULL if cell is None else next(remaining) for cell in cells]
 
 
 def _escaped(cells: Sequence[str]) -> list[str]:
-    """Escape what means something to COPY: in one go, where there is one line for each cell."""
+    """Escape text for COPY: all cells at once, if none contains a newline."""
     text = "\n".join(cells).replace("\\", "\\\\")
     lines = text.replace("\t", "\\t").replace("\r", "\\r").split("\n")
     if len(lines) == len(cells):
@@ -339,19 +339,19 @@ def _escaped(cells: Sequence[str]) -> list[str]:
 
 
 def is_postgres(address: str) -> bool:
-    """Whether it is the address of a database of PostgreSQL."""
+    """Whether an address is a PostgreSQL URL."""
     return address.startswith(("postgresql://", "postgres://"))
 
 
 def _shown(dsn: str) -> str:
-    """Return what may be shown of an address. Raises ConfigurationError for one that is none."""
+    """Return an address without its credentials. Raises ConfigurationError if it is invalid."""
     psycopg = import_psycopg()
     try:
         found = psycopg.conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:
         found = None
     host, port, name = (str((found or {}).get(part, "")) for part in ("host", "port", "dbname"))
-    # A password with such a character in it would be taken for what is shown.
+    # With such a character, part of an unescaped password may have been parsed as host, port or name.
     if (
         found is None
         or re.search("[@=&]", host)
@@ -359,8 +359,8 @@ def _shown(dsn: str) -> str:
         or re.search("[^0-9,]", port)
     ):
         raise ConfigurationError(
-            "The database's address cannot be read: give it as in postgresql://user@host:5432/name, with "
-            "special characters of a password as %40 has the @, or the password in PGPASSWORD."
+            "The database's address cannot be read: give it in the form postgresql://user@host:5432/name. "
+            "Percent-encode special characters of a password (@ as %40), or set PGPASSWORD instead."
         )
     if host.startswith("/"):
         return f"postgresql:///{name}?host={host}"
@@ -368,9 +368,9 @@ def _shown(dsn: str) -> str:
 
 
 def import_psycopg() -> Any:
-    """Return the library. Raises ConfigurationError with what to install."""
+    """Return the library. Raises ConfigurationError, naming the package to install, if it is missing."""
     try:
-        import psycopg  # noqa: PLC0415 - an extra, for those who want it
-    except ImportError:  # also where it finds no libpq
+        import psycopg  # noqa: PLC0415 - an extra
+    except ImportError:  # also if libpq is missing
         raise ConfigurationError("PostgreSQL needs psycopg: pip install 'b2b-payments[postgres]'.") from None
     return psycopg

@@ -1,4 +1,4 @@
-"""The payments of an export or a copy read back, as a check and a report want them: of every format."""
+"""Read the payments of an export or a synced copy, in any format, for `verify` and `report`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from b2b_payments._models.description import wire_names
 from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._tables.columns import PAYMENTS
-from b2b_payments.export._account import UNREADABLE, UsualPayment, entries_of
-from b2b_payments.export._csv import cells
+from b2b_payments.export._account import UNREADABLE, FastPayment, entries_of
+from b2b_payments.export._csv import read_columns
 from b2b_payments.export._database import FileDatabase, as_export_error, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._manifest import read_manifest
-from b2b_payments.export._parquet import batches
+from b2b_payments.export._parquet import row_batches
 from b2b_payments.export._postgres import PostgresDatabase, Server
 from b2b_payments.export._sqlite import SQLiteDatabase
 
@@ -34,7 +34,7 @@ _SECOND: Final = 1_000_000
 
 
 class Read(NamedTuple):
-    """What is read of a payment. One that cannot be read has no month, no currency and no amount."""
+    """The fields read from a payment. An unreadable payment has no month, no currency and no amount."""
 
     id: object
     status: str
@@ -55,7 +55,7 @@ _COLUMNS: Final = (
 
 
 def found_format(path: Path) -> str | None:
-    """Return the format of a file, by its ending or else its manifest; None where neither says it."""
+    """Return the format of a file, by its extension or else its manifest. None if neither names one."""
     if (by_ending := format_by_ending(path.name)) is not None:
         return by_ending
     try:
@@ -65,41 +65,41 @@ def found_format(path: Path) -> str | None:
 
 
 def read_payments(path: Path, format_: str) -> Iterator[Read]:
-    """Read the payments of a file, in its own order.
+    """Yield the payments of a file, in the order of the file.
 
-    Raises ExportError where it cannot be read, ConfigurationError where the format's extra is missing.
+    Raises ExportError if it cannot be read, ConfigurationError if the format's extra is missing.
     """
     read = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}.get(format_)
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ExportError(f"{path} {what}: name a file that an export or a sync has written.")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise ExportError(f"{path} {problem}: name a file that an export or a sync has written.")
     try:
         yield from _database(path, DATABASES[format_]) if read is None else read(path)
     except B2BPaymentsError:
-        raise  # some of them are ValueErrors, too, and say all there is to say
+        raise  # some are ValueErrors, too, but already have a complete message
     except (OSError, ValueError, LookupError, InvalidOperation, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ExportError(f"{path} cannot be read as {format_}: {reason}.") from None
 
 
 def read_copy(server: Server) -> Iterator[Read]:
-    """Read the payments of a copy in PostgreSQL. Raises ExportError where they cannot be read."""
+    """Yield the payments of a copy in PostgreSQL. Raises ExportError if they cannot be read."""
     with (
         as_export_error(PostgresDatabase, server, "read"),
         closing(PostgresDatabase.connect(server)) as database,
     ):
-        yield from map(_of_cells, database.rows(PAYMENTS, _COLUMNS))
+        yield from map(_from_cells, database.rows(PAYMENTS, _COLUMNS))
 
 
 _unreadable: Final = Read(None, UNREADABLE, "", None, "", "", "", "", "", "")
 
 
-class _Identified(msgspec.Struct):
+class _OnlyId(msgspec.Struct):
     id: int | str
 
 
-class _Usual(UsualPayment, rename=wire_names(Payment), kw_only=True, gc=False):
-    """A payment as it usually comes."""
+class _FastPayment(FastPayment, rename=wire_names(Payment), kw_only=True, gc=False):
+    """The fields of `Read`, of a payment in the service's usual format."""
 
     id: int
     created_at: int
@@ -110,72 +110,72 @@ class _Usual(UsualPayment, rename=wire_names(Payment), kw_only=True, gc=False):
     channel_name: str | None = None
 
 
-_usual: Final = msgspec.json.Decoder(_Usual).decode
-_identified: Final = msgspec.json.Decoder(_Identified).decode
+_decode_payment: Final = msgspec.json.Decoder(_FastPayment).decode
+_decode_id: Final = msgspec.json.Decoder(_OnlyId).decode
 
 
 def _jsonl(path: Path) -> Iterator[Read]:
     with path.open("rb") as file:
         for line in file:
-            yield _of_line(line)
+            yield _from_line(line)
 
 
-def _of_line(line: bytes) -> Read:
+def _from_line(line: bytes) -> Read:
     with suppress(ValueError, ArithmeticError, RecursionError):
-        usual = _usual(line)
-        if (usual.channel_id or "0").isdecimal():
-            ((status, currency, amount),) = entries_of([usual])
-            return _of_payment(usual, status, currency, amount, usual.created_at * _SECOND)
-    # As tolerantly as payments are read.
+        fast = _decode_payment(line)
+        if (fast.channel_id or "0").isdecimal():
+            ((status, currency, amount),) = entries_of([fast])
+            return _from_payment(fast, status, currency, amount, fast.created_at * _SECOND)
+    # Unusual, so read as leniently as the client reads it.
     try:
-        one = structure_payment(decode_part(line))
+        payment = structure_payment(decode_part(line))
     except ResponseDecodeError:
         return _unreadable._replace(id=_id_of(line))
-    status, total = int(one.processing_status), one.total
-    return _of_payment(one, status, total.currency, total.amount, microseconds_of(one.created_at))
+    status, total = int(payment.processing_status), payment.total
+    return _from_payment(payment, status, total.currency, total.amount, microseconds_of(payment.created_at))
 
 
-def _of_payment(
-    one: _Usual | Payment, status: object, currency: str, amount: Decimal | None, created: int
+def _from_payment(
+    payment: _FastPayment | Payment, status: object, currency: str, amount: Decimal | None, created: int
 ) -> Read:
     return Read(
-        one.id,
+        payment.id,
         str(status),
         currency,
         amount,
         _month(created),
-        "" if one.channel_id is None else str(one.channel_id),
-        one.channel_name or "",
-        one.module_name,
-        one.customer_id,
-        one.customer_name,
+        "" if payment.channel_id is None else str(payment.channel_id),
+        payment.channel_name or "",
+        payment.module_name,
+        payment.customer_id,
+        payment.customer_name,
     )
 
 
 def _id_of(line: bytes) -> int | str | None:
     with suppress(ValueError, RecursionError):
-        return _identified(line).id
+        return _decode_id(line).id
     return None
 
 
 def _csv(path: Path) -> Iterator[Read]:
-    return map(_of_cells, cells(path, _COLUMNS))
+    return map(_from_cells, read_columns(path, _COLUMNS))
 
 
 def _parquet(path: Path) -> Iterator[Read]:
     columns = ["epoch_us(created_at)" if name == "created_at" else name for name in _COLUMNS]
-    return map(_of_cells, chain.from_iterable(batches(path, columns)))
+    return map(_from_cells, chain.from_iterable(row_batches(path, columns)))
 
 
 def _database(path: Path, kind: type[FileDatabase]) -> Iterator[Read]:
     with opened(kind, path, read_only=True, doing="read") as database:
-        yield from map(_of_cells, database.rows(PAYMENTS, _COLUMNS))
+        yield from map(_from_cells, database.rows(PAYMENTS, _COLUMNS))
 
 
-def _of_cells(row: Any) -> Read:
-    one, status, currency, total, created, channel, channel_name, module, customer, customer_name = row
+def _from_cells(row: Any) -> Read:
+    payment_id, status, currency, total, created, channel, channel_name, module, customer, customer_name = row
     return Read(
-        one,
+        payment_id,
         str(status),
         currency,
         total if isinstance(total, Decimal) else Decimal(total),

@@ -1,4 +1,4 @@
-"""Which payments an export asks for, and how they are read."""
+"""Which payments an export requests, and how it reads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Begin = Callable[[Checkpoint | None], Walk | PaymentStream]
 
 @frozen
 class Selection:
-    """The filters of a list, and how its pages are read."""
+    """The filters of a list of payments, and how its pages are requested."""
 
     query: PaymentQuery = PaymentQuery()
     page_size: int = 250
@@ -28,14 +28,14 @@ class Selection:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What was asked for, as a manifest has it: how it was read is no part of it."""
-        given = {name: getattr(self.query, name) for name in self.query.filters}
-        listed = {"channel_ids": list(given["channel_ids"])} if "channel_ids" in given else {}
-        return given | listed | self.period.words
+        """The filters for the manifest, without the settings that only affect how pages are requested."""
+        filters = {name: getattr(self.query, name) for name in self.query.filters}
+        channels = {"channel_ids": list(filters["channel_ids"])} if "channel_ids" in filters else {}
+        return filters | channels | self.period.words
 
     @property
     def walk(self) -> dict[str, Any]:
-        """The parameters of a walk."""
+        """The arguments of `payments.list` for a walk."""
         return self._stream | {"sort_by": self.query.sort_by, "order_by": self.query.order_by}
 
     @property
@@ -45,14 +45,14 @@ class Selection:
         return {name: getattr(self.query, name) for name in self.query.filters} | reading
 
     async def source(self, client: PaymentsClient) -> Begin:
-        """Return what starts the walk, given a checkpoint or None. Raises ExportError for an unknown channel."""
-        wanted = self.query.channel_ids
-        if wanted is None:
+        """Return a function that starts the walk at a checkpoint. Raises ExportError for unknown channels."""
+        requested = self.query.channel_ids
+        if requested is None:
             return lambda checkpoint: client.payments.list(**self.walk, checkpoint=checkpoint)
-        known = {channel.channel_id: channel.name for channel in await client.channels.list()}
-        if unknown := [str(channel_id) for channel_id in wanted if channel_id not in known]:
-            listed = ", ".join(f"{channel_id} ({name})" for channel_id, name in known.items()) or "none"
-            raise ExportError(f"The store has no channel {', '.join(unknown)}; it has {listed}.")
-        # One request asks for one channel only: how several are written is not documented. Channel by
-        # channel, so that two exports of a store that did not change are the same file.
+        names = {channel.channel_id: channel.name for channel in await client.channels.list()}
+        if unknown := [str(channel_id) for channel_id in requested if channel_id not in names]:
+            known = ", ".join(f"{channel_id} ({name})" for channel_id, name in names.items()) or "none"
+            raise ExportError(f"The store has no channel {', '.join(unknown)}; it has {known}.")
+        # One request filters by one channel: the format of several is not documented. Channels are read in
+        # order, so that two exports of an unchanged store are the same file.
         return lambda checkpoint: client.payments.stream(**self._stream, ordered=True, checkpoint=checkpoint)

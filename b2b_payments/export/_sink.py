@@ -1,4 +1,4 @@
-"""What an export writes to."""
+"""The interface of sinks, which exports write to."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 Checkpoint = Mapping[str, Any]
-"""Where an export stands, as small plain JSON: the walk's own checkpoint, and an account of what was kept."""
+"""An export's state as small plain JSON: the walk's checkpoint and the account of committed payments."""
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """A place for payments: a file, a database, a bucket.
+    """A destination for payments, such as a file, a database or a bucket.
 
-    The methods are called one at a time, in a worker thread, so they may block; the walk waits while they do.
-    They come in this order: `open` or `resume`, before the walk begins; for each batch `write` and then
-    `commit`; and at last `close`, which is always called, once, even where `open` failed.
+    The methods are called one at a time in a worker thread, so they may block; the walk waits for them. The
+    order is: `open` or `resume` before the walk begins, `write` and `commit` for each batch, and finally
+    `close`, which is always called exactly once, even if `open` failed.
     """
 
     def open(self) -> None:
-        """Make ready to begin anew. Raises where nothing could be written."""
+        """Prepare for a new export. Raises an error if the sink cannot be written to."""
 
     def resume(self) -> Checkpoint | None:
-        """Make ready to go on, and give the last checkpoint that was committed.
+        """Prepare to continue an interrupted export. Returns the last committed checkpoint.
 
-        What was written after it is dropped. None where nothing was committed: then this is as `open`.
+        Payments written after it are dropped. If nothing was committed, returns None and acts like `open`.
         """
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
-        """Take the payments of some pages, as the service's own JSON objects; they are not to be changed."""
+        """Write payments, which are the service's own JSON objects. Must not change them."""
 
     def commit(self, checkpoint: Checkpoint | None) -> None:
-        """Keep everything written so far, together with the checkpoint: both or neither.
+        """Save everything written so far together with the checkpoint, both or neither.
 
-        None where there is nothing to go on from.
+        The checkpoint is None if the export cannot be resumed from here.
         """
 
     def close(self, *, complete: bool) -> None:
-        """Finish where the export is `complete`; otherwise leave nothing behind that looks finished.
+        """Finish the output if the export has ended normally (`complete`). If not, nothing may look finished.
 
-        What was committed with a checkpoint may stay, for `resume`.
+        What was committed with a checkpoint may be kept for `resume`.
         """

@@ -1,4 +1,4 @@
-"""SQLite: the standard library's own database."""
+"""SQLite: the database in the standard library."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from b2b_payments.export._database import (
 from b2b_payments.export._log import Log
 
 _decode: Final[Callable[[bytes], list[Any]]] = msgspec.json.Decoder().decode
-_PATIENCE = 30.0  # seconds for which another connection may write
+_PATIENCE = 30.0  # seconds to wait while another connection writes
 
 
 class SQLiteDatabase(FileDatabase):
-    """SQLite has no decimals and no times: both are text, exact, and times sort as text does."""
+    """SQLite has no decimals or times: both are stored as exact text. Times sort like text."""
 
     types = {kind: "INTEGER" if kind is ColumnKind.INTEGER else "TEXT" for kind in ColumnKind}  # noqa: RUF012
-    begin = "BEGIN IMMEDIATE"  # a transaction that reads before it writes does not wait for others
+    begin = "BEGIN IMMEDIATE"  # a deferred transaction that reads first fails instead of waiting for others
 
     @classmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> SQLiteDatabase:
-        # The journal of a process that was killed is rolled back by whoever may write.
+        # Only a connection that may write can roll back the journal of a killed process.
         mode = "ro" if read_only and not journal_of(path).exists() else "rwc"
-        # Used by one thread after the other, never by two at once.
+        # Used by several threads, never by two at once.
         return cls(
             sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={mode}",
@@ -54,12 +54,12 @@ class SQLiteDatabase(FileDatabase):
         return failure
 
     @classmethod
-    def hasty(cls) -> tuple[type[Exception], ...]:
+    def fast_errors(cls) -> tuple[type[Exception], ...]:
         return (sqlite3.IntegrityError,)
 
     def names(self) -> set[str]:
-        found = self.execute("SELECT name FROM main.sqlite_master WHERE type IN ('table', 'view')")
-        return {name.lower() for (name,) in found.fetchall()}
+        result = self.execute("SELECT name FROM main.sqlite_master WHERE type IN ('table', 'view')")
+        return {name.lower() for (name,) in result.fetchall()}
 
     def columns(self, name: str) -> list[tuple[str, str]]:
         statement = (
@@ -82,56 +82,57 @@ class SQLiteDatabase(FileDatabase):
         ]
         return encode_lines(zip(*cells, strict=True))
 
-    def replace(self, tables: Sequence[Table], log: Log, *, thorough: bool) -> Mapping[str, str]:
-        """Let the tables hold exactly the rows of a log.
+    def replace(self, tables: Sequence[Table], log: Log, *, careful: bool) -> Mapping[str, str]:
+        """Replace the rows of the tables by those of a log.
 
-        Where triggers of the user's watch them, those see what really changed, and nothing else.
+        If the user has triggers on them, only rows that really change are written, so the triggers see no
+        others.
         """
-        watched = self._are_watched(tables)
+        has_triggers = self._have_triggers(tables)
         for table in reversed(tables):
-            if watched:
+            if has_triggers:
                 self.create(table, "temp")
             else:
                 self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
-        digests = self._fill("temp" if watched else "main", log, thorough=thorough)
-        if watched:
+        digests = self._fill("temp" if has_triggers else "main", log, careful=careful)
+        if has_triggers:
             for table in tables:
                 self._merge(table)
-        if watched or thorough:
+        if has_triggers or careful:
             return {table.name: self.digest(table) for table in tables}
         return {name: digest_text(digest) for name, digest in digests.items()}
 
-    def _are_watched(self, tables: Sequence[Table]) -> bool:
+    def _have_triggers(self, tables: Sequence[Table]) -> bool:
         names = ", ".join(f"'{table.name}'" for table in tables)
-        watching = f"FROM main.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) IN ({names})"
-        return bool(self.execute(f"SELECT 1 {watching} LIMIT 1").fetchall())
+        triggers = f"FROM main.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) IN ({names})"
+        return bool(self.execute(f"SELECT 1 {triggers} LIMIT 1").fetchall())
 
     def _merge(self, table: Table) -> None:
-        """Let a table hold what the temporary one of its name holds, and drop that."""
-        here, there, key = f"main.{table.name}", f"temp.{table.name}", ", ".join(table.key)
-        new = f"SELECT * FROM {there} EXCEPT SELECT * FROM {here}"  # noqa: S608
-        self.execute(f"DELETE FROM {here} WHERE ({key}) NOT IN (SELECT {key} FROM {there})")  # noqa: S608
-        self.execute(f"INSERT INTO {here} SELECT * FROM ({new}) WHERE true {_on_conflict(table)}")  # noqa: S608
+        """Make a table equal to the temporary table of the same name, and drop that one."""
+        main, temp, key = f"main.{table.name}", f"temp.{table.name}", ", ".join(table.key)
+        new = f"SELECT * FROM {temp} EXCEPT SELECT * FROM {main}"  # noqa: S608
+        self.execute(f"DELETE FROM {main} WHERE ({key}) NOT IN (SELECT {key} FROM {temp})")  # noqa: S608
+        self.execute(f"INSERT INTO {main} SELECT * FROM ({new}) WHERE true {_on_conflict(table)}")  # noqa: S608
         ((changed, more),) = self.execute(
-            f"SELECT EXISTS ({new}), (SELECT count(*) FROM {here}) > (SELECT count(*) FROM {there})"  # noqa: S608
+            f"SELECT EXISTS ({new}), (SELECT count(*) FROM {main}) > (SELECT count(*) FROM {temp})"  # noqa: S608
         ).fetchall()
         if changed or more:
             raise ExportError(
-                f"A trigger on the table {table.name} changes what is written there, so that it would not be "
-                "what was exported: drop that trigger, or export to another file."
+                f"A trigger on the table {table.name} changes written rows, so they would differ "
+                "from the export: drop that trigger, or export to another file."
             )
-        self.execute(f"DROP TABLE {there}")
+        self.execute(f"DROP TABLE {temp}")
 
-    def _fill(self, schema: str, log: Log, *, thorough: bool) -> dict[str, int]:
-        """Put the rows of a log into empty tables; give the sums of their hashes."""
+    def _fill(self, schema: str, log: Log, *, careful: bool) -> dict[str, int]:
+        """Insert the rows of a log into empty tables. Returns the sums of their hashes, by table."""
         digests = {PAYMENTS.name: 0, LINE_ITEMS.name: 0}
         for parts in log.segments():
             for table, part in zip((PAYMENTS, LINE_ITEMS), parts, strict=True):
                 lines = bytes(part).split(b"\n")[:-1]
-                if thorough and table is PAYMENTS:
+                if careful and table is PAYMENTS:
                     for one in (PAYMENTS, LINE_ITEMS):
                         self.remove(one, [_decode(line)[0] for line in lines], schema)
-                # One by one: rows that are there together cost the garbage collector more than this does.
+                # Decoded lazily: a list of all rows would cost more time in the garbage collector.
                 values = f"VALUES ({', '.join('?' * len(table.columns))})"
                 self._insert(table, map(_decode, lines), values, schema)
                 digests[table.name] += digest_of(lines)
@@ -150,26 +151,26 @@ class SQLiteDatabase(FileDatabase):
         condition = f"{column} IN (SELECT value FROM json_each(?))"  # noqa: S608
         return condition, [encode(list(numbers)).decode()]
 
-    def _insert(self, table: Table, rows: Iterable[Sequence[Any]], how: str, schema: str = "main") -> None:
-        self._connection.executemany(f"INSERT INTO {schema}.{table.name} {how}", rows)
+    def _insert(self, table: Table, rows: Iterable[Sequence[Any]], values: str, schema: str = "main") -> None:
+        self._connection.executemany(f"INSERT INTO {schema}.{table.name} {values}", rows)
 
 
 def journal_of(path: Path) -> Path:
-    """Return the place of what SQLite keeps while a transaction is under way."""
+    """Return the path of the rollback journal, which exists while a transaction is open."""
     return path.with_name(f"{path.name}-journal")
 
 
 def _on_conflict(table: Table) -> str:
-    """Return the clause that lets a row take the place of the one with its key."""
+    """Return the clause that replaces an existing row with the same key."""
     others = [f"{name} = excluded.{name}" for name in table.names if name not in table.key]
     change = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
     return f"ON CONFLICT ({', '.join(table.key)}) DO {change}"
 
 
 class SQLiteSink(DatabaseSink):
-    """Writes payments into a SQLite database: money and times are text there, exact.
+    """Writes payments to a SQLite database: amounts and times are exact text.
 
-    Otherwise as `DatabaseSink`.
+    Otherwise like `DatabaseSink`.
     """
 
     format = "sqlite"

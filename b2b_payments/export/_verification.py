@@ -1,4 +1,4 @@
-"""Checking an export against its manifest."""
+"""Verify an export against its manifest."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _RUN = 1 << 16
 
 
 def verify(path: PathLike) -> Manifest:
-    """Check an export against its manifest, and give that: the hashes, the payments, and what they add up to.
+    """Check an export's hashes, payments and sums against its manifest. Returns the manifest.
 
-    Raises VerificationError with what differs first, ExportError where something cannot be read, and
-    ConfigurationError where the format's extra is missing.
+    Raises VerificationError for the first difference, ExportError if something cannot be read, and
+    ConfigurationError if the format's extra is missing.
     """
     with at_hand(path) as target:
         if not target.is_file():
-            what = "is a folder" if target.is_dir() else "does not exist"
-            raise ExportError(f"{path} {what}: name a file that an export has written.")
+            problem = "is a folder" if target.is_dir() else "does not exist"
+            raise ExportError(f"{path} {problem}: name a file that an export has written.")
         manifest = read_manifest(target)
         if manifest.format not in FORMATS:
             raise ExportError(f"The manifest of {target} names a format that this version does not know.")
         if manifest.format in DATABASES and journal_of(target).exists():
             raise ExportError(
-                f"{target} is being written to, or was when a process ended: wait, or resume what was "
-                "interrupted, and verify it then."
+                f"{target} is being written, or a process ended while writing it: wait, or resume what was "
+                "interrupted, then verify again."
             )
         try:
             (_compare_tables if manifest.format in DATABASES else _compare_files)(target, manifest)
@@ -61,7 +61,7 @@ def verify(path: PathLike) -> Manifest:
 
 @contextmanager
 def at_hand(path: PathLike) -> Iterator[Path]:
-    """Yield an export's file, with the others beside it: of what is in an object store, a copy."""
+    """Yield the local path of an export. One in an object store is downloaded to a temporary folder first."""
     if not is_url(path):
         yield Path(path_of(path)).resolve()
         return
@@ -74,12 +74,12 @@ def at_hand(path: PathLike) -> Iterator[Path]:
             try:
                 bucket.download(f"{name.removesuffix(target.name)}{file}", target.with_name(Path(file).name))
             except FileNotFoundError:
-                raise VerificationError(f"{path} is not what was exported: {file} is not there.") from None
+                raise VerificationError(f"{path} is not what was exported: {file} does not exist.") from None
         yield target
 
 
 def is_folder(path: PathLike) -> bool:
-    """Whether a path or a URL names a folder, and no export. Raises ExportError."""
+    """Whether a path or URL names a folder rather than an export. Raises ExportError."""
     if not is_url(path):
         return os.path.isdir(path_of(path))
     _, name = bucket_and_name(str(path), folder=True)
@@ -87,7 +87,7 @@ def is_folder(path: PathLike) -> bool:
 
 
 def exports_in(folder: PathLike) -> list[str]:
-    """Return the files in a folder, and in those below it, that an export has written."""
+    """Return the paths or URLs of all exports in a folder and below it."""
     if is_url(folder):
         bucket, prefix = bucket_and_name(str(folder), folder=True)
         with reading(folder):
@@ -102,17 +102,17 @@ def exports_in(folder: PathLike) -> list[str]:
     ]
 
 
-class Ids:
-    """Finds a payment's id that came twice, with eight bytes for each: 70 and ``"70"`` are the same id."""
+class DuplicateIds:
+    """Finds a payment id that occurs twice, in eight bytes per id: 70 and ``"70"`` are the same id."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
         self._runs: list[array[int]] = []
         self._others: set[str] = set()
-        self._twice: str | None = None
+        self._duplicate: str | None = None
 
     def add(self, payment_id: object) -> None:
-        """Take an id."""
+        """Add an id."""
         text = str(payment_id)
         with suppress(ValueError):
             number = int(text)
@@ -121,20 +121,20 @@ class Ids:
                 if len(self._numbers) == _RUN:
                     self._sort()
                 return
-        # No number that a payment has: few, if any.
+        # Not in the form of a 64-bit number. Few or no payments have such an id.
         if text in self._others:
-            self._twice = text
+            self._duplicate = text
         self._others.add(text)
 
-    def twice(self) -> str | None:
-        """Return an id that came twice; None where none did."""
+    def duplicate(self) -> str | None:
+        """Return an id that occurs twice, or None."""
         self._sort()
-        if self._twice is None:
-            # Run by run, so that there is never an object for each id.
+        if self._duplicate is None:
+            # Merges sorted runs, so that there is never a Python object for each id.
             for one, next_one in pairwise(merge(*self._runs)):
                 if one == next_one:
                     return str(one)
-        return self._twice
+        return self._duplicate
 
     def _sort(self) -> None:
         if self._numbers:
@@ -143,14 +143,14 @@ class Ids:
 
 
 def _compare_files(target: Path, manifest: Manifest) -> None:
-    for name, said in manifest.sha256.items():
+    for name, expected in manifest.sha256.items():
         try:
             found = sha256_of(target.with_name(name))
         except OSError as error:
             raise VerificationError(f"{name} could not be read: {error.strerror}.") from None
-        _compare_digest(name, found, said)
+        _compare_digest(name, found, expected)
     if target.name not in manifest.sha256:
-        raise VerificationError("its manifest is about other files.")
+        raise VerificationError("its manifest describes other files.")
 
 
 def _compare_tables(target: Path, manifest: Manifest) -> None:
@@ -161,26 +161,26 @@ def _compare_tables(target: Path, manifest: Manifest) -> None:
 
 
 def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
-    sums, ids = Sums(), Ids()
-    while some := list(islice(payments, _AT_ONCE)):
-        for one in some:
-            ids.add(one.id)
-        sums.add((one.status, one.currency, one.amount) for one in some)
-    if (twice := ids.twice()) is not None:
-        raise VerificationError(f"payment {twice} is there twice.")
-    said = manifest.account.sums
-    _compare("the number of payments", sums.whole.rows, said.whole.rows)
-    _compare("the totals", sums.whole.totals, said.whole.totals)
-    _compare("the totals of each processing status", sums.statuses, said.statuses)
+    sums, ids = Sums(), DuplicateIds()
+    while batch := list(islice(payments, _AT_ONCE)):
+        for payment in batch:
+            ids.add(payment.id)
+        sums.add((payment.status, payment.currency, payment.amount) for payment in batch)
+    if (duplicate := ids.duplicate()) is not None:
+        raise VerificationError(f"payment {duplicate} occurs twice.")
+    expected = manifest.account.sums
+    _compare("the number of payments", sums.whole.rows, expected.whole.rows)
+    _compare("the totals", sums.whole.totals, expected.whole.totals)
+    _compare("the totals of each processing status", sums.statuses, expected.statuses)
 
 
-def _compare(what: str, found: object, said: object) -> None:
-    if found != said:
-        raise VerificationError(f"{what} is {found}, and was {said}.")
+def _compare(subject: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise VerificationError(f"{subject} is {found}, but was {expected}.")
 
 
-def _compare_digest(what: str, found: str, said: str) -> None:
-    if found != said:
+def _compare_digest(subject: str, found: str, expected: str) -> None:
+    if found != expected:
         raise VerificationError(
-            f"{what} was changed after the export (its SHA-256 is {found[:12]}…, and was {said[:12]}…)."
+            f"{subject} was changed after the export (its SHA-256 is {found[:12]}…, was {expected[:12]}…)."
         )

@@ -1,4 +1,4 @@
-"""Work that blocks, off the event loop."""
+"""Run blocking work in threads, off the event loop."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ P = ParamSpec("P")
 _THREADS = 16
 
 STEPS_AT_ONCE = 4
-"""Of all that is used in one event loop. SQLite gives Python's lock away for each row: fifty threads that
-want it back spend a fifth more CPU, and hold twice the memory."""
+"""Steps of all workers in an event loop. SQLite releases the GIL for each row: fifty threads competing for it
+take a fifth more CPU and twice the memory."""
 _limiter: RunVar[CapacityLimiter] = RunVar("b2b_payments.export steps")
 
 
 async def in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    """Call a function for each of these, in some threads, since each may wait for an object store.
+    """Call a function for each item in parallel threads, since each call may wait for an object store.
 
-    Raises what the first of them raises that raises anything.
+    Raises the first error of any call, and starts no more calls then.
     """
     left = deque(enumerate(items))
     found: dict[int, T] = {}
@@ -35,7 +35,7 @@ async def in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
         while left:
             try:
                 place, item = left.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took the last item
                 return
             try:
                 found[place] = function(item)
@@ -52,63 +52,63 @@ async def in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
     return [found[place] for place in sorted(found)]
 
 
-class Closing(Protocol):
-    """What is used in worker threads: a sink, or the copy that is kept in step."""
+class Closeable(Protocol):
+    """A resource used in worker threads: a sink or a synced copy."""
 
     def close(self, *, complete: bool) -> None:
         """Finish, or give up."""
 
 
 class Worker:
-    """Uses something in worker threads, one step at a time, and not at all once it is closed.
+    """Uses a resource in worker threads, one step at a time, and not at all once it is closed.
 
-    asyncio's own cancellation (`asyncio.timeout`, `Task.cancel`) goes on without waiting for a thread, so
-    that a step may still be running, or not even have begun, when what it uses is to be closed.
+    asyncio's own cancellation (`asyncio.timeout`, `Task.cancel`) does not wait for threads, so a step may
+    still be running, or not have begun, when the resource has to be closed.
     """
 
-    def __init__(self, used: Closing) -> None:
-        self._used = used
+    def __init__(self, resource: Closeable) -> None:
+        self._resource = resource
         self._lock = threading.Lock()
         self._closed = False
 
     async def do(self, step: Callable[P, T], *args: P.args, **settings: P.kwargs) -> T:
-        """Take a step, and give its result.
+        """Run a step, and return its result.
 
-        Cancelled, it waits for the step, which gives up waiting for an object store then. Raises RuntimeError
-        where the step came too late and was left out: whoever waited for it is gone by then.
+        If cancelled, waits for the step, which then stops waiting for an object store. Raises RuntimeError if
+        the step was skipped because the resource is closed; no caller waits for the result any longer then.
         """
         return await _in_thread(partial(self._do, partial(step, *args, **settings)))
 
     async def close(self, *, complete: bool) -> None:
-        """Close what is used, after the step that is under way; nothing where it was closed."""
+        """Close the resource after the running step. Does nothing if it is closed."""
         await _in_thread(partial(self._close, complete=complete))
 
     def _do(self, step: Callable[[], T]) -> T:
         with self._lock:
             if self._closed:
-                raise RuntimeError("A step came after what it uses was closed.")
+                raise RuntimeError("A step was skipped, since its resource is closed.")
             return step()
 
     def _close(self, *, complete: bool) -> None:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._used.close(complete=complete)
+                self._resource.close(complete=complete)
 
 
 async def _in_thread(step: Callable[[], T]) -> T:
     scope = CancelScope()
     try:
         with scope:
-            result = await to_thread.run_sync(step, limiter=_limit())
+            result = await to_thread.run_sync(step, limiter=_thread_limiter())
     except BaseException:
-        scope.cancel()  # a step that asyncio's cancellation has left behind gives up waiting, too
+        scope.cancel()  # a step that asyncio's cancellation left running stops waiting, too
         await checkpoint_if_cancelled()
         raise
     return result
 
 
-def _limit() -> CapacityLimiter:
+def _thread_limiter() -> CapacityLimiter:
     limiter = _limiter.get(None)
     if limiter is None:
         limiter = CapacityLimiter(STEPS_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Whatever the service sends, every format gives back exactly, read by another library."""
+"""Every format returns exactly what the service sent, when read by another library."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def exported(rows: list[dict[str, Any]], path: Path, format_: str) -> None:
 
 
 def moment(cell: Any) -> datetime:
-    """Read a time as any of the formats has it."""
+    """Parse a time from any of the formats."""
     return (datetime.fromisoformat(cell) if isinstance(cell, str) else cell).astimezone(UTC)
 
 
 def cell_of(value: object, format_: str) -> object:
-    """Return a cell as CSV has it, which knows text only, or as it is."""
+    """Return the text of a cell for CSV, otherwise the cell itself."""
     return ("" if value is None else str(value)) if format_ == "csv" else value
 
 
@@ -75,19 +75,19 @@ def compare(payment: Payment, row: dict[str, Any], format_: str) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=batches)
 def test_every_column_comes_back(format_: str, rows: list[dict[str, Any]]) -> None:
-    """Money to the last digit, times, text of any kind, null and empty: all of it is there, and verifies."""
+    """Exact amounts, times, any text, null and empty text come back, and the export verifies."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"payments.{format_}"
         exported(rows, path, format_)
         assert verify(path).account.sums.whole.rows == len(rows)
         found, items = map(exact, tables_in(path, format_))
-    wanted = [structure_payment(row) for row in rows]
+    expected = [structure_payment(row) for row in rows]
     if format_ in {"sqlite", "duckdb"}:
-        wanted.sort(key=lambda payment: payment.id)
-    assert len(found) == len(wanted)
-    for payment, row in zip(wanted, found, strict=True):
+        expected.sort(key=lambda payment: payment.id)
+    assert len(found) == len(expected)
+    for payment, row in zip(expected, found, strict=True):
         compare(payment, row, format_)
-    lines = [(payment, place) for payment in wanted for place in range(len(payment.line_items))]
+    lines = [(payment, place) for payment in expected for place in range(len(payment.line_items))]
     assert len(items) == len(lines)
     for (payment, place), row in zip(lines, items, strict=True):
         item = payment.line_items[place]

@@ -1,4 +1,4 @@
-"""Rows in one spelling: each says what its payment's model says, whatever spelling came, to any parser."""
+"""Rows have the same values as the payment models, however the service wrote the values."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SAME = (
 )  # fmt: skip
 
 
-def usual() -> dict[str, Any]:
-    """Return a payment of the usual spelling, with two line items and a fee."""
+def usual_payment() -> dict[str, Any]:
+    """Return a payment in the usual format, with two line items and a fee."""
     shown = copy.deepcopy(SHOWN_PAYMENT)
     items = [{**line, "paymentId": 70} for line in 2 * shown["lineItems"]]
     return copy.deepcopy(LISTED_PAYMENT) | {"fees": shown["fees"], "lineItems": items}
 
 
-# What a field may hold that it should not, beside what the service is known to send.
+# Invalid or unusual values of a field, besides those that the service is known to send.
 spoilt_values: st.SearchStrategy[Any] = st.sampled_from([
     None, True, False, 0, -1, 1.0, 0.5, 1.6, 10**25, "", "1", "+1", "01", "1_000", "x", "\u0661", [], [1],
     [True], ["1", 2], [None], [[]], {}, [{}], [{"amount": True}], [{"amount": 1e-300}], [{"amount": 10**120}],
@@ -47,16 +47,16 @@ spoilt_values: st.SearchStrategy[Any] = st.sampled_from([
     [{"invoiceId": "1"}], [{"invoiceNumber": None}, 5], [{"note": 1}, {}],
     253_402_300_800, -1.5, "1700000000",
 ])  # fmt: skip
-spoilt_fields = st.tuples(st.integers(0, 3), st.sampled_from([*usual(), "unknown"]), spoilt_values)
+spoilt_fields = st.tuples(st.integers(0, 3), st.sampled_from([*usual_payment(), "unknown"]), spoilt_values)
 
 
 def micros(moment: datetime) -> int:
-    """Count microseconds since 1970."""
+    """Return microseconds since 1970."""
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def check_money(cells: dict[str, Any], name: str, money: Money | None) -> None:
-    """Hold an amount against its model's: equal, with the same zeros."""
+    """Compare an amount with the model's: equal, with the same zeros."""
     found = cells[f"{name}.currency"], cells[f"{name}.amount"]
     if money is None:
         assert found == (None, None)
@@ -66,15 +66,15 @@ def check_money(cells: dict[str, Any], name: str, money: Money | None) -> None:
 
 
 def with_amount(extra: dict[str, Any], name: str, money: Money | None) -> dict[str, Any]:
-    """Return what is unknown of an object, and of its amount."""
+    """Return the unknown fields of an object, and of its amount."""
     return {**extra, name: dict(money.extra)} if money is not None and money.extra else dict(extra)
 
 
 def check(row: dict[str, Any], items: list[dict[str, Any]], payment: Payment) -> None:
-    """Hold a row and its items against the payment's model."""
+    """Compare a row and its items with the payment's model."""
     for name in SAME:
-        value, wanted = row[name], getattr(payment, name)
-        assert value == wanted, name
+        value, expected = row[name], getattr(payment, name)
+        assert value == expected, name
         assert type(value) in {int, str, type(None)}, name
     assert (row["created_at"], row["updated_at"]) == (micros(payment.created_at), micros(payment.updated_at))
     check_money(row, "total", payment.total)
@@ -96,16 +96,16 @@ def check(row: dict[str, Any], items: list[dict[str, Any]], payment: Payment) ->
 
 
 def rows_of(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """Return columns as rows."""
+    """Convert columns to rows."""
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(rows=st.lists(payments, max_size=4), spoilt=st.lists(spoilt_fields))
-def test_rows_say_what_the_models_say(rows: list[dict[str, Any]], spoilt: list[tuple[int, str, Any]]) -> None:
-    """A row holds what the model holds, or fails as it does."""
-    rows = [usual(), *rows]
+def test_rows_equal_the_models(rows: list[dict[str, Any]], spoilt: list[tuple[int, str, Any]]) -> None:
+    """A row has the same values as the model, or reading fails for both."""
+    rows = [usual_payment(), *rows]
     for place, name, value in spoilt:
         rows[place % len(rows)][name] = value
     body, places = encode({"data": rows}), range(len(rows))

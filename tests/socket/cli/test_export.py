@@ -101,10 +101,10 @@ def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
     sink.close(complete=False)
     other = ("--status", "refunded", "--channel", "2")
     message = sentence(invoke(service, "export", "--output", str(target), "--resume", *other), 2)
-    assert "processing_status was 3, and is 4" in message
-    assert "customer_name was 'a', and is not given" in message
-    assert "channel_ids was not given, and is [2]" in message
-    assert message.endswith("Resume it with the same filters, or start again, without resuming.")
+    assert "processing_status was 3 and is now 4" in message
+    assert "customer_name was 'a' and is now not set" in message
+    assert "channel_ids was not set and is now [2]" in message
+    assert message.endswith("Resume it with the same filters, or start again without resuming.")
 
 
 def test_channels(service: Sandbox, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From a walk into a sink, over a socket."""
+"""`export` and `resume`, over a socket."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def _names(folder: Path) -> list[str]:
     return [found.name for found in folder.iterdir()]
 
 
-class _Diary:
-    """A sink that writes down what it is asked to do, and fails where it is told to."""
+class _RecordingSink:
+    """A sink that records its calls, and fails at one of them."""
 
     def __init__(self, fails_at: str = "") -> None:
         self.steps: list[str] = []
@@ -68,8 +68,8 @@ class _Diary:
         self._note(f"close {complete}")
 
 
-class _Slow(_Diary):
-    """A sink that tells the event loop of its first write, and is a while at it."""
+class _SlowSink(_RecordingSink):
+    """A sink that signals its first write, and writes slowly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _Slow(_Diary):
 
     def write(self, batch: Sequence[Mapping[str, Any]]) -> None:
         self._loop.call_soon_threadsafe(self.writing.set)
-        # Over at once, should anybody close the sink meanwhile.
+        # Returns at once if the sink is closed meanwhile.
         self.closed.wait(0.2)
         super().write(batch)
 
@@ -89,7 +89,7 @@ class _Slow(_Diary):
 
 
 async def test_every_payment(tmp_path: Path) -> None:
-    """The file holds the service's own object of every payment, and the report says so."""
+    """The file holds the service's own object of every payment, and the report is complete."""
     path = tmp_path / "payments.jsonl"
     async with (
         Sandbox(payments=700) as sandbox,
@@ -111,9 +111,9 @@ async def test_every_payment(tmp_path: Path) -> None:
 
 
 async def test_order_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sink is opened, given batches with checkpoints, and closed, never in the loop's thread."""
+    """A sink is opened, gets batches and checkpoints, and is closed, never in the event loop's thread."""
     monkeypatch.setattr(exporting, "BATCH_ROWS", 30)
-    sink = _Diary()
+    sink = _RecordingSink()
     async with (
         Sandbox(payments=100) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
@@ -136,10 +136,10 @@ async def test_order_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(json.dumps(last)) == last
 
 
-async def test_resume_goes_on_behind_the_last_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped after any batch, an export goes on with the rest, and its account is of the whole."""
+async def test_resume_after_the_last_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after any batch, an export resumes with the rest; its account covers all payments."""
     monkeypatch.setattr(exporting, "BATCH_ROWS", 30)
-    sink = _Diary()
+    sink = _RecordingSink()
     async with Sandbox(payments=100) as sandbox:
         for _ in range(3):
             async with PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client:
@@ -148,10 +148,10 @@ async def test_resume_goes_on_behind_the_last_commit(monkeypatch: pytest.MonkeyP
                     return client.payments.list(page_size=20, checkpoint=checkpoint)
 
                 with anyio.CancelScope() as scope:
-                    kept = len(sink.checkpoints)
+                    commits = len(sink.checkpoints)
 
-                    def stop(_: WalkReport, scope: anyio.CancelScope = scope, kept: int = kept) -> None:
-                        if len(sink.checkpoints) > kept:
+                    def stop(_: WalkReport, scope: anyio.CancelScope = scope, commits: int = commits) -> None:
+                        if len(sink.checkpoints) > commits:
                             scope.cancel()
 
                     await resume(begin, sink, on_progress=stop)
@@ -161,9 +161,9 @@ async def test_resume_goes_on_behind_the_last_commit(monkeypatch: pytest.MonkeyP
     assert (last["finished"], last["account"]["rows"], last["account"]["complete"]) == (True, 100, True)
 
 
-async def test_resume_of_what_is_finished() -> None:
-    """What was killed when only its file had to be put in place asks the service for nothing more."""
-    sink = _Diary()
+async def test_resume_of_a_finished_walk() -> None:
+    """Resuming an export that had read every payment sends no requests."""
+    sink = _RecordingSink()
     async with (
         Sandbox(payments=40) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
@@ -179,11 +179,11 @@ async def test_resume_of_what_is_finished() -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"version": 9}, "not of version 1"), ({}, "asked otherwise: q was 'x', and is 'y'")],
+    [({"version": 9}, "not of version 1"), ({}, "had other filters: q was 'x' and is now 'y'")],
 )
-async def test_resume_of_something_else(change: dict[str, object], says: str) -> None:
-    """Another query, and another version's checkpoint, are refused before anything is asked for."""
-    sink = _Diary()
+async def test_resume_with_another_query_or_version(change: dict[str, object], says: str) -> None:
+    """Another query or a checkpoint of another version is refused before any request."""
+    sink = _RecordingSink()
     async with (
         Sandbox(payments=40) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
@@ -197,8 +197,8 @@ async def test_resume_of_something_else(change: dict[str, object], says: str) ->
 
 
 async def test_nothing_sent_before_open() -> None:
-    """A sink that cannot be opened costs no request, and is closed."""
-    sink = _Diary(fails_at="open")
+    """If the sink cannot be opened, no request is sent, and it is closed."""
+    sink = _RecordingSink(fails_at="open")
     async with (
         Sandbox(payments=10) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
@@ -211,8 +211,8 @@ async def test_nothing_sent_before_open() -> None:
 
 @pytest.mark.parametrize("step", ["write", "commit"])
 async def test_failing_sink(step: str) -> None:
-    """A sink's own error comes out bare, and the sink is closed as not complete."""
-    sink = _Diary(fails_at=step)
+    """A sink's error is raised unchanged, and the sink is closed as not complete."""
+    sink = _RecordingSink(fails_at=step)
     async with (
         Sandbox(payments=10) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
@@ -223,7 +223,7 @@ async def test_failing_sink(step: str) -> None:
 
 
 async def test_failing_walk(tmp_path: Path) -> None:
-    """A walk's error comes out bare, and the folder is as it was."""
+    """A walk's error is raised unchanged, and no file is left."""
     async with Sandbox(payments=10) as sandbox:
         wrong = StoreAuth(sandbox.auth.store_hash, "wrong")
         async with PaymentsClient(wrong, base_url=sandbox.base_url) as client:
@@ -233,7 +233,7 @@ async def test_failing_walk(tmp_path: Path) -> None:
 
 
 async def test_cancelled_scope(tmp_path: Path) -> None:
-    """An export whose cancel scope ends leaves the folder as it was."""
+    """A cancelled export leaves no file."""
     async with (
         Sandbox(payments=600) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
@@ -249,8 +249,8 @@ async def test_cancelled_scope(tmp_path: Path) -> None:
 
 
 async def test_cancelled_task_waits_for_the_write() -> None:
-    """A task that asyncio cancels during a write closes the sink after that write, not beside it."""
-    sink = _Slow()
+    """A task that asyncio cancels during a write closes the sink after that write, not during it."""
+    sink = _SlowSink()
     async with (
         Sandbox(payments=10) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
@@ -263,9 +263,9 @@ async def test_cancelled_task_waits_for_the_write() -> None:
     assert sink.steps == ["open", "write", "commit", "close False"]
 
 
-async def test_nothing_after_close() -> None:
-    """A step that comes to its thread only after the sink was closed is left out."""
-    sink = _Diary()
+async def test_no_step_after_close() -> None:
+    """A step that starts only after the sink was closed is skipped."""
+    sink = _RecordingSink()
     worker = Worker(sink)
     await worker.close(complete=False)
     with pytest.raises(RuntimeError, match="closed"):

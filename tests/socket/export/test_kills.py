@@ -1,4 +1,4 @@
-"""The benchmark that kills exports: it finds what is wrong, and a few of its kills."""
+"""The benchmark that kills exports: its checks find errors, and a few real kills."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: 
 
 
 def account() -> dict[str, Any]:
-    """Return what a manifest says of an export, as far as it matters here."""
+    """Return the fields of a manifest that matter here."""
     return {"query": {}, "complete": True}
 
 
 def without_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave a payment out."""
+    """Remove a payment."""
     return rows[1:]
 
 
 def with_a_stranger(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add a payment that never was."""
+    """Add a payment that never existed."""
     return [*rows, {**rows[0], "id": 999}]
 
 
 def with_another_total(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a payment another total."""
+    """Change the total of a payment."""
     return [{**rows[0], "total": {**rows[0]["total"], "value": "0.0001"}}, *rows[1:]]
 
 
 def without_an_item(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Take a line item away."""
+    """Remove a line item."""
     return [{**rows[0], "lineItems": rows[0]["lineItems"][1:]}, *rows[1:]]
 
 
@@ -67,14 +67,14 @@ def without_an_item(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         (without_an_item, 0, 1),
     ],
 )
-def test_what_is_wrong_is_found(
+def test_errors_are_found(
     tmp_path: Path,
     format_: str,
     change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
     lost: int,
     untrue: int,
 ) -> None:
-    """A payment that is missing, was never there, or was never so is counted, in every format."""
+    """A payment that is missing, never existed, or never had these values is counted, in every format."""
     path, rows = tmp_path / f"payments.{format_}", change(ROWS)
     exported(path, format_, rows)
     found = Check(PAYMENTS, format_).found(path, IDS, ({}, set()))
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_found(
 
 
 def test_twice(tmp_path: Path) -> None:
-    """A payment that is there twice is counted."""
+    """A payment that occurs twice is counted."""
     path = tmp_path / "payments.jsonl"
     exported(path, "jsonl", [*ROWS, ROWS[3]])
     found = Check(PAYMENTS, "jsonl").found(path, IDS, ({}, set()))
@@ -90,7 +90,7 @@ def test_twice(tmp_path: Path) -> None:
 
 
 def test_versions(tmp_path: Path) -> None:
-    """A changed payment may come in any of its versions; a deleted one may be missing."""
+    """A changed payment may be in any of its versions; a deleted one may be missing."""
     path = tmp_path / "payments.csv"
     newer = {**ROWS[0], "payerName": "Another"}
     exported(path, "csv", [newer, *ROWS[2:]])
@@ -101,7 +101,7 @@ def test_versions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_stages(tmp_path: Path, format_: str) -> None:
-    """What is left tells how far an export had come, and what it had committed."""
+    """The files that are left show how far an export was, and what it had committed."""
     path = tmp_path / f"payments.{format_}"
     assert left_by(Output(path)) == Left(Stage.BEFORE)
     exported(path, format_, ROWS, complete=False)
@@ -113,11 +113,11 @@ def test_stages(tmp_path: Path, format_: str) -> None:
 
 @pytest.mark.slow
 def test_a_few_kills(tmp_path: Path) -> None:
-    """Processes killed at random instants leave something to go on from, and nothing is wrong at the end."""
-    said: list[str] = []
-    outcome = killed("jsonl", 1, 5, tmp_path, Size(2_500, 0.02), said.append)
+    """Exports killed at random times can be resumed, and are correct at the end."""
+    messages: list[str] = []
+    outcome = killed("jsonl", 1, 5, tmp_path, Size(2_500, 0.02), messages.append)
     assert outcome.kills == 1
     assert outcome.exports
     assert outcome.lasting > 2_000
     assert outcome.clean, outcome
-    assert said[-1].startswith("jsonl: 1 of 1 kills")
+    assert messages[-1].startswith("jsonl: 1 of 1 kills")

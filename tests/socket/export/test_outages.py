@@ -1,4 +1,4 @@
-"""Object stores that do not answer: what is said meanwhile, and how soon it ends."""
+"""Object stores that do not answer: progress messages, and how soon the export ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAST = Rules(quota=False)
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yield a bucket at an address that takes connections, and never answers."""
+    """Yield a bucket at an address that accepts connections and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(100)
@@ -34,24 +34,24 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield "s3://silent"
 
 
-async def _told(process: Process) -> str:
-    """Return the first line that says what is waited for."""
+async def _waiting_line(process: Process) -> str:
+    """Return the first line of progress that says it is waiting."""
     assert process.stderr is not None
     async for line in process.stderr:
         if b"waiting" in line:
             return line.decode()
-    raise AssertionError("it ended without a word")
+    raise AssertionError("the process ended without that line")
 
 
 @pytest.mark.slow
 async def test_a_store_that_never_answers(silent: str) -> None:
-    """What is waited for is told, and the export fails within 20 seconds, in a sentence."""
+    """Progress names the store, and the export fails within 20 seconds with a clear error."""
     async with Sandbox(10, rules=FAST) as sandbox:
         process = await start(sandbox, "export", "--output", f"{silent}/p.jsonl")
-        assert f"for {silent} to answer" in await _told(process)
-        told = monotonic()
+        assert f"for {silent} to answer" in await _waiting_line(process)
+        reported = monotonic()
         code, _, err = await finished(process)
-    assert monotonic() - told < 18
+    assert monotonic() - reported < 18
     assert code == 1
     assert err == f"Error: {silent}/p.jsonl could not be written: the object store did not answer.\n"
 
@@ -59,9 +59,9 @@ async def test_a_store_that_never_answers(silent: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["verify", "report"])
 async def test_reading_from_a_store_that_never_answers(silent: str, command: str) -> None:
-    """Whoever checks or reports on what is there is told what is waited for, too."""
+    """`verify` and `report` name the store that they wait for, too."""
     process = await start(None, command, f"{silent}/p.jsonl")
-    assert f"for {silent} to answer" in await _told(process)
+    assert f"for {silent} to answer" in await _waiting_line(process)
     code, _, err = await finished(process)
     assert code == 1
     assert err.endswith("the object store did not answer.\n")
@@ -71,15 +71,15 @@ async def test_reading_from_a_store_that_never_answers(silent: str, command: str
 async def test_many_stores_in_one_that_never_answers(
     silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not waited for once more for each store."""
+    """The object store is waited for once, not once for each store."""
     async with Sandbox(10, rules=FAST) as one, Sandbox(10, rules=FAST) as other:
         monkeypatch.setenv("GOOD_TOKEN", str(one.auth.access_token))
         path = write(tmp_path, {"north": one, "south": other})
         process = await start(None, "export", "--stores", path, "--output", silent, "--format", "csv")
-        assert f"for {silent} to answer" in await _told(process)
-        told = monotonic()
+        assert f"for {silent} to answer" in await _waiting_line(process)
+        reported = monotonic()
         code, _, err = await finished(process)
-    assert monotonic() - told < 18
+    assert monotonic() - reported < 18
     assert code == 1
     assert "the object store did not answer" in err
 
@@ -89,13 +89,13 @@ async def test_stopped_while_a_store_never_answers(silent: str) -> None:
     """Ctrl-C ends an export that waits for a store's first answer at once."""
     async with Sandbox(10, rules=FAST) as sandbox:
         process = await start(sandbox, "export", "--output", f"{silent}/p.jsonl")
-        await _told(process)
+        await _waiting_line(process)
         await _stopped(process)
 
 
 @pytest.mark.slow
 async def test_stopped_while_a_store_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends an export whose store has gone away in the middle of it at once, and it can be resumed."""
+    """If the store goes away in the middle of an export, Ctrl-C ends it at once, and it can be resumed."""
     with S3Server() as server, S3Proxy(server.port) as proxy:
         for name, value in variables(proxy.port).items():
             monkeypatch.setenv(name, value)
@@ -109,7 +109,7 @@ async def test_stopped_while_a_store_is_gone(monkeypatch: pytest.MonkeyPatch) ->
         proxy.decide = decide
         async with Sandbox(5_000, rules=FAST) as sandbox:
             process = await start(sandbox, "export", "--output", f"s3://{server.new_bucket()}/p.jsonl")
-            await _told(process)
+            await _waiting_line(process)
             left = await _stopped(process)
     assert "The payments read so far are kept" in left
 
@@ -126,7 +126,7 @@ async def _stopped(process: Process) -> str:
 
 
 async def test_cancelled_while_a_store_never_answers(silent: str) -> None:
-    """A timeout around an export ends it, too; a new one asks the store anew."""
+    """A timeout around an export ends it, too."""
     async with Sandbox(10, rules=FAST) as sandbox, client_of(sandbox) as client:
         began = monotonic()
         with pytest.raises(TimeoutError):
@@ -136,8 +136,8 @@ async def test_cancelled_while_a_store_never_answers(silent: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_sink_of_no_event_loop(silent: str) -> None:
-    """Used without an event loop, it waits just as long."""
+def test_a_sink_without_an_event_loop(silent: str) -> None:
+    """Without an event loop, a sink also fails once the store does not answer."""
     sink = sink_for(f"{silent}/p.jsonl")
     with pytest.raises(ExportError, match="the object store did not answer"):
         sink.open()
@@ -145,7 +145,7 @@ def test_a_sink_of_no_event_loop(silent: str) -> None:
 
 
 def test_a_store_that_is_restarting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that answers within seconds is waited for, however many requests before that were cut."""
+    """A store that answers within seconds is waited for, however many requests fail before."""
     with S3Server() as server, S3Proxy(server.port) as proxy:
         for name, value in variables(proxy.port).items():
             monkeypatch.setenv(name, value)

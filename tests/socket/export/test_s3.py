@@ -1,4 +1,4 @@
-"""Exports to a real S3: what is there, outages, kills, and two at once."""
+"""Exports to a real S3 server: their objects, outages, kills, and two exports at once."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ Proxied = Callable[..., S3Proxy]
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let requests be repeated once, and soon."""
-    soon = {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=5), "base": 2}
-    monkeypatch.setattr(_bucket, "_RETRIES", {"max_retries": 1, "backoff": soon})
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry requests once, after a short pause."""
+    pause = {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=5), "base": 2}
+    monkeypatch.setattr(_bucket, "_RETRIES", {"max_retries": 1, "backoff": pause})
 
 
 @pytest.fixture
-def proxied(s3: str, s3_server: S3Server, soon: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxied]:
-    """Yield what puts a proxy in front of the S3."""
+def proxied(
+    s3: str, s3_server: S3Server, fast_retries: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Proxied]:
+    """Yield a function that starts a proxy between the export and the S3 server."""
     started: list[S3Proxy] = []
 
     def begin(leave_out: str = "") -> S3Proxy:
@@ -50,7 +52,7 @@ def proxied(s3: str, s3_server: S3Server, soon: None, monkeypatch: pytest.Monkey
 
 
 def fetched(url: str, folder: Path) -> Path:
-    """Write the data of an export, wherever its manifest says it is, into a folder."""
+    """Download the data that an export's manifest names to a folder. Returns the first file."""
     bucket, name = bucket_and_name(url)
     manifest = verify(url)
     folder.mkdir(exist_ok=True)
@@ -62,7 +64,7 @@ def fetched(url: str, folder: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("format_", FORMATS)
 async def test_as_local(s3: str, tmp_path: Path, format_: str) -> None:
-    """Every format holds what a local export holds: the same bytes, or else the same rows."""
+    """Every format holds the same bytes or rows as a local export."""
     url, local = f"{s3}/deep/er/p.{format_}", tmp_path / f"p.{format_}"
     async with Sandbox(700, rules=FAST) as sandbox, client_of(sandbox) as client:
         await export(client.payments.list(), sink_for(local))
@@ -80,7 +82,7 @@ async def test_as_local(s3: str, tmp_path: Path, format_: str) -> None:
 
 @pytest.mark.slow
 def test_in_parts(s3: str, tmp_path: Path) -> None:
-    """A large file is put in parts, and comes back as it was."""
+    """A large file is uploaded in parts, and downloaded unchanged."""
     bucket, _ = bucket_and_name(f"{s3}/x")
     path, back = tmp_path / "large", tmp_path / "back"
     path.write_bytes(os.urandom(12_000_000))
@@ -92,10 +94,10 @@ def test_in_parts(s3: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("header", ["if-none-match", "if-match"])
 async def test_without_conditional_puts(s3: str, proxied: Proxied, header: str) -> None:
-    """A store that ignores what a put depends on is refused before anything is sent; nothing is left."""
+    """A store that ignores conditions of a put is refused before any request to the service."""
     proxied(header)
     async with Sandbox(10) as sandbox, client_of(sandbox) as client:
-        with pytest.raises(ConfigurationError, match="does not keep conditional puts"):
+        with pytest.raises(ConfigurationError, match="does not support conditional puts"):
             await export(client.payments.list(), sink_for(f"{s3}/p.jsonl"))
         assert sandbox.request_count == 0
     assert bucket_and_name(f"{s3}/p")[0].sizes("") == {}
@@ -103,8 +105,8 @@ async def test_without_conditional_puts(s3: str, proxied: Proxied, header: str) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fate", [503, Fate.CUT, Fate.ANSWER_LOST])
-async def test_once_in_a_while(s3: str, proxied: Proxied, fate: Fate) -> None:
-    """Of an export every other request to the store fails, or its answer is lost: it does not matter."""
+async def test_every_other_request_fails(s3: str, proxied: Proxied, fate: Fate) -> None:
+    """An export succeeds although every other request to the store fails or loses its response."""
     proxy = proxied()
     proxy.decide = lambda _method, _path: fate if len(proxy.asked) % 2 else Fate.PASSED
     async with Sandbox(100, rules=FAST) as sandbox, client_of(sandbox) as client:
@@ -115,7 +117,7 @@ async def test_once_in_a_while(s3: str, proxied: Proxied, fate: Fate) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("fate", "says"), [(503, "answered 503"), (Fate.CUT, "did not answer")])
 async def test_an_outage(s3: str, proxied: Proxied, fate: Fate, says: str) -> None:
-    """While the store is away, an export fails in one sentence; what was committed is resumed afterwards."""
+    """During an outage an export fails with a clear error; later it resumes after the last commit."""
     proxy, down = proxied(), False
     proxy.decide = lambda _method, _path: fate if down else Fate.PASSED
     async with Sandbox(5_000, rules=FAST) as sandbox, client_of(sandbox) as client:
@@ -140,7 +142,7 @@ async def test_an_outage(s3: str, proxied: Proxied, fate: Fate, says: str) -> No
 
 @pytest.mark.slow
 async def test_no_such_bucket(s3: str) -> None:
-    """A bucket that is not there is one sentence, and no credential is in it."""
+    """A missing bucket raises a clear error, without credentials."""
     async with Sandbox(10) as sandbox, client_of(sandbox) as client:
         with pytest.raises(ExportError, match=r"p\.jsonl could not be written: no such bucket") as failure:
             await export(client.payments.list(), sink_for(f"{s3}-other/p.jsonl"))
@@ -150,18 +152,18 @@ async def test_no_such_bucket(s3: str) -> None:
 @pytest.mark.parametrize(
     ("fate", "says"),
     [
-        (403, r"the object store refused the credentials, or what they may do: 403\."),
+        (403, r"the object store denied access with these credentials: 403\."),
         (503, r"the object store answered 503\."),
         (Fate.CUT, r"the object store did not answer\."),
         (301, r"the bucket is in another region than AWS_REGION says\."),
-        (501, r"does not keep conditional puts"),
+        (501, r"does not support conditional puts"),
         (0, r"its endpoint is not https, and AWS_ALLOW_HTTP is not true\."),
     ],
 )
 def test_a_store_that_refuses(
-    soon: None, monkeypatch: pytest.MonkeyPatch, fate: Fate | int, says: str
+    fast_retries: None, monkeypatch: pytest.MonkeyPatch, fate: Fate | int, says: str
 ) -> None:
-    """Whatever a store refuses with is one sentence, without credentials; nothing is left on this machine."""
+    """A refusal raises a clear error without credentials; no local files are left."""
     with S3Proxy(0) as proxy:
         for name, value in variables(proxy.port).items():
             monkeypatch.setenv(name, value)
@@ -173,20 +175,20 @@ def test_a_store_that_refuses(
             sink.open()
         sink.close(complete=False)
     assert "marked" not in repr(failure.value)
-    assert not [*Path(gettempdir()).glob(f"{sink_for('s3://bucket/p.jsonl')._location._all}*")]  # type: ignore[attr-defined]
+    assert not [*Path(gettempdir()).glob(f"{sink_for('s3://bucket/p.jsonl')._location._prefix}*")]  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
-def test_at_a_terminal(s3: str) -> None:
-    """`export` says where the data is, `verify` reads it there, and a folder stands for all in it."""
+def test_command_line(s3: str) -> None:
+    """`export` prints where the data is; `verify` accepts its URL and that of its folder."""
     url = f"{s3}/exports/p.csv"
     done = invoke(None, "export", "--sandbox", "--output", url)
     assert done.exit_code == 0, done.stderr
     assert f"The data is in {url}/00000001-" in done.stderr
     done = invoke(None, "export", "--sandbox", "--output", url, "--report", "json")
-    told = json.loads(done.stdout)
-    assert told["file"] == url
-    assert [one.rpartition("/")[2] for one in told["objects"]] == ["p.csv", "p.line_items.csv"]
+    report = json.loads(done.stdout)
+    assert report["file"] == url
+    assert [one.rpartition("/")[2] for one in report["objects"]] == ["p.csv", "p.line_items.csv"]
     for place in (url, f"{s3}/exports", s3):
         verified = invoke(None, "verify", place)
         assert verified.exit_code == 0, verified.stderr
@@ -198,7 +200,7 @@ def test_at_a_terminal(s3: str) -> None:
 
 
 async def committed(process: Process, url: str) -> Bucket:
-    """Wait until an export has put its first commit down, behind the segment that says whose it is."""
+    """Wait until an export has written its first commit, which follows an empty segment."""
     bucket, name = bucket_and_name(url)
     while not any(one.endswith("00000002") for one in await asyncio.to_thread(bucket.sizes, f"{name}/_log")):
         assert process.returncode is None
@@ -207,7 +209,7 @@ async def committed(process: Process, url: str) -> Bucket:
 
 @pytest.mark.slow
 async def test_killed_and_resumed(s3: str) -> None:
-    """Killed outright after a commit, and resumed by another process: complete, and nothing is left over."""
+    """Killed after a commit and resumed by another process, an export is complete and leaves nothing."""
     url = f"{s3}/p.duckdb"
     rules = Rules(quota=False, latency=0.01)
     async with Sandbox(5_000, rules=rules) as sandbox:
@@ -217,8 +219,8 @@ async def test_killed_and_resumed(s3: str) -> None:
         process.kill()
         await finished(process)
         before = sandbox.request_count
-        code, _, said = await finished(await start(sandbox, *export_, "--resume"))
-        assert code == 0, said
+        code, _, stderr = await finished(await start(sandbox, *export_, "--resume"))
+        assert code == 0, stderr
         assert sandbox.request_count - before < 20
         assert verify(url).account.sums.whole.rows == len(sandbox.store)
         assert len(bucket.sizes("")) == 2
@@ -226,22 +228,22 @@ async def test_killed_and_resumed(s3: str) -> None:
 
 @pytest.mark.slow
 async def test_two_at_once(s3: str) -> None:
-    """A process that was stopped, and taken for dead, ends with one sentence, and changes nothing."""
+    """An export that was paused while another one finished ends with a clear error, and changes nothing."""
     url = f"{s3}/p.jsonl"
     async with Sandbox(5_000, rules=Rules(quota=False, latency=0.01)) as sandbox:
         export_ = ("export", "--output", url, "--quota", "none", "--concurrency", "1")
         first = await start(sandbox, *export_)
         bucket = await committed(first, url)
         first.send_signal(signal.SIGSTOP)
-        code, _, said = await finished(await start(sandbox, *export_, "--resume"))
-        assert code == 0, said
+        code, _, stderr = await finished(await start(sandbox, *export_, "--resume"))
+        assert code == 0, stderr
         published = bucket.get("p.jsonl.manifest.json")
         first.send_signal(signal.SIGCONT)
-        code, _, said = await finished(first)
+        code, _, stderr = await finished(first)
         assert code == 1
-        assert said.splitlines()[-1] == (
-            f"Error: Another export to {url} has taken over: this one stops, and changes nothing."
+        assert stderr.splitlines()[-1] == (
+            f"Error: Another export to {url} has taken over: this one stops and changes nothing."
         )
-        assert SECRET not in said
+        assert SECRET not in stderr
         assert bucket.get("p.jsonl.manifest.json") == published
         assert verify(url).account.sums.whole.rows == len(sandbox.store)

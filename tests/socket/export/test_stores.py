@@ -210,7 +210,7 @@ async def test_into_an_object_store(served: Served) -> None:
         ("memory://bucket/all.csv", "is one file, and each store has its own"),
         ("memory://bucket/out", "does not say the format"),
         ("memory://{name}/out.csv", "is a bucket for each store: put {name} after the bucket"),
-        ("ftp://bucket/{name}.csv", "is no object store"),
+        ("ftp://bucket/{name}.csv", "is not an object store"),
     ],
 )
 async def test_wrong_urls(served: Served, output: str, message: str) -> None:

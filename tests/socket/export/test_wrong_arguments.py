@@ -1,4 +1,4 @@
-"""Exports, copies and sandboxes that are used wrongly say so, before anything is sent or written."""
+"""Wrong arguments to exports, copies and sandboxes are refused before anything is sent or written."""
 
 from __future__ import annotations
 
@@ -63,29 +63,29 @@ USES: dict[str, tuple[str, Use]] = {
 
 
 @pytest.mark.parametrize("use", USES)
-async def test_what_is_used_wrongly_says_so(
+async def test_wrong_arguments_are_refused(
     use: str, sandbox: Sandbox, client: PaymentsClient, tmp_path: Path
 ) -> None:
-    """One sentence names the argument; nothing was sent, and no file was made."""
-    said, wrong = USES[use]
+    """The error names the argument; no request is sent, and no file is result."""
+    message, wrong = USES[use]
 
-    async def used() -> None:
-        made = wrong(client, tmp_path / "payments.sqlite")
-        if isinstance(made, Awaitable):
-            await made
+    async def call() -> None:
+        result = wrong(client, tmp_path / "payments.sqlite")
+        if isinstance(result, Awaitable):
+            await result
 
-    with pytest.raises(ConfigurationError, match=said):
-        await used()
+    with pytest.raises(ConfigurationError, match=message):
+        await call()
     assert (sandbox.request_count, os.listdir(tmp_path)) == (0, [])
 
 
-def test_a_path_says_which_sink_it_is_for(tmp_path: Path) -> None:
-    """The ending is enough; a format may be named in front of it, for a path that has none."""
-    made = [
+def test_sink_for_a_path(tmp_path: Path) -> None:
+    """The extension is enough; the format may also be given, before or after the path."""
+    sinks = [
         sink_for(tmp_path / "p.csv"),
         sink_for("csv", str(tmp_path / "p")),
         sink_for(tmp_path / "q", "sqlite"),
     ]
-    assert [type(one).__name__ for one in made] == ["CSVSink", "CSVSink", "SQLiteSink"]
+    assert [type(one).__name__ for one in sinks] == ["CSVSink", "CSVSink", "SQLiteSink"]
     with pytest.raises(ConfigurationError, match="does not say its format"):
         sink_for(tmp_path / "p")

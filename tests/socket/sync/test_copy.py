@@ -282,7 +282,7 @@ def test_export_does_not_replace_a_copy(path: Path, how: str) -> None:
     with opened(store_for(path)) as copy:
         copy.keep(ROWS[:5], LAGGING, STATE, seen=True)
     sink = sink_for(path, path.suffix[1:])
-    with pytest.raises(ConfigurationError, match="is kept in step by a sync, and no export replaces"):
+    with pytest.raises(ConfigurationError, match="holds a synced copy, which an export must not replace"):
         getattr(sink, how)()
     sink.close(complete=False)
     with opened(store_for(path)) as copy:

@@ -60,4 +60,4 @@ def test_missing_export_and_unknown_scheme(folder: str) -> None:
     """A folder without an export and an unknown kind of object store are errors."""
     assert "contains no export" in sentence(invoke(None, "verify", folder), 1)
     message = sentence(invoke(None, "export", "--sandbox", "--output", "ftp://host/p.jsonl"), 2)
-    assert "ftp:// is no object store" in message
+    assert "ftp:// is not an object store" in message

@@ -193,7 +193,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
         (("--output", "{name}{x}.csv"), "contains another brace"),
         (
             ("--output", "{name}.db", "--format", "csv"),
-            "'{name}.db' has the ending of sqlite, and the format given",
+            "'{name}.db' has the extension of sqlite, but the format given",
         ),
         (("--output", "{name}.txt"), "'{name}.txt' does not say its format: name the format"),
         (("--output", "{name}.csv", "--sandbox"), "--sandbox is a made-up store: leave --stores out"),

@@ -35,11 +35,11 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("report", "x.csv", "--html", "nowhere/x.html"), "nowhere/x.html cannot be written: "),
         (
             ("export", "--output", "a.jsonl", "--format", "csv"),
-            "'a.jsonl' has the ending of jsonl, and the format given is csv: change one of the two.",
+            "'a.jsonl' has the extension of jsonl, but the format given is csv: change one of the two.",
         ),
         (
             ("export", "--output", "a.DB", "--format", "duckdb"),
-            "'a.DB' has the ending of sqlite, and the format given is duckdb",
+            "'a.DB' has the extension of sqlite, but the format given is duckdb",
         ),
         (("verify",), "Missing argument 'FILE...'"),
         (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),

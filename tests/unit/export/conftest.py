@@ -1,4 +1,4 @@
-"""What tests of exports to an object store share."""
+"""Fixtures for tests of exports to an object store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AtStep = Callable[[int, Hook], None]
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
-    """Return an empty bucket in this process's memory, and a place for temporary files."""
+    """Return an empty in-memory bucket, with temporary files in `tmp_path`."""
     monkeypatch.setenv("AWS_TEST", str(tmp_path))
     monkeypatch.setattr("b2b_payments.export._location.gettempdir", lambda: str(tmp_path))
     return bucket_and_name("memory://bucket/p")[0]
@@ -26,7 +26,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
 
 @pytest.fixture
 def on_request(monkeypatch: pytest.MonkeyPatch) -> OnRequest:
-    """Return what has something called before each request to a store."""
+    """Return a function that sets a hook to call before each request to a store."""
     hooks: list[Hook] = [lambda: None]
 
     def hooked(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,7 +47,7 @@ def on_request(monkeypatch: pytest.MonkeyPatch) -> OnRequest:
 
 @pytest.fixture
 def at_step(on_request: OnRequest) -> AtStep:
-    """Return what lets something happen before the given request, counted from now; 0 is none."""
+    """Return a function that sets a hook to call before the n-th request from now; 0 sets none."""
 
     def begin(number: int, happens: Hook) -> None:
         numbers = count(1)

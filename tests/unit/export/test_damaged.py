@@ -1,4 +1,4 @@
-"""A log that was damaged, left by an earlier version, or planted: nothing of it is taken for an export."""
+"""Logs that are damaged, forged, or from an earlier version: none is resumed or published."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from b2b_payments.export import ExportError, JSONLSink, SQLiteSink, sink_for
-from b2b_payments.export._log import Folder
+from b2b_payments.export._log import LogFolder
 from tests.support.exporting import ONE, TWO, interrupted, lines, names
 
 
@@ -19,14 +19,14 @@ from tests.support.exporting import ONE, TWO, interrupted, lines, names
         b'{"version":4,"format":"jsonl","sizes":[0],"crc32":[0],"before":0,"checkpoint":[]}\n',
     ],
 )  # fmt: skip
-def test_damaged_state(tmp_path: Path, head: bytes) -> None:
-    """A segment that cannot be read is one sentence, and is left as it is."""
+def test_unreadable_segment(tmp_path: Path, head: bytes) -> None:
+    """An unreadable segment raises one clear error, and is left unchanged."""
     path = tmp_path / "payments.jsonl"
     segment = interrupted(path, ONE) / "00000001"
     segment.write_bytes(head)
     for _ in range(2):
         sink = JSONLSink(path)
-        with pytest.raises(ExportError, match=r"What was kept of .* is damaged: .*\. Start again"):
+        with pytest.raises(ExportError, match=r"export to .* cannot be used: .*\. Start again"):
             sink.resume()
         sink.close(complete=False)
     assert segment.read_bytes() == head
@@ -34,7 +34,7 @@ def test_damaged_state(tmp_path: Path, head: bytes) -> None:
 
 @pytest.mark.parametrize("damage", ["shorter", "longer", "first shorter", "missing", "another format"])
 def test_damaged_segments(tmp_path: Path, damage: str) -> None:
-    """Segments that were changed from outside are not resumed."""
+    """Segments that another program changed are not resumed."""
     path = tmp_path / "payments.jsonl"
     folder = interrupted(path, ONE, TWO)
     first, last = folder / "00000001", folder / "00000002"
@@ -46,7 +46,7 @@ def test_damaged_segments(tmp_path: Path, damage: str) -> None:
         case "missing":
             first.unlink()
     sink = sink_for(path, "csv" if damage == "another format" else "jsonl")
-    says = "was one to jsonl, not csv" if damage == "another format" else "is damaged: a part of it is "
+    says = "has the format jsonl, not csv" if damage == "another format" else "cannot be used: a segment "
     with pytest.raises(ExportError, match=says):
         sink.resume()
     sink.close(complete=False)
@@ -55,8 +55,8 @@ def test_damaged_segments(tmp_path: Path, damage: str) -> None:
 
 @pytest.mark.parametrize("damage", ["shorter", "changed", "missing"])
 @pytest.mark.parametrize("format_", ["jsonl", "csv", "sqlite"])
-def test_damaged_meanwhile(tmp_path: Path, damage: str, format_: str) -> None:
-    """What was changed from outside while the export ran is not published."""
+def test_segments_changed_while_exporting(tmp_path: Path, damage: str, format_: str) -> None:
+    """Segments that another program changed while the export ran are not published."""
     path = tmp_path / "payments"
     payment = {"id": 1, "createdAt": 1, "updatedAt": 1, "customerId": "1", "processingStatus": 1}
     payment |= {"appliedStatus": 1, "fundingStatus": 1, "total": {"code": "USD", "value": "1"}}
@@ -71,20 +71,20 @@ def test_damaged_meanwhile(tmp_path: Path, damage: str, format_: str) -> None:
         segment.unlink()
     else:
         segment.write_bytes(text[:-1] if damage == "shorter" else text[:-2] + b"?\n")
-    with pytest.raises(ExportError, match="is damaged"):
+    with pytest.raises(ExportError, match="cannot be used"):
         sink.close(complete=True)
     if format_ == "sqlite":
-        SQLiteSink(path).check(path)  # no table was left half-filled
+        SQLiteSink(path).check(path)  # no half-filled table is left
     else:
         assert not path.exists()
 
 
-def test_what_an_earlier_version_left(tmp_path: Path) -> None:
-    """What the first version left is not resumed, and not passed over either: one sentence names it."""
+def test_interrupted_export_of_the_first_version(tmp_path: Path) -> None:
+    """An export of the first version is neither resumed nor ignored: the error names its file."""
     path, left = tmp_path / "p.jsonl", tmp_path / ".p.jsonl.checkpoint"
     left.write_text("{}")
     sink = JSONLSink(path)
-    with pytest.raises(ExportError, match=r"by an earlier version, .*: remove .*\.p\.jsonl\.checkpoint"):
+    with pytest.raises(ExportError, match=r"by an earlier version and .*: remove .*\.p\.jsonl\.checkpoint"):
         sink.resume()
     sink.close(complete=False)
     sink.open()
@@ -94,7 +94,7 @@ def test_what_an_earlier_version_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [".p.jsonl.export", ".p.jsonl.lock", ".p.jsonl.export.old"])
 def test_planted_links(tmp_path: Path, name: str) -> None:
-    """Nothing is written through symbolic links at the hidden names, and nothing is removed behind them."""
+    """Symbolic links at the hidden names are never followed for writing or removing."""
     secret = tmp_path / "home"
     secret.mkdir()
     (secret / "00000001").write_text("precious")
@@ -113,7 +113,7 @@ def test_planted_links(tmp_path: Path, name: str) -> None:
 
 
 def test_planted_links_in_the_log(tmp_path: Path) -> None:
-    """Nothing is written through symbolic links at names within the hidden folder."""
+    """Symbolic links in the hidden folder are never followed for writing."""
     secret = tmp_path / "secret"
     secret.write_text("precious")
     sink = JSONLSink(tmp_path / "p.jsonl")
@@ -130,9 +130,9 @@ def test_planted_links_in_the_log(tmp_path: Path) -> None:
     assert not (tmp_path / "p.jsonl").is_symlink()
 
 
-def test_put_once(tmp_path: Path) -> None:
-    """A segment that was put down is never put down again."""
-    folder = Folder(tmp_path / "log")
+def test_segment_is_written_once(tmp_path: Path) -> None:
+    """A segment cannot be written twice."""
+    folder = LogFolder(tmp_path / "log")
     folder.put(1, [[b"o", b"ne"], [b"its items"]])
     with pytest.raises(FileExistsError):
         folder.put(1, [[b"two"], [b""]])

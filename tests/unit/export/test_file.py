@@ -1,4 +1,4 @@
-"""The files that are there when they are complete, and not before, and the log that they are made of."""
+"""Files that appear only when they are complete, and the log that they are made from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOBODY = 65534
 
 @contextmanager
 def _largest_file(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond this size, as on a full disk."""
+    """Limit the size of files that this process writes, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -38,7 +38,7 @@ def _largest_file(size: int) -> Iterator[None]:
 
 @contextmanager
 def _without_privileges() -> Iterator[None]:
-    """Be nobody, where the tests run as root, who may write everywhere."""
+    """Run as nobody if the tests run as root, who may write everywhere."""
     root = os.getuid() == 0
     if root:
         os.setresuid(_NOBODY, _NOBODY, 0)
@@ -51,7 +51,7 @@ def _without_privileges() -> Iterator[None]:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """Yield a folder that everybody may enter."""
+    """Yield a folder that all users may enter."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -59,7 +59,7 @@ def shared() -> Iterator[Path]:
 
 
 def test_appears_whole(tmp_path: Path) -> None:
-    """Until it is complete there are hidden files only, which nobody else may read, and then the file."""
+    """Until the export is complete there are only hidden files, which no other user may read."""
     path = tmp_path / "payments.jsonl"
     sink = JSONLSink(path)
     assert names(tmp_path) == set()
@@ -74,8 +74,8 @@ def test_appears_whole(tmp_path: Path) -> None:
     assert lines(path) == [ONE, TWO]
 
 
-def test_closing_leaves_what_was_there(tmp_path: Path) -> None:
-    """What was not committed is removed on closing, and closing again does nothing."""
+def test_closing_keeps_the_older_file(tmp_path: Path) -> None:
+    """Closing removes what was not committed, and keeps the older file. Closing again does nothing."""
     target = tmp_path / "payments.jsonl"
     target.write_text("last night's")
     sink = JSONLSink(target)
@@ -88,7 +88,7 @@ def test_closing_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_symbolic_link_stays(tmp_path: Path) -> None:
-    """A symbolic link goes on pointing to where the file is replaced."""
+    """A symbolic link stays, and the file that it points to is replaced."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "payments.jsonl").write_text("old")
     link = tmp_path / "latest.jsonl"
@@ -109,14 +109,14 @@ def test_symbolic_link_stays(tmp_path: Path) -> None:
         ("fifo", "not a plain file"),
         ("file/payments.jsonl", "file is not a folder"),
         (f"{'n' * 300}.jsonl", "name too long"),
-        (f"{'n' * 244}.jsonl", "name too long"),  # with the manifest's ending
+        (f"{'n' * 244}.jsonl", "name too long"),  # with the manifest's suffix
         ("caf\udce9.jsonl", "not UTF-8"),
-        ("zero\0.jsonl", "cannot be the name of a file"),
+        ("zero\0.jsonl", "not a valid file name"),
     ],
 )
 @pytest.mark.parametrize("sink", [JSONLSink, CSVSink, SQLiteSink])
 def test_unwritable_path(tmp_path: Path, name: str, problem: str, sink: Any) -> None:
-    """A path that cannot be written to is refused at once, in a sentence with the path and the reason."""
+    """A path that is not writable is refused at once, with an error that names the path and the reason."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="cannot be written") as caught:
@@ -127,20 +127,20 @@ def test_unwritable_path(tmp_path: Path, name: str, problem: str, sink: Any) -> 
 
 
 def test_no_permission(shared: Path) -> None:
-    """A folder and a file that this user may not write to are refused at once."""
+    """A write-protected folder or file is refused at once."""
     (shared / "payments.jsonl").touch(mode=0o444)
     with _without_privileges():
         if os.getuid() != _NOBODY:
             shared.chmod(0o555)
         with pytest.raises(ConfigurationError, match="write-protected"):
             JSONLSink(shared / "payments.jsonl")
-        with pytest.raises(ConfigurationError, match="may not be written to"):
+        with pytest.raises(ConfigurationError, match=r"the folder .* is write-protected"):
             JSONLSink(shared / "other.jsonl")
     shared.chmod(0o755)
 
 
 def test_folder_gone(tmp_path: Path) -> None:
-    """A folder that goes away after the check is an ExportError, which is one of the library's."""
+    """A folder that is removed after the check raises ExportError, one of the library's errors."""
     folder = tmp_path / "folder"
     folder.mkdir()
     sink = JSONLSink(folder / "payments.jsonl")
@@ -153,7 +153,7 @@ def test_folder_gone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_disk_full(tmp_path: Path, *, complete: bool) -> None:
-    """A write that finds no room says so, and nothing is left, whether it is a commit or the end."""
+    """A full disk raises a clear error, at a commit or at the end, and nothing is left."""
     sink = JSONLSink(tmp_path / "payments.jsonl")
     sink.open()
     sink.write([{"id": 1, "text": "x" * 100_000}])
@@ -165,13 +165,13 @@ def test_disk_full(tmp_path: Path, *, complete: bool) -> None:
 
 
 def test_not_open(tmp_path: Path) -> None:
-    """Writing without having begun is a clear error."""
+    """Writing to a sink that is not open raises a clear error."""
     with pytest.raises(ConfigurationError, match=r"call open\(\) first"):
         JSONLSink(tmp_path / "payments.jsonl").write([ONE])
 
 
-def test_one_at_a_time(tmp_path: Path) -> None:
-    """A second export to the same place is refused while the first one runs, and disturbs nothing."""
+def test_one_export_at_a_time(tmp_path: Path) -> None:
+    """A second export to the same path is refused while the first one runs, and does not disturb it."""
     path = tmp_path / "payments.jsonl"
     first, second = JSONLSink(path), JSONLSink(path)
     first.open()
@@ -188,8 +188,8 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sink", [JSONLSink, CSVSink])
-def test_forgotten(tmp_path: Path, sink: Any) -> None:
-    """A sink that was never closed keeps nobody away once it is gone, whenever garbage is collected."""
+def test_dropped_sink_releases_its_locks(tmp_path: Path, sink: Any) -> None:
+    """A sink that was never closed releases its locks when it is dropped, without garbage collection."""
     gc.disable()
     try:
         for _ in range(2):
@@ -199,8 +199,8 @@ def test_forgotten(tmp_path: Path, sink: Any) -> None:
 
 
 @pytest.mark.parametrize("begin", [JSONLSink.open, JSONLSink.resume])
-def test_beginning_drops_what_waits(tmp_path: Path, begin: Callable[[JSONLSink], object]) -> None:
-    """A sink that begins once more has nothing left of what was written and never committed."""
+def test_opening_again_drops_uncommitted_rows(tmp_path: Path, begin: Callable[[JSONLSink], object]) -> None:
+    """Opening or resuming a sink again drops rows that were written but not committed."""
     path = tmp_path / "payments.jsonl"
     sink = JSONLSink(path)
     sink.open()
@@ -212,22 +212,22 @@ def test_beginning_drops_what_waits(tmp_path: Path, begin: Callable[[JSONLSink],
 
 
 def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system without locks is refused in a sentence, before anything is written."""
+    """A file system without locks is refused with a clear error, before anything is written."""
 
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", flock)
     sink = JSONLSink(tmp_path / "payments.jsonl")
-    with pytest.raises(ExportError, match=r"cannot be locked \(No locks available\): give a folder"):
+    with pytest.raises(ExportError, match=r"cannot be locked \(No locks available\): use a folder"):
         sink.open()
     sink.close(complete=False)
     assert not sink.kept
 
 
 @pytest.mark.parametrize("after", [0, 1, 5])
-def test_goes_on_behind_the_commit(tmp_path: Path, after: int) -> None:
-    """What was written after the last commit is dropped on resuming, and what was before it stays."""
+def test_resumes_after_the_last_commit(tmp_path: Path, after: int) -> None:
+    """Resuming drops rows written after the last commit, and keeps those before it."""
     path = tmp_path / "payments.jsonl"
     sink = JSONLSink(path)
     sink.open()
@@ -246,8 +246,8 @@ def test_goes_on_behind_the_commit(tmp_path: Path, after: int) -> None:
     assert names(tmp_path) == {"payments.jsonl"}
 
 
-def test_beginning_again_drops_what_was_kept(tmp_path: Path) -> None:
-    """An export that starts again takes nothing over from one that was interrupted."""
+def test_new_export_drops_an_interrupted_one(tmp_path: Path) -> None:
+    """A new export keeps nothing of an interrupted one."""
     path = tmp_path / "payments.jsonl"
     interrupted(path, ONE)
     again = JSONLSink(path)
@@ -279,7 +279,7 @@ print(open("p.jsonl").read())
 
 @pytest.mark.slow
 def test_without_posix(tmp_path: Path) -> None:
-    """Where the system has nothing of POSIX beyond Python's own, exports work, and one at a time."""
+    """Exports work without POSIX functions, and still one at a time."""
     ran = subprocess.run(
         [sys.executable, "-c", _ELSEWHERE],
         cwd=tmp_path,

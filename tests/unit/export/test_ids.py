@@ -1,4 +1,4 @@
-"""Finding an id that came twice."""
+"""Finding a duplicate id."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import sys
 
 import pytest
 
-from b2b_payments.export._verification import Ids
+from b2b_payments.export._verification import DuplicateIds
 
 
-def _twice(ids: list[object]) -> str | None:
-    taken = Ids()
+def _duplicate(ids: list[object]) -> str | None:
+    duplicates = DuplicateIds()
     for payment_id in ids:
-        taken.add(payment_id)
-    return taken.twice()
+        duplicates.add(payment_id)
+    return duplicates.duplicate()
 
 
 @pytest.mark.parametrize(
-    ("ids", "twice"),
+    ("ids", "duplicate"),
     [
         ([], None),
         ([3, 1, 2], None),
@@ -31,26 +31,26 @@ def _twice(ids: list[object]) -> str | None:
         (["9" * 5000, 1], None),
     ],
 )
-def test_twice(ids: list[object], twice: str | None) -> None:
-    """An id that came twice is named, whatever it looks like; different ones are none, however alike."""
-    assert _twice(ids) == twice
+def test_duplicate(ids: list[object], duplicate: str | None) -> None:
+    """A duplicate id is found in any form; different ids are not duplicates, however similar."""
+    assert _duplicate(ids) == duplicate
 
 
 @pytest.mark.slow
-def test_far_apart() -> None:
-    """Among many, in any order, the only one that came twice is found."""
+def test_many_ids() -> None:
+    """The only duplicate among many ids is found, in any order."""
     ids: list[object] = [(number * 7919) % 200_003 for number in range(200_003)]
-    assert _twice(ids) is None
-    assert _twice([*ids, 77]) == "77"
+    assert _duplicate(ids) is None
+    assert _duplicate([*ids, 77]) == "77"
 
 
 @pytest.mark.slow
-def test_a_million() -> None:
-    """A million ids are kept in little more than eight megabytes."""
-    ids = Ids()
+def test_memory_of_a_million_ids() -> None:
+    """A million ids take little more than eight megabytes."""
+    ids = DuplicateIds()
     for number in range(1_000_000, 2_000_000):
         ids.add(number)
     assert len(ids._numbers) < 1 << 16
-    kept = sum(map(sys.getsizeof, (*ids._runs, ids._numbers)))
-    assert 8_000_000 <= kept + 8 * len(ids._numbers) < 9_000_000
-    assert ids.twice() is None
+    size = sum(map(sys.getsizeof, (*ids._runs, ids._numbers)))
+    assert 8_000_000 <= size + 8 * len(ids._numbers) < 9_000_000
+    assert ids.duplicate() is None

@@ -1,4 +1,4 @@
-"""What an export that ends early leaves, and where one goes that is not proven complete."""
+"""Exports that are not proven complete, and what an interrupted export leaves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATABASES = ("sqlite", "duckdb")
 
 
 def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: bool) -> PlacedSink:
-    """Export payments of a walk that was proven complete, or was not."""
+    """Export payments as of a walk that was proven complete or not."""
     sink = sink_for(path, format_)
     sink.open()
     sink.write(rows)
@@ -27,7 +27,7 @@ def exported(path: Path, format_: str, rows: list[dict[str, Any]], *, complete: 
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_a_complete_export_stays(tmp_path: Path, format_: str) -> None:
-    """One that is complete stays, with its manifest, and the new one is made beside it with its own."""
+    """A complete export stays; the incomplete one is written next to it, with its own manifest."""
     path, beside = tmp_path / f"p.{format_}", tmp_path / f"p.incomplete.{format_}"
     assert exported(path, format_, ROWS, complete=True).instead is None
     for count in (5, 10):
@@ -43,7 +43,7 @@ def test_a_complete_export_stays(tmp_path: Path, format_: str) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_an_incomplete_export_is_replaced(tmp_path: Path, format_: str) -> None:
-    """Where nothing complete stands, it takes its place, and the next one takes that, complete or not."""
+    """An incomplete export is replaced by the next export, complete or not."""
     path = tmp_path / f"p.{format_}"
     for count, complete in ((5, False), (10, False), (15, True)):
         assert exported(path, format_, ROWS[:count], complete=complete).instead is None
@@ -53,7 +53,7 @@ def test_an_incomplete_export_is_replaced(tmp_path: Path, format_: str) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_without_a_manifest(tmp_path: Path, format_: str) -> None:
-    """Of a file, or a database's rows, without a manifest nobody knows: they stay."""
+    """A file or rows without a manifest may be complete, so they are not replaced."""
     path = tmp_path / f"p.{format_}"
     exported(path, format_, ROWS, complete=False)
     manifest = path.with_name(f"{path.name}.manifest.json")
@@ -63,8 +63,8 @@ def test_without_a_manifest(tmp_path: Path, format_: str) -> None:
     assert not manifest.exists()
 
 
-def test_a_complete_one_of_that_name_stays_too(tmp_path: Path) -> None:
-    """Nothing complete is replaced under the other name either."""
+def test_complete_export_at_the_incomplete_name_stays(tmp_path: Path) -> None:
+    """A complete export at the `.incomplete` name is not replaced, either."""
     path, beside = tmp_path / "p.csv", tmp_path / "p.incomplete.csv"
     exported(path, "csv", ROWS, complete=True)
     exported(beside, "csv", ROWS, complete=True)
@@ -77,15 +77,15 @@ def test_a_complete_one_of_that_name_stays_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format_", DATABASES)
 def test_a_database_without_payments(tmp_path: Path, format_: str) -> None:
-    """Tables of a database that hold no payment are filled."""
+    """Empty tables are filled by an incomplete export."""
     path = tmp_path / f"p.{format_}"
     exported(path, format_, [], complete=True)
     exported(path, format_, ROWS[:5], complete=False)
     assert len(ids_in(path, format_)) == 5
 
 
-def test_the_file_went_away(tmp_path: Path) -> None:
-    """A manifest alone keeps nothing from its place."""
+def test_manifest_without_its_file(tmp_path: Path) -> None:
+    """A manifest without its file does not protect the path."""
     path = tmp_path / "p.jsonl"
     exported(path, "jsonl", ROWS, complete=True)
     path.unlink()
@@ -95,7 +95,7 @@ def test_the_file_went_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_committed_rows(tmp_path: Path, format_: str) -> None:
-    """What was committed is counted, that of an interrupted export included, and nothing else."""
+    """`rows` counts committed payments only, including those of the interrupted export."""
     sink = sink_for(tmp_path / f"p.{format_}", format_)
     for again in range(2):
         sink.open()
@@ -117,7 +117,7 @@ def test_committed_rows(tmp_path: Path, format_: str) -> None:
 
 @pytest.mark.parametrize("checkpoint", [{}, {"account": 5}, {"account": {"rows": "many"}}])
 def test_committed_rows_of_another_version(tmp_path: Path, checkpoint: Checkpoint) -> None:
-    """A checkpoint that says nothing of rows counts for none."""
+    """A checkpoint without a number of rows counts as zero rows."""
     path = tmp_path / "p.jsonl"
     sink = sink_for(path)
     sink.open()
@@ -129,8 +129,8 @@ def test_committed_rows_of_another_version(tmp_path: Path, checkpoint: Checkpoin
     assert (later.rows, later.resumed) == (0, True)
 
 
-def test_opened_again(tmp_path: Path) -> None:
-    """What an earlier use of the same sink committed is forgotten with it."""
+def test_reopened_sink(tmp_path: Path) -> None:
+    """Opening a sink again forgets what it committed before."""
     sink = sink_for(tmp_path / "p.csv")
     sink.open()
     sink.commit({"account": account_of([])})

@@ -20,7 +20,7 @@ _ROWS = [
 
 
 def test_one_object_a_line(tmp_path: Path) -> None:
-    """Each payment is one line of UTF-8, with every number's digits and every field as it came."""
+    """Each payment is one line of UTF-8, with all fields and all digits as received."""
     path = tmp_path / "payments.jsonl"
     sink = JSONLSink(path)
     sink.open()
@@ -36,7 +36,7 @@ def test_one_object_a_line(tmp_path: Path) -> None:
 
 
 def test_not_complete(tmp_path: Path) -> None:
-    """A sink closed before the end leaves nothing, and so does one that was never opened."""
+    """A sink that is closed early, or was never opened, leaves nothing."""
     sink = JSONLSink(tmp_path / "payments.jsonl")
     sink.open()
     sink.write(_ROWS)
@@ -47,7 +47,7 @@ def test_not_complete(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_stream(*, complete: bool) -> None:
-    """A stream gets the lines as they come, and is left open."""
+    """A stream receives each batch immediately, and is not closed."""
     stream = io.BytesIO()
     sink = JSONLSink(stream)
     sink.open()
@@ -58,7 +58,7 @@ def test_stream(*, complete: bool) -> None:
 
 
 def test_full_stream() -> None:
-    """A stream without room is an ExportError."""
+    """A full stream raises ExportError."""
     with Path("/dev/full").open("wb", buffering=0) as full:
         sink = JSONLSink(full)
         with pytest.raises(ExportError, match="The output could not be written: No space left on device"):
@@ -66,7 +66,7 @@ def test_full_stream() -> None:
 
 
 def test_reader_gone() -> None:
-    """A reader who has seen enough is no error of the export: BrokenPipeError passes."""
+    """If the reader closes the pipe, BrokenPipeError passes unchanged."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "wb", buffering=0) as pipe, pytest.raises(BrokenPipeError):

@@ -1,4 +1,4 @@
-"""A kill at any step of a sink's work."""
+"""Killing a process at any step of an export."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# Forks a child for each step that touches the file system or the database, and ends it there, as a kill
-# would; then finishes in another child, and compares with what a child that nobody ended has made.
+# For each step that touches the file system or the database, forks a child and ends it there, as a kill
+# would. Another child finishes the export, and the result is compared with that of an uninterrupted child.
 SCRIPT = """
 import os, sys
 from pathlib import Path
@@ -78,7 +78,7 @@ while code == 9:
     place = folder / str(steps)
     place.mkdir()
     path = place / f"p.{format_}"
-    # An older file stands there, so that there is something to be replaced.
+    # An older file exists, so that there is something to replace.
     if file and complete:
         path.write_text("last night's")
     code = child(steps, path, False)
@@ -105,7 +105,7 @@ print(steps)
     ],
 )
 def test_a_kill_at_any_step(tmp_path: Path, format_: str, stride: int, walk: str) -> None:
-    """Killed at a step, and once more on resuming, what is finished is as after a quiet run, at its place."""
+    """Killed at a step, and again while resuming, the finished export equals an uninterrupted one."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, format_, str(stride), str(tmp_path), walk],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Exports to an object store: what is there, what a kill leaves, and what two at once do."""
+"""Exports to an object store: their objects, crashes, cleaning, and two exports at once."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ TAKEN_OVER = r"Another export to memory://bucket/exports/p\.\w+ has taken over: 
 
 
 def names(bucket: Bucket) -> list[str]:
-    """Return what is there, without what tells one export from another."""
+    """Return the names of all objects, without the random part of each export."""
     return sorted(name.partition("-")[0] for name in bucket.sizes("exports"))
 
 
 def fetched(bucket: Bucket, url: str, folder: Path) -> Path:
-    """Write the data of an export, wherever its manifest says it is, into a folder."""
+    """Download the data that an export's manifest names to a folder. Returns the first file."""
     folder.mkdir(exist_ok=True)
     manifest = verify(url)
     for file in manifest.files:
@@ -48,7 +48,7 @@ def fetched(bucket: Bucket, url: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_as_local(bucket: Bucket, tmp_path: Path, format_: str) -> None:
-    """What the manifest names is what a local export writes; nothing else is left, here or there."""
+    """The data equals that of a local export; nothing else is left, locally or in the store."""
     url = f"{FOLDER}/p.{format_}"
     local = tmp_path / f"p.{format_}"
     exported(sink_for(local))
@@ -68,7 +68,7 @@ def test_as_local(bucket: Bucket, tmp_path: Path, format_: str) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_resumed(bucket: Bucket, format_: str) -> None:
-    """What was committed is resumed, by a sink that knows nothing of the one before."""
+    """A new sink resumes what another one committed."""
     url = f"{FOLDER}/p.{format_}"
     first = sink_for(url)
     written(first, ROWS[:8])
@@ -87,7 +87,7 @@ def test_resumed(bucket: Bucket, format_: str) -> None:
 
 
 def test_a_full_disk(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where this machine's disk is full at the first commit, and the store has it already, it is resumed."""
+    """A commit that fails on a full local disk, after the store has it, can be resumed."""
     sink = sink_for(f"{FOLDER}/p.csv")
     sink.open()
     sink.write(ROWS[:4])
@@ -105,24 +105,24 @@ def test_a_full_disk(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_space_left(*_: object, **__: object) -> None:
-    """Fail as a full disk does."""
+    """Fail like a full disk."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_nothing_to_resume(bucket: Bucket) -> None:
-    """Resumed where nothing is, and where only a beginning is, an export begins."""
+    """Resuming starts a new export if nothing was committed."""
     sink = sink_for(f"{FOLDER}/p.jsonl")
     assert not sink.kept
     assert sink.resume() is None
     sink.close(complete=False)
     assert names(bucket) == []
-    left_alone = sink_for(f"{FOLDER}/p.jsonl")
-    left_alone.open()
+    abandoned = sink_for(f"{FOLDER}/p.jsonl")
+    abandoned.open()
     assert exported(sink_for(f"{FOLDER}/p.jsonl"), resume=True).objects
 
 
-def test_what_was_replaced(bucket: Bucket) -> None:
-    """What an export took the place of stays until the next one, for whoever reads it now."""
+def test_replaced_data_stays_once(bucket: Bucket) -> None:
+    """Replaced data stays until the next export, for programs that are still reading it."""
     kept = []
     for count in (3, 6, 9):
         exported(sink_for(f"{FOLDER}/p.jsonl"), ROWS[:count])
@@ -132,7 +132,7 @@ def test_what_was_replaced(bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("before", [True, False])
 def test_not_complete(bucket: Bucket, *, before: bool) -> None:
-    """An export that is not complete leaves one that is in its place, and replaces one that is not."""
+    """An incomplete export replaces only an incomplete one; a complete one stays."""
     url, beside = f"{FOLDER}/p.jsonl", f"{FOLDER}/p.incomplete.jsonl"
     exported(sink_for(url), ROWS[:3], complete=before)
     sink = exported(sink_for(url), ROWS[:6], complete=False)
@@ -144,7 +144,7 @@ def test_not_complete(bucket: Bucket, *, before: bool) -> None:
 
 
 def test_without_an_account() -> None:
-    """What only the manifest can make visible needs a manifest."""
+    """An export to an object store needs an account, for its manifest."""
     sink = sink_for(f"{FOLDER}/p.jsonl")
     sink.open()
     sink.write(ROWS)
@@ -154,7 +154,7 @@ def test_without_an_account() -> None:
 
 
 def test_without_a_checkpoint(bucket: Bucket) -> None:
-    """Rows that were put down without a checkpoint are no part of what is resumed, however often that is."""
+    """Segments without a checkpoint are dropped by each resumption."""
     url = f"{FOLDER}/p.sqlite"
     for _ in range(3):
         sink = sink_for(url)
@@ -162,7 +162,7 @@ def test_without_a_checkpoint(bucket: Bucket) -> None:
         rows = earlier["account"]["rows"] if earlier else 0
         sink.write(ROWS[rows : rows + 2])
         sink.commit({"account": account_of(ROWS[: rows + 2])})
-        for row in ROWS[rows + 2 : rows + 5]:  # each is a segment of its own in the log of a database
+        for row in ROWS[rows + 2 : rows + 5]:  # each is its own segment in a database's log
             sink.write([row])
     exported(sink_for(url), resume=True)
     assert verify(url).account.sums.whole.rows == len(ROWS)
@@ -171,7 +171,7 @@ def test_without_a_checkpoint(bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_cleaned(bucket: Bucket, *, finished: bool) -> None:
-    """What a kill has left goes, and what was replaced; what is published stays, and is as it was."""
+    """Cleaning removes what a crash left, and replaced data; published data stays unchanged."""
     url = f"{FOLDER}/p.csv"
     if finished:
         exported(sink_for(url), ROWS[:3])
@@ -187,7 +187,7 @@ def test_cleaned(bucket: Bucket, *, finished: bool) -> None:
 
 
 def test_cleaned_a_folder(bucket: Bucket) -> None:
-    """Where a folder of exports is named by mistake, none of them is touched."""
+    """Cleaning a folder of exports by mistake changes none of them."""
     exported(sink_for(f"{FOLDER}/p.jsonl"))
     written(sink_for(f"{FOLDER}/q.jsonl"))
     before = bucket.sizes("")
@@ -196,7 +196,7 @@ def test_cleaned_a_folder(bucket: Bucket) -> None:
 
 
 def test_temporary_files(tmp_path: Path) -> None:
-    """What a kill left on this machine is removed by the next export; that of one under way is not."""
+    """The next export removes temporary files that a crash left, but not those of a running export."""
     url = f"{FOLDER}/p.jsonl"
     under_way = sink_for(url)
     written(under_way)
@@ -212,8 +212,8 @@ def test_temporary_files(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
-def test_cleaned_while_one_is_under_way(at_step: AtStep) -> None:
-    """An export under way while what it has is cleaned stops; cleaning stops where one ends meanwhile."""
+def test_cleaned_while_an_export_runs(at_step: AtStep) -> None:
+    """Cleaning stops a running export; cleaning fails if an export ends meanwhile."""
     url = f"{FOLDER}/p.jsonl"
     exported(sink_for(url), ROWS[:3])
     sink = sink_for(url)
@@ -235,7 +235,7 @@ def test_cleaned_while_one_is_under_way(at_step: AtStep) -> None:
 
 
 def test_cleaned_at_a_path(tmp_path: Path) -> None:
-    """What an interrupted export left at a path of this machine goes, too."""
+    """Cleaning removes a local interrupted export, too."""
     path = tmp_path / "p.jsonl"
     sink = sink_for(path)
     written(sink, ROWS)
@@ -245,7 +245,7 @@ def test_cleaned_at_a_path(tmp_path: Path) -> None:
 
 
 def test_memory_without_a_bucket() -> None:
-    """A place in memory needs no bucket."""
+    """A memory URL needs no bucket."""
     url = f"memory:///{token_hex(4)}/p.jsonl"
     (place,) = exported(sink_for(url)).objects
     assert place == f"{url.removesuffix('p.jsonl')}{verify(url).files[0]}"
@@ -253,7 +253,7 @@ def test_memory_without_a_bucket() -> None:
 
 @pytest.mark.parametrize("damage", ["shorter", "no head", "gone"])
 def test_damaged_log(bucket: Bucket, damage: str) -> None:
-    """A log that somebody has changed is not resumed."""
+    """A changed log is not resumed."""
     url = f"{FOLDER}/p.csv"
     written(sink_for(url), ROWS)
     name = f"exports/p.csv/_log/00000001.0000000{3 if damage == 'gone' else 4}"
@@ -263,13 +263,13 @@ def test_damaged_log(bucket: Bucket, damage: str) -> None:
     else:
         bucket.put(name, data[:-1] if damage == "shorter" else data[1:], version)
     sink = sink_for(url)
-    with pytest.raises(ExportError, match=r"is damaged: .*, or another export has taken over\."):
+    with pytest.raises(ExportError, match=r"cannot be used: .*, or another export has taken over\."):
         sink.resume()
     sink.close(complete=False)
 
 
 def test_verified(bucket: Bucket) -> None:
-    """Data that was changed or removed, and a manifest that is damaged or missing, are told of."""
+    """Changed or removed data, and a damaged or missing manifest, raise errors."""
     url = f"{FOLDER}/p.jsonl"
     exported(sink_for(url))
     data = f"exports/{verify(url).files[0]}"
@@ -278,7 +278,7 @@ def test_verified(bucket: Bucket) -> None:
     with pytest.raises(VerificationError, match=r"p\.jsonl is not what was exported: p\.jsonl was changed"):
         verify(url)
     bucket.remove([data])
-    with pytest.raises(VerificationError, match=r"p\.jsonl is not there"):
+    with pytest.raises(VerificationError, match=r"p\.jsonl does not exist"):
         verify(url)
     manifest, version = bucket.get("exports/p.jsonl.manifest.json")
     for damaged in (b"{}", manifest.replace(b'"p.jsonl/', b'"../../')):
@@ -291,7 +291,7 @@ def test_verified(bucket: Bucket) -> None:
 
 
 def test_a_url_of_a_file(tmp_path: Path) -> None:
-    """file:// names a path of this machine, and is exported to as that."""
+    """A file URL is treated as a local path."""
     path = tmp_path / "with space.jsonl"
     url = path.as_uri()
     assert exported(sink_for(url)).objects == ()
@@ -303,22 +303,25 @@ def test_a_url_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("ftp://host/p.jsonl", r"ftp:// is no object store: give s3://, gs://, az://, memory://, file://"),
-        ("s3:///p.jsonl", r"names no object: give s3://bucket/name"),
-        ("s3://bucket", r"names no object"),
-        ("s3://bucket/a//p.jsonl", r"names no object"),
-        ("s3://bucket/../p.jsonl", r"names no object"),
+        (
+            "ftp://host/p.jsonl",
+            r"ftp:// is not an object store: give s3://, gs://, az://, memory://, file://",
+        ),
+        ("s3:///p.jsonl", r"does not name an object: give s3://bucket/name"),
+        ("s3://bucket", r"does not name an object"),
+        ("s3://bucket/a//p.jsonl", r"does not name an object"),
+        ("s3://bucket/../p.jsonl", r"does not name an object"),
         ("s3://key:marked@bucket/p.jsonl", r"credentials by environment variables"),
         ("az://bucket/p.jsonl?sig=marked", r"credentials by environment variables"),
-        ("S3://key:marked@bucket/p.jsonl", r"This URL is no object store: give s3://"),
-        (" s3://key:marked@bucket/p.jsonl", r"This URL is no object store: give s3://"),
+        ("S3://key:marked@bucket/p.jsonl", r"This URL is not an object store: give s3://"),
+        (" s3://key:marked@bucket/p.jsonl", r"This URL is not an object store: give s3://"),
         ("s3:///key:marked@bucket/p.jsonl", r"credentials by environment variables"),
-        ("s3:/key:marked@bucket/p.jsonl", r"A URL is given as text, and as it is"),
+        ("s3:/key:marked@bucket/p.jsonl", r"A URL must be a str, not a Path"),
         ("az://container/p.jsonl", r"Account must be specified\. Set AZURE_STORAGE_ACCOUNT_NAME and "),
     ],
 )
 def test_wrong_urls(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> None:
-    """A URL that cannot be is one sentence, without what may be a credential."""
+    """An invalid URL raises a clear error, without anything that may be a credential."""
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     with pytest.raises(ConfigurationError, match=says) as failure:
         sink_for(url, "jsonl")
@@ -327,15 +330,15 @@ def test_wrong_urls(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> Non
 
 @pytest.mark.parametrize("name", ["p.other", "p", "p.jsonl?sig=marked"])
 @pytest.mark.parametrize("place", [sink_for, lambda url: places_of(url, None)])
-def test_shown_before_it_is_read(place: Callable[[str], object], name: str) -> None:
-    """A URL that holds a credential is refused as that, before its ending is."""
+def test_credential_is_refused_before_the_extension(place: Callable[[str], object], name: str) -> None:
+    """A URL with a credential is refused for that, before its extension is checked."""
     with pytest.raises(ConfigurationError, match="credentials by environment variables") as failure:
         place(f"s3://key:marked@bucket/{name}")
     assert "marked" not in str(failure.value)
 
 
-def test_settings_in_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the environment says is in no variable of a frame that an error passes through."""
+def test_settings_in_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable in an error's traceback holds the environment's settings."""
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "marked")
     with pytest.raises(ConfigurationError, match="cannot be reached") as failure:
@@ -345,7 +348,7 @@ def test_settings_in_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where neither the environment nor the machine has any, one sentence says so, and not after a minute."""
+    """Without credentials in the environment or the machine, a clear error is raised at once."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
@@ -359,7 +362,7 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_credentials_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What obstore does not try again is not tried again: it was, for nine seconds and without a pause."""
+    """An error that obstore does not retry is not retried; it was, for nine seconds without a pause."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/exports")
@@ -380,7 +383,7 @@ def test_credentials_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without obstore, one sentence says how to install it; a path needs none."""
+    """Without obstore, a clear error says how to install it."""
     monkeypatch.setenv("AWS_TEST", "another")
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'b2b-payments\[cloud\]'"):
@@ -389,7 +392,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_path_needs_no_object_store(tmp_path: Path) -> None:
-    """Nothing of an object store is imported by an export to a path."""
+    """An export to a path does not import obstore."""
     script = "import sys; from b2b_payments.export import sink_for; sink_for('p.jsonl').close(complete=False)"
     script += "; print(*sys.modules)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}

@@ -1,4 +1,4 @@
-"""How long an export will still take."""
+"""Estimates of how long an export will still take."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Clock:
     since=st.floats(0, 15),
 )
 def test_quota_bound(limit: int, gaps: list[float], requests: int, since: float) -> None:
-    """The bound is what sending each request as soon as the window has room comes to."""
+    """The bound equals the time of sending each request as soon as the window has room."""
     quota = Quota(limit, 10, margin=0)
     sent: list[float] = []
     now = 0.0
@@ -46,7 +46,7 @@ def test_quota_bound(limit: int, gaps: list[float], requests: int, since: float)
 
 
 def test_unknown_total() -> None:
-    """Nothing is said of the end while the service has not said how much there is."""
+    """There is no estimate while the total is unknown."""
     pace = Pace(Quota(), _Clock())
     assert pace.seconds_left is None
     assert pace.rate == 0
@@ -55,7 +55,7 @@ def test_unknown_total() -> None:
 
 
 def test_by_rate() -> None:
-    """Well within the quota, the rate so far says when the end comes; the rate is over all seconds."""
+    """Well within the quota, the estimate follows from the average rate."""
     clock = _Clock()
     pace = Pace(Quota(), clock)
     clock.now += 2
@@ -70,19 +70,19 @@ def test_by_rate() -> None:
 
 
 def test_by_quota() -> None:
-    """A store that allows 10 requests a minute is not read faster, however quick the first ten are."""
+    """With 10 requests a minute, the estimate respects the quota, however fast the first ten are."""
     clock = _Clock()
     pace = Pace(Quota(10, 60, margin=0), clock)
     for page in range(10):
         clock.now += 0.1
         pace.listen(_STARTED)
         pace.advance(WalkReport(rows=250 * (page + 1), pages=page + 1, total_last=250 * 25))
-    # Fifteen pages are left: ten when the window has moved on, five a minute later.
+    # Fifteen pages are left: ten once the window has room, five a minute later.
     assert pace.seconds_left == pytest.approx(59.5 + 60, abs=0.1)
 
 
 def test_waiting() -> None:
-    """A wait for the quota counts down, two at once count once, and the forecast leaves it out."""
+    """A wait for the quota counts down, two at once count once, and the rate ignores it."""
     clock = _Clock()
     pace = Pace(Quota(1000, 60), clock)
     clock.now += 1
@@ -100,7 +100,7 @@ def test_waiting() -> None:
 
 
 def test_resumed() -> None:
-    """What an interrupted export had kept is not to come any more, and did not come quickly."""
+    """Payments of an interrupted export count neither as remaining nor for the rate."""
     clock = _Clock()
     pace = Pace(Quota(), clock)
     pace.before = 1000
@@ -112,7 +112,7 @@ def test_resumed() -> None:
 
 
 def test_a_large_quota_takes_no_memory() -> None:
-    """The forecast under a quota of a million requests is worked out without a list of so many."""
+    """The estimate for a quota of a million requests needs no list of that length."""
     pace = Pace(Quota(1_000_000, 1), clock := _Clock())
     clock.now += 2
     pace.listen(_STARTED)
@@ -126,7 +126,7 @@ def test_a_large_quota_takes_no_memory() -> None:
 
 
 def test_without_a_quota() -> None:
-    """Without a quota the forecast rests on the rate alone."""
+    """Without a quota, the estimate follows from the rate alone."""
     pace = Pace(None, clock := _Clock())
     clock.now += 1
     pace.listen(_STARTED)

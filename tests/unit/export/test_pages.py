@@ -1,4 +1,4 @@
-"""Payments on their way into a sink."""
+"""Batches of payments for a sink."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.examples import LISTED_PAYMENT
 
 
 def changed(**fields: Any) -> dict[str, Any]:
-    """Return the listed example with other fields."""
+    """Return the example payment with changed fields."""
     return {**LISTED_PAYMENT, **fields}
 
 
@@ -33,7 +33,7 @@ def page(body: bytes, places: list[int]) -> JoinedPage:
 
 
 def batch_of(*bodies: str) -> PageBatch:
-    """Return a batch of pages, one row each, as they are spelled."""
+    """Return a batch of pages with one row each, whose JSON is `bodies`."""
     return PageBatch([page(f'{{"code":200,"data":[{body}]}}'.encode(), [0]) for body in bodies])
 
 
@@ -48,7 +48,7 @@ def open_sink(sink: PlacedSink) -> Iterator[PlacedSink]:
 
 
 def test_a_batch_is_a_sequence_of_the_new_rows() -> None:
-    """A batch gives the rows that were new in their pages, in order, by number, slice and iteration."""
+    """A batch is a sequence of its pages' new rows, in order: by index, slice and iteration."""
     body = json.dumps({"data": [{"id": 1}, {"id": 2}, {"id": 3}]}).encode()
     batch = PageBatch([page(body, [0, 2]), page(body, [1])])
     assert len(batch) == 3
@@ -58,27 +58,27 @@ def test_a_batch_is_a_sequence_of_the_new_rows() -> None:
 
 
 def test_lines_are_what_the_service_wrote() -> None:
-    """A line has the service's own bytes: numbers, escapes and the order of names as they were spelled."""
+    """A line has the service's own bytes: numbers, escapes and the order of names stay."""
     first, second = '{"id":1,"a":1.50,"b":"\\u00fc"}', '{"b":"ü","id":2}'
     assert b"".join(batch_of(first, second).lines()) == f"{first}\n{second}\n".encode()
 
 
 @pytest.mark.parametrize("space", ["\n", "\r\n", "\r"])
 def test_a_row_over_several_lines_becomes_one(space: str) -> None:
-    """Where the service breaks lines within an object, the payment is on one line without that space."""
+    """Line breaks within an object are removed, so that each payment is one line."""
     batch = batch_of(f'{{"id":1,{space}"amount":0.10}}', '{"id":2}')
     assert b"".join(batch.lines()) == b'{"id":1,"amount":0.10}\n{"id":2}\n'
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
-    """A payment that is not UTF-8 is an error, and no line of it is given."""
+def test_invalid_utf8_is_refused() -> None:
+    """Text that is not UTF-8 raises an error."""
     batch = PageBatch([page(b'{"data":[{"id":1},{"id":2,"payerName":"\xff"}]}', [0, 1])])
     with pytest.raises(ResponseDecodeError, match="UTF-8"):
         batch.lines()
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "unusual",
     [
         changed(),
         changed(total={"code": "USD", "value": "1E+2"}),
@@ -90,24 +90,26 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         changed(total=[]),
     ],
 )
-def test_entries_are_those_of_the_objects(odd: dict[str, Any]) -> None:
-    """What the account takes of a page's bytes is what it takes of its objects, however they are spelled."""
-    batch = batch_of(json.dumps(changed()), json.dumps(odd))
-    expected = [entry_of(encode(changed())), entry_of(encode(odd))]
+def test_entries_are_those_of_the_objects(unusual: dict[str, Any]) -> None:
+    """Entries read from bytes equal those read from objects, in any format of the values."""
+    batch = batch_of(json.dumps(changed()), json.dumps(unusual))
+    expected = [entry_of(encode(changed())), entry_of(encode(unusual))]
     assert list(batch.entries()) == expected
     assert (list(batch), list(batch.entries()))[1] == expected
 
 
 @pytest.mark.parametrize(
-    ("odd", "problem"),
+    ("unusual", "problem"),
     [
         (changed(total={"code": "USD", "value": "1." + "1" * 20}), "does not fit into a decimal"),
         (changed(id=10**25), "does not fit into 64 bits"),
     ],
 )
-def test_a_batch_fits_each_sink_it_is_handed_to(odd: dict[str, Any], problem: str, tmp_path: Path) -> None:
-    """A batch that CSV took is refused by a sink that would round it, as it is where it comes there first."""
-    batch = batch_of(json.dumps(odd))
+def test_a_batch_fits_each_sink_it_is_handed_to(
+    unusual: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    """A batch that CSV accepted is refused by a sink that would round it, in either order."""
+    batch = batch_of(json.dumps(unusual))
     for _ in range(2):
         with open_sink(CSVSink(tmp_path / "p.csv")) as sink:
             sink.write(batch)
@@ -119,7 +121,7 @@ def test_a_batch_fits_each_sink_it_is_handed_to(odd: dict[str, Any], problem: st
 
 
 def test_sums_are_exact() -> None:
-    """Totals are added up to the last digit, a currency at a time, unreadable payments counted apart."""
+    """Totals are exact, per currency; unreadable payments are counted separately."""
     sums, values = Sums(), ("1" + "0" * 39, "0." + "0" * 38 + "1", "-0.3")
     for value in values:
         sums.add([entry_of(encode(changed(total={"code": "USD", "value": value})))] * 2)
@@ -131,8 +133,8 @@ def test_sums_are_exact() -> None:
     assert sums.statuses[UNREADABLE].totals == {}
 
 
-def test_pages_without_new_rows_are_not_kept() -> None:
-    """What waits to be written has a bound in bytes too, and a page that brought nothing new takes none."""
+def test_batch_limit_in_bytes() -> None:
+    """A batch has a limit in bytes, too, and ignores pages without new rows."""
     batch = PageBatch()
     for _ in range(100):
         batch.add(page(b" " * 2**20, []))
@@ -142,9 +144,9 @@ def test_pages_without_new_rows_are_not_kept() -> None:
     assert batch.is_full(BATCH_ROWS)
 
 
-def test_a_number_without_end(tmp_path: Path) -> None:
-    """A number of thousands of digits is exported as it came, and verified; columns have it as text."""
-    rows = [changed(id=1), changed(id=2, processingStatus="3")]  # the second is spelled oddly
+def test_number_of_thousands_of_digits(tmp_path: Path) -> None:
+    """A number of thousands of digits is exported unchanged and verified; columns have it as text."""
+    rows = [changed(id=1), changed(id=2, processingStatus="3")]  # the second is in an unusual format
     sent = [json.dumps(row)[:-1] + f',"n":{"1" * 5_000}}}' for row in rows]
     sink, account = JSONLSink(tmp_path / "p.jsonl"), Account({})
     sink.open()

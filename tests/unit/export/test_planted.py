@@ -1,4 +1,4 @@
-"""What others who may write into a bucket can put there."""
+"""Forged objects from others who may write to a bucket."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FOLDER = "p.csv/00000001-5f2c9a1b7d3e4f60"
     ],
 )
 def test_planted_manifest(bucket: Bucket, planted: Mapping[str, Any]) -> None:
-    """A manifest of which anything cannot be is refused in one sentence, and no file it names is read."""
+    """A manifest with an invalid value is refused with one error, and no file that it names is read."""
     exported(sink_for(URL))
     manifest = msgspec.json.decode(bucket.get(MANIFEST)[0])
     bucket.replace(MANIFEST, msgspec.json.encode(manifest | planted))
@@ -64,20 +64,20 @@ def test_planted_manifest(bucket: Bucket, planted: Mapping[str, Any]) -> None:
     ],
 )
 def test_planted_segment(bucket: Bucket, planted: Mapping[str, Any]) -> None:
-    """A segment that names what cannot be is refused in one sentence, at once."""
+    """A segment with invalid values is refused with one error, at once."""
     written(sink_for(URL), ROWS[:8])
     head, _, lines = bucket.get(SEGMENT)[0].partition(b"\n")
     changed = msgspec.json.encode(msgspec.json.decode(head) | planted)
     bucket.replace(SEGMENT, changed + b"\n" + lines)
     sink = sink_for(URL)
-    with pytest.raises(ExportError, match=r"What was kept of .* is damaged"):
+    with pytest.raises(ExportError, match=r"The log of the export to .* cannot be used"):
         sink.resume()
     sink.close(complete=False)
 
 
 @pytest.mark.parametrize("segment", ["00000001.99999999", "99999999.00000001"])
 def test_planted_numbers(bucket: Bucket, segment: str) -> None:
-    """Numbers that are used up go on with more digits: what is written behind is resumed, and removed."""
+    """Numbers after the largest with eight digits have nine: their segments are resumed and removed."""
     bucket.replace(f"exports/p.csv/_log/{segment}", b"planted")
     exported(sink_for(URL))
     manifest = msgspec.json.decode(bucket.get(MANIFEST)[0])

@@ -1,4 +1,4 @@
-"""Columns, and the formats that have them."""
+"""The formats with columns: CSV, Parquet, SQLite and DuckDB."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DATABASES = ("sqlite", "duckdb")
 def written(
     path: Path, format_: str, *batches: list[dict[str, Any]], complete: bool = True, resume: bool = False
 ) -> None:
-    """Export batches, each committed."""
+    """Export batches, and commit each."""
     sink = sink_for(path, format_)
     try:
         earlier = None
@@ -62,13 +62,13 @@ def connected(path: Path, format_: str) -> Iterator[Any]:
 
 
 def changed(**fields: Any) -> dict[str, Any]:
-    """Return a payment with other fields."""
+    """Return the example payment with changed fields."""
     return {**ROWS[0], **fields}
 
 
 @pytest.mark.parametrize("format_", TABLES)
 def test_hostile_text(tmp_path: Path, format_: str) -> None:
-    """Quotes, commas, newlines, other scripts and a zero byte stay what they are, beside null and empty."""
+    """Quotes, commas, newlines, other scripts, a zero byte and empty text come back unchanged."""
     texts = [
         '"',
         ",",
@@ -90,7 +90,7 @@ def test_hostile_text(tmp_path: Path, format_: str) -> None:
 @pytest.mark.parametrize("format_", TABLES)
 @pytest.mark.parametrize("value", ["0.000000000001", "-99999999999999999999999999.999999999999", "30.0000"])
 def test_every_digit(tmp_path: Path, format_: str, value: str) -> None:
-    """Amounts of up to 26 digits before the point and 12 behind it are held to the last."""
+    """Amounts with up to 26 digits before the point and 12 after it are exact."""
     written(tmp_path / "p", format_, [changed(total={"code": "USD", "value": value})])
     payments, _ = tables_in(tmp_path / "p", format_)
     assert exact(payments)[0]["total"] == Decimal(value)
@@ -99,15 +99,15 @@ def test_every_digit(tmp_path: Path, format_: str, value: str) -> None:
 @pytest.mark.parametrize("format_", ["parquet", "duckdb"])
 @pytest.mark.parametrize("value", ["0.0000000000001", "100000000000000000000000000"])
 def test_too_many_digits(tmp_path: Path, format_: str, value: str) -> None:
-    """An amount that does not fit is a sentence with the payment and the remedy, and is not rounded."""
+    """An amount that does not fit is not rounded: the error names the payment and the remedy."""
     with pytest.raises(ExportError, match=r"total .* of payment 1 does not fit .* export to jsonl or csv"):
         written(tmp_path / "p", format_, [changed(total={"code": "USD", "value": value})])
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("format_", ["csv", "sqlite"])
-def test_digits_without_end(tmp_path: Path, format_: str) -> None:
-    """What holds money as text holds any amount as it came."""
+def test_any_number_of_digits(tmp_path: Path, format_: str) -> None:
+    """Formats with amounts as text hold any amount exactly."""
     value = "1234567890" * 4 + "." + "0123456789" * 4
     written(tmp_path / "p", format_, [changed(total={"code": "USD", "value": value})])
     assert tables_in(tmp_path / "p", format_)[0][0]["total"] == value
@@ -115,14 +115,14 @@ def test_digits_without_end(tmp_path: Path, format_: str) -> None:
 
 @pytest.mark.parametrize("format_", ["parquet", *DATABASES])
 def test_too_large_an_id(tmp_path: Path, format_: str) -> None:
-    """A number beyond 64 bits is a sentence, too."""
+    """A number beyond 64 bits raises a clear error."""
     with pytest.raises(ExportError, match=r"id 9223372036854775808 of payment .* does not fit into 64 bits"):
         written(tmp_path / "p", format_, [changed(id=2**63)])
 
 
 @pytest.mark.parametrize("format_", TABLES)
 def test_unreadable_payment(tmp_path: Path, format_: str) -> None:
-    """A payment that cannot be read is told of by its id and place, and nothing appears."""
+    """An unreadable payment raises an error with its id and the field, and no file appears."""
     with pytest.raises(ResponseDecodeError, match=r"payment 1: \$\.total"):
         written(tmp_path / "p", format_, [changed(total=5)])
     assert list(tmp_path.iterdir()) == []
@@ -130,7 +130,7 @@ def test_unreadable_payment(tmp_path: Path, format_: str) -> None:
 
 @pytest.mark.parametrize("format_", TABLES)
 def test_what_has_no_column(tmp_path: Path, format_: str) -> None:
-    """Unknown fields are in `extra`, at whatever level they came; another payment's id in an item, too."""
+    """Unknown fields of all levels are in `extra`, as is another payment's id in a line item."""
     item = {"paymentId": 7, "invoiceId": 1, "amount": {"code": "USD", "value": "1", "z": 1}, "y": [2]}
     row = changed(total={"code": "USD", "value": "1", "symbol": "$"}, lineItems=[item])
     written(
@@ -144,7 +144,7 @@ def test_what_has_no_column(tmp_path: Path, format_: str) -> None:
 
 
 def test_parquet_file(tmp_path: Path) -> None:
-    """Row groups of zstd, decimals and UTC times; a file without payments has the same schema."""
+    """The file has zstd row groups, decimals and UTC times; an empty file has the same schema."""
     written(tmp_path / "p.parquet", "parquet", ROWS[:20], [], ROWS[20:50])
     with parquet.ParquetFile(tmp_path / "p.parquet") as file:
         groups = [file.metadata.row_group(place) for place in range(file.num_row_groups)]
@@ -162,7 +162,7 @@ def test_parquet_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
 def test_permissions_stay(tmp_path: Path, format_: str) -> None:
-    """A file that others may not read is replaced by one that they may not read either, with its manifest."""
+    """A replaced file and its manifest keep the permissions of the older file."""
     path = tmp_path / f"p.{format_}"
     path.touch(mode=0o600)
     written(path, format_, ROWS)
@@ -170,7 +170,7 @@ def test_permissions_stay(tmp_path: Path, format_: str) -> None:
 
 
 def test_zeros_beyond_the_column(tmp_path: Path) -> None:
-    """Digits that are zero are no reason to refuse an amount, however many they are."""
+    """Any number of trailing zeros fits into a decimal column."""
     values = ["30." + "0" * 39, "0." + "0" * 30, "-0.50" + "0" * 38]
     rows = [changed(id=place, total={"code": "USD", "value": value}) for place, value in enumerate(values, 1)]
     written(tmp_path / "p", "parquet", rows)
@@ -178,8 +178,8 @@ def test_zeros_beyond_the_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format_", DATABASES)
-def test_a_database_keeps_what_is_not_ours(tmp_path: Path, format_: str) -> None:
-    """Other tables, indexes and views stay; of `payments`, what went away meanwhile goes."""
+def test_database_keeps_other_objects(tmp_path: Path, format_: str) -> None:
+    """Other tables, indexes and views stay; rows of deleted payments are removed."""
     path = tmp_path / "p"
     written(path, format_, ROWS[:40])
     with connected(path, format_) as db:
@@ -201,8 +201,8 @@ def test_a_database_keeps_what_is_not_ours(tmp_path: Path, format_: str) -> None
 
 
 @pytest.mark.parametrize("format_", DATABASES)
-def test_a_payment_again(tmp_path: Path, format_: str) -> None:
-    """A payment that comes again, in one batch or later, takes its own place, line items included."""
+def test_repeated_payment(tmp_path: Path, format_: str) -> None:
+    """A repeated payment, in one batch or a later one, replaces its row and line items."""
     path = tmp_path / "p"
     long = next(row for row in ROWS if len(row["lineItems"]) > 1)
     short = {**long, "customerName": "last", "lineItems": long["lineItems"][:1]}
@@ -214,7 +214,7 @@ def test_a_payment_again(tmp_path: Path, format_: str) -> None:
 
 @pytest.mark.parametrize("again", [1, 2])
 def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: int) -> None:
-    """Where DuckDB has too little of the memory that it is to be content with, it gets what there is."""
+    """If the memory limit is too small for DuckDB, the limit is lifted."""
     monkeypatch.setattr("b2b_payments.export._duckdb._MEMORY", 2**20)
     for _ in range(again):
         written(tmp_path / "p", "duckdb", ROWS)
@@ -223,19 +223,21 @@ def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agai
 
 @pytest.mark.parametrize("format_", DATABASES)
 def test_another_table_of_that_name(tmp_path: Path, format_: str) -> None:
-    """A table `payments` that is not an export's is left alone."""
+    """A table `payments` that no export made is not replaced."""
     path = tmp_path / "p"
     with connected(path, format_) as db:
         db.execute("CREATE TABLE payments (id BIGINT, note VARCHAR)")
-    with pytest.raises(ConfigurationError, match=r"has a table payments with other columns .* left alone"):
+    with pytest.raises(
+        ConfigurationError, match=r"has a table payments with columns other than .* left alone"
+    ):
         written(path, format_, ROWS)
     with connected(path, format_) as db:
         assert db.execute("SELECT * FROM payments").fetchall() == []
 
 
 @pytest.mark.parametrize("format_", DATABASES)
-def test_no_database(tmp_path: Path, format_: str) -> None:
-    """A file that is no database is one sentence, and stays as it is."""
+def test_file_that_is_not_a_database(tmp_path: Path, format_: str) -> None:
+    """A file that is not a database raises a clear error, and stays unchanged."""
     path = tmp_path / "p"
     path.write_text("These are the notes of last night. " * 50)
     with pytest.raises(ExportError, match="could not be written: "):
@@ -244,8 +246,8 @@ def test_no_database(tmp_path: Path, format_: str) -> None:
 
 
 @pytest.mark.parametrize("format_", ["jsonl", *TABLES])
-def test_going_on(tmp_path: Path, format_: str) -> None:
-    """Interrupted after a commit, a sink goes on behind it; what it held before stays until the end."""
+def test_resumed(tmp_path: Path, format_: str) -> None:
+    """A sink resumes after the last commit; the older output stays until the end."""
     path = tmp_path / f"p.{format_}"
     written(path, format_, ROWS[:5])
     written(path, format_, ROWS[:20], ROWS[20:40], complete=False)
@@ -268,7 +270,7 @@ def test_going_on(tmp_path: Path, format_: str) -> None:
     ],
 )
 def test_files_of_another_export(tmp_path: Path, first: str, second: str) -> None:
-    """Where two exports would share a file, the second one is refused before anything is done."""
+    """An export that would overwrite a file of another export is refused at once."""
     exported(sink_for(tmp_path / first, "csv"))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     sink = sink_for(tmp_path / second, "csv")
@@ -284,7 +286,7 @@ def test_files_of_another_export(tmp_path: Path, first: str, second: str) -> Non
 
 @pytest.mark.parametrize(("format_", "library"), [("parquet", "duckdb"), ("duckdb", "duckdb")])
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format_: str, library: str) -> None:
-    """Without the extra, one sentence says how to install it."""
+    """Without the extra, a clear error says how to install it."""
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(
         ConfigurationError, match=rf"needs {library}: pip install 'b2b-payments\[{format_}\]'"
@@ -293,18 +295,18 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format_:
 
 
 def test_unknown_format(tmp_path: Path) -> None:
-    """A format that does not exist is told of with those that do."""
+    """The error for an unknown format lists the formats."""
     with pytest.raises(ConfigurationError, match="'xml' is not a format: give jsonl, csv, parquet"):
         sink_for(tmp_path / "p", "xml")
 
 
-def test_a_database_in_the_middle_of_a_write_is_not_judged(tmp_path: Path) -> None:
-    """Where a process ended amid a transaction, verifying says what to do, not that it is broken."""
+def test_verify_during_a_write(tmp_path: Path) -> None:
+    """If a process ended in a transaction, `verify` says what to do, not that the data is wrong."""
     path = tmp_path / "payments.sqlite"
     written(path, "sqlite", ROWS)
     journal = path.with_name(f"{path.name}-journal")
     journal.write_bytes(b"\0" * 512)
-    with pytest.raises(ExportError, match=r"or was when a process ended: wait, or resume"):
+    with pytest.raises(ExportError, match=r"or a process ended while writing it: wait, or resume"):
         verify(path)
     journal.unlink()
     assert verify(path).account.sums.whole.rows == len(ROWS)
@@ -322,7 +324,7 @@ os._exit(9)
 
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_journal_that_a_kill_left(tmp_path: Path, *, resume: bool) -> None:
-    """What a killed process wrote without committing is rolled back, and does not stop the next export."""
+    """Uncommitted changes of a killed process are rolled back by the next export."""
     path = tmp_path / "payments.sqlite"
     written(path, "sqlite", ROWS)
     subprocess.run([sys.executable, "-c", _KILLED, str(path)], check=False)
@@ -331,7 +333,7 @@ def test_a_journal_that_a_kill_left(tmp_path: Path, *, resume: bool) -> None:
     assert verify(path).account.sums.whole.rows == 20
 
 
-def watched(path: Path, script: str) -> None:
+def add_triggers(path: Path, script: str) -> None:
     """Create triggers, and an empty table `seen`, in a database."""
     with connected(path, "sqlite") as db:
         db.execute("CREATE TABLE IF NOT EXISTS seen (what TEXT)")
@@ -339,13 +341,13 @@ def watched(path: Path, script: str) -> None:
 
 
 def test_triggers_see_what_changed(tmp_path: Path) -> None:
-    """A user's triggers see the payments and items that really went, came or changed, and no others."""
+    """A user's triggers fire only for rows that are actually deleted, inserted or updated."""
     path = tmp_path / "p"
     written(path, "sqlite", ROWS[:10])
     for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
         for table, key in (("payments", "id"), ("line_items", "payment_id")):
             note = f"INSERT INTO seen VALUES ('{event} {table} ' || {row}.{key});"  # noqa: S608
-            watched(path, f"CREATE TRIGGER {table}_{event} AFTER {event} ON {table} BEGIN {note} END")
+            add_triggers(path, f"CREATE TRIGGER {table}_{event} AFTER {event} ON {table} BEGIN {note} END")
     other = {**ROWS[3], "customerName": "other", "lineItems": []}
     written(path, "sqlite", [*ROWS[:3], other, *ROWS[4:9], ROWS[20]])
     with connected(path, "sqlite") as db:
@@ -366,20 +368,22 @@ def test_triggers_see_what_changed(tmp_path: Path) -> None:
     ],
 )
 def test_triggers_that_forbid_or_change(tmp_path: Path, trigger: str, says: str) -> None:
-    """Where a trigger refuses what is written, or changes it, it is said so, and the tables stay."""
+    """A trigger that refuses or changes rows raises a clear error, and the tables stay unchanged."""
     path = tmp_path / "p"
     written(path, "sqlite", ROWS[:10])
-    watched(path, f"CREATE TRIGGER mine {trigger}")
+    add_triggers(path, f"CREATE TRIGGER mine {trigger}")
     with pytest.raises(ExportError, match=says):
         written(path, "sqlite", [{**ROWS[0], "customerName": "other"}, *ROWS[1:5], ROWS[20]])
     assert verify(path).account.sums.whole.rows == 10
 
 
-def test_a_payment_again_where_a_trigger_watches(tmp_path: Path) -> None:
-    """A payment that comes twice counts once, in its last version, for triggers too."""
+def test_repeated_payment_with_a_trigger(tmp_path: Path) -> None:
+    """Triggers see only the last version of a repeated payment."""
     path = tmp_path / "p"
     written(path, "sqlite", ROWS[:2])
-    watched(path, "CREATE TRIGGER mine AFTER UPDATE ON payments BEGIN INSERT INTO seen VALUES (NEW.id); END")
+    add_triggers(
+        path, "CREATE TRIGGER mine AFTER UPDATE ON payments BEGIN INSERT INTO seen VALUES (NEW.id); END"
+    )
     written(path, "sqlite", ROWS[:2], [{**ROWS[0], "customerName": "last"}])
     with connected(path, "sqlite") as db:
         assert db.execute("SELECT what FROM seen").fetchall() == [("1",)]
@@ -387,21 +391,21 @@ def test_a_payment_again_where_a_trigger_watches(tmp_path: Path) -> None:
 
 
 def test_a_commit_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A DuckDB that ran out of memory as it committed is of no use: it is opened again, and given more."""
-    tries: list[bool] = []
+    """After a commit ran out of memory, DuckDB is opened again with more memory."""
+    attempts: list[bool] = []
     replace = DuckDBDatabase.replace
 
-    def narrowed(database: DuckDBDatabase, *args: Any, thorough: bool) -> Any:
-        digests = replace(database, *args, thorough=thorough)
-        tries.append(thorough)
-        if not thorough:
+    def replace_with_little_memory(database: DuckDBDatabase, *args: Any, careful: bool) -> Any:
+        digests = replace(database, *args, careful=careful)
+        attempts.append(careful)
+        if not careful:
             ((used,),) = database.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()
             database.execute(f"SET memory_limit = '{used + 2**18}B'")
         return digests
 
-    monkeypatch.setattr(DuckDBDatabase, "replace", narrowed)
+    monkeypatch.setattr(DuckDBDatabase, "replace", replace_with_little_memory)
     path = tmp_path / "p.duckdb"
     batches = [[{**row, "id": 100 * batch + place} for place, row in enumerate(ROWS)] for batch in range(50)]
     written(path, "duckdb", *batches)
-    assert tries == [False, True]
+    assert attempts == [False, True]
     assert verify(path).account.sums.whole.rows == 3_000

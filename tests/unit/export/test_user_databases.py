@@ -1,4 +1,4 @@
-"""Databases of the user's, drawn at random."""
+"""Random databases with the user's own tables, indexes, views and triggers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.user_databases import tried
 
 @pytest.mark.slow
 def test_nothing_of_the_users_changes(tmp_path: Path) -> None:
-    """Whatever tables, views, indexes and triggers stand there, exports and syncs leave them as they are."""
+    """Exports and syncs leave the user's tables, views, indexes and triggers unchanged."""
     payments = list(Sandbox(payments=30).store.all_wire())
-    came = Counter(tried(tmp_path, seed, payments) for seed in range(18))
-    assert came.keys() == {"exported", "copied", "refused"}, came
+    outcomes = Counter(tried(tmp_path, seed, payments) for seed in range(18))
+    assert outcomes.keys() == {"exported", "copied", "refused"}, outcomes

@@ -1,4 +1,4 @@
-"""Several writers of one export in an object store, paused and killed before any request to it."""
+"""Several writers of one export in an object store, paused or killed before any request."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ pytestmark = [pytest.mark.usefixtures("bucket"), pytest.mark.slow]
 FOLDER = "memory://bucket/exports"
 OVERTAKEN = re.compile(
     r"Another export to memory://bucket/exports/p\.\w+ has (taken over: this one stops|ended meanwhile)"
-    r"|What was kept of .* or another export has taken over\."
+    r"|The log of the export to .* or another export has taken over\."
 )
 
 
 class _KilledError(BaseException):
-    """A process ends here."""
+    """The process is killed here."""
 
 
 def killed() -> None:
-    """End the process."""
+    """Kill the process."""
     raise _KilledError
 
 
 def bucket_of_step(monkeypatch: pytest.MonkeyPatch, number: int) -> Bucket:
-    """Return another bucket for each step."""
+    """Return a new bucket for each step."""
     monkeypatch.setenv("AWS_TEST", f"{os.environ['AWS_TEST'].partition('#')[0]}#{number}")
     return bucket_and_name(f"{FOLDER}/p")[0]
 
@@ -46,7 +46,7 @@ def bucket_of_step(monkeypatch: pytest.MonkeyPatch, number: int) -> Bucket:
 def test_killed_at_any_step(
     at_step: AtStep, monkeypatch: pytest.MonkeyPatch, format_: str, *, again: bool
 ) -> None:
-    """Killed before any request, and resumed or begun again, an export is complete, and nothing is left."""
+    """Killed before any request, then resumed or restarted, an export is complete and leaves nothing."""
     url = f"{FOLDER}/p.{format_}"
     number, ended = 0, False
     while not ended:
@@ -60,14 +60,14 @@ def test_killed_at_any_step(
             sink.close(complete=True)
             ended = True
         except _KilledError:
-            # The process is gone: nothing is closed.
+            # The process is gone, so nothing is closed.
             assert verify(url).account.sums.whole.rows in {3, len(ROWS)}
         at_step(0, killed)
         exported(sink_for(url), resume=again)
         assert verify(url).account.sums.whole.rows == len(ROWS)
         found = [*bucket.sizes(f"exports/p.{format_}")]
         assert not [name for name in found if name.startswith("_log")]
-        # That which it took the place of stays for one export.
+        # Replaced data stays for one export.
         assert len(found) <= (4 if format_ == "csv" else 2)
     assert number > 15
 
@@ -90,7 +90,7 @@ def test_two_writers(
     other_resumes: bool,
     other_finishes: bool,
 ) -> None:
-    """Paused before any request while another begins or ends: one is there, and who stops says why."""
+    """Of two exports, one paused at any request, one is published, and the one that stops says why."""
     url = f"{FOLDER}/p.csv"
     number, others = 0, [sink_for(url)]
     while others:
@@ -110,7 +110,7 @@ def test_two_writers(
         at_step(number, take_over)
         first_stopped = stops(lambda: exported(sink_for(url), resume=resumed))
         if others and not other_finishes:
-            # It goes on where the first one stopped, or begins behind its manifest.
+            # It continues where the first one stopped, or starts after its manifest.
             stopped = stops(lambda: finish(others[0]))
             assert not (first_stopped and stopped)
             assert stopped or first_stopped or verify(url).number == 2
@@ -119,19 +119,19 @@ def test_two_writers(
 
 
 def stops(export: Callable[[], object]) -> bool:
-    """Whether an export says that another one has taken over, or was faster."""
+    """Return whether an export stops because another one has taken over or was faster."""
     try:
         export()
     except ExportError as error:
-        said = str(error)
+        message = str(error)
     else:
         return False
-    assert OVERTAKEN.match(said), said
+    assert OVERTAKEN.match(message), message
     return True
 
 
 def finish(sink: PlacedSink) -> None:
-    """Finish an export that has 8 rows."""
+    """Finish an export that has written 8 rows."""
     done = False
     try:
         sink.write(ROWS[8:])
@@ -142,7 +142,7 @@ def finish(sink: PlacedSink) -> None:
 
 
 class Turns:
-    """Lets one thread go on at a time, another one drawn before each request, and kills one now and then."""
+    """Runs one thread at a time, chosen at random before each request, and kills one now and then."""
 
     def __init__(self, threads: int, seed: int) -> None:
         self._draw = random.Random(seed)
@@ -152,12 +152,12 @@ class Turns:
         self._turn = 0
 
     def begin(self) -> None:
-        """Take part."""
+        """Add the current thread."""
         self._running.append(threading.get_ident())
         self._here.wait()
 
     def step(self) -> None:
-        """Wait for a turn."""
+        """Wait for the thread's turn."""
         me = threading.get_ident()
         if me not in self._running:
             return
@@ -168,7 +168,7 @@ class Turns:
                 raise _KilledError
 
     def end(self) -> None:
-        """Take part no more."""
+        """Remove the current thread."""
         with self._changed:
             self._running.remove(threading.get_ident())
             self._next()
@@ -182,22 +182,22 @@ class Turns:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_many_writers(on_request: OnRequest, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """However three writers take turns and are killed, whoever looks sees a whole export."""
+    """With three writers that interleave and are killed, readers always see a whole export."""
     url = f"{FOLDER}/p.csv"
     bucket, turns, draw = bucket_of_step(monkeypatch, seed), Turns(3, seed), random.Random(seed)
     on_request(turns.step)
-    wrong: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def write(plan: list[bool]) -> None:
         turns.begin()
         try:
             for again in plan:
                 with suppress(_KilledError):
-                    stops(partial(closed, url, resume=again))
+                    stops(partial(export_and_close, url, resume=again))
                     if bucket.version("exports/p.csv.manifest.json") is not None:
                         assert verify(url).account.sums.whole.rows == len(ROWS)
-        except BaseException as error:  # noqa: BLE001 - for the test's own thread
-            wrong.append(error)
+        except BaseException as error:  # noqa: BLE001 - checked in the test's own thread
+            errors.append(error)
         turns.end()
 
     plans = [[draw.random() < 0.5 for _ in range(3)] for _ in range(3)]
@@ -206,14 +206,14 @@ def test_many_writers(on_request: OnRequest, monkeypatch: pytest.MonkeyPatch, se
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong
+    assert not errors
     exported(sink_for(url), resume=True)
     assert verify(url).account.sums.whole.rows == len(ROWS)
     assert not [name for name in bucket.sizes("exports/p.csv") if name.startswith("_log")]
 
 
-def closed(url: str, *, resume: bool) -> None:
-    """Export, and close nothing where that is killed."""
+def export_and_close(url: str, *, resume: bool) -> None:
+    """Export and close; if killed, nothing is closed."""
     sink = sink_for(url)
     written(sink, resume=resume)
     sink.close(complete=True)
