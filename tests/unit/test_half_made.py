@@ -108,7 +108,5 @@ def test_incomplete_argument_is_refused_by_name(what: str, monkeypatch: pytest.M
     """An argument without its fields is a configuration error before anything is sent."""
     monkeypatch.setenv("B2B_PAYMENTS_AUTH_TOKEN", "token")
     argument = {"from_env": "quota"}.get(what, what)
-    with pytest.raises(
-        ConfigurationError, match=rf"{argument} is incomplete: its \w+ is not set\."
-    ):
+    with pytest.raises(ConfigurationError, match=rf"{argument} is incomplete: its \w+ is not set\."):
         INCOMPLETE[what]()
