@@ -26,7 +26,7 @@ _FEED = "changes"
 _VERSION = 1
 _SECOND = 1_000_000
 _TRIM_AFTER = 1_000
-"""Stamps added before those older than the overlap are forgotten."""
+"""The least number of stamps to add before those older than the overlap are forgotten."""
 
 
 @frozen
@@ -51,7 +51,7 @@ class Place:
             "store": self.store,
             "watermark": None if end is None else moment_of(end).isoformat(),
             "floor": None if self.floor is None else moment_of(self.floor).isoformat(),
-            # Seconds before the watermark, which are shorter than a time.
+            # Seconds before the watermark: shorter than a timestamp.
             "given": [
                 [stamp.id, _seconds((end or 0) - stamp.updated), stamp.digest]
                 for stamp in stamps
@@ -64,7 +64,7 @@ class Place:
 class Ledger:
     """The versions that a feed of this store has yielded. Times and `overlap` are in microseconds.
 
-    `watermark` is None until the first answer gives the service's time.
+    `watermark` is None until the first poll sets it, if the feed starts now.
     """
 
     store: str
@@ -80,9 +80,9 @@ class Ledger:
 
     @classmethod
     def since(cls, store: str, overlap: int, since: Any) -> Ledger:
-        """Start from a checkpoint, at a datetime, or at the time of the first answer (None).
+        """Start from a checkpoint, at a datetime, or (None) at the latest update time in the first answer.
 
-        Raises ConfigurationError if `since` is something else, or a checkpoint of another store.
+        Raises ConfigurationError if `since` is something else, a damaged checkpoint, or one of another store.
         """
         if since is None:
             return cls(store, overlap)
@@ -132,8 +132,8 @@ def _seconds(microseconds: int) -> int | float:
 def _unpack(store: str, overlap: int, packed: Any) -> Ledger:
     if not isinstance(packed, Mapping) or packed.get("feed") != _FEED or packed.get("version") != _VERSION:
         raise ConfigurationError(
-            "since is not a checkpoint of changes written by this version of the library: use one of a "
-            "change, an aware datetime, or None to start now."
+            "since is not a checkpoint of changes written by this version of the library: use a "
+            "change's checkpoint, an aware datetime, or None to start now."
         )
     if packed.get("store") != store:
         raise ConfigurationError(

@@ -24,9 +24,9 @@ from b2b_payments._walk.page import Key, Order, PageRequest, SortedPage, negated
 from b2b_payments._walk.ties import Ties
 
 _MAX_STALLED = 64
-"""Pages in a row that may bring nothing new. Changes in the list cause only a few in a row."""
+"""Pages in a row that may bring nothing new. Changes cause a few, a service that repeats itself all."""
 _MAX_REPEATS = 3
-"""Times that one of these pages may be read again unchanged: after that, reading goes in a circle."""
+"""Times that the same page may be among them: once more, and reading goes in a circle."""
 
 
 @frozen

@@ -39,7 +39,7 @@ class Totals:
         return trusted and page.offset == 0 and page.reaches_total and self.is_uncut(page)
 
     def is_uncut(self, page: SortedPage) -> bool:
-        """Whether no limit cut this page: it is shorter than the requested limit and than another page was.
+        """Whether no limit cut this page: it is shorter than its limit and than the longest page so far.
 
         A page of one row is uncut, too. One that shows a payment twice is not: another may be missing for it.
         """
