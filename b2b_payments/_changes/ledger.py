@@ -37,14 +37,14 @@ class Place:
     overlap: int
     watermark: int | None
     floor: int | None
-    before: tuple[Stamp, ...] = attrs.field(repr=False)
-    given: list[Stamp] = attrs.field(repr=False)
+    earlier: tuple[Stamp, ...] = attrs.field(repr=False)
+    added: list[Stamp] = attrs.field(repr=False)
     count: int
 
     def checkpoint(self) -> Checkpoint:
         """Return the position as plain JSON: about 130 bytes, and 25 for each version within the overlap."""
         end = self.watermark
-        stamps = [] if end is None else [*self.before, *self.given[: self.count]]
+        stamps = [] if end is None else [*self.earlier, *self.added[: self.count]]
         return {
             "version": _VERSION,
             "feed": _FEED,
@@ -71,12 +71,12 @@ class Ledger:
     overlap: int
     watermark: int | None = None
     floor: int | None = None
-    _before: tuple[Stamp, ...] = ()
-    _given: list[Stamp] = attrs.field(factory=list)
+    _earlier: tuple[Stamp, ...] = ()
+    _added: list[Stamp] = attrs.field(factory=list)
     _known: set[Stamp] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._known = set(self._before)
+        self._known = set(self._earlier)
 
     @classmethod
     def since(cls, store: str, overlap: int, since: Any) -> Ledger:
@@ -100,8 +100,8 @@ class Ledger:
     @property
     def place(self) -> Place:
         """The current position of the feed."""
-        given = self._given
-        return Place(self.store, self.overlap, self.watermark, self.floor, self._before, given, len(given))
+        added = self._added
+        return Place(self.store, self.overlap, self.watermark, self.floor, self._earlier, added, len(added))
 
     def __contains__(self, stamp: Stamp) -> bool:
         return stamp in self._known
@@ -113,16 +113,16 @@ class Ledger:
     def add(self, stamp: Stamp) -> None:
         """Record that a version was yielded."""
         self._known.add(stamp)
-        self._given.append(stamp)
+        self._added.append(stamp)
 
     def advance(self, moment: int) -> None:
         """Raise the watermark to this time, and now and then forget stamps older than the overlap."""
         self.watermark = moment if self.watermark is None else max(self.watermark, moment)
-        if len(self._given) > max(_TRIM_AFTER, len(self._before)):
-            stamps = (*self._before, *self._given)
+        if len(self._added) > max(_TRIM_AFTER, len(self._earlier)):
+            stamps = (*self._earlier, *self._added)
             # A new list, since earlier positions refer to the old one.
-            self._before, self._given = tuple(one for one in stamps if one.updated >= self.bound), []
-            self._known = set(self._before)
+            self._earlier, self._added = tuple(one for one in stamps if one.updated >= self.bound), []
+            self._known = set(self._earlier)
 
 
 def _seconds(microseconds: int) -> int | float:

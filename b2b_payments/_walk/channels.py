@@ -22,7 +22,7 @@ _ATTEMPTS_IN_DOUBT = 5
 
 
 @define
-class Spellings:
+class LearnedEncodings:
     """What one client has learned about the encodings of `channelIds`.
 
     `useful` are those still worth trying, in order: the service refused the others, or answered them with
@@ -47,7 +47,7 @@ class EncodingTrials:
     `compared` are the encodings that the walk has tried to see whether they show what another one hides.
     """
 
-    _learned: Spellings
+    _learned: LearnedEncodings
     _mixups: MixUps
     _query: PaymentQuery
     _order: Order

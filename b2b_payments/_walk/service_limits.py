@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._protocol.request import Query
-from b2b_payments._walk.channels import Spellings
+from b2b_payments._walk.channels import LearnedEncodings
 from b2b_payments._walk.page import SortedPage
 
 _SMALLER_LIMITS = (249, 200, 100, 50, 25, 10, 5, 3, 1)
@@ -52,7 +52,7 @@ class ServiceLimits:
 
     def __init__(self) -> None:
         self._max_rows: int | None = None  # the largest limit to request, once a larger one was refused
-        self.spellings: Spellings = Spellings()
+        self.encodings: LearnedEncodings = LearnedEncodings()
         self._totals: dict[tuple[str, ...], Totals] = {}
         self._shown: dict[Query, Sequence[int]] = {}  # by the list's filters, the latest last
 

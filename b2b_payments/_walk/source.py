@@ -101,7 +101,7 @@ class Source:
             return await self._listing(query, encoding, 0, limit)
 
         trials = EncodingTrials(
-            self.learned.spellings, self.caller.mixups, query, order, first_rows, self._compared
+            self.learned.encodings, self.caller.mixups, query, order, first_rows, self._compared
         )
         while True:
             limit = self.learned.limit(largest if full_size else size)
