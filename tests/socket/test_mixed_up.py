@@ -305,7 +305,7 @@ async def test_mixed_up_channels_discard_no_encoding(
     sandbox.answer_with(mixed_up)
     walk = client.payments.list(channel_ids=[1], concurrency=1)
     assert [payment.id async for payment in walk] == mine
-    assert list(client.payments._walker.learned.spellings.useful) == list(ChannelEncoding)
+    assert list(client.payments._walker.learned.encodings.useful) == list(ChannelEncoding)
     assert client._caller.mixups.lately
 
 
