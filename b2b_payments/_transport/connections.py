@@ -66,7 +66,7 @@ def _as_drop(error: aiohttp.ClientConnectionError) -> DroppedError | None:
 
 
 def _unread_data_check(protocol: ResponseHandler) -> Callable[[int], object]:
-    """Return a function that is truthy if a connection has, or may have, data that was not read yet."""
+    """Return a function whose result is true if a connection has, or may have, data that was not read yet."""
     socket = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
     if socket is None or _poll is None:
         return lambda _: True

@@ -1,4 +1,4 @@
-"""Exports on the workers of a Dask cluster, several stores a task.
+"""Exports on the workers of a Dask cluster, several stores per task.
 
 Exports are in a shared folder: if a worker dies, another one resumes them after their last commits.
 Tasks name the environment variables that hold tokens; a token is never sent to a worker.
