@@ -80,7 +80,7 @@ class Payments:
 
         Sorted by `createdAt` (the default, in either direction) the walk is exact: it yields every payment
         that is in the list from start to end exactly once, whatever is created, deleted or changed meanwhile.
-        Sorted by another key it yields none twice, and `walk.report` says that it may be incomplete.
+        Sorted by another key it yields none twice, and `walk.report` says that rows may be missing.
 
         `channel_ids` are BigCommerce's (`Channel.channel_id`). `q` are keywords, searched for in the field
         `search_by`, or in all searchable fields. `offset` skips rows of the list, `page_size` is in rows, and

@@ -40,7 +40,7 @@ from b2b_payments.sync._copy import Candidates, Copy
 from b2b_payments.sync._report import SyncReport
 
 MOST_LOOKUPS = 500
-"""The default limit of candidates that one sync looks up."""
+"""The default of how many candidates one sync looks up at most."""
 MAX_MISSING = 0.2
 """The share of a copy that may be missing unless mass deletion is allowed …"""
 ALWAYS_ALLOWED = 10

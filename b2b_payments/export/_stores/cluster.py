@@ -200,7 +200,7 @@ class _Tasks:
                 self._record(await future)
             except Exception as error:  # noqa: BLE001 - Dask raises errors of many types
                 if len(left) > 1:
-                    # One store of the batch may be what kills workers: retry each in a task of its own.
+                    # One store of the batch may be what kills workers: retry each in its own task.
                     for one in left:
                         ended.update(submit([Batch((one,), self._at_once)]))
                 else:
