@@ -190,7 +190,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
         (("--output", "out.csv"), "'out.csv' is one file, and each store has its own"),
         (("--output", "a/out.csv", "--format", "csv"), "a pattern such as 'a/{name}.csv'"),
         (("--output", "{store}.csv"), "'{store}.csv' contains a brace, and only {name} is replaced"),
-        (("--output", "{name}{x}.csv"), "contains another brace"),
+        (("--output", "{name}{x}.csv"), "has another brace"),
         (
             ("--output", "{name}.db", "--format", "csv"),
             "'{name}.db' has the extension of sqlite, but the format given",
