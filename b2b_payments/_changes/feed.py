@@ -27,7 +27,27 @@ OVERLAP = 1800.0
 _MAX_PAUSE = 600.0
 """The most seconds between polls of a service that is down, unless the interval is longer."""
 _MAX_UNPROVEN = 5
-"""Failed polls in a row after which a PaginationError ends a feed that follows."""
+"""PaginationErrors without a successful poll in between, after which a feed that follows ends."""
+
+
+@define(eq=False)
+class Failures:
+    """The failed polls since the latest successful one."""
+
+    count: int = 0
+    _unproven: int = 0
+
+    def reset(self) -> None:
+        """Record a successful poll."""
+        self.count = self._unproven = 0
+
+    def may_pass(self, error: B2BPaymentsError) -> bool:
+        """Count a failed poll. Returns whether a later one may succeed without anybody's help."""
+        self.count += 1
+        if isinstance(error, PaginationError):
+            self._unproven += 1
+            return self._unproven < _MAX_UNPROVEN
+        return outcome_of(error) not in {Outcome.FINAL, Outcome.UNCLEAR}
 
 
 @frozen(eq=False)
@@ -102,7 +122,7 @@ class Changes(AsyncIterator[Change]):
         return self._ledger.place.checkpoint()
 
     async def _changes(self) -> AsyncGenerator[Change, None]:
-        failures = 0
+        failures = Failures()
         while True:
             self._walker.tasks.require_running()
             began, waited, before = anyio.current_time(), self.report.waited, self._ledger.watermark
@@ -116,19 +136,18 @@ class Changes(AsyncIterator[Change]):
                     yield Change(version.payment, self._ledger.place)
                     self._walker.tasks.require_home()
             except B2BPaymentsError as error:
-                failures += 1
-                if not (self._follow and may_pass(error, failures)):
+                if not (self._follow and failures.may_pass(error)):
                     raise
                 failure = error.with_traceback(None)
             else:
-                failures = 0
+                failures.reset()
                 self._whole = poll.whole
                 self.is_behind = before is not None and (poll.newest is None or poll.newest < before)
             finally:
                 await versions.aclose()
             if not self._follow:
                 return
-            pause, reason = self._pause(began, self.report.waited - waited, failure, failures)
+            pause, reason = self._pause(began, self.report.waited - waited, failure, failures.count)
             self._walker.caller.events.emit(FollowWait(pause, reason, str(failure or "")))
             await anyio.sleep(pause)
 
@@ -148,10 +167,3 @@ class Changes(AsyncIterator[Change]):
         retry_after = failure.retry_after or 0.0 if isinstance(failure, RateLimitError) else 0.0
         # With jitter, so that followers that failed together do not retry together.
         return max(retry_after, pause * (1 + self._walker.caller.chance()) / 2), type(failure).__name__
-
-
-def may_pass(error: B2BPaymentsError, failures: int) -> bool:
-    """Whether a later poll may succeed by itself after so many failures in a row, the last being `error`."""
-    if isinstance(error, PaginationError):
-        return failures < _MAX_UNPROVEN
-    return outcome_of(error) not in {Outcome.FINAL, Outcome.UNCLEAR}

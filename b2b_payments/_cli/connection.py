@@ -52,6 +52,13 @@ class Connection:
     outage: float | None = None
     sandbox: bool = False
 
+    def check_many_stores(self) -> None:
+        """Raise UsageError for options that are only for a single store."""
+        if self.sandbox:
+            raise click.UsageError("--sandbox is a single store: leave --stores out.")
+        if self.quota_option == "none":
+            raise click.UsageError("--quota none is only for a single store: leave --stores out.")
+
     @property
     def quota(self) -> Quota | None:
         """The quota to observe, or None for no quota."""

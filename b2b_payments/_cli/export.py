@@ -58,7 +58,7 @@ _CONTINUE = "The payments read so far are kept: run the same command with --resu
     is_flag=True,
     help="CSV only: put an apostrophe before text that a spreadsheet would run as a formula.",
 )
-@fleet_options
+@fleet_options(dask=True)
 @filter_options
 @connection_options
 @sandbox_option
@@ -107,10 +107,7 @@ def export(
         return
     if spreadsheet_safe:
         raise click.UsageError("--spreadsheet-safe is only for a single store: leave --stores out.")
-    if connection.sandbox:
-        raise click.UsageError("--sandbox is a single store: leave --stores out.")
-    if connection.quota_option == "none":
-        raise click.UsageError("--quota none is only for a single store: leave --stores out.")
+    connection.check_many_stores()
     if output == STDOUT:
         raise click.UsageError("Standard output is only for a single store: with --stores, name a folder.")
     from b2b_payments._cli import stores

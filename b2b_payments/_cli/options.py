@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -127,6 +128,8 @@ _STORES = (
         help="With --stores, only part I of N; a store's name decides its part.",
     ),
     click.option("--at-once", metavar="N", type=AT_LEAST_ONE, help="Stores in parallel, per process. [8]"),
+)
+_DASK = (
     click.option(
         "--dask",
         metavar="ADDRESS",
@@ -149,31 +152,40 @@ class Fleet:
     workers: int | None
 
 
-def fleet_options(function: Handler) -> Handler:
+def fleet_options(*, dask: bool) -> Callable[[Handler], Handler]:
     """Add the options for many stores, passed as one argument `fleet`: None without --stores."""
 
-    @functools.wraps(function)
-    def wrapper(
-        *args: Any,
-        stores: str | None,
-        only: tuple[str, ...],
-        shard: tuple[int, int] | None,
-        at_once: int | None,
-        dask: str | None,
-        workers: int | None,
-        **others: Any,
-    ) -> None:
-        rest = {"--only": only, "--shard": shard, "--at-once": at_once, "--dask": dask, "--workers": workers}
-        if stores is None:
-            if option := next((option for option, value in rest.items() if value), None):
-                raise click.UsageError(f"{option} needs --stores, the file that lists the stores.")
-            function(*args, fleet=None, **others)
-            return
-        if workers is not None and dask != "local":
-            raise click.UsageError("--workers is only for --dask local.")
-        function(*args, fleet=Fleet(stores, only, shard, at_once or 8, dask, workers), **others)
+    def add(function: Handler) -> Handler:
+        @functools.wraps(function)
+        def wrapper(
+            *args: Any,
+            stores: str | None,
+            only: tuple[str, ...],
+            shard: tuple[int, int] | None,
+            at_once: int | None,
+            dask: str | None = None,
+            workers: int | None = None,
+            **others: Any,
+        ) -> None:
+            rest = {
+                "--only": only,
+                "--shard": shard,
+                "--at-once": at_once,
+                "--dask": dask,
+                "--workers": workers,
+            }
+            if stores is None:
+                if option := next((option for option, value in rest.items() if value), None):
+                    raise click.UsageError(f"{option} needs --stores, the file that lists the stores.")
+                function(*args, fleet=None, **others)
+                return
+            if workers is not None and dask != "local":
+                raise click.UsageError("--workers is only for --dask local.")
+            function(*args, fleet=Fleet(stores, only, shard, at_once or 8, dask, workers), **others)
 
-    return with_options(wrapper, _STORES)
+        return with_options(wrapper, _STORES + (_DASK if dask else ()))
+
+    return add
 
 
 _LEVELS = ("debug", "info", "warning", "error")

@@ -75,8 +75,6 @@ def sync(
 
     With `every`, repeat until stopped, with a pause of that many seconds between two rounds.
     """
-    if fleet.dask is not None:
-        raise click.UsageError("--dask is only for exports: leave it out.")
 
     def begin(stores: Sequence[Store], progress: StoresProgress) -> Awaitable[StoresReport]:
         return sync_stores(

@@ -15,6 +15,7 @@ from b2b_payments._cli.options import Fleet, Verbosity, fleet_options, overlap_o
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:
+    from b2b_payments._changes.feed import Failures
     from b2b_payments._cli.progress import Progress
     from b2b_payments._client import PaymentsClient
     from b2b_payments._walk.report import WalkReport
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     type=Number(1, 86_400),
     help="Keep running: sync again this long after each sync, until stopped.",
 )
-@fleet_options
+@fleet_options(dask=False)
 @connection_options
 @sandbox_option
 @verbosity_options
@@ -90,8 +91,7 @@ def sync(
         "allow_mass_deletion": allow_mass_deletion,
     }
     if fleet is not None:
-        if connection.sandbox:
-            raise click.UsageError("--sandbox is a single store: leave --stores out.")
+        connection.check_many_stores()
         from b2b_payments._cli import stores
 
         stores.sync(connection, verbosity, fleet, to, every=every, schema=schema, **settings)
@@ -137,7 +137,6 @@ class _Syncs:
         self._schema = schema
         self._every = every
         self._settings = settings
-        self._failures = 0
         self.report: SyncReport | None = None
         self.progress: Progress | None = None
 
@@ -146,32 +145,31 @@ class _Syncs:
         import anyio
 
         from b2b_payments import sync
+        from b2b_payments._changes.feed import Failures
 
+        failures = Failures()
         # First of all, so that nothing is sent if the database cannot be written.
         self.store = store = sync.store_for(self._to, schema=self._schema)
         async with AsyncExitStack() as stack:
             client = await self._connection.enter(stack, self._listen)
             while self._every is not None:
-                await self._sync_round(client, store)
+                await self._sync_round(client, store, failures)
                 await anyio.sleep(self._every)
             await self._sync(client, store)
 
-    async def _sync_round(self, client: PaymentsClient, store: Store) -> None:
+    async def _sync_round(self, client: PaymentsClient, store: Store, failures: Failures) -> None:
         """Sync and print the result. Raises only errors that trying again later does not solve."""
-        from b2b_payments._changes.feed import may_pass
         from b2b_payments._errors import B2BPaymentsError, ExportError
 
         try:
             await self._sync(client, store)
         except B2BPaymentsError as error:
             # ExportErrors may pass: another sync ends, the database is reachable again.
-            if not isinstance(error, ExportError):
-                self._failures += 1
-                if not may_pass(error, self._failures):
-                    raise
+            if not isinstance(error, ExportError) and not failures.may_pass(error):
+                raise
             click.echo(f"{store.place}: not synced this time: {error}", err=True)
         else:
-            self._failures = 0
+            failures.reset()
             self.print_summary()
 
     @property

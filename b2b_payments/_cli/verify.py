@@ -91,6 +91,7 @@ def _checked(paths: list[str]) -> Iterator[Mapping[str, Any]]:
 
 def _check(path: str) -> Mapping[str, Any]:
     from b2b_payments._errors import B2BPaymentsError
+    from b2b_payments._reporting.wording import money
     from b2b_payments.export import verify
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of
@@ -110,6 +111,6 @@ def _check(path: str) -> Mapping[str, Any]:
     except B2BPaymentsError as error:
         result: dict[str, Any] = {"complete": False, "payments": None, "totals": {}, "error": str(error)}
     else:
-        totals = {currency: f"{total:,f}" for currency, total in sorted(sums.whole.totals.items())}
+        totals = {currency: money(total) for currency, total in sorted(sums.whole.totals.items())}
         result = {"complete": complete, "payments": sums.whole.rows, "totals": totals, "error": None}
     return {"file": path, "copy": copy is not None, **result}

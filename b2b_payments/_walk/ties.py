@@ -73,7 +73,7 @@ class Ties:
             return end
         self._has_rows_before = self._has_rows_before or (bool(page.keys) and page.keys[0] < self.key)
         if end is not None and not (self._newest_first and (self._has_rows_before or self._may_grow(page))):
-            self._ends = [*self._ends[-_MAX_ENDS:], (self._reads, end)]
+            self._ends = [*self._ends, (self._reads, end)][-_MAX_ENDS:]
         before = 0 if self._newest_first else start
         if before is not None:
             self.complete = any(self._settles(since, upto - before) for since, upto in self._ends)

@@ -6,6 +6,7 @@ import csv
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, Final, TypeVar
 
@@ -19,6 +20,7 @@ from b2b_payments.export._manifest import read_manifest
 from b2b_payments.export._placed import StagedFile, TableSink
 
 P = TypeVar("P", bound=PurePath)
+_CHUNK_ROWS: Final = 500
 _COMPANION: Final = ".line_items.csv"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """Characters at the start of a cell that make a spreadsheet run it as a formula."""
@@ -32,13 +34,18 @@ def companion_of(target: P) -> P:
 
 def read_columns(path: Path, names: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield columns of a file of payments, row by row. Raises OSError, ValueError, KeyError and csv.Error."""
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                yield [row[name] for name in names]
-    finally:
-        csv.field_size_limit(before)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        while True:
+            # The limit belongs to the process, so it is never changed while the caller runs.
+            before = csv.field_size_limit(sys.maxsize)
+            try:
+                chunk = [[row[name] for name in names] for row in islice(rows, _CHUNK_ROWS)]
+            finally:
+                csv.field_size_limit(before)
+            if not chunk:
+                return
+            yield from chunk
 
 
 class CSVSink(TableSink):

@@ -170,6 +170,7 @@ class PlacedSink(ABC):
 
     def _begin(self) -> None:
         self._kept, self._buffer = False, []
+        self.instead, self.objects = None, ()
         self._enter(self._location)
         self._kept = None
 

@@ -55,7 +55,7 @@ WirePayment = dict[str, Any]
 
 _NO_CONTROL = (
     "the list shows no payment, so a deletion cannot be told from a missing scope: sync again, or into "
-    "another file if the store is really empty"
+    "another copy if the store is really empty"
 )
 _CONTROL_FAILED = (
     "the service answers 404 even for a payment that its list shows: check what the credential may read, "

@@ -57,9 +57,7 @@ def fitting(at_once: int, concurrency: int) -> AtOnce:
         bounds.append(AtOnce(memory // _MEMORY_PER_STORE, why))
     tightest = min(bounds, key=lambda bound: bound.stores)
     if tightest.stores < 1:
-        raise ConfigurationError(
-            f"No store can be started: {tightest.why}. Raise that limit, or lower `concurrency`."
-        )
+        raise ConfigurationError(f"No store can be started: {tightest.why}. Raise that limit.")
     return tightest
 
 

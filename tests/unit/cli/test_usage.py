@@ -51,6 +51,11 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
             "--quota none is only for a single store: leave --stores out.",
         ),
         (
+            ("sync", "--stores", "s.toml", "--to", "x", "--quota", "none"),
+            "--quota none is only for a single store: leave --stores out.",
+        ),
+        (("sync", "--stores", "s.toml", "--to", "x", "--dask", "local"), "No such option '--dask'"),
+        (
             ("export", "--output", "p.jsonl", "--output", "q.jsonl"),
             "--output was given 2 times; give it once",
         ),
