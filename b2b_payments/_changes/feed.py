@@ -27,7 +27,7 @@ OVERLAP = 1800.0
 _MAX_PAUSE = 600.0
 """The most seconds between polls of a service that is down, unless the interval is longer."""
 _MAX_UNPROVEN = 5
-"""Failed polls in a row from which on a PaginationError ends a feed that follows."""
+"""Failed polls in a row after which a PaginationError ends a feed that follows."""
 
 
 @frozen(eq=False)
@@ -141,7 +141,7 @@ class Changes(AsyncIterator[Change]):
         """
         if failure is None:
             left = max(0.0, began + self._interval - anyio.current_time())
-            # If a poll had to wait for the quota, others need it: the next poll is put off by as long.
+            # A long wait for the quota shows that others need it: put the next poll off by as long.
             return (left + waited, "quota") if waited > left else (left, "interval")
         longest = max(self._interval, _MAX_PAUSE)
         pause = min(longest, self._interval * 2.0 ** min(failures, 32))
@@ -151,7 +151,7 @@ class Changes(AsyncIterator[Change]):
 
 
 def may_pass(error: B2BPaymentsError, failures: int) -> bool:
-    """Whether a later poll may succeed by itself after `failures` failures in a row, the latest `error`."""
+    """Whether a later poll may succeed by itself after so many failures in a row, the last being `error`."""
     if isinstance(error, PaginationError):
         return failures < _MAX_UNPROVEN
     return outcome_of(error) not in {Outcome.FINAL, Outcome.UNCLEAR}

@@ -26,7 +26,7 @@ _FEED = "changes"
 _VERSION = 1
 _SECOND = 1_000_000
 _TRIM_AFTER = 1_000
-"""Stamps added before those older than the overlap are forgotten."""
+"""The least number of stamps to add before those older than the overlap are forgotten."""
 
 
 @frozen
@@ -37,21 +37,21 @@ class Place:
     overlap: int
     watermark: int | None
     floor: int | None
-    before: tuple[Stamp, ...] = attrs.field(repr=False)
-    given: list[Stamp] = attrs.field(repr=False)
+    earlier: tuple[Stamp, ...] = attrs.field(repr=False)
+    added: list[Stamp] = attrs.field(repr=False)
     count: int
 
     def checkpoint(self) -> Checkpoint:
         """Return the position as plain JSON: about 130 bytes, and 25 for each version within the overlap."""
         end = self.watermark
-        stamps = [] if end is None else [*self.before, *self.given[: self.count]]
+        stamps = [] if end is None else [*self.earlier, *self.added[: self.count]]
         return {
             "version": _VERSION,
             "feed": _FEED,
             "store": self.store,
             "watermark": None if end is None else moment_of(end).isoformat(),
             "floor": None if self.floor is None else moment_of(self.floor).isoformat(),
-            # Seconds before the watermark, which are shorter than a time.
+            # Seconds before the watermark: shorter than a timestamp.
             "given": [
                 [stamp.id, _seconds((end or 0) - stamp.updated), stamp.digest]
                 for stamp in stamps
@@ -64,25 +64,25 @@ class Place:
 class Ledger:
     """The versions that a feed of this store has yielded. Times and `overlap` are in microseconds.
 
-    `watermark` is None until the first answer gives the service's time.
+    `watermark` is None until the first poll sets it, if the feed starts now.
     """
 
     store: str
     overlap: int
     watermark: int | None = None
     floor: int | None = None
-    _before: tuple[Stamp, ...] = ()
-    _given: list[Stamp] = attrs.field(factory=list)
+    _earlier: tuple[Stamp, ...] = ()
+    _added: list[Stamp] = attrs.field(factory=list)
     _known: set[Stamp] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._known = set(self._before)
+        self._known = set(self._earlier)
 
     @classmethod
     def since(cls, store: str, overlap: int, since: Any) -> Ledger:
-        """Start from a checkpoint, at a datetime, or at the time of the first answer (None).
+        """Start from a checkpoint, at a datetime, or (None) at the latest update time in the first answer.
 
-        Raises ConfigurationError if `since` is something else, or a checkpoint of another store.
+        Raises ConfigurationError if `since` is something else, a damaged checkpoint, or one of another store.
         """
         if since is None:
             return cls(store, overlap)
@@ -100,8 +100,8 @@ class Ledger:
     @property
     def place(self) -> Place:
         """The current position of the feed."""
-        given = self._given
-        return Place(self.store, self.overlap, self.watermark, self.floor, self._before, given, len(given))
+        added = self._added
+        return Place(self.store, self.overlap, self.watermark, self.floor, self._earlier, added, len(added))
 
     def __contains__(self, stamp: Stamp) -> bool:
         return stamp in self._known
@@ -113,16 +113,16 @@ class Ledger:
     def add(self, stamp: Stamp) -> None:
         """Record that a version was yielded."""
         self._known.add(stamp)
-        self._given.append(stamp)
+        self._added.append(stamp)
 
     def advance(self, moment: int) -> None:
         """Raise the watermark to this time, and now and then forget stamps older than the overlap."""
         self.watermark = moment if self.watermark is None else max(self.watermark, moment)
-        if len(self._given) > max(_TRIM_AFTER, len(self._before)):
-            stamps = (*self._before, *self._given)
+        if len(self._added) > max(_TRIM_AFTER, len(self._earlier)):
+            stamps = (*self._earlier, *self._added)
             # A new list, since earlier positions refer to the old one.
-            self._before, self._given = tuple(one for one in stamps if one.updated >= self.bound), []
-            self._known = set(self._before)
+            self._earlier, self._added = tuple(one for one in stamps if one.updated >= self.bound), []
+            self._known = set(self._earlier)
 
 
 def _seconds(microseconds: int) -> int | float:
@@ -132,8 +132,8 @@ def _seconds(microseconds: int) -> int | float:
 def _unpack(store: str, overlap: int, packed: Any) -> Ledger:
     if not isinstance(packed, Mapping) or packed.get("feed") != _FEED or packed.get("version") != _VERSION:
         raise ConfigurationError(
-            "since is not a checkpoint of changes written by this version of the library: use one of a "
-            "change, an aware datetime, or None to start now."
+            "since is not a checkpoint of changes written by this version of the library: use a "
+            "change's checkpoint, an aware datetime, or None to start now."
         )
     if packed.get("store") != store:
         raise ConfigurationError(

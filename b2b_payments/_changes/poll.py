@@ -4,8 +4,8 @@
   times are the service's own, but one later than the answer's `Date` (or our clock, if it has none) counts as
   that: otherwise a single such payment would hide every later change. So the top is not later than S.
 - A version that lists did not show at S was written after S - lag, and so after top - lag. The watermark
-  never exceeds the top, and the next poll reads back to the watermark minus the overlap. So it finds that
-  version if the overlap is as long as the lag.
+  never exceeds the top, and the next poll reads back to the *bound*, the watermark minus the overlap. So it
+  finds that version if the overlap is as long as the lag.
 - A version that lists show from S to the end of the poll is read, since pages join by content
   (`_walk/join.py`). Newest first, a payment updated meanwhile moves to the front and shifts others back, into
   pages still to come. Oldest first, it moves to the end and shifts others forward, so that the next page does
@@ -68,11 +68,11 @@ class Poll:
     _top: int = 0
     _is_done: bool = False
     _latest: dict[Stamp, Version] = attrs.field(factory=dict)
-    """The versions seen from the top on, usually those of one second."""
+    """The versions with the time of the top or a later one, usually those of one second."""
     _has_passed_latest: bool = False
     """Whether the list was read, newest first, past all of those."""
     _front: set[int] = attrs.field(factory=set)
-    """The ids of those that were seen newest first."""
+    """The ids of those that were read newest first."""
     _answered_at: datetime | None = None
 
     async def versions(self) -> AsyncGenerator[Version, None]:
@@ -136,7 +136,7 @@ class Poll:
         return await self._by_creation()
 
     async def _by_creation(self) -> list[Version] | None:
-        """Read a short list by `createdAt`. Returns its new versions, or None if its end is not proven."""
+        """Read a short list by `createdAt`. Returns its new versions, or None if it is long or unproven."""
         walk = self._walk(SortBy.CREATED_AT, OrderBy.ASC)
         shown: list[Version] = []
         try:
@@ -209,7 +209,7 @@ class Poll:
         return True
 
     def _finish(self) -> None:
-        """Record that everything which lists showed up to the top was read."""
+        """Record that all versions that lists show up to the top were read."""
         self._is_done = True
         if self.ledger.watermark is None:
             self.ledger.start_at(self._top)

@@ -5,8 +5,8 @@ as 2 and true as 1, and fails on a duplicate key or a lone surrogate. So every p
 column gets one format (see `Columns`).
 
 Pages are decoded to rows by `rows.py`, but no models are created from them, and the text of JSON objects is
-passed on as received. A direct variant is normalized at once; any other is first read as by the cattrs
-converter. Only a row that fits no row type is read into a model, which is then normalized.
+passed on as received. A direct variant is normalized at once; any other is first read as the cattrs
+converter reads it. Only a row that fits no row type is read into a model, which is then normalized.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _with_gaps(values: Cells, owners: Cells) -> list[Any]:
 
 
 def _json_texts(field: Field, cells: list[Any]) -> list[str]:
-    """Return the JSON text of objects, or of lists that may have bare numbers, as received if it is valid."""
+    """Return the JSON text of objects, or of lists that may have bare numbers, unchanged if it is usual."""
     empty = Raw(encode(field.empty()))
     # Decoded in one call; the body was formatted without newlines, so they can separate the cells.
     texts = b"\n".join([empty if cell is UNSET else cell for cell in cells]).decode().split("\n")

@@ -22,9 +22,9 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 class UnreadableError(Exception):
-    """A value of an undocumented type. Internal to the converter, which raises `ResponseDecodeError` instead.
+    """A value that cannot be read. Internal to the converter, which raises `ResponseDecodeError` instead.
 
-    It has the expected type and the type found, but not the value: rows are personal data.
+    It has what was expected and the type found, but not the value: rows are personal data.
     """
 
     def __init__(self, value: object, expected: str) -> None:

@@ -44,7 +44,7 @@ def unreadable(evidence: Evidence) -> Finding:
     if not rows:
         return unknown("No payments were received.")
     if not broken:
-        seen = f"Of {counted(len(rows), 'payment')}, all can be read."
+        seen = f"All payments that were received can be read ({counted(len(rows), 'payment')})."
         return fine("none", seen)
     why = "; ".join(f"{reason} ({times:,})" for reason, times in reasons.most_common(_MAX_NAMES))
     return problem(
@@ -165,7 +165,7 @@ def store(evidence: Evidence) -> Finding:
     return problem(
         "another",
         "Payments name a different store than the credential.",
-        "This library requests a payment of another store again, until the service returns it consistently.",
+        "A payment of another store is requested again, not returned, unless every answer names that store.",
         "Check B2B_PAYMENTS_STORE_HASH; if it is right, the token belongs to another store.",
     )
 

@@ -70,7 +70,7 @@ def _number(path: str, value: float | Decimal) -> float | Decimal:
             raise ConfigurationError(f"{path} is a number with too many digits.")
         return int(value)
     if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
-        raise ConfigurationError(f"{path} is not a finite number, as JSON requires.")
+        raise ConfigurationError(f"{path} is not a finite number: JSON has no others.")
     if isinstance(value, float):
         return float(value)
     # The types in which responses are read: int, float if its digits are exactly these, else Decimal.

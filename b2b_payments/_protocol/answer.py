@@ -50,7 +50,7 @@ def read_field_errors(data: Any, redacted: Callable[[str, int], str] = _in_one_l
     """Return the first 100 messages by path, with the service's own names of the fields.
 
     `data` may nest: ``{"line_items": [{}, {"invoice_id": ["…"]}]}`` [doc, seen]. Values more than 8 levels
-    deep are returned as JSON. A text ``errMsg`` is left out: it is the error's own message.
+    deep are returned as JSON. A top-level text ``errMsg`` is left out: it is the error's message.
     `redacted` turns a text into one line of at most the given number of characters.
     """
     errors: dict[str, list[str]] = {}
@@ -146,8 +146,8 @@ class Answer:
 
     A byte-order mark at the body's start, which some servers and proxies write, is removed.
 
-    `secrets` are our own credentials, which an error's text must not repeat. `reused` says that a reused
-    connection was used; `hang_up` closes it, if later answers on it cannot be trusted.
+    `secrets` are our own credentials, which an error's text must not repeat. `reused` says whether it came
+    on a reused connection; `hang_up` closes that connection, so that no later answer on it is trusted.
     """
 
     status: int
@@ -191,13 +191,13 @@ class Envelope:
 def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     """Return the envelope of a success.
 
-    A write may be answered without data: 204 has no body, and the other success statuses than 200 need none,
-    since they speak of a write themselves [doc]. A 200 needs an envelope with at least a `code`: an empty one
-    may be a gateway's.
+    A write may be answered without data: 204 has no body, and statuses of success other than 200 need none,
+    since they confirm a write by themselves [doc]. A 200 needs an envelope with at least a `code`: an empty
+    one may be a gateway's.
 
     Raises the APIError for the status, or for the body's `code` if HTTP says 200 and the body reports an
     error (the vendor's portal checks for this [seen]); ResponseDecodeError if the answer is not an envelope;
-    AnswerMismatchError if it belongs to another request, as a 304 does: that answers conditional requests.
+    AnswerMismatchError if it belongs to another request, as a 304 does: no request here is conditional.
     """
     if not 200 <= answer.status < 300:
         raise _refusal(request, answer, base_url)
@@ -318,7 +318,7 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
     if wait is not None:
         message = f"{message.removesuffix('.')}; the service asks to wait {wait:,.0f} s"
         if wait > LONGEST_ASKED:
-            message += f", but this client waits at most {LONGEST_ASKED:,.0f} s"
+            message += f", and this client gives up on waits of over {LONGEST_ASKED:,.0f} s"
     return cls(message, retry_after=wait, **about)
 
 

@@ -2,7 +2,7 @@
 
 Proxies can swap answers, and one that arrives late or twice on a reused connection is mistaken for the next.
 So each answer is checked against its request: the id in the path, a page's offset, the store, and whether it
-is a list's answer at all. A missing value is no mismatch. `Request.named_at` are the fields that name its id.
+is a list's answer at all. A missing value is no mismatch. `Request.named_at` has the fields that name its id.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
     is_single = request.call == _CREATE or (request.about is not None and bool(request.named_at))
     if (is_single or request.call in _UNPAGED) and isinstance(pagination, dict):
         value = [whole_of(pagination.get(name)) for name in ("offset", "totalCount")]
-        mismatch(request, "$.meta.pagination", "is a list's", None if _are_payments(data) else value)
+        refuse(request, "$.meta.pagination", "is that of a list", None if _are_payments(data) else value)
     # Not if empty: some services write an object without fields as an empty list, and vice versa.
     if is_single and isinstance(data, list) and any(isinstance(one, dict) for one in data):
         raise _error(request, "$.data", "is a list")
@@ -47,7 +47,7 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
     if (about := request.about) is not None:
         for name in request.named_at:
             if (named := whole_of(data.get(name))) not in (None, about):
-                mismatch(request, f"$.data.{name}", f"is {named}, not {about}", named)
+                refuse(request, f"$.data.{name}", f"is {named}, not {about}", named)
     if (missing := _missing(request, data)) is not None:
         raise _error(request, f"$.data.{missing}", "is missing, while other fields are present")
 
@@ -61,9 +61,9 @@ def check_page(
     """
     is_clamped = named == total and 0 < (total or 0) < offset
     if is_clamped and rows:
-        mismatch(request, OF_TOTAL, f"is {named}, and so is the offset, not {offset}", named)
+        refuse(request, OF_TOTAL, f"is {named}, and so is the offset, not {offset}", named)
     elif named is not None and named != offset and not is_clamped:
-        mismatch(request, OF_PAGE, f"is {named}, not {offset}", named)
+        refuse(request, OF_PAGE, f"is {named}, not {offset}", named)
     if rows and rows[0].id is None:
         raise _error(request, "$.data[0].id", "is missing, while other fields are present")
 
@@ -73,7 +73,7 @@ def check_stores(request: Request, hashes: Iterable[object]) -> set[str]:
     stores = {store for store in hashes if type(store) is str and store}
     others = stores - {request.store} if request.store else stores if len(stores) > 1 else None
     if others and OF_STORE not in request.ignored:
-        mismatch(request, OF_STORE, "is another store's", sorted(others))
+        refuse(request, OF_STORE, "is another store's", sorted(others))
     return stores
 
 
@@ -104,7 +104,7 @@ def _are_payments(data: Any) -> bool:
     return any(isinstance(row, dict) and "moduleName" in row for row in rows)
 
 
-def mismatch(request: Request, path: str, what: str, value: object, *, in_part: bool = False) -> None:
+def refuse(request: Request, path: str, what: str, value: object, *, in_part: bool = False) -> None:
     """Raise AnswerMismatchError for a value, unless the service is known to return it for every request.
 
     `in_part` says that some of the answer's payments match the request.

@@ -20,7 +20,7 @@ MOST_LISTS = 50_000
 MOST_VALUES = 120_000
 """The limits of one answer; the limit of lists counts objects too. Reading more could block the event loop
 for more than a tenth of a second, and take more memory than the rest of a walk (`benchmarks.large`). A page
-of 250 real rows has about 200 KB, 2,000 objects, 3,000 lists and 9,000 values: some thousand rows fit."""
+of 250 real rows has about 200 KB, 2,000 objects, 3,000 lists and 9,000 values: a few thousand rows fit."""
 
 MOST_LEVELS = 100
 """The deepest nesting of lists and objects. Real answers have about six levels; more than this could be

@@ -82,7 +82,7 @@ class Listing:
 
     Many pages wait to be joined. As bytes they take little memory and no time of the garbage collector, so
     the rows in `body` are decoded only when they are needed, into any type. If `heads` are rows that become
-    payments, each is removed from it with its payment.
+    payments, each is removed when its payment is made.
 
     `limit` is the page size and `total_count` the length of the whole list that the service reports (None if
     missing or impossible), `date` the time of the answer by the service's clock (None without a readable

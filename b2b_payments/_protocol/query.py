@@ -20,7 +20,7 @@ from b2b_payments._models.enums import OrderBy, ProcessingStatus, SearchBy, Sort
 from b2b_payments._models.payment import LineItem, Payment
 from b2b_payments._models.plain_data import checked_text
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.belonging import OF_ROWS, mismatch
+from b2b_payments._protocol.belonging import OF_ROWS, refuse
 from b2b_payments._protocol.json import exact_number
 from b2b_payments._protocol.request import Query, Request
 
@@ -195,8 +195,8 @@ _INVOICE = wire_names(LineItem)["invoice_id"]
 
 @frozen
 class FilterEvidence:
-    """What the rows show of their list's filters, by path: no row contradicts those in `confirmed`, some rows
-    contradict those in `ignored`.
+    """What the rows show of their list's filters, by path: some row matches those in `confirmed` and none
+    contradicts them; some row contradicts those in `ignored`.
     """
 
     confirmed: frozenset[str] = frozenset()
@@ -217,7 +217,7 @@ def check_filters(request: Request, body: bytes) -> FilterEvidence:
         results = [matches(row) for row in rows]
         if others := [row.id for row, match in zip(rows, results, strict=True) if match is False]:
             what = f"does not match the filter in {len(others):,} of {len(rows):,} rows"
-            mismatch(request, path, what, others[0], in_part=True in results)
+            refuse(request, path, what, others[0], in_part=True in results)
             ignored.add(path)
         elif True in results:
             confirmed.add(path)

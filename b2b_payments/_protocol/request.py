@@ -24,7 +24,7 @@ _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]+")
 class Request:
     """One request. `path` is below the client's base URL; `call` names the endpoint in logs and events.
 
-    `named_at` are the answer's fields that, if present, must name the id in the path; empty if it has none.
+    `named_at` are the answer's fields that, if present, must name the id in the path; empty if no field does.
     `reuse` allows a reused connection, which is safe only if the answer names what it is about. `ignored` are
     paths of the answer that are known to hold the same value for every request. `store` is the store that is
     addressed, as payments name it, None if unknown. `every_header` keeps all headers of the answer instead of

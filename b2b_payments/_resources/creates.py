@@ -100,7 +100,8 @@ class Creates:
         called_at, create = anyio.current_time(), _Create(body)
         if unless_exists and not any(map(str.isalnum, create.external_id or "")):
             raise ConfigurationError(
-                "unless_exists searches for the payment by its external_id: use one with a letter or a digit."
+                "unless_exists searches for the payment by its external_id: use one with a letter or a "
+                "digit, so that the search can find it."
             )
         if create.external_id is None:
             return await self._send(create, Sent(), until)

@@ -23,7 +23,7 @@ class Particulars:
 
     @classmethod
     def of_body(cls, body: Mapping[str, Any]) -> Particulars:
-        """Return those of a create's body; its sum is the total of its line items."""
+        """Return the particulars of a create's body; the sum is the total of its line items."""
         total = Decimal(0)
         for item in body["lineItems"]:
             total = EXACT.add(total, Decimal(str(item["amount"])))
@@ -31,7 +31,7 @@ class Particulars:
 
     @classmethod
     def of(cls, payment: Payment) -> Particulars:
-        """Return those of a payment; its sum is its total, since line items may have no amounts."""
+        """Return the particulars of a payment; the sum is its total, since line items may have no amounts."""
         return cls(payment.customer_id, payment.total.currency, payment.total.amount)
 
     def differences(self, wanted: Particulars) -> dict[str, tuple[str, str]]:

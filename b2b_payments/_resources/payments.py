@@ -80,7 +80,7 @@ class Payments:
 
         Sorted by `createdAt` (the default, in either direction) the walk is exact: it yields every payment
         that is in the list from start to end exactly once, whatever is created, deleted or changed meanwhile.
-        Sorted by another key it yields none twice, but `walk.report` does not claim completeness.
+        Sorted by another key it yields none twice, and `walk.report` says that rows may be missing.
 
         `channel_ids` are BigCommerce's (`Channel.channel_id`). `q` are keywords, searched for in the field
         `search_by`, or in all searchable fields. `offset` skips rows of the list, `page_size` is in rows, and
@@ -278,8 +278,8 @@ class Payments:
 
         With `unless_exists` the call can be repeated safely: it searches first, and returns the id of a
         payment with the same external id, customer, currency and sum. Within a process, calls for the same
-        external id run one at a time, and remember what they created until the lists must show it. A payment
-        that another process created in the last 20 minutes or so may not be found [seen]. Also raises
+        external id run one at a time, and what they created is remembered until the lists must show it. A
+        payment that another process created in the last 20 minutes or so may not be found [seen]. Also raises
         ConfigurationError without an `external_id`, ExternalIdTakenError if a different payment has it,
         PaginationError if the search cannot be read to its end, and OutcomeUnknownError (nothing is sent)
         while the outcome of this process's earlier create is unknown and the lists may still lag.
@@ -321,7 +321,7 @@ class Payments:
         return await (self._writes if write["id"] else creates).settle(error, until)
 
     async def update_offline(self, payment_id: int, payment: OfflinePayment) -> int:
-        """Replace an offline payment, and return its id. Fields that are None get the service's defaults.
+        """Replace an offline payment, and return its id. Fields that are None get their defaults [doc].
 
         Raises ValidationError if the service rejects the data, NotFoundError if the payment does not exist,
         and OutcomeUnknownError if the outcome is not known.

@@ -1,7 +1,7 @@
 """Chooses the connection for a request: never one that has unread, unrequested data.
 
 aiohttp reuses a pooled connection even if data arrived on it while it was idle, and reads that data as the
-next answer. So each request checks its connection just before it is sent, and takes another if there is any.
+next answer. So each request checks its connection just before it is sent, and takes another if data waits.
 Data may still arrive after the check, or a proxy may mix up answers behind any connection. So a connection is
 reused only for requests whose answers name what they are about, which is then checked. A page names its
 offset, but not its list's filters, so a reused connection serves a single list, and each offset of it once.
@@ -66,7 +66,7 @@ def _as_drop(error: aiohttp.ClientConnectionError) -> DroppedError | None:
 
 
 def _unread_data_check(protocol: ResponseHandler) -> Callable[[int], object]:
-    """Return a function that is truthy if a connection has, or may have, data that was not read yet."""
+    """Return a function whose result is true if a connection has, or may have, data that was not read yet."""
     socket = None if protocol.transport is None else protocol.transport.get_extra_info("socket")
     if socket is None or _poll is None:
         return lambda _: True

@@ -52,7 +52,7 @@ def _problem_of(base_url: str, *, allow_http: bool) -> str | None:
     except (ValueError, TypeError):
         return _NO_URL
     if url.user is not None or url.password is not None:
-        return "base_url holds a user name or password; leave them out: the credential is its own argument."
+        return "base_url holds a user name or password; leave them out: the credential is passed separately."
     if url.scheme not in {"http", "https"} or not url.host or not port_is_valid:
         return _NO_URL
     if url.query_string or url.fragment:
@@ -214,7 +214,7 @@ class Transport:
         """Send a request once, and return the whole answer whatever its status.
 
         `timeout` is in seconds and covers everything, including the wait for a connection and the body.
-        `on_leaving` is called just before the request is sent: a cancelled caller gets no error that says so.
+        `on_leaving` is called just before the request is sent, for callers that may be cancelled.
         Raises TransportError and RequestTimeoutError (with `sent` False if the service certainly never saw
         the request), and ResponseDecodeError if the body is too large or cannot be decompressed.
         """

@@ -22,7 +22,7 @@ _ATTEMPTS_IN_DOUBT = 5
 
 
 @define
-class Spellings:
+class LearnedEncodings:
     """What one client has learned about the encodings of `channelIds`.
 
     `useful` are those still worth trying, in order: the service refused the others, or answered them with
@@ -43,11 +43,11 @@ class EncodingTrials:
 
     A refusal need not be about `channelIds`: it is remembered against the encoding only if the same page is
     answered in another one. A page with payments of other channels may be the answer to another request: it
-    is requested again, and its encoding is given up for good unless answers were mixed up recently.
+    is requested again before its encoding is given up, for good unless answers were mixed up recently.
     `compared` are the encodings that the walk has tried to see whether they show what another one hides.
     """
 
-    _learned: Spellings
+    _learned: LearnedEncodings
     _mixups: MixUps
     _query: PaymentQuery
     _order: Order
@@ -56,7 +56,7 @@ class EncodingTrials:
     _shown: bool = attrs.field(default=False, init=False)  # some encoding showed rows of requested channels
     _refusals: dict[ChannelEncoding, APIError] = attrs.field(factory=dict, init=False)
     _given_up: set[ChannelEncoding] = attrs.field(factory=set, init=False)
-    _misread: list[Sequence[int]] = attrs.field(factory=list, init=False)  # in the current encoding
+    _misread: list[Sequence[int]] = attrs.field(factory=list, init=False)  # ids, in the current encoding
     _answered: bool = attrs.field(default=False, init=False)
 
     @property
@@ -171,7 +171,7 @@ class EncodingTrials:
             )
             if first.ids and belongs and all(str(head.channel_id) == channel_id for head in listing.heads):
                 return True
-        # They may. But a service that applies only one of the channels shows another if they are reversed.
+        # They may. But a service that applies one of the channels only shows another if they are reversed.
         query = attrs.evolve(self._query, channel_ids=(self._query.channel_ids or ())[::-1])
         listing = await self._read(query, encoding, 1)
         return bool(channels) and channels.isdisjoint(str(head.channel_id) for head in listing.heads)

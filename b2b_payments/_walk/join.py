@@ -24,9 +24,9 @@ from b2b_payments._walk.page import Key, Order, PageRequest, SortedPage, negated
 from b2b_payments._walk.ties import Ties
 
 _MAX_STALLED = 64
-"""Pages in a row that may bring nothing new. Changes in the list cause only a few in a row."""
+"""Pages in a row that may bring nothing new. Changes cause a few, a service that repeats itself all."""
 _MAX_REPEATS = 3
-"""Times that one of these pages may be read again unchanged: after that, reading goes in a circle."""
+"""Times that the same page may be among them: once more, and reading goes in a circle."""
 
 
 @frozen
@@ -53,7 +53,7 @@ _KEPT_IDS = 4_096
 """Ids remembered before older ones are forgotten (a run of equals is always remembered whole)."""
 
 
-class Given:
+class Delivered:
     """The rows delivered so far. Keys are those of the walk's own direction; `forgets` allows forgetting ids.
 
     In a list sorted by a time that changes, such as `updatedAt`, a row may show up again far from where it
@@ -154,14 +154,14 @@ class Join:
     def __init__(
         self,
         order: Order,
-        given: Given,
+        delivered: Delivered,
         *,
         start: int = 0,
         cursor: Cursor | None = None,
         mirrored: bool = False,
     ) -> None:
         self._order = order
-        self._given = given
+        self._delivered = delivered
         self._mirrored = mirrored
         self.key: Key | None = None
         """K: the sort key of the last row taken."""
@@ -191,7 +191,7 @@ class Join:
             self.key, self.first_key = cursor.key, cursor.key if cursor.first is None else cursor.first
             self.closed, self.resume_at, self._boundary = cursor.closed, cursor.resume_at, list(cursor.ids)
             self.rises = cursor.rises
-            given.restore(cursor.key, cursor.ids, mirrored=mirrored)
+            delivered.restore(cursor.key, cursor.ids, mirrored=mirrored)
 
     @property
     def cursor(self) -> Cursor | None:
@@ -241,11 +241,11 @@ class Join:
     def _joined(self, page: SortedPage) -> Step:
         last = page.keys[-1]
         if self.key is None and page.offset > 0:
-            self._given.leave_out_before(page.keys[0])  # the walk starts here by request
+            self._delivered.leave_out_before(page.keys[0])  # the walk starts here by request
         if self.first_key is None or page.keys[0] < self.first_key:
             self.first_key = page.keys[0]
         self.rises = self.rises or page.keys[0] < last
-        rows, duplicates = self._given.add(page.ids, page.keys, mirrored=self._mirrored)
+        rows, duplicates = self._delivered.add(page.ids, page.keys, mirrored=self._mirrored)
         if self.key is not None and last < self.key and page.offset < self.resume_at and not self._steps_back:
             # Prefetched, and another page has reached further since: it leads nowhere new.
             return Step(True, rows, duplicates)
@@ -259,7 +259,7 @@ class Join:
         by_time = self._order.field is not None and not self.closed
         tail = len(page.keys) - bisect_left(page.keys, self.key) if by_time else 0
         self.resume_at = max(0, page.end - tail - 1)
-        self._given.forget(self.key, mirrored=self._mirrored)
+        self._delivered.forget(self.key, mirrored=self._mirrored)
         if self._stalls(page, rows):
             return Step(True, rows, duplicates, stuck=True, drops_prefetched=True)
         if self.resume_at > page.offset:
@@ -312,7 +312,7 @@ class Join:
 
     def _in_run(self, run: Ties, page: SortedPage) -> Step:
         next_offset = run.observe(page)
-        rows, duplicates = self._given.add(page.ids, page.keys, mirrored=self._mirrored, upto=run.key)
+        rows, duplicates = self._delivered.add(page.ids, page.keys, mirrored=self._mirrored, upto=run.key)
         self.rises = self.rises or bool(page.keys and page.keys[0] < page.keys[-1])
         self._note_boundary(page, rows)
         if run.stuck:

@@ -115,7 +115,7 @@ class SortedPage:
 
     @property
     def reaches_total(self) -> bool:
-        """Whether the page ends exactly at its own total. A total that the page exceeds is not trusted."""
+        """Whether the page ends at its own total, or is empty after it. False if it exceeds the total."""
         return self.total is not None and self.end == max(self.total, self.offset)
 
     @property

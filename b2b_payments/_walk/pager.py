@@ -138,7 +138,7 @@ class Pager(ABC):
         The columns are those of exports: amounts are decimal128(38, 12), times are UTC, and each status has a
         column for its number and one for its name, null if it is not documented. `line_items` is a list of
         structs; with ``table="line_items"`` the rows are line items, each with its `payment_id` and its
-        `position` in it, from 0. Memory holds one batch and the prefetched pages. Raises ConfigurationError
+        `position` there, from 0. Memory holds one batch and the prefetched pages. Raises ConfigurationError
         if pyarrow is missing (extra `arrow`), ExportError for a number that its column cannot hold exactly.
         """
         batches = ArrowBatches(table, whole("rows", rows, least=1))

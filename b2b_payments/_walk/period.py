@@ -94,7 +94,7 @@ class Bounds:
         return stop is not None and key is not None and (key > stop if self.starts_after else key >= stop)
 
     def select(self, page: SortedPage, rows: Sequence[int]) -> list[int]:
-        """Return the rows of a page, of these, that are within the period."""
+        """Return those of `rows`, indexes in the page, that are within the period."""
         keys = [negated(key) for key in page.keys] if page.from_other_end else page.keys
         if rows and not page.from_other_end:
             self._first = self._first or SeenRow(page.offset + rows[0], keys[rows[0]])

@@ -142,7 +142,7 @@ class Prefetcher:
         return await self._urgent.page()
 
     def drop(self) -> None:
-        """Cancel all requests of the walk. None starts afterwards."""
+        """Cancel the pages that were requested, also those whose request has not started."""
         if self._urgent is not None:
             self._urgent.cancel()
         for task in self._queue:

@@ -9,10 +9,10 @@ _MAX_IN_A_ROW = 256
 _ALLOWED = 64
 _ALLOWED_FOR_EACH_PAGE = 64
 _ALLOWED_FOR_EACH_NEW = 8
-"""Pages that may bring nothing new in all: a base, plus some per page of the list and per page with news."""
+"""Pages that may bring nothing new in all: a base, plus some per page of the list and per page that did."""
 _MAX_REPEATS = 3
 _MAX_REPEATS_OF_SHORT_PAGES = 24
-"""Times in a row that a page (or one of one or two rows) may show just the rows of a page further forward."""
+"""Repeats in a row of an earlier page that end the walk: usually, and if it has only one or two rows."""
 
 
 class Progress:
@@ -33,7 +33,7 @@ class Progress:
         self._repeats = 0
 
     def repeats(self, page: SortedPage) -> bool:
-        """Whether one page after another, further on, holds exactly the rows of the page before them."""
+        """Whether page after page repeats exactly the rows of one that starts at least half a page before."""
         if not page.ids:
             return False
         last = self._last

@@ -29,7 +29,7 @@ from b2b_payments._errors import PaginationError
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.query import ChannelEncoding
 from b2b_payments._walk.checkpoint import Cursor
-from b2b_payments._walk.join import Given, Join, Step
+from b2b_payments._walk.join import Delivered, Join, Step
 from b2b_payments._walk.page import LookupResult, Order, PageRequest, SortedPage, negated
 from b2b_payments._walk.period import Bounds
 from b2b_payments._walk.progress import Progress
@@ -90,12 +90,12 @@ class Ends:
         self.bounds = bounds
         self._totals = totals
         self._filtered = filtered
-        self._given = Given(forgets=order.exact, moved=moved)
-        self._near = Join(order, self._given, start=start, cursor=near)
+        self._delivered = Delivered(forgets=order.exact, moved=moved)
+        self._near = Join(order, self._delivered, start=start, cursor=near)
         self._start = start
         self._shown = shown
         self._is_of_whole_list = near is None and start == 0 and bounds is None
-        self._far = Join(order.opposite, self._given, cursor=far, mirrored=True)
+        self._far = Join(order.opposite, self._delivered, cursor=far, mirrored=True)
         self._far_front_ids: Sequence[int] = ()  # the ids of the first second at the far end
         self._near_front: SortedPage | None = None  # the latest page at offset 0, in each direction
         self._far_front: SortedPage | None = None
@@ -147,7 +147,7 @@ class Ends:
         if near is not None and far is not None and self._have_met():
             # All rows were delivered: a walk that resumes reads what comes after the newest one.
             newest = near.key if far.first is None else negated(far.first)
-            top, ids = max(near.key, newest), set(self._given.ids_at(max(near.key, newest)))
+            top, ids = max(near.key, newest), set(self._delivered.ids_at(max(near.key, newest)))
             if near.key == top:
                 ids.update(near.ids)
             if newest == top:
@@ -218,7 +218,7 @@ class Ends:
         """Return the payments taken earlier that this first page lacks, if it has none of the latest ones."""
         if page.offset > 0 or not self._order.exact:
             return ()
-        if not page.ids and not len(self._given):
+        if not page.ids and not len(self._delivered):
             return self._shown
         far, from_other_end = self._far.key, page.from_other_end
         last = [self._near.key, None if far is None else negated(far)][: 1 + from_other_end]
@@ -227,7 +227,7 @@ class Ends:
             front = negated(front)
         taken = [key for key in last if key is not None]
         reaches = front is not None and all(key <= front if from_other_end else key >= front for key in taken)
-        return () if reaches else self._given.beyond(front, mirrored=from_other_end)
+        return () if reaches else self._delivered.beyond(front, mirrored=from_other_end)
 
     def _take(self, page: SortedPage, *, more: bool) -> Step:
         step = self._take_far(page) if page.from_other_end else self._offer_near(page, more=more)
@@ -312,7 +312,7 @@ class Ends:
             rows = zip(page.ids, page.keys, strict=True)
             self._far_front_ids = [payment_id for payment_id, key in rows if key == page.keys[0]]
             if page.ids:
-                self._given.pin(negated(page.keys[0]))
+                self._delivered.pin(negated(page.keys[0]))
         self._next_far_page = None if step.stuck else step.read or self._far.next_page
         if self._have_met():
             self._end_proven()

@@ -22,9 +22,9 @@ class WalkReport:
     the walk runs. Of the requests, `from_other_end` read pages in the opposite order, the first of which
     proves the end; `reread` closed gaps or tried again where the list seemed to end; `looked_up` read one
     payment by id. `ignored_filters` are filters that some payments still did not match after several
-    requests: the service ignores them, applies them differently, or shows a payment as it was before a
-    change. `storeHash` among them means that payments always name another store than the credential does.
-    `waited` is the seconds spent waiting for the quota, over all requests.
+    requests: the service ignores them, applies them differently, or still lists payments that matched
+    before a change. `storeHash` among them means that payments always name another store than the
+    credential does. `waited` is the seconds spent waiting for the quota, over all requests.
     """
 
     exact: bool = True

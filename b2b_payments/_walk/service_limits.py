@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._protocol.request import Query
-from b2b_payments._walk.channels import Spellings
+from b2b_payments._walk.channels import LearnedEncodings
 from b2b_payments._walk.page import SortedPage
 
 _SMALLER_LIMITS = (249, 200, 100, 50, 25, 10, 5, 3, 1)
@@ -39,7 +39,7 @@ class Totals:
         return trusted and page.offset == 0 and page.reaches_total and self.is_uncut(page)
 
     def is_uncut(self, page: SortedPage) -> bool:
-        """Whether no limit cut this page: it is shorter than the requested limit and than another page was.
+        """Whether no limit cut this page: it is shorter than its limit and than the longest page so far.
 
         A page of one row is uncut, too. One that shows a payment twice is not: another may be missing for it.
         """
@@ -52,7 +52,7 @@ class ServiceLimits:
 
     def __init__(self) -> None:
         self._max_rows: int | None = None  # the largest limit to request, once a larger one was refused
-        self.spellings: Spellings = Spellings()
+        self.encodings: LearnedEncodings = LearnedEncodings()
         self._totals: dict[tuple[str, ...], Totals] = {}
         self._shown: dict[Query, Sequence[int]] = {}  # by the list's filters, the latest last
 

@@ -50,7 +50,7 @@ class Source:
     decoded: DecodeRows = not_decoded
     order: Order = attrs.field(init=False)
     refusal: APIError | None = attrs.field(default=None, init=False)
-    """The latest refusal of a page after the first; pages from the other end may still complete the walk."""
+    """The latest refusal of an offset above 0; pages from the other end may still complete the walk."""
     _was_answered: bool = attrs.field(default=False, init=False)
     _compared: set[ChannelEncoding] = attrs.field(factory=set, init=False)
     _encoding_is_tried: bool = attrs.field(init=False)
@@ -101,7 +101,7 @@ class Source:
             return await self._listing(query, encoding, 0, limit)
 
         trials = EncodingTrials(
-            self.learned.spellings, self.caller.mixups, query, order, first_rows, self._compared
+            self.learned.encodings, self.caller.mixups, query, order, first_rows, self._compared
         )
         while True:
             limit = self.learned.limit(largest if full_size else size)

@@ -95,7 +95,7 @@ class Ties:
         return sum(step >= since for step in self._seen_at.values()) == bound
 
     def _may_grow(self, page: SortedPage) -> bool:
-        """Whether the run's second may not have been over when the service sent this page, by its clock."""
+        """Whether the run's second may still have been running, by the service's clock, for this page."""
         return page.now is None or negated(self.key) >= page.now
 
     def _start(self, page: SortedPage) -> int | None:
@@ -120,6 +120,6 @@ class Ties:
             self._forward = True
         if not self._forward:
             return max(0, page.offset - max(self._length - 1, 1))
-        # Overlap by a row, so that deleting one row in front leaves no hole, unless that led no further.
+        # Overlap by a row, so that one row deleted in front leaves no hole, unless this page led no further.
         led_further, self._last_end = page.end > self._last_end, page.end
         return page.end - led_further

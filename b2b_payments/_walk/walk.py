@@ -38,7 +38,7 @@ class Walker:
     """What the walks of one client share: the caller, what was learned about the service, tasks and store.
 
     `priority` is that of a walk's requests. `until` is the time (of the event loop's clock) at which a walk
-    times out; None means the caller's own deadline.
+    times out; if None, each walk has the caller's deadline.
     """
 
     caller: Caller
@@ -153,7 +153,7 @@ class Walk(Pager):
             moved=self._moved,
         )
         # Nearly twice as many pages as requests in flight, so that one late page does not stop the others.
-        # With a concurrency of 1, no page is requested before the one in front of it was joined.
+        # With a concurrency of 1, no page is requested until the previous one was joined.
         ahead = 2 * self._concurrency - 1
         if bounds is not None and bounds.stop is not None:
             # Pages beyond the period's end are wasted. The less the search has cost, the more may be wasted.

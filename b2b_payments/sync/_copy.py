@@ -268,8 +268,8 @@ def _classified(
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Compare listed payments with the copy. Returns four lists of ids:
 
-    `inserted` are new to the copy, `updated` are in the copy in an older version, `older` are in the copy in
-    a newer version that the list should show, `unclear` in a newer version that it may not show yet.
+    `inserted` are new to the copy, `updated` are in it in another, not newer version, `older` are in it in a
+    newer version that the list should show, `unclear` in a newer one that the list may not show yet.
     """
     inserted, updated, older, unclear = list[int](), list[int](), list[int](), list[int]()
     listed_at = rows.updated

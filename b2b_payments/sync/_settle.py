@@ -40,7 +40,7 @@ from b2b_payments.sync._copy import Candidates, Copy
 from b2b_payments.sync._report import SyncReport
 
 MOST_LOOKUPS = 500
-"""The default limit of candidates that one sync looks up."""
+"""The default of how many candidates one sync looks up at most."""
 MAX_MISSING = 0.2
 """The share of a copy that may be missing unless mass deletion is allowed …"""
 ALWAYS_ALLOWED = 10
@@ -95,7 +95,7 @@ class Settling:
         """Look up the chosen candidates. Returns the reason why any are left."""
         if not self.listed_ids:
             return _NO_CONTROL
-        if not await self._knows_one_shown():
+        if not await self._control_succeeds():
             return _CONTROL_FAILED
         missing, kept, foreign_404s = candidates.missing, 0, 0
         allowed = max(ALWAYS_ALLOWED, MAX_MISSING * candidates.payments)
@@ -105,7 +105,7 @@ class Settling:
             answers = await self._look_up(batch)
             existing = [row for row in answers.values() if row is not None]
             gone = [payment_id for payment_id, row in answers.items() if row is None]
-            if gone and not await self._knows_one_shown():
+            if gone and not await self._control_succeeds():
                 await self._write(existing, [])
                 return _CONTROL_FAILED
             if gone and self.payments.mixed_up_lately:
@@ -136,8 +136,8 @@ class Settling:
         self.report.deleted += len(gone)
         self.report.candidates -= len(existing) + len(gone)
 
-    async def _knows_one_shown(self) -> bool:
-        """Whether GET by id returns a payment that the list showed. Drops ids for which it does not."""
+    async def _control_succeeds(self) -> bool:
+        """Whether GET by id returns some payment that the list showed. Drops ids for which it does not."""
         while self.listed_ids:
             try:
                 if await self.payments.look_up(self.listed_ids[-1], tally=self.report) is not None:
@@ -181,7 +181,7 @@ class Settling:
         for payment_id, row in answers.items():
             if row is not None:
                 confirmed[payment_id] = row
-            elif await self._knows_one_shown():
+            elif await self._control_succeeds():
                 try:
                     confirmed[payment_id] = await self.payments.look_up(payment_id, tally=self.report)
                 except NotFoundError:

@@ -105,9 +105,9 @@ class PostgresStore(Store):
     """A copy in PostgreSQL (extra `postgres`). Amounts are numeric, times timestamptz, JSON jsonb.
 
     `dsn` is a libpq address, such as ``postgresql://user@host:5432/name``; missing parts come from libpq's
-    environment variables and files, such as ``PGPASSWORD`` and ``~/.pgpass``. Passwords are never shown. The
-    copy has its own `schema`, which the first sync creates if needed. Views, grants, indexes, triggers and
-    columns that others add to it stay.
+    environment variables and files, such as ``PGPASSWORD`` and ``~/.pgpass``. Only the
+    host, port and database name are ever shown. The copy has its own `schema`, which the first sync creates
+    if needed. Views, grants, indexes, triggers and columns that others add to it stay.
 
     Raises ConfigurationError for an invalid address or schema name, and if the extra is not installed.
     """

@@ -29,7 +29,7 @@ from b2b_payments._protocol.json import MOST_LEVELS, decode, encode
 from b2b_payments._protocol.limits import read_limits
 from b2b_payments._protocol.listing import read_listing
 from b2b_payments._protocol.request import Request
-from b2b_payments._walk.join import Given, Join
+from b2b_payments._walk.join import Delivered, Join
 from b2b_payments._walk.page import Order, keyed
 from tests.support import examples, hostile
 from tests.support.strategies import payments
@@ -64,7 +64,7 @@ def as_list(answer: Answer) -> None:
         page = keyed(listing, order, limit=250, full_size=False)
         if not page.is_sorted:
             continue
-        join = Join(order, Given(forgets=order.exact))
+        join = Join(order, Delivered(forgets=order.exact))
         for _ in range(3):
             join.offer(page)
     use([structure_payment(decode(row)) for row in listing.rows()])

@@ -73,7 +73,7 @@ _look_up = Payments.look_up
     ("checked", "instead", "lie"),
     [
         ((Payments, "look_up"), _any_404, {"unseen_in_html": 0.5}),
-        ((Settling, "_knows_one_shown"), _nothing, {"out_of_scope": True}),
+        ((Settling, "_control_succeeds"), _nothing, {"out_of_scope": True}),
     ],
     ids=["the service's own 404", "a payment that is shown"],
 )

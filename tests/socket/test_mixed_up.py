@@ -181,7 +181,7 @@ async def test_walk_survives_a_conditional_answer(
 async def test_write_with_conditional_answer_is_judged_by_its_payment(
     sandbox: Sandbox, client: PaymentsClient
 ) -> None:
-    """A 412 to a create leaves it unknown: it may be another request's."""
+    """A 412 to a create leaves its outcome unknown: the 412 may be another request's."""
     once(sandbox, lambda: web.Response(status=412), method="POST")
     with pytest.raises(OutcomeUnknownError, match=r"412 Precondition.* Look for externalId=INV-7"):
         await client.payments.create_offline(NEW)
@@ -305,7 +305,7 @@ async def test_mixed_up_channels_discard_no_encoding(
     sandbox.answer_with(mixed_up)
     walk = client.payments.list(channel_ids=[1], concurrency=1)
     assert [payment.id async for payment in walk] == mine
-    assert list(client.payments._walker.learned.spellings.useful) == list(ChannelEncoding)
+    assert list(client.payments._walker.learned.encodings.useful) == list(ChannelEncoding)
     assert client._caller.mixups.lately
 
 

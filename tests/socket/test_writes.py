@@ -392,7 +392,7 @@ async def test_invalid_argument_sends_nothing(sandbox: Sandbox, client: Payments
 
 
 async def test_update_refused_for_its_state_is_unknown(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A 400 may be due to the first attempt, which changed the payment but does not show."""
+    """A 400 may be due to the first attempt: the service may have stored other values than were sent."""
     payment_id = offline_payment(sandbox)
 
     def refuse_the_second(seen: SeenRequest) -> web.Response | None:

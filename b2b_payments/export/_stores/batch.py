@@ -37,7 +37,7 @@ _LOCK_TIMEOUT = 30.0
 
 @frozen
 class Batch:
-    """Exports for one worker, each with the hash of the previous manifest; `at_once` run concurrently."""
+    """Exports for one worker, each with its previous manifest's hash, if any; `at_once` run concurrently."""
 
     jobs: tuple[tuple[Job, str | None], ...]
     at_once: int

@@ -1,4 +1,4 @@
-"""Exports on the workers of a Dask cluster, several stores a task.
+"""Exports on the workers of a Dask cluster, several stores per task.
 
 Exports are in a shared folder: if a worker dies, another one resumes them after their last commits.
 Tasks name the environment variables that hold tokens; a token is never sent to a worker.
@@ -200,7 +200,7 @@ class _Tasks:
                 self._record(await future)
             except Exception as error:  # noqa: BLE001 - Dask raises errors of many types
                 if len(left) > 1:
-                    # One store of the batch may be what kills workers: retry each in a task of its own.
+                    # One store of the batch may be what kills workers: retry each in its own task.
                     for one in left:
                         ended.update(submit([Batch((one,), self._at_once)]))
                 else:

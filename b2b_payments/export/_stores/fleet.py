@@ -63,8 +63,8 @@ async def export_stores(
     export `at_once` stores each, into a folder that all of them share; if a worker dies, another one resumes
     its stores after the last commit.
     ``"local"`` starts `workers` processes on this machine. Tokens are not sent to workers: use
-    `TokenFromEnv`, or an async callable that the workers can import. A quota that does not say how it is
-    shared is shared by all processes of a machine.
+    `TokenFromEnv`, or an async callable that the workers can import. With `dask`, a quota that does not
+    say how it is shared is shared by all processes of a machine.
 
     `on_progress` is called with a store's report: first with its initial state, then after each page, and at
     its end, even if the run is cancelled. `on_event` is called with a store's name and each event of its

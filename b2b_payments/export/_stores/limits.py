@@ -58,7 +58,7 @@ def fitting(at_once: int, concurrency: int) -> AtOnce:
     tightest = min(bounds, key=lambda bound: bound.stores)
     if tightest.stores < 1:
         raise ConfigurationError(
-            f"No store can be exported: {tightest.why}. Raise that limit, or lower `concurrency`."
+            f"No store can be started: {tightest.why}. Raise that limit, or lower `concurrency`."
         )
     return tightest
 

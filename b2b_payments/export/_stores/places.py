@@ -82,7 +82,7 @@ def places_of(path: PathLike, format_: str | None) -> Places:
     if is_url(output):
         bucket_and_name(output, folder=True)  # refuses other addresses, which may hold a password
     if "{" in output:
-        raise ConfigurationError(f"{output!r} contains a brace, and only {NAME} is replaced.")
+        raise ConfigurationError(f"{output!r} contains a brace, and only {NAME} is replaced: leave it out.")
     ending = format_by_ending(output)
     if (ending or Path(output).is_file()) and not output.endswith(os.sep) and not Path(output).is_dir():
         folder, file = os.path.split(output)
@@ -102,7 +102,7 @@ def places_of(path: PathLike, format_: str | None) -> Places:
 def _by_pattern(output: str, format_: str | None) -> Places:
     format_ = format_of(output, format_)
     if "{" in output.replace(NAME, ""):
-        raise ConfigurationError(f"{output!r} contains another brace, and only {NAME} is replaced.")
+        raise ConfigurationError(f"{output!r} has another brace, and only {NAME} is replaced: leave it out.")
     places = Places(output, format_)
     if is_url(output):
         if not is_url(places.folder):

@@ -108,7 +108,7 @@ def manifest_hash(target: str) -> str | None:
 
 
 def finished_since(target: str, old_manifest: str | None, query: Mapping[str, Any]) -> int | None:
-    """Return the number of payments in a file whose manifest replaced the one with this hash, else None."""
+    """Return the payments in a file that was finished since its manifest had this hash, else None."""
     data = manifest_bytes(target)
     if data is None or hashlib.sha256(data).hexdigest() == old_manifest:
         return None

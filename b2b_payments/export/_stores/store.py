@@ -60,7 +60,7 @@ class TokenFromEnv:
         """Return the token. Raises ConfigurationError if the variable is empty or not set."""
         token = Secret(os.environ.get(self.variable, ""))
         if not token:
-            # A name with small letters may be a token given by mistake, so it is not shown.
+            # A name with lower-case letters may be a token given by mistake, so it is not shown.
             shown_name = self.variable if _UPPER_NAME.fullmatch(self.variable) else "that holds the token"
             state = "empty" if self.variable in os.environ else "not set"
             raise ConfigurationError(

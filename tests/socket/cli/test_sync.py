@@ -26,7 +26,7 @@ from tests.support.synced import ENDINGS, held_in, versions_of
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_first_changes_sweep(service: Sandbox, tmp_path: Path, ending: str) -> None:
-    """The last line says what was done, and the exit code that the copy is in sync."""
+    """The summary says what changed, and exit code 0 that the copy is in sync."""
     path = tmp_path / f"copy.{ending}"
     first = invoke(service, "sync", "--to", str(path))
     assert (first.exit_code, first.stdout) == (0, "")
@@ -49,8 +49,8 @@ def test_first_changes_sweep(service: Sandbox, tmp_path: Path, ending: str) -> N
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_copy_is_verified_for_itself(service: Sandbox, tmp_path: Path, ending: str) -> None:
-    """`verify` adds a copy up, alone or beside exports, and says what cannot be as a sync left it."""
+def test_verify_checks_a_copy(service: Sandbox, tmp_path: Path, ending: str) -> None:
+    """`verify` adds up a copy, alone or beside exports, and reports what no sync can have left."""
     path, exported = tmp_path / f"copy.{ending}", tmp_path / "payments.jsonl"
     invoke(service, "sync", "--to", str(path))
     invoke(service, "export", "--output", str(exported))
@@ -67,23 +67,23 @@ def test_a_copy_is_verified_for_itself(service: Sandbox, tmp_path: Path, ending:
         database.remove(PAYMENTS, [7])
     lost = sentence(invoke(None, "verify", str(path)), 1)
     assert lost.startswith(f"Error: {path} was changed: ")
-    assert lost.endswith(" of its line items are of no payment.")
+    assert lost.endswith(" of its line items belong to no payment.")
     with opened(DATABASES[ending], path) as database:
         database.execute("UPDATE b2b_payments_sync SET state = '{'")
     assert "says of itself is damaged" in sentence(invoke(None, "verify", str(path)), 1)
 
 
 @pytest.mark.slow
-def test_a_list_that_shows_less(service: Sandbox, tmp_path: Path) -> None:
-    """Exit code 1 and the remedy while the list contradicts the copy, and 0 once all of it was settled."""
+def test_list_that_contradicts_the_copy(service: Sandbox, tmp_path: Path) -> None:
+    """Exit code 1 and a remedy while the list contradicts the copy, and 0 once that is resolved."""
     path = tmp_path / "copy.sqlite"
     command = "sync", "--to", str(path), "--quota", "10000/1"
     service.rules = Rules(quota=False)
     invoke(service, *command)
     for payment_id in range(1, 101):
         service.store.delete(payment_id)
-    for given in ("--sweep",), ():
-        result = invoke(service, *command, *given)
+    for sweep in ("--sweep",), ():
+        result = invoke(service, *command, *sweep)
         assert result.exit_code == 1
         assert "not in sync yet: 0 inserted, 0 updated, 0 deleted" in result.stderr
         assert "sweep again, with mass deletion allowed (--allow-mass-deletion)" in result.stderr
@@ -104,7 +104,7 @@ def test_a_list_that_shows_less(service: Sandbox, tmp_path: Path) -> None:
         (("--to", "copy.db", "--overlap", "-1"), 2, "-1"),
         (("--to", "copy.db", "--most-lookups", "0"), 2, "give a whole number, 1 or more, not '0'."),
         (("--to", "copy.db", "--overlap", "soon"), 2, "give a number from 0 to 527,040, not 'soon'."),
-        (("--to", "copy.db", "--to", "other.db"), 2, "--to is given 2 times"),
+        (("--to", "copy.db", "--to", "other.db"), 2, "--to was given 2 times"),
     ],
 )
 def test_usage(
@@ -115,7 +115,7 @@ def test_usage(
     code: int,
     says: str,
 ) -> None:
-    """What cannot begin is one sentence, costs no request and leaves nothing."""
+    """Wrong usage is refused in one sentence, without any request, and leaves no file."""
     monkeypatch.chdir(tmp_path)
     assert says in sentence(invoke(service, "sync", *args), code)
     assert service.request_count == 0
@@ -123,9 +123,9 @@ def test_usage(
 
 
 @pytest.mark.slow
-def test_a_made_up_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sandbox_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--sandbox` needs no credential, and a second sync of the same copy finds the same store."""
-    with socket.create_server(("127.0.0.1", 0)) as free:  # the usual one may be another test's
+    with socket.create_server(("127.0.0.1", 0)) as free:  # another test may be using the default port
         monkeypatch.setattr("b2b_payments._cli.connection._PORT", free.getsockname()[1])
     target = str(tmp_path / "copy.sqlite")
     first = invoke(None, "sync", "--to", target, "--sandbox", "--quota", "none")
@@ -136,14 +136,14 @@ def test_a_made_up_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_credential(tmp_path: Path) -> None:
-    """Without a credential one sentence says which variables to set."""
+    """Without a credential, one sentence says which variables to set."""
     result = invoke(None, "sync", "--to", str(tmp_path / "copy.db"))
     assert "No credential: set B2B_PAYMENTS_STORE_HASH" in sentence(result, 2)
     assert os.listdir(tmp_path) == []
 
 
 def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
-    """A wrong token is one sentence, and leaves nothing."""
+    """A wrong token is reported in one sentence, and leaves no file."""
     variables = {"B2B_PAYMENTS_ACCESS_TOKEN": "marked"}
     result = invoke(service, "sync", "--to", str(tmp_path / "copy.db"), variables=variables)
     text = sentence(result, 1)
@@ -153,23 +153,23 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
 
 
 def test_another_store(service: Sandbox, tmp_path: Path) -> None:
-    """A copy of another store is one sentence, and stays."""
+    """A copy of another store is refused in one sentence, and stays unchanged."""
     path = tmp_path / "copy.sqlite"
     assert invoke(service, "sync", "--to", str(path)).exit_code == 0
     result = invoke(service, "sync", "--to", str(path), variables={"B2B_PAYMENTS_STORE_HASH": "other"})
-    assert "is a copy of another store" in (said := sentence(result, 2))
-    assert "next sync" not in said
+    assert "is a copy of another store" in (message := sentence(result, 2))
+    assert "next sync" not in message
     assert held_in(path) == versions_of(service.store)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
-    """Neither does an export replace a copy, nor a sync go on with an export."""
+    """An export does not replace a copy, and a sync does not continue an export."""
     path = tmp_path / f"copy.{ending}"
     sink = sink_for(path, ending)
     sink.open()
     sink.close(complete=True)
-    assert "that no sync made" in sentence(invoke(service, "sync", "--to", str(path)), 2)
+    assert "that was not made by a sync" in sentence(invoke(service, "sync", "--to", str(path)), 2)
     path.unlink()
     assert invoke(service, "sync", "--to", str(path)).exit_code == 0
     for more in ((), ("--resume",)):
@@ -180,77 +180,77 @@ def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.slow
 async def test_stopped(tmp_path: Path) -> None:
-    """Ctrl-C says what is left; the next sync goes on."""
+    """After Ctrl-C, the message says what is left, and the next sync continues."""
     path = tmp_path / "copy.sqlite"
     async with Sandbox(payments=10_000, rules=Rules(quota=False)) as sandbox:
-        asked = asyncio.Event()
+        arrived = asyncio.Event()
 
         def hang(_: object) -> None:
-            # The one after it hangs.
+            # The next request hangs.
             if sandbox.request_count == last:
                 sandbox.order(Fault.HANG_BEFORE, share=1)
             if sandbox.request_count == last + 1:
-                asked.set()
+                arrived.set()
 
         sandbox.answer_with(hang)
-        # Nothing has come yet; and, as pages are asked for 16 ahead at the most, a batch has been put down.
+        # Before anything was read; then after a commit, since at most 16 pages are prefetched.
         for last, left in (
             (0, f"{path} was not written"),
-            (33, f"the next sync goes on with what {path} holds"),
+            (33, f"the copy in {path} is kept, and the next sync continues it"),
         ):
-            asked.clear()
+            arrived.clear()
             if not last:
                 sandbox.order(Fault.HANG_BEFORE, share=1)
             process = await start(sandbox, "sync", "--to", str(path))
-            await asked.wait()
+            await arrived.wait()
             process.send_signal(signal.SIGINT)
             assert await finished(process) == (130, "", f"Stopped by Ctrl-C: {left}.\n")
             assert os.listdir(tmp_path) == ([path.name] if last else [])
             sandbox.clear_faults()
-        held = len(held_in(path))
-        assert held >= 2_000
+        kept = len(held_in(path))
+        assert kept >= 2_000
         before = sandbox.request_count
         code, _, err = await finished(await start(sandbox, "sync", "--to", str(path)))
         assert code == 0, err
-        assert sandbox.request_count - before < 45 - held // 250
+        assert sandbox.request_count - before < 45 - kept // 250
         assert held_in(path) == versions_of(sandbox.store)
 
 
 @pytest.mark.slow
-async def test_a_copy_that_one_process_keeps(tmp_path: Path) -> None:
-    """With --every it syncs again and again, skips a round where another is in the way, and is stopped."""
+async def test_sync_every(tmp_path: Path) -> None:
+    """With --every it syncs repeatedly, skips a round while another sync runs, and stops on a signal."""
     path = tmp_path / "copy.sqlite"
     async with Sandbox(payments=30) as sandbox:
         process = await start(sandbox, "sync", "--to", str(path), "--every", "1")
         assert process.stderr is not None
 
-        async def said() -> str:
+        async def next_line() -> str:
             assert process.stderr is not None
             return (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
 
-        assert "in sync: 30 inserted" in await said()
+        assert "in sync: 30 inserted" in await next_line()
         sandbox.store.update(5, payerName="new")
-        line = await said()
+        line = await next_line()
         while "1 updated" not in line:
             assert "in sync: 0 inserted, 0 updated" in line
-            line = await said()
+            line = await next_line()
         lock = Lock(path)
         while not lock.held:
             with suppress(AlreadyRunningError):
                 lock.acquire()
         while "not synced this time" not in line:
-            line = await said()
+            line = await next_line()
         lock.release()
         while "in sync" not in line:
-            line = await said()
+            line = await next_line()
         process.terminate()
         rest = (await process.communicate())[1].decode()
     assert process.returncode == 143
-    assert rest.endswith(f"Stopped by SIGTERM: the next sync goes on with what {path} holds.\n")
+    assert rest.endswith(f"Stopped by SIGTERM: the copy in {path} is kept, and the next sync continues it.\n")
 
 
-def test_a_copy_that_is_being_synced(service: Sandbox, tmp_path: Path) -> None:
-    """A sync that another is in the way of says so by an exit code of its own, which cron can pass over."""
+def test_copy_that_is_being_synced(service: Sandbox, tmp_path: Path) -> None:
+    """If another sync of the copy is running, the exit code is 4, which a cron job can ignore."""
     path = tmp_path / "copy.sqlite"
     lock = Lock(path)
     lock.acquire()

@@ -182,7 +182,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (("--output", "-"), "Standard output takes one store"),
+        (("--output", "-"), "Standard output is only for a single store"),
         (
             ("--output", "out"),
             "'out' does not say the format: name the format, or use a pattern such as 'out/{name}.jsonl'",
@@ -190,20 +190,20 @@ def test_unreadable_file(tmp_path: Path) -> None:
         (("--output", "out.csv"), "'out.csv' is one file, and each store has its own"),
         (("--output", "a/out.csv", "--format", "csv"), "a pattern such as 'a/{name}.csv'"),
         (("--output", "{store}.csv"), "'{store}.csv' contains a brace, and only {name} is replaced"),
-        (("--output", "{name}{x}.csv"), "contains another brace"),
+        (("--output", "{name}{x}.csv"), "has another brace"),
         (
             ("--output", "{name}.db", "--format", "csv"),
             "'{name}.db' has the extension of sqlite, but the format given",
         ),
         (("--output", "{name}.txt"), "'{name}.txt' does not say its format: name the format"),
-        (("--output", "{name}.csv", "--sandbox"), "--sandbox is a made-up store: leave --stores out"),
+        (("--output", "{name}.csv", "--sandbox"), "--sandbox is a single store: leave --stores out"),
         (("--output", "{name}.csv", "--channel", "1"), "leave --channel out, and write channels = [1, 2]"),
         (
             ("--output", "{name}.csv", "--invoice", "1"),
-            "An invoice's id is of one store: leave --invoice out",
+            "An invoice's id belongs to one store: leave --invoice out",
         ),
         (("--output", "{name}.csv", "--at-once", "0"), "give a whole number, 1 or more, not '0'."),
-        (("--output", "{name}.csv", "--stores", "x.toml"), "--stores is given 2 times"),
+        (("--output", "{name}.csv", "--stores", "x.toml"), "--stores was given 2 times"),
     ],
 )
 def test_wrong_usage(tmp_path: Path, args: tuple[str, ...], expected: str) -> None:
@@ -219,7 +219,7 @@ def test_without_stores(args: tuple[str, ...]) -> None:
     """Options for many stores are refused without --stores."""
     result = invoke(None, "export", "--output", "p.jsonl", *args)
     assert result.exit_code == 2
-    assert f"{args[0]} is about many stores: give --stores too" in result.stderr
+    assert f"{args[0]} needs --stores, the file that lists the stores" in result.stderr
 
 
 @pytest.mark.parametrize(

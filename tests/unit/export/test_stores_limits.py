@@ -35,7 +35,7 @@ def test_file_handles(handles: Callable[[int], None]) -> None:
     assert (fitting(5, 8).stores, fitting(5, 8).why) == (5, "")
     assert fitting(50, 1).stores == (245 - 16 - 4 * 8) // 5
     handles(40)
-    with pytest.raises(ConfigurationError, match="No store can be exported: this process may open"):
+    with pytest.raises(ConfigurationError, match="No store can be started: this process may open"):
         fitting(1, 8)
 
 
@@ -46,7 +46,7 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fitting(50, 8).stores == 20
     assert "161 MiB of memory are left, and a store needs 8" in fitting(50, 8).why
     monkeypatch.setattr(limits, "_container_memory", lambda: 2**20)
-    with pytest.raises(ConfigurationError, match="No store can be exported: 1 MiB of memory"):
+    with pytest.raises(ConfigurationError, match="No store can be started: 1 MiB of memory"):
         fitting(1, 8)
 
 

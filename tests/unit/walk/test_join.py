@@ -6,7 +6,7 @@ import pytest
 
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import OrderBy, SortBy
-from b2b_payments._walk.join import Given, Join
+from b2b_payments._walk.join import Delivered, Join
 from b2b_payments._walk.page import Order
 from tests.support.walked import page, rows
 
@@ -15,7 +15,7 @@ ASCENDING = Order("created_at", False)
 
 def joining(order: Order = ASCENDING, *, start: int = 0) -> Join:
     """Return a new join."""
-    return Join(order, Given(forgets=order.exact), start=start)
+    return Join(order, Delivered(forgets=order.exact), start=start)
 
 
 def test_overlapping_pages_join_without_duplicates() -> None:
@@ -54,12 +54,12 @@ def test_a_gap_is_closed_by_reading_further_and_further_back() -> None:
 @pytest.mark.slow
 def test_memory_stays_constant_over_a_long_walk() -> None:
     """Old ids are forgotten, and a row with such an id is not delivered again."""
-    given = Given(forgets=True)
-    join = Join(ASCENDING, given)
+    delivered = Delivered(forgets=True)
+    join = Join(ASCENDING, delivered)
     most = 0
     for start in range(1, 400_000, 246):
         join.offer(page(start - 1, rows(start, start + 249), total=10**6))
-        most = max(most, len(given))
+        most = max(most, len(delivered))
     assert most < 10_000
     repeated = join.offer(page(0, rows(1, 250), total=10**6))
     assert not repeated.rows

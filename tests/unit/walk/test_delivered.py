@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from b2b_payments._protocol.query import PaymentQuery
-from b2b_payments._walk.join import Given
+from b2b_payments._walk.join import Delivered
 from b2b_payments._walk.service_limits import ServiceLimits
 
 
-def after_many_rows(pinned: int | None) -> Given:
+def after_many_rows(pinned: int | None) -> Delivered:
     """Return what is remembered after 20,000 rows, with the key of the first two rows pinned or not."""
-    given = Given(forgets=True)
-    given.add([1, 2], [5, 5], mirrored=False)
+    delivered = Delivered(forgets=True)
+    delivered.add([1, 2], [5, 5], mirrored=False)
     if pinned is not None:
-        given.pin(pinned)
+        delivered.pin(pinned)
     for number in range(100, 20_000, 100):
-        given.add(range(number, number + 100), range(number, number + 100), mirrored=False)
-        given.forget(number + 99, mirrored=False)
-    return given
+        delivered.add(range(number, number + 100), range(number, number + 100), mirrored=False)
+        delivered.forget(number + 99, mirrored=False)
+    return delivered
 
 
 def test_pinned_ids_are_never_forgotten() -> None:
@@ -28,8 +28,8 @@ def test_pinned_ids_are_never_forgotten() -> None:
 
 def test_a_forgotten_row_is_not_delivered_again() -> None:
     """A row that is no longer remembered is older than all that can follow, so it is dropped."""
-    given = after_many_rows(None)
-    assert given.add([1, 777, 99_999], [5, 777, 99_999], mirrored=False) == ([2], 2)
+    delivered = after_many_rows(None)
+    assert delivered.add([1, 777, 99_999], [5, 777, 99_999], mirrored=False) == ([2], 2)
 
 
 def test_totals_are_learned_for_each_set_of_filters() -> None:
