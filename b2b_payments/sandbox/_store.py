@@ -146,8 +146,8 @@ class Store:
         row = None
         if fields:
             single = not self._rules.multi_storefront
-            drawn = self._rows.payment(payment_id, created, single_storefront=single)
-            row = drawn | {"updatedAt": created} | fields
+            generated = self._rows.payment(payment_id, created, single_storefront=single)
+            row = generated | {"updatedAt": created} | fields
             row["lineItems"] = [line | {"paymentId": payment_id} for line in row["lineItems"]]
         self._change(payment_id, lambda table: table.insert(payment_id, created, row))
         return payment_id
