@@ -113,7 +113,7 @@ class _Watch:
 
     began: float | None = None
 
-    def tell(self, report: StoreReport) -> None:
+    def record(self, report: StoreReport) -> None:
         if self.began is None and report.state is StoreState.RUNNING:
             self.began = time.monotonic()
 
@@ -206,7 +206,7 @@ async def on_dask(options: argparse.Namespace) -> Sequence[str]:
                 watch, before = _Watch(), await _CPU.read(client, served)
                 with _folder() as folder:
                     settings = {"format": "jsonl", "at_once": options.at_once, "dask": client}
-                    report = await export_stores(stores, folder, **settings, on_progress=watch.tell)
+                    report = await export_stores(stores, folder, **settings, on_progress=watch.record)
                     seconds = time.monotonic() - (watch.began or 0.0)
                 used = (await _CPU.read(client, served)).since(before)
                 record = await served.record()

@@ -22,7 +22,7 @@ autodoc_class_signature = "mixed"
 autodoc_default_options = {
     "members": True,
     "member-order": "bysource",
-    "exclude-members": "joined,standing",  # internal methods of public classes
+    "exclude-members": "joined",  # an internal method of public classes
 }
 
 

@@ -111,10 +111,10 @@ def quota_headers(rules: Rules, remaining: int, resets_after: float) -> dict[str
 def refusal_headers(
     rules: Rules, wait: float, date: int, resets_after: float | None = None
 ) -> dict[str, str]:
-    """Return the headers of a 429 under these rules. `wait` is in seconds; whole numbers are rounded up.
+    """Return the headers of a 429 under these rules.
 
-    `date` is the answer's, in epoch seconds. `resets_after` seconds later the quota is whole again; None
-    means after `wait`.
+    `wait` is in seconds; integers and dates are rounded up. `date` is the answer's, in epoch seconds.
+    The quota is full again after `resets_after` seconds, or `wait` if that is None.
     """
     seconds = math.ceil(wait)
     resets_after = wait if resets_after is None else resets_after

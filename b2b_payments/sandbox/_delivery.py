@@ -255,7 +255,7 @@ class Mixer:
     async def send_followed_by(
         self, request: web.BaseRequest, response: web.StreamResponse, extra: Answered, after: float | None
     ) -> None:
-        """Send a complete response, followed by an answer that nobody requested."""
+        """Send a whole response, and `extra` `after` seconds later; None holds it for `send_held`."""
         await response.prepare(request)
         await response.write_eof()
         connection = request.transport

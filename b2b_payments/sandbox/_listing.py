@@ -47,7 +47,7 @@ class Table:
     """Payments in the order (createdAt, id). A row is generated from the seed unless it was changed."""
 
     _rows: Rows
-    _drawn_times: array[int]
+    _generated_times: array[int]
     _single_storefront: bool
     _times: array[int]
     _ids: array[int]
@@ -166,7 +166,7 @@ class Table:
     def _generate(self, payment_id: int, created: int) -> Row:
         row = self._rows.payment(payment_id, created, single_storefront=self._single_storefront)
         # No row was updated after the store's clock, which starts at the newest generated payment.
-        newest = self._drawn_times[-1] if self._drawn_times else created
+        newest = self._generated_times[-1] if self._generated_times else created
         row["updatedAt"] = min(row["updatedAt"], max(created, newest))
         return row
 
@@ -178,9 +178,9 @@ class Table:
     def _find(self, payment_id: int) -> int | None:
         created = self._added.get(payment_id)
         if created is None:
-            if not 0 < payment_id <= len(self._drawn_times):
+            if not 0 < payment_id <= len(self._generated_times):
                 return None
-            created = self._drawn_times[payment_id - 1]
+            created = self._generated_times[payment_id - 1]
         # Within one second ids ascend.
         low = bisect_left(self._times, created)
         at = bisect_left(self._ids, payment_id, low, bisect_right(self._times, created, low))

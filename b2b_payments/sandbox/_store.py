@@ -146,8 +146,8 @@ class Store:
         row = None
         if fields:
             single = not self._rules.multi_storefront
-            drawn = self._rows.payment(payment_id, created, single_storefront=single)
-            row = drawn | {"updatedAt": created} | fields
+            generated = self._rows.payment(payment_id, created, single_storefront=single)
+            row = generated | {"updatedAt": created} | fields
             row["lineItems"] = [line | {"paymentId": payment_id} for line in row["lineItems"]]
         self._change(payment_id, lambda table: table.insert(payment_id, created, row))
         return payment_id
@@ -219,14 +219,14 @@ class Store:
     def encoded(self, payment_id: int) -> msgspec.Raw:
         """Return a payment as lists show it, as JSON. Raises `KeyError` if lists do not show it."""
         # Only rows generated from the seed are cached: they never change.
-        drawn = not self._listed.is_changed(payment_id)
-        if drawn and (known := self._encoded.get(payment_id)) is not None:
+        generated = not self._listed.is_changed(payment_id)
+        if generated and (known := self._encoded.get(payment_id)) is not None:
             return known
         row = dict(self._listed.row(payment_id))
         if self._rules.sparse_lists:
             row = self._rows.sparse(row)
         encoded = msgspec.Raw(msgspec.json.encode(format_payment(row, self._rules)))
-        if drawn:
+        if generated:
             if len(self._encoded) >= _CACHED_ROWS:
                 self._encoded.clear()
             self._encoded[payment_id] = encoded

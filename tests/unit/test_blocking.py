@@ -30,7 +30,7 @@ OTHER_NAMES = {
     "__aiter__": "__iter__",
     "__anext__": "__next__",
 }
-NOT_FOR_CALLERS = {"joined", "standing"}
+NOT_FOR_CALLERS = {"joined"}
 BUILT_OTHERWISE = {"from_env", "with_options", "__exit__"}
 
 

@@ -191,7 +191,7 @@ async def test_invalid_periods_are_refused(client: PaymentsClient) -> None:
         ({"created_to": moment, "created_from": moment.astimezone(ZoneInfo("Asia/Tokyo"))}, "must be before"),
         (
             {"created_from": datetime.min.replace(tzinfo=ZoneInfo("Asia/Tokyo"))},
-            "created_from.*outside",
+            "created_from.*outside the years",
         ),
         ({"created_from": moment, "sort_by": "updatedAt"}, "sort_by"),
         ({"created_from": moment, "offset": 5}, "offset"),
