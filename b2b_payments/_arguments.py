@@ -10,7 +10,7 @@ from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._printable import unset_field
 
-_MOST_SECONDS = 366 * 86_400.0
+_MAX_SECONDS = 366 * 86_400.0
 
 
 def check(name: str, value: object, kind: Any, expected: str) -> None:
@@ -23,7 +23,7 @@ def check(name: str, value: object, kind: Any, expected: str) -> None:
 
 def seconds(name: str, value: object, *, least: float = 0.0) -> float:
     """Check a number of seconds, at most a year. Raises ConfigurationError."""
-    if type(value) not in {int, float} or not least <= value <= _MOST_SECONDS:  # type: ignore[operator]
+    if type(value) not in {int, float} or not least <= value <= _MAX_SECONDS:  # type: ignore[operator]
         at_least = f"from {least:g} " if least else "from 0 "
         raise ConfigurationError(f"{name} must be seconds, {at_least}to a year, not {shown(value)}.")
     return float(value)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from b2b_payments._errors import (
     RequestTimeoutError,
     ResponseDecodeError,
     ServerError,
-    in_our_words,
+    describe_safely,
 )
 from b2b_payments._mixups import AnswerCheck, MixUps
 from b2b_payments._printable import define, frozen
@@ -277,7 +277,7 @@ class _Call(Generic[T]):
         if delay is None:
             return False
         stated = failure.retry_after if asked is not None and isinstance(failure, APIError) else None
-        why = in_our_words(failure).removeprefix(f"{attempt.request.method} {attempt.request.path}: ")
+        why = describe_safely(failure).removeprefix(f"{attempt.request.method} {attempt.request.path}: ")
         why = "; ".join(filter(None, [why, self._hint(failure)]))
         patience = None if failing_for is None else caller.retry.patience(outcome) - failing_for
         scheduled = RetryScheduled(
@@ -368,7 +368,7 @@ class _Call(Generic[T]):
         caller.events.emit(RequestStarted(*about, self.id))
         try:
             answer = await caller.transport.send(
-                request, attempt.headers, timeout=timeout, on_leaving=self.sent.start_attempt
+                request, attempt.headers, timeout=timeout, on_send=self.sent.start_attempt
             )
             reading = read_limits(answer.headers, datetime.now(UTC))
             self.check.reused = answer.reused

@@ -279,13 +279,13 @@ def settings_from_env(settings: Settings) -> Settings:
     """Complete a client's settings from environment variables. Raises ConfigurationError."""
     quota = settings.get("quota", _DEFAULT_QUOTA)
     _check_quota(quota)
-    env: Settings = {"quota": None if quota is None else shared_by_env(quota)}
+    env: Settings = {"quota": None if quota is None else with_shared_from_env(quota)}
     if base_url := _from_env("BASE_URL"):
         env["base_url"] = base_url
     return {**env, **settings, "quota": env["quota"]}
 
 
-def shared_by_env(quota: Quota) -> Quota:
+def with_shared_from_env(quota: Quota) -> Quota:
     """Return the quota, with `shared` set from B2B_PAYMENTS_QUOTA_SHARED if it is None."""
     text = str(_from_env("QUOTA_SHARED"))
     if quota.shared is not None or text in {"", "0"}:

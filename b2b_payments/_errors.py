@@ -44,7 +44,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
-def in_our_words(failure: B2BPaymentsError) -> str:
+def describe_safely(failure: B2BPaymentsError) -> str:
     """Describe a failure without quoting any text that the service sent."""
     if not isinstance(failure, APIError):
         return failure.message.rstrip(".")

@@ -88,11 +88,11 @@ class MixUps:
         self._subjects: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)  # by call and claim
 
     @property
-    def lately(self) -> bool:
+    def recent(self) -> bool:
         """Whether answers were mixed up in the last five minutes: then an unproven answer is not trusted."""
         return anyio.current_time() < self.until
 
-    def noticed(self) -> None:
+    def record(self) -> None:
         """Record that an answer belonged to another request, or to none."""
         self.until = anyio.current_time() + _SUSPICION_TIME
 
@@ -115,7 +115,7 @@ class MixUps:
                 self._mark_reliable(request.call, [OF_STORE])
             elif isinstance(store, str):
                 self._store = self._store or store
-            if request.effect is not Effect.READ and self.lately:
+            if request.effect is not Effect.READ and self.recent:
                 check_proof(request, read.data)
         return reply
 
@@ -221,7 +221,7 @@ class AnswerCheck:
         # A 401 is handled by renewing the credential. A refused page ends its walk, or is requested in
         # another way: neither returns anything false.
         on_kept = may_retry and self.reused and self.request.call == "payments.get"
-        is_suspect = self.mixups.lately or (on_kept and not isinstance(failure, AuthenticationError))
+        is_suspect = self.mixups.recent or (on_kept and not isinstance(failure, AuthenticationError))
         if not is_suspect or not isinstance(failure, APIError):
             return False
         self._refusals.append(failure.message)
@@ -247,7 +247,7 @@ class AnswerCheck:
     def _mixed_up(self, failure: AnswerMismatchError, *, may_retry: bool) -> bool:
         if len(self._claims) == 1:
             self._suspected_until = self.mixups.until
-        self.mixups.noticed()
+        self.mixups.record()
         # Even without retries, a claim that may be constant has to be compared with further answers.
         may_be_constant = self.mixups.may_be_constant(self.request, failure)
         may_resend = self.request.effect is Effect.READ and (may_retry or may_be_constant)
@@ -257,7 +257,7 @@ class AnswerCheck:
 
     def outcome_unknown(self, failure: B2BPaymentsError) -> bool:
         """Whether a write may have been carried out although this answer refuses it."""
-        return self.request.effect is not Effect.READ and isinstance(failure, APIError) and self.mixups.lately
+        return self.request.effect is not Effect.READ and isinstance(failure, APIError) and self.mixups.recent
 
     def forbids_resend(self, failure: B2BPaymentsError) -> bool:
         """Whether a write must not be sent again, because only the payment shows its outcome."""

@@ -43,7 +43,7 @@ from b2b_payments._errors import (
 )
 from b2b_payments._printable import frozen
 
-LONGEST_ASKED = 3600.0
+MAX_RETRY_AFTER = 3600.0
 """Seconds: the longest requested wait that is honoured, and the longest time for which a page is refused."""
 
 _MAX_DOUBLINGS = 64  # a float overflows after about a thousand
@@ -164,7 +164,7 @@ class RetryPolicy:
         if attempt >= self.attempts and patience is not None:
             delay = min(delay, patience)
         if asked is not None and asked > delay:
-            if asked > LONGEST_ASKED:
+            if asked > MAX_RETRY_AFTER:
                 return None
             # Jitter, never shorter than asked: requests refused together should not all return at once.
             delay = asked + chance * min(1.0, asked / 10)
@@ -175,7 +175,7 @@ class RetryPolicy:
         if self.attempts == 1 or self.outage == 0:
             return 0.0
         if outcome is Outcome.REFUSED:
-            return LONGEST_ASKED
+            return MAX_RETRY_AFTER
         return self.outage if outcome.is_outage else 0.0
 
 

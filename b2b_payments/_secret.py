@@ -14,7 +14,7 @@ HIDDEN = "*** (not shown, since it repeats the credential)"
 
 _PIECE = 12
 """How many consecutive letters and digits of a credential text must not show; fewer reveal nothing."""
-_MOST_ROUNDS = 8
+_MAX_ROUNDS = 8
 
 
 class Secret(str):
@@ -49,7 +49,7 @@ def repeats(text: str, secret: Secret) -> bool:
     """Whether text contains a piece of a credential in any encoding, or is escaped too often to tell."""
     pieces = _pieces(secret)
     for rounds, form in enumerate(_forms(text)):
-        if rounds >= _MOST_ROUNDS or _holds(_letters(form), pieces):
+        if rounds >= _MAX_ROUNDS or _holds(_letters(form), pieces):
             return True
         if "," in form and _holds(_letters(_CODES.sub(_char_of_code, form)), pieces):
             return True

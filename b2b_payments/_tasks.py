@@ -123,7 +123,7 @@ class Tasks:
         if self._home is not None:
             self._home.require()
 
-    def at_home(self, function: Callable[[], object]) -> None:
+    def run_at_home(self, function: Callable[[], object]) -> None:
         """Call a function that touches the tasks, in their own event loop. See `Home.call`."""
         if self._home is None:
             function()

@@ -183,11 +183,11 @@ class Payments(_Blocking[payments.Payments]):
     settle: Final = _makes(payments.Payments.settle, BackgroundLoop.wait)
 
     @property
-    def mixed_up_lately(self) -> bool:
+    def recently_mixed_up(self) -> bool:
         """Whether this client received an answer to another request in the last five minutes."""
 
         async def read() -> bool:
-            return self._async.mixed_up_lately
+            return self._async.recently_mixed_up
 
         return self._loop.wait(read())
 

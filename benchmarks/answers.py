@@ -97,13 +97,13 @@ class _Distinguishable:
     def __call__(self, asked: SeenRequest, other: SeenRequest) -> bool:
         pair = {kind(asked), kind(other)}
         if pair == {"create"}:
-            return self._mixups.lately
+            return self._mixups.recent
         if pair <= {"operations", "transactions"} or same_payment(asked, other):
             return False
         if pair == {"list"}:
             return _page_of(asked) != _page_of(other)
         if any(400 <= (one.own_status or 0) < 500 for one in (asked, other)):
-            return self._mixups.lately and not self._again(asked) and not self._again(other)
+            return self._mixups.recent and not self._again(asked) and not self._again(other)
         return True
 
     def _again(self, asked: SeenRequest) -> bool:

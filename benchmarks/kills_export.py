@@ -25,7 +25,7 @@ from benchmarks.user_databases import NAMES, UserDatabase
 
 _LAST_KILLS = 2  # of an export: aimed at its end
 _KILLS_AN_EXPORT = (5, 10)
-_MOST_EXPORTS = 5  # for each kill
+_MAX_EXPORTS = 5  # for each kill
 _OURS = {"payments", "line_items"}
 _NOT_OURS = [name for name in NAMES if name not in _OURS and not name.startswith("b2b_payments_sync")]
 _LONGEST = 120.0  # seconds for one process
@@ -119,7 +119,7 @@ def killed(
             account.exports += 1
             # If publishing is too fast to be hit, aim at the next export before its end.
             aim = bool(stages) or projections
-            if account.exports > _MOST_EXPORTS * kills:
+            if account.exports > _MAX_EXPORTS * kills:
                 raise StuckError(f"{format_}: only {account.kills} kills in {account.exports} exports.")
             _judge(account, check, place, before, service)
             if user is not None and user.state() != held:

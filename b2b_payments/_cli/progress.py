@@ -24,7 +24,7 @@ from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.events import Event, QuotaWait
 from b2b_payments.export import StoreReport, StoreState
-from b2b_payments.export._bucket import waited_for
+from b2b_payments.export._bucket import longest_wait
 from b2b_payments.export._pace import Pace, PaceReading
 
 _ROOMY = 80
@@ -88,7 +88,7 @@ class Screen:
         self._timer = asyncio.get_running_loop().call_later(_CHECK_INTERVAL, self._check)
 
     def _check(self) -> None:
-        now, waits = asyncio.get_running_loop().time(), waited_for(OBJECT_STORE_PATIENCE) is not None
+        now, waits = asyncio.get_running_loop().time(), longest_wait(OBJECT_STORE_PATIENCE) is not None
         if now - self._printed_at >= _LINE_INTERVAL or (waits and not self._printed_wait):
             click.echo(f"{self._all_rows()[0].text}.", err=True)
             self._printed_at, self._printed_wait = now, waits
@@ -96,7 +96,7 @@ class Screen:
 
     def _all_rows(self) -> list[Row]:
         first, *others = self._rows()
-        if (wait := waited_for(OBJECT_STORE_PATIENCE)) is not None:
+        if (wait := longest_wait(OBJECT_STORE_PATIENCE)) is not None:
             first = first._replace(text=f"{object_store_wait(*wait)} · {first.text}")
         return [first, *others]
 

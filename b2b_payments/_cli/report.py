@@ -51,8 +51,8 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of
     from b2b_payments.export._postgres import is_postgres
-    from b2b_payments.export._reading import found_format, read_copy, read_payments
-    from b2b_payments.export._verification import at_hand
+    from b2b_payments.export._reading import detect_format, read_copy, read_payments
+    from b2b_payments.export._verification import local_copy
     from b2b_payments.sync._store import SCHEMA, PostgresStore
 
     if page is not None and not page.lower().endswith(_HTML_ENDINGS):
@@ -71,9 +71,9 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
         else:
             with (
                 object_store_waits_shown(),
-                at_hand(file) if is_url(file) else nullcontext(Path(path_of(file))) as path,
+                local_copy(file) if is_url(file) else nullcontext(Path(path_of(file))) as path,
             ):
-                file_format = format_ or (found_format(path) if path.is_file() else "jsonl")
+                file_format = format_ or (detect_format(path) if path.is_file() else "jsonl")
                 if file_format is None:
                     raise click.UsageError(
                         f"The format of {file!r} is not known: give --format, or name an export."

@@ -29,7 +29,7 @@ from b2b_payments.events import (
     RequestStarted,
     RetryScheduled,
 )
-from b2b_payments.export._bucket import waited_for
+from b2b_payments.export._bucket import longest_wait
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -50,7 +50,7 @@ def object_store_waits_shown() -> Iterator[None]:
     def watch() -> None:
         printed_at = -math.inf
         while not over.wait(_CHECK_INTERVAL):
-            wait = waited_for(OBJECT_STORE_PATIENCE)
+            wait = longest_wait(OBJECT_STORE_PATIENCE)
             if wait is not None and monotonic() - printed_at >= _LINE_INTERVAL:
                 printed_at = monotonic()
                 click.echo(f"{object_store_wait(*wait)}.", err=True)

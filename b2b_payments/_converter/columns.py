@@ -34,7 +34,7 @@ from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import source_of
 from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.json import decode_part, encode, encode_lines, mended
+from b2b_payments._protocol.json import decode_part, encode, encode_lines, repaired
 
 Cells = Sequence[Any]
 
@@ -87,7 +87,7 @@ class ColumnReader:
             body = msgspec.json.format(body, indent=-1)
         self._pages.start_page()
         if (columns := self._columns(body, places)) is None:
-            body = mended(body)
+            body = repaired(body)
             try:
                 rows = _raw_rows.decode(body).data
             except (ValueError, RecursionError):

@@ -32,7 +32,7 @@ from b2b_payments._protocol.json import decode, encode
 from b2b_payments._protocol.limits import HEADERS as QUOTA_HEADERS
 from b2b_payments._protocol.limits import read_date, read_limits
 from b2b_payments._protocol.request import Request
-from b2b_payments._retry import LONGEST_ASKED, Effect
+from b2b_payments._retry import MAX_RETRY_AFTER, Effect
 from b2b_payments._secret import HIDDEN, Secret, redacted
 
 _MAX_MESSAGES = 100
@@ -317,8 +317,8 @@ def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int
     wait = limits.pause if cls is RateLimitError else limits.wait
     if wait is not None:
         message = f"{message.removesuffix('.')}; the service asks to wait {wait:,.0f} s"
-        if wait > LONGEST_ASKED:
-            message += f", and this client gives up on waits of over {LONGEST_ASKED:,.0f} s"
+        if wait > MAX_RETRY_AFTER:
+            message += f", and this client gives up on waits of over {MAX_RETRY_AFTER:,.0f} s"
     return cls(message, retry_after=wait, **about)
 
 

@@ -14,15 +14,15 @@ import msgspec
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models.decimals import EXACT
 
-MOST_BYTES = 4 * 2**20
-MOST_OBJECTS = 20_000
-MOST_LISTS = 50_000
-MOST_VALUES = 120_000
+MAX_BYTES = 4 * 2**20
+MAX_OBJECTS = 20_000
+MAX_LISTS = 50_000
+MAX_VALUES = 120_000
 """The limits of one answer; the limit of lists counts objects too. Reading more could block the event loop
 for more than a tenth of a second, and take more memory than the rest of a walk (`benchmarks.large`). A page
 of 250 real rows has about 200 KB, 2,000 objects, 3,000 lists and 9,000 values: a few thousand rows fit."""
 
-MOST_LEVELS = 100
+MAX_LEVELS = 100
 """The deepest nesting of lists and objects. Real answers have about six levels; more than this could be
 decoded, but not copied, pickled or encoded within Python's recursion limit."""
 
@@ -74,7 +74,7 @@ def decode(body: bytes | msgspec.Raw) -> Any:
     """
     try:
         # A body this short cannot exceed any limit.
-        brackets = _brackets_of(body) if len(body) > MOST_LEVELS else b""
+        brackets = _brackets_of(body) if len(body) > MAX_LEVELS else b""
         value = decode_part(body)
         if _may_be_deep(brackets) and _is_deep(value):
             del value
@@ -97,7 +97,7 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
     # ValueError covers msgspec's errors and bad UTF-8; ArithmeticError, exponents that Decimal refuses.
     except (ValueError, ArithmeticError) as error:
         failure = _failure(error)
-    whole = mended(bytes(body))
+    whole = repaired(bytes(body))
     is_unchanged = whole == bytes(body)
     del body
     if is_unchanged:
@@ -106,12 +106,12 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
     return decode_part(whole)
 
 
-def mended(body: bytes) -> bytes:
+def repaired(body: bytes) -> bytes:
     """Replace each half of a surrogate pair, which msgspec does not decode, with U+FFFD."""
-    return _ESCAPE.sub(_mended_escape, body)
+    return _ESCAPE.sub(_repaired_escape, body)
 
 
-def _mended_escape(escape: re.Match[bytes]) -> bytes:
+def _repaired_escape(escape: re.Match[bytes]) -> bytes:
     return b"\\ufffd" if len(escape[0]) == 6 else escape[0]
 
 
@@ -152,17 +152,17 @@ def _brackets_of(body: bytes | msgspec.Raw) -> bytes:
     Raises ResponseDecodeError. Brackets and commas inside strings count too, so a body with too many of those
     is refused as well.
     """
-    if len(body) > MOST_BYTES:
+    if len(body) > MAX_BYTES:
         raise too_large(f"{len(body):,} bytes")
     signs = bytes(body).translate(None, _NOT_STRUCTURE)
     brackets = signs.translate(None, b",")
-    if brackets.count(b"{") > MOST_OBJECTS:
-        raise too_large(f"more than {MOST_OBJECTS:,} objects")
-    if len(brackets) // 2 > MOST_LISTS:
-        raise too_large(f"more than {MOST_LISTS:,} lists and objects")
+    if brackets.count(b"{") > MAX_OBJECTS:
+        raise too_large(f"more than {MAX_OBJECTS:,} objects")
+    if len(brackets) // 2 > MAX_LISTS:
+        raise too_large(f"more than {MAX_LISTS:,} lists and objects")
     # Each value but the last is followed by a comma.
-    if len(signs) - len(brackets) >= MOST_VALUES:
-        raise too_large(f"more than {MOST_VALUES:,} values")
+    if len(signs) - len(brackets) >= MAX_VALUES:
+        raise too_large(f"more than {MAX_VALUES:,} values")
     return brackets
 
 
@@ -172,7 +172,7 @@ def _may_be_deep(brackets: bytes) -> bool:
     curly, square = (map(bytes.count, runs, repeat(bracket)) for bracket in (b"{", b"["))
     level = 0
     for length, opened in zip(map(len, runs), map(add, curly, square), strict=True):
-        if level + opened > MOST_LEVELS - _STRAY:
+        if level + opened > MAX_LEVELS - _STRAY:
             return True
         level += 2 * opened - length
         if level < -_STRAY:
@@ -182,7 +182,7 @@ def _may_be_deep(brackets: bytes) -> bool:
 
 def _is_deep(value: Any) -> bool:
     level = _containers([value])
-    for _ in range(MOST_LEVELS):
+    for _ in range(MAX_LEVELS):
         level = _containers(
             item for outer in level for item in (outer.values() if outer.__class__ is dict else outer)
         )

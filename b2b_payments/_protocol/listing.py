@@ -17,11 +17,11 @@ from b2b_payments._models.payment import Payment
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
 from b2b_payments._protocol.belonging import OF_PAGE, OF_STORE, OF_TOTAL, check_page, check_stores
-from b2b_payments._protocol.json import check_measure, decode_part, exact_number, mended, too_large
+from b2b_payments._protocol.json import check_measure, decode_part, exact_number, repaired, too_large
 from b2b_payments._protocol.query import check_filters
 from b2b_payments._protocol.request import Request
 
-MOST_ROWS_A_PAGE = 10_000
+MAX_ROWS_A_PAGE = 10_000
 """The most rows of a page that are read: a service may return more than the limit, but never this many."""
 
 # A larger offset, limit or total cannot be real, and is ignored.
@@ -68,7 +68,7 @@ DecodeRows = Callable[[bytes, bool], Any]
 """As `Decode`, with a flag for whether a caller awaits the page: if not, it may stay bytes for now."""
 
 
-def not_decoded(_body: bytes, _is_awaited: bool) -> None:
+def leave_undecoded(_body: bytes, _is_awaited: bool) -> None:
     """Leave the rows of a page as bytes: a `DecodeRows`."""
 
 
@@ -119,7 +119,7 @@ def read_listing(
     Raises AnswerMismatchError if the answer names another offset, or its rows do not match the filters.
     """
     body, source = _body(request, answer, base_url, decoded)
-    if len(body.data) > MOST_ROWS_A_PAGE:
+    if len(body.data) > MAX_ROWS_A_PAGE:
         raise too_large(f"{len(body.data):,} rows")
     pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
     reported = pagination if isinstance(pagination, dict) else {}
@@ -161,7 +161,7 @@ def _body(request: Request, answer: Answer, base_url: str, decoded: Decode | Non
                 del body  # an error's: a traceback's local variables would show the service's data
     if (failure := _problem_with(read_envelope(request, answer, base_url).data)) is not None:
         raise failure
-    source = mended(answer.body)
+    source = repaired(answer.body)
     return _heads(source), source
 
 

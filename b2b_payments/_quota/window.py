@@ -36,7 +36,7 @@ MUCH = 0.5
 JITTER = 0.5
 """A closed gate opens up to a tenth of the wait later, and at most this many seconds."""
 
-_MOST_ALLOCATED = 100_000
+_MAX_ALLOCATED = 100_000
 
 
 class Priority(IntEnum):
@@ -223,7 +223,7 @@ class Forecast:
 
 def believable_quota(allocated: tuple[int, float] | None) -> tuple[int, float] | None:
     """Return the requests and seconds if they can be a store's quota, None if they are absurd."""
-    if allocated is None or not 1 <= allocated[0] <= _MOST_ALLOCATED:
+    if allocated is None or not 1 <= allocated[0] <= _MAX_ALLOCATED:
         return None
     return allocated if 0 < allocated[1] <= LONGEST_READING else None
 

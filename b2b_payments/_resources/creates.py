@@ -38,7 +38,7 @@ from b2b_payments._resources.turns import LAG, TURNS, Key, LatestCreate
 from b2b_payments._resources.writes import Writes
 from b2b_payments._retry import Effect, Outcome
 from b2b_payments._walk.page import PageRequest
-from b2b_payments._walk.source import MOST_ROWS
+from b2b_payments._walk.source import MAX_ROWS
 from b2b_payments._walk.walk import Walk, Walker
 
 _CLOCK_TOLERANCE = 900.0
@@ -255,9 +255,9 @@ class Creates:
         """Whether a create's answer names the payment that it created, as far as this client can tell."""
         mixups = self._writes.caller.mixups
         if payment_id in self._writes.known:
-            mixups.noticed()
+            mixups.record()
             return False
-        if not mixups.lately:
+        if not mixups.recent:
             return True
         try:
             payment = await self._writes.read(payment_id, until)
@@ -287,7 +287,7 @@ class Creates:
     async def _find_new(self, create: _Create, external_id: str, until: float | None) -> int | None:
         """Return the id of the payment just sent, reading the list newest first; None if it is not there."""
         walker = attrs.evolve(self._walker, priority=Priority.CALL, until=until)
-        source = walker.source(_query_for(external_id, OrderBy.DESC), MOST_ROWS)
+        source = walker.source(_query_for(external_id, OrderBy.DESC), MAX_ROWS)
         offset = 0
         before: Sequence[int] = ()
         while True:

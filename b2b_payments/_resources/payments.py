@@ -37,7 +37,7 @@ from b2b_payments._resources.creates import Creates
 from b2b_payments._resources.writes import Writes
 from b2b_payments._walk.checkpoint import for_channel
 from b2b_payments._walk.period import Period
-from b2b_payments._walk.source import MOST_ROWS, look_up
+from b2b_payments._walk.source import MAX_ROWS, look_up
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import DEFAULT_CONCURRENCY, Walk, Walker
 
@@ -65,7 +65,7 @@ class Payments:
         sort_by: SortBy | str = SortBy.CREATED_AT,
         order_by: OrderBy | str = OrderBy.ASC,
         offset: int = 0,
-        page_size: int = MOST_ROWS,
+        page_size: int = MAX_ROWS,
         concurrency: int = DEFAULT_CONCURRENCY,
         checkpoint: Mapping[str, Any] | None = None,
         created_from: datetime | None = None,
@@ -123,7 +123,7 @@ class Payments:
         invoice_id: int | None = None,
         search_by: SearchBy | str | None = None,
         q: str | None = None,
-        page_size: int = MOST_ROWS,
+        page_size: int = MAX_ROWS,
         concurrency: int = DEFAULT_CONCURRENCY,
         ordered: bool = False,
         checkpoint: Mapping[str, Any] | None = None,
@@ -215,12 +215,12 @@ class Payments:
         return await look_up(self._walker.caller, payment_id, tally=tally)
 
     @property
-    def mixed_up_lately(self) -> bool:
+    def recently_mixed_up(self) -> bool:
         """Whether this client received an answer to a different request in the last five minutes.
 
         A 404 does not name its payment: while this is True, a None from `look_up` may be another payment's.
         """
-        return self._walker.caller.mixups.lately
+        return self._walker.caller.mixups.recent
 
     async def delete(self, payment_id: int) -> None:
         """Delete a payment. If the answer is lost, a payment that no longer exists counts as deleted.

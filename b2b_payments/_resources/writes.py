@@ -26,7 +26,7 @@ from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.request import Request
 from b2b_payments._quota import Priority
 from b2b_payments._retry import Effect, Outcome, outcome_of
-from b2b_payments._walk.source import gives_listed, look_up
+from b2b_payments._walk.source import look_up, lookups_work
 from b2b_payments.events import WriteInterrupted
 
 _OPPOSITE = {
@@ -160,7 +160,7 @@ class Writes:
         A missing scope shows as 404, too [seen], so another payment from the list must be readable by its id.
         Then this one is read again, since a 404 does not name its payment and may belong to another request.
         """
-        can_read = await gives_listed(self.caller, payment_id, priority=Priority.CALL, until=until)
+        can_read = await lookups_work(self.caller, payment_id, priority=Priority.CALL, until=until)
         return can_read and await self.read(payment_id, until) is None
 
     def unknown_outcome(

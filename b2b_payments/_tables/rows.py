@@ -91,7 +91,7 @@ class Rows:
         """The update time of each payment by id, in microseconds since 1970."""
         return dict(zip(self.ids, self.tables[PAYMENTS.name][UPDATED], strict=True))
 
-    def last_of_each(self) -> Rows:
+    def without_duplicates(self) -> Rows:
         """Drop all but the last row of each payment."""
         if len(set(self.ids)) == len(self.ids):
             return self

@@ -109,7 +109,7 @@ class Exchange:
     request: Request
     mixups: MixUps
     alone: bool = False
-    on_leaving: Callable[[], object] | None = None
+    on_send: Callable[[], object] | None = None
     sent: bool | None = None
     reused: bool = False
     _connection: ResponseHandler | None = None
@@ -124,8 +124,8 @@ class Exchange:
         async def send_if_safe(connection: Connection) -> aiohttp.ClientResponse:
             await self._look_at(connection)
             self.sent = True
-            if self.on_leaving is not None:
-                self.on_leaving()
+            if self.on_send is not None:
+                self.on_send()
             return await send(connection)
 
         # The only hook where aiohttp passes the connection before anything is written.
@@ -153,7 +153,7 @@ class Exchange:
             # Clients that share a session may be for different stores.
             listed = self.mixups, *listed
         if used is not None:
-            if not self.request.reuse or self.mixups.lately:
+            if not self.request.reuse or self.mixups.recent:
                 raise _AnotherConnection
             if listed is not None and used.may_be_mistaken(listed, self.request.offset):
                 raise _AnotherConnection
@@ -164,7 +164,7 @@ class Exchange:
             if not protocol.is_connected():
                 raise _AnotherConnection
             if protocol.should_close:
-                self.mixups.noticed()
+                self.mixups.record()
                 raise _AnotherConnection
         elif protocol.should_close:
             raise SpeaksFirstError

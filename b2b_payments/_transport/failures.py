@@ -27,7 +27,7 @@ from b2b_payments._transport.connections import DroppedError, SpeaksFirstError
 
 LONGEST_HEADER = 64 * 1024
 """The most bytes of one header: some gateways send long policies, and aiohttp's default is 8,190."""
-MOST_HEADERS = 500
+MAX_HEADERS = 500
 
 
 class ProxyRefusedError(Exception):
@@ -154,7 +154,7 @@ def _sentence(what: str, error: BaseException, sentence: str, way: Way) -> str:
         "settings": "base_url" if way.proxy is None else "base_url, the proxy",
         "reason": _os_reason(error),
         "refusal": _refusal(getattr(error, "status", 0), way),
-        "broken": f"the answer has more than {MOST_HEADERS} headers" if many else "the answer is broken HTTP",
+        "broken": f"the answer has more than {MAX_HEADERS} headers" if many else "the answer is broken HTTP",
         "name": str(error) if isinstance(error, DroppedError) else type(error).__name__,
     }
     return f"{what}: {sentence.format_map(details)}"

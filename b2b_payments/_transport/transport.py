@@ -21,7 +21,7 @@ from b2b_payments._transport.connections import Exchange, no_resend
 from b2b_payments._transport.failures import (
     FOREIGN,
     LONGEST_HEADER,
-    MOST_HEADERS,
+    MAX_HEADERS,
     ProxyRefusedError,
     Way,
     failure,
@@ -209,17 +209,17 @@ class Transport:
         credential: Mapping[str, str],
         *,
         timeout: float,
-        on_leaving: Callable[[], object] | None = None,
+        on_send: Callable[[], object] | None = None,
     ) -> Answer:
         """Send a request once, and return the whole answer whatever its status.
 
         `timeout` is in seconds and covers everything, including the wait for a connection and the body.
-        `on_leaving` is called just before the request is sent, for callers that may be cancelled.
+        `on_send` is called just before the request is sent, for callers that may be cancelled.
         Raises TransportError and RequestTimeoutError (with `sent` False if the service certainly never saw
         the request), and ResponseDecodeError if the body is too large or cannot be decompressed.
         """
         session = self.require_open()
-        exchange = Exchange(request, self.mixups, alone=not self._middlewares, on_leaving=on_leaving)
+        exchange = Exchange(request, self.mixups, alone=not self._middlewares, on_send=on_send)
         try:
             with anyio.fail_after(timeout):
                 return await self._exchange(session, request, credential, exchange)
@@ -258,7 +258,7 @@ class Transport:
             auto_decompress=True,
             max_line_size=LONGEST_HEADER,
             max_field_size=LONGEST_HEADER,
-            max_headers=MOST_HEADERS,
+            max_headers=MAX_HEADERS,
         ) as response:
             if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
                 raise ProxyRefusedError(response.status)

@@ -108,7 +108,7 @@ class EncodingTrials:
             self._note_misread(encoding, page)
             return False
         if self._misread:
-            self._mixups.noticed()  # the earlier pages in this encoding were answers to other requests
+            self._mixups.record()  # the earlier pages in this encoding were answers to other requests
         return True
 
     def _note_misread(self, encoding: ChannelEncoding, page: SortedPage) -> None:
@@ -117,16 +117,16 @@ class EncodingTrials:
         self._shown = self._shown or (page.offset == 0 and bool(channels & self._requested))
         self._misread.append(page.ids)
         if page.ids != self._misread[0]:
-            self._mixups.noticed()
+            self._mixups.record()
         # A service that ignores or misreads channelIds usually returns some of these channels' rows as well.
-        in_doubt = self._mixups.lately or channels.isdisjoint(self._requested)
+        in_doubt = self._mixups.recent or channels.isdisjoint(self._requested)
         if len(self._misread) >= (_ATTEMPTS_IN_DOUBT if in_doubt else _ATTEMPTS):
             self._give_up(encoding)
 
     def _give_up(self, encoding: ChannelEncoding) -> None:
         self._misread.clear()
         self._given_up.add(encoding)
-        if not self._mixups.lately and encoding in self._learned.useful:
+        if not self._mixups.recent and encoding in self._learned.useful:
             self._learned.useful.remove(encoding)
 
     def _hides(self, encoding: ChannelEncoding, page: SortedPage) -> bool:

@@ -14,7 +14,7 @@ from b2b_payments._converter import decoded_page
 from b2b_payments._models import Payment
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import decode_part
-from b2b_payments._protocol.listing import DecodeRows, not_decoded
+from b2b_payments._protocol.listing import DecodeRows, leave_undecoded
 from b2b_payments._tables import arrow
 from b2b_payments._tables.arrow import ArrowBatches, TableName
 from b2b_payments._walk.checkpoint import Checkpoint
@@ -97,7 +97,7 @@ class Pager(ABC):
         return self._latest.checkpoint
 
     @abstractmethod
-    def joined(self, *, decoded: DecodeRows = not_decoded) -> Iteration[JoinedPage]:
+    def joined(self, *, decoded: DecodeRows = leave_undecoded) -> Iteration[JoinedPage]:
         """Return the new rows page by page, as the service sent them.
 
         `decoded` decodes the rows of a page for its later use.

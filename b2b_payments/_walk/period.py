@@ -58,7 +58,7 @@ class Period:
         return self.start is not None or self.stop is not None
 
     @property
-    def words(self) -> dict[str, str]:
+    def parameters(self) -> dict[str, str]:
         """The bounds that are set, as ISO 8601 text by parameter name."""
         bounds = {"created_from": self.start, "created_to": self.stop}
         return {name: moment.isoformat() for name, moment in bounds.items() if moment is not None}

@@ -21,7 +21,7 @@ from b2b_payments._errors import (
 from b2b_payments._models import OrderBy
 from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import define
-from b2b_payments._protocol.listing import Decode, DecodeRows, Listing, not_decoded, read_listing
+from b2b_payments._protocol.listing import Decode, DecodeRows, Listing, leave_undecoded, read_listing
 from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
 from b2b_payments._protocol.request import get_payment, list_payments
@@ -30,7 +30,7 @@ from b2b_payments._walk.channels import EncodingTrials
 from b2b_payments._walk.page import LookupResult, Order, PageRequest, SortedPage, keyed, refused_page
 from b2b_payments._walk.service_limits import ServiceLimits
 
-MOST_ROWS = 250
+MAX_ROWS = 250
 """The largest page size in the vendor's shared model; one client reports a lower limit [open]."""
 _A_FEW_ROWS = PaymentQuery().pairs(offset=0, limit=5, encoding=ChannelEncoding.REPEAT)
 
@@ -47,7 +47,7 @@ class Source:
     tally: Tally = attrs.field(factory=Spent)
     priority: Priority = Priority.PAGE
     reuse: bool = True
-    decoded: DecodeRows = not_decoded
+    decoded: DecodeRows = leave_undecoded
     order: Order = attrs.field(init=False)
     refusal: APIError | None = attrs.field(default=None, init=False)
     """The latest refusal of an offset above 0; pages from the other end may still complete the walk."""
@@ -79,7 +79,7 @@ class Source:
                 # A page in another order may be the answer to another request.
                 page = await self._read(request)
                 if page.is_sorted:
-                    self.caller.mixups.noticed()
+                    self.caller.mixups.record()
         except (BadRequestError, NotFoundError, ValidationError) as refusal:
             if request.offset == 0 or not self._was_answered:
                 raise
@@ -93,7 +93,7 @@ class Source:
         if request.from_other_end:
             order = order.opposite
             query = attrs.evolve(query, order_by=OrderBy.DESC if order.descending else OrderBy.ASC)
-        largest = max(self.page_size, MOST_ROWS)
+        largest = max(self.page_size, MAX_ROWS)
         # With channels, a whole page: it shows better than one row whether the service applies channelIds.
         size = 1 if request.one_row and query.channel_ids is None else self.page_size
 
@@ -138,7 +138,7 @@ class Source:
         if payment is not None:
             ignored = self.caller.mixups.ignored("payments.list")
             return "left" if has_left(self.query, payment, ignored) else True
-        self._lookups_work = self._lookups_work or await gives_listed(
+        self._lookups_work = self._lookups_work or await lookups_work(
             self.caller, payment_id, until=self.until, tally=self.tally
         )
         if not self._lookups_work:
@@ -187,7 +187,7 @@ async def look_up(
     )
 
 
-async def gives_listed(
+async def lookups_work(
     caller: Caller,
     missing_id: int,
     *,

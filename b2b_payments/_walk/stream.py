@@ -12,7 +12,7 @@ import attrs
 
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._printable import define
-from b2b_payments._protocol.listing import DecodeRows, not_decoded
+from b2b_payments._protocol.listing import DecodeRows, leave_undecoded
 from b2b_payments._tasks import Tasks
 from b2b_payments._walk.checkpoint import Checkpoint, of_channels, with_channel
 from b2b_payments._walk.pager import Iteration, Pager
@@ -76,7 +76,7 @@ class PaymentStream(Pager):
         """The latest report of each channel. The key is None if the whole store is one walk."""
         return {channel_id: walk.report for channel_id, walk in self._latest.walks.items()}
 
-    def joined(self, *, decoded: DecodeRows = not_decoded) -> Iteration[JoinedPage]:
+    def joined(self, *, decoded: DecodeRows = leave_undecoded) -> Iteration[JoinedPage]:
         """Return the new rows page by page, as the service sent them."""
         limiter = ConcurrencyLimiter(self._tasks, self._concurrency)
         walks = {
@@ -112,7 +112,7 @@ class PaymentStream(Pager):
             if not all(pump.finished for pump in pumps):
                 raise ConfigurationError("The client was closed while a stream was under way.")
         finally:
-            self._tasks.at_home(partial(_drop, limiter, pumps, lanes))
+            self._tasks.run_at_home(partial(_drop, limiter, pumps, lanes))
 
     def _lanes(self, pumps: list[_Pump]) -> list[MemoryObjectReceiveStream[_Item]]:
         """Start the walks, each with its own lane if the stream is ordered, otherwise with one for all."""

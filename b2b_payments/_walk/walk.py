@@ -14,7 +14,7 @@ from b2b_payments._converter import structure_rows
 from b2b_payments._errors import ConfigurationError, PaginationError
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define, frozen
-from b2b_payments._protocol.listing import DecodeRows, not_decoded
+from b2b_payments._protocol.listing import DecodeRows, leave_undecoded
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._quota import Priority
 from b2b_payments._tasks import Tasks
@@ -28,7 +28,7 @@ from b2b_payments._walk.reader import JoinedPage, OffsetPlanner, Reader
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.search import MAX_READS, Search, Start
 from b2b_payments._walk.service_limits import ServiceLimits
-from b2b_payments._walk.source import MOST_ROWS, Source
+from b2b_payments._walk.source import MAX_ROWS, Source
 
 DEFAULT_CONCURRENCY = 8
 
@@ -87,7 +87,7 @@ class Walk(Pager):
         query: PaymentQuery,
         *,
         offset: int = 0,
-        page_size: int = MOST_ROWS,
+        page_size: int = MAX_ROWS,
         concurrency: int = DEFAULT_CONCURRENCY,
         checkpoint: Mapping[str, Any] | None = None,
         period: Period | None = None,
@@ -97,7 +97,7 @@ class Walk(Pager):
         self._query = query
         self._period = period or Period()
         self._moved = moved
-        self._origin = Origin.of(walker.store, query, self._period.words)
+        self._origin = Origin.of(walker.store, query, self._period.parameters)
         if checkpoint is not None and query.sort_by is not SortBy.CREATED_AT:
             raise ConfigurationError("A checkpoint can only resume a walk by createdAt; leave out sort_by.")
         self._cursors = (None, None) if checkpoint is None else self._origin.unpack(checkpoint)
@@ -117,7 +117,7 @@ class Walk(Pager):
         return WalkState(WalkReport(exact=self._order.exact), self._origin.pack(*self._cursors))
 
     def joined(
-        self, limiter: ConcurrencyLimiter | None = None, *, decoded: DecodeRows = not_decoded
+        self, limiter: ConcurrencyLimiter | None = None, *, decoded: DecodeRows = leave_undecoded
     ) -> Iteration[JoinedPage]:
         """Return the new rows page by page, as the service sent them.
 
@@ -173,7 +173,7 @@ class Walk(Pager):
             error.checkpoint = state.checkpoint
             raise
         finally:
-            walker.tasks.at_home(prefetcher.drop)
+            walker.tasks.run_at_home(prefetcher.drop)
             await pages.aclose()
         if (refusal := source.refusal) is not None and not report.complete:
             if report.exact:

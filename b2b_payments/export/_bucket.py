@@ -44,7 +44,7 @@ _REASONS = {
 }
 _NO_ANSWER = "the object store did not answer"
 _PART = 5 * 2**20
-_MOST_PARTS = 9_000
+_MAX_PARTS = 9_000
 """S3 accepts 10,000."""
 _PARTS_AT_ONCE = 4
 _FIRST_PAUSE = 0.1  # seconds
@@ -81,7 +81,7 @@ _PROBE = "b2b-payments"
 _waits: dict[object, tuple[float, str]] = {}
 
 
-def waited_for(least: float) -> tuple[str, float] | None:
+def longest_wait(least: float) -> tuple[str, float] | None:
     """Return the bucket that this process has waited for longest, and the seconds, if at least `least`."""
     began, root = min(list(_waits.values()), default=(monotonic(), ""))
     waited = monotonic() - began
@@ -249,7 +249,7 @@ class Bucket:
 
     def upload(self, name: str, path: Path) -> None:
         """Upload a file in parts. The object appears once all parts are uploaded."""
-        part = max(_PART, path.stat().st_size // _MOST_PARTS)
+        part = max(_PART, path.stat().st_size // _MAX_PARTS)
         with self._as_os_errors():
             self._put(name, path, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
 

@@ -71,7 +71,7 @@ class Database(ABC):
 
     def read(self, payments: Sequence[Mapping[str, Any]]) -> Rows:
         """Read payments as sent by the service, only the last of each id. Raises like `Rows.read`."""
-        return Rows.joined(list(rows_of(payments, whole=True, decimal=self.decimal))).last_of_each()
+        return Rows.joined(list(rows_of(payments, whole=True, decimal=self.decimal))).without_duplicates()
 
     @abstractmethod
     def readable(self, column: Column) -> str:
@@ -107,7 +107,7 @@ class Database(ABC):
             (column.name, self.types[column.kind]) for column in table.columns
         ]
 
-    def lacks(self, table: Table) -> Sequence[Column] | None:
+    def missing_columns(self, table: Table) -> Sequence[Column] | None:
         """Return the columns missing in a table of an older version, or None if the table is not ours."""
         return () if self.holds(table) else None
 
@@ -293,7 +293,7 @@ class DatabaseSink(TableSink):
     def read(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
         pages = list(super().read(batch))
         ids = list(chain.from_iterable(rows.ids for rows in pages))
-        return pages if len(set(ids)) == len(ids) else [Rows.joined(pages).last_of_each()]
+        return pages if len(set(ids)) == len(ids) else [Rows.joined(pages).without_duplicates()]
 
     def encode_rows(self, rows: Rows) -> Sequence[bytes]:
         return [self.database.lines(table, rows.tables[table.name]) for table in TABLES]

@@ -12,7 +12,7 @@ import msgspec
 from b2b_payments._arguments import check
 from b2b_payments._errors import ConfigurationError, ExportError
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.listing import not_decoded
+from b2b_payments._protocol.listing import leave_undecoded
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.stream import PaymentStream
@@ -97,7 +97,7 @@ async def _run(
         else:
             progress = _Progress(sink, start)
             source = begin(start.walk)
-            decoded = not_decoded if isinstance(sink, TableSink) else account_page
+            decoded = leave_undecoded if isinstance(sink, TableSink) else account_page
             async with aclosing(source.joined(decoded=decoded)) as pages:
                 async for page in pages:
                     progress.add(page)

@@ -152,7 +152,7 @@ class PostgresDatabase(Database):
         ).fetchall()
         return rows
 
-    def lacks(self, table: Table) -> Sequence[Column] | None:
+    def missing_columns(self, table: Table) -> Sequence[Column] | None:
         """Return the columns missing in a table, or None if it is not ours. Users may have added columns."""
         existing = dict(self.columns(table.name))
         missing = [column for column in table.columns if column.name not in existing]

@@ -54,7 +54,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def found_format(path: Path) -> str | None:
+def detect_format(path: Path) -> str | None:
     """Return the format of a file, by its extension or else its manifest. None if neither names one."""
     if (by_ending := format_by_ending(path.name)) is not None:
         return by_ending

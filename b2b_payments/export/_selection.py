@@ -31,7 +31,7 @@ class Selection:
         """The filters for the manifest, without the settings that only affect how pages are requested."""
         filters = {name: getattr(self.query, name) for name in self.query.filters}
         channels = {"channel_ids": list(filters["channel_ids"])} if "channel_ids" in filters else {}
-        return filters | channels | self.period.words
+        return filters | channels | self.period.parameters
 
     @property
     def walk(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def verify(path: PathLike) -> Manifest:
     Raises VerificationError for the first difference, ExportError if something cannot be read, and
     ConfigurationError if the format's extra is missing.
     """
-    with at_hand(path) as target:
+    with local_copy(path) as target:
         if not target.is_file():
             problem = "is a folder" if target.is_dir() else "does not exist"
             raise ExportError(f"{path} {problem}: name a file that an export has written.")
@@ -60,7 +60,7 @@ def verify(path: PathLike) -> Manifest:
 
 
 @contextmanager
-def at_hand(path: PathLike) -> Iterator[Path]:
+def local_copy(path: PathLike) -> Iterator[Path]:
     """Yield the local path of an export. One in an object store is downloaded to a temporary folder first."""
     if not is_url(path):
         yield Path(path_of(path)).resolve()

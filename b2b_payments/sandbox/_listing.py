@@ -39,7 +39,7 @@ KEYS: Final[dict[str, Callable[[Row], Any]]] = {
 }
 """The sort and filter key of each column."""
 
-_MOST_CACHED_VIEWS = 32
+_MAX_CACHED_VIEWS = 32
 
 
 @define(eq=False)
@@ -139,7 +139,7 @@ class Table:
         ids: Sequence[int] = self._ids if matches is None else list(select())
         if sort_by != "createdAt":
             ids = sorted(ids, key=None if sort_by == "id" else self.column(sort_by).__getitem__)
-        if len(self._cached_views) >= _MOST_CACHED_VIEWS:
+        if len(self._cached_views) >= _MAX_CACHED_VIEWS:
             self._cached_views.clear()
         self._cached_views[matches, sort_by] = ids
         return ids

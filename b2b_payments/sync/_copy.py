@@ -245,7 +245,7 @@ class Copy:
         return state
 
     def _missing_columns(self, database: Database, table: Table, names: set[str]) -> Sequence[Column]:
-        columns = database.lacks(table) if table.name in names else None
+        columns = database.missing_columns(table) if table.name in names else None
         if columns is None:
             raise self._foreign_table(table.name)
         return columns

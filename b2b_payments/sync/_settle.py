@@ -39,7 +39,7 @@ from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Candidates, Copy
 from b2b_payments.sync._report import SyncReport
 
-MOST_LOOKUPS = 500
+MAX_LOOKUPS = 500
 """The default of how many candidates one sync looks up at most."""
 MAX_MISSING = 0.2
 """The share of a copy that may be missing unless mass deletion is allowed …"""
@@ -108,7 +108,7 @@ class Settling:
             if gone and not await self._control_succeeds():
                 await self._write(existing, [])
                 return _CONTROL_FAILED
-            if gone and self.payments.mixed_up_lately:
+            if gone and self.payments.recently_mixed_up:
                 answers = await self._look_up_again(answers)
                 existing = [row for row in answers.values() if row is not None]
                 gone = [payment_id for payment_id, row in answers.items() if row is None]

@@ -16,7 +16,7 @@ from b2b_payments.export._stores.limits import fitting_with_warning
 from b2b_payments.export._stores.places import NAME, places_of
 from b2b_payments.export._stores.store import refuse_duplicates
 from b2b_payments.export._stores.work import OnEvent, OnReport, Work, do_all
-from b2b_payments.sync._settle import MOST_LOOKUPS
+from b2b_payments.sync._settle import MAX_LOOKUPS
 from b2b_payments.sync._store import SCHEMA, PostgresStore, Store, is_address, store_for
 from b2b_payments.sync._sync import sync
 
@@ -32,7 +32,7 @@ async def sync_stores(
     at_once: int = 8,
     sweep: bool = False,
     overlap: float = OVERLAP,
-    most_lookups: int = MOST_LOOKUPS,
+    most_lookups: int = MAX_LOOKUPS,
     allow_mass_deletion: bool = False,
     on_progress: OnReport = lambda _: None,
     on_event: OnEvent = lambda _name, _event: None,

@@ -16,7 +16,7 @@ from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._readings import OnChange, StoreReader
 from b2b_payments.sync._report import SyncReport
-from b2b_payments.sync._settle import MOST_LOOKUPS, Settling
+from b2b_payments.sync._settle import MAX_LOOKUPS, Settling
 from b2b_payments.sync._state import State
 from b2b_payments.sync._store import Store
 
@@ -27,7 +27,7 @@ async def sync(
     *,
     sweep: bool = False,
     overlap: float = OVERLAP,
-    most_lookups: int = MOST_LOOKUPS,
+    most_lookups: int = MAX_LOOKUPS,
     allow_mass_deletion: bool = False,
     on_progress: OnProgress | None = None,
     on_change: OnChange | None = None,

@@ -9,7 +9,7 @@ from b2b_payments._errors import VerificationError
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS
 from b2b_payments.export._account import Sums
 from b2b_payments.export._database import SYNCED, opened
-from b2b_payments.export._reading import DATABASES, found_format, read_payments
+from b2b_payments.export._reading import DATABASES, detect_format, read_payments
 from b2b_payments.sync._state import State
 
 _CHUNK_ROWS = 2_000
@@ -21,7 +21,7 @@ def check_copy(path: Path) -> tuple[State, Sums] | None:
     Nothing is written. Raises VerificationError if the state is damaged or line items have no payment, and
     ExportError if the file cannot be read.
     """
-    format_ = found_format(path)
+    format_ = detect_format(path)
     if format_ not in DATABASES or not path.is_file():
         return None
     with opened(DATABASES[format_], path, read_only=True, doing="read") as database:

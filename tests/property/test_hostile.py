@@ -25,7 +25,7 @@ from b2b_payments._converter import (
 )
 from b2b_payments._models import Channel, Payment, PaymentOperations, Transaction
 from b2b_payments._protocol.answer import Answer, read_envelope, read_payment_id
-from b2b_payments._protocol.json import MOST_LEVELS, decode, encode
+from b2b_payments._protocol.json import MAX_LEVELS, decode, encode
 from b2b_payments._protocol.limits import read_limits
 from b2b_payments._protocol.listing import read_listing
 from b2b_payments._protocol.request import Request
@@ -116,7 +116,7 @@ def test_hostile_bodies(rows: list[dict[str, Any]], seed: int) -> None:
 def test_what_is_not_too_deep_can_be_used(nested: bytes) -> None:
     """The deepest body that is read can be given back, copied and pickled; one level more is refused."""
     body = b"[]"
-    for _ in range(MOST_LEVELS - 2):
+    for _ in range(MAX_LEVELS - 2):
         body = nested.replace(b"%b", body)
     decode(b"[%b]" % body)
     with pytest.raises(B2BPaymentsError, match="nested too deeply"):

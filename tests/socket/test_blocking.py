@@ -89,7 +89,7 @@ def test_whole_api_without_await(sandbox: Sandbox, client: PaymentsClient) -> No
     assert client.payments.look_up(999) is None
     assert client.payments.operations(1).allowed_statuses is not None
     assert client.payments.transactions(1) is not None
-    assert not client.payments.mixed_up_lately
+    assert not client.payments.recently_mixed_up
     assert [channel.channel_id for channel in client.channels.list()] == [1, 2, 3]
     assert client.channels.get(2).channel_id == 2
     client.ping()

@@ -92,7 +92,7 @@ async def test_a_kept_connection_is_used_again(to_send: list[Request], *, lent: 
         answers = [await sent(transport, request) for request in to_send]
         assert [one.reused for one in answers] == [False, True, True, True, True]
         assert server.connections == 1
-        assert not transport.mixups.lately
+        assert not transport.mixups.recent
 
 
 @both
@@ -175,7 +175,7 @@ async def test_a_stray_answer_on_an_idle_connection_reaches_nobody(*, lent: bool
         await turns(read)
         assert await bodies(transport, GET, GET) == [b"2", b"3"]
         assert server.connections == 3  # from then on each has its own
-        assert transport.mixups.lately
+        assert transport.mixups.recent
 
 
 @both
@@ -190,7 +190,7 @@ async def test_a_connection_that_was_closed_is_not_written_to(*, lent: bool, rea
         await turns(read)
         assert await bodies(transport, GET) == [b"2"]
         assert server.connections == 2
-        assert not transport.mixups.lately
+        assert not transport.mixups.recent
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ async def test_no_connection_is_used_twice_while_answers_get_mixed_up() -> None:
     """Once a mix-up was noticed, every request has a connection of its own."""
     async with RawServer(answer) as server, opened(server) as transport:
         await bodies(transport, GET, GET)
-        transport.mixups.noticed()
+        transport.mixups.record()
         answers = [await sent(transport) for _ in range(3)]
         assert not any(one.reused for one in answers)
         assert server.connections == 4

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from b2b_payments import PaymentsClient, ResponseDecodeError, StoreAuth
-from b2b_payments._protocol.json import MOST_BYTES, MOST_LISTS, MOST_OBJECTS, MOST_VALUES
-from b2b_payments._protocol.listing import MOST_ROWS_A_PAGE
+from b2b_payments._protocol.json import MAX_BYTES, MAX_LISTS, MAX_OBJECTS, MAX_VALUES
+from b2b_payments._protocol.listing import MAX_ROWS_A_PAGE
 from b2b_payments.sandbox import Fault, Sandbox
 from tests.support.clients import NEVER, client_of
 from tests.support.examples import LISTED_PAYMENT
@@ -150,11 +150,11 @@ async def test_too_large_answers_are_refused(page: Callable[[], bytes]) -> None:
 
 LARGEST: dict[str, Callable[[], bytes]] = {
     "rows": lambda: page_of([row(number) for number in range(1, 3_001)]),
-    "text": lambda: page_of([row(1, customerName="\n" * (MOST_BYTES // 2 - 2_000))]),
-    "line items": lambda: page_of([row(1, lineItems=[{}] * (MOST_OBJECTS - 20))]),
-    "values": lambda: page_of([row(1, moduleData={"a": [1.5] * (MOST_VALUES - 50)})]),
-    "lists": lambda: page_of([row(1, moduleData={"a": [[]] * (MOST_LISTS - 50)})]),
-    "brackets in a text": lambda: page_of([row(1, customerName="[" * (2 * MOST_LISTS - 500))]),
+    "text": lambda: page_of([row(1, customerName="\n" * (MAX_BYTES // 2 - 2_000))]),
+    "line items": lambda: page_of([row(1, lineItems=[{}] * (MAX_OBJECTS - 20))]),
+    "values": lambda: page_of([row(1, moduleData={"a": [1.5] * (MAX_VALUES - 50)})]),
+    "lists": lambda: page_of([row(1, moduleData={"a": [[]] * (MAX_LISTS - 50)})]),
+    "brackets in a text": lambda: page_of([row(1, customerName="[" * (2 * MAX_LISTS - 500))]),
 }
 
 
@@ -231,4 +231,4 @@ async def test_one_oversized_page_is_survived() -> None:
         sandbox.order(Fault.FLOOD, share=1)
         with pytest.raises(ResponseDecodeError, match=r"more than 20,000 objects"):
             await client.payments.list().collect()
-    assert MOST_ROWS_A_PAGE == 10_000
+    assert MAX_ROWS_A_PAGE == 10_000

@@ -123,7 +123,7 @@ async def test_404_on_a_reused_connection_costs_one_request(sandbox: Sandbox, cl
         await client.payments.get(999)
     assert sandbox.request_count == 3
     await client.payments.get(2)
-    assert not client._caller.mixups.lately
+    assert not client._caller.mixups.recent
 
 
 async def test_other_payment_is_never_returned(sandbox: Sandbox, client: PaymentsClient) -> None:
@@ -175,7 +175,7 @@ async def test_walk_survives_a_conditional_answer(
     once(sandbox, lambda: web.Response(status=status), method="GET")
     assert sum([len(page.items) async for page in walk]) == 20
     assert walk.report.complete
-    assert client.payments.mixed_up_lately
+    assert client.payments.recently_mixed_up
 
 
 async def test_write_with_conditional_answer_is_judged_by_its_payment(
@@ -220,7 +220,7 @@ async def test_page_in_another_order_is_read_again(
     walk = client.payments.list(page_size=20, concurrency=1)
     assert [payment.id async for payment in walk] == sandbox.store.ids()
     assert walk.report.complete
-    assert client.payments.mixed_up_lately
+    assert client.payments.recently_mixed_up
 
 
 @pytest.mark.parametrize("retry", [NEVER, None], ids=["attempts=1", "attempts=5"])
@@ -238,7 +238,7 @@ async def test_constant_zero_offset_is_ignored(sandbox: Sandbox, retry: Any) -> 
             requests.append(sandbox.request_count - before)
         assert requests[0] == requests[1] + 3
         assert requests[1] == requests[2]
-        assert not client._caller.mixups.lately
+        assert not client._caller.mixups.recent
 
 
 @pytest.mark.parametrize("echo", ["asked", "clamped", None])
@@ -271,7 +271,7 @@ async def test_offset_clamped_to_a_wrong_total_is_ignored(sandbox: Sandbox, lies
     sandbox.rules = attrs.evolve(sandbox.rules, echo_offset="clamped")
     async with client_of(sandbox, **settings) as client:
         assert [await requests_of(client) - honest for _ in range(2)] == [3, 0]
-        assert not client.payments.mixed_up_lately
+        assert not client.payments.recently_mixed_up
 
 
 async def test_page_of_another_channel_is_read_again(sandbox: Sandbox, client: PaymentsClient) -> None:
@@ -282,7 +282,7 @@ async def test_page_of_another_channel_is_read_again(sandbox: Sandbox, client: P
     once(sandbox, lambda: answered(others), method="GET")
     walk = client.payments.list(channel_ids=[1])
     assert [payment.id async for payment in walk] == mine
-    assert client._caller.mixups.lately
+    assert client._caller.mixups.recent
     assert {name for seen in sandbox.requests for name, _ in seen.query if "channel" in name} == {
         "channelIds"
     }
@@ -294,7 +294,7 @@ async def test_mixed_up_channels_discard_no_encoding(
 ) -> None:
     """Pages of other channels, before any was right, discard no encoding of `channelIds`."""
     if noticed:
-        client._caller.mixups.noticed()
+        client._caller.mixups.record()
     mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
     others = [row for row in sandbox.store.all_wire() if row["channelId"] == "2"]
     pages = [others] * 3 if noticed else [others]
@@ -306,12 +306,12 @@ async def test_mixed_up_channels_discard_no_encoding(
     walk = client.payments.list(channel_ids=[1], concurrency=1)
     assert [payment.id async for payment in walk] == mine
     assert list(client.payments._walker.learned.encodings.useful) == list(ChannelEncoding)
-    assert client._caller.mixups.lately
+    assert client._caller.mixups.recent
 
 
 async def test_permanent_mix_up_is_not_remembered(sandbox: Sandbox, client: PaymentsClient) -> None:
     """A walk that only gets other channels' pages fails; the next walk works again."""
-    client._caller.mixups.noticed()
+    client._caller.mixups.record()
     mine = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] == "1"]
     others = [row for row in sandbox.store.all_wire() if row["channelId"] == "2"]
     sandbox.answer_with(lambda _: answered(others))
@@ -371,7 +371,7 @@ async def test_ignored_filter_is_reported(sandbox: Sandbox, client: PaymentsClie
         assert str(walk.report).endswith(f"some payments do not match {ignored}")
         requests.append(sandbox.request_count - before)
     assert requests[0] == requests[1] + 3
-    assert not client._caller.mixups.lately
+    assert not client._caller.mixups.recent
 
 
 async def test_list_that_had_matches_is_not_empty(sandbox: Sandbox, client: PaymentsClient) -> None:
@@ -533,7 +533,7 @@ async def test_create_returns_no_id_twice(sandbox: Sandbox, client: PaymentsClie
     with pytest.raises(OutcomeUnknownError, match="names a payment other than the one created"):
         await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-9"))
     assert first != second
-    assert client._caller.mixups.lately
+    assert client._caller.mixups.recent
 
 
 async def test_answer_to_an_update_is_not_a_create(sandbox: Sandbox, client: PaymentsClient) -> None:
@@ -558,7 +558,7 @@ async def test_create_is_read_back_after_a_mix_up(sandbox: Sandbox, client: Paym
     """While answers get mixed up, a create costs one more request, and a wrong id is detected."""
     await client.payments.create_offline(NEW)
     assert methods(sandbox) == ["POST"]
-    client._caller.mixups.noticed()
+    client._caller.mixups.record()
     payment_id = await client.payments.create_offline(attrs.evolve(NEW, external_id="INV-8"))
     assert sandbox.store.wire(payment_id)["externalId"] == "INV-8"
     assert methods(sandbox)[1:] == ["POST", "GET"]
@@ -574,7 +574,7 @@ async def test_creates_swapped_after_a_mix_up_get_their_own_ids(sandbox: Sandbox
     """Two creates with swapped answers find their own payments, once a mix-up was noticed."""
     sandbox.rules = attrs.evolve(sandbox.rules, swap_within=5.0)
     async with client_of(sandbox) as client:
-        client._caller.mixups.noticed()
+        client._caller.mixups.record()
         sandbox.order(Fault.SWAPPED, times=1, methods=WRITES)
         names = ["INV-1", "INV-2"]
         ids = await gathered(client, names)
@@ -590,7 +590,7 @@ async def gathered(client: PaymentsClient, names: list[str]) -> list[int]:
 
 async def test_refusal_is_checked_after_a_mix_up(sandbox: Sandbox, client: PaymentsClient) -> None:
     """While answers get mixed up, a refusal is raised only if the payment confirms it."""
-    client._caller.mixups.noticed()
+    client._caller.mixups.record()
     sandbox.store.update(7, processingStatus=1, allowedStatuses=["2"])
 
     def refused(seen: SeenRequest) -> web.Response | None:
@@ -612,7 +612,7 @@ async def test_refused_create_is_searched_for_after_a_mix_up(
     sandbox: Sandbox, client: PaymentsClient, status: int
 ) -> None:
     """While answers get mixed up, a refused create is searched for, and not sent again."""
-    client._caller.mixups.noticed()
+    client._caller.mixups.record()
 
     def refused(seen: SeenRequest) -> web.Response | None:
         if seen.method != "POST":
@@ -629,7 +629,7 @@ async def test_refused_create_is_searched_for_after_a_mix_up(
 
 async def test_refused_operation_is_unknown_after_a_mix_up(sandbox: Sandbox, client: PaymentsClient) -> None:
     """A refused operation whose effect shows may have been carried out: unknown."""
-    client._caller.mixups.noticed()
+    client._caller.mixups.record()
     sandbox.store.update(
         7, moduleName="payments_offline", processingStatus=3, appliedStatus=1, allowedOperations=[1]
     )

@@ -146,7 +146,7 @@ class Liar:
         credential: Mapping[str, str],  # noqa: ARG002
         *,
         timeout: float,
-        on_leaving: Callable[[], object] | None = None,  # noqa: ARG002
+        on_send: Callable[[], object] | None = None,  # noqa: ARG002
     ) -> Answer:
         """Answer a request for the list, or for one payment: whether that is there is drawn."""
         assert timeout > 0

@@ -86,11 +86,11 @@ def test_mixup_is_remembered_for_five_minutes() -> None:
 
     async def main() -> None:
         mixups = MixUps()
-        mixups.noticed()
+        mixups.record()
         lately = []
         for seconds in (0, 290, 20):
             await anyio.sleep(seconds)
-            lately.append(mixups.lately)
+            lately.append(mixups.recent)
         assert lately == [True, True, False]
 
     run(main())
@@ -102,7 +102,7 @@ def test_read_is_sent_again_at_once_up_to_twice() -> None:
     def play(mixups: MixUps) -> None:
         check = mixups.check_for(GET)
         assert [resends(check, elsewhere(None)) for _ in range(3)] == [True, True, False]
-        assert mixups.lately
+        assert mixups.recent
         assert not resends(mixups.check_for(GET), elsewhere(None), may_retry=False)
 
     played(play)
@@ -132,7 +132,7 @@ def test_constant_payment_id_needs_a_second_request() -> None:
         for payment_id, expected in ((70, False), (70, False), (71, True)):
             check = mixups.check_for(get_operations(payment_id))
             assert [resends(check, named) for _ in range(3)] == [True, True, expected]
-            assert mixups.lately
+            assert mixups.recent
         assert mixups.check_for(get_operations(72)).request.ignored == {"$.data.id"}
 
     played(play)
@@ -181,12 +181,12 @@ def test_constant_claim_clears_no_earlier_suspicion() -> None:
         check = mixups.check_for(LIST)
         for _ in range(3):
             assert resends(check, elsewhere())
-        assert not mixups.lately
-        mixups.noticed()
+        assert not mixups.recent
+        mixups.record()
         check = mixups.check_for(get_transactions(70))
         for _ in range(3):
             assert resends(check, elsewhere())
-        assert mixups.lately
+        assert mixups.recent
 
     played(play)
 
@@ -199,7 +199,7 @@ def test_differing_claims_are_not_constant(said: list[str | None]) -> None:
         check = mixups.check_for(LIST)
         assert not [resends(check, elsewhere(one)) for one in said][-1]
         assert not check.request.ignored
-        assert mixups.lately
+        assert mixups.recent
 
     played(play)
 
@@ -228,7 +228,7 @@ def test_unfitting_rows_are_accepted_if_repeated() -> None:
         check = mixups.check_for(LIST)
         assert [resends(check, others) for _ in range(3)] == [True, True, True]
         assert check.request.ignored == {STATUS}
-        assert not mixups.lately
+        assert not mixups.recent
         assert not mixups.check_for(LIST).request.ignored
 
     played(play)
@@ -282,7 +282,7 @@ def test_repeated_refusal_is_believed() -> None:
     """While answers get mixed up, a read's refusal counts if it is repeated, or after three in all."""
 
     def play(mixups: MixUps) -> None:
-        mixups.noticed()
+        mixups.record()
         check = mixups.check_for(GET)
         assert [resends(check, gone(one), may_retry=False) for one in ("a", "a")] == [True, False]
         check = mixups.check_for(GET)
@@ -316,7 +316,7 @@ def test_refused_write_is_unproven_during_mixups() -> None:
         for refusal in refusals:
             assert not mixups.check_for(POST).outcome_unknown(refusal)
             assert not mixups.check_for(POST).forbids_resend(refusal)
-        mixups.noticed()
+        mixups.record()
         for refusal in refusals:
             for request in (POST, DELETE, create_offline({})):
                 assert mixups.check_for(request).outcome_unknown(refusal)
@@ -335,7 +335,7 @@ def test_write_without_id_is_unproven_during_mixups() -> None:
 
     def play(mixups: MixUps) -> None:
         mixups.verify(DELETE, Envelope({}, {}))
-        mixups.noticed()
+        mixups.record()
         mixups.verify(DELETE, Envelope({"id": 70}, {}))
         mixups.verify(GET, Envelope({}, {}))
         with pytest.raises(AnswerMismatchError):

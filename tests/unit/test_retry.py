@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._retry import LONGEST_ASKED, Effect, Failures, Outcome, RetryPolicy
+from b2b_payments._retry import MAX_RETRY_AFTER, Effect, Failures, Outcome, RetryPolicy
 
 OUTAGES = [Outcome.NOT_SENT, Outcome.AMBIGUOUS, Outcome.FAILED]
 TEMPORARY = [*OUTAGES, Outcome.UNREACHABLE, Outcome.REFUSED, Outcome.UNREADABLE]
@@ -88,7 +88,7 @@ def test_refused_page_is_retried_for_an_hour() -> None:
     """A refused page waits as long as the service asks, repeatedly, for an hour."""
     refused: dict[str, Any] = {"outcome": Outcome.REFUSED, "asked": 45.0}
     assert delay(RetryPolicy(), 99, **refused, failing_for=3_599.0) == 45.0
-    assert delay(RetryPolicy(), 99, **refused, failing_for=LONGEST_ASKED) is None
+    assert delay(RetryPolicy(), 99, **refused, failing_for=MAX_RETRY_AFTER) is None
     assert delay(RetryPolicy(), 99, outcome=Outcome.REFUSED, asked=0.1, failing_for=60.0) == 4.0
     assert delay(RetryPolicy(), 5, **refused) is None
 

@@ -25,7 +25,7 @@ from b2b_payments._converter.rows import RowReader
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import Payment
 from b2b_payments._protocol.answer import Answer
-from b2b_payments._protocol.json import MOST_LEVELS, decode
+from b2b_payments._protocol.json import MAX_LEVELS, decode
 from b2b_payments._protocol.listing import Head, Listing, read_listing
 from b2b_payments._protocol.request import list_payments
 from tests.support.examples import LISTED_PAYMENT
@@ -167,7 +167,7 @@ def test_a_usual_page_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_deep_nesting_is_refused_in_an_unmeasured_page(name: str) -> None:
     """A page decoded on arrival is not measured, but data nested too deeply in it is still refused."""
     deep: Any = 1
-    for _ in range(MOST_LEVELS + 10):
+    for _ in range(MAX_LEVELS + 10):
         deep = {"a": [deep]}
     value: Any = [{"new": deep}] if name == "lineItems" else deep
     with pytest.raises(ResponseDecodeError, match="nested too deeply"):
@@ -179,7 +179,7 @@ def test_too_deep_nesting_is_refused_in_an_unmeasured_page(name: str) -> None:
 )
 def test_the_limit_of_levels_is_the_same_everywhere(place: str, level: int) -> None:
     """A hundred levels are read and one more is refused, whether rows are decoded on arrival or later."""
-    for levels in (MOST_LEVELS, MOST_LEVELS + 1):
+    for levels in (MAX_LEVELS, MAX_LEVELS + 1):
         value: Any = 1
         for _ in range(levels - level - (place == "details")):
             value = [value]
@@ -192,7 +192,7 @@ def test_the_limit_of_levels_is_the_same_everywhere(place: str, level: int) -> N
             "amount": {"lineItems": [{**item, "amount": {**item["amount"], "new": value}}]},
         }[place]
         for listing_of in (decoded_on_arrival, page):
-            if levels > MOST_LEVELS:
+            if levels > MAX_LEVELS:
                 with pytest.raises(ResponseDecodeError, match="nested too deeply"):
                     list(structure_rows(listing_of([changed(), changed(**row)]), [0, 1]))
             else:

@@ -16,7 +16,7 @@ import attrs
 from anyio import to_thread
 
 from b2b_payments._auth import StoreAuth
-from b2b_payments._client import shared_by_env
+from b2b_payments._client import with_shared_from_env
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError
 from b2b_payments._printable import frozen
 from b2b_payments.export._stores.limits import fitting
@@ -148,7 +148,7 @@ def _with_shared_quota(store: Store) -> Store:
 
     A worker that takes over from a dead worker must know what that worker spent.
     """
-    quota = None if store.quota is None else shared_by_env(store.quota)
+    quota = None if store.quota is None else with_shared_from_env(store.quota)
     has_name = isinstance(store.auth, StoreAuth) or isinstance(store.auth.token, TokenFromEnv)
     if quota is not None and quota.shared is None and has_name and os.name == "posix":
         quota = attrs.evolve(quota, shared=True)

@@ -28,7 +28,7 @@ from b2b_payments.export._stores.work import STOP_TIMEOUT, Job, OnReport
 from b2b_payments.export._worker import in_threads
 
 LOCAL = "local"
-_MOST_IN_BATCH = 8
+_MAX_IN_BATCH = 8
 _REPLACE_WORKERS_EVERY = 5.0
 """Seconds."""
 _PRELOAD = """
@@ -247,7 +247,7 @@ def _batches(jobs: Sequence[tuple[Job, str | None]], threads: int, at_once: int)
     """
     batches, left = [], list(jobs)
     while left:
-        size = min(_MOST_IN_BATCH, max(1, len(left) // (4 * max(1, threads))))
+        size = min(_MAX_IN_BATCH, max(1, len(left) // (4 * max(1, threads))))
         batches.append(Batch(tuple(left[:size]), at_once))
         del left[:size]
     return batches

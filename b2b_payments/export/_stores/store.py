@@ -12,7 +12,7 @@ from unicodedata import normalize
 import attrs
 
 from b2b_payments._auth import LegacyAuth, StoreAuth
-from b2b_payments._client import BASE_URL, PaymentsClient, shared_by_env
+from b2b_payments._client import BASE_URL, PaymentsClient, with_shared_from_env
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._printable import frozen
 from b2b_payments._quota import Quota
@@ -161,7 +161,7 @@ class Store:
             return PaymentsClient(
                 store.auth,
                 base_url=store.base_url,
-                quota=None if store.quota is None else shared_by_env(store.quota),
+                quota=None if store.quota is None else with_shared_from_env(store.quota),
                 retry=store.retry,
                 on_event=on_event,
                 trust_env=True,

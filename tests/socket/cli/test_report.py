@@ -15,7 +15,7 @@ import pytest
 
 from b2b_payments._reporting.summary import Summary, summary_of
 from b2b_payments.export import verify
-from b2b_payments.export._reading import found_format, read_payments
+from b2b_payments.export._reading import detect_format, read_payments
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import FORMATS
 from tests.support.program import invoke, sentence
@@ -61,7 +61,7 @@ def _top(rows: Iterable[Mapping[str, Any]], currency: str) -> list[tuple[str, in
 
 
 def _summary(path: Path) -> Summary:
-    return summary_of(read_payments(path, found_format(path) or ""))
+    return summary_of(read_payments(path, detect_format(path) or ""))
 
 
 @pytest.mark.parametrize("format_", FORMATS)

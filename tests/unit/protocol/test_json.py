@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from b2b_payments import ResponseDecodeError
-from b2b_payments._protocol.json import MOST_BYTES, MOST_LEVELS, MOST_LISTS, MOST_OBJECTS, MOST_VALUES, decode
+from b2b_payments._protocol.json import MAX_BYTES, MAX_LEVELS, MAX_LISTS, MAX_OBJECTS, MAX_VALUES, decode
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_invalid_json_is_one_error(body: bytes, says: str) -> None:
 def test_nesting_is_limited(opening: bytes, closing: bytes) -> None:
     """The allowed number of levels can be read, and one more cannot."""
     each = opening.count(b"[") + opening.count(b"{")
-    levels = MOST_LEVELS // each
+    levels = MAX_LEVELS // each
     assert decode(opening * levels + b"1" + closing * levels)
     with pytest.raises(ResponseDecodeError, match="nested too deeply"):
         decode(opening * (levels + 1) + b"1" + closing * (levels + 1))
@@ -63,7 +63,7 @@ def test_nesting_is_limited(opening: bytes, closing: bytes) -> None:
 
 def test_brackets_in_strings_are_not_levels() -> None:
     """A string full of brackets is just a string."""
-    text = "[{" * 10 * MOST_LEVELS
+    text = "[{" * 10 * MAX_LEVELS
     assert decode(f'{{"memo":"{text}"}}'.encode()) == {"memo": text}
 
 
@@ -84,10 +84,10 @@ def test_half_a_surrogate_pair_is_replaced(body: bytes, expected: str) -> None:
 @pytest.mark.parametrize(
     ("most", "one", "what"),
     [
-        (MOST_OBJECTS, b"{}", "objects"),
-        (MOST_LISTS - 1, b"[]", "lists and objects"),
-        (MOST_VALUES, b"1", "values"),
-        (MOST_BYTES - 4, b"", "bytes"),
+        (MAX_OBJECTS, b"{}", "objects"),
+        (MAX_LISTS - 1, b"[]", "lists and objects"),
+        (MAX_VALUES, b"1", "values"),
+        (MAX_BYTES - 4, b"", "bytes"),
     ],
     ids=["objects", "lists", "values", "bytes"],
 )
