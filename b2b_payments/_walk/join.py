@@ -3,13 +3,15 @@
 No I/O, no clock: pages are offered in the order of their offsets, and each offer returns which rows of the
 page are new and what to read next.
 
-Let K be the sort key (`createdAt`) of the last row taken. The invariant: every lasting payment created
-before K has been seen. A page joins if it starts at offset 0, or if its *first* row was created before K:
-then everything in front of the page was seen already, and once the page is taken the invariant holds for
-the key of its last row. It does not matter when a page was read, so pages may be fetched ahead, concurrently
-and in any order. "Before" is strict, since rows of one second may be in another order at each request.
+Let K be the sort key (the time `createdAt`) of the last row taken; keys rise in reading order. The invariant:
+every lasting payment with a key before K has been seen. A page joins if it is the first one, starts at offset
+0, or has a *first* row before K: then everything in front of the page was seen already, and once the page is
+taken the invariant holds for the key of its last row. It does not matter when a page was read, so pages may
+be fetched ahead, concurrently and in any order. "Before" is strict, since rows of one second may be in
+another order at each request; only once all rows of K's second were seen (`closed`) may a page begin with K.
 
-The rule holds from either end of the list. A join cannot tell where the list ends: `proof.py` proves that.
+In a list that is not sorted by time, every page joins, and the walk says that it is not exact. The rule holds
+from either end of the list, with keys negated where it is descending. A join cannot tell where the list ends: `proof.py` proves that.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ _MAX_REPEATS = 3
 
 @frozen
 class Step:
-    """The result of offering a page: `rows` are the indexes of its new rows. `joined` is False for a page
-    that leaves a gap, to be offered again once the page to `read` has joined.
+    """The result of offering a page. `joined` says that its rows were taken; `rows` are the indexes of the new
+    ones. A page that left a gap is offered again once the page to `read` has joined.
 
     `read` is the page to read next, after `wait` seconds, before any prefetched page; None to continue with
     the prefetched ones. `stuck` says that no page from this end leads further for now, `drops_prefetched`
@@ -182,8 +184,8 @@ class Join:
         self.retries_empty = mirrored or not order.exact
         """Whether an empty page is read again from a lower offset before it counts as the end."""
         self._boundary: list[int] = []  # the ids of K's second that were delivered
-        self._steps_back = 0
-        self._gap_at: SortedPage | None = None  # the latest page that did not join
+        self._rows_back: int | None = None  # rows before `resume_at` read to close a gap; None: no gap
+        self._last_gap: SortedPage | None = None  # the latest page that did not join
         self._stalled: Counter[tuple[int, Sequence[int]]] = Counter()  # pages since the last new row
         self._is_page_after = False  # the next page starts right after a page that led no further
         self._run: Ties | None = None
@@ -227,7 +229,7 @@ class Join:
             return self._in_run(self._run, page)
         if not page.ids:
             return self._empty(page)
-        return self._joined(page) if self._joins(page) else self._gap(page)
+        return self._take(page) if self._joins(page) else self._gap(page)
 
     def _page(self, offset: int) -> PageRequest:
         return PageRequest(offset, full_size=True, from_other_end=self._mirrored)
@@ -238,7 +240,7 @@ class Join:
         first = page.keys[0]
         return first < self.key or (self.closed and first == self.key)
 
-    def _joined(self, page: SortedPage) -> Step:
+    def _take(self, page: SortedPage) -> Step:
         last = page.keys[-1]
         if self.key is None and page.offset > 0:
             self._delivered.leave_out_before(page.keys[0])  # the walk starts here by request
@@ -246,13 +248,14 @@ class Join:
             self.first_key = page.keys[0]
         self.rises = self.rises or page.keys[0] < last
         rows, duplicates = self._delivered.add(page.ids, page.keys, mirrored=self._mirrored)
-        if self.key is not None and last < self.key and page.offset < self.resume_at and not self._steps_back:
+        closes_gap = self._rows_back is not None
+        if self.key is not None and last < self.key and page.offset < self.resume_at and not closes_gap:
             # Prefetched, and another page has reached further since: it leads nowhere new.
             return Step(True, rows, duplicates)
         if self.key is None or last > self.key:
             self.key, self.closed, self._boundary = last, False, []
         self._note_boundary(page, rows)
-        self._steps_back = 0
+        self._rows_back = None
         self._is_page_after = False
         self.end = page.end
         # The next page has to start in front of the rows at the end that are not before K.
@@ -260,7 +263,7 @@ class Join:
         tail = len(page.keys) - bisect_left(page.keys, self.key) if by_time else 0
         self.resume_at = max(0, page.end - tail - 1)
         self._delivered.forget(self.key, mirrored=self._mirrored)
-        if self._stalls(page, rows):
+        if not self._note_progress(page, rows):
             return Step(True, rows, duplicates, stuck=True, drops_prefetched=True)
         if self.resume_at > page.offset:
             return Step(True, rows, duplicates)
@@ -279,34 +282,36 @@ class Join:
                 return Step(False, stuck=True, drops_prefetched=True)
             self._run = Ties(self.key, newest_first=newest_first)
             return self._in_run(self._run, page)
-        stalls = page is not self._gap_at and self._stalls(page, ())
-        return Step(False, stuck=True, drops_prefetched=True) if stalls else self._step_back(page)
+        # A page that is offered again after its gap was counted then.
+        if page is self._last_gap or self._note_progress(page, ()):
+            return self._step_back(page)
+        return Step(False, stuck=True, drops_prefetched=True)
 
-    def _stalls(self, page: SortedPage, rows: Sequence[int]) -> bool:
-        """Whether too many pages in a row brought nothing new, or one of them too often."""
+    def _note_progress(self, page: SortedPage, rows: Sequence[int]) -> bool:
+        """Record a page. Returns False once too many in a row, or the same too often, brought nothing new."""
         if rows:
             self._stalled.clear()
-            return False
+            return True
         same = page.offset, tuple(page.ids)
         self._stalled[same] += 1
-        return self._stalled[same] > _MAX_REPEATS or self._stalled.total() > _MAX_STALLED
+        return self._stalled[same] <= _MAX_REPEATS and self._stalled.total() <= _MAX_STALLED
 
     def _step_back(self, page: SortedPage) -> Step:
         """Read at `resume_at`, then 2, 8, 32 … rows before it, until a page joins."""
-        offered_before, self._gap_at = page is self._gap_at, page
-        if self._steps_back == 0 and (offered_before or page.offset != self.resume_at):
-            self._steps_back = 1
+        offered_before, self._last_gap = page is self._last_gap, page
+        if self._rows_back is None and (offered_before or page.offset != self.resume_at):
+            self._rows_back = 0
             return Step(False, read=self.next_page)
-        self._steps_back = 4 * self._steps_back if self._steps_back > 1 else 2
+        self._rows_back = 4 * self._rows_back if self._rows_back else 2
         # The list may have become shorter than `resume_at`: then it ends at its total.
         last = page.offset if page.total is None else min(page.offset, page.total)
-        return Step(False, read=self._page(max(0, min(self.resume_at, last) - self._steps_back)))
+        return Step(False, read=self._page(max(0, min(self.resume_at, last) - self._rows_back)))
 
     def _empty(self, page: SortedPage) -> Step:
         """Handle an empty page: it may be the end, or is read again from a lower offset."""
         is_after, self._is_page_after = self._is_page_after, False
         over = page.offset == 0 or self.key is None or is_after or page.refused or not self.retries_empty
-        if over or self._stalls(page, ()):
+        if over or not self._note_progress(page, ()):
             return Step(False, stuck=True, drops_prefetched=is_after)
         return self._step_back(page)
 
