@@ -27,7 +27,7 @@ _ALL_CALLS = ""  # a scope: the answers to all calls
 _DATA_FIELD = "$.data."  # prefix of the path of a single object's field; OF_ROWS is that of a row's
 _EMPTY = "nothing"  # the claim of a list that is empty although payments came before: not compared
 _MAX_REQUESTS = 3
-"""How often a request is sent at once: maybe first on a kept connection, then on new ones."""
+"""How often a read is sent at most: the first time maybe on a kept connection, then on new ones."""
 
 
 class InFlight:
@@ -126,7 +126,7 @@ class MixUps:
             self._ignored[scope].discard(place)
 
     def may_be_constant(self, request: Request, failure: AnswerMismatchError) -> bool:
-        """Whether the service might claim this whatever the request."""
+        """Whether the service may claim this whatever the request."""
         place = failure.paths[0]
         return failure.said is not None and (_scope(request.call, place), place) not in self._reliable
 
