@@ -77,7 +77,7 @@ class PaymentsClient:
     no limit); both are in seconds. `retry` sets how often a failed attempt is repeated. `quota` limits all
     clients of the store in this process together, and those in other processes if `Quota.shared` is set; None
     turns it off. `session` is an open aiohttp.ClientSession, left open on exit; without one, the client opens
-    its own. `on_event` is called with each of `b2b_payments.events`. `allow_http` permits http to other machines.
+    its own. `on_event` gets the events in `b2b_payments.events`. `allow_http` permits http to other machines.
 
     `proxy` is the URL of an http or https proxy, with user name and password if it needs them; it is used
     with a lent session, too. `trust_env` uses the environment's proxy instead: HTTPS_PROXY (HTTP_PROXY for

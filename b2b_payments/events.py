@@ -135,8 +135,7 @@ class WriteInterrupted:
 class PageJoined:
     """A walk joined a page of `rows` rows, `new` of them seen for the first time.
 
-    `total` is the service's count. If `from_other_end`, the page was read in reverse order, to prove
-    the walk's end, and `offset` counts from there.
+    `total` is the service's count. `from_other_end` pages prove the walk's end: `offset` counts from there.
     """
 
     offset: int
