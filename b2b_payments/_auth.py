@@ -58,8 +58,8 @@ def _hidden(token: str | TokenProvider) -> Secret | TokenProvider:
 class StoreAuth:
     """The current credential [doc]: a store-level API account's token, and the store hash.
 
-    `access_token` may be an async callable without arguments that returns the token: it is called before the
-    first request, and again when the service answers 401.
+    `access_token` may be an async callable without arguments that returns the token, called before the first
+    request and after a 401 (at most every 10 seconds). Raises ConfigurationError, which shows neither value.
     """
 
     store_hash: str
@@ -99,7 +99,7 @@ class StoreAuth:
 class LegacyAuth:
     """The older credential [doc]: `authToken` alone. The vendor deprecated it on 2025-09-30; it still works.
 
-    `auth_token` may be an async callable, as in StoreAuth.
+    `auth_token` may be an async callable, as in StoreAuth. Raises ConfigurationError, which does not show it.
     """
 
     auth_token: str | TokenProvider = attrs.field(repr=False)
@@ -155,7 +155,7 @@ class Credential:
 
     @property
     def hint(self) -> str:
-        """What may be wrong with the credential after a 500; empty once a request has succeeded."""
+        """What may be wrong with a store hash after a 500; empty once a request has succeeded."""
         if self._has_succeeded or isinstance(self._auth, LegacyAuth):
             return ""
         return (

@@ -1,4 +1,4 @@
-"""One call to the service: its permit under the quota, its attempts, and its deadline. All waits are here."""
+"""One call to the service: its permit under the quota, its attempts, its waits and its deadline."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _call_ids = itertools.count(1)
 
 
 class Tally(Protocol):
-    """Where a call adds its attempts, and the seconds that it waited for the quota."""
+    """Where a call adds its attempts, and the seconds spent waiting for the quota."""
 
     requests: int
     waited: float
@@ -60,7 +60,7 @@ class Tally(Protocol):
 
 @define
 class Spent:
-    """A `Tally` of its own: attempts, and seconds spent waiting for the quota."""
+    """The default `Tally`."""
 
     requests: int = 0
     waited: float = 0.0
@@ -104,7 +104,7 @@ class Caller:
     chance: Callable[[], float] = random.random  # noqa: S311 - for jitter, not for secrets
     recovery: Recovery = attrs.field(factory=Recovery)
     answered: set[str] = attrs.field(factory=set, init=False)
-    """The endpoints (`Request.call`) of reads that the service has answered."""
+    """The endpoints (`Request.call`) of reads that have succeeded."""
 
     @property
     def mixups(self) -> MixUps:
@@ -215,7 +215,7 @@ class _Call(Generic[T]):
             await self._recover(attempt, failure)
 
     async def _wait_until_alone(self, permit: Permit | None) -> None:
-        """Wait until no request is under way whose answer could be mistaken for this one's."""
+        """Wait until no request is in flight whose answer could be mistaken for this one's."""
         # After acquiring the permit: a request that waits long for its permit must not hold others back.
         try:
             await self.caller.mixups.in_flight.wait_until_alone(self.check.request, self.until)
@@ -337,7 +337,7 @@ class _Call(Generic[T]):
         return permit
 
     def _hint(self, failure: B2BPaymentsError) -> str:
-        """Return what may be wrong with the credential, if the service reports that with this failure."""
+        """Return the credential's hint if this is a 500, with which the service also answers a wrong hash."""
         failed = isinstance(failure, ServerError) and 500 in {failure.status, failure.code}
         return self.caller.credential.hint if failed else ""
 

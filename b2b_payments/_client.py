@@ -73,20 +73,18 @@ class PaymentsClient:
             async for payment in client.payments.list():
                 ...
 
-    `quota` applies to all clients of one store in this process, and to other processes if `Quota.shared` is
-    set; None turns it off. `timeout` applies to one attempt, body included, and `deadline` to one whole call
-    or walk, waits included; both are in seconds. `session` is an open aiohttp.ClientSession, left open on
-    exit; without one, the client opens its own. `on_event` is called with each of the events in
-    `b2b_payments.events`. `allow_http` permits a base URL that is not https.
+    `timeout` limits one attempt, body included, and `deadline` one whole call or walk, waits included (None:
+    no limit); both are in seconds. `retry` sets how often a failed attempt is repeated. `quota` limits all
+    clients of the store in this process together, and those in other processes if `Quota.shared` is set; None
+    turns it off. `session` is an open aiohttp.ClientSession, left open on exit; without one, the client opens
+    its own. `on_event` gets the events in `b2b_payments.events`. `allow_http` permits http to other machines.
 
     `proxy` is the URL of an http or https proxy, with user name and password if it needs them; it is used
-    with a lent session, too. `trust_env` uses the environment's proxy instead: HTTPS_PROXY, except for the
-    hosts in NO_PROXY.
+    with a lent session, too. `trust_env` uses the environment's proxy instead: HTTPS_PROXY (HTTP_PROXY for
+    an http URL), except for hosts in NO_PROXY and this machine.
 
-    A client belongs to the event loop and process in which it is opened. In another loop or thread, or in a
-    forked child, every use raises ConfigurationError.
-
-    Raises ConfigurationError for invalid arguments, before anything is sent.
+    Raises ConfigurationError for invalid arguments, before anything is sent, and for every use in an event
+    loop, thread or process (such as a forked child) other than the one in which the client was opened.
     """
 
     _open = False  # for `__del__` after the constructor raised
@@ -157,8 +155,8 @@ class PaymentsClient:
         """Make a client from environment variables; `settings` are the constructor's other parameters.
 
         Reads B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or B2B_PAYMENTS_AUTH_TOKEN, and
-        B2B_PAYMENTS_BASE_URL. B2B_PAYMENTS_QUOTA_SHARED sets `Quota.shared`; ``1`` means True. Raises a
-        ConfigurationError that names missing variables.
+        B2B_PAYMENTS_BASE_URL. B2B_PAYMENTS_QUOTA_SHARED sets `Quota.shared` if that is None; ``1`` means
+        True. Raises a ConfigurationError that names missing variables.
         """
         return cls(auth_from_env(), **settings_from_env(settings))
 
@@ -166,7 +164,7 @@ class PaymentsClient:
         """Return a client with another `timeout`, `deadline` or `retry` that shares all else with this one.
 
         It uses this client's session, quota and credential, works while this one is open, and needs no
-        closing. Raises ConfigurationError.
+        closing. Raises ConfigurationError for an invalid value.
         """
         current = {name: getattr(self._caller, name) for name in Options.__annotations__}
         caller = attrs.evolve(self._caller, **_options(**{**current, **options}))
@@ -187,7 +185,7 @@ class PaymentsClient:
 
         `path` is relative to the base URL, such as ``/ip/payments``; `params` are strings and integers, or
         lists of them for repeated names; `json` is the body. Quota, credential, deadline and retries work as
-        for all calls: GET, PUT and DELETE are retried, POST and PATCH only if they certainly did not arrive.
+        for all calls: GET, PUT and DELETE are retried, POST and PATCH only if they certainly changed nothing.
         Raises ConfigurationError for a request that cannot be sent, APIError, TransportError,
         ResponseDecodeError, and OutcomeUnknownError if a write's outcome is unknown.
         """

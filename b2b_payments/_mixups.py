@@ -27,7 +27,7 @@ _ALL_CALLS = ""  # a scope: the answers to all calls
 _DATA_FIELD = "$.data."  # prefix of the path of a single object's field; OF_ROWS is that of a row's
 _EMPTY = "nothing"  # the claim of a list that is empty although payments came before: not compared
 _MAX_REQUESTS = 3
-"""How often a request is sent at once: maybe first on a kept connection, then on new ones."""
+"""How often a read is sent at most: the first time maybe on a kept connection, then on new ones."""
 
 
 class InFlight:
@@ -126,7 +126,7 @@ class MixUps:
             self._ignored[scope].discard(place)
 
     def may_be_constant(self, request: Request, failure: AnswerMismatchError) -> bool:
-        """Whether the service might claim this whatever the request."""
+        """Whether the service may claim this whatever the request."""
         place = failure.paths[0]
         return failure.said is not None and (_scope(request.call, place), place) not in self._reliable
 
@@ -195,7 +195,7 @@ class AnswerCheck:
     def verify(self, reply: T) -> T:
         """Return `reply` if it can be trusted.
 
-        Raises as `MixUps.verify` does, and if a list is empty of which an earlier answer had some payments.
+        Raises as `MixUps.verify` does, and if a list is empty although an earlier answer had rows of it.
         """
         read: object = reply
         if self._had_partial_answer and type(read) is Listing and read.offset == 0 and not read.heads:
@@ -251,7 +251,7 @@ class AnswerCheck:
         # Even without retries, a claim that may be constant has to be compared with further answers.
         may_be_constant = self.mixups.may_be_constant(self.request, failure)
         may_resend = self.request.effect is Effect.READ and (may_retry or may_be_constant)
-        # Empty answers do not count towards the limit, up to as many again.
+        # Up to `_MAX_REQUESTS` empty answers do not count towards the limit.
         empty = min(self._claims.count(_EMPTY), _MAX_REQUESTS)
         return may_resend and len(self._claims) < _MAX_REQUESTS + empty
 

@@ -44,7 +44,7 @@ from b2b_payments._errors import (
 from b2b_payments._printable import frozen
 
 MAX_RETRY_AFTER = 3600.0
-"""Seconds: the longest requested wait that is honoured, and the longest time for which a page is refused."""
+"""Seconds: the longest requested wait that is honoured, and how long a refused page is retried."""
 
 _MAX_DOUBLINGS = 64  # a float overflows after about a thousand
 
@@ -94,7 +94,7 @@ def _is_seconds(value: Any) -> bool:
 def _attempts(_policy: RetryPolicy, _field: attrs.Attribute[int], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(
-            f"RetryPolicy attempts={shown(value)}: must be the total number of attempts, 1 or more."
+            f"RetryPolicy attempts={shown(value)}: must be the total number, 1 (no retries) or more."
         )
 
 
@@ -108,10 +108,10 @@ class RetryPolicy:
     """How often, how soon and for how long a failed attempt is retried.
 
     `attempts` is the total number of attempts of a call that somebody waits for: the vendor advises three to
-    five, with growing delays [doc]. `RetryPolicy(attempts=1)` never retries (except a read whose answer may
-    belong to another request). The first delay is random, between half of `base_delay` seconds and all of it;
-    each further one doubles, up to `max_delay` seconds (the vendor advises a minute after a 500 [doc]). By
-    default, the delays of a call add up to at most 7.5 seconds, unless the service asks for longer ones.
+    five, with growing delays [doc]. `RetryPolicy(attempts=1)` never retries (except with a renewed token, and
+    reads whose answer may belong to another request). The first delay is random, between half of `base_delay`
+    seconds and all of it; each further one doubles, up to `max_delay` seconds (the vendor advises a minute
+    after a 500 [doc]). By default, a call's delays add up to at most 7.5 s, unless the service asks for more.
 
     Pages of walks, exports and syncs are retried for `outage` seconds while the service fails or cannot be
     reached (5xx, refused, reset, timeouts), counted from the first failure in a row; the last attempt is made
@@ -218,7 +218,7 @@ _ABOUT_METHOD_OR_HEADERS = frozenset({405, 406, 411, 415, 417, 426, 431})
 
 
 class Failures:
-    """The failures of one page, counted separately by kind: service down, refused, unreadable and so on."""
+    """The failures of one page, counted by kind: service down, unreachable, refused, unreadable."""
 
     def __init__(self) -> None:
         self._counts: Counter[Outcome] = Counter()

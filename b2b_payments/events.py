@@ -12,9 +12,8 @@
     WalkNotProven                     at the end of a walk
     FollowWait                        between two polls of a feed of changes
 
-Many calls may run at once: `call_id` says which call an event belongs to, and is unique in this process. All
-times are seconds. No event contains a query, a credential or any part of a body; a `path` may contain a
-payment's id.
+Calls may run concurrently: `call_id`, unique in this process, says which one an event belongs to. Times are
+seconds. No event contains a query, a credential or any part of a body; a `path` may contain a payment's id.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class RetryScheduled:
 
     In an outage a page may wait longer, while another page tries first. `asked` is the seconds that the
     service asked to wait, None if it did not. `why` is a description for people, without the service's words.
-    `patience` is the seconds for which further attempts are made, None if only their number is limited.
+    `patience` is the most seconds that attempts continue, None if only their number is limited.
     """
 
     call: str
@@ -103,7 +102,8 @@ class RetryScheduled:
 class QuotaWait:
     """A call waits at least `seconds` for a permit under the store's quota.
 
-    `reason` is ``window``, ``closed`` or ``in flight``. The event is repeated if the gate closes meanwhile.
+    `reason` is ``window`` (our own window is full), ``closed`` (refused, or nothing remains) or ``in flight``
+    (another answer is awaited first). Emitted again if the gate closes while the call is next in line.
     """
 
     seconds: float
@@ -135,7 +135,7 @@ class WriteInterrupted:
 class PageJoined:
     """A walk joined a page of `rows` rows, `new` of them seen for the first time.
 
-    `total` is the service's count. If `from_other_end`, it was read to prove the end; `offset` is from there.
+    `total` is the service's count. `from_other_end` pages prove the walk's end: `offset` counts from there.
     """
 
     offset: int

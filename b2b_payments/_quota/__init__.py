@@ -6,11 +6,11 @@ The service allows 150 requests a minute for each store, counted over all integr
 1. **Our own window.** No half-open interval of `per + margin` seconds holds more than `requests * share`
    grants. The margin is needed because the service counts arrivals, and latency varies. A request that took
    longer than the margin may have arrived as late as it ended, and is counted accordingly.
-2. **What the service says remains.** At most half of it is in flight at once, but at least one request. So
-   other integrations' requests are noticed early, and a used-up quota refuses one request, not sixteen. Each
-   reading holds until the next; before the first one and after a refusal, one request is sent alone.
+2. **What the service says remains.** At most half of it is in flight at once, but always one request may be.
+   So other integrations' requests are noticed in time, and a used-up quota refuses one request, not sixteen.
+   The last reading holds, less what others may have spent; without one and after a refusal, one goes alone.
 3. **Others have used it up** (a fiftieth or less remains), **or a request was refused:** the gate closes for
-   everyone until the reset and a random time longer, so that several processes do not resume at once.
+   everyone until the reset and a short random time longer, so that several processes do not resume at once.
 4. **A reset that freed nothing** means that the service's window slides. Then a reset frees only one request,
    which others may take, so the gate opens when half of our own grants have left the window.
 

@@ -52,7 +52,7 @@ class Backend(ABC):
             self._members.add(member)
 
     def close_if_unused(self) -> None:  # noqa: B027 - most have nothing to close
-        """Close open files if no member is left."""
+        """Close what is kept open, if no member is left."""
 
     def tighten(self, quota: Quota) -> None:
         """Apply this quota too, in addition to the current ones: the strictest wins."""
@@ -62,7 +62,7 @@ class Backend(ABC):
 
     @property
     def is_shared(self) -> bool:
-        """Whether there are other members, whose answers do not wake a waiting one."""
+        """Whether others use the window, too: the answers that they receive wake no waiter here."""
         return len(self._members) > 1
 
     @property
@@ -197,8 +197,8 @@ def entry_for(
 ) -> Entry:
     """Return the store's entry, the same one for all clients of this process.
 
-    `make_shared` creates the backend of a shared quota, and passes it the window so far. A window whose
-    grants lie in the future was counted on another clock, and is dropped.
+    `make_shared` creates the backend of a shared quota from the window so far. A window whose grants lie in
+    the future was counted on another clock, and is dropped.
     """
     with _Registry.lock:
         _Registry.drop_expired(key, now)

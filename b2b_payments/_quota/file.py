@@ -38,7 +38,7 @@ _HEADER = struct.Struct("<8sQII")
 """A slot's header: magic bytes, sequence number, and length and checksum of the body."""
 _MAGIC = b"b2bquota"
 _LOCK_TRIES, _LOCK_PAUSE = 20, 0.0001
-"""How often a lock that another process holds is tried, and the seconds in between."""
+"""How often to try a lock that another process holds, and the seconds in between: it is held briefly."""
 _REMEDY = "give the path of a file"
 _LOCK_TIMEOUT = 1.0
 """Seconds after which the file counts as lost if its lock is never free: the holder was stopped."""
@@ -60,7 +60,7 @@ def path_for(key: StoreKey, shared: bool | str) -> Path:
     """Return a store's file: `shared` itself, or a file of its own in that folder or in the user's folder.
 
     The user's folder does not depend on environment variables, so that cron jobs and shells use the same one.
-    Raises ConfigurationError if there is no such folder.
+    Raises ConfigurationError if there is no such folder, or no way to share a file.
     """
     if fcntl is None:
         raise ConfigurationError("Quota(shared=…) needs POSIX locks; leave it out, and set `share` instead.")
@@ -175,7 +175,7 @@ class FileBackend(SharedBackend):
         raise BlockingIOError
 
     def _open(self) -> int:
-        """Open or create the file. Users who may create files in its folder may use it. Raises OSError."""
+        """Open the file. A new one may be used by all who may create files in its folder. Raises OSError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             file = os.open(self.path, flags | os.O_EXCL, 0o600)

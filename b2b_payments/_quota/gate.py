@@ -90,7 +90,7 @@ class QuotaGate:
         offset: float = 0.0,
         clock: Callable[[], float] = anyio.current_time,
         wait: Callable[[anyio.Event, float], Awaitable[None]] = _wait,
-        chance: Callable[[], float] = random.random,  # noqa: S311 - it spreads, it hides nothing
+        chance: Callable[[], float] = random.random,  # noqa: S311 - for jitter, not for secrets
     ) -> None:
         self._now: Callable[[], float] = (lambda: clock() + offset) if offset else clock
         self._offset = offset
@@ -118,8 +118,8 @@ class QuotaGate:
         """Wait for a permit to send one request.
 
         Returns `TooLate` as soon as it is certain that there will be no permit by the time `until`: a wait
-        that cannot end in time is not started. `on_wait` is called when a wait begins, and again when the
-        gate closes meanwhile; if it raises, the error is only logged.
+        that cannot end in time is not started. `on_wait` is called when a wait begins, and again if the gate
+        closes while this waiter is next in line; if it raises, the error is only logged.
         """
         if until is not None:
             until += self._offset
@@ -159,8 +159,8 @@ class QuotaGate:
     def learn(self, permit: Permit, reading: QuotaReading) -> None:
         """Record what the answer to this permit's request states. For a refusal, call `close_for` instead.
 
-        Only plausible values count: nothing negative, and resets and windows of an hour at most. Readings may
-        arrive out of order: if its request was sent before the last reading, one can only lower what remains.
+        Only believable values count: nothing negative, and resets and windows up to an hour. Readings may
+        arrive out of order: one whose request was sent before the last reading can only lower what remains.
         """
         answered = Report(ReportKind.ANSWERED, permit.key, permit.counted_at, reading, chance=self._chance())
         self._report(answered)
@@ -169,7 +169,7 @@ class QuotaGate:
         """Close the gate for everyone: the service refused this permit's request (429).
 
         It opens after `seconds` and a short random time, for one request; the others follow when that is
-        answered. More than an hour does not close the gate: other callers have to be refused themselves.
+        answered. More than an hour does not close the gate: other callers have to find out themselves.
         """
         pause = believable(seconds) or 0.0
         refused = Report(
@@ -296,7 +296,7 @@ class StoreQuota:
             self.gate = gate_for(self.store, self.quota)
 
     def close(self) -> None:
-        """Drop the gate, and close its window's file if no other client uses it."""
+        """Drop the gate, and close its window's file if no other client of this process uses it."""
         gate, self.gate = self.gate, None
         if gate is not None:
             backend = gate.entry.backend

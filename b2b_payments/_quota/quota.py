@@ -118,14 +118,14 @@ def _is_number(value: Any) -> bool:
 
 @frozen
 class Quota:
-    """How many requests a store allows, and which part of them this process may use.
+    """How many requests a store allows, and which part of them to use.
 
-    The default is the service's quota: 150 requests in 60 seconds [doc]. `share=0.8` leaves a fifth of it to
-    the store's other integrations. `margin` seconds are added to the window, since latency varies: measured
-    with a heavy-tailed latency of 80 ms, 150 requests sent in exactly 60 s made up to 170 arrivals in a
-    window of 60 s; with half a second more, 150.
+    The default is the service's quota: 150 `requests` `per` 60 seconds [doc]. `share=0.8` leaves a fifth of
+    it to the store's other integrations. `margin` seconds are added to the window, since latency varies:
+    measured with a heavy-tailed latency of 80 ms, 150 requests sent in exactly 60 s made up to 170 arrivals
+    in a window of 60 s; with half a second more, 150.
 
-    `reserve` requests in each window are kept for calls that somebody waits for, not used for pages of walks.
+    `reserve` requests in each window are kept from the pages of walks, for calls that somebody waits for.
 
     All clients of a store in one process are counted together. With `shared=True`, so are all processes of
     this user on this machine, through a small file for each store; with ``shared="/path"``, a file or folder,
@@ -146,7 +146,7 @@ class Quota:
 
     @property
     def limit(self) -> int:
-        """The number of requests that this process may send in one `span`: at least 1."""
+        """The number of requests allowed in one `span`: `requests * share`, rounded down, at least 1."""
         return part_of(self.requests, self.share)
 
     @property

@@ -47,12 +47,12 @@ _PermitRequest = tuple[int, int, float, int]
 
 
 class _Stored(msgspec.Struct, array_like=True):
-    """What the server stores: creation time, window time, its lead over the server's clock, and a window."""
+    """What the server stores. `now` is the window's time, `skew` seconds ahead of the server's clock."""
 
-    born: float
+    born: float  # when it was created, on the server's clock
     now: float
     skew: float
-    filled: bool
+    filled: bool  # whether a lost window was replaced by a full one
     window: State
 
 

@@ -1,12 +1,12 @@
 -- The rules of window.py, with its names and constants, for a window in Redis: one call records how requests
--- ended, and requests a permit. Redis runs it atomically, so no lock is needed, and by one clock, the server's.
+-- ended, and requests a permit. Redis runs it atomically, so without a lock, and by one clock, the server's.
 -- tests/property/test_rule_in_lua.py compares the two.
-local me, quotas, seen, elapsed, born, reports, ask, alone, closes = unpack(cmsgpack.unpack(ARGV[1]))
-local kept = redis.call('GET', KEYS[1])
+local me, quotas, seen, elapsed, born, reports, request, unsent, closing = unpack(cmsgpack.unpack(ARGV[1]))
+local stored = redis.call('GET', KEYS[1])
 local time = redis.call('TIME')
 local clock = time[1] + time[2] / 1000000
 local NEVER, ALWAYS = -math.huge, math.huge
-local state = kept and cmsgpack.unpack(kept)
+local state = stored and cmsgpack.unpack(stored)
     or { clock, 0, seen > 0 and seen + elapsed - clock or 0, false,
          { {}, {}, {}, NEVER, { 1, ALWAYS, NEVER, ALWAYS, false }, {}, {}, {} } }
 local times, pages, allocated, closed, forecast, in_flight, claims, sharers = unpack(state[5])
@@ -177,17 +177,17 @@ drop(sharers, function(sharer) return sharer[1] == me or sharer[2] + REMEMBERED 
 sharers[#sharers + 1] = { me, now, quotas }
 set_windows()
 
-if seen > 0 and (not kept or state[2] < seen or state[1] ~= born and not state[4]) then
+if seen > 0 and (not stored or state[2] < seen or state[1] ~= born and not state[4]) then
     -- An earlier window was lost, and its grants are unknown: assume a full window.
     times, pages, state[4] = {}, {}, true
     for _ = 1, max_kept do add(now, true) end
 end
-for _, grant in ipairs(alone) do add(math.min(now, grant[1]), grant[2] > 0) end
-if alone[1] then
+for _, grant in ipairs(unsent) do add(math.min(now, grant[1]), grant[2] > 0) end
+if unsent[1] then
     table.sort(times)
     table.sort(pages)
 end
-closed = math.max(closed, closes)
+closed = math.max(closed, closing)
 
 for _, report in ipairs(reports) do
     local kind, key, granted_at, stated, resets_after, requests, per, pause, chance = unpack(report)
@@ -203,7 +203,7 @@ for _, report in ipairs(reports) do
         if kind == REFUSED then refuse(granted_at, now + pause, chance) end
     end
 end
-local verdict = ask[1] and cmsgpack.pack(permit(unpack(ask))) or ''
+local verdict = request[1] and cmsgpack.pack(permit(unpack(request))) or ''
 
 forecast = { trust, remaining, stated_at, resets_at, slides }
 state = cmsgpack.pack({ state[1], now, now - clock, state[4],

@@ -96,7 +96,7 @@ class Grants:
         self.pages = deque(self.times)
 
     def postpone(self, granted_at: float, ended_at: float) -> None:
-        """Count a grant later if its request ended so late that it may have arrived after the margin."""
+        """Count a grant later if its request took so long that it may have arrived after the margin."""
         counted = ended_at - min(quota.margin for quota in self.quotas)
         if counted > granted_at:
             for times in (self.times, self.pages):

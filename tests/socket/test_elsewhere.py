@@ -114,7 +114,7 @@ USES = [use for uses in (*RESOURCES.values(), WALKS, STREAMS, OWN) for use in us
 
 
 def test_every_public_coroutine_is_here() -> None:
-    """The tables above have every coroutine and asynchronous generator that a client offers."""
+    """The tables above contain every coroutine and asynchronous generator of a client."""
     client = PaymentsClient(StoreAuth(store_hash="abc123", access_token="token"))
     resources = {
         name: type(value)
@@ -150,7 +150,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 def in_a_loop_of_its_own(work: Callable[[], Awaitable[Any]]) -> Any:
-    """Run a coroutine to its end in a new event loop."""
+    """Run a coroutine in a new event loop."""
 
     async def run() -> Any:
         return await work()
@@ -167,7 +167,7 @@ def refused(use: Use, client: PaymentsClient, says: str) -> None:
 
 
 async def coroutine(awaitable: Awaitable[object]) -> object:
-    """Make a coroutine of whatever can be awaited."""
+    """Wrap an awaitable in a coroutine."""
     return await awaitable
 
 
@@ -182,7 +182,7 @@ async def test_another_loop_is_refused(sandbox: Sandbox) -> None:
 
 
 async def test_a_loop_that_has_ended_is_named(sandbox: Sandbox) -> None:
-    """A client that was left open when its event loop ended is of no use in the next, and says why."""
+    """A client left open when its event loop ended is refused in the next one, with the reason."""
 
     def use_later() -> None:
         client = client_of(sandbox)
@@ -201,7 +201,7 @@ async def test_a_loop_that_has_ended_is_named(sandbox: Sandbox) -> None:
 
 
 async def test_a_forked_child_is_refused(sandbox: Sandbox) -> None:
-    """In a forked child every use is refused and sends nothing; the parent's client goes on working."""
+    """In a forked child every use is refused and sends nothing; the parent's client keeps working."""
     async with client_of(sandbox) as client:
         await client.payments.get(1)
         with warnings.catch_warnings():
@@ -240,7 +240,7 @@ async def test_a_closed_client_is_refused_anywhere(sandbox: Sandbox) -> None:
 
 
 async def test_a_client_made_elsewhere_is_opened_here(sandbox: Sandbox) -> None:
-    """Only opening binds a client: where it and its walks were made does not matter."""
+    """A client is bound by opening it: it and its walks may be created in another place."""
 
     async def make() -> tuple[PaymentsClient, Walk]:
         client = client_of(sandbox)
@@ -252,7 +252,7 @@ async def test_a_client_made_elsewhere_is_opened_here(sandbox: Sandbox) -> None:
 
 
 async def test_calls_come_in_from_other_threads(sandbox: Sandbox) -> None:
-    """A thread that hands its call to the client's event loop is served."""
+    """A thread may submit its calls to the client's event loop."""
     loop = asyncio.get_running_loop()
     async with client_of(sandbox) as client:
 
@@ -263,7 +263,7 @@ async def test_calls_come_in_from_other_threads(sandbox: Sandbox) -> None:
 
 
 async def test_a_session_of_another_loop_is_refused(sandbox: Sandbox) -> None:
-    """A session that was made in another event loop is refused when the client is opened."""
+    """A session created in another event loop is refused when the client is opened."""
 
     async def borrow(session: aiohttp.ClientSession) -> None:
         with pytest.raises(ConfigurationError, match="The given session belongs to another event loop"):
@@ -275,7 +275,7 @@ async def test_a_session_of_another_loop_is_refused(sandbox: Sandbox) -> None:
 
 
 async def test_exports_and_copies_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
-    """What walks for its user is refused as well, and leaves no file behind."""
+    """Exports and syncs are refused, too, and leave no file behind."""
     stream, store = io.BytesIO(), store_for(tmp_path / "copy.sqlite")
     async with client_of(sandbox) as client:
         uses: list[Use] = [
@@ -312,9 +312,9 @@ PAGED: dict[str, Callable[[PaymentsClient], Pager]] = {
 async def test_a_walk_is_not_continued_elsewhere(
     sandbox: Sandbox, walk: Callable[[PaymentsClient], Pager]
 ) -> None:
-    """A walk begun here and continued in another event loop ends there in an error at its next page.
+    """A walk continued in another event loop fails there at its next page.
 
-    What it had asked for ahead is given up here, and the client goes on working.
+    Its prefetched pages are cancelled here, and the client keeps working.
     """
 
     async def rest(payments: AsyncGenerator[Payment, None]) -> None:
@@ -337,7 +337,7 @@ async def test_a_walk_is_not_continued_elsewhere(
 
 
 async def test_a_walk_is_closed_elsewhere(sandbox: Sandbox) -> None:
-    """A walk that another thread closes gives up here what it had under way."""
+    """Closing a walk in another thread cancels its requests in this one."""
     async with client_of(sandbox) as client:
         payments = aiter(client.payments.list(page_size=20, concurrency=2))
         assert isinstance(payments, AsyncGenerator)

@@ -75,7 +75,7 @@ class Outage:
         self.failed += isinstance(event, RequestEnded) and event.error not in {None, "CancelledError"}
 
     def list_comes(self, _store: Store, _seen: SeenRequest) -> None:
-        """Begin with the list request that it is to begin with."""
+        """Begin at list request number `begins_at`."""
         self._lists += 1
         if self._lists == self.begins_at:
             self.begin()

@@ -82,16 +82,16 @@ def played(play: Callable[[MixUps], None]) -> None:
 
 
 def test_mixup_is_remembered_for_five_minutes() -> None:
-    """After a mix-up, `lately` is true for 300 seconds."""
+    """After a mix-up, `recent` is true for 300 seconds."""
 
     async def main() -> None:
         mixups = MixUps()
         mixups.record()
-        lately = []
+        readings = []
         for seconds in (0, 290, 20):
             await anyio.sleep(seconds)
-            lately.append(mixups.recent)
-        assert lately == [True, True, False]
+            readings.append(mixups.recent)
+        assert readings == [True, True, False]
 
     run(main())
 
