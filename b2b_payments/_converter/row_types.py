@@ -110,7 +110,8 @@ def variants_of(field: Field, nested: Any) -> Sequence[Variant]:
         usual = [tuple[()], tuple[nested, ...]] if field.bare else [tuple[nested, ...]]
         # An item that is not an object makes its payment unreadable, so no variant has to accept it.
         fallbacks = [] if field.bare else [usual[-1] | dict[str, SHALLOW_JSON] | str]
-    variants = [Variant(type_) for type_ in usual]
+    is_direct = field.kind is not FieldKind.CODES  # readers cache these
+    variants = [Variant(type_, is_direct=is_direct) for type_ in usual]
     if field.nullable:
         variants = [Variant(usual[0] | None), Variant(usual[0], None)]
     variants += [Variant(type_ | None, UNSET, is_direct=False) for type_ in fallbacks]
@@ -195,6 +196,7 @@ class InferredSchema:
             cells = [one[name] for one in objects if name in one]
             is_absent, index = len(cells) < len(objects), self.variants.get((model, name), 0)
             probes = islice(enumerate(_probes_of(field)), index, None)
+            # If none fits, the cattrs converter reads these rows.
             fitting = next((at for at, probe in probes if probe(cells, is_absent)), index)
             if fitting != index:
                 schema = attrs.evolve(schema, variants={**schema.variants, (model, name): fitting})

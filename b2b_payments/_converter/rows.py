@@ -128,7 +128,10 @@ class RowReader:
     def read(
         self, page: Listing, places: Sequence[int], fallback: Callable[[int, RawRow], Payment]
     ) -> Iterator[Payment]:
-        """Yield the payments at these positions of a page. `fallback` reads a row that does not fit."""
+        """Yield the payments at these positions of a page. `fallback` reads a row that does not fit.
+
+        A row in `page.heads` is replaced by None once its payment exists.
+        """
         self.pages.start_page()
         rows = page.heads
         if not (rows and isinstance(rows[0], self.pages.types.row)):
@@ -212,7 +215,7 @@ class RowTypes:
             variants = variants_of(field, nested_type)
             variant = RAW if self._keep_raw and field.bare else self.schema.pick(model, field.wire, variants)
             slot, check = field.name, check_of(field)
-            if not variant.is_direct or field.kind is FieldKind.CODES:
+            if not variant.is_direct:
                 slot, namespace[field.name] = fallback_slot(field), _placeholder(field)
                 readers[field.name] = _column_reader(field, slot, variant, level)
             elif check is not None:
@@ -243,7 +246,7 @@ def _column_reader(field: Field, slot: str, variant: Variant, level: int) -> Rea
     if field.kind in {FieldKind.MODEL, FieldKind.MODELS} and not field.bare:
         return partial(_read_nested, field, attrgetter(slot))
     cells, read = _cell_getter(slot, variant, level), reader_of(field)
-    if field.kind in _CODE_KINDS and Any not in get_args(variant.type):
+    if field.kind in _CODE_KINDS and Any not in get_args(variant.type):  # cells of any type may be unhashable
         cached = lru_cache(_CACHED_VALUES)(lambda one: read(list(one) if isinstance(one, tuple) else one))
         return lambda rows: list(map(cached, cells(rows)))
     unchanged: type[Any] | None = {FieldKind.TEXT: str, FieldKind.OBJECT: dict}.get(field.kind)
@@ -271,7 +274,7 @@ def _decode_in_place(slot: str, level: int, rows: Rows) -> Sequence[Any]:
     if len(raw) < len(cells):
         values = iter(decoded)
         decoded = [next(values) if cell.__class__ is msgspec.Raw else cell for cell in cells]
-    deque(map(getattr(type(rows[0]), slot).__set__, rows, decoded), maxlen=0)
+    _set_all(getattr(type(rows[0]), slot), rows, decoded)
     return decoded
 
 
@@ -310,14 +313,13 @@ def _extra_reader(
     fields: Any, unknown: Sequence[Callable[[Rows], Iterable[Any]]], *, with_rows: bool
 ) -> ReadColumn:
     """Return the reader of `extra`: its unknown fields, and the row as its source if `with_rows`."""
-    set_source = Extra.source.__set__  # type: ignore[attr-defined]
 
     def read(rows: Rows) -> Sequence[Extra]:
         objects = map(fields, *[get(rows) for get in unknown]) if unknown else repeat({}, len(rows))
         # Members that are UNSET are omitted.
         extras = list(map(Extra, msgspec.to_builtins(list(objects), builtin_types=(Decimal,))))
         if with_rows:
-            deque(map(set_source, extras, rows), maxlen=0)
+            _set_all(Extra.source, extras, rows)
         return extras
 
     return read
@@ -336,9 +338,14 @@ def _fill_in(model: type[Any], models: Sequence[Any], rows: Rows) -> None:
         return
     row = type(rows[0])
     for name, read in row.readers.items():
-        deque(map(getattr(model, name).__set__, models, read(rows)), maxlen=0)
+        _set_all(getattr(model, name), models, read(rows))
     for field in row.nested:
         _fill_in(field.of, list(_nested_in(field, models)), list(_nested_in(field, rows)))
+
+
+def _set_all(attribute: Any, objects: Rows, values: Rows) -> None:
+    """Set a slot of each object, also of frozen ones."""
+    deque(map(attribute.__set__, objects, values), maxlen=0)
 
 
 def payments_of(rows: Rows) -> list[Payment]:

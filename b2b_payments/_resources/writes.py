@@ -101,6 +101,7 @@ class Writes:
 
     def remember(self, payment_id: int) -> int:
         """Remember that a payment exists, and return its id."""
+        self.known.pop(payment_id, None)
         self.known[payment_id] = None
         if len(self.known) > _MAX_KNOWN:
             del self.known[next(iter(self.known))]
@@ -138,15 +139,16 @@ class Writes:
                 was_read = False
         if not was_read:
             raise self.unknown_outcome(request, look_for, failure.message)
-        done = _JUDGES[request.call](payment, _body_of(request)) is True
+        shows = _JUDGES[request.call](payment, _body_of(request)) is True
         refused = outcome_of(failure) is Outcome.FINAL
         # If a refused operation shows, either an earlier call did it, or the refusal was another request's.
-        is_ours = request.effect is not Effect.ONCE or not refused
-        if done and is_ours:
+        if shows and not (refused and request.effect is Effect.ONCE):
             return
+        # The last attempt was refused. Had an earlier one been carried out, the payment would show it; and
+        # what is invalid now was invalid then.
         would_show = always_shows or payment is None or isinstance(failure, ValidationError)
-        if refused and would_show and not done:
-            raise failure  # the last attempt was refused, and no earlier one was carried out
+        if refused and would_show and not shows:
+            raise failure
         raise self.unknown_outcome(request, look_for, failure.message)
 
     async def read(self, payment_id: int, until: float | None) -> Payment | None:

@@ -11,7 +11,8 @@ be fetched ahead, concurrently and in any order. "Before" is strict, since rows 
 another order at each request; only once all rows of K's second were seen (`closed`) may a page begin with K.
 
 In a list that is not sorted by time, every page joins, and the walk says that it is not exact. The rule holds
-from either end of the list, with keys negated where it is descending. A join cannot tell where the list ends: `proof.py` proves that.
+from either end of the list, with negated keys in a descending one. A join cannot tell where the list ends:
+`proof.py` proves that.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _MAX_REPEATS = 3
 
 @frozen
 class Step:
-    """The result of offering a page. `joined` says that its rows were taken; `rows` are the indexes of the new
-    ones. A page that left a gap is offered again once the page to `read` has joined.
+    """The result of offering a page. `joined` says that its rows were taken, `rows` which are new.
+    A page that left a gap is offered again once the page to `read` has joined.
 
     `read` is the page to read next, after `wait` seconds, before any prefetched page; None to continue with
     the prefetched ones. `stuck` says that no page from this end leads further for now, `drops_prefetched`
