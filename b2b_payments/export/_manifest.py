@@ -31,13 +31,13 @@ _CHUNK = 1 << 20
 
 @frozen
 class Manifest:
-    """A manifest: the export's account, its format, and its hashes.
+    """What an export contains, and how to verify it: its account, its format, and its hashes.
 
-    `sha256` maps each file's name to the hash of its bytes. For a database, whose bytes may change when it is
-    opened, it maps each table to the sum of its rows' hashes, which does not depend on their order.
+    `sha256` maps each file's name to the SHA-256 of its bytes. For a database, whose bytes may change when it
+    is opened, it maps each table to the sum of its rows' SHA-256, which does not depend on their order.
 
     In an object store, `files` are the objects with the data, relative to the manifest's folder, and `number`
-    is the number of exports so far.
+    rises with each export, and when old data is cleaned.
     """
 
     account: Account
