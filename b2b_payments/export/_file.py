@@ -63,7 +63,7 @@ class Lock:
     def release(self) -> None:
         """Release the lock and remove its file. Does nothing if it is not held."""
         if self.held:
-            # Unlinked first, so a process waiting for this file locks a new one. Windows keeps an open file.
+            # Unlinked first: later, another process could hold a lock on this file. On Windows, it stays.
             with suppress(OSError):
                 self._path.unlink()
             self._lock.release()
@@ -97,7 +97,7 @@ def path_of(path: object) -> PathLike:
         raise ConfigurationError(f"path is {type(path).__name__}; give the name of a file.")
     text: str = os.fspath(path)
     if _is_url_as_path(text):
-        raise ConfigurationError("A URL must be a str, not a Path: 's3://bucket/name'.")
+        raise ConfigurationError("A URL must be a str with '://', not a Path: 's3://bucket/name'.")
     return url2pathname(text.removeprefix(_FILE_URL)) if text.startswith(_FILE_URL) else path
 
 

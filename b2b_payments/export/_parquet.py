@@ -26,7 +26,7 @@ from b2b_payments.export._placed import StagedFile, TableSink
 
 _ITEMS = LINE_ITEMS.name
 _Item: Any = msgspec.defstruct("Item", LINE_ITEMS.names[2:], gc=False)
-_ROW_GROUP = 20_480  # payments, which are in memory at once
+_ROW_GROUP = 20_480  # payments, all in memory at once
 
 
 class ParquetSink(TableSink):

@@ -84,8 +84,8 @@ class PostgresDatabase(Database):
     Rows differ only if PostgreSQL stores them differently, so such losses do not count.
 
     Other users may have put functions and operators into a schema of the search path. PostgreSQL prefers one
-    whose types match better than its own, and runs it with our privileges. So those that are called with
-    other types than their own are named with their schema. We do not set the search path, since that would
+    whose types match better than its own, and runs it with our privileges. So PostgreSQL's are named with
+    their schema if called with other types than declared. We do not set the search path, since that would
     apply to the user's triggers, too.
     """
 

@@ -56,7 +56,7 @@ class Closeable(Protocol):
     """A resource used in worker threads: a sink or a synced copy."""
 
     def close(self, *, complete: bool) -> None:
-        """Finish, or give up."""
+        """Close it, like `Sink.close`."""
 
 
 class Worker:
