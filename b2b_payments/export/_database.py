@@ -241,13 +241,13 @@ def moment_texts(cells: Sequence[int]) -> list[str]:
 
 
 @contextmanager
-def as_export_error(kind: type[Database], place: object, doing: str = "written") -> Iterator[None]:
+def as_export_error(kind: type[Database], subject: object, doing: str = "written") -> Iterator[None]:
     """Raise an ExportError in place of a database's error."""
     try:
         yield
     except kind.failures() as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise ExportError(f"{place} could not be {doing}: {reason}.") from None
+        raise ExportError(f"{subject} could not be {doing}: {reason}.") from None
 
 
 @contextmanager

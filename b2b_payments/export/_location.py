@@ -91,7 +91,7 @@ class Location:
         return True
 
     @property
-    def manifest_part(self) -> Mapping[str, Any]:
+    def manifest_fields(self) -> Mapping[str, Any]:
         """The fields that this location adds to the manifest."""
         return {}
 
@@ -267,7 +267,7 @@ class ObjectLocation(Location):
         return manifest is not None and manifest.account.complete
 
     @property
-    def manifest_part(self) -> Mapping[str, Any]:
+    def manifest_fields(self) -> Mapping[str, Any]:
         """This export's number, and the paths of its data, relative to the manifest's folder."""
         files = [f"{self.target.name}/{self._data_folder}/{target.name}" for target in self.targets]
         return {"number": self.folder.number, "files": files}

@@ -135,7 +135,7 @@ class Log:
         self.taken_over: bool = False
         """Whether another writer has taken over."""
         self.maybe_written: bool = False
-        """Whether the last segment may exist in the object store although writing it failed."""
+        """Whether a segment whose writing failed may exist in the object store, so that the log must stay."""
 
     @property
     def exists(self) -> bool:
@@ -189,9 +189,9 @@ class Log:
     def append(self, parts: Sequence[Part], checkpoint: Checkpoint | None) -> None:
         """Write a segment with its checkpoint. Raises ExportError if another writer has taken over."""
         sums = [0] * len(parts)
-        for place, part in enumerate(parts):
+        for index, part in enumerate(parts):
             for piece in part:
-                sums[place] = zlib.crc32(piece, sums[place])
+                sums[index] = zlib.crc32(piece, sums[index])
         sizes = [sum(map(len, part)) for part in parts]
         fields = None if checkpoint is None else dict(checkpoint)
         number = self._last + 1

@@ -233,7 +233,7 @@ class PlacedSink(ABC):
     def _manifest(self, location: Location, hashes: Mapping[str, str]) -> bytes | None:
         account = self._account
         return (
-            None if account is None else pack_manifest(account, self.format, hashes, location.manifest_part)
+            None if account is None else pack_manifest(account, self.format, hashes, location.manifest_fields)
         )
 
     @property

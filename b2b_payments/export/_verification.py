@@ -45,7 +45,7 @@ def verify(path: PathLike) -> Manifest:
             raise ExportError(f"{path} {problem}: name a file that an export has written.")
         manifest = read_manifest(target)
         if manifest.format not in FORMATS:
-            raise ExportError(f"The manifest of {target} names a format that this version does not know.")
+            raise ExportError(f"The manifest of {path} names an unknown format: update this library.")
         if manifest.format in DATABASES and journal_of(target).exists():
             raise ExportError(
                 f"{target} is being written, or a process ended while writing it: wait, or resume what was "
