@@ -37,7 +37,7 @@ _NAMES: Final = {
     for field in models.fields_of(Payment)
     if field.kind is models.FieldKind.CODE
 }
-"""The names of each status column's documented numbers."""
+"""The names of the documented codes, by column."""
 
 
 class ArrowBatches:
@@ -144,7 +144,7 @@ def polars_of(table: ArrowTable) -> PolarsFrame:
 
 
 def library(name: str) -> Any:
-    """Import pyarrow, pandas or polars. Raises ConfigurationError with what to install."""
+    """Import pyarrow, pandas or polars. Raises ConfigurationError, naming the extra, if it is missing."""
     try:
         return import_module(name)
     except ModuleNotFoundError:

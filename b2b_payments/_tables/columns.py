@@ -1,7 +1,7 @@
 """The columns of payments and line items in every format except JSON lines, derived from the models.
 
 Nested values are JSON text: `details`, `fees`, `module_data`, the allowed operations and statuses, and
-`extra`, which has every field that this library does not know, also those within amounts.
+`extra`, which has every field that this library does not know, including fields of amounts.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ Entry = tuple[object, str, Decimal | None]
 
 _are_plain = re.compile(r"[0-9.-]*").fullmatch
 _LONGEST = 80
-_ENTRY_PLACES = [PAYMENTS.names.index(name) for name in ("processing_status", "currency", "total")]
+_ENTRY_COLUMNS = [PAYMENTS.names.index(name) for name in ("processing_status", "currency", "total")]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -72,7 +72,7 @@ def entries_of(payments: Sequence[FastPayment]) -> Iterable[Entry]:
 
 def entries_of_rows(rows: Rows) -> Iterable[Entry]:
     """Return the entries of payments that were read as rows."""
-    statuses, currencies, amounts = map(rows.tables[PAYMENTS.name].__getitem__, _ENTRY_PLACES)
+    statuses, currencies, amounts = map(rows.tables[PAYMENTS.name].__getitem__, _ENTRY_COLUMNS)
     return zip(statuses, currencies, [amount and Decimal(amount) for amount in amounts], strict=True)
 
 

@@ -1,4 +1,4 @@
-"""Object stores, accessed with obstore (extra `cloud`). No other module imports it.
+"""Object stores, accessed with obstore (extra `cloud`), which no other module imports.
 
 A bucket raises what a file system does: FileNotFoundError, FileExistsError, otherwise OSError with the reason
 in `strerror`. obstore's own messages are never shown, since they may contain a signed URL.
@@ -36,7 +36,7 @@ _CREDENTIALS = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 _is_metadata_request = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity").search
-"""Matches the machine's metadata endpoints, which obstore asks if the environment has no credentials."""
+"""Matches errors from metadata endpoints, which obstore asks if the environment has no credentials."""
 _STATUS = re.compile(r"status code: (\d{3})|<Code>(\w+)</Code>")
 _REASONS = {
     "builder error": "its endpoint is not https, and AWS_ALLOW_HTTP is not true",
@@ -61,10 +61,10 @@ _FAST_RETRIES = {**_RETRIES, "max_retries": 4, "retry_timeout": timedelta(second
 _FIRST_ANSWER_WITHIN = 9.0
 """Seconds during which the first request to a store is repeated, since the store may be restarting.
 
-A machine without credentials is asked once only.
+If there are no credentials, it is not repeated.
 """
 _TIMEOUT = "5 s"
-"""Timeout of the first request, whose response is short. Transfers of data have no such limit."""
+"""Timeout of the first request, whose response is short. Later requests may transfer much data."""
 _CLIENT_OPTIONS = (
     *("allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only"),
     *("proxy_url", "proxy_ca_certificate", "proxy_excludes", "timeout", "user_agent"),
@@ -89,7 +89,7 @@ def longest_wait(least: float) -> tuple[str, float] | None:
 
 
 def is_url(path: object) -> bool:
-    """Whether a path is a URL, of any scheme but file: a file URL counts as a path."""
+    """Whether a path is a URL of any scheme except ``file``, which names a local path."""
     return isinstance(path, str) and "://" in path and not path.startswith("file:")
 
 
@@ -165,7 +165,7 @@ class Bucket:
 
     @property
     def _first_options(self) -> Mapping[str, str]:
-        """A short timeout, and the environment's options, which obstore ignores if any are passed to it."""
+        """The environment's options (obstore ignores them if any are passed), or else a short timeout."""
         prefix = _VARIABLES[self._root.partition(":")[0]]
         env = {name: os.environ.get(f"{prefix}{name.upper()}") for name in _CLIENT_OPTIONS}
         return {"timeout": _TIMEOUT} | {name: value for name, value in env.items() if value is not None}
@@ -228,8 +228,8 @@ class Bucket:
     def put(self, name: str, data: bytes, over: Version | None = None) -> Version:
         """Create an object, or replace the version `over` of it.
 
-        Raises FileExistsError if another object exists. An equal one counts as written by this call, whose
-        response may have been lost.
+        Raises FileExistsError if another object exists. An equal one counts as written by this call: the
+        response to its first attempt may have been lost.
         """
         try:
             with self._as_os_errors():
@@ -329,9 +329,9 @@ class Bucket:
 
 
 def _call(function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
-    """Call obstore. In a worker thread of a task, raises OSError as soon as the task is cancelled.
+    """Call obstore. In a worker thread of a task, raises OSError soon after the task is cancelled.
 
-    The request may still be executed then.
+    The request goes on in its own thread, and may still succeed.
     """
     try:
         _check_cancelled()

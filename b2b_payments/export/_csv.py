@@ -37,7 +37,7 @@ def read_columns(path: Path, names: Sequence[str]) -> Iterator[Sequence[str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         while True:
-            # The limit belongs to the process, so it is never changed while the caller runs.
+            # The limit is the whole process's, so it is restored before the caller runs.
             before = csv.field_size_limit(sys.maxsize)
             try:
                 chunk = [[row[name] for name in names] for row in islice(rows, _CHUNK_ROWS)]
@@ -55,7 +55,7 @@ class CSVSink(TableSink):
     digit and zero that the service sent; times are ISO 8601 in UTC.
 
     Cells are exact, formulas included: a spreadsheet runs text that begins with ``=``, ``+``, ``-`` or ``@``.
-    If `spreadsheet_safe`, such text starts with an apostrophe, which keeps a spreadsheet from running it.
+    If `spreadsheet_safe`, an apostrophe is put before such text, which keeps a spreadsheet from running it.
     Otherwise like `PlacedSink`.
     """
 

@@ -241,13 +241,13 @@ def moment_texts(cells: Sequence[int]) -> list[str]:
 
 
 @contextmanager
-def as_export_error(kind: type[Database], place: object, doing: str = "written") -> Iterator[None]:
+def as_export_error(kind: type[Database], subject: object, doing: str = "written") -> Iterator[None]:
     """Raise an ExportError in place of a database's error."""
     try:
         yield
     except kind.failures() as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise ExportError(f"{place} could not be {doing}: {reason}.") from None
+        raise ExportError(f"{subject} could not be {doing}: {reason}.") from None
 
 
 @contextmanager
@@ -278,7 +278,7 @@ class DatabaseSink(TableSink):
     inserted or updated.
 
     Raises ConfigurationError if the path is not writable. The methods also raise it if tables of these names
-    were not made by an export. Otherwise like `PlacedSink`.
+    were not made by an export, or are a synced copy. Otherwise like `PlacedSink`.
     """
 
     database: ClassVar[type[FileDatabase]]
@@ -310,7 +310,7 @@ class DatabaseSink(TableSink):
             return PAYMENTS.name in database.names() and database.count(PAYMENTS.name) > 0
 
     def make(self, target: Path) -> Mapping[str, str]:
-        """Replace the rows. If the fast way fails, such as for a repeated payment, does it carefully."""
+        """Replace the rows, carefully if the fast way fails, such as for a repeated payment."""
         with as_export_error(self.database, target):
             try:
                 digests = self._replace(target, careful=False)

@@ -23,8 +23,8 @@ _PATIENCE, _PAUSE = 30.0, 0.1  # seconds to wait while another program has the f
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _HASH_PARTS = 4
 _LEAST_MEMORY, _MEMORY, _SHARE_OF_LOG = 76 * 2**20, 18 * 2**20, 0.21
-"""Bytes of memory for one thread of DuckDB: the second, plus this share of the log's size, since it keeps the
-keys of all rows; at least the first."""
+"""Bytes that one thread of DuckDB needs: `_MEMORY`, and for all rows' keys a share of the log's size, but no
+less than `_LEAST_MEMORY`."""
 _NO_MORE: Mapping[str, str] = {}
 _TYPES: Mapping[ColumnKind, str] = {
     ColumnKind.INTEGER: "BIGINT",
@@ -38,7 +38,7 @@ _TYPES: Mapping[ColumnKind, str] = {
 class DuckDBDatabase(FileDatabase):
     """DuckDB silently rounds what it converts, and keeps the first of two rows with the same key.
 
-    So amounts are made to fit before they arrive here, and only the last row of each key is passed to it.
+    So `Rows` fits amounts to the column, and only the last row of each key is passed to DuckDB.
     """
 
     types = _TYPES

@@ -28,7 +28,7 @@ OnProgress = Callable[[WalkReport], object]
 Source = Walk | PaymentStream
 
 _GRACE = 2.0
-"""Seconds that closing the sink may take (an object store needs requests) after an error or cancellation."""
+"""Seconds that closing the sink may wait for an object store after an error or cancellation."""
 
 _VERSION = 1
 _NO_FILTERS: Mapping[str, Any] = {}
@@ -41,16 +41,17 @@ async def export(
     query: Mapping[str, Any] = _NO_FILTERS,
     on_progress: OnProgress | None = None,
 ) -> WalkReport:
-    """Write all payments of a walk or a stream to a sink. Returns the walk's report.
+    """Write all payments of a walk or a stream to a sink. Returns the walk's report::
 
-    The sink runs in a worker thread and writes 2,000 payments at a time while the next pages are fetched; if
-    it is slower than the service, fetched pages wait for it. An export that is not proven complete
-    (`report.complete`) does not replace an older one: it is written next to it, and `sink.instead` is its
-    path. `query` holds the filters of the walk as plain JSON, for the manifest. `on_progress` is called with
-    the report after each page.
+        report = await export(client.payments.list(), sink_for("payments.parquet"))
+
+    The sink writes about 2,000 payments at a time in a worker thread, while a few more pages are fetched. An
+    export that is not proven complete (`report.complete`) does not replace one that may be: it is written
+    next to it, and `sink.instead` is its path. `query` holds the walk's filters as plain JSON, for the
+    manifest. `on_progress` is called with the report after each page.
 
     Raises what the walk and the sink raise. After an error or a cancellation, the sink is closed as not
-    complete.
+    complete, and `resume` can continue the export.
     """
     check("source", source, Source, "a walk or a stream, such as client.payments.list()")
     return await _run(lambda _: source, sink, query, on_progress, start_over=True)
@@ -63,14 +64,14 @@ async def resume(
     query: Mapping[str, Any] = _NO_FILTERS,
     on_progress: OnProgress | None = None,
 ) -> WalkReport:
-    """Resume an interrupted export after the last batch that its sink committed.
+    """Resume an interrupted export after the last batch that its sink committed, or start a new one.
 
     `begin` is called with the walk's checkpoint, or None if nothing was committed, and returns the walk::
 
         await resume(lambda checkpoint: client.payments.list(checkpoint=checkpoint), sink)
 
-    Otherwise like `export`; the report covers only the resumed part. Also raises ConfigurationError if
-    `query` differs from the query of the interrupted export.
+    If the walk had already ended, `begin` is not called. Otherwise like `export`; the report covers only the
+    resumed part. Also raises ConfigurationError if the interrupted export had another `query` or store.
     """
     expected = "a function that takes a checkpoint and returns a walk"
     check("begin", begin, Callable, expected)
@@ -196,7 +197,6 @@ class _Progress:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Describe which filters differ, and how."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(f"{name} was {_shown(before, name)} and is now {_shown(now, name)}" for name in names)
 

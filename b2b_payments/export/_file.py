@@ -63,32 +63,32 @@ class Lock:
     def release(self) -> None:
         """Release the lock and remove its file. Does nothing if it is not held."""
         if self.held:
-            # Unlinked first, so a process waiting for this file locks a new one. Windows keeps an open file.
+            # Unlinked first: later, another process could hold a lock on this file. On Windows, it stays.
             with suppress(OSError):
                 self._path.unlink()
             self._lock.release()
 
 
 @contextmanager
-def writing(what: object) -> Iterator[None]:
+def writing(subject: object) -> Iterator[None]:
     """Raise an ExportError in place of an OSError, except BrokenPipeError."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise ExportError(f"{what} could not be written: {_reason(error)}.") from None
+        raise ExportError(f"{subject} could not be written: {_reason(error)}.") from None
 
 
 @contextmanager
-def reading(what: object) -> Iterator[None]:
+def reading(subject: object) -> Iterator[None]:
     """Raise an ExportError in place of an OSError, except FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ExportError(f"{what} could not be read: {_reason(error)}.") from None
+        raise ExportError(f"{subject} could not be read: {_reason(error)}.") from None
 
 
 def path_of(path: object) -> PathLike:
@@ -97,20 +97,20 @@ def path_of(path: object) -> PathLike:
         raise ConfigurationError(f"path is {type(path).__name__}; give the name of a file.")
     text: str = os.fspath(path)
     if _is_url_as_path(text):
-        raise ConfigurationError("A URL must be a str, not a Path: 's3://bucket/name'.")
+        raise ConfigurationError("A URL must be a str with '://', not a Path: 's3://bucket/name'.")
     return url2pathname(text.removeprefix(_FILE_URL)) if text.startswith(_FILE_URL) else path
 
 
-def writable(path: PathLike, beside: Sequence[str] = ()) -> Path:
+def writable(path: PathLike, neighbors: Sequence[str] = ()) -> Path:
     """Check that a file can be written at a path. Returns the path with symbolic links resolved.
 
-    `beside` holds patterns for the names of files that will be next to it. Raises ConfigurationError.
+    `neighbors` holds patterns for the names of files that will be next to it. Raises ConfigurationError.
     """
     path = path_of(path)
     try:
         target = Path(os.path.realpath(path))
         if (problem := _problem(target)) is None:
-            for pattern in beside:
+            for pattern in neighbors:
                 with suppress(FileNotFoundError):
                     os.lstat(target.with_name(pattern.format(target.name)))  # raises if it is too long
             return target
@@ -150,33 +150,33 @@ def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def create_file(place: Path, like: Path | None = None) -> BinaryIO:
+def create_file(path: Path, like: Path | None = None) -> BinaryIO:
     """Create a file, with the permissions of `like` if that exists. An existing file is removed first.
 
     Never writes through a symbolic link. Raises OSError.
     """
-    place.unlink(missing_ok=True)
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o666)
-    copy_mode(place, like)
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o666)
+    copy_mode(path, like)
     return os.fdopen(descriptor, "wb")
 
 
-def copy_mode(place: Path, like: Path | None) -> None:
+def copy_mode(path: Path, like: Path | None) -> None:
     """Give a file the permissions of `like`, if that exists."""
     if like is not None:
         with suppress(OSError):
-            place.chmod(stat.S_IMODE(like.stat().st_mode))
+            path.chmod(stat.S_IMODE(like.stat().st_mode))
 
 
-def write_whole(place: Path, *data: bytes, like: Path | None = None) -> None:
+def write_whole(path: Path, *data: bytes, like: Path | None = None) -> None:
     """Create or replace a file in one step, synced to disk. Raises OSError."""
-    new = place.with_name(f"{place.name}.new")
+    new = path.with_name(f"{path.name}.new")
     try:
         with create_file(new, like) as file:
             file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
-        new.replace(place)
+        new.replace(path)
     except OSError:
         with suppress(OSError):
             new.unlink()  # half-written, if the disk is full

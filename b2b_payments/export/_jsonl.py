@@ -1,4 +1,4 @@
-"""JSON lines: one payment per line, exactly as the service sent it."""
+"""JSON lines: one payment per line, which is the service's own JSON object."""
 
 from __future__ import annotations
 

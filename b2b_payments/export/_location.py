@@ -62,7 +62,7 @@ class Location:
         self._targets_of = targets_of
 
     def enter(self) -> None:
-        """Lock the targets. Raises AlreadyRunningError if another export holds one of them."""
+        """Lock the targets. Raises AlreadyRunningError if another export or sync holds one of the locks."""
         for lock in self._locks:
             lock.acquire()
 
@@ -91,7 +91,7 @@ class Location:
         return True
 
     @property
-    def manifest_part(self) -> Mapping[str, Any]:
+    def manifest_fields(self) -> Mapping[str, Any]:
         """The fields that this location adds to the manifest."""
         return {}
 
@@ -115,7 +115,7 @@ class Location:
 
 @frozen
 class _ManifestAtStart:
-    """The manifest at the time when an export began."""
+    """The manifest as it was when an export began."""
 
     version: Version | None = None
     data: bytes = b""
@@ -123,7 +123,7 @@ class _ManifestAtStart:
 
     @property
     def number(self) -> int:
-        """How many exports there have been."""
+        """The manifest's number, or 0 if there is none."""
         return 0 if self.manifest is None else self.manifest.number
 
 
@@ -144,7 +144,7 @@ class ObjectLog(LogFolder):
 
     @property
     def base(self) -> _ManifestAtStart:
-        """The manifest at the time when this export began."""
+        """The manifest as it was when this export began."""
         if self._base is None:
             try:
                 data, version = self._bucket.get(f"{self._name}{MANIFEST}")
@@ -160,22 +160,22 @@ class ObjectLog(LogFolder):
         return self.base.number + 1
 
     def sizes(self) -> Mapping[int, int]:
-        """Return the number and the size in bytes of each existing segment."""
+        """Return the size in bytes of each existing segment of this export, by its number."""
         found = self._bucket.sizes(f"{self._name}/{_LOG}")
         sizes = {_numbers_of(name): size for name, size in found.items()}
         return {number[1]: size for number, size in sizes.items() if number[:1] == (self.number,)}
 
     def file(self, number: int, part: int = 0) -> Path:
-        """Return the file of a part, downloading it first if needed. Raises FileNotFoundError."""
+        """Return the file of a part, downloading its segment if needed. Raises FileNotFoundError."""
         if not super().file(number).exists():
             data, _ = self._bucket.get(self._segment(number))
             super().put(number, segment_parts(data))
         return super().file(number, part)
 
     def put(self, number: int, parts: Sequence[Part]) -> None:
-        """Write a segment.
+        """Write a segment. Raises FileExistsError if it exists, or if the manifest has changed meanwhile.
 
-        Raises FileExistsError if it exists, or if the manifest has changed since this export began.
+        The manifest is checked since a published or cleaned export has no segments left to collide with.
         """
         if self._bucket.version(f"{self._name}{MANIFEST}") != self.base.version:
             raise FileExistsError(number)
@@ -183,7 +183,7 @@ class ObjectLog(LogFolder):
         super().put(number, parts)
 
     def keep_only(self, numbers: Collection[int], last: int) -> None:
-        """Remove segments of older exports, and this one's up to `last` (later ones are another writer's)."""
+        """Remove older exports' segments, and up to `last` all but `numbers`. Later ones are not ours."""
         kept = {(self.number, number) for number in numbers}
         with suppress(OSError):  # the next export removes them
             found = filter(_numbers_of, self._bucket.sizes(f"{self._name}/{_LOG}"))
@@ -223,7 +223,7 @@ class ObjectLocation(Location):
         self.folder: ObjectLog = ObjectLog(self._bucket, self._name, self._temporary / "log")
 
     def enter(self) -> None:
-        """Prepare the temporary folder. Raises ConfigurationError if the store ignores conditional puts."""
+        """Create the temporary folder. Raises ConfigurationError if the store has no conditional puts."""
         self.folder.begin()
         self._bucket.check_conditions(f"{self._name}/{self._data_folder}/{_PROBE}")
         for left in self._temporary.parent.glob(f"{self._prefix}-*"):
@@ -267,7 +267,7 @@ class ObjectLocation(Location):
         return manifest is not None and manifest.account.complete
 
     @property
-    def manifest_part(self) -> Mapping[str, Any]:
+    def manifest_fields(self) -> Mapping[str, Any]:
         """This export's number, and the paths of its data, relative to the manifest's folder."""
         files = [f"{self.target.name}/{self._data_folder}/{target.name}" for target in self.targets]
         return {"number": self.folder.number, "files": files}
@@ -294,8 +294,8 @@ class ObjectLocation(Location):
     def clean(self) -> int:
         """Remove what interrupted exports left, and replaced data. Returns how many objects were removed.
 
-        An existing manifest gets a new number, so that no running export can publish. Raises ExportError if
-        one has published meanwhile.
+        Before, an existing manifest gets a new number, so that no running export can publish. Raises
+        ExportError if one has published meanwhile.
         """
         with writing(self.shown):
             base = self.folder.base
@@ -316,7 +316,7 @@ class ObjectLocation(Location):
     def _remove_older(self) -> None:
         """Remove data that no manifest can name any longer, except the data that this export replaced.
 
-        A probe with this export's number stays, since an export that has just begun may be using it.
+        A probe with this export's number stays: another export that is just beginning may be using it.
         """
         with suppress(OSError):  # the next export removes it
             found = filter(None, map(_data_name, self._bucket.sizes(self._name)))

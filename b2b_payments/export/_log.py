@@ -1,9 +1,9 @@
-"""The log of an export: all that is written during the walk, and all that a crash can interrupt.
+"""The log of an export: all that it writes during the walk, and all that it needs to resume after a crash.
 
 It is a sequence of numbered segments. Each is written once, as a whole: a header line with its sizes,
-checksums and checkpoint, then lines of JSON or CSV. If the format has two tables, the lines of the second one
-are in a file of their own, which is written first. A written segment never changes, so the file or database
-made from the log can be made again.
+checksums and checkpoint, then lines of JSON or CSV. The lines of a second table are in a file of their own,
+written first, since a segment exists once its first file does. A written segment never changes, so the file
+or database made from the log can be made again.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class LogFolder:
     """A log in a hidden folder that only its owner may read, created with the first segment."""
 
     contested: ClassVar[bool] = False
-    """Whether two writers are possible: no lock, only that a segment is written once keeps them apart."""
+    """Whether two writers are possible, without a lock: only that no segment is replaced keeps them apart."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._discarded = path.with_name(f"{path.name}.old")
 
     def sizes(self) -> Mapping[int, int]:
-        """Return the number of each existing segment, and the total size of its files in bytes."""
+        """Return the total size in bytes of each existing segment's files, by its number."""
         self._refuse_link()
         totals: Counter[int] = Counter()
         try:
@@ -59,7 +59,7 @@ class LogFolder:
         return totals
 
     def get(self, number: int, part: int = 0, most: int = -1) -> bytes:
-        """Return the bytes of a part, at most `most` of them."""
+        """Return the bytes of a part, or only the first `most`."""
         with self.file(number, part).open("rb") as file:
             return file.read(most)
 
@@ -80,7 +80,7 @@ class LogFolder:
             sync_folder(self.path)
 
     def keep_only(self, numbers: Collection[int], last: int) -> None:
-        """Remove all segments except `numbers`, in one step if it is empty. Only `ObjectLog` uses `last`."""
+        """Remove all segments except `numbers`; if that is empty, in one step. `last` is for `ObjectLog`."""
         del last
         if not numbers:
             self._clear()
@@ -111,18 +111,17 @@ class _Header(msgspec.Struct, omit_defaults=True):
     crc32: list[int]
     before: int
     checkpoint: dict[str, Any] | None = None
-    since: int = 1
-    without: list[int] = []
-    writer: str = ""
+    since: int = 1  # the first segment of the log
+    without: list[int] = []  # numbers after `since` that are not in the log
+    writer: str = ""  # random if `contested`, so that a writer never takes another's segment for its own
 
 
 class Log:
     """The segments of one export. Its methods raise ExportError if the log is damaged, otherwise OSError.
 
-    If two writers are possible (`contested`), a writer that begins or resumes first writes an empty segment.
-    It takes the number that an earlier writer would use next, so that one can write nothing more. Segments
-    that an earlier writer left without a checkpoint keep their numbers; the headers of later segments list
-    them (`without`).
+    If two writers are possible (`contested`), each starts by writing an empty segment. It has the number that
+    an earlier writer would use next, so the earlier one can write nothing more. For the same reason, numbers
+    of segments removed by `resume` are not used again: the headers of later segments list them (`without`).
     """
 
     def __init__(self, folder: LogFolder, format_: str, path: object) -> None:
@@ -136,7 +135,7 @@ class Log:
         self.taken_over: bool = False
         """Whether another writer has taken over."""
         self.maybe_written: bool = False
-        """Whether the last segment may exist in the object store although writing it failed."""
+        """Whether a segment whose writing failed may exist in the object store, so that the log must stay."""
 
     @property
     def exists(self) -> bool:
@@ -169,7 +168,7 @@ class Log:
                 return None
         else:
             return None
-        # The header may be forged: never list more numbers than the folder can hold.
+        # A forged header may name an enormous range: list no more numbers than segments and `without` allow.
         is_plausible = 0 <= number - header.since < len(sizes) + len(header.without)
         numbers = sorted({*range(header.since, number + 1)} - {*header.without}) if is_plausible else []
         if number not in numbers or not sizes.keys() >= {*numbers}:
@@ -190,9 +189,9 @@ class Log:
     def append(self, parts: Sequence[Part], checkpoint: Checkpoint | None) -> None:
         """Write a segment with its checkpoint. Raises ExportError if another writer has taken over."""
         sums = [0] * len(parts)
-        for place, part in enumerate(parts):
+        for index, part in enumerate(parts):
             for piece in part:
-                sums[place] = zlib.crc32(piece, sums[place])
+                sums[index] = zlib.crc32(piece, sums[index])
         sizes = [sum(map(len, part)) for part in parts]
         fields = None if checkpoint is None else dict(checkpoint)
         number = self._last + 1

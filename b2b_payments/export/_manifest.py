@@ -31,13 +31,13 @@ _CHUNK = 1 << 20
 
 @frozen
 class Manifest:
-    """A manifest: the export's account, its format, and its hashes.
+    """What an export contains, and how to verify it: its account, its format, and its hashes.
 
-    `sha256` maps each file's name to the hash of its bytes. For a database, whose bytes may change when it is
-    opened, it maps each table to the sum of its rows' hashes, which does not depend on their order.
+    `sha256` maps each file's name to the SHA-256 of its bytes. For a database, whose bytes may change when it
+    is opened, it maps each table to the sum of its rows' SHA-256, which does not depend on their order.
 
     In an object store, `files` are the objects with the data, relative to the manifest's folder, and `number`
-    is the number of exports so far.
+    rises with each export, and when old data is cleaned.
     """
 
     account: Account
@@ -71,8 +71,8 @@ def _encoded(packed: Mapping[str, Any]) -> bytes:
 
 def manifest_bytes(path: PathLike) -> bytes | None:
     """Return the bytes of an export's manifest, or None if it has none. Raises ExportError."""
-    place = str(path).rstrip("/") if is_url(path) else os.path.realpath(path_of(path))
-    return read_whole(f"{place}{MANIFEST}")
+    target = str(path).rstrip("/") if is_url(path) else os.path.realpath(path_of(path))
+    return read_whole(f"{target}{MANIFEST}")
 
 
 def read_manifest(path: PathLike) -> Manifest:
@@ -83,7 +83,7 @@ def read_manifest(path: PathLike) -> Manifest:
     return parse_manifest(data, f"{path}{MANIFEST}")
 
 
-def parse_manifest(data: bytes, place: object) -> Manifest:
+def parse_manifest(data: bytes, path: object) -> Manifest:
     """Parse a manifest. Raises ExportError."""
     try:
         packed: Any = msgspec.json.decode(data)
@@ -95,8 +95,8 @@ def parse_manifest(data: bytes, place: object) -> Manifest:
             account = Account.unpack(packed)
             return Manifest(account, fields.format, fields.sha256, fields.files, fields.number)
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise ExportError(f"{place} is damaged: it is not the manifest of an export.") from None
-    raise ExportError(f"{place} is not of version {_VERSION}: use the version of the library that wrote it.")
+        raise ExportError(f"{path} is damaged: it is not the manifest of an export.") from None
+    raise ExportError(f"{path} is not of version {_VERSION}: use the version of the library that wrote it.")
 
 
 class _Packed(msgspec.Struct):

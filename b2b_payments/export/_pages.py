@@ -17,7 +17,7 @@ from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export._account import Entry, FastPayment, entries_of, entries_of_rows, entry_of
 
 BATCH_ROWS = 2_000
-"""Payments written and committed at once, so about the most that a crash can lose."""
+"""Payments written and committed at once: about the most that a crash makes `resume` read again."""
 _MAX_WAITING_BYTES = 32 * 2**20
 """Bytes of pages that may wait to be written: many pages with few new rows each would take much memory."""
 
@@ -45,13 +45,13 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         return sum(len(page.places) for page in self._pages)
 
     @overload
-    def __getitem__(self, place: int) -> Mapping[str, Any]: ...
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Mapping[str, Any]]: ...
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, Any]]: ...
 
-    def __getitem__(self, place: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
-        return self.objects[place]
+    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
+        return self.objects[index]
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         return iter(self.objects)
@@ -75,10 +75,10 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         and what fits one of them may not fit another.
         """
         read = self._rows.setdefault((whole, decimal), [])
-        for place, page in enumerate(self._pages):
-            if place == len(read):
+        for index, page in enumerate(self._pages):
+            if index == len(read):
                 read.append(Rows.read(page.listing.body, page.places, whole=whole, decimal=decimal))
-            yield read[place]
+            yield read[index]
 
     @property
     def store_hash(self) -> str | None:

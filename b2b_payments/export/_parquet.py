@@ -26,7 +26,7 @@ from b2b_payments.export._placed import StagedFile, TableSink
 
 _ITEMS = LINE_ITEMS.name
 _Item: Any = msgspec.defstruct("Item", LINE_ITEMS.names[2:], gc=False)
-_ROW_GROUP = 20_480  # payments, which are in memory at once
+_ROW_GROUP = 20_480  # payments, all in memory at once
 
 
 class ParquetSink(TableSink):
@@ -54,10 +54,10 @@ class ParquetSink(TableSink):
         columns = [f"{cell_expression(column)} AS {column.name}" for column in PAYMENTS.columns]
         for _ in log.segments():
             pass  # checks the checksums, which DuckDB does not
-        place = str(files[0].path).replace("'", "''")
+        escaped = str(files[0].path).replace("'", "''")
         with as_export_error(DuckDBDatabase, self.path), _connect() as connection:
             connection.execute(
-                f"COPY (SELECT {', '.join(columns)}, {_ITEMS} FROM {source}) TO '{place}' "  # noqa: S608
+                f"COPY (SELECT {', '.join(columns)}, {_ITEMS} FROM {source}) TO '{escaped}' "  # noqa: S608
                 f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_ROW_GROUP})"
             )
         files[0].hash_content()
@@ -66,10 +66,10 @@ class ParquetSink(TableSink):
 def row_batches(path: Path, columns: Sequence[str]) -> Iterator[list[Any]]:
     """Yield columns of a file, some rows at a time. Raises ValueError in place of DuckDB's errors."""
     duckdb = import_duckdb("parquet")
-    place = str(path).replace("'", "''")
+    escaped = str(path).replace("'", "''")
     try:
         with _connect() as connection:
-            result = connection.execute(f"SELECT {', '.join(columns)} FROM read_parquet('{place}')")  # noqa: S608
+            result = connection.execute(f"SELECT {', '.join(columns)} FROM read_parquet('{escaped}')")  # noqa: S608
             while rows := result.fetchmany(2_000):
                 yield rows
     except duckdb.Error as error:

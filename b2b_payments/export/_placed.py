@@ -30,10 +30,10 @@ _CHUNK = 2**20
 class PlacedSink(ABC):
     """A sink that writes to a path or to an object store.
 
-    During the walk it writes payments to the log in the hidden folder ``.NAME.export``. At the end it turns
-    the log into the output. The log survives a crash at any time, and is removed once the output is in place;
-    if making the output was interrupted, it is made again. An export whose walk is not proven complete never
-    replaces one that may be complete: it is written next to it, as ``NAME.incomplete.EXTENSION``.
+    During the walk it writes payments to a log in the hidden folder ``.NAME.export``, and at the end it makes
+    the output from the log. The log survives a crash at any time, and is removed once the output is in place;
+    resuming an export that was interrupted in between makes the output again. An export whose walk is not
+    proven complete never replaces one that may be: it is written to ``NAME.incomplete.EXTENSION``.
 
     Unless a subclass says otherwise, the output is one or more files. Each existing file is replaced in one
     step; the permissions of the first one carry over to all. A symbolic link is followed and stays a link.
@@ -47,11 +47,11 @@ class PlacedSink(ABC):
 
     format: ClassVar[str]
     instead: Path | str | None = None
-    """Where the export was written, if not to `path`, because an export there may be complete."""
+    """Where an incomplete export was written, if not to `path`, since the one there may be complete."""
     objects: tuple[str, ...] = ()
     """The URLs of the data, once it is published in an object store."""
     resumed: bool = False
-    """Whether it continued an interrupted export."""
+    """Whether `resume` found an interrupted export."""
     _checkpoint: Checkpoint | None = None
 
     def __init__(self, path: PathLike) -> None:
@@ -87,7 +87,7 @@ class PlacedSink(ABC):
 
     @classmethod
     def targets(cls, target: Path) -> Sequence[Path]:
-        """Return the files written for a target. A class method, so that no location keeps its sink alive."""
+        """Return the files for a target. A class method, so that no location keeps a sink's locks alive."""
         return [target]
 
     def check(self, target: Path) -> None:  # noqa: B027 - most formats can replace anything
@@ -115,7 +115,7 @@ class PlacedSink(ABC):
                 staged.file.close()
 
     def place(self, target: Path) -> None:
-        """Move the files into place, the first one last. The manifest follows after it."""
+        """Move the files into place, the first one last. The manifest follows."""
         for staged, final in reversed(list(zip(self._staged, self.targets(target), strict=True))):
             staged.move(final)
 
@@ -233,7 +233,7 @@ class PlacedSink(ABC):
     def _manifest(self, location: Location, hashes: Mapping[str, str]) -> bytes | None:
         account = self._account
         return (
-            None if account is None else pack_manifest(account, self.format, hashes, location.manifest_part)
+            None if account is None else pack_manifest(account, self.format, hashes, location.manifest_fields)
         )
 
     @property
@@ -264,7 +264,7 @@ class TableSink(PlacedSink):
         """Return the log's lines for rows, for each table (one or two)."""
 
     def read(self, batch: Sequence[Mapping[str, Any]]) -> Iterable[Rows]:
-        """Read payments as rows. Yields empty rows for an empty batch, too."""
+        """Return payments as rows; for an empty batch, one `Rows` without rows."""
         return rows_of(batch or [], whole=self.whole, decimal=self.decimal)
 
     def lines(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Part]:
@@ -272,7 +272,7 @@ class TableSink(PlacedSink):
 
 
 class StagedFile:
-    """A file that is being made in the hidden folder, with the hash and size of what was written to it."""
+    """A file that is being made in the log's folder, with the hash and size of what was written to it."""
 
     def __init__(self, path: Path, like: Path | None) -> None:
         self.path = path
@@ -318,8 +318,8 @@ class StagedFile:
 def sink_for(path: PathLike, format: str | None = None, **options: Any) -> PlacedSink:  # noqa: A002
     """Return a sink for a path or a URL: ``sink_for("s3://bucket/payments.parquet")``.
 
-    The format is ``jsonl``, ``csv``, ``parquet``, ``sqlite`` or ``duckdb``; by default it follows from the
-    file's extension. `options` are passed to the sink's class.
+    `format` is ``jsonl``, ``csv``, ``parquet``, ``sqlite`` or ``duckdb``; by default the extension decides.
+    `options` are passed to the sink's class: ``sink_for("payments.csv", spreadsheet_safe=True)``.
 
     Raises ConfigurationError for an unknown format, a missing extra, or a path that is not writable.
     """
@@ -340,7 +340,7 @@ def format_of(path: PathLike, format_: str | None = None) -> str:
     output = os.fspath(path_of(path))
     by_ending = format_by_ending(output)
     if is_url(output):
-        bucket_and_name(output)  # first, since an invalid URL may contain a password
+        bucket_and_name(output)  # raises for a URL with a password, which the errors below would show
     if format_ is None and by_ending is None:
         raise ConfigurationError(
             f"{output!r} does not say its format: name the format, or use an extension such as .jsonl."

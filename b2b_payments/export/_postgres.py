@@ -41,7 +41,7 @@ _SESSION: Final = (
     "SET lock_timeout = '30s'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; "
     "SET tcp_keepalives_count = 3; SET jit = off"
 )
-_ENDED_LATELY = "2s"
+_LOCK_WITHIN = "2s"
 """How long to wait for the sync's lock: the server may hold a killed process's lock a little longer."""
 _is_schema: Final = re.compile(r"[\w .-]+").fullmatch
 _LONGEST_NAME = 63  # bytes; PostgreSQL would truncate longer names
@@ -84,8 +84,8 @@ class PostgresDatabase(Database):
     Rows differ only if PostgreSQL stores them differently, so such losses do not count.
 
     Other users may have put functions and operators into a schema of the search path. PostgreSQL prefers one
-    whose types match better than its own, and runs it with our privileges. So those that are called with
-    other types than their own are named with their schema. We do not set the search path, since that would
+    whose types match better than its own, and runs it with our privileges. So PostgreSQL's are named with
+    their schema if called with other types than declared. We do not set the search path, since that would
     apply to the user's triggers, too.
     """
 
@@ -117,7 +117,7 @@ class PostgresDatabase(Database):
     def lock(self) -> bool:
         """Lock the schema until this connection closes. Returns False if another sync holds the lock."""
         key = hashlib.sha256(f"b2b_payments_sync {self._name}".encode()).digest()
-        self.execute(f"SET lock_timeout = '{_ENDED_LATELY}'")
+        self.execute(f"SET lock_timeout = '{_LOCK_WITHIN}'")
         try:
             self.execute(
                 "SELECT pg_catalog.pg_advisory_lock(CAST(? AS bigint))",

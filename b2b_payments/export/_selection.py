@@ -53,6 +53,6 @@ class Selection:
         if unknown := [str(channel_id) for channel_id in requested if channel_id not in names]:
             known = ", ".join(f"{channel_id} ({name})" for channel_id, name in names.items()) or "none"
             raise ExportError(f"The store has no channel {', '.join(unknown)}; it has {known}.")
-        # One request filters by one channel: the format of several is not documented. Channels are read in
-        # order, so that two exports of an unchanged store are the same file.
+        # One request filters by one channel: the format of several is not documented. One channel follows
+        # the other, so that two exports of an unchanged store are the same file.
         return lambda checkpoint: client.payments.stream(**self._stream, ordered=True, checkpoint=checkpoint)

@@ -13,16 +13,16 @@ Checkpoint = Mapping[str, Any]
 class Sink(Protocol):
     """A destination for payments, such as a file, a database or a bucket.
 
-    The methods are called one at a time in a worker thread, so they may block; the walk waits for them. The
-    order is: `open` or `resume` before the walk begins, `write` and `commit` for each batch, and finally
-    `close`, which is always called exactly once, even if `open` failed.
+    The methods are called one at a time, in worker threads (not always the same one), so they may block. The
+    order is: `open` or `resume` before the walk begins, `write` and `commit` for each batch (the last may
+    have no `write`), and finally `close`, exactly once, even if `open` failed.
     """
 
     def open(self) -> None:
         """Prepare for a new export. Raises an error if the sink cannot be written to."""
 
     def resume(self) -> Checkpoint | None:
-        """Prepare to continue an interrupted export. Returns the last committed checkpoint.
+        """Prepare to resume an interrupted export. Returns the last committed checkpoint.
 
         Payments written after it are dropped. If nothing was committed, returns None and acts like `open`.
         """
@@ -37,7 +37,7 @@ class Sink(Protocol):
         """
 
     def close(self, *, complete: bool) -> None:
-        """Finish the output if the export has ended normally (`complete`). If not, nothing may look finished.
+        """Finish the output if the export ran to its end (`complete`). If not, nothing may look finished.
 
-        What was committed with a checkpoint may be kept for `resume`.
+        What was committed with a checkpoint may then be kept for `resume`.
         """

@@ -28,7 +28,7 @@ _PATIENCE = 30.0  # seconds to wait while another connection writes
 
 
 class SQLiteDatabase(FileDatabase):
-    """SQLite has no decimals or times: both are stored as exact text. Times sort like text."""
+    """SQLite has no decimals or times: both are stored as exact text. Whole seconds sort by time."""
 
     types = {kind: "INTEGER" if kind is ColumnKind.INTEGER else "TEXT" for kind in ColumnKind}  # noqa: RUF012
     begin = "BEGIN IMMEDIATE"  # a deferred transaction that reads first fails instead of waiting for others
@@ -85,8 +85,7 @@ class SQLiteDatabase(FileDatabase):
     def replace(self, tables: Sequence[Table], log: Log, *, careful: bool) -> Mapping[str, str]:
         """Replace the rows of the tables by those of a log.
 
-        If the user has triggers on them, only rows that really change are written, so the triggers see no
-        others.
+        If the user has triggers on them, only rows that differ are written, so that no others fire a trigger.
         """
         has_triggers = self._have_triggers(tables)
         for table in reversed(tables):
@@ -156,7 +155,7 @@ class SQLiteDatabase(FileDatabase):
 
 
 def journal_of(path: Path) -> Path:
-    """Return the path of the rollback journal, which exists while a transaction is open."""
+    """Return the path of the rollback journal, which exists during a write, and after a crash in one."""
     return path.with_name(f"{path.name}-journal")
 
 

@@ -34,10 +34,10 @@ _RUN = 1 << 16
 
 
 def verify(path: PathLike) -> Manifest:
-    """Check an export's hashes, payments and sums against its manifest. Returns the manifest.
+    """Verify an export against its manifest: hashes, number of payments, totals. Returns the manifest.
 
-    Raises VerificationError for the first difference, ExportError if something cannot be read, and
-    ConfigurationError if the format's extra is missing.
+    `path` may be a URL. Raises VerificationError for the first difference or a repeated payment, ExportError
+    if something cannot be read, and ConfigurationError if the format's extra is missing.
     """
     with local_copy(path) as target:
         if not target.is_file():
@@ -45,7 +45,7 @@ def verify(path: PathLike) -> Manifest:
             raise ExportError(f"{path} {problem}: name a file that an export has written.")
         manifest = read_manifest(target)
         if manifest.format not in FORMATS:
-            raise ExportError(f"The manifest of {target} names a format that this version does not know.")
+            raise ExportError(f"The manifest of {path} names an unknown format: update this library.")
         if manifest.format in DATABASES and journal_of(target).exists():
             raise ExportError(
                 f"{target} is being written, or a process ended while writing it: wait, or resume what was "
@@ -61,7 +61,7 @@ def verify(path: PathLike) -> Manifest:
 
 @contextmanager
 def local_copy(path: PathLike) -> Iterator[Path]:
-    """Yield the local path of an export. One in an object store is downloaded to a temporary folder first."""
+    """Yield the local path of an export. From an object store, it is downloaded to a temporary folder."""
     if not is_url(path):
         yield Path(path_of(path)).resolve()
         return
@@ -87,7 +87,7 @@ def is_folder(path: PathLike) -> bool:
 
 
 def exports_in(folder: PathLike) -> list[str]:
-    """Return the paths or URLs of all exports in a folder and below it."""
+    """Return the paths or URLs of all exports in a folder and below it, except hidden ones."""
     if is_url(folder):
         bucket, prefix = bucket_and_name(str(folder), folder=True)
         with reading(folder):
@@ -176,7 +176,7 @@ def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
 
 def _compare(subject: str, found: object, expected: object) -> None:
     if found != expected:
-        raise VerificationError(f"{subject} is {found}, but was {expected}.")
+        raise VerificationError(f"{subject}: now {found}, but {expected} when it was exported.")
 
 
 def _compare_digest(subject: str, found: str, expected: str) -> None:

@@ -34,11 +34,11 @@ async def in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
     def work() -> None:
         while left:
             try:
-                place, item = left.popleft()
+                index, item = left.popleft()
             except IndexError:  # another thread took the last item
                 return
             try:
-                found[place] = function(item)
+                found[index] = function(item)
             except Exception as error:  # noqa: BLE001 - raised below
                 failures.append(error)
                 left.clear()
@@ -49,14 +49,14 @@ async def in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
     if failures:
         await checkpoint_if_cancelled()
         raise failures[0]
-    return [found[place] for place in sorted(found)]
+    return [found[index] for index in sorted(found)]
 
 
 class Closeable(Protocol):
     """A resource used in worker threads: a sink or a synced copy."""
 
     def close(self, *, complete: bool) -> None:
-        """Finish, or give up."""
+        """Close it, like `Sink.close`."""
 
 
 class Worker:

@@ -94,7 +94,7 @@ def test_in_parts(s3: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("header", ["if-none-match", "if-match"])
 async def test_without_conditional_puts(s3: str, proxied: Proxied, header: str) -> None:
-    """A store that ignores conditions of a put is refused before any request to the service."""
+    """A store that ignores conditions of a put is refused, before the service is read; nothing is left."""
     proxied(header)
     async with Sandbox(10) as sandbox, client_of(sandbox) as client:
         with pytest.raises(ConfigurationError, match="does not support conditional puts"):

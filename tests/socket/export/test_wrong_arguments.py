@@ -66,7 +66,7 @@ USES: dict[str, tuple[str, Use]] = {
 async def test_wrong_arguments_are_refused(
     use: str, sandbox: Sandbox, client: PaymentsClient, tmp_path: Path
 ) -> None:
-    """The error names the argument; no request is sent, and no file is result."""
+    """The error names the argument; no request is sent, and no file is made."""
     message, wrong = USES[use]
 
     async def call() -> None:

@@ -223,7 +223,7 @@ def test_nothing_received(path: Path) -> None:
 
 def test_one_at_a_time(any_copy: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second sync of a copy is refused while the first one runs, but not afterwards."""
-    monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
+    monkeypatch.setattr(_postgres, "_LOCK_WITHIN", "1ms")
     second = Copy(any_copy)
     with opened(any_copy):
         with pytest.raises(AlreadyRunningError, match="wait until it has ended"):

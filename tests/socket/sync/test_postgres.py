@@ -219,7 +219,7 @@ async def test_two_at_once(
     copy: PostgresStore, sandbox: Sandbox, client: PaymentsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two syncs at once the second is refused, and the first is complete."""
-    monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
+    monkeypatch.setattr(_postgres, "_LOCK_WITHIN", "1ms")
     completed: list[object] = []
     paused, second_refused = anyio.Event(), anyio.Event()
 
@@ -293,7 +293,7 @@ def test_passwords_are_never_shown(
         nobody = to.replace(str(info["host"]), "/nowhere")
         absent = invoke(fleet["one"], "sync", "--to", nobody, *options)
         with store.held():
-            monkeypatch.setattr(_postgres, "_ENDED_LATELY", "1ms")
+            monkeypatch.setattr(_postgres, "_LOCK_WITHIN", "1ms")
             running = invoke(fleet["one"], "sync", "--to", to, *options)
     codes = [result.exit_code for result in (first, second, absent, running)]
     assert codes == [0, 0, 1, 4], first.stderr

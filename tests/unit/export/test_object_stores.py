@@ -316,7 +316,7 @@ def test_a_url_of_a_file(tmp_path: Path) -> None:
         ("S3://key:marked@bucket/p.jsonl", r"This URL is not an object store: give s3://"),
         (" s3://key:marked@bucket/p.jsonl", r"This URL is not an object store: give s3://"),
         ("s3:///key:marked@bucket/p.jsonl", r"credentials by environment variables"),
-        ("s3:/key:marked@bucket/p.jsonl", r"A URL must be a str, not a Path"),
+        ("s3:/key:marked@bucket/p.jsonl", r"A URL must be a str with '://', not a Path"),
         ("az://container/p.jsonl", r"Account must be specified\. Set AZURE_STORAGE_ACCOUNT_NAME and "),
     ],
 )
@@ -362,7 +362,7 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_credentials_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An error that obstore does not retry is not retried; it was, for nine seconds without a pause."""
+    """An error that obstore does not retry is final, not retried for nine seconds without a pause."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/exports")
