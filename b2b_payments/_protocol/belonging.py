@@ -12,11 +12,10 @@ from typing import Any
 
 from b2b_payments._errors import AnswerMismatchError
 from b2b_payments._models.decimals import whole_of
-from b2b_payments._protocol.request import Request
+from b2b_payments._protocol.request import UNPAGED_LISTS, Request
 from b2b_payments._retry import Effect
 
 _CREATE = "payments.create_offline"
-_UNPAGED = frozenset({"channels.list", "payments.transactions"})
 OF_ROWS = "$.data[]"
 """The rows of a page, as the path of a mismatch names them."""
 OF_PAGE = "$.meta.pagination.offset"
@@ -31,13 +30,13 @@ def check_envelope(request: Request, data: Any, meta: Mapping[str, Any]) -> None
     """Raise AnswerMismatchError if an answer, other than a list of payments, belongs to another request."""
     pagination = meta.get("pagination")
     is_single = request.call == _CREATE or (request.about is not None and bool(request.named_at))
-    if (is_single or request.call in _UNPAGED) and isinstance(pagination, dict):
+    if (is_single or request.call in UNPAGED_LISTS) and isinstance(pagination, dict):
         value = [whole_of(pagination.get(name)) for name in ("offset", "totalCount")]
         refuse(request, "$.meta.pagination", "is that of a list", None if _are_payments(data) else value)
     # Not if empty: some services write an object without fields as an empty list, and vice versa.
     if is_single and isinstance(data, list) and any(isinstance(one, dict) for one in data):
         raise _error(request, "$.data", "is a list")
-    if request.call in _UNPAGED and isinstance(data, dict) and data:
+    if request.call in UNPAGED_LISTS and isinstance(data, dict) and data:
         raise _error(request, "$.data", "is not a list")
     if request.call.startswith("channels.") and _are_payments(data):  # a payment has a channelId, too
         raise _error(request, "$.data", "holds payments")

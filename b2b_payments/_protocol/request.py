@@ -92,7 +92,9 @@ class Request:
         return {channel for text in channels for channel in text.split(",")}, {*statuses}
 
 
-_LISTS = frozenset({"payments.list", "payments.transactions", "channels.list"})
+UNPAGED_LISTS = frozenset({"payments.transactions", "channels.list"})
+"""Endpoints that return a list whole, without `meta.pagination`."""
+_LISTS = UNPAGED_LISTS | {"payments.list"}
 _PAYMENT_ID_FIELDS = ("id", "paymentId")
 _PAGE_PARAMETERS = frozenset({"offset", "limit", "orderBy"})
 _EFFECTS = {

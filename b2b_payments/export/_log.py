@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Any, ClassVar
@@ -264,10 +264,8 @@ def segment_parts(data: bytes) -> Sequence[Part]:
         sizes = msgspec.json.decode(data[:line], type=_Header).sizes
     except (ValueError, RecursionError):
         return [[data]]
-    begins = [0, *accumulate(sizes, initial=line)][:-1]
-    del begins[1]
-    ends = [*begins[1:], len(data)]
-    return [[data[begin:end]] for begin, end in zip(begins, ends, strict=True)]
+    ends = [line + end for end in accumulate(sizes[:-1])]
+    return [[data[begin:end]] for begin, end in pairwise([0, *ends, len(data)])]
 
 
 def _name(number: int, part: int = 0) -> str:

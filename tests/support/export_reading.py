@@ -14,10 +14,11 @@ from typing import Any
 import duckdb
 from pyarrow import parquet
 
+from b2b_payments import _formats
 from b2b_payments._protocol.json import encode
 from b2b_payments.export._account import Account, entry_of
 
-FORMATS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+FORMATS = tuple(_formats.FORMATS)
 Rows = list[dict[str, Any]]
 
 
