@@ -146,10 +146,11 @@ class RetryPolicy:
     ) -> float | None:
         """Return the seconds to wait after attempt number `attempt` (from 1), or None to stop.
 
-        `asked` is the seconds that the service asks to wait: the delay is never shorter, even beyond
-        `max_delay`, but more than an hour means stop. `remaining` is the seconds until the deadline: a wait
-        that cannot end by then is not started. `random` returns a number in [0, 1). `failing_for` is the
-        seconds since a page's first failure, None for a call.
+        `asked` is the least wait: the seconds that the service states or, after a 429 that states none, a
+        growing part of the quota's window. It may exceed `max_delay`, but more than an hour means stop.
+        `remaining` is the seconds until the deadline: a wait that cannot end by then is not started.
+        `random` returns a number in [0, 1). `failing_for` is the seconds since a page's first failure, None
+        for a call.
         """
         if outcome not in _RETRYABLE[effect]:
             return None

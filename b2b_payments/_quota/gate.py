@@ -38,7 +38,7 @@ class Permit:
     """The right to send one request now. `granted_at` is a time of the gate's clock, `waited` seconds."""
 
     key: int = attrs.field(repr=False)
-    counted_at: float = attrs.field(repr=False)
+    window_time: float = attrs.field(repr=False)
     """When it was granted, on the clock of the store's window."""
     granted_at: float
     waited: float
@@ -134,7 +134,9 @@ class QuotaGate:
                 waiter.event = anyio.Event()
                 verdict = await self._try(waiter, priority, now) if leads else self._estimate(priority, now)
                 if verdict.key is not None:
-                    return Permit(verdict.key, verdict.granted_at, verdict.opens_at, verdict.opens_at - since)
+                    return Permit(
+                        verdict.key, verdict.window_time, verdict.opens_at, verdict.opens_at - since
+                    )
                 backend = self.entry.backend
                 closing = backend.closed_until if verdict.reason is WaitReason.CLOSED else -math.inf
                 is_longer = announced is None or closing > announced
@@ -162,7 +164,7 @@ class QuotaGate:
         Only believable values count: nothing negative, and resets and windows up to an hour. Readings may
         arrive out of order: one whose request was sent before the last reading can only lower what remains.
         """
-        answered = Report(ReportKind.ANSWERED, permit.key, permit.counted_at, reading, chance=self._chance())
+        answered = Report(ReportKind.ANSWERED, permit.key, permit.window_time, reading, chance=self._chance())
         self._report(answered)
 
     def close_for(self, seconds: float, permit: Permit) -> None:
@@ -173,7 +175,7 @@ class QuotaGate:
         """
         pause = believable(seconds) or 0.0
         refused = Report(
-            ReportKind.REFUSED, permit.key, permit.counted_at, pause=pause, chance=self._chance()
+            ReportKind.REFUSED, permit.key, permit.window_time, pause=pause, chance=self._chance()
         )
         self._report(refused)
 
@@ -182,7 +184,7 @@ class QuotaGate:
 
         A permit that is never reported counts as released after 3 seconds.
         """
-        self._report(Report(ReportKind.UNANSWERED, permit.key, permit.counted_at))
+        self._report(Report(ReportKind.UNANSWERED, permit.key, permit.window_time))
 
     async def _try(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
         if _is_past(waiter.until, now):

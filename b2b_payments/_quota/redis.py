@@ -138,8 +138,8 @@ class _Server:
         stored = _decoder.decode(reply[0])
         if not reply[1]:
             return stored, None
-        key, opens_at, reason, ahead, granted_at = _verdicts.decode(reply[1])
-        return stored, Verdict(key or None, opens_at, _REASONS[reason], ahead, granted_at)
+        key, opens_at, reason, ahead, window_time = _verdicts.decode(reply[1])
+        return stored, Verdict(key or None, opens_at, _REASONS[reason], ahead, window_time)
 
 
 class RedisBackend(SharedBackend):
@@ -282,7 +282,7 @@ def _wire(report: Report) -> Wire:
     return (
         report.kind,
         report.key,
-        report.granted_at,
+        report.window_time,
         -1 if reading.remaining is None else reading.remaining,
         -1 if resets_after is None else resets_after,
         *(allocated or (0, 0)),

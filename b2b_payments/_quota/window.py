@@ -239,14 +239,14 @@ class Claim(NamedTuple):
 class Verdict(NamedTuple):
     """The result of an attempt: a permit's key, or None with the time to try again and the reason to wait.
 
-    `granted_at` is on the window's own clock; the report about the permit has to repeat it.
+    `window_time` is when it was granted, on the window's own clock; the permit's report repeats it.
     """
 
     key: int | None
     opens_at: float
     reason: WaitReason
     ahead: int = 0
-    granted_at: float = 0.0
+    window_time: float = 0.0
 
 
 class ReportKind(IntEnum):
@@ -266,7 +266,7 @@ class Report(NamedTuple):
 
     kind: ReportKind
     key: int
-    granted_at: float = 0.0
+    window_time: float = 0.0
     reading: QuotaReading = QuotaReading()
     pause: float = 0.0
     chance: float = 0.0
@@ -306,7 +306,7 @@ class Window:
         key = new_key()
         self.grants.add(now, priority)
         self.in_flight[key] = now
-        return verdict._replace(key=key, opens_at=now, granted_at=now)
+        return verdict._replace(key=key, opens_at=now, window_time=now)
 
     def estimate(self, now: float, ahead: int, priority: Priority) -> Verdict:
         """Return when a waiter with `ahead` others before it may go and why it waits, barring new answers."""
@@ -325,11 +325,11 @@ class Window:
         self.in_flight.pop(report.key, None)
         opens_at: float | None = None
         if report.kind is not ReportKind.REFUSED:
-            self.grants.postpone(report.granted_at, now)
+            self.grants.postpone(report.window_time, now)
         if report.kind is ReportKind.ANSWERED:
-            opens_at = self.forecast.learn(report.granted_at, report.reading, now)
+            opens_at = self.forecast.learn(report.window_time, report.reading, now)
         elif report.kind is ReportKind.REFUSED:
-            opens_at = self.forecast.refuse(report.granted_at, now + report.pause, now)
+            opens_at = self.forecast.refuse(report.window_time, now + report.pause, now)
         if opens_at is not None:
             self.close(opens_at + report.chance * min(JITTER, (opens_at - now) / 10))
 

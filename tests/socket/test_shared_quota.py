@@ -246,8 +246,8 @@ async def test_refusal_is_reported_on_the_windows_clock(
     told: list[Report] = []
     monkeypatch.setattr(gate.entry.backend, "report", lambda report, _: told.append(report))
     gate.close_for(5.0, permit)
-    assert [report.granted_at for report in told] == [permit.counted_at]
-    assert permit.counted_at != permit.granted_at
+    assert [report.window_time for report in told] == [permit.window_time]
+    assert permit.window_time != permit.granted_at
 
 
 async def test_cancelled_waiter_keeps_no_permit(server: RedisServer) -> None:
