@@ -372,7 +372,8 @@ class _Call(Generic[T]):
             )
             reading = read_limits(answer.headers, datetime.now(UTC))
             self.check.reused = answer.reused
-            reply = self.check.verify(self.reader(request, answer, caller.transport.base_url))
+            reply = self.reader(request, answer, caller.transport.base_url)
+            self.check.accept(reply)
         except BaseException as failure:
             failed = failure
             if answer is not None and isinstance(failure, ResponseDecodeError):

@@ -6,7 +6,6 @@ import math
 from collections import defaultdict
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import TypeVar
 
 import anyio
 import attrs
@@ -18,8 +17,6 @@ from b2b_payments._protocol.belonging import OF_ROWS, OF_STORE, check_envelope, 
 from b2b_payments._protocol.listing import Listing
 from b2b_payments._protocol.request import Request
 from b2b_payments._retry import Effect, Outcome
-
-T = TypeVar("T")
 
 _SUSPICION_TIME = 300.0
 """Seconds for which answers are checked more strictly after a mix-up was noticed."""
@@ -96,28 +93,26 @@ class MixUps:
         """Record that an answer belonged to another request, or to none."""
         self.until = anyio.current_time() + _SUSPICION_TIME
 
-    def verify(self, request: Request, reply: T) -> T:
-        """Return `reply`, and learn from it.
+    def learn_from(self, request: Request, reply: object) -> None:
+        """Learn from an answer that was read without an error.
 
         Raises AnswerMismatchError if answers were mixed up recently and a write's answer does not say what it
         is about.
         """
-        read: object = reply
-        if type(read) is Listing:
-            self._mark_reliable(request.call, read.named)
-            self._store = self._store or read.store or ""
-        elif type(read) is Envelope:
-            if _names_its_request(request, read):
+        if type(reply) is Listing:
+            self._mark_reliable(request.call, reply.named)
+            self._store = self._store or reply.store or ""
+        elif type(reply) is Envelope:
+            if _names_its_request(request, reply):
                 named = [f"{_DATA_FIELD}{name}" for name in request.named_at]
                 self._mark_reliable(request.call, [*named, "$.meta.pagination"])
-            store = read.data.get("storeHash") if isinstance(read.data, dict) else None
+            store = reply.data.get("storeHash") if isinstance(reply.data, dict) else None
             if store and store == self._store:
                 self._mark_reliable(request.call, [OF_STORE])
             elif isinstance(store, str):
                 self._store = self._store or store
             if request.effect is not Effect.READ and self.recent:
-                check_proof(request, read.data)
-        return reply
+                check_proof(request, reply.data)
 
     def _mark_reliable(self, call: str, places: Iterable[str]) -> None:
         for place in places:
@@ -192,32 +187,34 @@ class AnswerCheck:
         """Whether to pause before sending again: else requests with swapped answers would meet again."""
         return len(self._claims) > 1
 
-    def verify(self, reply: T) -> T:
-        """Return `reply` if it can be trusted.
+    def accept(self, reply: object) -> None:
+        """Accept an answer that was read without an error.
 
-        Raises as `MixUps.verify` does, and if a list is empty although an earlier answer had rows of it.
+        Raises as `MixUps.learn_from` does, and if a list is empty although an earlier answer had rows of it.
         """
-        read: object = reply
-        if self._had_partial_answer and type(read) is Listing and read.offset == 0 and not read.heads:
+        if self._had_partial_answer and type(reply) is Listing and reply.offset == 0 and not reply.heads:
             what = f"{self.request.method} {self.request.path}: the answer"
             what = f"{what} is empty, although an earlier one had payments."
             raise AnswerMismatchError(what, paths=["$.data"], said=_EMPTY)
-        return self.mixups.verify(self.request, reply)
+        self.mixups.learn_from(self.request, reply)
 
     def should_resend(self, failure: B2BPaymentsError, outcome: Outcome, *, may_retry: bool) -> bool:
         """Whether to send `request` again at once. `may_retry` says whether the retry policy permits it."""
         if isinstance(failure, AnswerMismatchError):
             self._had_partial_answer = self._had_partial_answer or failure.in_part
             self._claims.append(failure.said)
-            return self._is_constant(failure) or self._mixed_up(failure, may_retry=may_retry)
+            return self._learn_constant(failure) or self._note_mix_up(failure, may_retry=may_retry)
         return (
             self.request.effect is Effect.READ
             and outcome is Outcome.FINAL
-            and self._is_suspect_refusal(failure, may_retry=may_retry)
+            and self._note_refusal(failure, may_retry=may_retry)
         )
 
-    def _is_suspect_refusal(self, failure: B2BPaymentsError, *, may_retry: bool) -> bool:
-        """Whether a refusal, which names no request, may belong to another. A repeated one is believed."""
+    def _note_refusal(self, failure: B2BPaymentsError, *, may_retry: bool) -> bool:
+        """Record a refusal, which names no request. Returns whether it may belong to another one.
+
+        A refusal that is repeated is believed.
+        """
         # A 401 is handled by renewing the credential. A refused page ends its walk, or is requested in
         # another way: neither returns anything false.
         on_kept = may_retry and self.reused and self.request.call == "payments.get"
@@ -228,8 +225,8 @@ class AnswerCheck:
         self.request = attrs.evolve(self.request, reuse=False)
         return len(self._refusals) < _MAX_REQUESTS and self._refusals[-2:-1] != [failure.message]
 
-    def _is_constant(self, failure: AnswerMismatchError) -> bool:
-        """Whether the service always claims this, whatever the request: then `request` ignores that place."""
+    def _learn_constant(self, failure: AnswerMismatchError) -> bool:
+        """Ignore a place in which the service always claims the same. Returns whether that is new."""
         latest = [claim for claim in self._claims if claim != _EMPTY][-_MAX_REQUESTS:]
         alike = latest == [failure.said] * _MAX_REQUESTS
         before, ignored = self.request.ignored, self.mixups.ignored(self.request.call)
@@ -244,7 +241,8 @@ class AnswerCheck:
         self.request = attrs.evolve(self.request, ignored=ignored)
         return bool(ignored - before)
 
-    def _mixed_up(self, failure: AnswerMismatchError, *, may_retry: bool) -> bool:
+    def _note_mix_up(self, failure: AnswerMismatchError, *, may_retry: bool) -> bool:
+        """Record a mix-up. Returns whether to send the request again."""
         if len(self._claims) == 1:
             self._suspected_until = self.mixups.until
         self.mixups.record()

@@ -164,11 +164,11 @@ def test_place_that_proves_right_is_no_longer_ignored() -> None:
             resends(check, elsewhere())
         asked = mixups.check_for(get_operations(72)).request
         for data, ignored in (({"id": 8, "allowedOperations": []}, {"$.data.id"}), ({"id": 72}, set())):
-            mixups.verify(asked, Envelope({"allowedOperations": [], **data}, {}))
+            mixups.learn_from(asked, Envelope({"allowedOperations": [], **data}, {}))
             assert mixups.check_for(get_operations(72)).request.ignored == ignored
-        mixups.verify(LIST, page())
+        mixups.learn_from(LIST, page())
         assert mixups.check_for(LIST).request.ignored
-        mixups.verify(LIST, page(OFFSET))
+        mixups.learn_from(LIST, page(OFFSET))
         assert not mixups.check_for(LIST).request.ignored
 
     played(play)
@@ -208,10 +208,10 @@ def test_place_that_was_right_once_stays_reliable() -> None:
     """If a service once named a requested offset other than 0, the offset is never ignored."""
 
     def play(mixups: MixUps) -> None:
-        mixups.verify(LIST, page())
-        mixups.verify(GET, "anything else")
+        mixups.learn_from(LIST, page())
+        mixups.learn_from(GET, "anything else")
         assert mixups.may_be_constant(LIST, elsewhere())
-        mixups.verify(LIST, page(OFFSET))
+        mixups.learn_from(LIST, page(OFFSET))
         check = mixups.check_for(LIST)
         assert [resends(check, elsewhere()) for _ in range(3)] == [True, True, False]
         assert not check.request.ignored
@@ -224,7 +224,7 @@ def test_unfitting_rows_are_accepted_if_repeated() -> None:
 
     def play(mixups: MixUps) -> None:
         others = elsewhere(f"{STATUS}: 7", STATUS)
-        mixups.verify(LIST, page(STATUS))
+        mixups.learn_from(LIST, page(STATUS))
         check = mixups.check_for(LIST)
         assert [resends(check, others) for _ in range(3)] == [True, True, True]
         assert check.request.ignored == {STATUS}
@@ -334,12 +334,12 @@ def test_write_without_id_is_unproven_during_mixups() -> None:
     """A write's answer without an id is accepted, but not after answers were mixed up."""
 
     def play(mixups: MixUps) -> None:
-        mixups.verify(DELETE, Envelope({}, {}))
+        mixups.learn_from(DELETE, Envelope({}, {}))
         mixups.record()
-        mixups.verify(DELETE, Envelope({"id": 70}, {}))
-        mixups.verify(GET, Envelope({}, {}))
+        mixups.learn_from(DELETE, Envelope({"id": 70}, {}))
+        mixups.learn_from(GET, Envelope({}, {}))
         with pytest.raises(AnswerMismatchError):
-            mixups.verify(DELETE, Envelope({}, {}))
+            mixups.learn_from(DELETE, Envelope({}, {}))
 
     played(play)
 
@@ -348,10 +348,10 @@ def test_offset_beyond_the_total_stays_reliable() -> None:
     """A service that once named an offset beyond its total does not clamp: a clamped one is a mismatch."""
 
     def play(mixups: MixUps) -> None:
-        mixups.verify(LIST, page(OFFSET))
+        mixups.learn_from(LIST, page(OFFSET))
         check = mixups.check_for(LIST)
         assert [resends(check, elsewhere("500", OF_TOTAL)) for _ in range(3)] == [True, True, True]
-        mixups.verify(LIST, page(OFFSET, OF_TOTAL))
+        mixups.learn_from(LIST, page(OFFSET, OF_TOTAL))
         check = mixups.check_for(LIST)
         assert [resends(check, elsewhere("500", OF_TOTAL)) for _ in range(3)] == [True, True, False]
 
