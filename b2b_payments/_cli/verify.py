@@ -23,8 +23,8 @@ _WORTH_A_PROCESS = 64 * 2**20
 def verify(files: tuple[str, ...], report: str | None) -> None:
     """Check exported files against their manifests. A folder stands for all exports in it.
 
-    Checks the hashes of the bytes (in a database: of the rows), the number of payments, that none is there
-    twice, and the totals per currency and processing status. Exit code 0 means that all is as exported. A
+    Checks the hashes of the bytes (in a database: of the rows), the number of payments, that no payment is in
+    it twice, and the totals per currency and processing status. Exit code 0 means that all are as exported. A
     copy made by sync has no manifest: only its consistency is checked, and sync --sweep compares it with the
     store.
     """
