@@ -101,7 +101,8 @@ def filter_options(function: Handler) -> Handler:
             )
             period = Period(since, until)
         except ConfigurationError as error:
-            raise click.UsageError(str(error)) from None
+            text = str(error).replace("created_from", "--since").replace("created_to", "--until")
+            raise click.UsageError(text) from None
         function(*args, selection=Selection(query, page_size, concurrency, period), **others)
 
     return with_options(wrapper, _FILTERS)
