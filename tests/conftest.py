@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings of all tests."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from b2b_payments._resources.turns import TURNS
 from tests.support.postgres_server import postgres_server
 from tests.support.virtual_time import VirtualTimeLoop
 
-# Tests start hundreds of processes. Where no bytecode is to be written beside the sources, it is written
-# elsewhere: else each process would compile all that it imports.
+# Tests start hundreds of processes. If no bytecode may be written beside the sources, it goes elsewhere:
+# otherwise each process would compile all that it imports.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False
     sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
-# Where a run decides over a change, the same examples are drawn each time; elsewhere always new ones.
-# No example has a deadline: what a busy machine takes says nothing.
+# CI draws the same examples each time; elsewhere they are always new. No example has a deadline: how long one
+# takes on a busy machine says nothing.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run half as many again at once as there are cores: many tests wait for processes and servers."""
+    """Run one and a half workers per core: many tests wait for processes and servers."""
     return ((os.cpu_count() or 1) * 3 + 1) // 2
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what was loaded by now: it is much, and many tests collect."""
+    """Exclude what is loaded by now from garbage collection: it is much, and many tests collect."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Return tests marked `virtual_time`, and their fixtures, a loop that jumps over waits."""
+    """Run tests marked `virtual_time`, and their fixtures, on a loop that jumps over waits."""
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
@@ -52,19 +52,19 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
 
 @pytest.fixture
 def played(payments_aioresponses: aioresponses) -> aioresponses:
-    """Return a stand-in for the network, in which answers are played."""
+    """Return a stand-in for the network that plays prepared answers."""
     return payments_aioresponses
 
 
 @pytest.fixture(autouse=True)
 def nothing_of_another_test() -> None:
-    """Forget the quotas and creates of the stores of other tests: one of them may have had the same port."""
+    """Forget the quotas and creates of other tests' stores: one may have had the same port."""
     forget_all()
     TURNS.forget()
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """Yield the address of a PostgreSQL server, one for all tests of a process."""
+    """Yield the address of a PostgreSQL server, shared by all tests of a process."""
     with postgres_server() as address:
         yield address

@@ -104,8 +104,8 @@ class Connection:
     ) -> None:
         """Do a write and print its result, as `call` does.
 
-        If the outcome is unknown, the error says so of `effect` ("payment 7 was deleted"), and names `check`,
-        the command that shows it. With `lags`, that command may show the change only after a while.
+        `effect` ("payment 7 was deleted") is what is not known if the command is stopped halfway. If the
+        outcome is unknown, the error names `check`, the command that shows it: with `lags`, after a while.
         """
         interrupted: list[Event] = []
         results: list[WriteResult] = []
@@ -169,7 +169,7 @@ class Connection:
 
 @asynccontextmanager
 async def _running_sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a running sandbox, on a fixed port if it is free: exports from it can be resumed."""
+    """Yield a running sandbox, on a fixed port if it is free, so that exports from it can be resumed."""
     from b2b_payments.sandbox import Sandbox
 
     sandbox = Sandbox(payments=10_000, port=_PORT)

@@ -46,7 +46,7 @@ _CONTINUE = "The payments read so far are kept: run the same command with --resu
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted export.")
 @click.option(
-    "--clean", is_flag=True, help="Export nothing; remove what interrupted exports to --output left behind."
+    "--clean", is_flag=True, help="Export nothing; remove what earlier exports to --output left behind."
 )
 @click.option(
     "--report",
@@ -130,7 +130,7 @@ def _clean(connection: Connection, fleet: Fleet | None, output: str, format_: st
             removed += location_of(path).clean()
 
     run(work)
-    click.echo(f"{output}: files of interrupted exports removed: {removed:,}.", err=True)
+    click.echo(f"{output}: leftover files removed: {removed:,}.", err=True)
 
 
 def _export_one(
@@ -231,8 +231,8 @@ def _details_of(report: WalkReport) -> str:
             f"duplicates dropped: {report.duplicates:,}",
             f"{counted(report.gaps, 'gap')} closed",
             f"requests from the other end: {report.from_other_end:,}",
-            f"to re-read: {report.reread:,}",
-            f"by id: {report.looked_up:,}",
+            f"requests to read again: {report.reread:,}",
+            f"requests by id: {report.looked_up:,}",
             f"{report.waited:.1f} s waited for the quota",
         ]
     )

@@ -62,8 +62,8 @@ _OPTIONS = (
         help="Your own id for the payment; finds it again if the response is lost.",
     ),
     click.option("--external-customer-id", metavar="TEXT", help="The customer's external id."),
-    click.option("--payer-name", metavar="TEXT", help="[Store offline payment]"),
-    click.option("--payer-customer-id", metavar="ID", help="[--customer-id]"),
+    click.option("--payer-name", metavar="TEXT", help="Name of the payer. [Store offline payment]"),
+    click.option("--payer-customer-id", metavar="ID", help="Customer id of the payer. [--customer-id]"),
     click.option(
         "--status",
         "processing_status",
@@ -74,7 +74,7 @@ _OPTIONS = (
     click.option(
         "--channel", "channel_id", metavar="ID", type=AT_LEAST_ONE, help="The channel's id in BigCommerce."
     ),
-    click.option("--funding-status", metavar="N", type=WholeNumber(0, 3), help="0 to 3. [2]"),
+    click.option("--funding-status", metavar="N", type=WholeNumber(0, 3), help="From 0 to 3. [2]"),
 )
 
 
@@ -156,7 +156,7 @@ async def _create(client: PaymentsClient, payment: OfflinePayment, *, unless_exi
         return await client.payments.create_offline(payment, unless_exists=unless_exists)
     except ExternalIdTakenError as error:
         pairs = error.differences.items()
-        differences = [f"{name.removesuffix('_id')} {old}, not {new}" for name, (old, new) in pairs]
+        differences = [f"its {name.removesuffix('_id')} is {old}, not {new}" for name, (old, new) in pairs]
         raise CommandError(
             f"Payment {error.payment_id} has externalId {payment.external_id}, "
             f"but {enumerated(differences)}: nothing was recorded."
@@ -164,7 +164,7 @@ async def _create(client: PaymentsClient, payment: OfflinePayment, *, unless_exi
 
 
 def _confirm_if_taken(connection: Connection, external_id: str) -> None:
-    """If the external id is taken, ask for confirmation. Raises CommandError off a terminal."""
+    """If the external id is taken, ask for confirmation. Raises CommandError without a terminal."""
     taken: list[str] = []
 
     async def search(client: PaymentsClient) -> None:

@@ -32,7 +32,7 @@ _FILTERS = (
     click.option("--customer-name", metavar="TEXT", type=TEXT, help="Part of the company's name."),
     click.option("--invoice", metavar="ID", type=AT_LEAST_ONE, help="Only payments of this invoice."),
     click.option("--q", metavar="TEXT", type=TEXT, help="Keywords to search for."),
-    click.option("--search-by", type=click.Choice(_SEARCH_FIELDS), help="Field to search for --q. [all]"),
+    click.option("--search-by", type=click.Choice(_SEARCH_FIELDS), help="Field that --q searches. [all]"),
     click.option(
         "--since", metavar="TIME", type=TIME, help="Created at this date or time (UTC) or later. [first]"
     ),
@@ -101,7 +101,8 @@ def filter_options(function: Handler) -> Handler:
             )
             period = Period(since, until)
         except ConfigurationError as error:
-            raise click.UsageError(str(error)) from None
+            text = str(error).replace("created_from", "--since").replace("created_to", "--until")
+            raise click.UsageError(text) from None
         function(*args, selection=Selection(query, page_size, concurrency, period), **others)
 
     return with_options(wrapper, _FILTERS)

@@ -50,9 +50,9 @@ class Row(NamedTuple):
 class Screen:
     """Shows the rows that a function returns, while entered, within an event loop.
 
-    The first row is for the whole. Of the others, a terminal shows a dozen. If the terminal cannot redraw
-    lines, or there is none, the first row's text is printed every ten seconds, and at once if an object store
-    does not answer.
+    The first row is for the whole. Of the others, a terminal shows a dozen. If lines cannot be redrawn (no
+    terminal, a plain one, or log lines), the first row's text is printed every ten seconds, and at once if an
+    object store does not answer. With `quiet`, nothing is shown.
     """
 
     def __init__(self, rows: Callable[[], Iterable[Row]], verbosity: Verbosity) -> None:
@@ -131,7 +131,7 @@ class Screen:
 
 
 class ExportLine:
-    """The line of one export, from its client's events and its pace."""
+    """The line of one export or sync, from its client's events and its pace."""
 
     def __init__(self, label: str, plain: PlainLines | None = None) -> None:
         self.label = label

@@ -93,7 +93,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def _fill_descriptors() -> None:
-    """Open /dev/null on free descriptors 0 to 2, so that no file or socket gets one, and printed text."""
+    """Open /dev/null on free descriptors 0 to 2: a file or socket that got one would receive printed text."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

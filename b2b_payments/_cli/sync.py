@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     type=AT_LEAST_ONE,
     default=500,
     show_default=True,
-    help="Per sync, look up at most N payments by id that the list contradicts.",
+    help="Per sync, look up by id at most N payments that the list contradicts.",
 )
 @click.option(
     "--allow-mass-deletion",
@@ -115,7 +115,7 @@ def sync(
 
 
 class _Syncs:
-    """A single sync, or repeated ones. `report` is None until the latest sync has ended.
+    """A single sync, or repeated ones. `report` is that of the latest sync, None until it has ended.
 
     `store` is set once `run` has begun.
     """

@@ -188,7 +188,7 @@ def detail(text: str) -> tuple[str, str]:
     """Parse a name and its text, as in memo=Cash."""
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise click.BadParameter(f"{shown(text)} has no name: give name=text, as in memo=Cash.")
+        raise click.BadParameter(f"{shown(text)} is not a name and a text: give both, as in memo=Cash.")
     return name, value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ _WORTH_A_PROCESS = 64 * 2**20
 def verify(files: tuple[str, ...], report: str | None) -> None:
     """Check exported files against their manifests. A folder stands for all exports in it.
 
-    Checks the hashes of the bytes (in a database: of the rows), the number of payments, that none is there
-    twice, and the totals per currency and processing status. Exit code 0 means that all is as exported. A
+    Checks the hashes of the bytes (in a database: of the rows), the number of payments, that no payment is in
+    it twice, and the totals per currency and processing status. Exit code 0 means that all are as exported. A
     copy made by sync has no manifest: only its consistency is checked, and sync --sweep compares it with the
     store.
     """
@@ -41,6 +42,8 @@ def _verify(files: tuple[str, ...], report: str | None) -> None:
         paths = list(_files(files))
     except B2BPaymentsError as error:
         raise CommandError(str(error), USAGE if isinstance(error, ConfigurationError) else FAILED) from None
+    from b2b_payments._reporting.wording import money
+
     failed: list[str] = []
     results: list[Mapping[str, Any]] = []
     for one in _checked(paths):
@@ -52,7 +55,8 @@ def _verify(files: tuple[str, ...], report: str | None) -> None:
         elif report is None:
             kind = "a copy" if one["copy"] else "as exported"
             state = "complete" if one["complete"] else "not known to be complete"
-            totals = ", ".join(f"{total} {currency}" for currency, total in one["totals"].items())
+            amounts = {name: Decimal(total.replace(",", "")) for name, total in one["totals"].items()}
+            totals = ", ".join(f"{money(amount)} {currency}" for currency, amount in amounts.items())
             payments = counted(one["payments"], "payment")
             click.echo(f"{one['file']}: {kind}, {state}: {payments}, {totals or 'nothing'}.")
     if report is not None:
@@ -91,7 +95,6 @@ def _checked(paths: list[str]) -> Iterator[Mapping[str, Any]]:
 
 def _check(path: str) -> Mapping[str, Any]:
     from b2b_payments._errors import B2BPaymentsError
-    from b2b_payments._reporting.wording import money
     from b2b_payments.export import verify
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of
@@ -111,6 +114,6 @@ def _check(path: str) -> Mapping[str, Any]:
     except B2BPaymentsError as error:
         result: dict[str, Any] = {"complete": False, "payments": None, "totals": {}, "error": str(error)}
     else:
-        totals = {currency: money(total) for currency, total in sorted(sums.whole.totals.items())}
+        totals = {currency: f"{total:,f}" for currency, total in sorted(sums.whole.totals.items())}
         result = {"complete": complete, "payments": sums.whole.rows, "totals": totals, "error": None}
     return {"file": path, "copy": copy is not None, **result}

@@ -142,7 +142,7 @@ class Waits:
         # Before the first answer, the service may be unreachable for good: say how long this may take.
         if wait.patience is None or self.answered:
             return text
-        return f"{text}, for up to {wait.patience:.0f} s more (--outage 0 fails at once)"
+        return f"{text}; retrying for up to {wait.patience:.0f} s more (--outage 0 fails at once)"
 
 
 class PlainLines:

@@ -1,4 +1,4 @@
-"""Hostile answers: whatever comes, the reader gives something usable or a documented error, and soon."""
+"""Hostile answers: the reader returns something usable, or raises a documented error, and soon."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.support.virtual_time import run
 EXAMPLES, EACH = 15, 100
 """6,000 bodies in all."""
 PATIENCE = 5.0
-"""Seconds of computing for one body: a hundred times what any takes."""
+"""CPU seconds allowed for one body: a hundred times what any needs."""
 
 REQUEST = Request("payments.list", "GET", "/ip/payments")
 BASE = "https://service.example/io"
@@ -46,7 +46,7 @@ ORDERS = [Order.of(sort, order) for sort in (SortBy.CREATED_AT, SortBy.TOTAL_AMO
 
 
 def use(models: Any) -> None:
-    """Do with models what callers do."""
+    """Use models as callers do."""
     for model in models if isinstance(models, list) else [models]:
         wire = to_wire(model)
         json.dumps(wire)
@@ -58,7 +58,7 @@ def use(models: Any) -> None:
 
 
 def as_list(answer: Answer) -> None:
-    """Read an answer as a page of a walk, join it again and again, and read its rows."""
+    """Read an answer as a page of a walk, join it repeatedly, and read its rows."""
     listing = read_listing(REQUEST, answer, BASE, offset=10)
     for order in ORDERS:
         page = keyed(listing, order, limit=250, full_size=False)
@@ -76,7 +76,7 @@ def as_data(read: Callable[[Any], Any]) -> Callable[[Answer], None]:
 
 
 def failure(read: Callable[[Answer], object], answer: Answer) -> B2BPaymentsError | None:
-    """Return the documented error that reading ends with, None where it succeeds."""
+    """Return the documented error that reading raises, or None."""
     try:
         read(answer)
     except B2BPaymentsError as error:
@@ -100,7 +100,7 @@ READINGS: list[Callable[[Answer], object]] = [
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(payments, max_size=3), st.integers(0, 2**32))
 def test_hostile_bodies(rows: list[dict[str, Any]], seed: int) -> None:
-    """Each is read in every way, and gives models that can be used, or an error of ours."""
+    """Each body, read in every way, results in usable models or in a documented error."""
     draw = random.Random(seed)
     corpus = (*hostile.BODIES, examples.listed(*rows), *map(examples.answered, rows))
     for _ in range(EACH):
@@ -113,8 +113,8 @@ def test_hostile_bodies(rows: list[dict[str, Any]], seed: int) -> None:
 
 
 @pytest.mark.parametrize("nested", [b"[%b]", b'{"a":%b}', b'[[],%b,{"b":1}]', b'["]]]}}}[[[",%b]'])
-def test_what_is_not_too_deep_can_be_used(nested: bytes) -> None:
-    """The deepest body that is read can be given back, copied and pickled; one level more is refused."""
+def test_deepest_body_can_be_used(nested: bytes) -> None:
+    """The deepest body that is read can be converted back, copied and pickled; one level more is refused."""
     body = b"[]"
     for _ in range(MAX_LEVELS - 2):
         body = nested.replace(b"%b", body)
@@ -129,7 +129,7 @@ def test_what_is_not_too_deep_can_be_used(nested: bytes) -> None:
     "moment", [b"1E+999990", b'"1E+999990"', b"-1e99999", b'"1E+9999999999"', b"9" * 4_300]
 )
 @pytest.mark.parametrize("order", ORDERS[:2], ids=["ascending", "descending"])
-def test_a_moment_beyond_all_time_is_an_error_at_once(moment: bytes, order: Order) -> None:
+def test_time_out_of_range_is_an_error_at_once(moment: bytes, order: Order) -> None:
     """A time with a million digits is not written out, neither by the walk nor by the converter."""
     row = encode(examples.LISTED_PAYMENT).replace(b"1618800393", moment).replace(b"1618803026", moment)
     answer = Answer(200, {}, b'{"code":200,"data":[%b]}' % row)
@@ -150,7 +150,7 @@ def test_a_moment_beyond_all_time_is_an_error_at_once(moment: bytes, order: Orde
     sort_by=st.sampled_from([SortBy.CREATED_AT, SortBy.CREATED_AT, SortBy.UPDATED_AT, SortBy.TOTAL_AMOUNT]),
     order_by=st.sampled_from(OrderBy),
 )
-def test_a_walk_through_lies_ends(
+def test_walk_through_lies_ends(
     seed: int, page_size: int, concurrency: int, sort_by: SortBy, order_by: OrderBy
 ) -> None:
     """A service that repeats itself, promises a billion rows or names other offsets ends every walk, once."""

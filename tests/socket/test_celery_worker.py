@@ -32,7 +32,7 @@ except Exception as error:
 
 @asynccontextmanager
 async def worker(folder: Path, environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run the worker and its schedule, with all their processes in a group of their own."""
+    """Run the worker and its schedule, with all their processes in a separate group."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "celery", "-A", "books", "worker", "--beat", "--concurrency", "2"),
         cwd=folder,
@@ -61,8 +61,8 @@ async def worker(folder: Path, environment: dict[str, str]) -> AsyncIterator[asy
     ],
     ids=["JSON", "pickle"],
 )
-async def test_the_worker_of_the_docs(tmp_path: Path, settings: str, expected: list[str]) -> None:
-    """It marks what its schedule and a caller say, tells what fails, and ends when it is told to."""
+async def test_documented_worker(tmp_path: Path, settings: str, expected: list[str]) -> None:
+    """It processes what its schedule and a caller request, reports failures, and stops on request."""
     (code,) = re.findall(r"```python\n(# books\.py\n.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert code.count('"schedule": 900.0') == 1
     (tmp_path / "books.py").write_text(code.replace("900.0", "1.0") + settings, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which connection a request goes out on: none on which anything waits that was not asked for."""
+"""Which connection a request is sent on: none with unread bytes that nobody requested."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STRAY = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"
 
 
 def answer_to(connection: Connection) -> bytes:
-    """Return the body that answers the request before us: its number."""
+    """Return the body that answers this request: its number."""
     return str(connection.number).encode()
 
 
@@ -52,7 +52,7 @@ async def answer(connection: Connection) -> None:
 
 @asynccontextmanager
 async def opened(server: RawServer, *, lent: bool = False, **settings: Any) -> AsyncIterator[Transport]:
-    """Yield a transport with a session of its own, or a lent one."""
+    """Yield a transport with its own session, or a lent one."""
     session = aiohttp.ClientSession() if lent else None
     transport = Transport(server.base_url, session=session, **settings)
     await transport.open()
@@ -75,7 +75,7 @@ async def sent(transport: Transport, request: Request = GET) -> Answer:
 
 
 async def bodies(transport: Transport, *to_send: Request) -> list[bytes]:
-    """Send requests one after another, and give the bodies of their answers."""
+    """Send requests one after another. Returns the bodies of their answers."""
     return [(await sent(transport, request)).body for request in to_send]
 
 
@@ -86,8 +86,8 @@ both = pytest.mark.parametrize("lent", [False, True], ids=["own", "lent"])
 @pytest.mark.parametrize(
     "to_send", [[GET] * 5, [page(0), page(9), GET, page(18), page(27, "DESC")]], ids=["payments", "pages"]
 )
-async def test_a_kept_connection_is_used_again(to_send: list[Request], *, lent: bool) -> None:
-    """Requests whose answers say what they are about share one connection, and know it."""
+async def test_kept_connection_is_reused(to_send: list[Request], *, lent: bool) -> None:
+    """Requests whose answers name what they are about share one connection, and report that."""
     async with RawServer(answer) as server, opened(server, lent=lent) as transport:
         answers = [await sent(transport, request) for request in to_send]
         assert [one.reused for one in answers] == [False, True, True, True, True]
@@ -97,13 +97,11 @@ async def test_a_kept_connection_is_used_again(to_send: list[Request], *, lent: 
 
 @both
 @pytest.mark.parametrize("request_", OWN, ids=lambda one: one.call)
-async def test_what_says_nothing_of_itself_gets_a_connection_of_its_own(
-    request_: Request, *, lent: bool
-) -> None:
-    """A write, and a read whose answer does not name what it is about, goes out on a new connection."""
+async def test_unidentifiable_answer_gets_a_new_connection(request_: Request, *, lent: bool) -> None:
+    """A write, and a read whose answer does not name what it is about, is sent on a new connection."""
     async with RawServer(answer) as server, opened(server, lent=lent) as transport:
         assert await bodies(transport, GET, request_, request_, GET) == [b"1", b"2", b"3", b"4"]
-        assert server.connections == 3  # the last one uses the third again
+        assert server.connections == 3  # the last one reuses the third
 
 
 @both
@@ -112,10 +110,8 @@ async def test_what_says_nothing_of_itself_gets_a_connection_of_its_own(
     [page(0), page(0, "DESC"), page(9, q="7"), page(9, sortBy="updatedAt"), requests.get_transactions(70)],
     ids=["same page", "other end", "other filter", "other order", "other list"],
 )
-async def test_a_page_shares_no_connection_with_one_that_it_could_be_taken_for(
-    other: Request, *, lent: bool
-) -> None:
-    """What says the same offset, or lists something else, went out on another connection than a page."""
+async def test_pages_that_could_be_confused_share_no_connection(other: Request, *, lent: bool) -> None:
+    """A page with the same offset, or another list, is sent on another connection than a page before."""
     async with RawServer(answer) as server, opened(server, lent=lent) as transport:
         await bodies(transport, page(0), other)
         assert server.connections == 2
@@ -149,7 +145,7 @@ class Kept:
 
 
 def wait_for_bytes(transport: Transport) -> None:
-    """Wait until something has come on the one kept connection, while the event loop stands still."""
+    """Wait until bytes have arrived on the kept connection, without a turn of the event loop."""
     connector: Any = transport.require_open().connector
     [[(protocol, _)]] = connector._conns.values()
     poller = select.poll()
@@ -158,15 +154,15 @@ def wait_for_bytes(transport: Transport) -> None:
 
 
 async def turns(number: int) -> None:
-    """Let the event loop read what has come."""
+    """Let the event loop read what has arrived."""
     for _ in range(number):
         await asyncio.sleep(0)
 
 
 @both
 @pytest.mark.parametrize("read", [0, 5], ids=["still in the kernel", "read by the loop"])
-async def test_a_stray_answer_on_an_idle_connection_reaches_nobody(*, lent: bool, read: int) -> None:
-    """A connection on which something came unasked is closed, and that is noticed."""
+async def test_stray_answer_on_an_idle_connection_reaches_nobody(*, lent: bool, read: int) -> None:
+    """A connection on which unrequested bytes arrived is closed, and counts as a mix-up."""
     kept = Kept()
     async with RawServer(kept) as server, opened(server, lent=lent) as transport:
         assert await bodies(transport, GET) == [b"1"]
@@ -180,8 +176,8 @@ async def test_a_stray_answer_on_an_idle_connection_reaches_nobody(*, lent: bool
 
 @both
 @pytest.mark.parametrize("read", [0, 5], ids=["still in the kernel", "read by the loop"])
-async def test_a_connection_that_was_closed_is_not_written_to(*, lent: bool, read: int) -> None:
-    """A kept connection that the service has closed is replaced, without a failure; nothing is suspected."""
+async def test_closed_connection_is_replaced(*, lent: bool, read: int) -> None:
+    """A kept connection that the service has closed is replaced, without a failure, and is no mix-up."""
     kept = Kept()
     async with RawServer(kept) as server, opened(server, lent=lent) as transport:
         assert await bodies(transport, GET) == [b"1"]
@@ -208,8 +204,8 @@ async def test_pieces_of_an_answer_reach_nobody(stray: bytes) -> None:
         assert await bodies(transport, GET) == [b"3"]
 
 
-async def test_no_connection_is_used_twice_while_answers_get_mixed_up() -> None:
-    """Once a mix-up was noticed, every request has a connection of its own."""
+async def test_no_connection_is_reused_after_a_mix_up() -> None:
+    """Once a mix-up was noticed, every request gets its own connection."""
     async with RawServer(answer) as server, opened(server) as transport:
         await bodies(transport, GET, GET)
         transport.mixups.record()
@@ -218,8 +214,8 @@ async def test_no_connection_is_used_twice_while_answers_get_mixed_up() -> None:
         assert server.connections == 4
 
 
-async def test_an_answer_can_hang_up() -> None:
-    """The connection of an answer that is not believed is closed, be it idle or used again meanwhile."""
+async def test_answer_can_close_its_connection() -> None:
+    """The connection of a rejected answer is closed, whether it is idle or used again by now."""
     async with RawServer(answer) as server, opened(server) as transport:
         first = await sent(transport)
         first.hang_up()
@@ -229,7 +225,7 @@ async def test_an_answer_can_hang_up() -> None:
 
 
 async def test_two_clients_of_one_session_know_each_others_connections() -> None:
-    """A connection that one client of a session has used is a kept one to the other, too."""
+    """A connection used by one client of a session is known as a kept one to the other, too."""
     async with RawServer(answer) as server, aiohttp.ClientSession() as session:
         one, other = (Transport(server.base_url, session=session) for _ in range(2))
         await one.open()
@@ -240,8 +236,8 @@ async def test_two_clients_of_one_session_know_each_others_connections() -> None
         assert (await sent(other)).reused
 
 
-async def test_a_server_that_speaks_first_is_named() -> None:
-    """Bytes on a new connection before anything was asked are an error, and nothing is sent."""
+async def test_server_that_speaks_first_is_an_error() -> None:
+    """Bytes on a new connection before any request are an error, and nothing is sent."""
     protocol = ResponseHandler(asyncio.get_running_loop())
     protocol.data_received(b"220 mail.example ready\r\n")
     exchange = Exchange(GET, MixUps())
@@ -254,7 +250,7 @@ async def test_a_server_that_speaks_first_is_named() -> None:
 
 
 async def test_a_lent_sessions_own_retries_keep_their_middleware() -> None:
-    """A middleware of a lent session that asks again gets another connection, and the answer it asked for."""
+    """If a lent session's middleware sends a request again, it gets another connection and its own answer."""
 
     async def twice(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType

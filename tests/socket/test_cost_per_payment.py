@@ -63,9 +63,9 @@ async def _calls(payments: int, read: Callable[[PaymentsClient], Awaitable[int]]
         client._transport.send = send_once  # type: ignore[method-assign]
         before, before_in_threads = sys.getprofile(), threading.getprofile()
         sys.setprofile(_count)
-        threading.setprofile(_count)  # an export works in threads that begin meanwhile
+        threading.setprofile(_count)  # an export starts threads of its own
         try:
-            for _ in range(2):  # what rows have beyond the usual, and what to ask for, is learned
+            for _ in range(2):  # these walks learn unusual fields and encodings
                 await read(client)
             known = len(answers)
             _counts.clear()
@@ -78,13 +78,13 @@ async def _calls(payments: int, read: Callable[[PaymentsClient], Awaitable[int]]
 
 
 async def _each(read: Callable[[PaymentsClient], Awaitable[int]]) -> float:
-    """Return the calls that one more payment costs: what a walk or a process costs once drops out."""
+    """Return the calls that one more payment costs, without the fixed cost of a walk or a process."""
     return (await _calls(_LONG, read) - await _calls(_SHORT, read)) / (_LONG - _SHORT)
 
 
 @pytest.fixture(autouse=True)
 def a_reader_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is learned of other tests' odd payments: what rows cost depends on it."""
+    """Forget what was learned from other tests' unusual payments: the cost of rows depends on it."""
     monkeypatch.setattr(structuring, "_row_reader", RowReader())
 
 
@@ -100,22 +100,22 @@ async def _raw_pages(client: PaymentsClient) -> int:
     return sum([len(page.items) async for page in client.payments.list().raw_pages()])
 
 
-async def test_a_typed_payment_costs_seven_calls_at_most() -> None:
+async def test_typed_payment_costs_at_most_seven_calls() -> None:
     """Streaming typed payments costs at most 7 calls for each, of Python's functions and C's together."""
     assert await _each(_typed) <= 7
 
 
-async def test_a_raw_payment_costs_six_calls_at_most() -> None:
+async def test_raw_payment_costs_at_most_six_calls() -> None:
     """Streaming the service's own objects costs at most 6 calls for each: nothing is converted."""
     assert await _each(_raw) <= 6
 
 
-async def test_a_payment_of_a_raw_page_costs_three_calls_at_most() -> None:
+async def test_payment_in_a_raw_page_costs_at_most_three_calls() -> None:
     """A payment in a raw page costs at most 3 calls: pages are decoded whole."""
     assert await _each(_raw_pages) <= 3
 
 
-async def test_an_exported_line_costs_five_calls_at_most(tmp_path: Path) -> None:
+async def test_exported_line_costs_at_most_five_calls(tmp_path: Path) -> None:
     """A payment that is exported as a line of JSON costs at most 5 calls: it is never decoded whole."""
 
     async def export_lines(client: PaymentsClient) -> int:

@@ -46,7 +46,7 @@ CONTEXTS = {
 
 @contextmanager
 def hostile(context: Context) -> Iterator[None]:
-    """Put a context in force, here and in every thread that begins meanwhile."""
+    """Set a decimal context here and in every thread that starts meanwhile."""
     default = decimal.DefaultContext
     kept = default.copy()
     names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
@@ -86,7 +86,7 @@ def _error(work: Callable[[], object]) -> object:
 
 
 def _worked_out() -> dict[str, Any]:
-    """Do all that the library does with numbers, but for what takes a service."""
+    """Do all that the library does with numbers without a service."""
     payment = structure_payment(ODD)
     return {
         "payment": payment,
@@ -109,8 +109,8 @@ def _worked_out() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
-def test_numbers_are_read_and_written_alike(context: Context) -> None:
-    """Amounts, times, ids and what is refused are the same under any context, to the last digit."""
+def test_context_does_not_affect_numbers(context: Context) -> None:
+    """Amounts, times, ids and refusals are the same under any context, to the last digit."""
     usual = _worked_out()
     with hostile(context):
         found = _worked_out()
@@ -121,7 +121,7 @@ def test_numbers_are_read_and_written_alike(context: Context) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    """Return 40 payments with times that have fractions, and amounts of many digits and of many spellings."""
+    """Return 40 payments with times that have fractions, and amounts of many digits and formats."""
     rows = []
     for number in range(1, 41):
         moment: object = f"{1_700_000_000 + number}.{number:02}" if number % 3 else 1_700_000_000 + number
@@ -139,7 +139,7 @@ def _rows() -> list[dict[str, Any]]:
 
 
 async def _play(connection: Connection, requests: list[str]) -> None:
-    """Answer as the list of those payments; a create is carried out and not answered."""
+    """Answer with the list of these payments; a create is carried out, but not answered."""
     method, target = requests[-1].split(" ")
     query = {name: values[-1] for name, values in parse_qs(urlsplit(target).query).items()}
     if method == "POST":
@@ -209,7 +209,7 @@ async def _carried_out(client: PaymentsClient, folder: Path) -> dict[str, Any]:
 
 
 def _read(done: dict[str, Any]) -> dict[str, Any]:
-    """Return what came with the files as their formats' own libraries read them."""
+    """Return the result and the files, read by their formats' own libraries."""
     return {
         name: repr(list(map(exact, tables_in(came, came.suffix[1:]))) if isinstance(came, Path) else came)
         for name, came in done.items()
@@ -217,8 +217,8 @@ def _read(done: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-async def test_walks_exports_and_copies_are_alike(client: PaymentsClient, tmp_path: Path) -> None:
-    """Walks, checkpoints, exports, manifests, copies and a write that is looked for are alike."""
+async def test_context_does_not_affect_walks_and_files(client: PaymentsClient, tmp_path: Path) -> None:
+    """Walks, checkpoints, exports, manifests, copies and the search for a lost write are the same."""
     folders = [tmp_path / "usual", tmp_path / "hostile"]
     for folder in folders:
         folder.mkdir()

@@ -113,8 +113,8 @@ RESOURCES = {"payments": CALLS, "channels": CHANNELS}
 USES = [use for uses in (*RESOURCES.values(), WALKS, STREAMS, OWN) for use in uses.values()]
 
 
-def test_every_public_coroutine_is_here() -> None:
-    """The tables above contain every coroutine and asynchronous generator of a client."""
+def test_every_public_coroutine_is_listed() -> None:
+    """The tables above list every coroutine and asynchronous generator of a client."""
     client = PaymentsClient(StoreAuth(store_hash="abc123", access_token="token"))
     resources = {
         name: type(value)
@@ -150,7 +150,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 def in_a_loop_of_its_own(work: Callable[[], Awaitable[Any]]) -> Any:
-    """Run a coroutine in a new event loop."""
+    """Run a coroutine to its end in a new event loop."""
 
     async def run() -> Any:
         return await work()
@@ -167,14 +167,14 @@ def refused(use: Use, client: PaymentsClient, says: str) -> None:
 
 
 async def coroutine(awaitable: Awaitable[object]) -> object:
-    """Wrap an awaitable in a coroutine."""
+    """Make a coroutine of an awaitable."""
     return await awaitable
 
 
-async def test_another_loop_is_refused(sandbox: Sandbox) -> None:
+async def test_other_loop_is_refused(sandbox: Sandbox) -> None:
     """In another thread, with an event loop or without one, every use is refused and sends nothing."""
     async with client_of(sandbox) as client:
-        await client.payments.get(1)  # a connection is waiting in the pool
+        await client.payments.get(1)  # leaves a connection in the pool
         for use in USES:
             await asyncio.to_thread(refused, use, client, "is open already" if use in OPENING else OTHER_LOOP)
         assert sandbox.request_count == 1
@@ -182,7 +182,7 @@ async def test_another_loop_is_refused(sandbox: Sandbox) -> None:
 
 
 async def test_a_loop_that_has_ended_is_named(sandbox: Sandbox) -> None:
-    """A client left open when its event loop ended is refused in the next one, with the reason."""
+    """A client left open when its event loop ended is refused in the next, with the reason."""
 
     def use_later() -> None:
         client = client_of(sandbox)
@@ -205,7 +205,7 @@ async def test_a_forked_child_is_refused(sandbox: Sandbox) -> None:
     async with client_of(sandbox) as client:
         await client.payments.get(1)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+            warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads
             child = os.fork()
         if child == 0:
             status = 1
@@ -240,7 +240,7 @@ async def test_a_closed_client_is_refused_anywhere(sandbox: Sandbox) -> None:
 
 
 async def test_a_client_made_elsewhere_is_opened_here(sandbox: Sandbox) -> None:
-    """A client is bound by opening it: it and its walks may be created in another place."""
+    """Only opening binds a client to a loop: where it and its walks were created does not matter."""
 
     async def make() -> tuple[PaymentsClient, Walk]:
         client = client_of(sandbox)
@@ -251,8 +251,8 @@ async def test_a_client_made_elsewhere_is_opened_here(sandbox: Sandbox) -> None:
         assert len(await walk.collect()) == 300
 
 
-async def test_calls_come_in_from_other_threads(sandbox: Sandbox) -> None:
-    """A thread may submit its calls to the client's event loop."""
+async def test_calls_from_other_threads_are_served(sandbox: Sandbox) -> None:
+    """A thread can submit its call to the client's event loop."""
     loop = asyncio.get_running_loop()
     async with client_of(sandbox) as client:
 
@@ -263,7 +263,7 @@ async def test_calls_come_in_from_other_threads(sandbox: Sandbox) -> None:
 
 
 async def test_a_session_of_another_loop_is_refused(sandbox: Sandbox) -> None:
-    """A session created in another event loop is refused when the client is opened."""
+    """A session that was made in another event loop is refused when the client is opened."""
 
     async def borrow(session: aiohttp.ClientSession) -> None:
         with pytest.raises(ConfigurationError, match="The given session belongs to another event loop"):
@@ -275,7 +275,7 @@ async def test_a_session_of_another_loop_is_refused(sandbox: Sandbox) -> None:
 
 
 async def test_exports_and_copies_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Exports and syncs are refused, too, and leave no file behind."""
+    """Exports and syncs are refused as well, and leave no file behind."""
     stream, store = io.BytesIO(), store_for(tmp_path / "copy.sqlite")
     async with client_of(sandbox) as client:
         uses: list[Use] = [
@@ -312,14 +312,14 @@ PAGED: dict[str, Callable[[PaymentsClient], Pager]] = {
 async def test_a_walk_is_not_continued_elsewhere(
     sandbox: Sandbox, walk: Callable[[PaymentsClient], Pager]
 ) -> None:
-    """A walk continued in another event loop fails there at its next page.
+    """A walk begun here and continued in another event loop ends there in an error at its next page.
 
-    Its prefetched pages are cancelled here, and the client keeps working.
+    What it had asked for ahead is given up here, and the client goes on working.
     """
 
     async def rest(payments: AsyncGenerator[Payment, None]) -> None:
         async for payment in payments:
-            taken.append(payment.id)  # noqa: PERF401 - what came before the error counts
+            taken.append(payment.id)  # noqa: PERF401 - payments before the error count
 
     def continue_here(payments: AsyncGenerator[Payment, None]) -> None:
         with pytest.raises(ConfigurationError, match=OTHER_LOOP):
@@ -337,7 +337,7 @@ async def test_a_walk_is_not_continued_elsewhere(
 
 
 async def test_a_walk_is_closed_elsewhere(sandbox: Sandbox) -> None:
-    """Closing a walk in another thread cancels its requests in this one."""
+    """A walk closed by another thread cancels its requests in its own loop."""
     async with client_of(sandbox) as client:
         payments = aiter(client.payments.list(page_size=20, concurrency=2))
         assert isinstance(payments, AsyncGenerator)

@@ -1,4 +1,4 @@
-"""Every endpoint as a typed method against the sandbox: what it gives, and the errors that are documented."""
+"""Every endpoint as a typed method against the sandbox: its result, and the documented errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def some(sandbox: Sandbox, module: str = "payments_offline", **fields: Any) -> i
 
 
 async def test_list(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """The list gives every payment, each equal to the service's own object."""
+    """The list returns every payment, each equal to the service's own object."""
     payments = await client.payments.list().collect()
     assert [to_wire(payment) for payment in payments] == list(sandbox.store.all_wire())
 
@@ -66,7 +66,7 @@ async def test_first_and_count(sandbox: Sandbox, client: PaymentsClient) -> None
 
 
 async def test_stream(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A stream over channels gives the payments of each, in order of the channels if asked."""
+    """A stream over channels yields the payments of each, in the order of the channels if requested."""
     channels = [
         payment.channel_id async for payment in client.payments.stream(channel_ids=[3, 1], ordered=True)
     ]
@@ -75,7 +75,7 @@ async def test_stream(sandbox: Sandbox, client: PaymentsClient) -> None:
 
 
 async def test_get(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """One payment comes complete."""
+    """One payment is returned complete."""
     for payment_id in sandbox.store.ids():
         assert to_wire(await client.payments.get(payment_id)) == sandbox.store.wire(payment_id)
 
@@ -89,7 +89,7 @@ async def test_delete(sandbox: Sandbox, client: PaymentsClient) -> None:
 
 
 async def test_operations(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Allowed operations and statuses come as numbers, however they were spelled."""
+    """Allowed operations and statuses are numbers, in whatever format they were sent."""
     payment_id = some(sandbox, allowedOperations=[0, "2", 3], allowedStatuses=["1", 4])
     found = await client.payments.operations(payment_id)
     assert list(found.allowed_operations) == [0, 2, 3]
@@ -97,7 +97,7 @@ async def test_operations(sandbox: Sandbox, client: PaymentsClient) -> None:
 
 
 async def test_perform_operation(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Applying changes the payment; what is not allowed is refused with the service's own words."""
+    """Applying changes the payment; an operation that is not allowed raises the service's own message."""
     payment_id = some(sandbox, appliedStatus=0, processingStatus=3, allowedOperations=[0])
     await client.payments.perform_operation(payment_id, Operation.APPLY_TO_INVOICES)
     assert sandbox.store.wire(payment_id)["appliedStatus"] == 1
@@ -108,7 +108,7 @@ async def test_perform_operation(sandbox: Sandbox, client: PaymentsClient) -> No
 
 
 async def test_update_processing_status(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A status is set where the payment allows it, and refused where it does not."""
+    """A status is set if the payment allows it, and refused if not."""
     payment_id = some(sandbox, allowedStatuses=["2"])
     await client.payments.update_processing_status(payment_id, 2)
     assert sandbox.store.wire(payment_id)["processingStatus"] == 2
@@ -117,14 +117,14 @@ async def test_update_processing_status(sandbox: Sandbox, client: PaymentsClient
 
 
 async def test_transactions(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Every payment's transactions come typed, one for one."""
+    """Every payment's transactions are returned, typed."""
     for row in sandbox.store.all_wire():
         found = await client.payments.transactions(row["id"])
         assert [one.type for one in found] == [one["type"] for one in row["moduleData"]["transactions"]]
 
 
 async def test_create_offline(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """The new payment's id comes back, and the payment has what was sent."""
+    """The new payment's id is returned, and the payment has the values that were sent."""
     payment_id = await client.payments.create_offline(OFFLINE)
     payment = await client.payments.get(payment_id)
     assert (payment.external_id, payment.customer_id, payment.channel_id) == ("INV-7", "95000", 2)
@@ -142,10 +142,8 @@ async def test_update_offline(sandbox: Sandbox, client: PaymentsClient) -> None:
 
 
 @pytest.mark.parametrize("create", [True, False])
-async def test_a_refused_body_names_its_fields(
-    sandbox: Sandbox, client: PaymentsClient, create: bool
-) -> None:
-    """A 422 tells field by field what is wrong."""
+async def test_refused_body_names_its_fields(sandbox: Sandbox, client: PaymentsClient, create: bool) -> None:
+    """A 422 says for each field what is wrong."""
     wrong = attrs.evolve(OFFLINE, channel_id=77)
     payments = client.payments
     call = payments.create_offline(wrong) if create else payments.update_offline(some(sandbox), wrong)
@@ -156,12 +154,12 @@ async def test_a_refused_body_names_its_fields(
 
 
 async def test_channels(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """Channels come with BigCommerce's id, the one that lists take."""
+    """Channels have BigCommerce's id, which lists accept."""
     assert [channel.channel_id for channel in await client.channels.list()] == [1, 2, 3]
 
 
 async def test_one_channel(sandbox: Sandbox, client: PaymentsClient) -> None:
-    """A channel is had by BigCommerce's id; another is not found, and a single storefront has none."""
+    """A channel is read by BigCommerce's id; its other id is not found, and a single storefront refuses."""
     channel = await client.channels.get(2)
     assert channel == (await client.channels.list())[1]
     with pytest.raises(NotFoundError, match="Channel not found"):
@@ -173,13 +171,13 @@ async def test_one_channel(sandbox: Sandbox, client: PaymentsClient) -> None:
 
 @pytest.mark.parametrize("status", [403, 422])
 async def test_a_store_with_one_storefront_has_no_channels(status: Any) -> None:
-    """Where the service says just that, there are no channels, and no error."""
+    """If the service says that it has a single storefront, there are no channels, and no error."""
     rules = Rules(multi_storefront=False, single_storefront_status=status)
     async with Sandbox(3, rules=rules) as sandbox, client_of(sandbox) as client:
         assert await client.channels.list() == []
 
 
-async def test_another_refusal_of_channels_is_an_error() -> None:
+async def test_other_refusal_of_channels_is_an_error() -> None:
     """A 403 in other words is an error, not an empty list."""
     rules = Rules(missing_scope_status=403)
     async with Sandbox(3, rules=rules) as sandbox, client_of(sandbox) as client:
@@ -211,7 +209,7 @@ OTHERS: dict[str, Callable[[PaymentsClient], Awaitable[object]]] = {
 async def test_a_missing_payment_is_not_found(
     sandbox: Sandbox, client: PaymentsClient, call: Callable[[PaymentsClient], Awaitable[object]]
 ) -> None:
-    """Every call about a payment that is not there says so after one request, with its request id."""
+    """Every call about a missing payment raises after one request, with the request id."""
     with pytest.raises(NotFoundError, match="Payment not found") as caught:
         await call(client)
     assert sandbox.request_count == 1
@@ -220,10 +218,10 @@ async def test_a_missing_payment_is_not_found(
 
 
 @pytest.mark.parametrize("call", (CALLS | OTHERS).values(), ids=CALLS | OTHERS)
-async def test_a_wrong_token_is_told_at_once(
+async def test_wrong_token_fails_at_once(
     sandbox: Sandbox, client: PaymentsClient, call: Callable[[PaymentsClient], Awaitable[object]]
 ) -> None:
-    """Every call with a token that is no longer good ends in a 401, and is not sent again."""
+    """Every call with an invalid token ends in a 401, and is not sent again."""
     sandbox.rotate_token()
     with pytest.raises(AuthenticationError, match="401 Invalid or missing token"):
         await call(client)
@@ -234,7 +232,7 @@ async def test_a_wrong_token_is_told_at_once(
     ("status", "kind"), [(401, AuthenticationError), (403, PermissionDeniedError), (404, NotFoundError)]
 )
 async def test_a_missing_scope_is_an_error(status: Any, kind: type[APIError]) -> None:
-    """A missing scope comes as 401, 403 or 404, and as the error of that number."""
+    """A missing scope is answered with 401, 403 or 404, and raises the error of that status."""
     async with (
         Sandbox(3, rules=Rules(missing_scope_status=status)) as sandbox,
         client_of(sandbox) as client,
@@ -244,7 +242,7 @@ async def test_a_missing_scope_is_an_error(status: Any, kind: type[APIError]) ->
 
 
 async def test_a_wrong_store_hash_is_the_services_error(sandbox: Sandbox) -> None:
-    """A wrong store hash answers 5xx, which is given after the last attempt."""
+    """A wrong store hash is answered with 5xx, which is raised after the last attempt."""
     auth = StoreAuth("another", sandbox.auth.access_token)
     async with client_of(sandbox, auth=auth, retry=NEVER) as client:
         with pytest.raises(ServerError):
@@ -252,7 +250,7 @@ async def test_a_wrong_store_hash_is_the_services_error(sandbox: Sandbox) -> Non
 
 
 async def test_the_older_credential_works(sandbox: Sandbox) -> None:
-    """`authToken` alone is taken for reads and writes."""
+    """`authToken` alone is accepted for reads and writes."""
     async with client_of(sandbox, auth=sandbox.legacy_auth) as client:
         assert (await client.payments.get(1)).id == 1
         await client.payments.delete(1)
@@ -260,7 +258,7 @@ async def test_the_older_credential_works(sandbox: Sandbox) -> None:
 
 
 async def test_rows_without_a_channel_come_once() -> None:
-    """Where rows do not say their channel and the service ignores the filter, a stream gives none twice."""
+    """If rows name no channel and the service ignores the filter, a stream yields none twice."""
     async with Sandbox(20, rules=Rules(channel_encoding=())) as sandbox, client_of(sandbox) as client:
         for payment_id in sandbox.store.ids():
             sandbox.store.update(payment_id, channelId="")

@@ -19,7 +19,7 @@ BY_NAME = {trouble.name: trouble for trouble in TROUBLES}
 
 @everywhere
 def test_reads_are_exact(trouble: Trouble) -> None:
-    """Every payment of the store comes out once and as it is, and the fault did cost requests."""
+    """Every payment of the store is yielded once and unchanged, and the fault did cost requests."""
     read = run(reads(trouble, QUICK.payments))
     assert (read.rows, read.lost, read.doubled) == (QUICK.payments, 0, 0)
     assert read.requests > QUICK.payments / PAGE + 1
@@ -28,12 +28,12 @@ def test_reads_are_exact(trouble: Trouble) -> None:
 @pytest.mark.slow
 @everywhere
 def test_creates_are_made_once_and_reported_truly(trouble: Trouble) -> None:
-    """What is reported as made is there once, and what is reported as failed is not there."""
+    """A payment reported as created exists once, and one reported as failed does not exist."""
     made = run(creates(trouble, QUICK.creates))
     assert (made.twice, made.false_success, made.false_failure) == (0, 0, 0)
     assert made.done + made.failed + made.unknown == QUICK.creates
     if trouble.fault is None or trouble.fault is Fault.RATE_LIMITED or trouble.fault.carried_out:
-        # Certainly not carried out and sent again, or carried out and found.
+        # Certainly not carried out, so sent again; or carried out, and found.
         assert made.done > 0.95 * QUICK.creates
 
 
@@ -46,15 +46,15 @@ def test_other_writes_are_reported_as_the_store_shows_them(trouble: Trouble) -> 
     assert others.done > 0.75 * 4 * QUICK.others
 
 
-def test_sending_a_create_again_after_a_lost_answer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that repeated a POST after a lost answer would make payments twice: the suite bites."""
+def test_suite_detects_repeated_creates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that repeats a POST after a lost answer creates payments twice, which the suite detects."""
     again = retry._RETRYABLE | {Effect.ONCE: retry._RETRYABLE[Effect.READ]}
     monkeypatch.setattr(retry, "_RETRYABLE", again)
     assert run(creates(BY_NAME["reset instead of the answer"], QUICK.creates)).twice > 0
 
 
-def test_the_account_tells_truth_from_falsehood() -> None:
-    """Each pair of a report and a state is counted for what it is."""
+def test_reports_and_states_are_counted() -> None:
+    """Each pair of a report and a state is counted in the right place."""
     writes = Writes()
     for report, times in [
         (Report.DONE, 1),
@@ -76,22 +76,22 @@ SEVERAL = ["reset before the answer", "reset instead of the answer", "500, carri
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SEVERAL)
 def test_creates_that_look_first_are_made_once(name: str) -> None:
-    """Called again and again, at once, while lists lag, and by who remembers nothing, none is made twice."""
+    """Repeated, concurrent, with lagging lists or by a client without memory, no create is made twice."""
     made = run(repeated_creates(BY_NAME[name], QUICK.repeated))
     assert made.wrong == 0
     assert made.done + made.unknown == QUICK.repeated
     assert made.done > QUICK.repeated / 2
 
 
-def test_forgetting_what_was_created_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that trusted lists alone would make payments twice: the suite bites."""
+def test_suite_detects_forgotten_creates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that trusts only lists creates payments twice, which the suite detects."""
     monkeypatch.setattr(Turns, "recall", lambda *_: None)
     assert run(repeated_creates(BY_NAME["429, no header"], 6)).twice > 0
 
 
 @pytest.mark.slow
 def test_a_row_with_a_wrong_figure_is_not_right() -> None:
-    """The command's exit code follows from each row: one false report is enough."""
+    """One false report in any row is enough for a failing exit code."""
     row = measure(BY_NAME["garbage"], QUICK)
     assert row.right
     row.creates.judge(Report.FAILED, 1)
@@ -102,7 +102,7 @@ def test_a_row_with_a_wrong_figure_is_not_right() -> None:
 def test_the_command_prints_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One command prints the figures of the faults asked for, and ends with 0 where all are right."""
+    """The command prints the figures of the requested faults, and exits with 0 if all are right."""
     monkeypatch.setattr("sys.argv", ["faults", "--quick", "--fault", "truncated"])
     assert main() == 0
     head, _, line, *_ = capsys.readouterr().out.splitlines()

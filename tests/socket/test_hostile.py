@@ -43,7 +43,7 @@ ENDINGS: dict[Fault, tuple[type[B2BPaymentsError], str]] = {
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a sandbox that drips slowly."""
+    """Yield a sandbox that sends dripping answers slowly."""
     async with Sandbox(60, rules=Rules(quota=False, drip_interval=0.01)) as one:
         yield one
 
@@ -55,7 +55,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         (read, fault)
         for read in ("get", "list", "stream", "channels")
         for fault in ENDINGS
-        if (read, fault) != ("channels", Fault.NAN)  # no payment's id is in it to be spoiled
+        if (read, fault) != ("channels", Fault.NAN)  # it contains no payment id to spoil
     ],
 )
 async def test_each_hostile_answer_is_a_documented_error(sandbox: Sandbox, fault: Fault, read: str) -> None:
@@ -78,8 +78,8 @@ async def test_each_hostile_answer_is_a_documented_error(sandbox: Sandbox, fault
 
 @pytest.mark.parametrize("fault", [Fault.GZIP_BOMB, Fault.HUGE], ids=lambda fault: fault.name)
 async def test_a_huge_body_is_not_held(sandbox: Sandbox, fault: Fault) -> None:
-    """Of a body of more than 64 MiB, however it is packed, not much more than the limit is ever in memory."""
-    instead(fault, sandbox.rules, 0)  # packs the bomb, once
+    """A body of more than 64 MiB, compressed or not, never takes much more memory than the limit."""
+    instead(fault, sandbox.rules, 0)  # compresses the bomb, once
     async with client_of(sandbox, retry=NEVER) as client:
         await client.payments.get(1)
         sandbox.order(fault, times=1)
@@ -94,7 +94,7 @@ async def test_a_huge_body_is_not_held(sandbox: Sandbox, fault: Fault) -> None:
 
 
 async def test_duplicate_ids_come_out_once(sandbox: Sandbox) -> None:
-    """A list with each row twice, whose pages exceed their total, gives each payment once, and ends."""
+    """A list with each row twice, whose pages exceed their total, yields each payment once, and ends."""
     sandbox.order(Fault.DUPLICATE_IDS, share=1)
     async with client_of(sandbox) as client:
         payments = await client.payments.list(page_size=10).collect()
@@ -109,10 +109,8 @@ def page(rows: list[dict[str, Any]], **pagination: Any) -> web.Response:
 
 @pytest.mark.parametrize("echo", ["asked", "another place", "none"])
 @pytest.mark.parametrize("total", [10**9, 10**30, 0, -1, None])
-async def test_a_page_that_is_repeated_for_ever_ends_the_walk(
-    sandbox: Sandbox, echo: str, total: int | None
-) -> None:
-    """The same page at every offset, whatever total is promised: each payment once, and soon an end."""
+async def test_endlessly_repeated_page_ends_the_walk(sandbox: Sandbox, echo: str, total: int | None) -> None:
+    """If every offset has the same page, a walk yields each payment once and soon ends, at any total."""
     rows = list(sandbox.store.all_wire())[:10]
 
     def repeat(seen: SeenRequest) -> web.Response:
@@ -137,7 +135,7 @@ async def test_a_page_that_is_repeated_for_ever_ends_the_walk(
 
 
 async def test_a_billion_rows_promised_and_none_given(sandbox: Sandbox) -> None:
-    """A list that says a billion and gives nothing ends at once, with an account that says why."""
+    """A list that claims a billion rows and returns none ends at once, with a report that says why."""
     sandbox.answer_with(lambda seen: page([], totalCount=10**9, offset=int(dict(seen.query)["offset"])))
     async with client_of(sandbox) as client:
         walk = client.payments.list()
@@ -148,8 +146,8 @@ async def test_a_billion_rows_promised_and_none_given(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("moment", ['"1E+999990"', "1e999990", "-1e-999999", '"NaN"', "9" * 4_000])
-async def test_an_absurd_moment_is_an_error_at_once(sandbox: Sandbox, moment: str) -> None:
-    """A time that no calendar has is refused in a moment, though its digits would fill a megabyte."""
+async def test_absurd_time_is_an_error_at_once(sandbox: Sandbox, moment: str) -> None:
+    """A time outside every calendar is refused quickly, even with a megabyte of digits."""
     row = sandbox.store.wire(1)
     body = msgspec.json.encode({"code": 200, "data": row | {"createdAt": "when"}, "meta": {}})
     hostile = body.replace(b'"when"', moment.encode())
@@ -165,8 +163,8 @@ async def test_an_absurd_moment_is_an_error_at_once(sandbox: Sandbox, moment: st
 
 
 @pytest.mark.parametrize("code", [100, 0, 302, 1_000, -1])
-async def test_a_code_that_does_not_refuse_is_not_taken_for_a_refusal(sandbox: Sandbox, code: int) -> None:
-    """HTTP 200 with a code of no known meaning leaves a write in doubt: it is judged, not given up."""
+async def test_unknown_code_is_no_refusal(sandbox: Sandbox, code: int) -> None:
+    """HTTP 200 with a code of no known meaning leaves a write's outcome unknown: it is settled by reading."""
     body = msgspec.json.encode({"code": code, "data": {"id": 1}, "meta": {}})
 
     def lie(seen: SeenRequest) -> web.Response | None:
@@ -181,8 +179,8 @@ async def test_a_code_that_does_not_refuse_is_not_taken_for_a_refusal(sandbox: S
     assert [seen.method for seen in sandbox.requests][:2] == ["DELETE", "DELETE"]
 
 
-async def test_a_404_for_want_of_a_scope_is_no_deletion(sandbox: Sandbox) -> None:
-    """Where the credential may see nothing at all, a 404 after a lost answer leaves a delete unknown."""
+async def test_404_for_a_missing_scope_is_no_deletion(sandbox: Sandbox) -> None:
+    """If the credential may see nothing, a 404 after a lost answer leaves a delete's outcome unknown."""
     sandbox.rules = Rules(quota=False, missing_scope_status=404)
     sandbox.order(Fault.RESET_BEFORE, times=1)
     async with client_of(sandbox) as client:
@@ -192,8 +190,8 @@ async def test_a_404_for_want_of_a_scope_is_no_deletion(sandbox: Sandbox) -> Non
 
 
 @pytest.mark.virtual_time
-async def test_half_of_a_surrogate_pair_stops_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A name that a service cut within an emoji is read with U+FFFD; typed, raw and exported."""
+async def test_half_a_surrogate_pair_is_read(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A name that the service cut within an emoji is read with U+FFFD: typed, raw and exported."""
     pagination = {"totalCount": 1, "offset": 0, "limit": 250}
     row = {**LISTED_PAYMENT, "payerName": "~"}
     body = json.dumps({"code": 200, "data": [row], "meta": {"pagination": pagination}})

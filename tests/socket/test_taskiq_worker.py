@@ -23,7 +23,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "changes.md"
 
 @asynccontextmanager
 async def worker(folder: Path, sandbox: Sandbox, redis: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run the worker, with all its processes in a group of their own, from its first request on."""
+    """Run the worker, with all its processes in a separate group, and wait for its first request."""
     asked = asyncio.Event()
     sandbox.before_list = lambda *_: asked.set()
     process = await asyncio.create_subprocess_exec(
@@ -44,8 +44,8 @@ async def worker(folder: Path, sandbox: Sandbox, redis: str) -> AsyncIterator[as
 
 
 @pytest.mark.slow
-async def test_the_worker_of_the_docs(tmp_path: Path) -> None:
-    """It books what changes once, also what changed while it was not there, and ends when it is told to."""
+async def test_documented_worker(tmp_path: Path) -> None:
+    """It books each change once, also those made while it was down, and stops on request."""
     (code,) = re.findall(r"```python\n(# worker\.py\n.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert code.count("interval=60.0") == 1
     (tmp_path / "worker.py").write_text(code.replace("interval=60.0", "interval=0.1"), encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no uvloop for Windows")
 def test_misuse_is_refused_under_uvloop() -> None:
-    """The tests of clients used in other loops, threads and processes pass on uvloop, in a process apart."""
+    """The tests of clients used in other loops, threads and processes pass on uvloop."""
     command = [
         *(sys.executable, "-m", "pytest", "tests/socket/test_elsewhere.py", "-p", "tests.support.on_uvloop"),
         *("-n", "0", "-p", "no:cacheprovider"),

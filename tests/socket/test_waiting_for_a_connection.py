@@ -65,7 +65,7 @@ async def one_connection(server: RawServer, *, lent: bool) -> AsyncIterator[Tran
 
 @pytest.mark.parametrize("lent", [False, True], ids=["own", "lent"])
 @pytest.mark.parametrize("request_", [READ, *WRITES], ids=lambda one: one.call)
-async def test_what_waits_for_a_connection_was_not_sent(request_: Any, *, lent: bool) -> None:
+async def test_request_without_a_connection_was_not_sent(request_: Any, *, lent: bool) -> None:
     """A timeout while all connections are in use says so, and that nothing was sent."""
     busy = Busy()
     async with RawServer(busy) as server, one_connection(server, lent=lent) as transport:
@@ -85,8 +85,8 @@ async def test_what_waits_for_a_connection_was_not_sent(request_: Any, *, lent: 
 
 
 @pytest.mark.parametrize("request_", [READ, *WRITES], ids=lambda one: one.call)
-async def test_what_has_left_may_have_arrived(request_: Any) -> None:
-    """A timeout after the request has left leaves open whether it was carried out."""
+async def test_request_that_was_sent_may_have_arrived(request_: Any) -> None:
+    """After a timeout of a request that was sent, it is unknown whether it was carried out."""
     async with RawServer(Busy()) as server:
         transport = Transport(server.base_url)
         await transport.open()
@@ -96,8 +96,8 @@ async def test_what_has_left_may_have_arrived(request_: Any) -> None:
     assert caught.value.sent
 
 
-async def test_a_connection_that_never_opens_was_not_sent() -> None:
-    """A timeout while connecting is none of the answer."""
+async def test_connect_timeout_was_not_sent() -> None:
+    """A timeout while connecting is not a timeout of the answer."""
 
     class Never(aiohttp.TCPConnector):
         async def _create_connection(self, *_: Any, **__: Any) -> Any:
@@ -113,7 +113,7 @@ async def test_a_connection_that_never_opens_was_not_sent() -> None:
 
 @pytest.mark.slow
 def test_creates_that_never_left_are_not_unknown() -> None:
-    """Of 250 creates at a slow service, those that waited for a connection in vain are known not made."""
+    """Of 250 creates with a slow service, those that got no connection are reported as not sent."""
 
     async def main() -> tuple[list[object], Sandbox]:
         rules = Rules(quota=False, latency=6.0)
@@ -142,7 +142,7 @@ def test_creates_that_never_left_are_not_unknown() -> None:
 
 @pytest.mark.parametrize("attempts", [1, 50])
 async def test_a_lent_session_that_is_full_delays_a_write(attempts: int) -> None:
-    """Where a lent session's connections are all in use by others, a POST waits, and goes out once."""
+    """If others use all connections of a lent session, a POST waits, and is sent once."""
     busy = Busy()
     async with (
         RawServer(busy) as server,

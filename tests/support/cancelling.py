@@ -1,7 +1,7 @@
 """Cancelling a piece of work at each of its steps in turn.
 
-A step ends where the work, or a task that it has started, suspends. All of them are counted, since the work
-of a walk is done by tasks that its loop only awaits; who is cancelled is always the one who awaits the work.
+A step ends when the work, or a task that it started, suspends. All of them are counted, since a walk's work
+is done by tasks that its loop only awaits. Cancelled is always the task that awaits the work.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 class Moment(Enum):
-    """When at a step the cancellation comes."""
+    """When the cancellation comes during a step."""
 
     WAITS = "as soon as the task has begun to wait"
-    WOKEN = "when that for which it waits has come, and before it goes on"
+    WOKEN = "when what it waits for is done, before it continues"
 
 
 class Way(Enum):
@@ -35,10 +35,10 @@ class Way(Enum):
 
 @attrs.frozen
 class Trial(Generic[T]):
-    """What became of a piece of work: its `result`, or None where it was cancelled.
+    """How a piece of work ended: with its `result`, or None if it was cancelled.
 
-    `reached` says whether the work had as many steps, `in_time` whether it was cancelled before its end (what
-    a task of it awaits may come later), `tasks` are all that it ran in.
+    `reached` says whether the work had that many steps, `in_time` whether it was cancelled before its end
+    (what its tasks await may come later), `tasks` are all tasks that it ran in.
     """
 
     reached: bool
@@ -61,11 +61,11 @@ class _Steps:
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self, work: asyncio.Task[Any], cancel: Callable[[], object]) -> None:
-        """Take in whose work it is, and how to cancel it."""
+        """Set the task whose steps count, and how to cancel it."""
         self._work, self._cancel = work, cancel
 
     def suspended(self, awaited: asyncio.Future[Any] | None) -> None:
-        """Count a step, which ended by awaiting this (None: the loop's next turn)."""
+        """Count a step that ended by awaiting `awaited` (None: the loop's next turn)."""
         if self._work is None or self._work.done():
             return
         self._left -= 1
@@ -77,7 +77,7 @@ class _Steps:
         elif awaited is None:
             asyncio.get_running_loop().call_soon(self._now)
         else:
-            # Called back ahead of the task itself, which begins to wait only after this.
+            # Runs before the task's own callback, which is added only after this.
             awaited.add_done_callback(self._now)
 
     def _now(self, *_: object) -> None:
@@ -89,7 +89,7 @@ _counted: ContextVar[_Steps] = ContextVar("counted")
 
 
 class _Stepped(Coroutine[Any, Any, T]):
-    """A coroutine that tells of each of its steps."""
+    """A coroutine that reports each of its steps."""
 
     def __init__(self, inner: Coroutine[Any, Any, T], steps: _Steps) -> None:
         self._inner = inner
@@ -112,14 +112,14 @@ class _Stepped(Coroutine[Any, Any, T]):
         raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:
-        # anyio asks whether a task has started, by its coroutine's frame.
+        # anyio looks at the coroutine's frame to see whether a task has started.
         return getattr(self._inner, name)
 
 
 def _make_task(
     loop: asyncio.AbstractEventLoop, coroutine: Any, *, context: Context | None = None, **about: Any
 ) -> asyncio.Task[Any]:
-    """Make a task, whose steps are counted where it belongs to a piece of work."""
+    """Make a task. Its steps are counted if it belongs to a piece of work."""
     steps = (context or copy_context()).get(_counted)
     if steps is None:
         return asyncio.Task(coroutine, loop=loop, context=context, **about)
@@ -131,9 +131,9 @@ def _make_task(
 async def cancel_at(
     step: int, moment: Moment, way: Way, work: Callable[[], Coroutine[Any, Any, T]]
 ) -> Trial[T]:
-    """Run the work, cancel it at the step of this number (from 1) if it comes so far, and wait for its end.
+    """Run the work, cancel it at step number `step` (from 1) if it gets there, and wait for its end.
 
-    Raises what the work raises, but for its cancellation.
+    Raises what the work raises, except for its cancellation.
     """
     loop = asyncio.get_running_loop()
     loop.set_task_factory(_make_task)

@@ -19,11 +19,11 @@ CREATED = Order("created_at", False)
 
 @attrs.define
 class ChangingList:
-    """Rows by id, sorted by their time at each read; equals in shuffled order unless `stable`.
+    """Rows by id, sorted by time at each read; equal times in shuffled order unless `stable`.
 
-    Each read makes `changes` changes on average before it is answered: deletes, more of them in front, and
-    new rows at the end. `most` is the service's page size, `short` the part of pages that give fewer rows
-    than they could, `total` how it counts. `lasting` are the ids that were there from the start on.
+    Each read makes `changes` changes on average before it is answered: deletes, more of them at the
+    start, and new rows at the end. `most` is the service's page size, `short` the share of pages with fewer
+    rows than possible, `total` how it counts. `lasting` are the ids that exist from the start on.
     """
 
     rows: dict[int, int]
@@ -78,7 +78,7 @@ class ChangingList:
         total = {"true": len(ids), "too large": len(ids) + 1_000, "absent": None}[self.total]
         part = [{"id": i, "createdAt": self.rows[i]} for i in ids[offset : offset + count]]
         heads = [Head(id=row["id"], created_at=row["createdAt"]) for row in part]
-        # The second after the newest payment's: none is created in a second that is over.
+        # One second after the newest payment: no payment is created in a past second.
         now = datetime.fromtimestamp(max(self.rows.values(), default=1_600_000_000) + 1, UTC)
         return Listing(heads, encode({"data": part}), offset, None, total, now)
 

@@ -1,4 +1,4 @@
-"""Exports read back by other people's libraries: what the tests compare with."""
+"""Reads exports with the formats' own libraries, for tests to compare."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rows = list[dict[str, Any]]
 
 
 def account_of(batch: Rows, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the packed account of an export of these payments, on top of an earlier one, as complete."""
+    """Return the packed account of a complete export of these payments, added to an earlier account."""
     account = Account({}) if earlier is None else Account.unpack(earlier)
     account.sums.add(entry_of(encode(payment)) for payment in batch)
     account.end(complete=True)
@@ -31,7 +31,7 @@ def account_of(batch: Rows, earlier: Mapping[str, Any] | None = None) -> dict[st
 
 
 def ids_in(path: Path, format_: str) -> list[int]:
-    """Return the ids in a file, in its own order, or by id in a database."""
+    """Return the ids in a file in its order, or those in a database sorted."""
     if format_ == "jsonl":
         return [int(json.loads(line)["id"]) for line in path.read_bytes().splitlines()]
     payments, _ = tables_in(path, format_)
@@ -39,7 +39,7 @@ def ids_in(path: Path, format_: str) -> list[int]:
 
 
 def tables_in(path: Path, format_: str) -> tuple[Rows, Rows]:
-    """Return payments and line items as the format's own library reads them."""
+    """Return payments and line items, read by the format's own library."""
     if format_ == "csv":
         return _csv(path), _csv(path.with_name(f"{path.stem}.line_items.csv"))
     if format_ == "parquet":
@@ -56,7 +56,7 @@ def tables_in(path: Path, format_: str) -> tuple[Rows, Rows]:
 
 @contextmanager
 def connected_to(path: Path, format_: str, *, read_only: bool = False) -> Iterator[Any]:
-    """Connect to a database that is a file; what is changed there stays."""
+    """Connect to a database file; changes are committed."""
     is_sqlite = format_ == "sqlite"
     connected: Any = sqlite3.connect(path) if is_sqlite else duckdb.connect(str(path), read_only=read_only)
     with closing(connected) as connection:
@@ -66,14 +66,14 @@ def connected_to(path: Path, format_: str, *, read_only: bool = False) -> Iterat
 
 
 def selected(connection: Any) -> tuple[Rows, Rows]:
-    """Return the payments and line items that a database holds."""
+    """Return the payments and line items in a database."""
     queries = ("SELECT * FROM payments ORDER BY id", "SELECT * FROM line_items ORDER BY payment_id, position")
     first, second = (_selected(connection, query) for query in queries)
     return first, second
 
 
 def exact(rows: Rows) -> Rows:
-    """Return rows with their money as Decimals, whatever the format has it as."""
+    """Return rows with amounts as Decimals, whatever type the format has."""
     money = {"total", "amount"}
     return [
         {

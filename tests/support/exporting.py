@@ -1,4 +1,4 @@
-"""Exports of a few rows straight through a sink, as `export` would write them."""
+"""Exports a few rows through a sink, as `export` would write them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.export_reading import account_of
 
 ROWS: list[dict[str, Any]] = list(Sandbox(payments=12).store.all_wire())
 ONE, TWO = {"id": 1}, {"id": 2}
-"""Payments that only JSON lines take."""
+"""Payments that only JSON lines can hold."""
 _AT_ONCE = 4
 
 
 def written(
     sink: PlacedSink, rows: Sequence[dict[str, Any]] = ROWS, *, resume: bool = False, complete: bool = True
 ) -> None:
-    """Write what is missing of rows, in some commits, each of them with an account."""
+    """Write the rows that are missing, in several commits, each with an account."""
     earlier = None
     if resume:
         earlier = sink.resume()
@@ -35,7 +35,7 @@ def written(
 
 
 def exported(sink: PlacedSink, *args: Any, **options: Any) -> PlacedSink:
-    """Write rows and close the sink, which is given back."""
+    """Write rows and close the sink. Returns the sink."""
     done = False
     try:
         written(sink, *args, **options)
@@ -46,17 +46,17 @@ def exported(sink: PlacedSink, *args: Any, **options: Any) -> PlacedSink:
 
 
 def lines(path: Path) -> list[Any]:
-    """Return what a file of JSON lines holds."""
+    """Return the objects in a file of JSON lines."""
     return list(map(json.loads, path.read_bytes().splitlines()))
 
 
 def names(folder: Path) -> set[str]:
-    """Return the names of what is in a folder."""
+    """Return the names in a folder."""
     return {path.name for path in folder.iterdir()}
 
 
 def interrupted(path: Path, *rows: dict[str, Any]) -> Path:
-    """Leave what an interrupted export leaves, each row committed on its own; give its log's folder."""
+    """Leave an interrupted export, with one commit per row. Returns its log's folder."""
     sink = JSONLSink(path)
     sink.open()
     for row in rows:

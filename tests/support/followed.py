@@ -1,4 +1,4 @@
-"""Followers of a living store that are killed and started again, and what they were given."""
+"""Followers of a living store that are killed and restarted, and the versions that they got."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ YEARS = 4 * 365 * 86_400
 
 @attrs.define
 class Life:
-    """What a follower, or a loop in its place, was given in one life of a store, in versions."""
+    """The result of following one store, with a feed or a naive loop, as numbers of versions."""
 
     lasting: int = 0
-    """Those that were shown during a whole poll."""
+    """Shown by the lists during a whole poll."""
     missing: int = 0
-    """Lasting ones that were not given."""
+    """Lasting, but not yielded."""
     twice: int = 0
     never: int = 0
-    """Given, though the store never had them."""
+    """Yielded, although the store never had them."""
     given: int = 0
     kills: int = 0
     polls: int = 0
@@ -47,15 +47,15 @@ class Life:
 
 @attrs.define
 class Kept:
-    """What outlives a follower that is killed: what it was given, and its checkpoint, in one transaction."""
+    """What survives a killed follower: the versions it got and its checkpoint, committed together."""
 
     given: list[tuple[int, Version]] = attrs.field(factory=list)
     checkpoint: Any = None
     polls: list[tuple[float, float]] = attrs.field(factory=list)
-    """From when to when those took that came to their end."""
+    """Start and end of the polls that were completed."""
 
     def life(self, living: LivingStore) -> Life:
-        """Compare what was given with what the store had."""
+        """Compare what was yielded with what the store had."""
         came = Counter(self.given)
         lasting = [one for one in living.lived if self._was_shown(one)]
         return Life(
@@ -75,7 +75,7 @@ class Kept:
 
 
 async def life(seed: int, follower: Any = None) -> Life:
-    """Follow a living store, in a process that is killed at random; compare what it was given."""
+    """Follow a living store with a follower that is killed at random, and compare what it got."""
     draw = random.Random(f"life {seed}")
     follower = follower or follow
     kept, kills = Kept(), 0
@@ -115,13 +115,13 @@ async def life(seed: int, follower: Any = None) -> Life:
 
 async def _kill(running: asyncio.Task[None]) -> None:
     if running.done():
-        running.result()  # it ends by nothing else
+        running.result()  # raises the error that ended it
     running.cancel()
     await asyncio.wait([running])
 
 
 async def follow(client: Any, direct: Direct, kept: Kept, interval: float, draw: random.Random) -> None:
-    """Follow for ever, from the checkpoint that was kept."""
+    """Follow forever, from the stored checkpoint."""
     loop = asyncio.get_running_loop()
     began = loop.time()
 

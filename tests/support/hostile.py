@@ -1,4 +1,4 @@
-"""Hostile answers, drawn at random: bodies that are nearly right, and services that never come to an end."""
+"""Hostile answers, drawn at random: bodies that are nearly right, and services whose lists never end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ JUNK: tuple[bytes, ...] = (
     *(b"[null,1,{}]", b'[{"id":1},[]]', b'{"code":[],"value":{}}', b'{"id":{"id":{}}}', b'[1,1,1,"1"]'),
     *(b'{"totalCount":1e12,"offset":-1,"limit":0}', b'{"totalCount":"NaN","offset":[],"limit":{}}'),
 )
-"""Fragments to be put where a value stands. Some are no JSON."""
+"""Fragments to put in the place of a value. Some are not JSON."""
 
 HEADERS: Mapping[str, tuple[str, ...]] = {
     "X-Requests-Remaining": ("149 times", "-1", "", "9" * 30, "NaN", "\u0663 times", "1e9"),
@@ -59,7 +59,7 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 
 
 def body(draw: random.Random, corpus: tuple[Any, ...]) -> bytes:
-    """Spoil one of these bodies: values, fields and bytes of it."""
+    """Spoil the values, fields and bytes of one of these bodies."""
     value = copy.deepcopy(draw.choice(corpus))
     fragments: dict[bytes, bytes] = {}
     for number in range(draw.choice((0, 1, 1, 1, 2, 4))):
@@ -71,13 +71,13 @@ def body(draw: random.Random, corpus: tuple[Any, ...]) -> bytes:
 
 
 def answer(draw: random.Random, corpus: tuple[Any, ...]) -> Answer:
-    """Draw a whole answer."""
+    """Draw an answer: status, headers and body."""
     headers = {name: draw.choice(values) for name, values in HEADERS.items() if draw.random() < 0.3}
     return Answer(draw.choice(STATUSES), headers, body(draw, corpus))
 
 
 def _spoiled(draw: random.Random, value: Any, mark: str, fragments: dict[bytes, bytes]) -> Any:
-    """Go down to some place, and put junk there, drop it, or repeat it."""
+    """Put junk in the place of a value somewhere inside, drop it, or repeat it."""
     holder: Any = None
     place: Any = None
     here = value
@@ -148,7 +148,7 @@ class Liar:
         timeout: float,
         on_send: Callable[[], object] | None = None,  # noqa: ARG002
     ) -> Answer:
-        """Answer a request for the list, or for one payment: whether that is there is drawn."""
+        """Answer a request for the list, or for one payment, which exists or not at random."""
         assert timeout > 0
         self.asked += 1
         assert self.asked <= self.most, self.habits

@@ -1,4 +1,4 @@
-"""Searching everything that the library emits for a planted credential."""
+"""Searches everything that the library emits for a planted credential."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from b2b_payments.events import Event
 
 
 class Emitted:
-    """Keeps what is logged as long as it is entered, and whatever is put in by hand."""
+    """Collects log records while it is entered, and what is added by hand."""
 
     def __init__(self) -> None:
         self._texts: list[tuple[str, str]] = []
@@ -34,15 +34,15 @@ class Emitted:
         logging.root.setLevel(self._level)
 
     def add(self, where: str, text: str) -> None:
-        """Keep a text."""
+        """Add a text."""
         self._texts.append((where, text))
 
     def listen(self, event: Event) -> None:
-        """Keep an event."""
+        """Add an event."""
         self.add("event", f"{event} {attrs.asdict(event)}")
 
     def error(self, error: BaseException) -> None:
-        """Keep an error, its chain, and the local variables of this library's frames in their tracebacks."""
+        """Add an error, its chain, and the local variables of this library's frames in their tracebacks."""
         for one in _chain(error):
             self.add("error", f"{one} {one!r} {one.args!r} {[str(arg) for arg in one.args]} {vars(one)!r}")
             self.add("pickled error", pickle.dumps(one).decode("latin-1"))
@@ -52,16 +52,16 @@ class Emitted:
                     self.add("traceback", f"{frame.f_code.co_filename}:{line} {variables}")
 
     def found(self, *marks: str) -> list[tuple[str, str]]:
-        """Return where any of these credentials shows, and in what text."""
+        """Return the places and texts that contain any of these credentials."""
         return [(where, text) for where, text in self._texts if any(mark in text for mark in marks)]
 
     def count(self, where: str) -> int:
-        """Return how many texts of this kind were kept."""
+        """Return the number of texts collected from `where`."""
         return sum(kind == where for kind, _ in self._texts)
 
 
 class _Keeper(logging.Handler):
-    """Keeps log records whole."""
+    """Collects whole log records."""
 
     def __init__(self, emitted: Emitted) -> None:
         super().__init__(logging.NOTSET)
@@ -94,7 +94,7 @@ def _shown(value: object) -> str:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    # The methods that attrs generates have no module of their own, but a file name that tells.
+    # The methods that attrs generates have no module of their own, but a file name that shows it.
     module = str(frame.f_globals.get("__name__", ""))
     file = frame.f_code.co_filename
     generated = file.startswith("<attrs generated") and " b2b_payments." in file

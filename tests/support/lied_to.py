@@ -1,4 +1,4 @@
-"""Walks, streams, exports and sweeps over services that lie, and what was wrong with each."""
+"""Walks, streams, exports and sweeps over services that lie, and the faults of each result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FILTERS: Final[tuple[tuple[dict[str, Any], dict[str, Any]], ...]] = (
     ({"q": "9", "search_by": "customerId"}, {"q": "9", "search_by": "customerId"}),
     ({"invoice_id": 12}, {"invoice_id": 12}),
 )
-"""Filters as the client takes them, and as the service reads them."""
+"""Filters as arguments of the client, and as parameters of the service."""
 
 
 _Row = dict[str, Any]
@@ -41,29 +41,29 @@ _Row = dict[str, Any]
 
 @attrs.define(kw_only=True)
 class Outcome:
-    """What came of one try, and what was wrong with it, in payments where nothing else is said."""
+    """The result of one try and its faults, as numbers of payments unless stated otherwise."""
 
     kinds: tuple[str, ...]
     action: str
     honest: bool = False
     complete: bool = False
     lost: int = 0
-    """Lasting, and not given by what said that it is complete."""
+    """Lasting, but missing from a result that claims to be complete."""
     doubled: int = 0
     deleted: int = 0
-    """Deleted by a sweep though the service has them, or without having answered 404 themselves."""
+    """Deleted by a sweep although the service has them, or without a 404 for their own id."""
     stale: int = 0
-    """Of a copy, not as the service has them after it was synced and swept without any lies."""
+    """In a copy, different from the service after a sync and sweep without lies."""
     error: str = ""
-    """What was raised that is no error of this library, or else the name of one that is."""
+    """The error raised if it is not one of this library, or else the name of a library error."""
     foreign: bool = False
     requests: int = 0
     allowed: int = 0
-    """Requests that are enough."""
+    """Number of requests that is enough."""
 
     @property
     def faults(self) -> list[str]:
-        """What must not be."""
+        """The faults, in words."""
         found = [
             f"{count} {name}"
             for name in ("lost", "doubled", "deleted", "stale")
@@ -79,14 +79,14 @@ class Outcome:
 
 
 async def lied_to(service: Service, action: str) -> Outcome:
-    """Do something at a service that lies, and judge what came of it."""
+    """Do something with a service that lies, and judge the result."""
     outcome = Outcome(kinds=tuple(service.kinds), action=action, honest=service.honest)
     try:
         async with service.sandbox() as sandbox, client_of(sandbox) as client:
             await (ACTIONS | WINDOWS)[action](
                 _Try(service, sandbox, client, outcome, random.Random(service.seed))
             )
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
+    except Exception as error:  # noqa: BLE001 - any unexpected error is a finding
         outcome.error, outcome.foreign = repr(error), True
     return outcome
 
@@ -113,7 +113,7 @@ class _Try:
     ) -> None:
         """Walk the list."""
         asked, read = self.draw.choice(_FILTERS) if filtered else ({}, {})
-        # Where a run of equals has to be counted, a filter that payments may enter leaves a doubt.
+        # If a run of equal times must be counted, a filter that payments may enter leaves the end unproven.
         self.outcome.honest = self.outcome.honest and not filtered
         order = "DESC" if descending else "ASC"
         bounds = self._bounds() if window else None
@@ -150,14 +150,14 @@ class _Try:
         await self._judge(read_into, ListQuery(**read), descending=descending, bounds=bounds)
 
     def _bounds(self) -> tuple[int, int]:
-        """Draw two moments, from before the first payment to behind the last."""
+        """Draw two times, from before the first payment to after the last."""
         store = self.sandbox.store
         times = [store.created(one) for one in store.ids()] or [store.clock]
         one, other = (self.draw.choice(times) + self.draw.choice((-9, 0, 1, 9)) for _ in range(2))
         return min(one, other), max(one, other) + 1
 
     async def stream(self) -> None:
-        """Read the channels side by side."""
+        """Read the channels concurrently."""
         stream = self._stream()
 
         async def read_into(rows: list[_Row]) -> None:
@@ -215,10 +215,10 @@ class _Try:
             lost = self.truth.lasting(listed, query, ids, descending=descending) - ids
             if bounds is not None:
                 lost = {one for one in lost if bounds[0] <= sandbox.store.created(one) < bounds[1]}
-                # That a list is sorted by something else may show behind the window alone.
+                # Only rows after the window may show that a list is sorted by something else.
                 lost = set() if "sortBy" in sandbox.rules.ignores else lost
             self.outcome.lost = len(lost)
-        # A restored store gives the ids that it lost to other payments, created later.
+        # A restored store reuses ids for other payments, created later.
         named = {(row["id"], service.restored_later and row["createdAt"]) for row in rows}
         self.outcome.doubled = len(rows) - len(named)
         if bounds is not None:
@@ -250,7 +250,7 @@ class _Try:
         self.sandbox.requests.clear()
 
     async def sync(self) -> None:
-        """Bring a copy in step that was made when the service told the truth."""
+        """Sync a copy that was made when the service told the truth."""
         service, store = self.service, self.sandbox.store
         with tempfile.TemporaryDirectory() as folder:
             copy = SQLiteStore(Path(folder) / "copy.sqlite")
@@ -258,7 +258,7 @@ class _Try:
             held = _ids_in(copy.path)
             self.sandbox.requests.clear()
             service.writes = service.writes or self.draw.choice((0, 10, 60))
-            # More than a part of a copy is not deleted unasked.
+            # A sync does not delete a large part of a copy without permission.
             self.outcome.honest = self.outcome.honest and service.writes <= 10
             service.begin_to_lie(self.sandbox)
             listed = self.truth.listed(ListQuery())
@@ -271,7 +271,7 @@ class _Try:
             if self.outcome.complete and not _NOT_BY_CHANGES & set(service.kinds):
                 lasting = self.truth.lasting(listed, ListQuery(), ())
                 lasting -= service.changes.updated if service.changes is not None else set()
-                # That a restored service shows older versions, only a sweep finds.
+                # Only a sweep finds older versions of a restored service.
                 self.outcome.lost = sum(_is_older(then.get(one), now[one]) for one in lasting)
             self._account()
 
@@ -310,7 +310,7 @@ class _Try:
             await self._put_right(copy)
 
     async def _put_right(self, copy: SQLiteStore) -> None:
-        """Sync and sweep without any lies: a copy that then says it is in step has to be equal."""
+        """Sync and sweep without lies: a copy that then reports in sync must be equal."""
         try:
             await sync(self.client, copy)
             report = await sync(self.client, copy, sweep=True)
@@ -322,7 +322,7 @@ class _Try:
 
 
 _NOT_BY_CHANGES = {"lag", "lag before a long second", "replicas", "ignored sortBy"}
-"""What keeps changes from being read: only a sweep, or a later sync, finds them."""
+"""Lies that hide changes: only a sweep, or a later sync, finds them."""
 
 
 def _is_older(held: Version | None, now: Version) -> bool:
@@ -347,7 +347,7 @@ ACTIONS: Final[dict[str, _Action]] = {
     "sync": _Try.sync,
     "sweep": _Try.sweep,
 }
-"""What can be done at a service."""
+"""What can be done with a service."""
 WINDOWS: Final[dict[str, _Action]] = {
     "walk between two moments": lambda one: one.walk(window=True),
     "walk between two moments, newest first": lambda one: one.walk(window=True, descending=True),
@@ -356,5 +356,5 @@ WINDOWS: Final[dict[str, _Action]] = {
 
 
 def action_of(seed: int) -> str:
-    """Draw what to do at the service of this seed."""
+    """Draw what to do with the service of this seed."""
     return random.Random(f"action {seed}").choice([*ACTIONS, "sweep"])

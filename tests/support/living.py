@@ -1,4 +1,4 @@
-"""A living store and its client, without a socket: requests are answered at the loop's time."""
+"""A living store and its client, without a socket: requests are answered by the loop's clock."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ BASE = f"http://127.0.0.1{ROOT}"
 
 @attrs.define
 class Direct:
-    """Carries requests to a sandbox that does not listen, one by one.
+    """Passes requests to a sandbox that does not listen, one by one.
 
-    `fails`, `empty` and `gateway` are how often the connection fails, a list comes empty, and a gateway says
-    404 where one payment was asked for.
+    `fails`, `empty` and `gateway` are the probabilities that the connection fails, that a list is empty, and
+    that a gateway answers 404 to a request for one payment.
     """
 
     sandbox: Sandbox
@@ -51,7 +51,7 @@ class Direct:
         return self.draw.random()
 
     def until(self) -> None:
-        """Know no deadline."""
+        """Return None: no deadline."""
 
     async def read(self, request: Request, reader: Any, *, tally: Any, **_: Any) -> Any:
         """Answer a request; answers overtake one another."""
@@ -80,7 +80,7 @@ class Direct:
 
 
 def drawn(draw: random.Random) -> tuple[Sandbox, float]:
-    """Draw a store and its habits, and the seconds that its lists lag at the most."""
+    """Draw a store and its rules, and the most seconds that its lists lag."""
     lag = draw.choice([0.0, LAG, LAG])
     rules = Rules(
         quota=False,
@@ -98,7 +98,7 @@ def drawn(draw: random.Random) -> tuple[Sandbox, float]:
 async def living_store(
     seed: int, draw: random.Random
 ) -> AsyncIterator[tuple[Sandbox, LivingStore, Direct, Any]]:
-    """Yield a sandbox in which changes go on, with who carries requests to it, and a client."""
+    """Yield a sandbox that keeps changing, the `Direct` that passes requests to it, and a client."""
     sandbox, _ = drawn(draw)
     tasks = Tasks()
     await tasks.start()
@@ -106,7 +106,7 @@ async def living_store(
     caller: Any = direct
     client = PaymentsClient(sandbox.auth, base_url=BASE)
     client.payments = Payments(Walker(caller, ServiceLimits(), tasks, "a store"), caller)
-    # A list that grows faster than it is read has no end; and one without a total ends in a quiet moment.
+    # A list that grows faster than it is read has no end; one without a total ends only when nothing changes.
     during = draw.choice([0, 0.2, 0.2 if sandbox.rules.total_count == "absent" else 0.6])
     living = LivingStore(sandbox, seed, during=during, many=draw.choice([3, 15]))
     try:

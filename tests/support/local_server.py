@@ -1,4 +1,4 @@
-"""What the servers of tests have in common: a port on loopback, and a task for each connection."""
+"""Base of the tests' servers: a port on loopback, and a task for each connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class LocalServer(ABC):
-    """Listens on loopback while it is entered; on exit no connection and no task of it is left."""
+    """Listens on loopback while it is entered; on exit, no connection and no task is left."""
 
     def __init__(self) -> None:
         self._server: asyncio.Server | None = None
@@ -46,4 +46,4 @@ class LocalServer(ABC):
 
     @abstractmethod
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer what comes on one connection, until it is over."""
+        """Serve one connection until it is closed."""

@@ -1,4 +1,4 @@
-"""Services that lie about their lists, drawn at random: what one holds, and which lies it tells."""
+"""Services that lie about their lists, drawn at random: their payments, and which lies they tell."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ FILTERS: Final = ("processingStatus", "customerName", "invoiceId", "q", "channel
 class Service:
     """A drawn service, and how it lies: by `lies` from the start, by `later` from one of its lists on.
 
-    `payments` lie apart in time; `together` are created in the last second, and `backdated` after all of
-    those, with an earlier createdAt; then `quiet` seconds go by. Before anything is read come so many
-    `writes`, which lists show after their lag; a `restored` service goes back to its backup, before or
-    meanwhile. `empties` answers in a row are empty, from the list numbered `from_list` on (counted from 0),
-    and a `share` of all others. In a part of the lists each row comes `twice`. With `replicas`, each list is
-    answered by a database that has those writes or by one that does not. A part of the requests for one
-    payment are `unseen_in_html`, or all are `out_of_scope`. `drift` says what changes before each list.
-    `kinds` names all this.
+    `payments` are created at different times, `together` in the last second, and `backdated` after all of
+    these, with an earlier createdAt; then `quiet` seconds pass. `writes` are made before all reads, and lists
+    show them after their lag; a `restored` service goes back to its backup, before or during the reads.
+    `empties` answers in a row are empty, from list number `from_list` (from 0), and a `share` of all others.
+    `twice` is the share of lists with each row twice. With `replicas`, each list is answered by a database
+    that has the writes or by one that does not. A share of the requests for one payment are `unseen_in_html`,
+    or all are `out_of_scope`. `drift` says what changes before each list. `kinds` names the lies.
     """
 
     seed: int
@@ -58,34 +57,34 @@ class Service:
     drift: dict[str, float] = attrs.field(factory=dict)
     changes: Drift | None = attrs.field(default=None, init=False)
     states: list[Snapshot] = attrs.field(factory=list, init=False)
-    """What lists are made of, one or the other."""
+    """The states that lists are answered from, one or the other."""
 
     @property
     def rows(self) -> int:
-        """How many payments there are at first."""
+        """Number of payments at the start."""
         return self.payments + self.together + self.backdated
 
     @property
     def page(self) -> int:
-        """How many rows a page holds."""
+        """Number of rows per page."""
         return min(self.page_size, int(self.lies.get("max_limit", 250)))
 
     @property
     def honest(self) -> bool:
         """Whether its lists tell the truth, and can be proven to, though they may be awkward to read.
 
-        A list of one second shows no order, a second that is not over no end, and payments that are all gone
-        cannot be told from payments that nobody may see.
+        A list within one second shows no order, a second that is not over has no end, and payments that are
+        all deleted look like payments that nobody may see.
         """
         fits = self.together < min(self.page, self.later.get("max_limit", self.page))
         is_past = self.quiet > 0 and not self.drift and self.lies.get("date_header", True)
-        # The last second begins with the newest of those that lie apart.
+        # The last second begins with the newest of the `payments`, which are apart in time.
         provable = (fits or is_past) and (self.payments > 1 or self.payments + self.together <= 1)
         stays = not self.drift or self.rows > 60
         return provable and stays and {*_SHAPES, *_AWKWARD} >= set(self.kinds)
 
     def sandbox(self) -> Sandbox:
-        """Make the service, with what it holds and without its lies."""
+        """Make the service with its payments, without its lies."""
         sandbox = Sandbox(payments=self.payments, seed=self.seed % 1000, rules=HONEST)
         store = sandbox.store
         for _ in range(self.together):
@@ -98,8 +97,8 @@ class Service:
         return sandbox
 
     def begin_to_lie(self, sandbox: Sandbox) -> None:
-        """Put the lies in force."""
-        # What is later from the first list on is so from the start: nothing is shown before.
+        """Apply the lies."""
+        # Lies `later` than list 0 apply from the start: nothing is shown before.
         sandbox.rules = attrs.evolve(HONEST, **(self.lies | ({} if self.from_list else self.later)))
         old = sandbox.store.snapshot()
         self.write(sandbox.store)
@@ -144,13 +143,13 @@ class Service:
         sandbox.answer_with(instead)
 
     def write(self, store: Store) -> None:
-        """Make the changes that come before a walk or a sweep."""
+        """Make the changes before a walk or a sweep."""
         draw = random.Random(f"writes {self.seed} {store.clock}")
         for _ in range(self.writes):
             _write(store, draw)
 
     def stop_lying(self, sandbox: Sandbox) -> None:
-        """Tell the truth from now on, and let nothing change."""
+        """Tell the truth from now on, without changes."""
         sandbox.clear_faults()
         for state in self.states:
             sandbox.store.restore(state)
@@ -163,7 +162,7 @@ HONEST: Final = Rules(quota=False)
 _LAST_SECOND, _ONE_SECOND, _BACKDATED = _SHAPES = ("last second", "one second", "backdated")
 
 _Lie = Callable[[Service, random.Random], Mapping[str, Any]]
-"""Draws a lie: which fields of the service become what."""
+"""Draws a lie: the fields of the service to set, and their values."""
 
 
 def drawn(seed: int, *, most: int = 400) -> Service:
@@ -193,7 +192,7 @@ def drawn(seed: int, *, most: int = 400) -> Service:
             held = getattr(service, field)
             setattr(service, field, _both(held, value) if isinstance(held, dict) else value)
     if "offset" in service.lies.get("ignores", ()):
-        service.drift = {}  # a list whose front grows at each request has no end
+        service.drift = {}  # a list that grows at the start with each request has no end
     if service.replicas:
         service.drift, service.restored_later = {}, False
         # A run of equals is counted, and what two databases hold between them counts to nothing.
@@ -229,17 +228,17 @@ def _list_number(service: Service, draw: random.Random) -> int:
 
 
 def _rules(**choices: Sequence[Any]) -> _Lie:
-    """Return the lie that makes each of these rules one of its choices."""
+    """Return the lie that sets each of these rules to one of its choices."""
     return lambda _, draw: {"lies": {name: draw.choice(values) for name, values in choices.items()}}
 
 
 def _about(**choices: Sequence[Any]) -> _Lie:
-    """Return the lie that makes each of these fields of the service one of its choices."""
+    """Return the lie that sets each of these fields of the service to one of its choices."""
     return lambda _, draw: {name: draw.choice(values) for name, values in choices.items()}
 
 
 def _later(lie: _Lie) -> _Lie:
-    """Return the lie that these rules come in force at some list."""
+    """Return the lie that these rules apply from some list on."""
     return lambda service, draw: {
         "later": lie(service, draw)["lies"],
         "from_list": _list_number(service, draw),
@@ -247,7 +246,7 @@ def _later(lie: _Lie) -> _Lie:
 
 
 def _near(name: str) -> _Lie:
-    """Return the lie that makes this rule a position in the list, more often one where something changes."""
+    """Return the lie that sets this rule to a position in the list, often one at a boundary."""
 
     def lie(service: Service, draw: random.Random) -> Mapping[str, Any]:
         page, rows = service.page, service.rows
@@ -259,7 +258,7 @@ def _near(name: str) -> _Lie:
 
 
 def _empties(most: int) -> _Lie:
-    """Return the lie that so many answers in a row are empty from some list on."""
+    """Return the lie that `most` answers in a row (1 to 3 for 3) are empty, from some list on."""
     return lambda service, draw: {
         "empties": draw.randint(1, 3) if most == 3 else most,
         "from_list": _list_number(service, draw),
@@ -294,7 +293,7 @@ _AWKWARD: Final[dict[str, _Lie]] = {
     "refused limit": _rules(over_limit=["refuse"]),
     "another limit, later": _later(_rules(max_limit=[3, 30, 100])),
 }
-"""What is no lie, though it makes a list harder to read."""
+"""No lies, but they make a list harder to read."""
 
 _LIES: Final[dict[str, _Lie]] = {
     "window": _near("paging_window"),
@@ -341,11 +340,11 @@ _LIES: Final[dict[str, _Lie]] = {
         "lies": {"short_pages": lambda limit: 0 if draw.random() < 0.2 else limit}
     },
 }
-"""What contradicts the store."""
+"""Lies that contradict the store."""
 
 _OF_THE_END: Final = (
     "window", "window, later", "window, refused", "no total", "total of the page", "total wanders",
     "total capped", "empties", "ignored orderBy", "ignored offset", "shown, later", "restored, later",
     "blank pages",
 )  # fmt: skip
-"""Lies about where a list ends: some of them are believed only where they meet."""
+"""Lies about where a list ends: some of them are believed only in combination."""

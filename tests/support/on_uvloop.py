@@ -1,4 +1,4 @@
-"""A plugin of pytest's, for a run of its own: every event loop is uvloop's."""
+"""A pytest plugin for a separate run, in which every event loop is uvloop's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 def pytest_report_header() -> str:
-    """Say which event loops there are."""
+    """Name the event loop in the report."""
     loop = asyncio.new_event_loop()
     loop.close()
     return f"event loop: {type(loop).__module__}"

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of the tests' own, on a Unix socket, from the wheel that carries one."""
+"""A real PostgreSQL server for the tests, on a Unix socket, from a wheel that contains it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """Start a server that need not survive a crash of the machine, and give its address."""
-    # As root it runs as another user, and its scripts write there.
+    """Start a server that need not survive a crash of the machine. Yields its address."""
+    # Started by root, it runs as another user, whose scripts write there.
     if os.geteuid() == 0 and not os.stat(os.devnull).st_mode & stat.S_IWOTH:
         pytest.skip(f"{os.devnull} may be written by root alone, and PostgreSQL does not run as root")
-    # A socket's path must be short, and pytest's folders are not.
+    # A socket's path must be short, and those of pytest's folders are long.
     with tempfile.TemporaryDirectory(prefix="pg-") as folder, pytest.MonkeyPatch.context() as patch:
         runtime = Path(folder, "runtime")
         runtime.mkdir(mode=0o700)
@@ -34,5 +34,5 @@ def postgres_server() -> Iterator[str]:
                     connection.execute(f"ALTER SYSTEM SET {setting} = off")
                 connection.execute("SELECT pg_reload_conf()")
             yield address
-        # At the end of the process it would make its folder again, to lock it.
+        # Otherwise it would create its folder again at exit, to lock it.
         atexit.unregister(server._cleanup)

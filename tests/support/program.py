@@ -1,4 +1,4 @@
-"""The command line as tests run it: in this process where that tells as much, for real where it does not."""
+"""Runs the command line for tests: in this process if that is enough, otherwise as a real process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TERMINAL: Mapping[str, str] = {"TERM": "xterm", "COLUMNS": "160"}
 
 
 def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
-    """Return the variables that lead to a sandbox, and None for those that are not to be set."""
+    """Return the variables for a sandbox, None for those that must not be set."""
     variables: dict[str, str | None] = dict.fromkeys(VARIABLES)
     if sandbox is not None:
         values = (sandbox.base_url, sandbox.auth.store_hash, str(sandbox.auth.access_token))
@@ -42,12 +42,12 @@ def whole_environment(sandbox: Sandbox | None, **more: str) -> dict[str, str]:
 def invoke(
     sandbox: Sandbox | None, *args: str, stdin: str | bytes = "", variables: Mapping[str, str | None] = _NONE
 ) -> Result:
-    """Run a command in this process, whose standard streams are pipes then; `variables` count the most."""
+    """Run a command in this process, with pipes as standard streams; `variables` override the others."""
     return CliRunner().invoke(program, args, input=stdin, env={**environment(sandbox), **variables})
 
 
 def sentence(result: Result, code: int) -> str:
-    """Return the sentence that a command failed with, having checked that it is one, and the exit code."""
+    """Check that a command failed with one sentence and this exit code. Returns the sentence."""
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
@@ -61,7 +61,7 @@ def sentence(result: Result, code: int) -> str:
 async def start(
     sandbox: Sandbox | None, *args: str, terminal: Mapping[str, str] = _TERMINAL, **pipes: Any
 ) -> Process:
-    """Start a command for real; `terminal` are the variables that say what kind of terminal there is."""
+    """Start a command as a process; `terminal` are the variables that describe the terminal."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "b2b_payments", *args),
         env=whole_environment(sandbox, **terminal),
@@ -70,6 +70,6 @@ async def start(
 
 
 async def finished(process: Process) -> tuple[int | None, str, str]:
-    """Wait for its end; give the exit code and what it wrote to both outputs."""
+    """Wait for its end. Returns the exit code, standard output and standard error."""
     out, err = await process.communicate()
     return process.returncode, (out or b"").decode(), (err or b"").decode()

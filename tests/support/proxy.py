@@ -11,7 +11,7 @@ from tests.support.local_server import LocalServer
 
 
 class Proxy(LocalServer):
-    """Listens on loopback, and brings every host's requests to one port of this machine.
+    """Listens on loopback, and forwards requests for any host to one port of this machine.
 
     `asked` holds what was asked of it, `credentials` the user names and passwords that came. `status` is a
     refusal to answer everything with, `wanted` the user name and password without which it answers 407.
@@ -36,7 +36,7 @@ class Proxy(LocalServer):
                 pass
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Carry out one request; False where nothing can follow it on this connection."""
+        """Handle one request. Returns False if the connection cannot be used again."""
         lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, target, version = lines[0].split(" ")
         self.asked.append(f"{method} {target}")
@@ -65,7 +65,7 @@ class Proxy(LocalServer):
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hand on whatever comes, until it ends."""
+    """Forward all bytes until the end of the stream."""
     try:
         while data := await reader.read(65_536):
             writer.write(data)

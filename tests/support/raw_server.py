@@ -1,4 +1,4 @@
-"""A server that does to its connections whatever a test wants."""
+"""A server that handles its connections as a test wants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EMPTY = b'{"code":200,"data":[],"meta":{}}'
 
 
 class Connection:
-    """One connection, with what can be done to it. `number` counts the requests of the server, from 1."""
+    """One connection, and actions on it. `number` counts the requests of the server, from 1."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -22,7 +22,7 @@ class Connection:
         self.number = 0
 
     async def request(self) -> tuple[str, str] | None:
-        """Read one request: head and body. None where the client has closed."""
+        """Read one request: head and body. Returns None if the client has closed."""
         try:
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             length = next(
@@ -34,7 +34,7 @@ class Connection:
             return None
 
     async def send(self, data: bytes) -> None:
-        """Send bytes as they are; a client that went away is no error."""
+        """Send bytes as they are; a client that has gone is not an error."""
         try:
             self._writer.write(data)
             await self._writer.drain()
@@ -42,7 +42,7 @@ class Connection:
             return
 
     async def answer(self, body: bytes = EMPTY, status: str = "200 OK", *headers: str) -> None:
-        """Send a whole answer, and keep the connection."""
+        """Send a whole answer, and keep the connection open."""
         lines = [
             f"HTTP/1.1 {status}",
             f"Content-Length: {len(body)}",
@@ -59,7 +59,7 @@ class Connection:
             return
 
     def close(self) -> None:
-        """Close in order (FIN)."""
+        """Close normally (FIN)."""
         self._writer.close()
 
     def reset(self) -> None:
@@ -73,7 +73,7 @@ Play = Callable[[Connection], Awaitable[object]]
 
 
 class RawServer(LocalServer):
-    """Listens on loopback, notes each request, and lets `play` answer it.
+    """Listens on loopback, records each request, and lets `play` answer it.
 
     `requests` holds method, target and the rest of each head, and the body; `connections` counts.
     """

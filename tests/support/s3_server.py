@@ -1,4 +1,4 @@
-"""A real S3 on loopback (moto, in a process of its own), and a proxy in front of it that fails to order."""
+"""An S3 server on loopback (moto, in its own process), and a proxy in front of it that fails on demand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECRET = "marked-secret"
 
 
 class S3Server:
-    """A server that keeps everything in its memory, and ends with this process."""
+    """A server that stores everything in memory, and ends with this process."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -43,12 +43,12 @@ class S3Server:
         self.stop()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._process.kill()
         self._process.communicate()
 
     def new_bucket(self) -> str:
-        """Make a bucket, and give its name."""
+        """Create a bucket. Returns its name."""
         name = f"bucket-{token_hex(6)}"
         connection = HTTPConnection("127.0.0.1", self.port)
         connection.request("PUT", f"/{name}", headers={"Content-Length": "0"})
@@ -58,7 +58,7 @@ class S3Server:
 
 
 def variables(port: int) -> Mapping[str, str]:
-    """Return the variables that lead to an S3 at a port of this machine."""
+    """Return the variables for an S3 server on a port of this machine."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ALLOW_HTTP": "true",
@@ -69,7 +69,7 @@ def variables(port: int) -> Mapping[str, str]:
 
 
 class Fate(Enum):
-    """What becomes of a request."""
+    """What the proxy does with a request."""
 
     PASSED = auto()
     CUT = auto()
@@ -77,7 +77,7 @@ class Fate(Enum):
 
 
 class S3Proxy:
-    """Hands requests on to an S3, without the headers that are to be left out.
+    """Forwards requests to an S3 server, without the headers in `leave_out`.
 
     `decide` is asked what becomes of each, by its method and path: a number is the status of a refusal.
     `asked` holds those that came.

@@ -1,4 +1,4 @@
-"""What the service might send: payments of every shape it is known to give, for property tests."""
+"""What the service might send: payments of every known shape, for property tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When payments were created: evenly over five years, and in ways that mislead who takes it for even."""
+"""Creation times of payments: evenly over five years, and in ways that break a guess that they are even."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _outages(draw: random.Random, count: int) -> Iterator[int]:
 
 
 def _imported(draw: random.Random, count: int, *, share: float, imports: int = 1) -> Iterator[int]:
-    """Some came evenly; the rest within an hour each."""
+    """A part evenly; the rest in imports, each within an hour."""
     each = int(count * share / imports)
     yield from _evenly(draw, count - each * imports)
     for _ in range(imports):
@@ -50,7 +50,7 @@ def _in_one_second(_draw: random.Random, count: int) -> Iterator[int]:
 
 
 def _monthly(draw: random.Random, count: int) -> Iterator[int]:
-    """All of a month in one second."""
+    """All payments of a month in one second."""
     return (FIRST + _MONTH * draw.randrange(60) for _ in range(count))
 
 
@@ -82,12 +82,12 @@ TIMES: dict[str, Callable[[random.Random, int], Iterator[int]]] = {
 
 
 def times(name: str, draw: random.Random, count: int) -> list[int]:
-    """Draw so many creation times in epoch seconds, the oldest first."""
+    """Draw `count` creation times in epoch seconds, oldest first."""
     return sorted(TIMES[name](draw, count))
 
 
 def moment(draw: random.Random, created: Sequence[int]) -> int:
-    """Draw a moment: any one, one beside a payment's, or one beside a gap or a crowd."""
+    """Draw a time: any, one near a payment, or one near a gap or a crowd."""
     kind = draw.random()
     if kind < 0.4:
         return round(draw.uniform(created[0] - 9, created[-1] + 9))

@@ -1,4 +1,4 @@
-"""What is true of a service that lies: what it holds, what it showed, and how many requests are enough."""
+"""The truth about a service that lies: its payments, what it showed, and how many requests are enough."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LIST = f"{ROOT}/ip/payments"
 
 @attrs.frozen
 class Truth:
-    """Knows a service and its sandbox."""
+    """The truth about one service, read from its sandbox."""
 
     service: Service
     sandbox: Sandbox
 
     def listed(self, query: ListQuery) -> set[int]:
-        """Return what the list shows, where its lies agree with one another."""
+        """Return the ids that the list shows in all of its states."""
         store, rules = self.sandbox.store, self.sandbox.rules
         store.rules = attrs.evolve(HONEST, max_limit=10**9, hidden=rules.hidden, shown=rules.shown)
         found = [] if self.service.states else [set(store.page(attrs.evolve(query, limit=10**9)).ids)]
@@ -39,22 +39,22 @@ class Truth:
     def lasting(
         self, before: set[int], query: ListQuery, ids: Collection[int], *, descending: bool = False
     ) -> set[int]:
-        """Return what was there from start to end, and that a reader could know of."""
+        """Return the ids that existed from start to end, and that a reader could find."""
         store = self.sandbox.store
         there = {one for one in before if self._is_there(one)}
         if self.service.changes is not None:
-            # A restored backup brings back what was deleted, and gives ids again: those did not last.
+            # A restored backup brings back deleted payments and reuses ids: those did not last.
             there -= self.service.changes.deleted | self.service.changes.inserted
         after = self.listed(query)
-        # A list that has become shorter than what it gave contradicts itself, since the last rows that it
-        # gave can be read by id; any other that has agrees with all that anybody knows.
+        # A list that became shorter than what it showed contradicts itself, since its last rows can be read
+        # by id; any other shorter list agrees with all that is known.
         last = max(
             (one for one in ids if self._is_there(one)),
             key=lambda one: -store.created(one) if descending else store.created(one),
             default=None,
         )
         several = len({_channels(seen) for seen in self.sandbox.requests if seen.path == _LIST}) > 1
-        if last is None or last in after or several:  # of several lists, each knows only what it gave itself
+        if last is None or last in after or several:  # each of several lists knows only what it showed
             there &= after
         if not ids and callable(self.sandbox.rules.short_pages) and self._totals_are_silent():
             return set()  # every page was blank
@@ -64,7 +64,7 @@ class Truth:
         return {one for one in there if frozenset({store.channel(one)}) not in blind}
 
     def _blind(self) -> set[frozenset[int]]:
-        """Return the channels (none: all of them) whose lists were answered with empty pages alone."""
+        """Return the channels (empty: all channels) whose lists only had empty pages."""
         lists = [
             seen
             for seen in self.sandbox.requests
@@ -77,11 +77,11 @@ class Truth:
         }
 
     def _nothing_contradicts_the_window(self) -> bool:
-        """Whether the window shows nothing, or some of one second, and no total says that there is more."""
+        """Whether the window shows nothing, or part of one second, and no total says that there is more."""
         store, rules = self.sandbox.store, self.sandbox.rules
         if rules.paging_window is None or rules.paging_window > 0:
             one_second = len({store.created(payment_id) for payment_id in store.ids()}) == 1
-            # Without any total, all that is believed of a second is a single payment.
+            # Without a total, a second is believed only with a single payment.
             believed = rules.total_count != "absent" or rules.paging_window == 1
             if rules.paging_window is None or not one_second or not believed:
                 return False
@@ -92,7 +92,7 @@ class Truth:
         return rules.total_cap is not None or rules.total_count != "filtered"
 
     def is_gone(self, payment_id: int) -> bool:
-        """Whether the service said so of this payment itself."""
+        """Whether the payment is gone, and the service answered 404 for its id."""
         answered = {
             seen.status
             for seen in self.sandbox.requests
@@ -103,7 +103,7 @@ class Truth:
         return 404 in answered and not self._is_there(payment_id)
 
     def enough_requests(self) -> int:
-        """Return how many requests are enough for those lists that were asked for."""
+        """Return how many requests are enough for the lists that were requested."""
         rules = self.sandbox.rules
         requests = list(self.sandbox.requests)
         by_id = sum(re.fullmatch(A_PAYMENT, seen.path) is not None for seen in requests)
@@ -114,22 +114,22 @@ class Truth:
         pages = math.ceil(rows / max(1.0, most * (1 - share / 2))) + 1
         lists = {_channels(seen) for seen in requests if seen.path == _LIST}
         whole_lists = len(lists) if "channelIds" in rules.ignores else 1
-        # A run of equals that is longer than a page is read back and forth, to count it.
+        # A run of equal times longer than a page is read in both directions, to count it.
         each = 8 if self.service.together < most else 60
         if self.service.drift and most < 10:
-            # Where a list moves by half a page at each request, most pages are read to find where to go on.
+            # If a list moves by half a page per request, most pages are read to find where to continue.
             each *= 4
         enough = 60 * len(lists) + each * pages * whole_lists + min(by_id, 600)
         if self.service.twice:
-            # A page of rows that come twice seems to reach twice as far.
+            # A page with each row twice seems to reach twice as far.
             enough *= 2
         if "offset" in rules.ignores:
-            # Each page is asked for up to four times: its answers state an offset that was not asked for.
+            # Each page is requested up to four times: its answers state an offset that was not requested.
             enough *= 4
         return enough
 
 
 def _channels(seen: SeenRequest) -> frozenset[int]:
-    """Return the channels that a request asks for, however it spells them."""
+    """Return the channels of a request, in any encoding."""
     texts = [value for name, value in seen.query if name.startswith("channelIds")]
     return frozenset(int(one) for text in texts for one in text.split(","))

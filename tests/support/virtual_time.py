@@ -1,7 +1,7 @@
 """An event loop whose clock is virtual: an hour of waits takes a millisecond.
 
 When nothing is ready and no socket is readable, the clock jumps to the next timer. Sockets on loopback and
-work given to `run_in_executor` go on in real time, and the clock stands still for them.
+jobs of `run_in_executor` run in real time, and the clock stands still for them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _GRACE = 0.001
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """A selector that does not wait for a timer, but moves the clock there."""
+    """A selector that does not wait for a timer, but moves the clock forward to it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ Rows = Sequence[tuple[object, object]]
 
 
 def rows(first: int, last: int) -> list[tuple[object, object]]:
-    """Return rows whose time is their id."""
+    """Return rows whose creation time is their id."""
     return [(number, number) for number in range(first, last + 1)]
 
 

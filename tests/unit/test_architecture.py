@@ -1,4 +1,4 @@
-"""The package's own shape: which module may import which, and what is exported."""
+"""The structure of the package: which module may import which, and what is exported."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "pytest_plugin": {"sandbox"},
 }
 
-# The only modules that may know of these.
+# The only modules that may import these.
 HOMES = {
     "aiohttp": {"client", "pytest_plugin", "sandbox", "transport"},
     "asyncio": {"cli", "quota", "sandbox", "tasks"},
@@ -118,7 +118,7 @@ SURFACE = {
 
 
 def named(path: Path) -> str:
-    """Return a file's name for the test's own."""
+    """Return a file's path for an assertion's message."""
     return str(path.relative_to(PACKAGE.parent))
 
 
@@ -137,17 +137,17 @@ def imports(path: Path) -> list[str]:
 
 
 def home(path: Path) -> str:
-    """Return the top-level module that a file belongs to, without the underscore of what is not public."""
+    """Return the top-level module that a file belongs to, without a leading underscore."""
     return bare(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
 
 
 def bare(module: str) -> str:
-    """Return a module's name without the underscore of what is not public."""
+    """Return a module's name without a leading underscore."""
     return module if module.startswith("__") else module.removeprefix("_")
 
 
 def test_imports_point_one_way() -> None:
-    """A module imports only from layers below its own; the sandbox only errors, credentials and models."""
+    """A module imports only from layers below its own, or what `MAY_IMPORT` lists for it."""
     for path in FILES:
         here = home(path)
         if here == "__init__":
@@ -168,8 +168,8 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_no_files_import_one_another_in_a_circle() -> None:
-    """Between any two files imports point one way, directly and through others, inside a package too."""
+def test_no_import_cycles() -> None:
+    """No file imports itself through others, not even inside a package."""
     modules = {module_of(path): path for path in FILES}
     sorter = TopologicalSorter[str]()
     for module, path in modules.items():
@@ -179,8 +179,8 @@ def test_no_files_import_one_another_in_a_circle() -> None:
     sorter.prepare()  # raises CycleError, which names the circle
 
 
-def test_each_foreign_library_has_its_home() -> None:
-    """Libraries are named only where they belong: aiohttp in the transport, cattrs in the converter, …"""
+def test_each_library_is_imported_only_in_its_home() -> None:
+    """Libraries are imported only by the modules in `HOMES`: cattrs in the converter, and so on."""
     for path in FILES:
         here = {home(path), path.stem}
         for name in imports(path):
@@ -197,7 +197,7 @@ def test_every_file_is_short_and_postpones_annotations() -> None:
             assert "from __future__ import annotations" in text, named(path)
 
 
-def test_what_is_exported_is_exact() -> None:
+def test_exports_are_exact() -> None:
     """`__all__` is sorted and names every public object of the package, and nothing else."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     seen_by_checkers = {
@@ -217,13 +217,13 @@ def test_what_is_exported_is_exact() -> None:
         getattr(b2b_payments, "Paymentz")  # noqa: B009
 
 
-def test_the_fixed_surface_is_there() -> None:
+def test_fixed_surface_is_exported() -> None:
     """Every name that other programs rely on is exported at the top level."""
     assert set(b2b_payments.__all__) >= SURFACE
 
 
-def test_every_module_exports_what_it_says() -> None:
-    """Each `__all__` in the package is sorted, and every name in it can be had."""
+def test_all_of_every_module_exists() -> None:
+    """Each `__all__` in the package is sorted, and every name in it exists."""
     for found in pkgutil.walk_packages([str(PACKAGE)], "b2b_payments."):
         if found.name.rpartition(".")[2] == "__main__":
             continue
@@ -234,16 +234,16 @@ def test_every_module_exports_what_it_says() -> None:
 
 
 def test_every_error_is_exported() -> None:
-    """Whatever the library can raise is to be had at its top level."""
+    """Every error of the library is exported at its top level."""
     errors = vars(importlib.import_module("b2b_payments._errors")).values()
     raised = {one.__name__ for one in errors if isinstance(one, type) and issubclass(one, Exception)}
     assert raised <= set(b2b_payments.__all__)
 
 
-def test_importing_the_package_is_frugal() -> None:
+def test_importing_the_package_is_light() -> None:
     """`import b2b_payments` loads no command line, no sandbox, no export and no sink's library."""
     script = "import sys, b2b_payments; print(*sys.modules)"
-    # A measured process would load what the measuring needs.
+    # Under coverage, the process would import what coverage needs.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     loaded = subprocess.run(
         [sys.executable, "-c", script],
@@ -253,7 +253,7 @@ def test_importing_the_package_is_frugal() -> None:
         cwd=PACKAGE.parent,
         env=environment,
     ).stdout.split()
-    # What is heavy comes with the first name that is asked for.
+    # Heavy modules are imported with the first name that needs them.
     unwanted = (
         "aiohttp",
         "cattrs",

@@ -145,7 +145,7 @@ def test_create_offline_unless_exists(service: Sandbox) -> None:
     message = sentence(invoke(service, *command, "--line", "15=1"), 1)
     assert (
         message
-        == "Error: Payment 301 has externalId INV 7, but sum 20.5000, not 21.50: nothing was recorded."
+        == "Error: Payment 301 has externalId INV 7, but its sum is 20.5000, not 21.50: nothing was recorded."
     )
     assert service.store.payments == 301
 

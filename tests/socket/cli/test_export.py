@@ -68,7 +68,7 @@ def test_since_and_until(service: Sandbox, tmp_path: Path) -> None:
     manifest = json.loads(path.with_name(f"{path.name}.manifest.json").read_text())
     assert manifest["query"] == {"created_from": since, "created_to": until}
     assert invoke(service, "list", "--since", since, "--until", until).stdout.count("\n") == len(inside)
-    assert "must be before" in sentence(invoke(service, *command[:-2], "--until", since), 2)
+    assert "must be before --until" in sentence(invoke(service, *command[:-2], "--until", since), 2)
 
 
 def test_older_export_is_kept(service: Sandbox, tmp_path: Path) -> None:

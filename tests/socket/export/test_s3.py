@@ -195,7 +195,7 @@ def test_command_line(s3: str) -> None:
         assert verified.stdout.startswith(f"{url}: as exported, complete: 10,000 payments")
     assert "contains no export" in invoke(None, "verify", f"{s3}/nothing").stderr
     cleaned = invoke(None, "export", "--clean", "--output", url)
-    assert cleaned.stderr == f"{url}: files of interrupted exports removed: 2.\n"
+    assert cleaned.stderr == f"{url}: leftover files removed: 2.\n"
     assert len(bucket_and_name(url)[0].sizes("")) == 3
 
 

@@ -26,7 +26,7 @@ def test_clean_keeps_published_exports(folder: str) -> None:
     written(sink_for(url))
     done = invoke(None, "export", "--clean", "--output", url)
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr == f"{url}: files of interrupted exports removed: 4.\n"
+    assert done.stderr == f"{url}: leftover files removed: 4.\n"
     for place in (url, f"{url}/", folder, folder.removesuffix("/out")):
         verified = invoke(None, "verify", place)
         assert verified.stdout.startswith(f"{url}"), verified.stderr

@@ -99,7 +99,7 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
             "'13' is not an invoice's id and amount: give both, as in 13=20.00.",
         ),
         (("create-offline", "--line", "13=much"), "'13=much' has no valid amount"),
-        (("create-offline", "--detail", "memo"), "'memo' has no name: give name=text"),
+        (("create-offline", "--detail", "memo"), "'memo' is not a name and a text: give both"),
         ((*_OFFLINE, "--currency", "EUR"), "--currency was given 2 times"),
         ((*_OFFLINE[:4], "dollars", *_OFFLINE[5:]), "--currency 'dollars' is not a currency"),
         ((*_OFFLINE, "--line", "13=1"), "--line has the invoice 13 more than once"),

@@ -64,7 +64,7 @@ def test_the_longest_wait_counts_down() -> None:
     assert words() == "the service asks to wait 55 s, 9.4 s left"
     waits.listen(STARTED)
     failed = "attempt 2 failed (500 Internal Server Error), next attempt in "
-    endless = ", for up to 270 s more (--outage 0 fails at once)"
+    endless = "; retrying for up to 270 s more (--outage 0 fails at once)"
     assert words() == f"{failed}0.0 s{endless}"  # it is about to be made
     waits.listen(FAILED)
     assert words() == f"{failed}30 s{endless}"
@@ -100,10 +100,8 @@ def test_plain_lines_show_a_failing_first_request(capsys: pytest.CaptureFixture[
             lines.listen(RequestStarted("payments.list", "GET", "/ip/payments", 2, 7))
 
     run(fail())
-    words = (
-        "Attempt 1 failed (no connection to 127.0.0.1: Connection refused), next attempt in {} s, for up to "
-    )
-    rest = "300 s more (--outage 0 fails at once)."
+    words = "Attempt 1 failed (no connection to 127.0.0.1: Connection refused), next attempt in {} s; "
+    rest = "retrying for up to 300 s more (--outage 0 fails at once)."
     assert capsys.readouterr().err.splitlines() == [words.format(delay) + rest for delay in (0.4, 7.0)]
 
 
