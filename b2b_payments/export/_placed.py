@@ -343,7 +343,7 @@ def format_of(path: PathLike, format_: str | None = None) -> str:
         bucket_and_name(output)  # raises for a URL with a password, which the errors below would show
     if format_ is None and by_ending is None:
         raise ConfigurationError(
-            f"{output!r} does not say its format: name the format, or use an extension such as .jsonl."
+            f"The format of {output!r} is unknown: pass a format, or use an extension such as .jsonl."
         )
     if format_ is not None and by_ending not in {None, format_}:
         raise ConfigurationError(

@@ -181,5 +181,5 @@ def store_for(to: PathLike, *, schema: str | None = None) -> Store:
         raise ConfigurationError(f"{to} cannot be written: it is a folder; name a file in it.")
     if kind is None:
         endings = ", ".join(_STORES)
-        raise ConfigurationError(f"{to} does not say its database: give it one of the endings {endings}.")
+        raise ConfigurationError(f"The database of {to} is unknown: use one of the extensions {endings}.")
     return kind(text)

@@ -94,7 +94,7 @@ def places_of(path: PathLike, format_: str | None) -> Places:
     if format_ is None:
         pattern = os.path.join(output, f"{NAME}.jsonl")
         raise ConfigurationError(
-            f"{output!r} does not say the format: name the format, or use a pattern such as {pattern!r}."
+            f"The format of {output!r} is unknown: pass a format, or use a pattern such as {pattern!r}."
         )
     return Places(os.path.join(output, f"{NAME}{FORMATS[format_].endings[0]}"), format_)
 

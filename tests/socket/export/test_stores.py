@@ -134,8 +134,8 @@ async def test_invalid_arguments(served: Served, tmp_path: Path, monkeypatch: py
         ([north, Store("other", north.auth, base_url=north.base_url)], "{name}.csv", "the same store_hash"),
         (legacy, "{name}.csv", "the same token: name each store once"),
         ([Store("x", StoreAuth("abc", TokenFromEnv("NOT_SET")))], "{name}.csv", "NOT_SET is not set"),
-        ([north], "out", "'.*out' does not say the format"),
-        ([north, Store("line_items", legacy[0].auth)], "{name}{name}.txt", "does not say its format"),
+        ([north], "out", "The format of '.*out' is unknown"),
+        ([north, Store("line_items", legacy[0].auth)], "{name}{name}.txt", "format of .* is unknown"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             await export_stores(stores, tmp_path / output)
@@ -208,7 +208,7 @@ async def test_into_an_object_store(served: Served) -> None:
     ("output", "message"),
     [
         ("memory://bucket/all.csv", "is one file, and each store has its own"),
-        ("memory://bucket/out", "does not say the format"),
+        ("memory://bucket/out", "format of .* is unknown"),
         ("memory://{name}/out.csv", "is a bucket for each store: put {name} after the bucket"),
         ("ftp://bucket/{name}.csv", "is not an object store"),
     ],

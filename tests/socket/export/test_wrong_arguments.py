@@ -87,5 +87,5 @@ def test_sink_for_a_path(tmp_path: Path) -> None:
         sink_for(tmp_path / "q", "sqlite"),
     ]
     assert [type(one).__name__ for one in sinks] == ["CSVSink", "CSVSink", "SQLiteSink"]
-    with pytest.raises(ConfigurationError, match="does not say its format"):
+    with pytest.raises(ConfigurationError, match="is unknown: pass a format"):
         sink_for(tmp_path / "p")

@@ -95,5 +95,5 @@ async def test_invalid_arguments(tmp_path: Path) -> None:
     store = Store("a", LegacyAuth("token"), channel_ids=[1])
     with pytest.raises(ConfigurationError, match="a copy is always of the whole store"):
         await sync_stores([store], tmp_path / "{name}.sqlite")
-    with pytest.raises(ConfigurationError, match="does not say its database"):
+    with pytest.raises(ConfigurationError, match="is unknown: use one of the extensions"):
         await sync_stores([Store("a", LegacyAuth("token"))], tmp_path / "{name}.csv")

@@ -185,7 +185,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
         (("--output", "-"), "Standard output is only for a single store"),
         (
             ("--output", "out"),
-            "'out' does not say the format: name the format, or use a pattern such as 'out/{name}.jsonl'",
+            "The format of 'out' is unknown: pass a format, or use a pattern such as 'out/{name}.jsonl'",
         ),
         (("--output", "out.csv"), "'out.csv' is one file, and each store has its own"),
         (("--output", "a/out.csv", "--format", "csv"), "a pattern such as 'a/{name}.csv'"),
@@ -195,7 +195,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
             ("--output", "{name}.db", "--format", "csv"),
             "'{name}.db' has the extension of sqlite, but the format given",
         ),
-        (("--output", "{name}.txt"), "'{name}.txt' does not say its format: name the format"),
+        (("--output", "{name}.txt"), "The format of '{name}.txt' is unknown: pass a format"),
         (("--output", "{name}.csv", "--sandbox"), "--sandbox is a single store: leave --stores out"),
         (("--output", "{name}.csv", "--channel", "1"), "leave --channel out, and write channels = [1, 2]"),
         (

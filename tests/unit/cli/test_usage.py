@@ -24,8 +24,8 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
     ("args", "says"),
     [
         (("export",), "Missing option '--output'"),
-        (("export", "--output", "payments.txt"), "'payments.txt' does not say its format: name the format"),
-        (("export", "--output", "payments"), "does not say its format"),
+        (("export", "--output", "payments.txt"), "The format of 'payments.txt' is unknown: pass a format"),
+        (("export", "--output", "payments"), "The format of 'payments' is unknown"),
         (("export", "--output", "-", "--format", "duckdb"), "Standard output is for jsonl only, not duckdb"),
         (("export", "--output", "p.jsonl", "--format", "xml"), "'xml' is not one of 'jsonl', 'csv'"),
         (("export", "--output", "-", "--resume"), "standard output cannot be resumed: give --output a file"),
@@ -45,7 +45,10 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
         (("sync", "--to", "p.duckdb", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
         (("list", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
-        (("sync", "--to", "p.csv"), "does not say its database: give it one of the endings .duckdb, .sqlite"),
+        (
+            ("sync", "--to", "p.csv"),
+            "The database of p.csv is unknown: use one of the extensions .duckdb, .sqlite",
+        ),
         (
             ("export", "--stores", "s.toml", "--output", "x", "--quota", "none"),
             "--quota none is only for a single store: leave --stores out.",

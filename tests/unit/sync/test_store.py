@@ -32,7 +32,7 @@ def test_endings(tmp_path: Path, name: str, kind: type[Store]) -> None:
 @pytest.mark.parametrize("name", ["a", "a.csv", "a.jsonl", ".db"])
 def test_unknown_ending(tmp_path: Path, name: str) -> None:
     """Any other ending is refused, and the error lists the known ones."""
-    with pytest.raises(ConfigurationError, match=r"does not say its database: .* \.duckdb, \.sqlite"):
+    with pytest.raises(ConfigurationError, match=r"is unknown: use one of the extensions \.duckdb, \.sqlite"):
         store_for(tmp_path / name)
 
 
