@@ -74,7 +74,7 @@ class Sent:
     earlier: bool = False
 
     @property
-    def in_doubt(self) -> bool:
+    def maybe_done(self) -> bool:
         """Whether the write may have been carried out although no attempt has succeeded."""
         return self.latest or self.earlier
 
@@ -82,9 +82,9 @@ class Sent:
         """Record that an attempt is being sent."""
         self.latest = True
 
-    def end_attempt(self, *, in_doubt: bool) -> None:
+    def end_attempt(self, *, maybe_done: bool) -> None:
         """Record whether the latest attempt, which failed, may have been carried out."""
-        self.earlier, self.latest = self.earlier or in_doubt, False
+        self.earlier, self.latest = self.earlier or maybe_done, False
 
 
 @frozen
@@ -232,7 +232,7 @@ class _Call(Generic[T]):
             except ConfigurationError as error:
                 failure = error
             if self.renewed:
-                self.sent.end_attempt(in_doubt=False)
+                self.sent.end_attempt(maybe_done=False)
                 return
         if self.failures is not None and isinstance(failure, ResponseDecodeError) and failure.too_large:
             raise failure  # it would be as large again: the walk requests fewer rows instead
@@ -245,7 +245,7 @@ class _Call(Generic[T]):
             caller.events.emit(scheduled)
             await anyio.sleep(delay)
             return
-        self.sent.end_attempt(in_doubt=outcome.is_uncertain or check.outcome_unknown(failure))
+        self.sent.end_attempt(maybe_done=outcome.is_uncertain or check.outcome_unknown(failure))
         if check.forbids_resend(failure) or not await self._wait_to_retry(attempt, failure):
             if hint := self._hint(failure):
                 failure.message = f"{failure.message.rstrip('.')}; {hint}"

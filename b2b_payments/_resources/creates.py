@@ -113,7 +113,7 @@ class Creates:
             try:
                 return self._remember(key, await self._send(create, sent, until), create.particulars)
             except BaseException as error:
-                if sent.in_doubt:
+                if sent.maybe_done:
                     self._remember_unknown(key, create, searched=isinstance(error, OutcomeUnknownError))
                 raise
 
@@ -242,7 +242,7 @@ class Creates:
                     "the answer names a payment other than the one created.", paths=["$.data.paymentId"]
                 )
             except B2BPaymentsError as error:
-                if not sent.in_doubt:
+                if not sent.maybe_done:
                     raise
                 failure = error
             external_id = create.external_id

@@ -22,7 +22,7 @@ async def answer_to(request: Request, writes: Writes) -> Response:
         try:
             return await caller.read(request, read_response, until=until, sent=sent)
         except B2BPaymentsError as error:
-            if request.effect is Effect.READ or not sent.in_doubt:
+            if request.effect is Effect.READ or not sent.maybe_done:
                 raise
             failure = error
     raise writes.unknown_outcome(request, look_for, failure.message)

@@ -94,7 +94,7 @@ class Writes:
         except B2BPaymentsError:
             raise
         except BaseException as cancelled:
-            if sent.in_doubt and request.effect is not Effect.READ:
+            if sent.maybe_done and request.effect is not Effect.READ:
                 cancelled.add_note(str(self.unknown_outcome(request, look_for, "it was cancelled")))
                 self.caller.events.emit(WriteInterrupted(request.call, request.method, request.path))
             raise
@@ -127,7 +127,7 @@ class Writes:
             try:
                 await self.caller.call(request, until=until, sent=sent)
             except B2BPaymentsError as error:
-                if not sent.in_doubt:
+                if not sent.maybe_done:
                     raise
                 failure = error
             else:

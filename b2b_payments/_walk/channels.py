@@ -17,7 +17,7 @@ Read = Callable[[PaymentQuery, ChannelEncoding, int], Awaitable[Listing]]
 """Reads the first rows of a list, up to a limit."""
 
 _ATTEMPTS = 2
-_ATTEMPTS_IN_DOUBT = 5
+_ATTEMPTS_IF_SUSPECT = 5
 """Requests of a misread page in one encoding: normally, and if it may be the answer to another request."""
 
 
@@ -119,8 +119,8 @@ class EncodingTrials:
         if page.ids != self._misread[0]:
             self._mixups.record()
         # A service that ignores or misreads channelIds usually returns some of these channels' rows as well.
-        in_doubt = self._mixups.recent or channels.isdisjoint(self._requested)
-        if len(self._misread) >= (_ATTEMPTS_IN_DOUBT if in_doubt else _ATTEMPTS):
+        is_suspect = self._mixups.recent or channels.isdisjoint(self._requested)
+        if len(self._misread) >= (_ATTEMPTS_IF_SUSPECT if is_suspect else _ATTEMPTS):
             self._give_up(encoding)
 
     def _give_up(self, encoding: ChannelEncoding) -> None:

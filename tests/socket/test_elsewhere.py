@@ -45,7 +45,7 @@ async def _all(pages: AsyncIterator[Any]) -> list[Any]:
     return [page async for page in pages]
 
 
-def in_doubt(client: PaymentsClient) -> OutcomeUnknownError:
+def unknown_outcome(client: PaymentsClient) -> OutcomeUnknownError:
     """Return the error of a DELETE of this client's store that was not settled."""
     write = {
         "store": client.payments._walker.store,
@@ -67,7 +67,7 @@ CALLS: dict[str, Use] = {
     "transactions": lambda client: client.payments.transactions(1),
     "create_offline": lambda client: client.payments.create_offline(NEW),
     "update_offline": lambda client: client.payments.update_offline(1, NEW),
-    "settle": lambda client: client.payments.settle(in_doubt(client)),
+    "settle": lambda client: client.payments.settle(unknown_outcome(client)),
 }
 CHANNELS: dict[str, Use] = {
     "get": lambda client: client.channels.get(1),

@@ -315,7 +315,9 @@ async def test_refused_create_is_certain(sandbox: Sandbox, client: PaymentsClien
     assert await client.payments.create_offline(OFFLINE, unless_exists=True) == 61
 
 
-async def in_doubt(client: PaymentsClient, sandbox: Sandbox, fault: Fault, call: Any) -> OutcomeUnknownError:
+async def unknown_outcome(
+    client: PaymentsClient, sandbox: Sandbox, fault: Fault, call: Any
+) -> OutcomeUnknownError:
     """Return the error of a write whose answer was lost, as another process unpickles it."""
     sandbox.order(fault, times=1, methods=WRITES)
     sandbox.order(Fault.ERROR_500, share=1)
@@ -334,7 +336,7 @@ async def test_create_is_settled_from_a_pickled_error(
     sandbox.store.insert(**OURS, createdAt=1_700_000_000)  # an older one is not it
     sandbox.store.insert(**OURS | {"externalId": "INV-77"})
     async with client_of(sandbox, retry=NEVER) as client:
-        error = await in_doubt(client, sandbox, fault, client.payments.create_offline(OFFLINE))
+        error = await unknown_outcome(client, sandbox, fault, client.payments.create_offline(OFFLINE))
     async with client_of(sandbox) as client:
         assert await client.payments.settle(error) == (None if settled is None else 63)
     assert writes(sandbox) == ["POST"]
@@ -357,7 +359,7 @@ async def test_other_writes_are_settled_by_their_payment(
     allowed = {"processingStatus": 1, "allowedStatuses": ["2"], "allowedOperations": [0], "appliedStatus": 0}
     sandbox.store.update(7, moduleName="payments_offline", **allowed)
     async with client_of(sandbox, retry=NEVER) as client:
-        error = await in_doubt(client, sandbox, fault, call(client))
+        error = await unknown_outcome(client, sandbox, fault, call(client))
         assert await client.payments.settle(error) == settled
     assert len(writes(sandbox)) == 1
 
@@ -367,7 +369,7 @@ async def test_operation_without_trace_stays_unknown(sandbox: Sandbox) -> None:
     sandbox.store.update(7, allowedOperations=[2])
     async with client_of(sandbox, retry=NEVER) as client:
         call = client.payments.perform_operation(7, 2)
-        error = await in_doubt(client, sandbox, Fault.RESET_AFTER, call)
+        error = await unknown_outcome(client, sandbox, Fault.RESET_AFTER, call)
         with pytest.raises(OutcomeUnknownError) as caught:
             await client.payments.settle(error)
     assert caught.value is error
@@ -377,7 +379,7 @@ async def test_unsettleable_errors_are_refused(sandbox: Sandbox, client: Payment
     """An error of another store, of a create without external id, or of no write, is refused."""
     async with client_of(sandbox, retry=NEVER) as other:
         bare = attrs.evolve(OFFLINE, external_id=None)
-        error = await in_doubt(other, sandbox, Fault.RESET_AFTER, other.payments.create_offline(bare))
+        error = await unknown_outcome(other, sandbox, Fault.RESET_AFTER, other.payments.create_offline(bare))
     asked = sandbox.request_count
     with pytest.raises(ConfigurationError, match="had no external_id to search for"):
         await client.payments.settle(error)
