@@ -80,7 +80,8 @@ def test_creates_that_look_first_are_made_once(name: str) -> None:
     made = run(repeated_creates(BY_NAME[name], QUICK.repeated))
     assert made.wrong == 0
     assert made.done + made.unknown == QUICK.repeated
-    assert made.done > QUICK.repeated / 2
+    # Under the worst fault, three in four are settled on average: one run in thousands has fewer than a third.
+    assert made.done >= QUICK.repeated / 3
 
 
 def test_suite_detects_forgotten_creates(monkeypatch: pytest.MonkeyPatch) -> None:
