@@ -80,7 +80,7 @@ def test_creates_that_look_first_are_made_once(name: str) -> None:
     made = run(repeated_creates(BY_NAME[name], QUICK.repeated))
     assert made.wrong == 0
     assert made.done + made.unknown == QUICK.repeated
-    # Under the worst fault, three in four are settled on average: one run in thousands has fewer than a third.
+    # The worst fault leaves three in four settled on average; one run in thousands has less than a third.
     assert made.done >= QUICK.repeated / 3
 
 
