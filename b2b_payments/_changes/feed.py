@@ -31,7 +31,7 @@ _MAX_UNPROVEN = 5
 
 
 @define(eq=False)
-class Failures:
+class FailedPolls:
     """The failed polls since the latest successful one."""
 
     count: int = 0
@@ -41,8 +41,8 @@ class Failures:
         """Record a successful poll."""
         self.count = self._unproven = 0
 
-    def may_pass(self, error: B2BPaymentsError) -> bool:
-        """Count a failed poll. Returns whether a later one may succeed without anybody's help."""
+    def record(self, error: B2BPaymentsError) -> bool:
+        """Record a failed poll. Returns whether a later one may succeed without anybody's help."""
         self.count += 1
         if isinstance(error, PaginationError):
             self._unproven += 1
@@ -122,7 +122,7 @@ class Changes(AsyncIterator[Change]):
         return self._ledger.place.checkpoint()
 
     async def _changes(self) -> AsyncGenerator[Change, None]:
-        failures = Failures()
+        failed = FailedPolls()
         while True:
             self._walker.tasks.require_running()
             began, waited, before = anyio.current_time(), self.report.waited, self._ledger.watermark
@@ -136,18 +136,19 @@ class Changes(AsyncIterator[Change]):
                     yield Change(version.payment, self._ledger.place)
                     self._walker.tasks.require_home()
             except B2BPaymentsError as error:
-                if not (self._follow and failures.may_pass(error)):
+                may_pass = failed.record(error)
+                if not (self._follow and may_pass):
                     raise
                 failure = error.with_traceback(None)
             else:
-                failures.reset()
+                failed.reset()
                 self._whole = poll.whole
                 self.is_behind = before is not None and (poll.newest is None or poll.newest < before)
             finally:
                 await versions.aclose()
             if not self._follow:
                 return
-            pause, reason = self._pause(began, self.report.waited - waited, failure, failures.count)
+            pause, reason = self._pause(began, self.report.waited - waited, failure, failed.count)
             self._walker.caller.events.emit(FollowWait(pause, reason, str(failure or "")))
             await anyio.sleep(pause)
 

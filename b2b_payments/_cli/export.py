@@ -58,7 +58,7 @@ _CONTINUE = "The payments read so far are kept: run the same command with --resu
     is_flag=True,
     help="CSV only: put an apostrophe before text that a spreadsheet would run as a formula.",
 )
-@fleet_options(dask=True)
+@fleet_options(with_dask=True)
 @filter_options
 @connection_options
 @sandbox_option

@@ -153,7 +153,7 @@ class Fleet:
     workers: int | None
 
 
-def fleet_options(*, dask: bool) -> Callable[[Handler], Handler]:
+def fleet_options(*, with_dask: bool) -> Callable[[Handler], Handler]:
     """Add the options for many stores, passed as one argument `fleet`: None without --stores."""
 
     def add(function: Handler) -> Handler:
@@ -168,13 +168,8 @@ def fleet_options(*, dask: bool) -> Callable[[Handler], Handler]:
             workers: int | None = None,
             **others: Any,
         ) -> None:
-            rest = {
-                "--only": only,
-                "--shard": shard,
-                "--at-once": at_once,
-                "--dask": dask,
-                "--workers": workers,
-            }
+            rest: dict[str, object] = {"--only": only, "--shard": shard, "--at-once": at_once}
+            rest |= {"--dask": dask, "--workers": workers}
             if stores is None:
                 if option := next((option for option, value in rest.items() if value), None):
                     raise click.UsageError(f"{option} needs --stores, the file that lists the stores.")
@@ -184,7 +179,7 @@ def fleet_options(*, dask: bool) -> Callable[[Handler], Handler]:
                 raise click.UsageError("--workers is only for --dask local.")
             function(*args, fleet=Fleet(stores, only, shard, at_once or 8, dask, workers), **others)
 
-        return with_options(wrapper, _STORES + (_DASK if dask else ()))
+        return with_options(wrapper, _STORES + (_DASK if with_dask else ()))
 
     return add
 

@@ -15,7 +15,7 @@ from b2b_payments._cli.options import Fleet, Verbosity, fleet_options, overlap_o
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:
-    from b2b_payments._changes.feed import Failures
+    from b2b_payments._changes.feed import FailedPolls
     from b2b_payments._cli.progress import Progress
     from b2b_payments._client import PaymentsClient
     from b2b_payments._walk.report import WalkReport
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     type=Number(1, 86_400),
     help="Keep running: sync again this long after each sync, until stopped.",
 )
-@fleet_options(dask=False)
+@fleet_options(with_dask=False)
 @connection_options
 @sandbox_option
 @verbosity_options
@@ -145,19 +145,19 @@ class _Syncs:
         import anyio
 
         from b2b_payments import sync
-        from b2b_payments._changes.feed import Failures
+        from b2b_payments._changes.feed import FailedPolls
 
-        failures = Failures()
+        failed = FailedPolls()
         # First of all, so that nothing is sent if the database cannot be written.
         self.store = store = sync.store_for(self._to, schema=self._schema)
         async with AsyncExitStack() as stack:
             client = await self._connection.enter(stack, self._listen)
             while self._every is not None:
-                await self._sync_round(client, store, failures)
+                await self._sync_round(client, store, failed)
                 await anyio.sleep(self._every)
             await self._sync(client, store)
 
-    async def _sync_round(self, client: PaymentsClient, store: Store, failures: Failures) -> None:
+    async def _sync_round(self, client: PaymentsClient, store: Store, failed: FailedPolls) -> None:
         """Sync and print the result. Raises only errors that trying again later does not solve."""
         from b2b_payments._errors import B2BPaymentsError, ExportError
 
@@ -165,11 +165,11 @@ class _Syncs:
             await self._sync(client, store)
         except B2BPaymentsError as error:
             # ExportErrors may pass: another sync ends, the database is reachable again.
-            if not isinstance(error, ExportError) and not failures.may_pass(error):
+            if not isinstance(error, ExportError) and not failed.record(error):
                 raise
             click.echo(f"{store.place}: not synced this time: {error}", err=True)
         else:
-            failures.reset()
+            failed.reset()
             self.print_summary()
 
     @property

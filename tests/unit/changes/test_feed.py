@@ -17,7 +17,7 @@ from b2b_payments import (
     ServerError,
     TransportError,
 )
-from b2b_payments._changes.feed import Changes, Failures
+from b2b_payments._changes.feed import Changes, FailedPolls
 from tests.support.virtual_time import run
 
 FAILED = TransportError("no connection", sent=False)
@@ -82,14 +82,14 @@ def test_it_backs_off_while_the_service_is_down() -> None:
 )
 def test_errors_that_may_pass(error: B2BPaymentsError, passes: bool) -> None:
     """An outage may pass by itself, and so may a list that contradicts itself; a refusal may not."""
-    assert Failures().may_pass(error) == passes
+    assert FailedPolls().record(error) == passes
 
 
 def test_a_list_that_keeps_contradicting_itself() -> None:
     """Five contradictions do not pass by themselves, however many outages come between them."""
-    failures = Failures()
+    failures = FailedPolls()
     contradiction = PaginationError("contradicts itself")
-    assert [failures.may_pass(error) for error in 9 * [FAILED] + 4 * [contradiction]] == 13 * [True]
-    assert failures.may_pass(FAILED)
-    assert not failures.may_pass(contradiction)
+    assert [failures.record(error) for error in 9 * [FAILED] + 4 * [contradiction]] == 13 * [True]
+    assert failures.record(FAILED)
+    assert not failures.record(contradiction)
     assert failures.count == 15
