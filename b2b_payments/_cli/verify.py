@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def _verify(files: tuple[str, ...], report: str | None) -> None:
     from b2b_payments._reporting.wording import money
 
     failed: list[str] = []
-    results: list[Mapping[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for one in _checked(paths):
         results.append(one)
         if one["error"] is not None:
@@ -55,11 +54,12 @@ def _verify(files: tuple[str, ...], report: str | None) -> None:
         elif report is None:
             kind = "a copy" if one["copy"] else "as exported"
             state = "complete" if one["complete"] else "not known to be complete"
-            amounts = {name: Decimal(total.replace(",", "")) for name, total in one["totals"].items()}
-            totals = ", ".join(f"{money(amount)} {currency}" for currency, amount in amounts.items())
+            totals = ", ".join(f"{money(total)} {currency}" for currency, total in one["totals"].items())
             payments = counted(one["payments"], "payment")
             click.echo(f"{one['file']}: {kind}, {state}: {payments}, {totals or 'nothing'}.")
     if report is not None:
+        for one in results:
+            one["totals"] = {currency: f"{total:,f}" for currency, total in one["totals"].items()}
         print_json({"as_exported": not failed, "files": results})
     if failed:
         many = f"{len(failed)} of {len(paths)} files are not as exported, or cannot be read."
@@ -79,7 +79,7 @@ def _files(paths: Iterable[str]) -> Iterator[str]:
         yield from exports
 
 
-def _checked(paths: list[str]) -> Iterator[Mapping[str, Any]]:
+def _checked(paths: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the result of each file, checked in several processes if that is worth it."""
     size = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
     processes = min(len(paths), os.cpu_count() or 1, size // _WORTH_A_PROCESS)
@@ -93,7 +93,7 @@ def _checked(paths: list[str]) -> Iterator[Mapping[str, Any]]:
         yield from pool.map(_check, paths)
 
 
-def _check(path: str) -> Mapping[str, Any]:
+def _check(path: str) -> dict[str, Any]:
     from b2b_payments._errors import B2BPaymentsError
     from b2b_payments.export import verify
     from b2b_payments.export._bucket import is_url
@@ -114,6 +114,6 @@ def _check(path: str) -> Mapping[str, Any]:
     except B2BPaymentsError as error:
         result: dict[str, Any] = {"complete": False, "payments": None, "totals": {}, "error": str(error)}
     else:
-        totals = {currency: f"{total:,f}" for currency, total in sorted(sums.whole.totals.items())}
+        totals = dict(sorted(sums.whole.totals.items()))
         result = {"complete": complete, "payments": sums.whole.rows, "totals": totals, "error": None}
     return {"file": path, "copy": copy is not None, **result}
