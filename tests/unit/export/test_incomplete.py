@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from b2b_payments.export import Checkpoint, PlacedSink, sink_for, verify
+from b2b_payments.export._csv import read_columns
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import FORMATS, account_of, ids_in
 
@@ -39,6 +41,31 @@ def test_a_complete_export_stays(tmp_path: Path, format_: str) -> None:
     assert not [found for found in tmp_path.iterdir() if found.name.startswith(".")]
     assert exported(path, format_, ROWS[:20], complete=True).instead is None
     assert len(ids_in(path, format_)) == 20
+
+
+def test_reopened_sink_forgets_where_it_wrote(tmp_path: Path) -> None:
+    """`instead` is about the latest export of a sink, not about an earlier one."""
+    exported(tmp_path / "p.jsonl", "jsonl", ROWS, complete=True)
+    sink = exported(tmp_path / "p.jsonl", "jsonl", ROWS[:5], complete=False)
+    assert sink.instead is not None
+    sink.open()
+    sink.write(ROWS)
+    sink.commit({"account": account_of(ROWS) | {"complete": True}})
+    sink.close(complete=True)
+    assert sink.instead is None
+    assert verify(tmp_path / "p.jsonl").account.complete
+
+
+def test_readers_leave_the_limit_of_csv_alone(tmp_path: Path) -> None:
+    """Reading CSV files back, several at once, changes nothing for the rest of the process."""
+    path = tmp_path / "p.csv"
+    exported(path, "csv", ROWS, complete=True)
+    limit = csv.field_size_limit()
+    readers = [read_columns(path, ["id"]) for _ in range(2)]
+    for _ in ROWS:
+        first, second = map(next, readers)
+        assert first == second
+        assert csv.field_size_limit() == limit
 
 
 @pytest.mark.parametrize("format_", FORMATS)
