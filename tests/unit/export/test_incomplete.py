@@ -47,7 +47,8 @@ def test_reopened_sink_forgets_where_it_wrote(tmp_path: Path) -> None:
     """`instead` is about the latest export of a sink, not about an earlier one."""
     exported(tmp_path / "p.jsonl", "jsonl", ROWS, complete=True)
     sink = exported(tmp_path / "p.jsonl", "jsonl", ROWS[:5], complete=False)
-    assert sink.instead is not None
+    beside = sink.instead
+    assert beside is not None
     sink.open()
     sink.write(ROWS)
     sink.commit({"account": account_of(ROWS) | {"complete": True}})
