@@ -186,6 +186,8 @@ class _Call(Generic[T]):
     sent: Sent
     id: int = attrs.field(factory=lambda: next(_call_ids))
     renewed: bool = False
+    refusals: int = 0
+    """The attempts that were refused (429)."""
     failures: Failures | None = None
     """Only for a page, which nobody waits for."""
 
@@ -262,7 +264,7 @@ class _Call(Generic[T]):
             count, failing_for = self.failures.record(outcome, now)
         asked: float | None = None
         if isinstance(failure, RateLimitError):
-            asked = caller.quota.pause(failure.retry_after, count)
+            asked = caller.quota.pause(failure.retry_after, self.refusals)
         elif isinstance(failure, APIError) and self.failures is not None:
             asked = failure.retry_after
         delay = caller.retry.delay(
@@ -390,7 +392,8 @@ class _Call(Generic[T]):
         finally:
             # The status may be 429, or the code in the body under HTTP 200.
             refused = isinstance(failed, RateLimitError)
-            caller.quota.release(attempt.permit, reading, refused=refused, attempt=attempt.number)
+            self.refusals += refused
+            caller.quota.release(attempt.permit, reading, refusals=self.refusals if refused else 0)
             status, request_id = (None, None) if answer is None else (answer.status, answer.request_id)
             down = isinstance(failed, B2BPaymentsError) and self._outcome(failed).is_outage
             if self.failures is not None and status is not None and not down:

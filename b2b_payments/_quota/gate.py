@@ -312,24 +312,22 @@ class StoreQuota:
         return None if self.gate is None else await self.gate.acquire(priority, until=until, on_wait=on_wait)
 
     def release(
-        self,
-        permit: Permit | None,
-        reading: QuotaReading | None = None,
-        *,
-        refused: bool = False,
-        attempt: int = 1,
+        self, permit: Permit | None, reading: QuotaReading | None = None, *, refusals: int = 0
     ) -> None:
-        """Report how a permit's request ended: unanswered (no `reading`), refused, or answered."""
+        """Report how a permit's request ended: unanswered (no `reading`), refused, or answered.
+
+        `refusals` is how often its call has been refused by now, 0 if this request was not.
+        """
         if self.gate is None or permit is None:
             return
         if reading is None:
             self.gate.release(permit)
-        elif refused:
-            self.gate.close_for(self.pause(reading.pause, attempt), permit)
+        elif refusals:
+            self.gate.close_for(self.pause(reading.pause, refusals), permit)
         else:
             self.gate.learn(permit, reading)
 
-    def pause(self, stated: float | None, attempt: int) -> float:
-        """Return the seconds to wait after a refusal: those stated, else a growing part of the window."""
+    def pause(self, stated: float | None, refusals: int) -> float:
+        """Return the seconds to wait after this many refusals: those stated, else a part of the window."""
         window = _WINDOW if self.quota is None else self.quota.per
-        return window / 2 ** max(0, 5 - attempt) if stated is None else stated
+        return window / 2 ** max(0, 5 - refusals) if stated is None else stated

@@ -20,6 +20,7 @@ from b2b_payments import (
     RetryPolicy,
     ServerError,
 )
+from b2b_payments.events import RetryScheduled
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.clients import client_of
 from tests.support.virtual_time import run
@@ -110,6 +111,27 @@ def test_walk_survives_refusals(quota: Quota | None, headers: Any) -> None:
     took, sandbox = played(body, rules, quota=quota)
     assert took > (24 - 7) * 40.0 / 8
     assert len([seen for seen in sandbox.requests if seen.status == 429]) == 24
+
+
+def test_first_refusal_after_other_failures_waits_as_announced() -> None:
+    """A page that is first refused after four server errors holds the quota up for the announced wait only."""
+
+    async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
+        sandbox.order(Fault.ERROR_503, times=4)
+        sandbox.order(Fault.RATE_LIMITED, times=1)
+        await anext(client.payments.list(concurrency=1).pages())
+
+    announced: list[float] = []
+
+    def on_event(event: object) -> None:
+        if isinstance(event, RetryScheduled):
+            announced.append(event.delay)
+
+    rules = Rules(quota=False, refusal_headers=())
+    took, sandbox = played(body, rules, quota=Quota(), on_event=on_event)
+    assert [seen.status for seen in sandbox.requests][:6] == [503] * 4 + [429, 200]
+    assert 60 / 16 <= announced[4] < 60 / 8
+    assert took < sum(announced) + 1
 
 
 def test_call_ends_after_five_refusals() -> None:
