@@ -132,8 +132,8 @@ def _seconds(microseconds: int) -> int | float:
 def _unpack(store: str, overlap: int, packed: Any) -> Ledger:
     if not isinstance(packed, Mapping) or packed.get("feed") != _FEED or packed.get("version") != _VERSION:
         raise ConfigurationError(
-            "since is not a checkpoint of changes written by this version of the library: use a "
-            "change's checkpoint, an aware datetime, or None to start now."
+            "since is not a checkpoint of changes written by this version of the library. Use a change's "
+            "checkpoint, or start again at an aware datetime, or now."
         )
     if packed.get("store") != store:
         raise ConfigurationError(

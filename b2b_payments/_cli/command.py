@@ -128,6 +128,11 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
 
+def with_names(sentence: str, names: Mapping[str, str], *, count: int = 1) -> str:
+    """Replace the first `count` Python names in an error's sentence by the names that the user knows."""
+    return re.sub("|".join(names), lambda name: names[name[0]], sentence, count=count)
+
+
 def with_options(function: Handler, options: Sequence[Callable[[Handler], Handler]]) -> Handler:
     """Add options to a function, in the order in which help lists them."""
     for option in reversed(options):

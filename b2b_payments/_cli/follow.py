@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2b_payments._cli.command import Command, CommandError, StoppedError
+from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, with_names
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import overlap_option
 from b2b_payments._cli.output import show, write_file
@@ -116,12 +116,15 @@ def follow(
         import anyio
 
         from b2b_payments._converter import to_wire
+        from b2b_payments._errors import ConfigurationError
 
         with stored.locked(), anyio.CancelScope() as scope, _cancel_when_unread(scope):
             position = stored.read()
-            feed = client.payments.changes(
-                since if position is None else position, follow=True, interval=interval, overlap=60 * overlap
-            )
+            start = since if position is None else position
+            try:
+                feed = client.payments.changes(start, follow=True, interval=interval, overlap=60 * overlap)
+            except ConfigurationError as error:
+                raise CommandError(with_names(str(error), {"since": str(state)}), USAGE) from None
             after_poll.append(lambda: stored.write(feed.checkpoint()))
             async with aclosing(feed):
                 async for change in feed:

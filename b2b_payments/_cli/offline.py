@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import shlex
 import sys
 from collections import Counter
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError, Handler, with_options
+from b2b_payments._cli.command import USAGE, Command, CommandError, Handler, with_names, with_options
 from b2b_payments._cli.connection import Connection, WriteResult, connection_options
 from b2b_payments._cli.values import (
     AT_LEAST_ONE,
@@ -217,12 +216,7 @@ def _from_options(fields: Mapping[str, Any]) -> OfflinePayment:
     except ConfigurationError as error:
         names = wire_names(OfflinePayment)
         options = {name: f"--{name.replace('_', '-')}" for name in names} | {"details": "--detail"}
-        raise click.UsageError(_with_names(str(error), options)) from None
-
-
-def _with_names(sentence: str, names: Mapping[str, str]) -> str:
-    """Replace the first Python field name in an error's sentence by the name that the user knows."""
-    return re.sub("|".join(names), lambda name: names[name[0]], sentence, count=1)
+        raise click.UsageError(with_names(str(error), options)) from None
 
 
 def _from_json(source: BinaryIO) -> OfflinePayment:
@@ -261,4 +255,4 @@ def _reason(error: Exception) -> str:
         return "it is not a JSON object such as {...}"
     if isinstance(error, msgspec.DecodeError):
         return f"it is not JSON: {error}"
-    return _with_names(str(error), wire_names(OfflinePayment) | wire_names(OfflineLineItem))
+    return with_names(str(error), wire_names(OfflinePayment) | wire_names(OfflineLineItem))

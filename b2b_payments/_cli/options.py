@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from b2b_payments._cli import values
-from b2b_payments._cli.command import Handler, with_options
+from b2b_payments._cli.command import Handler, with_names, with_options
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, TIME
 
 _SEARCH_FIELDS = ("id", "customerId", "externalId", "externalCustomerId")
@@ -101,8 +101,8 @@ def filter_options(function: Handler) -> Handler:
             )
             period = Period(since, until)
         except ConfigurationError as error:
-            text = str(error).replace("created_from", "--since").replace("created_to", "--until")
-            raise click.UsageError(text) from None
+            options = {"created_from": "--since", "created_to": "--until"}
+            raise click.UsageError(with_names(str(error), options, count=2)) from None
         function(*args, selection=Selection(query, page_size, concurrency, period), **others)
 
     return with_options(wrapper, _FILTERS)

@@ -59,7 +59,7 @@ def _verify(files: tuple[str, ...], report: str | None) -> None:
             click.echo(f"{one['file']}: {kind}, {state}: {payments}, {totals or 'nothing'}.")
     if report is not None:
         for one in results:
-            one["totals"] = {currency: f"{total:,f}" for currency, total in one["totals"].items()}
+            one["totals"] = {currency: f"{total:f}" for currency, total in one["totals"].items()}
         print_json({"as_exported": not failed, "files": results})
     if failed:
         many = f"{len(failed)} of {len(paths)} files are not as exported, or cannot be read."

@@ -114,7 +114,7 @@ def test_walk_survives_refusals(quota: Quota | None, headers: Any) -> None:
 
 
 def test_first_refusal_after_other_failures_waits_as_announced() -> None:
-    """A page that is first refused after four server errors holds the quota up for the announced wait only."""
+    """A page that is first refused after four server errors closes the quota for the announced wait only."""
 
     async def body(sandbox: Sandbox, client: PaymentsClient) -> None:
         sandbox.order(Fault.ERROR_503, times=4)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,7 @@ def test_verify_a_folder(served: Fleet, tmp_path: Path) -> None:
     report = json.loads(invoke(None, "verify", "--report", "json", *files).stdout)
     assert report["as_exported"] is False
     assert [one["payments"] for one in report["files"]] == [700, None, 500]
+    assert all(Decimal(total) > 1_000 for total in report["files"][0]["totals"].values())
 
 
 @pytest.mark.slow

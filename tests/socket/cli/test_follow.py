@@ -87,7 +87,8 @@ def test_invalid_time_and_state(service: Sandbox, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     assert "2026-11-28" in sentence(invoke(service, "follow", "--since", "yesterday"), 2)
     state.write_text("[]")
-    assert "not a checkpoint of changes" in sentence(invoke(service, "follow", "--state", str(state)), 2)
+    refused = sentence(invoke(service, "follow", "--state", str(state)), 2)
+    assert f"{state} is not a checkpoint of changes" in refused
     for text in ("nothing", "null", "", "[" * 10_000):
         state.write_text(text)
         assert "not a state file of follow" in sentence(invoke(service, "follow", "--state", str(state)), 1)
