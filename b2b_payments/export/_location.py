@@ -33,8 +33,7 @@ from b2b_payments.export._manifest import MANIFEST, Manifest, numbered_manifest,
 
 _INCOMPLETE = ".incomplete"
 _NEIGHBORS = (f"{{}}{_INCOMPLETE}{MANIFEST}", ".{}.export.old", ".{}.lock")
-_data_name = re.compile(r"(?P<folder>(?P<number>[0-9]{8,})-[0-9a-f]{16})/(?P<file>.+)").fullmatch
-_PROBE = "probe"
+_data_name = re.compile(r"(?P<folder>(?P<number>[0-9]{8,})-[0-9a-f]{16})/.+").fullmatch
 _LOG = "_log/"
 TargetsOf = Callable[[Path], Sequence[Path]]
 _segment_name = re.compile(r"([0-9]{8,})\.([0-9]{8,})").fullmatch
@@ -225,7 +224,7 @@ class ObjectLocation(Location):
     def enter(self) -> None:
         """Create the temporary folder. Raises ConfigurationError if the store has no conditional puts."""
         self.folder.begin()
-        self._bucket.check_conditions(f"{self._name}/{self._data_folder}/{_PROBE}")
+        self._bucket.check_conditions(f"{self._name}/{self._data_folder}/probe")
         for left in self._temporary.parent.glob(f"{self._prefix}-*"):
             lock = Lock(left)
             with suppress(ExportError):  # in use, or owned by another user
@@ -314,18 +313,15 @@ class ObjectLocation(Location):
             return len(left)
 
     def _remove_older(self) -> None:
-        """Remove data that no manifest can name any longer, except the data that this export replaced.
-
-        A probe with this export's number stays: another export that is just beginning may be using it.
-        """
+        """Remove data that no manifest can name any longer, except the data that this export replaced."""
         with suppress(OSError):  # the next export removes it
             found = filter(None, map(_data_name, self._bucket.sizes(self._name)))
-            gone = [one[0] for one in found if self._is_stale(int(one["number"]), one["folder"], one["file"])]
+            gone = [one[0] for one in found if self._is_stale(int(one["number"]), one["folder"])]
             self._bucket.remove([f"{self._name}/{one}" for one in gone])
 
-    def _is_stale(self, number: int, folder: str, file: str) -> bool:
+    def _is_stale(self, number: int, folder: str) -> bool:
         now = self.folder.number
-        return number < now - 1 or (number == now and folder != self._data_folder and file != _PROBE)
+        return number < now - 1 or (number == now and folder != self._data_folder)
 
     @property
     def _data_folder(self) -> str:

@@ -130,6 +130,24 @@ def test_replaced_data_stays_once(bucket: Bucket) -> None:
         assert {*bucket.sizes("exports/p.jsonl")} == {*kept[-2:]}
 
 
+def test_check_whose_object_is_removed(bucket: Bucket, at_step: AtStep) -> None:
+    """The object that checks for conditional puts may be removed at any time, also after a kill."""
+    url = f"{FOLDER}/p.jsonl"
+
+    def remove() -> None:
+        bucket.remove([f"exports/{one}" for one in bucket.sizes("exports") if one.endswith("/probe")])
+
+    for number in range(1, 10):
+        bucket._checked = False
+        at_step(number, remove)
+        sink = sink_for(url)
+        sink.open()
+        sink.close(complete=False)
+    bucket.replace("exports/p.jsonl/00000001-0123456789abcdef/probe", b"first")
+    exported(sink_for(url))
+    assert names(bucket) == ["p.jsonl.manifest.json", "p.jsonl/00000001"]
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_not_complete(bucket: Bucket, *, before: bool) -> None:
     """An incomplete export replaces only an incomplete one; a complete one stays."""
