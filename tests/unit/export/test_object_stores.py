@@ -202,7 +202,16 @@ def test_cleaned(bucket: Bucket, *, finished: bool) -> None:
     assert location_of(url).clean() == 0
     if finished:
         assert verify(url).account.sums.whole.rows == 6
+    else:
+        with pytest.raises(
+            ExportError, match=r"p\.csv does not exist: name a file that an export has written"
+        ):
+            verify(url)
     assert not sink_for(url).kept
+    exported(sink_for(url))
+    assert verify(url).account.sums.whole.rows == len(ROWS)
+    # The data that was just replaced.
+    assert len(bucket.sizes("exports/p.csv")) == (4 if finished else 2)
 
 
 def test_cleaned_a_folder(bucket: Bucket) -> None:
@@ -231,17 +240,21 @@ def test_temporary_files(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
-def test_cleaned_while_an_export_runs(at_step: AtStep) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_cleaned_while_an_export_runs(at_step: AtStep, *, first: bool) -> None:
     """Cleaning stops a running export; cleaning fails if an export ends meanwhile."""
     url = f"{FOLDER}/p.jsonl"
-    exported(sink_for(url), ROWS[:3])
-    sink = sink_for(url)
-    written(sink, ROWS[:8])
-    assert location_of(url).clean() > 0
-    sink.write(ROWS[8:])
-    with pytest.raises(ExportError, match=TAKEN_OVER):
-        sink.commit({"account": account_of(ROWS)})
-    sink.close(complete=False)
+    if not first:
+        exported(sink_for(url), ROWS[:3])
+    location = location_of(url)
+    for _ in range(2):
+        sink = sink_for(url)
+        written(sink, ROWS[:8])
+        assert location.clean() > 0
+        sink.write(ROWS[8:])
+        with pytest.raises(ExportError, match=TAKEN_OVER):
+            sink.commit({"account": account_of(ROWS)})
+        sink.close(complete=False)
     written(sink_for(url), ROWS[:4])
 
     def end_another() -> None:
