@@ -78,6 +78,7 @@ Many exports may use the same store.
 _CHECK_EVERY = 0.2
 """Seconds between two checks whether the waiting task was cancelled."""
 _PROBE = "b2b-payments"
+_CHECKS = 3
 _waits: dict[object, tuple[float, str]] = {}
 
 
@@ -286,23 +287,26 @@ class Bucket:
         """
         if self._checked:
             return
-        try:
-            first = self.put(name, b"first")
-            second = self.put(name, b"second", over=first)
-            self._checked = first != second and all(self._refuses(name, over) for over in (None, first))
-        except FileExistsError:
-            pass
-        except OSError as error:
-            if "501" not in (error.strerror or ""):
-                raise
-        finally:
-            with suppress(OSError):
-                self.remove([name])
+        # Several times if it fails: another export that ends, or a cleaning, may remove the object meanwhile.
+        self._checked = any(self._honors_conditions(name) for _ in range(_CHECKS))
         if not self._checked:
             raise ConfigurationError(
                 "This object store does not support conditional puts (If-None-Match, If-Match), so an export "
                 "could overwrite another one: use a store that does, or export to a file and upload that."
             )
+
+    def _honors_conditions(self, name: str) -> bool:
+        try:
+            first = self.put(name, b"first")
+            second = self.put(name, b"second", over=first)
+            return first != second and all(self._refuses(name, over) for over in (None, first))
+        except OSError as error:
+            if error.errno != errno.EEXIST and not re.search("501|no such object", error.strerror or ""):
+                raise
+            return False
+        finally:
+            with suppress(OSError):
+                self.remove([name])
 
     def _refuses(self, name: str, over: Version | None) -> bool:
         try:

@@ -7,8 +7,8 @@ In an object store, all objects of an export are below its name, except the mani
     payments.parquet/_log/00000004.00000017                       a segment of the fourth, which is running
 
 Each manifest has the number of the manifest it replaced, plus one. An export whose number is not above the
-manifest's can no longer publish, so its objects can be removed unless the manifest names them. The data of
-the previous number stays until the next export, for programs that are still reading it.
+manifest's can no longer commit or publish, so its objects can be removed unless the manifest names them. The
+replaced data stays until the next export, for programs that are still reading it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from b2b_payments.export._manifest import MANIFEST, Manifest, numbered_manifest,
 
 _INCOMPLETE = ".incomplete"
 _NEIGHBORS = (f"{{}}{_INCOMPLETE}{MANIFEST}", ".{}.export.old", ".{}.lock")
-_data_name = re.compile(r"(?P<folder>(?P<number>[0-9]{8,})-[0-9a-f]{16})/(?P<file>.+)").fullmatch
-_PROBE = "probe"
+_data_name = re.compile(r"(?P<folder>(?P<number>[0-9]{8,})-[0-9a-f]{16})/.+").fullmatch
 _LOG = "_log/"
 TargetsOf = Callable[[Path], Sequence[Path]]
 _segment_name = re.compile(r"([0-9]{8,})\.([0-9]{8,})").fullmatch
@@ -107,7 +106,7 @@ class Location:
             self.enter()
             with writing(self.shown):
                 found = len(self.folder.sizes())
-                self.folder.keep_only([], found)
+                self.folder.clear()
                 return found
         finally:
             self.leave()
@@ -126,6 +125,11 @@ class _ManifestAtStart:
         """The manifest's number, or 0 if there is none."""
         return 0 if self.manifest is None else self.manifest.number
 
+    @property
+    def data_folders(self) -> set[str]:
+        """The folders of the data that the manifest names."""
+        return set() if self.manifest is None else {file.split("/")[1] for file in self.manifest.files}
+
 
 class ObjectLog(LogFolder):
     """A log in an object store. The folder holds a local copy, from which the output is made."""
@@ -137,10 +141,11 @@ class ObjectLog(LogFolder):
         self._bucket = bucket
         self._name = name
         self._base: _ManifestAtStart | None = None
+        self._ended = False
 
     def begin(self) -> None:
         """Forget the manifest, so that it is read again."""
-        self._base = None
+        self._base, self._ended = None, False
 
     @property
     def base(self) -> _ManifestAtStart:
@@ -175,21 +180,37 @@ class ObjectLog(LogFolder):
     def put(self, number: int, parts: Sequence[Part]) -> None:
         """Write a segment. Raises FileExistsError if it exists, or if the manifest has changed meanwhile.
 
-        The manifest is checked since a published or cleaned export has no segments left to collide with.
+        The manifest is checked since, once it has changed, there may be no segments left to collide with.
         """
         if self._bucket.version(f"{self._name}{MANIFEST}") != self.base.version:
             raise FileExistsError(number)
         self._bucket.put(self._segment(number), b"".join(piece for part in parts for piece in part))
         super().put(number, parts)
 
-    def keep_only(self, numbers: Collection[int], last: int) -> None:
-        """Remove older exports' segments, and up to `last` all but `numbers`. Later ones are not ours."""
-        kept = {(self.number, number) for number in numbers}
+    def put_manifest(self, manifest: bytes) -> None:
+        """Put a manifest, after which no export that has begun before can commit or publish.
+
+        Raises FileExistsError if the manifest has changed since this export began.
+        """
+        self._bucket.put(f"{self._name}{MANIFEST}", manifest, self.base.version)
+        self._ended = True
+
+    def end_all(self) -> None:
+        """Unless `put_manifest` did so, end all exports that have begun: the manifest gets a new number."""
+        if not self._ended:
+            self.put_manifest(numbered_manifest(self.base.data, self.number))
+
+    def remove(self, numbers: Collection[int]) -> None:
+        """Remove segments, which no other export may need."""
         with suppress(OSError):  # the next export removes them
+            self._bucket.remove([self._segment(number) for number in numbers])
+
+    def clear(self) -> None:
+        """Remove all segments of this and older exports, which all have ended then."""
+        with suppress(OSError):  # the next export removes them
+            self.end_all()
             found = filter(_numbers_of, self._bucket.sizes(f"{self._name}/{_LOG}"))
-            gone = [
-                one for one in found if (at := _numbers_of(one)) <= (self.number, last) and at not in kept
-            ]
+            gone = [one for one in found if _numbers_of(one)[0] <= self.number]
             self._bucket.remove([f"{self._name}/{_LOG}{one}" for one in gone])
 
     def _segment(self, number: int) -> str:
@@ -225,7 +246,7 @@ class ObjectLocation(Location):
     def enter(self) -> None:
         """Create the temporary folder. Raises ConfigurationError if the store has no conditional puts."""
         self.folder.begin()
-        self._bucket.check_conditions(f"{self._name}/{self._data_folder}/{_PROBE}")
+        self._bucket.check_conditions(f"{self._name}/{self._data_folder}/probe")
         for left in self._temporary.parent.glob(f"{self._prefix}-*"):
             lock = Lock(left)
             with suppress(ExportError):  # in use, or owned by another user
@@ -280,13 +301,13 @@ class ObjectLocation(Location):
         for name, target in zip(names, self.targets, strict=True):
             self._bucket.upload(name, target)
         try:
-            self._bucket.put(f"{self._name}{MANIFEST}", manifest, self.folder.base.version)
+            self.folder.put_manifest(manifest)
         except FileExistsError:
             with suppress(OSError):
                 self._bucket.remove(names)
             raise ExportError(
-                f"Another export to {self.shown} has ended meanwhile, and its data is there now: this one "
-                "changes nothing."
+                f"Another export to {self.shown} has ended meanwhile, or it was cleaned: this one changes "
+                "nothing."
             ) from None
         self.objects = tuple(f"{self.shown}/{self._data_folder}/{target.name}" for target in self.targets)
         self._remove_older()
@@ -294,38 +315,30 @@ class ObjectLocation(Location):
     def clean(self) -> int:
         """Remove what interrupted exports left, and replaced data. Returns how many objects were removed.
 
-        Before, an existing manifest gets a new number, so that no running export can publish. Raises
-        ExportError if one has published meanwhile.
+        Before, the manifest gets a new number, so that no running export can go on. If there is none, one
+        without files is put. Raises ExportError if an export has published meanwhile.
         """
         with writing(self.shown):
-            base = self.folder.base
-            files = () if base.manifest is None else base.manifest.files
-            kept = {file.split("/")[1] for file in files}
+            self.folder.begin()
+            kept = self.folder.base.data_folders
             found = self._bucket.sizes(self._name)
             ours = [one for one in found if _data_name(one) or _numbers_of(one.removeprefix(_LOG))]
             left = [one for one in ours if one.split("/")[0] not in kept]
-            if left and base.data:
-                numbered = numbered_manifest(base.data, base.number + 1)
+            if left:
                 try:
-                    self._bucket.put(f"{self._name}{MANIFEST}", numbered, base.version)
+                    self.folder.end_all()
                 except FileExistsError:
                     raise ExportError(f"An export to {self.shown} has just ended: clean again.") from None
             self._bucket.remove([f"{self._name}/{one}" for one in left])
             return len(left)
 
     def _remove_older(self) -> None:
-        """Remove data that no manifest can name any longer, except the data that this export replaced.
-
-        A probe with this export's number stays: another export that is just beginning may be using it.
-        """
+        """Remove data that no manifest can name any longer, except the data that this export replaced."""
         with suppress(OSError):  # the next export removes it
+            now, kept = self.folder.number, {self._data_folder, *self.folder.base.data_folders}
             found = filter(None, map(_data_name, self._bucket.sizes(self._name)))
-            gone = [one[0] for one in found if self._is_stale(int(one["number"]), one["folder"], one["file"])]
+            gone = [one[0] for one in found if int(one["number"]) <= now and one["folder"] not in kept]
             self._bucket.remove([f"{self._name}/{one}" for one in gone])
-
-    def _is_stale(self, number: int, folder: str, file: str) -> bool:
-        now = self.folder.number
-        return number < now - 1 or (number == now and folder != self._data_folder and file != _PROBE)
 
     @property
     def _data_folder(self) -> str:

@@ -79,15 +79,13 @@ class LogFolder:
             write_whole(self.path / _name(number, part), *pieces)
             sync_folder(self.path)
 
-    def keep_only(self, numbers: Collection[int], last: int) -> None:
-        """Remove all segments except `numbers`; if that is empty, in one step. `last` is for `ObjectLog`."""
-        del last
-        if not numbers:
-            self._clear()
-        for number in self.sizes().keys() - set(numbers):
+    def remove(self, numbers: Collection[int]) -> None:
+        """Remove segments."""
+        for number in numbers:
             (self.path / _name(number)).unlink()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Remove all segments, in one step."""
         self._refuse_link()
         shutil.rmtree(self._discarded, ignore_errors=True)
         with suppress(FileNotFoundError):
@@ -120,8 +118,9 @@ class Log:
     """The segments of one export. Its methods raise ExportError if the log is damaged, otherwise OSError.
 
     If two writers are possible (`contested`), each starts by writing an empty segment. It has the number that
-    an earlier writer would use next, so the earlier one can write nothing more. For the same reason, numbers
-    of segments removed by `resume` are not used again: the headers of later segments list them (`without`).
+    an earlier writer would use next, so the earlier one can write nothing more. It removes no segment of
+    another writer, which may still need it, until the manifest has changed. So the log of an earlier writer
+    can be resumed until the later one has committed, and headers list the numbers to skip (`without`).
     """
 
     def __init__(self, folder: LogFolder, format_: str, path: object) -> None:
@@ -143,19 +142,29 @@ class Log:
         return bool(self._numbers or self._folder.sizes())
 
     def clear(self) -> None:
-        """Remove all segments."""
-        self._numbers, self._bytes = [], 0
-        self._folder.keep_only([], self._last)
-        self._last = self._last if self._folder.contested else 0
+        """Remove all segments, once the output is published."""
+        self._numbers, self._bytes, self._last = [], 0, 0
+        self._folder.clear()
+
+    def discard(self) -> None:
+        """Remove what was written since `begin`, without any checkpoint."""
+        if self._folder.contested:
+            self._folder.remove(self._numbers)
+            self._numbers = []
+        else:
+            self.clear()
 
     def begin(self, empty: Sequence[Part]) -> None:
-        """Start a new log, and remove all older segments. `empty` has a part without lines for each table."""
-        self._numbers, self._bytes = [], 0
-        self._last = max(self._folder.sizes(), default=0)
-        self._take_over(empty, None)
+        """Start a new log. `empty` has a part without lines for each table."""
+        self._numbers, self._bytes, self._last = [], 0, 0
+        if self._folder.contested:
+            self._last = max(self._folder.sizes(), default=0)
+            self.append(empty, None)
+        else:
+            self._folder.clear()
 
     def resume(self, empty: Sequence[Part]) -> Checkpoint | None:
-        """Resume after the last checkpoint, removing later segments. Returns it, or None if there is none."""
+        """Resume after the last checkpoint, without later segments. Returns it, or None if there is none."""
         sizes = self._folder.sizes()
         for number in sorted(sizes, reverse=True):
             try:
@@ -164,8 +173,6 @@ class Log:
                 raise self._damaged("a segment is missing") from None
             if header.checkpoint is not None:
                 break
-            if header.since == number:
-                return None
         else:
             return None
         # A forged header may name an enormous range: list no more numbers than segments and `without` allow.
@@ -176,15 +183,13 @@ class Log:
         *before, size = (sizes[one] for one in numbers)
         if (sum(before), size) != (header.before, line + sum(header.sizes)):
             raise self._damaged("a segment has another size than when it was written")
-        self._numbers, self._bytes, self._last = numbers, sum(before) + size, max(sizes)
-        self._take_over(empty, header.checkpoint)
-        return header.checkpoint
-
-    def _take_over(self, empty: Sequence[Part], checkpoint: Checkpoint | None) -> None:
+        self._numbers, self._bytes, self._last = numbers, sum(before) + size, number
         if self._folder.contested:
-            self.append(empty, checkpoint)
-        self._folder.keep_only(self._numbers, self._last)
-        self._last = max(self._numbers, default=0)
+            self._last = max(sizes)
+            self.append(empty, header.checkpoint)
+        else:
+            self._folder.remove(sizes.keys() - {*numbers})
+        return header.checkpoint
 
     def append(self, parts: Sequence[Part], checkpoint: Checkpoint | None) -> None:
         """Write a segment with its checkpoint. Raises ExportError if another writer has taken over."""

@@ -61,7 +61,8 @@ def pack_manifest(
 
 
 def numbered_manifest(data: bytes, number: int) -> bytes:
-    """Return the manifest with another number."""
+    """Return a manifest with another number. If there is no data, it is that of an export without files."""
+    data = data or pack_manifest(Account({}).pack(), "", {}, {"files": []})
     return _encoded(msgspec.json.decode(data) | {"number": number})
 
 

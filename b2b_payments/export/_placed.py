@@ -120,7 +120,7 @@ class PlacedSink(ABC):
             staged.move(final)
 
     def open(self) -> None:
-        """Start a new export, and remove what an interrupted one left."""
+        """Start a new export, and remove what an interrupted one left: in an object store, at its end."""
         self._begin()
         with self._location.writing():
             self._log.begin(self.lines([]))
@@ -164,7 +164,7 @@ class PlacedSink(ABC):
                 self._kept = kept and not self._log.taken_over
             if opened and not kept and not self._log.maybe_written:
                 with suppress(OSError, ExportError):
-                    self._log.clear()
+                    self._log.discard()
             while self._locations:
                 self._locations.pop().leave()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from b2b_payments._errors import ExportError
 from b2b_payments._printable import frozen
 from b2b_payments.export._bucket import is_url
 from b2b_payments.export._file import Lock, put_whole, read_whole
-from b2b_payments.export._manifest import manifest_bytes, parse_manifest
+from b2b_payments.export._manifest import manifest_bytes, numbered_manifest, parse_manifest
 from b2b_payments.export._stores.places import Places
 from b2b_payments.export._stores.store import Store
 from b2b_payments.export._worker import in_threads
@@ -104,13 +104,20 @@ def _entry(places: Places, store: Store) -> dict[str, Any]:
 def manifest_hash(target: str) -> str | None:
     """Return the hash of a file's manifest, or None if there is no manifest. Raises ExportError."""
     data = manifest_bytes(target)
-    return None if data is None else hashlib.sha256(data).hexdigest()
+    return None if data is None else _hash_of(data)
+
+
+def _hash_of(manifest: bytes) -> str:
+    """Hash a manifest without its number, which changes although the export stays."""
+    with suppress(ValueError, TypeError):  # damaged
+        manifest = numbered_manifest(manifest, 0)
+    return hashlib.sha256(manifest).hexdigest()
 
 
 def finished_since(target: str, old_manifest: str | None, query: Mapping[str, Any]) -> int | None:
     """Return the payments in a file that was finished since its manifest had this hash, else None."""
     data = manifest_bytes(target)
-    if data is None or hashlib.sha256(data).hexdigest() == old_manifest:
+    if data is None or _hash_of(data) == old_manifest:
         return None
     if not (is_url(target) or os.path.isfile(target)):
         return None

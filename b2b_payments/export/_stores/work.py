@@ -18,8 +18,8 @@ from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.events import Event
-from b2b_payments.export._bucket import is_url
 from b2b_payments.export._export import export, resume
+from b2b_payments.export._location import location_of
 from b2b_payments.export._pace import Pace
 from b2b_payments.export._placed import PlacedSink, sink_for
 from b2b_payments.export._selection import Selection
@@ -136,12 +136,7 @@ class Job:
 
     def discard_interrupted(self) -> None:
         """Remove what an interrupted export left. Raises ExportError."""
-        sink = self.sink()
-        if is_url(self.path) or sink.kept:
-            try:
-                sink.open()
-            finally:
-                sink.close(complete=False)
+        location_of(self.path).clean()
 
     async def run(
         self, on_report: OnReport, on_event: OnEvent, sink: PlacedSink | None = None

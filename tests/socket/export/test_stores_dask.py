@@ -17,7 +17,15 @@ import pytest
 from distributed import Client, LocalCluster
 
 from b2b_payments import ConfigurationError, LegacyAuth, Quota, StoreAuth
-from b2b_payments.export import Store, StoreReport, StoreState, TokenFromEnv, export_stores, verify
+from b2b_payments.export import (
+    Store,
+    StoreReport,
+    StoreState,
+    TokenFromEnv,
+    export_stores,
+    sink_for,
+    verify,
+)
 from b2b_payments.export._bucket import bucket_and_name
 from b2b_payments.export._location import location_of
 from b2b_payments.export._manifest import read_manifest
@@ -26,6 +34,7 @@ from b2b_payments.export._stores import batch
 from b2b_payments.export._stores.work import Job
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.export_reading import ids_in
+from tests.support.exporting import ROWS, written
 
 TOKEN = str(Sandbox(0).auth.access_token)
 FAST = Rules(quota=False)
@@ -255,6 +264,10 @@ async def test_into_an_object_store(threads: Any, served: Served) -> None:
         report = await export_stores(stores_of(served), folder, format="csv", dask=address)
         assert report.complete
         assert [verify(one.path).number for one in report.stores] == [number] * 3
+    written(sink_for(f"{folder}/east.csv"), ROWS)
+    report = await export_stores(stores_of(served), folder, format="csv", dask=address)
+    assert report.complete
+    assert [verify(one.path).account.sums.whole.rows for one in report.stores] == [*SIZES.values()]
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from b2b_payments.export import ExportError, VerificationError, sink_for, verify
 from b2b_payments.export._bucket import Bucket
 from b2b_payments.export._location import location_of
 from b2b_payments.export._stores.places import places_of
+from b2b_payments.export._stores.run import finished_since, manifest_hash
 from b2b_payments.export._verification import exports_in
 from tests.support.export_reading import FORMATS, account_of, exact, tables_in
 from tests.support.exporting import ROWS, exported, written
@@ -130,6 +131,24 @@ def test_replaced_data_stays_once(bucket: Bucket) -> None:
         assert {*bucket.sizes("exports/p.jsonl")} == {*kept[-2:]}
 
 
+def test_check_whose_object_is_removed(bucket: Bucket, at_step: AtStep) -> None:
+    """The object that checks for conditional puts may be removed at any time, also after a kill."""
+    url = f"{FOLDER}/p.jsonl"
+
+    def remove() -> None:
+        bucket.remove([f"exports/{one}" for one in bucket.sizes("exports") if one.endswith("/probe")])
+
+    for number in range(1, 10):
+        bucket._checked = False
+        at_step(number, remove)
+        sink = sink_for(url)
+        sink.open()
+        sink.close(complete=False)
+    bucket.replace("exports/p.jsonl/00000001-0123456789abcdef/probe", b"first")
+    exported(sink_for(url))
+    assert names(bucket) == ["p.jsonl.manifest.json", "p.jsonl/00000001"]
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_not_complete(bucket: Bucket, *, before: bool) -> None:
     """An incomplete export replaces only an incomplete one; a complete one stays."""
@@ -183,7 +202,16 @@ def test_cleaned(bucket: Bucket, *, finished: bool) -> None:
     assert location_of(url).clean() == 0
     if finished:
         assert verify(url).account.sums.whole.rows == 6
+    else:
+        with pytest.raises(
+            ExportError, match=r"p\.csv does not exist: name a file that an export has written"
+        ):
+            verify(url)
     assert not sink_for(url).kept
+    exported(sink_for(url))
+    assert verify(url).account.sums.whole.rows == len(ROWS)
+    # The data that was just replaced.
+    assert len(bucket.sizes("exports/p.csv")) == (4 if finished else 2)
 
 
 def test_cleaned_a_folder(bucket: Bucket) -> None:
@@ -212,17 +240,21 @@ def test_temporary_files(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
-def test_cleaned_while_an_export_runs(at_step: AtStep) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_cleaned_while_an_export_runs(at_step: AtStep, *, first: bool) -> None:
     """Cleaning stops a running export; cleaning fails if an export ends meanwhile."""
     url = f"{FOLDER}/p.jsonl"
-    exported(sink_for(url), ROWS[:3])
-    sink = sink_for(url)
-    written(sink, ROWS[:8])
-    assert location_of(url).clean() > 0
-    sink.write(ROWS[8:])
-    with pytest.raises(ExportError, match=TAKEN_OVER):
-        sink.commit({"account": account_of(ROWS)})
-    sink.close(complete=False)
+    if not first:
+        exported(sink_for(url), ROWS[:3])
+    location = location_of(url)
+    for _ in range(2):
+        sink = sink_for(url)
+        written(sink, ROWS[:8])
+        assert location.clean() > 0
+        sink.write(ROWS[8:])
+        with pytest.raises(ExportError, match=TAKEN_OVER):
+            sink.commit({"account": account_of(ROWS)})
+        sink.close(complete=False)
     written(sink_for(url), ROWS[:4])
 
     def end_another() -> None:
@@ -232,6 +264,18 @@ def test_cleaned_while_an_export_runs(at_step: AtStep) -> None:
     with pytest.raises(ExportError, match="has just ended: clean again"):
         location_of(url).clean()
     assert verify(url).account.sums.whole.rows == len(ROWS)
+
+
+def test_cleaned_while_many_stores_are_exported() -> None:
+    """Cleaning changes a manifest's number, but a run over many stores does not take that for its export."""
+    url = f"{FOLDER}/p.jsonl"
+    exported(sink_for(url), ROWS[:3])
+    at_start = manifest_hash(url)
+    written(sink_for(url))
+    assert location_of(url).clean() > 0
+    assert finished_since(url, at_start, {}) is None
+    exported(sink_for(url))
+    assert finished_since(url, at_start, {}) == len(ROWS)
 
 
 def test_cleaned_at_a_path(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from b2b_payments.export import ExportError, PlacedSink, sink_for, verify
 from b2b_payments.export._bucket import Bucket, bucket_and_name
+from b2b_payments.export._location import location_of
 from tests.support.export_reading import account_of
 from tests.support.exporting import ROWS, exported, written
 from tests.unit.export.conftest import AtStep, OnRequest
@@ -116,6 +117,116 @@ def test_two_writers(
             assert stopped or first_stopped or verify(url).number == 2
         assert verify(url).account.sums.whole.rows == len(ROWS)
     assert number > 15
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_cleaned_at_any_step(at_step: AtStep, monkeypatch: pytest.MonkeyPatch, *, resumed: bool) -> None:
+    """Cleaned before any request, the first export is published whole, or stops and says why."""
+    url = f"{FOLDER}/p.csv"
+    number, removed = 0, [1]
+    while removed:
+        number += 1
+        bucket_of_step(monkeypatch, number)
+        removed.clear()
+        at_step(0, killed)
+        if resumed:
+            written(sink_for(url), ROWS[:4])
+        at_step(number, lambda: removed.append(location_of(url).clean()))
+        if not stops(lambda: exported(sink_for(url), resume=resumed)):
+            assert verify(url).account.sums.whole.rows == len(ROWS)
+        at_step(0, killed)
+        exported(sink_for(url), resume=True)
+        assert verify(url).account.sums.whole.rows == len(ROWS)
+    assert number > 15
+
+
+def resume_later(url: str) -> PlacedSink:
+    """Commit 8 rows, and resume that in another sink, which has to read them from the store at the end."""
+    written(sink_for(url), ROWS[:8])
+    resumed = sink_for(url)
+    resumed.resume()
+    return resumed
+
+
+def fail_at_once(url: str) -> None:
+    """Start an export again, which fails before its first commit."""
+    sink = sink_for(url)
+    sink.open()
+    sink.write(ROWS[:1])
+    sink.close(complete=False)
+
+
+def start_and_be_killed(url: str) -> None:
+    """Start an export again, which is killed before its first commit."""
+    sink_for(url).open()
+
+
+def end_elsewhere(url: str) -> None:
+    """Resume an export, whose walk turns out to be incomplete, beside the older one."""
+    assert exported(sink_for(url), resume=True, complete=False).instead is not None
+
+
+def clean(url: str) -> None:
+    """Clean."""
+    assert location_of(url).clean() > 0
+
+
+@pytest.mark.parametrize(
+    ("other", "first"), [(clean, True), (clean, False), (fail_at_once, True), (end_elsewhere, False)]
+)
+def test_three_writers(other: Callable[[str], None], *, first: bool) -> None:
+    """Of two exports, each publishes its own payments only, whatever a third one has removed before."""
+    url = f"{FOLDER}/p.csv"
+    if not first:
+        exported(sink_for(url), ROWS[:3])
+    one = resumed_in_another_process(url)
+    other(url)
+    two = sink_for(url)
+    written(two, [row | {"externalId": "of-two"} for row in ROWS])
+    assert stops(lambda: finish(one))
+    two.close(complete=True)
+    data, _ = bucket_and_name(url)[0].get(f"exports/{verify(url).files[0]}")
+    assert data.count(b"of-two") == len(ROWS)
+
+
+@pytest.mark.parametrize("other", [fail_at_once, start_and_be_killed])
+def test_resumed_after_another_began(other: Callable[[str], None]) -> None:
+    """An export that starts again and then fails or is killed before its first commit changes nothing."""
+    url = f"{FOLDER}/p.csv"
+    written(sink_for(url), ROWS[:8])
+    other(url)
+    sink = sink_for(url)
+    assert resumed_rows(sink) == 8
+    finish(sink)
+    assert verify(url).account.sums.whole.rows == len(ROWS)
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+def test_goes_on_after_another_failed(*, crashed: bool) -> None:
+    """If another export starts again and fails between two commits, this one goes on, and can be resumed."""
+    url = f"{FOLDER}/p.csv"
+    sink = resumed_in_another_process(url)
+    fail_at_once(url)
+    if crashed:
+        sink.commit({"account": account_of(ROWS[:8])})
+        sink = sink_for(url)
+        assert resumed_rows(sink) == 8
+    finish(sink)
+    assert verify(url).account.sums.whole.rows == len(ROWS)
+
+
+def resumed_in_another_process(url: str) -> PlacedSink:
+    """Commit 8 rows, and resume that in another sink, which reads them from the store only at the end."""
+    written(sink_for(url), ROWS[:8])
+    sink = sink_for(url)
+    assert resumed_rows(sink) == 8
+    return sink
+
+
+def resumed_rows(sink: PlacedSink) -> int:
+    """Resume an export. Returns the number of rows that were committed."""
+    earlier = sink.resume()
+    return 0 if earlier is None else int(earlier["account"]["rows"])
 
 
 def stops(export: Callable[[], object]) -> bool:
