@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from b2b_payments import ConfigurationError
 from b2b_payments.export import ExportError, VerificationError, sink_for, verify
 from b2b_payments.export._bucket import Bucket
 from b2b_payments.export._location import location_of
+from b2b_payments.export._manifest import manifest_bytes
 from b2b_payments.export._stores.places import places_of
 from b2b_payments.export._stores.run import finished_since, manifest_hash
 from b2b_payments.export._verification import exports_in
@@ -271,6 +273,8 @@ def test_cleaned_while_many_stores_are_exported() -> None:
     url = f"{FOLDER}/p.jsonl"
     exported(sink_for(url), ROWS[:3])
     at_start = manifest_hash(url)
+    by_earlier_version = hashlib.sha256(manifest_bytes(url) or b"").hexdigest()
+    assert finished_since(url, by_earlier_version, {}) is None
     written(sink_for(url))
     assert location_of(url).clean() > 0
     assert finished_since(url, at_start, {}) is None
