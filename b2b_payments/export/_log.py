@@ -157,6 +157,7 @@ class Log:
     def begin(self, empty: Sequence[Part]) -> None:
         """Start a new log. `empty` has a part without lines for each table."""
         self._numbers, self._bytes, self._last = [], 0, 0
+        self.taken_over = self.maybe_written = False
         if self._folder.contested:
             self._last = max(self._folder.sizes(), default=0)
             self.append(empty, None)
@@ -165,6 +166,7 @@ class Log:
 
     def resume(self, empty: Sequence[Part]) -> Checkpoint | None:
         """Resume after the last checkpoint, without later segments. Returns it, or None if there is none."""
+        self.taken_over = self.maybe_written = False
         sizes = self._folder.sizes()
         for number in sorted(sizes, reverse=True):
             try:

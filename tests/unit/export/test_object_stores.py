@@ -268,6 +268,24 @@ def test_cleaned_while_an_export_runs(at_step: AtStep, *, first: bool) -> None:
     assert verify(url).account.sums.whole.rows == len(ROWS)
 
 
+def test_reopened_after_another_took_over() -> None:
+    """A sink whose export was stopped by another one may resume that: what it commits then is kept."""
+    url = f"{FOLDER}/p.jsonl"
+    sink, other = sink_for(url), sink_for(url)
+    written(sink, ROWS[:4])
+    written(other, ROWS[:6])
+    other.close(complete=False)
+    with pytest.raises(ExportError, match=TAKEN_OVER):
+        sink.commit({"account": account_of(ROWS)})
+    sink.close(complete=False)
+    assert not sink.kept
+    written(sink, ROWS[:8], resume=True)
+    sink.close(complete=False)
+    assert sink.kept
+    exported(sink, resume=True)
+    assert verify(url).account.sums.whole.rows == len(ROWS)
+
+
 def test_cleaned_while_many_stores_are_exported() -> None:
     """Cleaning changes a manifest's number, but a run over many stores does not take that for its export."""
     url = f"{FOLDER}/p.jsonl"
