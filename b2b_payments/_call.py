@@ -186,10 +186,8 @@ class _Call(Generic[T]):
     sent: Sent
     id: int = attrs.field(factory=lambda: next(_call_ids))
     renewed: bool = False
-    refusals: int = 0
-    """The attempts that were refused (429)."""
-    failures: Failures | None = None
-    """Only for a page, which nobody waits for."""
+    refusals: int = 0  # attempts that were answered 429
+    failures: Failures | None = None  # only for a page, which nobody waits for
 
     def __attrs_post_init__(self) -> None:
         if self.priority is Priority.PAGE:

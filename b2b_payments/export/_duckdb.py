@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
-from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._errors import ConfigurationError, ExportError, shown
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.moment import moment_of
 from b2b_payments._protocol.json import encode
@@ -44,6 +46,13 @@ class DuckDBDatabase(FileDatabase):
     types = _TYPES
     decimal = True
 
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        ((self._name,),) = self.execute("SELECT system.main.current_database()").fetchall()
+        self.schema = _quoted(self._name, '"') + ".main"
+        # Else macros in the user's database would be found before functions of the same name.
+        self.execute("SET search_path = 'system.main'")
+
     @classmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> DuckDBDatabase:
         # DuckDB would download an extension to read it.
@@ -53,7 +62,7 @@ class DuckDBDatabase(FileDatabase):
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                return cls(duckdb.connect(str(path), read_only=read_only))
+                return cls(duckdb.connect(database_path(path), read_only=read_only))
             except duckdb.IOException as error:
                 if "lock" not in str(error) or time.monotonic() > deadline:
                     raise
@@ -76,8 +85,9 @@ class DuckDBDatabase(FileDatabase):
 
     def names(self) -> set[str]:
         result = self.execute(
-            "SELECT table_name FROM information_schema.tables "
-            "WHERE table_catalog = current_database() AND table_schema = 'main'"
+            "SELECT table_name FROM system.information_schema.tables "
+            "WHERE table_catalog = ? AND table_schema = 'main'",
+            [self._name],
         )
         return {name.lower() for (name,) in result.fetchall()}
 
@@ -85,17 +95,17 @@ class DuckDBDatabase(FileDatabase):
         statement = (
             "SELECT column_name, data_type FROM duckdb_columns() "
             "JOIN duckdb_tables() USING (table_oid, database_oid) "
-            "WHERE duckdb_columns.database_name = current_database() AND duckdb_columns.schema_name = 'main' "
+            "WHERE duckdb_columns.database_name = ? AND duckdb_columns.schema_name = 'main' "
             "AND lower(duckdb_columns.table_name) = ? ORDER BY column_index"
         )
-        rows: list[tuple[str, str]] = self.execute(statement, [name]).fetchall()
+        rows: list[tuple[str, str]] = self.execute(statement, [self._name, name]).fetchall()
         return rows
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         keys = len(table.key)
         last = {row[:keys]: row for row in rows}
         if last:
-            appender = self._connection.appender(table.name, action="upsert")
+            appender = self._connection.appender(f"{self.schema}.{table.name}", action="upsert")
             kinds = [column.kind for column in table.columns]
             appender.append_rows([tuple(map(_stored, kinds, row)) for row in last.values()])
             appender.flush()
@@ -108,7 +118,7 @@ class DuckDBDatabase(FileDatabase):
         for _ in log.segments():
             pass  # checks the checksums, which DuckDB does not
         for table in reversed(tables):
-            self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
+            self.execute(f"DELETE FROM {self.schema}.{table.name}")  # noqa: S608
         # Without a limit, DuckDB would use most of the machine's memory as a cache.
         size = sum(sum(log.files(part).values()) for part, _ in enumerate(tables))
         memory = max(_LEAST_MEMORY, _MEMORY + int(size * _SHARE_OF_LOG))
@@ -120,7 +130,7 @@ class DuckDBDatabase(FileDatabase):
             if careful:
                 source = _only_last(source, log_source(log, PAYMENTS.columns[:1]), table.key[0])
             columns = ", ".join(map(cell_expression, table.columns))
-            self.execute(f"INSERT INTO main.{table.name} SELECT {columns} FROM {source}")  # noqa: S608
+            self.execute(f"INSERT INTO {self.schema}.{table.name} SELECT {columns} FROM {source}")  # noqa: S608
         return {table.name: self.digest(table) for table in tables}
 
     def digest(self, table: Table) -> str:
@@ -128,7 +138,7 @@ class DuckDBDatabase(FileDatabase):
         parts = [f"sum(('0x' || substr(hash, {1 + 16 * part}, 16))::UBIGINT)" for part in range(_HASH_PARTS)]
         (sums,) = self.execute(
             f"SELECT {', '.join(parts)} "  # noqa: S608
-            f"FROM (SELECT sha256(json_array({cells})::VARCHAR) AS hash FROM main.{table.name})"
+            f"FROM (SELECT sha256(json_array({cells})::VARCHAR) AS hash FROM {self.schema}.{table.name})"
         ).fetchall()
         return digest_text(sum(int(one or 0) << 64 * part for part, one in enumerate(reversed(sums))))
 
@@ -168,12 +178,13 @@ def log_source(log: Log, columns: Sequence[Column], part: int = 0, more: Mapping
     stated = ", ".join(f"{_quoted(name)}: {_quoted(f'{type_}[]')}" for name, type_ in types.items())
     cells = ", ".join(f"unnest({name}) AS {name}" for name in types)
     sizes = log.files(part)
-    files = ", ".join(_quoted(str(path)) for path in sizes)
+    files = ", ".join(map(only_file, sizes))
     # The header line of the first part has none of the columns, so it yields no rows.
     return (
         f"(SELECT {cells}, regexp_extract(filename, '([0-9]+)[.0-9]*$', 1) AS segment "  # noqa: S608
         f"FROM read_json([{files}], columns = {{{stated}}}, format = 'newline_delimited', "
-        f"maximum_object_size = {max(sizes.values()) + 1}, map_inference_threshold = -1, filename = true))"
+        f"maximum_object_size = {max(sizes.values()) + 1}, map_inference_threshold = -1, "
+        "hive_partitioning = false, filename = true))"
     )
 
 
@@ -193,8 +204,28 @@ def cell_expression(column: Column) -> str:
     return f"make_timestamptz({column.name})" if column.kind is ColumnKind.MOMENT else column.name
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def only_file(path: Path) -> str:
+    """Return the SQL literal of a path to read, for this one file. Raises like `plain_path`."""
+    return _quoted(re.sub(r"([*?\[])", r"[\1]", plain_path(path)))
+
+
+def plain_path(path: Path) -> str:
+    """Return a path as text. Raises ConfigurationError if DuckDB would open another file."""
+    text = str(path)
+    if os.sep == "/" and "\\" in text:
+        raise ConfigurationError(f"{shown(text)}: DuckDB reads a backslash as /, so give another name.")
+    return text
+
+
+def database_path(path: Path) -> str:
+    """Return the path of a database as text. Raises ConfigurationError if DuckDB cannot use it."""
+    if "?" in str(path.parent):
+        raise ConfigurationError(f"{shown(str(path))}: DuckDB cannot write into a folder with ? in its name.")
+    return plain_path(path)
+
+
+def _quoted(text: str, mark: str = "'") -> str:
+    return f"{mark}{text.replace(mark, 2 * mark)}{mark}"
 
 
 class DuckDBSink(DatabaseSink):
@@ -210,6 +241,7 @@ class DuckDBSink(DatabaseSink):
     def __init__(self, path: PathLike) -> None:
         import_duckdb()
         super().__init__(path)
+        database_path(self.work)
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -18,6 +18,8 @@ from b2b_payments.export._duckdb import (
     column_line,
     import_duckdb,
     log_source,
+    only_file,
+    plain_path,
     stated_type,
 )
 from b2b_payments.export._file import PathLike
@@ -41,6 +43,7 @@ class ParquetSink(TableSink):
     def __init__(self, path: PathLike) -> None:
         import_duckdb("parquet")
         super().__init__(path)
+        plain_path(self.work)
 
     def encode_rows(self, rows: Rows) -> Sequence[bytes]:
         # Slices of a tuple: a list for each payment would trigger the garbage collector.
@@ -66,10 +69,10 @@ class ParquetSink(TableSink):
 def row_batches(path: Path, columns: Sequence[str]) -> Iterator[list[Any]]:
     """Yield columns of a file, some rows at a time. Raises ValueError in place of DuckDB's errors."""
     duckdb = import_duckdb("parquet")
-    escaped = str(path).replace("'", "''")
+    source = f"read_parquet({only_file(path)}, hive_partitioning = false)"
     try:
         with _connect() as connection:
-            result = connection.execute(f"SELECT {', '.join(columns)} FROM read_parquet('{escaped}')")  # noqa: S608
+            result = connection.execute(f"SELECT {', '.join(columns)} FROM {source}")  # noqa: S608
             while rows := result.fetchmany(2_000):
                 yield rows
     except duckdb.Error as error:

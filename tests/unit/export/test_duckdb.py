@@ -1,0 +1,117 @@
+"""What DuckDB does with names, in exports made by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from b2b_payments import ConfigurationError
+from b2b_payments.export import sink_for, verify
+from b2b_payments.export._reading import read_payments
+from b2b_payments.sync import store_for
+from tests.support.export_reading import tables_in
+from tests.support.exporting import ROWS, exported, written
+from tests.support.program import invoke, sentence
+
+FORMATS = pytest.mark.parametrize("format_", ["parquet", "duckdb"])
+
+
+def ids_in(path: Path, format_: str) -> list[int]:
+    """Return the ids of the payments in an export."""
+    return sorted(row["id"] for row in tables_in(path, format_)[0])
+
+
+@FORMATS
+@pytest.mark.parametrize("name", ["p*", "p?", "p[X]", "p[!a]", "{p,pX}", "**"])
+def test_name_that_matches_other_files(tmp_path: Path, name: str, format_: str) -> None:
+    """An export reads its own log only, even if its name is a pattern that matches an interrupted one's."""
+    other = sink_for(tmp_path / f"pX.{format_}")
+    written(other, ROWS[:8])
+    other.close(complete=False)
+    path = tmp_path / f"{name}.{format_}"
+    exported(sink_for(path), ROWS[8:])
+    assert ids_in(path, format_) == sorted(row["id"] for row in ROWS[8:])
+    exported(other, resume=True)
+    assert verify(path).account.sums.whole.rows == len(list(read_payments(path, format_))) == len(ROWS[8:])
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    "folder", ["total=5", "id=3", "currency=EUR", "line_items=1", "filename=x", "segment=1"]
+)
+def test_folder_that_looks_like_a_partition(tmp_path: Path, folder: str, format_: str) -> None:
+    """A folder called NAME=VALUE adds no column, to the log or to the output."""
+    path = tmp_path / folder / f"p.{format_}"
+    path.parent.mkdir()
+    exported(sink_for(path))
+    assert ids_in(path, format_) == sorted(row["id"] for row in ROWS)
+    assert verify(path).account.sums.whole.rows == len(ROWS)
+    elsewhere = tmp_path / f"p.{format_}"
+    exported(sink_for(elsewhere))
+    assert list(read_payments(path, format_)) == list(read_payments(elsewhere, format_))
+
+
+@FORMATS
+def test_backslash(tmp_path: Path, format_: str) -> None:
+    r"""A name with \, which DuckDB reads as /, is refused before anything is written."""
+    (tmp_path / "b").mkdir()
+    mine = tmp_path / "b" / f"c.{format_}"
+    exported(sink_for(mine), ROWS[:4])
+    before = mine.read_bytes()
+    with pytest.raises(ConfigurationError, match="DuckDB reads a backslash as /, so give another name"):
+        sink_for(tmp_path / rf"b\c.{format_}")
+    if format_ == "duckdb":
+        copy = str(tmp_path / r"b\d.duckdb")
+        assert "DuckDB reads a backslash as /" in sentence(invoke(None, "sync", "--sandbox", "--to", copy), 2)
+        assert store_for(copy).exists is False
+    assert sorted(one.name for one in tmp_path.rglob("*")) == ["b", mine.name, f"{mine.name}.manifest.json"]
+    assert mine.read_bytes() == before
+
+
+def test_folder_with_a_question_mark(tmp_path: Path) -> None:
+    """A folder with ? in its name, in which DuckDB cannot commit, is refused before anything is fetched."""
+    (tmp_path / "why?").mkdir()
+    with pytest.raises(ConfigurationError, match=r"DuckDB cannot write into a folder with \? in its name"):
+        sink_for(tmp_path / "why?" / "p.duckdb")
+    exported(sink_for(tmp_path / "why?.duckdb"))
+    exported(sink_for(tmp_path / "why?" / "p.parquet"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["information_schema", "system", "temp", "main", "memory", "pg_catalog", "SELECT", 'a"b', "x.y", ""],
+)
+def test_name_that_means_something(tmp_path: Path, name: str) -> None:
+    """A database may have any name, also one of DuckDB's own schemas."""
+    path = tmp_path / f"{name}.duckdb"
+    for _ in range(2):
+        exported(sink_for(path, "duckdb"))
+        assert verify(path).account.sums.whole.rows == len(ROWS)
+
+
+def test_macros(tmp_path: Path) -> None:
+    """Macros of the user's with the names of DuckDB's functions do not affect the rows, nor `verify`."""
+    path, plain = tmp_path / "p.duckdb", tmp_path / "plain.duckdb"
+    exported(sink_for(plain))
+    with duckdb.connect(str(path)) as db:
+        db.execute("CREATE MACRO make_timestamptz(x) AS TIMESTAMPTZ '2001-01-01 00:00:00+00'")
+        db.execute("CREATE MACRO epoch_us(x) AS 5")
+        for name in (
+            "sha256(x)",
+            "json_array(x)",
+            "current_database()",
+            "sum(x)",
+            "max(x)",
+            "substr(x, y, z)",
+        ):
+            db.execute(f"CREATE MACRO {name} AS 7")
+        for name in ("read_json(x)", "duckdb_columns()", "duckdb_tables()"):
+            db.execute(f"CREATE MACRO {name} AS TABLE SELECT 1 AS id")
+    for _ in range(2):
+        exported(sink_for(path))
+        assert verify(path).account.sums.whole.rows == len(ROWS)
+    assert list(read_payments(path, "duckdb")) == list(read_payments(plain, "duckdb"))
+    with duckdb.connect(str(path)) as db:
+        assert db.execute("SELECT sha256(1)").fetchall() == [(7,)]
