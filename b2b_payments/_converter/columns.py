@@ -12,7 +12,7 @@ converter reads it. Only a row that fits no row type is read into a model, which
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from itertools import chain
@@ -93,7 +93,7 @@ class ColumnReader:
             except (ValueError, RecursionError):
                 decode_part(body)  # raises an error that says what is wrong
                 raise
-            columns = Columns.of([self._row(rows[place]) for place in places])
+            columns = Columns.of([*self._bisected([rows[place] for place in places])])
         return columns
 
     def _columns(self, body: bytes, places: Sequence[int]) -> Columns | None:
@@ -102,6 +102,17 @@ class ColumnReader:
                 rows = decoded[1].data
                 return _normalized([rows[place] for place in places])
         return None
+
+    def _bisected(self, rows: Sequence[Raw]) -> Iterator[Columns]:
+        """Read rows in parts: those that do not fit are bisected until `_row` gets a single one."""
+        if len(rows) == 1:
+            yield self._row(rows[0])
+        elif (columns := self._columns(b'{"data":[%b]}' % b",".join(rows), range(len(rows)))) is not None:
+            yield columns
+        else:
+            middle = len(rows) // 2
+            yield from self._bisected(rows[:middle])
+            yield from self._bisected(rows[middle:])
 
     def _row(self, row: Raw) -> Columns:
         columns = self._columns(b'{"data":[%b]}' % bytes(row), (0,))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from b2b_payments._converter import ColumnReader, columns
+from b2b_payments._converter import ColumnReader, columns, rows
 from b2b_payments._errors import ResponseDecodeError
 from tests.support.examples import LISTED_PAYMENT
 
@@ -142,6 +142,36 @@ def test_common_variants_need_no_models(monkeypatch: pytest.MonkeyPatch) -> None
     assert (row.customer_id, row.payer_name, row.fees, row.id) == ("7", "", '[1.5, {"amount": 2}]', 70)
     assert json.loads(row.extra)["new"] == {"a": [1]}
     assert "new" not in json.loads(read(sent(), reader).extra)
+
+
+def test_a_row_that_fits_no_row_type_leaves_the_others_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a page with one such row, the other rows are still read many at a time, and all stay in order."""
+    attempts = 0
+    read_page = rows.PageReader.read
+
+    def counted(pages: rows.PageReader, body: bytes) -> object:
+        nonlocal attempts
+        attempts += 1
+        return read_page(pages, body)
+
+    monkeypatch.setattr(rows.PageReader, "read", counted)
+    page = [sent(id=number, **({'quo"te': number} if number == 100 else {})) for number in range(1, 251)]
+    result = ColumnReader().read(b'{"data":[%b]}' % b",".join(page), range(250))
+    assert result.payments["id"] == list(range(1, 251))
+    assert [json.loads(text).get('quo"te') for text in result.payments["extra"]].index(100) == 99
+    assert result.counts == [1] * 250
+    assert attempts < 20
+
+
+@pytest.mark.parametrize("name", ["new", 'quo"te'])
+def test_a_page_without_new_rows_has_empty_columns(name: str) -> None:
+    """Reading none of a page's rows gives every column, without cells, whether the rows fit or not."""
+    reader = ColumnReader()
+    body = b'{"data":[%b]}' % sent(**{name: 1})
+    some, none = reader.read(body, [0]), reader.read(body, [])
+    assert none.payments == {one: [] for one in some.payments}
+    assert none.items == {one: [] for one in some.items}
+    assert none.counts == []
 
 
 def test_unknown_fields_of_an_amount_are_in_extra() -> None:
