@@ -33,7 +33,7 @@ Check: TypeAlias = Callable[[Iterable[Any]], bool]
 """Whether all cells of a column are valid, for types of which msgspec accepts too many values."""
 _Object: TypeAlias = dict[str, msgspec.Raw]
 
-_MAX_UNKNOWN_NAMES: Final = 200
+_MAX_UNKNOWN_NAMES: Final = 400
 """The most unknown names in a schema."""
 MAX_CACHED_LENGTH: Final = 100
 """The most characters of an unknown name in a schema, and the most codes of a list that is cached."""
@@ -91,7 +91,8 @@ class Variant:
 
 RAW: Final = Variant(msgspec.Raw, UNSET, is_direct=False)
 """Accepts JSON of any type and depth, and leaves it undecoded."""
-UNKNOWN_FIELD_VARIANTS: Final = (Variant(SHALLOW_JSON, UNSET), RAW)
+UNKNOWN_FIELD_VARIANTS: Final = (Variant(_json_of(0), UNSET), RAW)
+"""Without nested types: for hundreds of fields, msgspec would take 30 ms to build a decoder."""
 
 
 def variants_of(field: Field, nested: Any) -> Sequence[Variant]:
@@ -206,8 +207,11 @@ class InferredSchema:
 
 
 def _is_usable(name: str) -> bool:
-    # msgspec refuses to define a struct field whose wire name needs escaping in JSON.
-    return len(name) <= MAX_CACHED_LENGTH and name.isprintable() and not {*name} & {'"', "\\"}
+    return len(name) <= MAX_CACHED_LENGTH and _ESCAPED.isdisjoint(name)
+
+
+_ESCAPED: Final = frozenset({'"', "\\", *map(chr, range(32))})
+"""Characters that JSON escapes: msgspec refuses a struct field with one of them in its wire name."""
 
 
 class _Page(msgspec.Struct):

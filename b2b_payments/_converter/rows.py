@@ -59,7 +59,7 @@ _OBJECTS_PER_BLOCK: Final = 500
 _PER_PAYMENT, _PER_ITEM = 8, 2
 """Objects created for a usual payment, and in addition for each of its line items."""
 _SAMPLED_ROWS: Final = 25
-_MAX_INFERENCES: Final = 20
+_MAX_INFERENCES: Final = 2
 """Schema inferences per page, which take some milliseconds each: a service may invent names without end."""
 _PAYMENT_LEVEL: Final = 3
 """The nesting level of a payment's fields in a page: in the page, the list, and the payment."""
