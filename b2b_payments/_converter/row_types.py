@@ -64,10 +64,7 @@ _USUAL_TYPES: Final[Mapping[tuple[FieldKind, bool], Any]] = {  # True: sent as a
     (FieldKind.CODES, False): _CODES,
 }
 _FALLBACK_TYPES: Final[Mapping[FieldKind, Sequence[Any]]] = {
-    FieldKind.WHOLE: [int | str],
-    FieldKind.TEXT: [int | str],
-    FieldKind.MOMENT: [int | str],
-    FieldKind.CODE: [int | str],
+    FieldKind.CODE: [int | str, Any],
     FieldKind.CODES: [_CODES | str, Any],
 }
 

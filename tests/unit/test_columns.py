@@ -131,7 +131,7 @@ def test_deep_objects_are_refused() -> None:
 
 
 def test_common_variants_need_no_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numeric customer ids, null names, fees, unknown fields and ids in text are read without a model."""
+    """Fees, null, unknown fields, numbers for text, and text or floats for ids are read without a model."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("read as a model")
@@ -142,6 +142,14 @@ def test_common_variants_need_no_models(monkeypatch: pytest.MonkeyPatch) -> None
     assert (row.customer_id, row.payer_name, row.fees, row.id) == ("7", "", '[1.5, {"amount": 2}]', 70)
     assert json.loads(row.extra)["new"] == {"a": [1]}
     assert "new" not in json.loads(read(sent(), reader).extra)
+    row = read(sent(id=7.0, updatedAt=1.25, customerId=7.5, processingStatus=3.0, channelId=8.0), reader)
+    assert (row.id, row.updated_at, row.customer_id, row.processing_status, row.channel_id) == (
+        7,
+        1_250_000,
+        "7.5",
+        3,
+        8,
+    )
 
 
 def test_a_row_that_fits_no_row_type_leaves_the_others_together(monkeypatch: pytest.MonkeyPatch) -> None:

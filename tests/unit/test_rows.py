@@ -85,6 +85,8 @@ USUAL = [
     changed(lineItems="", fees=""),
     changed(fees=[1.5, {"type": "a"}, 2], lineItems=[{"amount": []}, {"amount": ""}]),
     changed(customerId=7, payerCustomerId=8, channelId=9, id="71"),
+    changed(id=70.0, updatedAt=1618800393.25, customerId=95075.0, processingStatus=3.0, appliedStatus=1.0),
+    changed(channelId=7.0, payerName=0.5, lineItems=[{"invoiceId": 12.0, "invoiceNumber": 1e22}]),
     changed(total={"code": "USD", "value": "30", "tax": [1]}),
     changed(total={"code": "USD", "value": 30.25}),
     changed(lineItems=[{}, {"invoiceId": 1, "amount": None}, {"paymentId": "7", "x y": {"z": 1}}]),
