@@ -182,15 +182,16 @@ full_converter: Final = _converter(omit_if_default=False)
 
 def with_changes(source: Any, old: Any, new: Any) -> Any:
     """Return the JSON `source`, from which `old` was read, changed only where `new` differs from `old`."""
+    if old == new and repr(old) == repr(new):  # 1 equals True and 1.0, in lists and dicts too
+        return source
     if isinstance(new, dict) and isinstance(old, dict) and isinstance(source, dict):
-        kept = {name: source[name] for name in source if name not in old or old[name] == new.get(name, UNSET)}
+        kept = {name: source[name] for name in source if name not in old or name in new}
         changed = {
-            name: with_changes(source.get(name), old.get(name), value)
+            name: with_changes(source.get(name, UNSET), old.get(name, UNSET), value)
             for name, value in new.items()
-            if name not in old or old[name] != value
         }
-        return kept | changed
+        return kept | {name: value for name, value in changed.items() if value is not UNSET}
     if isinstance(new, list) and isinstance(old, list) and isinstance(source, list):
         common = [with_changes(*items) for items in zip(source, old, new, strict=False)]
         return common + new[len(common) :]
-    return source if new == old else new
+    return new

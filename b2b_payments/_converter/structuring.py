@@ -92,7 +92,8 @@ def to_wire(model: Any) -> dict[str, Any]:
     An absent field stays absent, null stays null, ``""`` stays ``""``, an amount keeps its zeros, and unknown
     fields are kept at every level. A number that no float holds exactly becomes its digits in a string. A
     model changed by `attrs.evolve` shows the change; a model that a caller built omits the fields that were
-    not set. The result works with `json.dumps`, and shares nothing with the model.
+    not set, and so does one whose `extra` was replaced by another than ``model.extra | {...}``. The result
+    works with `json.dumps`, and shares nothing with the model.
     Raises `ConfigurationError` if `model` is not a model, or holds a value that JSON cannot represent.
     """
     check_model(type(model), "to_wire")
@@ -102,10 +103,8 @@ def to_wire(model: Any) -> dict[str, Any]:
         return wire
     is_row = isinstance(source, msgspec.Struct)
     original = payments_of([source])[0] if is_row else structure(type(model), source)
-    wire = plain(json_of(source))
-    if original != model:
-        wire = with_changes(wire, full_converter.unstructure(original), full_converter.unstructure(model))
-    return wire
+    old, new = full_converter.unstructure(original), full_converter.unstructure(model)
+    return cast("dict[str, Any]", with_changes(plain(json_of(source)), old, new))
 
 
 def from_wire(model: type[T], wire: Mapping[str, Any]) -> T:

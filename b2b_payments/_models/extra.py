@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any, Never
 
 import msgspec
 
 
 class Extra(dict[str, Any]):
     """The fields that this library does not know, by wire name. Read-only, like its model.
+
+    ``attrs.evolve(model, extra=model.extra | {...})`` adds or replaces fields, and leaves the others as
+    received.
 
     `source` is the whole object as received, as JSON data or as a row. It is unset if a caller built the
     model, and in the nested models of a payment. It is stored here, not in a field of the model, so that
@@ -20,11 +23,15 @@ class Extra(dict[str, Any]):
     __slots__ = ("source",)
     source: object
 
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("extra is read-only: replace it with attrs.evolve(model, extra={...}).")
+    def _refuse(self, *_: Never, **__: Never) -> Any:  # so mypy rejects every argument
+        raise TypeError("extra is read-only: use attrs.evolve(model, extra=model.extra | {...}).")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __or__(self, other: Mapping[str, Any]) -> Extra:  # type: ignore[override]
+        """Return these fields with others added or replaced, for `attrs.evolve`: they keep the source."""
+        return extra_with({**self, **other}, getattr(self, "source", None))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A row as the source cannot be pickled: its class was generated in this process.
