@@ -49,7 +49,7 @@ class AnswerModel:
         from pydantic_core import core_schema  # noqa: PLC0415 - optional: only pydantic calls this
 
         serialization = core_schema.plain_serializer_function_ser_schema(
-            to_dict, return_schema=core_schema.dict_schema(core_schema.str_schema())
+            _serialized, info_arg=True, return_schema=core_schema.dict_schema(core_schema.str_schema())
         )
         return core_schema.is_instance_schema(cls, serialization=serialization)
 
@@ -62,19 +62,34 @@ def to_dict(model: Any) -> dict[str, Any]:
     Raises `ConfigurationError` if `model` is not a model, or holds a value that JSON cannot represent.
     """
     check_model(type(model), "to_dict")
-    return {attribute.name: _ready(getattr(model, attribute.name)) for attribute in attrs.fields(type(model))}
+    return _fields(model)
 
 
-def _ready(value: Any) -> Any:
+def _fields(model: Any, *, without_none: bool = False) -> dict[str, Any]:
+    values = [(attribute.name, getattr(model, attribute.name)) for attribute in attrs.fields(type(model))]
+    return {
+        name: _ready(value, without_none) for name, value in values if value is not None or not without_none
+    }
+
+
+def _ready(value: Any, without_none: bool) -> Any:
     if isinstance(value, AnswerModel):
-        return to_dict(value)
+        return _fields(value, without_none=without_none)
     if isinstance(value, Decimal):
         return fixed_point(value)
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, tuple):
-        return [_ready(item) for item in value]
+        return [_ready(item, without_none) for item in value]
     return plain(value)
+
+
+def _serialized(model: AnswerModel, info: Any) -> Any:
+    """Return what `to_dict` does, without what a FastAPI route or a pydantic model excludes, at any level."""
+    from pydantic_core import to_jsonable_python  # noqa: PLC0415 - optional: only pydantic calls this
+
+    fields = _fields(model, without_none=info.exclude_none)
+    return to_jsonable_python(fields, include=info.include, exclude=info.exclude)
 
 
 def check_model(model: type[Any], function: str) -> None:

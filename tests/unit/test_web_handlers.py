@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -73,6 +73,42 @@ async def response_of(app: FastAPI, path: str) -> tuple[int, Any]:
     }  # fmt: skip
     await app(scope, receive, send)
     return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
+
+
+@pytest.mark.parametrize("handler", [annotated, anything], ids=["annotated", "anything"])
+@pytest.mark.parametrize(
+    ("options", "visible"),
+    [
+        ({"response_model_exclude": {"extra", "details"}}, lambda name: name not in {"extra", "details"}),
+        ({"response_model_include": {"id", "total"}}, lambda name: name in {"id", "total"}),
+        ({"response_model_exclude_none": True}, lambda name: getattr(PAYMENT, name) is not None),
+    ],
+)
+async def test_a_route_leaves_out_what_it_excludes(
+    handler: Any, options: dict[str, Any], visible: Callable[[str], bool]
+) -> None:
+    """Options such as `response_model_exclude` apply to models as to a pydantic model."""
+    app = FastAPI()
+    app.get("/", **options)(handler)
+    expected = {name: value for name, value in to_dict(PAYMENT).items() if visible(name)}
+    assert expected.keys() < to_dict(PAYMENT).keys()
+    assert await response_of(app, "/") == (200, expected)
+
+
+async def test_a_route_leaves_out_what_it_excludes_in_nested_models() -> None:
+    """Exclusions also apply within lists and nested models; null within the service's own data is kept."""
+    payment = from_wire(Payment, {**LISTED_PAYMENT, "lineItems": [{"paymentId": 7}], "details": {"a": None}})
+
+    async def several() -> list[Payment]:
+        return [payment]
+
+    app = FastAPI()
+    exclude = {"__all__": {"total": {"currency", "extra"}}}
+    app.get("/", response_model_exclude=exclude, response_model_exclude_none=True)(several)
+    status, [row] = await response_of(app, "/")
+    assert (status, row["total"]) == (200, {"amount": "30.0000"})
+    assert row["line_items"] == [{"payment_id": 7, "invoice_number": "", "extra": {}}]
+    assert row["details"] == {"a": None}
 
 
 @pytest.fixture
