@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import IntEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import attrs
@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from b2b_payments._converter import values
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError
+from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.answer_model import fixed_point, json_number, plain
 from b2b_payments._models.description import Field, FieldKind, fields_of
 
@@ -151,14 +152,23 @@ def _writer_of(field: Field, converter: Converter) -> Callable[[Any], Any]:
     return write_field
 
 
+def _whole_number(field: Field, value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigurationError(
+            f"{field.name} has {type(value).__name__}, not a number: give an int."
+        ) from None
+
+
 _WRITERS: Final[Mapping[FieldKind, Callable[[Field], Callable[[Any], Any]]]] = {
     FieldKind.AMOUNT: lambda field: fixed_point if field.digits else json_number,
-    FieldKind.WHOLE: lambda field: str if field.digits else int,
+    FieldKind.WHOLE: lambda field: str if field.digits else partial(_whole_number, field),
     FieldKind.MOMENT: lambda field: (
         (lambda moment: str(values.epoch_seconds(moment))) if field.digits else values.epoch_seconds
     ),
-    FieldKind.CODE: lambda _: int,
-    FieldKind.CODES: lambda _: int,
+    FieldKind.CODE: lambda field: partial(_whole_number, field),
+    FieldKind.CODES: lambda field: partial(_whole_number, field),
     FieldKind.TEXT: lambda _: str,
     FieldKind.FLAG: lambda _: bool,
     FieldKind.OBJECT: lambda _: plain,

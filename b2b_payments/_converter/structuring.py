@@ -7,7 +7,6 @@ has the paths of all unreadable values, but not the values.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -22,7 +21,7 @@ from b2b_payments._errors import ConfigurationError, ResponseDecodeError, shown
 from b2b_payments._models import OfflinePayment, Payment
 from b2b_payments._models.answer_model import check_model, plain
 from b2b_payments._models.description import Field, FieldKind, fields_of
-from b2b_payments._models.extra import json_of
+from b2b_payments._models.extra import json_of, of_dicts_and_lists
 from b2b_payments._models.plain_data import checked_data
 from b2b_payments._printable import enumerated, unset_field
 from b2b_payments._protocol.json import decode
@@ -94,7 +93,8 @@ def to_wire(model: Any) -> dict[str, Any]:
     model changed by `attrs.evolve` shows the change; a model that a caller built omits the fields that were
     not set, and so does one whose `extra` was replaced by another than ``model.extra | {...}``. The result
     works with `json.dumps`, and shares nothing with the model.
-    Raises `ConfigurationError` if `model` is not a model, or holds a value that JSON cannot represent.
+    Raises `ConfigurationError` if `model` is not a model, or holds a value that JSON or its field
+    cannot have.
     """
     check_model(type(model), "to_wire")
     source = getattr(getattr(model, "extra", None), "source", None)
@@ -115,7 +115,7 @@ def from_wire(model: type[T], wire: Mapping[str, Any]) -> T:
     model.
     """
     check_model(model, "from_wire")
-    return structure(model, copy.deepcopy(wire), "$")
+    return structure(model, of_dicts_and_lists(wire), "$")
 
 
 def offline_payment_body(payment: OfflinePayment) -> dict[str, Any]:

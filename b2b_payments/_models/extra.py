@@ -57,11 +57,11 @@ def json_of(data: Any) -> Any:
 
 def source_of(extra: Mapping[str, Any]) -> Any:
     """Return the source as JSON data, or None if there is none."""
-    return _with_lists(json_of(getattr(extra, "source", None)))
+    return of_dicts_and_lists(json_of(getattr(extra, "source", None)))
 
 
-def _with_lists(value: Any) -> Any:
-    """Replace the tuples of rows by lists."""
-    if isinstance(value, dict):
-        return {name: _with_lists(item) for name, item in value.items()}
-    return [_with_lists(item) for item in value] if isinstance(value, list | tuple) else value
+def of_dicts_and_lists(value: Any) -> Any:
+    """Copy JSON data, with a dict for every mapping, and a list for every tuple, as in rows."""
+    if isinstance(value, Mapping):
+        return {name: of_dicts_and_lists(item) for name, item in value.items()}
+    return [of_dicts_and_lists(item) for item in value] if isinstance(value, list | tuple) else value

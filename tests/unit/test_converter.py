@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -37,6 +37,7 @@ from b2b_payments._models import (
     ProcessingStatus,
     Transaction,
 )
+from b2b_payments.testing import make_payment
 from tests.support import examples
 from tests.support.strategies import REQUIRED
 
@@ -356,6 +357,14 @@ def test_to_wire_refuses_what_it_cannot_convert() -> None:
     """A model with a value that JSON cannot represent, and anything that is not a model, are refused."""
     with pytest.raises(ConfigurationError, match="datetime cannot be stored in JSON"):
         to_wire(Money("USD", 1, extra={"at": datetime.now(UTC)}))
+    changes: list[dict[str, Any]] = [
+        {"id": "x"}, {"applied_status": [1]}, {"processing_status": "done"}, {"allowed_statuses": [None]},
+        {"line_items": [LineItem(invoice_id=cast("int", float("nan")))]},
+    ]  # fmt: skip
+    for change in changes:
+        for payment in (make_payment(), structure_payment(examples.LISTED_PAYMENT)):
+            with pytest.raises(ConfigurationError, match="not a number: give an int"):
+                to_wire(attrs.evolve(payment, **change))
     with pytest.raises(ConfigurationError, match="to_wire was given dict"):
         to_wire({})
 

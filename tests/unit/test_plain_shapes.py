@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections import OrderedDict, UserDict
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -52,6 +54,18 @@ def test_from_wire_shares_nothing_with_its_argument() -> None:
     wire["details"]["memo"] = "other"
     wire["payerName"] = "other"
     assert to_wire(payment) == examples.LISTED_PAYMENT
+
+
+def test_from_wire_accepts_any_mapping() -> None:
+    """Mappings and tuples of other types, at any level, are read like dicts and lists."""
+    text = json.dumps(examples.SHOWN_PAYMENT)
+    wire: Any = json.loads(text, object_pairs_hook=OrderedDict)
+    wire["lineItems"] = tuple(map(MappingProxyType, wire["lineItems"]))
+    wire["total"] = UserDict(wire["total"])
+    for mapping in (wire, MappingProxyType(wire), UserDict(wire)):
+        payment = from_wire(Payment, mapping)
+        assert payment == from_wire(Payment, examples.SHOWN_PAYMENT)
+        assert json.dumps(to_wire(payment)) == text
 
 
 def test_from_wire_says_what_is_wrong() -> None:
