@@ -14,6 +14,10 @@ from b2b_payments._models.moment import in_utc
 from b2b_payments._printable import frozen
 
 
+def _optional_moment(moment: datetime | None) -> datetime | None:
+    return None if moment is None else in_utc(moment)
+
+
 @frozen(kw_only=True)
 class Channel(AnswerModel):
     """A channel of a store with several storefronts.
@@ -34,10 +38,6 @@ class Channel(AnswerModel):
     b2b_enabled: bool | None = None
     allow_global_logins: bool | None = None
     icon_url: str | None = None
-    created_at: datetime | None = attrs.field(
-        default=None, converter=attrs.converters.optional(in_utc), metadata=DIGITS
-    )
-    updated_at: datetime | None = attrs.field(
-        default=None, converter=attrs.converters.optional(in_utc), metadata=DIGITS
-    )
+    created_at: datetime | None = attrs.field(default=None, converter=_optional_moment, metadata=DIGITS)
+    updated_at: datetime | None = attrs.field(default=None, converter=_optional_moment, metadata=DIGITS)
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)

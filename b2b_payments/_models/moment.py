@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from b2b_payments._errors import ConfigurationError, shown
 
@@ -21,12 +21,12 @@ def moment_of(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-def in_utc(value: Any) -> datetime:
+def in_utc(value: datetime) -> datetime:
     """Convert a caller's aware datetime to UTC.
 
     Raises `ConfigurationError` if it is naive, or outside the years 1 to 9999 in UTC.
     """
-    if not isinstance(value, datetime) or value.utcoffset() is None:
+    if not isinstance(value, datetime) or value.utcoffset() is None:  # type: ignore[redundant-expr]
         raise ConfigurationError(
             f"{shown(value)} is not an aware datetime: give one with a time zone, e.g. datetime.now(UTC)."
         )

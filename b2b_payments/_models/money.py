@@ -26,7 +26,7 @@ def is_amount(number: Decimal) -> bool:
     return isinstance(exponent, int) and -MAX_DIGITS <= exponent <= MAX_DIGITS - len(digits)
 
 
-def exact_amount(value: object) -> Decimal:
+def exact_amount(value: Decimal | int | str) -> Decimal:
     """Convert a caller's amount, a Decimal, an int or digits in a string, to Decimal.
 
     Raises `ConfigurationError` for anything else, floats in particular: ``0.1`` is not exactly a tenth.

@@ -34,6 +34,10 @@ def _line_items(items: Iterable[LineItem]) -> tuple[LineItem, ...]:
     return tuple(items)
 
 
+def _optional_amount(amount: Decimal | int | str | None) -> Decimal | None:
+    return None if amount is None else exact_amount(amount)
+
+
 @frozen
 class LineItem(AnswerModel):
     """The part of a payment that is applied to one invoice. Lists may leave `amount` out [doc]."""
@@ -51,7 +55,7 @@ class Fee(AnswerModel):
 
     type: str = ""
     description: str = ""
-    amount: Decimal | None = attrs.field(default=None, converter=attrs.converters.optional(exact_amount))
+    amount: Decimal | None = attrs.field(default=None, converter=_optional_amount)
     extra: Extra = attrs.field(factory=Extra, converter=extra_of, hash=False)
 
 

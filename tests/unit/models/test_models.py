@@ -11,7 +11,15 @@ import pytest
 
 from b2b_payments._converter import offline_payment_body
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._models import Channel, Money, OfflineLineItem, OfflinePayment, Payment, ProcessingStatus
+from b2b_payments._models import (
+    Channel,
+    Fee,
+    Money,
+    OfflineLineItem,
+    OfflinePayment,
+    Payment,
+    ProcessingStatus,
+)
 
 
 def offline(**fields: Any) -> OfflinePayment:
@@ -54,6 +62,29 @@ def test_datetimes_are_converted_to_utc() -> None:
 def test_lists_become_tuples() -> None:
     """A payment built with lists has tuples, so that it is immutable."""
     assert payment(allowed_statuses=[1]).allowed_statuses == (ProcessingStatus.AWAITING_PROCESSING,)
+
+
+def test_wrong_types_are_refused_at_run_time_and_by_type_checkers() -> None:
+    """Each call raises, and each is a type error too: mypy reports a `type: ignore` that is not needed."""
+    item = OfflineLineItem(1, 2)
+    with pytest.raises(ConfigurationError, match="is a float"):
+        Money("USD", 1.5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="is a float"):
+        OfflineLineItem(invoice_id=1, amount=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="is a float"):
+        Fee(amount=0.1)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="line_items holds dict"):
+        OfflinePayment("1", "USD", [{"invoiceId": 1, "amount": "2"}])  # type: ignore[list-item]
+    with pytest.raises(ConfigurationError, match="currency 840"):
+        OfflinePayment("1", 840, [item])  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="details is not a mapping"):
+        OfflinePayment("1", "USD", [item], details=["memo"])  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="processing_status 'done'"):
+        OfflinePayment("1", "USD", [item], processing_status="done")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="external_id is float"):
+        OfflinePayment("1", "USD", [item], external_id=5.5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="not an aware datetime"):
+        Channel(id=1, channel_id=1, created_at=1618800393)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("amount", [Decimal("20.00"), "20.00"])
