@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from b2b_payments._call import Caller
 from b2b_payments._converter import structure, structure_list
 from b2b_payments._errors import APIError
 from b2b_payments._models import Channel
 from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
+from b2b_payments._resources.reads import read
 
 _SINGLE_STOREFRONT = "multi storefront is not enabled"
 
@@ -25,13 +28,12 @@ class Channels:
         ResponseDecodeError.
         """
         try:
-            reply = await self._caller.call(requests.list_channels())
+            return await read(self._caller, requests.list_channels(), partial(structure_list, Channel))
         except APIError as error:
             # 403 and 422 have many causes; only this text means that there are no channels [doc].
             if error.status in {403, 422} and says_single_storefront(error):
                 return []
             raise
-        return structure_list(Channel, reply.data)
 
     async def get(self, channel_id: int) -> Channel:
         """Return one channel, by BigCommerce's id (`Channel.channel_id`).
@@ -39,8 +41,7 @@ class Channels:
         Raises NotFoundError if it does not exist, PermissionDeniedError [doc] or ValidationError [seen] for a
         store without multi-storefront, APIError, TransportError and ResponseDecodeError.
         """
-        reply = await self._caller.call(requests.get_channel(channel_id))
-        return structure(Channel, reply.data)
+        return await read(self._caller, requests.get_channel(channel_id), partial(structure, Channel))
 
 
 def says_single_storefront(error: APIError) -> bool:

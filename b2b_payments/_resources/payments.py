@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import attrs
@@ -34,6 +35,7 @@ from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._resources.creates import Creates
+from b2b_payments._resources.reads import read
 from b2b_payments._resources.writes import Writes
 from b2b_payments._walk.checkpoint import for_channel
 from b2b_payments._walk.period import Period
@@ -203,8 +205,7 @@ class Payments:
 
     async def get(self, payment_id: int) -> Payment:
         """Return one payment. Raises NotFoundError if it does not exist, or the credential may not see it."""
-        reply = await self._walker.caller.call(requests.get_payment(payment_id))
-        return structure_payment(reply.data)
+        return await read(self._walker.caller, requests.get_payment(payment_id), structure_payment)
 
     async def look_up(self, payment_id: int, *, tally: Tally | None = None) -> dict[str, Any] | None:
         """Return one payment as the service's own JSON object; None if it does not exist.
@@ -234,8 +235,8 @@ class Payments:
 
         Raises NotFoundError if the payment does not exist.
         """
-        reply = await self._walker.caller.call(requests.get_operations(payment_id))
-        return structure(PaymentOperations, reply.data)
+        request = requests.get_operations(payment_id)
+        return await read(self._walker.caller, request, partial(structure, PaymentOperations))
 
     async def perform_operation(self, payment_id: int, operation: Operation | int) -> None:
         """Carry out an operation, at most once.
@@ -258,8 +259,8 @@ class Payments:
 
         Raises NotFoundError if the payment does not exist.
         """
-        reply = await self._walker.caller.call(requests.get_transactions(payment_id))
-        return structure_list(Transaction, reply.data)
+        request = requests.get_transactions(payment_id)
+        return await read(self._walker.caller, request, partial(structure_list, Transaction))
 
     async def create_offline(self, payment: OfflinePayment, *, unless_exists: bool = False) -> int:
         """Record an offline payment, at most once, and return its id.

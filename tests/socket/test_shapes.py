@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
+from aiohttp import web
 
-from b2b_payments import Fee, from_wire, to_wire
+from b2b_payments import Fee, ResponseDecodeError, from_wire, to_wire
 from b2b_payments._models import Channel, Payment
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.support.clients import client_of
@@ -54,6 +55,20 @@ async def test_swapped_empties_are_read() -> None:
         assert [payment.details for payment, row in zip(payments, wire, strict=True) if row["details"] == []]
         assert all(payment.details == {} or payment.details["memo"] is not None for payment in payments)
         assert all(isinstance(payment.fees, tuple) for payment in payments)
+
+
+async def test_an_unreadable_object_names_its_request() -> None:
+    """The error of an unreadable object names its endpoint and id, like that of one that is not JSON."""
+    async with Sandbox(payments=3, rules=free()) as sandbox, client_of(sandbox) as client:
+        sandbox.store.update(2, updatedAt="soon")
+        with pytest.raises(ResponseDecodeError) as caught:
+            await client.payments.get(2)
+        assert str(caught.value).startswith("GET /ip/payments/2: $.data.updatedAt cannot be read: ")
+        assert caught.value.paths == ["$.data.updatedAt"]
+        assert len(sandbox.requests) == 1
+        sandbox.answer_with(lambda _: web.json_response({"code": 200, "data": [{}], "meta": {}}))
+        with pytest.raises(ResponseDecodeError, match=r"^GET /channels: \$\.data\[0\]\.id cannot be read"):
+            await client.channels.list()
 
 
 @pytest.mark.parametrize("times", ["digits", "number", "iso"])
