@@ -244,6 +244,24 @@ def test_stopped_before_the_first_page(service: Sandbox, tmp_path: Path) -> None
     assert _names(tmp_path) == []
 
 
+def test_stopped_where_event_loops_handle_no_signals(
+    service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands run, and end in the same way, with an event loop such as that of Windows."""
+
+    def unsupported(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(asyncio.unix_events._UnixSelectorEventLoop, "add_signal_handler", unsupported)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert invoke(service, "get", "1").exit_code == 0
+        test_stopped_before_the_first_page(service, tmp_path)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.slow
 async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
     """A stopped export to standard output says that the printed output is not complete."""

@@ -260,10 +260,11 @@ def test_new_export_drops_an_interrupted_one(tmp_path: Path) -> None:
 
 _ELSEWHERE = """
 import os, sys
-sys.modules["fcntl"] = None
+sys.modules["fcntl"] = sys.modules["resource"] = None
 for name in ("fchmod", "O_CLOEXEC", "O_NOFOLLOW"):
     delattr(os, name)
 from b2b_payments.export import ExportError, JSONLSink, SQLiteSink
+import b2b_payments.sync
 first, second = JSONLSink("p.jsonl"), JSONLSink("p.jsonl")
 first.open()
 try:
