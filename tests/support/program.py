@@ -24,6 +24,8 @@ VARIABLES = (
 _NONE: Mapping[str, str | None] = {}
 _TERMINAL: Mapping[str, str] = {"TERM": "xterm", "COLUMNS": "160"}
 _NO_CONSTANTS: Mapping[str, float] = {}
+WITHOUT_PROGRESS: Mapping[str, float] = {"b2b_payments._cli.progress._LINE_INTERVAL": 3_600.0}
+"""Constants of a command that prints no lines of progress, however long it takes on a busy machine."""
 _WITH_CONSTANTS = """
 import json, sys
 from importlib import import_module

@@ -18,7 +18,7 @@ import pytest
 from b2b_payments.export import JSONLSink
 from b2b_payments.export._account import Account
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.support.program import finished, invoke, sentence, start
+from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start
 
 
 def _lines(path: Path) -> list[object]:
@@ -40,7 +40,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def test_readme_command(tmp_path: Path) -> None:
     """`export --sandbox` needs nothing else, writes 10,000 payments, and prints only the summary."""
     path = tmp_path / "payments.jsonl"
-    code, out, err = await finished(await start(None, "export", "--sandbox", "--output", str(path)))
+    command = ("export", "--sandbox", "--output", str(path))
+    code, out, err = await finished(await start(None, *command, constants=WITHOUT_PROGRESS))
     assert (code, out) == (0, "")
     assert re.fullmatch(r".*payments\.jsonl: complete: 10,000 payments, 41 requests, [0-9.:]+( s)?\.\n", err)
     assert _lines(path) == list(Sandbox(payments=10_000).store.all_wire())
