@@ -11,10 +11,12 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from b2b_payments import _retry
 from b2b_payments.export import JSONLSink
 from b2b_payments.export._account import Account
 from b2b_payments.sandbox import Fault, Rules, Sandbox
@@ -186,8 +188,9 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_network(service: Sandbox, tmp_path: Path) -> None:
+def test_no_network(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unreachable service is reported in one sentence that names the host, without long retries."""
+    monkeypatch.setattr(_retry, "RetryPolicy", partial(_retry.RetryPolicy, base_delay=0.01))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     begun = time.monotonic()
