@@ -216,7 +216,9 @@ def test_program_with_an_open_client_ends(sandbox: Sandbox) -> None:
         timeout=60,
         check=False,
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1\n", "")
+    # On a busy machine, asyncio's debug mode reports steps that took long.
+    warned = [one for one in ended.stderr.splitlines() if not one.startswith("Executing <")]
+    assert (ended.returncode, ended.stdout, warned) == (0, "1\n", [])
 
 
 def test_client_is_opened_once(sandbox: Sandbox) -> None:

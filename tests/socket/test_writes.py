@@ -355,6 +355,7 @@ async def test_post_that_did_not_connect_is_sent_again(sandbox: Sandbox) -> None
     assert sandbox.store.payments == 61
 
 
+@pytest.mark.virtual_time
 async def test_deadline_ends_a_write(sandbox: Sandbox) -> None:
     """A write that hangs until its deadline is unknown: no time is left to search."""
     sandbox.order(Fault.HANG, times=1, methods=WRITES)
@@ -364,6 +365,7 @@ async def test_deadline_ends_a_write(sandbox: Sandbox) -> None:
     assert sandbox.request_count == 1
 
 
+@pytest.mark.virtual_time
 async def test_deadline_ends_a_read(sandbox: Sandbox) -> None:
     """A read that hangs ends at its deadline, before its timeout, and is not sent again."""
     sandbox.order(Fault.HANG, share=1)

@@ -11,14 +11,16 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from b2b_payments import _retry
 from b2b_payments.export import JSONLSink
 from b2b_payments.export._account import Account
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.support.program import finished, invoke, sentence, start
+from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start
 
 
 def _lines(path: Path) -> list[object]:
@@ -40,7 +42,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def test_readme_command(tmp_path: Path) -> None:
     """`export --sandbox` needs nothing else, writes 10,000 payments, and prints only the summary."""
     path = tmp_path / "payments.jsonl"
-    code, out, err = await finished(await start(None, "export", "--sandbox", "--output", str(path)))
+    command = ("export", "--sandbox", "--output", str(path))
+    code, out, err = await finished(await start(None, *command, constants=WITHOUT_PROGRESS))
     assert (code, out) == (0, "")
     assert re.fullmatch(r".*payments\.jsonl: complete: 10,000 payments, 41 requests, [0-9.:]+( s)?\.\n", err)
     assert _lines(path) == list(Sandbox(payments=10_000).store.all_wire())
@@ -185,8 +188,9 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_network(service: Sandbox, tmp_path: Path) -> None:
+def test_no_network(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unreachable service is reported in one sentence that names the host, without long retries."""
+    monkeypatch.setattr(_retry, "RetryPolicy", partial(_retry.RetryPolicy, base_delay=0.01))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     begun = time.monotonic()

@@ -7,7 +7,8 @@ import json
 import os
 import signal
 import socket
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from b2b_payments.export._database import opened
 from b2b_payments.export._file import Lock
 from b2b_payments.export._reading import DATABASES
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.support.program import finished, invoke, sentence, start
+from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start
 from tests.support.synced import ENDINGS, held_in, versions_of
 
 
@@ -178,6 +179,15 @@ def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
     assert held_in(path) == versions_of(service.store)
 
 
+def _wait_for_a_commit(path: Path) -> None:
+    """Wait until a sync that runs in another process has committed payments."""
+    kept = 0
+    while not kept:
+        # The tables do not exist yet, or are locked.
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path)) as database:
+            ((kept,),) = database.execute("SELECT count(*) FROM payments")
+
+
 @pytest.mark.slow
 async def test_stopped(tmp_path: Path) -> None:
     """After Ctrl-C, the message says what is left, and the next sync continues."""
@@ -201,8 +211,10 @@ async def test_stopped(tmp_path: Path) -> None:
             arrived.clear()
             if not last:
                 sandbox.order(Fault.HANG_BEFORE, share=1)
-            process = await start(sandbox, "sync", "--to", str(path))
+            process = await start(sandbox, "sync", "--to", str(path), constants=WITHOUT_PROGRESS)
             await arrived.wait()
+            if last:
+                await asyncio.to_thread(_wait_for_a_commit, path)
             process.send_signal(signal.SIGINT)
             assert await finished(process) == (130, "", f"Stopped by Ctrl-C: {left}.\n")
             assert os.listdir(tmp_path) == ([path.name] if last else [])

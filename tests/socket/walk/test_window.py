@@ -63,13 +63,20 @@ async def test_periods_are_exact(sandbox: Sandbox, client: PaymentsClient, order
 
 
 @pytest.mark.slow
+# `benchmarks.windows` searches among a million in every way.
 @pytest.mark.parametrize(
-    "name", ["evenly", "nine in ten within an hour", "a second a month", "crowds of crowds"]
+    ("name", "payments"),
+    [
+        ("evenly", 100_000),
+        ("nine in ten within an hour", 100_000),
+        ("a second a month", 100_000),
+        ("crowds of crowds", 1_000_000),
+    ],
 )
-async def test_a_time_is_found_among_a_million(name: str) -> None:
+async def test_a_time_is_found(name: str, payments: int) -> None:
     """However payments are spread over time, at most 12 rows are read to find it, none of them twice."""
     draw = random.Random(name)
-    created = times(name, draw, 1_000_000)
+    created = times(name, draw, payments)
     async with Sandbox(created, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:
         for _ in range(8):
             at = moment(draw, created)
