@@ -71,7 +71,8 @@ async def resume(
         await resume(lambda checkpoint: client.payments.list(checkpoint=checkpoint), sink)
 
     If the walk had already ended, `begin` is not called. Otherwise like `export`; the report covers only the
-    resumed part. Also raises ConfigurationError if the interrupted export had another `query` or store.
+    resumed part. Also raises ConfigurationError if the interrupted export had another `query` or store, or if
+    `begin` ignores the checkpoint.
     """
     expected = "a function that takes a checkpoint and returns a walk"
     check("begin", begin, Callable, expected)
@@ -98,6 +99,7 @@ async def _run(
         else:
             progress = _Progress(sink, start)
             source = begin(start.walk)
+            _check_start(source, start.walk)
             decoded = leave_undecoded if isinstance(sink, TableSink) else account_page
             async with aclosing(source.joined(decoded=decoded)) as pages:
                 async for page in pages:
@@ -114,6 +116,14 @@ async def _run(
             await worker.close(complete=False)
         raise
     return report
+
+
+def _check_start(source: Source, checkpoint: Checkpoint | None) -> None:
+    if checkpoint is not None and source.checkpoint() != checkpoint:
+        raise ConfigurationError(
+            "begin returned a walk that does not start at the checkpoint, which would export payments twice: "
+            "pass the checkpoint on, as in client.payments.list(checkpoint=checkpoint)."
+        )
 
 
 @frozen

@@ -17,6 +17,7 @@ from b2b_payments import (
     AuthenticationError,
     ConfigurationError,
     PaymentsClient,
+    PaymentStream,
     StoreAuth,
     Walk,
     WalkReport,
@@ -159,6 +160,39 @@ async def test_resume_after_the_last_commit(monkeypatch: pytest.MonkeyPatch) -> 
     last = sink.checkpoints[-1]
     assert last is not None
     assert (last["finished"], last["account"]["rows"], last["account"]["complete"]) == (True, 100, True)
+
+
+@pytest.mark.parametrize("channels", [None, [1, 2]])
+async def test_resume_with_a_walk_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, channels: list[int] | None
+) -> None:
+    """A `begin` that ignores the checkpoint is refused before any request, and what was committed stays."""
+    monkeypatch.setattr(exporting, "BATCH_ROWS", 30)
+    sink = _RecordingSink()
+    async with (
+        Sandbox(payments=100) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
+    ):
+
+        def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
+            if channels is None:
+                return client.payments.list(page_size=20, checkpoint=checkpoint)
+            return client.payments.stream(channel_ids=channels, page_size=20, checkpoint=checkpoint)
+
+        def stop(_: WalkReport) -> None:
+            if sink.checkpoints:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            await export(begin(None), sink, on_progress=stop)
+        before, rows = sandbox.request_count, list(sink.rows)
+        with pytest.raises(
+            ConfigurationError, match="begin returned a walk that does not start at the check"
+        ):
+            await resume(lambda _: begin(None), sink)
+        assert (sandbox.request_count, sink.rows) == (before, rows)
+        assert (await resume(begin, sink)).complete
+        assert len({row["id"] for row in sink.rows}) == len(sink.rows) > len(rows) > 0
 
 
 async def test_resume_of_a_finished_walk() -> None:
