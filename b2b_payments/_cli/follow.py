@@ -130,8 +130,8 @@ def follow(
                 async for change in feed:
                     await show([to_wire(change.payment)])
                     stored.write(change.checkpoint)
-        if scope.cancelled_caught:
-            raise BrokenPipeError(errno.EPIPE, "the reader of standard output has closed it")
+        # The feed does not end by itself.
+        raise BrokenPipeError(errno.EPIPE, "the reader of standard output has closed it")
 
     after_poll: list[Any] = []
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
+import pytest
 from click.testing import CliRunner, Result
 
+from b2b_payments import PaymentsClient
 from b2b_payments._cli.program import program
 from b2b_payments.sandbox import Sandbox
 
@@ -73,6 +77,20 @@ def sentence(result: Result, code: int) -> str:
     assert last.startswith("Error: ")
     assert last.endswith((".", ")"))
     return last
+
+
+def stop_when_done(patch: pytest.MonkeyPatch) -> None:
+    """Let a command in this process receive SIGINT when it has done its work, and closes its client."""
+    close = PaymentsClient.aclose
+
+    async def aclose(client: PaymentsClient) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await close(client)
+
+    patch.setattr(PaymentsClient, "aclose", aclose)
 
 
 async def start(

@@ -15,12 +15,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from b2b_payments import _retry
 from b2b_payments.export import JSONLSink
 from b2b_payments.export._account import Account
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start
+from tests.socket.cli.fleet import FAST, serving
+from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start, stop_when_done
 
 
 def _lines(path: Path) -> list[object]:
@@ -264,6 +266,34 @@ def test_stopped_where_event_loops_handle_no_signals(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def test_stopped_after_the_end(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the file was written changes nothing: the summary is printed, and the exit code is 0."""
+    path = tmp_path / "payments.jsonl"
+    stop_when_done(monkeypatch)
+    result = invoke(service, "export", "--output", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"{path}: complete: 300 payments, ")
+    assert _lines(path) == list(service.store.all_wire())
+
+
+def test_failed_midway(tmp_path: Path) -> None:
+    """If the service fails midway, the message says that the payments read so far are kept, and they are."""
+    path = tmp_path / "payments.jsonl"
+    with serving({"one": Sandbox(payments=5_000, rules=FAST)}) as fleet:
+        service = fleet["one"]
+        service.answer_with(
+            lambda _: web.json_response({}, status=400) if service.request_count > 15 else None
+        )
+        message = sentence(invoke(service, "export", "--output", str(path)), 1)
+        assert ": 400 Bad Request. The payments read so far are kept: run the same command" in message
+        service.answer_with(None)
+        before = service.request_count
+        resumed = invoke(service, "export", "--output", str(path), "--resume")
+        assert resumed.stderr.endswith(" Together with the interrupted run: 5,000 payments.\n")
+        assert service.request_count - before < 15
+        assert _lines(path) == list(service.store.all_wire())
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from b2b_payments import AlreadyRunningError
 from b2b_payments._tables.columns import PAYMENTS
@@ -21,7 +22,7 @@ from b2b_payments.export._database import opened
 from b2b_payments.export._file import Lock
 from b2b_payments.export._reading import DATABASES
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start
+from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start, stop_when_done
 from tests.support.synced import ENDINGS, held_in, versions_of
 
 
@@ -120,6 +121,14 @@ def test_usage(
     assert os.listdir(tmp_path) == []
 
 
+def test_sandbox_whose_port_is_taken(service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another program has the sandbox's usual port, `--sandbox` uses a free one."""
+    monkeypatch.setattr("b2b_payments._cli.connection._PORT", URL(service.base_url).port)
+    listed = invoke(None, "list", "--sandbox", "--limit", "1")
+    assert json.loads(listed.stdout)["id"] == 1
+    assert service.request_count == 0
+
+
 @pytest.mark.slow
 def test_sandbox_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--sandbox` needs no credential, and a second sync of the same copy finds the same store."""
@@ -148,6 +157,27 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
     assert "rejected the credential" in text
     assert "marked" not in text
     assert os.listdir(tmp_path) == []
+
+
+def test_failure_leaves_the_copy(service: Sandbox, tmp_path: Path) -> None:
+    """If a later sync fails, the message says that the copy is kept; with --every it is not repeated."""
+    path = tmp_path / "copy.sqlite"
+    assert invoke(service, "sync", "--to", str(path)).exit_code == 0
+    variables = {"B2B_PAYMENTS_ACCESS_TOKEN": "marked"}
+    for more in ((), ("--every", "1")):
+        text = sentence(invoke(service, "sync", "--to", str(path), *more, variables=variables), 1)
+        assert "rejected the credential" in text
+        assert text.endswith(f". The copy in {path} is kept, and the next sync continues it.")
+    assert held_in(path) == versions_of(service.store)
+
+
+def test_stopped_after_the_end(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after a sync has ended changes nothing: the summary is printed, and the exit code is 0."""
+    path = tmp_path / "copy.sqlite"
+    stop_when_done(monkeypatch)
+    result = invoke(service, "sync", "--to", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"{path}: in sync: 300 inserted")
 
 
 def test_another_store(service: Sandbox, tmp_path: Path) -> None:
