@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 
@@ -279,3 +280,26 @@ def test_client_cancelled_in_open_or_close_is_closed(way: Way, moment: Moment) -
         assert run(steps_of(lambda step: enter_and_exit(step, way, moment), way)) >= 10
         gc.collect()
     assert not [str(one.message) for one in warned]
+
+
+def test_cancelled_wait_for_a_similar_request_releases_its_permit() -> None:
+    """A cancelled request that waits for one whose answer could be mistaken for its own is not in flight."""
+
+    async def main() -> None:
+        async with Sandbox(PAYMENTS) as sandbox, client_of(sandbox, quota=Quota()) as client:
+            gate = client._caller.quota.gate
+            assert gate is not None
+            await client.payments.get(1)
+            sandbox.order(Fault.HANG, share=1)
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(client.payments.list().count())
+                second = group.create_task(client.payments.list(processing_status=3).count())
+                await anyio.wait_all_tasks_blocked()
+                assert gate.in_flight == 2
+                second.cancel()
+                await asyncio.wait([second])
+                assert gate.in_flight == 1
+                first.cancel()
+            assert_nothing_is_held(client, sandbox)
+
+    run(main())
