@@ -199,7 +199,7 @@ class StoreReader:
         self._first_answer_at = self._first_answer_at or page.listing.date
         expected, actual = self.state.store_hash, page.listing.heads[page.places[0]].store_hash
         if not isinstance(actual, str):
-            return  # an invalid payment: refused when it is decoded
+            return  # it does not name its store
         if expected is None:
             self.state = attrs.evolve(self.state, store_hash=actual)
         elif expected != actual:

@@ -129,7 +129,9 @@ def test_iterators_are_lazy_and_can_be_left_early(sandbox: Sandbox, client: Paym
     assert next(pages, None) is None
     client.payments.get(1)
     assert 2 <= sandbox.request_count < 12  # what two whole walks would take at the least
-    rest = client.payments.list(checkpoint=place).collect()
+    again = client.payments.list(checkpoint=place)
+    assert again.checkpoint()["place"] == place["place"]
+    rest = again.collect()
     assert len(rest) == 550
     assert pages.checkpoint() != {}
 

@@ -72,6 +72,14 @@ def test_verify_checks_a_copy(service: Sandbox, tmp_path: Path, ending: str) -> 
     assert "is damaged, or was written by another version" in sentence(invoke(None, "verify", str(path)), 1)
 
 
+def test_verify_of_another_database(tmp_path: Path) -> None:
+    """A database that is neither a copy nor an export has nothing to verify, and the message says so."""
+    path = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE mine (x INTEGER)")
+    assert "manifest" in sentence(invoke(None, "verify", str(path)), 1)
+
+
 @pytest.mark.slow
 def test_list_that_contradicts_the_copy(service: Sandbox, tmp_path: Path) -> None:
     """Exit code 1 and a remedy while the list contradicts the copy, and 0 once that is resolved."""

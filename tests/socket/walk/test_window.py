@@ -188,6 +188,20 @@ async def test_any_year_and_time_zone(sandbox: Sandbox, client: PaymentsClient, 
     assert inside in expected
 
 
+async def test_count_in_an_uneven_list() -> None:
+    """Where payments became frequent, a period's first row is far before its likely place, and counted."""
+    day = 86_400
+    async with Sandbox(payments=0, rules=RULES) as sandbox, client_of(sandbox, retry=NEVER) as client:
+        start = sandbox.store.clock
+        for number in range(100):
+            sandbox.store.insert(created_at=start + number * day)
+        for number in range(800):
+            sandbox.store.insert(created_at=start + 100 * day + number)
+        for first in (5, 50, 98):
+            walk = client.payments.list(**bounds(start + first * day, start + 100 * day + 3))
+            assert await walk.count() == 100 - first + 3
+
+
 async def test_invalid_periods_are_refused(client: PaymentsClient) -> None:
     """Naive datetimes, empty periods, other sort keys and offsets are refused at once."""
     moment = datetime(2022, 1, 1, tzinfo=UTC)
