@@ -22,7 +22,7 @@ from b2b_payments import (
     Walk,
     WalkReport,
 )
-from b2b_payments.export import Checkpoint, JSONLSink, export, resume
+from b2b_payments.export import Checkpoint, ExportError, JSONLSink, export, resume
 from b2b_payments.export._worker import Worker
 from b2b_payments.sandbox import Sandbox
 
@@ -230,6 +230,39 @@ async def test_resume_with_another_query_or_version(change: dict[str, object], s
     assert sink.steps[-1] == "close False"
 
 
+async def test_resume_from_a_damaged_checkpoint() -> None:
+    """A checkpoint that cannot be read is refused before any request, with what to do."""
+    sink = _RecordingSink()
+    async with (
+        Sandbox(payments=40) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
+    ):
+        await export(client.payments.list(), sink)
+        sink.checkpoints.append({**(sink.checkpoints[-1] or {}), "account": {}})
+        before = sandbox.request_count
+        with pytest.raises(ExportError, match="checkpoint is damaged: start again without resuming"):
+            await resume(lambda _: client.payments.list(), sink)
+        assert sandbox.request_count == before
+
+
+async def test_resume_with_a_credential_of_another_store() -> None:
+    """If the service returns payments of another store than before the interruption, none is written."""
+    sink = _RecordingSink()
+    async with (
+        Sandbox(payments=40) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
+    ):
+        await export(client.payments.list(), sink)
+        last = sink.checkpoints[-1]
+        assert last is not None
+        account = {**last["account"], "store_hash": "another"}
+        sink.checkpoints.append({**last, "finished": False, "walk": None, "account": account})
+        ours = sandbox.auth.store_hash
+        with pytest.raises(ConfigurationError, match=f"is of the store 'another', but .* of '{ours}'"):
+            await resume(lambda _: client.payments.list(), sink)
+    assert len(sink.rows) == 40
+
+
 async def test_nothing_sent_before_open() -> None:
     """If the sink cannot be opened, no request is sent, and it is closed."""
     sink = _RecordingSink(fails_at="open")
@@ -302,6 +335,7 @@ async def test_no_step_after_close() -> None:
     sink = _RecordingSink()
     worker = Worker(sink)
     await worker.close(complete=False)
+    await worker.close(complete=True)
     with pytest.raises(RuntimeError, match="closed"):
         await worker.do(sink.open)
     assert sink.steps == ["close False"]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -202,6 +203,69 @@ async def test_worker_with_one_thread(served: Served, tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert verify(tmp_path / "south.csv").account.complete
+
+
+async def test_tasks_of_several_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker starts its next task when all stores of the first have started, and exports every store."""
+    monkeypatch.setenv("FLEET_TOKEN", TOKEN)
+    async with AsyncExitStack() as stack:
+        many = {
+            f"store{number}": await stack.enter_async_context(Sandbox(5, seed=number, rules=FAST))
+            for number in range(12)
+        }
+        cluster = await stack.enter_async_context(_cluster_of_threads(1, 1))
+        address = cluster.scheduler.address
+        report = await export_stores(stores_of(many), tmp_path, format="jsonl", dask=address, at_once=2)
+    assert [one.state for one in report.stores] == ["complete"] * 12
+    for one in report.stores:
+        assert ids_in(Path(one.path), "jsonl") == [1, 2, 3, 4, 5]
+
+
+async def test_two_runs_on_one_cluster(threads: Any, served: Served, tmp_path: Path) -> None:
+    """Two runs at the same time on one cluster report each their own stores."""
+    stores, address = stores_of(served), threads.scheduler.address
+    seen: list[set[str]] = [set(), set()]
+
+    async def run(number: int, part: list[Store]) -> list[str]:
+        report = await export_stores(
+            part,
+            tmp_path / str(number),
+            format="jsonl",
+            dask=address,
+            on_progress=lambda one: seen[number].add(one.name),
+        )
+        assert report.complete
+        return [one.name for one in report.stores]
+
+    first, second = await asyncio.gather(run(0, stores[:1]), run(1, stores[1:]))
+    assert (first, second) == (["north"], ["east", "south"])
+    assert seen == [{"north"}, {"east", "south"}]
+
+
+async def test_no_scheduler(served: Served, tmp_path: Path) -> None:
+    """An address at which there can be no scheduler is refused in one sentence that names it."""
+    says = r"No Dask scheduler answers at 'ftp://host:1' \(ValueError\)"
+    with pytest.raises(ConfigurationError, match=says):
+        await export_stores(stores_of(served), tmp_path, format="jsonl", dask="ftp://host:1")
+
+
+async def test_without_the_extra(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `distributed`, the error says how to install it."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigurationError, match=r"Dask needs the extra dask: pip install"):
+        await export_stores(stores_of(served), tmp_path, format="jsonl", dask="tcp://host:1")
+
+
+class _OddError(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("no pickle")
+
+
+def test_error_that_cannot_be_sent() -> None:
+    """An error that cannot be pickled is replaced by one that names its kind."""
+    report = StoreReport("north", "north.csv", StoreState.FAILED, error=_OddError())
+    sent = pickle.loads(pickle.dumps(batch._picklable(report)))  # noqa: S301
+    assert str(sent.error) == "_OddError in a worker"
 
 
 async def test_finished_export_is_not_repeated(threads: Any, served: Served, tmp_path: Path) -> None:

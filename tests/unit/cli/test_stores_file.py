@@ -271,3 +271,9 @@ def test_unknown_only(tmp_path: Path) -> None:
         *("--only", "west", "--only", "north"),
     )
     assert "has no store west; it has north, south." in sentence(result, 1)
+
+
+def test_folder_instead_of_a_file(tmp_path: Path) -> None:
+    """A file that cannot be read is refused with the reason."""
+    with pytest.raises(ConfigurationError, match=r"could not be read: Is a directory\."):
+        read_stores(str(tmp_path))

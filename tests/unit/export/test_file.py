@@ -294,3 +294,22 @@ def test_without_posix(tmp_path: Path) -> None:
     assert "Another export or sync is writing" in refused
     assert json.loads(line) == ONE
     assert names(tmp_path) == {"p.jsonl"}
+
+
+def test_large_batches_are_written_before_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit into memory is written before it is committed, and not resumed without a commit."""
+    monkeypatch.setattr("b2b_payments.export._placed._MAX_BUFFER", 5)
+    path = tmp_path / "p.jsonl"
+    sink = JSONLSink(path)
+    sink.open()
+    sink.write([ONE])
+    sink.write([TWO])
+    assert {"00000001", "00000002"} <= names(tmp_path / ".p.jsonl.export")
+    sink.close(complete=False)
+    sink = JSONLSink(path)
+    assert sink.resume() is None
+    sink.write([ONE])
+    sink.write([TWO])
+    sink.commit({"at": 2})
+    sink.close(complete=True)
+    assert lines(path) == [ONE, TWO]

@@ -34,6 +34,8 @@ FOLDER = "p.csv/00000001-5f2c9a1b7d3e4f60"
         {"files": [f"{FOLDER}/../p.csv"]},
         {"files": ["p.csv/../p.csv"]},
         {"files": [FOLDER]},
+        {"totals": {"USD": "NaN"}},
+        {"statuses": {"3": {"rows": 1, "totals": {"USD": "Infinity"}}}},
         {"format": ["csv"]},
         {"format": None},
         {"number": -5},
