@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Any
 
 import attrs
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -363,6 +364,28 @@ async def test_killed_worker(served: Served, s3: str) -> None:
     for one in report.stores:
         location_of(one.path).clean()
     assert sorted(bucket.sizes("")) == objects
+
+
+@pytest.mark.slow
+async def test_workers_that_keep_dying(served: Served, tmp_path: Path) -> None:
+    """A store whose workers keep dying fails with what to do, and is resumed by the next run."""
+
+    def kill(report: StoreReport) -> None:
+        if report.state is StoreState.RUNNING:
+            for worker in _workers():
+                os.kill(worker, signal.SIGKILL)
+
+    served["east"].rules = Rules(quota=False, latency=0.3)
+    (store,) = [one for one in stores_of(served) if one.name == "east"]
+    settings: dict[str, Any] = {"format": "jsonl", "dask": "local", "workers": 1}
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        report = await export_stores([store], tmp_path, **settings, on_progress=kill)
+    (failed,) = report.stores
+    assert (failed.state, str(failed.error)) == (
+        *("failed", "The workers that exported it kept dying: check their logs, then resume."),
+    )
+    served["east"].rules = FAST
+    assert (await export_stores([store], tmp_path, **settings, resume=True)).complete
 
 
 def _workers() -> list[int]:
