@@ -363,7 +363,9 @@ class Ends:
     def _end_proven(self) -> None:
         if self._is_of_whole_list and self._total_exceeded_page:
             self._totals.compare(self._total_range[1], self._rows)
-        if self._near.counted_late or self._far.counted_late:
+        if not self._order.exact:
+            self._end_unproven("sorted by a key other than createdAt, payments move while they are read")
+        elif self._near.counted_late or self._far.counted_late:
             self._end_unproven("payments of one second were counted while some of them appeared late")
         elif self._filtered and (self._near.counted or self._far.counted):
             # A payment with that time may have entered the filter meanwhile.

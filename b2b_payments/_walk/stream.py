@@ -155,6 +155,8 @@ class _Pump:
                     async for page in pages:
                         await send.send((self._channel_id, page))
                 self.finished = True
+            except anyio.BrokenResourceError:
+                return  # the stream was closed
             except Exception as error:  # noqa: BLE001 - raised again where the pages are awaited
                 await send.send((self._channel_id, error))
 
