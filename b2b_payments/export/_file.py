@@ -66,7 +66,8 @@ class Lock:
         if self.held:
             # Unlinked first: later, another process could hold a lock on this file. On Windows, it stays.
             with suppress(OSError):
-                self._path.unlink()
+                if not self._path.lstat().st_size:  # not a user's own file
+                    self._path.unlink()
             self._lock.release()
 
 
