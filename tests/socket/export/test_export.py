@@ -21,7 +21,7 @@ from b2b_payments import (
     Walk,
     WalkReport,
 )
-from b2b_payments.export import Checkpoint, JSONLSink, export, resume
+from b2b_payments.export import Checkpoint, ExportError, JSONLSink, export, resume
 from b2b_payments.export._worker import Worker
 from b2b_payments.sandbox import Sandbox
 
@@ -194,6 +194,21 @@ async def test_resume_with_another_query_or_version(change: dict[str, object], s
             await resume(lambda _: client.payments.list(), sink, query={"q": "y"})
     assert says in str(caught.value)
     assert sink.steps[-1] == "close False"
+
+
+async def test_resume_of_a_damaged_checkpoint() -> None:
+    """A checkpoint with payments but no position in the walk is refused: the walk would repeat them."""
+    sink = _RecordingSink()
+    async with (
+        Sandbox(payments=40) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
+    ):
+        await export(client.payments.list(), sink)
+        sink.checkpoints.append({**(sink.checkpoints[-1] or {}), "finished": False, "walk": None})
+        before = sandbox.request_count
+        with pytest.raises(ExportError, match=r"The export's checkpoint is damaged: start again"):
+            await resume(lambda checkpoint: client.payments.list(checkpoint=checkpoint), sink)
+        assert sandbox.request_count == before
 
 
 async def test_nothing_sent_before_open() -> None:
