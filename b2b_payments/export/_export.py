@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from b2b_payments._arguments import check
-from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._errors import ConfigurationError, ExportError, shown
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.listing import leave_undecoded
 from b2b_payments._walk.reader import JoinedPage
@@ -144,8 +144,11 @@ def _resume_point(checkpoint: Checkpoint, query: Mapping[str, Any]) -> _ResumePo
     try:
         packed = msgspec.convert(checkpoint, _Packed)
         account = Account.unpack(packed.account)
+        is_damaged = account.sums.whole.rows and packed.walk is None and not packed.finished
     except ValueError:
-        raise ExportError("The export's checkpoint is damaged: start again without resuming.") from None
+        is_damaged = True
+    if is_damaged:
+        raise ExportError("The export's checkpoint is damaged: start again without resuming.")
     if account.query != query:
         raise ConfigurationError(
             f"The interrupted export had other filters: {_differences(account.query, query)}. "
@@ -212,4 +215,4 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _shown(query: Mapping[str, Any], name: str) -> str:
-    return repr(query[name]) if name in query else "not set"
+    return shown(query[name]) if name in query else "not set"

@@ -29,7 +29,7 @@ import attrs
 from b2b_payments._changes.feed import Change
 from b2b_payments._changes.ledger import Checkpoint, Ledger
 from b2b_payments._converter import structure_payment, to_wire
-from b2b_payments._errors import ConfigurationError, PaginationError
+from b2b_payments._errors import ConfigurationError, PaginationError, shown
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define
 from b2b_payments._protocol.json import decode_part
@@ -205,7 +205,7 @@ class StoreReader:
         elif expected != actual:
             store = self.copy.store
             raise ConfigurationError(
-                f"{store.place} is a copy of the store {expected!r}, but the service sent payments of "
+                f"{store.place} is a copy of the store {shown(expected)}, but the service sent payments of "
                 f"{actual!r}: use another {store.kept_in}."
             )
 

@@ -230,15 +230,16 @@ async def test_resume_with_another_query_or_version(change: dict[str, object], s
     assert sink.steps[-1] == "close False"
 
 
-async def test_resume_from_a_damaged_checkpoint() -> None:
-    """A checkpoint that cannot be read is refused before any request, with what to do."""
+@pytest.mark.parametrize("change", [{"account": {}}, {"finished": False, "walk": None}])
+async def test_resume_from_a_damaged_checkpoint(change: dict[str, object]) -> None:
+    """A checkpoint that cannot be read, or has payments but no position in the walk, is refused at once."""
     sink = _RecordingSink()
     async with (
         Sandbox(payments=40) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
     ):
         await export(client.payments.list(), sink)
-        sink.checkpoints.append({**(sink.checkpoints[-1] or {}), "account": {}})
+        sink.checkpoints.append({**(sink.checkpoints[-1] or {}), **change})
         before = sandbox.request_count
         with pytest.raises(ExportError, match="checkpoint is damaged: start again without resuming"):
             await resume(lambda _: client.payments.list(), sink)
@@ -256,10 +257,11 @@ async def test_resume_with_a_credential_of_another_store() -> None:
         last = sink.checkpoints[-1]
         assert last is not None
         account = {**last["account"], "store_hash": "another"}
-        sink.checkpoints.append({**last, "finished": False, "walk": None, "account": account})
+        walk = client.payments.list().checkpoint()
+        sink.checkpoints.append({**last, "finished": False, "walk": walk, "account": account})
         ours = sandbox.auth.store_hash
         with pytest.raises(ConfigurationError, match=f"is of the store 'another', but .* of '{ours}'"):
-            await resume(lambda _: client.payments.list(), sink)
+            await resume(lambda checkpoint: client.payments.list(checkpoint=checkpoint), sink)
     assert len(sink.rows) == 40
 
 

@@ -116,6 +116,7 @@ async def test_a_checkpoint_of_another_list_is_refused() -> None:
         sent = sandbox.request_count
         for changed, message in (
             ({"store": "https://elsewhere other"}, "for another store"),
+            ({"store": "x" * 5_000}, r"for another store .{,100} not 'http"),
             ({"version": 99}, "not of version 2"),
             ({"version": "2"}, "not of version 2"),
             ({"version": 2.0}, "not of version 2"),

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from b2b_payments import B2BPaymentsError, ConfigurationError
-from b2b_payments.export import CSVSink, ExportError, JSONLSink, SQLiteSink
-from tests.support.exporting import ONE, TWO, interrupted, lines, names
+from b2b_payments.export import CSVSink, ExportError, JSONLSink, SQLiteSink, sink_for, verify
+from tests.support.exporting import ONE, ROWS, TWO, exported, interrupted, lines, names
 
 _NOBODY = 65534
 
@@ -124,6 +124,47 @@ def test_unwritable_path(tmp_path: Path, name: str, problem: str, sink: Any) -> 
     assert str(tmp_path) in str(caught.value)
     assert problem in str(caught.value).replace("File name", "name")
     str(caught.value).encode()
+
+
+@pytest.mark.parametrize(("format_", "extra"), [("jsonl", 25), ("csv", 28), ("sqlite", 25)])
+def test_longest_names(tmp_path: Path, format_: str, extra: int) -> None:
+    """An export is refused at once if an incomplete one beside an older one would have too long a name."""
+    longest = 255 - extra - len(f".{format_}")
+    for length, problem in (
+        (longest, None),
+        (longest + 1, r"incomplete.* cannot be written: File name too long"),
+    ):
+        path = tmp_path / f"{'n' * length}.{format_}"
+        exported(sink_for(path))
+        sink = sink_for(path)
+        if problem is None:
+            assert exported(sink, ROWS[:2], complete=False).instead is not None
+            continue
+        with pytest.raises(ConfigurationError, match=problem):
+            sink.open()
+        sink.close(complete=False)
+        assert verify(path).account.complete
+
+
+@pytest.mark.parametrize(
+    "name", ["p.jsonl.manifest.json", "p.incomplete.jsonl", "p.incomplete.jsonl.manifest.json"]
+)
+def test_folder_in_place_of_a_file(tmp_path: Path, name: str) -> None:
+    """A folder in place of a file that the export may have to write is refused at once."""
+    path = tmp_path / "p.jsonl"
+    if "incomplete" in name:
+        exported(JSONLSink(path))
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigurationError, match=f"{name} cannot be written: it is a folder"):
+        JSONLSink(path).open()
+
+
+def test_lock_with_content_stays(tmp_path: Path) -> None:
+    """A user's file at the name of the lock serves as the lock, and is not removed."""
+    lock = tmp_path / ".p.jsonl.lock"
+    lock.write_text("mine")
+    exported(JSONLSink(tmp_path / "p.jsonl"))
+    assert lock.read_text() == "mine"
 
 
 def test_no_permission(shared: Path) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth
@@ -31,6 +33,7 @@ from b2b_payments._quota import (
 )
 from b2b_payments._quota import file as file_module
 from b2b_payments._quota.file import FileBackend, path_for
+from b2b_payments._quota.state import pack
 from b2b_payments._quota.window import Report, ReportKind, Window
 
 STORE = ("https://service.example", "a store")
@@ -56,6 +59,13 @@ def gets_permit(backend: FileBackend, member: int = 1, priority: Priority = Prio
     key = verdict.key
     backend.report(Report(ReportKind.ANSWERED, key, now), now)
     return True
+
+
+def write_window(path: Path, packed: object) -> None:
+    """Write a window to a file as if another process had done so."""
+    body = msgspec.msgpack.encode([file_module._boot_id(), packed])
+    head = struct.pack("<8sQII", b"b2bquota", 9, len(body), zlib.crc32(body))
+    path.write_bytes((head + body).ljust(32 * 1024, b"\0"))
 
 
 def test_processes_count_together(tmp_path: Path) -> None:
@@ -171,6 +181,31 @@ def test_stated_quota_counts_in_all_processes(tmp_path: Path) -> None:
     stated = QuotaReading(3, 60.0, allocated=(4, 60.0))
     one.report(Report(ReportKind.ANSWERED, verdict.key, now, stated), now)
     assert [gets_permit(other) for _ in range(4)] == [True, True, True, False]
+
+
+def test_impossible_window_counts_as_a_full_one(tmp_path: Path) -> None:
+    """A window with values that no version writes counts as lost, although its checksum is right."""
+    path = tmp_path / "quota"
+    for change in ({2: [1.0, 2.0, 3.0]}, {2: [float("inf"), 1.0]}, {6: [(1, 9, 0.0, 0.0)]}):
+        backend = backend_in(path)
+        assert gets_permit(backend)
+        packed = msgspec.msgpack.decode(msgspec.msgpack.encode(pack(backend.latest, [])))
+        for place, value in change.items():
+            packed[place] = value
+        write_window(path, packed)
+        backend = backend_in(path)
+        assert not gets_permit(backend)
+        assert len(backend.latest.grants.times) == 3
+        path.unlink()
+
+
+def test_absurd_allocation_is_ignored(tmp_path: Path) -> None:
+    """An allocation that no service states is ignored, and cannot keep the window from being saved."""
+    path = tmp_path / "quota"
+    window = Window(Quota(3, 3600))
+    packed = msgspec.structs.replace(pack(window, []), allocated=[1e308, 60.0])
+    write_window(path, packed)
+    assert gets_permit(backend_in(path))
 
 
 def test_file_without_any_slot_is_new(tmp_path: Path) -> None:
