@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from b2b_payments._changes.version import Stamp
-from b2b_payments._errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._models.moment import in_utc, microseconds_of, moment_of
 from b2b_payments._printable import define, frozen
@@ -137,8 +137,8 @@ def _unpack(store: str, overlap: int, packed: Any) -> Ledger:
         )
     if packed.get("store") != store:
         raise ConfigurationError(
-            f"The checkpoint is for another store ({packed.get('store')!r}, not {store!r}). Use it with the "
-            "same store, or start again without it."
+            f"The checkpoint is for another store ({shown(packed.get('store'))}, not {store!r}). Use it with "
+            "the same store, or start again without it."
         )
     try:
         watermark, floor = _moment(packed["watermark"]), _moment(packed["floor"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -63,14 +62,10 @@ def _content(model: AnswerModel) -> dict[str, Any]:
     return {field.name: value for field, value in pairs if not (field.has_default and value == field.empty())}
 
 
-def _text(value: Any) -> Any:
+def _text(value: AnswerModel | Decimal | datetime) -> Any:
     if isinstance(value, AnswerModel):
         return _content(value)
     if isinstance(value, Decimal):
         # 30.00 is the same amount as 30.0000.
         return decimal_text(EXACT.normalize(value) if value.is_finite() else value)
-    if isinstance(value, datetime):
-        return microseconds_of(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    return str(value)
+    return microseconds_of(value)

@@ -99,7 +99,10 @@ async def _until_signal(work: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             # Never removed: a second Ctrl-C must not interrupt the cleanup.
-            loop.add_signal_handler(number, stop, number)
+            try:
+                loop.add_signal_handler(number, stop, number)
+            except NotImplementedError:  # on Windows
+                signal.signal(number, lambda number, _: loop.call_soon_threadsafe(stop, number))
         return await work()
     raise StoppedError(received[0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -104,7 +104,6 @@ def export(
             raise click.UsageError("--report is printed to standard output: give --output a file.")
         as_json = report is not None
         _export_one(connection, selection, verbosity, output, format_, resume, options, as_json=as_json)
-        return
     if spreadsheet_safe:
         raise click.UsageError("--spreadsheet-safe is only for a single store: leave --stores out.")
     connection.check_many_stores()
@@ -143,7 +142,7 @@ def _export_one(
     options: dict[str, Any],
     *,
     as_json: bool,
-) -> None:
+) -> NoReturn:
     reports: list[WalkReport] = []
     durations: list[float] = []
     sinks: list[PlacedSink] = []
@@ -186,7 +185,7 @@ def _export_one(
     except CommandError as failure:
         # The message of a usage error names its own remedy.
         if _kept(sinks) and failure.exit_code != USAGE:
-            raise CommandError(f"{failure} {_CONTINUE}", failure.exit_code) from None
+            raise CommandError(f"{str(failure).rstrip('.')}. {_CONTINUE}", failure.exit_code) from None
         raise
     except BrokenPipeError:
         # The reader of standard output has gone before it got everything.

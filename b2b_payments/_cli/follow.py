@@ -19,6 +19,7 @@ from b2b_payments._cli.connection import Connection, connection_options, sandbox
 from b2b_payments._cli.options import overlap_option
 from b2b_payments._cli.output import show, write_file
 from b2b_payments._cli.values import TIME, Number, new_file
+from b2b_payments._regular import read_regular
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -58,7 +59,7 @@ class State:
         if self._path is None or not self._path.exists():
             return None
         try:
-            self._stored = json.loads(self._path.read_bytes())
+            self._stored = json.loads(read_regular(self._path))
         except (OSError, ValueError, RecursionError):
             self._stored = None
         if self._stored is None:  # None would start the feed now, and skip changes
@@ -130,8 +131,8 @@ def follow(
                 async for change in feed:
                     await show([to_wire(change.payment)])
                     stored.write(change.checkpoint)
-        if scope.cancelled_caught:
-            raise BrokenPipeError(errno.EPIPE, "the reader of standard output has closed it")
+        # The feed does not end by itself.
+        raise BrokenPipeError(errno.EPIPE, "the reader of standard output has closed it")
 
     after_poll: list[Any] = []
 

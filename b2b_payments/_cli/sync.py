@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,6 @@ from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
 if TYPE_CHECKING:
     from b2b_payments._changes.feed import FailedPolls
-    from b2b_payments._cli.progress import Progress
     from b2b_payments._client import PaymentsClient
     from b2b_payments._walk.report import WalkReport
     from b2b_payments.events import Event
@@ -100,22 +100,22 @@ def sync(
     try:
         run(syncs.run)
     except StoppedError as stopped:
-        if every is not None or syncs.report is None:
+        if every is not None or not syncs.reports:
             stopped.outcome = f": {syncs.state_after_stop}"
             raise
     except CommandError as failure:
         # Not if the database belongs to another store, or could not be opened.
-        if syncs.progress is not None and syncs.progress.requests and syncs.store.exists:
-            sentence = f"{failure} The copy in {syncs.store.place} is kept, and the next sync continues it."
-            raise CommandError(sentence, failure.exit_code) from None
+        if syncs.progress.requests and syncs.store.exists:
+            kept = f"The copy in {syncs.store.place} is kept, and the next sync continues it."
+            raise CommandError(f"{str(failure).rstrip('.')}. {kept}", failure.exit_code) from None
         raise
-    report = syncs.report
-    syncs.print_summary()
-    click.get_current_context().exit(0 if report is not None and report.complete else 1)
+    (report,) = syncs.reports
+    syncs.print_summary(report)
+    click.get_current_context().exit(0 if report.complete else 1)
 
 
 class _Syncs:
-    """A single sync, or repeated ones. `report` is that of the latest sync, None until it has ended.
+    """A single sync, or repeated ones. `reports` holds that of the latest sync once it has ended.
 
     `store` is set once `run` has begun.
     """
@@ -131,14 +131,17 @@ class _Syncs:
         every: float | None,
         settings: Mapping[str, Any],
     ) -> None:
+        from b2b_payments._cli.progress import Progress
+
         self._connection = connection
         self._verbosity = verbosity
+        self._new_progress = partial(Progress, connection.quota, verbosity)
         self._to = to
         self._schema = schema
         self._every = every
         self._settings = settings
-        self.report: SyncReport | None = None
-        self.progress: Progress | None = None
+        self.reports: list[SyncReport] = []
+        self.progress = self._new_progress()
 
     async def run(self) -> None:
         """Sync once, or repeatedly."""
@@ -170,22 +173,17 @@ class _Syncs:
             click.echo(f"{store.place}: not synced this time: {error}", err=True)
         else:
             failed.reset()
-            self.print_summary()
+            self.print_summary(*self.reports)
 
     @property
     def state_after_stop(self) -> str:
         """What a stopped sync leaves, for the message."""
-        store = getattr(self, "store", None)
-        if store is None:
-            return "nothing was written"
-        kept = f"the copy in {store.place} is kept, and the next sync continues it"
-        return kept if store.exists else f"{store.place} was not written"
+        kept = f"the copy in {self.store.place} is kept, and the next sync continues it"
+        return kept if self.store.exists else f"{self.store.place} was not written"
 
-    def print_summary(self) -> None:
-        """Print the summary of the latest sync, if it has ended."""
-        report, verbosity = self.report, self._verbosity
-        if report is None or self.progress is None:
-            return
+    def print_summary(self, report: SyncReport) -> None:
+        """Print the summary of the latest sync."""
+        verbosity = self._verbosity
         if not report.complete:
             verbosity = replace(verbosity, quiet=False)
         details = f"{report.waited:.1f} s waited for the quota" if verbosity.verbose else ""
@@ -193,19 +191,16 @@ class _Syncs:
 
     async def _sync(self, client: PaymentsClient, store: Store) -> None:
         from b2b_payments import sync
-        from b2b_payments._cli.progress import Progress
 
-        self.report = None
-        with Progress(self._connection.quota, self._verbosity) as self.progress:
-            self.report = await sync.sync(client, store, on_progress=self._advance, **self._settings)
+        self.reports.clear()
+        with self._new_progress() as self.progress:
+            self.reports.append(await sync.sync(client, store, on_progress=self._advance, **self._settings))
 
     def _listen(self, event: Event) -> None:
-        if self.progress is not None:
-            self.progress.listen(event)
+        self.progress.listen(event)
 
     def _advance(self, report: WalkReport) -> None:
         import attrs
 
-        if self.progress is not None:
-            # How many payments changed is not known before the end, so there is no total to show.
-            self.progress.advance(report if report.exact else attrs.evolve(report, total_last=None))
+        # How many payments changed is not known before the end, so there is no total to show.
+        self.progress.advance(report if report.exact else attrs.evolve(report, total_last=None))

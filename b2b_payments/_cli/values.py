@@ -78,8 +78,6 @@ class Time(click.ParamType[datetime]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the time."""
-        if isinstance(value, datetime):
-            return value
         try:
             time = datetime.fromisoformat(value)
             return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)

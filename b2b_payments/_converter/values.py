@@ -60,8 +60,6 @@ def read_amount(value: object) -> Decimal:
 
 def read_flag(value: object) -> bool:
     """Read a boolean, also from 1 and 0, or from these words in a string: 1, 0, true, false."""
-    if isinstance(value, bool):
-        return value
     for flag, words in ((True, ("1", "true")), (False, ("0", "false"))):
         if isinstance(value, int | str) and str(value).lower() in words:
             return flag

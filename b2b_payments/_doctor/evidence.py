@@ -166,8 +166,9 @@ class Evidence:
 
     @property
     def page_size(self) -> int:
-        """The page size that was requested, and not refused."""
-        return self.get("first").requested("limit") or 1
+        """The page size that was requested, and not refused: if all were, that of a list without `limit`."""
+        first = self.get("first")
+        return (len(self.get("plain").rows) if first.status == 413 else first.requested("limit")) or 1
 
     @property
     def total(self) -> int | None:

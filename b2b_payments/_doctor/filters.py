@@ -109,6 +109,8 @@ def default_channels(evidence: Evidence) -> Finding:
     if with_rows == channels and total is not None and sum(part or 0 for part in parts) == total:
         seen = f"The totals of the channels add up to the total without channelIds ({total:,})."
         return fine("all channels", seen)
+    if missing:
+        return unknown("The pages that were read do not show the payments of every channel.")
     if len(shown) > 1:
         seen = f"Without channelIds, payments of {counted(len(shown), 'channel')} are listed."
         return fine("all channels", seen)

@@ -18,12 +18,12 @@ MAX_DIGITS: Final = 100
 """The most digits that an amount has before or after its point: a guard against ``"1E+999999999"``."""
 
 
-def is_amount(number: Decimal) -> bool:
-    """Whether a number can be an amount of money: finite, and of a sane length."""
+def is_amount(number: Decimal, longest: int = MAX_DIGITS) -> bool:
+    """Whether a number can be an amount of money: finite, with at most `longest` digits on either side."""
     if not number.is_finite():
         return False
     _, digits, exponent = number.as_tuple()
-    return isinstance(exponent, int) and -MAX_DIGITS <= exponent <= MAX_DIGITS - len(digits)
+    return isinstance(exponent, int) and -longest <= exponent <= longest - len(digits)
 
 
 def exact_amount(value: Decimal | int | str) -> Decimal:

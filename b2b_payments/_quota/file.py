@@ -23,6 +23,7 @@ from b2b_payments._quota.backends import SharedBackend, StoreKey, digest_of
 from b2b_payments._quota.quota import Quota
 from b2b_payments._quota.state import REMEMBERED, State, pack, terms_of, unpack
 from b2b_payments._quota.window import Priority, Report, Verdict, Window
+from b2b_payments._regular import open_regular
 
 try:
     import fcntl
@@ -176,27 +177,24 @@ class FileBackend(SharedBackend):
 
     def _open(self) -> int:
         """Open the file. A new one may be used by all who may create files in its folder. Raises OSError."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         try:
-            file = os.open(self.path, flags | os.O_EXCL, 0o600)
+            file = open_regular(self.path, flags | os.O_EXCL)
             os.fchmod(file, 0o600 | self.path.parent.stat().st_mode & 0o066)
         except FileExistsError:
-            file = os.open(self.path, flags, 0o600)
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            os.close(file)
-            raise OSError(None, "it is not a regular file")
+            file = open_regular(self.path, flags)
         return file
 
     def _load(self, file: int, now: float) -> None:
         """Read the window. If the file was lost or removed, add what this process knows."""
         slots = self._slots(file)
-        stored = self._newest(slots)
-        if stored is not None and stored.boot == self._boot:
-            window, sharers = unpack(stored.window, self._quotas), stored.window.sharers
+        newest = self._newest(slots)
+        if newest is not None and newest[0].boot == self._boot:
+            sharers, window = newest[0].window.sharers, newest[1]
         else:
-            window, sharers = Window(*self._quotas), []
+            sharers, window = [], Window(*self._quotas)
         self._sharers = [one for one in sharers if one[0] != self._me and one[1] + REMEMBERED > now]
-        if stored is None and (slots or self._sequence):
+        if newest is None and (slots or self._sequence):
             # Damaged, or another file than before: the grants are unknown, so assume a full window.
             window.grants.fill(now)
         if self._lost or self._unmerged:
@@ -218,15 +216,16 @@ class FileBackend(SharedBackend):
             raise OSError(None, "it holds something else")
         return [(*_HEADER.unpack_from(half)[1:], half[_HEADER.size :]) for half in ours]
 
-    def _newest(self, slots: list[tuple[int, int, int, bytes]]) -> _Stored | None:
-        """Return the last slot that was written completely."""
+    def _newest(self, slots: list[tuple[int, int, int, bytes]]) -> tuple[_Stored, Window] | None:
+        """Return the content of the last slot that was written completely, and its window."""
         for number, length, checksum, rest in sorted(slots, reverse=True):
             body = rest[:length]
             if len(body) == length and zlib.crc32(body) == checksum:
                 self._sequence = number
                 try:
-                    return _decoder.decode(body)
-                except msgspec.MsgspecError:
+                    stored = _decoder.decode(body)
+                    return stored, unpack(stored.window, self._quotas)
+                except (ValueError, ArithmeticError, RecursionError):
                     return None  # written by another version
         return None
 

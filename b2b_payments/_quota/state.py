@@ -9,7 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from b2b_payments._quota.quota import Quota
-from b2b_payments._quota.window import Claim, Priority, Window
+from b2b_payments._quota.window import Claim, Priority, Window, believable_quota
 
 Terms = tuple[int, float, float, float, int]
 """A quota's fields: requests, per, share, margin, reserve."""
@@ -56,7 +56,8 @@ def unpack(state: State, quotas: Iterable[Quota]) -> Window:
     grants.pages = deque(state.pages)
     if state.allocated:
         requests, per = state.allocated
-        grants.allocate(int(requests), per)
+        if (allocated := believable_quota((int(requests), per))) is not None:
+            grants.allocate(*allocated)
     window.closed_until = state.closed_until
     forecast.trust, forecast.remaining, forecast.stated_at, forecast.resets_at, forecast.slides = (
         state.forecast

@@ -126,13 +126,12 @@ def _keep_differing_payment_ids(items: Mapping[str, list[Any]], owners: Sequence
 
 
 def _fit_whole(table: Table, index: int, columns: Sequence[Sequence[Any]]) -> None:
+    cells = columns[index]
     try:
-        cells = columns[index]
         array("q", filter(None, cells) if table.columns[index].nullable else cells)
     except OverflowError:
-        for owner, cell in zip(columns[0], columns[index], strict=True):
-            if cell is not None and not -(2**63) <= cell < 2**63:
-                raise _does_not_fit(owner, table.names[index], cell, "64 bits") from None
+        row = next(row for row, cell in enumerate(cells) if not -(2**63) <= (cell or 0) < 2**63)
+        raise _does_not_fit(columns[0][row], table.names[index], cells[row], "64 bits") from None
 
 
 def _fit_decimal(table: Table, index: int, columns: Sequence[list[Any]]) -> None:

@@ -10,7 +10,7 @@ import attrs
 import msgspec
 from msgspec import Meta
 
-from b2b_payments._errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.decimals import decimal_of, decimal_text
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
@@ -74,8 +74,8 @@ class Origin:
             actual = checkpoint.get(name)
             if actual != expected:
                 raise ConfigurationError(
-                    f"The checkpoint is for another {name} ({actual!r}, not {expected!r}). Resume with the "
-                    "same store and the same filters, or start again without it."
+                    f"The checkpoint is for another {name} ({shown(actual)}, not {expected!r}). Resume with "
+                    "the same store and the same filters, or start again without it."
                 )
         near, far = checkpoint.get("place"), checkpoint.get("other_end")
         return None if near is None else _cursor(near), None if far is None else _cursor(far)

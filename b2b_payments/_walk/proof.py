@@ -50,9 +50,7 @@ _MAX_OF_ONE_SECOND = 10
 
 
 def _sample(ids: Sequence[int]) -> Sequence[int]:
-    """Return a few ids: the first, one from the middle, the last."""
-    if not ids:
-        return ids
+    """Return a few ids of at least one: the first, one from the middle, the last."""
     steps = _LOOKUPS - 1
     return list(dict.fromkeys(ids[step * (len(ids) - 1) // steps] for step in range(_LOOKUPS)))
 

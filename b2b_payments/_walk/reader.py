@@ -196,8 +196,6 @@ class Reader:
     async def _next(self, step: Step) -> SortedPage:
         """Return the page to offer next: one to close a gap, the one that left it, or a prefetched one."""
         request = step.read
-        if request == OTHER_END and self._other_end_requested and not self._prefetcher.empty:
-            request = None  # it is in the queue already
         self._is_from_queue = request is None
         if request is not None:
             if request.from_other_end:

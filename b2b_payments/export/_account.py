@@ -18,6 +18,7 @@ from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import Money, Payment
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import wire_names
+from b2b_payments._models.money import MAX_DIGITS, is_amount
 from b2b_payments._printable import define
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.listing import Head, decoder_of
@@ -31,8 +32,9 @@ Entry = tuple[object, str, Decimal | None]
 
 _are_plain = re.compile(r"[0-9.-]*").fullmatch
 _LONGEST = 80
+_LONGEST_SUM = MAX_DIGITS + 20
 _ENTRY_COLUMNS = [PAYMENTS.names.index(name) for name in ("processing_status", "currency", "total")]
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 
 
 class _Total(msgspec.Struct, rename=wire_names(Money), gc=False):
@@ -179,8 +181,8 @@ class Account:
         fields = msgspec.convert(packed, _Packed)
         whole = Sum(fields.rows, fields.totals)
         for one in (whole, *fields.statuses.values()):
-            if not all(total.is_finite() for total in one.totals.values()):
-                raise ValueError("a total is not a number")
+            if not all(is_amount(total, _LONGEST_SUM) for total in one.totals.values()):
+                raise ValueError("a total is not a sum of amounts")
         return cls(
             fields.query,
             fields.begun,
@@ -201,6 +203,6 @@ class _Packed(msgspec.Struct):
     rows: _Count
     totals: dict[str, Decimal]
     statuses: dict[str, Sum]
-    requests: int
-    gaps_repaired: int
+    requests: _Count
+    gaps_repaired: _Count
     store_hash: str | None = None

@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from b2b_payments._arguments import check
-from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._errors import ConfigurationError, ExportError, shown
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.listing import leave_undecoded
 from b2b_payments._walk.reader import JoinedPage
@@ -71,7 +71,8 @@ async def resume(
         await resume(lambda checkpoint: client.payments.list(checkpoint=checkpoint), sink)
 
     If the walk had already ended, `begin` is not called. Otherwise like `export`; the report covers only the
-    resumed part. Also raises ConfigurationError if the interrupted export had another `query` or store.
+    resumed part. Also raises ConfigurationError if the interrupted export had another `query` or store, or if
+    `begin` ignores the checkpoint.
     """
     expected = "a function that takes a checkpoint and returns a walk"
     check("begin", begin, Callable, expected)
@@ -98,6 +99,7 @@ async def _run(
         else:
             progress = _Progress(sink, start)
             source = begin(start.walk)
+            _check_start(source, start.walk)
             decoded = leave_undecoded if isinstance(sink, TableSink) else account_page
             async with aclosing(source.joined(decoded=decoded)) as pages:
                 async for page in pages:
@@ -114,6 +116,14 @@ async def _run(
             await worker.close(complete=False)
         raise
     return report
+
+
+def _check_start(source: Source, checkpoint: Checkpoint | None) -> None:
+    if checkpoint is not None and source.checkpoint() != checkpoint:
+        raise ConfigurationError(
+            "begin returned a walk that does not start at the checkpoint, which would export payments twice: "
+            "pass the checkpoint on, as in client.payments.list(checkpoint=checkpoint)."
+        )
 
 
 @frozen
@@ -134,8 +144,11 @@ def _resume_point(checkpoint: Checkpoint, query: Mapping[str, Any]) -> _ResumePo
     try:
         packed = msgspec.convert(checkpoint, _Packed)
         account = Account.unpack(packed.account)
+        is_damaged = account.sums.whole.rows and packed.walk is None and not packed.finished
     except ValueError:
-        raise ExportError("The export's checkpoint is damaged: start again without resuming.") from None
+        is_damaged = True
+    if is_damaged:
+        raise ExportError("The export's checkpoint is damaged: start again without resuming.")
     if account.query != query:
         raise ConfigurationError(
             f"The interrupted export had other filters: {_differences(account.query, query)}. "
@@ -202,4 +215,4 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _shown(query: Mapping[str, Any], name: str) -> str:
-    return repr(query[name]) if name in query else "not set"
+    return shown(query[name]) if name in query else "not set"

@@ -14,6 +14,7 @@ from urllib.request import url2pathname
 from filelock import FileLock, Timeout
 
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError, ExportError, shown
+from b2b_payments._regular import read_regular
 from b2b_payments.export._bucket import bucket_and_name, is_url
 
 PathLike = str | os.PathLike[str]
@@ -65,7 +66,8 @@ class Lock:
         if self.held:
             # Unlinked first: later, another process could hold a lock on this file. On Windows, it stays.
             with suppress(OSError):
-                self._path.unlink()
+                if not self._path.lstat().st_size:  # not a user's own file
+                    self._path.unlink()
             self._lock.release()
 
 
@@ -199,7 +201,7 @@ def read_whole(path: PathLike) -> bytes | None:
         if is_url(path):
             bucket, name = bucket_and_name(os.fspath(path))
             return bucket.get(name)[0]
-        return Path(path_of(path)).read_bytes()
+        return read_regular(path_of(path))
     return None
 
 

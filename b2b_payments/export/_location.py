@@ -29,10 +29,16 @@ from b2b_payments._printable import frozen
 from b2b_payments.export._bucket import Bucket, Version, bucket_and_name, is_url
 from b2b_payments.export._file import Lock, PathLike, path_of, writable, writing
 from b2b_payments.export._log import LogFolder, Part, segment_parts
-from b2b_payments.export._manifest import MANIFEST, Manifest, numbered_manifest, parse_manifest, read_manifest
+from b2b_payments.export._manifest import (
+    MANIFEST,
+    Manifest,
+    manifest_path,
+    numbered_manifest,
+    parse_manifest,
+    read_manifest,
+)
 
 _INCOMPLETE = ".incomplete"
-_NEIGHBORS = (f"{{}}{_INCOMPLETE}{MANIFEST}", ".{}.export.old", ".{}.lock")
 _data_name = re.compile(r"(?P<folder>(?P<number>[0-9]{8,})-[0-9a-f]{16})/.+").fullmatch
 _LOG = "_log/"
 TargetsOf = Callable[[Path], Sequence[Path]]
@@ -51,12 +57,13 @@ class Location:
 
     def __init__(self, path: PathLike, targets_of: TargetsOf) -> None:
         self.shown: Path | str = Path(path)
-        self.target: Path = writable(path, _NEIGHBORS)
+        self.target: Path = writable(path)
+        writable(manifest_path(self.target))  # no file beside the target has a longer name
         self.folder: LogFolder = LogFolder(self.target.with_name(f".{self.target.name}.export"))
         self.targets: Sequence[Path] = targets_of(self.target)
         """The files that the export writes."""
         for target in self.targets:
-            writable(target)
+            writable(target, [".{}.lock"])
         self._locks = [Lock(target) for target in self.targets]
         self._targets_of = targets_of
 

@@ -1,16 +1,16 @@
 """The log of an export: all that it writes during the walk, and all that it needs to resume after a crash.
 
 It is a sequence of numbered segments. Each is written once, as a whole: a header line with its sizes,
-checksums and checkpoint, then lines of JSON or CSV. The lines of a second table are in a file of their own,
-written first, since a segment exists once its first file does. A written segment never changes, so the file
-or database made from the log can be made again.
+checksums and checkpoint, and a checksum of itself, then lines of JSON or CSV. The lines of a second table are
+in a file of their own, written first, since a segment exists once its first file does. A written segment
+never changes, so the file or database made from the log can be made again.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,16 +18,22 @@ from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryFile
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from b2b_payments._errors import ExportError
+from b2b_payments._errors import ExportError, shown
+from b2b_payments._regular import read_regular
 from b2b_payments.export._file import sync_folder, write_whole
 from b2b_payments.export._sink import Checkpoint
 
 _VERSION = 4
+_SEAL = b',"own_crc32":'
+"""Precedes the header's checksum of itself, its last field. Headers of earlier versions do not have it."""
 _is_segment_file = re.compile(r"[0-9]{8}(?:\.[1-9])?").fullmatch
+# DuckDB first writes to a file `tmp_`.
+_is_log_file = re.compile(r"(?:[0-9]{8}(?:\.[1-9])?|manifest|(?:tmp_)?made[0-9])(?:\.new)?").fullmatch
 _LONGEST_HEADER = 1 << 20
 
 Part = Sequence[bytes]
@@ -46,7 +52,7 @@ class LogFolder:
 
     def sizes(self) -> Mapping[int, int]:
         """Return the total size in bytes of each existing segment's files, by its number."""
-        self._refuse_link()
+        self.check()
         totals: Counter[int] = Counter()
         try:
             with os.scandir(self.path) as files:
@@ -60,8 +66,7 @@ class LogFolder:
 
     def get(self, number: int, part: int = 0, most: int = -1) -> bytes:
         """Return the bytes of a part, or only the first `most`."""
-        with self.file(number, part).open("rb") as file:
-            return file.read(most)
+        return read_regular(self.file(number, part), most)
 
     def file(self, number: int, part: int = 0) -> Path:
         """Return the file of a part. If it is missing, raises FileNotFoundError here or when it is opened."""
@@ -69,8 +74,7 @@ class LogFolder:
 
     def put(self, number: int, parts: Sequence[Part]) -> None:
         """Write a segment. Raises FileExistsError if it exists."""
-        if not self.path.exists():
-            self._refuse_link()
+        if not _is_own(self.path):
             self.path.mkdir(0o700)
             sync_folder(self.path.parent)
         if (self.path / _name(number)).exists():
@@ -84,17 +88,46 @@ class LogFolder:
         for number in numbers:
             (self.path / _name(number)).unlink()
 
+    def check(self) -> None:
+        """Raise ExportError unless all that is in the log's place is from this user's exports."""
+        for folder in filter(_is_own, (self.path, self._discarded)):
+            with os.scandir(folder) as entries:
+                files = {one.name for one in entries if one.is_file(follow_symlinks=False)}
+            if others := {*os.listdir(folder)} - {*filter(_is_log_file, files)}:
+                raise ExportError(
+                    f"{folder} holds {shown(min(others))}, which no export created: move it elsewhere."
+                )
+
     def clear(self) -> None:
         """Remove all segments, in one step."""
-        self._refuse_link()
-        shutil.rmtree(self._discarded, ignore_errors=True)
+        _remove(self._discarded)
         with suppress(FileNotFoundError):
             self.path.rename(self._discarded)
-        shutil.rmtree(self._discarded, ignore_errors=True)
+        _remove(self._discarded)
 
-    def _refuse_link(self) -> None:
-        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
-            raise ExportError(f"{self.path} was not created by an export: remove it.")
+
+def _is_own(folder: Path) -> bool:
+    """Whether a log's folder exists. Raises ExportError if it is another user's, or not a folder."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(status.st_mode):
+        raise ExportError(f"{folder} was not created by an export: remove it.")
+    if not hasattr(os, "geteuid") or status.st_uid != os.geteuid():
+        # Some file systems give all files to one user, so compare with a file of ours.
+        with TemporaryFile(dir=folder.parent) as ours:
+            if status.st_uid != os.fstat(ours.fileno()).st_uid:
+                raise ExportError(f"{folder} belongs to another user: export as that user, or remove it.")
+    return True
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with the files of a log. What else is in it stays."""
+    with suppress(OSError):
+        for name in filter(_is_log_file, os.listdir(folder)):
+            (folder / name).unlink()
+        folder.rmdir()
 
 
 _Size = Annotated[int, msgspec.Meta(ge=0)]
@@ -112,6 +145,11 @@ class _Header(msgspec.Struct, omit_defaults=True):
     since: int = 1  # the first segment of the log
     without: list[int] = []  # numbers after `since` that are not in the log
     writer: str = ""  # random if `contested`, so that a writer never takes another's segment for its own
+
+
+def _sealed(fields: bytes) -> bytes:
+    """Return the line of an encoded header, with its checksum."""
+    return b"%b%b%d}\n" % (fields.removesuffix(b"}"), _SEAL, zlib.crc32(fields))
 
 
 class Log:
@@ -162,6 +200,7 @@ class Log:
             self._last = max(self._folder.sizes(), default=0)
             self.append(empty, None)
         else:
+            self._folder.check()
             self._folder.clear()
 
     def resume(self, empty: Sequence[Part]) -> Checkpoint | None:
@@ -207,7 +246,7 @@ class Log:
         packed = _Header(
             _VERSION, self._format, sizes, sums, self._bytes, fields, since, without, self._writer
         )
-        header = msgspec.json.encode(packed) + b"\n"
+        header = _sealed(msgspec.json.encode(packed))
         try:
             self._folder.put(number, [[header, *parts[0]], *parts[1:]])
         except FileExistsError:
@@ -243,16 +282,20 @@ class Log:
 
     def _read(self, data: bytes) -> tuple[_Header, int]:
         line = data.find(b"\n") + 1
+        encoded = data[: line or None]
         try:
-            header = msgspec.json.decode(data[: line or None], type=_Header)
+            header = msgspec.json.decode(encoded, type=_Header)
         except (ValueError, RecursionError):
             raise self._damaged("a segment cannot be read") from None
+        fields, seal, _ = encoded.rpartition(_SEAL)
+        if seal and encoded != _sealed(fields + b"}"):
+            raise self._damaged("a segment was changed")
         if header.version != _VERSION:
             raise self._damaged("another version of this library wrote it")
         if header.format != self._format:
             raise ExportError(
-                f"The interrupted export to {self._path} has the format {header.format}, not {self._format}: "
-                "resume it in its own format, or start again without resuming."
+                f"The interrupted export to {self._path} has the format {shown(header.format)}, not "
+                f"{self._format!r}: resume it in its own format, or start again without resuming."
             )
         return header, line
 

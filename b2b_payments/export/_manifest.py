@@ -14,6 +14,7 @@ import msgspec
 
 from b2b_payments._errors import ExportError
 from b2b_payments._printable import frozen
+from b2b_payments._regular import open_regular
 from b2b_payments._version import __version__
 from b2b_payments.export._account import Account
 from b2b_payments.export._bucket import is_url
@@ -123,7 +124,7 @@ def _check_name(name: str) -> None:
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits. Raises OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -189,13 +190,12 @@ def _from_cells(row: Any) -> Read:
 
 
 _DAY: Final = 86_400 * _SECOND
-_months: Final[dict[int, str]] = {}
 
 
 def _month(microseconds: int) -> str:
-    day = microseconds // _DAY
-    if (month := _months.get(day)) is None:
-        month = moment_of(day * _DAY).isoformat()[:7]
-        if len(_months) < 100_000:
-            _months[day] = month
-    return month
+    return _month_of_day(microseconds // _DAY)
+
+
+@lru_cache(100_000)
+def _month_of_day(day: int) -> str:
+    return moment_of(day * _DAY).isoformat()[:7]

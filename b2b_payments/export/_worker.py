@@ -32,10 +32,10 @@ async def in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
     failures: list[Exception] = []
 
     def work() -> None:
-        while left:
+        while True:
             try:
                 index, item = left.popleft()
-            except IndexError:  # another thread took the last item
+            except IndexError:
                 return
             try:
                 found[index] = function(item)

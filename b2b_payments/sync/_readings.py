@@ -29,7 +29,7 @@ import attrs
 from b2b_payments._changes.feed import Change
 from b2b_payments._changes.ledger import Checkpoint, Ledger
 from b2b_payments._converter import structure_payment, to_wire
-from b2b_payments._errors import ConfigurationError, PaginationError
+from b2b_payments._errors import ConfigurationError, PaginationError, shown
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define
 from b2b_payments._protocol.json import decode_part
@@ -199,13 +199,13 @@ class StoreReader:
         self._first_answer_at = self._first_answer_at or page.listing.date
         expected, actual = self.state.store_hash, page.listing.heads[page.places[0]].store_hash
         if not isinstance(actual, str):
-            return  # an invalid payment: refused when it is decoded
+            return  # it does not name its store
         if expected is None:
             self.state = attrs.evolve(self.state, store_hash=actual)
         elif expected != actual:
             store = self.copy.store
             raise ConfigurationError(
-                f"{store.place} is a copy of the store {expected!r}, but the service sent payments of "
+                f"{store.place} is a copy of the store {shown(expected)}, but the service sent payments of "
                 f"{actual!r}: use another {store.kept_in}."
             )
 

@@ -10,7 +10,7 @@ import anyio
 from b2b_payments._arguments import check, seconds, whole
 from b2b_payments._changes.feed import OVERLAP
 from b2b_payments._client import PaymentsClient
-from b2b_payments._errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments.export._export import OnProgress
 from b2b_payments.export._worker import Worker
 from b2b_payments.sync._copy import Copy
@@ -71,7 +71,7 @@ async def sync(
         state = await worker.do(copy.open)
         if state is not None and state.store != name:
             raise ConfigurationError(
-                f"{store.place} is a copy of another store ({state.store!r}, not {name!r}): "
+                f"{store.place} is a copy of another store ({shown(state.store)}, not {name!r}): "
                 f"use another {store.kept_in}."
             )
         reader = StoreReader(

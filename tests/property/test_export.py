@@ -70,12 +70,8 @@ def compare(payment: Payment, row: dict[str, Any], format_: str) -> None:
     assert json.loads(row["extra"]) == extra
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("format_", ["csv", "parquet", "sqlite", "duckdb"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(rows=batches)
-def test_every_column_comes_back(format_: str, rows: list[dict[str, Any]]) -> None:
-    """Exact amounts, times, any text, null and empty text come back, and the export verifies."""
+def comes_back(rows: list[dict[str, Any]], format_: str) -> None:
+    """Export rows, and compare every column with what was sent."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"payments.{format_}"
         exported(rows, path, format_)
@@ -97,3 +93,19 @@ def test_every_column_comes_back(format_: str, rows: list[dict[str, Any]]) -> No
         assert row["invoice_number"] == item.invoice_number
         assert row["amount"] == ("" if amount is None and format_ == "csv" else amount)
         assert row["currency"] == cell_of(None if item.amount is None else item.amount.currency, format_)
+
+
+@pytest.mark.slow
+# All formats are made from the same rows of the log; those that DuckDB makes take ten times as long.
+@pytest.mark.parametrize(
+    ("format_", "examples"), [("csv", 25), ("parquet", 10), ("sqlite", 25), ("duckdb", 10)]
+)
+def test_every_column_comes_back(format_: str, examples: int) -> None:
+    """Exact amounts, times, any text, null and empty text come back, and the export verifies."""
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(rows=batches)
+    def check(rows: list[dict[str, Any]]) -> None:
+        comes_back(rows, format_)
+
+    check()

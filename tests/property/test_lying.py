@@ -14,7 +14,7 @@ from tests.support.lied_to import WINDOWS, Outcome, action_of, lied_to
 from tests.support.lying import Service, drawn
 from tests.support.virtual_time import run
 
-SERVICES = 120
+SERVICES = 90
 PARTS = 6
 MOST = 80
 """The most payments of a store: two pages show as much as twenty, and take less time."""

@@ -129,7 +129,9 @@ def test_iterators_are_lazy_and_can_be_left_early(sandbox: Sandbox, client: Paym
     assert next(pages, None) is None
     client.payments.get(1)
     assert 2 <= sandbox.request_count < 12  # what two whole walks would take at the least
-    rest = client.payments.list(checkpoint=place).collect()
+    again = client.payments.list(checkpoint=place)
+    assert again.checkpoint()["place"] == place["place"]
+    rest = again.collect()
     assert len(rest) == 550
     assert pages.checkpoint() != {}
 
@@ -216,7 +218,9 @@ def test_program_with_an_open_client_ends(sandbox: Sandbox) -> None:
         timeout=60,
         check=False,
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1\n", "")
+    # On a busy machine, asyncio's debug mode reports steps that took long.
+    warned = [one for one in ended.stderr.splitlines() if not one.startswith("Executing <")]
+    assert (ended.returncode, ended.stdout, warned) == (0, "1\n", [])
 
 
 def test_client_is_opened_once(sandbox: Sandbox) -> None:

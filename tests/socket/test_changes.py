@@ -50,6 +50,20 @@ def ids(changes: list[Change]) -> list[int]:
     return [change.payment.id for change in changes]
 
 
+async def test_it_starts_now_amid_thousands_of_updates_of_one_second() -> None:
+    """Even if more payments have the latest time than are held in memory, none of them is yielded."""
+    async with Sandbox(payments=2_100, rules=Rules(quota=False)) as sandbox, client_of(sandbox) as client:
+        store = sandbox.store
+        moment = store.advance()
+        for payment_id in store.ids():
+            store.update(payment_id, updatedAt=moment)
+        changes, checkpoint, _ = await drain(client)
+        assert changes == []
+        store.advance(3_600)
+        store.update(7, payerName="new")
+        assert ids((await drain(client, checkpoint))[0]) == [7]
+
+
 async def test_it_starts_now_by_default(sandbox: Sandbox, client: PaymentsClient) -> None:
     """By default a feed yields nothing that existed before; its checkpoint leads to all that follows."""
     changes, checkpoint, requests = await drain(client)

@@ -17,6 +17,7 @@ from b2b_payments import (
     OfflineLineItem,
     OfflinePayment,
     Operation,
+    PaginationError,
     PaymentsClient,
     PermissionDeniedError,
     ServerError,
@@ -63,6 +64,13 @@ async def test_first_and_count(sandbox: Sandbox, client: PaymentsClient) -> None
     nobody = client.payments.list(customer_name="nobody of this name")
     assert await nobody.first() is None
     assert await nobody.count() == 0
+
+
+async def test_count_without_a_total(sandbox: Sandbox, client: PaymentsClient) -> None:
+    """If the service states no total, the error says to count while walking."""
+    sandbox.rules = attrs.evolve(sandbox.rules, total_count="absent")
+    with pytest.raises(PaginationError, match="states no total count for this list; walk it and count"):
+        await client.payments.list().count()
 
 
 async def test_stream(sandbox: Sandbox, client: PaymentsClient) -> None:

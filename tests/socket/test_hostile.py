@@ -56,6 +56,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         for read in ("get", "list", "stream", "channels")
         for fault in ENDINGS
         if (read, fault) != ("channels", Fault.NAN)  # it contains no payment id to spoil
+        # A stream reads a large answer as a list does, once for each channel.
+        if read != "stream" or fault not in {Fault.HUGE, Fault.GZIP_BOMB}
     ],
 )
 async def test_each_hostile_answer_is_a_documented_error(sandbox: Sandbox, fault: Fault, read: str) -> None:

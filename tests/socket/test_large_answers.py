@@ -103,6 +103,7 @@ PAGES: dict[str, Callable[[], bytes]] = {
     "a million tiny rows": lambda: page_of([tiny(number) for number in range(1, 1_000_001)]),
     "a million empty rows": lambda: page_of([b"{}"] * 1_000_000),
     "rows without end": lambda: page_of([tiny(number) for number in range(1, 38_001)]),
+    "more than ten thousand rows": lambda: page_of([tiny(number) for number in range(1, 12_001)]),
     "a row of 32 MiB": lambda: page_of([row_with("customerName", b'"%b"' % (b"x" * 31 * MIB))]),
     "a million line items": lambda: page_of(
         [row_with("lineItems", b"[%b{}]" % (b'{"paymentId":1},' * 1_000_000))]

@@ -570,6 +570,21 @@ async def test_create_is_read_back_after_a_mix_up(sandbox: Sandbox, client: Paym
         await client.payments.create_offline(attrs.evolve(NEW, external_id=None))
 
 
+async def test_create_that_cannot_be_read_back_after_a_mix_up(
+    sandbox: Sandbox, client: PaymentsClient
+) -> None:
+    """While answers get mixed up, a create whose payment cannot be read is searched for, or unknown."""
+    client._caller.mixups.record()
+    sandbox.answer_with(
+        lambda seen: answered({}, 400) if seen.method == "GET" and seen.path[-1].isdigit() else None
+    )
+    payment_id = await client.payments.create_offline(NEW)
+    assert sandbox.store.wire(payment_id)["externalId"] == NEW.external_id
+    with pytest.raises(OutcomeUnknownError, match="Look for customerId=95000"):
+        await client.payments.create_offline(attrs.evolve(NEW, external_id=None))
+    assert methods(sandbox).count("POST") == 2
+
+
 async def test_creates_swapped_after_a_mix_up_get_their_own_ids(sandbox: Sandbox) -> None:
     """Two creates with swapped answers find their own payments, once a mix-up was noticed."""
     sandbox.rules = attrs.evolve(sandbox.rules, swap_within=5.0)

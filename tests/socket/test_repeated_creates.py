@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from decimal import Decimal
 from typing import Any
 
@@ -24,7 +24,8 @@ from b2b_payments import (
     RequestTimeoutError,
     ValidationError,
 )
-from b2b_payments._resources.turns import TURNS
+from b2b_payments._resources.particulars import Particulars
+from b2b_payments._resources.turns import TURNS, LatestCreate, Turns
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.socket.test_writes import OFFLINE, WRITES, today, writes
 from tests.support.clients import NEVER, client_of
@@ -289,6 +290,45 @@ async def test_deadline_ends_the_wait_in_the_queue(sandbox: Sandbox) -> None:
     assert sandbox.request_count == 0
 
 
+async def test_closed_loop_holds_up_nobody() -> None:
+    """A create whose event loop was closed before it ended leaves the queue, whenever it is discarded."""
+    turns, key, ran = Turns(), ("a store", "INV-7"), list[str]()
+
+    async def take(name: str, wait: float) -> None:
+        async with turns.turn(key, None):
+            ran.append(name)
+            await asyncio.sleep(wait)
+
+    def abandon() -> Coroutine[Any, Any, None]:
+        loop, left = asyncio.new_event_loop(), take("left", 3_600)
+        loop.create_task(left)._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        return left
+
+    left = await asyncio.to_thread(abandon)
+    await take("next", 0)
+    assert ran == ["left", "next"]
+    left.close()
+    await take("last", 0)
+    assert ran == ["left", "next", "last"]
+    assert not turns._queues
+
+
+def test_remembered_creates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more creates than are remembered, the oldest are forgotten."""
+    monkeypatch.setattr("b2b_payments._resources.turns._MAX_REMEMBERED", 2)
+
+    async def main() -> list[bool]:
+        turns, now = Turns(), anyio.current_time()
+        keys = [("a store", name) for name in "abc"]
+        for payment_id, key in enumerate(keys):
+            turns.remember(key, LatestCreate(payment_id, Particulars("1", "USD", Decimal(1)), now, now + 60))
+        return [turns.recall(key) is not None for key in keys]
+
+    assert run(main()) == [False, True, True]
+
+
 async def test_threads_create_one(sandbox: Sandbox) -> None:
     """Eight threads, each with an event loop and a client, create one payment."""
     ids: list[int] = []
@@ -362,6 +402,22 @@ async def test_other_writes_are_settled_by_their_payment(
         error = await unknown_outcome(client, sandbox, fault, call(client))
         assert await client.payments.settle(error) == settled
     assert len(writes(sandbox)) == 1
+
+
+async def test_write_to_an_unreadable_payment_stays_unknown(sandbox: Sandbox) -> None:
+    """While GET by id returns 404 for every payment, a lost delete cannot be settled."""
+    async with client_of(sandbox, retry=NEVER) as client:
+        error = await unknown_outcome(client, sandbox, Fault.RESET_AFTER, client.payments.delete(7))
+        sandbox.answer_with(_not_found)
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await client.payments.settle(error)
+    assert caught.value is error
+
+
+def _not_found(seen: SeenRequest) -> web.Response | None:
+    if not seen.path.rpartition("/")[2].isdigit():
+        return None
+    return web.json_response({"code": 404, "data": {"errMsg": "Payment not found"}, "meta": {}}, status=404)
 
 
 async def test_operation_without_trace_stays_unknown(sandbox: Sandbox) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 from typing import Any, NoReturn
 
 import aiohttp
@@ -55,6 +56,25 @@ async def test_given_sessions_middlewares_are_kept() -> None:
             await client.payments.get(1)
         assert seen == ["/api/v3/io/ip/payments/1"]
         assert sandbox.requests[-1].headers["X-Noted"] == "yes"
+
+
+async def test_refused_connection_of_a_session_with_middlewares() -> None:
+    """If no connection can be made, the request was not sent, also on a session with middlewares."""
+
+    async def pass_on(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        return await handler(request)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    async with aiohttp.ClientSession(middlewares=(pass_on,)) as session:
+        transport = Transport(address, session=session)
+        await transport.open()
+        with pytest.raises(TransportError, match=r"no connection to 127\.0\.0\.1") as caught:
+            await transport.send(READ, {}, timeout=5.0)
+        assert caught.value.sent is False
+        await transport.aclose()
 
 
 async def test_given_sessions_defaults_are_overridden() -> None:

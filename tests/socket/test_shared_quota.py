@@ -180,6 +180,21 @@ async def test_grants_without_the_server_count_afterwards(mortal: RedisServer) -
     assert len(other.latest.grants.times) == 4
 
 
+async def test_lost_server_is_tried_again(server: RedisServer) -> None:
+    """A process that lost the server asks it again after a while, without making a call wait for it."""
+    backend = backend_at(server, 4)
+    assert await gets_permit(backend)
+    backend._mark_lost("a cable was drawn")
+    backend._server.retry_at = time.monotonic() + 60
+    assert await gets_permit(backend)
+    backend._server.retry_at = 0.0
+    assert await gets_permit(backend)
+    await asyncio.wrap_future(backend._server.thread.submit(lambda: None))
+    assert not backend._server.lost
+    other = backend_at(server, 4)
+    assert [await gets_permit(other) for _ in range(2)] == [True, False]
+
+
 async def test_hanging_server_is_abandoned(
     mortal: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -355,6 +355,7 @@ async def test_post_that_did_not_connect_is_sent_again(sandbox: Sandbox) -> None
     assert sandbox.store.payments == 61
 
 
+@pytest.mark.virtual_time
 async def test_deadline_ends_a_write(sandbox: Sandbox) -> None:
     """A write that hangs until its deadline is unknown: no time is left to search."""
     sandbox.order(Fault.HANG, times=1, methods=WRITES)
@@ -364,6 +365,7 @@ async def test_deadline_ends_a_write(sandbox: Sandbox) -> None:
     assert sandbox.request_count == 1
 
 
+@pytest.mark.virtual_time
 async def test_deadline_ends_a_read(sandbox: Sandbox) -> None:
     """A read that hangs ends at its deadline, before its timeout, and is not sent again."""
     sandbox.order(Fault.HANG, share=1)
@@ -426,6 +428,31 @@ async def test_lines_of_one_invoice_are_counted(sandbox: Sandbox) -> None:
         sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
         with pytest.raises(OutcomeUnknownError):
             await client.payments.update_offline(payment_id, attrs.evolve(OFFLINE, line_items=[line, line]))
+
+
+async def test_update_of_a_payment_that_was_deleted_is_unknown(sandbox: Sandbox) -> None:
+    """If the payment is gone after an update without an answer, nothing shows whether it was replaced."""
+    payment_id = offline_payment(sandbox)
+    async with client_of(sandbox, retry=NEVER) as client:
+        sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
+
+        def delete(seen: SeenRequest) -> None:
+            if seen.method == "GET" and payment_id in sandbox.store:
+                sandbox.store.delete(payment_id)
+
+        sandbox.answer_with(delete)
+        with pytest.raises(OutcomeUnknownError, match=f"Look for id={payment_id}"):
+            await client.payments.update_offline(payment_id, OFFLINE)
+
+
+async def test_known_payments_are_bounded(
+    sandbox: Sandbox, client: PaymentsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client remembers the ids of a bounded number of payments, the latest."""
+    monkeypatch.setattr("b2b_payments._resources.writes._MAX_KNOWN", 2)
+    for number in range(3):
+        await client.payments.create_offline(attrs.evolve(OFFLINE, external_id=f"INV-{number}"))
+    assert [*client.payments._writes.known] == [62, 63]
 
 
 async def test_update_is_judged_by_its_channel_too(sandbox: Sandbox) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
+import pytest
 from click.testing import CliRunner, Result
 
+from b2b_payments import PaymentsClient
 from b2b_payments._cli.program import program
 from b2b_payments.sandbox import Sandbox
 
@@ -22,6 +27,22 @@ VARIABLES = (
 )
 _NONE: Mapping[str, str | None] = {}
 _TERMINAL: Mapping[str, str] = {"TERM": "xterm", "COLUMNS": "160"}
+_NO_CONSTANTS: Mapping[str, float] = {}
+WITHOUT_PROGRESS: Mapping[str, float] = {"b2b_payments._cli.progress._LINE_INTERVAL": 3_600.0}
+"""Constants of a command that prints no lines of progress, however long it takes on a busy machine."""
+_WITH_CONSTANTS = """
+import json, sys
+from importlib import import_module
+
+from b2b_payments.cli import main
+
+for place, value in json.loads(sys.argv.pop(1)).items():
+    module, _, name = place.rpartition(".")
+    owner = import_module(module)
+    assert isinstance(getattr(owner, name), float), place
+    setattr(owner, name, value)
+main()
+"""
 
 
 def environment(sandbox: Sandbox | None) -> dict[str, str | None]:
@@ -58,12 +79,34 @@ def sentence(result: Result, code: int) -> str:
     return last
 
 
+def stop_when_done(patch: pytest.MonkeyPatch) -> None:
+    """Let a command in this process receive SIGINT when it has done its work, and closes its client."""
+    close = PaymentsClient.aclose
+
+    async def aclose(client: PaymentsClient) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await close(client)
+
+    patch.setattr(PaymentsClient, "aclose", aclose)
+
+
 async def start(
-    sandbox: Sandbox | None, *args: str, terminal: Mapping[str, str] = _TERMINAL, **pipes: Any
+    sandbox: Sandbox | None,
+    *args: str,
+    terminal: Mapping[str, str] = _TERMINAL,
+    constants: Mapping[str, float] = _NO_CONSTANTS,
+    **pipes: Any,
 ) -> Process:
-    """Start a command as a process; `terminal` are the variables that describe the terminal."""
+    """Start a command as a process; `terminal` are the variables that describe the terminal.
+
+    `constants` are seconds that the program waits, by module and name, to use instead of its own.
+    """
+    program = ("-c", _WITH_CONSTANTS, json.dumps({**constants})) if constants else ("-m", "b2b_payments")
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "b2b_payments", *args),
+        *(sys.executable, "-W", "error", *program, *args),
         env=whole_environment(sandbox, **terminal),
         **{"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, **pipes},
     )

@@ -22,7 +22,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Low to high: a module imports from layers below its own, or from its own package.
 LAYERS = (
     {"printable"},
-    {"formats", "secret", "version"},
+    {"formats", "regular", "secret", "version"},
     {"errors"},
     {"auth", "background", "events", "models", "quota", "retry", "tasks"},
     {"arguments"},

@@ -222,3 +222,20 @@ def test_many_line_items_do_not_trigger_the_garbage_collector() -> None:
     assert result.items["invoice_id"] == list(range(3_000))
     assert result.items["invoice_number"] == list(map(str, range(3_000)))
     assert not phases
+
+
+def test_line_breaks_between_tokens_are_left_out() -> None:
+    """A page that is formatted on several lines has cells on one line, as formats by lines need them."""
+    row = json.dumps({**LISTED_PAYMENT, "details": {"memo": "a\nb", "b": 1}}, indent=1).encode()
+    assert b"\n" in row
+    assert read(row).details == '{"memo":"a\\nb","b":1}'
+    assert read(row.replace(b"\n", b"\r\n")).details == '{"memo":"a\\nb","b":1}'
+
+
+@pytest.mark.parametrize(("payment_id", "named"), [(b"70", "70"), (b"[]", "None")])
+def test_a_row_that_is_no_json_of_ours_names_its_payment(payment_id: bytes, named: str) -> None:
+    """A number that no decimal can hold is refused, and the error names the payment if its id is readable."""
+    row = sent(total={"code": "USD", "value": 0}).replace(b'"value": 0', b'"value": 1e9999999999999999999')
+    row = row.replace(b'"id": 70', b'"id": %b' % payment_id)
+    with pytest.raises(ResponseDecodeError, match=rf"^payment {named}: "):
+        read(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,6 +14,7 @@ import attrs
 import pytest
 
 from b2b_payments._converter import (
+    from_wire,
     offline_payment_body,
     offline_payment_from,
     structure,
@@ -351,6 +353,17 @@ def test_a_wire_object_shares_nothing_with_its_model() -> None:
     wire["details"]["memo"] = "other"
     wire["moduleData"]["transactions"].clear()
     assert to_wire(payment) == changed()
+
+
+def test_subclasses_of_text_and_dict_are_read() -> None:
+    """A wire object built by a program may have subclasses of str and dict, such as Django's safe strings."""
+
+    class Text(str):
+        __slots__ = ()
+
+    wire = examples.LISTED_PAYMENT | {"payerName": Text("Ann"), "details": OrderedDict(memo="m")}
+    read = from_wire(Payment, wire)
+    assert (read.payer_name, read.details) == ("Ann", {"memo": "m"})
 
 
 def test_to_wire_refuses_what_it_cannot_convert() -> None:

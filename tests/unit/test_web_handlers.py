@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from b2b_payments import Channel, Payment, from_wire, to_dict
+from b2b_payments._models.answer_model import AnswerModel
 from tests.support.examples import CHANNELS, LISTED_PAYMENT
 
 PAYMENT = from_wire(Payment, LISTED_PAYMENT)
@@ -131,3 +133,13 @@ async def test_the_application_has_an_openapi_document(app: FastAPI) -> None:
     status, document = await response_of(app, "/openapi.json")
     assert status == 200
     assert set(document["paths"]) == set(HANDLERS)
+
+
+def test_a_model_without_pydantic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pydantic, models lack its attribute, so that whoever looks for it sees that they have none."""
+
+    class Model(AnswerModel):
+        pass
+
+    monkeypatch.setitem(sys.modules, "pydantic_core", None)
+    assert not hasattr(Model, "__pydantic_serializer__")

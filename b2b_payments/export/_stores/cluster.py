@@ -89,15 +89,16 @@ async def export_on(
 async def _connected(dask: Any) -> AsyncIterator[Any]:
     """Yield an asynchronous client of our own, since the caller's client may be a blocking one."""
     address, security = (dask, None) if isinstance(dask, str) else (dask.scheduler.address, dask.security)
-    client = import_distributed().Client
+    client = import_distributed().Client(address, security=security, asynchronous=True, set_as_default=False)
     try:
-        connected = await client(address, security=security, asynchronous=True, set_as_default=False)
+        await client
     except (OSError, ValueError) as error:
+        await client.close()
         raise ConfigurationError(
             f"No Dask scheduler answers at {shown(address)} ({type(error).__name__})."
         ) from None
-    async with connected:
-        yield connected
+    async with client:
+        yield client
 
 
 def import_distributed() -> Any:

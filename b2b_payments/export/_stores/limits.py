@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +11,6 @@ from b2b_payments._errors import ConfigurationError
 from b2b_payments._printable import counted, frozen
 from b2b_payments.events import logger
 from b2b_payments.export._worker import STEPS_AT_ONCE
-
-if sys.platform != "win32":
-    import resource
 
 _FIXED_HANDLES = 4
 """File handles of a store besides its requests: its lock, its log, its quota's file, and its DNS lookups."""
@@ -70,7 +66,9 @@ def fitting_with_warning(at_once: int, concurrency: int, stores: int) -> AtOnce:
 
 
 def _handles_left() -> int | None:
-    if sys.platform == "win32":
+    try:
+        import resource  # noqa: PLC0415
+    except ImportError:  # not a POSIX system
         return None
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:

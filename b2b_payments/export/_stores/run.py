@@ -31,20 +31,33 @@ from b2b_payments.export._worker import in_threads
 _VERSION = 1
 
 
+class Entry(msgspec.Struct):
+    """A store in the run file: its identity, its file, and the hash of that file's manifest at the start."""
+
+    store: str
+    file: str
+    manifest: str | None
+
+
+class _RunFile(msgspec.Struct):
+    version: int
+    stores: Mapping[str, Entry]
+
+
 @frozen
 class Run:
     """A run over many stores. `entries` are those of its run file, by store name."""
 
     path: str
     places: Places
-    entries: Mapping[str, Any]
+    entries: Mapping[str, Entry]
 
     def finished(self, store: Store, query: Mapping[str, Any]) -> int | None:
         """Return the number of payments in a store's file if this run finished it, else None."""
         entry, target = self.entries.get(store.name), self.places.of(store)
-        if entry is None or (entry.get("store"), entry.get("file")) != (store.identity, target):
+        if entry is None or (entry.store, entry.file) != (store.identity, target):
             return None
-        return finished_since(target, entry.get("manifest"), query)
+        return finished_since(target, entry.manifest, query)
 
     def end(self) -> None:
         """Remove the run file. Raises ExportError."""
@@ -68,7 +81,7 @@ async def open_run(stores: Sequence[Store], places: Places, name: str, *, resume
         if entries is None:
             new_entries = await in_threads(partial(_entry, places), stores)
             entries = {store.name: entry for store, entry in zip(stores, new_entries, strict=True)}
-            data = msgspec.json.encode({"version": _VERSION, "stores": entries})
+            data = msgspec.json.encode(_RunFile(_VERSION, entries))
             await to_thread.run_sync(put_whole, path, data)
         yield Run(path, places, entries)
     finally:
@@ -76,13 +89,13 @@ async def open_run(stores: Sequence[Store], places: Places, name: str, *, resume
             lock.release()
 
 
-def _read(path: str) -> Mapping[str, Any] | None:
+def _read(path: str) -> Mapping[str, Entry] | None:
     data = read_whole(path)
     if data is None:
         return None
     try:
         run_file = msgspec.json.decode(data, type=_RunFile)
-    except ValueError:
+    except (ValueError, RecursionError):
         run_file = None
     if run_file is None or run_file.version != _VERSION:
         raise ExportError(
@@ -91,14 +104,9 @@ def _read(path: str) -> Mapping[str, Any] | None:
     return run_file.stores
 
 
-class _RunFile(msgspec.Struct):
-    version: int
-    stores: dict[str, dict[str, Any]]
-
-
-def _entry(places: Places, store: Store) -> dict[str, Any]:
+def _entry(places: Places, store: Store) -> Entry:
     target = places.of(store)
-    return {"store": store.identity, "file": target, "manifest": manifest_hash(target)}
+    return Entry(store.identity, target, manifest_hash(target))
 
 
 def manifest_hash(target: str) -> str | None:
@@ -109,7 +117,7 @@ def manifest_hash(target: str) -> str | None:
 
 def _hash_of(manifest: bytes) -> str:
     """Hash a manifest without its number, which changes although the export stays."""
-    with suppress(ValueError, TypeError):  # damaged
+    with suppress(ValueError, TypeError, RecursionError):  # damaged
         manifest = numbered_manifest(manifest, 0)
     return hashlib.sha256(manifest).hexdigest()
 

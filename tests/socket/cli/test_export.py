@@ -11,14 +11,18 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from b2b_payments import _retry
 from b2b_payments.export import JSONLSink
 from b2b_payments.export._account import Account
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.support.program import finished, invoke, sentence, start
+from tests.socket.cli.fleet import FAST, serving
+from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start, stop_when_done
 
 
 def _lines(path: Path) -> list[object]:
@@ -40,7 +44,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def test_readme_command(tmp_path: Path) -> None:
     """`export --sandbox` needs nothing else, writes 10,000 payments, and prints only the summary."""
     path = tmp_path / "payments.jsonl"
-    code, out, err = await finished(await start(None, "export", "--sandbox", "--output", str(path)))
+    command = ("export", "--sandbox", "--output", str(path))
+    code, out, err = await finished(await start(None, *command, constants=WITHOUT_PROGRESS))
     assert (code, out) == (0, "")
     assert re.fullmatch(r".*payments\.jsonl: complete: 10,000 payments, 41 requests, [0-9.:]+( s)?\.\n", err)
     assert _lines(path) == list(Sandbox(payments=10_000).store.all_wire())
@@ -185,8 +190,9 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_network(service: Sandbox, tmp_path: Path) -> None:
+def test_no_network(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unreachable service is reported in one sentence that names the host, without long retries."""
+    monkeypatch.setattr(_retry, "RetryPolicy", partial(_retry.RetryPolicy, base_delay=0.01))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     begun = time.monotonic()
@@ -242,6 +248,52 @@ def test_stopped_before_the_first_page(service: Sandbox, tmp_path: Path) -> None
     assert result.exit_code == 130
     assert result.stderr == f"Stopped by Ctrl-C: {path} was not written, and no partial file is left.\n"
     assert _names(tmp_path) == []
+
+
+def test_stopped_where_event_loops_handle_no_signals(
+    service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands run, and end in the same way, with an event loop such as that of Windows."""
+
+    def unsupported(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(asyncio.unix_events._UnixSelectorEventLoop, "add_signal_handler", unsupported)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert invoke(service, "get", "1").exit_code == 0
+        test_stopped_before_the_first_page(service, tmp_path)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_stopped_after_the_end(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the file was written changes nothing: the summary is printed, and the exit code is 0."""
+    path = tmp_path / "payments.jsonl"
+    stop_when_done(monkeypatch)
+    result = invoke(service, "export", "--output", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"{path}: complete: 300 payments, ")
+    assert _lines(path) == list(service.store.all_wire())
+
+
+def test_failed_midway(tmp_path: Path) -> None:
+    """If the service fails midway, the message says that the payments read so far are kept, and they are."""
+    path = tmp_path / "payments.jsonl"
+    with serving({"one": Sandbox(payments=5_000, rules=FAST)}) as fleet:
+        service = fleet["one"]
+        service.answer_with(
+            lambda _: web.json_response({}, status=400) if service.request_count > 15 else None
+        )
+        message = sentence(invoke(service, "export", "--output", str(path)), 1)
+        assert ": 400 Bad Request. The payments read so far are kept: run the same command" in message
+        service.answer_with(None)
+        before = service.request_count
+        resumed = invoke(service, "export", "--output", str(path), "--resume")
+        assert resumed.stderr.endswith(" Together with the interrupted run: 5,000 payments.\n")
+        assert service.request_count - before < 15
+        assert _lines(path) == list(service.store.all_wire())
 
 
 @pytest.mark.slow

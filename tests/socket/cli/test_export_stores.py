@@ -6,6 +6,9 @@ import asyncio
 import itertools
 import json
 import os
+import re
+import resource
+import signal
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,7 +16,8 @@ import pytest
 from aiohttp import web
 
 from b2b_payments import LegacyAuth, PaymentsClient
-from b2b_payments.export import Store
+from b2b_payments._cli.progress import StoresProgress
+from b2b_payments.export import Store, StoreReport
 from b2b_payments.export._selection import Begin, Selection
 from b2b_payments.sandbox import Rules, Sandbox
 from tests.socket.cli.fleet import FAST, Fleet, export, hidden, lines, rows, run_here, serving, write
@@ -190,6 +194,45 @@ def test_report_as_json(served: Fleet, tmp_path: Path) -> None:
     one = json.loads(result.stdout)
     assert (one["complete"], one["payments"], one["walk"]["rows"]) == (True, 300, 300)
     assert result.stderr == ""
+
+
+def test_quiet(service: Sandbox, tmp_path: Path) -> None:
+    """With --quiet, complete stores are not mentioned, and incomplete ones are."""
+    path, out = write(tmp_path, {"one": service}), tmp_path / "{name}.jsonl"
+    assert run_here(path, out, "--quiet") == (0, "")
+    service.answer_with(lambda _: web.json_response({}, status=400))
+    code, output = run_here(path, out, "--quiet")
+    assert (code, rows(output)["one"][0]) == (1, "failed")
+
+
+def test_stopped_after_the_last_store(
+    service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the last store has ended changes nothing: its exit code is 0, as without it."""
+    advance = StoresProgress.advance
+
+    def stop(progress: StoresProgress, report: StoreReport) -> None:
+        advance(progress, report)
+        if report.complete:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(StoresProgress, "advance", stop)
+    code, output = run_here(write(tmp_path, {"one": service}), tmp_path / "{name}.jsonl")
+    assert (code, rows(output)["one"][0]) == (0, "complete")
+    assert output.endswith("\n1 of 1 store complete.\n")
+
+
+def test_few_file_handles(served: Fleet, tmp_path: Path) -> None:
+    """If the limit of open files allows fewer stores at once, a note says so, and all are exported."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    path = write(tmp_path, served)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 80, hard))
+    try:
+        code, output = run_here(path, tmp_path / "{name}.jsonl")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert code == 0, output
+    assert re.match(r"Note: [12] stores? at once, not 8: this process may open \d+ more files", output)
 
 
 def test_verify_a_folder(served: Fleet, tmp_path: Path) -> None:

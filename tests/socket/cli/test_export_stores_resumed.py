@@ -216,8 +216,12 @@ def test_when_a_finished_store_is_not_skipped(interrupted: tuple[Sandbox, Path],
 
 @pytest.mark.parametrize(
     "run_file",
-    ["", "[]", '{"version": 9}', '{"version": 1}', '{"version": 1, "stores": {"one": 5}}', "\xff"],
-)
+    [
+        "", "[]", '{"version": 9}', '{"version": 1}', '{"version": 1, "stores": {"one": 5}}', "\xff",
+        '{"version": 1, "x": ' + "[" * 100_000,
+        '{"version": 1, "stores": {"one": {"store": "", "file": "", "manifest": []}}}',
+    ],
+)  # fmt: skip
 def test_damaged_run_file(service: Sandbox, tmp_path: Path, run_file: str) -> None:
     """An unreadable run file is an error with a remedy, and the remedy works."""
     path = write(tmp_path, {"one": service})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from b2b_payments._cli.command import CommandError
 from b2b_payments._cli.follow import State
-from b2b_payments.sandbox import Rules, Sandbox
+from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.program import finished, invoke, sentence, start
 
 
@@ -80,6 +82,36 @@ async def test_ends_when_its_reader_ends(sandbox: Sandbox) -> None:
     assert process.stderr is not None
     errors = await asyncio.wait_for(process.stderr.read(), 30)
     assert (await process.wait(), errors) == (0, b"")
+
+
+@pytest.mark.slow
+async def test_failed_poll_is_reported_and_repeated(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A failed poll is reported with the time of the next one, and the lines of later ones go to a file."""
+    printed = tmp_path / "changes.jsonl"
+    polls = Polls(sandbox)
+    sandbox.order(Fault.ERROR_503, share=1)
+    with printed.open("wb") as file:
+        process = await start(
+            sandbox, "follow", "--since", "2000-01-01", "--interval", "0.1", "--outage", "0", stdout=file
+        )
+        assert process.stderr is not None
+        while b"trying again" not in (line := await asyncio.wait_for(process.stderr.readline(), 30)):
+            assert line
+        assert re.fullmatch(rb".*503.*; trying again in \d+ s\.\n", line)
+        sandbox.clear_faults()
+        while printed.read_bytes().count(b"\n") < 30:
+            await polls.next()
+        process.send_signal(signal.SIGINT)
+        assert (await finished(process))[0] == 130
+    assert [json.loads(line)["id"] for line in printed.read_bytes().splitlines()] == list(sandbox.store.ids())
+
+
+def test_state_that_cannot_be_written(tmp_path: Path) -> None:
+    """A state file that cannot be written, since its folder is gone, is reported in one sentence."""
+    path = tmp_path / "gone/state.json"
+    with pytest.raises(CommandError) as caught:
+        State(path).write({"at": 1})
+    assert str(caught.value) == f"{path} could not be written: No such file or directory."
 
 
 def test_invalid_time_and_state(service: Sandbox, tmp_path: Path) -> None:

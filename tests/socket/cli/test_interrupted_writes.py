@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import anyio
@@ -9,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
-from tests.support.program import finished, invoke, start
+from tests.support.program import finished, invoke, start, stop_when_done
 
 CREATE = ["create-offline", "--customer-id", "95000", "--currency", "USD", "--line", "13=20.00"]
 CHECK = "before you repeat the command, check"
@@ -103,3 +104,14 @@ def test_uncertain_write_names_the_check(service: Sandbox, command: list[str], w
     result = invoke(service, *command)
     assert result.exit_code == 3, what
     assert result.stderr.splitlines()[-1].endswith(f" So {look}.")
+
+
+def test_write_stopped_after_its_answer(service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the answer to a write: its result is printed, and the message says that it was done."""
+    stop_when_done(monkeypatch)
+    result = invoke(service, "set-status", "7", "completed")
+    assert (result.exit_code, result.stderr) == (
+        130,
+        "Stopped by Ctrl-C: payment 7 has processing status 3.\n",
+    )
+    assert json.loads(result.stdout)["id"] == 7

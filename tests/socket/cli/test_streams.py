@@ -131,6 +131,16 @@ def test_full_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> Non
     assert message.startswith(f"Error: Payment {new} was recorded, but standard output failed: No space left")
 
 
+def test_report_whose_reader_has_gone(streams: Streams, service: Sandbox, tmp_path: Path) -> None:
+    """If the reader of a report closes the pipe, the command ends quietly."""
+    path = str(tmp_path / "payments.csv")
+    assert invoke(service, "export", "--output", path).exit_code == 0
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w") as pipe:
+        assert streams.run("report", path, stdout=pipe) == (0, "")
+
+
 OFFLINE = ("--customer-id", "113", "--currency", "USD", "--line", "13=20.00")
 
 

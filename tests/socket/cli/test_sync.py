@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import socket
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from b2b_payments import AlreadyRunningError
 from b2b_payments._tables.columns import PAYMENTS
@@ -20,7 +22,7 @@ from b2b_payments.export._database import opened
 from b2b_payments.export._file import Lock
 from b2b_payments.export._reading import DATABASES
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.support.program import finished, invoke, sentence, start
+from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start, stop_when_done
 from tests.support.synced import ENDINGS, held_in, versions_of
 
 
@@ -58,10 +60,7 @@ def test_verify_checks_a_copy(service: Sandbox, tmp_path: Path, ending: str) -> 
     assert verified.exit_code == 0, verified.output
     assert verified.stdout.startswith(f"{path}: a copy, complete: 300 payments, ")
     files = json.loads(invoke(None, "verify", str(path), str(exported), "--report", "json").stdout)["files"]
-    copied, whole = (
-        {currency: Decimal(total.replace(",", "")) for currency, total in one["totals"].items()}
-        for one in files
-    )
+    copied, whole = ({currency: Decimal(total) for currency, total in one["totals"].items()} for one in files)
     assert (copied, files[0]["copy"], files[1]["copy"]) == (whole, True, False)
     with opened(DATABASES[ending], path) as database:
         database.remove(PAYMENTS, [7])
@@ -69,8 +68,16 @@ def test_verify_checks_a_copy(service: Sandbox, tmp_path: Path, ending: str) -> 
     assert lost.startswith(f"Error: {path} was changed: ")
     assert lost.endswith(" of its line items belong to no payment.")
     with opened(DATABASES[ending], path) as database:
-        database.execute("UPDATE b2b_payments_sync SET state = '{'")
+        database.execute(f"UPDATE {database.schema}.b2b_payments_sync SET state = '{{'")  # noqa: S608
     assert "is damaged, or was written by another version" in sentence(invoke(None, "verify", str(path)), 1)
+
+
+def test_verify_of_another_database(tmp_path: Path) -> None:
+    """A database that is neither a copy nor an export has nothing to verify, and the message says so."""
+    path = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE mine (x INTEGER)")
+    assert "manifest" in sentence(invoke(None, "verify", str(path)), 1)
 
 
 @pytest.mark.slow
@@ -122,6 +129,14 @@ def test_usage(
     assert os.listdir(tmp_path) == []
 
 
+def test_sandbox_whose_port_is_taken(service: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another program has the sandbox's usual port, `--sandbox` uses a free one."""
+    monkeypatch.setattr("b2b_payments._cli.connection._PORT", URL(service.base_url).port)
+    listed = invoke(None, "list", "--sandbox", "--limit", "1")
+    assert json.loads(listed.stdout)["id"] == 1
+    assert service.request_count == 0
+
+
 @pytest.mark.slow
 def test_sandbox_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--sandbox` needs no credential, and a second sync of the same copy finds the same store."""
@@ -152,6 +167,27 @@ def test_wrong_token(service: Sandbox, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_failure_leaves_the_copy(service: Sandbox, tmp_path: Path) -> None:
+    """If a later sync fails, the message says that the copy is kept; with --every it is not repeated."""
+    path = tmp_path / "copy.sqlite"
+    assert invoke(service, "sync", "--to", str(path)).exit_code == 0
+    variables = {"B2B_PAYMENTS_ACCESS_TOKEN": "marked"}
+    for more in ((), ("--every", "1")):
+        text = sentence(invoke(service, "sync", "--to", str(path), *more, variables=variables), 1)
+        assert "rejected the credential" in text
+        assert text.endswith(f". The copy in {path} is kept, and the next sync continues it.")
+    assert held_in(path) == versions_of(service.store)
+
+
+def test_stopped_after_the_end(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after a sync has ended changes nothing: the summary is printed, and the exit code is 0."""
+    path = tmp_path / "copy.sqlite"
+    stop_when_done(monkeypatch)
+    result = invoke(service, "sync", "--to", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"{path}: in sync: 300 inserted")
+
+
 def test_another_store(service: Sandbox, tmp_path: Path) -> None:
     """A copy of another store is refused in one sentence, and stays unchanged."""
     path = tmp_path / "copy.sqlite"
@@ -178,6 +214,15 @@ def test_export_and_sync(service: Sandbox, tmp_path: Path, ending: str) -> None:
     assert held_in(path) == versions_of(service.store)
 
 
+def _wait_for_a_commit(path: Path) -> None:
+    """Wait until a sync that runs in another process has committed payments."""
+    kept = 0
+    while not kept:
+        # The tables do not exist yet, or are locked.
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path)) as database:
+            ((kept,),) = database.execute("SELECT count(*) FROM payments")
+
+
 @pytest.mark.slow
 async def test_stopped(tmp_path: Path) -> None:
     """After Ctrl-C, the message says what is left, and the next sync continues."""
@@ -201,8 +246,10 @@ async def test_stopped(tmp_path: Path) -> None:
             arrived.clear()
             if not last:
                 sandbox.order(Fault.HANG_BEFORE, share=1)
-            process = await start(sandbox, "sync", "--to", str(path))
+            process = await start(sandbox, "sync", "--to", str(path), constants=WITHOUT_PROGRESS)
             await arrived.wait()
+            if last:
+                await asyncio.to_thread(_wait_for_a_commit, path)
             process.send_signal(signal.SIGINT)
             assert await finished(process) == (130, "", f"Stopped by Ctrl-C: {left}.\n")
             assert os.listdir(tmp_path) == ([path.name] if last else [])

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from b2b_payments._doctor.asking import MAX_REQUESTS, examine
 from b2b_payments._doctor.findings import findings
-from b2b_payments.sandbox import Fault, Rules, Sandbox
+from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
 from tests.support.virtual_time import run
 
 _USUAL = {
@@ -83,9 +84,37 @@ def _surprise(sandbox: Sandbox) -> None:
     sandbox.store.update(2, processingStatus=9)
 
 
+def _use_one_channel(sandbox: Sandbox) -> None:
+    for payment_id in sandbox.store.ids():
+        sandbox.store.update(payment_id, channelId="1")
+
+
+def _remove_items(sandbox: Sandbox) -> None:
+    sandbox.store.update(1, lineItems=[])
+
+
+def _answer(sandbox: Sandbox, status: int, is_meant: Callable[[SeenRequest], bool]) -> None:
+    """Answer some requests with a status."""
+
+    def answer(seen: SeenRequest) -> web.Response | None:
+        sandbox.store.clock = int(time.time())
+        return web.json_response({}, status=status) if is_meant(seen) else None
+
+    sandbox.answer_with(answer)
+
+
+def _refuse_ids(sandbox: Sandbox) -> None:
+    _answer(sandbox, 403, lambda seen: seen.path.rpartition("/")[2].isdigit())
+
+
 HABITS: dict[str, tuple[dict[str, Any], Callable[[Sandbox], object] | None, dict[str, str]]] = {
     "as documented": ({}, None, {}),
     "two channels": ({"channels": (1, 2)}, None, {}),
+    "two channels, one without payments": (
+        {"channels": (1, 2)},
+        _use_one_channel,
+        {"channelIds": "unknown", "list without channelIds": "unknown", "list lag": "not seen"},
+    ),
     "one channel": ({"channels": (1,)}, None, _NO_CHANNELS),
     "no multi-storefront": (
         {"rules": Rules(multi_storefront=False)},
@@ -123,11 +152,29 @@ HABITS: dict[str, tuple[dict[str, Any], Callable[[Sandbox], object] | None, dict
         None,
         {"list without channelIds": "some channels"},
     ),
+    "two of three channels by default, and no total": (
+        {"rules": Rules(default_channels=[1, 2], total_count="absent")},
+        None,
+        {"list without channelIds": "unknown"}
+        | {"page size": "unknown", "totals": "absent", "paging window": "unknown"}
+        | {"totals under filters": "unknown"},
+    ),
     "pages of 100": ({"rules": Rules(max_limit=100)}, None, {"page size": "100"}),
     "pages of 249, larger ones refused": (
         {"rules": Rules(max_limit=249, over_limit="refuse")},
         None,
         {"page size": "249, more refused"},
+    ),
+    "pages of 100, larger ones refused": (
+        {"rules": Rules(max_limit=100, over_limit="refuse")},
+        None,
+        {"page size": "100, more refused"},
+    ),
+    "pages of 10, larger ones refused": (
+        {"rules": Rules(max_limit=10, over_limit="refuse")},
+        None,
+        dict.fromkeys(("page size", "stated limit", "offset", "order", "order among equals"), "unknown")
+        | dict.fromkeys(("paging window", "totals under filters", "channelIds"), "unknown"),
     ),
     "pages of 280": ({"rules": Rules(max_limit=280)}, None, {"page size": "280"}),
     "short pages": ({"rules": Rules(short_pages=0.5)}, None, {"page size": "short pages"}),
@@ -206,12 +253,49 @@ HABITS: dict[str, tuple[dict[str, Any], Callable[[Sandbox], object] | None, dict
         {"totals": "too small", "paging window": "280", "totals under filters": "unknown"},
     ),
     "a window of 280 rows": ({"rules": Rules(paging_window=280)}, None, {"paging window": "280"}),
+    "a window of 400 rows": (
+        {"payments": 1200, "rules": Rules(paging_window=400)},
+        None,
+        {"paging window": "250 to 499"},
+    ),
+    "a window of 600 rows": (
+        {"payments": 1200, "rules": Rules(paging_window=600)},
+        None,
+        {"paging window": "501 to 949"},
+    ),
     "lists that lag a create": ({"rules": Rules(list_lag=900)}, _create, {"list lag": "seen"}),
     "lists that lag an update": ({"rules": Rules(list_lag=900)}, _update, {"list lag": "seen"}),
     "lists that do not lag": ({}, _create, {"list lag": "not seen"}),
     "lists that leave the newest out": ({"rules": Rules(shown=290)}, None, {"list lag": "left out"}),
     "ids in text": ({"rules": Rules(ids_as="string")}, None, {"spellings": "fees as objects, ids in text"}),
     "fees as numbers": ({"rules": Rules(fees_as="numbers")}, None, {"spellings": "fees as numbers"}),
+    "empties exchanged, and fields left out": (
+        {"rules": Rules(empties_as="swapped", sparse_lists=True)},
+        None,
+        {
+            "spellings": "empty lists and objects exchanged, fees as objects, fields left out of lists, "
+            "line items without amounts"
+        },
+    ),
+    "payments that can only be listed": ({}, _refuse_ids, {"reading by id": "refused 403"}),
+    "a single payment without line items": (
+        {"payments": 1},
+        _remove_items,
+        dict.fromkeys(("page size", "offset", "default list", "order", "order among equals"), "unknown")
+        | dict.fromkeys(("filters", "totals under filters"), "unknown")
+        | dict.fromkeys(("channelIds", "list without channelIds"), "unknown")
+        | {"list lag": "not seen", "spellings": "as documented"},
+    ),
+    "no payments": (
+        {"payments": 0},
+        None,
+        dict.fromkeys(_USUAL, "unknown")
+        | {
+            topic: _USUAL[topic]
+            for topic in _USUAL
+            if topic.startswith(("authentication", "clock", "quota", "other", "failures", "channels"))
+        },
+    ),
     "an amount that is none": ({}, _break, {"unreadable": "some", "list lag": "not seen"}),
     "a field and a status that are new": (
         {},
@@ -289,3 +373,24 @@ def test_failing_service(fault: Fault) -> None:
         assert findings(evidence)
 
     run(scenario())
+
+
+async def test_examination_that_reaches_its_limit() -> None:
+    """If every request has to be repeated, the last questions are not asked, and their topics are unknown."""
+    async with Sandbox(payments=320) as sandbox:
+        _answer(sandbox, 503, lambda _: sandbox.request_count % 2 == 1)
+        evidence = await examine(sandbox.auth, [], {"base_url": sandbox.base_url})
+        assert evidence.requests == sandbox.request_count <= MAX_REQUESTS
+    found = findings(evidence)
+    assert found["channelIds"].verdict == "repeat"
+    assert "The limit of requests was reached." in str(evidence.get("newest").failure)
+    assert found["reading by id"].level == "unknown"
+
+
+async def test_old_token_of_a_store_with_an_unusable_hash() -> None:
+    """If the payments name a store that no credential can, the old token is examined as it is."""
+    async with Sandbox(payments=60) as sandbox:
+        sandbox.store.update(60, storeHash="/x/")
+        evidence = await examine(sandbox.legacy_auth, [], {"base_url": sandbox.base_url})
+    assert evidence.get("plain").rows[0]["storeHash"] == "/x/"
+    assert findings(evidence)["authentication"].verdict == "legacy"

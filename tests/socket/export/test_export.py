@@ -17,11 +17,12 @@ from b2b_payments import (
     AuthenticationError,
     ConfigurationError,
     PaymentsClient,
+    PaymentStream,
     StoreAuth,
     Walk,
     WalkReport,
 )
-from b2b_payments.export import Checkpoint, JSONLSink, export, resume
+from b2b_payments.export import Checkpoint, ExportError, JSONLSink, export, resume
 from b2b_payments.export._worker import Worker
 from b2b_payments.sandbox import Sandbox
 
@@ -161,6 +162,39 @@ async def test_resume_after_the_last_commit(monkeypatch: pytest.MonkeyPatch) -> 
     assert (last["finished"], last["account"]["rows"], last["account"]["complete"]) == (True, 100, True)
 
 
+@pytest.mark.parametrize("channels", [None, [1, 2]])
+async def test_resume_with_a_walk_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, channels: list[int] | None
+) -> None:
+    """A `begin` that ignores the checkpoint is refused before any request, and what was committed stays."""
+    monkeypatch.setattr(exporting, "BATCH_ROWS", 30)
+    sink = _RecordingSink()
+    async with (
+        Sandbox(payments=100) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
+    ):
+
+        def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
+            if channels is None:
+                return client.payments.list(page_size=20, checkpoint=checkpoint)
+            return client.payments.stream(channel_ids=channels, page_size=20, checkpoint=checkpoint)
+
+        def stop(_: WalkReport) -> None:
+            if sink.checkpoints:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            await export(begin(None), sink, on_progress=stop)
+        before, rows = sandbox.request_count, list(sink.rows)
+        with pytest.raises(
+            ConfigurationError, match="begin returned a walk that does not start at the check"
+        ):
+            await resume(lambda _: begin(None), sink)
+        assert (sandbox.request_count, sink.rows) == (before, rows)
+        assert (await resume(begin, sink)).complete
+        assert len({row["id"] for row in sink.rows}) == len(sink.rows) > len(rows) > 0
+
+
 async def test_resume_of_a_finished_walk() -> None:
     """Resuming an export that had read every payment sends no requests."""
     sink = _RecordingSink()
@@ -194,6 +228,41 @@ async def test_resume_with_another_query_or_version(change: dict[str, object], s
             await resume(lambda _: client.payments.list(), sink, query={"q": "y"})
     assert says in str(caught.value)
     assert sink.steps[-1] == "close False"
+
+
+@pytest.mark.parametrize("change", [{"account": {}}, {"finished": False, "walk": None}])
+async def test_resume_from_a_damaged_checkpoint(change: dict[str, object]) -> None:
+    """A checkpoint that cannot be read, or has payments but no position in the walk, is refused at once."""
+    sink = _RecordingSink()
+    async with (
+        Sandbox(payments=40) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
+    ):
+        await export(client.payments.list(), sink)
+        sink.checkpoints.append({**(sink.checkpoints[-1] or {}), **change})
+        before = sandbox.request_count
+        with pytest.raises(ExportError, match="checkpoint is damaged: start again without resuming"):
+            await resume(lambda _: client.payments.list(), sink)
+        assert sandbox.request_count == before
+
+
+async def test_resume_with_a_credential_of_another_store() -> None:
+    """If the service returns payments of another store than before the interruption, none is written."""
+    sink = _RecordingSink()
+    async with (
+        Sandbox(payments=40) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
+    ):
+        await export(client.payments.list(), sink)
+        last = sink.checkpoints[-1]
+        assert last is not None
+        account = {**last["account"], "store_hash": "another"}
+        walk = client.payments.list().checkpoint()
+        sink.checkpoints.append({**last, "finished": False, "walk": walk, "account": account})
+        ours = sandbox.auth.store_hash
+        with pytest.raises(ConfigurationError, match=f"is of the store 'another', but .* of '{ours}'"):
+            await resume(lambda checkpoint: client.payments.list(checkpoint=checkpoint), sink)
+    assert len(sink.rows) == 40
 
 
 async def test_nothing_sent_before_open() -> None:
@@ -268,6 +337,7 @@ async def test_no_step_after_close() -> None:
     sink = _RecordingSink()
     worker = Worker(sink)
     await worker.close(complete=False)
+    await worker.close(complete=True)
     with pytest.raises(RuntimeError, match="closed"):
         await worker.do(sink.open)
     assert sink.steps == ["close False"]

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import pytest
 
-from b2b_payments import AuthenticationError, ConfigurationError, LegacyAuth, Quota, StoreAuth
+from b2b_payments import AuthenticationError, ConfigurationError, LegacyAuth, PaymentsClient, Quota, StoreAuth
 from b2b_payments.export import Store, StoreReport, StoreState, TokenFromEnv, export_stores, verify
 from b2b_payments.export._bucket import bucket_and_name
 from b2b_payments.export._verification import exports_in
@@ -135,10 +136,13 @@ async def test_invalid_arguments(served: Served, tmp_path: Path, monkeypatch: py
         (legacy, "{name}.csv", "the same token: name each store once"),
         ([Store("x", StoreAuth("abc", TokenFromEnv("NOT_SET")))], "{name}.csv", "NOT_SET is not set"),
         ([north], "out", "The format of '.*out' is unknown"),
+        ([north], "{name}.xml", "The format of .* is unknown"),
         ([north, Store("line_items", legacy[0].auth)], "{name}{name}.txt", "format of .* is unknown"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             await export_stores(stores, tmp_path / output)
+    with pytest.raises(ConfigurationError, match="'xml' is not a format: give jsonl, csv"):
+        await export_stores([north], tmp_path / "out", format="xml")
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - a test may block
     assert served["north"].request_count == 0
 
@@ -155,6 +159,25 @@ def test_store() -> None:
         Store("north", store.auth, base_url="http://shop.example")
     with pytest.raises(ConfigurationError, match="is not the name of an environment variable"):
         TokenFromEnv("a token")
+
+
+async def test_token_from_the_environment_in_a_client(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client reads the token of a `TokenFromEnv` when it needs it."""
+    north = served["north"]
+    monkeypatch.setenv("LATER", str(north.auth.access_token))
+    auth = StoreAuth(north.auth.store_hash, TokenFromEnv("LATER"))
+    async with PaymentsClient(auth, base_url=north.base_url) as client:
+        assert (await client.payments.get(1)).id == 1
+
+
+def test_settings_that_cannot_work() -> None:
+    """Settings that a client refuses are refused with the store's name."""
+    wrong: Any = 3
+    store = Store("north", StoreAuth("abc", "token"), retry=wrong)
+    with pytest.raises(ConfigurationError, match=r"^store 'north': retry "):
+        store.client()
 
 
 def test_shards() -> None:
@@ -211,6 +234,7 @@ async def test_into_an_object_store(served: Served) -> None:
         ("memory://bucket/out", "format of .* is unknown"),
         ("memory://{name}/out.csv", "is a bucket for each store: put {name} after the bucket"),
         ("ftp://bucket/{name}.csv", "is not an object store"),
+        ("ftp://bucket/of/{name}.csv", "is not an object store"),
     ],
 )
 async def test_wrong_urls(served: Served, output: str, message: str) -> None:

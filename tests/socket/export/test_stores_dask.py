@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from secrets import token_hex
 from typing import Any
 
 import attrs
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -204,6 +206,69 @@ async def test_worker_with_one_thread(served: Served, tmp_path: Path) -> None:
     assert verify(tmp_path / "south.csv").account.complete
 
 
+async def test_tasks_of_several_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker starts its next task when all stores of the first have started, and exports every store."""
+    monkeypatch.setenv("FLEET_TOKEN", TOKEN)
+    async with AsyncExitStack() as stack:
+        many = {
+            f"store{number}": await stack.enter_async_context(Sandbox(5, seed=number, rules=FAST))
+            for number in range(12)
+        }
+        cluster = await stack.enter_async_context(_cluster_of_threads(1, 1))
+        address = cluster.scheduler.address
+        report = await export_stores(stores_of(many), tmp_path, format="jsonl", dask=address, at_once=2)
+    assert [one.state for one in report.stores] == ["complete"] * 12
+    for one in report.stores:
+        assert ids_in(Path(one.path), "jsonl") == [1, 2, 3, 4, 5]
+
+
+async def test_two_runs_on_one_cluster(threads: Any, served: Served, tmp_path: Path) -> None:
+    """Two runs at the same time on one cluster report each their own stores."""
+    stores, address = stores_of(served), threads.scheduler.address
+    seen: list[set[str]] = [set(), set()]
+
+    async def run(number: int, part: list[Store]) -> list[str]:
+        report = await export_stores(
+            part,
+            tmp_path / str(number),
+            format="jsonl",
+            dask=address,
+            on_progress=lambda one: seen[number].add(one.name),
+        )
+        assert report.complete
+        return [one.name for one in report.stores]
+
+    first, second = await asyncio.gather(run(0, stores[:1]), run(1, stores[1:]))
+    assert (first, second) == (["north"], ["east", "south"])
+    assert seen == [{"north"}, {"east", "south"}]
+
+
+async def test_no_scheduler(served: Served, tmp_path: Path) -> None:
+    """An address at which there can be no scheduler is refused in one sentence that names it."""
+    says = r"No Dask scheduler answers at 'ftp://host:1' \(ValueError\)"
+    with pytest.raises(ConfigurationError, match=says):
+        await export_stores(stores_of(served), tmp_path, format="jsonl", dask="ftp://host:1")
+
+
+async def test_without_the_extra(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `distributed`, the error says how to install it."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigurationError, match=r"Dask needs the extra dask: pip install"):
+        await export_stores(stores_of(served), tmp_path, format="jsonl", dask="tcp://host:1")
+
+
+class _OddError(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("no pickle")
+
+
+def test_error_that_cannot_be_sent() -> None:
+    """An error that cannot be pickled is replaced by one that names its kind."""
+    report = StoreReport("north", "north.csv", StoreState.FAILED, error=_OddError())
+    sent = pickle.loads(pickle.dumps(batch._picklable(report)))  # noqa: S301
+    assert str(sent.error) == "_OddError in a worker"
+
+
 async def test_finished_export_is_not_repeated(threads: Any, served: Served, tmp_path: Path) -> None:
     """If a worker died after it finished the file, the next worker sends nothing."""
     (store, *_) = stores_of(served)
@@ -299,6 +364,28 @@ async def test_killed_worker(served: Served, s3: str) -> None:
     for one in report.stores:
         location_of(one.path).clean()
     assert sorted(bucket.sizes("")) == objects
+
+
+@pytest.mark.slow
+async def test_workers_that_keep_dying(served: Served, tmp_path: Path) -> None:
+    """A store whose workers keep dying fails with what to do, and is resumed by the next run."""
+
+    def kill(report: StoreReport) -> None:
+        if report.state is StoreState.RUNNING:
+            for worker in _workers():
+                os.kill(worker, signal.SIGKILL)
+
+    served["east"].rules = Rules(quota=False, latency=0.3)
+    (store,) = [one for one in stores_of(served) if one.name == "east"]
+    settings: dict[str, Any] = {"format": "jsonl", "dask": "local", "workers": 1}
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        report = await export_stores([store], tmp_path, **settings, on_progress=kill)
+    (failed,) = report.stores
+    assert (failed.state, str(failed.error)) == (
+        *("failed", "The workers that exported it kept dying: check their logs, then resume."),
+    )
+    served["east"].rules = FAST
+    assert (await export_stores([store], tmp_path, **settings, resume=True)).complete
 
 
 def _workers() -> list[int]:

@@ -354,3 +354,15 @@ def test_sqlite_under_another_name(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"copy\.duckdb is a SQLite database, not one of DuckDB"):
         copy.open()
     copy.close(complete=False)
+
+
+def test_state_table_of_another_program(path: Path) -> None:
+    """A table with the name of the sync state, but other columns, is left alone."""
+    with connected(path) as db:
+        db.execute("CREATE TABLE b2b_payments_sync (mine INTEGER)")
+    copy = Copy(store_for(path))
+    with pytest.raises(ConfigurationError, match=r"table b2b_payments_sync .*not made by a sync"):
+        copy.open()
+    copy.close(complete=False)
+    with connected(path) as db:
+        db.execute("SELECT mine FROM b2b_payments_sync")

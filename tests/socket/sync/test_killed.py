@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 
-# For each statement that a sync executes, forks a child that exits there, as if killed; then a second child
-# that exits one step later, and a third that finishes. Each serves the same payments on the same port.
+from tests.support.synced import KINDS
+
+SYNCS = {"first": 50, "changes": 20, "sweep": 50}
+"""The kinds of syncs, and how many statements each executes at least."""
+
+# At some of the statements that a sync executes, spread over all of them, a forked child exits, as if killed;
+# then a second child exits one step later, and a third one finishes. All of them serve the same payments on
+# the same port. One process forks them for each kind of sync, since importing everything takes longer.
 SCRIPT = """
 import asyncio, os, random, shutil, sys, time
 from importlib import import_module
@@ -24,16 +30,17 @@ from b2b_payments.sync import _readings as readings, _settle as settle, sync
 from tests.support.clients import client_of
 from tests.support.synced import held_in, store_in, versions_of
 
-database, kind, *_ = sys.argv[1:]
-stride, folder, port, server = int(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
+database, kinds, folder, port, server = sys.argv[1:]
+kinds, folder, port = kinds.split(), Path(folder), int(port)
 readings.BATCH_ROWS, settle._BATCH = 10, 3
-left = 0
+kills, left, taken, kind = 2, 0, 0, ""
 import_module("b2b_payments._client")
 store_in(database, folder, server)
 
 def stepped(real):
     def step(*args):
-        global left
+        global left, taken
+        taken += 1
         if left:
             left -= 1
             if not left:
@@ -80,15 +87,16 @@ async def work(copy, changed, sweep):
         else:
             assert {*now.items()} <= {*held_in(copy).items()} <= known | {*now.items()}
 
-def child(steps, copy, changed=True, sweep=kind == "sweep", seconds=None):
-    global left
+def child(steps, copy, changed=None, seconds=None):
+    global left, taken
+    changed = kind != "first" if changed is None else changed
     pid = os.fork()
     if not pid:
-        left = steps
-        code = 1
+        left, taken, code = steps, 0, 1
         try:
-            asyncio.run(work(copy, changed, sweep))
+            asyncio.run(work(copy, changed, kind == "sweep" and changed))
             code = 0
+            (folder / "taken").write_text(str(taken))
         except BaseException:
             import traceback
             traceback.print_exc()
@@ -104,7 +112,7 @@ def initial_copy():
     copy = store_in(database, folder, server)
     if kind != "first":
         base = folder / f"base.{database}"
-        if not base.exists():
+        if database == "postgres" or not base.exists():
             assert child(0, copy, changed=False) == 0
             if database != "postgres":
                 shutil.copy(copy.path, base)
@@ -114,55 +122,44 @@ def initial_copy():
         copy.path.unlink(missing_ok=True)
     return copy
 
-steps, code = 0, 9
-while code == 9:
-    steps += stride
+draw = random.Random(database)
+for kind in kinds:
     copy = initial_copy()
-    code = child(steps, copy, changed=kind != "first")
-    if code == 9:
-        assert child(steps + 1, copy, changed=kind != "first") in (0, 9)
-        assert child(0, copy, changed=kind != "first") == 0, steps
-assert code == 0
+    begun = time.monotonic()
+    assert child(0, copy) == 0
+    took = time.monotonic() - begun
+    steps = int((folder / "taken").read_text())
+    for part in range(kills):
+        step = 1 + int((part + draw.random()) / kills * (steps - 1))
+        copy = initial_copy()
+        assert child(step, copy) == 9, (kind, step)
+        assert child(step + 1, copy) in (0, 9)
+        assert child(0, copy) == 0, (kind, step)
 
-# Killed from outside, at random times.
-begun = time.monotonic()
-assert child(0, initial_copy(), changed=kind != "first") == 0
-took = time.monotonic() - begun
-draw, copy = random.Random(stride), initial_copy()
-killed = [child(0, copy, changed=kind != "first", seconds=draw.uniform(0, 0.8 * took)) for _ in range(6)]
-assert {*killed} <= {0, -9}, killed
-assert -9 in killed
-assert child(0, copy, changed=kind != "first") == 0
-print(steps)
+    # Killed from outside, at random times.
+    copy = initial_copy()
+    killed = [child(0, copy, seconds=draw.uniform(0, 0.8 * took)) for _ in range(3)]
+    assert {*killed} <= {0, -9}, killed
+    assert -9 in killed
+    assert child(0, copy) == 0
+    print(kind, steps)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("database", "kind", "stride", "least"),
-    [
-        ("sqlite", "first", 97, 50),
-        ("sqlite", "changes", 31, 20),
-        ("sqlite", "sweep", 97, 50),
-        ("duckdb", "first", 131, 50),
-        ("duckdb", "changes", 31, 20),
-        ("duckdb", "sweep", 199, 50),
-        ("postgres", "first", 131, 50),
-        ("postgres", "sweep", 199, 50),
-    ],
-)
-def test_killed_at_any_step(
-    request: pytest.FixtureRequest, tmp_path: Path, database: str, kind: str, stride: int, least: int
-) -> None:
+@pytest.mark.parametrize("database", KINDS)
+def test_killed_at_any_step(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> None:
     """After kills at any step or time, one undisturbed sync brings the copy in sync."""
     server = request.getfixturevalue("postgres") if database == "postgres" else ""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, database, kind, str(stride), str(tmp_path), str(port), server],
+        [sys.executable, "-c", SCRIPT, database, " ".join(SYNCS), str(tmp_path), str(port), server],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > least
+    steps = dict(line.split() for line in done.stdout.splitlines())
+    assert steps.keys() == SYNCS.keys()
+    assert all(int(steps[kind]) > least for kind, least in SYNCS.items()), steps

@@ -14,7 +14,7 @@ from b2b_payments.sandbox import Fault, Sandbox, SeenRequest, Store
 from b2b_payments.sync import SQLiteStore, sync
 from b2b_payments.sync import _settle as settle
 from tests.socket.sync.conftest import RULES
-from tests.support.clients import client_of
+from tests.support.clients import NEVER, client_of
 from tests.support.synced import held_in, hours_pass, versions_of
 
 BY_ID = r"/payments/\d+$"
@@ -137,6 +137,34 @@ async def test_gateway_404_for_one(sandbox: Sandbox, client: PaymentsClient, cop
         "the list contradicts 1 more: some 404s were not from the service itself: sync again"
     )
     assert held_in(copy.path).keys() - versions_of(sandbox.store).keys() == {4}
+
+
+@pytest.mark.parametrize("way", ["gateway", "scope"])
+async def test_unconfirmed_404_after_a_mix_up(sandbox: Sandbox, copy: SQLiteStore, way: str) -> None:
+    """If answers were mixed up and a 404 cannot be confirmed, the payment stays until it can be."""
+    asked = controls = 0
+
+    def not_again(seen: SeenRequest) -> web.Response | None:
+        nonlocal asked, controls
+        if seen.path.endswith("/3"):
+            asked += 1
+            return web.Response(status=404) if way == "gateway" and asked > 1 else None
+        controls += by_id(seen) and asked > 0
+        # The scope is lost after the control that follows the first lookup.
+        return web.json_response(OWN_404, status=404) if way == "scope" and controls > 1 else None
+
+    async with client_of(sandbox, retry=NEVER) as client:
+        await sync(client, copy)
+        delete(sandbox.store, 3)
+        client._caller.mixups.record()
+        sandbox.answer_with(not_again)
+        report = await sync(client, copy, sweep=True)
+        assert (report.complete, report.deleted, report.candidates) == (False, 0, 1)
+        assert 3 in held_in(copy.path)
+        sandbox.answer_with(None)
+        report = await sync(client, copy)
+    assert (report.complete, report.deleted) == (True, 1)
+    assert held_in(copy.path) == versions_of(sandbox.store)
 
 
 async def test_scope_lost_during_lookups(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from aiohttp import web
 
@@ -121,6 +122,36 @@ async def test_resumed(
     assert report.requests == sandbox.request_count - before < (14 if sweep else 11)
     assert held_in(copy.path) == versions_of(store)
     assert new in held_in(copy.path)
+
+
+async def test_resumed_and_incomplete(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """If a resumed full read is not proven complete, changes are not read, and the report says so."""
+    monkeypatch.setattr(readings, "BATCH_ROWS", 40)
+    sandbox.answer_with(
+        lambda seen: web.Response(status=503) if int(dict(seen.query)["offset"]) > 110 else None
+    )
+    with pytest.raises(Exception, match="503"):
+        await sync(client, copy)
+    sandbox.answer_with(None)
+    sandbox.rules = attrs.evolve(RULES, paging_window=40)
+    report = await sync(client, copy)
+    assert (report.resumed, report.swept, report.complete) == (True, True, False)
+    sandbox.rules = RULES
+    assert (await sync(client, copy)).complete
+    assert held_in(copy.path) == versions_of(sandbox.store)
+
+
+async def test_payment_that_names_no_store(
+    sandbox: Sandbox, client: PaymentsClient, copy: SQLiteStore
+) -> None:
+    """A payment without a store hash is copied; another payment names the store of the copy."""
+    sandbox.store.update(1, storeHash=None)
+    assert (await sync(client, copy)).inserted == 200
+    assert held_in(copy.path) == versions_of(sandbox.store)
+    async with client_of(sandbox, retry=NEVER) as again:
+        assert (await sync(again, copy, sweep=True)).unchanged == 200
 
 
 async def test_failure_leaves_no_file(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -116,6 +116,7 @@ async def test_a_checkpoint_of_another_list_is_refused() -> None:
         sent = sandbox.request_count
         for changed, message in (
             ({"store": "https://elsewhere other"}, "for another store"),
+            ({"store": "x" * 5_000}, r"for another store .{,100} not 'http"),
             ({"version": 99}, "not of version 2"),
             ({"version": "2"}, "not of version 2"),
             ({"version": 2.0}, "not of version 2"),
@@ -128,6 +129,8 @@ async def test_a_checkpoint_of_another_list_is_refused() -> None:
                 client.payments.list(checkpoint={**checkpoint, **changed})
         with pytest.raises(ConfigurationError, match="for another query"):
             client.payments.list(checkpoint=checkpoint, processing_status=3)
+        with pytest.raises(ConfigurationError, match="only resume a walk by createdAt"):
+            client.payments.list(checkpoint=checkpoint, sort_by="updatedAt")
         with pytest.raises(ConfigurationError, match="has no channel 1"):
             client.payments.stream(channel_ids=[1, 2], checkpoint=checkpoint)
         assert sandbox.request_count == sent

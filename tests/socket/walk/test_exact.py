@@ -12,7 +12,7 @@ import pytest
 from b2b_payments import PaymentsClient, ProcessingStatus, SortBy
 from b2b_payments.sandbox import Drift, Rules, Sandbox, Store
 
-SCHEDULES = 90
+SCHEDULES = 60
 BATCH = 15
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 from aiohttp import web
@@ -74,6 +75,18 @@ async def test_streams_counts_and_first_rows_find_it_too(status: Any) -> None:
         for work in (streamed, counted, looked):
             async with client_of(sandbox) as client:
                 await work(client)
+
+
+@refusals
+async def test_a_refused_encoding_does_not_doubt_an_empty_channel(status: Any) -> None:
+    """If a channel is empty in the accepted encoding, the refusals of the others show nothing else."""
+    rules = Rules(channel_encoding="repeat", other_channel_encodings=status)
+    async with Sandbox(60, (1, 2, 9), rules=rules) as sandbox, client_of(sandbox) as client:
+        sandbox.rules = attrs.evolve(rules, hidden=lambda row: bool(row["channelId"] == "9"))
+        walk = client.payments.list(channel_ids=[9])
+        assert await walk.collect() == []
+        assert walk.report.complete
+        assert status in {seen.status for seen in sandbox.requests}
 
 
 @refusals

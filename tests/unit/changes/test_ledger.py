@@ -69,6 +69,7 @@ def test_a_position_does_not_change() -> None:
     ("changed", "message"),
     [
         ({"store": "another"}, "for another store"),
+        ({"store": ["another"] * 1_000}, r"for another store .{,100} not 'a store'\)"),
         ({"feed": "walk"}, "not a checkpoint of changes"),
         ({"version": 99}, "not a checkpoint of changes"),
         ({"given": [[1, 2]]}, "damaged"),

@@ -170,13 +170,15 @@ def test_valid_names(tmp_path: Path, name: str) -> None:
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
-    """A file that does not exist, or is not UTF-8, is refused."""
+    """A file that does not exist, is not UTF-8, or cannot be read, is refused."""
     with pytest.raises(ConfigurationError, match=r"nowhere\.toml does not exist"):
         read_stores(str(tmp_path / "nowhere.toml"))
     path = tmp_path / "stores.toml"
     path.write_bytes(b"# caf\xe9")
     with pytest.raises(ConfigurationError, match=r"stores\.toml is not UTF-8: save it as UTF-8"):
         read_stores(str(path))
+    with pytest.raises(ConfigurationError, match=r"could not be read: Is a directory\."):
+        read_stores(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -231,6 +233,12 @@ def test_without_stores(args: tuple[str, ...]) -> None:
         ("{name}.db", None, "{name}.db", "."),
         ("/data/{name}/all.duckdb", None, "/data/{name}/all.duckdb", "/data"),
         ("a/x-{name}.json", "jsonl", "a/x-{name}.json", "a"),
+        (
+            "memory://bucket/of/{name}/all.csv",
+            None,
+            "memory://bucket/of/{name}/all.csv",
+            "memory://bucket/of",
+        ),
     ],
 )
 def test_places(output: str, format_: str | None, pattern: str, folder: str) -> None:

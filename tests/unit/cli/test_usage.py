@@ -42,6 +42,27 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
             "'a.DB' has the extension of sqlite, but the format given is duckdb",
         ),
         (("verify",), "Missing argument 'FILE...'"),
+        (
+            ("export", "--output", "p.jsonl", "--spreadsheet-safe"),
+            "--spreadsheet-safe is only for csv, not jsonl: leave it out.",
+        ),
+        (
+            ("export", "--stores", "s.toml", "--output", "x", "--spreadsheet-safe"),
+            "--spreadsheet-safe is only for a single store: leave --stores out.",
+        ),
+        (
+            ("export", "--output", "-", "--report", "json"),
+            "--report is printed to standard output: give --output a file.",
+        ),
+        (
+            ("export", "--stores", "s.toml", "--output", "x", "--workers", "2"),
+            "--workers is only for --dask local.",
+        ),
+        (
+            ("export", "--stores", "s.toml", "--output", "x", "--shard", "3/2"),
+            "'3/2' is not a shard: give part/parts, as in 2/4.",
+        ),
+        (("report", "x.csv", "--schema", "a"), "--schema is only for copies in PostgreSQL: leave it out."),
         (("export", "--output", "p.jsonl", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
         (("sync", "--to", "p.duckdb", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
         (("list", "--sandbox", "--base-url", "https://x"), "leave --base-url out"),
@@ -121,6 +142,7 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
             "--unless-exists was given 2 times; give it once",
         ),
         (("sandbox", "--port", "70000"), "give a whole number from 0 to 65,535, not '70000'."),
+        (("sandbox", "--seed", "x"), "give a whole number, not 'x'."),
         (("fly",), "No such command 'fly'"),
     ],
 )

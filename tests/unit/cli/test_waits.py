@@ -7,7 +7,7 @@ import asyncio
 import anyio
 import pytest
 
-from b2b_payments._cli.waits import PlainLines, Waits, wait_of
+from b2b_payments._cli.waits import Notice, PlainLines, Waits, wait_of
 from b2b_payments.events import (
     CallEnded,
     Event,
@@ -85,6 +85,16 @@ def test_joined_page_ends_waits_for_retries() -> None:
     waits.listen(ASKED)
     waits.listen(PageJoined(0, 250, 250, 1000))
     assert [wait.asked for wait in waits._waits.values()] == [True]
+
+
+def test_notice_is_one_line() -> None:
+    """The line of a terminal shows the longest of several waits, until all have ended."""
+    with Notice() as notice:
+        shown = []
+        for event in (FAILED, ASKED, STARTED, CallEnded("payments.list", 1.0, None, 8)):
+            notice.listen(event)
+            shown.append(str(notice._text())[:20] if notice._live is not None else "")
+    assert shown == ["Attempt 2 failed (50", "The service asks to ", "Attempt 2 failed (50", ""]
 
 
 def test_plain_lines_show_a_failing_first_request(capsys: pytest.CaptureFixture[str]) -> None:

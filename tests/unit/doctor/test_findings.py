@@ -12,7 +12,9 @@ from b2b_payments._auth import LegacyAuth
 from b2b_payments._doctor import access, lists, rows
 from b2b_payments._doctor.evidence import Evidence, Observation, Question, page, plain
 from b2b_payments._doctor.findings import findings
+from b2b_payments._protocol.request import list_channels
 from b2b_payments._quota import QuotaReading
+from tests.support.examples import LISTED_PAYMENT
 
 _TOKEN = "token"
 
@@ -47,6 +49,15 @@ def test_payments_of_another_store() -> None:
     assert rows.store(_evidence(first)).verdict == "another"
     old = Evidence(LegacyAuth(_TOKEN), None, 1, {"first": first})
     assert rows.store(old).level == "unknown"
+
+
+def test_unreadable_channel() -> None:
+    """A channel that cannot be read is a problem, and the finding says why."""
+    first = _observation(page("first", 250), [LISTED_PAYMENT])
+    channels = _observation(Question("channels", list_channels()), [{"id": "x", "channelId": 1}])
+    finding = rows.unreadable(_evidence(first, channels))
+    assert (finding.level, finding.verdict) == ("problem", "some")
+    assert "in a channel, " in finding.seen
 
 
 def test_total_that_is_too_large() -> None:

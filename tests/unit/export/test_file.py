@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from b2b_payments import B2BPaymentsError, ConfigurationError
-from b2b_payments.export import CSVSink, ExportError, JSONLSink, SQLiteSink
-from tests.support.exporting import ONE, TWO, interrupted, lines, names
+from b2b_payments.export import CSVSink, ExportError, JSONLSink, SQLiteSink, sink_for, verify
+from tests.support.exporting import ONE, ROWS, TWO, exported, interrupted, lines, names
 
 _NOBODY = 65534
 
@@ -124,6 +124,47 @@ def test_unwritable_path(tmp_path: Path, name: str, problem: str, sink: Any) -> 
     assert str(tmp_path) in str(caught.value)
     assert problem in str(caught.value).replace("File name", "name")
     str(caught.value).encode()
+
+
+@pytest.mark.parametrize(("format_", "extra"), [("jsonl", 25), ("csv", 28), ("sqlite", 25)])
+def test_longest_names(tmp_path: Path, format_: str, extra: int) -> None:
+    """An export is refused at once if an incomplete one beside an older one would have too long a name."""
+    longest = 255 - extra - len(f".{format_}")
+    for length, problem in (
+        (longest, None),
+        (longest + 1, r"incomplete.* cannot be written: File name too long"),
+    ):
+        path = tmp_path / f"{'n' * length}.{format_}"
+        exported(sink_for(path))
+        sink = sink_for(path)
+        if problem is None:
+            assert exported(sink, ROWS[:2], complete=False).instead is not None
+            continue
+        with pytest.raises(ConfigurationError, match=problem):
+            sink.open()
+        sink.close(complete=False)
+        assert verify(path).account.complete
+
+
+@pytest.mark.parametrize(
+    "name", ["p.jsonl.manifest.json", "p.incomplete.jsonl", "p.incomplete.jsonl.manifest.json"]
+)
+def test_folder_in_place_of_a_file(tmp_path: Path, name: str) -> None:
+    """A folder in place of a file that the export may have to write is refused at once."""
+    path = tmp_path / "p.jsonl"
+    if "incomplete" in name:
+        exported(JSONLSink(path))
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigurationError, match=f"{name} cannot be written: it is a folder"):
+        JSONLSink(path).open()
+
+
+def test_lock_with_content_stays(tmp_path: Path) -> None:
+    """A user's file at the name of the lock serves as the lock, and is not removed."""
+    lock = tmp_path / ".p.jsonl.lock"
+    lock.write_text("mine")
+    exported(JSONLSink(tmp_path / "p.jsonl"))
+    assert lock.read_text() == "mine"
 
 
 def test_no_permission(shared: Path) -> None:
@@ -260,10 +301,11 @@ def test_new_export_drops_an_interrupted_one(tmp_path: Path) -> None:
 
 _ELSEWHERE = """
 import os, sys
-sys.modules["fcntl"] = None
+sys.modules["fcntl"] = sys.modules["resource"] = None
 for name in ("fchmod", "O_CLOEXEC", "O_NOFOLLOW"):
     delattr(os, name)
 from b2b_payments.export import ExportError, JSONLSink, SQLiteSink
+import b2b_payments.sync
 first, second = JSONLSink("p.jsonl"), JSONLSink("p.jsonl")
 first.open()
 try:
@@ -293,3 +335,22 @@ def test_without_posix(tmp_path: Path) -> None:
     assert "Another export or sync is writing" in refused
     assert json.loads(line) == ONE
     assert names(tmp_path) == {"p.jsonl"}
+
+
+def test_large_batches_are_written_before_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit into memory is written before it is committed, and not resumed without a commit."""
+    monkeypatch.setattr("b2b_payments.export._placed._MAX_BUFFER", 5)
+    path = tmp_path / "p.jsonl"
+    sink = JSONLSink(path)
+    sink.open()
+    sink.write([ONE])
+    sink.write([TWO])
+    assert {"00000001", "00000002"} <= names(tmp_path / ".p.jsonl.export")
+    sink.close(complete=False)
+    sink = JSONLSink(path)
+    assert sink.resume() is None
+    sink.write([ONE])
+    sink.write([TWO])
+    sink.commit({"at": 2})
+    sink.close(complete=True)
+    assert lines(path) == [ONE, TWO]

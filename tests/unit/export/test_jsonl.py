@@ -12,6 +12,8 @@ import pytest
 
 from b2b_payments._protocol.json import decode
 from b2b_payments.export import ExportError, JSONLSink
+from b2b_payments.export._reading import read_payments
+from tests.support.exporting import ROWS
 
 _ROWS = [
     {"id": 1, "customerName": "Zoë, “Ltd”\n\u2028", "fees": [{"amount": 0.1}], "externalId": None},
@@ -71,3 +73,13 @@ def test_reader_gone() -> None:
     os.close(read_end)
     with os.fdopen(write_end, "wb", buffering=0) as pipe, pytest.raises(BrokenPipeError):
         JSONLSink(pipe).write([{"id": 1}])
+
+
+def test_channel_that_is_no_number(tmp_path: Path) -> None:
+    """A payment whose channel is not a number cannot be read, and is known by its id alone."""
+    path = tmp_path / "p.jsonl"
+    rows = [{**row, "channelId": channel} for row, channel in zip(ROWS, ("x1", "7", ""), strict=False)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    read = list(read_payments(path, "jsonl"))
+    assert [(one.id, one.channel_id) for one in read] == [(1, ""), (2, "7"), (3, "")]
+    assert [one.amount is None for one in read] == [True, False, False]

@@ -98,6 +98,15 @@ def test_entries_are_those_of_the_objects(unusual: dict[str, Any]) -> None:
     assert (list(batch), list(batch.entries()))[1] == expected
 
 
+def test_entries_after_a_sink_refused_the_batch(tmp_path: Path) -> None:
+    """If a sink refused a batch after it had read a part of it, the entries are those of all payments."""
+    rows = [changed(), changed(id=10**25)]
+    batch = PageBatch([page(b'{"data":[%b]}' % encode(row), [0]) for row in rows])
+    with open_sink(ParquetSink(tmp_path / "p.parquet")) as sink, pytest.raises(ExportError, match="64 bits"):
+        sink.write(batch)
+    assert list(batch.entries()) == [entry_of(encode(row)) for row in rows]
+
+
 @pytest.mark.parametrize(
     ("unusual", "problem"),
     [

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from b2b_payments import ConfigurationError
-from b2b_payments.export._stores import limits
+from b2b_payments.export._stores import batch, limits
 from b2b_payments.export._stores.limits import fitting
 
 
@@ -55,3 +55,18 @@ def test_invalid_at_once(at_once: int) -> None:
     """Anything but a whole number of 1 or more is refused."""
     with pytest.raises(ConfigurationError, match="at_once must be a whole number of stores"):
         fitting(at_once, 8)
+
+
+def test_unknown_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If neither the limit of open files nor the memory left is known, all stores fit."""
+    unlimited = resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (unlimited, unlimited))
+    for name in ("_machine_memory", "_container_memory"):
+        monkeypatch.setattr(limits, name, lambda: int("max"))
+    assert (fitting(50, 8).stores, fitting(50, 8).why) == (50, "")
+
+
+def test_worker_without_room(handles: Callable[[int], None]) -> None:
+    """A worker in which not even one store fits exports one at a time: the run was started already."""
+    handles(40)
+    assert batch._worker_share.__wrapped__("worker", "run", 8, 8).slots.value == 1

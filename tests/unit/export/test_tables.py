@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -18,8 +22,11 @@ import pytest
 from pyarrow import parquet
 
 from b2b_payments import ConfigurationError, ResponseDecodeError
-from b2b_payments.export import ExportError, sink_for, verify
+from b2b_payments.export import CSVSink, ExportError, VerificationError, sink_for, verify
 from b2b_payments.export._duckdb import DuckDBDatabase
+from b2b_payments.export._log import Log
+from b2b_payments.export._placed import StagedFile
+from b2b_payments.export._sqlite import SQLiteDatabase
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import account_of, exact, tables_in
 from tests.support.exporting import exported
@@ -282,6 +289,142 @@ def test_files_of_another_export(tmp_path: Path, first: str, second: str) -> Non
     (tmp_path / f"{first}.manifest.json").unlink()
     exported(sink_for(tmp_path / second, "csv"))
     verify(tmp_path / second)
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"version": 9, "format": "csv"}'])
+def test_unreadable_manifest_beside_an_export(tmp_path: Path, content: bytes) -> None:
+    """A manifest of another name that cannot be read claims no file."""
+    (tmp_path / "p.manifest.json").write_bytes(content)
+    exported(sink_for(tmp_path / "p.csv"))
+    verify(tmp_path / "p.csv")
+
+
+def test_removed_files_of_another_export(tmp_path: Path) -> None:
+    """A manifest whose files are gone claims none of them."""
+    exported(sink_for(tmp_path / "p", "csv"))
+    (tmp_path / "p.line_items.csv").unlink()
+    exported(sink_for(tmp_path / "p.csv"))
+    verify(tmp_path / "p.csv")
+
+
+def test_spreadsheet_safe(tmp_path: Path) -> None:
+    """If asked, an apostrophe is put before text that a spreadsheet would run, and only there."""
+    texts = ["=1+1", "+1", "-1", "@a", "\t=1", "a=1", "", "'=1"]
+    rows = [changed(id=number, payerName=text) for number, text in enumerate(texts, 1)]
+    rows.append(changed(id=9, channelName=None, payerName='=HYPERLINK("x")'))
+    for safe in (True, False):
+        path = tmp_path / f"{safe}.csv"
+        exported(CSVSink(path, spreadsheet_safe=safe), rows)
+        with path.open(newline="", encoding="utf-8") as file:
+            read = list(csv.DictReader(file))
+        signs = ["'", "'", "'", "'", "'", "", "", "", "'"] if safe else [""] * 9
+        assert [row["payer_name"] for row in read] == [
+            f"{sign}{row['payerName']}" for sign, row in zip(signs, rows, strict=True)
+        ]
+        assert [row["total"] for row in read] == [ROWS[0]["total"]["value"]] * 9
+        verify(path)
+
+
+class _Meddled(CSVSink):
+    """A sink whose files another program changes just before they are moved into place."""
+
+    def fill(self, log: Log, files: Sequence[StagedFile]) -> None:
+        super().fill(log, files)
+        for file in files:
+            file.file.flush()
+            self.meddle(file.path)
+
+    def meddle(self, path: Path) -> None:
+        """Remove the file."""
+        path.unlink()
+
+
+class _Lengthened(_Meddled):
+    def meddle(self, path: Path) -> None:
+        with path.open("ab") as file:
+            file.write(b"x")
+
+
+@pytest.mark.parametrize("sink", [_Meddled, _Lengthened])
+def test_file_changed_before_it_is_moved(tmp_path: Path, sink: type[CSVSink]) -> None:
+    """A file that another program removed or changed is not published, and the export can be resumed."""
+    path = tmp_path / "p.csv"
+    with pytest.raises(ExportError, match=r"csv was not written: another program changed .*\. Resume"):
+        exported(sink(path))
+    assert not path.exists()
+    exported(CSVSink(path), resume=True)
+    verify(path)
+
+
+@pytest.mark.parametrize("format_", DATABASES)
+def test_database_removed_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    """A database that is removed while it is written is missed, and the export can be resumed."""
+    path = tmp_path / "p"
+    database = DuckDBDatabase if format_ == "duckdb" else SQLiteDatabase
+    replace = database.replace
+
+    def replace_and_remove(*args: Any, **options: Any) -> Any:
+        digests = replace(*args, **options)
+        path.unlink()
+        return digests
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "replace", replace_and_remove)
+        with pytest.raises(ExportError):
+            exported(sink_for(path, format_))
+    assert not path.exists()
+    exported(sink_for(path, format_), resume=True)
+    verify(path)
+
+
+def test_database_that_another_process_has_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another process has a DuckDB file open, the export waits a while until it is closed."""
+    path = tmp_path / "p.duckdb"
+    program = "import duckdb, sys; db = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+
+        def end_other(_: float) -> None:
+            other.communicate()
+
+        slow = SimpleNamespace(sleep=end_other, monotonic=monotonic)
+        monkeypatch.setattr("b2b_payments.export._duckdb.time", slow)
+        exported(sink_for(path))
+    verify(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"format": "xml"}, "names an unknown format: update this library"),
+        ({"version": 9}, "is not of version 2: use the version of the library that wrote it"),
+        ({"rows": 13}, "the number of payments: now 12, but 13 when it was exported"),
+        ({"totals": {"USD": "1"}}, "the totals: now .*, but .* when it was exported"),
+        ({"sha256": {}}, "its manifest describes other files"),
+        ({"sha256": {"gone.csv": "0"}}, "gone.csv could not be read: No such file"),
+    ],
+)
+def test_manifest_that_does_not_fit(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    """`verify` names what a manifest says that its file does not."""
+    path = tmp_path / "p.csv"
+    exported(sink_for(path))
+    manifest = path.with_name("p.csv.manifest.json")
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
+    with pytest.raises(ExportError, match=says):
+        verify(path)
+
+
+def test_verify_finds_a_repeated_payment(tmp_path: Path) -> None:
+    """A payment that a file has twice is found, even if the file is as it was exported."""
+    path = tmp_path / "p.csv"
+    exported(sink_for(path), [*ROWS[:5], ROWS[2]])
+    with pytest.raises(VerificationError, match=r"p\.csv is not what was exported: payment 3 occurs twice"):
+        verify(path)
 
 
 @pytest.mark.parametrize(("format_", "library"), [("parquet", "duckdb"), ("duckdb", "duckdb")])

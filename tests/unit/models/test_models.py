@@ -122,6 +122,20 @@ def test_an_offline_payment_accepts_numbers_for_ids() -> None:
     assert built.line_items == (OfflineLineItem(13, Decimal(20)),)
 
 
+def test_details_become_plain_data() -> None:
+    """Details keep None, bools and numbers; a whole Decimal becomes an int, another one a float if exact."""
+    given = {
+        "a": None,
+        "b": True,
+        "c": Decimal(7),
+        "d": Decimal("0.5"),
+        "e": Decimal("0.50000000000000000001"),
+    }
+    details = offline(details=given).details
+    assert details == {"a": None, "b": True, "c": 7, "d": 0.5, "e": Decimal("0.50000000000000000001")}
+    assert [type(value) for value in details.values()] == [type(None), bool, int, float, Decimal]
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [

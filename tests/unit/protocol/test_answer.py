@@ -32,7 +32,7 @@ from b2b_payments._protocol.request import (
     perform_operation,
     update_processing_status,
 )
-from b2b_payments._secret import Secret
+from b2b_payments._secret import HIDDEN, Secret
 
 BASE = "https://api.example/api/v3/io"
 
@@ -321,3 +321,22 @@ def test_compressed_empty_answer_may_be_cut_off() -> None:
         read(b"", Content_Encoding="gzip")
     assert "decompresses to nothing" in error_of(b"", 500, Content_Encoding="gzip").message
     assert "(the answer is empty)" in error_of(b"", 500, Content_Encoding="identity").message
+
+
+def test_large_error_is_not_decoded() -> None:
+    """The body of an error of more than 256 KiB is not decoded: the message is the status's title."""
+    body = {"code": 400, "data": {"errMsg": "No."}, "meta": {"filler": ""}}
+    assert error_of(body, 400).message == "No."
+    body["meta"] = {"filler": "x" * 2**18}
+    assert error_of(body, 400).message == "Bad Request"
+
+
+def test_texts_that_repeat_a_credential_together_are_hidden() -> None:
+    """If the message ends with a part of the credential, and a field's error is the rest, both are hidden."""
+    secret = Secret("abcdefgh12345678")
+    body = msgspec.json.encode(
+        {"code": 422, "data": {"errMsg": f"Bad token {secret[:8]}", str(secret[8:]): ["No."]}, "meta": {}}
+    )
+    with pytest.raises(ValidationError) as caught:
+        read_envelope(get_payment(70), Answer(422, CIMultiDict(), body, [secret]), BASE)
+    assert (caught.value.message, caught.value.errors) == (HIDDEN, {})

@@ -58,6 +58,12 @@ def test_number_and_length_of_messages_are_limited() -> None:
     assert all(len(path) == 200 and list(map(len, texts)) == [500] for path, texts in errors.items())
 
 
+def test_number_of_values_is_limited() -> None:
+    """After ten thousand values, even empty ones, no more are searched for messages."""
+    assert read_field_errors({"a": [None] * 9_000, "b": ["No."]}) == {"b": ["No."]}
+    assert read_field_errors({"a": [None] * 10_000, "b": ["No."]}) == {}
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

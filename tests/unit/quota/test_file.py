@@ -7,13 +7,16 @@ import fcntl
 import logging
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from b2b_payments import ConfigurationError, LegacyAuth
@@ -25,10 +28,12 @@ from b2b_payments._quota import (
     QuotaReading,
     StoreQuota,
     TooLate,
+    WaitReason,
     gate_for,
 )
 from b2b_payments._quota import file as file_module
 from b2b_payments._quota.file import FileBackend, path_for
+from b2b_payments._quota.state import pack
 from b2b_payments._quota.window import Report, ReportKind, Window
 
 STORE = ("https://service.example", "a store")
@@ -54,6 +59,13 @@ def gets_permit(backend: FileBackend, member: int = 1, priority: Priority = Prio
     key = verdict.key
     backend.report(Report(ReportKind.ANSWERED, key, now), now)
     return True
+
+
+def write_window(path: Path, packed: object) -> None:
+    """Write a window to a file as if another process had done so."""
+    body = msgspec.msgpack.encode([file_module._boot_id(), packed])
+    head = struct.pack("<8sQII", b"b2bquota", 9, len(body), zlib.crc32(body))
+    path.write_bytes((head + body).ljust(32 * 1024, b"\0"))
 
 
 def test_processes_count_together(tmp_path: Path) -> None:
@@ -147,6 +159,55 @@ def test_damaged_file_counts_as_a_full_window(tmp_path: Path) -> None:
     assert len(backend.latest.grants.times) == 3
 
 
+def test_slot_of_another_version_counts_as_a_full_window(tmp_path: Path) -> None:
+    """If another version of this library wrote the file, its grants are unknown."""
+    path = tmp_path / "quota"
+    assert gets_permit(backend_in(path))
+    body = b"another version"
+    header = file_module._HEADER.pack(file_module._MAGIC, 99, len(body), zlib.crc32(body))
+    path.write_bytes((header + body).ljust(path.stat().st_size // 2, b"\0") * 2)
+    backend = backend_in(path)
+    assert not gets_permit(backend)
+    assert len(backend.latest.grants.times) == 3
+
+
+def test_stated_quota_counts_in_all_processes(tmp_path: Path) -> None:
+    """A lower quota that the service stated to one process applies in the others."""
+    one, other = backend_in(tmp_path / "quota", 100), backend_in(tmp_path / "quota", 100)
+    now = time.monotonic()
+    verdict = one.with_window(lambda window: window.try_acquire(1, Priority.CALL, now, now))
+    assert verdict is not None
+    assert verdict.key is not None
+    stated = QuotaReading(3, 60.0, allocated=(4, 60.0))
+    one.report(Report(ReportKind.ANSWERED, verdict.key, now, stated), now)
+    assert [gets_permit(other) for _ in range(4)] == [True, True, True, False]
+
+
+def test_impossible_window_counts_as_a_full_one(tmp_path: Path) -> None:
+    """A window with values that no version writes counts as lost, although its checksum is right."""
+    path = tmp_path / "quota"
+    for change in ({2: [1.0, 2.0, 3.0]}, {2: [float("inf"), 1.0]}, {6: [(1, 9, 0.0, 0.0)]}):
+        backend = backend_in(path)
+        assert gets_permit(backend)
+        packed = msgspec.msgpack.decode(msgspec.msgpack.encode(pack(backend.latest, [])))
+        for place, value in change.items():
+            packed[place] = value
+        write_window(path, packed)
+        backend = backend_in(path)
+        assert not gets_permit(backend)
+        assert len(backend.latest.grants.times) == 3
+        path.unlink()
+
+
+def test_absurd_allocation_is_ignored(tmp_path: Path) -> None:
+    """An allocation that no service states is ignored, and cannot keep the window from being saved."""
+    path = tmp_path / "quota"
+    window = Window(Quota(3, 3600))
+    packed = msgspec.structs.replace(pack(window, []), allocated=[1e308, 60.0])
+    write_window(path, packed)
+    assert gets_permit(backend_in(path))
+
+
 def test_file_without_any_slot_is_new(tmp_path: Path) -> None:
     """A process killed before it wrote its first slot was granted nothing."""
     (tmp_path / "quota").write_bytes(bytes(32 * 1024))
@@ -213,6 +274,8 @@ def test_lost_file_is_logged_once_and_used_again(
     assert [gets_permit(one) for _ in range(4)] == [False] * 4  # its part, three, is used up
     assert "cannot be shared" in caplog.text
     assert "1/2 of it" in caplog.text
+    monkeypatch.setattr(one, "_retry_at", 0.0)
+    assert not gets_permit(one)
     assert caplog.text.count("cannot be shared") == 1
     folder.unlink()
     folder.mkdir()
@@ -277,7 +340,7 @@ def test_other_kinds_of_files_stay_unchanged(tmp_path: Path, caplog: pytest.LogC
 
 def test_folder_does_not_depend_on_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A user's cron jobs and shells find the same file, in a folder only they can enter."""
-    monkeypatch.setattr(file_module, "_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(file_module, "_FOLDERS", (str(tmp_path / "missing"), str(tmp_path)))
     first = path_for(STORE, shared=True)
     for name in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "USER"):
         monkeypatch.setenv(name, "/elsewhere")
@@ -482,6 +545,24 @@ async def test_gate_waits_for_other_processes(tmp_path: Path) -> None:
     assert 3590 < late.seconds < 3601
 
 
+async def test_gate_waits_for_the_lock_of_another_process(tmp_path: Path) -> None:
+    """While another process has the file locked, a gate waits, and gets its permit afterwards."""
+    path = tmp_path / "quota"
+    gate = QuotaGate(quota_in(path), backend_in(path), clock=time.monotonic)
+    assert gets_permit(backend_in(path))
+    holder = os.open(path, os.O_RDWR)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    reasons = []
+
+    def release(_: float, reason: WaitReason) -> None:
+        reasons.append(reason)
+        fcntl.flock(holder, fcntl.LOCK_UN)
+
+    assert isinstance(await gate.acquire(Priority.CALL, on_wait=release), Permit)
+    assert reasons == [WaitReason.IN_FLIGHT]
+    os.close(holder)
+
+
 def test_successive_loops_share_one_window() -> None:
     """With `asyncio.run` again and again, without `shared`, each run knows the grants of those before."""
 
@@ -524,6 +605,15 @@ def test_reserve_is_kept_from_pages() -> None:
 
     assert [asked(Priority.PAGE) for _ in range(4)] == [0.0, 0.0, 0.0, 10.0]
     assert [asked(Priority.CALL) for _ in range(3)] == [0.0, 0.0, 10.0]
+
+
+def test_times_of_pages_are_bounded() -> None:
+    """With a reserve, only as many times of pages are kept as a window can hold."""
+    window = Window(Quota(3, 10, margin=0, reserve=1))
+    for turn in range(8):
+        verdict = window.try_acquire(1, Priority.PAGE, 10.0 * turn, 10.0 * turn)
+        window.record(Report(ReportKind.ANSWERED, verdict.key or 0), 10.0 * turn)
+    assert list(window.grants.pages) == list(window.grants.times) == [50.0, 60.0, 70.0]
 
 
 @pytest.mark.parametrize("reserve", [-1, 150, 1.5, True, "1"])

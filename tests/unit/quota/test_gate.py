@@ -137,6 +137,24 @@ def test_deadline_ends_a_wait_for_an_answer() -> None:
     assert run(main()) == (TooLate(0.0), 2.0)
 
 
+def test_waiter_that_wakes_too_late_takes_no_permit() -> None:
+    """A waiter that wakes after its deadline, as when the machine slept, leaves the permit to others."""
+    now = 0.0
+
+    async def sleep(_event: anyio.Event, seconds: float) -> None:
+        nonlocal now
+        now += seconds + 100
+
+    async def main() -> object:
+        gate = QuotaGate(Quota(1, 60, margin=0), clock=lambda: now, wait=sleep)
+        gate.learn(await granted(gate), QuotaReading())
+        late = await gate.acquire(Priority.CALL, until=70)
+        assert (await granted(gate)).granted_at == now
+        return late
+
+    assert isinstance(asyncio.run(main()), TooLate)
+
+
 def test_clock_wait_and_chance_are_parameters() -> None:
     """A gate runs on any clock: here one that only moves when it waits."""
     now = 0.0

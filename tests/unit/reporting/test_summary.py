@@ -9,6 +9,7 @@ from decimal import Decimal, localcontext
 import pytest
 
 from b2b_payments._reporting import summary
+from b2b_payments._reporting.page import page_of
 from b2b_payments._reporting.summary import OTHERS, summary_of
 from b2b_payments.export._reading import Read
 
@@ -48,3 +49,20 @@ def test_groups_beyond_the_bound_are_combined(monkeypatch: pytest.MonkeyPatch) -
     assert len(modules) == 4
     assert sum(one.payments for one in modules.values()) == 35
     assert modules[OTHERS].payments == 20
+
+
+def test_names_of_channels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file with thousands of channels, the names of the first are kept."""
+    monkeypatch.setattr(summary, "_MAX_GROUPS", 3)
+    payments = [_payment(2, 1)._replace(channel_id=str(number), channel_name="x") for number in range(9)]
+    found = summary_of(payments)
+    assert list(found.channels) == ["0", "1", "2"]
+    assert found.currencies["USD"].by["channel"][OTHERS].payments == 6
+
+
+def test_a_single_month_has_no_chart() -> None:
+    """The page of payments of one month has the month's total, but no chart, and one of two months has."""
+    payments = [_payment(2, 1)._replace(month=month) for month in ("2026-01", "2026-02")]
+    one, two = page_of(summary_of(payments[:1]), "p.csv", []), page_of(summary_of(payments), "p.csv", [])
+    assert "2026-01" in one
+    assert ('class="chart"' in one, 'class="chart"' in two) == (False, True)

@@ -146,3 +146,14 @@ def test_addresses_in_other_commands(command: tuple[str, ...]) -> None:
     result = invoke(None, *command, "postgresql+psycopg://user:geheim@host/db")
     assert result.exit_code in {1, 2}
     assert "geheim" not in result.output + result.stderr + repr(result.exception)
+
+
+def test_address_of_a_server() -> None:
+    """The address of a PostgreSQL server is shown with host, port and database, but without credentials."""
+    for given, shown in (
+        ("postgresql://me:marked@db.test:5433/payments", "postgresql://db.test:5433/payments"),
+        ("postgres://db.test/payments?user=me&password=marked", "postgresql://db.test/payments"),
+    ):
+        place = str(PostgresStore(given).place)
+        assert shown in place
+        assert "marked" not in place

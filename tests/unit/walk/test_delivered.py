@@ -39,3 +39,15 @@ def test_totals_are_learned_for_each_set_of_filters() -> None:
     assert learned.totals_of(PaymentQuery(processing_status=3, order_by="DESC")) is totals
     for other in ({}, {"channel_ids": [1]}, {"processing_status": 1, "channel_ids": [1]}, {"q": "7"}):
         assert learned.totals_of(PaymentQuery(**other)) is not totals
+
+
+def test_payments_shown_are_remembered_for_a_bounded_number_of_lists() -> None:
+    """For each set of filters the latest payments are remembered, and the oldest sets are forgotten."""
+    learned = ServiceLimits()
+    queries = [PaymentQuery(q=str(number)) for number in range(1_000)]
+    for query in queries:
+        learned.note_shown(query, [1, 2, 3, 4])
+    assert learned.shown(queries[-1]) == [2, 3, 4]
+    assert learned.shown(PaymentQuery()) == [2, 3, 4]
+    assert not learned.shown(queries[0])
+    assert sum(bool(learned.shown(query)) for query in queries) == 255
