@@ -141,14 +141,15 @@ class Database(ABC):
 
     def create(self, table: Table, schema: str = "") -> None:
         """Create a table."""
+        self.execute(f"CREATE TABLE {schema or self.schema}.{self.definition(table)}")
+
+    def definition(self, table: Table) -> str:
+        """Return a table's name, columns and key, as `create` defines them."""
         columns = [
             f"{column.name} {self.types[column.kind]}{'' if column.nullable else ' NOT NULL'}"
             for column in table.columns
         ]
-        key = ", ".join(table.key)
-        self.execute(
-            f"CREATE TABLE {schema or self.schema}.{table.name} ({', '.join(columns)}, PRIMARY KEY ({key}))"
-        )
+        return f"{table.name} ({', '.join(columns)}, PRIMARY KEY ({', '.join(table.key)}))"
 
     def add(self, table: Table, column: Column) -> None:
         """Add a column to a table; existing rows have null there."""
@@ -164,12 +165,12 @@ class Database(ABC):
         while rows := result.fetchmany(_ROWS_AT_ONCE):
             yield from rows
 
-    def select(self, table: Table, payment_ids: Sequence[int]) -> list[Row]:
+    def select(self, table: Table, payment_ids: Sequence[int], schema: str = "") -> list[Row]:
         """Return the rows of these payments, as integers and texts, in the order of the key."""
         condition, parameters = self.among(table.key[0], payment_ids)
         columns = ", ".join(map(self.readable, table.columns))
         statement = (
-            f"SELECT {columns} FROM {self.schema}.{table.name} "  # noqa: S608
+            f"SELECT {columns} FROM {schema or self.schema}.{table.name} "  # noqa: S608
             f"WHERE {condition} ORDER BY {', '.join(table.key)}"
         )
         rows: list[Row] = self.execute(statement, parameters).fetchall()
@@ -214,7 +215,12 @@ class FileDatabase(Database):
 
     def digest(self, table: Table) -> str:
         """Return the digest of a table's rows."""
-        return digest_text(digest_of(map(msgspec.json.encode, self.rows(table, table.names))))
+        return digest_text(digest_of_rows(self.rows(table, table.names)))
+
+
+def digest_of_rows(rows: Iterable[Row]) -> int:
+    """Return the same as `digest_of` for the lines of these rows."""
+    return digest_of(map(msgspec.json.encode, rows))
 
 
 def digest_of(lines: Iterable[bytes]) -> int:
