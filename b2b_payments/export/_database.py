@@ -205,6 +205,9 @@ class FileDatabase(Database):
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
         """Encode rows as lines of JSON, from which `replace` reads them."""
 
+    def rehearse(self, tables: Sequence[Table]) -> None:
+        """Raise an error if the database refuses a statement of `replace`, without executing any."""
+
     @abstractmethod
     def replace(self, tables: Sequence[Table], log: Log, *, careful: bool) -> Mapping[str, str]:
         """Replace the rows of the tables by those of an export's log. Returns the tables' digests.
@@ -352,3 +355,4 @@ class DatabaseSink(TableSink):
                     f"{self.path} has a table {table.name} with columns other than an export's, which is "
                     "left alone. Give another file."
                 )
+        database.rehearse(TABLES)

@@ -83,6 +83,16 @@ class SQLiteDatabase(FileDatabase):
         ]
         return encode_lines(zip(*cells, strict=True))
 
+    def rehearse(self, tables: Sequence[Table]) -> None:
+        # Compiling them compiles triggers, indexes and generated columns, too.
+        existing = self.names()
+        for table in tables:
+            if table.name in existing:
+                self.execute(f"EXPLAIN DELETE FROM main.{table.name}")  # noqa: S608
+                self.execute(f"EXPLAIN {_upsert_from(table, f'main.{table.name}')}")
+            else:
+                self.execute(f"EXPLAIN CREATE TABLE main.{self.definition(table)}")
+
     def replace(self, tables: Sequence[Table], log: Log, *, careful: bool) -> Mapping[str, str]:
         """Replace the rows of the tables by those of a log.
 

@@ -606,6 +606,48 @@ def test_encoding_of_the_database(tmp_path: Path, batches: int) -> None:
         assert db.execute("SELECT customer_name FROM payments").fetchall() == [("ß\ufeff€\U0001f600",)]
 
 
+def refuses_to_open(path: Path, says: str) -> None:
+    """Check that an export to SQLite is refused when it begins, and leaves nothing."""
+    before = {found.name: found.read_bytes() for found in path.parent.iterdir()}
+    sink = sink_for(path, "sqlite")
+    with pytest.raises(ExportError, match=says):
+        sink.open()
+    sink.close(complete=False)
+    assert {found.name: found.read_bytes() for found in path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("CREATE TABLE mine (id); CREATE INDEX payments ON mine (id)", "already an index named payments"),
+        ("CREATE TABLE mine (id); CREATE INDEX Line_Items ON mine (id)", "already an index named line_items"),
+    ],
+)
+def test_names_that_are_taken(tmp_path: Path, script: str, says: str) -> None:
+    """If SQLite cannot create the tables, the export fails before anything is fetched."""
+    path = tmp_path / "p"
+    with connected(path, "sqlite") as db:
+        db.executescript(script)
+    refuses_to_open(path, says)
+
+
+@pytest.mark.parametrize("event", ["INSERT ON payments", "UPDATE ON payments", "DELETE ON line_items"])
+def test_triggers_that_cannot_run(tmp_path: Path, event: str) -> None:
+    """If SQLite cannot execute a trigger, the export fails before anything is fetched."""
+    path = tmp_path / "p"
+    written(path, "sqlite", ROWS[:5])
+    add_triggers(path, f"CREATE TRIGGER mine AFTER {event} BEGIN DELETE FROM gone; END")  # noqa: S608
+    refuses_to_open(path, r"no such table: main\.gone")
+    assert verify(path).account.sums.whole.rows == 5
+
+
+def test_table_without_a_key(tmp_path: Path) -> None:
+    """A table without the key of an export is refused before anything is fetched."""
+    path = tmp_path / "p"
+    made_again(path, ", PRIMARY KEY (id)", "")
+    refuses_to_open(path, "PRIMARY KEY")
+
+
 def test_repeated_payment_with_a_trigger(tmp_path: Path) -> None:
     """Triggers see only the last version of a repeated payment."""
     path = tmp_path / "p"
