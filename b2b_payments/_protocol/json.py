@@ -64,6 +64,7 @@ encode_lines: Final = msgspec.json.Encoder().encode_lines
 decode_numbers: Final = msgspec.json.Decoder(float_hook=exact_number).decode
 """Decodes JSON up to Python's recursion limit, numbers exact. Raises msgspec's own errors."""
 
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -104,6 +105,14 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
         del whole
         raise failure
     return decode_part(whole)
+
+
+def members_of(body: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """Return the members of a JSON object, undecoded. Returns none for anything else."""
+    try:
+        return _decode_members(body)
+    except (ValueError, RecursionError):
+        return {}
 
 
 def repaired(body: bytes) -> bytes:
