@@ -87,8 +87,52 @@ def test_zeros_are_kept_in_a_row_that_is_read_as_a_model() -> None:
     """If a row fits no row type, its amounts keep their zeros, and large ids all their digits."""
     total = {"code": "USD", "value": "0.00000000", 'a"b': 1}
     row = read(sent(id=10**37, total=total, details={"a": 1.5}, fees=[1.50, {"amount": 2}]))
-    assert (row.id, row.total_amount, row.details) == (10**37, "0.00000000", '{"a":1.5}')
-    assert (row.fees, json.loads(row.extra)["total"]) == ('[1.5,{"amount":2}]', {'a"b': 1})
+    assert (row.id, row.total_amount, row.details) == (10**37, "0.00000000", '{"a": 1.5}')
+    assert (row.fees, json.loads(row.extra)["total"]) == ('[1.5, {"amount": 2}]', {'a"b': 1})
+
+
+@pytest.mark.parametrize(
+    ("member", "unknown"),
+    [
+        ('"payerName": "usual"', "{}"),
+        ('"channelId": 1.0', "{}"),
+        ('"updatedAt": 1600000002.5', "{}"),
+        ('"processingStatus": 3.0', "{}"),
+        ('"payerName": 1.50', "{}"),
+        ('"a\\"b": 1.10', '"a\\"b":1.10'),
+        ('"\\n": 1.10', '"\\n":1.10'),
+        (f'"{"x" * 101}": 1.10', f'"{"x" * 101}":1.10'),
+        (", ".join(f'"u{number}": 1.10' for number in range(201)), '"u200":1.10'),
+        ('"total": {"code": "USD", "value": "1", "a\\\\": 1.10}', '"total":{"a\\\\":1.10}'),
+        (
+            '"lineItems": [{}, {"amount": {"value": "1", "b": [1.10], "a\\"": 1}, "z\\"": 1e5, "a": 1.10}]',
+            '{}{"a":1.10,"z\\"":1e5,"amount":{"a\\"":1,"b":[1.10]}}',
+        ),
+        (
+            '"lineItems": [{"amount": []}, {"amount": {"value": "1", "b": [1.10], "a": 1}, "z": 1e5}]',
+            '{}{"z":1e5,"amount":{"a":1,"b":[1.10]}}',
+        ),
+    ],
+)
+@pytest.mark.parametrize("items", ["[]", "null", "{}"])
+def test_json_text_is_as_received_in_any_row(member: str, unknown: str, items: str) -> None:
+    """JSON text is as received in a row that fits no row type, and after any row."""
+    details, fees = '{"a":1.10,"z":30.0000, "a":2,"e":1e5,"u":"\\u0041\\/"}', '[1.50, {"amount":0.10}]'
+    texts = f'"details": {details}, "moduleData": {details}, "fees": {fees}, "new": {details}, {member}}}'
+    reader = ColumnReader()
+    read(sent()[:-1] + f', "lineItems": {items}}}'.encode(), reader)
+    row = read(sent()[:-1] + b", " + texts.encode(), reader)
+    assert (row.details, row.module_data, row.fees) == (details, details, fees)
+    assert f'"new":{details}' in row.extra
+    assert unknown in row.extra + "".join(item.extra for item in row.line_items)
+
+
+def test_extra_does_not_depend_on_the_rows_before() -> None:
+    """Unknown fields are in the order of their names, whichever of them came first."""
+    reader = ColumnReader()
+    first = read(sent(b=1, c=2), reader).extra
+    read(sent(a=1, d=1), reader)
+    assert read(sent(c=2, b=1), reader).extra == read(sent(c=2, b=1)).extra == first
 
 
 def test_long_lists_of_codes_are_not_cached() -> None:

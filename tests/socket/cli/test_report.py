@@ -126,7 +126,7 @@ def test_unreadable_payments_are_counted(tmp_path: Path) -> None:
 def test_readable_totals_are_in_the_report(tmp_path: Path) -> None:
     """A payment with a readable total counts, also if its customer, channel or time cannot be read."""
     target, page = tmp_path / "payments.jsonl", tmp_path / "report.html"
-    odd = {"customerId": None, "channelId": {}, "createdAt": 10**15}
+    odd: dict[str, Any] = {"customerId": None, "channelId": {}, "createdAt": 10**15}
     rows = [
         LISTED_PAYMENT,
         *({**LISTED_PAYMENT, "id": 70 + at, name: odd[name]} for at, name in enumerate(odd, 1)),
