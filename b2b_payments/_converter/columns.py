@@ -33,7 +33,14 @@ from b2b_payments._models.answer_model import fixed_point
 from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.json import decode_part, encode, encode_lines, members_of, repaired
+from b2b_payments._protocol.json import (
+    decode_part,
+    encode,
+    encode_lines,
+    in_one_line,
+    members_of,
+    repaired,
+)
 
 Cells = Sequence[Any]
 
@@ -83,15 +90,11 @@ class ColumnReader:
         Numbers may have any size that models accept: the export's format decides whether they fit.
         """
         if b"\n" in body or b"\r" in body:
-            body = msgspec.json.format(body, indent=-1)
+            # Row by row: what surrounds a row must not change its text.
+            body = b'{"data":[%b]}' % b",".join(map(in_one_line, _rows_of(body)))
         self._pages.start_page()
         if (columns := self._columns(body, places)) is None:
-            body = repaired(body)
-            try:
-                rows = _raw_rows.decode(body).data
-            except (ValueError, RecursionError):
-                decode_part(body)  # raises an error that says what is wrong
-                raise
+            rows = _rows_of(body)
             columns = Columns.of([self._row(rows[place]) for place in places])
         return columns
 
@@ -112,6 +115,17 @@ class ColumnReader:
 
 class _Page(msgspec.Struct):
     data: list[Raw]
+
+
+def _rows_of(body: bytes) -> list[Raw]:
+    with suppress(ValueError, RecursionError):
+        return _raw_rows.decode(body).data
+    body = repaired(body)
+    try:
+        return _raw_rows.decode(body).data
+    except (ValueError, RecursionError):
+        decode_part(body)  # raises an error that says what is wrong
+        raise
 
 
 _raw_rows: Final = msgspec.json.Decoder(_Page)

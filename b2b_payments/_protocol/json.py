@@ -115,6 +115,12 @@ def members_of(body: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
         return {}
 
 
+def in_one_line(row: bytes | msgspec.Raw) -> bytes | msgspec.Raw:
+    """Return JSON without line breaks: unchanged if it has none, otherwise without any white space."""
+    text = bytes(row)
+    return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else row
+
+
 def repaired(body: bytes) -> bytes:
     """Replace each half of a surrogate pair, which msgspec does not decode, with U+FFFD."""
     return _ESCAPE.sub(_repaired_escape, body)

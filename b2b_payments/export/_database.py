@@ -69,7 +69,7 @@ class Database(ABC):
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Insert rows, replacing those with the same key."""
 
-    def read(self, payments: Sequence[Mapping[str, Any]]) -> Rows:
+    def read(self, payments: Sequence[Mapping[str, Any] | bytes]) -> Rows:
         """Read payments as sent by the service, only the last of each id. Raises like `Rows.read`."""
         return Rows.joined(list(rows_of(payments, whole=True, decimal=self.decimal))).without_duplicates()
 

@@ -161,6 +161,14 @@ def test_half_of_a_surrogate_pair_is_replaced() -> None:
     assert json.loads(row.details) == {"memo": "\ufffd"}
 
 
+def test_line_breaks_around_a_row_do_not_change_its_text() -> None:
+    """JSON text has no line breaks; its white space stays if the row has none, whatever surrounds it."""
+    result = ColumnReader().read(
+        b'{"data":[\n%b,\r\n%b]}\n' % (sent(), sent().replace(b": ", b":\n")), [0, 1]
+    )
+    assert result.payments["details"] == ['{"memo": "memo"}', '{"memo":"memo"}']
+
+
 def test_numbers_in_json_text_keep_their_digits() -> None:
     """A number that no float holds keeps its digits in JSON text."""
     row = read(sent(details={}).replace(b'"details": {}', b'"details": {"a": 0.1000000000000000000001}'))

@@ -67,9 +67,11 @@ def test_lines_are_what_the_service_wrote() -> None:
 
 @pytest.mark.parametrize("space", ["\n", "\r\n", "\r"])
 def test_a_row_over_several_lines_becomes_one(space: str) -> None:
-    """Line breaks within an object are removed, so that each payment is one line."""
-    batch = batch_of(f'{{"id":1,{space}"amount":0.10}}', '{"id":2}')
-    assert b"".join(batch.lines()) == b'{"id":1,"amount":0.10}\n{"id":2}\n'
+    """Line breaks within an object are removed, with all white space, so that each payment is one line."""
+    batch = PageBatch(
+        [page(f'{{"data":[{{"id": 1,{space}"amount": 0.10}},{space}{{"id": 2}}]}}'.encode(), [0, 1])]
+    )
+    assert b"".join(batch.lines()) == b'{"id":1,"amount":0.10}\n{"id": 2}\n'
 
 
 def test_invalid_utf8_is_refused() -> None:
