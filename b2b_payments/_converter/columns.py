@@ -27,7 +27,6 @@ from b2b_payments._converter.row_types import MAX_CACHED_LENGTH, MISFIT_ERRORS
 from b2b_payments._converter.rows import PageReader, fallback_slot, nested_rows
 from b2b_payments._converter.service import reader_of
 from b2b_payments._converter.structuring import structure_payment
-from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import LineItem, Payment
 from b2b_payments._models.answer_model import fixed_point
 from b2b_payments._models.description import Field, FieldKind, fields_of
@@ -35,6 +34,7 @@ from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import (
     decode_part,
+    decode_row,
     encode,
     encode_lines,
     in_one_line,
@@ -334,16 +334,6 @@ _FROM_MODELS: Final[Mapping[FieldKind, Any]] = {
 """Normalize values of the models' types."""
 
 
-class _Identified(msgspec.Struct):
-    id: int | str | None = None
-
-
 def _payment(row: Raw) -> Payment:
-    try:
-        decoded = decode_part(row)
-    except ResponseDecodeError as error:
-        payment_id = None
-        with suppress(ValueError, RecursionError):
-            payment_id = msgspec.json.decode(row, type=_Identified).id
-        raise ResponseDecodeError(f"payment {payment_id}: {error}", paths=error.paths) from None
+    decoded = decode_row(row)
     return structure_payment(decoded, f"payment {decoded.get('id')}: $")

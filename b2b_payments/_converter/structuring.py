@@ -26,7 +26,7 @@ from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import json_of
 from b2b_payments._models.plain_data import checked_data
 from b2b_payments._printable import enumerated, unset_field
-from b2b_payments._protocol.json import decode, decode_part, members_of
+from b2b_payments._protocol.json import decode_part, decode_row_alone, members_of
 from b2b_payments._protocol.listing import Listing
 
 T = TypeVar("T")
@@ -82,8 +82,7 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]
 
     def read_alone(place: int, row: bytes | msgspec.Raw) -> Payment:
         try:
-            # Two lists, so that the row is nested as deeply as in its page: in an object, in a list.
-            return structure_payment(decode(b"[[%b]]" % row)[0][0], f"payment {listing.heads[place].id}: $")
+            return structure_payment(decode_row_alone(row), f"payment {listing.heads[place].id}: $")
         except ResponseDecodeError:
             del row  # a traceback with local variables would show it
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal, getcontext, localcontext
 from itertools import repeat
 from operator import add
@@ -12,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from b2b_payments._errors import ResponseDecodeError
-from b2b_payments._models.decimals import EXACT
+from b2b_payments._models.decimals import EXACT, whole_of
 
 MAX_BYTES = 4 * 2**20
 MAX_OBJECTS = 20_000
@@ -105,6 +106,44 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
         del whole
         raise failure
     return decode_part(whole)
+
+
+def decode_row(row: bytes | msgspec.Raw) -> Any:
+    """Decode the row of a payment like `decode_part`. The error names the payment if its id can be read."""
+    try:
+        return decode_numbers(row)  # as `decode_part` does, at the cost of one call less
+    except (ValueError, ArithmeticError, RecursionError):
+        pass
+    try:
+        return decode_part(row)
+    except ResponseDecodeError as error:
+        name_payment(error, row)
+        del row
+        raise
+
+
+def decode_row_alone(row: bytes | msgspec.Raw) -> Any:
+    """Decode the row of a payment like `decode`, at its level in a page. The error is as in `decode_row`."""
+    try:
+        return decode(b"[[%b]]" % row)[0][0]
+    except ResponseDecodeError as error:
+        name_payment(error, row)
+        del row
+        raise
+
+
+def name_payment(error: ResponseDecodeError, row: bytes | msgspec.Raw) -> None:
+    """Add the payment of this row to an error's message, if its id can be read."""
+    with suppress(ValueError, RecursionError):
+        if (payment_id := whole_of(_decode_id(row).id)) is not None:
+            error.message = f"payment {payment_id}: {error.message[:1].lower()}{error.message[1:]}"
+
+
+class _Identified(msgspec.Struct):
+    id: int | str
+
+
+_decode_id: Final = msgspec.json.Decoder(_Identified).decode
 
 
 def members_of(body: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:

@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import msgspec
 
-from b2b_payments._protocol.json import decode_part, encode, in_one_line
+from b2b_payments._protocol.json import decode_row, encode, in_one_line
 from b2b_payments._tables.rows import Rows
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export._account import Entry, FastPayment, entries_of, entries_of_rows, entry_of
@@ -118,4 +118,4 @@ def _lines(page: JoinedPage) -> bytes:
     with suppress(UnicodeDecodeError):
         if lines.isascii() or lines.decode():
             return lines
-    return b"".join([encode(decode_part(row)) + b"\n" for row in rows])
+    return b"".join([encode(decode_row(row)) + b"\n" for row in rows])

@@ -32,7 +32,7 @@ from b2b_payments._converter import structure_payment
 from b2b_payments._errors import ConfigurationError, PaginationError, shown
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define
-from b2b_payments._protocol.json import decode_part, encode
+from b2b_payments._protocol.json import decode_row, encode
 from b2b_payments._resources.payments import Payments
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
@@ -226,5 +226,5 @@ def _at_most(updated: datetime, answered: datetime | None) -> datetime:
 
 
 def _payment(text: bytes | Raw) -> Payment:
-    row = decode_part(text)
+    row = decode_row(text)
     return structure_payment(row, f"payment {row.get('id')}: $")

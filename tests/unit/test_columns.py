@@ -246,10 +246,10 @@ def test_line_breaks_between_tokens_are_left_out() -> None:
     assert read(row.replace(b"\n", b"\r\n")).details == '{"memo":"a\\nb","b":1}'
 
 
-@pytest.mark.parametrize(("payment_id", "named"), [(b"70", "70"), (b"[]", "None")])
+@pytest.mark.parametrize(("payment_id", "named"), [(b"70", "payment 70: the"), (b"[]", "The")])
 def test_a_row_that_is_no_json_of_ours_names_its_payment(payment_id: bytes, named: str) -> None:
     """A number that no decimal can hold is refused, and the error names the payment if its id is readable."""
     row = sent(total={"code": "USD", "value": 0}).replace(b'"value": 0', b'"value": 1e9999999999999999999')
     row = row.replace(b'"id": 70', b'"id": %b' % payment_id)
-    with pytest.raises(ResponseDecodeError, match=rf"^payment {named}: "):
+    with pytest.raises(ResponseDecodeError, match=rf"^{named} answer cannot be read"):
         read(row)
