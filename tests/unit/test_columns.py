@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
+from b2b_payments import Payment, from_wire, to_wire
 from b2b_payments._converter import ColumnReader, columns
 from b2b_payments._errors import ResponseDecodeError
 from tests.support.examples import LISTED_PAYMENT
@@ -67,6 +69,23 @@ def test_an_id_in_another_format_is_a_number() -> None:
     assert read(sent(id=10**37)).id == 10**37
     with pytest.raises(ResponseDecodeError):
         read(sent(id=10**38))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        1600000002.1234567,
+        "1600000002.1234569999",
+        "2020-09-13T12:26:42.123456999Z",
+        "2020-09-13 12:26:42.1234561",
+    ],
+)
+def test_times_are_cut_to_microseconds(moment: object) -> None:
+    """A time in any format has microseconds; further digits are cut, as in the model."""
+    assert read(sent(updatedAt=moment)).updated_at == 1_600_000_002_123_456
+    payment = from_wire(Payment, {**LISTED_PAYMENT, "updatedAt": moment})
+    assert payment.updated_at == datetime(2020, 9, 13, 12, 26, 42, 123_456, tzinfo=UTC)
+    assert to_wire(payment)["updatedAt"] == moment
 
 
 @pytest.mark.parametrize("amount", ["0.1234567890123", "1E+3", "007.50", 30, 30.5, "+2", "-0.00"])
